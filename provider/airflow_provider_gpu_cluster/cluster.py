@@ -1,0 +1,526 @@
+"""
+One SSH session that speaks the gpu-run protocol.
+
+Every operation is one exec channel: a line of JSON in, a line of JSON out, and where files travel, their frames. All
+operations can be asked for again, so a connection that breaks is opened again, with back-off, and the call repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import paramiko
+import pathspec
+import tenacity
+
+from airflow_provider_gpu_cluster.exceptions import (
+    REPLY_ERRORS,
+    CollectError,
+    GpuClusterAuthenticationError,
+    GpuClusterConnectionError,
+    GpuClusterError,
+    GpuClusterHostKeyError,
+    GpuClusterSetupError,
+    InvalidJobError,
+)
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.installation import install
+from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
+from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
+from airflow_provider_gpu_cluster.program import build_program
+from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.sources import Source, UploadSource
+from airflow_provider_gpu_cluster.transfer import CollectedFile, receive_files, send_source
+
+log = logging.getLogger(__name__)
+
+# The program on the cluster gives a sign of life every five seconds while it works.
+IDLE_TIMEOUT_S = 40.0
+# A stock sshd drops connections when many arrive at once (MaxStartups); a wrong address stays wrong.
+PATIENCE_S = 120.0
+PATIENCE_WITH_ADDRESS_S = 5.0
+_MAX_NOISE_BYTES = 1 << 20
+_STDERR_BYTES = 4000
+_STAGE_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """
+    What a connection says about a cluster, besides how to log in.
+
+    :param conn_id: Airflow connection.
+    :param name: the cluster for a person, ``user@host:port``.
+    :param root_dir: folder of all jobs on the cluster; ``~`` is the user's home there.
+    :param engine: how jobs get to run there: ``host``.
+    :param python: interpreter on the cluster; None takes ``python3`` from the PATH.
+    :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.
+    :param lease_dir: folder of the GPU leases, shared by all users of the host; None for the usual one.
+    """
+
+    conn_id: str
+    name: str
+    root_dir: str = "~/ml-jobs"
+    engine: str = "host"
+    python: str | None = None
+    virtual_gpus: int | None = None
+    lease_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """
+    What came of a submit.
+
+    :param created: whether this call made the attempt; False when it found one.
+    """
+
+    handle: JobHandle
+    status: JobStatus
+    created: bool
+
+
+class Cluster:
+    """
+    A cluster, through one SSH connection that is opened when first needed. Use it from one thread at a time.
+
+    All methods raise :class:`GpuClusterConnectionError` when the cluster stays out of reach,
+    :class:`GpuClusterSetupError` when it cannot run jobs at all, and what else each says.
+
+    :param connect: opens an SSH connection, or raises an error of :mod:`.exceptions`.
+    :param patience_s: how long to try to reconnect, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        connect: Callable[[], paramiko.SSHClient],
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.settings = settings
+        self.patience_s = patience_s
+        self._connect = connect
+        self._client: paramiko.SSHClient | None = None
+        self._interrupted = False
+        self._program = build_program()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def interrupt(self) -> None:
+        """
+        Make a call that waits for the cluster fail now, without another try. The next call works as usual.
+
+        Safe in a signal handler: it only shuts the socket down, and takes no lock.
+        """
+        self._interrupted = True
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is not None:
+            try:
+                transport.sock.shutdown(socket.SHUT_RDWR)
+            except (OSError, AttributeError):
+                pass
+
+    # -- operations ----------------------------------------------------------------------------------------------
+
+    def check(self) -> dict[str, Any]:
+        """Look whether the cluster can run jobs, and return what was found. Gives up at once when out of reach."""
+        patience, self.patience_s = self.patience_s, 0.0
+        try:
+            return self._call("install-check", {})
+        finally:
+            self.patience_s = patience
+
+    def capacity(self) -> dict[str, Any]:
+        """Return the cluster's GPUs, with who has them, and how many jobs wait."""
+        return self._call("capacity", {})
+
+    def stage(self, job_id: str, sources: Sequence[Source], *, record: Mapping[str, Any]) -> JobHandle:
+        """
+        Make a job's directory and bring its inputs there, without launching anything.
+
+        :param record: who asks.
+        :raises StagingError: a source could not be brought there.
+        """
+        request = {"job_id": job_id, "inputs": [source.to_json() for source in sources], "record": record}
+        return self._handle(self._with_uploads("stage", request, sources)["handle"])
+
+    def submit(
+        self,
+        job_id: str,
+        *,
+        spec: JobSpec,
+        sources: Sequence[Source] | None,
+        env: Mapping[str, str],
+        run_script: str,
+        request_key: str,
+        generation: str,
+        record: Mapping[str, Any],
+    ) -> Submission:
+        """
+        Launch a job, or find it launched; see :func:`.gpu_run.submission.submit` for which.
+
+        :param sources: its inputs; None when they are staged.
+        :param env: the job's own environment variables; they go into no record.
+        :param run_script: text of ``run.sh``.
+        :param request_key: names one try; with the same key the same attempt comes back.
+        :param generation: changes when a user asks for a new beginning.
+        :param record: who asks.
+        :raises StagingError: a source could not be brought there.
+        :raises LaunchError: the cluster cannot run it.
+        """
+        request = {
+            "job_id": job_id,
+            "spec": spec.to_json(),
+            "inputs": None if sources is None else [source.to_json() for source in sources],
+            "env": dict(env),
+            "run_script": run_script,
+            "request_key": request_key,
+            "generation": generation,
+            "record": record,
+            "context": _context_variables(record),
+        }
+        reply = self._with_uploads("submit", request, sources or ())
+        return Submission(self._handle(reply["handle"]), JobStatus.from_json(reply["status"]), reply["created"])
+
+    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
+        """
+        Return how jobs stand, in one call and in their order.
+
+        :param tail_bytes: how much of the end of each output to bring along.
+        """
+        reply = self._call("status", {"job_ids": list(job_ids), "tail_bytes": tail_bytes})
+        return [JobStatus.from_json(status) for status in reply["jobs"]]
+
+    def read_log(
+        self,
+        job_id: str,
+        *,
+        reader: str,
+        max_bytes: int = 1 << 20,
+        ack: LogPosition | None = None,
+        tail_bytes: int = 0,
+    ) -> LogChunk:
+        """
+        Return how a job stands together with the output that this reader has not acknowledged yet.
+
+        :param reader: a name; the cluster keeps the place of each.
+        :param ack: up to where the reader is done.
+        :param tail_bytes: how much of the end of the output to put into the status.
+        """
+        place = None if ack is None else {"attempt": ack.attempt, "offset": ack.offset}
+        request = {"job_id": job_id, "reader": reader, "ack": place, "max_bytes": max_bytes, "tail_bytes": tail_bytes}
+
+        def take(reply: dict[str, Any], stream: BinaryIO) -> LogChunk:
+            data = stream.read(reply["length"])
+            if len(data) != reply["length"]:
+                raise self._broken("the connection broke while the log was read")
+            start = LogPosition(reply["attempt"], reply["offset"])
+            return LogChunk(JobStatus.from_json(reply["status"]), start, data, reply["log_bytes"])
+
+        return self._exchange("logs", request, take=take)
+
+    def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
+        """
+        Cancel jobs; those that have ended are left as they are.
+
+        :param requested_by: who asks, for the record.
+        :param wait_s: how long to wait for them to be gone, in seconds.
+        """
+        reply = self._call("cancel", {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s})
+        return [JobStatus.from_json(status) for status in reply["jobs"]]
+
+    def collect(
+        self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> list[CollectedFile]:
+        """
+        Bring a job's outputs home, each checked against its checksum.
+
+        :param include: patterns in the language of ``.gitignore``, relative to ``outputs``; empty for everything.
+        :param exclude: patterns of what to leave.
+        :raises CollectError: a wanted output leaves its folder, is no file, or did not arrive whole.
+        """
+        entries = self._call("send", {"job_id": job_id, "names": None})["entries"]
+        wanted = [entry for entry in entries if _is_wanted(entry["path"], include, exclude)]
+        for entry in wanted:
+            if entry["kind"] != "file":
+                raise CollectError(f"job {job_id} on {self.settings.name}: {_refusal(entry)}")
+        left = {entry["path"] for entry in wanted}
+        collected: list[CollectedFile] = []
+
+        def take(reply: dict[str, Any], stream: BinaryIO) -> None:
+            # What has its final name is whole, so after a broken connection only the rest is asked for.
+            for file in receive_files(stream, sink, left, job_id):
+                collected.append(file)
+                left.discard(file.path)
+
+        while left:
+            self._exchange("send", lambda: {"job_id": job_id, "names": sorted(left)}, take=take)
+        return sorted(collected, key=lambda file: file.path)
+
+    def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
+        """Call a verb that may ask for inputs first, and send those it asks for."""
+        for _ in range(_STAGE_ROUNDS):
+            reply = self._call(verb, request)
+            if not reply.get("needs"):
+                return reply
+            for number in reply["needs"]:
+                source = cast(UploadSource, sources[number])
+                upload = {"job_id": request["job_id"], "input": request["inputs"][number]}
+                self._exchange("receive", upload, send=lambda out, source=source: send_source(source, out))
+        raise GpuClusterError(f"{self._where()}: inputs of {request['job_id']} were sent and are missing again")
+
+    def _handle(self, reply: dict[str, Any]) -> JobHandle:
+        return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)
+
+    # -- the session ---------------------------------------------------------------------------------------------
+
+    def _call(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._exchange(verb, request))
+
+    def _exchange(
+        self,
+        verb: str,
+        request: dict[str, Any] | Callable[[], dict[str, Any]],
+        *,
+        send: Callable[[BinaryIO], None] | None = None,
+        take: Callable[[dict[str, Any], BinaryIO], Any] | None = None,
+    ) -> Any:
+        """
+        Carry out one operation, however often the connection breaks meanwhile.
+
+        :param request: the request, or what makes it anew for each try.
+        :param send: writes what follows the request.
+        :param take: reads what follows the reply, and makes the result.
+        """
+        self._interrupted = False
+
+        @tenacity.retry(
+            retry=tenacity.retry_if_exception(self._worth_another_try),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
+            stop=self._out_of_patience,
+            before_sleep=self._log_retry,
+            reraise=True,
+        )
+        def try_once() -> Any:
+            value = request() if callable(request) else request
+            try:
+                return self._exchange_once(verb, value, send, take)
+            except GpuClusterConnectionError:
+                self.close()
+                raise
+
+        return try_once()
+
+    def _worth_another_try(self, error: BaseException) -> bool:
+        final = (GpuClusterAuthenticationError, GpuClusterHostKeyError)
+        return isinstance(error, GpuClusterConnectionError) and not isinstance(error, final) and not self._interrupted
+
+    def _out_of_patience(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        patience = self.patience_s
+        if error is not None and _is_about_address(error.__cause__):
+            patience = min(patience, PATIENCE_WITH_ADDRESS_S)
+        return (state.seconds_since_start or 0.0) >= patience
+
+    def _log_retry(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        log.info("connection to %s failed, trying again: %s", self.settings.name, error)
+
+    def _exchange_once(
+        self,
+        verb: str,
+        request: dict[str, Any],
+        send: Callable[[BinaryIO], None] | None,
+        take: Callable[[dict[str, Any], BinaryIO], Any] | None,
+    ) -> Any:
+        settings = {name: getattr(self.settings, name) for name in ("virtual_gpus", "lease_dir", "python")}
+        line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
+        try:
+            for is_first in (True, False):
+                channel = self._open_channel(verb)
+                try:
+                    sent = self._send(channel, line, send)
+                    stream = cast(BinaryIO, channel.makefile("rb", 1 << 16))
+                    reply = self._read_reply(stream)
+                    if reply is None:
+                        self._missing_reply(channel, verb, may_install=is_first)
+                        continue
+                    if "error" in reply:
+                        raise self._error(reply["error"])
+                    if not sent:
+                        raise self._broken("the connection broke while files were sent")
+                    return reply["ok"] if take is None else take(reply["ok"], stream)
+                finally:
+                    channel.close()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._broken(f"the connection broke during {verb}: {error or type(error).__name__}") from error
+        raise GpuClusterSetupError(f"{self._where()}: the program was uploaded and cannot be found afterwards")
+
+    def _open_channel(self, verb: str) -> paramiko.Channel:
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is None or not transport.is_active():
+            self.close()
+            self._client = self._connect()
+            transport = self._client.get_transport()
+        assert transport is not None
+        channel = transport.open_session(timeout=IDLE_TIMEOUT_S)
+        channel.settimeout(IDLE_TIMEOUT_S)
+        channel.exec_command(self._command(verb).encode())
+        return channel
+
+    def _command(self, verb: str) -> str:
+        """Return a line that any login shell understands: start the program, or say by exit code why not."""
+        path = f"{_shell_path(self.settings.root_dir)}/.gpu-run/{self._program.name}"
+        python = _shell_path(self.settings.python) if self.settings.python else "python3"
+        script = (
+            f"p={path}; [ -f \"$p\" ] || exit {protocol.EXIT_PROGRAM_MISSING}; "
+            f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
+            f'exec {python} -I -S "$p" {verb}'
+        )
+        return f"exec sh -c {shlex.quote(script)}"
+
+    def _send(self, channel: paramiko.Channel, line: bytes, send: Callable[[BinaryIO], None] | None) -> bool:
+        """Send a request; False when the other side stopped reading, and so has an answer already or is gone."""
+        try:
+            channel.sendall(line)
+            if send is not None:
+                send(cast(BinaryIO, _Writer(channel)))
+            channel.shutdown_write()
+            return True
+        except OSError as error:
+            if isinstance(error, socket.timeout):
+                raise
+            return False
+
+    def _read_reply(self, stream: BinaryIO) -> dict[str, Any] | None:
+        """Return the reply, None when there is none; what a login shell prints before it is skipped."""
+        noise = 0
+        while noise < _MAX_NOISE_BYTES:
+            line = stream.readline(_MAX_NOISE_BYTES)
+            if not line:
+                return None
+            if line.rstrip(b"\r\n").endswith(protocol.REPLY_MARK):
+                text = stream.readline()
+                if not text.endswith(b"\n"):
+                    return None
+                return cast("dict[str, Any]", json.loads(text))
+            noise += len(line.strip())
+        raise GpuClusterSetupError(
+            f"{self._where()} prints without end before it runs a command; look at the login shell's start files there"
+        )
+
+    def _missing_reply(self, channel: paramiko.Channel, verb: str, *, may_install: bool) -> None:
+        """Find out why there is no reply: the program is installed where that was the reason, anything else raised."""
+        channel.status_event.wait(IDLE_TIMEOUT_S)
+        status = channel.exit_status
+        if status == protocol.EXIT_PROGRAM_MISSING and may_install:
+            assert self._client is not None
+            install(self._client, self.settings.root_dir, self._program, self._where())
+        elif status == protocol.EXIT_NO_PYTHON:
+            wanted = self.settings.python or "python3"
+            raise GpuClusterSetupError(
+                f"{self._where()}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
+                "a Python 3.8 or newer there"
+            )
+        elif status in (-1, 255) or status == 1:
+            raise self._broken(f"the connection broke during {verb}")
+        elif status != protocol.EXIT_PROGRAM_MISSING:
+            raise GpuClusterSetupError(
+                f"{self._where()}: gpu-run {verb} ended with exit code {status} and no reply: {_stderr(channel)}"
+            )
+
+    def _error(self, error: dict[str, str]) -> GpuClusterError:
+        error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
+        return error_class(f"{self._where()}: {error['message']}")
+
+    def _broken(self, message: str) -> GpuClusterConnectionError:
+        return GpuClusterConnectionError(f"{self._where()}: {message}")
+
+    def _where(self) -> str:
+        return f"cluster {self.settings.name} (connection {self.settings.conn_id})"
+
+
+class _Writer:
+    """A channel as a file to write to."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def write(self, data: bytes) -> None:
+        self._channel.sendall(data)
+
+
+def _shell_path(path: str) -> str:
+    """Quote a path for sh, with ``~/`` as the home there; a relative path is meant from the home as well."""
+    if path == "~":
+        return '"$HOME"'
+    if path.startswith("/"):
+        return shlex.quote(path)
+    if "/" not in path:
+        return shlex.quote(path)
+    return '"$HOME"/' + shlex.quote(path.removeprefix("~/"))
+
+
+def _stderr(channel: paramiko.Channel) -> str:
+    data = b""
+    while len(data) < _STDERR_BYTES and channel.recv_stderr_ready():
+        data += channel.recv_stderr(_STDERR_BYTES)
+    return data.decode("utf-8", "backslashreplace").strip() or "it printed nothing"
+
+
+def _is_about_address(cause: BaseException | None) -> bool:
+    if isinstance(cause, paramiko.ssh_exception.NoValidConnectionsError):
+        return True
+    return isinstance(cause, (socket.gaierror, ConnectionRefusedError))
+
+
+def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    return (not include or _matches(path, tuple(include))) and not _matches(path, tuple(exclude))
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(patterns).match_file(path)
+    except ValueError as error:
+        raise InvalidJobError(f"{list(patterns)} are no patterns: {error}") from error
+
+
+def _refusal(entry: dict[str, Any]) -> str:
+    path = entry["path"]
+    why = {
+        "outside": f"is a link to {entry.get('target')}, which lies outside the job's outputs",
+        "broken": f"is a link to {entry.get('target')}, which does not exist",
+        "special": "is no regular file",
+    }.get(entry["kind"], f"is of an unknown kind ({entry['kind']})")
+    return f"the output {path!r} {why}; nothing was collected. Remove it there, or leave it out with exclude=[{path!r}]"
+
+
+def _context_variables(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables by which Airflow tells a task who it is."""
+    names = {
+        "AIRFLOW_CTX_DAG_ID": "dag_id",
+        "AIRFLOW_CTX_TASK_ID": "task_id",
+        "AIRFLOW_CTX_DAG_RUN_ID": "run_id",
+        "AIRFLOW_CTX_TRY_NUMBER": "try_number",
+        "AIRFLOW_CTX_MAP_INDEX": "map_index",
+    }
+    return {name: str(record[key]) for name, key in names.items() if record.get(key) is not None}
+
+

@@ -1,0 +1,197 @@
+"""
+Everything that can go wrong, as one tree.
+
+::
+
+    GpuClusterError
+    ├── InvalidJobError              the job is described wrongly; no retry will help
+    ├── GpuClusterConnectionError    the cluster could not be reached now
+    │   ├── GpuClusterAuthenticationError   it was reached, and refused this user or key
+    │   └── GpuClusterHostKeyError          its host key is unknown, or has changed
+    ├── GpuClusterSetupError         the cluster is not usable: no Python, root_dir not writable, no GPUs to see
+    ├── StagingError                 code, data or models could not be brought to the job's directory
+    │   ├── SourceError                     a source does not exist, or could not be read
+    │   ├── ChecksumError                   what arrived is not what was sent
+    │   └── NoSpaceError                    disk full, or quota used up
+    ├── LaunchError                  the job could not be started
+    │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
+    │   └── JobConflictError                its directory belongs to another job
+    ├── CollectError                 outputs could not be brought home whole
+    └── GpuJobError                  the job ended badly; carries job_id, state, reason, exit_code, log_tail
+        ├── GpuJobFailed                    the user's code failed (reason user_error)
+        ├── GpuJobOutOfMemory               it needed more host memory than it asked for
+        ├── GpuJobGpuOutOfMemory            it needed more GPU memory than there is
+        ├── GpuJobTimeLimit                 it ran longer than its time limit
+        ├── GpuJobPreempted                 the scheduler took its place away
+        ├── GpuJobNodeFailure               the machine it ran on failed
+        ├── GpuJobDiskFull                  it ran out of disk space
+        ├── GpuJobLaunchFailed              it could not be started on the cluster (environment, run.sh)
+        ├── GpuJobLost                      its supervisor vanished without a record
+        └── GpuJobCancelled                 somebody cancelled it
+
+These names are public: use them in Airflow's retry policies.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_gpu_cluster.gpu_run import protocol
+
+
+class GpuClusterError(AirflowException):
+    """Base class of every error this provider raises."""
+
+
+class InvalidJobError(GpuClusterError, ValueError):
+    """The job is described wrongly: a bad parameter, both or neither of entry_script and command, and so on."""
+
+
+class GpuClusterConnectionError(GpuClusterError):
+    """The cluster could not be reached: unknown host, refused port, broken connection, no answer in time."""
+
+
+class GpuClusterAuthenticationError(GpuClusterConnectionError):
+    """The cluster was reached and refused the user, key or password; or the key could not be read."""
+
+
+class GpuClusterHostKeyError(GpuClusterConnectionError):
+    """The cluster's host key is not known, or is not the one that is known."""
+
+
+class GpuClusterSetupError(GpuClusterError):
+    """The cluster was reached but cannot run jobs: no usable Python, root_dir not writable, GPUs cannot be listed."""
+
+
+class StagingError(GpuClusterError):
+    """Code, data or models could not be brought into the job's directory."""
+
+
+class SourceError(StagingError):
+    """A source does not exist or could not be read: a missing path, a bad git ref, a private repository."""
+
+
+class ChecksumError(StagingError):
+    """The bytes that arrived are not the bytes that were sent, or a file changed while it was being read."""
+
+
+class NoSpaceError(StagingError):
+    """The disk is full or the quota is used up on the side that receives."""
+
+
+class LaunchError(GpuClusterError):
+    """The job could not be started."""
+
+
+class NotEnoughGpusError(LaunchError):
+    """The job asks for more GPUs, or other GPUs, than the cluster has."""
+
+
+class JobConflictError(LaunchError):
+    """The job's directory belongs to another job, or the job cannot be changed while it runs."""
+
+
+class CollectError(GpuClusterError):
+    """Outputs could not be brought home whole, or one of them points out of the outputs folder."""
+
+
+class GpuJobError(GpuClusterError):
+    """
+    A job ended badly.
+
+    :param message: one sentence for a person.
+    :param job_id: the job.
+    :param state: its final state: FAILED, CANCELLED or LOST.
+    :param reason: why, one of the reasons in :mod:`airflow_provider_gpu_cluster.gpu_run.protocol`.
+    :param exit_code: exit code of the user's code; None when it did not exit by itself.
+    :param log_tail: the last lines it printed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str = "",
+        state: str = protocol.FAILED,
+        reason: str | None = None,
+        exit_code: int | None = None,
+        log_tail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.state = state
+        self.reason = reason
+        self.exit_code = exit_code
+        self.log_tail = log_tail
+
+
+class GpuJobFailed(GpuJobError):
+    """The user's code exited with an error."""
+
+
+class GpuJobOutOfMemory(GpuJobError):
+    """The job used more host memory than its limit, or the kernel killed it for memory."""
+
+
+class GpuJobGpuOutOfMemory(GpuJobError):
+    """The job failed to allocate GPU memory."""
+
+
+class GpuJobTimeLimit(GpuJobError):
+    """The job ran longer than its time limit and was stopped."""
+
+
+class GpuJobPreempted(GpuJobError):
+    """The scheduler stopped the job in favour of another."""
+
+
+class GpuJobNodeFailure(GpuJobError):
+    """The machine the job ran on failed or was shut down."""
+
+
+class GpuJobDiskFull(GpuJobError):
+    """The job could not write because the disk was full or the quota used up."""
+
+
+class GpuJobLaunchFailed(GpuJobError):
+    """The job could not be started on the cluster, for instance because its Python environment did not build."""
+
+
+class GpuJobLost(GpuJobError):
+    """The job's supervisor vanished without leaving a record: killed, or the host was rebooted."""
+
+
+class GpuJobCancelled(GpuJobError):
+    """Somebody cancelled the job."""
+
+
+JOB_ERRORS: dict[str, type[GpuJobError]] = {
+    protocol.USER_ERROR: GpuJobFailed,
+    protocol.OUT_OF_MEMORY: GpuJobOutOfMemory,
+    protocol.GPU_OUT_OF_MEMORY: GpuJobGpuOutOfMemory,
+    protocol.TIME_LIMIT: GpuJobTimeLimit,
+    protocol.PREEMPTED: GpuJobPreempted,
+    protocol.NODE_FAILURE: GpuJobNodeFailure,
+    protocol.DISK_FULL: GpuJobDiskFull,
+    protocol.LAUNCH_FAILED: GpuJobLaunchFailed,
+    protocol.REASON_LOST: GpuJobLost,
+    protocol.REASON_CANCELLED: GpuJobCancelled,
+}
+"""The exception class of each reason."""
+
+REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
+    protocol.BAD_REQUEST: InvalidJobError,
+    protocol.PYTHON_TOO_OLD: GpuClusterSetupError,
+    protocol.ROOT_NOT_WRITABLE: GpuClusterSetupError,
+    protocol.GPUS_UNAVAILABLE: GpuClusterSetupError,
+    protocol.NO_SPACE: NoSpaceError,
+    protocol.SOURCE_ERROR: SourceError,
+    protocol.CHECKSUM_MISMATCH: ChecksumError,
+    protocol.ENTRY_SCRIPT_MISSING: InvalidJobError,
+    protocol.NOT_STAGED: StagingError,
+    protocol.NOT_ENOUGH_GPUS: NotEnoughGpusError,
+    protocol.JOB_CONFLICT: JobConflictError,
+    protocol.NO_SUCH_JOB: LaunchError,
+    protocol.UNSAFE_OUTPUT: CollectError,
+}
+"""The exception class of each error code in a reply; any other code is a plain :class:`GpuClusterError`."""

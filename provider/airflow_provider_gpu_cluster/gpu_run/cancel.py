@@ -1,0 +1,52 @@
+"""Stop jobs: those that wait never start, those that run are ended, those that have ended are left as they are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List
+
+from . import processes, protocol, records
+from .engines.host import HostEngine
+from .status import job_status, statuses
+from .store import Attempt, Root
+
+_LOOK_S = 0.05
+
+
+def cancel(root: Root, engine: HostEngine, job_ids: List[str], by: str, wait_s: float) -> List[Dict[str, Any]]:
+    """
+    Cancel jobs; a second time changes nothing.
+
+    :param by: who asks, for the record.
+    :param wait_s: how long to wait for them to be gone.
+    :return: how they stand then.
+    """
+    for job_id in job_ids:
+        attempts = root.job(job_id).attempts()
+        if attempts and job_status(root, engine, job_id)["state"] not in protocol.FINAL_STATES:
+            _cancel(attempts[-1], engine, by)
+    deadline = time.monotonic() + wait_s
+    while True:
+        found = statuses(root, engine, job_ids, 0)
+        running = [status for status in found if status["state"] in (protocol.QUEUED, protocol.RUNNING)]
+        if not running or time.monotonic() > deadline:
+            return found
+        time.sleep(_LOOK_S)
+
+
+def _cancel(attempt: Attempt, engine: HostEngine, by: str) -> None:
+    asked = {"by": by, "at": records.now()}
+    if records.create_json(attempt.at("cancel.json"), asked):
+        attempt.event("cancel_requested", by=by)
+    if attempt.claim(dict(processes.identity(), by="cancel", at=records.now())):
+        # Nobody can start it any more.
+        request = attempt.request()
+        message = "cancelled by {} before it started".format(by)
+        attempt.finish(
+            protocol.CANCELLED, protocol.REASON_CANCELLED, message, submitted_at=request["requested_at"]
+        )
+        engine.leave(attempt)
+        return
+    claim = attempt.claimed()
+    if claim is not None:
+        engine.stop(claim)

@@ -1,0 +1,80 @@
+"""What there is to know about a cluster before the first job: its Python, disk, tools, and what will cause trouble."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any, Dict, List, Optional
+
+from . import processes
+from .engines.host import HostEngine
+from .errors import Refused
+from .store import Root, writing
+
+_LITTLE_SPACE = 1 << 30
+
+
+def check(root: Root, engine: HostEngine) -> Dict[str, Any]:
+    """
+    Look at everything a job will need.
+
+    :raises Refused: no job could run here.
+    """
+    with writing(root.path):
+        os.makedirs(root.own, exist_ok=True)
+        probe = os.path.join(root.own, "probe-{}".format(os.getpid()))
+        with open(probe, "w", encoding="ascii") as file:
+            file.write("writable\n")
+        os.unlink(probe)
+    disk = shutil.disk_usage(root.path)
+    warnings = []  # type: List[str]
+    if disk.free < _LITTLE_SPACE:
+        warnings.append("only {:.1f} MB are free in {}".format(disk.free / 1e6, root.path))
+    if _kills_user_processes():
+        warnings.append(
+            "systemd ends a user's processes at logout here (KillUserProcesses=yes in logind.conf), and jobs with them; "
+            "ask for 'loginctl enable-linger {}'".format(processes.user())
+        )
+    facts = {
+        "host": processes.hostname(),
+        "user": processes.user(),
+        "engine": engine.name,
+        "root_dir": root.path,
+        "python": {"version": ".".join(str(part) for part in sys.version_info[:3]), "executable": sys.executable},
+        "disk": {"free": disk.free, "total": disk.total},
+        "cpus": os.cpu_count(),
+        "uv": shutil.which("uv"),
+        "git": _version("git"),
+        "warnings": warnings,
+    }  # type: Dict[str, Any]
+    try:
+        facts["capacity"] = engine.capacity()
+    except Refused as refusal:
+        raise Refused(refusal.code, "{} (everything else is ready: Python {}, {:.1f} GB free in {})".format(
+            refusal.message, facts["python"]["version"], disk.free / 1e9, root.path
+        )) from refusal
+    if facts["git"] is None:
+        warnings.append("there is no git on the cluster, so code cannot come from git")
+    return facts
+
+
+def _version(program: str) -> Optional[str]:
+    path = shutil.which(program)
+    if path is None:
+        return None
+    done = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    match = re.search(r"\d+(\.\d+)+", done.stdout.decode("ascii", "replace"))
+    return match.group() if match else None
+
+
+def _kills_user_processes() -> bool:
+    try:
+        with open("/etc/systemd/logind.conf", encoding="utf-8") as file:
+            text = file.read()
+    except OSError:
+        return False
+    lingers = os.path.exists(os.path.join("/var/lib/systemd/linger", processes.user()))
+    return bool(re.search(r"(?mi)^\s*KillUserProcesses\s*=\s*(yes|true|1|on)\s*$", text)) and not lingers

@@ -1,0 +1,168 @@
+"""
+The program's two faces: verbs for the Airflow side, and options for a person on the host.
+
+A verb reads one request from standard input and writes one reply. A person's call takes a script, puts it in line
+with everybody's jobs, and prints the process id to follow it by.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Tuple
+
+from . import protocol
+from .engines.host import HostEngine
+from .errors import Refused
+from .store import Root
+
+_HEARTBEAT_S = 5.0
+_MAX_REQUEST = 1 << 26
+
+Reply = Tuple[Dict[str, Any], Optional[Callable[[BinaryIO], None]]]
+
+
+def main(program: str, arguments: List[str]) -> int:
+    """
+    Run one command.
+
+    :param program: path of the archive this runs from; it lies in ``<root_dir>/.gpu-run/``.
+    :return: the process's exit status.
+    """
+    os.umask(0o077)
+    root = Root(os.path.dirname(os.path.dirname(program)))
+    verb = arguments[0] if arguments else "--help"
+    if verb in protocol.VERBS:
+        return _answer(root, program, verb)
+    if verb == "dispatch":
+        from .dispatcher import dispatch
+
+        dispatch(arguments[1], int(arguments[2]), program)
+        return 0
+    if verb == "supervise":
+        return _supervise(program, arguments[1])
+    if verb == "build-environment":
+        return _build_environment(root, arguments[1])
+    if verb == "wait-and-supervise":
+        from .person import wait_and_supervise
+
+        return wait_and_supervise(arguments[1])
+    from .person import run
+
+    return run(root, program, arguments)
+
+
+def _answer(root: Root, program: str, verb: str) -> int:
+    """Read a request, carry it out, and write the reply, with a sign of life while that takes long."""
+    stream = sys.stdin.buffer
+    # Nothing but the reply may get there; what else is printed goes to standard error.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    done = threading.Event()
+    heart = threading.Thread(target=_beat, args=(out, done), daemon=True)
+    heart.start()
+    body = None  # type: Optional[Callable[[BinaryIO], None]]
+    try:
+        line = stream.readline(_MAX_REQUEST)
+        if not line.endswith(b"\n"):
+            # The connection went away before the request was whole; nobody is there to be answered.
+            return 1
+        value, body = _carry_out(root, program, verb, json.loads(line), stream)
+        reply = {"ok": value}  # type: Dict[str, Any]
+    except Refused as refusal:
+        reply = {"error": {"code": refusal.code, "message": refusal.message}}
+    except Exception as error:
+        reply = {
+            "error": {
+                "code": protocol.INTERNAL,
+                "message": "gpu-run {} failed on the cluster: {!r}\n{}".format(verb, error, traceback.format_exc()),
+            }
+        }
+    done.set()
+    heart.join()
+    out.write(protocol.REPLY_MARK + b"\n" + json.dumps(reply).encode("ascii") + b"\n")
+    if body is not None:
+        body(out)
+    out.flush()
+    return 0
+
+
+def _beat(out: BinaryIO, done: threading.Event) -> None:
+    while not done.wait(_HEARTBEAT_S):
+        out.write(b"\n")
+        out.flush()
+
+
+def _carry_out(root: Root, program: str, verb: str, request: Dict[str, Any], stream: BinaryIO) -> Reply:
+    engine = HostEngine(root, request["settings"], program)
+    if verb == "install-check":
+        from .checks import check
+
+        return check(root, engine), None
+    if verb == "capacity":
+        return engine.capacity(), None
+    if verb == "stage":
+        from .submission import stage
+
+        return stage(root, engine, request), None
+    if verb == "receive":
+        from .staging import receive
+
+        return receive(root.job(request["job_id"]), request["input"], stream), None
+    if verb == "submit":
+        from .submission import submit
+
+        return submit(root, engine, dict(request, program=program)), None
+    if verb == "status":
+        from .status import statuses
+
+        return {"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])}, None
+    if verb == "cancel":
+        from .cancel import cancel
+
+        return {"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])}, None
+    if verb == "logs":
+        from .logs import open_log
+
+        value, log = open_log(root, engine, request)
+        return value, None if log is None else lambda out: _copy(log, out, value["length"])
+    from .outputs import list_outputs, send_outputs
+
+    if request["names"] is None:
+        return {"entries": list_outputs(root, request["job_id"])}, None
+    return {}, lambda out: send_outputs(root, request["job_id"], request["names"], out)
+
+
+def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:
+    with source:
+        out.write(source.read(length))
+
+
+def _supervise(program: str, path: str) -> int:
+    from .line import Line
+    from .store import Attempt
+    from .supervisor import supervise
+
+    lease = json.load(sys.stdin)
+    attempt = Attempt.at_path(path)
+    settings = attempt.request()["settings"]
+    supervise(attempt, lease["gpus"], lease["fds"], lease["leased_at"])
+    # The GPUs are free now; whoever waits for them shall not wait for the next who asks.
+    Line(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
+    return 0
+
+
+def _build_environment(root: Root, path: str) -> int:
+    from .environments import BuildFailed, build
+    from .store import Attempt
+
+    attempt = Attempt.at_path(path)
+    try:
+        result = build(root, attempt.request()["environment"], attempt.job.at("code"))
+    except (BuildFailed, OSError) as error:
+        result = {"error": str(error)}
+    print(json.dumps(result))
+    return 0

@@ -1,0 +1,1 @@
+"""How jobs get to run, one module per kind of cluster."""

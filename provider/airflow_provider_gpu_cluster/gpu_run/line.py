@@ -1,0 +1,149 @@
+"""
+The waiting jobs of one root on one host: a folder with one small file for each.
+
+A file's name sorts it (priority, then time), so that the order is known from a listing. As long as there are files,
+one dispatcher runs; it is started by whoever adds a job, asks for its state, or ends one, when none runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from typing import Any, Dict, List, Optional
+
+from . import leases, processes, protocol, records
+from .schedule import Ticket, Wait
+from .store import Attempt, Root, writing
+
+# Between the end of a job's time limit and that of its grace, and a moment for everything to end.
+_ENDING_S = 5.0
+
+
+class Line:
+    """
+    The waiting jobs of a root that want GPUs of one pool.
+
+    :param settings: of the engine: ``virtual_gpus``, ``lease_dir``, ``python``.
+    """
+
+    def __init__(self, root: Root, settings: Dict[str, Any]) -> None:
+        self.root = root
+        self.virtual_gpus = settings.get("virtual_gpus")  # type: Optional[int]
+        self.lease_dir = os.path.expanduser(settings.get("lease_dir") or leases.DEFAULT_FOLDER)
+        # A home directory may be shared by several hosts, and each has its own GPUs.
+        pool = json.dumps([processes.hostname(), self.lease_dir, self.virtual_gpus])
+        self.path = os.path.join(root.own, "queue", hashlib.sha256(pool.encode()).hexdigest()[:12])
+        self.waits_path = os.path.join(self.path, "waits.json")
+
+    @classmethod
+    def at_path(cls, path: str) -> Line:
+        """Return the line whose folder that is."""
+        pool = records.read_json(os.path.join(path, "pool.json")) or {}
+        line = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool)
+        line.path, line.waits_path = path, os.path.join(path, "waits.json")
+        return line
+
+    def open_leases(self) -> leases.Leases:
+        """Return the leases its jobs are served from."""
+        return leases.Leases(self.lease_dir)
+
+    def owner(self) -> str:
+        """Return a name for its dispatcher that no other on this host has."""
+        return "{}-{}".format(os.getuid(), hashlib.sha256(self.path.encode()).hexdigest()[:12])
+
+    def add(self, attempt: Attempt, request: Dict[str, Any]) -> None:
+        """Put an attempt in line; a second time changes nothing."""
+        rank = protocol.PRIORITIES.index(request["spec"].get("priority") or "normal")
+        name = "{}-{:020.6f}-{}".format(rank, request["submitted"], attempt.job.job_id)
+        with writing(self.path):
+            os.makedirs(self.path, exist_ok=True)
+            pool = os.path.join(self.path, "pool.json")
+            if not os.path.exists(pool):
+                records.write_json(pool, {"virtual_gpus": self.virtual_gpus, "lease_dir": self.lease_dir})
+            path = os.path.join(self.path, name)
+            if not os.path.exists(path):
+                records.write_json(path, {"attempt": attempt.path})
+
+    def entries(self) -> List[str]:
+        """Return the names of the waiting jobs' files, in the order in which they are served."""
+        try:
+            return sorted(name for name in os.listdir(self.path) if name[:2] in ("0-", "1-", "2-") and name[-4:] != ".tmp")
+        except FileNotFoundError:
+            return []
+
+    @staticmethod
+    def job_id(name: str) -> str:
+        """Return the job that an entry of that name is about."""
+        return name.split("-", 2)[2]
+
+    def read(self, name: str) -> Optional[Attempt]:
+        """Return the attempt of one entry; None when it has just gone."""
+        record = records.read_json(os.path.join(self.path, name))
+        return Attempt.at_path(record["attempt"]) if record else None
+
+    def remove(self, name: str) -> None:
+        """Take an entry out of the line."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.path, name))
+
+    def ticket(self, attempt: Attempt, request: Dict[str, Any], owner: str) -> Ticket:
+        """Return an attempt's place in the queue of the whole host."""
+        spec = request["spec"]
+        limit = spec.get("time_limit_s")
+        return Ticket(
+            job_id=attempt.job.job_id,
+            rank=protocol.PRIORITIES.index(spec.get("priority") or "normal"),
+            submitted=request["submitted"],
+            gpus=spec["gpus"],
+            gpu_type=spec.get("gpu_type"),
+            time_limit_s=None if limit is None else limit + spec.get("grace_s", 0.0) + _ENDING_S,
+            owner=owner,
+        )
+
+    def waits(self) -> Dict[str, Wait]:
+        """Return why each job waits, as its dispatcher last saw it."""
+        try:
+            return {job_id: Wait(*wait) for job_id, wait in (records.read_json(self.waits_path) or {}).items()}
+        except ValueError:
+            return {}
+
+    # -- its dispatcher ------------------------------------------------------------------------------------------
+
+    def lock(self) -> Optional[int]:
+        """Return the lock of the one dispatcher; None when one runs."""
+        fd = os.open(os.path.join(self.path, "dispatcher.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError:
+            os.close(fd)
+            return None
+
+    def ensure_dispatcher(self, program: str) -> None:
+        """
+        Start a dispatcher if jobs wait and none runs. The lock goes to it as an open file, so that there is no moment
+        at which two are started, or none feels responsible.
+        """
+        if not self.entries():
+            return
+        fd = self.lock()
+        if fd is None:
+            return
+        try:
+            with open(os.path.join(self.path, "dispatcher.log"), "ab") as log:
+                subprocess.Popen(
+                    [sys.executable, "-I", "-S", program, "dispatch", self.path, str(fd)],
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=[fd],
+                ).returncode = 0
+        finally:
+            os.close(fd)

@@ -1,0 +1,154 @@
+"""For a person on the host: ``gpu-run --gpus 2 --memory 32G script.sh`` takes GPUs from the same pool as all jobs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from typing import Any, Dict, List, Optional
+
+from . import processes, protocol, records
+from .allocator import Allocator
+from .engines.host import POOL_FILE, HostEngine
+from .errors import Refused
+from .line import Line
+from .store import Attempt, Root, write_text
+from .supervisor import supervise
+
+_LOOK_S = 0.5
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def run(root: Root, program: str, arguments: List[str]) -> int:
+    """
+    Put a script in line, and print the process id that stands for it until it has ended.
+
+    :return: the command's exit status: 0, or 2 when the script can never run here.
+    """
+    options = _parse(arguments)
+    try:
+        attempt = _make(root, program, options)
+    except Refused as refusal:
+        print("gpu-run: {}".format(refusal.message), file=sys.stderr)
+        return 2
+    with open(attempt.at("supervisor.log"), "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", program, "wait-and-supervise", attempt.path],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    process.returncode = 0
+    print(process.pid)
+    print("output: {}".format(attempt.job.at("logs", "training.log")), file=sys.stderr)
+    print("result: {} (SUCCESS or FAILED)".format(attempt.job.at("outputs")), file=sys.stderr)
+    return 0
+
+
+def _parse(arguments: List[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="gpu-run", description="Run a script on leased GPUs of this host; prints the id of a process to follow."
+    )
+    parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
+    parser.add_argument("--gpu-type", help="only GPUs whose name contains this")
+    parser.add_argument("--memory", type=_bytes, help="limit on host memory, such as 32G (default none)")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="limit on the run time (default none)")
+    parser.add_argument("--priority", choices=protocol.PRIORITIES, default="normal")
+    parser.add_argument("script", help="what to run, in the present folder")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    options = parser.parse_args(arguments)
+    if options.gpus < 1:
+        parser.error("--gpus must be at least 1")
+    if options.time_limit is not None and options.time_limit <= 0:
+        parser.error("--time-limit must be more than 0 seconds")
+    if not os.path.isfile(options.script):
+        parser.error("there is no file {}".format(os.path.abspath(options.script)))
+    return options
+
+
+def _bytes(text: str) -> int:
+    match = re.match(r"^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$", text.strip(), re.IGNORECASE)
+    if not match or not float(match.group(1)):
+        raise argparse.ArgumentTypeError("{!r} is no size; write 512M or 32G".format(text))
+    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+
+
+def _make(root: Root, program: str, options: argparse.Namespace) -> Attempt:
+    settings = records.read_json(os.path.join(root.own, POOL_FILE)) or {}
+    spec = {
+        "gpus": options.gpus,
+        "gpu_type": options.gpu_type,
+        "memory_bytes": options.memory,
+        "time_limit_s": options.time_limit,
+        "priority": options.priority,
+        "grace_s": 10.0,
+    }
+    engine = HostEngine(root, settings, program)
+    engine.check(spec)
+    script = os.path.abspath(options.script)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", os.path.basename(script)).strip("-._")[:60] or "script"
+    job = root.job("{}-{}-{}".format(name, time.strftime("%Y%m%dT%H%M%S", time.gmtime()), uuid.uuid4().hex[:8]))
+    job.create()
+    command = [script] if os.access(script, os.X_OK) else ["bash", script]
+    text = "#!/usr/bin/env bash\nexec {}\n".format(" ".join(shlex.quote(word) for word in command + options.arguments))
+    write_text(job.at("run.sh"), text)
+    os.chmod(job.at("run.sh"), 0o700)
+    by = {"person": processes.user(), "folder": os.getcwd()}
+    records.write_json(job.spec, {"job_id": job.job_id, "by": by, "spec": spec, "engine": engine.name, "inputs": {}})
+    request = {
+        "request_key": job.job_id,
+        "generation": "",
+        "requested_at": records.now(),
+        "submitted": time.time(),
+        "by": by,
+        "spec": spec,
+        "settings": settings,
+        "program": program,
+        "host": processes.hostname(),
+        "cwd": os.getcwd(),
+        "waiter": True,
+    }
+    attempt = job.add_attempt(1, request, {})
+    assert attempt is not None
+    return attempt
+
+
+def wait_and_supervise(path: str) -> int:
+    """Wait in the queue of the host, then be the attempt's supervisor: one process, with one id, for both."""
+    attempt = Attempt.at_path(path)
+    request = attempt.request()
+    line = Line(Root(os.path.dirname(attempt.job.path)), request["settings"])
+    signal.signal(signal.SIGTERM, lambda number, frame: _give_up(attempt))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    allocator = Allocator(line.open_leases(), line.virtual_gpus, "{}-{}".format(os.getuid(), os.getpid()))
+    ticket = line.ticket(attempt, request, allocator.name)
+    told = None  # type: Optional[str]
+    while True:
+        grants, waits = allocator.grant([ticket])
+        if grants:
+            break
+        wait = waits.get(ticket.job_id)
+        if wait is not None and wait.why != told:
+            told = wait.why
+            print(records.now(), "waiting: {}".format(told), flush=True)
+        time.sleep(_LOOK_S)
+    allocator.close()
+    grant = grants[ticket.job_id]
+    gpus = [{"key": gpu.key, "index": gpu.index} for gpu in grant.gpus]  # type: List[Dict[str, Any]]
+    supervise(attempt, gpus, grant.fds, records.now())
+    line.ensure_dispatcher(request["program"])
+    return 0
+
+
+def _give_up(attempt: Attempt) -> None:
+    if attempt.claim(dict(processes.identity(), by="cancel", at=records.now())):
+        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "its process was ended while it waited")
+    raise SystemExit(0)

@@ -1,0 +1,174 @@
+"""What /proc knows: whether a process is still the same one, who descends from it, how much memory they use."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import time
+from typing import Any, Dict, Iterable, List, Optional, Set
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def boot_id() -> str:
+    """Return the id the kernel drew at boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def hostname() -> str:
+    """Return the name of this host."""
+    return socket.gethostname()
+
+
+def user() -> str:
+    """Return the name of the user this process runs as; the number where the host knows no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def identity() -> Dict[str, Any]:
+    """Return what tells this process from every other, on any host, before and after a reboot."""
+    return {"pid": os.getpid(), "start": start_ticks(os.getpid()), "boot": boot_id(), "host": hostname()}
+
+
+def start_ticks(pid: int) -> Optional[int]:
+    """Return when a process started, in ticks since boot; None when there is no such live process."""
+    fields = _stat(pid)
+    if fields is None or fields[0] in ("Z", "X"):
+        return None
+    return int(fields[19])
+
+
+def is_alive(who: Dict[str, Any]) -> Optional[bool]:
+    """Tell whether the process of that :func:`identity` still runs; None when it ran on another host."""
+    if who["host"] != hostname():
+        return None
+    return who["boot"] == boot_id() and start_ticks(who["pid"]) == who["start"]
+
+
+def _stat(pid: int) -> Optional[List[str]]:
+    """Return the fields of /proc/<pid>/stat after the command name, the state first."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            return file.read().rsplit(b")", 1)[1].decode("ascii").split()
+    except (OSError, IndexError):
+        return None
+
+
+def descendants(pid: int) -> Set[int]:
+    """Return every process below ``pid``, whatever session or group it has moved to."""
+    found: Set[int] = set()
+    front = [pid]
+    while front:
+        for child in _children(front.pop()):
+            if child not in found:
+                found.add(child)
+                front.append(child)
+    return found
+
+
+def _children(pid: int) -> List[int]:
+    children: List[int] = []
+    try:
+        for task in os.listdir("/proc/{}/task".format(pid)):
+            with open("/proc/{}/task/{}/children".format(pid, task), encoding="ascii") as file:
+                children += [int(word) for word in file.read().split()]
+    except FileNotFoundError:
+        # The process has just ended, or this kernel was built without CONFIG_PROC_CHILDREN.
+        if not os.path.exists("/proc/self/task/{}/children".format(os.getpid())):
+            return [other for other in _all_pids() if _parent(other) == pid]
+    except OSError:
+        pass
+    return children
+
+
+def _parent(pid: int) -> Optional[int]:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def _all_pids() -> List[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def memory_bytes(pids: Iterable[int], above: int) -> int:
+    """
+    Return the memory that processes use together.
+
+    Resident sizes are added up, which is quick but counts shared pages once per process. Where that sum comes out
+    above ``above``, the proportional sizes decide, in which a page shared by four counts as a quarter for each.
+    """
+    pids = list(pids)
+    resident = sum(_resident(pid) for pid in pids)
+    if resident <= above or len(pids) == 1:
+        return resident
+    return sum(_proportional(pid) for pid in pids)
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open("/proc/{}/statm".format(pid), encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    try:
+        with open("/proc/{}/smaps_rollup".format(pid), encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return _resident(pid)
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for memory since boot."""
+    with open("/proc/vmstat", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def with_environment(entry: str) -> List[int]:
+    """Return this user's processes that were started with ``entry`` (``NAME=value``) in their environment."""
+    wanted = entry.encode()
+    found = []
+    for pid in _all_pids():
+        try:
+            with open("/proc/{}/environ".format(pid), "rb") as file:
+                if wanted in file.read().split(b"\0"):
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def send_signal(pids: Iterable[int], number: int) -> None:
+    """Send a signal to each process; those that have just ended are passed over."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def kill_with_environment(entry: str, patience_s: float) -> bool:
+    """Kill all processes that :func:`with_environment` finds, and their new children; True when none is left."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        left = [pid for pid in with_environment(entry) if pid != os.getpid() and start_ticks(pid) is not None]
+        if not left:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        send_signal(left, signal.SIGKILL)
+        time.sleep(0.02)

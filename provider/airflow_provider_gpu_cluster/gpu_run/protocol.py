@@ -1,0 +1,77 @@
+"""What both ends of the SSH channel agree on: verbs, states, reasons, error codes, and how a reply is framed.
+
+One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
+stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
+so, bytes. Whatever a login shell prints before the mark is skipped by the reader.
+"""
+
+REPLY_MARK = b"\x1e gpu-run 1 \x1e"
+
+VERBS = (
+    "install-check",
+    "capacity",
+    "stage",
+    "receive",
+    "submit",
+    "status",
+    "logs",
+    "cancel",
+    "send",
+)
+
+# States of a job. UNKNOWN means that the state could not be determined now; it is never an end.
+QUEUED = "QUEUED"
+RUNNING = "RUNNING"
+SUCCEEDED = "SUCCEEDED"
+FAILED = "FAILED"
+CANCELLED = "CANCELLED"
+LOST = "LOST"
+UNKNOWN = "UNKNOWN"
+FINAL_STATES = (SUCCEEDED, FAILED, CANCELLED, LOST)
+
+# Why a job ended badly.
+USER_ERROR = "user_error"
+OUT_OF_MEMORY = "out_of_memory"
+GPU_OUT_OF_MEMORY = "gpu_out_of_memory"
+TIME_LIMIT = "time_limit"
+PREEMPTED = "preempted"
+NODE_FAILURE = "node_failure"
+DISK_FULL = "disk_full"
+LAUNCH_FAILED = "launch_failed"
+REASON_LOST = "lost"
+REASON_CANCELLED = "cancelled"
+REASONS = (
+    USER_ERROR,
+    OUT_OF_MEMORY,
+    GPU_OUT_OF_MEMORY,
+    TIME_LIMIT,
+    PREEMPTED,
+    NODE_FAILURE,
+    DISK_FULL,
+    LAUNCH_FAILED,
+    REASON_LOST,
+    REASON_CANCELLED,
+)
+
+# Job priorities, first served first.
+PRIORITIES = ("high", "normal", "low")
+
+# Codes of an error reply. Each becomes one exception class on the Airflow side.
+BAD_REQUEST = "bad_request"
+PYTHON_TOO_OLD = "python_too_old"
+ROOT_NOT_WRITABLE = "root_not_writable"
+NO_SPACE = "no_space"
+SOURCE_ERROR = "source_error"
+CHECKSUM_MISMATCH = "checksum_mismatch"
+ENTRY_SCRIPT_MISSING = "entry_script_missing"
+NOT_STAGED = "not_staged"
+NOT_ENOUGH_GPUS = "not_enough_gpus"
+GPUS_UNAVAILABLE = "gpus_unavailable"
+JOB_CONFLICT = "job_conflict"
+NO_SUCH_JOB = "no_such_job"
+UNSAFE_OUTPUT = "unsafe_output"
+INTERNAL = "internal"
+
+# Exit codes of the one-line shell wrapper that starts the program (see cluster.py).
+EXIT_PROGRAM_MISSING = 97
+EXIT_NO_PYTHON = 98

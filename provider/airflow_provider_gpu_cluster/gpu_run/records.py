@@ -1,0 +1,96 @@
+"""Small JSON files that are whole or absent, whoever dies while writing them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from datetime import datetime, timezone
+from typing import Any, Dict, Optional
+
+
+def now() -> str:
+    """Return the present time as every record holds it: ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Return the seconds between two record times."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def read_json(path: str) -> Optional[Dict[str, Any]]:
+    """Return the record at ``path``, None when there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value: Dict[str, Any] = json.load(file)
+            return value
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write_json(path: str, value: Dict[str, Any]) -> None:
+    """Write or replace the record at ``path``; a reader sees the old one or the new one."""
+    draft = _draft(path, value)
+    os.replace(draft, path)
+
+
+def create_json(path: str, value: Dict[str, Any]) -> bool:
+    """
+    Write the record at ``path`` unless there is one: of any number of callers on any host, one gets True.
+
+    ``link`` is atomic on local file systems and on NFS. When its reply gets lost on NFS it reports a failure that was
+    none, which the link count of the draft gives away (open(2), O_EXCL).
+    """
+    draft = _draft(path, value)
+    try:
+        os.link(draft, path)
+        return True
+    except FileExistsError:
+        return os.stat(draft).st_nlink == 2
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return _create_without_links(path, value)
+    finally:
+        os.unlink(draft)
+
+
+def _create_without_links(path: str, value: Dict[str, Any]) -> bool:
+    """Do the same on a file system that has no hard links; there a crash can leave a record cut short."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        _dump(value, file)
+    return True
+
+
+def _draft(path: str, value: Dict[str, Any]) -> str:
+    draft = "{}.{}.tmp".format(path, uuid.uuid4().hex)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            _dump(value, file)
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(draft)
+        raise
+    return draft
+
+
+def _dump(value: Dict[str, Any], file: Any) -> None:
+    json.dump(value, file, indent=1, sort_keys=True)
+    file.write("\n")
+    file.flush()
+
+
+def append_line(path: str, value: Dict[str, Any]) -> None:
+    """Append one record to a file of JSON lines, in one write."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(fd, json.dumps(value, sort_keys=True).encode() + b"\n")
+    finally:
+        os.close(fd)

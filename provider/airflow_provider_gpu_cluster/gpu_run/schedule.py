@@ -1,0 +1,109 @@
+"""Who gets which GPUs next: a pure function from the queue and the GPUs to what starts now and why the rest waits."""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .gpus import Gpu
+
+
+class Ticket(NamedTuple):
+    """
+    A place in the queue.
+
+    :param job_id: the job that waits.
+    :param rank: 0 for high priority, 1 normal, 2 low.
+    :param submitted: when it was submitted, in seconds since the epoch.
+    :param gpus: how many GPUs it needs.
+    :param gpu_type: what they must be called; None for any.
+    :param time_limit_s: how long it can run at most, its end included; None if nobody knows.
+    :param owner: whose dispatcher starts it.
+    """
+
+    job_id: str
+    rank: int
+    submitted: float
+    gpus: int
+    gpu_type: Optional[str]
+    time_limit_s: Optional[float]
+    owner: str
+
+
+class Slot(NamedTuple):
+    """
+    A GPU and when it is free: 0 for now, seconds since the epoch at the latest, infinity when nobody knows.
+
+    :param note: who has it, for a person.
+    """
+
+    gpu: Gpu
+    free_at: float
+    note: str
+
+
+class Wait(NamedTuple):
+    """Why a job waits: its place in the whole queue, from 1, and a sentence."""
+
+    place: int
+    why: str
+
+
+def plan(tickets: Sequence[Ticket], slots: Sequence[Slot], now: float) -> Tuple[Dict[str, List[Gpu]], Dict[str, Wait]]:
+    """
+    Decide for every waiting job.
+
+    Served by priority, then first come. A job that cannot start yet keeps the GPUs it could use from everyone behind
+    it, so that small jobs cannot starve a big one. The one exception is EASY backfilling (Lifka, "The ANL/IBM SP
+    scheduling system", 1995): a later job may use free GPUs if its time limit ends it before any job ahead could
+    have started. Where it is not known when the GPUs come free, nothing is backfilled.
+
+    :return: the GPUs of each job that starts now, and why each other job waits.
+    """
+    starts: Dict[str, List[Gpu]] = {}
+    waits: Dict[str, Wait] = {}
+    free_at = {slot.gpu.key: slot.free_at for slot in slots}
+    ahead: List[Tuple[Ticket, float]] = []
+    for ticket in sorted(tickets, key=lambda ticket: (ticket.rank, ticket.submitted, ticket.job_id)):
+        fitting = [slot for slot in slots if slot.gpu.is_a(ticket.gpu_type)]
+        if len(fitting) < ticket.gpus:
+            # The GPUs it was admitted for are gone. It waits for them to come back, and holds up nobody.
+            waits[ticket.job_id] = Wait(len(waits) + 1, _too_few(ticket, len(fitting)))
+            continue
+        end = math.inf if ticket.time_limit_s is None else now + ticket.time_limit_s
+        free = [slot.gpu for slot in fitting if free_at[slot.gpu.key] <= now]
+        kept = [gpu for gpu in free if any(gpu.is_a(other.gpu_type) and not end <= start for other, start in ahead)]
+        usable = [gpu for gpu in free if gpu not in kept]
+        if len(usable) >= ticket.gpus:
+            starts[ticket.job_id] = usable[: ticket.gpus]
+            for gpu in usable[: ticket.gpus]:
+                free_at[gpu.key] = end
+            continue
+        start = sorted(free_at[slot.gpu.key] for slot in fitting)[ticket.gpus - 1]
+        # An end that is overdue or unknown proves nothing; nobody may slip in before it.
+        ahead.append((ticket, start if now < start < math.inf else now))
+        waits[ticket.job_id] = Wait(len(waits) + 1, _why(ticket, fitting, free, kept))
+    return starts, waits
+
+
+def _too_few(ticket: Ticket, there: int) -> str:
+    return "it needs {}; this host has {} now".format(_gpus(ticket.gpus, ticket.gpu_type), there)
+
+
+def _why(ticket: Ticket, fitting: Sequence[Slot], free: Sequence[Gpu], kept: Sequence[Gpu]) -> str:
+    taken = {}  # type: Dict[str, int]
+    for slot in fitting:
+        if slot.gpu not in free:
+            note = slot.note or "jobs that start now"
+            taken[note] = taken.get(note, 0) + 1
+    parts = ["{} free".format(len(free))]
+    if kept:
+        parts[0] += " but kept for jobs ahead"
+    parts += ["{} with {}".format(count, note) for note, count in sorted(taken.items())]
+    return "it needs {}; of {} there are {}".format(
+        _gpus(ticket.gpus, ticket.gpu_type), len(fitting), ", ".join(parts)
+    )
+
+
+def _gpus(count: int, gpu_type: Optional[str]) -> str:
+    return "{} {}GPU{}".format(count, gpu_type + " " if gpu_type else "", "" if count == 1 else "s")

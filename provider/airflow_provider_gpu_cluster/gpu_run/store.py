@@ -1,0 +1,263 @@
+"""
+The job directories under ``root_dir``: who may write what, once.
+
+Per attempt there are a few records, each written by one process and once:
+
+``request.json``   the attempt itself: what to run and who asked; appears together with its folder
+``env.json``       the job's own environment variables; 0600, deleted by the supervisor when it has read them
+``claim.json``     who runs it: whoever creates this file, and nobody else, may run or cancel the attempt
+``exit.json``      how it ended
+``events.jsonl``   what happened when
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from typing import Any, Dict, Iterator, List, Optional
+
+from . import protocol, records
+from .errors import Refused
+
+# Set aside for the exit record, which must find room on a disk that the job has filled.
+_RESERVE_BYTES = 16384
+_FOLDERS = ("code", "data", "models", "outputs", "logs", ".job/attempts")
+
+
+class Root:
+    """The folder of all jobs of one user on one cluster."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.own = os.path.join(path, ".gpu-run")
+        self.cache = os.path.join(path, ".cache")
+
+    def job(self, job_id: str) -> JobDirectory:
+        """
+        Return the directory of a job, whether it exists or not.
+
+        :raises Refused: the id could name something outside the root.
+        """
+        allowed = all(char.isascii() and (char.isalnum() or char in "._-") for char in job_id)
+        if not job_id or not allowed or job_id.startswith(".") or len(job_id) > 100:
+            raise Refused(
+                protocol.BAD_REQUEST,
+                "{!r} is no job id: up to 100 of A-Z a-z 0-9 . _ - that do not begin with a dot".format(job_id),
+            )
+        return JobDirectory(os.path.join(self.path, job_id), job_id)
+
+
+class JobDirectory:
+    """One job: its inputs, outputs, logs, and its attempts."""
+
+    def __init__(self, path: str, job_id: str) -> None:
+        self.path = path
+        self.job_id = job_id
+        self.spec = self.at(".job", "spec.json")
+
+    def at(self, *parts: str) -> str:
+        """Return the path of something in this directory."""
+        return os.path.join(self.path, *parts)
+
+    def exists(self) -> bool:
+        """Tell whether the job is known here."""
+        return os.path.isdir(self.at(".job"))
+
+    def create(self) -> None:
+        """
+        Make the directory and its folders, where they are missing.
+
+        :raises Refused: the root cannot be written to.
+        """
+        with writing(self.path):
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            os.chmod(self.path, 0o700)
+            for folder in _FOLDERS:
+                os.makedirs(self.at(folder), exist_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other requests for this job waiting."""
+        with writing(self.path):
+            fd = os.open(self.at(".job", "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def attempts(self) -> List[Attempt]:
+        """Return the attempts, first to last."""
+        try:
+            names = os.listdir(self.at(".job", "attempts"))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [self.attempt(number) for number in sorted(int(name) for name in names if name.isdigit())]
+
+    def attempt(self, number: int) -> Attempt:
+        """Return the attempt of that number, whether it exists or not."""
+        return Attempt(self, number)
+
+    def add_attempt(self, number: int, request: Dict[str, Any], env: Dict[str, str]) -> Optional[Attempt]:
+        """
+        Add an attempt; None when that number is taken.
+
+        It appears by rename, with its request in it, and a folder cannot be renamed over one that has content.
+        """
+        draft = self.at(".job", "attempts", ".{}".format(uuid.uuid4().hex))
+        with writing(self.path):
+            os.mkdir(draft, 0o700)
+            try:
+                records.write_json(os.path.join(draft, "request.json"), request)
+                records.write_json(os.path.join(draft, "env.json"), env)
+                with open(os.path.join(draft, "reserve"), "wb") as file:
+                    file.write(os.urandom(_RESERVE_BYTES))
+                os.rename(draft, self.attempt(number).path)
+            except OSError as error:
+                shutil.rmtree(draft, ignore_errors=True)
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    return None
+                raise
+        return self.attempt(number)
+
+
+class Attempt:
+    """One attempt at running a job."""
+
+    def __init__(self, job: JobDirectory, number: int) -> None:
+        self.job = job
+        self.number = number
+        self.path = job.at(".job", "attempts", str(number))
+
+    @classmethod
+    def at_path(cls, path: str) -> Attempt:
+        """Return the attempt whose folder that is."""
+        folder, number = os.path.split(path)
+        job_path = os.path.dirname(os.path.dirname(folder))
+        return cls(JobDirectory(job_path, os.path.basename(job_path)), int(number))
+
+    def at(self, name: str) -> str:
+        """Return the path of one of its files."""
+        return os.path.join(self.path, name)
+
+    def request(self) -> Dict[str, Any]:
+        """Return what to run and who asked."""
+        request = records.read_json(self.at("request.json"))
+        if request is None:
+            raise Refused(protocol.NO_SUCH_JOB, "{} is gone".format(self.at("request.json")))
+        return request
+
+    def claimed(self) -> Optional[Dict[str, Any]]:
+        """Return who runs it, or has cancelled it before it ran; None while it waits."""
+        return records.read_json(self.at("claim.json"))
+
+    def claim(self, claim: Dict[str, Any]) -> bool:
+        """Take the attempt; only one caller ever gets True."""
+        return records.create_json(self.at("claim.json"), claim)
+
+    def ended(self) -> Optional[Dict[str, Any]]:
+        """Return how it ended; None while it has not."""
+        return records.read_json(self.at("exit.json"))
+
+    def event(self, name: str, **details: Any) -> None:
+        """Note what happened, as far as the disk takes it."""
+        with contextlib.suppress(OSError):
+            records.append_line(self.at("events.jsonl"), dict(details, at=records.now(), event=name))
+
+    def finish(self, state: str, reason: Optional[str], message: str, **details: Any) -> None:
+        """
+        Record the end, if none is recorded yet: the exit record first, which is the proof, then the markers.
+
+        The folder is made again if the job has deleted it, and disk space was set aside at the start of the attempt,
+        so that a full disk does not swallow the record.
+        """
+        os.makedirs(self.path, exist_ok=True)
+        record = dict(
+            {"exit_code": None, "signal": None, "gpus": [], "gpu_seconds": 0.0, "peak_memory_bytes": None},
+            job_id=self.job.job_id,
+            attempt=self.number,
+            state=state,
+            reason=reason,
+            message=message,
+            ended_at=records.now(),
+        )
+        record.update(details)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.at("reserve"))
+        if records.create_json(self.at("exit.json"), record):
+            self.event("ended", state=state, reason=reason)
+            self.mark(record)
+
+    def mark(self, record: Dict[str, Any]) -> None:
+        """Write what people and other tools look for in outputs/: the marker and one line of status."""
+        with contextlib.suppress(OSError):
+            os.makedirs(self.job.at("outputs"), exist_ok=True)
+            self.clear_markers()
+            marker = "SUCCESS" if record["state"] == protocol.SUCCEEDED else "FAILED"
+            write_text(self.job.at("outputs", "status.txt"), _status_line(record))
+            write_text(self.job.at("outputs", marker), _status_line(record))
+
+    def clear_markers(self) -> None:
+        """Remove the markers of the attempt before."""
+        for marker in ("SUCCESS", "FAILED"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.job.at("outputs", marker))
+
+
+def _status_line(record: Dict[str, Any]) -> str:
+    words = [record["state"]]
+    for name in ("reason", "exit_code", "signal", "started_at", "ended_at"):
+        if record.get(name) is not None:
+            words.append("{}={}".format(name, record[name]))
+    return " ".join(words) + "\n"
+
+
+def write_text(path: str, text: str) -> None:
+    """Write or replace a small text file; a reader sees the old text or the new."""
+    draft = "{}.{}.tmp".format(path, uuid.uuid4().hex)
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """
+    Turn a failure to write under ``path`` into the refusal a user can act on.
+
+    :raises Refused: disk full, quota used up, or no permission.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Refused(protocol.NO_SPACE, no_space(path, error)) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            where = error.filename or path
+            raise Refused(
+                protocol.ROOT_NOT_WRITABLE,
+                "cannot write {}: {}; set 'root_dir' in the connection to a folder of your own on the cluster".format(
+                    where, os.strerror(error.errno)
+                ),
+            ) from error
+        raise
+
+
+def no_space(path: str, error: OSError) -> str:
+    """Say that the disk or quota of ``path`` is used up, with what is left."""
+    if error.errno == errno.EDQUOT:
+        return "the disk quota for {} is used up".format(path)
+    try:
+        free = shutil.disk_usage(os.path.dirname(path)).free
+    except OSError:
+        free = 0
+    return "no space left on the disk of {}: {:.1f} MB free".format(path, free / 1e6)

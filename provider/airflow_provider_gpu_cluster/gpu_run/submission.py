@@ -1,0 +1,212 @@
+"""From a request to an attempt: found, or made and put in line, but never made twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from . import environments, processes, protocol, records, staging
+from .engines.host import HostEngine
+from .errors import Refused
+from .status import status_of
+from .store import Attempt, JobDirectory, Root, write_text, writing
+
+
+def stage(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Dict[str, Any]:
+    """
+    Make the job's directory and bring in its inputs, without launching anything.
+
+    :return: ``needs``, the numbers of the inputs that the worker has to send, and the handle.
+    """
+    job = root.job(request["job_id"])
+    latest = _latest(job)
+    job.create()
+    _keep_identity(job, request["record"])
+    if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
+        needs = staging.stage(job, request["inputs"])
+    else:
+        # What a running job works with is left alone.
+        needs = []
+    return {"needs": needs, "handle": _handle(job, engine, None, 0)}
+
+
+def submit(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Dict[str, Any]:
+    """
+    Launch a job, or find what an earlier request of it has launched.
+
+    The same ``request_key`` always gets the same attempt, whatever has become of it, so that a lost reply can be asked
+    for again. Another key is another try: it joins the attempt that waits or runs, takes the result of one that
+    succeeded, and starts the next attempt after one that ended badly. Another ``generation`` (a user cleared the task)
+    starts over in any case, but never beside an attempt that has not ended.
+
+    :return: the handle, the status, ``created``; or ``needs``, when the worker has to send inputs first.
+    """
+    job = root.job(request["job_id"])
+    found = _existing(job, engine, request)
+    if found is None:
+        engine.check(request["spec"])
+        job.create()
+        _keep_identity(job, request["record"])
+        if request["inputs"] is not None:
+            needs = staging.stage(job, request["inputs"])
+            if needs:
+                return {"needs": needs}
+        _check_code(job, request["spec"])
+        with job.lock():
+            found = _existing(job, engine, request)
+            if found is None:
+                return _created(job, engine, request)
+    attempt, status = found
+    if status["state"] == protocol.QUEUED:
+        engine.launch(attempt, attempt.request())
+    return _reply(job, engine, attempt, status, created=False)
+
+
+def _existing(
+    job: JobDirectory, engine: HostEngine, request: Dict[str, Any]
+) -> Optional[Tuple[Attempt, Dict[str, Any]]]:
+    latest = _latest(job)
+    if latest is None:
+        return None
+    _check_identity(job, request["record"])
+    asked = latest.request()
+    status = status_of(latest, engine)
+    same_generation = asked["generation"] == request["generation"]
+    if (
+        asked["request_key"] == request["request_key"]
+        or status["state"] not in protocol.FINAL_STATES
+        or (same_generation and status["state"] == protocol.SUCCEEDED)
+    ):
+        return latest, status
+    return None
+
+
+def _latest(job: JobDirectory) -> Optional[Attempt]:
+    attempts = job.attempts()
+    return attempts[-1] if attempts else None
+
+
+def _created(job: JobDirectory, engine: HostEngine, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Make the next attempt; call under the job's lock."""
+    before = _latest(job)
+    if before is not None and before.request()["generation"] != request["generation"]:
+        # A user asked for a new beginning: what the job before has left must not pass for what this one makes.
+        with writing(job.path):
+            if os.path.isdir(job.at("outputs")):
+                os.rename(job.at("outputs"), before.at("outputs"))
+            os.makedirs(job.at("outputs"))
+    if before is not None:
+        _put_logs_aside(job, before.number)
+    record = {
+        "request_key": request["request_key"],
+        "generation": request["generation"],
+        "requested_at": records.now(),
+        "submitted": time.time(),
+        "by": request["record"],
+        "spec": request["spec"],
+        "settings": request["settings"],
+        "program": request["program"],
+        "host": processes.hostname(),
+        "context": request.get("context", {}),
+        "environment": environments.wanted(
+            request["spec"].get("requirements"), request["spec"].get("setup", ""), request["settings"].get("python"), job.at("code")
+        ),
+    }
+    with writing(job.path):
+        write_text(job.at("run.sh"), request["run_script"])
+        os.chmod(job.at("run.sh"), 0o700)
+    records.write_json(
+        job.spec,
+        {
+            "job_id": job.job_id,
+            "by": request["record"],
+            "spec": request["spec"],
+            "environment_names": sorted(request["env"]),
+            "engine": engine.name,
+            "inputs": records.read_json(job.at(".job", "inputs.json")) or {},
+        },
+    )
+    number = before.number + 1 if before is not None else 1
+    attempt = job.add_attempt(number, record, request["env"])
+    if attempt is None:
+        raise Refused(protocol.JOB_CONFLICT, "attempt {} of {} was made by somebody else".format(number, job.job_id))
+    engine.share_pool()
+    attempt.event("requested", by=request["record"], request_key=request["request_key"])
+    engine.launch(attempt, record)
+    return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
+
+
+def _put_logs_aside(job: JobDirectory, number: int) -> None:
+    """Give the logs of an attempt that has ended its number, so that the next one's begin empty."""
+    for name in ("training.log", "error.log", "progress.jsonl"):
+        stem, suffix = os.path.splitext(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(job.at("logs", name), job.at("logs", "{}.attempt-{}{}".format(stem, number, suffix)))
+
+
+def _reply(
+    job: JobDirectory, engine: HostEngine, attempt: Attempt, status: Dict[str, Any], created: bool
+) -> Dict[str, Any]:
+    request = attempt.request()
+    handle = _handle(job, engine, request["requested_at"], request["spec"]["gpus"])
+    return {"handle": handle, "status": status, "created": created}
+
+
+def _handle(job: JobDirectory, engine: HostEngine, submitted_at: Optional[str], gpus: int) -> Dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "job_dir": job.path,
+        "engine": engine.name,
+        "submitted_at": submitted_at,
+        "gpus": gpus,
+    }
+
+
+_IDENTITY = ("dag_id", "run_id", "task_id", "map_index")
+
+
+def _keep_identity(job: JobDirectory, record: Dict[str, Any]) -> None:
+    """Note whose directory this is, or find that it is somebody else's."""
+    with writing(job.path):
+        if not records.create_json(job.at(".job", "owner.json"), {"job_id": job.job_id, "by": record}):
+            _check_identity(job, record)
+
+
+def _check_identity(job: JobDirectory, record: Dict[str, Any]) -> None:
+    """
+    Refuse a job whose directory another task has made.
+
+    :raises Refused: two tasks came to the same job id.
+    """
+    owner = (records.read_json(job.at(".job", "owner.json")) or {}).get("by", {})
+    mine, theirs = ([who.get(name) for name in _IDENTITY] for who in (record, owner))
+    if mine != theirs:
+        raise Refused(
+            protocol.JOB_CONFLICT,
+            "{} is the directory of another task's job ({}); rename the task, or remove that directory".format(
+                job.path, ", ".join("{}={}".format(name, owner.get(name)) for name in _IDENTITY)
+            ),
+        )
+
+
+def _check_code(job: JobDirectory, spec: Dict[str, Any]) -> None:
+    """
+    Refuse an entry script that is not in the code.
+
+    :raises Refused: naming what is there instead.
+    """
+    script = spec.get("entry_script")
+    if script is None or os.path.isfile(job.at("code", script)):
+        return
+    there = sorted(os.listdir(job.at("code")))  # type: List[str]
+    if there:
+        has = "which has {}".format(", ".join(there[:10]) + (", ..." if len(there) > 10 else ""))
+    else:
+        has = "which is empty: was anything given as code?"
+    raise Refused(
+        protocol.ENTRY_SCRIPT_MISSING, "the entry script {!r} is not in the code of {}, {}".format(script, job.job_id, has)
+    )
+
+

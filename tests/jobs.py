@@ -1,0 +1,58 @@
+"""Short ways to launch and follow jobs on a cluster, for tests."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_provider_gpu_cluster.cluster import Cluster, Submission
+from airflow_provider_gpu_cluster.job import JobSpec, JobState, JobStatus
+from airflow_provider_gpu_cluster.script import render_run_script
+from airflow_provider_gpu_cluster.sources import Source
+
+_numbers = itertools.count(1)
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """Return who asks: one task of one DAG run."""
+    return {"dag_id": "dag", "run_id": "run", "task_id": "task", "map_index": -1, "try_number": 1, **changes}
+
+
+def submit(
+    cluster: Cluster,
+    command: str = "true",
+    *,
+    job_id: str | None = None,
+    sources: Sequence[Source] | None = (),
+    env: dict[str, str] | None = None,
+    request_key: str = "try-1",
+    generation: str = "0",
+    who: dict[str, Any] | None = None,
+    **spec: Any,
+) -> Submission:
+    """Launch a job that runs a shell command."""
+    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, **spec})
+    return cluster.submit(
+        job_id or f"job-{next(_numbers)}",
+        spec=job_spec,
+        sources=sources,
+        env=env or {},
+        run_script=render_run_script(job_spec),
+        request_key=request_key,
+        generation=generation,
+        record=who or record(),
+    )
+
+
+def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = 30) -> JobStatus:
+    """Return a job's status as soon as it is in one of ``states``; by default, in a final one."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        status = cluster.statuses([job_id], tail_bytes=2000)[0]
+        if status.state in states or (not states and status.final):
+            return status
+        assert time.monotonic() < deadline, f"{job_id} did not get there in {timeout_s} s: {status}"
+        assert not (status.final and states), f"{job_id} has ended: {status}"
+        time.sleep(0.1)
