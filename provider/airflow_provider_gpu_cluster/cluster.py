@@ -7,12 +7,14 @@ operations can be asked for again, so a connection that breaks is opened again, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shlex
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 import paramiko
@@ -46,7 +48,8 @@ IDLE_TIMEOUT_S = 40.0
 PATIENCE_S = 120.0
 PATIENCE_WITH_ADDRESS_S = 5.0
 _MAX_NOISE_BYTES = 1 << 20
-_STDERR_BYTES = 4000
+_SAID_BYTES = 2000
+_NO_EXIT_STATUS = -1
 _STAGE_ROUNDS = 3
 
 
@@ -132,10 +135,8 @@ class Cluster:
         self._interrupted = True
         transport = self._client.get_transport() if self._client is not None else None
         if transport is not None:
-            try:
+            with contextlib.suppress(OSError, AttributeError):
                 transport.sock.shutdown(socket.SHUT_RDWR)
-            except (OSError, AttributeError):
-                pass
 
     # -- operations ----------------------------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class Cluster:
             start = LogPosition(reply["attempt"], reply["offset"])
             return LogChunk(JobStatus.from_json(reply["status"]), start, data, reply["log_bytes"])
 
-        return self._exchange("logs", request, take=take)
+        return cast(LogChunk, self._exchange("logs", request, take=take))
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
         """
@@ -283,7 +284,7 @@ class Cluster:
             for number in reply["needs"]:
                 source = cast(UploadSource, sources[number])
                 upload = {"job_id": request["job_id"], "input": request["inputs"][number]}
-                self._exchange("receive", upload, send=lambda out, source=source: send_source(source, out))
+                self._exchange("receive", upload, send=partial(send_source, source))
         raise GpuClusterError(f"{self._where()}: inputs of {request['job_id']} were sent and are missing again")
 
     def _handle(self, reply: dict[str, Any]) -> JobHandle:
@@ -358,9 +359,9 @@ class Cluster:
                 try:
                     sent = self._send(channel, line, send)
                     stream = cast(BinaryIO, channel.makefile("rb", 1 << 16))
-                    reply = self._read_reply(stream)
+                    reply, noise = self._read_reply(stream)
                     if reply is None:
-                        self._missing_reply(channel, verb, may_install=is_first)
+                        self._missing_reply(channel, verb, noise, may_install=is_first)
                         continue
                     if "error" in reply:
                         raise self._error(reply["error"])
@@ -371,7 +372,7 @@ class Cluster:
                     channel.close()
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._broken(f"the connection broke during {verb}: {error or type(error).__name__}") from error
-        raise GpuClusterSetupError(f"{self._where()}: the program was uploaded and cannot be found afterwards")
+        raise AssertionError("the second round returns or raises")
 
     def _open_channel(self, verb: str) -> paramiko.Channel:
         transport = self._client.get_transport() if self._client is not None else None
@@ -390,7 +391,7 @@ class Cluster:
         path = f"{_shell_path(self.settings.root_dir)}/.gpu-run/{self._program.name}"
         python = _shell_path(self.settings.python) if self.settings.python else "python3"
         script = (
-            f"p={path}; [ -f \"$p\" ] || exit {protocol.EXIT_PROGRAM_MISSING}; "
+            f'p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
             f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
             f'exec {python} -I -S "$p" {verb}'
         )
@@ -409,41 +410,42 @@ class Cluster:
                 raise
             return False
 
-    def _read_reply(self, stream: BinaryIO) -> dict[str, Any] | None:
-        """Return the reply, None when there is none; what a login shell prints before it is skipped."""
-        noise = 0
-        while noise < _MAX_NOISE_BYTES:
+    def _read_reply(self, stream: BinaryIO) -> tuple[dict[str, Any] | None, str]:
+        """Return the reply, None when there is none, and what a login shell printed before it."""
+        noise = b""
+        while len(noise) < _MAX_NOISE_BYTES:
             line = stream.readline(_MAX_NOISE_BYTES)
             if not line:
-                return None
+                return None, _text(noise)
             if line.rstrip(b"\r\n").endswith(protocol.REPLY_MARK):
                 text = stream.readline()
-                if not text.endswith(b"\n"):
-                    return None
-                return cast("dict[str, Any]", json.loads(text))
-            noise += len(line.strip())
+                return (json.loads(text) if text.endswith(b"\n") else None), _text(noise)
+            noise += line.lstrip(b"\n")
         raise GpuClusterSetupError(
             f"{self._where()} prints without end before it runs a command; look at the login shell's start files there"
         )
 
-    def _missing_reply(self, channel: paramiko.Channel, verb: str, *, may_install: bool) -> None:
-        """Find out why there is no reply: the program is installed where that was the reason, anything else raised."""
+    def _missing_reply(self, channel: paramiko.Channel, verb: str, noise: str, *, may_install: bool) -> None:
+        """Install the program where it was missing; raise whatever else kept the reply from coming."""
         channel.status_event.wait(IDLE_TIMEOUT_S)
         status = channel.exit_status
         if status == protocol.EXIT_PROGRAM_MISSING and may_install:
             assert self._client is not None
             install(self._client, self.settings.root_dir, self._program, self._where())
+        elif status == protocol.EXIT_PROGRAM_MISSING:
+            raise GpuClusterSetupError(f"{self._where()}: the program was uploaded and is not there afterwards")
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(
                 f"{self._where()}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
                 "a Python 3.8 or newer there"
             )
-        elif status in (-1, 255) or status == 1:
+        elif status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
             raise self._broken(f"the connection broke during {verb}")
-        elif status != protocol.EXIT_PROGRAM_MISSING:
+        else:
+            said = "\n".join(filter(None, (noise, _text(_stderr(channel))))) or "nothing"
             raise GpuClusterSetupError(
-                f"{self._where()}: gpu-run {verb} ended with exit code {status} and no reply: {_stderr(channel)}"
+                f"{self._where()}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
             )
 
     def _error(self, error: dict[str, str]) -> GpuClusterError:
@@ -478,11 +480,15 @@ def _shell_path(path: str) -> str:
     return '"$HOME"/' + shlex.quote(path.removeprefix("~/"))
 
 
-def _stderr(channel: paramiko.Channel) -> str:
+def _stderr(channel: paramiko.Channel) -> bytes:
     data = b""
-    while len(data) < _STDERR_BYTES and channel.recv_stderr_ready():
-        data += channel.recv_stderr(_STDERR_BYTES)
-    return data.decode("utf-8", "backslashreplace").strip() or "it printed nothing"
+    while len(data) < _SAID_BYTES and channel.recv_stderr_ready():
+        data += channel.recv_stderr(_SAID_BYTES)
+    return data
+
+
+def _text(said: bytes) -> str:
+    return said[-_SAID_BYTES:].decode("utf-8", "backslashreplace").strip()
 
 
 def _is_about_address(cause: BaseException | None) -> bool:
@@ -522,5 +528,3 @@ def _context_variables(record: Mapping[str, Any]) -> dict[str, str]:
         "AIRFLOW_CTX_MAP_INDEX": "map_index",
     }
     return {name: str(record[key]) for name, key in names.items() if record.get(key) is not None}
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Sequence
 
 from . import processes
 from .gpus import Gpu, find_busy, find_gpus
@@ -19,8 +19,8 @@ _FRESH_S = 1.0
 class Grant(NamedTuple):
     """GPUs that are leased: the open files are the leases."""
 
-    gpus: List[Gpu]
-    fds: List[int]
+    gpus: list[Gpu]
+    fds: list[int]
 
 
 class Allocator:
@@ -31,13 +31,13 @@ class Allocator:
     :param queue_name: unique on this host.
     """
 
-    def __init__(self, leases: Leases, virtual_gpus: Optional[int], queue_name: str) -> None:
+    def __init__(self, leases: Leases, virtual_gpus: int | None, queue_name: str) -> None:
         self._leases = leases
         self._virtual_gpus = virtual_gpus
         self._queue = Queue(leases, queue_name)
-        self._gpus = []  # type: List[Gpu]
+        self._gpus: list[Gpu] = []
         self._gpus_read = -_INVENTORY_S
-        self._busy = {}  # type: Dict[str, str]
+        self._busy: dict[str, str] = {}
         self._busy_read = -_BUSY_S
 
     @property
@@ -45,7 +45,7 @@ class Allocator:
         """Owner of this process's tickets."""
         return self._queue.name
 
-    def grant(self, tickets: Sequence[Ticket]) -> Tuple[Dict[str, Grant], Dict[str, Wait]]:
+    def grant(self, tickets: Sequence[Ticket]) -> tuple[dict[str, Grant], dict[str, Wait]]:
         """
         Lease GPUs to those of ``tickets`` whose turn it is.
 
@@ -75,7 +75,7 @@ class Allocator:
             self._queue.publish([ticket for ticket in tickets if ticket.job_id not in grants])
         return grants, waits
 
-    def _plan(self, tickets: Sequence[Ticket]) -> Tuple[Dict[str, List[Gpu]], Dict[str, Wait]]:
+    def _plan(self, tickets: Sequence[Ticket]) -> tuple[dict[str, list[Gpu]], dict[str, Wait]]:
         """Plan for the whole host and return what of it is about ``tickets``."""
         starts, waits = plan(self._leases.tickets(), self._leases.slots(self._gpus, self._busy), time.time())
         mine = {ticket.job_id for ticket in tickets}
@@ -84,11 +84,11 @@ class Allocator:
             {job_id: wait for job_id, wait in waits.items() if job_id in mine},
         )
 
-    def _take(self, ticket: Ticket, gpus: Sequence[Gpu]) -> Optional[Grant]:
+    def _take(self, ticket: Ticket, gpus: Sequence[Gpu]) -> Grant | None:
         now = time.time()
         until = None if ticket.time_limit_s is None else now + ticket.time_limit_s
         holder = Holder(ticket.job_id, processes.user(), now, until)
-        fds = []  # type: List[int]
+        fds: list[int] = []
         for gpu in gpus:
             fd = self._leases.take(gpu, holder)
             if fd is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List
+from typing import Any
 
 from . import processes, protocol, records
 from .engines.host import HostEngine
@@ -13,7 +13,7 @@ from .store import Attempt, Root
 _LOOK_S = 0.05
 
 
-def cancel(root: Root, engine: HostEngine, job_ids: List[str], by: str, wait_s: float) -> List[Dict[str, Any]]:
+def cancel(root: Root, engine: HostEngine, job_ids: list[str], by: str, wait_s: float) -> list[dict[str, Any]]:
     """
     Cancel jobs; a second time changes nothing.
 
@@ -41,10 +41,8 @@ def _cancel(attempt: Attempt, engine: HostEngine, by: str) -> None:
     if attempt.claim(dict(processes.identity(), by="cancel", at=records.now())):
         # Nobody can start it any more.
         request = attempt.request()
-        message = "cancelled by {} before it started".format(by)
-        attempt.finish(
-            protocol.CANCELLED, protocol.REASON_CANCELLED, message, submitted_at=request["requested_at"]
-        )
+        message = f"cancelled by {by} before it started"
+        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, message, submitted_at=request["requested_at"])
         engine.leave(attempt)
         return
     claim = attempt.claimed()

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from . import processes
 from .engines.host import HostEngine
@@ -17,7 +17,7 @@ from .store import Root, writing
 _LITTLE_SPACE = 1 << 30
 
 
-def check(root: Root, engine: HostEngine) -> Dict[str, Any]:
+def check(root: Root, engine: HostEngine) -> dict[str, Any]:
     """
     Look at everything a job will need.
 
@@ -25,20 +25,20 @@ def check(root: Root, engine: HostEngine) -> Dict[str, Any]:
     """
     with writing(root.path):
         os.makedirs(root.own, exist_ok=True)
-        probe = os.path.join(root.own, "probe-{}".format(os.getpid()))
+        probe = os.path.join(root.own, f"probe-{os.getpid()}")
         with open(probe, "w", encoding="ascii") as file:
             file.write("writable\n")
         os.unlink(probe)
     disk = shutil.disk_usage(root.path)
-    warnings = []  # type: List[str]
+    warnings: list[str] = []
     if disk.free < _LITTLE_SPACE:
-        warnings.append("only {:.1f} MB are free in {}".format(disk.free / 1e6, root.path))
+        warnings.append(f"only {disk.free / 1e6:.1f} MB are free in {root.path}")
     if _kills_user_processes():
         warnings.append(
-            "systemd ends a user's processes at logout here (KillUserProcesses=yes in logind.conf), and jobs with them; "
-            "ask for 'loginctl enable-linger {}'".format(processes.user())
+            "systemd ends a user's processes at logout here (KillUserProcesses=yes in logind.conf), and jobs with them;"
+            f" ask for 'loginctl enable-linger {processes.user()}'"
         )
-    facts = {
+    facts: dict[str, Any] = {
         "host": processes.hostname(),
         "user": processes.user(),
         "engine": engine.name,
@@ -49,23 +49,28 @@ def check(root: Root, engine: HostEngine) -> Dict[str, Any]:
         "uv": shutil.which("uv"),
         "git": _version("git"),
         "warnings": warnings,
-    }  # type: Dict[str, Any]
+    }
     try:
         facts["capacity"] = engine.capacity()
     except Refused as refusal:
-        raise Refused(refusal.code, "{} (everything else is ready: Python {}, {:.1f} GB free in {})".format(
-            refusal.message, facts["python"]["version"], disk.free / 1e9, root.path
-        )) from refusal
+        raise Refused(
+            refusal.code,
+            "{} (everything else is ready: Python {}, {:.1f} GB free in {})".format(
+                refusal.message, facts["python"]["version"], disk.free / 1e9, root.path
+            ),
+        ) from refusal
     if facts["git"] is None:
         warnings.append("there is no git on the cluster, so code cannot come from git")
     return facts
 
 
-def _version(program: str) -> Optional[str]:
+def _version(program: str) -> str | None:
     path = shutil.which(program)
     if path is None:
         return None
-    done = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        [path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     match = re.search(r"\d+(\.\d+)+", done.stdout.decode("ascii", "replace"))
     return match.group() if match else None
 

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import traceback
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
 from . import protocol
 from .engines.host import HostEngine
@@ -25,7 +25,7 @@ _MAX_REQUEST = 1 << 26
 Reply = Tuple[Dict[str, Any], Optional[Callable[[BinaryIO], None]]]
 
 
-def main(program: str, arguments: List[str]) -> int:
+def main(program: str, arguments: list[str]) -> int:
     """
     Run one command.
 
@@ -64,21 +64,21 @@ def _answer(root: Root, program: str, verb: str) -> int:
     done = threading.Event()
     heart = threading.Thread(target=_beat, args=(out, done), daemon=True)
     heart.start()
-    body = None  # type: Optional[Callable[[BinaryIO], None]]
+    body: Callable[[BinaryIO], None] | None = None
     try:
         line = stream.readline(_MAX_REQUEST)
         if not line.endswith(b"\n"):
             # The connection went away before the request was whole; nobody is there to be answered.
-            return 1
+            return protocol.EXIT_REQUEST_CUT
         value, body = _carry_out(root, program, verb, json.loads(line), stream)
-        reply = {"ok": value}  # type: Dict[str, Any]
+        reply: dict[str, Any] = {"ok": value}
     except Refused as refusal:
         reply = {"error": {"code": refusal.code, "message": refusal.message}}
     except Exception as error:
         reply = {
             "error": {
                 "code": protocol.INTERNAL,
-                "message": "gpu-run {} failed on the cluster: {!r}\n{}".format(verb, error, traceback.format_exc()),
+                "message": f"gpu-run {verb} failed on the cluster: {error!r}\n{traceback.format_exc()}",
             }
         }
     done.set()
@@ -96,7 +96,7 @@ def _beat(out: BinaryIO, done: threading.Event) -> None:
         out.flush()
 
 
-def _carry_out(root: Root, program: str, verb: str, request: Dict[str, Any], stream: BinaryIO) -> Reply:
+def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
     engine = HostEngine(root, request["settings"], program)
     if verb == "install-check":
         from .checks import check

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Optional, Tuple
 
 from . import protocol
 
@@ -38,7 +37,7 @@ _SIGNS = (
 )
 
 
-def diagnose(exit_code: Optional[int], number: Optional[int], oom_killed: bool, logs: str) -> Tuple[str, str]:
+def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, logs: str) -> tuple[str, str]:
     """
     Return the reason and one sentence.
 
@@ -51,12 +50,12 @@ def diagnose(exit_code: Optional[int], number: Optional[int], oom_killed: bool, 
         number = exit_code - 128
     if number == signal.SIGKILL and oom_killed:
         return protocol.OUT_OF_MEMORY, "the kernel killed it because the host ran out of memory"
-    how = "signal {}".format(_signal_name(number)) if number is not None else "exit code {}".format(exit_code)
+    how = f"signal {_signal_name(number)}" if number is not None else f"exit code {exit_code}"
     words = tail(logs, _TAIL_BYTES)
     for reason, sentence, signs in _SIGNS:
         if any(sign in words for sign in signs):
-            return reason, "{} ({})".format(sentence, how)
-    return protocol.USER_ERROR, "it ended with {}".format(how)
+            return reason, f"{sentence} ({how})"
+    return protocol.USER_ERROR, f"it ended with {how}"
 
 
 def tail(logs: str, size: int) -> str:

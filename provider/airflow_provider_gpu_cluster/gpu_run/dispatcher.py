@@ -13,14 +13,14 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, NamedTuple
 
 from . import environments, processes, protocol, records
 from .allocator import Allocator, Grant
 from .errors import Refused
 from .line import Line
 from .schedule import Ticket, Wait
-from .store import Attempt
+from .store import Attempt, write_text
 
 _TICK_S = 0.25
 _RECHECK_S = 10.0
@@ -31,7 +31,7 @@ _STARTS = 3
 class _Waiting(NamedTuple):
     name: str
     attempt: Attempt
-    request: Dict[str, Any]
+    request: dict[str, Any]
     ticket: Ticket
 
 
@@ -46,13 +46,13 @@ class Dispatcher:
         self._line = line
         self._lock = lock
         self._allocator = Allocator(line.open_leases(), line.virtual_gpus, line.owner())
-        self._waiting = {}  # type: Dict[str, _Waiting]
-        self._starting = {}  # type: Dict[str, subprocess.Popen[bytes]]
-        self._running = []  # type: List[subprocess.Popen[bytes]]
-        self._failed_starts = {}  # type: Dict[str, int]
-        self._builds = {}  # type: Dict[str, subprocess.Popen[bytes]]
-        self._built = {}  # type: Dict[str, Dict[str, Any]]
-        self._waits = {}  # type: Dict[str, Wait]
+        self._waiting: dict[str, _Waiting] = {}
+        self._starting: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._failed_starts: dict[str, int] = {}
+        self._builds: dict[str, subprocess.Popen[bytes]] = {}
+        self._built: dict[str, dict[str, Any]] = {}
+        self._waits: dict[str, Wait] = {}
         self._checked = time.monotonic()
 
     def run(self) -> None:
@@ -69,8 +69,10 @@ class Dispatcher:
         """Look once; False when nobody waits."""
         self._read_line()
         self._check_starts()
-        ready = [waiting for name, waiting in self._waiting.items() if name not in self._starting and self._ready(waiting)]
-        waits = {}  # type: Dict[str, Wait]
+        ready = [
+            waiting for name, waiting in self._waiting.items() if name not in self._starting and self._ready(waiting)
+        ]
+        waits: dict[str, Wait] = {}
         try:
             grants, waits = self._allocator.grant([waiting.ticket for waiting in ready])
         except Refused as refusal:
@@ -131,7 +133,7 @@ class Dispatcher:
             self._end_build(key, self._builds.pop(key))
         return False
 
-    def _build(self, waiting: _Waiting) -> "subprocess.Popen[bytes]":
+    def _build(self, waiting: _Waiting) -> subprocess.Popen[bytes]:
         waiting.attempt.event("environment_building")
         return subprocess.Popen(
             [sys.executable, "-I", "-S", waiting.request["program"], "build-environment", waiting.attempt.path],
@@ -139,14 +141,14 @@ class Dispatcher:
             stdout=subprocess.PIPE,
         )
 
-    def _end_build(self, key: str, process: "subprocess.Popen[bytes]") -> None:
+    def _end_build(self, key: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         with process.stdout:
             output = process.stdout.read().decode("utf-8", "replace")
         try:
             result = json.loads(output)
         except ValueError:
-            result = {"error": "building the Python environment ended with exit code {}".format(process.returncode)}
+            result = {"error": f"building the Python environment ended with exit code {process.returncode}"}
         if "error" not in result:
             self._built[key] = result
             return
@@ -154,8 +156,7 @@ class Dispatcher:
             parts = waiting.request.get("environment")
             if parts and environments.group(parts) == key:
                 with contextlib.suppress(OSError):
-                    with open(waiting.attempt.job.at("logs", "environment.log"), "w", encoding="utf-8") as log:
-                        log.write(result["error"] + "\n")
+                    write_text(waiting.attempt.job.at("logs", "environment.log"), result["error"] + "\n")
                 self._give_up(waiting, "its Python environment could not be built: {}".format(result["error"]))
 
     # -- starts --------------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class Dispatcher:
         """Start the supervisor and pass it the leases."""
         lease = {
             "fds": grant.fds,
-            "gpus": [{"key": gpu.key, "index": gpu.index} for gpu in grant.gpus],
+            "gpus": [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus],
             "leased_at": records.now(),
         }
         try:
@@ -183,7 +184,7 @@ class Dispatcher:
                 process.stdin.write(json.dumps(lease).encode())
             self._starting[waiting.name] = process
         except OSError as error:
-            self._give_up(waiting, "its supervisor could not be started: {}".format(error))
+            self._give_up(waiting, f"its supervisor could not be started: {error}")
         finally:
             for fd in grant.fds:
                 os.close(fd)
@@ -202,9 +203,12 @@ class Dispatcher:
                 del self._starting[name]
                 self._failed_starts[name] = self._failed_starts.get(name, 0) + 1
                 if self._failed_starts[name] >= _STARTS:
-                    self._give_up(waiting, "its supervisor ended before it could begin, {} times; see {}".format(
-                        _STARTS, waiting.attempt.at("supervisor.log")
-                    ))
+                    self._give_up(
+                        waiting,
+                        "its supervisor ended before it could begin, {} times; see {}".format(
+                            _STARTS, waiting.attempt.at("supervisor.log")
+                        ),
+                    )
 
     def _give_up(self, waiting: _Waiting, message: str) -> None:
         if waiting.attempt.claim(dict(processes.identity(), by="dispatcher", at=records.now())):
@@ -217,7 +221,7 @@ class Dispatcher:
         self._line.remove(waiting.name)
         self._waiting.pop(waiting.name, None)
 
-    def _tell(self, waits: Dict[str, Wait]) -> None:
+    def _tell(self, waits: dict[str, Wait]) -> None:
         """Write down why jobs wait, for whoever asks."""
         building = {w.ticket.job_id for w in self._waiting.values()} - set(waits) - self._names_starting()
         told = dict(waits)
@@ -227,7 +231,7 @@ class Dispatcher:
             with contextlib.suppress(OSError):
                 records.write_json(self._line.waits_path, {job_id: list(wait) for job_id, wait in told.items()})
 
-    def _names_starting(self) -> Set[str]:
+    def _names_starting(self) -> set[str]:
         return {self._waiting[name].ticket.job_id for name in self._starting if name in self._waiting}
 
 
@@ -239,11 +243,9 @@ def dispatch(path: str, lock: int, program: str) -> None:
     except Refused as refusal:
         print(records.now(), refusal.message, file=sys.stderr)
         with contextlib.suppress(OSError):
-            told: List[str] = line.entries()
+            told: list[str] = line.entries()
             attempts = [line.read(name) for name in told]
             waits = {attempt.job.job_id: [0, refusal.message] for attempt in attempts if attempt is not None}
             records.write_json(line.waits_path, waits)
         return
     line.ensure_dispatcher(program)
-
-

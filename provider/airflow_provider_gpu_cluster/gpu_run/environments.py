@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from . import records
 from .store import Root
@@ -40,7 +40,7 @@ class BuildFailed(Exception):
     """An environment could not be built; the message ends with the last lines of the tool that failed."""
 
 
-def wanted(requirements: Optional[str], setup: str, python: Optional[str], code: str) -> Optional[Dict[str, Any]]:
+def wanted(requirements: str | None, setup: str, python: str | None, code: str) -> dict[str, Any] | None:
     """
     Return what a job's environment is made of; None when it needs none.
 
@@ -66,7 +66,7 @@ def wanted(requirements: Optional[str], setup: str, python: Optional[str], code:
     }
 
 
-def _includes(text: str, folder: str, seen: Optional[Dict[str, str]] = None) -> Dict[str, str]:
+def _includes(text: str, folder: str, seen: dict[str, str] | None = None) -> dict[str, str]:
     seen = {} if seen is None else seen
     for line in text.splitlines():
         match = _INCLUDE.match(line)
@@ -78,16 +78,18 @@ def _includes(text: str, folder: str, seen: Optional[Dict[str, str]] = None) -> 
     return seen
 
 
-def group(parts: Dict[str, Any]) -> str:
+def group(parts: dict[str, Any]) -> str:
     """Return a key that jobs share when their environments are surely the same; known without any interpreter."""
-    return _hash([parts["requirements"], sorted(parts["includes"].values()), parts["private"], parts["setup"], parts["python"]])
+    return _hash(
+        [parts["requirements"], sorted(parts["includes"].values()), parts["private"], parts["setup"], parts["python"]]
+    )
 
 
-def _hash(parts: List[Any]) -> str:
+def _hash(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
-def build(root: Root, parts: Dict[str, Any], code: str) -> Dict[str, Any]:
+def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
     """
     Return the environment for ``parts``, built now unless it is there.
 
@@ -115,23 +117,25 @@ def build(root: Root, parts: Dict[str, Any], code: str) -> Dict[str, Any]:
         return dict(built, reused=False, seconds=round(time.monotonic() - began, 3))
 
 
-def _interpreter(parts: Dict[str, Any], code: str) -> Dict[str, Any]:
+def _interpreter(parts: dict[str, Any], code: str) -> dict[str, Any]:
     output = _shell(parts, ["-c", _ASK], code, "asking the interpreter for its version")
     try:
-        value: Dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+        value: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
         return value
     except (ValueError, IndexError):
-        raise BuildFailed("the interpreter {!r} gave no proper answer: {}".format(parts["python"] or "python3", output)) from None
+        raise BuildFailed(
+            "the interpreter {!r} gave no proper answer: {}".format(parts["python"] or "python3", output)
+        ) from None
 
 
-def _shell(parts: Dict[str, Any], arguments: List[str], code: str, doing: str) -> str:
+def _shell(parts: dict[str, Any], arguments: list[str], code: str, doing: str) -> str:
     """Run the job's interpreter after the job's setup lines."""
     script = 'set -e\n{}\nexec "$@"'.format(parts["setup"])
     python = os.path.expanduser(parts["python"] or "python3")
     return _run(["bash", "-c", script, "bash", python, *arguments], code, doing)
 
 
-def _make(path: str, interpreter: Dict[str, Any], parts: Dict[str, Any], code: str) -> str:
+def _make(path: str, interpreter: dict[str, Any], parts: dict[str, Any], code: str) -> str:
     """Make the virtual environment and install into it; return the name of the tool that installed."""
     # Without pip it is made in a moment, also where the system lacks ensurepip (Debian's python3 without -venv).
     _shell(parts, ["-m", "venv", "--system-site-packages", "--without-pip", path], code, "making a virtual environment")
@@ -167,7 +171,7 @@ def _absolute_includes(text: str, code: str) -> str:
     return "\n".join(absolute(line) for line in text.splitlines()) + "\n"
 
 
-def _pip(interpreter: Dict[str, Any], path: str, code: str) -> List[str]:
+def _pip(interpreter: dict[str, Any], path: str, code: str) -> list[str]:
     python = os.path.join(path, "bin", "python")
     if _works([python, "-m", "pip", "--version"]):
         return [python, "-m", "pip"]
@@ -181,24 +185,29 @@ def _pip(interpreter: Dict[str, Any], path: str, code: str) -> List[str]:
     )
 
 
-def _works(command: List[str]) -> bool:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+def _works(command: list[str]) -> bool:
+    return (
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
 
 
-def _run(command: List[str], folder: str, doing: str) -> str:
+def _run(command: list[str], folder: str, doing: str) -> str:
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
     except OSError as error:
-        raise BuildFailed("{} failed: {}".format(doing, error)) from error
+        raise BuildFailed(f"{doing} failed: {error}") from error
     output = done.stdout.decode("utf-8", "replace")
     if done.returncode:
         raise BuildFailed("{} failed:\n{}".format(doing, "\n".join(output.strip().splitlines()[-_LOG_LINES:])))
     return output
 
 
-def is_built(environment: Dict[str, Any]) -> bool:
+def is_built(environment: dict[str, Any]) -> bool:
     """Tell whether an environment that was built once is still there."""
     with contextlib.suppress(OSError):
         return os.path.exists(os.path.join(environment["path"], _MARK))

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Any, BinaryIO, Callable, Dict, Iterator, Optional
+from typing import Any, BinaryIO, Callable, Iterator
 
 PIECE = 1 << 20
 _MAX_LINE = 1 << 16
@@ -40,7 +40,7 @@ def safe_path(path: str) -> str:
     :raises ValueError: it is absolute, empty, or climbs out with ``..``.
     """
     if not path or path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        raise ValueError("{!r} does not stay inside its folder".format(path))
+        raise ValueError(f"{path!r} does not stay inside its folder")
     return path
 
 
@@ -52,12 +52,12 @@ def link_stays_inside(path: str, target: str) -> bool:
     return where != ".." and not where.startswith("../")
 
 
-def write_line(out: BinaryIO, value: Dict[str, Any]) -> None:
+def write_line(out: BinaryIO, value: dict[str, Any]) -> None:
     """Write one line of JSON."""
     out.write(json.dumps(value).encode("ascii") + b"\n")
 
 
-def read_line(stream: BinaryIO) -> Dict[str, Any]:
+def read_line(stream: BinaryIO) -> dict[str, Any]:
     """
     Read one line of JSON.
 
@@ -67,13 +67,13 @@ def read_line(stream: BinaryIO) -> Dict[str, Any]:
     if not line.endswith(b"\n"):
         raise BrokenStream("the stream of files broke off")
     try:
-        value: Dict[str, Any] = json.loads(line)
+        value: dict[str, Any] = json.loads(line)
     except ValueError:
-        raise BrokenStream("the stream of files is garbled at {!r}".format(line[:60])) from None
+        raise BrokenStream(f"the stream of files is garbled at {line[:60]!r}") from None
     return value
 
 
-def write_file(out: BinaryIO, header: Dict[str, Any], source: BinaryIO) -> Optional[str]:
+def write_file(out: BinaryIO, header: dict[str, Any], source: BinaryIO) -> str | None:
     """
     Send one file of ``header["size"]`` bytes.
 
@@ -98,7 +98,7 @@ def write_file(out: BinaryIO, header: Dict[str, Any], source: BinaryIO) -> Optio
     return digest.hexdigest()
 
 
-def read_file(stream: BinaryIO, header: Dict[str, Any], write: Callable[[bytes], Any]) -> str:
+def read_file(stream: BinaryIO, header: dict[str, Any], write: Callable[[bytes], Any]) -> str:
     """
     Receive the bytes of one file and check them.
 
@@ -123,7 +123,7 @@ def read_file(stream: BinaryIO, header: Dict[str, Any], write: Callable[[bytes],
     return digest.hexdigest()
 
 
-def headers(stream: BinaryIO) -> Iterator[Dict[str, Any]]:
+def headers(stream: BinaryIO) -> Iterator[dict[str, Any]]:
     """
     Yield the header of each entry; the caller reads a file's bytes before it asks for the next.
 

@@ -23,7 +23,7 @@ import json
 import os
 import stat
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from . import processes, protocol
 from .errors import Refused
@@ -41,7 +41,7 @@ class Holder(NamedTuple):
     job_id: str
     user: str
     since: float
-    until: Optional[float]
+    until: float | None
 
 
 class Leases:
@@ -61,13 +61,13 @@ class Leases:
             pass
         except OSError as error:
             raise Refused(
-                protocol.GPUS_UNAVAILABLE, "the folder of GPU leases {} cannot be made: {}".format(folder, error.strerror)
+                protocol.GPUS_UNAVAILABLE, f"the folder of GPU leases {folder} cannot be made: {error.strerror}"
             ) from error
         if not stat.S_ISDIR(os.lstat(folder).st_mode) or not os.access(folder, os.W_OK | os.X_OK):
             raise Refused(
                 protocol.GPUS_UNAVAILABLE,
-                "{} is no folder that {} may write to; GPU leases are kept there for all users of the host: remove it, "
-                "or have its owner run 'chmod 1777' on it".format(folder, processes.user()),
+                f"{folder} is no folder that {processes.user()} may write to; GPU leases are kept there for all users of the"
+                " host: remove it, or have its owner run 'chmod 1777' on it",
             )
 
     @contextlib.contextmanager
@@ -84,16 +84,14 @@ class Leases:
                 if time.monotonic() > deadline:
                     raise Refused(
                         protocol.GPUS_UNAVAILABLE,
-                        "another process has kept {}/mutex locked for {:.0f} s; 'fuser' names it".format(
-                            self.folder, _MUTEX_S
-                        ),
+                        f"another process has kept {self.folder}/mutex locked for {_MUTEX_S:.0f} s; 'fuser' names it",
                     )
                 time.sleep(0.005)
             yield
         finally:
             os.close(fd)
 
-    def take(self, gpu: Gpu, holder: Holder) -> Optional[int]:
+    def take(self, gpu: Gpu, holder: Holder) -> int | None:
         """
         Lock one GPU; call under the mutex.
 
@@ -105,7 +103,7 @@ class Leases:
             os.pwrite(fd, json.dumps(holder._asdict()).encode(), 0)
         return fd
 
-    def slots(self, gpus: Sequence[Gpu], busy: Dict[str, str]) -> List[Slot]:
+    def slots(self, gpus: Sequence[Gpu], busy: dict[str, str]) -> list[Slot]:
         """
         Say for each GPU when it is free and who has it; call under the mutex.
 
@@ -117,7 +115,7 @@ class Leases:
             if holder is not None:
                 # An end that is overdue is as good as unknown.
                 until = holder.until if holder.until is not None and holder.until > time.time() else _NEVER
-                slots.append(Slot(gpu, until, "{} ({})".format(holder.job_id, holder.user)))
+                slots.append(Slot(gpu, until, f"{holder.job_id} ({holder.user})"))
             elif gpu.key in busy:
                 slots.append(Slot(gpu, _NEVER, busy[gpu.key] + ", which holds no lease"))
             else:
@@ -137,10 +135,10 @@ class Leases:
     def _gpu_path(self, gpu: Gpu) -> str:
         return os.path.join(self.folder, "gpu-" + gpu.key)
 
-    def _holder(self, gpu: Gpu) -> Optional[Holder]:
+    def _holder(self, gpu: Gpu) -> Holder | None:
         return self._read_holder(self._gpu_path(gpu))
 
-    def _read_holder(self, path: str) -> Optional[Holder]:
+    def _read_holder(self, path: str) -> Holder | None:
         fd = _lock_file(path)
         if fd is not None:
             os.close(fd)
@@ -151,15 +149,15 @@ class Leases:
         except (OSError, ValueError, TypeError):
             return Holder("a job that does not say its name", "unknown user", 0, None)
 
-    def tickets(self) -> List[Ticket]:
+    def tickets(self) -> list[Ticket]:
         """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
-        tickets = []  # type: List[Ticket]
+        tickets: list[Ticket] = []
         for name in os.listdir(self.folder):
             if name.startswith("queue-"):
                 tickets += self._live_tickets(os.path.join(self.folder, name))
         return tickets
 
-    def _live_tickets(self, path: str) -> List[Ticket]:
+    def _live_tickets(self, path: str) -> list[Ticket]:
         try:
             fd = _lock_file(path)
             if fd is not None:
@@ -183,12 +181,12 @@ class Queue:
 
     def __init__(self, leases: Leases, name: str) -> None:
         self._leases = leases
-        self._written = None  # type: Optional[List[Any]]
+        self._written: list[Any] | None = None
         self.name = name
         with leases.mutex():
             fd = _lock_file(os.path.join(leases.folder, "queue-" + name))
         if fd is None:
-            raise Refused(protocol.INTERNAL, "another dispatcher uses the queue {}".format(name))
+            raise Refused(protocol.INTERNAL, f"another dispatcher uses the queue {name}")
         self._fd = fd
 
     def publish(self, tickets: Sequence[Ticket]) -> None:
@@ -235,7 +233,7 @@ def _open(path: str) -> int:
             continue
 
 
-def _lock_file(path: str) -> Optional[int]:
+def _lock_file(path: str) -> int | None:
     """Open and lock a file; None when somebody else has it. A file that was removed meanwhile is made again."""
     while True:
         fd = _open(path)

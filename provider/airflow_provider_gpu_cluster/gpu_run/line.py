@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from . import leases, processes, protocol, records
 from .schedule import Ticket, Wait
@@ -31,9 +31,9 @@ class Line:
     :param settings: of the engine: ``virtual_gpus``, ``lease_dir``, ``python``.
     """
 
-    def __init__(self, root: Root, settings: Dict[str, Any]) -> None:
+    def __init__(self, root: Root, settings: dict[str, Any]) -> None:
         self.root = root
-        self.virtual_gpus = settings.get("virtual_gpus")  # type: Optional[int]
+        self.virtual_gpus: int | None = settings.get("virtual_gpus")
         self.lease_dir = os.path.expanduser(settings.get("lease_dir") or leases.DEFAULT_FOLDER)
         # A home directory may be shared by several hosts, and each has its own GPUs.
         pool = json.dumps([processes.hostname(), self.lease_dir, self.virtual_gpus])
@@ -54,9 +54,9 @@ class Line:
 
     def owner(self) -> str:
         """Return a name for its dispatcher that no other on this host has."""
-        return "{}-{}".format(os.getuid(), hashlib.sha256(self.path.encode()).hexdigest()[:12])
+        return f"{os.getuid()}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
 
-    def add(self, attempt: Attempt, request: Dict[str, Any]) -> None:
+    def add(self, attempt: Attempt, request: dict[str, Any]) -> None:
         """Put an attempt in line; a second time changes nothing."""
         rank = protocol.PRIORITIES.index(request["spec"].get("priority") or "normal")
         name = "{}-{:020.6f}-{}".format(rank, request["submitted"], attempt.job.job_id)
@@ -69,10 +69,12 @@ class Line:
             if not os.path.exists(path):
                 records.write_json(path, {"attempt": attempt.path})
 
-    def entries(self) -> List[str]:
+    def entries(self) -> list[str]:
         """Return the names of the waiting jobs' files, in the order in which they are served."""
         try:
-            return sorted(name for name in os.listdir(self.path) if name[:2] in ("0-", "1-", "2-") and name[-4:] != ".tmp")
+            return sorted(
+                name for name in os.listdir(self.path) if name[:2] in ("0-", "1-", "2-") and name[-4:] != ".tmp"
+            )
         except FileNotFoundError:
             return []
 
@@ -81,7 +83,7 @@ class Line:
         """Return the job that an entry of that name is about."""
         return name.split("-", 2)[2]
 
-    def read(self, name: str) -> Optional[Attempt]:
+    def read(self, name: str) -> Attempt | None:
         """Return the attempt of one entry; None when it has just gone."""
         record = records.read_json(os.path.join(self.path, name))
         return Attempt.at_path(record["attempt"]) if record else None
@@ -91,7 +93,7 @@ class Line:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, name))
 
-    def ticket(self, attempt: Attempt, request: Dict[str, Any], owner: str) -> Ticket:
+    def ticket(self, attempt: Attempt, request: dict[str, Any], owner: str) -> Ticket:
         """Return an attempt's place in the queue of the whole host."""
         spec = request["spec"]
         limit = spec.get("time_limit_s")
@@ -105,7 +107,7 @@ class Line:
             owner=owner,
         )
 
-    def waits(self) -> Dict[str, Wait]:
+    def waits(self) -> dict[str, Wait]:
         """Return why each job waits, as its dispatcher last saw it."""
         try:
             return {job_id: Wait(*wait) for job_id, wait in (records.read_json(self.waits_path) or {}).items()}
@@ -114,7 +116,7 @@ class Line:
 
     # -- its dispatcher ------------------------------------------------------------------------------------------
 
-    def lock(self) -> Optional[int]:
+    def lock(self) -> int | None:
         """Return the lock of the one dispatcher; None when one runs."""
         fd = os.open(os.path.join(self.path, "dispatcher.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any, BinaryIO, Dict, Optional, Tuple
+from typing import Any, BinaryIO
 
 from . import protocol, records
 from .engines.host import HostEngine
@@ -12,7 +12,7 @@ from .status import job_status
 from .store import JobDirectory, Root
 
 
-def open_log(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Tuple[Dict[str, Any], Optional[BinaryIO]]:
+def open_log(root: Root, engine: HostEngine, request: dict[str, Any]) -> tuple[dict[str, Any], BinaryIO | None]:
     """
     Return how a job stands, and its output from where this reader was.
 
@@ -24,7 +24,7 @@ def open_log(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Tuple[D
     """
     job = root.job(request["job_id"])
     status = job_status(root, engine, request["job_id"], request.get("tail_bytes", 0))
-    reply = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}  # type: Dict[str, Any]
+    reply: dict[str, Any] = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
     attempts = job.attempts()
     if not attempts:
         return reply, None
@@ -32,22 +32,22 @@ def open_log(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Tuple[D
     reply.update(attempt=place["attempt"], offset=place["offset"])
     if status["state"] == protocol.QUEUED:
         return reply, None
-    try:
-        log = open(job.at("logs", "training.log"), "rb")
-    except FileNotFoundError:
+    path = job.at("logs", "training.log")
+    if not os.path.exists(path):
         return reply, None
+    log = open(path, "rb")  # noqa: SIM115 -- the caller sends it and closes it
     size = log.seek(0, os.SEEK_END)
     log.seek(reply["offset"])
     reply.update(log_bytes=size, length=max(0, min(size - reply["offset"], request["max_bytes"])))
     return reply, log
 
 
-def _place(job: JobDirectory, reader: str, ack: Optional[Dict[str, int]], attempt: int) -> Dict[str, int]:
+def _place(job: JobDirectory, reader: str, ack: dict[str, int] | None, attempt: int) -> dict[str, int]:
     """Return where a reader is, after it has acknowledged ``ack``; a new attempt begins with a new log."""
     folder = job.at(".job", "cursors")
     path = os.path.join(folder, hashlib.sha256(reader.encode()).hexdigest()[:16] + ".json")
     kept = records.read_json(path)
-    place = kept["place"] if kept else {"attempt": attempt, "offset": 0}  # type: Dict[str, int]
+    place: dict[str, int] = kept["place"] if kept else {"attempt": attempt, "offset": 0}
     if ack is not None and (ack["attempt"], ack["offset"]) > (place["attempt"], place["offset"]):
         place = {"attempt": ack["attempt"], "offset": ack["offset"]}
         os.makedirs(folder, exist_ok=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, BinaryIO, Dict, Iterator, List
+from typing import Any, BinaryIO, Iterator
 
 from . import frames, protocol
 from .errors import Refused
 from .store import JobDirectory, Root
 
 
-def list_outputs(root: Root, job_id: str) -> List[Dict[str, Any]]:
+def list_outputs(root: Root, job_id: str) -> list[dict[str, Any]]:
     """
     List everything in a job's outputs that is no folder.
 
@@ -22,7 +22,7 @@ def list_outputs(root: Root, job_id: str) -> List[Dict[str, Any]]:
     return [_describe(path, name) for path, name in _walk(_folder(root, job_id))]
 
 
-def send_outputs(root: Root, job_id: str, names: List[str], out: BinaryIO) -> None:
+def send_outputs(root: Root, job_id: str, names: list[str], out: BinaryIO) -> None:
     """
     Send files of a job's outputs, which were listed before.
 
@@ -42,9 +42,9 @@ def send_outputs(root: Root, job_id: str, names: List[str], out: BinaryIO) -> No
 
 
 def _folder(root: Root, job_id: str) -> str:
-    job = root.job(job_id)  # type: JobDirectory
+    job: JobDirectory = root.job(job_id)
     if not job.exists():
-        raise Refused(protocol.NO_SUCH_JOB, "there is no job {} under {} on this cluster".format(job_id, root.path))
+        raise Refused(protocol.NO_SUCH_JOB, f"there is no job {job_id} under {root.path} on this cluster")
     return job.at("outputs")
 
 
@@ -63,9 +63,9 @@ def _is_inside(path: str, folder: str) -> bool:
     return os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
 
 
-def _describe(path: str, name: str) -> Dict[str, Any]:
+def _describe(path: str, name: str) -> dict[str, Any]:
     folder = path[: -len(name)].rstrip("/")
-    entry = {"path": name, "kind": "file", "size": 0, "mode": 0o644}  # type: Dict[str, Any]
+    entry: dict[str, Any] = {"path": name, "kind": "file", "size": 0, "mode": 0o644}
     if os.path.islink(path):
         entry["target"] = os.readlink(path)
         if not _is_inside(path, folder):

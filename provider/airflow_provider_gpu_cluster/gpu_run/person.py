@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from . import processes, protocol, records
 from .allocator import Allocator
@@ -25,7 +25,7 @@ _LOOK_S = 0.5
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def run(root: Root, program: str, arguments: List[str]) -> int:
+def run(root: Root, program: str, arguments: list[str]) -> int:
     """
     Put a script in line, and print the process id that stands for it until it has ended.
 
@@ -35,7 +35,7 @@ def run(root: Root, program: str, arguments: List[str]) -> int:
     try:
         attempt = _make(root, program, options)
     except Refused as refusal:
-        print("gpu-run: {}".format(refusal.message), file=sys.stderr)
+        print(f"gpu-run: {refusal.message}", file=sys.stderr)
         return 2
     with open(attempt.at("supervisor.log"), "ab") as log:
         process = subprocess.Popen(
@@ -53,7 +53,7 @@ def run(root: Root, program: str, arguments: List[str]) -> int:
     return 0
 
 
-def _parse(arguments: List[str]) -> argparse.Namespace:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gpu-run", description="Run a script on leased GPUs of this host; prints the id of a process to follow."
     )
@@ -70,14 +70,14 @@ def _parse(arguments: List[str]) -> argparse.Namespace:
     if options.time_limit is not None and options.time_limit <= 0:
         parser.error("--time-limit must be more than 0 seconds")
     if not os.path.isfile(options.script):
-        parser.error("there is no file {}".format(os.path.abspath(options.script)))
+        parser.error(f"there is no file {os.path.abspath(options.script)}")
     return options
 
 
 def _bytes(text: str) -> int:
     match = re.match(r"^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$", text.strip(), re.IGNORECASE)
     if not match or not float(match.group(1)):
-        raise argparse.ArgumentTypeError("{!r} is no size; write 512M or 32G".format(text))
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 512M or 32G")
     return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 
@@ -128,9 +128,9 @@ def wait_and_supervise(path: str) -> int:
     line = Line(Root(os.path.dirname(attempt.job.path)), request["settings"])
     signal.signal(signal.SIGTERM, lambda number, frame: _give_up(attempt))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    allocator = Allocator(line.open_leases(), line.virtual_gpus, "{}-{}".format(os.getuid(), os.getpid()))
+    allocator = Allocator(line.open_leases(), line.virtual_gpus, f"{os.getuid()}-{os.getpid()}")
     ticket = line.ticket(attempt, request, allocator.name)
-    told = None  # type: Optional[str]
+    told: str | None = None
     while True:
         grants, waits = allocator.grant([ticket])
         if grants:
@@ -138,11 +138,11 @@ def wait_and_supervise(path: str) -> int:
         wait = waits.get(ticket.job_id)
         if wait is not None and wait.why != told:
             told = wait.why
-            print(records.now(), "waiting: {}".format(told), flush=True)
+            print(records.now(), f"waiting: {told}", flush=True)
         time.sleep(_LOOK_S)
     allocator.close()
     grant = grants[ticket.job_id]
-    gpus = [{"key": gpu.key, "index": gpu.index} for gpu in grant.gpus]  # type: List[Dict[str, Any]]
+    gpus: list[dict[str, Any]] = [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus]
     supervise(attempt, gpus, grant.fds, records.now())
     line.ensure_dispatcher(request["program"])
     return 0

@@ -7,7 +7,7 @@ import pwd
 import signal
 import socket
 import time
-from typing import Any, Dict, Iterable, List, Optional, Set
+from typing import Any, Iterable
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -31,12 +31,12 @@ def user() -> str:
         return str(os.getuid())
 
 
-def identity() -> Dict[str, Any]:
+def identity() -> dict[str, Any]:
     """Return what tells this process from every other, on any host, before and after a reboot."""
     return {"pid": os.getpid(), "start": start_ticks(os.getpid()), "boot": boot_id(), "host": hostname()}
 
 
-def start_ticks(pid: int) -> Optional[int]:
+def start_ticks(pid: int) -> int | None:
     """Return when a process started, in ticks since boot; None when there is no such live process."""
     fields = _stat(pid)
     if fields is None or fields[0] in ("Z", "X"):
@@ -44,25 +44,25 @@ def start_ticks(pid: int) -> Optional[int]:
     return int(fields[19])
 
 
-def is_alive(who: Dict[str, Any]) -> Optional[bool]:
+def is_alive(who: dict[str, Any]) -> bool | None:
     """Tell whether the process of that :func:`identity` still runs; None when it ran on another host."""
     if who["host"] != hostname():
         return None
-    return who["boot"] == boot_id() and start_ticks(who["pid"]) == who["start"]
+    return bool(who["boot"] == boot_id()) and start_ticks(who["pid"]) == who["start"]
 
 
-def _stat(pid: int) -> Optional[List[str]]:
+def _stat(pid: int) -> list[str] | None:
     """Return the fields of /proc/<pid>/stat after the command name, the state first."""
     try:
-        with open("/proc/{}/stat".format(pid), "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rsplit(b")", 1)[1].decode("ascii").split()
     except (OSError, IndexError):
         return None
 
 
-def descendants(pid: int) -> Set[int]:
+def descendants(pid: int) -> set[int]:
     """Return every process below ``pid``, whatever session or group it has moved to."""
-    found: Set[int] = set()
+    found: set[int] = set()
     front = [pid]
     while front:
         for child in _children(front.pop()):
@@ -72,27 +72,27 @@ def descendants(pid: int) -> Set[int]:
     return found
 
 
-def _children(pid: int) -> List[int]:
-    children: List[int] = []
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
     try:
-        for task in os.listdir("/proc/{}/task".format(pid)):
-            with open("/proc/{}/task/{}/children".format(pid, task), encoding="ascii") as file:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                 children += [int(word) for word in file.read().split()]
     except FileNotFoundError:
         # The process has just ended, or this kernel was built without CONFIG_PROC_CHILDREN.
-        if not os.path.exists("/proc/self/task/{}/children".format(os.getpid())):
+        if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
             return [other for other in _all_pids() if _parent(other) == pid]
     except OSError:
         pass
     return children
 
 
-def _parent(pid: int) -> Optional[int]:
+def _parent(pid: int) -> int | None:
     fields = _stat(pid)
     return int(fields[1]) if fields else None
 
 
-def _all_pids() -> List[int]:
+def _all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
@@ -112,7 +112,7 @@ def memory_bytes(pids: Iterable[int], above: int) -> int:
 
 def _resident(pid: int) -> int:
     try:
-        with open("/proc/{}/statm".format(pid), encoding="ascii") as file:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
@@ -120,7 +120,7 @@ def _resident(pid: int) -> int:
 
 def _proportional(pid: int) -> int:
     try:
-        with open("/proc/{}/smaps_rollup".format(pid), encoding="ascii") as file:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
             for line in file:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) * 1024
@@ -138,13 +138,13 @@ def oom_kills() -> int:
     return 0
 
 
-def with_environment(entry: str) -> List[int]:
+def with_environment(entry: str) -> list[int]:
     """Return this user's processes that were started with ``entry`` (``NAME=value``) in their environment."""
     wanted = entry.encode()
     found = []
     for pid in _all_pids():
         try:
-            with open("/proc/{}/environ".format(pid), "rb") as file:
+            with open(f"/proc/{pid}/environ", "rb") as file:
                 if wanted in file.read().split(b"\0"):
                     found.append(pid)
         except OSError:

@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from datetime import datetime, timezone
-from typing import Any, Dict, Optional
+from typing import Any
 
 
 def now() -> str:
@@ -20,23 +20,23 @@ def seconds_between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
-def read_json(path: str) -> Optional[Dict[str, Any]]:
+def read_json(path: str) -> dict[str, Any] | None:
     """Return the record at ``path``, None when there is none."""
     try:
         with open(path, encoding="utf-8") as file:
-            value: Dict[str, Any] = json.load(file)
+            value: dict[str, Any] = json.load(file)
             return value
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def write_json(path: str, value: Dict[str, Any]) -> None:
+def write_json(path: str, value: dict[str, Any]) -> None:
     """Write or replace the record at ``path``; a reader sees the old one or the new one."""
     draft = _draft(path, value)
     os.replace(draft, path)
 
 
-def create_json(path: str, value: Dict[str, Any]) -> bool:
+def create_json(path: str, value: dict[str, Any]) -> bool:
     """
     Write the record at ``path`` unless there is one: of any number of callers on any host, one gets True.
 
@@ -57,7 +57,7 @@ def create_json(path: str, value: Dict[str, Any]) -> bool:
         os.unlink(draft)
 
 
-def _create_without_links(path: str, value: Dict[str, Any]) -> bool:
+def _create_without_links(path: str, value: dict[str, Any]) -> bool:
     """Do the same on a file system that has no hard links; there a crash can leave a record cut short."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -68,8 +68,8 @@ def _create_without_links(path: str, value: Dict[str, Any]) -> bool:
     return True
 
 
-def _draft(path: str, value: Dict[str, Any]) -> str:
-    draft = "{}.{}.tmp".format(path, uuid.uuid4().hex)
+def _draft(path: str, value: dict[str, Any]) -> str:
+    draft = f"{path}.{uuid.uuid4().hex}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -81,13 +81,13 @@ def _draft(path: str, value: Dict[str, Any]) -> str:
     return draft
 
 
-def _dump(value: Dict[str, Any], file: Any) -> None:
+def _dump(value: dict[str, Any], file: Any) -> None:
     json.dump(value, file, indent=1, sort_keys=True)
     file.write("\n")
     file.flush()
 
 
-def append_line(path: str, value: Dict[str, Any]) -> None:
+def append_line(path: str, value: dict[str, Any]) -> None:
     """Append one record to a file of JSON lines, in one write."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

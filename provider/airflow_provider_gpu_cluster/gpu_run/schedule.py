@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Sequence
 
 from .gpus import Gpu
 
@@ -25,8 +25,8 @@ class Ticket(NamedTuple):
     rank: int
     submitted: float
     gpus: int
-    gpu_type: Optional[str]
-    time_limit_s: Optional[float]
+    gpu_type: str | None
+    time_limit_s: float | None
     owner: str
 
 
@@ -49,7 +49,7 @@ class Wait(NamedTuple):
     why: str
 
 
-def plan(tickets: Sequence[Ticket], slots: Sequence[Slot], now: float) -> Tuple[Dict[str, List[Gpu]], Dict[str, Wait]]:
+def plan(tickets: Sequence[Ticket], slots: Sequence[Slot], now: float) -> tuple[dict[str, list[Gpu]], dict[str, Wait]]:
     """
     Decide for every waiting job.
 
@@ -60,10 +60,10 @@ def plan(tickets: Sequence[Ticket], slots: Sequence[Slot], now: float) -> Tuple[
 
     :return: the GPUs of each job that starts now, and why each other job waits.
     """
-    starts: Dict[str, List[Gpu]] = {}
-    waits: Dict[str, Wait] = {}
+    starts: dict[str, list[Gpu]] = {}
+    waits: dict[str, Wait] = {}
     free_at = {slot.gpu.key: slot.free_at for slot in slots}
-    ahead: List[Tuple[Ticket, float]] = []
+    ahead: list[tuple[Ticket, float]] = []
     for ticket in sorted(tickets, key=lambda ticket: (ticket.rank, ticket.submitted, ticket.job_id)):
         fitting = [slot for slot in slots if slot.gpu.is_a(ticket.gpu_type)]
         if len(fitting) < ticket.gpus:
@@ -87,23 +87,21 @@ def plan(tickets: Sequence[Ticket], slots: Sequence[Slot], now: float) -> Tuple[
 
 
 def _too_few(ticket: Ticket, there: int) -> str:
-    return "it needs {}; this host has {} now".format(_gpus(ticket.gpus, ticket.gpu_type), there)
+    return f"it needs {_gpus(ticket.gpus, ticket.gpu_type)}; this host has {there} now"
 
 
 def _why(ticket: Ticket, fitting: Sequence[Slot], free: Sequence[Gpu], kept: Sequence[Gpu]) -> str:
-    taken = {}  # type: Dict[str, int]
+    taken: dict[str, int] = {}
     for slot in fitting:
         if slot.gpu not in free:
             note = slot.note or "jobs that start now"
             taken[note] = taken.get(note, 0) + 1
-    parts = ["{} free".format(len(free))]
+    parts = [f"{len(free)} free"]
     if kept:
         parts[0] += " but kept for jobs ahead"
-    parts += ["{} with {}".format(count, note) for note, count in sorted(taken.items())]
-    return "it needs {}; of {} there are {}".format(
-        _gpus(ticket.gpus, ticket.gpu_type), len(fitting), ", ".join(parts)
-    )
+    parts += [f"{count} with {note}" for note, count in sorted(taken.items())]
+    return "it needs {}; of {} there are {}".format(_gpus(ticket.gpus, ticket.gpu_type), len(fitting), ", ".join(parts))
 
 
-def _gpus(count: int, gpu_type: Optional[str]) -> str:
+def _gpus(count: int, gpu_type: str | None) -> str:
     return "{} {}GPU{}".format(count, gpu_type + " " if gpu_type else "", "" if count == 1 else "s")

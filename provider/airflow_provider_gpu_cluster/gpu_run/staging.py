@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional
+from typing import Any, BinaryIO, Iterator
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from . import frames, protocol, records
@@ -26,7 +26,7 @@ _GIT_LINES = 12
 _COMMIT_LENGTHS = (40, 64)
 
 
-def stage(job: JobDirectory, inputs: List[Dict[str, Any]]) -> List[int]:
+def stage(job: JobDirectory, inputs: list[dict[str, Any]]) -> list[int]:
     """
     Bring in what the cluster can fetch by itself.
 
@@ -48,7 +48,7 @@ def stage(job: JobDirectory, inputs: List[Dict[str, Any]]) -> List[int]:
     return needs
 
 
-def receive(job: JobDirectory, wanted: Dict[str, Any], stream: BinaryIO) -> Dict[str, Any]:
+def receive(job: JobDirectory, wanted: dict[str, Any], stream: BinaryIO) -> dict[str, Any]:
     """
     Take one input from the worker.
 
@@ -64,7 +64,9 @@ def receive(job: JobDirectory, wanted: Dict[str, Any], stream: BinaryIO) -> Dict
             raise Refused(protocol.CHECKSUM_MISMATCH, "{}: {}".format(wanted["written"], error)) from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Refused(protocol.NO_SPACE, "{}: {}".format(wanted["written"], no_space(job.path, error))) from error
+                raise Refused(
+                    protocol.NO_SPACE, "{}: {}".format(wanted["written"], no_space(job.path, error))
+                ) from error
             raise
         if not wanted["digest"].startswith("etag:") and wanted["digest"] != digest:
             raise Refused(
@@ -80,13 +82,15 @@ def receive(job: JobDirectory, wanted: Dict[str, Any], stream: BinaryIO) -> Dict
 
 
 def _receive_into(folder: str, stream: BinaryIO) -> Any:
-    files = {}  # type: Dict[str, str]
+    files: dict[str, str] = {}
     entries = []
     size = 0
     for header in frames.headers(stream):
         path = os.path.join(folder, frames.safe_path(header["path"]))
         parent = os.path.dirname(path)
-        if parent != folder and os.path.realpath(parent) != os.path.join(os.path.realpath(folder), os.path.relpath(parent, folder)):
+        if parent != folder and os.path.realpath(parent) != os.path.join(
+            os.path.realpath(folder), os.path.relpath(parent, folder)
+        ):
             raise ValueError("{!r} lies behind a link".format(header["path"]))
         os.makedirs(parent, exist_ok=True)
         if header["kind"] == "dir":
@@ -108,17 +112,18 @@ def _receive_into(folder: str, stream: BinaryIO) -> Any:
     return files, size, digest
 
 
-def in_place(job: JobDirectory, wanted: Dict[str, Any]) -> bool:
+def in_place(job: JobDirectory, wanted: dict[str, Any]) -> bool:
     """Tell whether that very input is where it belongs."""
     noted = (records.read_json(job.at(".job", "inputs.json")) or {}).get(_target(wanted))
     return noted is not None and noted["identity"] == _identity(wanted) and os.path.lexists(job.at(_target(wanted)))
 
 
-def _target(wanted: Dict[str, Any]) -> str:
-    return os.path.join(wanted["kind"], wanted["name"]).rstrip("/")
+def _target(wanted: dict[str, Any]) -> str:
+    target: str = os.path.join(wanted["kind"], wanted["name"])
+    return target.rstrip("/")
 
 
-def _identity(wanted: Dict[str, Any]) -> List[Any]:
+def _identity(wanted: dict[str, Any]) -> list[Any]:
     return [wanted["type"]] + [wanted.get(name) for name in ("digest", "url", "ref", "subdirectory", "path")]
 
 
@@ -132,7 +137,7 @@ def _draft(job: JobDirectory) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(job: JobDirectory, wanted: Dict[str, Any], ready: str, facts: Dict[str, Any]) -> None:
+def _publish(job: JobDirectory, wanted: dict[str, Any], ready: str, facts: dict[str, Any]) -> None:
     """Rename a complete input into place, and note what it is."""
     target = job.at(_target(wanted))
     with job.lock():
@@ -154,13 +159,13 @@ def _publish(job: JobDirectory, wanted: Dict[str, Any], ready: str, facts: Dict[
 # -- already on the cluster --------------------------------------------------------------------------------------
 
 
-def _take_from_cluster(job: JobDirectory, wanted: Dict[str, Any]) -> None:
+def _take_from_cluster(job: JobDirectory, wanted: dict[str, Any]) -> None:
     """Copy code, so that the job has it to itself; link data and models, which may be large."""
     path = os.path.abspath(os.path.expanduser(wanted["path"]))
     if not os.path.exists(path):
-        raise _no_source(wanted, "{} does not exist on the cluster".format(path))
+        raise _no_source(wanted, f"{path} does not exist on the cluster")
     if not os.access(path, os.R_OK):
-        raise _no_source(wanted, "{} cannot be read by this user on the cluster".format(path))
+        raise _no_source(wanted, f"{path} cannot be read by this user on the cluster")
     with writing(job.path), _draft(job) as draft:
         ready = os.path.join(draft, "content")
         try:
@@ -172,7 +177,7 @@ def _take_from_cluster(job: JobDirectory, wanted: Dict[str, Any]) -> None:
                 os.mkdir(ready)
                 shutil.copy2(path, ready)
         except shutil.Error as error:
-            raise _no_source(wanted, "it could not be copied: {}".format(error.args[0][0][2])) from error
+            raise _no_source(wanted, f"it could not be copied: {error.args[0][0][2]}") from error
         if wanted["kind"] == "code" and wanted["name"] and not os.path.isdir(path):
             ready = os.path.join(ready, os.path.basename(path))
         _publish(job, wanted, ready, {"path": path})
@@ -181,7 +186,7 @@ def _take_from_cluster(job: JobDirectory, wanted: Dict[str, Any]) -> None:
 # -- git ---------------------------------------------------------------------------------------------------------
 
 
-def _fetch(wanted: Dict[str, Any], draft: str) -> str:
+def _fetch(wanted: dict[str, Any], draft: str) -> str:
     """Check out one commit without its history; return which one."""
     git = shutil.which("git")
     if git is None:
@@ -211,7 +216,7 @@ def _fetch(wanted: Dict[str, Any], draft: str) -> str:
     return commit
 
 
-def _git(git: str, wanted: Dict[str, Any], draft: str, arguments: List[str]) -> str:
+def _git(git: str, wanted: dict[str, Any], draft: str, arguments: list[str]) -> str:
     env = dict(os.environ, GIT_TERMINAL_PROMPT="0", GIT_ASKPASS="true", GCM_INTERACTIVE="never", LC_ALL="C")
     env.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     secret = wanted.get("credentials")
@@ -222,49 +227,46 @@ def _git(git: str, wanted: Dict[str, Any], draft: str, arguments: List[str]) -> 
         parts = urlsplit(wanted["url"])
         login = ":".join(quote(word, safe="") for word in secret.split(":", 1))
         with open(os.open(store, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(urlunsplit((parts.scheme, "{}@{}".format(login, parts.netloc), "", "", "")) + "\n")
-        options = ["-c", "credential.helper=", "-c", "credential.helper=store --file={}".format(store)]
-    done = subprocess.run(
-        [git, *options, *arguments], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+            file.write(urlunsplit((parts.scheme, f"{login}@{parts.netloc}", "", "", "")) + "\n")
+        options = ["-c", "credential.helper=", "-c", f"credential.helper=store --file={store}"]
+    done = subprocess.run([git, *options, *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         said = "\n".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-_GIT_LINES:])
         if secret:
             said = said.replace(secret, "***").replace(secret.split(":", 1)[-1], "***")
-        raise _no_source(wanted, "git on the cluster could not fetch it: {}{}".format(said, _advice(said, wanted)))
+        raise _no_source(wanted, f"git on the cluster could not fetch it: {said}{_advice(said, wanted)}")
     return done.stdout.decode("utf-8", "replace")
 
 
-def _advice(said: str, wanted: Dict[str, Any]) -> str:
+def _advice(said: str, wanted: dict[str, Any]) -> str:
     if "couldn't find remote ref" in said or "not our ref" in said:
         return "\nThere is no branch, tag or commit {!r} in that repository.".format(wanted.get("ref"))
-    if any(sign in said for sign in ("terminal prompts disabled", "could not read Username", "Authentication failed", "Permission denied")):
+    if any(
+        sign in said
+        for sign in (
+            "terminal prompts disabled",
+            "could not read Username",
+            "Authentication failed",
+            "Permission denied",
+        )
+    ):
         return (
-            "\nThe repository wants credentials: write them in the URL (git+https://user:token@host/...; they are neither "
-            "logged nor recorded), use git+ssh:// with a key on the cluster, or bring the code from the worker."
+            "\nThe repository wants credentials: write them in the URL (git+https://user:token@host/...; they are "
+            "neither logged nor recorded), use git+ssh:// with a key on the cluster, or bring the code from the worker."
         )
     return ""
 
 
-def _subdirectory(wanted: Dict[str, Any], draft: str) -> str:
+def _subdirectory(wanted: dict[str, Any], draft: str) -> str:
     folder = os.path.join(draft, "checkout")
     part = wanted.get("subdirectory")
     if not part:
         return folder
     path = os.path.realpath(os.path.join(folder, part))
     if not path.startswith(os.path.realpath(folder) + os.sep) or not os.path.isdir(path):
-        raise _no_source(wanted, "there is no folder {!r} in the repository".format(part))
+        raise _no_source(wanted, f"there is no folder {part!r} in the repository")
     return path
 
 
-def _no_source(wanted: Dict[str, Any], message: str) -> Refused:
+def _no_source(wanted: dict[str, Any], message: str) -> Refused:
     return Refused(protocol.SOURCE_ERROR, "{} {}: {}".format(wanted["kind"], wanted["written"], message))
-
-
-def commit_of(job: JobDirectory) -> Optional[str]:
-    """Return the commit that a job's code was resolved to, if it came by git."""
-    for target, noted in (records.read_json(job.at(".job", "inputs.json")) or {}).items():
-        if target.split("/")[0] == "code" and noted.get("commit"):
-            commit: str = noted["commit"]
-            return commit
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any
 
 from . import diagnosis, processes, protocol
 from .errors import Refused
@@ -17,7 +17,7 @@ _KILL_PATIENCE_S = 5.0
 _PROGRESS_BYTES = 4096
 
 
-def statuses(root: Root, engine: HostEngine, job_ids: List[str], tail_bytes: int) -> List[Dict[str, Any]]:
+def statuses(root: Root, engine: HostEngine, job_ids: list[str], tail_bytes: int) -> list[dict[str, Any]]:
     """Return how each job stands; a job that cannot be found out about does not keep the others from theirs."""
     engine.nudge()
     found = []
@@ -27,11 +27,11 @@ def statuses(root: Root, engine: HostEngine, job_ids: List[str], tail_bytes: int
         except Refused as refusal:
             found.append(_unknown(job_id, refusal.message))
         except (OSError, ValueError, KeyError) as error:
-            found.append(_unknown(job_id, "its records cannot be read: {!r}".format(error)))
+            found.append(_unknown(job_id, f"its records cannot be read: {error!r}"))
     return found
 
 
-def job_status(root: Root, engine: HostEngine, job_id: str, tail_bytes: int = 0) -> Dict[str, Any]:
+def job_status(root: Root, engine: HostEngine, job_id: str, tail_bytes: int = 0) -> dict[str, Any]:
     """Return how a job stands, with the last lines of its output if it has ended or has printed any."""
     job = root.job(job_id)
     attempts = job.attempts()
@@ -43,23 +43,23 @@ def job_status(root: Root, engine: HostEngine, job_id: str, tail_bytes: int = 0)
     return status
 
 
-def _without_attempt(root: Root, engine: HostEngine, job_id: str) -> Dict[str, Any]:
+def _without_attempt(root: Root, engine: HostEngine, job_id: str) -> dict[str, Any]:
     job = root.job(job_id)
     if job.exists():
         return _unknown(job_id, "it is staged, and was not launched")
     if engine.holds_lease(job_id):
-        return _unknown(job_id, "it runs, but its directory {} is gone".format(job.path))
+        return _unknown(job_id, f"it runs, but its directory {job.path} is gone")
     gone = "there is no {} on {} and nothing runs for it: it was deleted, or the connection's root_dir is another"
     return dict(
         _unknown(job_id, gone.format(job.path, processes.hostname())), state=protocol.LOST, reason=protocol.REASON_LOST
     )
 
 
-def _unknown(job_id: str, message: str) -> Dict[str, Any]:
+def _unknown(job_id: str, message: str) -> dict[str, Any]:
     return {"job_id": job_id, "state": protocol.UNKNOWN, "message": message}
 
 
-def status_of(attempt: Attempt, engine: HostEngine) -> Dict[str, Any]:
+def status_of(attempt: Attempt, engine: HostEngine) -> dict[str, Any]:
     """Return how an attempt stands. One whose supervisor is gone without a record is settled as LOST."""
     ended = attempt.ended()
     if ended is None:
@@ -71,7 +71,9 @@ def status_of(attempt: Attempt, engine: HostEngine) -> Dict[str, Any]:
             return dict(
                 _base(attempt),
                 state=protocol.UNKNOWN,
-                message="it runs on {}, this is {}; point the connection there".format(claim["host"], processes.hostname()),
+                message="it runs on {}, this is {}; point the connection there".format(
+                    claim["host"], processes.hostname()
+                ),
             )
         if alive:
             return _running(attempt, claim) if claim["by"] == "supervisor" else _queued(attempt, engine)
@@ -80,7 +82,7 @@ def status_of(attempt: Attempt, engine: HostEngine) -> Dict[str, Any]:
     return dict(_base(attempt), **{name: value for name, value in ended.items() if name != "job_id"})
 
 
-def _base(attempt: Attempt) -> Dict[str, Any]:
+def _base(attempt: Attempt) -> dict[str, Any]:
     status = {"job_id": attempt.job.job_id, "attempt": attempt.number, "log_bytes": _log_bytes(attempt)}
     progress = _progress(attempt)
     if progress is not None:
@@ -88,7 +90,7 @@ def _base(attempt: Attempt) -> Dict[str, Any]:
     return status
 
 
-def _queued(attempt: Attempt, engine: HostEngine) -> Dict[str, Any]:
+def _queued(attempt: Attempt, engine: HostEngine) -> dict[str, Any]:
     request = attempt.request()
     status = {
         "job_id": attempt.job.job_id,
@@ -98,7 +100,11 @@ def _queued(attempt: Attempt, engine: HostEngine) -> Dict[str, Any]:
         "host": request["host"],
     }
     if request["host"] != processes.hostname():
-        return dict(status, state=protocol.UNKNOWN, message="it waits on {}, this is {}".format(request["host"], processes.hostname()))
+        return dict(
+            status,
+            state=protocol.UNKNOWN,
+            message="it waits on {}, this is {}".format(request["host"], processes.hostname()),
+        )
     if not request.get("waiter") and not engine.in_line(attempt) and attempt.claimed() is None:
         # Whoever made the attempt died before it was in line.
         engine.launch(attempt, request)
@@ -108,7 +114,7 @@ def _queued(attempt: Attempt, engine: HostEngine) -> Dict[str, Any]:
     return dict(status, queue_place=wait.place or None, message=wait.why)
 
 
-def _running(attempt: Attempt, claim: Dict[str, Any]) -> Dict[str, Any]:
+def _running(attempt: Attempt, claim: dict[str, Any]) -> dict[str, Any]:
     return dict(
         _base(attempt),
         state=protocol.RUNNING,
@@ -120,7 +126,7 @@ def _running(attempt: Attempt, claim: Dict[str, Any]) -> Dict[str, Any]:
     )
 
 
-def _settle_lost(attempt: Attempt, claim: Dict[str, Any]) -> Dict[str, Any]:
+def _settle_lost(attempt: Attempt, claim: dict[str, Any]) -> dict[str, Any]:
     """
     Record that whoever had claimed the attempt vanished before its end.
 
@@ -137,10 +143,12 @@ def _settle_lost(attempt: Attempt, claim: Dict[str, Any]) -> Dict[str, Any]:
     return ended
 
 
-def _settle_supervisor(attempt: Attempt, claim: Dict[str, Any]) -> None:
-    processes.kill_with_environment(claim["token"], _KILL_PATIENCE_S)
-    rebooted = claim["boot"] != processes.boot_id()
-    message = "the host was rebooted" if rebooted else "its supervisor (process {}) was killed".format(claim["pid"])
+def _settle_supervisor(attempt: Attempt, claim: dict[str, Any]) -> None:
+    if claim["boot"] != processes.boot_id():
+        message = "the host was rebooted"
+    else:
+        message = f"its supervisor (process {claim['pid']}) was killed"
+        processes.kill_with_environment(claim["token"], _KILL_PATIENCE_S)
     attempt.finish(
         protocol.LOST,
         protocol.REASON_LOST,
@@ -159,7 +167,7 @@ def _log_bytes(attempt: Attempt) -> int:
         return 0
 
 
-def _progress(attempt: Attempt) -> Optional[Dict[str, Any]]:
+def _progress(attempt: Attempt) -> dict[str, Any] | None:
     """Return the last whole line of the progress file that is a JSON object."""
     try:
         with open(attempt.job.at("logs", "progress.jsonl"), "rb") as file:
@@ -175,5 +183,3 @@ def _progress(attempt: Attempt) -> Optional[Dict[str, Any]]:
         if isinstance(value, dict):
             return value
     return None
-
-

@@ -18,7 +18,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Iterator
 
 from . import protocol, records
 from .errors import Refused
@@ -46,7 +46,7 @@ class Root:
         if not job_id or not allowed or job_id.startswith(".") or len(job_id) > 100:
             raise Refused(
                 protocol.BAD_REQUEST,
-                "{!r} is no job id: up to 100 of A-Z a-z 0-9 . _ - that do not begin with a dot".format(job_id),
+                f"{job_id!r} is no job id: up to 100 of A-Z a-z 0-9 . _ - that do not begin with a dot",
             )
         return JobDirectory(os.path.join(self.path, job_id), job_id)
 
@@ -90,7 +90,7 @@ class JobDirectory:
         finally:
             os.close(fd)
 
-    def attempts(self) -> List[Attempt]:
+    def attempts(self) -> list[Attempt]:
         """Return the attempts, first to last."""
         try:
             names = os.listdir(self.at(".job", "attempts"))
@@ -102,13 +102,13 @@ class JobDirectory:
         """Return the attempt of that number, whether it exists or not."""
         return Attempt(self, number)
 
-    def add_attempt(self, number: int, request: Dict[str, Any], env: Dict[str, str]) -> Optional[Attempt]:
+    def add_attempt(self, number: int, request: dict[str, Any], env: dict[str, str]) -> Attempt | None:
         """
         Add an attempt; None when that number is taken.
 
         It appears by rename, with its request in it, and a folder cannot be renamed over one that has content.
         """
-        draft = self.at(".job", "attempts", ".{}".format(uuid.uuid4().hex))
+        draft = self.at(".job", "attempts", f".{uuid.uuid4().hex}")
         with writing(self.path):
             os.mkdir(draft, 0o700)
             try:
@@ -144,22 +144,22 @@ class Attempt:
         """Return the path of one of its files."""
         return os.path.join(self.path, name)
 
-    def request(self) -> Dict[str, Any]:
+    def request(self) -> dict[str, Any]:
         """Return what to run and who asked."""
         request = records.read_json(self.at("request.json"))
         if request is None:
             raise Refused(protocol.NO_SUCH_JOB, "{} is gone".format(self.at("request.json")))
         return request
 
-    def claimed(self) -> Optional[Dict[str, Any]]:
+    def claimed(self) -> dict[str, Any] | None:
         """Return who runs it, or has cancelled it before it ran; None while it waits."""
         return records.read_json(self.at("claim.json"))
 
-    def claim(self, claim: Dict[str, Any]) -> bool:
+    def claim(self, claim: dict[str, Any]) -> bool:
         """Take the attempt; only one caller ever gets True."""
         return records.create_json(self.at("claim.json"), claim)
 
-    def ended(self) -> Optional[Dict[str, Any]]:
+    def ended(self) -> dict[str, Any] | None:
         """Return how it ended; None while it has not."""
         return records.read_json(self.at("exit.json"))
 
@@ -168,7 +168,7 @@ class Attempt:
         with contextlib.suppress(OSError):
             records.append_line(self.at("events.jsonl"), dict(details, at=records.now(), event=name))
 
-    def finish(self, state: str, reason: Optional[str], message: str, **details: Any) -> None:
+    def finish(self, state: str, reason: str | None, message: str, **details: Any) -> None:
         """
         Record the end, if none is recorded yet: the exit record first, which is the proof, then the markers.
 
@@ -176,7 +176,7 @@ class Attempt:
         so that a full disk does not swallow the record.
         """
         os.makedirs(self.path, exist_ok=True)
-        record = dict(
+        record: dict[str, Any] = dict(
             {"exit_code": None, "signal": None, "gpus": [], "gpu_seconds": 0.0, "peak_memory_bytes": None},
             job_id=self.job.job_id,
             attempt=self.number,
@@ -192,7 +192,7 @@ class Attempt:
             self.event("ended", state=state, reason=reason)
             self.mark(record)
 
-    def mark(self, record: Dict[str, Any]) -> None:
+    def mark(self, record: dict[str, Any]) -> None:
         """Write what people and other tools look for in outputs/: the marker and one line of status."""
         with contextlib.suppress(OSError):
             os.makedirs(self.job.at("outputs"), exist_ok=True)
@@ -208,17 +208,17 @@ class Attempt:
                 os.unlink(self.job.at("outputs", marker))
 
 
-def _status_line(record: Dict[str, Any]) -> str:
+def _status_line(record: dict[str, Any]) -> str:
     words = [record["state"]]
     for name in ("reason", "exit_code", "signal", "started_at", "ended_at"):
         if record.get(name) is not None:
-            words.append("{}={}".format(name, record[name]))
+            words.append(f"{name}={record[name]}")
     return " ".join(words) + "\n"
 
 
 def write_text(path: str, text: str) -> None:
     """Write or replace a small text file; a reader sees the old text or the new."""
-    draft = "{}.{}.tmp".format(path, uuid.uuid4().hex)
+    draft = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
         with open(draft, "w", encoding="utf-8") as file:
             file.write(text)
@@ -245,9 +245,8 @@ def writing(path: str) -> Iterator[None]:
             where = error.filename or path
             raise Refused(
                 protocol.ROOT_NOT_WRITABLE,
-                "cannot write {}: {}; set 'root_dir' in the connection to a folder of your own on the cluster".format(
-                    where, os.strerror(error.errno)
-                ),
+                f"cannot write {where}: {os.strerror(error.errno)}; set 'root_dir' in the connection to a folder"
+                " of your own on the cluster",
             ) from error
         raise
 
@@ -255,9 +254,9 @@ def writing(path: str) -> Iterator[None]:
 def no_space(path: str, error: OSError) -> str:
     """Say that the disk or quota of ``path`` is used up, with what is left."""
     if error.errno == errno.EDQUOT:
-        return "the disk quota for {} is used up".format(path)
+        return f"the disk quota for {path} is used up"
     try:
         free = shutil.disk_usage(os.path.dirname(path)).free
     except OSError:
         free = 0
-    return "no space left on the disk of {}: {:.1f} MB free".format(path, free / 1e6)
+    return f"no space left on the disk of {path}: {free / 1e6:.1f} MB free"

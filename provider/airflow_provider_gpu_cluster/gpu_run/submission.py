@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from . import environments, processes, protocol, records, staging
 from .engines.host import HostEngine
@@ -14,7 +14,7 @@ from .status import status_of
 from .store import Attempt, JobDirectory, Root, write_text, writing
 
 
-def stage(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Dict[str, Any]:
+def stage(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str, Any]:
     """
     Make the job's directory and bring in its inputs, without launching anything.
 
@@ -32,7 +32,7 @@ def stage(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Dict[str, 
     return {"needs": needs, "handle": _handle(job, engine, None, 0)}
 
 
-def submit(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Dict[str, Any]:
+def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str, Any]:
     """
     Launch a job, or find what an earlier request of it has launched.
 
@@ -47,9 +47,11 @@ def submit(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Dict[str,
     found = _existing(job, engine, request)
     if found is None:
         engine.check(request["spec"])
-        job.create()
-        _keep_identity(job, request["record"])
-        if request["inputs"] is not None:
+        if request["inputs"] is None:
+            _check_staged(job)
+        else:
+            job.create()
+            _keep_identity(job, request["record"])
             needs = staging.stage(job, request["inputs"])
             if needs:
                 return {"needs": needs}
@@ -64,13 +66,13 @@ def submit(root: Root, engine: HostEngine, request: Dict[str, Any]) -> Dict[str,
     return _reply(job, engine, attempt, status, created=False)
 
 
-def _existing(
-    job: JobDirectory, engine: HostEngine, request: Dict[str, Any]
-) -> Optional[Tuple[Attempt, Dict[str, Any]]]:
+def _existing(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) -> tuple[Attempt, dict[str, Any]] | None:
     latest = _latest(job)
     if latest is None:
         return None
-    _check_identity(job, request["record"])
+    if request["inputs"] is not None:
+        # A job that was staged belongs to the task that staged it, and is launched by another.
+        _check_identity(job, request["record"])
     asked = latest.request()
     status = status_of(latest, engine)
     same_generation = asked["generation"] == request["generation"]
@@ -83,20 +85,20 @@ def _existing(
     return None
 
 
-def _latest(job: JobDirectory) -> Optional[Attempt]:
+def _latest(job: JobDirectory) -> Attempt | None:
     attempts = job.attempts()
     return attempts[-1] if attempts else None
 
 
-def _created(job: JobDirectory, engine: HostEngine, request: Dict[str, Any]) -> Dict[str, Any]:
+def _created(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) -> dict[str, Any]:
     """Make the next attempt; call under the job's lock."""
     before = _latest(job)
     if before is not None and before.request()["generation"] != request["generation"]:
         # A user asked for a new beginning: what the job before has left must not pass for what this one makes.
         with writing(job.path):
-            if os.path.isdir(job.at("outputs")):
+            if os.path.isdir(job.at("outputs")) and not os.path.exists(before.at("outputs")):
                 os.rename(job.at("outputs"), before.at("outputs"))
-            os.makedirs(job.at("outputs"))
+            os.makedirs(job.at("outputs"), exist_ok=True)
     if before is not None:
         _put_logs_aside(job, before.number)
     record = {
@@ -111,7 +113,10 @@ def _created(job: JobDirectory, engine: HostEngine, request: Dict[str, Any]) -> 
         "host": processes.hostname(),
         "context": request.get("context", {}),
         "environment": environments.wanted(
-            request["spec"].get("requirements"), request["spec"].get("setup", ""), request["settings"].get("python"), job.at("code")
+            request["spec"].get("requirements"),
+            request["spec"].get("setup", ""),
+            request["settings"].get("python"),
+            job.at("code"),
         ),
     }
     with writing(job.path):
@@ -131,7 +136,7 @@ def _created(job: JobDirectory, engine: HostEngine, request: Dict[str, Any]) -> 
     number = before.number + 1 if before is not None else 1
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
-        raise Refused(protocol.JOB_CONFLICT, "attempt {} of {} was made by somebody else".format(number, job.job_id))
+        raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by somebody else")
     engine.share_pool()
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     engine.launch(attempt, record)
@@ -143,18 +148,18 @@ def _put_logs_aside(job: JobDirectory, number: int) -> None:
     for name in ("training.log", "error.log", "progress.jsonl"):
         stem, suffix = os.path.splitext(name)
         with contextlib.suppress(FileNotFoundError):
-            os.rename(job.at("logs", name), job.at("logs", "{}.attempt-{}{}".format(stem, number, suffix)))
+            os.rename(job.at("logs", name), job.at("logs", f"{stem}.attempt-{number}{suffix}"))
 
 
 def _reply(
-    job: JobDirectory, engine: HostEngine, attempt: Attempt, status: Dict[str, Any], created: bool
-) -> Dict[str, Any]:
+    job: JobDirectory, engine: HostEngine, attempt: Attempt, status: dict[str, Any], created: bool
+) -> dict[str, Any]:
     request = attempt.request()
     handle = _handle(job, engine, request["requested_at"], request["spec"]["gpus"])
     return {"handle": handle, "status": status, "created": created}
 
 
-def _handle(job: JobDirectory, engine: HostEngine, submitted_at: Optional[str], gpus: int) -> Dict[str, Any]:
+def _handle(job: JobDirectory, engine: HostEngine, submitted_at: str | None, gpus: int) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "job_dir": job.path,
@@ -167,14 +172,14 @@ def _handle(job: JobDirectory, engine: HostEngine, submitted_at: Optional[str], 
 _IDENTITY = ("dag_id", "run_id", "task_id", "map_index")
 
 
-def _keep_identity(job: JobDirectory, record: Dict[str, Any]) -> None:
+def _keep_identity(job: JobDirectory, record: dict[str, Any]) -> None:
     """Note whose directory this is, or find that it is somebody else's."""
     with writing(job.path):
         if not records.create_json(job.at(".job", "owner.json"), {"job_id": job.job_id, "by": record}):
             _check_identity(job, record)
 
 
-def _check_identity(job: JobDirectory, record: Dict[str, Any]) -> None:
+def _check_identity(job: JobDirectory, record: dict[str, Any]) -> None:
     """
     Refuse a job whose directory another task has made.
 
@@ -186,12 +191,26 @@ def _check_identity(job: JobDirectory, record: Dict[str, Any]) -> None:
         raise Refused(
             protocol.JOB_CONFLICT,
             "{} is the directory of another task's job ({}); rename the task, or remove that directory".format(
-                job.path, ", ".join("{}={}".format(name, owner.get(name)) for name in _IDENTITY)
+                job.path, ", ".join(f"{name}={owner.get(name)}" for name in _IDENTITY)
             ),
         )
 
 
-def _check_code(job: JobDirectory, spec: Dict[str, Any]) -> None:
+def _check_staged(job: JobDirectory) -> None:
+    """
+    Refuse to launch a staged job whose directory is not there.
+
+    :raises Refused: it was deleted, or never staged.
+    """
+    if not job.exists():
+        raise Refused(
+            protocol.NOT_STAGED,
+            f"job {job.job_id} was to be launched as staged, but there is no {job.path}; stage it (again) first",
+        )
+    job.create()
+
+
+def _check_code(job: JobDirectory, spec: dict[str, Any]) -> None:
     """
     Refuse an entry script that is not in the code.
 
@@ -200,13 +219,11 @@ def _check_code(job: JobDirectory, spec: Dict[str, Any]) -> None:
     script = spec.get("entry_script")
     if script is None or os.path.isfile(job.at("code", script)):
         return
-    there = sorted(os.listdir(job.at("code")))  # type: List[str]
+    there: list[str] = sorted(os.listdir(job.at("code")))
     if there:
         has = "which has {}".format(", ".join(there[:10]) + (", ..." if len(there) > 10 else ""))
     else:
         has = "which is empty: was anything given as code?"
     raise Refused(
-        protocol.ENTRY_SCRIPT_MISSING, "the entry script {!r} is not in the code of {}, {}".format(script, job.job_id, has)
+        protocol.ENTRY_SCRIPT_MISSING, f"the entry script {script!r} is not in the code of {job.job_id}, {has}"
     )
-
-

@@ -18,7 +18,7 @@ import subprocess
 import time
 import traceback
 import uuid
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from . import leases, processes, protocol, records
 from .diagnosis import diagnose
@@ -32,10 +32,18 @@ _PIECE = 1 << 16
 _MEMORY_MARGIN = 1.25
 _PR_SET_CHILD_SUBREAPER = 36
 # What sshd and systemd set for the connection that happened to start all this; it says nothing about the job.
-_FOREIGN = ("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK", "XDG_SESSION_ID", "OLDPWD", "CUDA_VISIBLE_DEVICES")
+_FOREIGN = (
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "SSH_AUTH_SOCK",
+    "XDG_SESSION_ID",
+    "OLDPWD",
+    "CUDA_VISIBLE_DEVICES",
+)
 
 
-def supervise(attempt: Attempt, gpus: List[Dict[str, Any]], fds: List[int], leased_at: str) -> None:
+def supervise(attempt: Attempt, gpus: list[dict[str, Any]], fds: list[int], leased_at: str) -> None:
     """
     Run an attempt from claim to exit record.
 
@@ -65,26 +73,26 @@ def supervise(attempt: Attempt, gpus: List[Dict[str, Any]], fds: List[int], leas
 
 
 class _Run:
-    def __init__(self, attempt: Attempt, gpus: List[Dict[str, Any]], fds: List[int], leased_at: str) -> None:
+    def __init__(self, attempt: Attempt, gpus: list[dict[str, Any]], fds: list[int], leased_at: str) -> None:
         self.attempt = attempt
         self.job = attempt.job
         self.request = attempt.request()
-        self.spec = self.request["spec"]  # type: Dict[str, Any]
+        self.spec: dict[str, Any] = self.request["spec"]
         self.gpus = gpus
         self.fds = fds
         self.leased_at = leased_at
-        self.started_at = None  # type: Optional[str]
-        self.code_ended_at = None  # type: Optional[str]
+        self.started_at: str | None = None
+        self.code_ended_at: str | None = None
         self.pid = 0
-        self.status = None  # type: Optional[int]
+        self.status: int | None = None
         self.peak_memory = 0
-        self.stop_reason = None  # type: Optional[Tuple[str, str, str]]
-        self.kill_at = None  # type: Optional[float]
+        self.stop_reason: tuple[str, str, str] | None = None
+        self.kill_at: float | None = None
         self.cancel_asked = False
         self.guard_pid = 0
         self.guard_pipe = -1
         # Only this attempt's processes have this in their environment.
-        self.token = "GPU_RUN_ATTEMPT={}".format(uuid.uuid4().hex)
+        self.token = f"GPU_RUN_ATTEMPT={uuid.uuid4().hex}"
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -130,9 +138,9 @@ class _Run:
         self.attempt.event("started", pid=self.pid, gpus=[gpu["index"] for gpu in self.gpus])
         with contextlib.suppress(OSError):
             write_text(self.job.at("logs", "start_time.log"), self.started_at + "\n")
-            write_text(self.job.at("outputs", "status.txt"), "RUNNING since {}\n".format(self.started_at))
+            write_text(self.job.at("outputs", "status.txt"), f"RUNNING since {self.started_at}\n")
 
-    def _environment(self) -> Dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         job = self.job
         env.update(
@@ -248,14 +256,12 @@ class _Run:
         ran = time.monotonic() - self.began
         time_limit = self.spec.get("time_limit_s")
         if time_limit and ran > time_limit:
-            self._stop(protocol.FAILED, protocol.TIME_LIMIT, "it ran longer than its time limit of {:g} s".format(time_limit))
+            self._stop(protocol.FAILED, protocol.TIME_LIMIT, f"it ran longer than its time limit of {time_limit:g} s")
         if memory_limit and memory > memory_limit:
             self._stop(
                 protocol.FAILED,
                 protocol.OUT_OF_MEMORY,
-                "it used {:.2f} GiB of host memory, more than its limit of {:.2f} GiB".format(
-                    memory / 2**30, memory_limit / 2**30
-                ),
+                f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {memory_limit / 2**30:.2f} GiB",
             )
             if memory > memory_limit * _MEMORY_MARGIN:
                 # It goes on growing through its grace; the host's other jobs come first.
@@ -283,7 +289,7 @@ class _Run:
 
     # -- end -----------------------------------------------------------------------------------------------------
 
-    def _tree(self) -> List[int]:
+    def _tree(self) -> list[int]:
         """Return the job's processes: all below this one but the guard."""
         below = processes.descendants(os.getpid()) - {self.guard_pid}
         return [pid for pid in below if processes.start_ticks(pid) is not None]
@@ -312,7 +318,7 @@ class _Run:
             time.sleep(0.01)
             self._reap()
 
-    def facts(self) -> Dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return what the exit record says besides how it ended."""
         released_at = records.now()
         return {
@@ -334,7 +340,7 @@ class _Run:
         exit_code = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
         number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
         if self.stop_reason is not None:
-            state, reason, message = self.stop_reason  # type: Tuple[str, Optional[str], str]
+            state, reason, message = self.stop_reason
         elif not os.path.isdir(self.attempt.path):
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any, Dict, List, Optional, Set
+from typing import Any
 
 from .. import processes, protocol, records
 from ..errors import Refused
@@ -27,16 +27,16 @@ class HostEngine:
 
     name = "host"
 
-    def __init__(self, root: Root, settings: Dict[str, Any], program: str) -> None:
+    def __init__(self, root: Root, settings: dict[str, Any], program: str) -> None:
         self._root = root
         self._settings = settings
         self._program = program
         self._line = Line(root, settings)
         self._virtual = settings.get("virtual_gpus")
-        self._waits = None  # type: Optional[Dict[str, Wait]]
-        self._in_line = None  # type: Optional[Set[str]]
+        self._waits: dict[str, Wait] | None = None
+        self._in_line: set[str] | None = None
 
-    def check(self, spec: Dict[str, Any]) -> None:
+    def check(self, spec: dict[str, Any]) -> None:
         """
         Refuse what this host can never run.
 
@@ -49,10 +49,11 @@ class HostEngine:
                 raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, gpus))
         self._line.open_leases()
 
-    def _fits(self, spec: Dict[str, Any], gpus: List[Gpu]) -> bool:
-        return sum(gpu.is_a(spec.get("gpu_type")) for gpu in gpus) >= spec["gpus"]
+    def _fits(self, spec: dict[str, Any], gpus: list[Gpu]) -> bool:
+        wanted: int = spec["gpus"]
+        return sum(gpu.is_a(spec.get("gpu_type")) for gpu in gpus) >= wanted
 
-    def _known_gpus(self) -> List[Gpu]:
+    def _known_gpus(self) -> list[Gpu]:
         if self._virtual is not None:
             return find_gpus(self._virtual)
         known = records.read_json(self._inventory())
@@ -60,16 +61,16 @@ class HostEngine:
             return self._list_gpus()
         return [Gpu(*values) for values in known["gpus"]]
 
-    def _list_gpus(self) -> List[Gpu]:
+    def _list_gpus(self) -> list[Gpu]:
         gpus = find_gpus(self._virtual)
         if self._virtual is None:
             records.write_json(self._inventory(), {"gpus": [list(gpu) for gpu in gpus]})
         return gpus
 
     def _inventory(self) -> str:
-        return os.path.join(self._root.own, "gpus-{}.json".format(processes.boot_id()))
+        return os.path.join(self._root.own, f"gpus-{processes.boot_id()}.json")
 
-    def launch(self, attempt: Attempt, request: Dict[str, Any]) -> None:
+    def launch(self, attempt: Attempt, request: dict[str, Any]) -> None:
         """Put an attempt in line, and see to it that the line is served."""
         self._line.add(attempt, request)
         self.nudge()
@@ -86,7 +87,7 @@ class HostEngine:
         self._line.ensure_dispatcher(self._program)
 
     @property
-    def waits(self) -> Dict[str, Wait]:
+    def waits(self) -> dict[str, Wait]:
         """Why each waiting job waits; read once, as this program runs once per request."""
         if self._waits is None:
             self._waits = self._line.waits()
@@ -104,7 +105,7 @@ class HostEngine:
             if Line.job_id(name) == attempt.job.job_id:
                 self._line.remove(name)
 
-    def stop(self, claim: Dict[str, Any]) -> None:
+    def stop(self, claim: dict[str, Any]) -> None:
         """Tell the supervisor of a running attempt to end it."""
         if processes.is_alive(claim):
             processes.send_signal([claim["pid"]], signal.SIGTERM)
@@ -113,7 +114,7 @@ class HostEngine:
         """Tell whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
         return self._line.open_leases().held_by(job_id)
 
-    def capacity(self) -> Dict[str, Any]:
+    def capacity(self) -> dict[str, Any]:
         """Return every GPU with who has it, and how many jobs of all users wait."""
         gpus = self._list_gpus()
         busy = find_busy(self._virtual)
@@ -124,7 +125,7 @@ class HostEngine:
         return {
             "gpus": [
                 {
-                    "index": slot.gpu.index,
+                    "index": slot.gpu.number,
                     "key": slot.gpu.key,
                     "type": slot.gpu.type,
                     "memory_mb": slot.gpu.memory_mb,
@@ -139,11 +140,11 @@ class HostEngine:
         }
 
 
-def _too_few(spec: Dict[str, Any], gpus: List[Gpu]) -> str:
-    kinds = {}  # type: Dict[str, int]
+def _too_few(spec: dict[str, Any], gpus: list[Gpu]) -> str:
+    kinds: dict[str, int] = {}
     for gpu in gpus:
         kinds[gpu.type] = kinds.get(gpu.type, 0) + 1
-    has = ", ".join("{} x {}".format(count, kind) for kind, count in sorted(kinds.items())[:_MOST_TYPES_SHOWN])
+    has = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())[:_MOST_TYPES_SHOWN])
     wanted = "{} GPU{}".format(spec["gpus"], "" if spec["gpus"] == 1 else "s")
     if spec.get("gpu_type"):
         wanted += " of type {!r}".format(spec["gpu_type"])
