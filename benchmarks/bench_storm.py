@@ -62,9 +62,7 @@ def _storm(cluster: Bench, count: int) -> None:
     print(f"succeeded: {sum(status.state is JobState.SUCCEEDED for status in statuses)}")
     print(f"each ran exactly once: {ran == list(range(count))}")
     idle = [_idle_gpu_seconds(Path(cluster.settings.root_dir, job_id)) for job_id in job_ids]
-    print(
-        f"GPU-seconds leased without the user's code running, per job: median {statistics.median(idle):.3f}, max {max(idle):.3f}"
-    )
+    print(f"GPU-seconds leased and idle, per job: median {statistics.median(idle):.3f}, max {max(idle):.3f}")
 
 
 def _idle_gpu_seconds(job: Path) -> float:

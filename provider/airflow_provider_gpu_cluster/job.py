@@ -36,9 +36,7 @@ class JobState(str, Enum):
         return self.value
 
 
-def make_job_id(
-    *, dag_id: str, run_id: str, task_id: str, map_index: int, generation: str, run_date: datetime
-) -> str:
+def make_job_id(*, dag_id: str, run_id: str, task_id: str, map_index: int, generation: str, run_date: datetime) -> str:
     """
     Derive the identity of a job: the same task instance always gets the same one, on any machine and in any retry.
 

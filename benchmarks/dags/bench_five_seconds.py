@@ -1,0 +1,29 @@
+"""A job of five seconds, in the three ways that are compared."""
+
+from __future__ import annotations
+
+import os
+
+from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
+from airflow.sdk import DAG
+
+from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
+from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+
+COMMAND = "sleep 5"
+INTERVAL = 5  # seconds: the rival's default
+
+with DAG("bench_steps", schedule=None):
+    submit = SubmitGpuJobOperator(task_id="submit", command=f'{COMMAND}; echo 1 > "$OUTPUT_DIR/done"')
+    wait = GpuJobSensor(task_id="wait", job=submit.output, poke_interval=INTERVAL)
+    (
+        submit
+        >> wait
+        >> CollectGpuJobOperator(task_id="collect", job=submit.output, destination=os.environ["BENCH_RESULTS"])
+    )
+
+with DAG("bench_one_task", schedule=None):
+    SubmitGpuJobOperator(task_id="train", command=COMMAND, wait_for_completion=True, poll_interval=INTERVAL)
+
+with DAG("bench_ssh_remote_job", schedule=None):
+    SSHRemoteJobOperator(task_id="train", ssh_conn_id="bench_ssh", command=COMMAND)

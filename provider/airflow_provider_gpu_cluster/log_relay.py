@@ -1,0 +1,202 @@
+"""
+The job's output as lines of the task log.
+
+A relay keeps nothing of its own: it is made anew at each poke, and all it needs to go on is the position that
+the cluster remembers for its reader. Bytes it does not use (a line that is not complete yet) are read again.
+
+The flood cap follows from the position, too, for each attempt by itself:
+
+- Below ``max_bytes``, lines are shown as they come.
+- When more than that has been printed, one line says so, and the position is set to ``max_bytes`` or above,
+  which is how later relays know. While the job runs, nothing more is shown; the position follows the end at a
+  distance of :data:`TAIL_BYTES`, so that no poke transfers more than it must.
+- When the job has ended, one line says how many bytes were left out and where the whole log lies, and the
+  last :data:`TAIL_BYTES` are shown. A log that is longer than the cap by no more than that is shown whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_provider_gpu_cluster.job import JobStatus
+
+MAX_LINE_BYTES = 1 << 16
+TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class LogPosition:
+    """
+    A place in a job's output.
+
+    :param attempt: number of the attempt, from 1.
+    :param offset: bytes of its ``training.log`` before the place.
+    """
+
+    attempt: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    """
+    A piece of a job's output, and how the job stood when it was read.
+
+    :param start: where the piece begins.
+    :param log_bytes: size of the whole log of that attempt.
+    """
+
+    status: JobStatus
+    start: LogPosition
+    data: bytes
+    log_bytes: int
+
+    @property
+    def end(self) -> LogPosition:
+        """Where the piece ends."""
+        return LogPosition(self.start.attempt, self.start.offset + len(self.data))
+
+
+class LogRelay:
+    """
+    Turns chunks of output into lines.
+
+    ::
+
+        relay = LogRelay(log.info, location="me@gpu1:/home/me/ml-jobs/x/logs/training.log")
+        more = True
+        while more:
+            more = relay.feed(cluster.read_log(job_id, reader=reader, ack=relay.position))
+
+    The last read of that loop brings nothing new and acknowledges what was shown.
+
+    :param emit: called with each line, without its line end.
+    :param location: where the whole log lies, for the line that says what was left out.
+    :param max_bytes: bytes of an attempt's output to show before the middle is left out.
+    """
+
+    def __init__(self, emit: Callable[[str], object], *, location: str = "", max_bytes: int = 10_000_000) -> None:
+        self._emit = emit
+        self._location = location or "logs/training.log in the job's directory"
+        self._max_bytes = max_bytes
+        self.position: LogPosition | None = None
+        """Up to where everything was dealt with: what to acknowledge. None before the first chunk."""
+
+    def feed(self, chunk: LogChunk, *, final: bool = False) -> bool:
+        """
+        Show the lines of a chunk, which must start at :attr:`position`.
+
+        :param final: show a line that is not complete yet, because nobody will read on.
+        :return: whether the position moved: then acknowledge it and read on, there may be more.
+        """
+        ended = chunk.status.final or chunk.status.attempt > chunk.start.attempt
+        whole = final or ended
+        cap = self._max_bytes
+        if whole and chunk.log_bytes <= cap + TAIL_BYTES:
+            cap = chunk.log_bytes
+        start = chunk.start.offset
+        if chunk.log_bytes <= cap or start < cap:
+            stop = self._show_start(chunk, cap, whole=whole)
+        elif whole:
+            stop = self._show_tail(chunk)
+        else:
+            stop = max(start, self._tail_start(chunk))
+        self.position = LogPosition(chunk.start.attempt, stop)
+        return stop > start
+
+    def _show_start(self, chunk: LogChunk, cap: int, *, whole: bool) -> int:
+        """Show what lies below the cap, and return the offset reached."""
+        start = chunk.start.offset
+        flooded = chunk.log_bytes > cap and chunk.end.offset >= cap
+        data = chunk.data[: cap - start] if flooded else chunk.data
+        at_end = whole and chunk.end.offset >= chunk.log_bytes
+        used = self._show(data, complete=flooded or at_end)
+        if not flooded:
+            return start + used
+        if not whole:
+            self._emit(
+                f"[more than {self._max_bytes:,} bytes of output: what follows is not shown until the job "
+                f"ends; all of it is in {self._location}]"
+            )
+        return cap
+
+    def _show_tail(self, chunk: LogChunk) -> int:
+        """Show what lies after the part that is left out, and return the offset reached."""
+        start, tail_start, data = chunk.start.offset, self._tail_start(chunk), chunk.data
+        if start < tail_start:
+            return tail_start
+        if start == tail_start and data:
+            line_start = data.find(b"\n") + 1
+            if line_start < len(data):
+                data = data[line_start:]
+            left_out = chunk.end.offset - len(data) - self._max_bytes
+            self._emit(f"[{left_out:,} bytes of output are left out here; all of it is in {self._location}]")
+        at_end = chunk.end.offset >= chunk.log_bytes
+        return chunk.end.offset - len(data) + self._show(data, complete=at_end)
+
+    def _tail_start(self, chunk: LogChunk) -> int:
+        return max(self._max_bytes, chunk.log_bytes - TAIL_BYTES)
+
+    def _show(self, data: bytes, *, complete: bool) -> int:
+        """
+        Show the lines in ``data`` and return how many bytes of it were used.
+
+        :param complete: show the last line even if it has no end.
+        """
+        used = 0
+        while used < len(data):
+            line_end = data.find(b"\n", used, used + MAX_LINE_BYTES + 1)
+            if line_end >= 0:
+                self._emit(visible(data[used:line_end]))
+                used = line_end + 1
+            elif len(data) - used > MAX_LINE_BYTES:
+                piece = _cut(data[used : used + MAX_LINE_BYTES])
+                self._emit(visible(piece))
+                used += len(piece)
+            elif complete:
+                self._emit(visible(data[used:]))
+                used = len(data)
+            else:
+                break
+        return used
+
+
+def visible(line: bytes) -> str:
+    """
+    Return the text to show for one line of output.
+
+    Of a progress bar, which goes back with carriage returns, it is the last picture. Colours stay (Airflow's
+    UI draws them); other terminal sequences go; what is left of control characters, and bytes that are no
+    UTF-8, is shown like ``\\x00``.
+    """
+    picture = line.rstrip(b"\r").rpartition(b"\r")[2]
+    text = _TERMINAL.sub(_colour_only, picture.decode("utf-8", "backslashreplace"))
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+# ECMA-48: control sequences (ESC [ ... letter) and operating system commands (ESC ] ... BEL or ESC \).
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+# All of C0 and C1 but the tab, and but the ESC that begins a colour.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\[[0-9;:]*m)")
+
+
+def _colour_only(match: re.Match[str]) -> str:
+    return match[0] if _COLOUR.fullmatch(match[0]) else ""
+
+
+def _cut(piece: bytes) -> bytes:
+    """Shorten a piece of a long line to end after a carriage return if it has one, else after a character."""
+    returned = piece.rfind(b"\r") + 1
+    if returned:
+        return piece[:returned]
+    for back in (1, 2, 3):
+        first = piece[-back]
+        if first >= 0xC0:
+            length = 4 if first >= 0xF0 else 3 if first >= 0xE0 else 2
+            return piece[:-back] if back < length else piece
+        if first < 0x80:
+            break
+    return piece

@@ -1,0 +1,151 @@
+"""The values of a source: where it comes from, where it goes, and what it consists of."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Literal
+
+KINDS = ("code", "data", "models")
+
+FILE_MODE = 0o644
+PROGRAM_MODE = 0o755
+
+_PIECE = 1 << 20
+
+
+def no_content() -> BinaryIO:
+    """Return the content of a folder or a link: none."""
+    return io.BytesIO()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    One file, folder or symbolic link of an upload.
+
+    :param path: relative to the source's folder, with ``/``; bytes that are no UTF-8 are surrogate escapes.
+    :param size: bytes of a file; 0 for a folder or a link.
+    :param mode: ``0o755`` for folders, links and programs, ``0o644`` for other files.
+    :param target: what a link points to, relative to the link's own folder; None for others.
+    :param open: opens the file for reading; raises :class:`SourceError` when it cannot be read.
+    """
+
+    path: str
+    kind: Literal["file", "dir", "link"]
+    size: int = 0
+    mode: int = PROGRAM_MODE
+    target: str | None = None
+    open: Callable[[], BinaryIO] = field(default=no_content, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """
+    One source of a job.
+
+    :param kind: ``code``, ``data`` or ``models``: the folder of the job it goes into.
+    :param name: its path in that folder; empty when its content becomes the folder's content.
+    :param written: as the user wrote it, without credentials.
+    """
+
+    kind: str
+    name: str
+    written: str
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the source as the remote program's input."""
+
+    def _json(self, source_type: str) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "written": self.written, "type": source_type}
+
+
+@dataclass(frozen=True)
+class UploadSource(Source):
+    """
+    A source whose bytes go through the worker.
+
+    :param single_file: it is one file, whose only entry has the path ``name``; otherwise it is a folder, and
+        the paths of its entries are relative to it.
+    """
+
+    single_file: bool
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Identity of the content: the same entries always have the same one."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """
+        Yield everything to send, a folder before what is in it.
+
+        :raises SourceError: something cannot be read or sent.
+        """
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the source as the remote program's input; computes the digest."""
+        return {**self._json("upload"), "digest": self.digest, "single_file": self.single_file}
+
+
+@dataclass(frozen=True)
+class GitSource(Source):
+    """
+    A Git repository, fetched on the cluster.
+
+    :param url: what ``git`` takes, without a password or token.
+    :param ref: branch, tag or commit; None for the repository's own default.
+    :param subdirectory: the folder of the repository to take; None for all of it.
+    :param credentials: ``user:token`` of an http URL. Secret: never recorded nor logged.
+    """
+
+    url: str
+    ref: str | None = None
+    subdirectory: str | None = None
+    credentials: str | None = field(default=None, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the source as the remote program's input, with its secret in ``credentials`` only."""
+        return {
+            **self._json("git"),
+            "url": self.url,
+            "ref": self.ref,
+            "subdirectory": self.subdirectory,
+            "credentials": self.credentials,
+        }
+
+
+@dataclass(frozen=True)
+class ClusterSource(Source):
+    """
+    A file or folder that is on the cluster already: code is copied, data and models are linked.
+
+    :param path: absolute, or below the home folder with ``~/``.
+    """
+
+    path: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the source as the remote program's input."""
+        return {**self._json("cluster"), "path": self.path}
+
+
+def sha256_of(stream: BinaryIO) -> tuple[str, int]:
+    """Return the SHA-256 of what is left in a stream, and how many bytes that was."""
+    digest = hashlib.sha256()
+    size = 0
+    while piece := stream.read(_PIECE):
+        digest.update(piece)
+        size += len(piece)
+    return digest.hexdigest(), size
+
+
+def canonical_digest(rows: Iterable[list[Any]]) -> str:
+    """Return the SHA-256 of rows of plain JSON values, whatever their order."""
+    return hashlib.sha256(json.dumps(sorted(rows), separators=(",", ":")).encode("ascii")).hexdigest()

@@ -1,0 +1,177 @@
+"""
+Fixtures that every test can use.
+
+A cluster is a real OpenSSH server (one for each pytest worker) with folders of its own for each test. Nothing
+of a test lives on: what its cluster still runs at the end is killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+import pytest
+
+from tests import real_sshd
+from tests.leftovers import kill_everything_under
+from tests.proxy import CutProxy
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+    from airflow_provider_gpu_cluster.sandbox import Sandbox
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Airflow reads these at its first import, so nothing above may import it.
+_AIRFLOW_HOME = tempfile.mkdtemp(prefix="gpu-cluster-tests-")
+atexit.register(shutil.rmtree, _AIRFLOW_HOME, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRFLOW_"))]:
+    del os.environ[_name]
+os.environ.update(
+    AIRFLOW_HOME=_AIRFLOW_HOME,
+    AIRFLOW__CORE__DAGS_FOLDER=str(REPOSITORY / "dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK="False",
+)
+
+VIRTUAL_GPUS = 4
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_sshd.RealSshd]:
+    """Return a real OpenSSH server; a machine without one fails the test, and never skips it."""
+    if real_sshd.SSHD is None:
+        pytest.fail(real_sshd.HOW_TO_INSTALL, pytrace=False)
+    server = real_sshd.RealSshd(tmp_path_factory.mktemp("sshd"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def cluster_folder(tmp_path: Path) -> Iterator[Path]:
+    """Return this test's own folder on the cluster; what still runs there is killed at the end."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        kill_everything_under(folder)
+
+
+@pytest.fixture
+def cluster_settings(sshd: real_sshd.RealSshd, cluster_folder: Path) -> ClusterSettings:
+    """Return the settings of a cluster with 4 virtual GPUs that belongs to this test alone."""
+    from airflow_provider_gpu_cluster.cluster import ClusterSettings
+
+    return ClusterSettings(
+        conn_id="gpu_cluster_default",
+        name=f"{real_sshd.login()}@{sshd.host}:{sshd.port}",
+        root_dir=str(cluster_folder / "ml-jobs"),
+        lease_dir=str(cluster_folder / "leases"),
+        virtual_gpus=VIRTUAL_GPUS,
+    )
+
+
+@pytest.fixture
+def ssh_connect(sshd: real_sshd.RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]]:
+    """Return a function that opens an SSH connection to ``sshd``, directly or through the port of a proxy."""
+    clients: list[paramiko.SSHClient] = []
+
+    def connect(port: int | None = None) -> paramiko.SSHClient:
+        client = paramiko.SSHClient()
+        clients.append(client)
+        kind, key = sshd.host_key.split()
+        address = f"[{sshd.host}]:{port or sshd.port}"
+        client.get_host_keys().add(address, kind, paramiko.PKey.from_type_string(kind, base64.b64decode(key)))
+        client.connect(
+            sshd.host,
+            port or sshd.port,
+            real_sshd.login(),
+            pkey=paramiko.Ed25519Key.from_private_key(io.StringIO(sshd.client_key)),
+            allow_agent=False,
+            look_for_keys=False,
+            timeout=10,
+        )
+        return client
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def cluster(cluster_settings: ClusterSettings, ssh_connect: Callable[..., paramiko.SSHClient]) -> Iterator[Cluster]:
+    """Return a cluster that belongs to this test alone, behind the real OpenSSH server."""
+    from airflow_provider_gpu_cluster.cluster import Cluster
+
+    with Cluster(cluster_settings, ssh_connect) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def gpu_cluster_conn(
+    sshd: real_sshd.RealSshd, cluster_settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Return the Airflow connection of that cluster, and make it Airflow's ``gpu_cluster_default``."""
+    connection = {
+        "conn_type": "gpu_cluster",
+        "host": sshd.host,
+        "port": sshd.port,
+        "login": real_sshd.login(),
+        "extra": {
+            "private_key": sshd.client_key,
+            "host_key": sshd.host_key,
+            "root_dir": cluster_settings.root_dir,
+            "lease_dir": cluster_settings.lease_dir,
+            "virtual_gpus": cluster_settings.virtual_gpus,
+        },
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps(connection))
+    return connection
+
+
+@pytest.fixture
+def cut_proxy(sshd: real_sshd.RealSshd) -> Iterator[CutProxy]:
+    """Return a proxy in front of the real OpenSSH server that cuts connections on command."""
+    proxy = CutProxy((sshd.host, sshd.port))
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Return a running sandbox cluster with 4 virtual GPUs."""
+    from airflow_provider_gpu_cluster.sandbox import Sandbox
+
+    with Sandbox(gpus=VIRTUAL_GPUS) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """Return a function that calls another until its result is true, and returns that."""
+
+    def wait(check: Callable[[], Any], *, timeout_s: float = 20, every_s: float = 0.05) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while not (result := check()):
+            assert time.monotonic() < deadline, f"not within {timeout_s} s; last result: {result!r}"
+            time.sleep(every_s)
+        return result
+
+    return wait

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_gpu_cluster.exceptions import (
+    JOB_ERRORS,
+    GpuJobError,
+    GpuJobLost,
+    GpuJobOutOfMemory,
+)
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobState, JobStatus, make_job_id
+
+RUN_DATE = datetime(2026, 3, 1, 12, 30, 5, tzinfo=timezone.utc)
+VALID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
+
+
+def job_id(**changes: Any) -> str:
+    parts: dict[str, Any] = {
+        "dag_id": "digits",
+        "run_id": "manual__1",
+        "task_id": "train",
+        "map_index": -1,
+        "generation": "0",
+        "run_date": RUN_DATE,
+    }
+    return make_job_id(**{**parts, **changes})
+
+
+def test_job_id_is_readable_and_always_the_same() -> None:
+    assert job_id() == "digits-train-20260301T123005-06ffff47"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dag_id": "d2"}, {"run_id": "r2"}, {"task_id": "t2"}, {"map_index": 0}, {"generation": "1"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_job_id_changes_with_each_part_of_the_identity(change: dict[str, Any]) -> None:
+    assert job_id(**change) != job_id()
+
+
+def test_parts_cannot_be_shifted_from_one_to_the_next() -> None:
+    assert job_id(dag_id="a-b", task_id="c")[-8:] != job_id(dag_id="a", task_id="b-c")[-8:]
+
+
+def test_the_same_moment_in_another_zone_is_the_same_job() -> None:
+    assert job_id(run_date=RUN_DATE.astimezone(timezone(timedelta(hours=5)))) == job_id()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc",
+        "a b",
+        "it's",
+        'say "x"',
+        "$(touch x)",
+        "x\ny",
+        "ünïcødé",
+        "日本",
+        "",
+        ".",
+        "-rf",
+        "~",
+        "\0",
+        "\udcff",
+    ],
+)
+def test_hostile_names(name: str) -> None:
+    for change in ({"dag_id": name}, {"task_id": name}, {"dag_id": name, "task_id": name}):
+        found = job_id(**change)
+        assert VALID.fullmatch(found)
+        assert ".." not in found
+
+
+def test_long_names_keep_the_stamp_and_the_hash() -> None:
+    found = job_id(dag_id="d" * 250, task_id="t" * 250)
+    assert len(found) == 100
+    assert VALID.fullmatch(found)
+    assert found != job_id(dag_id="d" * 250, task_id="t" * 249)
+
+
+@settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(), st.text(), st.text(), st.integers(-1, 5000))
+def test_any_names_give_a_safe_job_id(dag_id: str, task_id: str, run_id: str, map_index: int) -> None:
+    found = job_id(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+    assert VALID.fullmatch(found)
+    assert len(found) <= 100
+
+
+def test_states() -> None:
+    assert [state for state in JobState if state.final] == ["SUCCEEDED", "FAILED", "CANCELLED", "LOST"]
+    assert f"{JobState.UNKNOWN}" == "UNKNOWN"
+
+
+def test_spec_is_plain_json() -> None:
+    spec = JobSpec(entry_script="train.py", script_args=("a", "b"), memory_bytes=1 << 30)
+    assert json.loads(json.dumps(spec.to_json()))["script_args"] == ["a", "b"]
+
+
+HANDLE = JobHandle("j-1", "gpu_cluster_default", "/home/me/ml-jobs/j-1", "host", "2026-03-01T12:30:05+00:00", 2)
+
+
+def test_handle_goes_through_xcom() -> None:
+    value = json.loads(json.dumps(HANDLE.to_json()))
+    assert sorted(value) == ["engine", "gpu_cluster_conn_id", "gpus", "job_dir", "job_id", "submitted_at"]
+    assert JobHandle.from_json(value) == HANDLE
+    assert JobHandle.from_json({**value, "of_a_later_version": 1}) == HANDLE
+
+
+@pytest.mark.parametrize("value", [None, "j-1", [], {}, {"job_id": "j-1"}])
+def test_what_is_no_handle(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"not a job handle: .* job_id, gpu_cluster_conn_id, job_dir"):
+        JobHandle.from_json(value)
+
+
+def test_status_from_a_reply() -> None:
+    reply = {
+        "job_id": "j-1",
+        "state": "RUNNING",
+        "attempt": 2,
+        "gpus": [0, 3],
+        "progress": {"step": 1},
+        "of_a_later_version": True,
+    }
+    status = JobStatus.from_json(json.loads(json.dumps(reply)))
+    assert status == JobStatus("j-1", JobState.RUNNING, attempt=2, gpus=(0, 3), progress={"step": 1})
+    assert not status.final
+    assert JobStatus.from_json({"job_id": "j-1", "state": "LOST", "gpus": None}).final
+
+
+def test_status_with_a_state_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="HAPPY"):
+        JobStatus.from_json({"job_id": "j-1", "state": "HAPPY"})
+
+
+def test_run_seconds() -> None:
+    times = {"started_at": "2026-03-01T12:00:00+00:00", "ended_at": "2026-03-01T12:01:30.5+00:00"}
+    status = JobStatus.from_json({"job_id": "j-1", "state": "FAILED", **times})
+    assert status.run_seconds == 90.5
+    assert JobStatus("j-1", JobState.RUNNING, started_at=times["started_at"]).run_seconds is None
+
+
+def test_error_says_what_where_and_why() -> None:
+    status = JobStatus(
+        "j-1",
+        JobState.FAILED,
+        reason=protocol.OUT_OF_MEMORY,
+        message="it used 33 GiB of 32 GiB",
+        log_tail="MemoryError\n",
+    )
+    error = status.error("me@gpu1:22")
+    assert type(error) is GpuJobOutOfMemory
+    assert str(error).splitlines() == [
+        "job j-1 on me@gpu1:22 FAILED (out_of_memory): it used 33 GiB of 32 GiB",
+        "Its last lines were:",
+        "MemoryError",
+    ]
+    assert (error.job_id, error.state, error.reason, error.exit_code) == (
+        "j-1",
+        "FAILED",
+        "out_of_memory",
+        None,
+    )
+
+
+def test_each_reason_has_an_error_class_of_its_own() -> None:
+    assert set(JOB_ERRORS) == set(protocol.REASONS)
+    assert len(set(JOB_ERRORS.values())) == len(protocol.REASONS)
+    assert type(JobStatus("j", JobState.LOST, reason="lost").error("c")) is GpuJobLost
+    assert type(JobStatus("j", JobState.FAILED, reason="of a later version").error("c")) is GpuJobError
