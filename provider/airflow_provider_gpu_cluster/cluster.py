@@ -12,6 +12,7 @@ import json
 import logging
 import shlex
 import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,7 @@ PATIENCE_S = 120.0
 PATIENCE_WITH_ADDRESS_S = 5.0
 _MAX_NOISE_BYTES = 1 << 20
 _SAID_BYTES = 2000
+_NAP_S = 0.2
 _NO_EXIT_STATUS = -1
 _STAGE_ROUNDS = 3
 
@@ -317,6 +319,7 @@ class Cluster:
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
             stop=self._out_of_patience,
             before_sleep=self._log_retry,
+            sleep=self._nap,
             reraise=True,
         )
         def try_once() -> Any:
@@ -339,6 +342,14 @@ class Cluster:
         if error is not None and _is_about_address(error.__cause__):
             patience = min(patience, PATIENCE_WITH_ADDRESS_S)
         return (state.seconds_since_start or 0.0) >= patience
+
+    def _nap(self, seconds: float) -> None:
+        """Sleep in short pieces: a signal handler that returns does not end a sleep."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._interrupted:
+                raise self._broken("the call was interrupted")
+            time.sleep(min(left, _NAP_S))
 
     def _log_retry(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import diagnosis, processes, protocol
+from . import diagnosis, processes, protocol, records
 from .errors import Refused
 from .store import Attempt, Root
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _KILL_PATIENCE_S = 5.0
 _PROGRESS_BYTES = 4096
+_SERVED_WITHIN_S = 20.0
 
 
 def statuses(root: Root, engine: HostEngine, job_ids: list[str], tail_bytes: int) -> list[dict[str, Any]]:
@@ -110,7 +111,9 @@ def _queued(attempt: Attempt, engine: HostEngine) -> dict[str, Any]:
         engine.launch(attempt, request)
     wait = engine.waits.get(attempt.job.job_id)
     if wait is None:
-        return dict(status, message="it was just put in line")
+        is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
+        trouble = "" if is_new else engine.trouble()
+        return dict(status, message=trouble or "it was just put in line")
     return dict(status, queue_place=wait.place or None, message=wait.why)
 
 

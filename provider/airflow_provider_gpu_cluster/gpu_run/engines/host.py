@@ -15,6 +15,7 @@ from ..store import Attempt, Root
 
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6
+_MOST_SAID = 4000
 
 
 class HostEngine:
@@ -92,6 +93,16 @@ class HostEngine:
         if self._waits is None:
             self._waits = self._line.waits()
         return self._waits
+
+    def trouble(self) -> str:
+        """Return what keeps the line from being served, as far as its dispatcher could still say it."""
+        path = os.path.join(self._line.path, "dispatcher.log")
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                said = file.read()[-_MOST_SAID:].strip().splitlines()
+        except OSError:
+            return ""
+        return f"nobody serves its line; the last line of {path} is: {said[-1]}" if said else ""
 
     def in_line(self, attempt: Attempt) -> bool:
         """Tell whether an attempt has its place in line."""

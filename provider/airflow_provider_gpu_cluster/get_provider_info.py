@@ -1,0 +1,118 @@
+"""What Airflow's provider manager asks for. A literal: it is read before Airflow's configuration exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT = {"type": ["string", "null"]}
+_SECRET = {"type": ["string", "null"], "format": "password"}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the provider; see ``airflow/provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-gpu-cluster",
+        "name": "GPU cluster",
+        "description": "Run GPU jobs on clusters that can only be reached by SSH.",
+        "integrations": [
+            {
+                "integration-name": "GPU cluster",
+                "external-doc-url": "https://pypi.org/project/airflow-provider-gpu-cluster/",
+                "tags": ["software"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "GPU cluster",
+                "python-modules": ["airflow_provider_gpu_cluster.hooks.gpu_cluster"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "GPU cluster",
+                "python-modules": ["airflow_provider_gpu_cluster.operators.gpu_job"],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "GPU cluster",
+                "python-modules": ["airflow_provider_gpu_cluster.sensors.gpu_job"],
+            }
+        ],
+        "extra-links": ["airflow_provider_gpu_cluster.links.GpuJobLink"],
+        "connection-types": [
+            {
+                "connection-type": "gpu_cluster",
+                "hook-class-name": "airflow_provider_gpu_cluster.hooks.gpu_cluster.GpuClusterHook",
+                "hook-name": "GPU cluster",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema"],
+                    "relabeling": {"login": "User name"},
+                    "placeholders": {"host": "gpu01.example.org", "port": "22", "login": "me"},
+                },
+                "conn-fields": {
+                    "private_key": {
+                        "label": "Private key",
+                        "description": "Text of a key (RSA, ECDSA or Ed25519), with its BEGIN and END lines.",
+                        "schema": {"type": ["string", "null"], "format": "multiline"},
+                    },
+                    "key_file": {
+                        "label": "Private key file",
+                        "description": "Path of a key on the Airflow workers, instead of the key itself.",
+                        "schema": _TEXT,
+                    },
+                    "private_key_passphrase": {
+                        "label": "Passphrase of the private key",
+                        "description": "Only if the private key is encrypted.",
+                        "schema": _SECRET,
+                    },
+                    "host_key": {
+                        "label": "Host key of the cluster",
+                        "description": "Such as 'ssh-ed25519 AAAA...': the last two words of what "
+                        "'ssh-keyscan -p PORT HOST' prints. Without it, known_hosts must know the host.",
+                        "schema": _TEXT,
+                    },
+                    "no_host_key_check": {
+                        "label": "Do not check the host key",
+                        "description": "Trusts any machine that answers. Only for sandboxes.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                    "root_dir": {
+                        "label": "Directory for jobs",
+                        "description": "On the cluster. Every job gets a directory of its own in it.",
+                        "schema": {"type": ["string", "null"], "default": "~/ml-jobs"},
+                    },
+                    "engine": {
+                        "label": "Engine",
+                        "description": "host: one Linux machine without a scheduler, whose GPUs are leased.",
+                        "schema": {"type": ["string", "null"], "enum": ["host"], "default": "host"},
+                    },
+                    "python": {
+                        "label": "Python on the cluster",
+                        "description": "Interpreter that runs there, 3.8 or newer. Empty: python3 from PATH.",
+                        "schema": _TEXT,
+                    },
+                    "virtual_gpus": {
+                        "label": "Virtual GPUs",
+                        "description": "Pretend to have this many GPUs, on a machine without nvidia-smi.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1},
+                    },
+                    "lease_dir": {
+                        "label": "Directory for GPU leases",
+                        "description": "On the cluster, shared by its users. Empty: /var/tmp/gpu-run-leases.",
+                        "schema": _TEXT,
+                    },
+                    "conn_timeout": {
+                        "label": "Connect timeout (s)",
+                        "description": "How long to wait for the cluster to answer a new connection.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1, "default": 10},
+                    },
+                    "compress": {
+                        "label": "Compress the connection",
+                        "description": "Slower on all but the slowest networks.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,295 @@
+"""The hook: a cluster as an Airflow Connection describes it, and what can be done there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
+
+from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings, Submission
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.hooks.settings import settings_of
+from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
+from airflow_provider_gpu_cluster.hooks.summary import summary_of
+from airflow_provider_gpu_cluster.identity import JobIdentity, current_identity
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
+from airflow_provider_gpu_cluster.request import JobRequest
+from airflow_provider_gpu_cluster.sinks import Sink, open_sink
+from airflow_provider_gpu_cluster.sources.parse import Written
+
+if TYPE_CHECKING:
+    import paramiko
+
+# What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
+Job = Mapping[str, Any] | JobHandle | str
+
+
+class GpuClusterHook(BaseHook):
+    """
+    Run GPU jobs on a cluster that can only be reached by SSH.
+
+    Its methods take and return plain values, so that a task can use them as they are::
+
+        @task
+        def train():
+            with GpuClusterHook() as hook:
+                return hook.submit(code="train_digits", entry_script="train.py", gpus=1)
+
+    The SSH connection is opened by the first call that needs it and closed by :meth:`close` or at the end of
+    a ``with`` block.
+
+    :param gpu_cluster_conn_id: connection of type ``gpu_cluster``.
+    """
+
+    conn_name_attr = "gpu_cluster_conn_id"
+    default_conn_name = "gpu_cluster_default"
+    conn_type = "gpu_cluster"
+    hook_name = "GPU cluster"
+
+    def __init__(self, gpu_cluster_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.gpu_cluster_conn_id = gpu_cluster_conn_id
+
+    @cached_property
+    def settings(self) -> ClusterSettings:
+        """Settings of the cluster, as the connection gives them."""
+        return settings_of(self.get_connection(self.gpu_cluster_conn_id))
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster itself, for what the methods below do not offer."""
+        return Cluster(self.settings, self.connect)
+
+    def connect(self) -> paramiko.SSHClient:
+        """
+        Open an SSH connection; the caller closes it.
+
+        :raises GpuClusterConnectionError: the cluster cannot be reached, or lets nobody in.
+        """
+        return self._connector.connect()
+
+    def get_conn(self) -> paramiko.SSHClient:
+        """Open an SSH connection, under the name that every hook has for it."""
+        return self.connect()
+
+    @cached_property
+    def _connector(self) -> SshConnector:
+        return SshConnector(self.get_connection(self.gpu_cluster_conn_id))
+
+    def close(self) -> None:
+        """Close the SSH connection, if one is open."""
+        if "cluster" in self.__dict__:
+            self.cluster.close()
+            del self.__dict__["cluster"]
+
+    def __enter__(self) -> GpuClusterHook:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def stage(
+        self,
+        *,
+        code: Written | None = None,
+        data: Written | Sequence[Written] | None = None,
+        models: Written | Sequence[Written] | None = None,
+        base_dir: str | os.PathLike[str] | None = None,
+        job_id: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Bring code, data and models to the cluster, without launching anything.
+
+        :param code: source of the code; see the documentation of sources.
+        :param data: one or more sources for the job's ``data/``.
+        :param models: one or more sources for the job's ``models/``.
+        :param base_dir: folder that relative sources start from; the DAG file's, or else the current
+            directory.
+        :param job_id: the job; by default it is derived from the running task.
+        :return: the job's handle, to be given to :meth:`submit`.
+        """
+        request = JobRequest(code=code, data=data, models=models)
+        return self.prepare(request, current_identity(job_id=job_id), base_dir=base_dir).to_json()
+
+    def submit(
+        self,
+        *,
+        job: Job | None = None,
+        job_id: str | None = None,
+        base_dir: str | os.PathLike[str] | None = None,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """
+        Launch a job and return at once.
+
+        A task launches one job: called again, in a retry or after a lost answer, this finds the job that is
+        there. For a second job from one task, give it a ``job_id``.
+
+        :param job: handle of a job that was staged; its sources are used.
+        :param job_id: the job; by default it is derived from the running task.
+        :param base_dir: folder that relative sources start from; the DAG file's, or else the current
+            directory.
+        :param parameters: what to run and what it needs; see
+            :class:`~airflow_provider_gpu_cluster.request.JobRequest`.
+        :return: the job's handle, as the operators leave it in XCom.
+        """
+        staged = job_id_of(job) if job is not None else None
+        identity = current_identity(job_id=job_id or staged)
+        request = JobRequest(**parameters)
+        return self.launch(request, identity, base_dir=base_dir, staged=job is not None).handle.to_json()
+
+    def prepare(
+        self, request: JobRequest, identity: JobIdentity, *, base_dir: str | os.PathLike[str] | None = None
+    ) -> JobHandle:
+        """Stage what a request names, for a job whose identity is known."""
+        sources = request.sources(base_dir=_base_dir(base_dir))
+        return self.cluster.stage(identity.job_id, sources, record=identity.record)
+
+    def launch(
+        self,
+        request: JobRequest,
+        identity: JobIdentity,
+        *,
+        base_dir: str | os.PathLike[str] | None = None,
+        staged: bool = False,
+    ) -> Submission:
+        """
+        Launch what a request describes, for a job whose identity is known.
+
+        :param staged: the job's sources are on the cluster already.
+        :return: the job's handle, how it stands, and whether this call made the attempt or found it.
+        """
+        request.check(staged=staged)
+        return self.cluster.submit(
+            identity.job_id,
+            spec=request.spec(),
+            sources=None if staged else request.sources(base_dir=_base_dir(base_dir)),
+            env=request.variables(),
+            run_script=request.run_script(identity.job_id, base_dir=_base_dir(base_dir)),
+            request_key=identity.request_key,
+            generation=identity.generation,
+            record=identity.record,
+        )
+
+    def status(self, job: Job, *, tail_bytes: int = 0) -> JobStatus:
+        """
+        Ask how a job stands.
+
+        :param tail_bytes: how much of the end of its output to bring along, in bytes.
+        """
+        return self.statuses([job], tail_bytes=tail_bytes)[0]
+
+    def statuses(self, jobs: Iterable[Job], *, tail_bytes: int = 0) -> list[JobStatus]:
+        """Ask how several jobs stand, in one call and in their order."""
+        return self.cluster.statuses([job_id_of(job) for job in jobs], tail_bytes=tail_bytes)
+
+    def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
+        """
+        Return the last part of a job's output.
+
+        :param tail_bytes: how much of it, in bytes.
+        """
+        return self.status(job, tail_bytes=tail_bytes).log_tail
+
+    def cancel(self, job: Job, *, requested_by: str | None = None, wait_s: float = 0) -> JobStatus:
+        """
+        Cancel a job, unless it has ended.
+
+        :param requested_by: who asks, for the job's record; by default the running task.
+        :param wait_s: how long to wait for it to be gone, in seconds.
+        :return: how it stands then.
+        """
+        job_ids = [job_id_of(job)]
+        return self.cluster.cancel(job_ids, requested_by=requested_by or _running_task(), wait_s=wait_s)[0]
+
+    def collect(
+        self,
+        job: Job,
+        destination: str | os.PathLike[str] | ObjectStoragePath,
+        *,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """
+        Bring a job's outputs home. Each file is checked against its checksum, then appears under its name.
+
+        :param destination: an absolute local path, or the URL of an ``ObjectStoragePath``.
+        :param include: patterns of paths below the job's ``outputs/``; by default everything.
+        :param exclude: patterns of what to leave there.
+        :return: ``job_id``, ``destination``, ``files`` (path, size, sha256) and the content of
+            ``metrics.json`` as ``metrics``, None if it is not among the files.
+        :raises CollectError: a file was damaged, cannot be written, or points out of the outputs folder.
+        """
+        sink = open_sink(destination)
+        job_id = job_id_of(job)
+        found = self.cluster.collect(job_id, sink, include=_listed(include), exclude=_listed(exclude))
+        files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
+        metrics = self._metrics(sink, files)
+        return {"job_id": job_id, "destination": str(sink), "files": files, "metrics": metrics}
+
+    def _metrics(self, sink: Sink, files: list[dict[str, Any]]) -> Any:
+        size = next((file["size"] for file in files if file["path"] == METRICS_FILE), None)
+        if size is None:
+            return None
+        if size > MAX_METRICS_BYTES:
+            self.log.warning("metrics.json is too large for XCom and stays in its file", size=size)
+            return None
+        try:
+            return parse_metrics(sink.read(METRICS_FILE))
+        except ValueError as error:
+            self.log.warning("metrics.json is not JSON and stays in its file", error=str(error))
+            return None
+
+    def capacity(self) -> dict[str, Any]:
+        """Ask which GPUs the cluster has, which are free, and how many jobs run and wait."""
+        return self.cluster.capacity()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the connection, for the button of that name: whether it works, and what was found."""
+        try:
+            with self:
+                return True, summary_of(self.settings, self.cluster.check())
+        except GpuClusterError as error:
+            return False, str(error)
+
+
+def job_id_of(job: Job) -> str:
+    """
+    Return the id of a job, however it is given.
+
+    :raises ValueError: it is a dict that is no job handle.
+    """
+    if isinstance(job, str):
+        return job
+    return job.job_id if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).job_id
+
+
+def _base_dir(base_dir: str | os.PathLike[str] | None) -> Path:
+    if base_dir is not None:
+        return Path(base_dir)
+    try:
+        return Path(get_current_context()["dag"].fileloc).parent
+    except RuntimeError:
+        return Path.cwd()
+
+
+def _running_task() -> str:
+    try:
+        ti = get_current_context()["ti"]
+    except RuntimeError:
+        return "Airflow"
+    return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"
+
+
+def _listed(patterns: str | Sequence[str] | None) -> list[str]:
+    if patterns is None:
+        return []
+    return [patterns] if isinstance(patterns, str) else list(patterns)

@@ -1,0 +1,76 @@
+"""From an Airflow Connection to the settings of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gpu_cluster.cluster import ClusterSettings
+from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+ENGINES = ("host",)
+DEFAULT_PORT = 22
+
+
+def settings_of(connection: Connection) -> ClusterSettings:
+    """
+    Read the settings of a cluster from its connection.
+
+    :raises GpuClusterSetupError: a field has a value that cannot be used.
+    """
+    conn_id = connection.conn_id
+    try:
+        extra: dict[str, Any] = connection.extra_dejson
+    except ValueError as error:
+        raise GpuClusterSetupError(f"connection {conn_id}: its extra is not valid JSON: {error}") from None
+    if not connection.host:
+        raise bad_field(conn_id, "host", connection.host, "the name or address of the cluster")
+
+    engine = _text(conn_id, extra, "engine") or "host"
+    if engine not in ENGINES:
+        raise bad_field(conn_id, "engine", engine, f"one of: {', '.join(ENGINES)}")
+    return ClusterSettings(
+        conn_id=conn_id,
+        name=name_of(connection),
+        engine=engine,
+        root_dir=_text(conn_id, extra, "root_dir") or ClusterSettings.root_dir,
+        python=_text(conn_id, extra, "python"),
+        lease_dir=_text(conn_id, extra, "lease_dir"),
+        virtual_gpus=_count(conn_id, extra, "virtual_gpus"),
+    )
+
+
+def name_of(connection: Connection) -> str:
+    """Name the cluster as a person would: ``user@host:port``, without what is not given."""
+    user = f"{connection.login}@" if connection.login else ""
+    port = "" if connection.port in (None, DEFAULT_PORT) else f":{connection.port}"
+    return f"{user}{connection.host}{port}"
+
+
+def bad_field(conn_id: str, field: str, value: object, valid: str) -> GpuClusterSetupError:
+    """Return the error for a field of a connection that cannot be used."""
+    return GpuClusterSetupError(f"connection {conn_id}: field {field} is {value!r}; it must be {valid}")
+
+
+def _text(conn_id: str, extra: dict[str, Any], field: str) -> str | None:
+    value = extra.get(field)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or "\n" in value or "\0" in value:
+        raise bad_field(conn_id, field, value, "one line of text")
+    return value.strip() or None
+
+
+def _count(conn_id: str, extra: dict[str, Any], field: str) -> int | None:
+    value = extra.get(field)
+    if value is None or value == "":
+        return None
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if isinstance(value, bool) or number < 1:
+        raise bad_field(conn_id, field, value, "a whole number, 1 or more, or empty")
+    return number

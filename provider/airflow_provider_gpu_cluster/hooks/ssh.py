@@ -1,0 +1,174 @@
+"""SSH connections for a cluster: SSHHook's handling of them, with faults told in one sentence each."""
+
+from __future__ import annotations
+
+import binascii
+import copy
+import logging
+import os
+import socket
+from functools import cached_property
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import paramiko
+from airflow.providers.ssh.hooks.ssh import SSHHook
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterAuthenticationError,
+    GpuClusterConnectionError,
+    GpuClusterHostKeyError,
+    GpuClusterSetupError,
+)
+from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+# At its usual level paramiko writes three lines for every connection into the task's log.
+for _name in ("paramiko.transport", "paramiko.transport.sftp"):
+    if logging.getLogger(_name).level == logging.NOTSET:
+        logging.getLogger(_name).setLevel(logging.WARNING)
+
+CONNECT_TIMEOUT_S = 10
+KEY_CLASSES = (paramiko.RSAKey, paramiko.ECDSAKey, paramiko.Ed25519Key)
+
+
+class SshConnector:
+    """
+    Opens SSH connections to the host of an Airflow connection.
+
+    :param connection: connection with the fields that ``ssh`` connections have.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.conn_id = connection.conn_id
+        self.name = name_of(connection)
+
+    def connect(self) -> paramiko.SSHClient:
+        """
+        Open a connection. Every call opens another.
+
+        :raises GpuClusterConnectionError: the host cannot be reached, or does not let us in (see its
+            subclasses).
+        """
+        # A copy of the prepared hook: SSHHook itself hands out the connection it opened first.
+        hook = copy.copy(self._hook)
+        try:
+            client: paramiko.SSHClient = hook.get_conn()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise self._explained(error) from error
+        return client
+
+    @cached_property
+    def _hook(self) -> SSHHook:
+        extra = self.connection.extra_dejson
+        if extra.get("host_key") and str(extra.get("no_host_key_check")).lower() == "true":
+            raise GpuClusterSetupError(
+                f"connection {self.conn_id} has a host_key and says not to check it (no_host_key_check); "
+                "take one of them out"
+            )
+        self._check_keys(extra.get("private_key"), extra.get("key_file"), extra.get("private_key_passphrase"))
+        try:
+            # One attempt: the cluster's own back-off decides which faults are worth another one.
+            hook = SSHHook(ssh_conn_id=self.conn_id, conn_retry_attempts=1)
+        except (AirflowException, ValueError, binascii.Error, paramiko.SSHException) as error:
+            if extra.get("host_key") and "private" not in str(error).lower():
+                valid = "a key type and a key, such as 'ssh-ed25519 AAAA...'"
+                raise GpuClusterSetupError(
+                    f"connection {self.conn_id}: field host_key cannot be used ({error}); it must be {valid}"
+                ) from error
+            raise GpuClusterSetupError(f"connection {self.conn_id}: {error}") from error
+        hook.conn_timeout = hook.conn_timeout or CONNECT_TIMEOUT_S
+        # SSHHook compresses unless told otherwise; for models and logs on a LAN that only costs time.
+        hook.compress = str(extra.get("compress")).lower() == "true"
+        return hook
+
+    def _check_keys(self, private_key: str | None, key_file: str | None, passphrase: str | None) -> None:
+        """Say what is wrong with a key before the far end only says "no"."""
+        if private_key and key_file:
+            raise GpuClusterSetupError(f"connection {self.conn_id} has both private_key and key_file; keep one of them")
+        if key_file:
+            try:
+                with open(os.path.expanduser(key_file)) as file:
+                    private_key = file.read()
+            except (OSError, UnicodeDecodeError) as error:
+                raise GpuClusterAuthenticationError(
+                    f"connection {self.conn_id}: the private key {key_file} cannot be read on "
+                    f"{socket.gethostname()}: {getattr(error, 'strerror', None) or error}; "
+                    "put it there for the user that runs Airflow, or put its text into the field private_key"
+                ) from None
+        if private_key:
+            self._check_key(private_key, passphrase, "key_file" if key_file else "private_key")
+
+    def _check_key(self, private_key: str, passphrase: str | None, field: str) -> None:
+        encrypted = False
+        for key_class in KEY_CLASSES:
+            try:
+                key_class.from_private_key(StringIO(private_key), password=passphrase or None)
+                return
+            except paramiko.PasswordRequiredException:
+                encrypted = True
+            except (paramiko.SSHException, ValueError, IndexError, TypeError):
+                continue
+        where = f"connection {self.conn_id}: the private key in field {field}"
+        if encrypted:
+            raise GpuClusterAuthenticationError(
+                f"{where} is encrypted; put its passphrase into the field private_key_passphrase"
+            )
+        raise GpuClusterAuthenticationError(
+            f"{where} cannot be read; it must be a whole RSA, ECDSA or Ed25519 private key with its BEGIN "
+            "and END lines, and private_key_passphrase its passphrase if it has one"
+        )
+
+    def _explained(self, error: Exception) -> GpuClusterConnectionError:
+        """Return the error of our own tree, with what happened, where, and what to do."""
+        where, host = f"cluster {self.name} (connection {self.conn_id})", self.connection.host
+        port = self.connection.port or DEFAULT_PORT
+        if isinstance(error, socket.gaierror):
+            return GpuClusterConnectionError(f"{where}: the host name {host} is not known here; check the field host")
+        if isinstance(error, paramiko.BadHostKeyException):
+            return GpuClusterHostKeyError(
+                f"{where}: its host key has changed: expected {error.expected_key.get_name()} "
+                f"{error.expected_key.fingerprint}, got {error.key.get_name()} {error.key.fingerprint}. "
+                "Either the machine was set up anew or somebody sits in between: ask its administrator before "
+                "you put the new key into the field host_key (or the workers' known_hosts)"
+            )
+        if isinstance(error, paramiko.AuthenticationException):
+            return GpuClusterAuthenticationError(
+                f"{where}: it refused the user {self._hook.username} ({self._offered()}); "
+                "check login, password and private_key, and that the public key is in ~/.ssh/authorized_keys there"
+            )
+        if isinstance(error, paramiko.SSHException) and "known_hosts" in str(error):
+            return GpuClusterHostKeyError(
+                f"{where}: its host key is not known. Run `ssh-keyscan -p {port} {host}`, compare what it "
+                "prints with what the administrator says, and put the last two words of a line (such as "
+                "'ssh-ed25519 AAAA...') into the field host_key of the connection"
+            )
+        if isinstance(error, (ConnectionRefusedError, paramiko.ssh_exception.NoValidConnectionsError)):
+            return GpuClusterConnectionError(
+                f"{where}: nothing accepts connections on port {port} of {host}; check the fields host and "
+                "port, and that the SSH server runs there"
+            )
+        if isinstance(error, TimeoutError):
+            return GpuClusterConnectionError(
+                f"{where}: no answer within {self._hook.conn_timeout} s; check host and port, and "
+                f"whether a firewall lets this machine ({socket.gethostname()}) through"
+            )
+        return GpuClusterConnectionError(
+            f"{where}: the connection broke while it was being set up: {error or type(error).__name__}"
+        )
+
+    def _offered(self) -> str:
+        offered = [
+            word
+            for word, given in (
+                ("private_key", self._hook.pkey),
+                ("key_file", self._hook.key_file),
+                ("a password", self._hook.password),
+            )
+            if given
+        ]
+        return f"with {' and '.join(offered)}" if offered else "with no key or password in the connection"

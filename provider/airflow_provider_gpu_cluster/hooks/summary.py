@@ -1,0 +1,35 @@
+"""What "Test connection" says about a cluster that works."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from airflow_provider_gpu_cluster.cluster import ClusterSettings
+
+
+def summary_of(settings: ClusterSettings, found: dict[str, Any]) -> str:
+    """
+    Put what the cluster's own check found into a few sentences.
+
+    :param found: the reply of :meth:`~airflow_provider_gpu_cluster.cluster.Cluster.check`.
+    """
+    python, disk = found["python"], found["disk"]
+    sentences = [
+        f"Connected to {settings.name} (host {found['host']}) as {found['user']}.",
+        f"Engine {found['engine']}: {_gpus(found['capacity'])}.",
+        f"Python {python['version']} ({python['executable']}).",
+        f"{disk['free'] / 1e9:.1f} GB free in {found['root_dir']}, where jobs get their directories.",
+        *(f"Warning: {warning}." for warning in found["warnings"]),
+    ]
+    return " ".join(sentences)
+
+
+def _gpus(capacity: dict[str, Any]) -> str:
+    gpus = capacity["gpus"]
+    free = Counter(gpu["type"] for gpu in gpus if gpu["free"])
+    kinds = [f"{free[kind]} of {count} {kind} free" for kind, count in Counter(gpu["type"] for gpu in gpus).items()]
+    waiting = capacity["waiting_jobs"]
+    if waiting:
+        kinds.append(f"{waiting} job{'' if waiting == 1 else 's'} waiting")
+    return ", ".join(kinds) or "no GPUs"

@@ -1,0 +1,53 @@
+"""The extra link of a task that has launched a job: its page in Airflow's UI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+import attrs
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+
+def job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
+    """
+    Return the address of the page that shows a task instance's job.
+
+    It is a path, not a whole address, so that it works through whatever host name the user came by. The page
+    reads the job's handle from the task instance's XCom, so that who may not see the one does not see the
+    other.
+    """
+    base = urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")
+    query = urlencode(
+        {
+            "dag_id": dag_id,
+            "run_id": run_id,
+            "task_id": task_id,
+            "map_index": -1 if map_index is None else map_index,
+        }
+    )
+    return f"{base}/gpu-cluster/job?{query}"
+
+
+@attrs.define()
+class GpuJobLink(BaseOperatorLink):
+    """Shows the job of a task while it runs and after it has ended."""
+
+    @property
+    def name(self) -> str:
+        """Text of the button."""
+        return "GPU job"
+
+    @property
+    def xcom_key(self) -> str:
+        """The UI reads this key and never calls :meth:`get_link`: pushed early, the link works early."""
+        return "gpu_job_link"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the link; Airflow stores it when the task has ended."""
+        return job_url(dag_id=ti_key.dag_id, run_id=ti_key.run_id, task_id=ti_key.task_id, map_index=ti_key.map_index)

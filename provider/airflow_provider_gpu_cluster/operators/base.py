@@ -1,0 +1,78 @@
+"""What the operators share: which cluster, which job, which folder."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from airflow.sdk import BaseOperator, XComArg
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.links import GpuJobLink, job_url
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# What a DAG author gives as job: the output of a task that launched or staged one, or a template of it.
+JobArgument: TypeAlias = "dict[str, Any] | XComArg | str"
+
+
+def dag_folder(operator: BaseOperator) -> str:
+    """Return the folder of the DAG file, where relative sources start from."""
+    # In a worker a DAG is read from its bundle, and fileloc is the path there; mapped tasks and groups share
+    # the DAG.
+    dag = operator.get_dag()
+    return os.path.dirname(dag.fileloc) if dag else os.getcwd()
+
+
+def handle_of(job: Any) -> JobHandle:
+    """
+    Read the handle that a task is given as ``job``.
+
+    :raises InvalidJobError: it is no job handle.
+    """
+    if isinstance(job, JobHandle):
+        return job
+    if isinstance(job, str):
+        job = _from_template(job)
+    try:
+        return JobHandle.from_json(dict(job) if isinstance(job, Mapping) else job)
+    except ValueError as error:
+        raise InvalidJobError(str(error)) from None
+
+
+def is_missing(job: Any) -> bool:
+    """Whether there is no job: the upstream task left none, or was skipped."""
+    return job is None or (isinstance(job, str) and job.strip() in ("", "None", "null"))
+
+
+def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHook:
+    """Return the hook of a job's cluster: by the connection it was launched with, or another one to it."""
+    return GpuClusterHook(gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
+
+
+def publish(operator: BaseOperator, context: Context, handle: JobHandle) -> None:
+    """Push a job's handle and the link to its page now, so that the link works while the task runs."""
+    ti = context["ti"]
+    url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
+    ti.xcom_push(key=GpuJobLink().xcom_key, value=url)
+    if operator.do_xcom_push:
+        ti.xcom_push(key="return_value", value=handle.to_json())
+
+
+def seconds(duration: float | timedelta) -> float:
+    """Return a duration in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+
+def _from_template(text: str) -> Any:
+    """Read a handle that went through a template, which makes it the text of a dict."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

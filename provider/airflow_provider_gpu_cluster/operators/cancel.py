@@ -1,0 +1,80 @@
+"""CancelGpuJobOperator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.operators.base import JobArgument, handle_of, hook_for, is_missing
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_NOTHING = "No GPU job was launched: nothing to cancel"
+_EVENTS = {
+    JobState.SUCCEEDED: "GPU job had ended",
+    JobState.FAILED: "GPU job had ended",
+    JobState.LOST: "GPU job had ended",
+    JobState.CANCELLED: "GPU job cancelled",
+    JobState.UNKNOWN: "GPU job cannot be cancelled now",
+}
+
+
+class CancelGpuJobOperator(BaseOperator):
+    """
+    Cancel a job that still waits or runs, and say nothing about one that has ended.
+
+    Made to be a teardown, which runs whatever became of the tasks before it::
+
+        cancel = CancelGpuJobOperator(task_id="cancel", job=train.output).as_teardown(setups=train)
+
+    :param job: output of the task that launched the job. Without one, nothing was launched, and the task
+        succeeds. (templated)
+    :param wait_s: how long to wait for the job to be gone, in seconds.
+    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched
+        with.
+    """
+
+    template_fields: Sequence[str] = ("job", "gpu_cluster_conn_id")
+    ui_color = "#f4e8e4"
+
+    def __init__(
+        self,
+        *,
+        job: JobArgument | None,
+        wait_s: float = 15,
+        gpu_cluster_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.wait_s = wait_s
+        self.gpu_cluster_conn_id = gpu_cluster_conn_id
+
+    def execute(self, context: Context) -> None:
+        """Cancel, if there is anything to cancel."""
+        if is_missing(self.job):
+            self.log.info(_NOTHING)
+            return
+        started = time.monotonic()
+        handle = handle_of(self.job)
+        with hook_for(handle, self.gpu_cluster_conn_id) as hook:
+            status = hook.status(handle)
+            if status.final:
+                return
+            if status.attempt == 0 and status.state is JobState.UNKNOWN:
+                self.log.info(_NOTHING, job_id=handle.job_id)
+                return
+            status = hook.cancel(handle, wait_s=self.wait_s)
+            self.log.info(
+                _EVENTS.get(status.state, "GPU job is being cancelled"),
+                job_id=handle.job_id,
+                cluster=hook.settings.name,
+                state=str(status.state),
+                message=status.message,
+                duration=round(time.monotonic() - started, 2),
+            )

@@ -1,0 +1,84 @@
+"""CollectGpuJobOperator."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.operators.base import JobArgument, handle_of, hook_for
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, ObjectStoragePath
+
+
+class CollectGpuJobOperator(BaseOperator):
+    """
+    Bring the outputs of a job home.
+
+    Every file is checked against the checksum that the cluster computed, and then appears under its name by a
+    rename: nobody ever sees half a file. Paths and links that leave the job's ``outputs/`` are refused.
+
+    It waits for nothing. From a job that has not succeeded it collects what is there, with a warning: so the
+    partial outputs of a failed job can be had by a task with ``trigger_rule="all_done"``.
+
+    :param job: output of the task that launched the job, or of the sensor that waited for it. (templated)
+    :param destination: where the files go: an absolute path of the worker, a URL such as
+        ``s3://connection@bucket/folder``, or an ``ObjectStoragePath``. Paths below ``outputs/`` are kept.
+        (templated)
+    :param include: pattern or patterns of paths below ``outputs/``, such as ``["*.pth", "metrics.json"]``; by
+        default everything. (templated)
+    :param exclude: pattern or patterns of what to leave on the cluster. (templated)
+    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched
+        with.
+    :return: ``job_id``, ``destination``, ``files`` (``path``, ``size``, ``sha256``) and ``metrics``, the
+        content of ``metrics.json`` or None.
+    """
+
+    template_fields: Sequence[str] = ("job", "destination", "include", "exclude", "gpu_cluster_conn_id")
+    ui_color = "#e8f4e4"
+
+    def __init__(
+        self,
+        *,
+        job: JobArgument,
+        destination: str | os.PathLike[str] | ObjectStoragePath,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        gpu_cluster_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.destination = destination
+        self.include = include
+        self.exclude = exclude
+        self.gpu_cluster_conn_id = gpu_cluster_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Collect, and return what was collected."""
+        started = time.monotonic()
+        handle = handle_of(self.job)
+        with hook_for(handle, self.gpu_cluster_conn_id) as hook:
+            status = hook.status(handle)
+            if status.state is not JobState.SUCCEEDED:
+                self.log.warning(
+                    "GPU job has not succeeded; collecting what is there",
+                    job_id=handle.job_id,
+                    state=str(status.state),
+                )
+            result = hook.collect(handle, self.destination, include=self.include, exclude=self.exclude)
+            self.log.info(
+                "GPU job collected",
+                job_id=handle.job_id,
+                cluster=hook.settings.name,
+                destination=result["destination"],
+                files=len(result["files"]),
+                bytes=sum(file["size"] for file in result["files"]),
+                duration=round(time.monotonic() - started, 2),
+            )
+        return result

@@ -1,0 +1,62 @@
+"""The environment that a user gives a job. Its values are secrets until proven otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import XComArg
+from airflow.sdk.definitions._internal.mixins import ResolveMixin
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.types import Operator
+
+HIDDEN = "***"
+
+
+class JobEnv(ResolveMixin):
+    """
+    Environment variables whose values appear nowhere but in the job.
+
+    Airflow writes template fields into the serialized DAG and into the rendered view of the UI, by
+    ``serialize()`` where an object has it and by ``str()`` elsewhere: both show names only. It resolves XComs
+    and templates in the values, as those of a plain dict.
+
+    :param values: the variables, or the output of another task that returns them.
+    """
+
+    def __init__(self, values: Mapping[str, Any] | XComArg | JobEnv | None = None) -> None:
+        self.values: Any = values.values if isinstance(values, JobEnv) else values or {}
+        if not isinstance(self.values, (Mapping, ResolveMixin)):
+            raise InvalidJobError(
+                f"env is a {type(self.values).__name__}; it must be a dict of names and values, such as {{'SEED': '7'}}"
+            )
+
+    def iter_references(self) -> Iterable[tuple[Operator, str]]:
+        """Name the tasks whose output the values need; Airflow makes them upstream."""
+        return XComArg.iter_xcom_references(self.values)
+
+    def resolve(self, context: Context) -> JobEnv:
+        """Return the environment with its templates and XComs filled in."""
+        return JobEnv(context["task"].render_template(self.values, context))
+
+    def serialize(self) -> dict[str, str] | str:
+        """Return what may be seen: the names."""
+        if isinstance(self.values, Mapping):
+            return {str(name): HIDDEN for name in self.values}
+        return HIDDEN
+
+    def __str__(self) -> str:
+        return str(self.serialize())
+
+    def __repr__(self) -> str:
+        return f"JobEnv({self})"
+
+    def __bool__(self) -> bool:
+        return not isinstance(self.values, Mapping) or bool(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobEnv) and bool(self.values == other.values)

@@ -1,0 +1,48 @@
+"""Mapping over GPU jobs, with environments that stay hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.operators.job_env import JobEnv
+
+
+class JobPartial(OperatorPartial):
+    """
+    What ``SubmitGpuJobOperator.partial()`` returns.
+
+    Airflow writes the arguments of a mapped task into the serialized DAG before any operator is made of them,
+    so each ``env`` in them is wrapped here already.
+    """
+
+    @classmethod
+    def of(cls, partial: Callable[..., OperatorPartial], **kwargs: Any) -> JobPartial:
+        """Call an operator class's ``partial``, and return the like of its result."""
+        made = partial(**_with_hidden_env(kwargs))
+        made._expand_called = True  # this one is put aside, not forgotten
+        return cls(operator_class=made.operator_class, kwargs=made.kwargs, params=made.params)
+
+    def expand(self, **mapped_kwargs: Any) -> MappedOperator:
+        """Map over lists of arguments; see Airflow's documentation of dynamic task mapping."""
+        envs = mapped_kwargs.get("env")
+        if isinstance(envs, Mapping):
+            raise InvalidJobError("expand(env=...) takes a list of dicts, one for each job")
+        if isinstance(envs, Sequence):
+            mapped_kwargs["env"] = [JobEnv(env) for env in envs]
+        return super().expand(**mapped_kwargs)
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> MappedOperator:
+        """Map over a list of dicts of arguments; see Airflow's documentation of dynamic task mapping."""
+        if isinstance(kwargs, Sequence):
+            kwargs = [_with_hidden_env(item) if isinstance(item, Mapping) else item for item in kwargs]
+        return super().expand_kwargs(kwargs, strict=strict)
+
+
+def _with_hidden_env(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    if "env" not in kwargs:
+        return dict(kwargs)
+    return {**kwargs, "env": JobEnv(kwargs["env"])}

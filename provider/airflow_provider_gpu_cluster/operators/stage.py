@@ -1,0 +1,71 @@
+"""StageGpuJobOperator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.identity import identity_of
+from airflow_provider_gpu_cluster.operators.base import dag_folder
+from airflow_provider_gpu_cluster.request import JobRequest
+from airflow_provider_gpu_cluster.sources.parse import Written
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StageGpuJobOperator(BaseOperator):
+    """
+    Bring code, data and models to the cluster, without launching anything.
+
+    Give its output to ``SubmitGpuJobOperator(job=...)``. What the cluster has already, from whichever job, is
+    not sent again.
+
+    :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
+        ``cluster:...``, or a URL of an object store. (templated)
+    :param data: one or more sources for the job's ``data/``. (templated)
+    :param models: one or more sources for the job's ``models/``. (templated)
+    :param gpu_cluster_conn_id: connection of the cluster.
+    :param durable: a retry of this task belongs to the same job. False makes every try a job of its own.
+    :return: the job's handle.
+    """
+
+    template_fields: Sequence[str] = ("code", "data", "models", "gpu_cluster_conn_id")
+    ui_color = "#e8f4e4"
+
+    def __init__(
+        self,
+        *,
+        code: Written | None = None,
+        data: Written | Sequence[Written] | None = None,
+        models: Written | Sequence[Written] | None = None,
+        gpu_cluster_conn_id: str = GpuClusterHook.default_conn_name,
+        durable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.code = code
+        self.data = data
+        self.models = models
+        self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.durable = durable
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Stage, and return the handle."""
+        started = time.monotonic()
+        identity = identity_of(context, durable=self.durable)
+        request = JobRequest(code=self.code, data=self.data, models=self.models)
+        with GpuClusterHook(self.gpu_cluster_conn_id) as hook:
+            handle = hook.prepare(request, identity, base_dir=dag_folder(self))
+            self.log.info(
+                "GPU job staged",
+                job_id=handle.job_id,
+                cluster=hook.settings.name,
+                job_dir=handle.job_dir,
+                duration=round(time.monotonic() - started, 2),
+            )
+        return handle.to_json()

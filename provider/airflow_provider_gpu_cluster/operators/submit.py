@@ -1,0 +1,308 @@
+"""SubmitGpuJobOperator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowTaskTimeout
+
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    GpuJobCancelled,
+)
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.identity import JobIdentity, identity_of, reader_of
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.job_watch import JobWatch
+from airflow_provider_gpu_cluster.links import GpuJobLink
+from airflow_provider_gpu_cluster.operators.base import JobArgument, dag_folder, handle_of, publish, seconds
+from airflow_provider_gpu_cluster.operators.job_env import JobEnv
+from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
+from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
+from airflow_provider_gpu_cluster.request import JobRequest
+from airflow_provider_gpu_cluster.sources.parse import Written
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+
+UNREACHABLE_TIMEOUT = timedelta(hours=6)
+SHORTEST_POLL_S = 0.5
+POLL_GROWTH = 1.25
+
+
+class SubmitGpuJobOperator(BaseOperator):
+    """
+    Launch a GPU job on a cluster.
+
+    By default the task ends as soon as the job is launched or queued; a :class:`GpuJobSensor` waits for it.
+    With ``wait_for_completion=True`` one task does both, so that Airflow's ``retries`` are attempts of the
+    job.
+
+    However often it is asked, a job is launched once: a retry takes up the attempt that runs, takes the
+    result of one that has succeeded, or starts the next attempt of one that has failed. A clear starts a new
+    job.
+
+    :param job: output of a :class:`StageGpuJobOperator`, whose sources are used; without it, ``code``,
+        ``data`` and ``models`` are staged first. (templated)
+    :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
+        ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it
+        runs. (templated)
+    :param entry_script: script to run, relative to the code. Either this or ``command``. (templated)
+    :param script_args: arguments of the entry script, as a list. (templated)
+    :param command: shell text to run instead of an entry script. (templated)
+    :param data: one or more sources for the job's ``data/``. (templated)
+    :param models: one or more sources for the job's ``models/``. (templated)
+    :param gpus: number of whole GPUs. (templated)
+    :param gpu_type: only GPUs whose name contains this text, such as ``"A100"``; None for any. (templated)
+    :param cpus: CPU cores; None leaves it to the cluster. (templated)
+    :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit. (templated)
+    :param time_limit: limit on the job's run time, in seconds or as a timedelta; None for no limit.
+        (templated)
+    :param env: environment variables of the job. The values are shown nowhere in Airflow, are sent apart from
+        the rest, and are recorded nowhere on the cluster. (templated)
+    :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order. (templated)
+    :param requirements: Python packages, as a list or as the text of a requirements file; None takes
+        ``requirements.txt`` from the code if it is there. (templated)
+    :param setup: shell lines to run first, such as ``["module load cuda/12.4"]``. (templated)
+    :param pass_output_dirs: pass ``--output_dir`` and ``--log_dir`` to the entry script.
+    :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``,
+        relative to the DAG file's folder.
+    :param gpu_cluster_conn_id: connection of the cluster; by default the one of ``job``, or
+        ``gpu_cluster_default``. (templated)
+    :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
+    :param poll_interval: longest time between two looks at the job while waiting, in seconds. The first ones
+        come sooner, so that a short job is not waited for longer than it runs.
+    :param unreachable_timeout: how long the cluster may be unreachable while waiting, in seconds or as a
+        timedelta, before the task fails. The job is left alone.
+    :param durable: a retry belongs to the same job. False makes every try a job of its own.
+    :param cancel_on_kill: cancel the job when a user ends the task (marks it, clears it) while it waits, or
+        when its ``execution_timeout`` is over. A worker that is shut down never cancels it.
+    :param get_logs: show the job's output in the task's log while waiting.
+    :return: the job's handle: ``job_id``, ``gpu_cluster_conn_id``, ``job_dir``, ``engine``, ``submitted_at``,
+        ``gpus``. It is in XCom from the moment of the launch.
+    """
+
+    template_fields: Sequence[str] = (
+        "job",
+        "code",
+        "entry_script",
+        "script_args",
+        "command",
+        "data",
+        "models",
+        "gpus",
+        "gpu_type",
+        "cpus",
+        "memory",
+        "time_limit",
+        "env",
+        "priority",
+        "requirements",
+        "setup",
+        "gpu_cluster_conn_id",
+    )
+    template_fields_renderers = {"command": "bash", "setup": "bash", "env": "json"}
+    operator_extra_links = (GpuJobLink(),)
+    ui_color = "#e4ecf4"
+
+    def __init__(
+        self,
+        *,
+        job: JobArgument | None = None,
+        code: Written | None = None,
+        entry_script: str | None = None,
+        script_args: Sequence[Any] | None = None,
+        command: str | None = None,
+        data: Written | Sequence[Written] | None = None,
+        models: Written | Sequence[Written] | None = None,
+        gpus: int | str = 1,
+        gpu_type: str | None = None,
+        cpus: int | str | None = None,
+        memory: int | str | None = None,
+        time_limit: float | str | timedelta | None = None,
+        env: Mapping[str, Any] | XComArg | JobEnv | None = None,
+        priority: str = "normal",
+        requirements: str | Sequence[str] | None = None,
+        setup: str | Sequence[str] | None = None,
+        pass_output_dirs: bool = True,
+        run_script_template: str | None = None,
+        gpu_cluster_conn_id: str | None = None,
+        wait_for_completion: bool = False,
+        poll_interval: float = 10,
+        unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
+        durable: bool = True,
+        cancel_on_kill: bool = True,
+        get_logs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.code = code
+        self.entry_script = entry_script
+        self.script_args = script_args
+        self.command = command
+        self.data = data
+        self.models = models
+        self.gpus = gpus
+        self.gpu_type = gpu_type
+        self.cpus = cpus
+        self.memory = memory
+        self.time_limit = time_limit
+        self.env = JobEnv(env)
+        self.priority = priority
+        self.requirements = requirements
+        self.setup = setup
+        self.pass_output_dirs = pass_output_dirs
+        self.run_script_template = run_script_template
+        self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.poll_interval = poll_interval
+        self.unreachable_timeout = unreachable_timeout
+        self.durable = durable
+        self.cancel_on_kill = cancel_on_kill
+        self.get_logs = get_logs
+        self._interrupt: Callable[[], None] | None = None
+        self._killed = False
+        self._is_staged = job is not None  # job itself may turn out to be None, which is an error then
+        self._request().check(staged=job is not None)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> JobPartial:
+        """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
+        return JobPartial.of(super().partial, **kwargs)
+
+    def render_template(
+        self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
+    ) -> Any:
+        """Render a value; an environment stays one, so that its values stay hidden."""
+        if isinstance(content, JobEnv):
+            return JobEnv(super().render_template(content.values, context, jinja_env, seen_oids))
+        return super().render_template(content, context, jinja_env, seen_oids)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Launch, wait if asked to, and return the handle."""
+        staged = handle_of(self.job) if self._is_staged else None
+        identity = identity_of(context, durable=self.durable, job_id=staged.job_id if staged else None)
+        conn_id = self.gpu_cluster_conn_id or (staged.gpu_cluster_conn_id if staged else None)
+        hook = GpuClusterHook(conn_id or GpuClusterHook.default_conn_name)
+        with hook:
+            try:
+                self._interrupt = hook.cluster.interrupt
+                handle = self._launch(context, hook, identity, staged=staged is not None)
+                self._stop_if_killed()
+                if self.wait_for_completion:
+                    self._wait(context, hook, handle)
+            except AirflowTaskTimeout:
+                self._cancel_after_timeout(context, hook, identity.job_id)
+                raise
+            except GpuClusterError:
+                if not self._killed:
+                    raise
+                self._end_after_kill(context, hook, identity.job_id)
+            finally:
+                self._interrupt = None
+        return handle.to_json()
+
+    def on_kill(self) -> None:
+        """
+        Stop waiting. Whether the job is cancelled is decided in :meth:`execute`.
+
+        Airflow calls this in a signal handler, and then lets ``execute`` go on for five seconds.
+        """
+        self._killed = True
+        if self._interrupt is not None:
+            self._interrupt()
+
+    def _request(self) -> JobRequest:
+        return JobRequest(
+            code=self.code,
+            entry_script=self.entry_script,
+            script_args=self.script_args,
+            command=self.command,
+            data=self.data,
+            models=self.models,
+            gpus=self.gpus,
+            gpu_type=self.gpu_type,
+            cpus=self.cpus,
+            memory=self.memory,
+            time_limit=self.time_limit,
+            env=self.env.values,
+            priority=self.priority,
+            requirements=self.requirements,
+            setup=self.setup,
+            pass_output_dirs=self.pass_output_dirs,
+            run_script_template=self.run_script_template,
+        )
+
+    def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
+        started = time.monotonic()
+        submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
+        handle, status = submission.handle, submission.status
+        publish(self, context, handle)
+        self.log.info(
+            "GPU job launched" if submission.created else "GPU job found again; it is not launched twice",
+            job_id=handle.job_id,
+            cluster=hook.settings.name,
+            attempt=status.attempt,
+            state=str(status.state),
+            job_dir=handle.job_dir,
+            duration=round(time.monotonic() - started, 2),
+        )
+        return handle
+
+    def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
+        reader = reader_of(context) if self.get_logs else None
+        watch = JobWatch(hook.cluster, handle, log=self.log, reader=reader)
+        interval = SHORTEST_POLL_S
+        while not (status := self._look(watch)) or not status.final:
+            self._sleep(min(interval, self.poll_interval))
+            interval *= POLL_GROWTH
+        watch.end(status)
+
+    def _look(self, watch: JobWatch) -> JobStatus | None:
+        try:
+            return watch.look()
+        except GpuClusterConnectionError as error:
+            if self._killed or watch.unreachable_s(error) > seconds(self.unreachable_timeout):
+                raise
+            return None
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep in short naps: a signal handler that returns does not end a sleep."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._killed:
+            time.sleep(min(left, 0.2))
+        self._stop_if_killed()
+
+    def _stop_if_killed(self) -> None:
+        if self._killed:
+            raise GpuClusterError("the task was told to stop")
+
+    def _end_after_kill(self, context: Context, hook: GpuClusterHook, job_id: str) -> None:
+        name = hook.settings.name
+        if self.cancel_on_kill and asked_by_a_user(context):
+            _cancel_anew(hook, job_id)
+            message = f"job {job_id} on {name} was cancelled, because a user ended the task"
+            raise GpuJobCancelled(message, job_id=job_id, state="CANCELLED", reason="cancelled")
+        raise GpuClusterError(f"the task was told to stop; job {job_id} on {name} is left alone")
+
+    def _cancel_after_timeout(self, context: Context, hook: GpuClusterHook, job_id: str) -> None:
+        if not self.cancel_on_kill:
+            return
+        name = hook.settings.name
+        try:
+            _cancel_anew(hook, job_id)
+            self.log.warning("execution_timeout is over; GPU job cancelled", job_id=job_id, cluster=name)
+        except GpuClusterError as error:
+            self.log.error("execution_timeout is over; GPU job could not be cancelled", job_id=job_id, error=str(error))
+
+
+def _cancel_anew(hook: GpuClusterHook, job_id: str) -> None:
+    """Cancel over a connection of its own: the other one was broken off in the middle of something."""
+    with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
+        anew.cancel(job_id)

@@ -1,0 +1,141 @@
+"""What a user asks for, as written, and the ways to turn it into what the cluster gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk.definitions._internal.mixins import ResolveMixin
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.job import JobSpec
+from airflow_provider_gpu_cluster.script import render_run_script
+from airflow_provider_gpu_cluster.sources import Source, parse_sources
+from airflow_provider_gpu_cluster.sources.parse import Written
+from airflow_provider_gpu_cluster.spec import check_env, make_spec
+
+# Stand-ins for values that are known only when the task runs: any that would pass the check.
+_STAND_INS: dict[str, Any] = {"entry_script": "train.py", "command": "true"}
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """
+    A job as its user describes it.
+
+    :param code: source of the code: a local file or folder, ``git+...``, ``cluster:...``, or a URL of an
+        object store. A folder's content becomes the job's ``code/``, where the job runs.
+    :param entry_script: script to run, relative to the code. Either this or ``command``.
+    :param script_args: arguments of the entry script.
+    :param command: shell text to run instead of an entry script.
+    :param data: one or more sources for ``data/``.
+    :param models: one or more sources for ``models/``.
+    :param gpus: number of whole GPUs.
+    :param gpu_type: only GPUs whose name contains this text, such as ``"A100"``; None for any.
+    :param cpus: CPU cores; None leaves it to the cluster.
+    :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit.
+    :param time_limit: limit on the run time, in seconds or as a timedelta; None for no limit.
+    :param env: environment variables of the job. Their values are sent apart, and recorded nowhere.
+    :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order.
+    :param requirements: Python packages, as lines of a requirements file or a list of them; None takes
+        ``requirements.txt`` from the code if it is there.
+    :param setup: shell lines to run first, such as ``module load cuda``.
+    :param pass_output_dirs: pass ``--output_dir`` and ``--log_dir`` to the entry script.
+    :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``,
+        relative to the DAG file's folder; None for the package's own.
+    """
+
+    code: Written | None = None
+    entry_script: str | None = None
+    script_args: Sequence[Any] | None = None
+    command: str | None = None
+    data: Written | Sequence[Written] | None = None
+    models: Written | Sequence[Written] | None = None
+    gpus: int | str = 1
+    gpu_type: str | None = None
+    cpus: int | str | None = None
+    memory: int | str | None = None
+    time_limit: float | str | timedelta | None = None
+    env: Mapping[str, Any] | None = field(default=None, repr=False)
+    priority: str = "normal"
+    requirements: str | Sequence[str] | None = None
+    setup: str | Sequence[str] | None = None
+    pass_output_dirs: bool = True
+    run_script_template: str | None = None
+
+    def spec(self) -> JobSpec:
+        """
+        Check what to run and what it needs.
+
+        :raises InvalidJobError: a value cannot be used.
+        """
+        return make_spec(
+            entry_script=self.entry_script,
+            script_args=self.script_args,
+            command=self.command,
+            gpus=self.gpus,
+            gpu_type=self.gpu_type,
+            cpus=self.cpus,
+            memory=self.memory,
+            time_limit=self.time_limit,
+            priority=self.priority,
+            requirements=self.requirements,
+            setup=self.setup,
+        )
+
+    def sources(self, *, base_dir: Path) -> Sequence[Source]:
+        """
+        Look up code, data and models.
+
+        :param base_dir: folder that relative paths start from.
+        :raises SourceError: a local source does not exist.
+        """
+        return parse_sources(code=self.code, data=self.data, models=self.models, base_dir=base_dir)
+
+    def variables(self) -> dict[str, str]:
+        """
+        Check the environment variables, and tell Airflow which of their values to mask in the task's log.
+
+        :raises InvalidJobError: a name or a value cannot be used.
+        """
+        variables = check_env(self.env)
+        for name, value in variables.items():
+            mask_secret(value, name)  # masks only if the name looks like that of a secret
+        return variables
+
+    def run_script(self, job_id: str, *, base_dir: Path) -> str:
+        """Render the shell script that the job runs."""
+        template = self.run_script_template
+        if template is not None and "\n" not in template:
+            template = str(base_dir / Path(template).expanduser())
+        return render_run_script(self.spec(), pass_output_dirs=self.pass_output_dirs, template=template, job_id=job_id)
+
+    def check(self, *, staged: bool = False) -> None:
+        """
+        Check what can be checked before templates and outputs of other tasks are known.
+
+        :param staged: the job's sources are staged already, and cannot be given again.
+        :raises InvalidJobError: a value cannot be used, whatever the others will be.
+        """
+        open_fields = {item.name: item for item in fields(self) if _is_open(getattr(self, item.name))}
+        known = {name: _STAND_INS.get(name, item.default) for name, item in open_fields.items() if name != "env"}
+        replace(self, **known, env={}).spec()
+        if staged and (self.code or self.data or self.models):
+            raise InvalidJobError(
+                "give either job, whose code, data and models are staged already, or code, data and models"
+            )
+        if isinstance(self.env, Mapping):
+            check_env({name: "" if _is_open(value) else value for name, value in self.env.items()})
+
+
+def _is_open(value: Any) -> bool:
+    """Whether a value is known only when the task runs."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    if isinstance(value, (list, tuple)):
+        return any(_is_open(item) for item in value)
+    return isinstance(value, ResolveMixin)

@@ -1,0 +1,134 @@
+"""GpuJobTaskGroup."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TaskGroup
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.operators.gpu_job import (
+    CancelGpuJobOperator,
+    CollectGpuJobOperator,
+    StageGpuJobOperator,
+    SubmitGpuJobOperator,
+)
+from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.sources.parse import Written
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath, XComArg
+
+
+class GpuJobTaskGroup(TaskGroup):
+    """
+    The whole life of a GPU job, as tasks: stage, submit, wait, collect, and a cancel that runs when one of
+    them fails.
+
+    ::
+
+        train = GpuJobTaskGroup("train", code="train_digits", entry_script="train.py", destination="/models/{{
+        ds }}") prepare >> train
+        report(train.output)
+
+    :param group_id: id of the group; its tasks are ``<group_id>.stage`` and so on.
+    :param destination: where the outputs go; see :class:`CollectGpuJobOperator`.
+    :param code: source of the code; see :class:`SubmitGpuJobOperator`.
+    :param data: one or more sources for the job's ``data/``.
+    :param models: one or more sources for the job's ``models/``.
+    :param include: patterns of the outputs to collect; by default everything.
+    :param exclude: patterns of outputs to leave on the cluster.
+    :param gpu_cluster_conn_id: connection of the cluster.
+    :param poke_interval: time between two looks at the job, in seconds or as a timedelta.
+    :param timeout: how long to wait for the job, in seconds or as a timedelta; by default Airflow's own
+        (``[sensors] default_timeout``).
+    :param get_logs: show the job's output in the log of the wait task.
+    :param unreachable_timeout: how long the cluster may be unreachable while waiting.
+    :param durable: retries of stage and submit belong to the same job.
+    :param default_args: defaults of the group's tasks, such as ``{"retries": 2}``.
+    :param tooltip: text shown over the group.
+    :param group_display_name: name shown for the group.
+    :param job: every other parameter of :class:`SubmitGpuJobOperator` but those for waiting.
+    """
+
+    def __init__(
+        self,
+        group_id: str,
+        *,
+        destination: str | os.PathLike[str] | ObjectStoragePath,
+        code: Written | None = None,
+        data: Written | Sequence[Written] | None = None,
+        models: Written | Sequence[Written] | None = None,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        gpu_cluster_conn_id: str = "gpu_cluster_default",
+        poke_interval: timedelta | float = 30,
+        timeout: timedelta | float | None = None,
+        get_logs: bool = True,
+        unreachable_timeout: timedelta | float = timedelta(hours=6),
+        durable: bool = True,
+        default_args: dict[str, Any] | None = None,
+        tooltip: str = "",
+        group_display_name: str = "",
+        **job: Any,
+    ) -> None:
+        for name in ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill"):
+            if name in job:
+                raise InvalidJobError(
+                    f"GpuJobTaskGroup takes no {name}: it stages, submits and waits in tasks of its own"
+                )
+        super().__init__(
+            group_id,
+            default_args=default_args or {},  # type: ignore[arg-type]  # attrs' converter hides the type
+            tooltip=tooltip,
+            group_display_name=group_display_name,
+        )
+        with self:
+            self.stage = StageGpuJobOperator(
+                task_id="stage",
+                code=code,
+                data=data,
+                models=models,
+                gpu_cluster_conn_id=gpu_cluster_conn_id,
+                durable=durable,
+            )
+            self.submit = SubmitGpuJobOperator(
+                task_id="submit",
+                job=self.stage.output,
+                gpu_cluster_conn_id=gpu_cluster_conn_id,
+                durable=durable,
+                **job,
+            )
+            self.wait = GpuJobSensor(
+                task_id="wait",
+                job=self.submit.output,
+                poke_interval=poke_interval,
+                timeout=timeout,
+                get_logs=get_logs,
+                unreachable_timeout=unreachable_timeout,
+            )
+            self.collect = CollectGpuJobOperator(
+                task_id="collect",
+                job=self.wait.output,
+                destination=destination,
+                include=include,
+                exclude=exclude,
+            )
+            # By the staged job, so that it finds the job even if the worker died between the launch and its report.
+            self.cancel = CancelGpuJobOperator(task_id="cancel", job=self.stage.output)
+            # A teardown without setups: Airflow clears a task's setups with it, and whoever clears a failed collect
+            # does not want to train again.
+            [self.submit, self.collect] >> self.cancel.as_teardown()
+
+    @property
+    def output(self) -> XComArg:
+        """What the collect task returns: ``job_id``, ``destination``, ``files`` and ``metrics``."""
+        return self.collect.output
+
+    @property
+    def result(self) -> XComArg:
+        """The same as :attr:`output`."""
+        return self.output

@@ -1,0 +1,77 @@
+"""A cluster in memory, for what a real one does not do on demand. It is a fake, and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_gpu_cluster.cluster import ClusterSettings, Submission
+from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobState, JobStatus
+from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
+
+
+class FakeCluster:
+    """
+    Answers like :class:`Cluster`, one scripted step at a time.
+
+    :param steps: what each look at the job brings: a status, output that comes with the status before, or an
+        exception to raise. The last one stays.
+    """
+
+    def __init__(self, *steps: JobStatus | bytes | Exception) -> None:
+        self.settings = ClusterSettings(conn_id="gpu_cluster_default", name="me@fake")
+        self.steps = list(steps)
+        self.status = JobStatus("none", JobState.QUEUED)
+        self.log = b""
+        self.acknowledged: dict[str, LogPosition] = {}
+        self.submits: list[dict[str, Any]] = []
+        self.cancelled: list[str] = []
+        self.interrupts = 0
+        self.on_look: Callable[[], None] = lambda: None
+
+    def __call__(self, settings: ClusterSettings, connect: Callable[[], Any]) -> FakeCluster:
+        """Stand in for the class, so that a hook can be given this one."""
+        return self
+
+    def submit(
+        self, job_id: str, *, spec: JobSpec, request_key: str, record: Mapping[str, Any], **more: Any
+    ) -> Submission:
+        self.submits.append({"job_id": job_id, "spec": spec, "request_key": request_key, "record": record, **more})
+        created = len(self.submits) == 1
+        handle = JobHandle(job_id, "gpu_cluster_default", f"/jobs/{job_id}", "host", "2026-01-01", spec.gpus)
+        return Submission(handle, JobStatus(job_id, JobState.QUEUED, attempt=1), created)
+
+    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
+        self._step()
+        tail = self.log[-tail_bytes:].decode() if tail_bytes else ""
+        return [replace(self.status, job_id=job_id, log_tail=tail) for job_id in job_ids]
+
+    def read_log(
+        self, job_id: str, *, reader: str, max_bytes: int = 1 << 20, ack: LogPosition | None = None
+    ) -> LogChunk:
+        self._step()
+        if ack is not None:
+            self.acknowledged[reader] = ack
+        start = self.acknowledged.get(reader, LogPosition(1, 0))
+        data = self.log[start.offset :][:max_bytes]
+        return LogChunk(replace(self.status, job_id=job_id), start, data, len(self.log))
+
+    def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
+        self.cancelled += job_ids
+        return [JobStatus(job_id, JobState.CANCELLED, reason="cancelled") for job_id in job_ids]
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+
+    def close(self) -> None: ...
+
+    def _step(self) -> None:
+        self.on_look()
+        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, bytes):
+            self.log += step
+        else:
+            self.status = step

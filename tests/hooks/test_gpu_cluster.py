@@ -1,0 +1,248 @@
+"""GpuClusterHook: from a connection to a cluster, on a real SSH server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterAuthenticationError,
+    GpuClusterConnectionError,
+    GpuClusterHostKeyError,
+    GpuClusterSetupError,
+    InvalidJobError,
+)
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.job import JobState
+
+Change = Callable[..., None]
+
+
+@pytest.fixture
+def change(gpu_cluster_conn: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Change:
+    """Return a function that changes fields of the connection; what is no column goes to its extra."""
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))  # no keys, no known_hosts
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+    def apply(**fields: Any) -> None:
+        for name, value in fields.items():
+            column = name in ("host", "port", "login", "password")
+            (gpu_cluster_conn if column else gpu_cluster_conn["extra"])[name] = value
+        monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps(gpu_cluster_conn))
+
+    return apply
+
+
+def encrypted(key: str, passphrase: str) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    private = serialization.load_ssh_private_key(key.encode(), None)
+    form = serialization.PrivateFormat.OpenSSH
+    encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    return private.private_bytes(serialization.Encoding.PEM, form, encryption).decode()
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def other_key() -> tuple[str, str]:
+    """Return a private key and, as a host key, its public half."""
+    key = paramiko.ECDSAKey.generate()
+    text = io.StringIO()
+    key.write_private_key(text)
+    return text.getvalue(), f"{key.get_name()} {key.get_base64()}"
+
+
+def test_connection_says_what_it_found(gpu_cluster_conn: dict[str, Any]) -> None:
+    works, message = GpuClusterHook().test_connection()
+    assert works, message
+    for word in ("host", "4 of 4", "free", "Python 3.", "GB free in", gpu_cluster_conn["extra"]["root_dir"]):
+        assert word in message
+
+
+def test_connection_says_what_is_wrong(change: Change) -> None:
+    change(port=closed_port())
+    works, message = GpuClusterHook().test_connection()
+    assert not works
+    assert "nothing accepts connections on port" in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"virtual_gpus": "four"}, "field virtual_gpus is 'four'; it must be a whole number"),
+        ({"virtual_gpus": 0}, "field virtual_gpus is 0"),
+        ({"virtual_gpus": True}, "field virtual_gpus"),
+        ({"engine": "kubernetes"}, "field engine is 'kubernetes'; it must be one of: host"),
+        ({"root_dir": "a\nb"}, "field root_dir"),
+        ({"root_dir": 7}, "field root_dir"),
+        ({"host": ""}, "field host"),
+        ({"host_key": "ssh-ed25519 nonsense"}, "field host_key cannot be used"),
+        ({"host_key": "[127.0.0.1]:22 ssh-ed25519 AAAA"}, "field host_key cannot be used"),
+        ({"key_file": "/x"}, "both private_key and key_file"),
+        ({"no_host_key_check": True}, "says not to check it"),
+    ],
+)
+def test_bad_field_is_named(change: Change, fields: dict[str, Any], message: str) -> None:
+    change(**fields)
+    with pytest.raises(GpuClusterSetupError) as raised:
+        GpuClusterHook().capacity()
+    assert message in str(raised.value)
+    assert "gpu_cluster_default" in str(raised.value)
+
+
+def test_unknown_host(change: Change) -> None:
+    change(host="no-such-host.invalid")
+    with pytest.raises(GpuClusterConnectionError, match=r"host name no-such-host\.invalid is not known"):
+        GpuClusterHook().connect()
+
+
+def test_refused_port(change: Change) -> None:
+    change(port=closed_port())
+    with pytest.raises(GpuClusterConnectionError, match="nothing accepts connections on port"):
+        GpuClusterHook().connect()
+
+
+def test_no_answer(change: Change) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        blockers = []
+        for _ in range(3):  # fill the queue of connections, so that the next one gets no answer
+            blockers.append(socket.socket())
+            blockers[-1].setblocking(False)
+            blockers[-1].connect_ex(silent.getsockname())
+        change(port=silent.getsockname()[1], conn_timeout=1)
+        with pytest.raises(GpuClusterConnectionError, match="no answer within 1 s"):
+            GpuClusterHook().connect()
+        for blocker in blockers:
+            blocker.close()
+
+
+def test_wrong_key(change: Change) -> None:
+    change(private_key=other_key()[0])
+    with pytest.raises(GpuClusterAuthenticationError, match="refused the user"):
+        GpuClusterHook().connect()
+
+
+def test_wrong_key_is_not_tried_again(change: Change) -> None:
+    change(private_key=other_key()[0])
+    with pytest.raises(GpuClusterAuthenticationError):
+        GpuClusterHook().capacity()
+
+
+def test_key_that_is_none(change: Change) -> None:
+    change(private_key="-----BEGIN\nnonsense\n-----END")
+    with pytest.raises(GpuClusterAuthenticationError, match="field private_key cannot be read"):
+        GpuClusterHook().connect()
+
+
+def test_key_file(change: Change, gpu_cluster_conn: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(gpu_cluster_conn["extra"]["private_key"])
+    change(private_key=None, key_file=str(tmp_path / "key"))
+    GpuClusterHook().connect().close()
+
+
+def test_key_file_that_is_not_there(change: Change, tmp_path: Path) -> None:
+    change(private_key=None, key_file=str(tmp_path / "missing"))
+    with pytest.raises(GpuClusterAuthenticationError, match=r"missing cannot be read on .* No such file"):
+        GpuClusterHook().connect()
+
+
+def test_encrypted_key(change: Change, gpu_cluster_conn: dict[str, Any]) -> None:
+    change(private_key=encrypted(gpu_cluster_conn["extra"]["private_key"], "open sesame"))
+    with pytest.raises(GpuClusterAuthenticationError, match="is encrypted"):
+        GpuClusterHook().connect()
+    change(private_key_passphrase="wrong")
+    with pytest.raises(GpuClusterAuthenticationError, match="private_key_passphrase"):
+        GpuClusterHook().connect()
+    change(private_key_passphrase="open sesame")
+    GpuClusterHook().connect().close()
+
+
+def test_unknown_host_key(change: Change, sshd: Any) -> None:
+    change(host_key=None)
+    with pytest.raises(GpuClusterHostKeyError, match=f"ssh-keyscan -p {sshd.port} {sshd.host}.*host_key"):
+        GpuClusterHook().connect()
+
+
+def test_changed_host_key(change: Change, sshd: Any) -> None:
+    kind = sshd.host_key.split()[0]
+    changed = {
+        "ssh-ed25519": "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))).decode()
+    }.get(kind, other_key()[1])
+    change(host_key=changed)
+    with pytest.raises(GpuClusterHostKeyError, match="has changed"):
+        GpuClusterHook().connect()
+
+
+def test_check_can_be_turned_off(change: Change) -> None:
+    change(host_key=None, no_host_key_check=True)
+    GpuClusterHook().connect().close()
+
+
+def test_compression_is_off_unless_asked_for(change: Change) -> None:
+    for value, compressed in ((None, "none"), (True, "zlib")):
+        change(compress=value)
+        client = GpuClusterHook().connect()
+        transport = client.get_transport()
+        assert transport is not None
+        assert transport.local_compression.startswith(compressed)
+        client.close()
+
+
+def test_every_call_opens_a_connection_of_its_own(gpu_cluster_conn: dict[str, Any]) -> None:
+    hook = GpuClusterHook()
+    first, second = hook.connect(), hook.connect()
+    assert first is not second
+    first.close()
+    second.close()
+
+
+@pytest.mark.usefixtures("gpu_cluster_conn")
+def test_job_from_plain_values(tmp_path: Path, eventually: Any) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("import os; print('seed', os.environ['SEED'])\n")
+    with GpuClusterHook() as hook:
+        handle = hook.submit(
+            job_id="mine", code="code", entry_script="train.py", gpus=1, env={"SEED": 7}, base_dir=tmp_path
+        )
+        assert handle["job_id"] == "mine"
+        assert hook.submit(job_id="mine", command="false") == handle
+        assert eventually(lambda: hook.status(handle).final)
+        assert hook.status("mine").state is JobState.SUCCEEDED
+        assert hook.logs(handle) == "seed 7\n"
+        assert hook.cancel(handle).state is JobState.SUCCEEDED
+        result = hook.collect(handle, tmp_path / "home", include="SUCCESS")
+        assert [file["path"] for file in result["files"]] == ["SUCCESS"]
+        assert hook.capacity()["free_gpus"] == 4
+
+
+@pytest.mark.usefixtures("gpu_cluster_conn")
+def test_staged_job_is_launched_by_its_handle(tmp_path: Path, eventually: Any) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("print(1)\n")
+    with GpuClusterHook() as hook:
+        staged = hook.stage(job_id="staged", code="code", base_dir=tmp_path)
+        assert staged["submitted_at"] is None
+        handle = hook.submit(job=staged, entry_script="train.py")
+        assert handle["job_dir"] == staged["job_dir"]
+        assert eventually(lambda: hook.status(handle).state is JobState.SUCCEEDED)
+
+
+@pytest.mark.usefixtures("gpu_cluster_conn")
+def test_job_outside_of_a_task_needs_a_name() -> None:
+    with pytest.raises(InvalidJobError, match="job_id="):
+        GpuClusterHook().submit(command="true")

@@ -1,0 +1,141 @@
+"""The operators and the hook in real DAG runs on a real cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dag_runs import run_dag, states, xcom
+
+pytestmark = pytest.mark.usefixtures("gpu_cluster_conn")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "dags").mkdir()
+    return tmp_path / "dags"
+
+
+def rendered(run: Any, task_id: str, map_index: int = -1) -> dict[str, Any]:
+    """Return what Airflow's UI shows of a task's rendered template fields."""
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    fields = RenderedTaskInstanceFields
+    with create_session() as session:
+        found: dict[str, Any] = session.scalar(
+            select(fields.rendered_fields).where(
+                fields.dag_id == run.dag_id, fields.task_id == task_id, fields.map_index == map_index
+            )
+        )
+    return found
+
+
+MAPPED = """
+from airflow.sdk import DAG, task
+from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
+
+with DAG("mapped_env", schedule=None, params={"word": "from-params"}) as dag:
+
+    @task
+    def secret():
+        return "from-xcom {{ not a template }}"
+
+    train = SubmitGpuJobOperator.partial(
+        task_id="train",
+        command='printf "%s" "$VALUE" >"$OUTPUT_DIR/value"',
+        wait_for_completion=True,
+        poll_interval=0.5,
+    ).expand(
+        env=[
+            {"VALUE": "literal-s3cret"},
+            {"VALUE": "{{ params.word }}"},
+            {"VALUE": secret(), "API_TOKEN": "masked-s3cret"},
+        ]
+    )
+
+    @task
+    def values(jobs):
+        from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+        from pathlib import Path
+        import tempfile
+
+        found = []
+        with GpuClusterHook() as hook:
+            for job in jobs:
+                home = tempfile.mkdtemp()
+                hook.collect(job, home, include="value")
+                found.append(Path(home, "value").read_text())
+        return found
+
+    values(train.output)
+"""
+
+
+def test_mapped_environments_reach_their_jobs_and_nobody_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = run_dag(folder, MAPPED, monkeypatch)
+    assert set(states(run).values()) == {"success"}
+    assert xcom(run, "values") == ["literal-s3cret", "from-params", "from-xcom {{ not a template }}"]
+    shown = [rendered(run, "train", index)["env"] for index in range(3)]
+    assert shown == [{"VALUE": "***"}, {"VALUE": "***"}, {"VALUE": "***", "API_TOKEN": "***"}]
+    assert "masked-s3cret" not in "".join(capfd.readouterr())
+
+
+HOOK = """
+from airflow.sdk import DAG, task
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+
+with DAG("hook_in_task", schedule=None) as dag:
+
+    @task
+    def train():
+        with GpuClusterHook() as hook:
+            staged = hook.stage(code="code")
+            again = hook.submit(job=staged, entry_script="train.py", gpus=1)
+            assert hook.submit(job=staged, entry_script="train.py", gpus=1) == again
+            return again
+
+    train()
+"""
+
+
+def test_hook_in_a_task_takes_the_tasks_identity(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "code").mkdir()
+    (folder / "code" / "train.py").write_text("print(1)\n")
+    run = run_dag(folder, HOOK, monkeypatch)
+    handle = xcom(run, "train")
+    assert handle["job_id"].startswith("hook_in_task-train-")
+    spec = json.loads(Path(handle["job_dir"], ".job", "spec.json").read_text())
+    assert '"hook_in_task"' in json.dumps(spec)
+    assert '"dag_test"' in json.dumps(spec)
+
+
+RETRIED = """
+from datetime import timedelta
+from airflow.sdk import DAG
+from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
+
+with DAG("retried", schedule=None) as dag:
+    SubmitGpuJobOperator(
+        task_id="train",
+        command='echo attempt $ATTEMPT; echo $ATTEMPT >>"$OUTPUT_DIR/attempts"; [ "$ATTEMPT" = 2 ]',
+        wait_for_completion=True,
+        retries=1,
+        retry_delay=timedelta(seconds=0),
+        poll_interval=0.5,
+    )
+"""
+
+
+def test_retries_are_attempts_of_one_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_dag(folder, RETRIED, monkeypatch)
+    assert states(run) == {"train": "success"}
+    handle = xcom(run, "train")
+    attempts = Path(handle["job_dir"], "outputs", "attempts").read_text()
+    assert attempts == "1\n2\n"

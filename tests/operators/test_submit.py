@@ -1,0 +1,332 @@
+"""SubmitGpuJobOperator, against a cluster that does what the test says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowTaskTimeout
+
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    GpuJobCancelled,
+    GpuJobOutOfMemory,
+    InvalidJobError,
+)
+from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.operators.gpu_job import StageGpuJobOperator, SubmitGpuJobOperator
+from tests.fake_cluster import FakeCluster
+from tests.task_context import TaskInstance, execute, task_context
+
+QUEUED = JobStatus("", JobState.QUEUED, attempt=1, queue_place=2, message="2 GPUs are free, it needs 4")
+RUNNING = JobStatus("", JobState.RUNNING, attempt=1, host="gpu1", gpus=(0, 1))
+SUCCEEDED = JobStatus("", JobState.SUCCEEDED, attempt=1, gpu_seconds=12.0)
+FAILED = JobStatus("", JobState.FAILED, attempt=1, reason="out_of_memory", exit_code=137, message="killed")
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Return the lines of the task's log, as they are written."""
+    lines: list[dict[str, Any]] = []
+
+    class Log:
+        def info(self, event: str, **fields: Any) -> None:
+            lines.append({"event": event, **fields})
+
+        warning = error = info
+
+    monkeypatch.setattr(SubmitGpuJobOperator, "log", Log())
+    return lines
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that puts a fake in the place of every cluster."""
+
+    def put(cluster: FakeCluster) -> FakeCluster:
+        monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", '{"conn_type": "gpu_cluster", "host": "fake"}')
+        monkeypatch.setattr("airflow_provider_gpu_cluster.hooks.gpu_cluster.Cluster", cluster)
+        return cluster
+
+    return put
+
+
+def submit(**arguments: Any) -> SubmitGpuJobOperator:
+    return SubmitGpuJobOperator(
+        task_id="train", **{"command": "true", "wait_for_completion": True, "poll_interval": 0.01, **arguments}
+    )
+
+
+def run(operator: SubmitGpuJobOperator, ti: TaskInstance | None = None) -> dict[str, Any]:
+    handle: dict[str, Any] = execute(operator, task_context(ti))
+    return handle
+
+
+def test_launch_returns_the_handle_and_pushes_the_link(use: Any) -> None:
+    cluster, ti = use(FakeCluster(RUNNING)), TaskInstance()
+    handle = run(submit(wait_for_completion=False, gpus="2"), ti)
+    assert handle["job_id"] == cluster.submits[0]["job_id"]
+    assert handle["job_id"].startswith("lab-train-20260102T030405-")
+    assert handle["gpus"] == 2
+    expected = "/gpu-cluster/job?dag_id=lab&run_id=manual__1&task_id=train&map_index=-1"
+    assert ti.xcoms["gpu_job_link"] == expected
+
+
+def test_handle_is_in_xcom_before_the_job_has_ended(use: Any) -> None:
+    ti = TaskInstance()
+    cluster = use(FakeCluster(RUNNING, SUCCEEDED))
+    seen: list[Any] = []
+    cluster.on_look = lambda: seen.append(ti.xcoms.get("return_value"))
+    handle = run(submit(), ti)
+    assert seen[0] == handle
+
+
+def test_waiting_shows_the_life_of_the_job(use: Any, log: list[dict[str, Any]]) -> None:
+    use(FakeCluster(QUEUED, QUEUED, RUNNING, b"epoch 1\nepo", b"ch 2\n", SUCCEEDED))
+    run(submit())
+    events = [line["event"] for line in log]
+    assert events == [
+        "GPU job launched",
+        "GPU job waits for its turn",
+        "GPU job runs",
+        "epoch 1",
+        "epoch 2",
+        "GPU job succeeded",
+    ]
+    assert log[1]["place"] == 2
+    assert log[2]["gpus"] == [0, 1]
+    assert {"job_id", "cluster", "gpu_seconds"} <= log[-1].keys()
+
+
+def test_job_that_ends_badly_raises_its_class(use: Any) -> None:
+    use(FakeCluster(RUNNING, b"Traceback\n", FAILED))
+    with pytest.raises(GpuJobOutOfMemory) as raised:
+        run(submit())
+    assert (raised.value.exit_code, raised.value.log_tail) == (137, "Traceback\n")
+
+
+def test_reattaching_is_said(use: Any, log: list[dict[str, Any]]) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    run(submit(), TaskInstance(max_tries=1))
+    run(submit(), TaskInstance(max_tries=1, try_number=2))
+    first, second = cluster.submits
+    assert first["job_id"] == second["job_id"]
+    assert first["generation"] == second["generation"]
+    assert first["request_key"] != second["request_key"]
+    assert "GPU job found again; it is not launched twice" in [line["event"] for line in log]
+
+
+def test_clear_and_non_durable_try_are_other_jobs(use: Any) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    run(submit(), TaskInstance(max_tries=0))
+    run(submit(), TaskInstance(max_tries=1, try_number=2))
+    run(submit(durable=False), TaskInstance(max_tries=1, try_number=2))
+    assert len({one["job_id"] for one in cluster.submits}) == 3
+
+
+def test_outage_is_waited_for(use: Any, log: list[dict[str, Any]]) -> None:
+    gone = GpuClusterConnectionError("no route to host")
+    use(FakeCluster(RUNNING, gone, gone, gone, SUCCEEDED))
+    run(submit())
+    outages = [line for line in log if "cannot be reached" in line["event"]]
+    assert len(outages) == 1
+
+
+def test_outage_that_does_not_end_fails_the_task_and_leaves_the_job(use: Any) -> None:
+    cluster = use(FakeCluster(RUNNING, GpuClusterConnectionError("no route to host")))
+    with pytest.raises(GpuClusterConnectionError, match="no route"):
+        run(submit(unreachable_timeout=0.1))
+    assert cluster.cancelled == []
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "restarting"])
+def test_user_who_ends_the_task_ends_the_job(use: Any, state: str) -> None:
+    cluster, ti, operator = use(FakeCluster(RUNNING)), TaskInstance(), submit()
+    ti.state = state
+    cluster.on_look = operator.on_kill
+    with pytest.raises(GpuJobCancelled):
+        run(operator, ti)
+    assert cluster.cancelled == [cluster.submits[0]["job_id"]]
+    assert cluster.interrupts == 1
+
+
+@pytest.mark.parametrize("state", ["running", "queued", "up_for_retry", None])
+def test_worker_that_is_shut_down_leaves_the_job(use: Any, state: str | None) -> None:
+    cluster, ti, operator = use(FakeCluster(RUNNING)), TaskInstance(), submit()
+    ti.state = state
+    cluster.on_look = operator.on_kill
+    with pytest.raises(GpuClusterError, match="left alone"):
+        run(operator, ti)
+    assert cluster.cancelled == []
+
+
+def test_unreadable_state_leaves_the_job(use: Any) -> None:
+    cluster, ti, operator = use(FakeCluster(RUNNING)), TaskInstance(), submit()
+    ti.state_error = RuntimeError("API server is away")
+    cluster.on_look = operator.on_kill
+    with pytest.raises(GpuClusterError, match="left alone"):
+        run(operator, ti)
+    assert cluster.cancelled == []
+
+
+def test_job_can_be_kept_from_being_cancelled(use: Any) -> None:
+    cluster, ti, operator = use(FakeCluster(RUNNING)), TaskInstance(), submit(cancel_on_kill=False)
+    ti.state = "failed"
+    cluster.on_look = operator.on_kill
+    with pytest.raises(GpuClusterError, match="left alone"):
+        run(operator, ti)
+    assert cluster.cancelled == []
+
+
+def test_kill_of_a_mapped_task_reads_its_own_state(use: Any) -> None:
+    cluster, ti, operator = use(FakeCluster(RUNNING)), TaskInstance(map_index=3), submit()
+    ti.state = "failed"
+    cluster.on_look = operator.on_kill
+    with pytest.raises(GpuJobCancelled):
+        run(operator, ti)
+
+
+def test_execution_timeout_cancels_the_job(use: Any) -> None:
+    cluster = use(FakeCluster(RUNNING))
+
+    def time_is_up() -> None:
+        raise AirflowTaskTimeout
+
+    cluster.on_look = time_is_up
+    with pytest.raises(AirflowTaskTimeout):
+        run(submit())
+    assert len(cluster.cancelled) == 1
+
+
+def test_record_says_who_asked(use: Any) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    run(submit())
+    record = cluster.submits[0]["record"]
+    asked = ("lab", "manual__1", "train", -1, 1, "ada")
+    names = ("dag_id", "run_id", "task_id", "map_index", "try_number", "triggered_by")
+    assert tuple(record[name] for name in names) == asked
+    json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"command": None}, "exactly one"),
+        ({"entry_script": "train.py"}, "exactly one"),
+        ({"gpus": 0}, "gpus"),
+        ({"gpus": -1}, "gpus"),
+        ({"memory": "32GG"}, "memory"),
+        ({"time_limit": 0}, "time_limit"),
+        ({"priority": "urgent"}, "priority"),
+        ({"env": {"not a name": "1"}}, "name"),
+        ({"env": "SEED=7"}, "env"),
+        ({"job": "{{ x }}", "code": "train"}, "either job"),
+    ],
+)
+def test_what_is_wrong_in_any_case_is_said_when_the_dag_is_read(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidJobError, match=message):
+        submit(**arguments)
+
+
+def test_what_is_known_only_later_is_not_checked_when_the_dag_is_read() -> None:
+    submit(
+        gpus="{{ params.gpus }}",
+        memory="{{ params.memory }}",
+        command="{{ params.command }}",
+        priority="{{ params.priority }}",
+        time_limit="{{ params.limit }}",
+        env={"SEED": "{{ params.seed }}"},
+    )
+
+
+def test_bad_rendered_value_is_an_error(use: Any) -> None:
+    use(FakeCluster(SUCCEEDED))
+    operator = submit(gpus="{{ params.gpus }}")
+    operator.gpus = "many"
+    with pytest.raises(InvalidJobError, match="gpus='many'"):
+        run(operator)
+
+
+def test_relative_sources_start_at_the_dag_file(use: Any, tmp_path: Any) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("print(1)\n")
+    cluster = use(FakeCluster(SUCCEEDED))
+    with DAG("lab", schedule=None) as dag:
+        operator = submit(command=None, code="code", entry_script="train.py")
+    dag.fileloc = str(tmp_path / "dag.py")
+    run(operator)
+    assert [source.kind for source in cluster.submits[0]["sources"]] == ["code"]
+
+
+def test_staged_job_keeps_its_id_and_connection(use: Any) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    staged = {
+        "job_id": "staged-1",
+        "gpu_cluster_conn_id": "gpu_cluster_default",
+        "job_dir": "/jobs/staged-1",
+        "engine": "host",
+        "submitted_at": None,
+        "gpus": 0,
+    }
+    run(submit(job=staged))
+    run(submit(job=str(staged)))
+    assert [one["job_id"] for one in cluster.submits] == ["staged-1", "staged-1"]
+    assert cluster.submits[0]["sources"] is None
+
+
+def test_staged_job_that_is_missing_is_an_error(use: Any) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    operator = submit(job="{{ ti.xcom_pull('stage') }}")
+    operator.job = None
+    with pytest.raises(InvalidJobError, match="not a job handle"):
+        run(operator)
+    assert cluster.submits == []
+
+
+def test_kill_during_the_launch_is_not_forgotten(use: Any) -> None:
+    cluster, ti = use(FakeCluster(RUNNING)), TaskInstance()
+    operator = submit(wait_for_completion=False)
+    ti.state = "failed"
+    launch = cluster.submit
+
+    def launch_and_kill(*arguments: Any, **more: Any) -> Any:
+        operator.on_kill()
+        return launch(*arguments, **more)
+
+    cluster.submit = launch_and_kill
+    with pytest.raises(GpuJobCancelled):
+        run(operator, ti)
+    assert len(cluster.cancelled) == 1
+
+
+def test_stage_output_makes_the_tasks_dependent() -> None:
+    with DAG("lab", schedule=None):
+        stage = StageGpuJobOperator(task_id="stage", code="x")
+        assert submit(job=stage.output).upstream_task_ids == {"stage"}
+
+
+def test_values_of_env_are_nowhere_in_the_serialized_dag() -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("lab", schedule=None) as dag:
+
+        @task
+        def token() -> dict[str, str]:
+            return {"TOKEN": "x"}
+
+        made = token()
+        SubmitGpuJobOperator(task_id="one", command="true", env={"A": "s3cret", "B": made["TOKEN"]})
+        SubmitGpuJobOperator(task_id="whole", command="true", env=made)
+        partial = SubmitGpuJobOperator.partial(task_id="two", command="true", env={"A": "s3cret"})
+        partial.expand(gpus=[1, 2])
+        mapped = SubmitGpuJobOperator.partial(task_id="three", command="true")
+        mapped.expand(env=[{"A": "s3cret"}, {"A": "s3cret", "B": made["TOKEN"]}])
+        SubmitGpuJobOperator.partial(task_id="four", command="true").expand_kwargs([{"env": {"A": "s3cret"}}])
+    text = json.dumps(DagSerialization.to_dict(dag))
+    assert "s3cret" not in text
+    assert dag.get_task("one").upstream_task_ids == {"token"}
+    assert dag.get_task("whole").upstream_task_ids == {"token"}
+    assert dag.get_task("three").upstream_task_ids == {"token"}

@@ -1,0 +1,202 @@
+"""GpuJobSensor, against a cluster that does what the test says, and on a real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import PokeReturnValue
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
+
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuJobError, GpuJobOutOfMemory
+from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from tests import jobs
+from tests.fake_cluster import FakeCluster
+from tests.task_context import StateStore, TaskInstance, execute, task_context
+
+HANDLE = {
+    "job_id": "job-1",
+    "gpu_cluster_conn_id": "gpu_cluster_default",
+    "job_dir": "/jobs/job-1",
+    "engine": "host",
+    "submitted_at": "2026-01-01T00:00:00+00:00",
+    "gpus": 1,
+}
+QUEUED = JobStatus("", JobState.QUEUED, attempt=1, queue_place=2, message="1 GPU is free, it needs 2")
+RUNNING = JobStatus("", JobState.RUNNING, attempt=1, host="gpu1", gpus=(0, 1))
+SUCCEEDED = JobStatus("", JobState.SUCCEEDED, attempt=1)
+FAILED = JobStatus("", JobState.FAILED, attempt=1, reason="out_of_memory", exit_code=137)
+
+
+class Pokes:
+    """Pokes as Airflow does in reschedule mode: each with a new sensor, and only the state store in common."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = {"job": HANDLE, **arguments}
+        self.ti = TaskInstance("done")
+        self.store = StateStore()
+        self.log: list[dict[str, Any]] = []
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.log.append({"event": event, **fields})
+
+    warning = error = info
+
+    def sensor(self) -> GpuJobSensor:
+        sensor = GpuJobSensor(task_id="done", **self.arguments)
+        vars(sensor)["test_log"] = self
+        return sensor
+
+    def poke(self) -> bool | PokeReturnValue:
+        return self.sensor().poke(task_context(self.ti, store=self.store))
+
+    def execute(self) -> Any:
+        return execute(self.sensor(), task_context(self.ti, store=self.store))
+
+    @property
+    def events(self) -> list[str]:
+        return [line["event"] for line in self.log]
+
+
+@pytest.fixture(autouse=True)
+def own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every sensor of a test write into the log of its pokes."""
+    monkeypatch.setattr(GpuJobSensor, "log", property(lambda sensor: sensor.test_log))
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that puts a fake in the place of every cluster."""
+
+    def put(cluster: FakeCluster) -> FakeCluster:
+        monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", '{"conn_type": "gpu_cluster", "host": "fake"}')
+        monkeypatch.setattr("airflow_provider_gpu_cluster.hooks.gpu_cluster.Cluster", cluster)
+        return cluster
+
+    return put
+
+
+def test_it_gives_its_slot_back_between_pokes(use: Any) -> None:
+    use(FakeCluster(RUNNING))
+    pokes = Pokes()
+    assert pokes.sensor().mode == "reschedule"
+    with pytest.raises(AirflowRescheduleException):
+        pokes.execute()
+    assert pokes.ti.xcoms.keys() == {"gpu_job_link", "return_value"}
+
+
+def test_success_hands_the_handle_on(use: Any) -> None:
+    use(FakeCluster(SUCCEEDED))
+    assert Pokes().execute() == HANDLE
+
+
+def test_life_of_the_job_is_told_once(use: Any) -> None:
+    running = JobStatus("", JobState.RUNNING, attempt=1, progress={"step": 40, "event": "x"})
+    use(FakeCluster(QUEUED, QUEUED, RUNNING, b"one\ntw", b"o\n", running, running, SUCCEEDED))
+    pokes = Pokes()
+    for _ in range(7):
+        assert not pokes.poke()
+    assert pokes.poke()
+    assert pokes.events == [
+        "GPU job waits for its turn",
+        "GPU job runs",
+        "one",
+        "two",
+        "GPU job progress",
+        "GPU job succeeded",
+    ]
+    assert pokes.log[0]["why"] == "1 GPU is free, it needs 2"
+    assert (pokes.log[4]["step"], pokes.log[4]["event_"]) == (40, "x")
+
+
+def test_retry_shows_nothing_twice_and_a_clear_shows_all_again(use: Any) -> None:
+    use(FakeCluster(RUNNING, b"one\n", RUNNING))
+    pokes = Pokes()
+    pokes.poke(), pokes.poke()
+    pokes.ti.try_number = 2
+    pokes.poke()
+    assert pokes.events.count("one") == 1
+    pokes.ti.max_tries = 2
+    pokes.poke()
+    assert pokes.events.count("one") == 2
+
+
+def test_two_sensors_of_one_job_both_show_all(use: Any) -> None:
+    use(FakeCluster(RUNNING, b"one\n", RUNNING))
+    first, second = Pokes(), Pokes()
+    second.ti.task_id = "other"
+    for pokes in (first, first, second):
+        pokes.poke()
+    assert first.events.count("one") == second.events.count("one") == 1
+
+
+def test_output_can_be_left_out(use: Any) -> None:
+    use(FakeCluster(RUNNING, b"one\n", SUCCEEDED))
+    pokes = Pokes(get_logs=False)
+    pokes.poke(), pokes.poke(), pokes.poke()
+    assert pokes.events == ["GPU job runs", "GPU job succeeded"]
+
+
+def test_bad_end_is_the_class_of_its_reason(use: Any) -> None:
+    use(FakeCluster(RUNNING, b"boom\n", FAILED))
+    pokes = Pokes()
+    pokes.poke(), pokes.poke()
+    with pytest.raises(GpuJobOutOfMemory) as raised:
+        pokes.poke()
+    assert raised.value.log_tail == "boom\n"
+
+
+def test_outage_is_no_failure(use: Any) -> None:
+    use(FakeCluster(RUNNING, GpuClusterConnectionError("no route"), RUNNING))
+    pokes = Pokes()
+    assert not pokes.poke()
+    assert not pokes.poke()
+    assert "unreachable_since" in pokes.store["gpu_job_watch"]["memory"]
+    assert not pokes.poke()
+    assert "unreachable_since" not in pokes.store["gpu_job_watch"]["memory"]
+
+
+def test_outage_has_a_limit(use: Any) -> None:
+    use(FakeCluster(GpuClusterConnectionError("no route")))
+    pokes = Pokes(unreachable_timeout=0)
+    pokes.poke()
+    with pytest.raises(GpuClusterConnectionError):
+        pokes.poke()
+
+
+def test_unknown_state_is_no_end(use: Any) -> None:
+    use(FakeCluster(JobStatus("", JobState.UNKNOWN, message="it runs on gpu2, this is gpu1")))
+    pokes = Pokes()
+    assert not pokes.poke()
+    assert not pokes.poke()
+    assert pokes.events == ["State of the GPU job cannot be told now"]
+
+
+def test_timeout_and_its_soft_form_are_airflows_own(use: Any) -> None:
+    use(FakeCluster(RUNNING))
+    with pytest.raises(AirflowSensorTimeout):
+        Pokes(timeout=0, mode="poke").execute()
+    with pytest.raises(AirflowSkipException):
+        Pokes(timeout=0, mode="poke", soft_fail=True).execute()
+
+
+@pytest.mark.usefixtures("gpu_cluster_conn")
+def test_real_job_is_followed_to_its_end(cluster: Cluster, eventually: Any) -> None:
+    handle = jobs.submit(cluster, "for i in 1 2 3; do echo line $i; sleep 0.3; done").handle
+    pokes = Pokes(job=handle.to_json())
+    assert eventually(pokes.poke)
+    shown = [event for event in pokes.events if event.startswith("line")]
+    assert shown == ["line 1", "line 2", "line 3"]
+    assert pokes.events[-1] == "GPU job succeeded"
+
+
+@pytest.mark.usefixtures("gpu_cluster_conn")
+def test_real_failure_carries_exit_code_and_last_lines(cluster: Cluster) -> None:
+    handle = jobs.submit(cluster, "echo last words; exit 3").handle
+    jobs.wait(cluster, handle.job_id)
+    with pytest.raises(GpuJobError) as raised:
+        Pokes(job=handle.to_json()).poke()
+    assert (raised.value.exit_code, raised.value.reason) == (3, "user_error")
+    assert "last words" in raised.value.log_tail

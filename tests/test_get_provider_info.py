@@ -1,0 +1,71 @@
+"""The provider's description: valid, importable, and true."""
+
+from __future__ import annotations
+
+import ast
+import json
+from importlib import import_module
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from airflow_provider_gpu_cluster import get_provider_info as module
+
+info = module.get_provider_info()
+connection_type: dict[str, Any] = info["connection-types"][0]
+
+
+def test_it_fits_airflows_schema() -> None:
+    assert version("apache-airflow-core")
+    schema = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
+    jsonschema.validate(info, schema)
+
+
+def test_it_imports_nothing_of_airflow() -> None:
+    assert module.__file__ is not None
+    tree = ast.parse(Path(module.__file__).read_text())
+    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in names if name.split(".")[0].startswith("airflow")]
+
+
+def test_every_class_and_module_exists() -> None:
+    for kind in ("hooks", "operators", "sensors"):
+        for entry in info[kind]:
+            for name in entry["python-modules"]:
+                import_module(name)
+    for path in [*info["extra-links"], connection_type["hook-class-name"]]:
+        name, _, attribute = path.rpartition(".")
+        assert hasattr(import_module(name), attribute)
+
+
+def test_connection_type_is_the_hooks() -> None:
+    from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+
+    assert connection_type["connection-type"] == GpuClusterHook.conn_type
+    assert connection_type["hook-name"] == GpuClusterHook.hook_name
+
+
+@pytest.mark.parametrize("field", connection_type["conn-fields"])
+def test_every_field_of_the_form_is_read(field: str) -> None:
+    from airflow.providers.ssh.hooks import ssh as airflow_ssh
+
+    from airflow_provider_gpu_cluster.hooks import settings, ssh
+
+    sources = [Path(str(read.__file__)).read_text() for read in (settings, ssh, airflow_ssh)]
+    assert any(f'"{field}"' in source for source in sources)
+
+
+def test_defaults_of_the_form_are_those_of_the_hook() -> None:
+    from airflow_provider_gpu_cluster.cluster import ClusterSettings
+    from airflow_provider_gpu_cluster.hooks.settings import ENGINES
+    from airflow_provider_gpu_cluster.hooks.ssh import CONNECT_TIMEOUT_S
+
+    schemas = {name: field["schema"] for name, field in connection_type["conn-fields"].items()}
+    assert schemas["root_dir"]["default"] == ClusterSettings.root_dir
+    assert schemas["engine"]["default"] == ClusterSettings.engine
+    assert tuple(schemas["engine"]["enum"]) == ENGINES
+    assert schemas["conn_timeout"]["default"] == CONNECT_TIMEOUT_S
