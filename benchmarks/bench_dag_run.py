@@ -62,6 +62,8 @@ def _environ(cluster: Bench) -> dict[str, str]:
     return {
         "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT": json.dumps({"conn_type": "gpu_cluster", **where, "extra": ours}),
         "AIRFLOW_CONN_BENCH_SSH": json.dumps({"conn_type": "ssh", **where, "extra": keys}),
+        # As in a stock Airflow.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
         "BENCH_RESULTS": str(cluster.folder / "results"),
     }
 

@@ -43,6 +43,8 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK="False",
+    # DAG runs in one process have no scheduler to confuse, so a sensor may come back at once.
+    AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="0",
 )
 
 VIRTUAL_GPUS = 4

@@ -54,6 +54,7 @@ def identity_of(context: Mapping[str, Any], *, durable: bool = True, job_id: str
             task_id=ti.task_id,
             map_index=_map_index(ti),
             generation=generation,
+            name=ti.task_id.removesuffix(".stage"),  # in a task group the job is known by the group's name
             run_date=dag_run.logical_date or dag_run.run_after,
         )
     return JobIdentity(job_id, _request_key(ti), generation, record_of(context))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shlex
 import uuid
 
 import paramiko
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError, NoSpaceError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, NoSpaceError
 from airflow_provider_gpu_cluster.program import Program
 
 COMMAND = "gpu-run"
+_TIMEOUT_S = 40.0
+_OLD_S = 3600
+# In the C locale, for all systems that have a name for it.
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 def install(client: paramiko.SSHClient, root_dir: str, program: Program, where: str) -> None:
@@ -19,41 +24,70 @@ def install(client: paramiko.SSHClient, root_dir: str, program: Program, where: 
     Upload the program under a name of its own and rename it to its final one; make ``gpu-run`` a link to it.
 
     :param where: the cluster, for messages.
-    :raises GpuClusterSetupError: ``root_dir`` cannot be written to.
-    :raises NoSpaceError: the disk is full.
+    :raises GpuClusterSetupError: ``root_dir`` cannot be written to, or there is no SFTP.
+    :raises NoSpaceError: the disk is full, or the quota used up.
+    :raises paramiko.SSHException: the connection broke.
     """
-    # SFTP starts in the home directory, and knows no tilde.
-    root = root_dir.removeprefix("~/") if root_dir != "~" else "."
-    folder = f"{root}/.gpu-run"
-    final = f"{folder}/{program.name}"
-    draft = f"{folder}/.{program.name}.{uuid.uuid4().hex}.tmp"
-    with client.open_sftp() as sftp:
+    folder = f"{_sftp_path(root_dir)}/.gpu-run"
+    with _open_sftp(client, where) as sftp:
+        channel = sftp.get_channel()
+        assert channel is not None
+        channel.settimeout(_TIMEOUT_S)
         try:
-            _make_folders(sftp, folder)
-            try:
-                with sftp.open(draft, "wx") as file:
-                    file.set_pipelined(True)
-                    file.write(program.content)
-                if sftp.stat(draft).st_size != len(program.content):
-                    raise OSError(errno.ENOSPC, "the file arrived cut short")
-                sftp.chmod(draft, 0o755)
-                sftp.posix_rename(draft, final)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    sftp.remove(draft)
-                raise
-            _link(sftp, program.name, f"{folder}/{COMMAND}")
-        except PermissionError as error:
-            raise GpuClusterSetupError(
-                f"{where}: root_dir {root_dir} cannot be written to; set 'root_dir' in the connection to a folder of "
-                "your own on the cluster"
-            ) from error
+            _upload(sftp, folder, program)
         except OSError as error:
-            # SFTP has one code for all other failures; a full disk is the likely one.
-            raise NoSpaceError(
-                f"{where}: the program could not be written to {root_dir}/.gpu-run: {error}; "
-                "is the disk full or the quota used up?"
-            ) from error
+            if channel.closed or isinstance(error, TimeoutError):
+                raise paramiko.SSHException(f"the connection broke while the program was uploaded: {error}") from error
+            raise _explained(client, folder, root_dir, len(program.content), error, where) from error
+
+
+def _sftp_path(root_dir: str) -> str:
+    """Return the path for SFTP, which starts in the home directory and knows no tilde."""
+    if root_dir == "~" or root_dir.startswith("~/"):
+        root_dir = root_dir[1:].lstrip("/") or "."
+    return root_dir.rstrip("/")
+
+
+def _open_sftp(client: paramiko.SSHClient, where: str) -> paramiko.SFTPClient:
+    try:
+        return client.open_sftp()
+    except (paramiko.SFTPError, paramiko.SSHException, EOFError) as error:
+        transport = client.get_transport()
+        if transport is None or not transport.is_active():
+            raise
+        raise GpuClusterSetupError(
+            f"{where}: SFTP does not work there ({error or type(error).__name__}), and gpu-run is uploaded by it. The "
+            "SSH server needs its sftp subsystem, and the login shell's start files must print nothing when there is "
+            "no terminal; the command `sftp` shows what is wrong"
+        ) from error
+
+
+def _upload(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
+    _make_folders(sftp, folder)
+    draft = f"{folder}/.{program.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with sftp.open(draft, "wx") as file:
+            file.set_pipelined(True)
+            file.write(program.content)
+        if sftp.stat(draft).st_size != len(program.content):
+            raise OSError(errno.ENOSPC, "the file arrived cut short")
+        sftp.chmod(draft, 0o755)
+        sftp.posix_rename(draft, f"{folder}/{program.name}")
+    except OSError:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            sftp.remove(draft)
+        raise
+    _link(sftp, program.name, f"{folder}/{COMMAND}")
+    _remove_old_drafts(sftp, folder, program)
+
+
+def _remove_old_drafts(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
+    """Remove what was left by uploads that broke off; by the cluster's clock, which need not be ours."""
+    now = sftp.stat(f"{folder}/{program.name}").st_mtime or 0
+    for entry in sftp.listdir_attr(folder):
+        if entry.filename.endswith(".tmp") and (entry.st_mtime or 0) < now - _OLD_S:
+            with contextlib.suppress(OSError):
+                sftp.remove(f"{folder}/{entry.filename}")
 
 
 def _make_folders(sftp: paramiko.SFTPClient, folder: str) -> None:
@@ -67,9 +101,12 @@ def _make_folders(sftp: paramiko.SFTPClient, folder: str) -> None:
         except FileNotFoundError:
             try:
                 sftp.mkdir(path, 0o700)
-            except OSError:
-                # Somebody else has made it just now; if not, this says why.
-                sftp.stat(path)
+            except OSError as error:
+                # Somebody else may have made it just now.
+                try:
+                    sftp.stat(path)
+                except OSError:
+                    raise error from None
 
 
 def _link(sftp: paramiko.SFTPClient, target: str, path: str) -> None:
@@ -78,3 +115,35 @@ def _link(sftp: paramiko.SFTPClient, target: str, path: str) -> None:
     with contextlib.suppress(OSError):
         sftp.symlink(target, draft)
         sftp.posix_rename(draft, path)
+
+
+def _explained(
+    client: paramiko.SSHClient, folder: str, root_dir: str, size: int, error: OSError, where: str
+) -> GpuClusterError:
+    """Find out why something could not be written, as SFTP has one word for nearly everything: ``Failure``."""
+    probe = f".probe-{uuid.uuid4().hex}"
+    script = (
+        f"LC_ALL=C; export LC_ALL; f={shlex.quote(folder)}; "
+        f'mkdir -p "$f" && head -c {size} /dev/zero > "$f/{probe}"; rm -f "$f/{probe}"; '
+        'while [ ! -d "$f" ] && [ "$f" != "${f%/*}" ]; do f=${f%/*}; done; df -Pk "$f/." | tail -n 1 >&2'
+    )
+    _, _, stderr = client.exec_command(f"exec sh -c {shlex.quote(script)}", timeout=_TIMEOUT_S)
+    said = stderr.read(1 << 16).decode("utf-8", "backslashreplace").strip().splitlines()
+    free = _free_bytes(said.pop()) if said else None
+    why = said[-1] if said else str(error)
+    if any(sign in why for sign in _NO_SPACE):
+        left = "" if free is None else f", of which {free / 1e6:.1f} MB are free"
+        return NoSpaceError(
+            f"{where}: the program ({size / 1e6:.1f} MB) could not be written to {root_dir}/.gpu-run: {why}{left}; "
+            "make room there, or set 'root_dir' in the connection to a folder on another disk"
+        )
+    return GpuClusterSetupError(
+        f"{where}: root_dir {root_dir} cannot be written to: {why}; set 'root_dir' in the connection to a folder of "
+        "your own on the cluster"
+    )
+
+
+def _free_bytes(line: str) -> int | None:
+    """Read the free space from the last line of ``df -Pk``."""
+    words = line.split()
+    return int(words[3]) * 1024 if len(words) >= 6 and words[3].isdigit() else None

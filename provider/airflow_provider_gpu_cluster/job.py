@@ -36,19 +36,29 @@ class JobState(str, Enum):
         return self.value
 
 
-def make_job_id(*, dag_id: str, run_id: str, task_id: str, map_index: int, generation: str, run_date: datetime) -> str:
+def make_job_id(
+    *,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: int,
+    generation: str,
+    run_date: datetime,
+    name: str | None = None,
+) -> str:
     """
     Derive the identity of a job: the same task instance always gets the same one, on any machine and in any retry.
 
     :param generation: changes when a user clears the task; a retry leaves it.
     :param run_date: the DAG run's date; makes the id readable, and does not take part in the hash.
+    :param name: what to call the job in its id, which does not take part in the hash either; by default ``task_id``.
     :return: ``<dag>-<task>-<yyyymmddThhmmss>-<8 hex>``, only ``[A-Za-z0-9._-]``, at most 100 characters.
     """
     key = json.dumps([dag_id, run_id, task_id, map_index, generation])
     digest = hashlib.sha256(key.encode()).hexdigest()[:8]
     stamp = run_date.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%S")
     tail = f"-{stamp}-{digest}"
-    head = "-".join(_readable(part) for part in (dag_id, task_id))
+    head = "-".join(_readable(part) for part in (dag_id, name or task_id))
     return head[: MAX_JOB_ID_LENGTH - len(tail)].rstrip("-._") + tail
 
 

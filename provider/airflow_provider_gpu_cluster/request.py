@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.sources import Source, parse_sources
 from airflow_provider_gpu_cluster.sources.parse import Written
 from airflow_provider_gpu_cluster.spec import check_env, make_spec
 
+SHORTEST_SECRET = 5
 # Stand-ins for values that are known only when the task runs: any that would pass the check.
 _STAND_INS: dict[str, Any] = {"entry_script": "train.py", "command": "true"}
 
@@ -104,7 +105,9 @@ class JobRequest:
         """
         variables = check_env(self.env)
         for name, value in variables.items():
-            mask_secret(value, name)  # masks only if the name looks like that of a secret
+            # It masks only if the name looks like that of a secret, and warns about values too short to be one.
+            if len(value) >= SHORTEST_SECRET:
+                mask_secret(value, name)
         return variables
 
     def run_script(self, job_id: str, *, base_dir: Path) -> str:

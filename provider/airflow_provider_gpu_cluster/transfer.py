@@ -6,11 +6,16 @@ This is the one place that knows how bytes travel; the frames they travel in are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from airflow_provider_gpu_cluster.exceptions import ChecksumError, CollectError, GpuClusterConnectionError
+from airflow_provider_gpu_cluster.exceptions import (
+    ChecksumError,
+    CollectError,
+    GpuClusterConnectionError,
+    SourceError,
+)
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import UploadSource
@@ -49,7 +54,8 @@ def send_source(source: UploadSource, out: BinaryIO) -> None:
         else:
             header.update(size=entry.size, mode=entry.mode)
             with entry.open() as content:
-                if frames.write_file(out, header, content) is None:
+                reader = cast(BinaryIO, _Reader(content, f"{source.kind} {source.written}: {entry.path!r}"))
+                if frames.write_file(out, header, reader) is None:
                     raise ChecksumError(
                         f"{source.kind} {source.written}: {entry.path!r} changed while it was being sent; "
                         "nothing of it was kept, try again"
@@ -57,7 +63,25 @@ def send_source(source: UploadSource, out: BinaryIO) -> None:
     frames.write_line(out, {"end": count})
 
 
-def receive_files(stream: BinaryIO, sink: Sink, wanted: set[str], job_id: str) -> Iterator[CollectedFile]:
+class _Reader:
+    """
+    A file of a source. Whatever goes wrong while it is read becomes a :class:`SourceError`.
+
+    An ``OSError`` would pass for one of the connection, and the libraries of object stores raise errors of every kind.
+    """
+
+    def __init__(self, content: BinaryIO, name: str) -> None:
+        self._content = content
+        self._name = name
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._content.read(size)
+        except Exception as error:
+            raise SourceError(f"{self._name} cannot be read: {error}") from error
+
+
+def receive_files(stream: BinaryIO, sink: Sink, wanted: Collection[str], job_id: str) -> Iterator[CollectedFile]:
     """
     Take the files that the verb ``send`` streams, and yield each when it has its final name.
 
@@ -65,18 +89,29 @@ def receive_files(stream: BinaryIO, sink: Sink, wanted: set[str], job_id: str) -
     :raises CollectError: a file changed, was damaged, or is not what it was when it was listed.
     :raises GpuClusterConnectionError: the stream broke off; what has its final name is whole.
     """
+    left = set(wanted)
     try:
         for header in frames.headers(stream):
             path = header["path"]
-            if path not in wanted or header["kind"] != "file":
-                raise CollectError(
-                    f"job {job_id}: the output {path!r} changed while it was being collected ({header['kind']}); try again"
-                )
+            if path not in left or header["kind"] != "file":
+                raise CollectError(f"job {job_id}: the output {path!r} {_fault(header['kind'])}; try again")
+            left.remove(path)
             with sink.file(path, header["size"], header["mode"]) as file:
                 sha256 = frames.read_file(stream, header, file.write)
                 file.publish(sha256)
             yield CollectedFile(path=path, size=header["size"], sha256=sha256)
     except frames.ChangedFile as error:
         raise CollectError(f"job {job_id}: output {error}; try again") from error
+    except frames.GarbledStream as error:
+        raise CollectError(f"job {job_id}: {error}") from error
     except frames.BrokenStream as error:
         raise GpuClusterConnectionError(f"job {job_id}: {error}") from error
+    if left:
+        raise CollectError(f"job {job_id}: the cluster did not send {sorted(left)[:5]}, which it has listed")
+
+
+def _fault(kind: str) -> str:
+    """Say what has become of an output that was a file when it was listed."""
+    if kind == "unreadable":
+        return "cannot be read by the user that runs the job"
+    return "changed while it was being collected"

@@ -200,3 +200,10 @@ def test_real_failure_carries_exit_code_and_last_lines(cluster: Cluster) -> None
         Pokes(job=handle.to_json()).poke()
     assert (raised.value.exit_code, raised.value.reason) == (3, "user_error")
     assert "last words" in raised.value.log_tail
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("reschedule", 7.5), ("poke", 1)])
+def test_a_reschedule_leaves_the_scheduler_time(mode: str, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
+    assert GpuJobSensor(task_id="wait", job={}, mode=mode, poke_interval=1).poke_interval == expected
+    assert GpuJobSensor(task_id="wait", job={}, mode=mode, poke_interval=60).poke_interval == 60

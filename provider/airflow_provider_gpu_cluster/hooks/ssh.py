@@ -81,6 +81,8 @@ class SshConnector:
                     f"connection {self.conn_id}: field host_key cannot be used ({error}); it must be {valid}"
                 ) from error
             raise GpuClusterSetupError(f"connection {self.conn_id}: {error}") from error
+        # Before version 7 the ssh provider does not check host keys unless it is told to.
+        hook.no_host_key_check = str(extra.get("no_host_key_check")).lower() == "true"
         hook.conn_timeout = hook.conn_timeout or CONNECT_TIMEOUT_S
         # SSHHook compresses unless told otherwise; for models and logs on a LAN that only costs time.
         hook.compress = str(extra.get("compress")).lower() == "true"

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.sdk.configuration import conf
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
@@ -23,6 +24,16 @@ MEMORY_KEY = "gpu_job_watch"
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
 
+def shortest_reschedule_s() -> float:
+    """
+    Return the shortest time after which a task can safely be rescheduled, in seconds: 7.5 in a stock Airflow.
+
+    The news that a task's process has ended may reach the scheduler as much as ``[workers] min_heartbeat_interval``
+    late (seen in Airflow 3.3). If the task is queued again by then, the scheduler takes that for a fault and fails it.
+    """
+    return 1.5 * float(conf.getfloat("workers", "min_heartbeat_interval"))
+
+
 class GpuJobSensor(BaseSensorOperator):
     """
     Wait for a GPU job to end, and show its output in the task's log as it comes.
@@ -32,7 +43,8 @@ class GpuJobSensor(BaseSensorOperator):
     reached is no failure of the job: the sensor waits on.
 
     :param job: output of the task that launched the job. (templated)
-    :param poke_interval: time between two looks at the job, in seconds or as a timedelta.
+    :param poke_interval: time between two looks at the job, in seconds or as a timedelta. In reschedule mode it is
+        at least :func:`shortest_reschedule_s`; use ``mode="poke"`` for shorter ones.
     :param mode: ``reschedule`` or ``poke``, which holds its worker slot all the time.
     :param get_logs: show the job's output. Each line comes once.
     :param unreachable_timeout: how long the cluster may be unreachable, in seconds or as a timedelta, before
@@ -58,6 +70,8 @@ class GpuJobSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, mode=mode, **kwargs)
+        if mode == "reschedule":
+            self.poke_interval = max(self.poke_interval, shortest_reschedule_s())
         self.job = job
         self.get_logs = get_logs
         self.unreachable_timeout = unreachable_timeout

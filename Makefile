@@ -1,0 +1,50 @@
+# Everything here works on a fresh Debian or Ubuntu with make and Python 3.10 or newer.
+
+PYTHON ?=
+WORKERS ?= 4
+UI ?=
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo         run the DAG gpu_train_digits in a real Airflow, against a sandbox cluster, and end"
+	@echo "make demo UI=1    the same, and leave Airflow's web page up"
+	@echo "make test         run every test (ARGS='-k sandbox' for some; WORKERS=$(WORKERS) at a time)"
+	@echo "make lint         check style, types, and that gpu_run stays Python 3.8"
+	@echo "make bench        measure what the README claims"
+	@echo "make clean        remove the virtual environment and all caches"
+	@echo "PYTHON=/path/to/python3.12 chooses the interpreter of the virtual environment."
+
+demo: $(VENV)/.installed
+	@$(PY) scripts/demo.py $(if $(UI),--ui) $(ARGS)
+
+test: $(VENV)/.installed-development
+	@scripts/system-packages openssh-server:sshd openssh-client:ssh git:git rsync:rsync procps:ps
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: $(VENV)/.installed-development
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy --strict
+	MYPYPATH=provider:scripts $(PY) -m mypy --strict scripts/demo.py scripts/whole_airflow.py
+	$(VENV)/bin/vermin --target=3.8- --no-tips --violations --quiet $(GPU_RUN)
+
+bench: $(VENV)/.installed-development
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
+	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist
+
+$(VENV)/.installed: pyproject.toml scripts/install
+	@PYTHON="$(PYTHON)" scripts/install
+	@touch $@
+
+$(VENV)/.installed-development: pyproject.toml scripts/install
+	@PYTHON="$(PYTHON)" scripts/install test lint
+	@touch $@ $(VENV)/.installed

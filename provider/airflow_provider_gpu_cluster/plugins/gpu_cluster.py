@@ -1,0 +1,28 @@
+"""The Airflow plugin that adds the page of a GPU job to the API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk.plugins_manager import AirflowPlugin
+
+URL_PREFIX = "/gpu-cluster"
+
+
+async def job_page(scope: Any, receive: Any, send: Any) -> None:
+    """
+    Serve the page of a GPU job.
+
+    Airflow loads plugins in every one of its processes. FastAPI and the database models are imported with the
+    first request, so that only the API server pays for them.
+    """
+    from airflow_provider_gpu_cluster.plugins.job_page import app
+
+    await app(scope, receive, send)
+
+
+class GpuClusterPlugin(AirflowPlugin):
+    """Mounts the page behind the extra link of the GPU job operators."""
+
+    name = "gpu_cluster"
+    fastapi_apps = [{"app": job_page, "url_prefix": URL_PREFIX, "name": "GPU jobs"}]

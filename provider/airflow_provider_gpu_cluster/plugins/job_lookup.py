@@ -1,0 +1,148 @@
+"""How a job stands, asked for by many open pages and answered by few calls to its cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    GpuClusterSetupError,
+)
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+
+log = logging.getLogger(__name__)
+
+LOG_TAIL_BYTES = 16_000
+CALL_LIMIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class JobAnswer:
+    """
+    What a cluster said about a job.
+
+    :param status: how the job stands; None when the cluster has not said.
+    :param error: why it has not, in one sentence; None while the call is still under way.
+    :param answered_at: reading of the monotonic clock.
+    """
+
+    status: JobStatus | None = None
+    error: str | None = None
+    answered_at: float = field(default_factory=time.monotonic)
+
+
+def ask_cluster(handle: JobHandle) -> JobStatus:
+    """
+    Ask the job's cluster once.
+
+    :raises GpuClusterError: the cluster could not be asked.
+    """
+    with GpuClusterHook(handle.gpu_cluster_conn_id) as hook:
+        conn_type = hook.get_connection(hook.gpu_cluster_conn_id).conn_type
+        if conn_type != hook.conn_type:
+            # A handle in XCom must not lead the API server to a database's host with its password.
+            raise GpuClusterSetupError(
+                f"connection {hook.gpu_cluster_conn_id} is of type {conn_type}; "
+                f"this page only asks connections of type {hook.conn_type}"
+            )
+        # Who looks at a page wants to know now, and asks again in a moment anyway.
+        hook.cluster.patience_s = 0
+        # A cluster that accepts the call and then says nothing must not keep a thread for longer than this.
+        limit = threading.Timer(CALL_LIMIT_S, hook.cluster.interrupt)
+        limit.daemon = True
+        limit.start()
+        try:
+            return hook.cluster.statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)[0]
+        finally:
+            limit.cancel()
+
+
+class JobLookup:
+    """
+    Answers how jobs stand. One call serves everybody who asks for the same job during it and shortly after.
+
+    :param ask: asks the cluster; blocks, and runs in a thread.
+    :param keep_s: seconds an answer is good for.
+    :param keep_error_s: seconds a cluster that could not be reached is left alone, for all its jobs.
+    :param max_jobs: jobs remembered at most.
+    :param threads: calls under way at once at most.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[JobHandle], JobStatus] = ask_cluster,
+        *,
+        keep_s: float = 2.0,
+        keep_error_s: float = 10.0,
+        max_jobs: int = 256,
+        threads: int = 8,
+    ) -> None:
+        self._ask = ask
+        self._keep_s = keep_s
+        self._keep_error_s = keep_error_s
+        self._max_jobs = max_jobs
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gpu-job-page")
+        self._lock = threading.Lock()
+        self._calls: dict[JobHandle, Future[JobAnswer]] = {}
+        self._unreachable: dict[str, JobAnswer] = {}
+
+    async def look(self, handle: JobHandle, *, wait_s: float) -> JobAnswer:
+        """
+        Return how the job stands.
+
+        :param wait_s: seconds to wait for the cluster; after that the answer has neither a status nor an
+            error, the call goes on, and the next one who asks gets what it brought.
+        """
+        with self._lock:
+            call = self._calls.get(handle)
+            if call is None or self._stale(call):
+                if not self._make_room(handle):
+                    return JobAnswer(error="Too many jobs are looked at right now; try again in a moment.")
+                call = self._calls[handle] = self._pool.submit(self._answer, handle)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(call)), wait_s)
+        except asyncio.TimeoutError:
+            return JobAnswer()
+
+    def _stale(self, call: Future[JobAnswer]) -> bool:
+        return call.done() and call.result().answered_at + self._keep_s < time.monotonic()
+
+    def _make_room(self, handle: JobHandle) -> bool:
+        """Forget the oldest answers so that one more call fits; a call under way is never forgotten."""
+        self._calls.pop(handle, None)
+        for old in [other for other, call in self._calls.items() if call.done()]:
+            if len(self._calls) < self._max_jobs:
+                break
+            del self._calls[old]
+        return len(self._calls) < self._max_jobs
+
+    def _answer(self, handle: JobHandle) -> JobAnswer:
+        conn_id = handle.gpu_cluster_conn_id
+        unreachable = self._unreachable.get(conn_id)
+        if unreachable and unreachable.answered_at + self._keep_error_s > time.monotonic():
+            return unreachable
+        self._unreachable.pop(conn_id, None)
+        try:
+            return JobAnswer(status=self._ask(handle))
+        except GpuClusterConnectionError as error:
+            answer = self._unreachable[conn_id] = JobAnswer(error=str(error))
+            return answer
+        except (GpuClusterError, AirflowNotFoundException) as error:
+            return JobAnswer(error=str(error))
+        except Exception as error:
+            # Its text may hold anything, a password included: it goes to the API server's log only.
+            log.exception("could not ask %s about job %s", conn_id, handle.job_id)
+            return JobAnswer(
+                error=f"An unexpected {type(error).__name__} came up while asking the cluster; "
+                "the API server's log has it in full."
+            )

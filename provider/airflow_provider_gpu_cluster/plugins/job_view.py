@@ -1,0 +1,144 @@
+"""What the page of a GPU job shows: a job's status as labels and text for a person. No IO."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import Any, TypeGuard
+
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
+
+ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
+    """
+    Return what the page shows, as plain JSON values.
+
+    :param handle: the job, as the task keeps it.
+    :param answer: what its cluster said.
+    :param now: the time, for durations that are still growing.
+    """
+    status = answer.status
+    return {
+        "job_id": handle.job_id,
+        "state": str(status.state if status else JobState.UNKNOWN if answer.error else "ASKING"),
+        "headline": _headline(status) if status else "",
+        "error": answer.error,
+        "asked": status is not None,
+        "final": status is not None and status.final,
+        "facts": _facts(handle, status, now),
+        "progress": _progress(status),
+        "log_tail": readable(status.log_tail) if status else "",
+        "checked_at": _time_text(now.isoformat()),
+    }
+
+
+def readable(text: str) -> str:
+    """Make a log fit for a page: no terminal codes, and only the last state of a line that was redrawn."""
+    text = ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    cleaned = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
+    return cleaned.encode("utf-8", "replace").decode("utf-8")
+
+
+def _headline(status: JobStatus) -> str:
+    parts = []
+    if status.state is JobState.QUEUED and status.queue_place is not None:
+        parts.append(f"Place {status.queue_place} in the cluster's queue.")
+    if status.reason:
+        parts.append(f"Reason: {status.reason.replace('_', ' ')}.")
+    if status.message:
+        parts.append(status.message)
+    return readable(" ".join(parts))
+
+
+def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[list[str]]:
+    """Return label and text of everything that is known."""
+    facts: list[tuple[str, str | None]] = []
+    if status:
+        facts += [
+            ("Attempt", str(status.attempt) if status.attempt else None),
+            ("GPUs", _gpus(handle, status)),
+            ("Host", status.host),
+            ("Submitted", _time_text(status.submitted_at or handle.submitted_at)),
+            ("Started", _time_text(status.started_at)),
+            ("Ended", _time_text(status.ended_at)),
+            ("Duration", _duration(status, now)),
+            ("GPU-seconds", f"{status.gpu_seconds:,.1f}" if status.gpu_seconds is not None else None),
+            ("Peak memory", _size(status.peak_memory_bytes)),
+            ("Exit code", str(status.exit_code) if status.exit_code is not None else None),
+            ("Signal", str(status.signal) if status.signal is not None else None),
+            ("Log size", _size(status.log_bytes)),
+        ]
+    else:
+        facts += [("Submitted", _time_text(handle.submitted_at))]
+    facts += [
+        ("Connection", handle.gpu_cluster_conn_id),
+        ("Engine", handle.engine),
+        ("Directory", handle.job_dir),
+    ]
+    return [[label, readable(text)] for label, text in facts if text]
+
+
+def _gpus(handle: JobHandle, status: JobStatus) -> str:
+    if not status.gpus:
+        return str(handle.gpus)
+    word = "index" if len(status.gpus) == 1 else "indexes"
+    return f"{len(status.gpus)} ({word} {', '.join(map(str, status.gpus))})"
+
+
+def _progress(status: JobStatus | None) -> dict[str, Any] | None:
+    """Return the job's last line of progress: how far it is, and everything else it wrote as text."""
+    if status is None or not isinstance(status.progress, dict) or not status.progress:
+        return None
+    rest = dict(status.progress)
+    step, total = rest.get("step"), rest.get("total")
+    shown: dict[str, Any] = {"step": None, "total": None, "label": ""}
+    if _is_number(step) and _is_number(total) and total > 0:
+        del rest["step"], rest["total"]
+        shown = {"step": min(max(step, 0), total), "total": total, "label": f"{step:g} of {total:g}"}
+    values = [[readable(str(name))[:100], _value_text(value)] for name, value in list(rest.items())[:20]]
+    return {**shown, "values": values}
+
+
+def _value_text(value: Any) -> str:
+    return readable(f"{value:.6g}" if isinstance(value, float) else str(value))[:200]
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _duration(status: JobStatus, now: datetime) -> str | None:
+    seconds = status.run_seconds
+    if seconds is None:
+        if status.started_at is None or status.final:
+            return None
+        seconds = (now - datetime.fromisoformat(status.started_at)).total_seconds()
+    whole = max(int(seconds), 0)
+    if seconds < 10 and status.ended_at:
+        return f"{max(seconds, 0):.1f} s"
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes:02} min {rest:02} s"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _time_text(text: str | None) -> str | None:
+    if text is None:
+        return None
+    return f"{datetime.fromisoformat(text).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _size(count: int | None) -> str | None:
+    if count is None:
+        return None
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,30 @@
+"""The plugin as Airflow finds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from airflow.plugins_manager import get_fastapi_plugins
+
+from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
+
+
+def test_airflow_finds_the_plugin_by_its_entry_point() -> None:
+    apps, _ = get_fastapi_plugins()
+    assert [app["url_prefix"] for app in apps] == [URL_PREFIX]
+    assert apps == GpuClusterPlugin.fastapi_apps
+
+
+def test_processes_without_pages_do_not_pay_for_them() -> None:
+    code = (
+        "import sys, airflow_provider_gpu_cluster.plugins.gpu_cluster\n"
+        "print([name for name in ('fastapi', 'paramiko', 'sqlalchemy') if name in sys.modules])"
+    )
+    # Airflow itself may import some of them; what counts is what the plugin adds.
+    without = code.replace("airflow_provider_gpu_cluster.plugins.gpu_cluster", "airflow.sdk.plugins_manager")
+    loaded, loaded_without = (
+        subprocess.run([sys.executable, "-W", "ignore", "-c", text], capture_output=True, text=True, check=True)
+        for text in (code, without)
+    )
+    assert loaded.stdout.splitlines()[-1] == loaded_without.stdout.splitlines()[-1]

@@ -1,0 +1,267 @@
+"""The page of a job, behind Airflow's own login."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_cached_app
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api.app import init_middlewares
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+from airflow.utils.types import DagRunType
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import insert
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.plugins import job_page
+from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
+from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
+
+BASE_PATH = "/some/base"
+PAGE = f"{BASE_PATH}{URL_PREFIX}/job"
+DATA = f"{PAGE}.json"
+HANDLE = JobHandle("mine-train-1", "lab", "/jobs/mine-train-1", "host", "2026-01-02T03:04:05+00:00", 1)
+TASK = {"dag_id": "mine", "run_id": "manual__2026-01-02T03:04:05+00:00", "task_id": "group.train"}
+STATUS = JobStatus(
+    HANDLE.job_id,
+    JobState.RUNNING,
+    attempt=1,
+    message="epoch <b>3</b>",
+    progress={"step": 3, "total": 10, "<i>loss</i>": "<img src=x>"},
+    log_tail="<script>alert(1)</script>\n</pre>& done\n",
+)
+
+
+class Cluster:
+    """Stands for the cluster: what it answers, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[JobHandle] = []
+        self.answer: JobStatus | Exception = STATUS
+
+    def __call__(self, handle: JobHandle) -> JobStatus:
+        self.asked.append(handle)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database() -> None:
+    initdb()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    cluster = Cluster()
+    monkeypatch.setattr(job_page, "lookup", JobLookup(cluster))
+    return cluster
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[TestClient]:
+    """Airflow's login in front of the plugin, under a base path, for a user who may read the DAG ``mine``."""
+
+    def may(self: SimpleAuthManager, *, details: Any = None, access_entity: Any = None, **_: Any) -> bool:
+        return details is not None and details.id == "mine" and access_entity is DagAccessEntity.TASK_LOGS
+
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", may)
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and long enough for HS512 " * 2)
+    purge_cached_app()
+    app = FastAPI(root_path=BASE_PATH)
+    for plugin in GpuClusterPlugin.fastapi_apps:
+        app.mount(plugin["url_prefix"], plugin["app"])
+    init_auth_manager(app)
+    init_middlewares(app)
+    with TestClient(app, root_path=BASE_PATH) as client:
+        yield client
+    purge_cached_app()
+
+
+@pytest.fixture
+def browser(server: TestClient) -> TestClient:
+    """The same, with the session cookie of a login."""
+    server.cookies.set("_token", token())
+    return server
+
+
+def token() -> str:
+    return get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ada", role="VIEWER"))
+
+
+def launched(xcom: Any, *, map_index: int = -1, key: str = "return_value") -> dict[str, Any]:
+    """Put a task instance with this XCom into the database; return what its page is asked with."""
+    task = {**TASK, "run_id": f"manual__{uuid.uuid4()}+00:00", "map_index": map_index}
+    with create_session() as session:
+        run = DagRun(dag_id="mine", run_id=task["run_id"], run_type=DagRunType.MANUAL)
+        session.add(run)
+        session.flush()
+        session.execute(
+            insert(TaskInstance).values(**task, id=uuid.uuid4(), pool="default_pool", custom_operator_name="")
+        )
+        if xcom is not None:
+            session.add(XComModel(dag_run_id=run.id, key=key, value=xcom, **task))
+    return task
+
+
+def test_without_a_login_there_is_nothing_to_see(server: TestClient, cluster: Cluster) -> None:
+    task = launched(HANDLE.to_json())
+    response = server.get(PAGE, params=task)
+    assert response.status_code == 401
+    assert re.search(r'href="\.\./api/v2/auth/login\?next=', response.text)
+    assert server.get(DATA, params=task).status_code == 401
+    server.cookies.set("_token", "nonsense")
+    assert server.get(DATA, params=task).status_code in (401, 403)
+    assert cluster.asked == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"dag_id": "other"},
+        {"dag_id": ["mine", "other"]},
+        {"dag_id": "~"},
+        {"dag_id": ""},
+        {"dag_id": []},
+    ],
+)
+def test_other_dags_are_forbidden(browser: TestClient, cluster: Cluster, query: dict[str, Any]) -> None:
+    assert browser.get(DATA, params={**TASK, **query}).status_code == 403
+    assert browser.get(PAGE, params={**TASK, **query}).status_code == 403
+    assert cluster.asked == []
+
+
+def test_the_dag_that_is_checked_is_the_dag_that_is_shown(browser: TestClient, cluster: Cluster) -> None:
+    task = launched(HANDLE.to_json())
+    response = browser.get(DATA, params={**task, "dag_id": ["other", "mine"]})
+    assert response.status_code == 200
+    assert cluster.asked == [HANDLE]
+
+
+def test_a_bearer_token_does_as_well_as_the_cookie(server: TestClient) -> None:
+    header = {"Authorization": f"Bearer {token()}"}
+    response = server.get(DATA, params=launched(HANDLE.to_json()), headers=header)
+    assert response.json()["state"] == "RUNNING"
+
+
+def test_the_page_shows_the_job_that_the_task_launched(browser: TestClient, cluster: Cluster) -> None:
+    response = browser.get(PAGE, params=launched(HANDLE.to_json()))
+    assert response.status_code == 200
+    assert cluster.asked == [HANDLE]
+    assert 'data-state="RUNNING"' in response.text
+    assert "mine-train-1" in response.text
+    assert '<progress aria-label="Progress" value="3" max="10">' in response.text
+
+
+def test_a_mapped_task_has_a_page_for_each_of_its_jobs(browser: TestClient, cluster: Cluster) -> None:
+    task = launched(HANDLE.to_json(), map_index=7)
+    assert browser.get(PAGE, params=task).status_code == 200
+    assert browser.get(PAGE, params={**task, "map_index": 6}).status_code == 404
+    assert len(cluster.asked) == 1
+
+
+def test_a_handle_that_a_custom_xcom_backend_stored_as_text(browser: TestClient) -> None:
+    assert browser.get(DATA, params=launched(json.dumps(HANDLE.to_json()))).status_code == 200
+
+
+def test_whatever_a_job_writes_is_text(browser: TestClient) -> None:
+    text = browser.get(PAGE, params=launched(HANDLE.to_json())).text
+    for hostile in ("<script>alert", "</pre>&", "<b>", "<i>", "<img"):
+        assert hostile not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_the_page_needs_nothing_from_elsewhere(browser: TestClient) -> None:
+    response = browser.get(PAGE, params=launched(HANDLE.to_json()))
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["Cache-Control"] == "no-store"
+    links = re.findall(r'(?:href|src)="([^"]+)"', response.text)
+    assert links
+    # All are relative: the page works under whatever path Airflow is served.
+    assert not [link for link in links if link.startswith(("/", "http"))]
+    for link in ("static/job.css", "static/job.js"):
+        assert link in links
+        assert browser.get(f"{BASE_PATH}{URL_PREFIX}/{link}").status_code == 200
+    assert not re.search(r"<style|style=|<script>|\son\w+=", response.text)
+
+
+@pytest.mark.parametrize(
+    ("xcom", "sentence"),
+    [
+        (None, "has not launched a job yet"),
+        ("text", "has not launched a job yet"),
+        ([1], "has not launched a job yet"),
+        ({"metrics": {}}, "has not launched a job yet"),
+        ({**HANDLE.to_json(), "job_id": "../other"}, "does not name a job"),
+        ({**HANDLE.to_json(), "job_id": ["a"]}, "does not name a job"),
+    ],
+)
+def test_no_job_in_the_xcom(browser: TestClient, cluster: Cluster, xcom: Any, sentence: str) -> None:
+    task = launched(xcom)
+    response = browser.get(PAGE, params=task)
+    assert response.status_code == 404
+    assert sentence in response.text
+    assert sentence in browser.get(DATA, params=task).json()["detail"]
+    assert cluster.asked == []
+
+
+def test_no_such_task_instance(browser: TestClient, cluster: Cluster) -> None:
+    response = browser.get(PAGE, params={**TASK, "run_id": "never"})
+    assert response.status_code == 404
+    assert "no such task instance" in response.text
+    assert cluster.asked == []
+
+
+def test_the_address_cannot_name_a_job_or_a_cluster(browser: TestClient, cluster: Cluster) -> None:
+    browser.get(DATA, params={**launched(HANDLE.to_json()), "job_id": "x", "gpu_cluster_conn_id": "y"})
+    assert cluster.asked == [HANDLE]
+
+
+def test_what_is_missing_in_the_address_is_named(browser: TestClient) -> None:
+    response = browser.get(PAGE, params={"dag_id": "mine", "map_index": "one"})
+    assert response.status_code == 422
+    assert "run_id, task_id, map_index" in response.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (GpuClusterConnectionError("lab (ml@lab:22) refused <the> connection"), "refused <the> connection"),
+        (AirflowNotFoundException("The conn_id `lab` isn't defined"), "isn't defined"),
+        (RuntimeError("password=hunter2"), "RuntimeError"),
+    ],
+)
+def test_a_cluster_that_cannot_be_asked_is_no_server_error(
+    browser: TestClient, cluster: Cluster, answer: Exception, sentence: str
+) -> None:
+    cluster.answer = answer
+    task = launched(HANDLE.to_json())
+    page, data = browser.get(PAGE, params=task), browser.get(DATA, params=task)
+    assert (page.status_code, data.status_code) == (200, 200)
+    assert sentence in data.json()["error"]
+    assert sentence.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in page.text
+    assert data.json()["state"] == "UNKNOWN"
+    assert not data.json()["final"]
+    assert "hunter2" not in page.text + data.text
+
+
+def test_the_page_of_an_ended_job_says_so_to_its_script(browser: TestClient, cluster: Cluster) -> None:
+    cluster.answer = replace(STATUS, state=JobState.SUCCEEDED, ended_at="2026-01-02T03:04:07+00:00")
+    assert 'data-final="true"' in browser.get(PAGE, params=launched(HANDLE.to_json())).text

@@ -1,0 +1,71 @@
+"""What a wheel of this project holds, and what it says about itself."""
+
+from __future__ import annotations
+
+import email
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import distribution, version
+
+import pytest
+
+import airflow_provider_gpu_cluster
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "provider" / "airflow_provider_gpu_cluster"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        yield wheel
+
+
+def metadata(wheel: zipfile.ZipFile) -> email.message.Message:
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return email.message_from_bytes(wheel.read(name))
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
+    files = {
+        path.relative_to(PACKAGE.parent).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(PACKAGE).parts)
+    }
+    assert files == {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+
+def test_the_wheel_holds_the_remote_program_and_the_template(wheel: zipfile.ZipFile) -> None:
+    assert {
+        "airflow_provider_gpu_cluster/gpu_run/__main__.py",
+        "airflow_provider_gpu_cluster/gpu_run/engines/host.py",
+        "airflow_provider_gpu_cluster/templates/run.sh.j2",
+    } <= set(wheel.namelist())
+
+
+def test_one_version_everywhere(wheel: zipfile.ZipFile) -> None:
+    ours = airflow_provider_gpu_cluster.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ours)
+    assert metadata(wheel)["Version"] == ours == version("airflow-provider-gpu-cluster")
+
+
+def test_license_and_python_are_declared(wheel: zipfile.ZipFile) -> None:
+    about = metadata(wheel)
+    assert about["License-Expression"] == "Apache-2.0"
+    assert about["Requires-Python"] == ">=3.10"
+    assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [("apache_airflow_provider", "provider_info"), ("airflow.plugins", "gpu_cluster")]
+)
+def test_entry_points_can_be_loaded(group: str, name: str) -> None:
+    (entry,) = distribution("airflow-provider-gpu-cluster").entry_points.select(group=group, name=name)
+    assert entry.load()
