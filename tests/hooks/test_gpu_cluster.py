@@ -155,6 +155,15 @@ def test_key_file(change: Change, gpu_cluster_conn: dict[str, Any], tmp_path: Pa
     GpuClusterHook().connect().close()
 
 
+def test_encrypted_key_file_in_the_home(
+    change: Change, gpu_cluster_conn: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "key").write_text(encrypted(gpu_cluster_conn["extra"]["private_key"], "open sesame"))
+    change(private_key=None, key_file="~/key", private_key_passphrase="open sesame")
+    GpuClusterHook().connect().close()
+
+
 def test_key_file_that_is_not_there(change: Change, tmp_path: Path) -> None:
     change(private_key=None, key_file=str(tmp_path / "missing"))
     with pytest.raises(GpuClusterAuthenticationError, match=r"missing cannot be read on .* No such file"):

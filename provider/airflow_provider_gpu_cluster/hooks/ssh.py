@@ -70,7 +70,7 @@ class SshConnector:
                 f"connection {self.conn_id} has a host_key and says not to check it (no_host_key_check); "
                 "take one of them out"
             )
-        self._check_keys(extra.get("private_key"), extra.get("key_file"), extra.get("private_key_passphrase"))
+        key = self._read_key(extra.get("private_key"), extra.get("key_file"), extra.get("private_key_passphrase"))
         try:
             # One attempt: the cluster's own back-off decides which faults are worth another one.
             hook = SSHHook(ssh_conn_id=self.conn_id, conn_retry_attempts=1)
@@ -81,6 +81,9 @@ class SshConnector:
                     f"connection {self.conn_id}: field host_key cannot be used ({error}); it must be {valid}"
                 ) from error
             raise GpuClusterSetupError(f"connection {self.conn_id}: {error}") from error
+        if key is not None:
+            # SSHHook would neither expand a tilde in key_file nor use the passphrase for it.
+            hook.pkey, hook.key_file = key, None
         # Before version 7 the ssh provider does not check host keys unless it is told to.
         hook.no_host_key_check = str(extra.get("no_host_key_check")).lower() == "true"
         hook.conn_timeout = hook.conn_timeout or CONNECT_TIMEOUT_S
@@ -88,8 +91,8 @@ class SshConnector:
         hook.compress = str(extra.get("compress")).lower() == "true"
         return hook
 
-    def _check_keys(self, private_key: str | None, key_file: str | None, passphrase: str | None) -> None:
-        """Say what is wrong with a key before the far end only says "no"."""
+    def _read_key(self, private_key: str | None, key_file: str | None, passphrase: str | None) -> paramiko.PKey | None:
+        """Return the connection's key, or say what is wrong with it before the far end only says "no"."""
         if private_key and key_file:
             raise GpuClusterSetupError(f"connection {self.conn_id} has both private_key and key_file; keep one of them")
         if key_file:
@@ -102,15 +105,15 @@ class SshConnector:
                     f"{socket.gethostname()}: {getattr(error, 'strerror', None) or error}; "
                     "put it there for the user that runs Airflow, or put its text into the field private_key"
                 ) from None
-        if private_key:
-            self._check_key(private_key, passphrase, "key_file" if key_file else "private_key")
+        if not private_key:
+            return None
+        return self._parse_key(private_key, passphrase, "key_file" if key_file else "private_key")
 
-    def _check_key(self, private_key: str, passphrase: str | None, field: str) -> None:
+    def _parse_key(self, private_key: str, passphrase: str | None, field: str) -> paramiko.PKey:
         encrypted = False
         for key_class in KEY_CLASSES:
             try:
-                key_class.from_private_key(StringIO(private_key), password=passphrase or None)
-                return
+                return key_class.from_private_key(StringIO(private_key), password=passphrase or None)
             except paramiko.PasswordRequiredException:
                 encrypted = True
             except (paramiko.SSHException, ValueError, IndexError, TypeError):
@@ -164,11 +167,12 @@ class SshConnector:
         )
 
     def _offered(self) -> str:
+        extra = self.connection.extra_dejson
         offered = [
             word
             for word, given in (
-                ("private_key", self._hook.pkey),
-                ("key_file", self._hook.key_file),
+                ("private_key", extra.get("private_key")),
+                ("key_file", extra.get("key_file")),
                 ("a password", self._hook.password),
             )
             if given

@@ -30,7 +30,10 @@ class CancelGpuJobOperator(BaseOperator):
 
     Made to be a teardown, which runs whatever became of the tasks before it::
 
-        cancel = CancelGpuJobOperator(task_id="cancel", job=train.output).as_teardown(setups=train)
+        cancel = CancelGpuJobOperator(task_id="cancel", job=train.output).as_teardown()
+        [train, done] >> cancel
+
+    Give it no ``setups``: Airflow clears a task's setups with it, and would launch again what only was to be collected.
 
     :param job: output of the task that launched the job. Without one, nothing was launched, and the task
         succeeds. (templated)

@@ -22,8 +22,8 @@ class StageGpuJobOperator(BaseOperator):
     """
     Bring code, data and models to the cluster, without launching anything.
 
-    Give its output to ``SubmitGpuJobOperator(job=...)``. What the cluster has already, from whichever job, is
-    not sent again.
+    Give its output to ``SubmitGpuJobOperator(job=...)``. What the job has already, from an earlier try, is not sent
+    again.
 
     :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
         ``cluster:...``, or a URL of an object store. (templated)

@@ -30,8 +30,10 @@ class GpuJobTaskGroup(TaskGroup):
 
     ::
 
-        train = GpuJobTaskGroup("train", code="train_digits", entry_script="train.py", destination="/models/{{
-        ds }}") prepare >> train
+        train = GpuJobTaskGroup(
+            "train", code="train_digits", entry_script="train.py", destination="/models/{{ ds }}"
+        )
+        prepare >> train
         report(train.output)
 
     :param group_id: id of the group; its tasks are ``<group_id>.stage`` and so on.
