@@ -183,7 +183,7 @@ def test_a_connection_that_breaks_during_the_upload(
         ("~//x", "x"),
         ("jobs", "jobs"),
         ("a/b c", "a/b c"),
-        ("~/it's \"here\" $HOME `id` \\ ; *", "it's \"here\" $HOME `id` \\ ; *"),
+        ('~/it\'s "here" $HOME `id` \\ ; *', 'it\'s "here" $HOME `id` \\ ; *'),
     ],
 )
 def test_roots_in_the_home_directory(
@@ -203,9 +203,7 @@ def test_absolute_roots(cluster_settings: ClusterSettings, ssh_connect: Connect,
     assert installed(root) == [build_program().name]
 
 
-def test_an_interpreter_with_blanks_in_its_path(
-    cluster_settings: ClusterSettings, ssh_connect: Connect, home: Path
-):
+def test_an_interpreter_with_blanks_in_its_path(cluster_settings: ClusterSettings, ssh_connect: Connect, home: Path):
     (home / "my python's").mkdir()
     (home / "my python's" / "python 3").symlink_to(PYTHON)
     for python in ("~/my python's/python 3", f"{home}/my python's/python 3"):
@@ -314,9 +312,7 @@ def test_a_disk_that_is_read_only(cluster_settings: ClusterSettings, ssh_connect
 
 
 @pytest.mark.parametrize("leave_kb", [0, 12, 24])
-def test_a_disk_that_is_full(
-    cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path, leave_kb: int
-):
+def test_a_disk_that_is_full(cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path, leave_kb: int):
     with small_disk(tmp_path / "disk", 1024) as disk:
         fill(disk, leave_kb)
         with other(cluster_settings, ssh_connect, root_dir=f"{disk}/jobs") as cluster:
@@ -335,9 +331,7 @@ def test_the_program_vanishes_at_once(cluster: Cluster, start_file: Callable[[st
         cluster.check()
 
 
-def test_out_of_reach_during_the_upload(
-    cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy
-):
+def test_out_of_reach_during_the_upload(cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy):
     """A check tries once, and what broke is the connection, not the disk."""
     with other(cluster_settings, lambda: ssh_connect(cut_proxy.port)) as cluster:
         cut_proxy.cut_after(nbytes=20000, direction="up")

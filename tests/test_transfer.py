@@ -134,7 +134,10 @@ def test_patterns_are_those_of_gitignore(
     [
         (lambda path: path.symlink_to("/etc/passwd"), "is a link to /etc/passwd, which lies outside the job's outputs"),
         (lambda path: path.symlink_to("/etc"), "is a link to /etc, which lies outside the job's outputs"),
-        (lambda path: path.symlink_to("../../../../x"), "is a link to ../../../../x, which lies outside the job's outputs"),
+        (
+            lambda path: path.symlink_to("../../../../x"),
+            "is a link to ../../../../x, which lies outside the job's outputs",
+        ),
         (lambda path: path.symlink_to("missing"), "is a link to missing, which does not exist"),
         (os.mkfifo, "is no regular file"),
     ],
@@ -353,9 +356,7 @@ def test_an_upload_that_is_cut_leaves_nothing_and_is_made_again(
     assert not list((job / ".job").glob("incoming-*"))
 
 
-def test_an_upload_that_does_not_fit(
-    cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path
-):
+def test_an_upload_that_does_not_fit(cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path):
     (tmp_path / "data.bin").write_bytes(bytes(30 << 20))
     with small_disk(tmp_path / "disk", 4096) as disk:
         settings = ClusterSettings(**{**cluster_settings.__dict__, "root_dir": str(disk)})

@@ -8,12 +8,12 @@ from typing import NamedTuple, Sequence
 
 from . import processes
 from .gpus import Gpu, find_busy, find_gpus
-from .leases import Holder, Leases, Queue
+from .leases import Holder, Leases
 from .schedule import Ticket, Wait, plan
+from .tickets import Queue
 
 _INVENTORY_S = 60.0
-_BUSY_S = 5.0
-_FRESH_S = 1.0
+_BUSY_S = 1.0
 
 
 class Grant(NamedTuple):
@@ -34,57 +34,61 @@ class Allocator:
     def __init__(self, leases: Leases, virtual_gpus: int | None, queue_name: str) -> None:
         self._leases = leases
         self._virtual_gpus = virtual_gpus
-        self._queue = Queue(leases, queue_name)
+        self._queue = Queue(leases.folder, queue_name)
         self._gpus: list[Gpu] = []
-        self._gpus_read = -_INVENTORY_S
+        self._gpus_due = time.monotonic()
         self._busy: dict[str, str] = {}
-        self._busy_read = -_BUSY_S
+        self._busy_due = time.monotonic()
 
     @property
     def name(self) -> str:
         """Owner of this process's tickets."""
         return self._queue.name
 
-    def grant(self, tickets: Sequence[Ticket]) -> tuple[dict[str, Grant], dict[str, Wait]]:
+    def grant(self, tickets: Sequence[Ticket]) -> tuple[dict[Ticket, Grant], dict[Ticket, Wait]]:
         """
         Lease GPUs to those of ``tickets`` whose turn it is.
 
-        Asking nvidia-smi takes long, so it is done outside the mutex: when something could start, and every few
-        seconds while somebody's processes are in the way.
-
-        :return: the leases by job, and why the others wait.
-        :raises Refused: the GPUs cannot be listed.
+        :return: the leases, and why the others wait.
+        :raises Refused: the GPUs cannot be listed, or the leases cannot be reached.
         """
-        if time.monotonic() - self._gpus_read > _INVENTORY_S:
+        if time.monotonic() >= self._gpus_due:
             self._gpus = find_gpus(self._virtual_gpus)
-            self._gpus_read = time.monotonic()
+            self._gpus_due = time.monotonic() + _INVENTORY_S
         with self._leases.mutex():
             self._queue.publish(tickets)
             starts, waits = self._plan(tickets)
-        if starts or self._busy:
-            age = time.monotonic() - self._busy_read
-            if age > (_FRESH_S if starts else _BUSY_S):
-                self._busy = find_busy(self._virtual_gpus)
-                self._busy_read = time.monotonic()
-        if not starts and not self._busy:
+        # Asking nvidia-smi takes long, so it is done outside the mutex: always when something could start, and now
+        # and then while processes that hold no lease are in the way.
+        if not starts and (not self._busy or time.monotonic() < self._busy_due):
             return {}, waits
+        busy = find_busy(self._virtual_gpus)
+        self._busy_due = time.monotonic() + _BUSY_S
+        grants: dict[Ticket, Grant] = {}
         with self._leases.mutex():
+            # What computes on a leased GPU is its holder's own.
+            leased = self._leases.held(self._gpus)
+            self._busy = {key: word for key, word in busy.items() if key not in leased}
             starts, waits = self._plan(tickets)
-            taken = {ticket: self._take(ticket, starts[ticket.job_id]) for ticket in tickets if ticket.job_id in starts}
-            grants = {ticket.job_id: grant for ticket, grant in taken.items() if grant is not None}
-            self._queue.publish([ticket for ticket in tickets if ticket.job_id not in grants])
+            for ticket, gpus in starts.items():
+                grant = self._take(ticket, gpus)
+                if grant is not None:
+                    grants[ticket] = grant
+            self._queue.publish([ticket for ticket in tickets if ticket not in grants])
         return grants, waits
 
-    def _plan(self, tickets: Sequence[Ticket]) -> tuple[dict[str, list[Gpu]], dict[str, Wait]]:
+    def _plan(self, tickets: Sequence[Ticket]) -> tuple[dict[Ticket, list[Gpu]], dict[Ticket, Wait]]:
         """Plan for the whole host and return what of it is about ``tickets``."""
-        starts, waits = plan(self._leases.tickets(), self._leases.slots(self._gpus, self._busy), time.time())
-        mine = {ticket.job_id for ticket in tickets}
+        everyone = [*self._queue.others(), *tickets]
+        starts, waits = plan(everyone, self._leases.slots(self._gpus, self._busy), time.time())
+        mine = set(tickets)
         return (
-            {job_id: gpus for job_id, gpus in starts.items() if job_id in mine},
-            {job_id: wait for job_id, wait in waits.items() if job_id in mine},
+            {ticket: gpus for ticket, gpus in starts.items() if ticket in mine},
+            {ticket: wait for ticket, wait in waits.items() if ticket in mine},
         )
 
     def _take(self, ticket: Ticket, gpus: Sequence[Gpu]) -> Grant | None:
+        """Lock these GPUs, all or none."""
         now = time.time()
         until = None if ticket.time_limit_s is None else now + ticket.time_limit_s
         holder = Holder(ticket.job_id, processes.user(), now, until)

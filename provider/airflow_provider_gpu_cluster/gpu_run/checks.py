@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -26,9 +27,12 @@ def check(root: Root, engine: HostEngine) -> dict[str, Any]:
     with writing(root.path):
         os.makedirs(root.own, exist_ok=True)
         probe = os.path.join(root.own, f"probe-{os.getpid()}")
-        with open(probe, "w", encoding="ascii") as file:
-            file.write("writable\n")
-        os.unlink(probe)
+        try:
+            with open(probe, "w", encoding="ascii") as file:
+                file.write("writable\n")
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(probe)
     disk = shutil.disk_usage(root.path)
     warnings: list[str] = []
     if disk.free < _LITTLE_SPACE:

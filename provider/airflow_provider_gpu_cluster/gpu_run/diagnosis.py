@@ -7,7 +7,8 @@ import signal
 
 from . import protocol
 
-_TAIL_BYTES = 16384
+# How much of the last output is looked at.
+TAIL_BYTES = 16384
 
 # What the common frameworks and the system print, in the order of how sure each sign is.
 _SIGNS = (
@@ -37,13 +38,13 @@ _SIGNS = (
 )
 
 
-def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, logs: str) -> tuple[str, str]:
+def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, words: str) -> tuple[str, str]:
     """
     Return the reason and one sentence.
 
     :param number: the signal that ended it, if one did.
     :param oom_killed: whether the kernel killed any process for memory meanwhile.
-    :param logs: the job's folder of logs.
+    :param words: the end of its output.
     """
     if number is None and exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
         # A shell reports a child's signal so.
@@ -51,7 +52,6 @@ def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, logs: 
     if number == signal.SIGKILL and oom_killed:
         return protocol.OUT_OF_MEMORY, "the kernel killed it because the host ran out of memory"
     how = f"signal {_signal_name(number)}" if number is not None else f"exit code {exit_code}"
-    words = tail(logs, _TAIL_BYTES)
     for reason, sentence, signs in _SIGNS:
         if any(sign in words for sign in signs):
             return reason, f"{sentence} ({how})"
@@ -65,17 +65,27 @@ def tail(logs: str, size: int) -> str:
     :param size: how many bytes at most.
     """
     for name in ("error.log", "training.log", "environment.log"):
-        try:
-            with open(os.path.join(logs, name), "rb") as file:
-                length = file.seek(0, os.SEEK_END)
-                file.seek(max(0, length - size))
-                text = file.read().decode("utf-8", "backslashreplace")
-        except OSError:
-            continue
-        if text.strip():
-            # What begins in the middle of a line says less than nothing.
-            return text.split("\n", 1)[1] if length > size and "\n" in text.rstrip("\n") else text
+        # One byte more, to know whether it begins in the middle of a line.
+        data = read_end(os.path.join(logs, name), size + 1)
+        if data.strip():
+            return (_whole_lines(data) if len(data) > size else data).decode("utf-8", "backslashreplace")
     return ""
+
+
+def _whole_lines(data: bytes) -> bytes:
+    """Leave out a first line of which only the end is there, since that says less than nothing."""
+    rest = data.partition(b"\n")[2]
+    return rest if rest.strip() else data[1:]
+
+
+def read_end(path: str, size: int) -> bytes:
+    """Return the last bytes of a file; none when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _signal_name(number: int) -> str:

@@ -2,7 +2,8 @@
 The one process that serves a root's waiting jobs, alive only while some wait.
 
 Every quarter of a second it looks who is next, leases GPUs, and starts a supervisor to which the leases pass as open
-files. Environments are built before a job takes its place among those that want GPUs.
+files. Environments are built before a job takes its place among those that want GPUs. Nothing that is wrong with one
+job, with the GPUs or with the disk ends it: it says so in the waiting jobs' status, and tries again.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from typing import Any, NamedTuple
 
-from . import environments, processes, protocol, records
-from .allocator import Allocator, Grant
+from . import processes, protocol, records
+from .allocator import Grant
+from .builds import Builds
+from .environments import BuildFailed
 from .errors import Refused
 from .line import Line
 from .schedule import Ticket, Wait
 from .store import Attempt, write_text
 
 _TICK_S = 0.25
+_TROUBLE_S = 2.0
 _RECHECK_S = 10.0
-_BUILDS_AT_ONCE = 2
 _STARTS = 3
 
 
@@ -33,6 +37,14 @@ class _Waiting(NamedTuple):
     attempt: Attempt
     request: dict[str, Any]
     ticket: Ticket
+
+
+class _Trouble(NamedTuple):
+    """A job that could not be started: how often, why, and when to try again."""
+
+    times: int
+    message: str
+    until: float
 
 
 class Dispatcher:
@@ -45,13 +57,12 @@ class Dispatcher:
     def __init__(self, line: Line, lock: int) -> None:
         self._line = line
         self._lock = lock
-        self._allocator = Allocator(line.open_leases(), line.virtual_gpus, line.owner())
+        self._allocator = line.allocator(line.owner())
+        self._builds = Builds()
         self._waiting: dict[str, _Waiting] = {}
         self._starting: dict[str, subprocess.Popen[bytes]] = {}
         self._running: list[subprocess.Popen[bytes]] = []
-        self._failed_starts: dict[str, int] = {}
-        self._builds: dict[str, subprocess.Popen[bytes]] = {}
-        self._built: dict[str, dict[str, Any]] = {}
+        self._trouble: dict[str, _Trouble] = {}
         self._waits: dict[str, Wait] = {}
         self._checked = time.monotonic()
 
@@ -60,35 +71,41 @@ class Dispatcher:
         os.set_inheritable(self._lock, False)
         try:
             while self._tick():
-                time.sleep(_TICK_S)
+                pass
         finally:
             self._allocator.close()
             os.close(self._lock)
 
     def _tick(self) -> bool:
-        """Look once; False when nobody waits."""
+        """Look once, and pause; False when nobody waits."""
         self._read_line()
         self._check_starts()
-        ready = [
-            waiting for name, waiting in self._waiting.items() if name not in self._starting and self._ready(waiting)
-        ]
         waits: dict[str, Wait] = {}
+        ready = [waiting for waiting in list(self._waiting.values()) if self._is_ready(waiting, waits)]
+        pause = _TICK_S
         try:
-            grants, waits = self._allocator.grant([waiting.ticket for waiting in ready])
-        except Refused as refusal:
+            grants, whys = self._allocator.grant([waiting.ticket for waiting in ready])
+            waits.update((ticket.job_id, wait) for ticket, wait in whys.items())
+        except (Refused, OSError) as error:
             grants = {}
-            waits = {waiting.ticket.job_id: Wait(0, refusal.message) for waiting in ready}
+            waits.update((waiting.ticket.job_id, Wait(0, str(error))) for waiting in ready)
+            pause = _TROUBLE_S
         for waiting in ready:
-            if waiting.ticket.job_id in grants:
-                self._start(waiting, grants[waiting.ticket.job_id])
+            if waiting.ticket in grants:
+                self._start(waiting, grants[waiting.ticket])
         self._tell(waits)
-        return bool(self._waiting or self._starting)
+        if not self._waiting and not self._starting:
+            return False
+        time.sleep(pause)
+        return True
+
+    # -- who waits -----------------------------------------------------------------------------------------------
 
     def _read_line(self) -> None:
         names = self._line.entries()
         recheck = time.monotonic() - self._checked > _RECHECK_S
         for name in set(self._waiting) - set(names):
-            del self._waiting[name]
+            self._forget(name)
         for name in names:
             if name not in self._waiting:
                 self._admit(name)
@@ -98,66 +115,53 @@ class Dispatcher:
             self._checked = time.monotonic()
 
     def _admit(self, name: str) -> None:
-        attempt = self._line.read(name)
-        if attempt is None:
+        try:
+            attempt = self._line.read(name)
+            if attempt is None:
+                return
+            if not self._is_over(attempt):
+                request = attempt.request()
+                ticket = self._line.ticket(attempt, request, self._allocator.name)
+                self._waiting[name] = _Waiting(name, attempt, request, ticket)
+                return
+        except OSError:
+            # It cannot be read now.
             return
-        if self._is_over(attempt):
-            self._line.remove(name)
-            return
-        request = attempt.request()
-        ticket = self._line.ticket(attempt, request, self._allocator.name)
-        self._waiting[name] = _Waiting(name, attempt, request, ticket)
+        except (Refused, ValueError, KeyError, TypeError):
+            print(records.now(), f"{name} is no entry and is removed:\n{traceback.format_exc()}", file=sys.stderr)
+        self._line.remove(name)
+
+    def _forget(self, name: str) -> None:
+        self._waiting.pop(name, None)
+        self._trouble.pop(name, None)
 
     def _is_over(self, attempt: Attempt) -> bool:
         """Tell whether an attempt needs no start: it has one, is cancelled, or its directory was deleted."""
         return not os.path.exists(attempt.at("request.json")) or os.path.exists(attempt.at("claim.json"))
 
-    # -- environments --------------------------------------------------------------------------------------------
-
-    def _ready(self, waiting: _Waiting) -> bool:
-        """Tell whether a job can use GPUs as soon as it has them."""
-        parts = waiting.request.get("environment")
-        if not parts or os.path.exists(waiting.attempt.at("environment.json")):
+    def _is_ready(self, waiting: _Waiting, waits: dict[str, Wait]) -> bool:
+        """Tell whether a job can use GPUs as soon as it has them; otherwise ``waits`` says what it waits for."""
+        if waiting.name in self._starting:
+            return False
+        trouble = self._trouble.get(waiting.name)
+        if trouble is not None and time.monotonic() < trouble.until:
+            waits[waiting.ticket.job_id] = Wait(0, trouble.message)
+            return False
+        if not waiting.request.get("environment"):
             return True
-        key = environments.group(parts)
-        if key in self._built:
-            if environments.is_built(self._built[key]):
-                records.write_json(waiting.attempt.at("environment.json"), self._built[key])
-                waiting.attempt.event("environment_ready", **self._built[key])
-                return True
-            del self._built[key]
-        if key not in self._builds:
-            if len(self._builds) < _BUILDS_AT_ONCE:
-                self._builds[key] = self._build(waiting)
-        elif self._builds[key].poll() is not None:
-            self._end_build(key, self._builds.pop(key))
-        return False
-
-    def _build(self, waiting: _Waiting) -> subprocess.Popen[bytes]:
-        waiting.attempt.event("environment_building")
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", waiting.request["program"], "build-environment", waiting.attempt.path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
-
-    def _end_build(self, key: str, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            output = process.stdout.read().decode("utf-8", "replace")
         try:
-            result = json.loads(output)
-        except ValueError:
-            result = {"error": f"building the Python environment ended with exit code {process.returncode}"}
-        if "error" not in result:
-            self._built[key] = result
-            return
-        for waiting in list(self._waiting.values()):
-            parts = waiting.request.get("environment")
-            if parts and environments.group(parts) == key:
-                with contextlib.suppress(OSError):
-                    write_text(waiting.attempt.job.at("logs", "environment.log"), result["error"] + "\n")
-                self._give_up(waiting, "its Python environment could not be built: {}".format(result["error"]))
+            ready = self._builds.is_ready(waiting.attempt, waiting.request)
+        except BuildFailed as error:
+            with contextlib.suppress(OSError):
+                write_text(waiting.attempt.job.at("logs", "environment.log"), f"{error}\n")
+            self._give_up(waiting, f"its Python environment could not be built: {error}")
+            return False
+        except OSError as error:
+            waits[waiting.ticket.job_id] = Wait(0, f"its Python environment cannot be built now: {error}")
+            return False
+        if not ready:
+            waits[waiting.ticket.job_id] = Wait(0, "its Python environment is being built")
+        return ready
 
     # -- starts --------------------------------------------------------------------------------------------------
 
@@ -169,6 +173,10 @@ class Dispatcher:
             "leased_at": records.now(),
         }
         try:
+            if waiting.request.get("environment"):
+                environment = self._builds.environment(waiting.request["environment"])
+                records.write_json(waiting.attempt.at("environment.json"), environment)
+                waiting.attempt.event("environment_ready", **environment)
             with open(waiting.attempt.at("supervisor.log"), "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-S", waiting.request["program"], "supervise", waiting.attempt.path],
@@ -184,7 +192,7 @@ class Dispatcher:
                 process.stdin.write(json.dumps(lease).encode())
             self._starting[waiting.name] = process
         except OSError as error:
-            self._give_up(waiting, f"its supervisor could not be started: {error}")
+            self._note_trouble(waiting, f"its supervisor could not be started: {error}")
         finally:
             for fd in grant.fds:
                 os.close(fd)
@@ -194,58 +202,52 @@ class Dispatcher:
         self._running = [process for process in self._running if process.poll() is None]
         for name, process in list(self._starting.items()):
             waiting = self._waiting.get(name)
+            ended = process.poll() is not None
             if waiting is None or self._is_over(waiting.attempt):
                 self._line.remove(name)
-                self._waiting.pop(name, None)
+                self._forget(name)
                 self._running.append(process)
                 del self._starting[name]
-            elif process.poll() is not None:
+            elif ended:
                 del self._starting[name]
-                self._failed_starts[name] = self._failed_starts.get(name, 0) + 1
-                if self._failed_starts[name] >= _STARTS:
-                    self._give_up(
-                        waiting,
-                        "its supervisor ended before it could begin, {} times; see {}".format(
-                            _STARTS, waiting.attempt.at("supervisor.log")
-                        ),
-                    )
+                log = waiting.attempt.at("supervisor.log")
+                self._note_trouble(waiting, f"its supervisor ended before it could begin; see {log}")
+
+    def _note_trouble(self, waiting: _Waiting, message: str) -> None:
+        """Try again a little later, but not for ever."""
+        before = self._trouble.get(waiting.name)
+        times = 1 if before is None else before.times + 1
+        self._trouble[waiting.name] = _Trouble(times, message, time.monotonic() + _TROUBLE_S * (times - 1))
+        if times >= _STARTS:
+            self._give_up(waiting, f"{message} ({times} times)")
 
     def _give_up(self, waiting: _Waiting, message: str) -> None:
-        if waiting.attempt.claim(dict(processes.identity(), by="dispatcher", at=records.now())):
-            waiting.attempt.finish(
-                protocol.FAILED,
-                protocol.LAUNCH_FAILED,
-                message,
-                submitted_at=waiting.request["requested_at"],
-            )
+        try:
+            if waiting.attempt.claim(dict(processes.identity(), by="dispatcher", at=records.now())):
+                waiting.attempt.finish(
+                    protocol.FAILED,
+                    protocol.LAUNCH_FAILED,
+                    message,
+                    submitted_at=waiting.request["requested_at"],
+                )
+        except OSError as error:
+            # A full disk, most likely, which may be the reason for all this. Nothing is lost by waiting for room.
+            times = self._trouble[waiting.name].times if waiting.name in self._trouble else 1
+            self._trouble[waiting.name] = _Trouble(times, f"{message}; {error}", time.monotonic() + _RECHECK_S)
+            return
         self._line.remove(waiting.name)
-        self._waiting.pop(waiting.name, None)
+        self._forget(waiting.name)
 
     def _tell(self, waits: dict[str, Wait]) -> None:
         """Write down why jobs wait, for whoever asks."""
-        building = {w.ticket.job_id for w in self._waiting.values()} - set(waits) - self._names_starting()
-        told = dict(waits)
-        told.update({job_id: Wait(0, "its Python environment is being built") for job_id in building})
-        if told != self._waits:
-            self._waits = told
+        if waits != self._waits:
             with contextlib.suppress(OSError):
-                records.write_json(self._line.waits_path, {job_id: list(wait) for job_id, wait in told.items()})
-
-    def _names_starting(self) -> set[str]:
-        return {self._waiting[name].ticket.job_id for name in self._starting if name in self._waiting}
+                records.write_json(self._line.waits_path, {job_id: list(wait) for job_id, wait in waits.items()})
+                self._waits = waits
 
 
 def dispatch(path: str, lock: int, program: str) -> None:
     """Serve the line at ``path``, and see to it that nobody who came at the last moment is left waiting."""
     line = Line.at_path(path)
-    try:
-        Dispatcher(line, lock).run()
-    except Refused as refusal:
-        print(records.now(), refusal.message, file=sys.stderr)
-        with contextlib.suppress(OSError):
-            told: list[str] = line.entries()
-            attempts = [line.read(name) for name in told]
-            waits = {attempt.job.job_id: [0, refusal.message] for attempt in attempts if attempt is not None}
-            records.write_json(line.waits_path, waits)
-        return
+    Dispatcher(line, lock).run()
     line.ensure_dispatcher(program)

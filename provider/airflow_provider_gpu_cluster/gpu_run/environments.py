@@ -5,6 +5,10 @@ An environment sees the system's packages; what it adds is what the requirements
 covers the requirements (with the files they include), the interpreter, and the setup lines, since those may choose
 the interpreter or set what builds depend on. A build happens under a lock, in the environment's final place (virtual
 environments cannot be moved), and counts only when the mark of its end is there.
+
+uv installs several times faster than pip, but takes no notice of the system's packages (it says so in ``uv venv
+--help``), and so would download a torch that the system has. Therefore uv is asked what it would install; where the
+system has a part of that, pip does the work.
 """
 
 from __future__ import annotations
@@ -16,23 +20,49 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from typing import Any
 
-from . import records
+from . import processes, records
 from .store import Root
 
 _MARK = "built.json"
 _LOG_LINES = 30
+_LOG_CHARACTERS = 8000
 _INCLUDE = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
+_FOLDER = re.compile(r"^\s*(?:-f|--find-links)[\s=]*(\S+)")
 _LOCAL = re.compile(r"^\s*(?:-e\b|--editable\b|\.|/|file:|\S+\s*@\s*file:)")
 
-# Printed by the interpreter the job will use: what makes two interpreters different, and where their packages are.
-_ASK = (
-    "import json, site, sys, sysconfig;"
+# Shell lines before the job's own: login shells define `module`, and this is none (as in run.sh).
+_SHELL = """\
+set -e
+if ! command -v module > /dev/null; then
+  for init in /etc/profile.d/lmod.sh /etc/profile.d/z00_lmod.sh /etc/profile.d/modules.sh; do
+    if [ -r "$init" ]; then . "$init" || true; break; fi
+  done
+fi
+eval "$1" >&2
+shift
+exec "$@"
+"""
+# Start of every program below: the folder they run in is the job's code, whose modules are not meant to be theirs.
+_NOT_FROM_HERE = "import sys; sys.path[:] = [path for path in sys.path if path]; "
+# What makes two interpreters different, and where their packages are.
+_ASK = _NOT_FROM_HERE + (
+    "import json, os, sysconfig;"
     "print(json.dumps({'executable': sys.executable, 'version': sys.version, 'prefix': sys.prefix,"
-    " 'base_prefix': sys.base_prefix, 'purelib': sysconfig.get_path('purelib')}))"
+    " 'platform': sysconfig.get_platform(), 'is_environment': sys.prefix != sys.base_prefix,"
+    " 'packages': sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})}))"
+)
+_MODULE = (
+    _NOT_FROM_HERE + "import runpy; sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], None, '__main__', True)"
+)
+_DISTRIBUTIONS = _NOT_FROM_HERE + (
+    "import json, os;"
+    "print(json.dumps([name.split('-')[0] for path in sys.path if os.path.isdir(path) for name in os.listdir(path)"
+    " if name.endswith(('.dist-info', '.egg-info'))]))"
 )
 
 
@@ -49,21 +79,32 @@ def wanted(requirements: str | None, setup: str, python: str | None, code: str) 
     """
     if requirements is None:
         try:
-            with open(os.path.join(code, "requirements.txt"), encoding="utf-8") as file:
+            with open(os.path.join(code, "requirements.txt"), encoding="utf-8", errors="surrogateescape") as file:
                 requirements = file.read()
         except FileNotFoundError:
             return None
     lines = [line.split("#")[0].strip() for line in requirements.splitlines()]
     if not any(lines):
         return None
+    includes = _includes(requirements, code)
+    everything = "\n".join([requirements, *includes.values()]).splitlines()
     return {
         "requirements": requirements,
-        "includes": _includes(requirements, code),
-        # Requirements that are folders of the code itself change with it, so their environment is not shared.
-        "private": code if any(_LOCAL.match(line) for line in lines) else None,
+        "includes": includes,
+        # Requirements that lie in the code change with it, so their environment is for this state of it alone.
+        "private": _state_of(code) if any(_is_local(line) for line in everything) else None,
         "setup": setup,
         "python": python,
     }
+
+
+def _is_local(line: str) -> bool:
+    folder = _FOLDER.match(line)
+    return bool(_LOCAL.match(line)) or (folder is not None and _is_relative(folder.group(1)))
+
+
+def _is_relative(path: str) -> bool:
+    return not os.path.isabs(path) and "://" not in path
 
 
 def _includes(text: str, folder: str, seen: dict[str, str] | None = None) -> dict[str, str]:
@@ -76,6 +117,18 @@ def _includes(text: str, folder: str, seen: dict[str, str] | None = None) -> dic
                 seen[path] = file.read()
             _includes(seen[path], os.path.dirname(path), seen)
     return seen
+
+
+def _state_of(folder: str) -> list[Any]:
+    """Return what changes with any change below a folder."""
+    state = []
+    for where, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            path = os.path.join(where, name)
+            with contextlib.suppress(OSError):
+                found = os.lstat(path)
+                state.append([os.path.relpath(path, folder), found.st_size, found.st_mtime_ns])
+    return [folder, _hash(state)]
 
 
 def group(parts: dict[str, Any]) -> str:
@@ -96,8 +149,10 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
     :raises BuildFailed: the interpreter, the virtual environment or the installation failed.
     """
     began = time.monotonic()
-    interpreter = _interpreter(parts, code)
-    key = _hash([group(parts), interpreter["executable"], interpreter["version"], interpreter["prefix"]])
+    shell = _Shell(parts["setup"], code)
+    asked = os.path.expanduser(parts["python"] or "python3")
+    interpreter = shell.json([asked, "-c", _ASK], f"asking {asked} for its version")
+    key = _hash([group(parts), *(interpreter[name] for name in ("executable", "version", "prefix", "platform"))])
     folder = os.path.join(root.cache, "environments")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, key)
@@ -108,7 +163,7 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
             return dict(built, reused=True, seconds=round(time.monotonic() - began, 3))
         shutil.rmtree(path, ignore_errors=True)
         try:
-            tool = _make(path, interpreter, parts, code)
+            tool = _make(shell, path, asked, interpreter, parts)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
@@ -117,98 +172,140 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
         return dict(built, reused=False, seconds=round(time.monotonic() - began, 3))
 
 
-def _interpreter(parts: dict[str, Any], code: str) -> dict[str, Any]:
-    output = _shell(parts, ["-c", _ASK], code, "asking the interpreter for its version")
-    try:
-        value: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
-        return value
-    except (ValueError, IndexError):
-        raise BuildFailed(
-            "the interpreter {!r} gave no proper answer: {}".format(parts["python"] or "python3", output)
-        ) from None
+class _Shell:
+    """
+    Runs commands as the job will run: in its code, after its setup lines.
+
+    :param setup: those lines.
+    :param code: that folder.
+    """
+
+    def __init__(self, setup: str, code: str) -> None:
+        self._setup = setup
+        self.code = code
+
+    def run(self, command: list[str], doing: str) -> str:
+        """
+        Return what a command prints.
+
+        :raises BuildFailed: it failed; the message has its last lines.
+        """
+        done = self._done(command, subprocess.STDOUT)
+        output = done.stdout.decode("utf-8", "replace")
+        if done.returncode:
+            lines = "\n".join(output.strip().splitlines()[-_LOG_LINES:])[-_LOG_CHARACTERS:]
+            raise BuildFailed(f"{doing} failed:\n{lines}")
+        return output
+
+    def json(self, command: list[str], doing: str) -> Any:
+        """
+        Return the JSON on the last line that a command prints.
+
+        :raises BuildFailed: it failed, or prints something else.
+        """
+        output = self.run(command, doing)
+        for line in reversed(output.strip().splitlines()):
+            # Warnings may come after it.
+            with contextlib.suppress(ValueError):
+                value = json.loads(line)
+                if isinstance(value, (dict, list)):
+                    return value
+        raise BuildFailed(f"{doing} gave no proper answer: {output[-_LOG_CHARACTERS:]}")
+
+    def works(self, command: list[str]) -> bool:
+        return self._done(command, subprocess.DEVNULL).returncode == 0
+
+    def _done(self, command: list[str], errors: int) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["bash", "-c", _SHELL, "bash", self._setup, *command],
+            cwd=self.code,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            # An installer that outlived its build would write into the next one's folder.
+            preexec_fn=_die_with_builder,
+        )
 
 
-def _shell(parts: dict[str, Any], arguments: list[str], code: str, doing: str) -> str:
-    """Run the job's interpreter after the job's setup lines."""
-    script = 'set -e\n{}\nexec "$@"'.format(parts["setup"])
-    python = os.path.expanduser(parts["python"] or "python3")
-    return _run(["bash", "-c", script, "bash", python, *arguments], code, doing)
+def _die_with_builder() -> None:
+    processes.die_with_parent(signal.SIGKILL)
 
 
-def _make(path: str, interpreter: dict[str, Any], parts: dict[str, Any], code: str) -> str:
+def _make(shell: _Shell, path: str, asked: str, interpreter: dict[str, Any], parts: dict[str, Any]) -> str:
     """Make the virtual environment and install into it; return the name of the tool that installed."""
     # Without pip it is made in a moment, also where the system lacks ensurepip (Debian's python3 without -venv).
-    _shell(parts, ["-m", "venv", "--system-site-packages", "--without-pip", path], code, "making a virtual environment")
-    if interpreter["prefix"] != interpreter["base_prefix"]:
+    make = [asked, "-c", _MODULE, "venv", "--system-site-packages", "--without-pip", path]
+    shell.run(make, "making a virtual environment")
+    if interpreter["is_environment"]:
         # The interpreter is itself in a virtual environment, whose packages venv does not hand on.
         version = os.listdir(os.path.join(path, "lib"))[0]
+        lines = [f"import site; site.addsitedir({folder!r})\n" for folder in interpreter["packages"]]
         with open(os.path.join(path, "lib", version, "site-packages", "parent.pth"), "w", encoding="utf-8") as file:
-            file.write(interpreter["purelib"] + "\n")
+            file.writelines(lines)
     requirements = os.path.join(path, "requirements.txt")
     with open(requirements, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(_absolute_includes(parts["requirements"], code))
+        file.write(_absolute_paths(parts["requirements"], shell.code))
     python = os.path.join(path, "bin", "python")
-    uv = shutil.which("uv")
-    if uv:
-        tool = [uv, "pip", "install", "--python", python]
-    else:
-        tool = [*_pip(interpreter, path, code), "install", "--disable-pip-version-check", "--no-input"]
-    doing = "installing the requirements with {}".format("uv" if uv else "pip")
-    script = 'set -e\n{}\nexec "$@"'.format(parts["setup"])
-    _run(["bash", "-c", script, "bash", *tool, "-r", requirements], code, doing)
-    return "uv" if uv else "pip"
+    uv = find_uv()
+    pip = _pip(shell, python) if uv is None or _overlaps(shell, uv, python, requirements) else None
+    if uv is not None and pip is None:
+        shell.run([uv, "pip", "install", "--python", python, "-r", requirements], "installing the requirements with uv")
+        return "uv"
+    if pip is None:
+        raise BuildFailed(
+            "the cluster has neither uv nor pip for {}; install one of them, or remove the requirements".format(
+                interpreter["executable"]
+            )
+        )
+    install = [*pip, "install", "--disable-pip-version-check", "--no-input", "-r", requirements]
+    shell.run(install, "installing the requirements with pip")
+    return "pip"
 
 
-def _absolute_includes(text: str, code: str) -> str:
-    """Rewrite the relative paths of included files, since the requirements are installed from another folder."""
+def _absolute_paths(text: str, code: str) -> str:
+    """Rewrite the relative paths of included files and folders, since the text is read from another folder."""
 
     def absolute(line: str) -> str:
-        match = _INCLUDE.match(line)
-        if match and not os.path.isabs(match.group(1)) and "://" not in match.group(1):
+        match = _INCLUDE.match(line) or _FOLDER.match(line)
+        if match and _is_relative(match.group(1)):
             return line[: match.start(1)] + os.path.join(code, match.group(1)) + line[match.end(1) :]
         return line
 
     return "\n".join(absolute(line) for line in text.splitlines()) + "\n"
 
 
-def _pip(interpreter: dict[str, Any], path: str, code: str) -> list[str]:
-    python = os.path.join(path, "bin", "python")
-    if _works([python, "-m", "pip", "--version"]):
-        return [python, "-m", "pip"]
-    if _works([python, "-m", "ensurepip", "--version"]):
-        _run([python, "-m", "ensurepip", "--default-pip"], code, "installing pip")
-        return [python, "-m", "pip"]
-    raise BuildFailed(
-        "the cluster has neither uv nor pip for {}; install one of them, or remove the requirements".format(
-            interpreter["executable"]
-        )
-    )
+def find_uv() -> str | None:
+    """Return the path of uv; its installer puts it where logins that run one command do not look."""
+    return shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin:~/.cargo/bin"))
 
 
-def _works(command: list[str]) -> bool:
-    return (
-        subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ).returncode
-        == 0
-    )
-
-
-def _run(command: list[str], folder: str, doing: str) -> str:
+def _overlaps(shell: _Shell, uv: str, python: str, requirements: str) -> bool:
+    """Tell whether the system has some of the packages that uv would install."""
+    compile = [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", python, requirements]
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-    except OSError as error:
-        raise BuildFailed(f"{doing} failed: {error}") from error
-    output = done.stdout.decode("utf-8", "replace")
-    if done.returncode:
-        raise BuildFailed("{} failed:\n{}".format(doing, "\n".join(output.strip().splitlines()[-_LOG_LINES:])))
-    return output
+        resolved = shell.run(compile, "resolving the requirements with uv")
+    except BuildFailed:
+        # Most likely no installer can; then it is pip whose words people know.
+        return True
+    there = {_canonical(name) for name in shell.json([python, "-c", _DISTRIBUTIONS], "listing the system's packages")}
+    names = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in resolved.splitlines())
+    return any(_canonical(name.group()) in there for name in names if name)
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pip(shell: _Shell, python: str) -> list[str] | None:
+    """Return the command that is an environment's pip: the system's, or one that is put into it; None for none."""
+    pip = [python, "-c", _MODULE, "pip"]
+    if shell.works([*pip, "--version"]):
+        return pip
+    if shell.works([python, "-c", _MODULE, "ensurepip", "--default-pip"]):
+        return pip
+    return None
 
 
 def is_built(environment: dict[str, Any]) -> bool:
     """Tell whether an environment that was built once is still there."""
-    with contextlib.suppress(OSError):
-        return os.path.exists(os.path.join(environment["path"], _MARK))
-    return False
+    return os.path.exists(os.path.join(environment["path"], _MARK))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 from typing import NamedTuple
@@ -12,8 +12,13 @@ from typing import NamedTuple
 from . import protocol
 from .errors import Refused
 
-_QUERY_S = 30
+_QUERY_S = 30.0
+_KILL_S = 1.0
+_MOST_CHARACTERS = 500
 _USUAL_PLACES = ("/usr/bin", "/usr/local/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib", "/opt/bin")
+# Only characters that are safe in a file name make a key.
+_GPU_LINE = re.compile(r"^\s*(\d+), *([A-Za-z0-9-]+), *(.+), *([^,]+?)\s*$")
+_PROCESS_LINE = re.compile(r"^\s*([A-Za-z0-9-]+), *(\d+), *(.*?)\s*$")
 
 
 class Gpu(NamedTuple):
@@ -45,7 +50,12 @@ def find_gpus(virtual_gpus: int | None) -> list[Gpu]:
     """
     if virtual_gpus is not None:
         return [Gpu(f"virtual-{number}", number, "virtual", 0) for number in range(virtual_gpus)]
-    return parse_gpus(_ask("--query-gpu=index,uuid,name,memory.total"))
+    output = _ask("--query-gpu=index,uuid,name,memory.total")
+    gpus = parse_gpus(output)
+    if not gpus:
+        said = output.strip()[-_MOST_CHARACTERS:]
+        raise Refused(protocol.GPUS_UNAVAILABLE, f"nvidia-smi lists no GPU; it says {said!r}")
+    return gpus
 
 
 def find_busy(virtual_gpus: int | None) -> dict[str, str]:
@@ -60,27 +70,34 @@ def find_busy(virtual_gpus: int | None) -> dict[str, str]:
 
 
 def parse_gpus(text: str) -> list[Gpu]:
-    """Read the output of ``nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits``."""
+    """
+    Read the output of ``nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits``.
+
+    Warnings among its lines are passed over.
+    """
     gpus = []
-    for row in _rows(text, 4):
-        memory = int(row[3]) if row[3].isdigit() else 0
-        gpus.append(Gpu(key=row[1], number=int(row[0]), type=row[2], memory_mb=memory))
+    for line in text.splitlines():
+        match = _GPU_LINE.match(line)
+        if match:
+            number, key, name, memory = match.groups()
+            gpus.append(Gpu(key, int(number), name.strip('"'), int(memory) if memory.isdigit() else 0))
     return gpus
 
 
 def parse_busy(text: str) -> dict[str, str]:
-    """Read the output of ``nvidia-smi --query-compute-apps=gpu_uuid,pid,process_name``."""
+    """
+    Read the output of ``nvidia-smi --query-compute-apps=gpu_uuid,pid,process_name --format=csv,noheader,nounits``.
+
+    The name of a process is whatever its owner wanted, commas and quotes included; nvidia-smi writes it as it is.
+    """
     busy = {}
-    for row in _rows(text, 3):
+    for line in text.splitlines():
+        match = _PROCESS_LINE.match(line)
         # The MPS server sits on every GPU it serves, used or not.
-        if not row[2].endswith("nvidia-cuda-mps-server"):
-            busy[row[0]] = f"process {row[1]} ({os.path.basename(row[2])})"
+        if match and not match.group(3).endswith("nvidia-cuda-mps-server"):
+            key, pid, name = match.groups()
+            busy[key] = f"process {pid} ({os.path.basename(name)})"
     return busy
-
-
-def _rows(text: str, width: int) -> list[list[str]]:
-    rows = csv.reader(io.StringIO(text), skipinitialspace=True)
-    return [[cell.strip() for cell in row] for row in rows if len(row) == width]
 
 
 def _ask(query: str) -> str:
@@ -91,19 +108,22 @@ def _ask(query: str) -> str:
             "there is no nvidia-smi on this host, so its GPUs cannot be listed; install the NVIDIA driver's tools, "
             "or set 'virtual_gpus' in the connection to pretend to have some",
         )
+    process = subprocess.Popen(
+        [program, query, "--format=csv,noheader,nounits"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
-        done = subprocess.run(
-            [program, query, "--format=csv,noheader,nounits"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_QUERY_S,
-        )
+        output = process.communicate(timeout=_QUERY_S)[0].decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
+        # Where the driver hangs, not even KILL ends it.
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_KILL_S)
         raise Refused(
-            protocol.GPUS_UNAVAILABLE, f"nvidia-smi gave no answer in {_QUERY_S} s; the driver may hang"
+            protocol.GPUS_UNAVAILABLE, f"nvidia-smi gave no answer in {_QUERY_S:g} s; the driver may hang"
         ) from None
-    output = done.stdout.decode("utf-8", "replace")
-    if done.returncode:
-        raise Refused(protocol.GPUS_UNAVAILABLE, f"nvidia-smi failed: {output.strip()[-500:]}")
+    if process.returncode:
+        raise Refused(protocol.GPUS_UNAVAILABLE, f"nvidia-smi failed: {output.strip()[-_MOST_CHARACTERS:]}")
     return output

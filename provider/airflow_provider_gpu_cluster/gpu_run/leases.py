@@ -5,34 +5,36 @@ One folder, writable for all, holds
 
 ``gpu-<uuid>``
     One file per GPU. Who holds an exclusive ``flock`` on it has the GPU; what is written in it is for others to read.
-    The supervisor of a job holds the lock through an open file, so the kernel releases it when the supervisor dies,
-    however it dies.
+    The processes of a job's supervisor hold the lock through an open file, so the kernel releases it when they die,
+    however they die.
 ``queue-<name>``
-    The waiting jobs of one dispatcher, which keeps its file locked. An unlocked queue file is a dead dispatcher's, and
-    counts for nothing.
+    The waiting jobs of one dispatcher; see :mod:`.tickets`.
 ``mutex``
     Locked by whoever reads or changes the above, for a few milliseconds.
+
+Other users wrote most of what is read here, so nothing in it is taken for granted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
+import math
 import os
 import stat
 import time
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
-from . import processes, protocol
+from . import processes, protocol, shared_files
 from .errors import Refused
 from .gpus import Gpu
 from .schedule import Slot, Ticket
+from .tickets import live_tickets
 
 DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
-_MUTEX_S = 10.0
-_NEVER = float("inf")
+_MUTEX_S = 5.0
+_MOST_BYTES = 4096
+_MOST_CHARACTERS = 120
 
 
 class Holder(NamedTuple):
@@ -44,63 +46,107 @@ class Holder(NamedTuple):
     until: float | None
 
 
+_UNKNOWN_HOLDER = Holder("a job that does not say its name", "unknown user", 0, None)
+
+
 class Leases:
     """
     The folder of leases.
 
-    :param folder: where it is; made when missing.
-    :raises Refused: it cannot be made, or others could not use it.
+    :param folder: where it is.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+
+    def make_folder(self) -> None:
+        """
+        Make the folder where it is missing.
+
+        :raises Refused: it cannot be made, or this user cannot work in it.
+        """
         try:
-            os.mkdir(folder)
-            os.chmod(folder, 0o1777)
-        except FileExistsError:
-            pass
+            shared_files.make_folder(self.folder)
+            usable = stat.S_ISDIR(os.lstat(self.folder).st_mode) and os.access(self.folder, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:
             raise Refused(
-                protocol.GPUS_UNAVAILABLE, f"the folder of GPU leases {folder} cannot be made: {error.strerror}"
+                protocol.GPUS_UNAVAILABLE, f"the folder of GPU leases {self.folder} cannot be made: {error.strerror}"
             ) from error
-        if not stat.S_ISDIR(os.lstat(folder).st_mode) or not os.access(folder, os.W_OK | os.X_OK):
+        if not usable:
             raise Refused(
                 protocol.GPUS_UNAVAILABLE,
-                f"{folder} is no folder that {processes.user()} may write to; GPU leases are kept there for all users of the"
-                " host: remove it, or have its owner run 'chmod 1777' on it",
+                f"{self.folder} is no folder that {processes.user()} may write to; GPU leases are kept there for all "
+                "users of the host: remove it, or have its owner run 'chmod 1777' on it",
             )
 
     @contextlib.contextmanager
-    def mutex(self) -> Iterator[None]:
+    def mutex(self, patience_s: float = _MUTEX_S) -> Iterator[None]:
         """
         Keep every other reader and writer of the folder out, for the few milliseconds this takes.
 
-        :raises Refused: somebody has held it for ten seconds, which only a stopped process does.
+        :param patience_s: how long to wait for it, in seconds.
+        :raises Refused: somebody has held it for all that time, which only a stopped process does.
         """
-        fd = _open(os.path.join(self.folder, "mutex"))
-        deadline = time.monotonic() + _MUTEX_S
+        self.make_folder()
+        path = os.path.join(self.folder, "mutex")
+        deadline = time.monotonic() + patience_s
+        fd = self._try_mutex(path)
+        while fd is None:
+            if time.monotonic() > deadline:
+                owner = shared_files.lock_owner(path)
+                who = "a process" if owner is None else f"process {owner}"
+                raise Refused(
+                    protocol.GPUS_UNAVAILABLE,
+                    f"{who} has kept {path} locked for {patience_s:.0f} s, so no GPU can be leased; let it go on "
+                    "(kill -CONT) or end it",
+                )
+            time.sleep(0.005)
+            fd = self._try_mutex(path)
         try:
-            while not _try_lock(fd):
-                if time.monotonic() > deadline:
-                    raise Refused(
-                        protocol.GPUS_UNAVAILABLE,
-                        f"another process has kept {self.folder}/mutex locked for {_MUTEX_S:.0f} s; 'fuser' names it",
-                    )
-                time.sleep(0.005)
             yield
         finally:
             os.close(fd)
+
+    def _try_mutex(self, path: str) -> int | None:
+        try:
+            return shared_files.lock(path)
+        except OSError as error:
+            raise Refused(
+                protocol.GPUS_UNAVAILABLE,
+                f"{path} cannot be opened: {error.strerror}; it belongs to all users of the host: have its owner "
+                "remove it or run 'chmod 666' on it",
+            ) from error
 
     def take(self, gpu: Gpu, holder: Holder) -> int | None:
         """
         Lock one GPU; call under the mutex.
 
-        :return: the open file that is the lease; None when somebody has it.
+        :return: the open file that is the lease; None when it cannot be had.
         """
-        fd = _lock_file(self._gpu_path(gpu))
+        try:
+            fd = shared_files.lock(self._path(gpu.key))
+        except OSError:
+            return None
         if fd is not None:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(holder._asdict()).encode(), 0)
+            _write(fd, json.dumps(holder._asdict()).encode())
+        return fd
+
+    def keep(self, key: str, fd: int) -> int:
+        """
+        Look after a lease that is held: cleaners of temporary folders remove what looks old, and people what they
+        take for rubbish. A file that was removed is made and locked again, if nobody was quicker.
+
+        :param key: of its GPU.
+        :return: the open file that is the lease now.
+        """
+        with contextlib.suppress(Refused, OSError):
+            os.utime(fd)
+            if not shared_files.is_current(fd, self._path(key)):
+                with self.mutex(patience_s=1.0):
+                    again = shared_files.lock(self._path(key))
+                if again is not None:
+                    _write(again, os.pread(fd, _MOST_BYTES, 0))
+                    return again
         return fd
 
     def slots(self, gpus: Sequence[Gpu], busy: dict[str, str]) -> list[Slot]:
@@ -111,148 +157,74 @@ class Leases:
         """
         slots = []
         for gpu in gpus:
-            holder = self._holder(gpu)
+            try:
+                holder = _holder(self._path(gpu.key))
+            except OSError as error:
+                slots.append(Slot(gpu, math.inf, f"a lease file that cannot be opened ({error})"))
+                continue
             if holder is not None:
                 # An end that is overdue is as good as unknown.
-                until = holder.until if holder.until is not None and holder.until > time.time() else _NEVER
+                until = holder.until if holder.until is not None and holder.until > time.time() else math.inf
                 slots.append(Slot(gpu, until, f"{holder.job_id} ({holder.user})"))
             elif gpu.key in busy:
-                slots.append(Slot(gpu, _NEVER, busy[gpu.key] + ", which holds no lease"))
+                slots.append(Slot(gpu, math.inf, busy[gpu.key] + ", which holds no lease"))
             else:
                 slots.append(Slot(gpu, 0, ""))
         return slots
+
+    def held(self, gpus: Sequence[Gpu]) -> set[str]:
+        """Return the keys of those GPUs that are leased; call under the mutex."""
+        return {slot.gpu.key for slot in self.slots(gpus, {}) if slot.free_at}
 
     def held_by(self, job_id: str) -> bool:
         """Tell whether a job holds a lease on any GPU of this host."""
         with self.mutex():
             for name in os.listdir(self.folder):
                 if name.startswith("gpu-"):
-                    holder = self._read_holder(os.path.join(self.folder, name))
-                    if holder is not None and holder.job_id == job_id:
-                        return True
+                    with contextlib.suppress(OSError):
+                        holder = _holder(os.path.join(self.folder, name))
+                        if holder is not None and holder.job_id == job_id:
+                            return True
         return False
-
-    def _gpu_path(self, gpu: Gpu) -> str:
-        return os.path.join(self.folder, "gpu-" + gpu.key)
-
-    def _holder(self, gpu: Gpu) -> Holder | None:
-        return self._read_holder(self._gpu_path(gpu))
-
-    def _read_holder(self, path: str) -> Holder | None:
-        fd = _lock_file(path)
-        if fd is not None:
-            os.close(fd)
-            return None
-        try:
-            with open(path, encoding="utf-8") as file:
-                return Holder(**json.load(file))
-        except (OSError, ValueError, TypeError):
-            return Holder("a job that does not say its name", "unknown user", 0, None)
 
     def tickets(self) -> list[Ticket]:
         """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
-        tickets: list[Ticket] = []
-        for name in os.listdir(self.folder):
-            if name.startswith("queue-"):
-                tickets += self._live_tickets(os.path.join(self.folder, name))
-        return tickets
+        return live_tickets(self.folder)
 
-    def _live_tickets(self, path: str) -> list[Ticket]:
-        try:
-            fd = _lock_file(path)
-            if fd is not None:
-                # Nobody keeps it: its dispatcher is dead. It is locked now, so it can go, if it is ours to remove.
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-                os.close(fd)
-                return []
-            with open(path, encoding="utf-8") as file:
-                return [Ticket(*values) for values in json.load(file)]
-        except (OSError, ValueError, TypeError):
-            return []
+    def _path(self, key: str) -> str:
+        return os.path.join(self.folder, "gpu-" + key)
 
 
-class Queue:
-    """
-    The queue file of one dispatcher, locked as long as this object lives.
-
-    :param name: unique among the dispatchers of the host.
-    """
-
-    def __init__(self, leases: Leases, name: str) -> None:
-        self._leases = leases
-        self._written: list[Any] | None = None
-        self.name = name
-        with leases.mutex():
-            fd = _lock_file(os.path.join(leases.folder, "queue-" + name))
-        if fd is None:
-            raise Refused(protocol.INTERNAL, f"another dispatcher uses the queue {name}")
-        self._fd = fd
-
-    def publish(self, tickets: Sequence[Ticket]) -> None:
-        """Write the waiting jobs, where they have changed; call under the mutex."""
-        values = [list(ticket) for ticket in tickets]
-        if values != self._written:
-            text = json.dumps(values).encode()
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, text, 0)
-            self._written = values
-
-    def close(self) -> None:
-        """Leave the queue."""
-        with self._leases.mutex():
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self._leases.folder, "queue-" + self.name))
-            os.close(self._fd)
+def _write(fd: int, content: bytes) -> None:
+    # A lease is one also when a full disk keeps it from saying whose it is.
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, content, 0)
 
 
-def keep_fresh(fds: Sequence[int]) -> None:
-    """Renew the time stamps of lease files, since cleaners of temporary folders remove what looks old."""
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.utime(fd)
-
-
-def _open(path: str) -> int:
-    """
-    Open a file that all users share.
-
-    First without O_CREAT: with ``fs.protected_regular`` the kernel refuses O_CREAT on other users' files in a folder
-    that is writable for all.
-    """
-    while True:
-        try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            pass
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL, 0o666)
-            os.fchmod(fd, 0o666)
-            return fd
-        except FileExistsError:
-            continue
-
-
-def _lock_file(path: str) -> int | None:
-    """Open and lock a file; None when somebody else has it. A file that was removed meanwhile is made again."""
-    while True:
-        fd = _open(path)
-        if not _try_lock(fd):
-            os.close(fd)
-            return None
-        try:
-            if os.stat(path).st_ino == os.fstat(fd).st_ino:
-                return fd
-        except FileNotFoundError:
-            pass
-        os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
+def _holder(path: str) -> Holder | None:
+    """Return who has the GPU of that lease file; None when nobody has."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
-            return False
-        raise
+        fd = shared_files.lock(path, create=False)
+    except FileNotFoundError:
+        return None
+    if fd is not None:
+        os.close(fd)
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.loads(file.read(_MOST_BYTES))
+        until = value["until"]
+        return Holder(
+            job_id=printable(value["job_id"]),
+            user=printable(value["user"]),
+            since=float(value["since"]),
+            until=None if until is None else float(until),
+        )
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return _UNKNOWN_HOLDER
+
+
+def printable(text: object) -> str:
+    """Return what somebody else wrote as it can go into a message."""
+    return "".join(char for char in str(text)[:_MOST_CHARACTERS] if char.isprintable())

@@ -16,7 +16,9 @@ import subprocess
 import sys
 from typing import Any
 
-from . import leases, processes, protocol, records
+from . import processes, protocol, records
+from .allocator import Allocator
+from .leases import DEFAULT_FOLDER, Leases
 from .schedule import Ticket, Wait
 from .store import Attempt, Root, writing
 
@@ -34,7 +36,10 @@ class Line:
     def __init__(self, root: Root, settings: dict[str, Any]) -> None:
         self.root = root
         self.virtual_gpus: int | None = settings.get("virtual_gpus")
-        self.lease_dir = os.path.expanduser(settings.get("lease_dir") or leases.DEFAULT_FOLDER)
+        lease_dir = os.path.expanduser(settings.get("lease_dir") or DEFAULT_FOLDER)
+        # As for root_dir, a relative path is meant from the home; who reads this may run in any folder.
+        self.lease_dir = os.path.normpath(os.path.join(os.path.expanduser("~"), lease_dir))
+        self.leases = Leases(self.lease_dir)
         # A home directory may be shared by several hosts, and each has its own GPUs.
         pool = json.dumps([processes.hostname(), self.lease_dir, self.virtual_gpus])
         self.path = os.path.join(root.own, "queue", hashlib.sha256(pool.encode()).hexdigest()[:12])
@@ -48,9 +53,18 @@ class Line:
         line.path, line.waits_path = path, os.path.join(path, "waits.json")
         return line
 
-    def open_leases(self) -> leases.Leases:
-        """Return the leases its jobs are served from."""
-        return leases.Leases(self.lease_dir)
+    def open_leases(self) -> Leases:
+        """
+        Return the leases its jobs are served from.
+
+        :raises Refused: this user cannot work with them.
+        """
+        self.leases.make_folder()
+        return self.leases
+
+    def allocator(self, name: str) -> Allocator:
+        """Return what serves its jobs, under a name that no other process on this host has."""
+        return Allocator(self.leases, self.virtual_gpus, name)
 
     def owner(self) -> str:
         """Return a name for its dispatcher that no other on this host has."""
@@ -86,7 +100,7 @@ class Line:
     def read(self, name: str) -> Attempt | None:
         """Return the attempt of one entry; None when it has just gone."""
         record = records.read_json(os.path.join(self.path, name))
-        return Attempt.at_path(record["attempt"]) if record else None
+        return None if record is None else Attempt.at_path(record["attempt"])
 
     def remove(self, name: str) -> None:
         """Take an entry out of the line."""
@@ -111,7 +125,7 @@ class Line:
         """Return why each job waits, as its dispatcher last saw it."""
         try:
             return {job_id: Wait(*wait) for job_id, wait in (records.read_json(self.waits_path) or {}).items()}
-        except ValueError:
+        except (ValueError, TypeError):
             return {}
 
     # -- its dispatcher ------------------------------------------------------------------------------------------

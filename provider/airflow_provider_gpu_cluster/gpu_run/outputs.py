@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Any, BinaryIO, Iterator
@@ -16,29 +17,44 @@ def list_outputs(root: Root, job_id: str) -> list[dict[str, Any]]:
     List everything in a job's outputs that is no folder.
 
     :return: ``path``, ``kind`` (``file``, or why it cannot be sent: ``outside`` for a link that leaves the folder,
-        ``broken``, ``special``), ``size``, ``mode``, and ``target`` of a link that cannot be followed.
+        ``broken``, ``special``, ``unreadable``), ``size``, ``mode``, and ``target`` of a link that cannot be followed.
     :raises Refused: there is no such job.
     """
-    return [_describe(path, name) for path, name in _walk(_folder(root, job_id))]
+    folder = _folder(root, job_id)
+    unreadable: list[str] = []
+    # A folder that cannot be listed must not pass for an empty one.
+    entries = [_describe(folder, name) for name in _walk(folder, unreadable)]
+    return entries + [{"path": name, "kind": "unreadable", "size": 0, "mode": 0} for name in unreadable]
 
 
 def send_outputs(root: Root, job_id: str, names: list[str], out: BinaryIO) -> None:
-    """
-    Send files of a job's outputs, which were listed before.
-
-    :raises Refused: one has become something that must not be sent. Whoever reads the stream sees it break off.
-    """
+    """Send files of a job's outputs, which were listed before; what has become something else is named as such."""
     folder = _folder(root, job_id)
     for name in names:
-        path = os.path.join(folder, frames.safe_path(name))
-        entry = _describe(path, name) if os.path.lexists(path) else {"kind": "gone"}
-        if entry["kind"] != "file" or not _is_inside(path, folder):
-            frames.write_line(out, {"path": name, "kind": entry["kind"]})
-            continue
-        with open(path, "rb") as source:
-            header = {"path": name, "kind": "file", "size": os.fstat(source.fileno()).st_size, "mode": entry["mode"]}
-            frames.write_file(out, header, source)
+        _send(folder, name, out)
     frames.write_line(out, {"end": len(names)})
+
+
+def _send(folder: str, name: str, out: BinaryIO) -> None:
+    path = os.path.join(folder, frames.safe_path(name))
+    try:
+        # Should it have become a pipe, to open it must not wait for who writes into it.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        frames.write_line(out, {"path": name, "kind": "gone" if gone else "unreadable"})
+        return
+    try:
+        found = os.fstat(fd)
+        # Where it lies is asked about the file that is open, as a link can be put in its place at any moment.
+        if not stat.S_ISREG(found.st_mode) or not _is_inside(f"/proc/self/fd/{fd}", folder):
+            frames.write_line(out, {"path": name, "kind": "gone"})
+            return
+        header = {"path": name, "kind": "file", "size": found.st_size, "mode": _mode(found)}
+        with open(fd, "rb", closefd=False) as source:
+            frames.write_file(out, header, source, lambda: os.fstat(fd).st_mtime_ns == found.st_mtime_ns)
+    finally:
+        os.close(fd)
 
 
 def _folder(root: Root, job_id: str) -> str:
@@ -48,23 +64,33 @@ def _folder(root: Root, job_id: str) -> str:
     return job.at("outputs")
 
 
-def _walk(folder: str) -> Iterator[Any]:
-    """Yield what a folder holds; a link to a folder counts as a link, unless that folder is walked anyway."""
-    for where, folders, files in os.walk(folder):
+def _walk(folder: str, unreadable: list[str]) -> Iterator[str]:
+    """
+    Yield what a folder holds; a link to a folder counts as a link, unless that folder is walked anyway.
+
+    :param unreadable: receives the folders that cannot be listed.
+    """
+
+    def note(error: OSError) -> None:
+        if error.errno != errno.ENOENT:
+            unreadable.append(os.path.relpath(error.filename, folder))
+
+    for where, folders, files in os.walk(folder, onerror=note):
         for name in sorted(files) + sorted(folders):
             path = os.path.join(where, name)
             is_link = os.path.islink(path)
             if name in folders and (not is_link or _is_inside(path, folder)):
                 continue
-            yield path, os.path.relpath(path, folder)
+            yield os.path.relpath(path, folder)
 
 
 def _is_inside(path: str, folder: str) -> bool:
-    return os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
+    real, top = os.path.realpath(path), os.path.realpath(folder)
+    return real == top or real.startswith(top + os.sep)
 
 
-def _describe(path: str, name: str) -> dict[str, Any]:
-    folder = path[: -len(name)].rstrip("/")
+def _describe(folder: str, name: str) -> dict[str, Any]:
+    path = os.path.join(folder, name)
     entry: dict[str, Any] = {"path": name, "kind": "file", "size": 0, "mode": 0o644}
     if os.path.islink(path):
         entry["target"] = os.readlink(path)
@@ -76,4 +102,10 @@ def _describe(path: str, name: str) -> dict[str, Any]:
         return dict(entry, kind="broken")
     if not stat.S_ISREG(found.st_mode):
         return dict(entry, kind="special")
-    return dict(entry, size=found.st_size, mode=0o755 if found.st_mode & 0o100 else 0o644)
+    if not os.access(path, os.R_OK):
+        return dict(entry, kind="unreadable")
+    return dict(entry, size=found.st_size, mode=_mode(found))
+
+
+def _mode(found: os.stat_result) -> int:
+    return 0o755 if found.st_mode & 0o100 else 0o644

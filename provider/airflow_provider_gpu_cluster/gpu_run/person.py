@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shlex
@@ -10,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import uuid
-from typing import Any
+from typing import NoReturn
 
 from . import processes, protocol, records
-from .allocator import Allocator
+from .allocator import Grant
 from .engines.host import POOL_FILE, HostEngine
 from .errors import Refused
 from .line import Line
@@ -37,6 +39,8 @@ def run(root: Root, program: str, arguments: list[str]) -> int:
     except Refused as refusal:
         print(f"gpu-run: {refusal.message}", file=sys.stderr)
         return 2
+    # Until the process is ready for it, a TERM shall wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with open(attempt.at("supervisor.log"), "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", program, "wait-and-supervise", attempt.path],
@@ -54,7 +58,7 @@ def run(root: Root, program: str, arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gpu-run", description="Run a script on leased GPUs of this host; prints the id of a process to follow."
     )
     parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
@@ -67,11 +71,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.gpus < 1:
         parser.error("--gpus must be at least 1")
-    if options.time_limit is not None and options.time_limit <= 0:
-        parser.error("--time-limit must be more than 0 seconds")
+    if options.time_limit is not None and not 0 < options.time_limit < math.inf:
+        parser.error("--time-limit must be a number of seconds, more than 0")
     if not os.path.isfile(options.script):
         parser.error(f"there is no file {os.path.abspath(options.script)}")
     return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line."""
+        self.exit(2, f"gpu-run: {message} (see gpu-run --help)\n")
 
 
 def _bytes(text: str) -> int:
@@ -122,33 +132,53 @@ def _make(root: Root, program: str, options: argparse.Namespace) -> Attempt:
 
 
 def wait_and_supervise(path: str) -> int:
-    """Wait in the queue of the host, then be the attempt's supervisor: one process, with one id, for both."""
+    """Wait in the queue of the host, then run the attempt: one process, with one id, stands for both."""
     attempt = Attempt.at_path(path)
-    request = attempt.request()
-    line = Line(Root(os.path.dirname(attempt.job.path)), request["settings"])
-    signal.signal(signal.SIGTERM, lambda number, frame: _give_up(attempt))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: _give_up(attempt))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    allocator = Allocator(line.open_leases(), line.virtual_gpus, f"{os.getuid()}-{os.getpid()}")
-    ticket = line.ticket(attempt, request, allocator.name)
-    told: str | None = None
-    while True:
-        grants, waits = allocator.grant([ticket])
-        if grants:
-            break
-        wait = waits.get(ticket.job_id)
-        if wait is not None and wait.why != told:
-            told = wait.why
-            print(records.now(), f"waiting: {told}", flush=True)
-        time.sleep(_LOOK_S)
-    allocator.close()
-    grant = grants[ticket.job_id]
-    gpus: list[dict[str, Any]] = [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus]
-    supervise(attempt, gpus, grant.fds, records.now())
-    line.ensure_dispatcher(request["program"])
+    # With a claim that names this process, an attempt whose process was killed is not taken for one that waits.
+    if not attempt.claim(dict(processes.identity(), by="waiter", at=records.now())):
+        return 0
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        grant = _wait(attempt)
+        gpus = [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus]
+        supervise(attempt, gpus, grant.fds, records.now(), waited=True)
+    except Exception:
+        print(traceback.format_exc(), flush=True)
+        attempt.finish(
+            protocol.FAILED,
+            protocol.LAUNCH_FAILED,
+            "it could not be started: " + traceback.format_exc().strip().splitlines()[-1],
+        )
+        return 1
     return 0
 
 
-def _give_up(attempt: Attempt) -> None:
-    if attempt.claim(dict(processes.identity(), by="cancel", at=records.now())):
-        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "its process was ended while it waited")
+def _wait(attempt: Attempt) -> Grant:
+    request = attempt.request()
+    line = Line(Root(os.path.dirname(attempt.job.path)), request["settings"])
+    allocator = line.allocator(f"{os.getuid()}-{os.getpid()}")
+    ticket = line.ticket(attempt, request, allocator.name)
+    told = ""
+    try:
+        while True:
+            try:
+                grants, waits = allocator.grant([ticket])
+                if ticket in grants:
+                    return grants[ticket]
+                why = waits[ticket].why if ticket in waits else told
+            except (Refused, OSError) as error:
+                why = str(error)
+            if why != told:
+                told = why
+                print(records.now(), f"waiting: {told}", flush=True)
+            time.sleep(_LOOK_S)
+    finally:
+        allocator.close()
+
+
+def _give_up(attempt: Attempt) -> NoReturn:
+    attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "its process was ended while it waited")
     raise SystemExit(0)

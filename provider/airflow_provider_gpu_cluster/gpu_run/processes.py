@@ -1,7 +1,9 @@
-"""What /proc knows: whether a process is still the same one, who descends from it, how much memory they use."""
+"""Processes: whether one is still the same, who descends from it, how much memory they use, and ending them all."""
 
 from __future__ import annotations
 
+import collections
+import ctypes
 import os
 import pwd
 import signal
@@ -10,6 +12,8 @@ import time
 from typing import Any, Iterable
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def boot_id() -> str:
@@ -60,12 +64,23 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
+def become_subreaper() -> None:
+    """Become the parent of whatever loses its own below this process, so that it can still be found and ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
 def descendants(pid: int) -> set[int]:
     """Return every process below ``pid``, whatever session or group it has moved to."""
+    children = _children if os.path.exists(f"/proc/self/task/{os.getpid()}/children") else _all_children().__getitem__
     found: set[int] = set()
     front = [pid]
     while front:
-        for child in _children(front.pop()):
+        for child in children(front.pop()):
             if child not in found:
                 found.add(child)
                 front.append(child)
@@ -78,18 +93,20 @@ def _children(pid: int) -> list[int]:
         for task in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                 children += [int(word) for word in file.read().split()]
-    except FileNotFoundError:
-        # The process has just ended, or this kernel was built without CONFIG_PROC_CHILDREN.
-        if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-            return [other for other in _all_pids() if _parent(other) == pid]
     except OSError:
+        # It has just ended.
         pass
     return children
 
 
-def _parent(pid: int) -> int | None:
-    fields = _stat(pid)
-    return int(fields[1]) if fields else None
+def _all_children() -> dict[int, list[int]]:
+    """Return the children of every process, for kernels that were built without CONFIG_PROC_CHILDREN."""
+    children: dict[int, list[int]] = collections.defaultdict(list)
+    for pid in _all_pids():
+        fields = _stat(pid)
+        if fields is not None:
+            children[int(fields[1])].append(pid)
+    return children
 
 
 def _all_pids() -> list[int]:

@@ -33,7 +33,11 @@ def read_json(path: str) -> dict[str, Any] | None:
 def write_json(path: str, value: dict[str, Any]) -> None:
     """Write or replace the record at ``path``; a reader sees the old one or the new one."""
     draft = _draft(path, value)
-    os.replace(draft, path)
+    try:
+        os.replace(draft, path)
+    except OSError:
+        os.unlink(draft)
+        raise
 
 
 def create_json(path: str, value: dict[str, Any]) -> bool:

@@ -49,7 +49,9 @@ class Wait(NamedTuple):
     why: str
 
 
-def plan(tickets: Sequence[Ticket], slots: Sequence[Slot], now: float) -> tuple[dict[str, list[Gpu]], dict[str, Wait]]:
+def plan(
+    tickets: Sequence[Ticket], slots: Sequence[Slot], now: float
+) -> tuple[dict[Ticket, list[Gpu]], dict[Ticket, Wait]]:
     """
     Decide for every waiting job.
 
@@ -58,31 +60,39 @@ def plan(tickets: Sequence[Ticket], slots: Sequence[Slot], now: float) -> tuple[
     scheduling system", 1995): a later job may use free GPUs if its time limit ends it before any job ahead could
     have started. Where it is not known when the GPUs come free, nothing is backfilled.
 
+    Tickets, and not job ids, name the results: two controllers may each have a job of the same id.
+
     :return: the GPUs of each job that starts now, and why each other job waits.
     """
-    starts: dict[str, list[Gpu]] = {}
-    waits: dict[str, Wait] = {}
+    starts: dict[Ticket, list[Gpu]] = {}
+    waits: dict[Ticket, Wait] = {}
     free_at = {slot.gpu.key: slot.free_at for slot in slots}
-    ahead: list[tuple[Ticket, float]] = []
+    # From when on a GPU is kept for a job ahead.
+    kept_from = {slot.gpu.key: math.inf for slot in slots}
+    fitting_type: dict[str | None, list[Slot]] = {}
     for ticket in sorted(tickets, key=lambda ticket: (ticket.rank, ticket.submitted, ticket.job_id)):
-        fitting = [slot for slot in slots if slot.gpu.is_a(ticket.gpu_type)]
+        if ticket.gpu_type not in fitting_type:
+            fitting_type[ticket.gpu_type] = [slot for slot in slots if slot.gpu.is_a(ticket.gpu_type)]
+        fitting = fitting_type[ticket.gpu_type]
         if len(fitting) < ticket.gpus:
             # The GPUs it was admitted for are gone. It waits for them to come back, and holds up nobody.
-            waits[ticket.job_id] = Wait(len(waits) + 1, _too_few(ticket, len(fitting)))
+            waits[ticket] = Wait(len(waits) + 1, _too_few(ticket, len(fitting)))
             continue
         end = math.inf if ticket.time_limit_s is None else now + ticket.time_limit_s
         free = [slot.gpu for slot in fitting if free_at[slot.gpu.key] <= now]
-        kept = [gpu for gpu in free if any(gpu.is_a(other.gpu_type) and not end <= start for other, start in ahead)]
-        usable = [gpu for gpu in free if gpu not in kept]
+        usable = [gpu for gpu in free if end <= kept_from[gpu.key]]
         if len(usable) >= ticket.gpus:
-            starts[ticket.job_id] = usable[: ticket.gpus]
-            for gpu in usable[: ticket.gpus]:
+            starts[ticket] = usable[: ticket.gpus]
+            for gpu in starts[ticket]:
                 free_at[gpu.key] = end
             continue
         start = sorted(free_at[slot.gpu.key] for slot in fitting)[ticket.gpus - 1]
-        # An end that is overdue or unknown proves nothing; nobody may slip in before it.
-        ahead.append((ticket, start if now < start < math.inf else now))
-        waits[ticket.job_id] = Wait(len(waits) + 1, _why(ticket, fitting, free, kept))
+        if start == math.inf:
+            # Nobody knows when it can start, so nobody may slip in before it.
+            start = now
+        for slot in fitting:
+            kept_from[slot.gpu.key] = min(kept_from[slot.gpu.key], start)
+        waits[ticket] = Wait(len(waits) + 1, _why(ticket, fitting, free, len(free) - len(usable)))
     return starts, waits
 
 
@@ -90,7 +100,7 @@ def _too_few(ticket: Ticket, there: int) -> str:
     return f"it needs {_gpus(ticket.gpus, ticket.gpu_type)}; this host has {there} now"
 
 
-def _why(ticket: Ticket, fitting: Sequence[Slot], free: Sequence[Gpu], kept: Sequence[Gpu]) -> str:
+def _why(ticket: Ticket, fitting: Sequence[Slot], free: Sequence[Gpu], kept: int) -> str:
     taken: dict[str, int] = {}
     for slot in fitting:
         if slot.gpu not in free:

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-import subprocess
+import stat
 import uuid
 from typing import Any, BinaryIO, Iterator
-from urllib.parse import quote, urlsplit, urlunsplit
 
-from . import frames, protocol, records
+from . import frames, git, protocol, records
 from .errors import Refused
 from .store import JobDirectory, no_space, writing
 
-_GIT_LINES = 12
-_COMMIT_LENGTHS = (40, 64)
+_KINDS = ("code", "data", "models")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def stage(job: JobDirectory, inputs: list[dict[str, Any]]) -> list[int]:
@@ -31,18 +31,17 @@ def stage(job: JobDirectory, inputs: list[dict[str, Any]]) -> list[int]:
     Bring in what the cluster can fetch by itself.
 
     :return: the numbers of the inputs that the worker has to send.
-    :raises Refused: a source does not exist or cannot be read.
+    :raises Refused: a source does not exist or cannot be read, or there is no room for it.
     """
     needs = []
+    _remove_others(job, inputs)
     for number, wanted in enumerate(inputs):
         if in_place(job, wanted):
             continue
         if wanted["type"] == "upload":
             needs.append(number)
         elif wanted["type"] == "git":
-            with _draft(job) as draft:
-                commit = _fetch(wanted, draft)
-                _publish(job, wanted, _subdirectory(wanted, draft), {"commit": commit})
+            _clone(job, wanted)
         else:
             _take_from_cluster(job, wanted)
     return needs
@@ -55,19 +54,21 @@ def receive(job: JobDirectory, wanted: dict[str, Any], stream: BinaryIO) -> dict
     :return: how many files and bytes arrived.
     :raises Refused: they did not arrive as they were sent, or there is no room for them.
     """
+    if not job.exists():
+        raise Refused(protocol.NOT_STAGED, f"the directory {job.path} was removed while inputs were sent; try again")
     with writing(job.path), _draft(job) as draft:
         content = os.path.join(draft, "content")
         os.mkdir(content)
         try:
             files, size, digest = _receive_into(content, stream)
-        except (frames.ChangedFile, frames.BrokenStream, ValueError) as error:
+        except (frames.ChangedFile, frames.BrokenStream, frames.GarbledStream, ValueError) as error:
             raise Refused(protocol.CHECKSUM_MISMATCH, "{}: {}".format(wanted["written"], error)) from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _NO_SPACE:
                 raise Refused(
                     protocol.NO_SPACE, "{}: {}".format(wanted["written"], no_space(job.path, error))
                 ) from error
-            raise
+            raise _no_source(wanted, f"the cluster cannot store {error.filename!r}: {error.strerror}") from error
         if not wanted["digest"].startswith("etag:") and wanted["digest"] != digest:
             raise Refused(
                 protocol.CHECKSUM_MISMATCH,
@@ -77,195 +78,255 @@ def receive(job: JobDirectory, wanted: dict[str, Any], stream: BinaryIO) -> dict
         ready = os.path.join(content, wanted["name"]) if wanted["single_file"] else content
         if not os.path.lexists(ready):
             raise Refused(protocol.BAD_REQUEST, "{}: no file of that name arrived".format(wanted["written"]))
-        _publish(job, wanted, ready, {"files": len(files), "bytes": size, "sha256": files})
+        _publish(job, wanted, ready, {"files": len(files), "bytes": size}, checksums=files)
     return {"files": len(files), "bytes": size}
 
 
-def _receive_into(folder: str, stream: BinaryIO) -> Any:
+def _receive_into(folder: str, stream: BinaryIO) -> tuple[dict[str, str], int, str]:
+    """
+    Make in ``folder`` what the stream says.
+
+    :return: the SHA-256 of each file, the size of all, and the digest of everything as the worker takes it.
+    :raises ValueError: something would land outside of the folder, or twice.
+    """
+    top = os.path.realpath(folder)
     files: dict[str, str] = {}
-    entries = []
+    entries: list[list[Any]] = []
     size = 0
     for header in frames.headers(stream):
-        path = os.path.join(folder, frames.safe_path(header["path"]))
-        parent = os.path.dirname(path)
-        if parent != folder and os.path.realpath(parent) != os.path.join(
-            os.path.realpath(folder), os.path.relpath(parent, folder)
-        ):
-            raise ValueError("{!r} lies behind a link".format(header["path"]))
-        os.makedirs(parent, exist_ok=True)
-        if header["kind"] == "dir":
-            os.makedirs(path, exist_ok=True)
-            entries.append([header["path"], "dir", 0o755, ""])
-        elif header["kind"] == "link":
-            if not frames.link_stays_inside(header["path"], header["target"]):
-                raise ValueError("the link {!r} leaves its folder".format(header["path"]))
-            os.symlink(header["target"], path)
-            entries.append([header["path"], "link", 0o755, header["target"]])
-        else:
+        name, kind = header["path"], header["kind"]
+        path = os.path.normpath(os.path.join(top, frames.safe_path(name)))
+        if path == top or os.path.lexists(path):
+            raise ValueError(f"{name!r} arrived twice")
+        if os.path.realpath(os.path.dirname(path)) != os.path.dirname(path):
+            raise ValueError(f"{name!r} lies behind a link")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        mode = 0o755
+        content = ""
+        if kind == "dir":
+            os.mkdir(path)
+        elif kind == "link":
+            content = header["target"]
+            os.symlink(content, path)
+        elif kind == "file":
             mode = 0o755 if header["mode"] & 0o100 else 0o644
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                files[header["path"]] = frames.read_file(stream, header, file.write)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+                content = files[name] = frames.read_file(stream, header, file.write)
             size += header["size"]
-            entries.append([header["path"], "file", mode, files[header["path"]]])
-    # The same sum as the worker has taken beforehand.
+        else:
+            raise ValueError(f"{name!r} is of the unknown kind {kind!r}")
+        entries.append([name, kind, mode, content])
+    for name, kind, _, target in entries:
+        # Asked at the end, when what the links lead through is there.
+        if kind == "link" and (os.path.isabs(target) or not _contains(top, os.path.realpath(os.path.join(top, name)))):
+            raise ValueError(f"the link {name!r} leaves its folder")
     digest = hashlib.sha256(json.dumps(sorted(entries), separators=(",", ":")).encode()).hexdigest()
     return files, size, digest
 
 
+# -- what is in place --------------------------------------------------------------------------------------------
+
+
 def in_place(job: JobDirectory, wanted: dict[str, Any]) -> bool:
     """Tell whether that very input is where it belongs."""
-    noted = (records.read_json(job.at(".job", "inputs.json")) or {}).get(_target(wanted))
+    noted = _noted(job).get(_target(wanted))
     return noted is not None and noted["identity"] == _identity(wanted) and os.path.lexists(job.at(_target(wanted)))
 
 
+def _noted(job: JobDirectory) -> dict[str, Any]:
+    return records.read_json(job.at(".job", "inputs.json")) or {}
+
+
+def _note(job: JobDirectory, noted: dict[str, Any]) -> None:
+    records.write_json(job.at(".job", "inputs.json"), noted)
+
+
 def _target(wanted: dict[str, Any]) -> str:
-    target: str = os.path.join(wanted["kind"], wanted["name"])
-    return target.rstrip("/")
+    kind: str = wanted["kind"]
+    name: str = wanted["name"]
+    if kind not in _KINDS or "/" in name or "\0" in name or name in (".", ".."):
+        raise Refused(protocol.BAD_REQUEST, f"an input cannot become {kind}/{name}")
+    return os.path.join(kind, name).rstrip("/")
 
 
 def _identity(wanted: dict[str, Any]) -> list[Any]:
     return [wanted["type"]] + [wanted.get(name) for name in ("digest", "url", "ref", "subdirectory", "path")]
 
 
+def _is_in_use(job: JobDirectory) -> bool:
+    """Tell whether an attempt waits or runs; what it works with is left alone. Call under the job's lock."""
+    attempts = job.attempts()
+    return bool(attempts) and attempts[-1].ended() is None
+
+
+def _publish(
+    job: JobDirectory,
+    wanted: dict[str, Any],
+    ready: str,
+    facts: dict[str, Any],
+    checksums: dict[str, str] | None = None,
+) -> None:
+    """
+    Rename a complete input into place, and note what it is.
+
+    A job that another request has launched meanwhile keeps what it has; whoever asks next is told that it runs.
+    """
+    target = _target(wanted)
+    with job.lock():
+        if in_place(job, wanted) or _is_in_use(job):
+            return
+        noted = _noted(job)
+        if noted.pop(target, None) is not None:
+            # Should this process die between here and the end, the note must not vouch for other content.
+            _note(job, noted)
+        if checksums is not None:
+            facts = dict(facts, checksums=_keep_checksums(job, target, checksums))
+        os.makedirs(os.path.dirname(job.at(target)), exist_ok=True)
+        with _put_away(job, [target]):
+            os.rename(ready, job.at(target))
+        noted[target] = dict(facts, identity=_identity(wanted), written=wanted["written"], at=records.now())
+        _note(job, noted)
+
+
+def _keep_checksums(job: JobDirectory, target: str, checksums: dict[str, str]) -> str:
+    """Write the checksum of every file of an input to a record of its own, as there may be a million."""
+    name = os.path.join(".job", "checksums", hashlib.sha256(os.fsencode(target)).hexdigest()[:16] + ".json")
+    os.makedirs(job.at(".job", "checksums"), exist_ok=True)
+    records.write_json(job.at(name), {"input": target, "sha256": checksums})
+    return name
+
+
+def _remove_others(job: JobDirectory, inputs: list[dict[str, Any]]) -> None:
+    """Remove what an earlier request has brought in and this one does not want."""
+    kept = [_target(wanted) for wanted in inputs]
+    with job.lock():
+        noted = _noted(job)
+        others = [target for target in noted if target not in kept]
+        if not others or _is_in_use(job):
+            return
+        with writing(job.path), _put_away(job, others):
+            _note(job, {target: facts for target, facts in noted.items() if target in kept})
+            for kind in _KINDS:
+                os.makedirs(job.at(kind), exist_ok=True)
+
+
+@contextlib.contextmanager
+def _put_away(job: JobDirectory, targets: list[str]) -> Iterator[None]:
+    """Rename targets out of the way, so that each vanishes at once, and delete them afterwards."""
+    old = job.at(".job", "replaced-" + uuid.uuid4().hex)
+    os.mkdir(old, 0o700)
+    try:
+        for number, target in enumerate(targets):
+            if os.path.lexists(job.at(target)):
+                os.rename(job.at(target), os.path.join(old, str(number)))
+        yield
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _draft(job: JobDirectory) -> Iterator[str]:
-    folder = job.at(".job", "incoming-" + uuid.uuid4().hex)
-    os.mkdir(folder, 0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """
+    Give out a folder in which to make an input.
+
+    It is locked as long as this process lives; what processes that were killed have left is deleted first.
+    """
+    _sweep(job)
+    name = uuid.uuid4().hex
+    folder = job.at(".job", "incoming-" + name)
+    unlocked = job.at(".job", "." + name)
+    os.mkdir(unlocked, 0o700)
+    with open(os.path.join(unlocked, "lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.rename(unlocked, folder)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(job: JobDirectory, wanted: dict[str, Any], ready: str, facts: dict[str, Any]) -> None:
-    """Rename a complete input into place, and note what it is."""
-    target = job.at(_target(wanted))
-    with job.lock():
-        if in_place(job, wanted):
-            return
-        noted = records.read_json(job.at(".job", "inputs.json")) or {}
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.lexists(target):
-            old = job.at(".job", "replaced-" + uuid.uuid4().hex)
-            os.rename(target, old)
-            os.rename(ready, target)
-            shutil.rmtree(old, ignore_errors=True) if os.path.isdir(old) and not os.path.islink(old) else os.unlink(old)
-        else:
-            os.rename(ready, target)
-        noted[_target(wanted)] = dict(facts, identity=_identity(wanted), written=wanted["written"], at=records.now())
-        records.write_json(job.at(".job", "inputs.json"), noted)
+def _sweep(job: JobDirectory) -> None:
+    for name in os.listdir(job.at(".job")):
+        if name.startswith("incoming-"):
+            folder = job.at(".job", name)
+            with contextlib.suppress(OSError), open(os.path.join(folder, "lock"), "r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-# -- already on the cluster --------------------------------------------------------------------------------------
+# -- git, and what is on the cluster already ---------------------------------------------------------------------
+
+
+def _clone(job: JobDirectory, wanted: dict[str, Any]) -> None:
+    with writing(job.path), _draft(job) as draft:
+        try:
+            folder, commit = git.fetch(
+                wanted["url"], wanted.get("ref"), wanted.get("subdirectory"), wanted.get("credentials"), draft
+            )
+        except git.GitFailed as error:
+            raise _no_source(wanted, str(error)) from error
+        _publish(job, wanted, folder, {"commit": commit})
 
 
 def _take_from_cluster(job: JobDirectory, wanted: dict[str, Any]) -> None:
     """Copy code, so that the job has it to itself; link data and models, which may be large."""
     path = os.path.abspath(os.path.expanduser(wanted["path"]))
-    if not os.path.exists(path):
-        raise _no_source(wanted, f"{path} does not exist on the cluster")
-    if not os.access(path, os.R_OK):
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        raise _no_source(wanted, f"{path} on the cluster: {error.strerror}") from error
+    if not os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK):
         raise _no_source(wanted, f"{path} cannot be read by this user on the cluster")
     with writing(job.path), _draft(job) as draft:
         ready = os.path.join(draft, "content")
-        try:
-            if wanted["kind"] != "code":
-                os.symlink(path, ready)
-            elif os.path.isdir(path):
-                shutil.copytree(path, ready, symlinks=True)
-            else:
-                os.mkdir(ready)
-                shutil.copy2(path, ready)
-        except shutil.Error as error:
-            raise _no_source(wanted, f"it could not be copied: {error.args[0][0][2]}") from error
-        if wanted["kind"] == "code" and wanted["name"] and not os.path.isdir(path):
-            ready = os.path.join(ready, os.path.basename(path))
+        if wanted["kind"] != "code":
+            os.symlink(path, ready)
+        elif not is_folder:
+            os.mkdir(ready)
+            _copy(wanted, path, os.path.join(ready, os.path.basename(path)))
+        elif _contains(os.path.realpath(path), os.path.realpath(job.path)):
+            raise _no_source(wanted, f"{path} contains the job's own directory, so a copy of it has no end")
+        else:
+            _copy(wanted, path, ready)
+            _make_independent(path, ready)
         _publish(job, wanted, ready, {"path": path})
 
 
-# -- git ---------------------------------------------------------------------------------------------------------
-
-
-def _fetch(wanted: dict[str, Any], draft: str) -> str:
-    """Check out one commit without its history; return which one."""
-    git = shutil.which("git")
-    if git is None:
-        raise _no_source(wanted, "there is no git on the cluster; install it, or bring the code from the worker")
-    ref = wanted.get("ref") or "HEAD"
-    url = wanted["url"]
-    folder = os.path.join(draft, "checkout")
-
-    def run(*arguments: str) -> str:
-        return _git(git, wanted, draft, [*arguments])
-
-    run("init", "--quiet", folder)
-    fetched = ["-C", folder, "fetch", "--quiet", "--no-tags"]
+def _copy(wanted: dict[str, Any], path: str, target: str) -> None:
     try:
-        run(*fetched, "--depth", "1", url, ref)
-    except Refused:
-        # Some servers give a commit only as part of a history.
-        if len(ref) not in _COMMIT_LENGTHS:
+        if os.path.isdir(path):
+            shutil.copytree(path, target, symlinks=True)
+        else:
+            shutil.copy2(path, target)
+    except shutil.Error as error:
+        # It has gone on after each failure, and has kept only their words.
+        for code in _NO_SPACE:
+            if any(f"[Errno {code}]" in why for _, _, why in error.args[0]):
+                raise OSError(code, os.strerror(code)) from error
+        failed, _, why = error.args[0][0]
+        raise _no_source(wanted, f"{failed} could not be copied: {why}") from error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
             raise
-        run(*fetched, url, "+refs/*:refs/remotes/source/*")
-        run("-C", folder, "update-ref", "FETCH_HEAD", ref)
-    run("-C", folder, "-c", "advice.detachedHead=false", "checkout", "--quiet", "FETCH_HEAD")
-    commit = run("-C", folder, "rev-parse", "HEAD").strip()
-    if os.path.exists(os.path.join(folder, ".gitmodules")):
-        run("-C", folder, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
-    shutil.rmtree(os.path.join(folder, ".git"))
-    return commit
+        raise _no_source(wanted, f"{error.filename} could not be copied: {error.strerror}") from error
 
 
-def _git(git: str, wanted: dict[str, Any], draft: str, arguments: list[str]) -> str:
-    env = dict(os.environ, GIT_TERMINAL_PROMPT="0", GIT_ASKPASS="true", GCM_INTERACTIVE="never", LC_ALL="C")
-    env.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
-    secret = wanted.get("credentials")
-    options = []
-    if secret:
-        # In a file of the draft, and so neither in a process list nor, later, on the disk.
-        store = os.path.join(draft, "credentials")
-        parts = urlsplit(wanted["url"])
-        login = ":".join(quote(word, safe="") for word in secret.split(":", 1))
-        with open(os.open(store, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(urlunsplit((parts.scheme, f"{login}@{parts.netloc}", "", "", "")) + "\n")
-        options = ["-c", "credential.helper=", "-c", f"credential.helper=store --file={store}"]
-    done = subprocess.run([git, *options, *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True)
-    if done.returncode:
-        said = "\n".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-_GIT_LINES:])
-        if secret:
-            said = said.replace(secret, "***").replace(secret.split(":", 1)[-1], "***")
-        raise _no_source(wanted, f"git on the cluster could not fetch it: {said}{_advice(said, wanted)}")
-    return done.stdout.decode("utf-8", "replace")
+def _make_independent(path: str, copy: str) -> None:
+    """Let the job write into all of its copy, and let relative links out of the original lead where they led."""
+    original = os.path.realpath(path)
+    for where, folders, files in os.walk(copy):
+        os.chmod(where, stat.S_IMODE(os.stat(where).st_mode) | 0o700)
+        for name in folders + files:
+            link = os.path.join(where, name)
+            if os.path.islink(link) and not os.path.isabs(os.readlink(link)):
+                target = os.path.realpath(os.path.join(original, os.path.relpath(link, copy)))
+                if not _contains(original, target):
+                    os.unlink(link)
+                    os.symlink(target, link)
 
 
-def _advice(said: str, wanted: dict[str, Any]) -> str:
-    if "couldn't find remote ref" in said or "not our ref" in said:
-        return "\nThere is no branch, tag or commit {!r} in that repository.".format(wanted.get("ref"))
-    if any(
-        sign in said
-        for sign in (
-            "terminal prompts disabled",
-            "could not read Username",
-            "Authentication failed",
-            "Permission denied",
-        )
-    ):
-        return (
-            "\nThe repository wants credentials: write them in the URL (git+https://user:token@host/...; they are "
-            "neither logged nor recorded), use git+ssh:// with a key on the cluster, or bring the code from the worker."
-        )
-    return ""
-
-
-def _subdirectory(wanted: dict[str, Any], draft: str) -> str:
-    folder = os.path.join(draft, "checkout")
-    part = wanted.get("subdirectory")
-    if not part:
-        return folder
-    path = os.path.realpath(os.path.join(folder, part))
-    if not path.startswith(os.path.realpath(folder) + os.sep) or not os.path.isdir(path):
-        raise _no_source(wanted, f"there is no folder {part!r} in the repository")
-    return path
+def _contains(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _no_source(wanted: dict[str, Any], message: str) -> Refused:

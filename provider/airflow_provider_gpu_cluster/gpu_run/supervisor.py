@@ -1,100 +1,111 @@
 """
-One process per running attempt: it holds the GPU leases, runs run.sh, keeps its output, and records how it ended.
+Two processes per running attempt: the supervisor runs run.sh, keeps its output, and records how it ended; its parent,
+the guard, keeps the GPU leases and outlives it.
 
-It is a subreaper (prctl(2)), so that whatever the job leaves behind stays below it and can be found and ended. A
-second, tiny process, the guard, waits for the supervisor's death on a pipe: should the supervisor be killed, the
-guard kills the whole job. The guard keeps the leases open as well, so that GPUs are free when nothing runs on them
-any more, a few milliseconds after the supervisor's death.
+Both are subreapers (prctl(2)), so that whatever the job leaves behind stays below the supervisor, or below the guard
+should the supervisor be killed, and can be found and ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
 import traceback
 import uuid
-from typing import Any
+from typing import Any, NoReturn
 
-from . import leases, processes, protocol, records
-from .diagnosis import diagnose
-from .store import Attempt, write_text
+from . import guard, processes, protocol, records
+from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .job_environment import variables
+from .line import Line
+from .store import Attempt, Root, write_text
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
 _KILL_PATIENCE_S = 10.0
-_FRESH_S = 3600.0
+_RECORD_PATIENCE_S = 60.0
 _PIECE = 1 << 16
 _MEMORY_MARGIN = 1.25
-_PR_SET_CHILD_SUBREAPER = 36
-# What sshd and systemd set for the connection that happened to start all this; it says nothing about the job.
-_FOREIGN = (
-    "SSH_CLIENT",
-    "SSH_CONNECTION",
-    "SSH_TTY",
-    "SSH_AUTH_SOCK",
-    "XDG_SESSION_ID",
-    "OLDPWD",
-    "CUDA_VISIBLE_DEVICES",
-)
+# At most this part of the time goes into looking at the job's memory, which slows down the job as well.
+_MEMORY_SHARE = 0.05
+_MEMORY_PAUSE_S = 10.0
 
 
-def supervise(attempt: Attempt, gpus: list[dict[str, Any]], fds: list[int], leased_at: str) -> None:
+def supervise(
+    attempt: Attempt,
+    gpus: list[dict[str, Any]],
+    fds: list[int],
+    leased_at: str,
+    *,
+    waited: bool = False,
+) -> None:
     """
-    Run an attempt from claim to exit record.
+    Run an attempt from claim to exit record, and return when nothing of it runs any more and its GPUs are free.
 
     :param gpus: ``key`` and ``index`` of each leased GPU.
     :param fds: the open files that are the leases.
     :param leased_at: when they were leased.
+    :param waited: this process has claimed the attempt already, in order to wait.
     """
     for fd in fds:
         os.set_inheritable(fd, False)
-    run = _Run(attempt, gpus, fds, leased_at)
-    # A cancel looks for the claim and then sends a signal, so this comes before the claim.
-    run.listen()
-    claim = dict(processes.identity(), by="supervisor", at=records.now(), leased_at=leased_at, gpus=gpus)
-    if not attempt.claim(dict(claim, token=run.token)):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    run = _Run(attempt, gpus, leased_at)
+    processes.become_subreaper()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
+    pid = os.fork()
+    if pid == 0:
+        _be_supervisor(run, waited)
     try:
-        run.start()
-        run.watch()
-        run.record_end()
-    except Exception:
-        run.kill_all()
-        message = "its supervisor could not run it: " + traceback.format_exc().strip().splitlines()[-1]
-        attempt.event("supervisor_error", traceback=traceback.format_exc())
-        attempt.finish(protocol.FAILED, protocol.LAUNCH_FAILED, message, **run.facts())
-    run.dismiss_guard()
+        leases = Line(Root(os.path.dirname(attempt.job.path)), run.request["settings"]).leases
+        status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in gpus], fds)
+        guard.record_loss(attempt, run.token, status, run.facts())
+    finally:
+        # What this process starts afterwards would inherit the blocked signals.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _be_supervisor(run: _Run, waited: bool) -> NoReturn:
+    exit_code = 1
+    try:
+        processes.become_subreaper()
+        processes.die_with_parent(signal.SIGTERM)
+        # A cancel looks for the claim and then sends a signal, so this comes before the claim.
+        run.listen()
+        if run.claim(waited):
+            run.to_the_end()
+        exit_code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(exit_code)
 
 
 class _Run:
-    def __init__(self, attempt: Attempt, gpus: list[dict[str, Any]], fds: list[int], leased_at: str) -> None:
+    def __init__(self, attempt: Attempt, gpus: list[dict[str, Any]], leased_at: str) -> None:
         self.attempt = attempt
         self.job = attempt.job
         self.request = attempt.request()
         self.spec: dict[str, Any] = self.request["spec"]
         self.gpus = gpus
-        self.fds = fds
         self.leased_at = leased_at
         self.started_at: str | None = None
         self.code_ended_at: str | None = None
         self.pid = 0
         self.status: int | None = None
         self.peak_memory = 0
+        self.memory_due = 0.0
+        self.last_errors = b""
         self.stop_reason: tuple[str, str, str] | None = None
         self.kill_at: float | None = None
         self.cancel_asked = False
-        self.guard_pid = 0
-        self.guard_pipe = -1
         # Only this attempt's processes have this in their environment.
         self.token = f"GPU_RUN_ATTEMPT={uuid.uuid4().hex}"
-
-    # -- start ---------------------------------------------------------------------------------------------------
 
     def listen(self) -> None:
         """Catch the signals that are for the supervisor, and have them end its waiting."""
@@ -102,22 +113,55 @@ class _Run:
         for fd in (self.wakeup, wakeup_out):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_out, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(signal.SIGTERM, self._note_cancel)
-        signal.signal(signal.SIGINT, self._note_cancel)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Handlers, even those that do nothing, are reset for the job; a signal that is ignored would stay so in it.
+        for number in (signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_cancel)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _note_cancel(self, number: int, frame: object) -> None:
         self.cancel_asked = True
 
-    def start(self) -> None:
-        env = self._environment()
-        self._prepare_folders()
+    def claim(self, waited: bool) -> bool:
+        """Take the attempt; False when somebody else has it."""
+        claim = dict(
+            processes.identity(),
+            by="supervisor",
+            at=records.now(),
+            leased_at=self.leased_at,
+            gpus=self.gpus,
+            token=self.token,
+        )
+        if waited:
+            records.write_json(self.attempt.at("claim.json"), claim)
+            return True
+        return self.attempt.claim(claim)
+
+    def to_the_end(self) -> None:
+        try:
+            self._start()
+            self._watch()
+            self._record_end()
+        except Exception:
+            self._kill_all()
+            message = "its supervisor could not run it: " + traceback.format_exc().strip().splitlines()[-1]
+            self.attempt.event("supervisor_error", traceback=traceback.format_exc())
+            self._finish(protocol.FAILED, protocol.LAUNCH_FAILED, message)
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        env = variables(self.attempt, self.request, self.gpus)
+        name, value = self.token.split("=", 1)
+        env[name] = value
+        for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):
+            os.makedirs(self.job.at(folder), exist_ok=True)
+        self.attempt.clear_markers()
         self.log = _log_file(self.job.at("logs", "training.log"))
         self.error_log = _log_file(self.job.at("logs", "error.log"))
         self.errors, errors_out = os.pipe()
         os.set_blocking(self.errors, False)
-        self._start_guard()
         self.oom_kills = processes.oom_kills()
         self.started_at = records.now()
         process = subprocess.Popen(
@@ -128,10 +172,11 @@ class _Run:
             stdout=self.log,
             stderr=errors_out,
             start_new_session=True,
+            # Should guard and supervisor be killed at one stroke, at least this one goes with them.
+            preexec_fn=_die_with_supervisor,
         )
         os.close(errors_out)
         self.pid = process.pid
-        os.write(self.guard_pipe, b"%d " % self.pid)
         # It is this class that waits for it, together with everything else that ends below the supervisor.
         process.returncode = 0
         self.began = time.monotonic()
@@ -140,71 +185,13 @@ class _Run:
             write_text(self.job.at("logs", "start_time.log"), self.started_at + "\n")
             write_text(self.job.at("outputs", "status.txt"), f"RUNNING since {self.started_at}\n")
 
-    def _environment(self) -> dict[str, str]:
-        env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-        job = self.job
-        env.update(
-            JOB_ID=job.job_id,
-            JOB_DIR=job.path,
-            OUTPUT_DIR=job.at("outputs"),
-            LOG_DIR=job.at("logs"),
-            DATA_DIR=job.at("data"),
-            MODEL_DIR=job.at("models"),
-            CHECKPOINT_DIR=job.at("outputs", "checkpoints"),
-            PROGRESS_FILE=job.at("logs", "progress.jsonl"),
-            ATTEMPT=str(self.attempt.number),
-            GPU_COUNT=str(len(self.gpus)),
-            CUDA_DEVICE_ORDER="PCI_BUS_ID",
-            CUDA_VISIBLE_DEVICES=",".join(str(gpu["index"]) for gpu in self.gpus),
-            PYTHONUNBUFFERED="1",
-        )
-        if self.spec.get("cpus"):
-            env["OMP_NUM_THREADS"] = str(self.spec["cpus"])
-        if self.request["settings"].get("python"):
-            env["PYTHON"] = os.path.expanduser(self.request["settings"]["python"])
-        built = records.read_json(self.attempt.at("environment.json"))
-        if built:
-            env["VIRTUAL_ENV"] = built["path"]
-            env.pop("PYTHON", None)
-        env.update(self.request.get("context", {}))
-        env.update(records.read_json(self.attempt.at("env.json")) or {})
-        # It has been read; a secret in it shall not lie on the disk for longer than needed.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.attempt.at("env.json"))
-        name, value = self.token.split("=", 1)
-        env[name] = value
-        return env
-
-    def _prepare_folders(self) -> None:
-        for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):
-            os.makedirs(self.job.at(folder), exist_ok=True)
-        self.attempt.clear_markers()
-
-    def _start_guard(self) -> None:
-        """Fork the process that kills the job when this one dies, which it learns by a pipe that closes."""
-        reads, self.guard_pipe = os.pipe()
-        self.guard_pid = os.fork()
-        if self.guard_pid:
-            os.close(reads)
-            return
-        try:
-            os.close(self.guard_pipe)
-            os.close(self.errors)
-            os.setsid()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            _guard(reads, self.token)
-        finally:
-            os._exit(0)
-
     # -- run -----------------------------------------------------------------------------------------------------
 
-    def watch(self) -> None:
+    def _watch(self) -> None:
         """Wait for the user's code, relay its errors, and hold it to its limits."""
         selector = selectors.DefaultSelector()
         selector.register(self.errors, selectors.EVENT_READ)
         selector.register(self.wakeup, selectors.EVENT_READ)
-        fresh_at = time.monotonic() + _FRESH_S
         look_at = time.monotonic()
         while self.status is None:
             for key, _ in selector.select(max(0.0, look_at - time.monotonic())):
@@ -219,9 +206,6 @@ class _Run:
             if self.status is None and time.monotonic() >= look_at:
                 look_at = time.monotonic() + _TICK_S
                 self._check_limits()
-                if time.monotonic() > fresh_at:
-                    leases.keep_fresh(self.fds)
-                    fresh_at = time.monotonic() + _FRESH_S
         self.code_ended_at = records.now()
         self._end_leftovers()
         while self._relay_errors():
@@ -234,41 +218,51 @@ class _Run:
         except BlockingIOError:
             # Nothing now. At the end, something that left the process tree may still keep the pipe open.
             return self.status is None
+        self.last_errors = (self.last_errors + piece)[-TAIL_BYTES:]
         for fd in (self.log, self.error_log):
             _write_all(fd, piece)
         return bool(piece)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Take note of what has ended; False when nothing is left, which the kernel knows for sure."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
+            # What grew and ended between two looks is known from here.
+            self.peak_memory = max(self.peak_memory, usage.ru_maxrss * 1024)
             if pid == self.pid:
                 self.status = status
 
     def _check_limits(self) -> None:
-        memory_limit = self.spec.get("memory_bytes")
-        memory = processes.memory_bytes(self._tree(), above=memory_limit or self.peak_memory)
-        self.peak_memory = max(self.peak_memory, memory)
-        ran = time.monotonic() - self.began
+        now = time.monotonic()
         time_limit = self.spec.get("time_limit_s")
-        if time_limit and ran > time_limit:
+        if time_limit and now - self.began > time_limit:
             self._stop(protocol.FAILED, protocol.TIME_LIMIT, f"it ran longer than its time limit of {time_limit:g} s")
-        if memory_limit and memory > memory_limit:
+        if now >= self.memory_due:
+            self._check_memory()
+            took = time.monotonic() - now
+            self.memory_due = now + min(took / _MEMORY_SHARE, _MEMORY_PAUSE_S)
+        if self.kill_at is not None and time.monotonic() >= self.kill_at:
+            self.attempt.event("killed")
+            self._kill_all()
+
+    def _check_memory(self) -> None:
+        limit = self.spec.get("memory_bytes")
+        memory = processes.memory_bytes(self._tree(), above=limit or self.peak_memory)
+        self.peak_memory = max(self.peak_memory, memory)
+        if limit and memory > limit:
             self._stop(
                 protocol.FAILED,
                 protocol.OUT_OF_MEMORY,
-                f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {memory_limit / 2**30:.2f} GiB",
+                f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {limit / 2**30:.2f} GiB",
             )
-            if memory > memory_limit * _MEMORY_MARGIN:
+            if memory > limit * _MEMORY_MARGIN:
                 # It goes on growing through its grace; the host's other jobs come first.
                 self.kill_at = time.monotonic()
-        if self.kill_at is not None and time.monotonic() >= self.kill_at:
-            self.attempt.event("killed")
-            self.kill_all()
 
     def _cancel(self) -> None:
         asked = records.read_json(self.attempt.at("cancel.json"))
@@ -289,34 +283,59 @@ class _Run:
 
     # -- end -----------------------------------------------------------------------------------------------------
 
-    def _tree(self) -> list[int]:
-        """Return the job's processes: all below this one but the guard."""
-        below = processes.descendants(os.getpid()) - {self.guard_pid}
-        return [pid for pid in below if processes.start_ticks(pid) is not None]
+    def _tree(self) -> set[int]:
+        """Return the job's processes: all below this one."""
+        return processes.descendants(os.getpid())
 
     def _end_leftovers(self) -> None:
         """End what the user's code left running: when it has ended, the job has."""
+        if not self._reap():
+            return
         left = self._tree()
-        if left:
-            self.attempt.event("ending_leftovers", count=len(left))
-            processes.send_signal(left, signal.SIGTERM)
-            deadline = time.monotonic() + _LEFTOVER_GRACE_S
-            while self._tree() and time.monotonic() < deadline:
-                self._relay_errors()
-                self._reap()
-                time.sleep(0.02)
-            self.kill_all()
+        self.attempt.event("ending_leftovers", count=len(left))
+        processes.send_signal(left, signal.SIGTERM)
+        processes.send_signal(left, signal.SIGCONT)
+        deadline = time.monotonic() + _LEFTOVER_GRACE_S
+        while self._reap() and time.monotonic() < deadline:
+            self._relay_errors()
+            time.sleep(0.02)
+        self._kill_all()
 
-    def kill_all(self) -> None:
+    def _kill_all(self) -> None:
         """Kill every process of the job."""
         deadline = time.monotonic() + _KILL_PATIENCE_S
-        while time.monotonic() < deadline:
-            left = self._tree()
-            if not left:
-                return
-            processes.send_signal(left, signal.SIGKILL)
+        while self._reap() and time.monotonic() < deadline:
+            processes.send_signal(self._tree(), signal.SIGKILL)
             time.sleep(0.01)
-            self._reap()
+
+    def _record_end(self) -> None:
+        assert self.status is not None
+        exit_code = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
+        number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+        if self.stop_reason is not None:
+            state, reason, message = self.stop_reason
+        elif not os.path.isdir(self.attempt.path):
+            state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
+        elif exit_code == 0:
+            state, reason, message = protocol.SUCCEEDED, None, ""
+        else:
+            state = protocol.FAILED
+            killed_for_memory = processes.oom_kills() > self.oom_kills
+            # The errors from memory, since a full disk has swallowed its own message.
+            words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
+            reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
+        self._finish(state, reason, message, exit_code=exit_code, signal=number)
+
+    def _finish(self, state: str, reason: str | None, message: str, **details: Any) -> None:
+        """Write the exit record. Where even the space set aside for it does not do, somebody may make room."""
+        deadline = time.monotonic() + _RECORD_PATIENCE_S
+        while True:
+            try:
+                return self.attempt.finish(state, reason, message, **details, **self.facts())
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def facts(self) -> dict[str, Any]:
         """Return what the exit record says besides how it ended."""
@@ -335,44 +354,9 @@ class _Run:
             "pid": os.getpid(),
         }
 
-    def record_end(self) -> None:
-        assert self.status is not None
-        exit_code = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
-        number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
-        if self.stop_reason is not None:
-            state, reason, message = self.stop_reason
-        elif not os.path.isdir(self.attempt.path):
-            state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
-        elif exit_code == 0:
-            state, reason, message = protocol.SUCCEEDED, None, ""
-        else:
-            killed_for_memory = processes.oom_kills() > self.oom_kills
-            reason, message = diagnose(exit_code, number, killed_for_memory, self.job.at("logs"))
-            state = protocol.FAILED
-        self.attempt.finish(state, reason, message, exit_code=exit_code, signal=number, **self.facts())
 
-    def dismiss_guard(self) -> None:
-        """Let the guard go, and the leases with it."""
-        if self.guard_pid:
-            with contextlib.suppress(OSError):
-                os.write(self.guard_pipe, b".")
-                os.close(self.guard_pipe)
-                os.waitpid(self.guard_pid, 0)
-        for fd in self.fds:
-            os.close(fd)
-
-
-def _guard(pipe: int, token: str) -> None:
-    """Wait for a full stop, or for the supervisor's death; then kill what it ran."""
-    heard = b""
-    while not heard.endswith(b"."):
-        piece = os.read(pipe, 64)
-        if not piece:
-            with contextlib.suppress(ValueError, OSError):
-                os.killpg(int(heard), signal.SIGKILL)
-            processes.kill_with_environment(token, _KILL_PATIENCE_S)
-            return
-        heard += piece
+def _die_with_supervisor() -> None:
+    processes.die_with_parent(signal.SIGKILL)
 
 
 def _log_file(path: str) -> int:

@@ -1,0 +1,83 @@
+"""The Python environments that a dispatcher has built for its waiting jobs: one process for each build."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from . import environments
+from .environments import BuildFailed
+from .store import Attempt
+
+_AT_ONCE = 2
+_TRIES = 2
+
+
+class Builds:
+    """Builds what waiting jobs need, once for all that need the same."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, dict[str, Any]] = {}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._killed: dict[str, int] = {}
+        self._failed: dict[str, tuple[str, float]] = {}
+
+    def is_ready(self, attempt: Attempt, request: dict[str, Any]) -> bool:
+        """
+        Tell whether the environment of a job is there; see to it that it gets built.
+
+        :raises BuildFailed: it could not be built; everybody hears so who had asked for it by then. Who asks later
+            gets another try.
+        :raises OSError: no build can be started now.
+        """
+        key = environments.group(request["environment"])
+        if key in self._built:
+            if environments.is_built(self._built[key]):
+                return True
+            del self._built[key]
+        if key in self._running:
+            if self._running[key].poll() is not None:
+                self._end(key, self._running.pop(key))
+        elif key in self._failed and request["submitted"] <= self._failed[key][1]:
+            raise BuildFailed(self._failed[key][0])
+        elif len(self._running) < _AT_ONCE:
+            attempt.event("environment_building")
+            self._running[key] = subprocess.Popen(
+                [sys.executable, "-I", "-S", request["program"], "build-environment", attempt.path],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+            )
+        return False
+
+    def environment(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """
+        Return an environment that is ready.
+
+        :raises OSError: somebody has just removed it.
+        """
+        built = self._built.get(environments.group(parts))
+        if built is None:
+            raise FileNotFoundError("the Python environment was removed just now")
+        return built
+
+    def _end(self, key: str, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            output = process.stdout.read().decode("utf-8", "replace")
+        try:
+            result = json.loads(output)
+        except ValueError:
+            self._killed[key] = self._killed.get(key, 0) + 1
+            if self._killed[key] < _TRIES:
+                # That was no word of the tool's, so the next one may come through.
+                return
+            result = {"error": f"building it ended {_TRIES} times with exit code {process.returncode} and no word"}
+        self._killed.pop(key, None)
+        if "error" in result:
+            self._failed[key] = (result["error"], time.time())
+        else:
+            self._built[key] = result

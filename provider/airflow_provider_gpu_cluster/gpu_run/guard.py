@@ -1,0 +1,93 @@
+"""
+The parent of a supervisor: it keeps the GPU leases, and ends what is left when the supervisor is gone.
+
+It is a subreaper (prctl(2)): should the supervisor be killed, the kernel makes it the parent of everything that ran
+below the supervisor, whatever sessions, groups or environments those processes have moved to. So nothing of a job
+outlives its supervisor for longer than a few milliseconds, and the GPUs are free when nothing runs on them any more.
+Should the guard itself be killed, the supervisor gets a TERM from the kernel, and ends the job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import Any, Sequence
+
+from . import processes, protocol
+from .leases import Leases
+from .store import Attempt
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_LOOK_S = 1.0
+_FIRST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.5
+
+
+def stand_guard(pid: int, leases: Leases, keys: Sequence[str], fds: list[int]) -> int:
+    """
+    Wait for a supervisor, hand on the signals that are for it, and end what it has left behind.
+
+    Call with :data:`SIGNALS` blocked.
+
+    :param pid: the supervisor, a child of this process.
+    :param keys: of the leased GPUs.
+    :param fds: the open files that are their leases; they are closed at the end.
+    :return: the supervisor's exit status, as waitpid(2) gives it.
+    """
+    while True:
+        heard = signal.sigtimedwait(SIGNALS, _LOOK_S)
+        if heard is not None and heard.si_signo in (signal.SIGTERM, signal.SIGINT):
+            processes.send_signal([pid], signal.SIGTERM)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            break
+        if heard is None:
+            fds[:] = [leases.keep(key, fd) for key, fd in zip(keys, fds)]
+    _end_orphans()
+    for fd in fds:
+        os.close(fd)
+    return status
+
+
+def _end_orphans() -> None:
+    """
+    Kill everything below this process.
+
+    What cannot be killed (it hangs in a driver, or has become root's) may still compute; as long as it is there, the
+    GPUs stay leased.
+    """
+    pause = _FIRST_PAUSE_S
+    while _reap():
+        processes.send_signal(processes.descendants(os.getpid()), signal.SIGKILL)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _reap() -> bool:
+    """Take note of children that have ended; False when there is none at all, which the kernel knows for sure."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+        return True
+    except ChildProcessError:
+        return False
+
+
+def record_loss(attempt: Attempt, token: str, status: int, facts: dict[str, Any]) -> None:
+    """
+    Record that an attempt's supervisor is gone and has left no exit record.
+
+    :param token: of the claim that supervisor has made, if it has made one.
+    :param status: its exit status.
+    :param facts: what the record says besides.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        claim = attempt.claimed()
+        if claim is None or claim.get("token") != token or attempt.ended() is not None:
+            return
+        how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
+        message = "its supervisor (process {}) was ended by {}".format(claim["pid"], how)
+        facts = dict(facts, pid=claim["pid"], started_at=claim["at"])
+        attempt.finish(protocol.LOST, protocol.REASON_LOST, message, **facts)

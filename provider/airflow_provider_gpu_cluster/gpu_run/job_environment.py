@@ -1,0 +1,66 @@
+"""The environment variables a job starts with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from . import records
+from .store import Attempt
+
+# What sshd, systemd and the shell set for the login that happened to start all this; it says nothing about the job.
+_FOREIGN = (
+    "DBUS_SESSION_BUS_ADDRESS",
+    "OLDPWD",
+    "PWD",
+    "SHLVL",
+    "SSH_AUTH_SOCK",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "VIRTUAL_ENV",
+    "XDG_RUNTIME_DIR",
+    "XDG_SESSION_ID",
+)
+
+
+def variables(attempt: Attempt, request: dict[str, Any], gpus: list[dict[str, Any]]) -> dict[str, str]:
+    """
+    Return the variables, the job's own among them.
+
+    Those are deleted from the disk in the same breath: a secret shall not lie there for longer than needed.
+
+    :param gpus: ``index`` of each leased GPU.
+    """
+    job = attempt.job
+    spec = request["spec"]
+    env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    env.update(
+        JOB_ID=job.job_id,
+        JOB_DIR=job.path,
+        OUTPUT_DIR=job.at("outputs"),
+        LOG_DIR=job.at("logs"),
+        DATA_DIR=job.at("data"),
+        MODEL_DIR=job.at("models"),
+        CHECKPOINT_DIR=job.at("outputs", "checkpoints"),
+        PROGRESS_FILE=job.at("logs", "progress.jsonl"),
+        ATTEMPT=str(attempt.number),
+        GPU_COUNT=str(len(gpus)),
+        CUDA_DEVICE_ORDER="PCI_BUS_ID",
+        CUDA_VISIBLE_DEVICES=",".join(str(gpu["index"]) for gpu in gpus),
+        PYTHONUNBUFFERED="1",
+    )
+    if spec.get("cpus"):
+        env["OMP_NUM_THREADS"] = str(spec["cpus"])
+    if request["settings"].get("python"):
+        env["PYTHON"] = os.path.expanduser(request["settings"]["python"])
+    built = records.read_json(attempt.at("environment.json"))
+    if built:
+        env["VIRTUAL_ENV"] = built["path"]
+        env.pop("PYTHON", None)
+    env.update(request.get("context", {}))
+    env.update(records.read_json(attempt.at("env.json")) or {})
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(attempt.at("env.json"))
+    return env

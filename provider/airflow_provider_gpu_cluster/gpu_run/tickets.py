@@ -1,0 +1,131 @@
+"""
+The queue of the host: the waiting jobs of all its dispatchers, whoever's they are.
+
+Each dispatcher has a file ``queue-<name>`` in the folder of leases. It keeps the file locked as long as it lives and
+renews its time stamp at every look, so the tickets of one that was killed or stopped count for nothing, and hold
+nobody up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from typing import Any, Sequence
+
+from . import protocol, shared_files
+from .errors import Refused
+from .schedule import Ticket
+
+_PREFIX = "queue-"
+_STALE_S = 60.0
+_MOST_BYTES = 1 << 24
+
+
+class Queue:
+    """
+    The queue of the host, as one dispatcher sees it.
+
+    :param folder: of the leases.
+    :param name: of the dispatcher; unique on this host.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        self._folder = folder
+        self._path = os.path.join(folder, _PREFIX + name)
+        self._fd: int | None = None
+        self._written: list[Any] | None = None
+        self.name = name
+
+    def publish(self, tickets: Sequence[Ticket]) -> None:
+        """
+        Show one's own waiting jobs to everyone else; call under the mutex.
+
+        :raises Refused: another process uses that name.
+        """
+        if self._fd is None or not shared_files.is_current(self._fd, self._path):
+            self._open()
+        assert self._fd is not None
+        values = [list(ticket) for ticket in tickets]
+        # On a full disk the others do not see them. That costs them their place, and no job its GPUs.
+        with contextlib.suppress(OSError):
+            if values != self._written:
+                self._written = None
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, json.dumps(values).encode(), 0)
+                self._written = values
+            os.utime(self._fd)
+
+    def _open(self) -> None:
+        try:
+            fd = shared_files.lock(self._path)
+        except OSError as error:
+            raise Refused(protocol.GPUS_UNAVAILABLE, f"{self._path} cannot be opened: {error.strerror}") from error
+        if fd is None:
+            raise Refused(protocol.GPUS_UNAVAILABLE, f"another process has locked {self._path}")
+        self._drop()
+        self._fd, self._written = fd, None
+
+    def others(self) -> list[Ticket]:
+        """Return the waiting jobs of everyone else; call under the mutex."""
+        return live_tickets(self._folder, besides=os.path.basename(self._path))
+
+    def close(self) -> None:
+        """Leave the queue."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def live_tickets(folder: str, besides: str = "") -> list[Ticket]:
+    """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
+    tickets: list[Ticket] = []
+    for name in os.listdir(folder):
+        if name.startswith(_PREFIX) and name != besides:
+            with contextlib.suppress(OSError):
+                tickets += _read(os.path.join(folder, name))
+    return tickets
+
+
+def _read(path: str) -> list[Ticket]:
+    fd = shared_files.lock(path, create=False)
+    if fd is not None:
+        # Nobody keeps it: its dispatcher is dead. It is locked now, so it can go, if it is ours to remove.
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(fd)
+        return []
+    with open(path, "rb") as file:
+        if time.time() - os.fstat(file.fileno()).st_mtime > _STALE_S:
+            return []
+        try:
+            return [_ticket(*values) for values in json.loads(file.read(_MOST_BYTES))]
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            return []
+
+
+def _ticket(
+    job_id: str, rank: int, submitted: float, gpus: int, gpu_type: str | None, time_limit_s: float | None, owner: str
+) -> Ticket:
+    """Return a ticket of which every part is what it should be; anything else is an error."""
+    ticket = Ticket(
+        job_id=str(job_id),
+        rank=int(rank),
+        submitted=float(submitted),
+        gpus=int(gpus),
+        gpu_type=None if gpu_type is None else str(gpu_type),
+        time_limit_s=None if time_limit_s is None else float(time_limit_s),
+        owner=str(owner),
+    )
+    numbers = (ticket.submitted, ticket.time_limit_s or 0.0)
+    if ticket.gpus < 1 or not 0 <= ticket.rank < len(protocol.PRIORITIES) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"no ticket: {ticket}")
+    return ticket

@@ -1,0 +1,112 @@
+"""The log of a job, for readers that come again and again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.gpu_run import logs, protocol
+from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    root = Root(str(tmp_path / "root"))
+    root.job("job").create()
+    return root
+
+
+@pytest.fixture
+def job(root: Root) -> JobDirectory:
+    return root.job("job")
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the status that the job has, to be changed by the test."""
+    status = {"job_id": "job", "state": protocol.RUNNING, "attempt": 1}
+    monkeypatch.setattr(logs, "job_status", lambda *arguments: dict(status))
+    return status
+
+
+def write(job: JobDirectory, text: bytes) -> None:
+    with open(job.at("logs", "training.log"), "ab") as file:
+        file.write(text)
+
+
+def read(
+    root: Root, *, reader: str = "r", ack: tuple[int, int] | None = None, max_bytes: int = 1000
+) -> tuple[int, int, bytes]:
+    """Return the attempt, the offset and the bytes of one reply."""
+    place = None if ack is None else {"attempt": ack[0], "offset": ack[1]}
+    request = {"job_id": "job", "reader": reader, "ack": place, "max_bytes": max_bytes}
+    reply, log = logs.open_log(root, None, request)  # type: ignore[arg-type]
+    data = b""
+    if log is not None:
+        with log:
+            data = log.read(reply["length"])
+    assert len(data) == reply["length"]
+    return reply["attempt"], reply["offset"], data
+
+
+def test_before_there_is_anything(root: Root, job: JobDirectory):
+    assert read(root) == (0, 0, b"")
+    job.add_attempt(1, {}, {})
+    assert read(root) == (1, 0, b"")
+
+
+def test_each_byte_comes_until_it_is_acknowledged(root: Root, job: JobDirectory):
+    job.add_attempt(1, {}, {})
+    write(job, b"0123456789")
+    assert read(root, max_bytes=4) == (1, 0, b"0123")
+    # That reply got lost, so nothing was acknowledged.
+    assert read(root, max_bytes=4) == (1, 0, b"0123")
+    assert read(root, ack=(1, 4), max_bytes=4) == (1, 4, b"4567")
+    # So did this acknowledgement's reply, and it comes again.
+    assert read(root, ack=(1, 4), max_bytes=4) == (1, 4, b"4567")
+    assert read(root, ack=(1, 8)) == (1, 8, b"89")
+    assert read(root, ack=(1, 10)) == (1, 10, b"")
+    write(job, b"ab")
+    # The place is kept on the cluster: a new process goes on where the last one was.
+    assert read(root) == (1, 10, b"ab")
+
+
+def test_an_old_acknowledgement_does_not_go_back(root: Root, job: JobDirectory):
+    job.add_attempt(1, {}, {})
+    write(job, b"0123456789")
+    read(root, ack=(1, 8))
+    assert read(root, ack=(1, 3)) == (1, 8, b"89")
+
+
+def test_readers_do_not_disturb_each_other(root: Root, job: JobDirectory):
+    job.add_attempt(1, {}, {})
+    write(job, b"0123")
+    assert read(root, reader="a", ack=(1, 2)) == (1, 2, b"23")
+    assert read(root, reader="../../b é") == (1, 0, b"0123")
+    assert read(root, reader="a") == (1, 2, b"23")
+
+
+def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, state: dict[str, Any]):
+    job.add_attempt(1, {}, {})
+    write(job, b"first")
+    read(root, ack=(1, 5))
+    Path(job.at("logs", "training.log")).unlink()
+    job.add_attempt(2, {}, {})
+    state.update(attempt=2, state=protocol.QUEUED)
+    assert read(root) == (2, 0, b"")
+    state.update(state=protocol.RUNNING)
+    write(job, b"second")
+    # An acknowledgement of the first attempt that comes late says nothing about the second.
+    assert read(root, ack=(1, 5)) == (2, 0, b"second")
+    assert read(root, ack=(2, 3)) == (2, 3, b"ond")
+
+
+def test_while_it_waits_the_log_of_the_attempt_before_is_not_its_own(
+    root: Root, job: JobDirectory, state: dict[str, Any]
+):
+    job.add_attempt(1, {}, {})
+    write(job, b"stale")
+    state["state"] = protocol.QUEUED
+    assert read(root) == (1, 0, b"")

@@ -1,0 +1,93 @@
+"""Records are whole or absent, and made once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.gpu_run import protocol, records
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.store import writing
+
+
+def test_what_is_written_is_read(tmp_path: Path):
+    path = str(tmp_path / "r.json")
+    assert records.read_json(path) is None
+    records.write_json(path, {"name": "\udcff ü \n", "n": 1})
+    assert records.read_json(path) == {"name": "\udcff ü \n", "n": 1}
+    assert os.listdir(tmp_path) == ["r.json"]
+    assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("write", [records.write_json, records.create_json])
+def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, write: Callable[..., Any]):
+    with pytest.raises(TypeError):
+        write(str(tmp_path / "r.json"), {"x": object()})
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_record_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path):
+    (tmp_path / "r.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        records.write_json(str(tmp_path / "r.json"), {})
+    assert os.listdir(tmp_path) == ["r.json"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_many_who_create_a_record_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool):
+    if not has_links:
+
+        def link(*paths: str) -> None:
+            raise OSError(errno.EPERM, "no hard links here")
+
+        monkeypatch.setattr(os, "link", link)
+    path = str(tmp_path / "claim.json")
+    barrier = threading.Barrier(16)
+    won: list[int] = []
+
+    def create(number: int) -> None:
+        barrier.wait()
+        if records.create_json(path, {"by": number}):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert records.read_json(path) == {"by": won[0]}
+    assert os.listdir(tmp_path) == ["claim.json"]
+
+
+def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """NFS may carry out a link, lose the reply, and report that it exists."""
+    real = os.link
+
+    def link(source: str, target: str) -> None:
+        real(source, target)
+        raise FileExistsError(target)
+
+    monkeypatch.setattr(os, "link", link)
+    assert records.create_json(str(tmp_path / "claim.json"), {}) is True
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "words"),
+    [
+        (errno.ENOSPC, protocol.NO_SPACE, "no space left on the disk of .* MB free"),
+        (errno.EDQUOT, protocol.NO_SPACE, "the disk quota for .* is used up"),
+        (errno.EROFS, protocol.ROOT_NOT_WRITABLE, "Read-only file system"),
+        (errno.EACCES, protocol.ROOT_NOT_WRITABLE, "Permission denied"),
+    ],
+)
+def test_failures_to_write_are_named(tmp_path: Path, code: int, expected: str, words: str):
+    with pytest.raises(Refused, match=words) as caught, writing(str(tmp_path / "job")):
+        raise OSError(code, os.strerror(code), str(tmp_path / "job" / "x"))
+    assert caught.value.code == expected

@@ -1,0 +1,516 @@
+"""Inputs into a job's directory: whole, in their place, and never anywhere else."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
+from airflow_provider_gpu_cluster.gpu_run import protocol, staging
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
+from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
+from airflow_provider_gpu_cluster.transfer import send_source
+from tests.small_disk import small_disk
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobDirectory:
+    job = Root(str(tmp_path / "root")).job("job")
+    job.create()
+    return job
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Path:
+    """Return a folder of the worker."""
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    return folder
+
+
+def sources(worker: Path, **written: Any) -> tuple[Source, ...]:
+    return parse_sources(**{"code": None, "data": None, "models": None, **written}, base_dir=worker)
+
+
+def stage(job: JobDirectory, *wanted: Source) -> int:
+    """Do what the worker and the cluster do together; return how many inputs were sent."""
+    inputs = [source.to_json() for source in wanted]
+    needs = staging.stage(job, inputs)
+    for number in needs:
+        source = wanted[number]
+        assert isinstance(source, UploadSource)
+        out = io.BytesIO()
+        send_source(source, out)
+        staging.receive(job, inputs[number], io.BytesIO(out.getvalue()))
+    assert staging.stage(job, inputs) == []
+    return len(needs)
+
+
+def receive(job: JobDirectory, *entries: Any, **wanted: Any) -> None:
+    """Receive a stream of headers and bytes, whatever is in it."""
+    stream = b"".join(entry if isinstance(entry, bytes) else json.dumps(entry).encode() + b"\n" for entry in entries)
+    request = {"kind": "code", "name": "", "written": "x", "digest": "etag:1", "single_file": False, "type": "upload"}
+    staging.receive(job, {**request, **wanted}, io.BytesIO(stream))
+
+
+def file(path: str, content: bytes = b"evil") -> list[Any]:
+    header = {"path": path, "kind": "file", "size": len(content), "mode": 0o644}
+    return [header, content, {"sha256": hashlib.sha256(content).hexdigest()}]
+
+
+def tree(folder: str | Path) -> dict[str, Any]:
+    """Return everything below a folder: bytes of files, None for folders, text for links."""
+    found: dict[str, Any] = {}
+    for where, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = os.path.join(where, name)
+            key = os.path.relpath(path, folder)
+            if os.path.islink(path):
+                found[key] = os.readlink(path)
+            else:
+                found[key] = None if os.path.isdir(path) else Path(path).read_bytes()
+    return found
+
+
+def drafts(job: JobDirectory) -> list[str]:
+    """Return what is left of inputs that did not get into place."""
+    known = {"attempts", "checksums", "inputs.json", "lock"}
+    return sorted(set(os.listdir(job.at(".job"))) - known)
+
+
+# -- from the worker ---------------------------------------------------------------------------------------------
+
+
+def test_a_folder_arrives_as_it_is(job: JobDirectory, worker: Path):
+    code = worker / "train"
+    (code / "pkg" / "deep").mkdir(parents=True)
+    (code / "empty").mkdir()
+    (code / "train.py").write_text("print()")
+    (code / "run.sh").write_text("#!/bin/sh\n")
+    (code / "run.sh").chmod(0o755)
+    (code / "pkg" / "none").write_bytes(b"")
+    (code / "pkg" / "deep" / "up").symlink_to("../../train.py")
+    (code / "folder").symlink_to("pkg")
+
+    assert stage(job, *sources(worker, code="train")) == 1
+
+    assert tree(job.at("code")) == tree(code)
+    assert os.access(job.at("code", "run.sh"), os.X_OK)
+    assert not os.stat(job.at("code", "train.py")).st_mode & 0o111
+    assert drafts(job) == []
+    noted = json.loads(Path(job.at(".job", "inputs.json")).read_text())["code"]
+    assert (noted["files"], noted["bytes"]) == (3, 17)
+    checksums = json.loads(Path(job.at(noted["checksums"])).read_text())["sha256"]
+    assert checksums["train.py"] == hashlib.sha256(b"print()").hexdigest()
+
+
+def test_files_and_folders_of_data_keep_their_names(job: JobDirectory, worker: Path):
+    (worker / "digits.csv").write_text("1,2")
+    (worker / "images").mkdir()
+    (worker / "images" / "1.png").write_bytes(b"\x89")
+    (worker / "train.py").write_text("1")
+    assert stage(job, *sources(worker, code="train.py", data=["digits.csv", "images"], models="images")) == 4
+    assert tree(job.at("code")) == {"train.py": b"1"}
+    assert tree(job.at("data")) == {"digits.csv": b"1,2", "images": None, "images/1.png": b"\x89"}
+    assert tree(job.at("models")) == {"images": None, "images/1.png": b"\x89"}
+
+
+def test_any_name_that_a_file_can_have(job: JobDirectory, worker: Path):
+    names = [b"a b", b"new\nline", b"\xff\xfe", "ünï…".encode(), b"-rf", b"'\"$(id)`", b"\\n", b"n" * 255]
+    folder = os.fsencode(worker / "data")
+    os.mkdir(folder)
+    deep = folder + b"/" + b"/".join([b"d" * 100] * 20)
+    os.makedirs(deep)
+    for where in (folder, deep):
+        for name in names:
+            Path(os.fsdecode(os.path.join(where, name))).write_bytes(name)
+    stage(job, *sources(worker, data="data"))
+    assert tree(job.at("data", "data")) == tree(os.fsdecode(folder))
+
+
+def test_staging_again_sends_nothing_and_other_content_replaces(job: JobDirectory, worker: Path):
+    code = worker / "train"
+    code.mkdir()
+    (code / "a.py").write_text("1")
+    (code / "b.py").write_text("2")
+    assert stage(job, *sources(worker, code="train")) == 1
+    assert stage(job, *sources(worker, code="train")) == 0
+
+    before = os.stat(job.at("code")).st_ino
+    (code / "a.py").write_text("3")
+    (code / "b.py").unlink()
+    assert stage(job, *sources(worker, code="train")) == 1
+    assert tree(job.at("code")) == {"a.py": b"3"}
+    assert os.stat(job.at("code")).st_ino != before
+    assert drafts(job) == []
+
+
+def test_what_is_no_longer_asked_for_goes(job: JobDirectory, worker: Path):
+    """A job must not find the data of an earlier generation beside its own."""
+    (worker / "train").mkdir()
+    (worker / "train" / "old.py").write_text("old")
+    for name in ("new.py", "1.csv", "2.csv"):
+        (worker / name).write_text(name)
+    stage(job, *sources(worker, code="train", data=["1.csv", "2.csv"]))
+    stage(job, *sources(worker, code="new.py", data=["2.csv"]))
+    assert tree(job.at("code")) == {"new.py": b"new.py"}
+    assert tree(job.at("data")) == {"2.csv": b"2.csv"}
+    stage(job)
+    assert tree(job.at("code")) == tree(job.at("data")) == {}
+    stage(job, *sources(worker, code="train"))
+    assert tree(job.at("code")) == {"old.py": b"old"}
+
+
+def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker: Path):
+    """A slow upload that comes to its end when another request has launched the job changes nothing."""
+    (worker / "a.csv").write_text("first")
+    stage(job, *sources(worker, data="a.csv"))
+    attempt = job.add_attempt(1, {}, {})
+    assert attempt
+    (worker / "a.csv").write_text("second")
+    (late,) = sources(worker, data="a.csv")
+    assert isinstance(late, UploadSource)
+    out = io.BytesIO()
+    send_source(late, out)
+    staging.receive(job, late.to_json(), io.BytesIO(out.getvalue()))
+    staging.stage(job, [])
+    assert tree(job.at("data")) == {"a.csv": b"first"}
+
+    attempt.finish("FAILED", "user_error", "")
+    assert stage(job, late) == 1
+    assert tree(job.at("data")) == {"a.csv": b"second"}
+
+
+def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
+    job: JobDirectory, worker: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Content is new, the note is old: then going back to the old content must not find it in place."""
+    (worker / "a.csv").write_text("old")
+    (old,) = sources(worker, data="a.csv")
+    stage(job, old)
+    (worker / "a.csv").write_text("new")
+    (new,) = sources(worker, data="a.csv")
+    writes = []
+    real = staging.records.write_json
+
+    def write_json(path: str, value: dict[str, Any]) -> None:
+        if "data/a.csv" in value:
+            writes.append(path)
+            raise KeyboardInterrupt  # as if killed
+        real(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging.records, "write_json", write_json)
+        with pytest.raises(KeyboardInterrupt):
+            stage(job, new)
+    assert writes
+    (worker / "a.csv").write_text("old")
+    assert stage(job, *sources(worker, data="a.csv")) == 1
+    assert tree(job.at("data")) == {"a.csv": b"old"}
+
+
+def test_many_at_once(job: JobDirectory, worker: Path):
+    (worker / "code").mkdir()
+    for number in range(50):
+        (worker / "code" / f"{number}.py").write_text(str(number) * 1000)
+    wanted = sources(worker, code="code")
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            stage(job, *wanted)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert tree(job.at("code")) == tree(worker / "code")
+    assert drafts(job) == []
+
+
+def test_drafts_of_the_dead_are_removed_and_those_of_the_living_are_not(job: JobDirectory, worker: Path):
+    for name in ("dead", "alive"):
+        os.makedirs(job.at(".job", f"incoming-{name}", "content"))
+        Path(job.at(".job", f"incoming-{name}", "lock")).touch()
+    (worker / "a").write_text("a")
+    with open(job.at(".job", "incoming-alive", "lock")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stage(job, *sources(worker, data="a"))
+    assert drafts(job) == ["incoming-alive"]
+
+
+def test_a_digest_that_is_not_that_of_what_arrived(job: JobDirectory):
+    with pytest.raises(Refused, match="a file changed between") as caught:
+        receive(job, *file("a"), {"end": 1}, digest="0" * 64)
+    assert caught.value.code == protocol.CHECKSUM_MISMATCH
+    assert tree(job.at("code")) == {}
+    assert drafts(job) == []
+
+
+def test_a_job_whose_directory_was_removed_meanwhile(tmp_path: Path):
+    with pytest.raises(Refused, match="was removed while inputs were sent") as caught:
+        receive(Root(str(tmp_path)).job("gone"), {"end": 0})
+    assert caught.value.code == protocol.NOT_STAGED
+    assert os.listdir(tmp_path) == []
+
+
+OUT = {"path": "out", "kind": "link", "target": "../../.."}
+TO_TOP = {"path": "d/top", "kind": "link", "target": ".."}
+HOSTILE = {
+    "absolute path": [*file("/tmp/evil"), {"end": 1}],
+    "climbs out": [*file("../evil"), {"end": 1}],
+    "climbs out later": [*file("a/../../evil"), {"end": 1}],
+    "the folder itself": [*file("."), {"end": 1}],
+    "through a link that leaves": [OUT, *file("out/evil"), {"end": 2}],
+    "through a link that stays": [TO_TOP, *file("d/top/evil"), {"end": 2}],
+    "over a link": [OUT, *file("out"), {"end": 2}],
+    "link that leaves": [OUT, {"end": 1}],
+    "absolute link": [{**OUT, "target": "/etc/passwd"}, {"end": 1}],
+    "link that leaves through another": [TO_TOP, {"path": "l", "kind": "link", "target": "d/top/../x"}, {"end": 2}],
+    "twice a file": [*file("a"), *file("a"), {"end": 2}],
+    "twice, written differently": [*file("a"), *file("./a"), {"end": 2}],
+    "a file and a folder": [*file("a"), {"path": "a", "kind": "dir"}, {"end": 2}],
+    "a folder and a link": [{"path": "a", "kind": "dir"}, {**OUT, "path": "a"}, {"end": 2}],
+    "below a file": [*file("a"), *file("a/b"), {"end": 2}],
+    "unknown kind": [{"path": "a", "kind": "device"}, {"end": 1}],
+    "negative size": [{"path": "a", "kind": "file", "size": -1, "mode": 0}, {"end": 1}],
+    "huge line": [b"{" + b" " * (1 << 20)],
+    "wrong checksum": [*file("a")[:2], {"sha256": "0" * 64}, {"end": 1}],
+    "no checksum": [*file("a")[:2], {}, {"end": 1}],
+    "wrong count": [*file("a"), {"end": 2}],
+    "cut in a file": [*file("a", bytes(1000))[:1], bytes(500)],
+    "cut between files": file("a"),
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("entries", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_streams_leave_nothing(tmp_path: Path, job: JobDirectory, entries: list[Any]):
+    before = tree(tmp_path)
+    with pytest.raises(Refused) as caught:
+        receive(job, *entries)
+    assert caught.value.code in (protocol.CHECKSUM_MISMATCH, protocol.SOURCE_ERROR)
+    after = tree(tmp_path)
+    after.pop("root/job/.job/lock", None)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("code", ".."), ("data", "../x"), ("data", "."), (".job", "x"), ("..", "x"), ("", "/etc/x")]
+)
+def test_an_input_never_becomes_anything_but_code_data_and_models(job: JobDirectory, kind: str, name: str):
+    with pytest.raises(Refused, match="cannot become") as caught:
+        receive(job, *file("a"), {"end": 1}, kind=kind, name=name)
+    assert caught.value.code == protocol.BAD_REQUEST
+
+
+def test_a_name_that_the_cluster_cannot_store(job: JobDirectory):
+    with pytest.raises(Refused, match="File name too long") as caught:
+        receive(job, *file("n" * 256), {"end": 1})
+    assert caught.value.code == protocol.SOURCE_ERROR
+    assert drafts(job) == []
+
+
+def test_a_full_disk_is_named_with_numbers_and_left_clean(tmp_path: Path):
+    with small_disk(tmp_path / "disk", 256) as disk:
+        job = Root(str(disk)).job("job")
+        job.create()
+        with pytest.raises(Refused, match=r"x: no space left on the disk of .*: 0\.\d MB free") as caught:
+            receive(job, *file("big", bytes(1 << 20)), {"end": 1})
+        assert caught.value.code == protocol.NO_SPACE
+        assert tree(job.at("code")) == {}
+        assert drafts(job) == []
+        # What has room still gets in.
+        receive(job, *file("small"), {"end": 1})
+        assert tree(job.at("code")) == {"small": b"evil"}
+
+
+class _Changing(UploadSource):
+    """A file that is not, when it is sent, what it was when it was looked at."""
+
+    digest = "0" * 64
+
+    def __init__(self, opened: Callable[[], io.BytesIO]) -> None:
+        super().__init__("data", "x", "x", single_file=True)
+        object.__setattr__(self, "opened", opened)
+
+    def entries(self) -> Iterator[Entry]:
+        yield Entry("x", "file", 5, open=self.opened)  # type: ignore[attr-defined]
+
+
+def test_a_file_that_changes_while_it_is_sent():
+    with pytest.raises(ChecksumError, match="'x' changed while it was being sent"):
+        send_source(_Changing(lambda: io.BytesIO(b"123")), io.BytesIO())
+
+
+@pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), RuntimeError("503 Slow Down")])
+def test_a_file_that_cannot_be_read_while_it_is_sent(error: Exception):
+    """An OSError must not pass for one of the connection: the cluster would wait for the rest for ever."""
+
+    class Bad(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise error
+
+    with pytest.raises(SourceError, match="data x: 'x' cannot be read"):
+        send_source(_Changing(Bad), io.BytesIO())
+
+
+def test_a_file_that_has_vanished(worker: Path):
+    (worker / "d").mkdir()
+    (worker / "d" / "x").write_text("x")
+    (source,) = sources(worker, data="d")
+    assert isinstance(source, UploadSource)
+    entries = source.entries()
+    entry = next(entries)
+    (worker / "d" / "x").unlink()
+    with pytest.raises(SourceError, match="cannot read"):
+        entry.open()
+
+
+# -- on the cluster already --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """Return a folder of the cluster."""
+    folder = tmp_path / "shared"
+    (folder / "pkg").mkdir(parents=True)
+    (folder / "train.py").write_text("1")
+    (folder / "pkg" / "m.py").write_text("2")
+    return folder
+
+
+def test_code_is_copied_and_data_is_linked(job: JobDirectory, shared: Path):
+    code = ClusterSource("code", "", f"cluster:{shared}", path=str(shared))
+    data = ClusterSource("data", "shared", f"cluster:{shared}", path=str(shared))
+    model = ClusterSource("models", "train.py", f"cluster:{shared}/train.py", path=f"{shared}/train.py")
+    stage(job, code, data, model)
+    (shared / "train.py").write_text("changed")
+    assert tree(job.at("code")) == {"train.py": b"1", "pkg": None, "pkg/m.py": b"2"}
+    assert os.readlink(job.at("data", "shared")) == str(shared)
+    assert Path(job.at("models", "train.py")).read_text() == "changed"
+    # What is linked is not ours to delete.
+    stage(job)
+    assert tree(shared) == {"train.py": b"changed", "pkg": None, "pkg/m.py": b"2"}
+
+
+def test_one_file_of_code_is_copied_by_its_name(job: JobDirectory, shared: Path):
+    stage(job, ClusterSource("code", "", "x", path=f"{shared}/train.py"))
+    assert tree(job.at("code")) == {"train.py": b"1"}
+
+
+def test_the_home_folder_is_meant_by_a_tilde(job: JobDirectory, shared: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(shared))
+    stage(job, ClusterSource("data", "pkg", "cluster:~/pkg", path="~/pkg"))
+    assert os.readlink(job.at("data", "pkg")) == str(shared / "pkg")
+
+
+def test_a_copy_can_be_written_to_and_its_links_lead_where_they_led(job: JobDirectory, shared: Path):
+    (shared.parent / "lib.py").write_text("lib")
+    (shared / "pkg" / "lib.py").symlink_to("../../lib.py")
+    (shared / "pkg" / "t.py").symlink_to("../train.py")
+    (shared / "pkg").chmod(0o555)
+    shared.chmod(0o555)
+    try:
+        stage(job, ClusterSource("code", "", "x", path=str(shared)))
+    finally:
+        shared.chmod(0o755)
+        (shared / "pkg").chmod(0o755)
+    assert Path(job.at("code", "pkg", "lib.py")).read_text() == "lib"
+    assert os.readlink(job.at("code", "pkg", "t.py")) == "../train.py"
+    for folder in ("", "pkg"):
+        assert os.stat(job.at("code", folder)).st_mode & 0o700 == 0o700
+
+
+def test_sources_that_are_not_there(job: JobDirectory, shared: Path):
+    os.mkfifo(shared / "pipe")
+    for path, words in (
+        (f"{shared}/missing", "No such file or directory"),
+        (f"{shared}/train.py/x", "Not a directory"),
+        (str(shared), "pipe could not be copied: .*named pipe"),
+        (os.path.dirname(os.path.dirname(job.path)), "a copy of it has no end"),
+        ("/", "a copy of it has no end"),
+    ):
+        with pytest.raises(Refused, match=words) as caught:
+            staging.stage(job, [ClusterSource("code", "", f"cluster:{path}", path=path).to_json()])
+        assert caught.value.code == protocol.SOURCE_ERROR
+        assert f"code cluster:{path}: " in caught.value.message
+        assert tree(job.at("code")) == {}
+        assert drafts(job) == []
+
+
+def test_a_copy_that_does_not_fit(tmp_path: Path, shared: Path):
+    (shared / "pkg" / "big").write_bytes(bytes(1 << 20))
+    with small_disk(tmp_path / "disk", 256) as disk:
+        job = Root(str(disk)).job("job")
+        job.create()
+        with pytest.raises(Refused, match="no space left on the disk") as caught:
+            staging.stage(job, [ClusterSource("code", "", "x", path=str(shared)).to_json()])
+        assert caught.value.code == protocol.NO_SPACE
+        assert tree(job.at("code")) == {}
+        assert drafts(job) == []
+
+
+AS_NOBODY = f"""
+import os, sys
+sys.path.insert(0, {str(Path(staging.__file__).parents[2])!r})
+from airflow_provider_gpu_cluster.gpu_run import staging
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.store import Root
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+os.umask(0o077)
+job = Root(sys.argv[1] + "/root").job("job")
+job.create()
+for name in ("secret", "inner", "readonly"):
+    source = dict(type="cluster", kind="code", name="", written=name, path=sys.argv[1] + "/" + name)
+    try:
+        staging.stage(job, [source])
+        print(name, "staged", sorted(os.listdir(job.at("code"))))
+    except Refused as refusal:
+        print(name, refusal.code, refusal.message)
+staging.stage(job, [])
+print(sorted(os.listdir(job.at("code"))))
+print(sorted(name for name in os.listdir(job.at(".job")) if name.startswith(("incoming", "replaced", "."))))
+"""
+
+
+def test_as_an_ordinary_user():
+    """What root never notices: folders that may not be read, and read-only ones that cannot be moved."""
+    # Not below pytest's own folder, which other users cannot enter.
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder)
+        for name, mode in (("secret", 0o000), ("inner/secret", 0o000), ("readonly/sub", 0o555), ("readonly", 0o555)):
+            (top / name).mkdir(parents=True, exist_ok=True)
+            (top / name).chmod(mode)
+        top.chmod(0o777)
+        done = subprocess.run([sys.executable, "-c", AS_NOBODY, folder], capture_output=True, text=True)
+        for name in ("secret", "inner/secret", "readonly", "readonly/sub"):
+            (top / name).chmod(0o755)
+    assert done.stdout.splitlines() == [
+        f"secret source_error code secret: {folder}/secret cannot be read by this user on the cluster",
+        f"inner source_error code inner: {folder}/inner/secret could not be copied: "
+        f"[Errno 13] Permission denied: '{folder}/inner/secret'",
+        "readonly staged ['sub']",
+        "[]",
+        "[]",
+    ], done.stderr
