@@ -152,9 +152,7 @@ def test_a_task_marked_failed_takes_its_job_with_it(lab: Lab, lab_cluster: Clust
     run_id = lab.start("waits_for_long_job")
     handle = lab.handle("waits_for_long_job", run_id)
     eventually(lambda: lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING)
-    lab.airflow.patch(
-        f"/dags/waits_for_long_job/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"}
-    )
+    lab.airflow.patch(f"/dags/waits_for_long_job/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"})
     status = eventually(lambda: (now := lab_cluster.statuses([handle["job_id"]])[0]).final and now, timeout_s=60)
     assert status.state is JobState.CANCELLED
     assert lab.runs(handle["job_id"]) == 1

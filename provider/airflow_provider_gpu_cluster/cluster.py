@@ -8,8 +8,10 @@ operations can be asked for again, so a connection that breaks is opened again, 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
+import re
 import shlex
 import socket
 import time
@@ -114,6 +116,7 @@ class Cluster:
         self._connect = connect
         self._client: paramiko.SSHClient | None = None
         self._interrupted = False
+        self._trouble_since: float | None = None
         self._program = build_program()
 
     def __enter__(self) -> Cluster:
@@ -274,19 +277,19 @@ class Cluster:
                 left.discard(file.path)
 
         while left:
-            self._exchange("send", lambda: {"job_id": job_id, "names": sorted(left)}, take=take)
+            self._exchange("send", lambda: {"job_id": job_id, "names": sorted(left)}, take=take, continues=True)
         return sorted(collected, key=lambda file: file.path)
 
     def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
         """Call a verb that may ask for inputs first, and send those it asks for."""
-        for _ in range(_STAGE_ROUNDS):
-            reply = self._call(verb, request)
+        for number in range(_STAGE_ROUNDS):
+            reply = self._exchange(verb, request, continues=number > 0)
             if not reply.get("needs"):
-                return reply
-            for number in reply["needs"]:
-                source = cast(UploadSource, sources[number])
-                upload = {"job_id": request["job_id"], "input": request["inputs"][number]}
-                self._exchange("receive", upload, send=partial(send_source, source))
+                return cast("dict[str, Any]", reply)
+            for index in reply["needs"]:
+                source = cast(UploadSource, sources[index])
+                upload = {"job_id": request["job_id"], "input": request["inputs"][index]}
+                self._exchange("receive", upload, send=partial(send_source, source), continues=True)
         raise GpuClusterError(f"{self._where()}: inputs of {request['job_id']} were sent and are missing again")
 
     def _handle(self, reply: dict[str, Any]) -> JobHandle:
@@ -304,6 +307,7 @@ class Cluster:
         *,
         send: Callable[[BinaryIO], None] | None = None,
         take: Callable[[dict[str, Any], BinaryIO], Any] | None = None,
+        continues: bool = False,
     ) -> Any:
         """
         Carry out one operation, however often the connection breaks meanwhile.
@@ -311,8 +315,11 @@ class Cluster:
         :param request: the request, or what makes it anew for each try.
         :param send: writes what follows the request.
         :param take: reads what follows the reply, and makes the result.
+        :param continues: whether it is a part of a larger call, whose interruption counts here as well.
         """
-        self._interrupted = False
+        if not continues:
+            self._interrupted = False
+        self._trouble_since = None
 
         @tenacity.retry(
             retry=tenacity.retry_if_exception(self._worth_another_try),
@@ -325,9 +332,12 @@ class Cluster:
         def try_once() -> Any:
             value = request() if callable(request) else request
             try:
+                self._stop_if_interrupted()
                 return self._exchange_once(verb, value, send, take)
             except GpuClusterConnectionError:
                 self.close()
+                # From the first failure on: a transfer may have run for hours before.
+                self._trouble_since = self._trouble_since or time.monotonic()
                 raise
 
         return try_once()
@@ -341,14 +351,17 @@ class Cluster:
         patience = self.patience_s
         if error is not None and _is_about_address(error.__cause__):
             patience = min(patience, PATIENCE_WITH_ADDRESS_S)
-        return (state.seconds_since_start or 0.0) >= patience
+        return self._trouble_since is None or time.monotonic() - self._trouble_since >= patience
+
+    def _stop_if_interrupted(self) -> None:
+        if self._interrupted:
+            raise self._broken("the call was interrupted")
 
     def _nap(self, seconds: float) -> None:
         """Sleep in short pieces: a signal handler that returns does not end a sleep."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self._interrupted:
-                raise self._broken("the call was interrupted")
+            self._stop_if_interrupted()
             time.sleep(min(left, _NAP_S))
 
     def _log_retry(self, state: tenacity.RetryCallState) -> None:
@@ -369,7 +382,7 @@ class Cluster:
                 channel = self._open_channel(verb)
                 try:
                     sent = self._send(channel, line, send)
-                    stream = cast(BinaryIO, channel.makefile("rb", 1 << 16))
+                    stream = io.BufferedReader(_Raw(channel), 1 << 18)
                     reply, noise = self._read_reply(stream)
                     if reply is None:
                         self._missing_reply(channel, verb, noise, may_install=is_first)
@@ -391,6 +404,9 @@ class Cluster:
             self.close()
             self._client = self._connect()
             transport = self._client.get_transport()
+            # An interruption while it was being opened found nothing to shut down.
+            self._stop_if_interrupted()
+            _give_up_on_silence(transport)
         assert transport is not None
         channel = transport.open_session(timeout=IDLE_TIMEOUT_S)
         channel.settimeout(IDLE_TIMEOUT_S)
@@ -400,7 +416,9 @@ class Cluster:
     def _command(self, verb: str) -> str:
         """Return a line that any login shell understands: start the program, or say by exit code why not."""
         path = f"{_shell_path(self.settings.root_dir)}/.gpu-run/{self._program.name}"
-        python = _shell_path(self.settings.python) if self.settings.python else "python3"
+        python = self.settings.python or "python3"
+        # A bare name is looked up in the PATH.
+        python = _shell_path(python) if "/" in python else shlex.quote(python)
         script = (
             f'p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
             f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
@@ -423,14 +441,17 @@ class Cluster:
 
     def _read_reply(self, stream: BinaryIO) -> tuple[dict[str, Any] | None, str]:
         """Return the reply, None when there is none, and what a login shell printed before it."""
-        noise = b""
-        while len(noise) < _MAX_NOISE_BYTES:
+        noise = bytearray()
+        size = 0
+        while size < _MAX_NOISE_BYTES:
             line = stream.readline(_MAX_NOISE_BYTES)
             if not line:
                 return None, _text(noise)
             if line.rstrip(b"\r\n").endswith(protocol.REPLY_MARK):
                 text = stream.readline()
                 return (json.loads(text) if text.endswith(b"\n") else None), _text(noise)
+            # Signs of life are empty lines; they count, as a shell may print those without end as well.
+            size += len(line)
             noise += line.lstrip(b"\n")
         raise GpuClusterSetupError(
             f"{self._where()} prints without end before it runs a command; look at the login shell's start files there"
@@ -470,6 +491,21 @@ class Cluster:
         return f"cluster {self.settings.name} (connection {self.settings.conn_id})"
 
 
+class _Raw(io.RawIOBase):
+    """A channel as a file to read from."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._channel.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class _Writer:
     """A channel as a file to write to."""
 
@@ -497,13 +533,20 @@ def _execute(channel: paramiko.Channel, command: str) -> None:
     transport._send_user_message(message)  # type: ignore[attr-defined]
 
 
+def _give_up_on_silence(transport: paramiko.Transport | None) -> None:
+    """Have the kernel end a connection whose other side stopped acknowledging; by default that takes it 15 minutes."""
+    with contextlib.suppress(AttributeError, OSError):
+        assert transport is not None
+        cast(socket.socket, transport.sock).setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(IDLE_TIMEOUT_S * 1000)
+        )
+
+
 def _shell_path(path: str) -> str:
     """Quote a path for sh, with ``~/`` as the home there; a relative path is meant from the home as well."""
     if path == "~":
         return '"$HOME"'
     if path.startswith("/"):
-        return shlex.quote(path)
-    if "/" not in path:
         return shlex.quote(path)
     return '"$HOME"/' + shlex.quote(path.removeprefix("~/"))
 
@@ -515,7 +558,7 @@ def _stderr(channel: paramiko.Channel) -> bytes:
     return data
 
 
-def _text(said: bytes) -> str:
+def _text(said: bytes | bytearray) -> str:
     return said[-_SAID_BYTES:].decode("utf-8", "backslashreplace").strip()
 
 
@@ -542,8 +585,15 @@ def _refusal(entry: dict[str, Any]) -> str:
         "outside": f"is a link to {entry.get('target')}, which lies outside the job's outputs",
         "broken": f"is a link to {entry.get('target')}, which does not exist",
         "special": "is no regular file",
+        "unreadable": "cannot be read by the user that runs the job",
     }.get(entry["kind"], f"is of an unknown kind ({entry['kind']})")
-    return f"the output {path!r} {why}; nothing was collected. Remove it there, or leave it out with exclude=[{path!r}]"
+    remedy = f"leave it out with exclude=[{_pattern(path)!r}]"
+    return f"the output {path!r} {why}; nothing was collected. Remove it there, or {remedy}"
+
+
+def _pattern(path: str) -> str:
+    """Return the pattern for a path that may have wildcards in it."""
+    return re.sub(r"[][*?!#\\]|\s$", r"\\\g<0>", path)
 
 
 def _context_variables(record: Mapping[str, Any]) -> dict[str, str]:

@@ -12,9 +12,17 @@ def find_newer():
     for folder in os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":"):
         for name in NEWER:
             path = os.path.join(folder, name)
-            if os.access(path, os.X_OK):
+            if os.access(path, os.X_OK) and runs(path):
                 return path
     return None
+
+
+def runs(path):
+    """Tell whether an interpreter starts: pyenv puts some into the PATH that only say that they are not there."""
+    import subprocess
+
+    with open(os.devnull, "r+") as nothing:
+        return subprocess.call([path, "-c", ""], stdin=nothing, stdout=nothing, stderr=nothing) == 0
 
 
 def unpack(archive):
@@ -30,13 +38,15 @@ def unpack(archive):
         import tempfile
         import zipfile
 
-        draft = tempfile.mkdtemp(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder))
+        draft = None
         try:
+            draft = tempfile.mkdtemp(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder))
             with zipfile.ZipFile(archive) as content:
                 content.extractall(draft)
             os.rename(draft, folder)
         except OSError:
-            shutil.rmtree(draft, ignore_errors=True)
+            if draft is not None:
+                shutil.rmtree(draft, ignore_errors=True)
             if not os.path.isdir(folder):
                 return archive
     return folder

@@ -59,9 +59,12 @@ class Builds:
 
         :raises OSError: somebody has just removed it.
         """
-        built = self._built.get(environments.group(parts))
+        key = environments.group(parts)
+        built = self._built.get(key)
         if built is None:
             raise FileNotFoundError("the Python environment was removed just now")
+        # Only the first has paid for it.
+        self._built[key] = dict(built, reused=True, seconds=0.0)
         return built
 
     def _end(self, key: str, process: subprocess.Popen[bytes]) -> None:

@@ -285,7 +285,7 @@ def _overlaps(shell: _Shell, uv: str, python: str, requirements: str) -> bool:
     try:
         resolved = shell.run(compile, "resolving the requirements with uv")
     except BuildFailed:
-        # Most likely no installer can; then it is pip whose words people know.
+        # Where uv finds no solution, pip is asked; should it find none either, its words are the ones people know.
         return True
     there = {_canonical(name) for name in shell.json([python, "-c", _DISTRIBUTIONS], "listing the system's packages")}
     names = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in resolved.splitlines())
@@ -299,7 +299,7 @@ def _canonical(name: str) -> str:
 def _pip(shell: _Shell, python: str) -> list[str] | None:
     """Return the command that is an environment's pip: the system's, or one that is put into it; None for none."""
     pip = [python, "-c", _MODULE, "pip"]
-    if shell.works([*pip, "--version"]):
+    if shell.works([python, "-c", _NOT_FROM_HERE + "import pip"]):
         return pip
     if shell.works([python, "-c", _MODULE, "ensurepip", "--default-pip"]):
         return pip

@@ -25,10 +25,10 @@ def open_log(root: Root, engine: HostEngine, request: dict[str, Any]) -> tuple[d
     job = root.job(request["job_id"])
     status = job_status(root, engine, request["job_id"], request.get("tail_bytes", 0))
     reply: dict[str, Any] = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
-    attempts = job.attempts()
-    if not attempts:
+    attempt = status.get("attempt")
+    if not attempt:
         return reply, None
-    place = _place(job, request["reader"], request.get("ack"), attempts[-1].number)
+    place = _place(job, request["reader"], request.get("ack"), attempt)
     reply.update(attempt=place["attempt"], offset=place["offset"])
     if status["state"] == protocol.QUEUED:
         return reply, None
@@ -36,6 +36,10 @@ def open_log(root: Root, engine: HostEngine, request: dict[str, Any]) -> tuple[d
     if not os.path.exists(path):
         return reply, None
     log = open(path, "rb")  # noqa: SIM115 -- the caller sends it and closes it
+    if job.attempts()[-1].number != attempt:
+        # The next one has begun since the look at the state, and the log may be its.
+        log.close()
+        return reply, None
     size = log.seek(0, os.SEEK_END)
     log.seek(reply["offset"])
     reply.update(log_bytes=size, length=max(0, min(size - reply["offset"], request["max_bytes"])))

@@ -148,7 +148,11 @@ class Attempt:
         """Return what to run and who asked."""
         request = records.read_json(self.at("request.json"))
         if request is None:
-            raise Refused(protocol.NO_SUCH_JOB, "{} is gone".format(self.at("request.json")))
+            raise Refused(
+                protocol.NO_SUCH_JOB,
+                f"the records of job {self.job.job_id} were deleted on the cluster, by the job itself perhaps; "
+                f"remove {self.job.path} there to launch it anew",
+            )
         return request
 
     def claimed(self) -> dict[str, Any] | None:
@@ -255,8 +259,10 @@ def no_space(path: str, error: OSError) -> str:
     """Say that the disk or quota of ``path`` is used up, with what is left."""
     if error.errno == errno.EDQUOT:
         return f"the disk quota for {path} is used up"
+    while not os.path.exists(path) and path != "/":
+        path = os.path.dirname(path)
     try:
-        free = shutil.disk_usage(os.path.dirname(path)).free
+        free = shutil.disk_usage(path).free
     except OSError:
         free = 0
     return f"no space left on the disk of {path}: {free / 1e6:.1f} MB free"

@@ -44,9 +44,11 @@ def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str,
     :return: the handle, the status, ``created``; or ``needs``, when the worker has to send inputs first.
     """
     job = root.job(request["job_id"])
+    seen = _latest(job)
     found = _existing(job, engine, request)
     if found is None:
         engine.check(request["spec"])
+        _check_not_running(job, engine)
         if request["inputs"] is None:
             _check_staged(job)
         else:
@@ -57,7 +59,7 @@ def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str,
                 return {"needs": needs}
         _check_code(job, request["spec"])
         with job.lock():
-            found = _existing(job, engine, request)
+            found = _existing(job, engine, request) or _newer(job, engine, seen)
             if found is None:
                 return _created(job, engine, request)
     attempt, status = found
@@ -83,6 +85,31 @@ def _existing(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) ->
     ):
         return latest, status
     return None
+
+
+def _newer(job: JobDirectory, engine: HostEngine, seen: Attempt | None) -> tuple[Attempt, dict[str, Any]] | None:
+    """
+    Return the attempt that another try has made since this request began, however it ended.
+
+    Staging can take long, and whoever sent this request may be dead by now: it must not add an attempt to theirs.
+    """
+    latest = _latest(job)
+    if latest is None or (seen is not None and latest.number == seen.number):
+        return None
+    return latest, status_of(latest, engine)
+
+
+def _check_not_running(job: JobDirectory, engine: HostEngine) -> None:
+    """
+    Refuse to launch a job beside itself when it has deleted its own directory, and its records with it.
+
+    :raises Refused: it still holds its GPUs.
+    """
+    if not job.attempts() and engine.holds_lease(job.job_id):
+        raise Refused(
+            protocol.JOB_CONFLICT,
+            f"job {job.job_id} runs, but its directory {job.path} is gone; wait for its end, or end its processes",
+        )
 
 
 def _latest(job: JobDirectory) -> Attempt | None:

@@ -31,11 +31,14 @@ def settings_of(connection: Connection) -> ClusterSettings:
     engine = _text(conn_id, extra, "engine") or "host"
     if engine not in ENGINES:
         raise bad_field(conn_id, "engine", engine, f"one of: {', '.join(ENGINES)}")
+    root_dir = _text(conn_id, extra, "root_dir") or ClusterSettings.root_dir
+    if root_dir.startswith("~") and not f"{root_dir}/".startswith("~/"):
+        raise bad_field(conn_id, "root_dir", root_dir, "an absolute path, or one in the user's own home: ~/...")
     return ClusterSettings(
         conn_id=conn_id,
         name=name_of(connection),
         engine=engine,
-        root_dir=_text(conn_id, extra, "root_dir") or ClusterSettings.root_dir,
+        root_dir=root_dir,
         python=_text(conn_id, extra, "python"),
         lease_dir=_text(conn_id, extra, "lease_dir"),
         virtual_gpus=_count(conn_id, extra, "virtual_gpus"),
