@@ -88,6 +88,7 @@ def test_connection_says_what_is_wrong(change: Change) -> None:
         ({"engine": "kubernetes"}, "field engine is 'kubernetes'; it must be one of: host"),
         ({"root_dir": "a\nb"}, "field root_dir"),
         ({"root_dir": 7}, "field root_dir"),
+        ({"root_dir": "~other/jobs"}, "in the user's own home"),
         ({"host": ""}, "field host"),
         ({"host_key": "ssh-ed25519 nonsense"}, "field host_key cannot be used"),
         ({"host_key": "[127.0.0.1]:22 ssh-ed25519 AAAA"}, "field host_key cannot be used"),

@@ -103,8 +103,9 @@ def _advice(said: str, ref: str | None) -> str:
         return "\nThe cluster does not know that server's host key: add it to ~/.ssh/known_hosts on the cluster."
     if any(sign in said for sign in _WANTS_CREDENTIALS):
         return (
-            "\nThe repository wants credentials: write them in the URL (git+https://user:token@host/...; they are "
-            "neither logged nor recorded), use git+ssh:// with a key on the cluster, or bring the code from the worker."
+            "\nThe repository wants credentials: put them into the URL, from an Airflow connection so that nobody sees "
+            "them (git+https://user:{{ conn.my_git.password }}@host/...), use git+ssh:// with a key on the cluster, or "
+            "bring the code from the worker."
         )
     return ""
 

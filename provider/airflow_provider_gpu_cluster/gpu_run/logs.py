@@ -26,7 +26,7 @@ def open_log(root: Root, engine: HostEngine, request: dict[str, Any]) -> tuple[d
     status = job_status(root, engine, request["job_id"], request.get("tail_bytes", 0))
     reply: dict[str, Any] = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
     attempt = status.get("attempt")
-    if not attempt:
+    if not attempt or not job.attempts():
         return reply, None
     place = _place(job, request["reader"], request.get("ack"), attempt)
     reply.update(attempt=place["attempt"], offset=place["offset"])
