@@ -115,6 +115,14 @@ class Host:
     def log(self, job_id: str, name: str = "training.log") -> str:
         return Path(self.job(job_id).at("logs", name)).read_text()
 
+    def dispatcher(self, waiting: str) -> int:
+        """Return the id of the dispatcher by which a job waits."""
+        deadline = time.monotonic() + 20
+        while len(pids := self.processes("dispatch")) != 1 or not self.status(waiting).get("queue_place"):
+            assert time.monotonic() < deadline, f"{pids} {self.status(waiting)}"
+            time.sleep(0.02)
+        return pids[0]
+
     def processes(self, verb: str) -> list[int]:
         """Return the ids of this root's live processes of that verb, such as ``dispatch`` and ``supervise``."""
         return processes_with(self.program, verb)

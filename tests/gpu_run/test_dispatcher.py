@@ -23,7 +23,7 @@ def test_a_supervisor_that_cannot_begin_is_given_up_after_some_tries(cluster_fol
     job = host.submit("true", gpus=4)
     broken = Path(host.attempt(job).at("request.json"))
     broken.write_text(broken.read_text().replace(host.program, str(cluster_folder / "no-such-program.pyz")))
-    (dispatcher,) = host.processes("dispatch")
+    dispatcher = host.dispatcher(job)
     os.kill(dispatcher, signal.SIGKILL)
     os.kill(host.status(blocker)["pid"], signal.SIGTERM)
     ended = host.wait(job)

@@ -215,3 +215,15 @@ def test_whoever_comes_behind_never_delays_anybody_ahead(queue: list[Ticket], fo
 def test_nobody_starves(queue: list[Ticket], count: int) -> None:
     limited = [one._replace(time_limit_s=one.time_limit_s or 5.0, gpu_type=None) for one in queue]
     assert set(simulate(gpus(count), limited)) == {one for one in limited if one.gpus <= count}
+
+
+def test_a_gap_that_one_waiting_job_does_not_fit_into_is_open_to_the_next() -> None:
+    """Three GPUs are busy for 100 s and two are wanted: one is free until then, for who is done by then."""
+    slots = [Slot(Gpu(f"g{number}", number, "virtual", 0), 100.0 if number else 0.0, "") for number in range(4)]
+    wide = Ticket("wide", 1, 1.0, 2, None, None, "x")
+    endless = Ticket("endless", 1, 2.0, 1, None, None, "x")
+    short = Ticket("short", 1, 3.0, 1, None, 10.0, "x")
+    long = Ticket("long", 1, 4.0, 1, None, 1000.0, "x")
+    starts, waits = plan([wide, endless, short, long], slots, 1.0)
+    assert set(starts) == {short}
+    assert set(waits) == {wide, endless, long}

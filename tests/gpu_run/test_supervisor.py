@@ -115,7 +115,9 @@ def test_what_an_exit_record_says(host: Host) -> None:
 
 
 def test_markers_and_the_line_of_status(host: Host) -> None:
-    job = host.submit('grep -q RUNNING "$OUTPUT_DIR/status.txt" || sleep 0.5; cat "$OUTPUT_DIR/status.txt"; exit 2')
+    job = host.submit(
+        'until grep -qs RUNNING "$OUTPUT_DIR/status.txt"; do sleep 0.05; done; cat "$OUTPUT_DIR/status.txt"; exit 2'
+    )
     status = host.wait(job)
     assert host.log(job) == "RUNNING since {}\n".format(status["started_at"])
     assert host.log(job, "start_time.log") == status["started_at"] + "\n"
@@ -313,7 +315,7 @@ def test_a_killed_supervisor_frees_its_gpus_and_the_next_starts_also_without_a_d
     job = host.submit("sleep 1000", gpus=4)
     supervisor = host.wait(job, state="RUNNING")["pid"]
     waiting = host.attempt(host.submit("true", gpus=4))
-    (dispatcher,) = host.processes("dispatch")
+    dispatcher = host.dispatcher(waiting.job.job_id)
     os.kill(dispatcher, signal.SIGKILL)
     eventually(lambda: not is_alive(dispatcher))
     os.kill(supervisor, signal.SIGKILL)

@@ -45,10 +45,13 @@ class Allocator:
         """Owner of this process's tickets."""
         return self._queue.name
 
-    def grant(self, tickets: Sequence[Ticket]) -> tuple[dict[Ticket, Grant], dict[Ticket, Wait]]:
+    def grant(
+        self, tickets: Sequence[Ticket], at_most: int | None = None
+    ) -> tuple[dict[Ticket, Grant], dict[Ticket, Wait]]:
         """
         Lease GPUs to those of ``tickets`` whose turn it is.
 
+        :param at_most: to how many of them now, None for all; the others' turn comes again.
         :return: the leases, and why the others wait.
         :raises Refused: the GPUs cannot be listed, or the leases cannot be reached.
         """
@@ -70,7 +73,7 @@ class Allocator:
             leased = self._leases.held(self._gpus)
             self._busy = {key: word for key, word in busy.items() if key not in leased}
             starts, waits = self._plan(tickets)
-            for ticket, gpus in starts.items():
+            for ticket, gpus in list(starts.items())[:at_most]:
                 grant = self._take(ticket, gpus)
                 if grant is not None:
                     grants[ticket] = grant

@@ -27,6 +27,8 @@ from .schedule import Ticket, Wait
 from .store import Attempt, write_text
 
 _TICK_S = 0.25
+_STARTING_TICK_S = 0.05
+_STARTING_AT_ONCE = max(2, os.cpu_count() or 1)
 _TROUBLE_S = 2.0
 _RECHECK_S = 10.0
 _STARTS = 3
@@ -84,7 +86,9 @@ class Dispatcher:
         ready = [waiting for waiting in list(self._waiting.values()) if self._is_ready(waiting, waits)]
         pause = _TICK_S
         try:
-            grants, whys = self._allocator.grant([waiting.ticket for waiting in ready])
+            # A GPU is leased when its supervisor can start at once, and not while that waits for a processor.
+            at_most = max(0, _STARTING_AT_ONCE - len(self._starting))
+            grants, whys = self._allocator.grant([waiting.ticket for waiting in ready], at_most)
             waits.update((ticket.job_id, wait) for ticket, wait in whys.items())
         except (Refused, OSError) as error:
             grants = {}
@@ -96,7 +100,7 @@ class Dispatcher:
         self._tell(waits)
         if not self._waiting and not self._starting:
             return False
-        time.sleep(pause)
+        time.sleep(_STARTING_TICK_S if self._starting else pause)
         return True
 
     # -- who waits -----------------------------------------------------------------------------------------------

@@ -86,7 +86,9 @@ def plan(
             for gpu in starts[ticket]:
                 free_at[gpu.key] = end
             continue
-        start = sorted(free_at[slot.gpu.key] for slot in fitting)[ticket.gpus - 1]
+        start = sorted(_usable_at(free_at[slot.gpu.key], kept_from[slot.gpu.key], end - now) for slot in fitting)[
+            ticket.gpus - 1
+        ]
         if start == math.inf:
             # Nobody knows when it can start, so nobody may slip in before it.
             start = now
@@ -94,6 +96,13 @@ def plan(
             kept_from[slot.gpu.key] = min(kept_from[slot.gpu.key], start)
         waits[ticket] = Wait(len(waits) + 1, _why(ticket, fitting, free, len(free) - len(usable)))
     return starts, waits
+
+
+def _usable_at(free_at: float, kept_from: float, duration: float) -> float:
+    """Return the earliest time at which a job of that duration might get a GPU, which is kept for others from then."""
+    if kept_from == math.inf or free_at + duration <= kept_from:
+        return free_at
+    return max(free_at, kept_from)
 
 
 def _too_few(ticket: Ticket, there: int) -> str:
