@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-development
 	@scripts/system-packages openssh-server:sshd openssh-client:ssh git:git rsync:rsync procps:ps
-	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.installed-development
 	$(PY) -m ruff check .

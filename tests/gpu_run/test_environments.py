@@ -167,7 +167,7 @@ def test_requirements_are_installed_and_the_second_time_found(root: Root, code: 
     assert ask(built, "tinypkg.VERSION", "tinypkg", "needy") == "2.0"
     again = build(root, wanted_parts, str(code))
     assert (again["path"], again["reused"]) == (built["path"], True)
-    assert again["seconds"] < 2
+    assert again["seconds"] < 5
 
 
 def test_what_the_system_has_is_seen_and_not_installed_again(
@@ -299,12 +299,12 @@ def test_ten_jobs_at_once_are_one_build_and_the_next_pays_nothing(host: Host, wh
     assert sum(event(host, job, "environment_building") is not None for job in jobs) == 1
     assert sum(not item["reused"] for item in ready) == 1
     # Nothing is built while GPUs are held.
-    for job in jobs:
-        assert host.status(job)["gpu_seconds"] < 3
+    built_at = next(item["built_at"] for item in ready)
+    assert all(host.status(job)["leased_at"] >= built_at for job in jobs)
     job = host.submit(SHOW, requirements=text)
     host.wait(job)
     assert event(host, job, "environment_ready")["reused"]
-    assert event(host, job, "environment_ready")["seconds"] < 2
+    assert event(host, job, "environment_ready")["seconds"] < 5
 
 
 def event(host: Host, job_id: str, name: str) -> Any:

@@ -195,7 +195,7 @@ def test_a_private_repository(
 
     monkeypatch.setattr(git.subprocess, "run", run)
     with git_server.serve(repositories, f"user:{SECRET}") as url:
-        assert "wants credentials: write them in the URL" in refused(job, f"git+{url}/repo.git")
+        assert "wants credentials: put them into the URL" in refused(job, f"git+{url}/repo.git")
         wrong = refused(job, f"git+{url.replace('//', '//user:wr0ng@')}/repo.git")
         assert "wants credentials" in wrong
         assert "wr0ng" not in wrong

@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import processes
 from airflow_provider_gpu_cluster.gpu_run.leases import Leases
-from airflow_provider_gpu_cluster.gpu_run.records import read_json, write_json
+from airflow_provider_gpu_cluster.gpu_run.records import read_json, seconds_between, write_json
 from tests.gpu_run.host import Host, is_alive, processes_with
 from tests.leftovers import kill_everything_under
 from tests.small_disk import small_disk
@@ -108,7 +108,9 @@ def test_what_an_exit_record_says(host: Host) -> None:
     assert times == sorted(times)
     assert status["gpus"] == [0, 1]
     assert status["gpu_keys"] == ["virtual-0", "virtual-1"]
-    assert 2 * 0.5 <= status["gpu_seconds"] < 2 * (0.5 + 1)
+    held = seconds_between(status["leased_at"], status["released_at"])
+    assert status["gpu_seconds"] == pytest.approx(2 * held, abs=0.01)
+    assert 0.5 <= held < 0.5 + 5
     assert MIB < status["peak_memory_bytes"] < 100 * MIB
     assert status["host"] == processes.hostname()
     assert events(host, job) == ["requested", "started", "ended"]
