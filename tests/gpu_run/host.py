@@ -61,6 +61,7 @@ class Host:
             "record": {"dag_id": "dag"},
             "settings": self.settings,
             "program": self.program,
+            "umask": 0o022,
             "context": {},
             "spec": {"gpus": 1, "priority": "normal", "grace_s": 1.0, "setup": "", **more},
         }

@@ -284,3 +284,10 @@ def test_two_roots_of_one_host_share_its_gpus(cluster_settings: Any, ssh_connect
         assert first.job_id in status.message
         one.cancel([first.job_id], requested_by="test", wait_s=5)
         assert wait(two, second.job_id).state is JobState.SUCCEEDED
+
+
+def test_what_a_job_writes_elsewhere_has_the_users_own_permissions(cluster: Cluster, tmp_path: Path) -> None:
+    """gpu-run's own files are private; a table that the job writes into a shared folder is not."""
+    shared = tmp_path / "shared.csv"
+    wait(cluster, submit(cluster, f"umask; touch {shared}").handle.job_id)
+    assert shared.stat().st_mode & 0o777 == 0o644

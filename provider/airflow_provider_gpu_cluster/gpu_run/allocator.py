@@ -94,7 +94,7 @@ class Allocator:
         """Lock these GPUs, all or none."""
         now = time.time()
         until = None if ticket.time_limit_s is None else now + ticket.time_limit_s
-        holder = Holder(ticket.job_id, processes.user(), now, until)
+        holder = Holder(ticket.job_id, processes.user(), now, until, ticket.owner)
         fds: list[int] = []
         for gpu in gpus:
             fd = self._leases.take(gpu, holder)

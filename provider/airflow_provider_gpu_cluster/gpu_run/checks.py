@@ -12,6 +12,7 @@ from typing import Any
 
 from . import processes
 from .engines.host import HostEngine
+from .environments import find_uv
 from .errors import Refused
 from .store import Root, writing
 
@@ -50,7 +51,7 @@ def check(root: Root, engine: HostEngine) -> dict[str, Any]:
         "python": {"version": ".".join(str(part) for part in sys.version_info[:3]), "executable": sys.executable},
         "disk": {"free": disk.free, "total": disk.total},
         "cpus": os.cpu_count(),
-        "uv": shutil.which("uv"),
+        "uv": find_uv(),
         "git": _version("git"),
         "warnings": warnings,
     }

@@ -32,11 +32,11 @@ def main(program: str, arguments: list[str]) -> int:
     :param program: path of the archive this runs from; it lies in ``<root_dir>/.gpu-run/``.
     :return: the process's exit status.
     """
-    os.umask(0o077)
+    umask = os.umask(0o077)
     root = Root(os.path.dirname(os.path.dirname(program)))
     verb = arguments[0] if arguments else "--help"
     if verb in protocol.VERBS:
-        return _answer(root, program, verb)
+        return _answer(root, program, verb, umask)
     if verb == "dispatch":
         from .dispatcher import dispatch
 
@@ -52,10 +52,10 @@ def main(program: str, arguments: list[str]) -> int:
         return wait_and_supervise(arguments[1])
     from .person import run
 
-    return run(root, program, arguments)
+    return run(root, program, arguments, umask)
 
 
-def _answer(root: Root, program: str, verb: str) -> int:
+def _answer(root: Root, program: str, verb: str, umask: int) -> int:
     """Read a request, carry it out, and write the reply, with a sign of life while that takes long."""
     stream = sys.stdin.buffer
     # Nothing but the reply may get there; what else is printed goes to standard error.
@@ -70,7 +70,7 @@ def _answer(root: Root, program: str, verb: str) -> int:
         if not line.endswith(b"\n"):
             # The connection went away before the request was whole; nobody is there to be answered.
             return protocol.EXIT_REQUEST_CUT
-        value, body = _carry_out(root, program, verb, json.loads(line), stream)
+        value, body = _carry_out(root, program, verb, dict(json.loads(line), umask=umask), stream)
         reply: dict[str, Any] = {"ok": value}
     except Refused as refusal:
         reply = {"error": {"code": refusal.code, "message": refusal.message}}

@@ -38,12 +38,17 @@ _MOST_CHARACTERS = 120
 
 
 class Holder(NamedTuple):
-    """Who has a GPU: written into its file for everyone to read."""
+    """
+    Who has a GPU: written into its file for everyone to read.
+
+    :param owner: the dispatcher that leased it, which tells jobs of one id under different roots apart.
+    """
 
     job_id: str
     user: str
     since: float
     until: float | None
+    owner: str = ""
 
 
 _UNKNOWN_HOLDER = Holder("a job that does not say its name", "unknown user", 0, None)
@@ -176,14 +181,14 @@ class Leases:
         """Return the keys of those GPUs that are leased; call under the mutex."""
         return {slot.gpu.key for slot in self.slots(gpus, {}) if slot.free_at}
 
-    def held_by(self, job_id: str) -> bool:
-        """Tell whether a job holds a lease on any GPU of this host."""
+    def held_by(self, job_id: str, owner: str = "") -> bool:
+        """Tell whether a job of that dispatcher holds a lease on any GPU of this host."""
         with self.mutex():
             for name in os.listdir(self.folder):
                 if name.startswith("gpu-"):
                     with contextlib.suppress(OSError):
                         holder = _holder(os.path.join(self.folder, name))
-                        if holder is not None and holder.job_id == job_id:
+                        if holder is not None and (holder.job_id, holder.owner) == (job_id, owner):
                             return True
         return False
 
@@ -220,6 +225,7 @@ def _holder(path: str) -> Holder | None:
             user=printable(value["user"]),
             since=float(value["since"]),
             until=None if until is None else float(until),
+            owner=printable(value.get("owner", "")),
         )
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return _UNKNOWN_HOLDER

@@ -61,6 +61,11 @@ def _folder(root: Root, job_id: str) -> str:
     job: JobDirectory = root.job(job_id)
     if not job.exists():
         raise Refused(protocol.NO_SUCH_JOB, f"there is no job {job_id} under {root.path} on this cluster")
+    attempts = job.attempts()
+    ended = attempts[-1].ended() if attempts else None
+    if ended is not None and not attempts[-1].is_marked():
+        # Its end is proven a moment before the markers are written.
+        attempts[-1].mark(ended)
     return job.at("outputs")
 
 

@@ -27,15 +27,16 @@ _LOOK_S = 0.5
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def run(root: Root, program: str, arguments: list[str]) -> int:
+def run(root: Root, program: str, arguments: list[str], umask: int) -> int:
     """
     Put a script in line, and print the process id that stands for it until it has ended.
 
+    :param umask: the person's own, for the files the script makes.
     :return: the command's exit status: 0, or 2 when the script can never run here.
     """
     options = _parse(arguments)
     try:
-        attempt = _make(root, program, options)
+        attempt = _make(root, program, options, umask)
     except Refused as refusal:
         print(f"gpu-run: {refusal.message}", file=sys.stderr)
         return 2
@@ -91,7 +92,7 @@ def _bytes(text: str) -> int:
     return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 
-def _make(root: Root, program: str, options: argparse.Namespace) -> Attempt:
+def _make(root: Root, program: str, options: argparse.Namespace, umask: int) -> Attempt:
     settings = records.read_json(os.path.join(root.own, POOL_FILE)) or {}
     spec = {
         "gpus": options.gpus,
@@ -124,6 +125,7 @@ def _make(root: Root, program: str, options: argparse.Namespace) -> Attempt:
         "program": program,
         "host": processes.hostname(),
         "cwd": os.getcwd(),
+        "umask": umask,
         "waiter": True,
     }
     attempt = job.add_attempt(1, request, {})

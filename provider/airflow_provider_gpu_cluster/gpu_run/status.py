@@ -140,7 +140,7 @@ def _settle_lost(attempt: Attempt, claim: dict[str, Any]) -> dict[str, Any]:
     if claim["by"] == "supervisor":
         _settle_supervisor(attempt, claim)
     else:
-        attempt.finish(protocol.LOST, protocol.REASON_LOST, "its dispatcher was killed while it gave the job up")
+        attempt.finish(protocol.LOST, protocol.REASON_LOST, "the process that waited for it was killed")
     ended = attempt.ended()
     assert ended is not None
     return ended

@@ -25,6 +25,7 @@ from .errors import Refused
 
 # Set aside for the exit record, which must find room on a disk that the job has filled.
 _RESERVE_BYTES = 16384
+_MARKERS = ("SUCCESS", "FAILED")
 _FOLDERS = ("code", "data", "models", "outputs", "logs", ".job/attempts")
 
 
@@ -205,9 +206,13 @@ class Attempt:
             write_text(self.job.at("outputs", "status.txt"), _status_line(record))
             write_text(self.job.at("outputs", marker), _status_line(record))
 
+    def is_marked(self) -> bool:
+        """Tell whether outputs/ has a marker."""
+        return any(os.path.exists(self.job.at("outputs", marker)) for marker in _MARKERS)
+
     def clear_markers(self) -> None:
         """Remove the markers of the attempt before."""
-        for marker in ("SUCCESS", "FAILED"):
+        for marker in _MARKERS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.job.at("outputs", marker))
 

@@ -138,6 +138,7 @@ def _created(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) -> 
         "settings": request["settings"],
         "program": request["program"],
         "host": processes.hostname(),
+        "umask": request["umask"],
         "context": request.get("context", {}),
         "environment": environments.wanted(
             request["spec"].get("requirements"),

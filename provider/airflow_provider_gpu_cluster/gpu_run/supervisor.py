@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 import uuid
+from functools import partial
 from typing import Any, NoReturn
 
 from . import guard, processes, protocol, records
@@ -173,7 +174,7 @@ class _Run:
             stderr=errors_out,
             start_new_session=True,
             # Should guard and supervisor be killed at one stroke, at least this one goes with them.
-            preexec_fn=_die_with_supervisor,
+            preexec_fn=partial(_become_job, self.request["umask"]),
         )
         os.close(errors_out)
         self.pid = process.pid
@@ -355,8 +356,10 @@ class _Run:
         }
 
 
-def _die_with_supervisor() -> None:
+def _become_job(umask: int) -> None:
+    """Die with the supervisor, and make files as the user's login does; what gpu-run itself makes is private."""
     processes.die_with_parent(signal.SIGKILL)
+    os.umask(umask)
 
 
 def _log_file(path: str) -> int:

@@ -123,7 +123,7 @@ class HostEngine:
 
     def holds_lease(self, job_id: str) -> bool:
         """Tell whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
-        return self._line.open_leases().held_by(job_id)
+        return self._line.open_leases().held_by(job_id, self._line.owner())
 
     def capacity(self) -> dict[str, Any]:
         """Return every GPU with who has it, and how many jobs of all users wait."""
