@@ -21,7 +21,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import cluster as cluster_module
+from airflow_provider_gpu_cluster import session as session_module
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings, LogPosition
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
@@ -373,7 +373,7 @@ def test_an_interruption_between_the_parts_of_a_call_counts(cluster: Cluster, tm
 def test_a_long_silence_on_the_way_is_no_fault_as_long_as_the_program_works(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cluster_module, "IDLE_TIMEOUT_S", 5.7)
+    monkeypatch.setattr(session_module, "IDLE_TIMEOUT_S", 5.7)
     jobs.submit(cluster, "trap '' TERM; sleep 30", job_id="job", grace_s=30)
     jobs.wait(cluster, "job", JobState.RUNNING)
     (status,) = cluster.cancel(["job"], requested_by="me", wait_s=6.5)
@@ -386,7 +386,7 @@ def test_a_server_that_falls_silent_is_given_up(
     with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=0) as cluster:
         jobs.submit(cluster, "trap '' TERM; sleep 30", job_id="job", grace_s=30)
         jobs.wait(cluster, "job", JobState.RUNNING)
-        monkeypatch.setattr(cluster_module, "IDLE_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(session_module, "IDLE_TIMEOUT_S", 1.0)
         began = time.monotonic()
         with pytest.raises(GpuClusterConnectionError, match="the connection broke during cancel"):
             cluster.cancel(["job"], requested_by="me", wait_s=20)
@@ -397,7 +397,7 @@ def test_a_server_that_falls_silent_is_given_up(
 def test_an_address_that_is_wrong_is_given_up_soon(
     cluster_settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
-    monkeypatch.setattr(cluster_module, "PATIENCE_WITH_ADDRESS_S", 0.5)
+    monkeypatch.setattr(session_module, "PATIENCE_WITH_ADDRESS_S", 0.5)
 
     def connect() -> paramiko.SSHClient:
         if fault == "unknown":

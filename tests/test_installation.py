@@ -16,7 +16,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import cluster as cluster_module
+from airflow_provider_gpu_cluster import session as session_module
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError, NoSpaceError
 from airflow_provider_gpu_cluster.installation import COMMAND
@@ -92,13 +92,13 @@ def test_it_is_uploaded_when_it_is_missing_and_only_then(
     cluster: Cluster, cluster_settings: ClusterSettings, ssh_connect: Connect, monkeypatch: pytest.MonkeyPatch
 ):
     uploads: list[str] = []
-    real = cluster_module.install
+    real = session_module.install
 
     def install(*arguments: Any) -> None:
         uploads.append("upload")
         real(*arguments)
 
-    monkeypatch.setattr(cluster_module, "install", install)
+    monkeypatch.setattr(session_module, "install", install)
     for _ in range(2):
         cluster.check()
     with other(cluster_settings, ssh_connect) as second:

@@ -14,13 +14,6 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-provider-gpu-cluster",
         "name": "GPU cluster",
         "description": "Run GPU jobs on clusters that can only be reached by SSH.",
-        "integrations": [
-            {
-                "integration-name": "GPU cluster",
-                "external-doc-url": "https://pypi.org/project/airflow-provider-gpu-cluster/",
-                "tags": ["software"],
-            }
-        ],
         "hooks": [
             {
                 "integration-name": "GPU cluster",

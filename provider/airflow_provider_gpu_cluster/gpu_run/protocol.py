@@ -72,7 +72,7 @@ NO_SUCH_JOB = "no_such_job"
 UNSAFE_OUTPUT = "unsafe_output"
 INTERNAL = "internal"
 
-# Exit codes without a reply: of the program, and of the line of shell that starts it (see cluster.py).
+# Exit codes without a reply: of the program, and of the line of shell that starts it (see session.py).
 EXIT_REQUEST_CUT = 96
 EXIT_PROGRAM_MISSING = 97
 EXIT_NO_PYTHON = 98

@@ -1,0 +1,389 @@
+"""
+One SSH session that speaks the gpu-run protocol.
+
+Every operation is one exec channel: a line of JSON in, a line of JSON out, and where files travel, their frames. All
+operations can be asked for again, so a connection that breaks is opened again, with back-off, and the call repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import shlex
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar, cast
+
+import paramiko
+import tenacity
+
+from airflow_provider_gpu_cluster.exceptions import (
+    REPLY_ERRORS,
+    GpuClusterAuthenticationError,
+    GpuClusterConnectionError,
+    GpuClusterError,
+    GpuClusterHostKeyError,
+    GpuClusterSetupError,
+)
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.installation import install
+from airflow_provider_gpu_cluster.program import build_program
+
+_Self = TypeVar("_Self", bound="Session")
+
+log = logging.getLogger(__name__)
+
+# The program on the cluster gives a sign of life every five seconds while it works.
+IDLE_TIMEOUT_S = 40.0
+# A stock sshd drops connections when many arrive at once (MaxStartups); a wrong address stays wrong.
+PATIENCE_S = 120.0
+PATIENCE_WITH_ADDRESS_S = 5.0
+_MAX_NOISE_BYTES = 1 << 20
+_SAID_BYTES = 2000
+_NAP_S = 0.2
+_NO_EXIT_STATUS = -1
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """
+    What a connection says about a cluster, besides how to log in.
+
+    :param conn_id: Airflow connection.
+    :param name: the cluster for a person, ``user@host:port``.
+    :param root_dir: folder of all jobs on the cluster; ``~`` is the user's home there.
+    :param engine: how jobs get to run there: ``host``.
+    :param python: interpreter on the cluster; None takes ``python3`` from the PATH.
+    :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.
+    :param lease_dir: folder of the GPU leases, shared by all users of the host; None for the usual one.
+    """
+
+    conn_id: str
+    name: str
+    root_dir: str = "~/ml-jobs"
+    engine: str = "host"
+    python: str | None = None
+    virtual_gpus: int | None = None
+    lease_dir: str | None = None
+
+
+class Session:
+    """
+    An SSH connection that is opened when first needed, and again when it broke. Use it from one thread at a time.
+
+    :param connect: opens an SSH connection, or raises an error of :mod:`.exceptions`.
+    :param patience_s: how long to try to reconnect, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        connect: Callable[[], paramiko.SSHClient],
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.settings = settings
+        self.patience_s = patience_s
+        self._connect = connect
+        self._client: paramiko.SSHClient | None = None
+        self._interrupted = False
+        self._trouble_since: float | None = None
+        self._program = build_program()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def interrupt(self) -> None:
+        """
+        Make a call that waits for the cluster fail now, without another try. The next call works as usual.
+
+        Safe in a signal handler: it only shuts the socket down, and takes no lock.
+        """
+        self._interrupted = True
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                transport.sock.shutdown(socket.SHUT_RDWR)
+
+    def _call(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._exchange(verb, request))
+
+    def _exchange(
+        self,
+        verb: str,
+        request: dict[str, Any] | Callable[[], dict[str, Any]],
+        *,
+        send: Callable[[BinaryIO], None] | None = None,
+        take: Callable[[dict[str, Any], BinaryIO], Any] | None = None,
+        continues: bool = False,
+    ) -> Any:
+        """
+        Carry out one operation, however often the connection breaks meanwhile.
+
+        :param request: the request, or what makes it anew for each try.
+        :param send: writes what follows the request.
+        :param take: reads what follows the reply, and makes the result.
+        :param continues: whether it is a part of a larger call, whose interruption counts here as well.
+        """
+        if not continues:
+            self._interrupted = False
+        self._trouble_since = None
+
+        @tenacity.retry(
+            retry=tenacity.retry_if_exception(self._worth_another_try),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
+            stop=self._out_of_patience,
+            before_sleep=self._log_retry,
+            sleep=self._nap,
+            reraise=True,
+        )
+        def try_once() -> Any:
+            value = request() if callable(request) else request
+            try:
+                self._stop_if_interrupted()
+                return self._exchange_once(verb, value, send, take)
+            except GpuClusterConnectionError:
+                self.close()
+                # From the first failure on: a transfer may have run for hours before.
+                self._trouble_since = self._trouble_since or time.monotonic()
+                raise
+
+        return try_once()
+
+    def _worth_another_try(self, error: BaseException) -> bool:
+        final = (GpuClusterAuthenticationError, GpuClusterHostKeyError)
+        return isinstance(error, GpuClusterConnectionError) and not isinstance(error, final) and not self._interrupted
+
+    def _out_of_patience(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        patience = self.patience_s
+        if error is not None and _is_about_address(error.__cause__):
+            patience = min(patience, PATIENCE_WITH_ADDRESS_S)
+        return self._trouble_since is None or time.monotonic() - self._trouble_since >= patience
+
+    def _stop_if_interrupted(self) -> None:
+        if self._interrupted:
+            raise self._broken("the call was interrupted")
+
+    def _nap(self, seconds: float) -> None:
+        """Sleep in short pieces: a signal handler that returns does not end a sleep."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._stop_if_interrupted()
+            time.sleep(min(left, _NAP_S))
+
+    def _log_retry(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        log.info("connection to %s failed, trying again: %s", self.settings.name, error)
+
+    def _exchange_once(
+        self,
+        verb: str,
+        request: dict[str, Any],
+        send: Callable[[BinaryIO], None] | None,
+        take: Callable[[dict[str, Any], BinaryIO], Any] | None,
+    ) -> Any:
+        settings = {name: getattr(self.settings, name) for name in ("virtual_gpus", "lease_dir", "python")}
+        line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
+        try:
+            for is_first in (True, False):
+                channel = self._open_channel(verb)
+                try:
+                    sent = self._send(channel, line, send)
+                    stream = io.BufferedReader(_Raw(channel), 1 << 18)
+                    reply, noise = self._read_reply(stream)
+                    if reply is None:
+                        self._missing_reply(channel, verb, noise, may_install=is_first)
+                        continue
+                    if "error" in reply:
+                        raise self._error(reply["error"])
+                    if not sent:
+                        raise self._broken("the connection broke while files were sent")
+                    return reply["ok"] if take is None else take(reply["ok"], stream)
+                finally:
+                    channel.close()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._broken(f"the connection broke during {verb}: {error or type(error).__name__}") from error
+        raise AssertionError("the second round returns or raises")
+
+    def _open_channel(self, verb: str) -> paramiko.Channel:
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is None or not transport.is_active():
+            self.close()
+            self._client = self._connect()
+            transport = self._client.get_transport()
+            # An interruption while it was being opened found nothing to shut down.
+            self._stop_if_interrupted()
+            _give_up_on_silence(transport)
+        assert transport is not None
+        channel = transport.open_session(timeout=IDLE_TIMEOUT_S)
+        channel.settimeout(IDLE_TIMEOUT_S)
+        _execute(channel, self._command(verb))
+        return channel
+
+    def _command(self, verb: str) -> str:
+        """Return a line that any login shell understands: start the program, or say by exit code why not."""
+        path = f"{_shell_path(self.settings.root_dir)}/.gpu-run/{self._program.name}"
+        python = self.settings.python or "python3"
+        # A bare name is looked up in the PATH.
+        python = _shell_path(python) if "/" in python else shlex.quote(python)
+        script = (
+            f'p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
+            f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
+            f'exec {python} -I -S "$p" {verb}'
+        )
+        return f"exec sh -c {shlex.quote(script)}"
+
+    def _send(self, channel: paramiko.Channel, line: bytes, send: Callable[[BinaryIO], None] | None) -> bool:
+        """Send a request; False when the other side stopped reading, and so has an answer already or is gone."""
+        try:
+            channel.sendall(line)
+            if send is not None:
+                send(cast(BinaryIO, _Writer(channel)))
+            channel.shutdown_write()
+            return True
+        except OSError as error:
+            if isinstance(error, socket.timeout):
+                raise
+            return False
+
+    def _read_reply(self, stream: BinaryIO) -> tuple[dict[str, Any] | None, str]:
+        """Return the reply, None when there is none, and what a login shell printed before it."""
+        noise = bytearray()
+        size = 0
+        while size < _MAX_NOISE_BYTES:
+            line = stream.readline(_MAX_NOISE_BYTES)
+            if not line:
+                return None, _text(noise)
+            if line.rstrip(b"\r\n").endswith(protocol.REPLY_MARK):
+                text = stream.readline()
+                return (json.loads(text) if text.endswith(b"\n") else None), _text(noise)
+            # Signs of life are empty lines; they count, as a shell may print those without end as well.
+            size += len(line)
+            noise += line.lstrip(b"\n")
+        raise GpuClusterSetupError(
+            f"{self._where()} prints without end before it runs a command; look at the login shell's start files there"
+        )
+
+    def _missing_reply(self, channel: paramiko.Channel, verb: str, noise: str, *, may_install: bool) -> None:
+        """Install the program where it was missing; raise whatever else kept the reply from coming."""
+        channel.status_event.wait(IDLE_TIMEOUT_S)
+        status = channel.exit_status
+        if status == protocol.EXIT_PROGRAM_MISSING and may_install:
+            assert self._client is not None
+            install(self._client, self.settings.root_dir, self._program, self._where())
+        elif status == protocol.EXIT_PROGRAM_MISSING:
+            raise GpuClusterSetupError(f"{self._where()}: the program was uploaded and is not there afterwards")
+        elif status == protocol.EXIT_NO_PYTHON:
+            wanted = self.settings.python or "python3"
+            raise GpuClusterSetupError(
+                f"{self._where()}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
+                "a Python 3.8 or newer there"
+            )
+        elif status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
+            raise self._broken(f"the connection broke during {verb}")
+        else:
+            said = "\n".join(filter(None, (noise, _text(_stderr(channel))))) or "nothing"
+            raise GpuClusterSetupError(
+                f"{self._where()}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
+            )
+
+    def _error(self, error: dict[str, str]) -> GpuClusterError:
+        error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
+        return error_class(f"{self._where()}: {error['message']}")
+
+    def _broken(self, message: str) -> GpuClusterConnectionError:
+        return GpuClusterConnectionError(f"{self._where()}: {message}")
+
+    def _where(self) -> str:
+        return f"cluster {self.settings.name} (connection {self.settings.conn_id})"
+
+
+class _Raw(io.RawIOBase):
+    """A channel as a file to read from."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._channel.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Writer:
+    """A channel as a file to write to."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def write(self, data: bytes) -> None:
+        self._channel.sendall(data)
+
+
+def _execute(channel: paramiko.Channel, command: str) -> None:
+    """
+    Have a command executed, without waiting for the server to say that it will.
+
+    That saves a round trip: what goes to the command's standard input may follow at once (RFC 4254, section 5). Should
+    the server refuse, paramiko closes the channel, which its reader sees.
+    """
+    message = paramiko.Message()
+    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string("exec")
+    message.add_boolean(True)
+    message.add_string(command)
+    transport = channel.get_transport()
+    transport._send_user_message(message)  # type: ignore[attr-defined]
+
+
+def _give_up_on_silence(transport: paramiko.Transport | None) -> None:
+    """Have the kernel end a connection whose other side stopped acknowledging; by default that takes it 15 minutes."""
+    with contextlib.suppress(AttributeError, OSError):
+        assert transport is not None
+        cast(socket.socket, transport.sock).setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(IDLE_TIMEOUT_S * 1000)
+        )
+
+
+def _shell_path(path: str) -> str:
+    """Quote a path for sh, with ``~/`` as the home there; a relative path is meant from the home as well."""
+    if path == "~":
+        return '"$HOME"'
+    if path.startswith("/"):
+        return shlex.quote(path)
+    return '"$HOME"/' + shlex.quote(path.removeprefix("~/"))
+
+
+def _stderr(channel: paramiko.Channel) -> bytes:
+    data = b""
+    while len(data) < _SAID_BYTES and channel.recv_stderr_ready():
+        data += channel.recv_stderr(_SAID_BYTES)
+    return data
+
+
+def _text(said: bytes | bytearray) -> str:
+    return said[-_SAID_BYTES:].decode("utf-8", "backslashreplace").strip()
+
+
+def _is_about_address(cause: BaseException | None) -> bool:
+    if isinstance(cause, paramiko.ssh_exception.NoValidConnectionsError):
+        return True
+    return isinstance(cause, (socket.gaierror, ConnectionRefusedError))
