@@ -255,7 +255,7 @@ def test_a_login_shell_that_prints_without_end(cluster: Cluster, start_file: Cal
     began = time.monotonic()
     with pytest.raises(GpuClusterSetupError, match="prints without end before it runs a command"):
         cluster.check()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 19
 
 
 def test_a_login_shell_that_refuses(cluster: Cluster, start_file: Callable[[str], Any]):
@@ -274,7 +274,7 @@ def test_no_sftp(cluster: Cluster, start_file: Callable[[str], Any], start: str,
     began = time.monotonic()
     with pytest.raises(GpuClusterSetupError, match=rf"SFTP does not work there \(.*{words}.*must print nothing"):
         cluster.check()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 # -- disks -------------------------------------------------------------------------------------------------------

@@ -37,8 +37,12 @@ STORES = {"memory": MemoryFileSystem(), "plain": PlainFileSystem()}
 
 
 @pytest.fixture(params=["local", "file", "memory", "plain"])
-def sink(request: pytest.FixtureRequest, tmp_path: Path) -> LocalSink | ObjectStorageSink:
+def sink(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> LocalSink | ObjectStorageSink:
     """Return a sink of each kind: a folder, and stores with and without an atomic put."""
+    # Airflow keeps what was attached first for the whole process.
+    monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})
     if request.param == "local":
         return open_sink(str(tmp_path))
     if request.param == "file":

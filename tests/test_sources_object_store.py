@@ -34,7 +34,9 @@ def tree(source: UploadSource) -> dict[str, str]:
 
 
 @pytest.fixture
-def memory() -> Iterator[MemoryFileSystem]:
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
+    # Airflow keeps what was attached first for the whole process.
+    monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})
     store = MemoryFileSystem()
     attach(protocol="memory", fs=store)
     attach(protocol="memory", conn_id="my_conn", fs=store)
