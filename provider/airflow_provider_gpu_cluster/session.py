@@ -341,8 +341,9 @@ def _execute(channel: paramiko.Channel, command: str) -> None:
     """
     Have a command executed, without waiting for the server to say that it will.
 
-    That saves a round trip: what goes to the command's standard input may follow at once (RFC 4254, section 5). Should
-    the server refuse, paramiko closes the channel, which its reader sees.
+    ``Channel.exec_command`` waits for that without any time-out; here the channel's own holds, when the reply is read.
+    Should the server refuse, paramiko closes the channel, which its reader sees. (It saves no round trip with OpenSSH,
+    which takes no data for a command before it has started it.)
     """
     message = paramiko.Message()
     message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
