@@ -26,10 +26,11 @@ from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-# At its usual level paramiko writes three lines for every connection into the task's log.
+# By itself paramiko writes three lines for every connection into the task's log, and a traceback for every one that
+# breaks, also where the next try succeeds. What matters of it is in our own errors.
 for _name in ("paramiko.transport", "paramiko.transport.sftp"):
     if logging.getLogger(_name).level == logging.NOTSET:
-        logging.getLogger(_name).setLevel(logging.WARNING)
+        logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 CONNECT_TIMEOUT_S = 10
 KEY_CLASSES = (paramiko.RSAKey, paramiko.ECDSAKey, paramiko.Ed25519Key)
