@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from airflow_provider_gpu_cluster.sandbox import processes
+from airflow_provider_gpu_cluster.gpu_run.processes import kill_with_environment
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _START_TIMEOUT_S = 180
@@ -140,7 +140,7 @@ class WholeAirflow:
                     os.kill(pid, signal.SIGKILL)
             process.wait()
         self._components.clear()
-        processes.kill_all(f"AIRFLOW_HOME={self.home}")
+        kill_with_environment(f"AIRFLOW_HOME={self.home}", _STOP_PATIENCE_S)
         shutil.rmtree(self.home, ignore_errors=True)
 
     @contextlib.contextmanager

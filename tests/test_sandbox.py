@@ -21,7 +21,9 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster.sandbox import Sandbox, processes
+from airflow_provider_gpu_cluster.gpu_run.processes import with_environment
+from airflow_provider_gpu_cluster.sandbox import Sandbox
+from airflow_provider_gpu_cluster.sandbox.sandbox import marker
 
 MIB = 1 << 20
 
@@ -160,7 +162,7 @@ def test_what_left_the_session_outlives_the_connection_and_not_the_sandbox() -> 
 def test_a_process_that_only_knows_the_connection_is_left_alone(sandbox: Sandbox) -> None:
     other = subprocess.Popen(["sleep", "60"], env={**os.environ, **sandbox.environ()})
     try:
-        assert other.pid not in processes.find(processes.marker(sandbox.folder))
+        assert other.pid not in with_environment(marker(sandbox.folder))
         sandbox.stop()
         assert other.poll() is None
     finally:
@@ -271,4 +273,4 @@ def test_the_command_prints_a_connection_that_works(stop: signal.Signals) -> Non
         assert process.wait(20) == 0
     folder = Path(connection["extra"]["root_dir"]).parent
     assert not folder.exists()
-    assert processes.find(processes.marker(folder)) == []
+    assert with_environment(marker(folder)) == []

@@ -133,7 +133,7 @@ def test_exactly_one_of_entry_script_and_command() -> None:
         make_spec()
     with pytest.raises(InvalidJobError, match="neither was given"):
         make_spec(entry_script="", command="")
-    with pytest.raises(InvalidJobError, match=r"both \('train.py' and a command\) was given"):
+    with pytest.raises(InvalidJobError, match=r"both \('train.py' and a command\) were given"):
         make_spec(entry_script="train.py", command="python train.py")
 
 

@@ -77,8 +77,8 @@ def make_spec(
     script = _entry_script(entry_script)
     shell = _command(command)
     if (script is None) == (shell is None):
-        found = "neither" if script is None else f"both ({script!r} and a command)"
-        raise InvalidJobError(f"give exactly one of entry_script and command; {found} was given")
+        found = "neither was" if script is None else f"both ({script!r} and a command) were"
+        raise InvalidJobError(f"give exactly one of entry_script and command; {found} given")
     args = _script_args(script_args)
     if args and script is None:
         raise InvalidJobError("script_args are for an entry_script; write the arguments of a command into it")

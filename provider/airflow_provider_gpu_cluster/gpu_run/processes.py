@@ -157,7 +157,7 @@ def oom_kills() -> int:
 
 def with_environment(entry: str) -> list[int]:
     """Return this user's processes that were started with ``entry`` (``NAME=value``) in their environment."""
-    wanted = entry.encode()
+    wanted = os.fsencode(entry)
     found = []
     for pid in _all_pids():
         try:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import getpass
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -16,10 +17,19 @@ from typing import Any
 
 import asyncssh
 
-from airflow_provider_gpu_cluster.sandbox import processes
+from airflow_provider_gpu_cluster.gpu_run.processes import kill_with_environment
 from airflow_provider_gpu_cluster.sandbox.server import SandboxServer
 
 CONN_ENV = "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT"
+_KILL_PATIENCE_S = 5.0
+# asyncssh tells of every connection and command at INFO, in the process of whoever uses a sandbox.
+if logging.getLogger("asyncssh").level == logging.NOTSET:
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+
+def marker(folder: Path) -> str:
+    """Return the environment entry, ``NAME=value``, that every process of a sandbox inherits."""
+    return f"GPU_CLUSTER_SANDBOX={folder}"
 
 
 class Sandbox:
@@ -63,7 +73,7 @@ class Sandbox:
         client_key = _load_or_make_key(self.folder / "client_key")
         self._host_key = host_key.export_public_key("openssh").decode().strip()
         self._client_key = (self.folder / "client_key").read_text()
-        self._server = SandboxServer(host_key, client_key, processes.marker(self.folder))
+        self._server = SandboxServer(host_key, client_key, marker(self.folder))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gpu-sandbox", daemon=True)
         self._thread.start()
@@ -80,7 +90,7 @@ class Sandbox:
             self._loop.close()
             self._loop = self._thread = self._server = None
         if self.temporary and self.folder != Path():
-            processes.kill_all(processes.marker(self.folder))
+            kill_with_environment(marker(self.folder), _KILL_PATIENCE_S)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Sandbox:

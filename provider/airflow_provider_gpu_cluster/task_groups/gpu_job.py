@@ -129,8 +129,3 @@ class GpuJobTaskGroup(TaskGroup):
     def output(self) -> XComArg:
         """What the collect task returns: ``job_id``, ``destination``, ``files`` and ``metrics``."""
         return self.collect.output
-
-    @property
-    def result(self) -> XComArg:
-        """The same as :attr:`output`."""
-        return self.output
