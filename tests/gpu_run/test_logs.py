@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,57 @@ def test_while_it_waits_the_log_of_the_attempt_before_is_not_its_own(
     write(job, b"stale")
     state["state"] = protocol.QUEUED
     assert read(root) == (1, 0, b"")
+
+
+def cursor_file(job: JobDirectory) -> Path:
+    (path,) = Path(job.at(".job", "cursors")).iterdir()
+    return path
+
+
+def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory):
+    job.add_attempt(1, {}, {})
+    cursor = logs.Cursor(job, "r")
+    assert cursor.place_in(1) == (0, None)
+    cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 2}})
+    assert cursor.save() == {"attempt": 1, "offset": 4}
+    assert logs.Cursor(job, "r").place_in(1) == (4, {"lines": 2})
+    # A note can be made anew; without one, coming back to the same place says nothing.
+    cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 3}})
+    cursor.move({"attempt": 1, "offset": 4})
+    cursor.move({"attempt": 1, "offset": 3, "note": "old"})
+    cursor.save()
+    assert logs.Cursor(job, "r").place_in(1) == (4, {"lines": 3})
+    assert logs.Cursor(job, "r").place_in(2) == (0, None)
+    # Who goes on without a note has none.
+    read(root, ack=(1, 5))
+    assert logs.Cursor(job, "r").place_in(1) == (5, None)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"place": 3}', '{"place": {"attempt": null, "offset": 1}}'])
+def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobDirectory, content: str):
+    job.add_attempt(1, {}, {})
+    write(job, b"0123")
+    read(root, ack=(1, 3))
+    cursor_file(job).write_text(content)
+    assert read(root) == (1, 0, b"0123")
+    assert read(root, ack=(1, 2)) == (1, 2, b"23")
+    assert read(root) == (1, 2, b"23")
+
+
+def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory):
+    cursor = logs.Cursor(job, "r")
+    cursor.move({"attempt": 1, "offset": 4})
+    shutil.rmtree(job.path)
+    with pytest.raises(FileNotFoundError):
+        cursor.save()
+    assert not Path(job.path).exists()
+
+
+def test_the_log_of_the_attempt_after_is_not_taken_for_this_one(job: JobDirectory):
+    job.add_attempt(1, {}, {})
+    assert logs.open_log_of(job, 1) is None
+    write(job, b"first")
+    with logs.open_log_of(job, 1) as log:  # type: ignore[union-attr]
+        assert log.read() == b"first"
+    job.add_attempt(2, {}, {})
+    assert logs.open_log_of(job, 1) is None

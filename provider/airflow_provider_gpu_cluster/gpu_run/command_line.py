@@ -120,6 +120,11 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         from .status import statuses
 
         return {"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])}, None
+    if verb == "watch":
+        from .watch import watch
+
+        # An engine looks only once at some things, and this goes on for long.
+        return {}, lambda out: watch(root, lambda: HostEngine(root, request["settings"], program), stream, out)
     if verb == "cancel":
         from .cancel import cancel
 

@@ -1,15 +1,17 @@
-"""The job's output for a reader that comes again and again: each gets every byte once, and its place is kept here."""
+"""The job's output for readers that come again and again: each gets every byte once, and its place is kept here."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from typing import Any, BinaryIO
 
 from . import protocol, records
 from .engines.host import HostEngine
 from .status import job_status
-from .store import JobDirectory, Root
+from .store import JobDirectory, Root, write_text
 
 
 def open_log(root: Root, engine: HostEngine, request: dict[str, Any]) -> tuple[dict[str, Any], BinaryIO | None]:
@@ -28,34 +30,81 @@ def open_log(root: Root, engine: HostEngine, request: dict[str, Any]) -> tuple[d
     attempt = status.get("attempt")
     if not attempt or not job.attempts():
         return reply, None
-    place = _place(job, request["reader"], request.get("ack"), attempt)
-    reply.update(attempt=place["attempt"], offset=place["offset"])
-    if status["state"] == protocol.QUEUED:
-        return reply, None
-    path = job.at("logs", "training.log")
-    if not os.path.exists(path):
-        return reply, None
-    log = open(path, "rb")  # noqa: SIM115 -- the caller sends it and closes it
-    if job.attempts()[-1].number != attempt:
-        # The next one has begun since the look at the state, and the log may be its.
-        log.close()
+    cursor = Cursor(job, request["reader"])
+    if request.get("ack") is not None:
+        cursor.move(request["ack"])
+        cursor.save()
+    offset, note = cursor.place_in(attempt)
+    reply.update(attempt=attempt, offset=offset, note=note)
+    log = None if status["state"] == protocol.QUEUED else open_log_of(job, attempt)
+    if log is None:
         return reply, None
     size = log.seek(0, os.SEEK_END)
-    log.seek(reply["offset"])
-    reply.update(log_bytes=size, length=max(0, min(size - reply["offset"], request["max_bytes"])))
+    log.seek(offset)
+    reply.update(log_bytes=size, length=max(0, min(size - offset, request["max_bytes"])))
     return reply, log
 
 
-def _place(job: JobDirectory, reader: str, ack: dict[str, int] | None, attempt: int) -> dict[str, int]:
-    """Return where a reader is, after it has acknowledged ``ack``; a new attempt begins with a new log."""
-    folder = job.at(".job", "cursors")
-    path = os.path.join(folder, hashlib.sha256(reader.encode()).hexdigest()[:16] + ".json")
-    kept = records.read_json(path)
-    place: dict[str, int] = kept["place"] if kept else {"attempt": attempt, "offset": 0}
-    if ack is not None and (ack["attempt"], ack["offset"]) > (place["attempt"], place["offset"]):
-        place = {"attempt": ack["attempt"], "offset": ack["offset"]}
-        os.makedirs(folder, exist_ok=True)
-        records.write_json(path, {"reader": reader, "place": place})
-    if place["attempt"] != attempt:
-        place = {"attempt": attempt, "offset": 0}
-    return place
+def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:
+    """Return the output of a job's latest attempt; None when there is none yet, or a later attempt has begun."""
+    try:
+        log = open(job.at("logs", "training.log"), "rb")  # noqa: SIM115 -- for the caller to close
+    except FileNotFoundError:
+        return None
+    # Looked at afterwards: the next attempt is there before its log is.
+    if [latest.number for latest in job.attempts()[-1:]] != [attempt]:
+        log.close()
+        return None
+    return log
+
+
+class Cursor:
+    """
+    A reader's place in the output of a job: the attempt, the offset in its log, and a note of the reader's own.
+
+    It is kept in the job's directory, but not for sure: when it is lost, its reader reads something again.
+
+    :param reader: any name.
+    """
+
+    def __init__(self, job: JobDirectory, reader: str) -> None:
+        self._reader = reader
+        self._path = job.at(".job", "cursors", hashlib.sha256(reader.encode()).hexdigest()[:16] + ".json")
+        self._place = (0, 0)
+        self._note: Any = None
+        self._is_saved = True
+        # After a crash of the host it may be cut short.
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            kept = records.read_json(self._path)
+            if kept is not None:
+                self._place = (int(kept["place"]["attempt"]), int(kept["place"]["offset"]))
+                self._note = kept.get("note")
+
+    def place_in(self, attempt: int) -> tuple[int, Any]:
+        """Return the offset in the log of an attempt, and the note; a new attempt begins with a new log."""
+        return (self._place[1], self._note) if self._place[0] == attempt else (0, None)
+
+    def move(self, ack: dict[str, Any]) -> None:
+        """
+        Move to a place that the reader has acknowledged, never backwards.
+
+        :param ack: ``attempt``, ``offset``, and ``note`` if there is one.
+        """
+        place, note = (ack["attempt"], ack["offset"]), ack.get("note")
+        if place > self._place or (place == self._place and note is not None and note != self._note):
+            self._place, self._note, self._is_saved = place, note, False
+
+    def save(self) -> dict[str, int]:
+        """
+        Write down where the reader is, and return that.
+
+        :raises OSError: the job's directory is gone, or cannot be written to.
+        """
+        place = {"attempt": self._place[0], "offset": self._place[1]}
+        if not self._is_saved:
+            # Only this folder is made: it must not bring back the directory of a job that was deleted.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(self._path))
+            write_text(self._path, json.dumps({"reader": self._reader, "place": place, "note": self._note}))
+            self._is_saved = True
+        return place

@@ -14,6 +14,7 @@ VERBS = (
     "receive",
     "submit",
     "status",
+    "watch",
     "logs",
     "cancel",
     "send",

@@ -21,15 +21,17 @@ _SERVED_WITHIN_S = 20.0
 def statuses(root: Root, engine: HostEngine, job_ids: list[str], tail_bytes: int) -> list[dict[str, Any]]:
     """Return how each job stands; a job that cannot be found out about does not keep the others from theirs."""
     engine.nudge()
-    found = []
-    for job_id in job_ids:
-        try:
-            found.append(job_status(root, engine, job_id, tail_bytes))
-        except Refused as refusal:
-            found.append(_unknown(job_id, refusal.message))
-        except (OSError, ValueError, KeyError) as error:
-            found.append(_unknown(job_id, f"its records cannot be read: {error!r}"))
-    return found
+    return [status_or_unknown(root, engine, job_id, tail_bytes) for job_id in job_ids]
+
+
+def status_or_unknown(root: Root, engine: HostEngine, job_id: str, tail_bytes: int = 0) -> dict[str, Any]:
+    """Return how a job stands; UNKNOWN, and why, when that cannot be found out."""
+    try:
+        return job_status(root, engine, job_id, tail_bytes)
+    except Refused as refusal:
+        return _unknown(job_id, refusal.message)
+    except Exception as error:  # jobs can write to their records, and so there may be anything in them
+        return _unknown(job_id, f"its records cannot be read: {error!r}")
 
 
 def job_status(root: Root, engine: HostEngine, job_id: str, tail_bytes: int = 0) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def _progress(attempt: Attempt) -> dict[str, Any] | None:
     for line in reversed(lines):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             return value

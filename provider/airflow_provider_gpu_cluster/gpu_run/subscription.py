@@ -1,0 +1,210 @@
+"""One job that a client watches: what the client knows of it already, and what there is to tell."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List
+
+from . import diagnosis, processes, protocol, records
+from .engines.host import HostEngine
+from .logs import Cursor, open_log_of
+from .status import status_or_unknown
+from .store import Root
+
+FULL_LOOK_S = 10.0
+PROGRESS_S = 2.0
+WINDOW_BYTES = 1 << 17
+PIECE_BYTES = 1 << 15
+_TAIL_BYTES = 4096
+_LONG_AGO = float("-inf")
+
+Events = List[Dict[str, Any]]
+
+
+class Subscription:
+    """
+    A job as one subscriber sees it.
+
+    There are two ways to look at it. A glance is a handful of ``stat`` calls: is there a record that was not there, or
+    has a file grown? Then a full look is worth its price. It is so every now and then as well, for what no ``stat``
+    shows: a supervisor that was killed, another place in line, a directory that is gone.
+
+    :param key: the client's name for it.
+    :param reader: whom the output is for; None when it is for nobody.
+    :raises Refused: the job id could name something outside the root.
+    """
+
+    def __init__(self, key: int, root: Root, job_id: str, reader: str | None) -> None:
+        #: When it is time for either look; kept here for whoever looks.
+        self.glance_at = self.full_look_at = 0.0
+        self._key = key
+        self._root = root
+        self._job = root.job(job_id)
+        self._log = self._job.at("logs", "training.log")
+        self._progress = self._job.at("logs", "progress.jsonl")
+        self._cursor = None if reader is None else Cursor(self._job, reader)
+        # What the client was told. Changes of little weight are told less often than they come.
+        self._told: dict[str, Any] | None = None
+        self._message_told_at = _LONG_AGO
+        self._progress_told_at = _LONG_AGO
+        self._progress_at = _LONG_AGO
+        # As of the last full look.
+        self._attempt = 0
+        self._state = protocol.UNKNOWN
+        self._is_over = True
+        self._supervisor: dict[str, Any] | None = None
+        self._seen: set[str] = set()
+        self._progress_seen: tuple[int, int] | None = None
+        self._name_records()
+        # Offsets in the output of that attempt: its end, where sending goes on, and what was acknowledged.
+        self._log_bytes = 0
+        self._sent = 0
+        self._acknowledged = 0
+
+    def _name_records(self) -> None:
+        attempt = self._job.attempt(self._attempt)
+        self._claim, self._exit = attempt.at("claim.json"), attempt.at("exit.json")
+        self._next = self._job.attempt(self._attempt + 1).path
+
+    @property
+    def folder(self) -> str:
+        """The folder in which the next record will appear."""
+        return os.path.dirname(self._next if self._is_over else self._exit)
+
+    def glance(self, now: float) -> bool:
+        """Tell whether a full look is worth it. Take note of how long the output is by now."""
+        if self._is_over:
+            return self._is_news(self._next)
+        if self._is_news(self._exit):
+            return True
+        if self._state != protocol.RUNNING and self._is_news(self._claim):
+            return True
+        if self._state == protocol.QUEUED:
+            return False
+        if self._cursor is not None and self._room > 0:
+            log = _stamp(self._log)
+            self._log_bytes = log[0] if log else 0
+        if now < self._progress_at:
+            return False
+        self._progress_at = now + PROGRESS_S
+        return _stamp(self._progress) != self._progress_seen
+
+    def _is_news(self, record: str) -> bool:
+        return os.access(record, os.F_OK) != (record in self._seen)
+
+    def is_well(self) -> bool:
+        """Tell whether it runs, its supervisor lives and its records are there: all else shows at a glance."""
+        supervisor = self._supervisor
+        return supervisor is not None and os.access(self._claim, os.F_OK) and bool(processes.is_alive(supervisor))
+
+    def look(self, engine: HostEngine, now: float) -> Events:
+        """
+        Look at everything.
+
+        :param engine: a new one, since it looks only once at some things.
+        :return: what there is to tell, except output.
+        """
+        # Looked at first: what appears during the look is news for the next glance.
+        seen = {record for record in (self._claim, self._exit, self._next) if os.access(record, os.F_OK)}
+        progress_seen = _stamp(self._progress)
+        status = status_or_unknown(self._root, engine, self._job.job_id)
+        attempt = status.get("attempt", 0)
+        is_final = status["state"] in protocol.FINAL_STATES
+        if is_final and attempt and status["state"] != protocol.SUCCEEDED:
+            status["log_tail"] = diagnosis.tail(self._job.at("logs"), _TAIL_BYTES)
+        events = []
+        if self._is_worth_telling(status, now):
+            self._told = status
+            events.append(self._event("status", status=status))
+        if not self._differs(status, "progress"):
+            self._progress_seen = progress_seen
+        self._seen = seen
+        self._state = status["state"]
+        self._log_bytes = status.get("log_bytes", 0)
+        if attempt and attempt != self._attempt:
+            self._attempt = attempt
+            self._name_records()
+            events += self._place()
+        self._is_over = is_final or not self._attempt
+        self._supervisor = records.read_json(self._claim) if self._state == protocol.RUNNING else None
+        return events
+
+    def _is_worth_telling(self, status: dict[str, Any], now: float) -> bool:
+        if self._told is None or self._differs(status, "state", "attempt"):
+            return True
+        if now >= self._message_told_at + FULL_LOOK_S and self._differs(status, "message", "queue_place", "reason"):
+            self._message_told_at = now
+            return True
+        if now >= self._progress_told_at + PROGRESS_S and self._differs(status, "progress"):
+            self._progress_told_at = now
+            return True
+        return False
+
+    def _differs(self, status: dict[str, Any], *names: str) -> bool:
+        """Tell whether any of that is not what the client was told."""
+        told = self._told or {}
+        # Compared as text, since what a job reports may be NaN, which equals nothing.
+        return any(repr(told.get(name)) != repr(status.get(name)) for name in names)
+
+    def _place(self) -> Events:
+        if self._cursor is None:
+            return []
+        offset, note = self._cursor.place_in(self._attempt)
+        self._sent = self._acknowledged = offset
+        return [self._event("place", attempt=self._attempt, offset=offset, note=note)]
+
+    def acknowledge(self, ack: dict[str, Any]) -> Events:
+        """Move the reader's place forward to what it has acknowledged, and go on sending from there at least."""
+        if self._cursor is None:
+            return []
+        if ack["attempt"] == self._attempt:
+            self._acknowledged = max(self._acknowledged, ack["offset"])
+            self._sent = max(self._sent, ack["offset"])
+        self._cursor.move(ack)
+        try:
+            return [self._event("acked", **self._cursor.save())]
+        except OSError:
+            # It is written with the next one; if that never comes, the reader reads something twice.
+            return []
+
+    @property
+    def _room(self) -> int:
+        return self._acknowledged + WINDOW_BYTES - self._sent
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is output to send, and room for it."""
+        return self._cursor is not None and self._log_bytes > self._sent and self._room > 0
+
+    def next_piece(self) -> Events:
+        """Return the next piece of output, if it can be read."""
+        # Should there be none, since the job has cut its log perhaps, the next look says how long it is now.
+        self._log_bytes = 0
+        try:
+            log = open_log_of(self._job, self._attempt)
+            if log is None:
+                return []
+            with log:
+                data = os.pread(log.fileno(), min(PIECE_BYTES, self._room), self._sent)
+                size = os.fstat(log.fileno()).st_size
+        except OSError:
+            return []
+        if not data:
+            return []
+        start = self._sent
+        self._sent += len(data)
+        self._log_bytes = size
+        text = data.decode("utf-8", "surrogateescape")
+        return [self._event("output", attempt=self._attempt, offset=start, data=text, log_bytes=size)]
+
+    def _event(self, name: str, **content: Any) -> dict[str, Any]:
+        return {"event": name, "key": self._key, **content}
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Return the size of a file and when it was written to; None when it cannot be found."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

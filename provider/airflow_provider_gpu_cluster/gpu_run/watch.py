@@ -1,0 +1,249 @@
+"""
+The one command that goes on for long: a client subscribes to jobs, and is told what happens to them.
+
+Both ways go lines of JSON. Commands, of which ``ack`` carries ``attempt``, ``offset`` and ``note``::
+
+    {"do": "subscribe", "key": 7, "job_id": "x", "reader": "task-ab" or null, "ack": {...} or null}
+    {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}
+    {"do": "unsubscribe", "key": 7}
+    {"do": "alive"}
+
+Events:
+
+``status``   the job's status (as the verb ``status`` gives it), at first and when it has changed
+``place``    where the reader is in the output of an attempt, and its note; what is sent begins there
+``output``   a piece of it, as UTF-8 in which single bytes stand as lone surrogates (PEP 383)
+``acked``    the reader's place is written down
+``refused``  this subscription cannot be
+``alive``    a sign of life
+
+It ends when the client has gone, or has given no sign of life for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import time
+import traceback
+from typing import Any, BinaryIO, Callable
+
+from . import protocol
+from .channel import BrokenClient, Channel, Gone
+from .engines.host import HostEngine
+from .errors import Refused
+from .inotify import Inotify
+from .store import Root
+from .subscription import FULL_LOOK_S, Events, Subscription
+
+TICK_S = 0.5
+WATCHED_TICK_S = 1.0
+ALIVE_S = 5.0
+SILENCE_S = 150.0
+# A client that lags this far behind is told nothing new until it has caught up.
+_MOST_BACKLOG = 1 << 20
+
+
+def watch(root: Root, make_engine: Callable[[], HostEngine], source: BinaryIO, out: BinaryIO) -> None:
+    """
+    Serve a client until it is gone.
+
+    :param make_engine: returns a new engine, since one looks only once at some things.
+    :param source: its commands. Nothing may have been read ahead from it.
+    """
+    out.flush()
+    try:
+        _Watch(root, make_engine, Channel(source.fileno(), out.fileno())).run()
+    except BrokenClient as error:
+        sys.exit(f"gpu-run watch cannot understand its client: {error}")
+
+
+class _Watch:
+    def __init__(self, root: Root, make_engine: Callable[[], HostEngine], channel: Channel) -> None:
+        self._root = root
+        self._make_engine = make_engine
+        self._channel = channel
+        self._inotify = Inotify()
+        self._subscriptions: dict[int, Subscription] = {}
+        # The keys of those that have output to send, who waits longest first.
+        self._talking: dict[int, None] = {}
+        self._engine: HostEngine | None = None
+        self._heard_at = time.monotonic()
+        self._alive_at = self._heard_at + ALIVE_S
+        self._tick_at = self._heard_at
+        self._nudge_at = self._heard_at
+
+    def run(self) -> None:
+        with contextlib.suppress(Gone):
+            while time.monotonic() < self._heard_at + SILENCE_S:
+                self._channel.wait(self._pause(), self._inotify.fd)
+                self._engine = None
+                self._obey()
+                self._look()
+                self._send_output()
+                self._give_sign_of_life()
+
+    @property
+    def _is_clogged(self) -> bool:
+        return self._channel.backlog > _MOST_BACKLOG
+
+    def _pause(self) -> float:
+        if self._talking and not self._channel.backlog:
+            return 0
+        until = min(self._alive_at, self._heard_at + SILENCE_S)
+        if self._subscriptions and not self._is_clogged:
+            until = min(until, self._tick_at)
+        return until - time.monotonic()
+
+    def _give_sign_of_life(self) -> None:
+        now = time.monotonic()
+        if now >= self._alive_at:
+            self._alive_at = now + ALIVE_S
+            self._channel.send({"event": "alive"})
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        for command in self._channel.commands():
+            self._heard_at = time.monotonic()
+            do = command.get("do")
+            if do == "subscribe":
+                self._subscribe(command)
+            elif do == "unsubscribe":
+                self._drop(_take(command, "key", int))
+            elif do == "ack":
+                self._acknowledge(_take(command, "key", int), _checked_ack(command))
+            elif do != "alive":
+                raise BrokenClient(f"no such command: {command}")
+
+    def _subscribe(self, command: dict[str, Any]) -> None:
+        key = _take(command, "key", int)
+        job_id = _take(command, "job_id", str)
+        reader = _take(command, "reader", str, type(None))
+        ack = _take(command, "ack", dict, type(None))
+        if ack is not None:
+            _checked_ack(ack)
+        self._drop(key)
+
+        def begin() -> Events:
+            subscription = Subscription(key, self._root, job_id, reader)
+            acked = [] if ack is None else subscription.acknowledge(ack)
+            self._subscriptions[key] = subscription
+            now = time.monotonic()
+            # Those that come at once shall not all be looked at at once ever after.
+            subscription.full_look_at = now + FULL_LOOK_S * random.random()
+            return [*subscription.look(self._present_engine(), now), *acked]
+
+        self._tell(key, begin)
+
+    def _acknowledge(self, key: int, ack: dict[str, Any]) -> None:
+        subscription = self._subscriptions.get(key)
+        if subscription is not None:
+            self._tell(key, lambda: subscription.acknowledge(ack))
+
+    def _drop(self, key: int) -> None:
+        self._subscriptions.pop(key, None)
+        self._talking.pop(key, None)
+        self._inotify.leave(key)
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _tell(self, key: int, find: Callable[[], Events]) -> None:
+        """Tell what ``find`` returns. A failure ends this subscription, and not those to other jobs."""
+        try:
+            for event in find():
+                self._channel.send(event)
+            subscription = self._subscriptions[key]
+            self._inotify.follow(key, subscription.folder)
+            if subscription.has_output:
+                # Whoever is in line keeps its place.
+                self._talking.setdefault(key)
+        except Refused as refusal:
+            self._refuse(key, refusal.code, refusal.message)
+        except Exception as error:
+            message = f"gpu-run watch failed on the cluster: {error!r}\n{traceback.format_exc()}"
+            self._refuse(key, protocol.INTERNAL, message)
+        self._give_sign_of_life()
+
+    def _refuse(self, key: int, code: str, message: str) -> None:
+        self._drop(key)
+        self._channel.send({"event": "refused", "key": key, "code": code, "message": message})
+
+    def _look(self) -> None:
+        """Look at the jobs whose turn it is, and at those of which the kernel has given word."""
+        news = self._inotify.news()
+        for key in news:
+            self._subscriptions[key].glance_at = 0.0
+            if not self._inotify.follows(key):
+                # Its folder is gone.
+                self._subscriptions[key].full_look_at = 0.0
+        if self._is_clogged:
+            return
+        now = time.monotonic()
+        keys = list(news)
+        if self._subscriptions and now >= self._tick_at:
+            self._tick_at = now + TICK_S
+            keys = list(self._subscriptions)
+            if now >= self._nudge_at:
+                self._nudge_at = now + FULL_LOOK_S
+                self._nudge()
+        for key in keys:
+            self._look_at(key, self._subscriptions[key], now)
+
+    def _look_at(self, key: int, subscription: Subscription, now: float) -> None:
+        if now < subscription.full_look_at:
+            if now < subscription.glance_at:
+                return
+            pause = WATCHED_TICK_S if self._inotify.follows(key) else TICK_S
+            # It may not miss its tick by a hair.
+            subscription.glance_at = now + pause - TICK_S / 2
+            is_news = subscription.glance(now)
+        else:
+            subscription.full_look_at = now + FULL_LOOK_S
+            is_news = not subscription.is_well()
+        if is_news:
+            # Something may appear between this look and the folder's being followed.
+            subscription.glance_at = 0.0
+            self._tell(key, lambda: subscription.look(self._present_engine(), now))
+        elif subscription.has_output:
+            self._talking.setdefault(key)
+
+    def _send_output(self) -> None:
+        """Send a piece for each job that has any, as far as the client takes it."""
+        for key in list(self._talking):
+            if self._channel.backlog:
+                break
+            del self._talking[key]
+            # Those who have more go to the end of the line.
+            self._tell(key, self._subscriptions[key].next_piece)
+
+    # -- the engine ----------------------------------------------------------------------------------------------
+
+    def _present_engine(self) -> HostEngine:
+        """Return the engine of this round."""
+        if self._engine is None:
+            self._engine = self._make_engine()
+        return self._engine
+
+    def _nudge(self) -> None:
+        """See to it that the line is served; whoever has served it before is this process's child."""
+        with contextlib.suppress(OSError):
+            self._present_engine().nudge()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _take(command: dict[str, Any], name: str, *types: type) -> Any:
+    value = command.get(name)
+    if not isinstance(value, types):
+        raise BrokenClient(f"{name} is {value!r} in {command}")
+    return value
+
+
+def _checked_ack(ack: dict[str, Any]) -> dict[str, Any]:
+    for name in ("attempt", "offset"):
+        _take(ack, name, int)
+    return ack
