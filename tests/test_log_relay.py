@@ -87,6 +87,43 @@ def test_the_output_of_an_attempt_ends_where_the_next_one_begins() -> None:
     assert lines == ["cut o"]
 
 
+def test_the_end_of_an_earlier_attempt_does_not_cut_a_line() -> None:
+    lines: list[str] = []
+    status = JobStatus("j", JobState.FAILED, attempt=1)
+    assert not LogRelay(lines.append).feed(LogChunk(status, LogPosition(2, 0), b"hal", 3))
+    assert lines == []
+
+
+def test_lines_that_were_shown_are_not_shown_again() -> None:
+    lines: list[str] = []
+    relay = LogRelay(lines.append)
+    relay.lines = 10
+    relay.skip(["same", "same"])
+    running = JobStatus("j", JobState.RUNNING, attempt=1)
+    relay.feed(LogChunk(running, LogPosition(1, 0), b"same\n", 5))
+    assert (lines, relay.lines, relay.position) == ([], 11, LogPosition(1, 5))
+    relay.feed(LogChunk(running, LogPosition(1, 5), b"same\nsame\n", 15))
+    assert (lines, relay.lines) == (["same"], 13)
+
+
+def test_a_difference_ends_the_skipping() -> None:
+    lines: list[str] = []
+    relay = LogRelay(lines.append)
+    relay.skip(["one", "two", "three"])
+    data = b"one\nother\nthree\n"
+    relay.feed(LogChunk(JobStatus("j", JobState.RUNNING, attempt=1), LogPosition(1, 0), data, len(data)))
+    assert lines == ["other", "three"]
+
+
+def test_a_new_attempt_ends_the_skipping() -> None:
+    lines: list[str] = []
+    relay = LogRelay(lines.append)
+    relay.position = LogPosition(1, 100)
+    relay.skip(["one"])
+    relay.feed(LogChunk(JobStatus("j", JobState.RUNNING, attempt=2), LogPosition(2, 0), b"one\n", 4))
+    assert lines == ["one"]
+
+
 def test_a_character_cut_in_two_comes_out_whole(cluster: Cluster) -> None:
     cluster.log = "größer 😀\n".encode()
     assert cluster.poke(max_bytes=4) == []
@@ -200,6 +237,24 @@ def test_a_log_that_is_hardly_longer_than_the_cap_is_shown_whole(cluster: Cluste
     cluster.state = JobState.SUCCEEDED
     shown += cluster.poke(cap=20_000)
     assert "".join(shown) == numbered(3_000).decode().replace("\n", "")
+
+
+def test_the_tail_of_a_flood_may_come_in_pieces() -> None:
+    lines: list[str] = []
+    relay = LogRelay(lines.append, location=WHERE, max_bytes=100)
+    log_bytes = 100_000 + TAIL_BYTES
+    status = JobStatus("j", JobState.SUCCEEDED, attempt=1)
+
+    def feed(start: int, data: bytes) -> bool:
+        return relay.feed(LogChunk(status, LogPosition(1, start), data, log_bytes))
+
+    tail = b"cut\n" + b"x" * (TAIL_BYTES - 8) + b"\nend"
+    assert not feed(100_000, tail[:2])
+    assert feed(100_000, tail[:4])
+    assert lines == [f"[99,904 bytes of output are left out here; all of it is in {WHERE}]"]
+    assert not feed(100_004, tail[4:100])
+    assert feed(100_004, tail[4:])
+    assert lines[1:] == ["x" * (TAIL_BYTES - 8), "end"]
 
 
 def test_a_flood_without_any_line_end(cluster: Cluster) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.job_log import JobLog, Log
 from airflow_provider_gpu_cluster.log_relay import LogPosition, LogRelay
 
 if TYPE_CHECKING:
@@ -14,18 +15,8 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = 4096
 PATIENCE_S = 20.0
-
-
-class Log(Protocol):
-    """The structured logger of a task."""
-
-    def info(self, event: str, **fields: Any) -> Any:
-        """Write a line."""
-        ...
-
-    def warning(self, event: str, **fields: Any) -> Any:
-        """Write a line that asks for attention."""
-        ...
+_FIRST_PAUSE_S = 0.5
+_PAUSE_GROWTH = 1.25
 
 
 class JobWatch:
@@ -54,9 +45,9 @@ class JobWatch:
     ) -> None:
         self.cluster = cluster
         self.handle = handle
-        self.log = log
         self.reader = reader
-        self.memory: dict[str, Any] = dict(memory or {})
+        self._job_log = JobLog(log, job_id=handle.job_id, cluster=cluster.settings.name, memory=memory)
+        self.memory = self._job_log.memory
         location = f"{cluster.settings.name}:{handle.job_dir}/logs/training.log"
         self._relay = LogRelay(log.info, location=location)
         # Who waits for a job comes again anyway, and must not hold a worker slot through an outage.
@@ -70,9 +61,31 @@ class JobWatch:
 
         :raises GpuClusterConnectionError: the cluster cannot be reached now.
         """
-        status = self._show_output() if self.reader else self._status()
-        self.memory.pop("unreachable_since", None)
-        return status
+        return self._show_output() if self.reader else self._status()
+
+    def wait(
+        self, *, pause: Callable[[float], None], longest_pause_s: float, unreachable_timeout_s: float
+    ) -> JobStatus:
+        """
+        Look until the job has ended: first often, so that a short job is not waited for longer than it runs.
+
+        :param pause: waits for that many seconds; what it raises ends the wait.
+        :param longest_pause_s: longest time between two looks, in seconds.
+        :param unreachable_timeout_s: how long the cluster may be unreachable, in seconds.
+        :raises GpuClusterConnectionError: it was unreachable for longer.
+        """
+        interval_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                if (status := self.look()).final:
+                    return status
+            except GpuClusterConnectionError as error:
+                # A call that was broken off because the wait is to end is no outage.
+                pause(0)
+                if self.unreachable_s(error) > unreachable_timeout_s:
+                    raise
+            pause(min(interval_s, longest_pause_s))
+            interval_s *= _PAUSE_GROWTH
 
     def unreachable_s(self, error: GpuClusterConnectionError) -> float:
         """
@@ -80,19 +93,7 @@ class JobWatch:
 
         :return: for how many seconds it has not been reached.
         """
-        now = datetime.now(timezone.utc)
-        since = datetime.fromisoformat(self.memory.setdefault("unreachable_since", now.isoformat()))
-        seconds = (now - since).total_seconds()
-        if seconds == 0 or seconds >= 2 * self.memory.get("unreachable_told_s", 0):
-            self.memory["unreachable_told_s"] = max(seconds, 15)
-            self.log.warning(
-                "GPU cluster cannot be reached; the job is not affected, waiting on",
-                job_id=self.handle.job_id,
-                cluster=self.cluster.settings.name,
-                unreachable_s=round(seconds),
-                error=str(error),
-            )
-        return seconds
+        return self._job_log.tell_outage(error)
 
     def _status(self) -> JobStatus:
         status = self.cluster.statuses([self.handle.job_id])[0]
@@ -115,35 +116,8 @@ class JobWatch:
                 return chunk.status
 
     def _tell(self, status: JobStatus) -> None:
-        """Write a line when the job's life has moved on."""
-        if status.state is JobState.QUEUED:
-            self._once(
-                "queued",
-                [status.attempt, status.queue_place, status.message],
-                "GPU job waits for its turn",
-                place=status.queue_place,
-                why=status.message,
-            )
-        elif status.state is JobState.RUNNING:
-            self._once(
-                "running",
-                status.attempt,
-                "GPU job runs",
-                attempt=status.attempt,
-                host=status.host,
-                gpus=list(status.gpus),
-                waited=_seconds_between(status.submitted_at, status.started_at),
-            )
-            if status.progress:
-                self._once("progress", status.progress, "GPU job progress", **_plain_fields(status.progress))
-        elif status.state is JobState.UNKNOWN:
-            self._once("unknown", status.message, "State of the GPU job cannot be told now", why=status.message)
-
-    def _once(self, topic: str, value: Any, event: str, **fields: Any) -> None:
-        if self.memory.get(topic) != value:
-            self.memory[topic] = value
-            known = {name: field for name, field in fields.items() if field not in (None, "", [])}
-            self.log.info(event, job_id=self.handle.job_id, **known)
+        self._job_log.tell_reached()
+        self._job_log.tell(status)
 
     def end(self, status: JobStatus) -> None:
         """
@@ -151,43 +125,15 @@ class JobWatch:
 
         :raises GpuJobError: it ended badly; the class says why.
         """
-        name = self.cluster.settings.name
         if status.state is JobState.SUCCEEDED:
-            self.log.info(
-                "GPU job succeeded",
-                job_id=self.handle.job_id,
-                cluster=name,
-                duration=_rounded(status.run_seconds),
-                gpu_seconds=_rounded(status.gpu_seconds),
-                peak_memory_bytes=status.peak_memory_bytes,
-            )
+            self._job_log.tell_success(status)
             return
         if not status.log_tail:
             status = self._with_tail(status)
-        raise status.error(name)
+        raise status.error(self.cluster.settings.name)
 
     def _with_tail(self, status: JobStatus) -> JobStatus:
         try:
             return self.cluster.statuses([self.handle.job_id], tail_bytes=TAIL_BYTES)[0]
         except GpuClusterConnectionError:
             return status
-
-
-def _plain_fields(progress: dict[str, Any]) -> dict[str, Any]:
-    """Return the numbers and words of a progress line, under names that a log line does not use."""
-    taken = ("event", "level", "timestamp", "logger", "job_id")
-    return {
-        f"{name}_" if name in taken else name: value
-        for name, value in progress.items()
-        if isinstance(value, (str, int, float)) and isinstance(name, str)
-    }
-
-
-def _seconds_between(start: str | None, end: str | None) -> float | None:
-    if start is None or end is None:
-        return None
-    return _rounded((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 2)

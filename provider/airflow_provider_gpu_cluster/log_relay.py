@@ -17,7 +17,8 @@ The flood cap follows from the position, too, for each attempt by itself:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from airflow_provider_gpu_cluster.job import JobStatus
@@ -59,6 +60,15 @@ class LogChunk:
         return LogPosition(self.start.attempt, self.start.offset + len(self.data))
 
 
+def has_ended(attempt: int, status: JobStatus) -> bool:
+    """
+    Tell whether an attempt is over, as far as a status tells.
+
+    The status of an earlier attempt does not; one without any attempt is of a job that is gone.
+    """
+    return status.attempt > attempt or (status.final and status.attempt in (0, attempt))
+
+
 class LogRelay:
     """
     Turns chunks of output into lines.
@@ -83,6 +93,19 @@ class LogRelay:
         self._max_bytes = max_bytes
         self.position: LogPosition | None = None
         """Up to where everything was dealt with: what to acknowledge. None before the first chunk."""
+        self.lines = 0
+        """How many lines were shown."""
+        self._shown_already: deque[str] = deque()
+
+    def skip(self, lines: Iterable[str]) -> None:
+        """
+        Keep lines from being shown again that were shown, and whose acknowledgement was lost.
+
+        They count as shown. The first line that is another ends this, and so does a new attempt.
+
+        :param lines: what comes first after the position.
+        """
+        self._shown_already = deque(lines)
 
     def feed(self, chunk: LogChunk, *, final: bool = False) -> bool:
         """
@@ -91,8 +114,9 @@ class LogRelay:
         :param final: show a line that is not complete yet, because nobody will read on.
         :return: whether the position moved: then acknowledge it and read on, there may be more.
         """
-        ended = chunk.status.final or chunk.status.attempt > chunk.start.attempt
-        whole = final or ended
+        whole = final or has_ended(chunk.start.attempt, chunk.status)
+        if self.position is not None and self.position.attempt != chunk.start.attempt:
+            self._shown_already.clear()
         cap = self._max_bytes
         if whole and chunk.log_bytes <= cap + TAIL_BYTES:
             cap = chunk.log_bytes
@@ -116,7 +140,7 @@ class LogRelay:
         if not flooded:
             return start + used
         if not whole:
-            self._emit(
+            self._line(
                 f"[more than {self._max_bytes:,} bytes of output: what follows is not shown until the job "
                 f"ends; all of it is in {self._location}]"
             )
@@ -127,13 +151,15 @@ class LogRelay:
         start, tail_start, data = chunk.start.offset, self._tail_start(chunk), chunk.data
         if start < tail_start:
             return tail_start
+        at_end = chunk.end.offset >= chunk.log_bytes
         if start == tail_start and data:
             line_start = data.find(b"\n") + 1
-            if line_start < len(data):
+            if not line_start and not at_end:
+                return start
+            if start + line_start < chunk.log_bytes:
                 data = data[line_start:]
             left_out = chunk.end.offset - len(data) - self._max_bytes
-            self._emit(f"[{left_out:,} bytes of output are left out here; all of it is in {self._location}]")
-        at_end = chunk.end.offset >= chunk.log_bytes
+            self._line(f"[{left_out:,} bytes of output are left out here; all of it is in {self._location}]")
         return chunk.end.offset - len(data) + self._show(data, complete=at_end)
 
     def _tail_start(self, chunk: LogChunk) -> int:
@@ -149,18 +175,26 @@ class LogRelay:
         while used < len(data):
             line_end = data.find(b"\n", used, used + MAX_LINE_BYTES + 1)
             if line_end >= 0:
-                self._emit(visible(data[used:line_end]))
+                self._line(visible(data[used:line_end]))
                 used = line_end + 1
             elif len(data) - used > MAX_LINE_BYTES:
                 piece = _cut(data[used : used + MAX_LINE_BYTES])
-                self._emit(visible(piece))
+                self._line(visible(piece))
                 used += len(piece)
             elif complete:
-                self._emit(visible(data[used:]))
+                self._line(visible(data[used:]))
                 used = len(data)
             else:
                 break
         return used
+
+    def _line(self, line: str) -> None:
+        self.lines += 1
+        if self._shown_already:
+            if self._shown_already.popleft() == line:
+                return
+            self._shown_already.clear()
+        self._emit(line)
 
 
 def visible(line: bytes) -> str:

@@ -1,0 +1,185 @@
+"""What a task's log says about its job, in whatever way the task learns of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.progress import Pace, progress_text
+
+PROGRESS_EVERY_S = 5.0
+PLACE_EVERY_S = 30.0
+
+
+class Log(Protocol):
+    """The structured logger of a task."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Write a line."""
+        ...
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Write a line that asks for attention."""
+        ...
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class JobLog:
+    """
+    Tells the life of one job, each thing once.
+
+    What it has told already is in :attr:`memory`: plain JSON values, for a task that goes on in another process.
+
+    :param log: where to write.
+    :param job_id: the job.
+    :param cluster: name of its cluster.
+    :param memory: what an earlier log of this job remembered; it is copied.
+    :param now: returns the time.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        job_id: str,
+        cluster: str,
+        memory: dict[str, Any] | None = None,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self.memory: dict[str, Any] = dict(memory or {})
+        self._log = log
+        self._job_id = job_id
+        self._cluster = cluster
+        self._now = now
+
+    def tell(self, status: JobStatus) -> None:
+        """
+        Write what is new.
+
+        Places in the queue and progress are told now and then only. What was held back is told when the same status
+        is told again later, and the last progress when the job has ended.
+        """
+        if status.state is JobState.QUEUED:
+            self._tell_queued(status)
+        elif status.state is JobState.RUNNING:
+            self._once(
+                "running",
+                status.attempt,
+                "GPU job runs",
+                attempt=status.attempt,
+                host=status.host,
+                gpus=list(status.gpus),
+                waited=_seconds_between(status.submitted_at, status.started_at),
+            )
+        elif status.state is JobState.UNKNOWN:
+            self._once("unknown", status.message, "State of the GPU job cannot be told now", why=status.message)
+        if status.progress and (status.final or status.state is JobState.RUNNING):
+            self._tell_progress(status)
+
+    def tell_outage(self, error: GpuClusterConnectionError) -> float:
+        """
+        Say that the cluster cannot be reached: the first time, and then ever less often.
+
+        :return: for how many seconds it has not been reached.
+        """
+        now = self._now()
+        is_new = "unreachable_since" not in self.memory
+        since = self.memory.setdefault("unreachable_since", now.isoformat())
+        seconds = (now - datetime.fromisoformat(since)).total_seconds()
+        if is_new or seconds >= 2 * self.memory["unreachable_told_s"]:
+            self.memory["unreachable_told_s"] = max(seconds, 15)
+            self._log.warning(
+                "GPU cluster cannot be reached; the job is not affected, waiting on",
+                job_id=self._job_id,
+                cluster=self._cluster,
+                unreachable_s=round(seconds),
+                error=str(error),
+            )
+        return seconds
+
+    def tell_reached(self) -> None:
+        """Say that an outage is over, if there was one."""
+        self.memory.pop("unreachable_told_s", None)
+        since = self.memory.pop("unreachable_since", None)
+        if since is not None:
+            seconds = (self._now() - datetime.fromisoformat(since)).total_seconds()
+            self._log.info(
+                "GPU cluster is reached again",
+                job_id=self._job_id,
+                cluster=self._cluster,
+                unreachable_s=round(seconds),
+            )
+
+    def tell_success(self, status: JobStatus) -> None:
+        """Say that the job has succeeded, and what it took."""
+        self._log.info(
+            "GPU job succeeded",
+            job_id=self._job_id,
+            cluster=self._cluster,
+            duration=_rounded(status.run_seconds),
+            gpu_seconds=_rounded(status.gpu_seconds),
+            peak_memory_bytes=status.peak_memory_bytes,
+        )
+
+    def _tell_queued(self, status: JobStatus) -> None:
+        attempt, place, _ = self.memory.get("queued") or (None, None, None)
+        moved = attempt == status.attempt and place not in (None, status.queue_place)
+        now = self._now().timestamp()
+        if moved and abs(now - self.memory.get("queued_told_at", 0)) < PLACE_EVERY_S:
+            return
+        is_told = self._once(
+            "queued",
+            [status.attempt, status.queue_place, status.message],
+            "GPU job waits for its turn",
+            place=status.queue_place,
+            why=status.message,
+        )
+        if is_told:
+            self.memory["queued_told_at"] = now
+
+    def _tell_progress(self, status: JobStatus) -> None:
+        kept: Any = self.memory.get("progress")
+        if not isinstance(kept, dict) or kept.get("attempt") != status.attempt:
+            kept = {"attempt": status.attempt, "pace": None, "told": "", "told_at": 0}
+        now = self._now().timestamp()
+        before = None if kept["pace"] is None else Pace(*kept["pace"])
+        pace = Pace.seen(status.progress, before, now)
+        told, told_at = kept["told"], kept["told_at"]
+        text = progress_text(status.progress)
+        if text not in ("", told) and (status.final or abs(now - told_at) >= PROGRESS_EVERY_S):
+            # When a job that has ended made its last step is not known, so nothing is measured by it.
+            line = text if status.final else progress_text(status.progress, pace)
+            self._log.info(f"GPU job progress: {line}", job_id=self._job_id)
+            told, told_at = text, now
+        self.memory["progress"] = {
+            "attempt": status.attempt,
+            "pace": None if pace is None else list(astuple(pace)),
+            "told": told,
+            "told_at": told_at,
+        }
+
+    def _once(self, topic: str, value: Any, event: str, **fields: Any) -> bool:
+        """Write a line unless the last one on this topic was of the same value; return whether it was written."""
+        if self.memory.get(topic) == value:
+            return False
+        self.memory[topic] = value
+        known = {name: field for name, field in fields.items() if field not in (None, "", [])}
+        self._log.info(event, job_id=self._job_id, **known)
+        return True
+
+
+def _seconds_between(start: str | None, end: str | None) -> float | None:
+    if start is None or end is None:
+        return None
+    return _rounded((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)

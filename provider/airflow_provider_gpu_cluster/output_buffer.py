@@ -1,0 +1,150 @@
+"""Output that arrives in pieces, kept until it makes the chunks that a :class:`LogRelay` wants. No IO."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition, LogRelay, has_ended
+
+
+class OutputBuffer:
+    """
+    Feeds a relay with output as it comes, instead of output that is asked for.
+
+    ::
+
+        buffer.place(position)                  # where the cluster says that its reader is
+        buffer.add(start, data, log_bytes)      # a piece arrived
+        while buffer.show(status):              # between two calls, others have their turn
+            await asyncio.sleep(0)
+        acknowledge(relay.position)
+        if buffer.drained(status): ...
+
+    Pieces may repeat or overlap what came before. What a new attempt prints is shown after all that has arrived of
+    the one before.
+
+    :param relay: what shows the lines. Its position is up to where everything was dealt with.
+    """
+
+    def __init__(self, relay: LogRelay) -> None:
+        self._relay = relay
+        self._runs: deque[_Run] = deque()
+        """In order; a new attempt begins a new one, and so does what follows a gap. Only the last one still grows."""
+        if relay.position is not None:
+            self._runs.append(_Run(relay.position))
+
+    def place(self, position: LogPosition) -> None:
+        """
+        Go on from where the reader is.
+
+        A place that was reached already changes nothing: the cluster knows only what was acknowledged.
+        """
+        run = self._run_of(position)
+        if run is not None:
+            run.drop(position.offset)
+
+    def add(self, start: LogPosition, data: bytes, log_bytes: int) -> None:
+        """
+        Take a piece of output.
+
+        :param start: where it begins.
+        :param log_bytes: size of the whole log of that attempt.
+        """
+        run = self._run_of(start)
+        if run is None:
+            return
+        if start.offset > run.end:
+            # What is missing was dealt with elsewhere, or will never come.
+            run = _Run(start)
+            self._runs.append(run)
+        run.data += data[run.end - start.offset :]
+        run.log_bytes = max(run.log_bytes, log_bytes, run.end)
+
+    def show(self, status: JobStatus, *, max_bytes: int = 16384, max_lines: int = 1000) -> bool:
+        """
+        Show lines that are complete; with the end of the attempt, the last one too.
+
+        :param status: how the job stands, as far as is known.
+        :param max_bytes: how many bytes to deal with in this call; more if a line is longer.
+        :param max_lines: how many lines of output to show in this call, at least 1.
+        :return: whether to call again: the position moved, and there may be more to show.
+        """
+        if not self._runs:
+            return False
+        run = self._runs[0]
+        is_over = run is not self._runs[-1]
+        chunk = LogChunk(status, run.start, run.head(max_bytes, max_lines), self._size(run, status))
+        moved = self._relay.feed(chunk, final=is_over)
+        assert self._relay.position is not None
+        run.drop(self._relay.position.offset)
+        if is_over and not moved:
+            self._runs.popleft()
+            return True
+        return moved
+
+    def left(self, status: JobStatus) -> int:
+        """Return how many bytes of output are not dealt with yet, whether they have arrived or not."""
+        left = sum(self._size(run, status) - run.start.offset for run in self._runs)
+        if not self._runs or status.attempt > self._runs[-1].start.attempt:
+            left += status.log_bytes
+        return left
+
+    def drained(self, status: JobStatus) -> bool:
+        """Tell whether the job has ended and all of its output is dealt with."""
+        if not status.final or self.left(status):
+            return False
+        return not self._runs or has_ended(self._runs[-1].start.attempt, status)
+
+    def _run_of(self, position: LogPosition) -> _Run | None:
+        """Return the run a place belongs to; None if its attempt is over."""
+        last = self._runs[-1] if self._runs else None
+        if last is None or position.attempt > last.start.attempt:
+            last = _Run(position)
+            self._runs.append(last)
+        return last if position.attempt == last.start.attempt else None
+
+    def _size(self, run: _Run, status: JobStatus) -> int:
+        """Return how long the log of a run's attempt is, or what there is of it if the rest can no longer come."""
+        if run is not self._runs[-1] or (status.final and not status.attempt):
+            return run.end
+        return max(run.log_bytes, status.log_bytes) if status.attempt == run.start.attempt else run.log_bytes
+
+
+class _Run:
+    """
+    Bytes that arrived without a gap.
+
+    :param start: where they begin.
+    """
+
+    def __init__(self, start: LogPosition) -> None:
+        self.start = start
+        self.data = bytearray()
+        self.log_bytes = start.offset
+
+    @property
+    def end(self) -> int:
+        return self.start.offset + len(self.data)
+
+    def drop(self, offset: int) -> None:
+        """Forget what lies before a place."""
+        if offset > self.start.offset:
+            del self.data[: offset - self.start.offset]
+            self.start = LogPosition(self.start.attempt, offset)
+            self.log_bytes = max(self.log_bytes, offset)
+
+    def head(self, max_bytes: int, max_lines: int) -> bytes:
+        """Return the first lines, as many as were asked for but at least one, or all there is."""
+        end = 0
+        for _ in range(max_lines):
+            line_end = self.data.find(b"\n", end, max_bytes) + 1
+            if not line_end:
+                break
+            end = line_end
+        else:
+            return bytes(self.data[:end])
+        if len(self.data) <= max_bytes:
+            return bytes(self.data)
+        end = end or self.data.find(b"\n", max_bytes) + 1
+        return bytes(self.data[: end or len(self.data)])

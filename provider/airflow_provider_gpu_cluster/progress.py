@@ -1,0 +1,156 @@
+"""A line of PROGRESS_FILE as a person reads it. Pure: a job may have written anything, and none of it raises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+MAX_METRICS = 8
+MAX_CHARACTERS = 200
+MAX_WORD_CHARACTERS = 40
+# Longer estimates say nothing.
+_LONGEST_S = 365 * 86400.0
+# Up to here, whole numbers can be told from others.
+_MOST_STEPS = 1e15
+
+
+@dataclass(frozen=True)
+class Pace:
+    """
+    How fast the steps of an attempt go: measured from the first one that was seen, so that it does not jump about.
+
+    A step that is smaller than the one before is a new beginning, such as one from a checkpoint.
+
+    :param since: when the first step was seen, in seconds since the epoch.
+    :param start: that step.
+    :param step: the step that was seen last.
+    :param now: when that was, in seconds since the epoch.
+    """
+
+    since: float
+    start: float
+    step: float
+    now: float
+
+    @classmethod
+    def seen(cls, progress: Any, before: Pace | None, now: float) -> Pace | None:
+        """
+        Return the pace after a look at the progress.
+
+        :param before: the pace at the look before; None at the first.
+        """
+        step = _step(progress)
+        if step is None:
+            return before
+        if before is None or step < before.step:
+            return cls(now, step, step, now)
+        return replace(before, step=step, now=now)
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """Steps per second; None while that cannot be told."""
+        if self.step <= self.start or self.now <= self.since:
+            return None
+        rate = (self.step - self.start) / (self.now - self.since)
+        return rate if 1 / _LONGEST_S < rate < _MOST_STEPS else None
+
+
+def progress_text(progress: Any, pace: Pace | None = None) -> str:
+    """
+    Return a line such as ``step 40 of 100 (40%), 3.2 steps/s, 19 s left, loss 0.31, accuracy 0.87``.
+
+    What is missing or makes no sense is left out, so that the text may be empty.
+
+    :param progress: the JSON object that the job wrote; ``step`` and ``total`` count, everything else is a metric.
+    :param pace: how fast it goes; None leaves that and the time left out.
+    """
+    if not isinstance(progress, dict):
+        return ""
+    parts = _how_far(_step(progress), _total(progress), pace.steps_per_s if pace else None)
+    length = len(", ".join(parts))
+    metrics = 0
+    for name, value in progress.items():
+        text = _metric(name, value)
+        if text and metrics < MAX_METRICS and length + len(text) + 2 <= MAX_CHARACTERS:
+            parts.append(text)
+            length += len(text) + 2
+            metrics += 1
+    return ", ".join(parts)
+
+
+def _how_far(step: float | None, total: float | None, rate: float | None) -> list[str]:
+    if step is None:
+        return []
+    whole = f"{_number(step)} of {_number(total)}" if total else _number(step)
+    if not total or step > total:
+        return [f"step {whole}", *_pace(rate)]
+    parts = [f"step {whole} ({math.floor(100 * step / total + 1e-9)}%)", *_pace(rate)]
+    left_s = (total - step) / rate if rate else 0
+    if 0 < left_s < _LONGEST_S:
+        parts.append(f"{_duration(left_s)} left")
+    return parts
+
+
+def _pace(rate: float | None) -> list[str]:
+    """Return the rate in words, to two digits: more of it is noise."""
+    if rate is None:
+        return []
+    if rate <= 1 / 60:
+        return [f"{_duration(1 / rate)} per step"]
+    pace = _number(float(f"{rate if rate >= 1 else 1 / rate:.2g}"))
+    return [f"{pace} {'step/s' if pace == '1' else 'steps/s'}" if rate >= 1 else f"{pace} s per step"]
+
+
+def _metric(name: Any, value: Any) -> str:
+    """Return a number or a short text with its name; nothing for what cannot be read in a line."""
+    if name in ("step", "total") or isinstance(value, bool):
+        return ""
+    text = _words(value) if isinstance(value, str) else _number(value) if isinstance(value, (int, float)) else ""
+    name = _words(name) if isinstance(name, str) else ""
+    return f"{name} {text}" if name and text else ""
+
+
+def _words(text: str) -> str:
+    # Cut before the rest, which would take its time over megabytes.
+    words = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * MAX_WORD_CHARACTERS]).split())
+    return words if len(words) <= MAX_WORD_CHARACTERS else words[: MAX_WORD_CHARACTERS - 1] + "…"
+
+
+def _number(value: float) -> str:
+    """Return a number to four digits, and a whole number whole. A loss that is NaN is worth knowing."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return ""
+    if math.isnan(number):
+        return "NaN"
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    if not number.is_integer():
+        number = float(f"{number:.4g}")
+    return str(int(number)) if number.is_integer() and abs(number) < _MOST_STEPS else f"{number:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    whole = max(1, round(seconds))
+    if whole >= 3600:
+        minutes = round(whole / 60)
+        parts = [(minutes // 60, "h"), (minutes % 60, "min")]
+    else:
+        parts = [(whole // 60, "min"), (whole % 60, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
+
+
+def _step(progress: Any) -> float | None:
+    return _count(progress.get("step")) if isinstance(progress, dict) else None
+
+
+def _total(progress: dict[Any, Any]) -> float | None:
+    return _count(progress.get("total")) or None
+
+
+def _count(value: Any) -> float | None:
+    """Return a number that can be a step; NaN compares with nothing."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and 0 <= value < _MOST_STEPS else None

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.job_log import JobLog
+
+QUEUED = JobStatus("j", JobState.QUEUED, attempt=1, queue_place=3, message="1 GPU is free, it needs 2")
+RUNNING = JobStatus("j", JobState.RUNNING, attempt=1, host="gpu1", gpus=(0, 1))
+SUCCEEDED = JobStatus("j", JobState.SUCCEEDED, attempt=1)
+
+
+class Told:
+    """A task's log, a clock, and a job log that goes on in another process before each thing it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+        self.memory: dict[str, Any] = {}
+        self.time = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append((event, fields))
+
+    warning = info
+
+    def later(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+    def __call__(self, act: Callable[[JobLog], Any]) -> Any:
+        job_log = JobLog(self, job_id="j", cluster="me@gpu1", memory=self.memory, now=lambda: self.time)
+        result = act(job_log)
+        self.memory = json.loads(json.dumps(job_log.memory, allow_nan=False))
+        return result
+
+    def tell(self, *statuses: JobStatus) -> None:
+        for status in statuses:
+            self(lambda job_log, status=status: job_log.tell(status))
+
+    def new(self) -> list[str]:
+        events = [event for event, _ in self.lines]
+        self.lines.clear()
+        return events
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def steps(step: Any, *, attempt: int = 1, state: JobState = JobState.RUNNING, **more: Any) -> JobStatus:
+    return JobStatus("j", state, attempt=attempt, progress={"step": step, "total": 100, **more})
+
+
+def test_life_is_told_once(told: Told) -> None:
+    started = replace(RUNNING, submitted_at="2026-01-01T00:00:00+00:00", started_at="2026-01-01T00:00:02.5+00:00")
+    told.tell(QUEUED, QUEUED, started, started, SUCCEEDED)
+    told(lambda job_log: job_log.tell_success(replace(SUCCEEDED, gpu_seconds=12.341)))
+    waits = {"job_id": "j", "place": 3, "why": "1 GPU is free, it needs 2"}
+    runs = {"job_id": "j", "attempt": 1, "host": "gpu1", "gpus": [0, 1], "waited": 2.5}
+    end = {"job_id": "j", "cluster": "me@gpu1", "duration": None, "gpu_seconds": 12.34, "peak_memory_bytes": None}
+    assert told.lines == [
+        ("GPU job waits for its turn", waits),
+        ("GPU job runs", runs),
+        ("GPU job succeeded", end),
+    ]
+
+
+def test_every_attempt_is_told(told: Told) -> None:
+    told.tell(QUEUED, RUNNING, replace(QUEUED, attempt=2, queue_place=9), replace(RUNNING, attempt=2))
+    assert told.new() == ["GPU job waits for its turn", "GPU job runs"] * 2
+
+
+def test_unknown_state_is_told_when_its_reason_changes(told: Told) -> None:
+    unknown = JobStatus("j", JobState.UNKNOWN, message="it runs on gpu2, this is gpu1")
+    told.tell(unknown, unknown, replace(unknown, message="its records cannot be read"))
+    assert [fields["why"] for _, fields in told.lines] == [unknown.message, "its records cannot be read"]
+
+
+def test_a_queue_that_moves_does_not_flood_the_log(told: Told) -> None:
+    for place in range(100, 0, -1):
+        told.tell(replace(QUEUED, queue_place=place, message=f"{place} are ahead"))
+        told.later(1)
+    assert [fields["place"] for _, fields in told.lines] == [100, 70, 40, 10]
+    # What was held back is told later.
+    told.later(30)
+    told.tell(replace(QUEUED, queue_place=1))
+    assert told.lines[-1][1]["place"] == 1
+
+
+def test_a_new_reason_and_the_first_place_are_told_at_once(told: Told) -> None:
+    told.tell(replace(QUEUED, queue_place=None, message="it was just put in line"))
+    told.tell(QUEUED, replace(QUEUED, message="2 GPUs are kept for jobs ahead"))
+    assert [fields.get("place") for _, fields in told.lines] == [None, 3, 3]
+
+
+def test_a_clock_that_was_put_back_does_not_silence_the_queue(told: Told) -> None:
+    told.tell(QUEUED)
+    told.later(-86400)
+    told.tell(replace(QUEUED, queue_place=2))
+    assert len(told.lines) == 2
+
+
+def test_progress_is_a_line_now_and_then(told: Told) -> None:
+    told.tell(RUNNING)
+    told.new()
+    for step in range(20):
+        told.tell(steps(step, loss=0.5))
+        told.later(1)
+    assert told.lines[-1] == (
+        "GPU job progress: step 15 of 100 (15%), 1 step/s, 1 min 25 s left, loss 0.5",
+        {"job_id": "j"},
+    )
+    assert [event.split(",")[0].removeprefix("GPU job progress: ") for event in told.new()] == [
+        "step 0 of 100 (0%)",
+        "step 5 of 100 (5%)",
+        "step 10 of 100 (10%)",
+        "step 15 of 100 (15%)",
+    ]
+    # What was held back is told when the same is told again.
+    told.later(5)
+    told.tell(steps(19, loss=0.5), steps(19, loss=0.5))
+    assert len(told.new()) == 1
+
+
+def test_last_progress_is_shown_at_the_end(told: Told) -> None:
+    told.tell(RUNNING, steps(98))
+    told.new()
+    told.later(1)
+    told.tell(steps(99), steps(100, state=JobState.SUCCEEDED), steps(100, state=JobState.SUCCEEDED))
+    # Nobody knows when the last step was.
+    assert told.new() == ["GPU job progress: step 100 of 100 (100%)"]
+
+
+def test_progress_that_was_shown_is_not_shown_again_at_the_end(told: Told) -> None:
+    told.tell(RUNNING, steps(40))
+    told.later(100)
+    told.tell(steps(40), steps(40, state=JobState.FAILED))
+    assert told.new() == ["GPU job runs", "GPU job progress: step 40 of 100 (40%)"]
+
+
+def test_progress_begins_anew_with_a_new_attempt_and_an_older_step(told: Told) -> None:
+    told.tell(steps(0))
+    told.later(10)
+    told.tell(steps(50))
+    told.later(10)
+    told.tell(steps(20))
+    told.later(10)
+    told.tell(steps(30), steps(30, attempt=2), steps(31, attempt=2))
+    progress = [event.removeprefix("GPU job progress: ") for event in told.new() if "progress" in event]
+    assert progress == [
+        "step 0 of 100 (0%)",
+        "step 50 of 100 (50%), 5 steps/s, 10 s left",
+        "step 20 of 100 (20%)",
+        "step 30 of 100 (30%), 1 step/s, 1 min 10 s left",
+        "step 30 of 100 (30%)",
+    ]
+
+
+def test_odd_progress_is_remembered_as_json(told: Told) -> None:
+    odd = steps(math.nan, loss=math.nan, note="\ud800")
+    told.tell(odd)
+    told.later(10)
+    told.tell(odd, replace(odd, progress={"x": None}))
+    assert told.new() == ["GPU job runs", "GPU job progress: loss NaN"]
+
+
+def test_outage_is_told_ever_less_often(told: Told) -> None:
+    gone = GpuClusterConnectionError("no route")
+    for second in range(0, 3600, 10):
+        assert told(lambda job_log: job_log.tell_outage(gone)) == second
+        told.later(10)
+    assert [fields["unreachable_s"] for _, fields in told.lines] == [0, 30, 60, 120, 240, 480, 960, 1920]
+    told.lines.clear()
+    for _ in range(2):
+        told(lambda job_log: job_log.tell_reached())
+        assert told.memory == {}
+    assert told.lines == [
+        ("GPU cluster is reached again", {"job_id": "j", "cluster": "me@gpu1", "unreachable_s": 3600})
+    ]
+    assert told(lambda job_log: job_log.tell_outage(gone)) == 0
+    assert told.new()[-1] == "GPU cluster cannot be reached; the job is not affected, waiting on"
+
+
+def test_no_outage_is_no_news(told: Told) -> None:
+    told(lambda job_log: job_log.tell_reached())
+    assert told.lines == []
+
+
+def test_memory_that_was_given_is_left_as_it_is(told: Told) -> None:
+    memory: dict[str, Any] = {}
+    JobLog(told, job_id="j", cluster="me@gpu1", memory=memory).tell(RUNNING)
+    assert memory == {}
