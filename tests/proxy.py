@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that cuts, delays and counts connections."""
+"""A TCP proxy on loopback that cuts, freezes, delays and counts connections."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class CutProxy:
         self.refusing = False
         """Whether new connections are closed at once."""
         self._open: set[socket.socket] = set()
+        self._frozen: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._bytes_left: int | None = None
         self._pieces_left: int | None = None
@@ -64,8 +65,14 @@ class CutProxy:
         for connection in open_now:
             _cut(connection)
 
+    def freeze_now(self) -> None:
+        """Let nothing pass any more over the connections that are open, and leave them open."""
+        with self._lock:
+            self._frozen |= self._open
+
     def close(self) -> None:
         """Stop listening and cut what is open."""
+        self._frozen.clear()
         _cut(self._listener)
         self.cut_now()
 
@@ -112,6 +119,8 @@ class CutProxy:
                 if not data:
                     break
                 time.sleep(max(0.0, due - time.monotonic()))
+                while source in self._frozen:
+                    time.sleep(0.02)
                 allowed, cut = self._allow(len(data), direction)
                 sink.sendall(data[:allowed])
                 if cut:

@@ -65,13 +65,14 @@ class RealSshd:
         self.host_key = " ".join((folder / "host_key.pub").read_text().split()[:2])
 
     def start(self) -> None:
-        """Start it on a free port and return when it accepts connections."""
+        """Start it, on the port it had before or else on a free one, and return when it accepts connections."""
         assert SSHD, HOW_TO_INSTALL
         if os.getuid() == 0:
             # sshd insists on it; the system's own service would have made it at boot.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        ports = [self.port] if self.port else []
         for _ in range(5):  # somebody else may take the free port in between
-            self.port = _free_port()
+            self.port = ports.pop() if ports else _free_port()
             config = self.folder / "sshd_config"
             config.write_text(
                 _CONFIG.format(

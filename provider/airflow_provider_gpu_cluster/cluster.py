@@ -36,6 +36,17 @@ class Submission:
     created: bool
 
 
+@dataclass(frozen=True)
+class NotedChunk(LogChunk):
+    """
+    A piece of a job's output, with what the reader has noted where it begins.
+
+    :param note: JSON values; None when nothing was noted there.
+    """
+
+    note: dict[str, Any] | None
+
+
 class Cluster(Session):
     """
     A cluster, through one SSH session. Use it from one thread at a time.
@@ -120,26 +131,29 @@ class Cluster(Session):
         reader: str,
         max_bytes: int = 1 << 20,
         ack: LogPosition | None = None,
+        note: Mapping[str, Any] | None = None,
         tail_bytes: int = 0,
-    ) -> LogChunk:
+    ) -> NotedChunk:
         """
         Return how a job stands together with the output that this reader has not acknowledged yet.
 
         :param reader: a name; the cluster keeps the place of each.
         :param ack: up to where the reader is done.
+        :param note: JSON values for the cluster to keep together with that place.
         :param tail_bytes: how much of the end of the output to put into the status.
         """
-        place = None if ack is None else {"attempt": ack.attempt, "offset": ack.offset}
+        place = None if ack is None else {"attempt": ack.attempt, "offset": ack.offset, "note": note}
         request = {"job_id": job_id, "reader": reader, "ack": place, "max_bytes": max_bytes, "tail_bytes": tail_bytes}
 
-        def take(reply: dict[str, Any], stream: BinaryIO) -> LogChunk:
+        def take(reply: dict[str, Any], stream: BinaryIO) -> NotedChunk:
             data = stream.read(reply["length"])
             if len(data) != reply["length"]:
-                raise self._broken("the connection broke while the log was read")
+                raise self.broken("the connection broke while the log was read")
             start = LogPosition(reply["attempt"], reply["offset"])
-            return LogChunk(JobStatus.from_json(reply["status"]), start, data, reply["log_bytes"])
+            status = JobStatus.from_json(reply["status"])
+            return NotedChunk(status, start, data, reply["log_bytes"], reply.get("note"))
 
-        return cast(LogChunk, self._exchange("logs", request, take=take))
+        return cast(NotedChunk, self._exchange("logs", request, take=take))
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
         """

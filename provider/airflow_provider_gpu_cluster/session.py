@@ -14,7 +14,7 @@ import logging
 import shlex
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -46,6 +46,7 @@ _MAX_NOISE_BYTES = 1 << 20
 _SAID_BYTES = 2000
 _NAP_S = 0.2
 _NO_EXIT_STATUS = -1
+_MOMENT_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,40 @@ class Session:
             with contextlib.suppress(OSError, AttributeError):
                 transport.sock.shutdown(socket.SHUT_RDWR)
 
+    def open(self) -> None:
+        """
+        Connect now, unless it is connected.
+
+        :raises GpuClusterConnectionError: the cluster cannot be reached; there is no second try.
+        """
+        with self._breaks_explained("the login"):
+            self._transport()
+
+    def is_connected(self) -> bool:
+        """Tell whether the connection lives, as far as is known without asking the other side."""
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is None:
+            return False
+        # When it breaks, its channels are told a moment before it is inactive itself.
+        transport.join(_MOMENT_S)
+        return transport.is_active()
+
+    def hold(self, verb: str, request: dict[str, Any]) -> tuple[paramiko.Channel, bytes]:
+        """
+        Begin an operation that goes on in both directions after its reply; the caller closes the channel.
+
+        There is one try only: what to do when it breaks is for the caller to know, then as well as later.
+
+        :return: the channel, which blocks in neither direction, and what was read from it behind the reply.
+        """
+        with self._breaks_explained(verb):
+            _, channel, stream = self._ask(verb, request, None, goes_on=True)
+            channel.settimeout(0.0)
+            try:
+                return channel, stream.peek()
+            except TimeoutError:
+                return channel, b""
+
     def _call(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         return cast("dict[str, Any]", self._exchange(verb, request))
 
@@ -176,7 +211,7 @@ class Session:
 
     def _stop_if_interrupted(self) -> None:
         if self._interrupted:
-            raise self._broken("the call was interrupted")
+            raise self.broken("the call was interrupted")
 
     def _nap(self, seconds: float) -> None:
         """Sleep in short pieces: a signal handler that returns does not end a sleep."""
@@ -196,30 +231,52 @@ class Session:
         send: Callable[[BinaryIO], None] | None,
         take: Callable[[dict[str, Any], BinaryIO], Any] | None,
     ) -> Any:
+        with self._breaks_explained(verb):
+            reply, channel, stream = self._ask(verb, request, send)
+            try:
+                return reply if take is None else take(reply, stream)
+            finally:
+                channel.close()
+
+    @contextlib.contextmanager
+    def _breaks_explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self.broken(f"the connection broke during {what}: {error or type(error).__name__}") from error
+
+    def _ask(
+        self, verb: str, request: dict[str, Any], send: Callable[[BinaryIO], None] | None, *, goes_on: bool = False
+    ) -> tuple[Any, paramiko.Channel, io.BufferedReader]:
+        """
+        Send a request, and what follows it, and wait for the reply.
+
+        :param goes_on: whether more is sent after the reply.
+        :return: the reply, the channel, which is still open, and what to read from it.
+        """
         settings = {name: getattr(self.settings, name) for name in ("virtual_gpus", "lease_dir", "python")}
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
-        try:
-            for is_first in (True, False):
-                channel = self._open_channel(verb)
-                try:
-                    sent = self._send(channel, line, send)
-                    stream = io.BufferedReader(_Raw(channel), 1 << 18)
-                    reply, noise = self._read_reply(stream)
-                    if reply is None:
-                        self._missing_reply(channel, verb, noise, may_install=is_first)
-                        continue
+        for is_first in (True, False):
+            channel = self._open_channel(verb)
+            try:
+                sent = self._send(channel, line, send, goes_on)
+                stream: io.BufferedReader = io.BufferedReader(_Raw(channel), 1 << 18)
+                reply, noise = self._read_reply(stream)
+                if reply is not None:
                     if "error" in reply:
-                        raise self._error(reply["error"])
+                        raise self.error_of(reply["error"])
                     if not sent:
-                        raise self._broken("the connection broke while files were sent")
-                    return reply["ok"] if take is None else take(reply["ok"], stream)
-                finally:
-                    channel.close()
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._broken(f"the connection broke during {verb}: {error or type(error).__name__}") from error
+                        raise self.broken("the connection broke while files were sent")
+                    return reply["ok"], channel, stream
+                self._missing_reply(channel, verb, noise, may_install=is_first)
+            except BaseException:
+                channel.close()
+                raise
+            channel.close()
         raise AssertionError("the second round returns or raises")
 
-    def _open_channel(self, verb: str) -> paramiko.Channel:
+    def _transport(self) -> paramiko.Transport:
+        """Return the connection, opened if there is none."""
         transport = self._client.get_transport() if self._client is not None else None
         if transport is None or not transport.is_active():
             self.close()
@@ -229,7 +286,10 @@ class Session:
             self._stop_if_interrupted()
             _give_up_on_silence(transport)
         assert transport is not None
-        channel = transport.open_session(timeout=IDLE_TIMEOUT_S)
+        return transport
+
+    def _open_channel(self, verb: str) -> paramiko.Channel:
+        channel = self._transport().open_session(timeout=IDLE_TIMEOUT_S)
         channel.settimeout(IDLE_TIMEOUT_S)
         _execute(channel, self._command(verb))
         return channel
@@ -247,13 +307,16 @@ class Session:
         )
         return f"exec sh -c {shlex.quote(script)}"
 
-    def _send(self, channel: paramiko.Channel, line: bytes, send: Callable[[BinaryIO], None] | None) -> bool:
+    def _send(
+        self, channel: paramiko.Channel, line: bytes, send: Callable[[BinaryIO], None] | None, goes_on: bool
+    ) -> bool:
         """Send a request; False when the other side stopped reading, and so has an answer already or is gone."""
         try:
             channel.sendall(line)
             if send is not None:
                 send(cast(BinaryIO, _Writer(channel)))
-            channel.shutdown_write()
+            if not goes_on:
+                channel.shutdown_write()
             return True
         except OSError as error:
             if isinstance(error, socket.timeout):
@@ -294,18 +357,20 @@ class Session:
                 "a Python 3.8 or newer there"
             )
         elif status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
-            raise self._broken(f"the connection broke during {verb}")
+            raise self.broken(f"the connection broke during {verb}")
         else:
             said = "\n".join(filter(None, (noise, _text(_stderr(channel))))) or "nothing"
             raise GpuClusterSetupError(
                 f"{self._where()}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
             )
 
-    def _error(self, error: dict[str, str]) -> GpuClusterError:
+    def error_of(self, error: dict[str, str]) -> GpuClusterError:
+        """Return the error for a refusal by the cluster, its ``code`` and ``message``."""
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
         return error_class(f"{self._where()}: {error['message']}")
 
-    def _broken(self, message: str) -> GpuClusterConnectionError:
+    def broken(self, message: str) -> GpuClusterConnectionError:
+        """Return the error for something that went wrong on the way."""
         return GpuClusterConnectionError(f"{self._where()}: {message}")
 
     def _where(self) -> str:

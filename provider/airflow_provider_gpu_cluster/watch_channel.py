@@ -1,0 +1,172 @@
+"""The near end of ``gpu-run watch``: commands go in, events come out, as lines of JSON over one channel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from typing import Any
+
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch_mailbox import Ack, Subscription
+
+# The cluster gives a sign of life every five seconds, and wants one within 150.
+SILENCE_S = 20.0
+ALIVE_S = 30.0
+_FULL_S = 0.1
+_SAID_BYTES = 2000
+_PIECE = 1 << 16
+_PIECES_AT_ONCE = 16
+
+
+class WatchRefused(Exception):
+    """
+    The cluster does not let ``gpu-run watch`` run, over a connection that is in order.
+
+    :param error: what to tell of it.
+    """
+
+    def __init__(self, error: GpuClusterConnectionError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class WatchChannel:
+    """
+    Tells subscriptions of their jobs, over a channel that stays open. Nothing here waits for the cluster.
+
+    :param cluster: a connected cluster; its connection ends with the channel.
+    :raises WatchRefused: the channel was opened and gave no answer.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        try:
+            self._channel, received = cluster.hold("watch", {})
+        except GpuClusterConnectionError as error:
+            if cluster.is_connected():
+                raise WatchRefused(error) from error
+            raise
+        self._received = bytearray(received)
+        self._to_send = bytearray()
+        self._said = b""
+        self._subscriptions: dict[int, Subscription] = {}
+        self._sent_acks: dict[int, Ack | None] = {}
+        self._heard_at = self._spoke_at = time.monotonic()
+
+    def close(self) -> None:
+        """Tell the far end that nobody listens any more, and hang up."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown_write()
+        # The connection goes first: with it ends the thread that writes to the pipe which the channel then closes.
+        self._cluster.close()
+        self._channel.close()
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is something to do."""
+        return self._channel.fileno()
+
+    @property
+    def due(self) -> float:
+        """When there is something to do, if nothing comes before, by the monotonic clock."""
+        full = time.monotonic() + _FULL_S if self._to_send else math.inf
+        return min(self._heard_at + SILENCE_S, self._spoke_at + ALIVE_S, full)
+
+    def change(self, subscription: Subscription) -> None:
+        """Tell the cluster of a subscription that is new, was closed, or has acknowledged something."""
+        key, ack = subscription.key, subscription.latest_ack
+        if key in self._subscriptions:
+            if ack is not None and ack is not self._sent_acks[key]:
+                self._say("ack", key=key, **ack.to_json())
+        elif not subscription.closed:
+            self._subscriptions[key] = subscription
+            place = None if ack is None else ack.to_json()
+            self._say("subscribe", key=key, job_id=subscription.job_id, reader=subscription.reader, ack=place)
+        self._sent_acks[key] = ack
+        if subscription.closed:
+            del self._sent_acks[key]
+            if self._subscriptions.pop(key, None) is not None:
+                self._say("unsubscribe", key=key)
+
+    def work(self) -> None:
+        """
+        Deliver what has come, and send what can be sent.
+
+        :raises WatchRefused: the cluster has ended the program.
+        :raises GpuClusterConnectionError: the connection is broken, or nothing comes any more.
+        """
+        lives = self._receive()
+        self._deliver()
+        if not lives:
+            raise self._end()
+        now = time.monotonic()
+        if now - self._heard_at > SILENCE_S:
+            raise self._cluster.broken(f"nothing was heard from it for {SILENCE_S:g} s")
+        if now - self._spoke_at >= ALIVE_S:
+            self._say("alive")
+        self._send()
+
+    def _say(self, command: str, **fields: Any) -> None:
+        self._to_send += json.dumps({"do": command, **fields}).encode("ascii") + b"\n"
+        self._spoke_at = time.monotonic()
+
+    def _send(self) -> None:
+        """Send what there is room for at the far end, which may have none because it waits for us to read."""
+        # Whether the channel has ended is seen by who reads from it.
+        with contextlib.suppress(OSError):
+            while self._to_send and (sent := self._channel.send(bytes(self._to_send[:_PIECE]))):
+                del self._to_send[:sent]
+
+    def _receive(self) -> bool:
+        """Read what has come, or the first of much; False when nothing comes after it."""
+        self._receive_errors()
+        for _ in range(_PIECES_AT_ONCE):
+            try:
+                piece = self._channel.recv(_PIECE)
+            except TimeoutError:
+                return True
+            if not piece:
+                return False
+            self._received += piece
+            self._heard_at = time.monotonic()
+        return True
+
+    def _receive_errors(self) -> None:
+        while self._channel.recv_stderr_ready():
+            self._said = (self._said + self._channel.recv_stderr(_PIECE))[-_SAID_BYTES:]
+
+    def _end(self) -> GpuClusterConnectionError | WatchRefused:
+        if not self._channel.eof_received:
+            return self._cluster.broken("the connection broke")
+        self._receive_errors()
+        said = self._said.decode("utf-8", "backslashreplace").strip() or "nothing"
+        return WatchRefused(self._cluster.broken(f"gpu-run watch was ended there; it said: {said}"))
+
+    def _deliver(self) -> None:
+        *lines, self._received = self._received.split(b"\n")
+        for line in lines:
+            message = json.loads(line or b"{}")
+            subscription = self._subscriptions.get(message.get("key"))
+            event = self._event(message)
+            if subscription is not None and event is not None:
+                subscription.deliver(event)
+
+    def _event(self, message: dict[str, Any]) -> WatchEvent | None:
+        kind = message.get("event")
+        if kind == "status":
+            return JobStatus.from_json(message["status"])
+        if kind == "refused":
+            return Failure(self._cluster.error_of(message))
+        if kind not in ("place", "output", "acked"):
+            return None
+        position = LogPosition(message["attempt"], message["offset"])
+        if kind == "place":
+            return Place(position, message["note"])
+        if kind == "acked":
+            return Acked(position)
+        return Output(position, message["data"].encode("utf-8", "surrogateescape"), message["log_bytes"])

@@ -1,0 +1,51 @@
+"""What a trigger that watched a job has to say to the task that it wakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_gpu_cluster import exceptions
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+
+
+@dataclass(frozen=True)
+class WatchEnd:
+    """
+    Why the watch over a job is over.
+
+    :param handle: the job; None when the trigger found none.
+    :param status: how the job ended; None when the watch could not go on.
+    :param error: why the watch could not go on.
+    :param reader: name of the place from which on output is left for the task to show; None when all was shown.
+    :param memory: what was told in the task's log already; see :class:`JobLog`.
+    """
+
+    handle: JobHandle | None = None
+    status: JobStatus | None = None
+    error: GpuClusterError | None = None
+    reader: str | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, for Airflow's database."""
+        return {
+            "handle": self.handle and self.handle.to_json(),
+            "status": self.status and self.status.to_json(),
+            "error": self.error and {"class": type(self.error).__name__, "message": str(self.error)},
+            "reader": self.reader,
+            "memory": self.memory,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> WatchEnd:
+        """Read it back."""
+        handle, status, error = value["handle"], value["status"], value["error"]
+        return cls(
+            handle=handle and JobHandle.from_json(handle),
+            status=status and JobStatus.from_json(status),
+            error=error and getattr(exceptions, error["class"], GpuClusterError)(error["message"]),
+            reader=value["reader"],
+            memory=value["memory"],
+        )

@@ -1,0 +1,64 @@
+"""What a watcher tells of a job. Frozen values, no IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.log_relay import LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    Where the reader of a job's output is; the next output starts there, whatever came before.
+
+    :param note: what was acknowledged together with this place; None when nothing was.
+    """
+
+    position: LogPosition
+    note: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """
+    A piece of a job's output.
+
+    :param log_bytes: size of the whole log of that attempt.
+    """
+
+    start: LogPosition
+    data: bytes
+    log_bytes: int
+
+    @property
+    def end(self) -> LogPosition:
+        """Where the piece ends."""
+        return LogPosition(self.start.attempt, self.start.offset + len(self.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The cluster has noted up to where the reader is done."""
+
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The cluster could not be reached just now; the watcher goes on trying. Any other event ends the outage."""
+
+    error: GpuClusterConnectionError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """This job cannot be watched, and nothing more is told of it."""
+
+    error: GpuClusterError
+
+
+WatchEvent = JobStatus | Place | Output | Acked | Outage | Failure

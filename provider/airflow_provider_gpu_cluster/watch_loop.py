@@ -1,0 +1,207 @@
+"""The thread of a watcher: it keeps a connection to a cluster, and tells subscriptions what comes over it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuClusterSetupError
+from airflow_provider_gpu_cluster.watch_channel import WatchChannel, WatchRefused
+from airflow_provider_gpu_cluster.watch_events import Failure, Outage
+from airflow_provider_gpu_cluster.watch_mailbox import Cancellation, Mailbox
+from airflow_provider_gpu_cluster.watch_polling import Polling
+
+log = logging.getLogger(__name__)
+
+# How long the connection is kept for the next job.
+LINGER_S = 30.0
+# Between two tries to connect; when somebody new has come, no more than that from the last one.
+SHORTEST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 60.0
+NEWCOMER_PAUSE_S = 3.0
+# A connection that lived so long was in order, and is made anew at once.
+STEADY_S = 10.0
+# A cluster that ends the program so often, each time before it has run so long, does not want it to run.
+REFUSALS = 3
+UNWANTED_S = 60.0
+POLLING_S = 600.0
+
+
+class WatchLoop:
+    """
+    Works until nobody has left anything to do in the mailbox for a while.
+
+    :param conn_id: the cluster's connection, for messages.
+    :param make_cluster: makes the cluster, anew for each connection.
+    """
+
+    def __init__(self, conn_id: str, mailbox: Mailbox, make_cluster: Callable[[], Cluster]) -> None:
+        self._conn_id = conn_id
+        self._mailbox = mailbox
+        self._make_cluster = make_cluster
+        self._was_connected = False
+        self._tried_at = -math.inf
+        self._up_since: float | None = None
+        self._is_out = False
+        self._pauses = 0
+        self._refusals = 0
+        self._polls_until = -math.inf
+
+    def run(self) -> None:
+        """Work, to the end."""
+        while not self._mailbox.retire(0):
+            try:
+                self._connect_and_serve()
+            except WatchRefused as refusal:
+                self._go_on_after(refusal.error, is_refusal=True)
+            except GpuClusterConnectionError as error:
+                self._go_on_after(error, is_refusal=False)
+            except GpuClusterError as error:
+                self._give_up(error)
+            except Exception as error:
+                log.exception("the watcher of connection %s failed", self._conn_id)
+                self._give_up(GpuClusterError(f"connection {self._conn_id}: watching its jobs failed: {error!r}"))
+
+    def _connect_and_serve(self) -> None:
+        self._up_since = None
+        self._tried_at = time.monotonic()
+        self._mailbox.urgent = False
+        with self._connection() as cluster:
+            # Not even a cluster that lets nobody watch keeps anybody from cancelling.
+            self._cancel(cluster)
+            if time.monotonic() < self._polls_until:
+                self._serve(cluster, Polling(cluster), self._polls_until)
+                return
+            try:
+                channel = WatchChannel(cluster)
+            except GpuClusterConnectionError:
+                raise
+            except GpuClusterError as error:
+                # Is it the whole cluster that cannot be used? Asking for the jobs tells.
+                self._fall_back(error)
+                return
+            with contextlib.closing(channel):
+                self._serve(cluster, channel, math.inf)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Cluster]:
+        try:
+            cluster = self._make_cluster()
+            cluster.patience_s = 0.0
+            cluster.open()
+        except GpuClusterError:
+            raise
+        except Exception as error:
+            # The first time, there may be no such connection. Later, Airflow cannot tell us just now.
+            error_class = GpuClusterConnectionError if self._was_connected else GpuClusterSetupError
+            raise error_class(f"connection {self._conn_id} cannot be read: {error}") from error
+        self._was_connected = True
+        with cluster:
+            yield cluster
+
+    def _serve(self, cluster: Cluster, source: WatchChannel | Polling, until: float) -> None:
+        """Tell subscriptions what comes from a source, until that time, or until there are none any more."""
+        for subscription in self._mailbox.subscriptions():
+            source.change(subscription)
+        while time.monotonic() < until and not self._mailbox.retire(LINGER_S):
+            self._cancel(cluster)
+            for subscription in self._mailbox.take_changed():
+                source.change(subscription)
+            source.work()
+            if self._up_since is None:
+                self._up_since = time.monotonic()
+                self._is_out = False
+                log.info("jobs on %s are watched", cluster.settings.name)
+            self._mailbox.wait(min(source.due, until), linger_s=LINGER_S, fileno=source.fileno())
+
+    # -- when it does not work
+
+    def _go_on_after(self, error: GpuClusterConnectionError, *, is_refusal: bool) -> None:
+        """Have another try: at once when a connection broke that was in order, else ever later."""
+        up_s = None if self._up_since is None else time.monotonic() - self._up_since
+        if up_s is None:
+            self._tell_outage(error)
+        else:
+            log.info("the connection for watching jobs broke: %s", error)
+            if up_s >= STEADY_S:
+                self._pauses = 0
+            if up_s >= UNWANTED_S:
+                self._refusals = 0
+        if is_refusal and (up_s is None or up_s < UNWANTED_S):
+            self._refusals += 1
+            if self._refusals >= REFUSALS:
+                self._fall_back(error)
+                return
+        if up_s is None or self._pauses:
+            self._pause()
+        self._pauses += 1
+
+    def _pause(self) -> None:
+        longest = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** min(self._pauses, 16))
+        until = time.monotonic() + max(SHORTEST_PAUSE_S, longest * random.uniform(0.5, 1))
+        while not self._mailbox.retire(0):
+            if self._mailbox.urgent:
+                until = min(until, self._tried_at + NEWCOMER_PAUSE_S)
+            if time.monotonic() >= until:
+                return
+            self._mailbox.wait(until, linger_s=0)
+
+    def _fall_back(self, error: GpuClusterError) -> None:
+        log.warning("jobs are asked for in intervals, for the next %.0f min: %s", POLLING_S / 60, error)
+        self._polls_until = time.monotonic() + POLLING_S
+
+    def _tell_outage(self, error: GpuClusterConnectionError) -> None:
+        log.log(logging.DEBUG if self._is_out else logging.WARNING, "jobs cannot be watched now: %s", error)
+        self._is_out = True
+        for subscription in self._mailbox.subscriptions():
+            subscription.deliver(Outage(error))
+        self._fail_cancellations(error)
+
+    def _give_up(self, error: GpuClusterError) -> None:
+        log.warning("jobs are watched no more: %s", error)
+        self._polls_until = -math.inf
+        for subscription in self._mailbox.subscriptions():
+            subscription.deliver(Failure(error))
+        self._fail_cancellations(error)
+
+    def _fail_cancellations(self, error: GpuClusterError) -> None:
+        for cancellation in self._mailbox.take_cancellations():
+            cancellation.fail(error)
+
+    # -- cancelling
+
+    def _cancel(self, cluster: Cluster) -> None:
+        """Cancel all jobs that are to be cancelled, in one call for each who asks."""
+        waiting = self._mailbox.take_cancellations()
+        by_requester: dict[str, list[Cancellation]] = {}
+        for cancellation in waiting:
+            by_requester.setdefault(cancellation.requested_by, []).append(cancellation)
+        try:
+            for together in by_requester.values():
+                _cancel_together(cluster, together)
+        except Exception:
+            # It can be asked for again. Should the next connection not come about, they are told.
+            self._mailbox.give_back([cancellation for cancellation in waiting if not cancellation.future.done()])
+            raise
+
+
+def _cancel_together(cluster: Cluster, together: list[Cancellation]) -> None:
+    try:
+        statuses = cluster.cancel([one.job_id for one in together], requested_by=together[0].requested_by)
+    except GpuClusterConnectionError:
+        raise
+    except GpuClusterError as error:
+        if len(together) == 1:
+            together[0].fail(error)
+            return
+        # One of them must not keep the others from theirs.
+        for one in together:
+            _cancel_together(cluster, [one])
+        return
+    for one, status in zip(together, statuses, strict=True):
+        one.succeed(status)

@@ -1,0 +1,232 @@
+"""What other threads leave for the thread of a watcher, and what wakes it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.watch_events import Failure, WatchEvent
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 3600.0
+_keys = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """
+    Up to where a reader is done with a job's output.
+
+    :param note: what the cluster is to keep together with it.
+    """
+
+    position: LogPosition
+    note: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the cluster takes it."""
+        return {"attempt": self.position.attempt, "offset": self.position.offset, "note": self.note}
+
+
+class Subscription:
+    """One job that somebody waits for. :meth:`ack` and :meth:`close` work from any thread, and at once."""
+
+    __slots__ = ("_mailbox", "_notify", "closed", "job_id", "key", "latest_ack", "poll_interval_s", "reader")
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        job_id: str,
+        notify: Callable[[WatchEvent], object],
+        reader: str | None,
+        poll_interval_s: float,
+    ) -> None:
+        self.key = next(_keys)
+        self.job_id = job_id
+        self.reader = reader
+        self.poll_interval_s = poll_interval_s
+        self.latest_ack: Ack | None = None
+        self.closed = False
+        self._notify = notify
+        self._mailbox = mailbox
+
+    def ack(self, position: LogPosition, note: dict[str, Any]) -> None:
+        """
+        Say up to where the output was dealt with; :class:`.Acked` tells when the cluster knows.
+
+        Of acknowledgements that follow each other quickly only the newest gets there. One that lies ahead of what was
+        delivered skips what is between.
+
+        :param note: JSON values to get back with :class:`.Place` by whoever reads on from there.
+        """
+        self.latest_ack = Ack(position, note)
+        self._mailbox.changed(self)
+
+    def close(self) -> None:
+        """Watch the job no more. An event that is being delivered in this moment may still arrive."""
+        if not self.closed:
+            self.closed = True
+            self._mailbox.changed(self)
+
+    def deliver(self, event: WatchEvent) -> None:
+        """Hand over an event, in the watcher's thread; who cannot take it gets no other."""
+        if self.closed:
+            return
+        try:
+            self._notify(event)
+        except Exception as error:
+            log.info("job %s is watched no more: who waited for it takes no events (%r)", self.job_id, error)
+            self.close()
+        if isinstance(event, Failure):
+            self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """A job to cancel, and where to say what came of it."""
+
+    job_id: str
+    requested_by: str
+    future: Future[JobStatus] = field(default_factory=Future)
+
+    def succeed(self, status: JobStatus) -> None:
+        """Say how the job stands now."""
+        # Whoever asked may have given up waiting.
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(status)
+
+    def fail(self, error: GpuClusterError) -> None:
+        """Say why it could not be cancelled."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+class Mailbox:
+    """What one thread of a watcher works on, from its start to its end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: dict[int, Subscription] = {}
+        self._changed: dict[int, Subscription] = {}
+        self._cancellations: list[Cancellation] = []
+        self._idle_since = time.monotonic()
+        self._retired = False
+        self.urgent = False
+        """Whether somebody has come who should not wait for the next try to connect."""
+        self._news, self._bell = socket.socketpair()
+        self._news.setblocking(False)
+        self._bell.setblocking(False)
+
+    # -- for other threads
+
+    def subscribe(
+        self, job_id: str, notify: Callable[[WatchEvent], object], reader: str | None, poll_interval_s: float
+    ) -> Subscription | None:
+        """Add a subscription; None when the thread is at its end."""
+        subscription = Subscription(self, job_id, notify, reader, poll_interval_s)
+        with self._lock:
+            if self._retired:
+                return None
+            self._subscriptions[subscription.key] = subscription
+            self._changed[subscription.key] = subscription
+            self.urgent = True
+            self._ring()
+        return subscription
+
+    def changed(self, subscription: Subscription) -> None:
+        """Note that a subscription was closed or has acknowledged something."""
+        with self._lock:
+            if self._retired:
+                return
+            if subscription.closed and subscription.key in self._subscriptions:
+                del self._subscriptions[subscription.key]
+                self._idle_since = time.monotonic()
+            self._changed[subscription.key] = subscription
+            self._ring()
+
+    def cancel(self, job_id: str, requested_by: str) -> Cancellation | None:
+        """Add a job to cancel; None when the thread is at its end."""
+        cancellation = Cancellation(job_id, requested_by)
+        with self._lock:
+            if self._retired:
+                return None
+            self._cancellations.append(cancellation)
+            self._idle_since = time.monotonic()
+            self.urgent = True
+            self._ring()
+        return cancellation
+
+    def _ring(self) -> None:
+        # When so much is unread that nothing goes in any more, the thread wakes up anyway.
+        with contextlib.suppress(BlockingIOError):
+            self._bell.send(b"!")
+
+    # -- for the watcher's thread
+
+    def subscriptions(self) -> list[Subscription]:
+        """Return all subscriptions as they are now; what has changed in them before is no news any more."""
+        with self._lock:
+            self._changed.clear()
+            return list(self._subscriptions.values())
+
+    def take_changed(self) -> list[Subscription]:
+        """Return the subscriptions that are new, were closed, or have acknowledged something."""
+        with self._lock:
+            changed, self._changed = list(self._changed.values()), {}
+        return changed
+
+    def take_cancellations(self) -> list[Cancellation]:
+        """Return the jobs to cancel."""
+        with self._lock:
+            cancellations, self._cancellations = self._cancellations, []
+        return cancellations
+
+    def give_back(self, cancellations: list[Cancellation]) -> None:
+        """Keep jobs that could not be cancelled for another try."""
+        with self._lock:
+            self._cancellations[:0] = cancellations
+            self.urgent = self.urgent or bool(cancellations)
+
+    def retire(self, linger_s: float) -> bool:
+        """Take nothing more if there was nothing to do for that long, and tell whether it has come to that."""
+        with self._lock:
+            idle = not self._subscriptions and not self._cancellations
+            if not self._retired and idle and time.monotonic() >= self._idle_since + linger_s:
+                self._retired = True
+                self._news.close()
+                self._bell.close()
+            return self._retired
+
+    def wait(self, until: float, *, linger_s: float, fileno: int | None = None) -> None:
+        """
+        Return when something was left here, something can be read, or it is time.
+
+        :param until: when, by the monotonic clock.
+        :param linger_s: after how long without anything to do it is time as well.
+        :param fileno: what may become readable.
+        """
+        poll = select.poll()
+        poll.register(self._news, select.POLLIN)
+        if fileno is not None:
+            poll.register(fileno, select.POLLIN)
+        with self._lock:
+            if not self._subscriptions and not self._cancellations:
+                until = min(until, self._idle_since + linger_s)
+        seconds = max(0.0, min(until - time.monotonic(), _LONGEST_WAIT_S))
+        poll.poll(math.ceil(seconds * 1000))
+        with contextlib.suppress(BlockingIOError):
+            self._news.recv(1 << 16)

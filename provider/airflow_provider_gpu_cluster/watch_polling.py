@@ -1,0 +1,195 @@
+"""Asking for jobs again and again, where a cluster lets no command run for long."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from airflow_provider_gpu_cluster.cluster import Cluster, NotedChunk
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place
+from airflow_provider_gpu_cluster.watch_mailbox import Ack, Subscription
+
+WINDOW_BYTES = 1 << 17
+TAIL_BYTES = 4096
+
+
+class Polling:
+    """
+    Tells subscriptions of their jobs as :class:`.WatchChannel` does, by calls that end at once.
+
+    There is one call for all jobs at the shortest of their poll intervals, and one more for each job that has printed
+    something for a reader.
+
+    :param cluster: a connected cluster.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._jobs: dict[int, _Job] = {}
+        self._unseen: dict[int, _Job] = {}
+        self._to_read: dict[int, _Job] = {}
+        self._looked_at = time.monotonic()
+
+    def fileno(self) -> None:
+        """Nothing comes by itself."""
+
+    @property
+    def due(self) -> float:
+        """When there is something to do, by the monotonic clock."""
+        return -math.inf if self._unseen or self._to_read else self._next_look
+
+    @property
+    def _next_look(self) -> float:
+        intervals = (job.subscription.poll_interval_s for job in self._jobs.values())
+        return self._looked_at + min(intervals, default=math.inf)
+
+    def change(self, subscription: Subscription) -> None:
+        """Take up a subscription that is new, was closed, or has acknowledged something."""
+        key = subscription.key
+        if subscription.closed:
+            self._unseen.pop(key, None)
+            self._to_read.pop(key, None)
+            job = self._jobs.pop(key, None)
+            if job is not None and job.has_new_ack:
+                self._to_read[key] = job
+        elif key not in self._jobs:
+            self._jobs[key] = self._unseen[key] = _Job(subscription)
+        elif self._jobs[key].reads_on:
+            self._to_read[key] = self._jobs[key]
+
+    def work(self) -> None:
+        """
+        Ask for what is due, or the first of much, and deliver it.
+
+        :raises GpuClusterConnectionError: the connection is broken.
+        """
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._looked_at = now
+            self._look(self._jobs)
+        elif self._unseen:
+            self._look(self._unseen)
+        if self._to_read:
+            self._to_read.pop(next(iter(self._to_read))).read(self._cluster)
+
+    def _look(self, jobs: dict[int, _Job]) -> None:
+        asked = {key: (job, job.subscription.job_id) for key, job in jobs.items()}
+        found = self._statuses([job_id for _, job_id in asked.values()])
+        ended_badly = [
+            job_id
+            for job, job_id in asked.values()
+            if found[job_id].final and found[job_id].state is not JobState.SUCCEEDED and job.is_news(found[job_id])
+        ]
+        if ended_badly:
+            found.update(self._statuses(ended_badly, tail_bytes=TAIL_BYTES))
+        for key, (job, job_id) in asked.items():
+            self._unseen.pop(key, None)
+            job.tell(found[job_id])
+            if job.wants_read:
+                self._to_read[key] = job
+
+    def _statuses(self, job_ids: list[str], *, tail_bytes: int = 0) -> dict[str, JobStatus]:
+        found = self._cluster.statuses(list(dict.fromkeys(job_ids)), tail_bytes=tail_bytes)
+        return {status.job_id: status for status in found}
+
+
+class _Job:
+    """What was told of one job."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self._status: JobStatus | None = None
+        self._start: LogPosition | None = None
+        self._delivered = 0
+        self._log_bytes = 0
+        self._acked: Ack | None = None
+
+    def is_news(self, status: JobStatus) -> bool:
+        """Tell whether something that matters is other than it was."""
+        return self._status is None or _matter(status) != _matter(self._status)
+
+    def tell(self, status: JobStatus) -> None:
+        """Deliver how the job stands, if that is news."""
+        is_news = self.is_news(status)
+        self._status = status
+        self._log_bytes = status.log_bytes
+        if is_news:
+            self.subscription.deliver(status)
+
+    @property
+    def wants_read(self) -> bool:
+        """Whether the reader's place is to be asked for or moved, or there is output that may be delivered."""
+        if self.subscription.reader is None or self._status is None or not self._status.attempt:
+            return False
+        if self._start is None or self._start.attempt != self._status.attempt:
+            return True
+        in_window = self._delivered - self._acknowledged < WINDOW_BYTES
+        return self.has_new_ack or (self._log_bytes > self._delivered and in_window)
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether an acknowledgement is to be passed on at once: it makes room for more, or is the last."""
+        if self._start is None or self._status is None or not self.has_new_ack:
+            return False
+        return self._status.final or self._log_bytes > self._delivered
+
+    @property
+    def has_new_ack(self) -> bool:
+        """Whether something was acknowledged that the cluster does not know."""
+        return self.subscription.reader is not None and self.subscription.latest_ack is not self._acked
+
+    @property
+    def _acknowledged(self) -> int:
+        """Up to where this attempt's output was acknowledged, or need not be."""
+        assert self._start is not None
+        ack = self.subscription.latest_ack
+        if ack is None or ack.position.attempt != self._start.attempt:
+            return self._start.offset
+        return max(ack.position.offset, self._start.offset)
+
+    def read(self, cluster: Cluster) -> None:
+        """
+        Pass on the latest acknowledgement, and deliver what is new.
+
+        :raises GpuClusterConnectionError: the connection is broken.
+        """
+        assert self.subscription.reader is not None
+        ack = self.subscription.latest_ack
+        try:
+            chunk = cluster.read_log(
+                self.subscription.job_id,
+                reader=self.subscription.reader,
+                max_bytes=0 if self.subscription.closed else WINDOW_BYTES,
+                ack=None if ack is None else ack.position,
+                note=None if ack is None else ack.note,
+            )
+        except GpuClusterConnectionError:
+            raise
+        except GpuClusterError as error:
+            self.subscription.deliver(Failure(error))
+            return
+        if ack is not None and ack is not self._acked:
+            self._acked = ack
+            self.subscription.deliver(Acked(ack.position))
+        if chunk.start.attempt:
+            self._deliver(chunk)
+
+    def _deliver(self, chunk: NotedChunk) -> None:
+        start = chunk.start
+        if self._start is None or self._start.attempt != start.attempt:
+            self._start, self._delivered = start, start.offset
+            self.subscription.deliver(Place(start, chunk.note))
+        self._log_bytes = chunk.log_bytes
+        # What is not acknowledged is read again; what was acknowledged ahead is never read.
+        self._delivered = max(self._delivered, start.offset)
+        data = chunk.data[self._delivered - start.offset :]
+        if data:
+            self.subscription.deliver(Output(LogPosition(start.attempt, self._delivered), data, chunk.log_bytes))
+            self._delivered += len(data)
+
+
+def _matter(status: JobStatus) -> tuple[object, ...]:
+    return status.state, status.attempt, status.message, status.queue_place, status.progress
