@@ -102,27 +102,45 @@ class WholeAirflow:
 
         :raises AirflowFailed: it does not start.
         """
-        with self.log.open("wb") as log:
-            for name in ("db migrate", *COMPONENTS):
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "airflow", *name.split()],
-                    env=self._environ,
-                    cwd=self.home,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-                self._components[name] = process
-                if name not in COMPONENTS:
-                    process.wait()
-                    self._check()
-                    del self._components[name]
+        self.log.write_bytes(b"")
+        self.start_component("db migrate")
+        self._components["db migrate"].wait()
+        self._check()
+        del self._components["db migrate"]
+        for name in COMPONENTS:
+            self.start_component(name)
         with self.waiting("Airflow's API", _START_TIMEOUT_S) as attempts:
             for _ in attempts:
                 with contextlib.suppress(OSError):
                     self._token = self._ask("GET", "/auth/token")["access_token"]
                     return
+
+    def start_component(self, name: str) -> None:
+        """Start one of :data:`COMPONENTS`, such as one that was killed."""
+        with self.log.open("ab") as log:
+            self._components[name] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *name.split()],
+                env=self._environ,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def stop_component(self, name: str) -> None:
+        """Have one of :data:`COMPONENTS` end as it does when a service manager stops it."""
+        process = self._components.pop(name)
+        process.send_signal(signal.SIGTERM)
+        process.wait(_STOP_PATIENCE_S * 3)
+
+    def kill_component(self, name: str) -> None:
+        """End one of :data:`COMPONENTS` with SIGKILL, and all processes that it has started."""
+        process = self._components.pop(name)
+        for pid in _in_session(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
 
     def stop(self) -> None:
         """End every process that it started, and remove its folder."""

@@ -32,6 +32,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_gpu_cluster.sensors.gpu_job"],
             }
         ],
+        "triggers": [
+            {
+                "integration-name": "GPU cluster",
+                "python-modules": ["airflow_provider_gpu_cluster.triggers.gpu_job"],
+            }
+        ],
         "extra-links": ["airflow_provider_gpu_cluster.links.GpuJobLink"],
         "connection-types": [
             {

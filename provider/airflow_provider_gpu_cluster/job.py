@@ -192,6 +192,10 @@ class JobStatus:
         values = {name: item for name, item in value.items() if name in known}
         return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as plain JSON values."""
+        return {**asdict(self), "state": str(self.state), "gpus": list(self.gpus)}
+
     @property
     def final(self) -> bool:
         """Whether the job has ended."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
+# XCom of a task whose job is to end when a user ends the task: the job's handle.
+KILL_XCOM_KEY = "gpu_job_cancel_on_kill"
+
 
 def job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
-from airflow.sdk.log import mask_secret
+from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.job import JobSpec
@@ -109,6 +109,10 @@ class JobRequest:
             if len(value) >= SHORTEST_SECRET:
                 mask_secret(value, name)
         return variables
+
+    def secrets(self) -> list[str]:
+        """Return the values of environment variables that Airflow masks, for another process that shows output."""
+        return [value for value in self.variables().values() if redact(value) != value]
 
     def run_script(self, job_id: str, *, base_dir: Path) -> str:
         """Render the shell script that the job runs."""

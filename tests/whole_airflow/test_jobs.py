@@ -1,134 +1,22 @@
-"""A whole Airflow (scheduler, DAG processor, triggerer, API server) against a cluster behind a real OpenSSH server."""
+"""Jobs of a whole Airflow that are waited for by workers."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import sys
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.job import JobState
-from tests.conftest import REPOSITORY
-from tests.leftovers import kill_everything_under
 from tests.real_sshd import RealSshd, login
-
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-from whole_airflow import WholeAirflow
+from tests.whole_airflow.conftest import Lab
 
 # One Airflow for all of these tests, so they belong into one process.
 pytestmark = pytest.mark.xdist_group("whole-airflow")
-
-RUN_TIMEOUT_S = 180
-
-
-class Lab:
-    """An Airflow and its cluster."""
-
-    def __init__(self, airflow: WholeAirflow, settings: ClusterSettings, folder: Path) -> None:
-        self.airflow = airflow
-        self.settings = settings
-        self.folder = folder
-
-    def start(self, dag_id: str) -> str:
-        """Start a run and return its id."""
-        run_id = f"test_{uuid.uuid4().hex[:8]}"
-        self.airflow.trigger(dag_id, run_id)
-        return run_id
-
-    def until(self, what: str, check: Callable[[], Any]) -> Any:
-        """Wait until a check gives something true, and return that."""
-        with self.airflow.waiting(what, RUN_TIMEOUT_S) as ticks:
-            for _ in ticks:
-                if result := check():
-                    return result
-        raise AssertionError("not reached")
-
-    def end(self, dag_id: str, run_id: str) -> str:
-        """Wait until a run has ended and return its state."""
-        ended = ("success", "failed")
-        state: str = self.until(
-            f"the end of {dag_id}", lambda: (now := self.airflow.state(dag_id, run_id)) in ended and now
-        )
-        return state
-
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """Return what a task has pushed, None while it has not."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries"
-        entries = self.airflow.get(path)["xcom_entries"]
-        if not any(entry["key"] == key for entry in entries):
-            return None
-        return self.airflow.get(f"{path}/{key}?deserialize=true")["value"]
-
-    def handle(self, dag_id: str, run_id: str, task_id: str = "train") -> Any:
-        """Wait for a task's job handle and return it; it comes while the task runs."""
-        return self.until(f"the handle of {dag_id}", lambda: self.xcom(dag_id, run_id, task_id))
-
-    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> list[str]:
-        """Return the lines of a task's log."""
-        file = self.airflow.logs / f"dag_id={dag_id}/run_id={run_id}/task_id={task_id}/attempt={attempt}.log"
-        return [json.loads(line)["event"] for line in file.read_text().splitlines()]
-
-    def runs(self, job_id: str) -> int:
-        """Return how often the user's code of a job has run."""
-        return sum(line.split()[0] == job_id for line in (self.folder / "runs").read_text().splitlines())
-
-
-@pytest.fixture(scope="module")
-def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("whole-airflow")
-    dags = folder / "dags"
-    shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (REPOSITORY / "tests/whole_airflow_dags").glob("*.py"):
-        shutil.copy(file, dags)
-    (folder / "runs").touch()
-    settings = ClusterSettings(
-        conn_id="gpu_cluster_default",
-        name=f"{login()}@{sshd.host}:{sshd.port}",
-        root_dir=str(folder / "ml-jobs"),
-        lease_dir=str(folder / "leases"),
-        virtual_gpus=4,
-    )
-    connection = {
-        "conn_type": "gpu_cluster",
-        "host": sshd.host,
-        "port": sshd.port,
-        "login": login(),
-        "extra": {
-            "private_key": sshd.client_key,
-            "host_key": sshd.host_key,
-            "root_dir": settings.root_dir,
-            "lease_dir": settings.lease_dir,
-            "virtual_gpus": settings.virtual_gpus,
-        },
-    }
-    environ = {
-        "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT": json.dumps(connection),
-        "MODELS_DIR": str(folder / "models"),
-        "TEST_RUNS": str(folder / "runs"),
-        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # How soon a killed worker is noticed; five minutes by default.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-    }
-    try:
-        with WholeAirflow(dags, environ, folder / "airflow.log", port=20000 + os.getpid() % 20000) as airflow:
-            yield Lab(airflow, settings, folder)
-    finally:
-        kill_everything_under(folder)
-
-
-@pytest.fixture
-def lab_cluster(lab: Lab, ssh_connect: Any) -> Iterator[Cluster]:
-    with Cluster(lab.settings, ssh_connect) as cluster:
-        yield cluster
 
 
 def test_the_main_job(lab: Lab) -> None:
@@ -152,7 +40,7 @@ def test_a_task_marked_failed_takes_its_job_with_it(lab: Lab, lab_cluster: Clust
     run_id = lab.start("waits_for_long_job")
     handle = lab.handle("waits_for_long_job", run_id)
     eventually(lambda: lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING)
-    lab.airflow.patch(f"/dags/waits_for_long_job/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"})
+    lab.mark("waits_for_long_job", run_id, "failed")
     status = eventually(lambda: (now := lab_cluster.statuses([handle["job_id"]])[0]).final and now, timeout_s=60)
     assert status.state is JobState.CANCELLED
     assert lab.runs(handle["job_id"]) == 1
@@ -179,10 +67,7 @@ def test_a_cleared_task_starts_a_new_job(lab: Lab) -> None:
     run_id = lab.start("waits_for_short_job")
     assert lab.end("waits_for_short_job", run_id) == "success"
     first = lab.handle("waits_for_short_job", run_id)
-    lab.airflow.post(
-        "/dags/waits_for_short_job/clearTaskInstances",
-        {"dry_run": False, "dag_run_id": run_id, "task_ids": ["train"], "only_failed": False},
-    )
+    lab.clear("waits_for_short_job", run_id)
     lab.until("the clear", lambda: lab.airflow.state("waits_for_short_job", run_id) != "success")
     assert lab.end("waits_for_short_job", run_id) == "success"
     second = lab.handle("waits_for_short_job", run_id)

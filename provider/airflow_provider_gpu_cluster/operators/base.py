@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.sdk import BaseOperator, XComArg
+from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
@@ -56,13 +57,26 @@ def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHo
     return GpuClusterHook(gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
 
 
+def handle_key(operator: BaseOperator) -> str:
+    """Return the XCom key for a job's handle: the return value's, unless the task is told to return nothing."""
+    return BaseXCom.XCOM_RETURN_KEY if operator.do_xcom_push else "gpu_job"
+
+
+def published(ti: Any, handle: JobHandle, key: str) -> dict[str, Any]:
+    """
+    Return the XComs by which others find a task's job: its handle, and the link to its page.
+
+    :param key: of the handle, from :func:`handle_key`.
+    """
+    url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
+    return {GpuJobLink().xcom_key: url, key: handle.to_json()}
+
+
 def publish(operator: BaseOperator, context: Context, handle: JobHandle) -> None:
     """Push a job's handle and the link to its page now, so that the link works while the task runs."""
     ti = context["ti"]
-    url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
-    ti.xcom_push(key=GpuJobLink().xcom_key, value=url)
-    if operator.do_xcom_push:
-        ti.xcom_push(key="return_value", value=handle.to_json())
+    for key, value in published(ti, handle, handle_key(operator)).items():
+        ti.xcom_push(key=key, value=value)
 
 
 def seconds(duration: float | timedelta) -> float:

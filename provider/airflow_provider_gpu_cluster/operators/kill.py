@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -9,9 +10,12 @@ from airflow.sdk import Context
 
 log = structlog.get_logger(__name__)
 
+# The task instance does not exist any more, and with it whoever could take the job up again.
+GONE = "gone"
+
 # States that a user gives to a running task: marked failed, success or skipped, or cleared (restarting);
 # removed and upstream_failed follow from what a user did to the DAG or to the tasks before it.
-USER_STATES = frozenset({"failed", "success", "skipped", "restarting", "removed", "upstream_failed"})
+USER_STATES = frozenset({"failed", "success", "skipped", "restarting", "removed", "upstream_failed", GONE})
 
 
 def asked_by_a_user(context: Context) -> bool:
@@ -25,18 +29,17 @@ def asked_by_a_user(context: Context) -> bool:
     """
     ti: Any = context["ti"]
     try:
-        states = ti.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
+        state = state_of(ti, ti.get_task_states)
     except Exception as error:
         log.warning("State of the task cannot be read; the GPU job is left alone", error=str(error))
         return False
-    run_states = states.get(ti.run_id, {})
+    log.info("Task was told to stop", state=state)
+    return state in USER_STATES
+
+
+def state_of(ti: Any, get_task_states: Callable[..., dict[str, Any]]) -> str:
+    """Return the present state of a task instance: Airflow's word for it, ``None``, or :data:`GONE`."""
+    states = get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
     mapped = ti.map_index is not None and ti.map_index >= 0
     key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id
-    if key not in run_states:
-        # The task instance is gone, and with it whoever could take the job up again.
-        return True
-    state = run_states[key]
-    log.info("Task was told to stop", state=str(state))
-    return str(state) in USER_STATES
+    return str(states.get(ti.run_id, {}).get(key, GONE))

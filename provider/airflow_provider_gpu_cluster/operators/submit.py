@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
-from airflow_provider_gpu_cluster.exceptions import (
-    GpuClusterConnectionError,
-    GpuClusterError,
-    GpuJobCancelled,
-)
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCancelled
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import JobIdentity, identity_of, reader_of
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.job_watch import JobWatch
-from airflow_provider_gpu_cluster.links import GpuJobLink
-from airflow_provider_gpu_cluster.operators.base import JobArgument, dag_folder, handle_of, publish, seconds
+from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY, GpuJobLink
+from airflow_provider_gpu_cluster.operators.base import (
+    JobArgument,
+    dag_folder,
+    handle_key,
+    handle_of,
+    publish,
+    seconds,
+)
+from airflow_provider_gpu_cluster.operators.deferral import (
+    DEFAULT_DEFERRABLE,
+    needs_no_worker_to_end,
+    resume,
+    time_left,
+)
 from airflow_provider_gpu_cluster.operators.job_env import JobEnv
 from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
 from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
 from airflow_provider_gpu_cluster.request import JobRequest
 from airflow_provider_gpu_cluster.sources.parse import Written
+from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
-SHORTEST_POLL_S = 0.5
-POLL_GROWTH = 1.25
+# In the task's state store, which outlives its tries (and, in Airflow 3.3, a clear): its job.
+JOB_KEY = "gpu_job"
 
 
 class SubmitGpuJobOperator(BaseOperator):
@@ -75,13 +87,19 @@ class SubmitGpuJobOperator(BaseOperator):
     :param gpu_cluster_conn_id: connection of the cluster; by default the one of ``job``, or
         ``gpu_cluster_default``. (templated)
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
+    :param deferrable: wait in Airflow's triggerer, where all jobs of a cluster are watched over one connection, instead
+        of on a worker; by default as ``[operators] default_deferrable`` says.
+    :param end_from_trigger: when deferrable, end there as well, without a worker, where Airflow can: the job has
+        succeeded, little output is left to show, and the task has no ``outlets``, ``post_execute`` or
+        ``on_success_callback``, nor Airflow a plugin with listeners.
     :param poll_interval: longest time between two looks at the job while waiting, in seconds. The first ones
-        come sooner, so that a short job is not waited for longer than it runs.
+        come sooner, so that a short job is not waited for longer than it runs. When deferrable, it matters only on a
+        cluster that does not allow to watch; elsewhere news come by themselves.
     :param unreachable_timeout: how long the cluster may be unreachable while waiting, in seconds or as a
         timedelta, before the task fails. The job is left alone.
     :param durable: a retry belongs to the same job. False makes every try a job of its own.
     :param cancel_on_kill: cancel the job when a user ends the task (marks it, clears it) while it waits, or
-        when its ``execution_timeout`` is over. A worker that is shut down never cancels it.
+        when its ``execution_timeout`` is over. A worker or triggerer that is shut down never cancels it.
     :param get_logs: show the job's output in the task's log while waiting.
     :return: the job's handle: ``job_id``, ``gpu_cluster_conn_id``, ``job_dir``, ``engine``, ``submitted_at``,
         ``gpus``. It is in XCom from the moment of the launch.
@@ -133,6 +151,8 @@ class SubmitGpuJobOperator(BaseOperator):
         run_script_template: str | None = None,
         gpu_cluster_conn_id: str | None = None,
         wait_for_completion: bool = False,
+        deferrable: bool = DEFAULT_DEFERRABLE,
+        end_from_trigger: bool = True,
         poll_interval: float = 10,
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
         durable: bool = True,
@@ -161,6 +181,8 @@ class SubmitGpuJobOperator(BaseOperator):
         self.run_script_template = run_script_template
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger and needs_no_worker_to_end(self)
         self.poll_interval = poll_interval
         self.unreachable_timeout = unreachable_timeout
         self.durable = durable
@@ -187,26 +209,39 @@ class SubmitGpuJobOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch, wait if asked to, and return the handle."""
         staged = handle_of(self.job) if self._is_staged else None
-        identity = identity_of(context, durable=self.durable, job_id=staged.job_id if staged else None)
-        conn_id = self.gpu_cluster_conn_id or (staged.gpu_cluster_conn_id if staged else None)
-        hook = GpuClusterHook(conn_id or GpuClusterHook.default_conn_name)
-        with hook:
-            try:
-                self._interrupt = hook.cluster.interrupt
-                handle = self._launch(context, hook, identity, staged=staged is not None)
-                self._stop_if_killed()
-                if self.wait_for_completion:
-                    self._wait(context, hook, handle)
-            except AirflowTaskTimeout:
-                self._cancel_after_timeout(context, hook, identity.job_id)
-                raise
-            except GpuClusterError:
-                if not self._killed:
-                    raise
-                self._end_after_kill(context, hook, identity.job_id)
-            finally:
-                self._interrupt = None
+        identity = self._identity(context, staged)
+        with self._stoppable(context, self._hook(staged), identity.job_id) as hook:
+            handle = self._launch(context, hook, identity, staged=staged is not None)
+            self._stop_if_killed()
+            if self.wait_for_completion and not self.deferrable:
+                self._wait(context, hook, handle)
+        if self.wait_for_completion and self.deferrable:
+            self.defer(
+                trigger=self._trigger(context, handle),
+                method_name="execute_complete",
+                timeout=time_left(context, self.execution_timeout),
+            )
         return handle.to_json()
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on where the trigger has ended: show what output is left, and end as the job has."""
+        end = WatchEnd.from_json(event)
+        if end.error is not None:
+            raise end.error
+        assert end.handle is not None
+        self._request().variables()  # masks them in this process's log
+        with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), end.handle.job_id) as hook:
+            resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=seconds(self.unreachable_timeout))
+        return end.handle.to_json()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral; where that took longer than ``execution_timeout``, cancel the job."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as error:
+            staged = handle_of(self.job) if self._is_staged else None
+            self._cancel_after_timeout(self._hook(staged), self._identity(context, staged).job_id)
+            raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over") from error
 
     def on_kill(self) -> None:
         """
@@ -217,6 +252,43 @@ class SubmitGpuJobOperator(BaseOperator):
         self._killed = True
         if self._interrupt is not None:
             self._interrupt()
+
+    def _identity(self, context: Context, staged: JobHandle | None) -> JobIdentity:
+        return identity_of(context, durable=self.durable, job_id=staged.job_id if staged else None)
+
+    def _hook(self, staged: JobHandle | None) -> GpuClusterHook:
+        conn_id = self.gpu_cluster_conn_id or (staged.gpu_cluster_conn_id if staged else None)
+        return GpuClusterHook(conn_id or GpuClusterHook.default_conn_name)
+
+    @contextlib.contextmanager
+    def _stoppable(self, context: Context, hook: GpuClusterHook, job_id: str) -> Iterator[GpuClusterHook]:
+        """Open a hook for a job, and decide about the job when the task is told to stop meanwhile."""
+        with hook:
+            try:
+                self._interrupt = hook.cluster.interrupt
+                yield hook
+            except AirflowTaskTimeout:
+                self._cancel_after_timeout(hook, job_id)
+                raise
+            except GpuClusterError:
+                if not self._killed:
+                    raise
+                self._end_after_kill(context, hook, job_id)
+            finally:
+                self._interrupt = None
+
+    def _trigger(self, context: Context, handle: JobHandle) -> GpuJobTrigger:
+        return GpuJobTrigger(
+            job=handle.to_json(),
+            get_logs=self.get_logs,
+            reader=reader_of(context),
+            poll_interval=self.poll_interval,
+            unreachable_timeout=seconds(self.unreachable_timeout),
+            cancel_on_kill=self.cancel_on_kill,
+            end_from_trigger=self.end_from_trigger,
+            handle_key=handle_key(self),
+            masked=self._request().secrets() if self.get_logs else (),
+        )
 
     def _request(self) -> JobRequest:
         return JobRequest(
@@ -244,6 +316,10 @@ class SubmitGpuJobOperator(BaseOperator):
         submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
         handle, status = submission.handle, submission.status
         publish(self, context, handle)
+        if self.wait_for_completion and self.cancel_on_kill:
+            context["ti"].xcom_push(key=KILL_XCOM_KEY, value=handle.to_json())
+            if self.durable:
+                self._cancel_forerunner(context, hook, handle)
         self.log.info(
             "GPU job launched" if submission.created else "GPU job found again; it is not launched twice",
             job_id=handle.job_id,
@@ -255,22 +331,23 @@ class SubmitGpuJobOperator(BaseOperator):
         )
         return handle
 
+    def _cancel_forerunner(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
+        """Cancel the job that this task had before a user cleared it, should nobody else have done so."""
+        store = context["task_state_store"]
+        before: Any = store.get(JOB_KEY)
+        store.set(JOB_KEY, handle.job_id)
+        if before and before != handle.job_id:
+            hook.cancel(before, requested_by="Airflow, as a user cleared its task")
+
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
         reader = reader_of(context) if self.get_logs else None
         watch = JobWatch(hook.cluster, handle, log=self.log, reader=reader)
-        interval = SHORTEST_POLL_S
-        while not (status := self._look(watch)) or not status.final:
-            self._sleep(min(interval, self.poll_interval))
-            interval *= POLL_GROWTH
+        status = watch.wait(
+            pause=self._sleep,
+            longest_pause_s=self.poll_interval,
+            unreachable_timeout_s=seconds(self.unreachable_timeout),
+        )
         watch.end(status)
-
-    def _look(self, watch: JobWatch) -> JobStatus | None:
-        try:
-            return watch.look()
-        except GpuClusterConnectionError as error:
-            if self._killed or watch.unreachable_s(error) > seconds(self.unreachable_timeout):
-                raise
-            return None
 
     def _sleep(self, seconds: float) -> None:
         """Sleep in short naps: a signal handler that returns does not end a sleep."""
@@ -291,7 +368,7 @@ class SubmitGpuJobOperator(BaseOperator):
             raise GpuJobCancelled(message, job_id=job_id, state="CANCELLED", reason="cancelled")
         raise GpuClusterError(f"the task was told to stop; job {job_id} on {name} is left alone")
 
-    def _cancel_after_timeout(self, context: Context, hook: GpuClusterHook, job_id: str) -> None:
+    def _cancel_after_timeout(self, hook: GpuClusterHook, job_id: str) -> None:
         if not self.cancel_on_kill:
             return
         name = hook.settings.name

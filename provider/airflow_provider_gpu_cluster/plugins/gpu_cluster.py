@@ -1,10 +1,12 @@
-"""The Airflow plugin that adds the page of a GPU job to the API server."""
+"""The Airflow plugin that adds to the API server what belongs to GPU jobs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from airflow.sdk.plugins_manager import AirflowPlugin
+
+from airflow_provider_gpu_cluster.plugins.manual_end import ManualEnds
 
 URL_PREFIX = "/gpu-cluster"
 
@@ -22,7 +24,8 @@ async def job_page(scope: Any, receive: Any, send: Any) -> None:
 
 
 class GpuClusterPlugin(AirflowPlugin):
-    """Mounts the page behind the extra link of the GPU job operators."""
+    """Mounts the page behind the extra link of the GPU job operators, and ends the jobs of tasks that users mark."""
 
     name = "gpu_cluster"
+    fastapi_root_middlewares = [{"middleware": ManualEnds, "args": [], "kwargs": {}, "name": "Ends of GPU jobs"}]
     fastapi_apps = [{"app": job_page, "url_prefix": URL_PREFIX, "name": "GPU jobs"}]

@@ -12,13 +12,9 @@ from dataclasses import dataclass, field
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_provider_gpu_cluster.exceptions import (
-    GpuClusterConnectionError,
-    GpuClusterError,
-    GpuClusterSetupError,
-)
-from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +43,15 @@ def ask_cluster(handle: JobHandle) -> JobStatus:
 
     :raises GpuClusterError: the cluster could not be asked.
     """
-    with GpuClusterHook(handle.gpu_cluster_conn_id) as hook:
-        conn_type = hook.get_connection(hook.gpu_cluster_conn_id).conn_type
-        if conn_type != hook.conn_type:
-            # A handle in XCom must not lead the API server to a database's host with its password.
-            raise GpuClusterSetupError(
-                f"connection {hook.gpu_cluster_conn_id} is of type {conn_type}; "
-                f"this page only asks connections of type {hook.conn_type}"
-            )
+    with cluster_of(handle) as cluster:
         # Who looks at a page wants to know now, and asks again in a moment anyway.
-        hook.cluster.patience_s = 0
+        cluster.patience_s = 0
         # A cluster that accepts the call and then says nothing must not keep a thread for longer than this.
-        limit = threading.Timer(CALL_LIMIT_S, hook.cluster.interrupt)
+        limit = threading.Timer(CALL_LIMIT_S, cluster.interrupt)
         limit.daemon = True
         limit.start()
         try:
-            return hook.cluster.statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)[0]
+            return cluster.statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)[0]
         finally:
             limit.cancel()
 

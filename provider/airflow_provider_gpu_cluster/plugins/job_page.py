@@ -36,7 +36,8 @@ from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
 
-HANDLE_XCOM_KEY = "return_value"
+# As operators.base.handle_key has them; that module would bring all operators into the API server.
+HANDLE_XCOM_KEYS = ("return_value", "gpu_job")
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 # The page comes soon and says that the cluster is being asked; its script then has more patience.
 PAGE_WAIT_S = 2.0
@@ -114,7 +115,12 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
     with create_session() as session:
         known = session.scalar(select(TaskInstance.id).filter_by(**where))
-        value: Any = session.scalar(select(XComModel.value).filter_by(**where, key=HANDLE_XCOM_KEY))
+        value: Any = session.scalar(
+            select(XComModel.value)
+            .filter_by(**where)
+            .where(XComModel.key.in_(HANDLE_XCOM_KEYS))
+            .order_by(XComModel.key.desc())
+        )
     if known is None:
         raise HTTPException(404, "There is no such task instance in this Airflow.")
     try:

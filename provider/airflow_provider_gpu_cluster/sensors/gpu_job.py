@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.configuration import conf
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
+from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
@@ -15,7 +18,23 @@ from airflow_provider_gpu_cluster.identity import reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.job_watch import JobWatch
 from airflow_provider_gpu_cluster.links import GpuJobLink
-from airflow_provider_gpu_cluster.operators.base import JobArgument, handle_of, hook_for, publish, seconds
+from airflow_provider_gpu_cluster.operators.base import (
+    JobArgument,
+    handle_key,
+    handle_of,
+    hook_for,
+    publish,
+    seconds,
+)
+from airflow_provider_gpu_cluster.operators.deferral import (
+    DEFAULT_DEFERRABLE,
+    needs_no_worker_to_end,
+    needs_no_worker_to_start,
+    resume,
+    time_left,
+)
+from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,14 +57,22 @@ class GpuJobSensor(BaseSensorOperator):
     """
     Wait for a GPU job to end, and show its output in the task's log as it comes.
 
-    By default it holds no worker slot between two looks (``mode="reschedule"``). It succeeds when the job has
+    By default it holds no worker slot between two looks (``mode="reschedule"``). With ``deferrable=True`` it waits in
+    Airflow's triggerer, where all jobs of a cluster are watched over one connection. It succeeds when the job has
     succeeded, and fails with the class of error that says why when it has not. A cluster that cannot be
     reached is no failure of the job: the sensor waits on.
 
     :param job: output of the task that launched the job. (templated)
     :param poke_interval: time between two looks at the job, in seconds or as a timedelta. In reschedule mode it is
-        at least :func:`shortest_reschedule_s`; use ``mode="poke"`` for shorter ones.
-    :param mode: ``reschedule`` or ``poke``, which holds its worker slot all the time.
+        at least :func:`shortest_reschedule_s`; use ``mode="poke"`` for shorter ones. When deferrable, it matters only on
+        a cluster that does not allow to watch; elsewhere news come by themselves.
+    :param mode: ``reschedule`` or ``poke``, which holds its worker slot all the time. When deferrable, neither.
+    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says.
+    :param start_from_trigger: when deferrable, start there as well, without a worker, where Airflow can: ``job`` must be
+        the output of a task, and the sensor not mapped, nor have a ``pre_execute`` or ``on_execute_callback``.
+    :param end_from_trigger: when deferrable, end there as well, without a worker, where Airflow can: the job has
+        succeeded, little output is left to show, and the sensor has no ``outlets``, ``post_execute`` or
+        ``on_success_callback``, nor Airflow a plugin with listeners.
     :param get_logs: show the job's output. Each line comes once.
     :param unreachable_timeout: how long the cluster may be unreachable, in seconds or as a timedelta, before
         the task fails. The job is left alone.
@@ -67,6 +94,9 @@ class GpuJobSensor(BaseSensorOperator):
         get_logs: bool = True,
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
         gpu_cluster_conn_id: str | None = None,
+        deferrable: bool = DEFAULT_DEFERRABLE,
+        start_from_trigger: bool = True,
+        end_from_trigger: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, mode=mode, **kwargs)
@@ -76,15 +106,68 @@ class GpuJobSensor(BaseSensorOperator):
         self.get_logs = get_logs
         self.unreachable_timeout = unreachable_timeout
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger and needs_no_worker_to_end(self)
         self._hook: GpuClusterHook | None = None
+        # Other forms of job, and templates, would be rendered in the triggerer, which cannot read every XCom
+        # (Airflow 3.3 leaves the trigger hanging).
+        if deferrable and start_from_trigger and isinstance(job, PlainXComArg) and "{{" not in str(gpu_cluster_conn_id):
+            self.start_from_trigger = needs_no_worker_to_start(self)
+            trigger = self._trigger(job_from={"task_id": job.operator.task_id, "key": job.key})
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls=trigger.serialize()[0],
+                trigger_kwargs=trigger.serialize()[1],
+                next_method="execute_complete",
+                timeout=timedelta(seconds=self.timeout),
+            )
 
     def execute(self, context: Context) -> Any:
-        """Poke, and keep the connection to the cluster for as long as this process lives."""
+        """Poke, and keep the connection to the cluster for as long as this process lives; or defer."""
+        if self.deferrable:
+            handle = handle_of(self.job)
+            publish(self, context, handle)
+            self.defer(
+                trigger=self._trigger(job=handle.to_json(), reader=reader_of(context)),
+                method_name="execute_complete",
+                timeout=self._time_left(context),
+            )
         try:
             return super().execute(context)
         finally:
             if self._hook is not None:
                 self._hook.close()
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on where the trigger has ended: show what output is left, and end as the job has."""
+        end = WatchEnd.from_json(event)
+        if end.error is not None:
+            raise end.error
+        assert end.handle is not None
+        with hook_for(end.handle, self.gpu_cluster_conn_id) as hook:
+            resume(
+                end,
+                hook,
+                log=self.log,
+                pause=time.sleep,
+                unreachable_timeout_s=seconds(self.unreachable_timeout),
+            )
+        return end.handle.to_json()
+
+    def _time_left(self, context: Context) -> timedelta:
+        timeout = timedelta(seconds=self.timeout)
+        left = time_left(context, self.execution_timeout)
+        return timeout if left is None else min(timeout, left)
+
+    def _trigger(self, **job: Any) -> GpuJobTrigger:
+        return GpuJobTrigger(
+            **job,
+            gpu_cluster_conn_id=self.gpu_cluster_conn_id,
+            get_logs=self.get_logs,
+            poll_interval=self.poke_interval,
+            unreachable_timeout=seconds(self.unreachable_timeout),
+            end_from_trigger=self.end_from_trigger,
+            handle_key=handle_key(self),
+        )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look at the job once."""

@@ -1,0 +1,83 @@
+"""What the submit operator and the sensor share when they are deferred: when Airflow needs no worker, and how to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.listeners.listener import get_listener_manager
+from airflow.sdk import BaseOperator, timezone
+from airflow.sdk.configuration import conf
+
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.job_log import Log
+from airflow_provider_gpu_cluster.job_watch import JobWatch
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+DEFAULT_DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fallback=False)
+
+
+def needs_no_worker_to_start(operator: BaseOperator) -> bool:
+    """
+    Tell whether the scheduler may start a task's trigger by itself.
+
+    It calls none of what a worker would call first.
+    """
+    kind = type(operator)
+    return (
+        not operator.on_execute_callback
+        and operator._pre_execute_hook is None
+        and kind.pre_execute is BaseOperator.pre_execute
+    )
+
+
+def needs_no_worker_to_end(operator: BaseOperator) -> bool:
+    """
+    Tell whether a trigger may end a task by itself.
+
+    Airflow 3.3 then makes no asset events of its outlets, calls none of what a worker would call last, and refuses the
+    whole DAG where a plugin has listeners.
+    """
+    kind = type(operator)
+    return (
+        not get_listener_manager().has_listeners
+        and not operator.outlets
+        and not operator.on_success_callback
+        and operator._post_execute_hook is None
+        and kind.post_execute is BaseOperator.post_execute
+    )
+
+
+def time_left(context: Context, timeout: timedelta | None) -> timedelta | None:
+    """Return what is left of a task's time limit; Airflow 3.3 itself does not hold a deferred task to it."""
+    if timeout is None:
+        return None
+    return max(timeout - (timezone.utcnow() - context["ti"].start_date), timedelta(0))
+
+
+def resume(
+    end: WatchEnd,
+    hook: GpuClusterHook,
+    *,
+    log: Log,
+    pause: Callable[[float], None],
+    unreachable_timeout_s: float,
+) -> None:
+    """
+    Take over from a trigger: show what output is left, and end as the job has.
+
+    :param end: what the trigger said; without an error.
+    :param pause: waits for that many seconds before the cluster is asked again.
+    :raises GpuJobError: the job ended badly; the class says why.
+    """
+    assert end.handle is not None
+    assert end.status is not None
+    watch = JobWatch(hook.cluster, end.handle, log=log, reader=end.reader, memory=end.memory)
+    status = end.status
+    if end.reader is not None:
+        status = watch.wait(pause=pause, longest_pause_s=10, unreachable_timeout_s=unreachable_timeout_s)
+    watch.end(status)

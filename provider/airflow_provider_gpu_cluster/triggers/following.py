@@ -1,0 +1,166 @@
+"""Following one job through the events of a watcher, until it has ended and its output is in the task's log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.job_log import PROGRESS_EVERY_S, JobLog, Log
+from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
+from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watcher import Watcher
+
+# More than this, left when the job has ended, is shown sooner by a worker, which has its log for itself.
+LEFT_FOR_WORKER_BYTES = 1 << 18
+_ACK_PATIENCE_S = 10.0
+# The job's log holds progress back for a while; if nothing else comes until then, it is told again.
+_HELD_BACK_S = PROGRESS_EVERY_S + 0.5
+
+
+class Following:
+    """
+    Follows one job.
+
+    :param log: the task's log.
+    :param reader: name of the place up to which output was shown, as the cluster remembers it; None shows no output.
+    :param ti: the task instance, as the triggerer gives it to a trigger; None outside of a triggerer.
+    """
+
+    def __init__(
+        self,
+        handle: JobHandle,
+        watcher: Watcher,
+        *,
+        log: Log,
+        reader: str | None,
+        ti: Any,
+        poll_interval_s: float,
+        unreachable_timeout_s: float,
+    ) -> None:
+        self._handle = handle
+        self._watcher = watcher
+        self._reader = reader
+        self._poll_interval_s = poll_interval_s
+        self._unreachable_timeout_s = unreachable_timeout_s
+        self._events: asyncio.Queue[WatchEvent] = asyncio.Queue()
+        self._log = log
+        self._ti = ti
+        self._status: JobStatus | None = None
+        self._may_hold_back = False
+        self._outage: GpuClusterConnectionError | None = None
+        self._error: GpuClusterError | None = None
+
+    async def to_the_end(self) -> WatchEnd:
+        """Return why the watch is over: the job has ended, or cannot be watched."""
+        loop = asyncio.get_running_loop()
+        subscription = self._watcher.subscribe(
+            self._handle.job_id,
+            lambda event: loop.call_soon_threadsafe(self._events.put_nowait, event),
+            reader=self._reader,
+            poll_interval_s=self._poll_interval_s,
+        )
+        try:
+            first = await self._events.get()
+            # By now the watcher knows the cluster by its name.
+            self._job_log = JobLog(self._log, job_id=self._handle.job_id, cluster=self._watcher.name)
+            location = f"{self._watcher.name}:{self._handle.job_dir}/logs/training.log"
+            self._display = OutputDisplay(self._ti, location=location, acknowledge=subscription.ack)
+            self._take(first)
+            while not self._is_over():
+                await self._take_events()
+                await self._show_output()
+            if self._error is None and self._output_left():
+                # The worker starts where the cluster says that this reader is.
+                await self._until_acknowledged()
+        finally:
+            subscription.close()
+        return self._end()
+
+    def tell_success(self) -> None:
+        """Say in the task's log that the job has succeeded."""
+        assert self._status is not None
+        self._job_log.tell_success(self._status)
+
+    def _is_over(self) -> bool:
+        if self._error is not None:
+            return True
+        return self._status is not None and self._status.final and (self._all_shown() or self._is_for_worker())
+
+    def _all_shown(self) -> bool:
+        assert self._status is not None
+        return self._reader is None or self._display.drained(self._status)
+
+    def _is_for_worker(self) -> bool:
+        assert self._status is not None
+        return self._display.left(self._status) > LEFT_FOR_WORKER_BYTES
+
+    def _output_left(self) -> bool:
+        return self._status is not None and self._status.final and not self._all_shown()
+
+    async def _take_events(self) -> None:
+        """Wait for an event, and take all that have come."""
+        try:
+            self._take(await asyncio.wait_for(self._events.get(), self._patience_s()))
+        except asyncio.TimeoutError:
+            if self._outage is not None:
+                self._error = self._outage
+            elif self._status is not None:
+                self._may_hold_back = False
+                self._job_log.tell(self._status)
+        while not self._events.empty():
+            self._take(self._events.get_nowait())
+
+    def _patience_s(self) -> float | None:
+        """Return for how long to wait for the next event; None for as long as it takes."""
+        if self._outage is None:
+            return _HELD_BACK_S if self._may_hold_back else None
+        return max(0.0, self._unreachable_timeout_s - self._job_log.tell_outage(self._outage))
+
+    def _take(self, event: WatchEvent) -> None:
+        if isinstance(event, Outage):
+            self._outage = event.error
+            if self._job_log.tell_outage(event.error) > self._unreachable_timeout_s:
+                self._error = event.error
+            return
+        self._outage = None
+        self._job_log.tell_reached()
+        if isinstance(event, Failure):
+            self._error = event.error
+        elif isinstance(event, JobStatus):
+            self._status = event
+            self._may_hold_back = True
+            self._job_log.tell(event)
+        elif isinstance(event, Place):
+            self._display.place(event)
+        elif isinstance(event, Output):
+            self._display.add(event)
+        elif isinstance(event, Acked):
+            self._display.acknowledged = event.position
+
+    async def _show_output(self) -> None:
+        """Show what has arrived; a flood ends with the job, as far as this trigger is concerned."""
+        while self._status is not None and await self._display.show(self._status):
+            while not self._events.empty():
+                self._take(self._events.get_nowait())
+            if self._is_over():
+                return
+
+    async def _until_acknowledged(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _ACK_PATIENCE_S
+        while not self._display.is_acknowledged and self._error is None:
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                self._take(await asyncio.wait_for(self._events.get(), left))
+            except asyncio.TimeoutError:
+                # Some lines may come twice then, and none is lost.
+                return
+
+    def _end(self) -> WatchEnd:
+        if self._error is not None:
+            return WatchEnd(self._handle, error=self._error, memory=self._job_log.memory)
+        assert self._status is not None
+        reader = self._reader if self._output_left() else None
+        return WatchEnd(self._handle, self._status, reader=reader, memory=self._job_log.memory)

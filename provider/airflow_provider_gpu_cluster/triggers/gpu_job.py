@@ -1,0 +1,215 @@
+"""GpuJobTrigger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from airflow.sdk import TaskInstanceState
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.sdk.execution_time.xcom import XCom
+from airflow.sdk.log import amask_secret
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.job import JobHandle, JobState
+from airflow_provider_gpu_cluster.operators.base import handle_of, published
+from airflow_provider_gpu_cluster.operators.kill import state_of
+from airflow_provider_gpu_cluster.triggers.following import Following
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
+from airflow_provider_gpu_cluster.watcher import Watcher, watcher_of
+
+# Airflow's own patience is 30 s ([triggerer] on_kill_timeout).
+_KILL_PATIENCE_S = 25.0
+
+
+class GpuJobTrigger(BaseTrigger):
+    """
+    Watches a GPU job for a task that is deferred: shows its output in the task's log, and fires when it has ended.
+
+    All triggers of a triggerer whose jobs are on one cluster share one SSH connection.
+
+    :param job: handle of the job. None when the scheduler has started the trigger, which then takes the handle from
+        ``job_from``.
+    :param job_from: ``task_id`` and ``key`` of the XCom that is the handle.
+    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched with.
+    :param get_logs: show the job's output.
+    :param reader: name of the place up to which output was shown, as the cluster remembers it; None for one of this try.
+    :param poll_interval: time between two looks at the job in seconds, where a cluster does not allow to watch.
+    :param unreachable_timeout: how long the cluster may be unreachable, in seconds.
+    :param cancel_on_kill: cancel the job when a user ends the task.
+    :param end_from_trigger: end the task here when the job has succeeded, without a worker.
+    :param handle_key: key of the XCom in which the task has its job's handle.
+    :param masked: what must not appear in the log; Airflow keeps the arguments of triggers encrypted.
+    """
+
+    def __init__(
+        self,
+        job: dict[str, Any] | None = None,
+        *,
+        job_from: dict[str, str] | None = None,
+        gpu_cluster_conn_id: str | None = None,
+        get_logs: bool = True,
+        reader: str | None = None,
+        poll_interval: float = 10,
+        unreachable_timeout: float = 6 * 3600,
+        cancel_on_kill: bool = False,
+        end_from_trigger: bool = False,
+        handle_key: str = BaseXCom.XCOM_RETURN_KEY,
+        masked: Sequence[str] = (),
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job = job
+        self.job_from = job_from
+        self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.get_logs = get_logs
+        self.reader = reader
+        self.poll_interval = poll_interval
+        self.unreachable_timeout = unreachable_timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.end_from_trigger = end_from_trigger
+        self.handle_key = handle_key
+        self.masked = list(masked)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and the arguments to make this trigger again, in another triggerer perhaps."""
+        names = (
+            "job",
+            "job_from",
+            "gpu_cluster_conn_id",
+            "get_logs",
+            "reader",
+            "poll_interval",
+            "unreachable_timeout",
+            "cancel_on_kill",
+            "end_from_trigger",
+            "handle_key",
+            "masked",
+        )
+        return f"{__name__}.GpuJobTrigger", {name: getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        """Name the job; the arguments hold what must not be shown."""
+        return f"<GpuJobTrigger {self.job or self.job_from}>"
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch the job to its end."""
+        for secret in self.masked:
+            await amask_secret(secret)
+        try:
+            handle = await self._handle()
+        except GpuClusterError as error:
+            yield _resume(WatchEnd(error=error))
+            return
+        following = Following(
+            handle,
+            self._watcher(handle),
+            log=self.log,
+            reader=self._reader_name() if self.get_logs else None,
+            ti=self._ti,
+            poll_interval_s=self.poll_interval,
+            unreachable_timeout_s=self.unreachable_timeout,
+        )
+        end = await following.to_the_end()
+        if self._ends_here(end):
+            following.tell_success()
+            yield TaskSuccessEvent()
+        else:
+            yield _resume(end)
+
+    async def on_kill(self) -> None:
+        """
+        Cancel the job if a user has ended the task.
+
+        Airflow also calls this when the trigger was handed to another triggerer (apache/airflow#73454), and, after a
+        clear, only when the next try waits in its turn.
+        """
+        if not self.cancel_on_kill:
+            return
+        work = asyncio.ensure_future(self._cancel_if_abandoned())
+        # Airflow 3.3 tells a trigger to stop once a second until it has, and breaks this off each time.
+        deadline = asyncio.get_running_loop().time() + _KILL_PATIENCE_S
+        while not work.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({work}, timeout=left)
+        work.cancel()
+
+    async def _cancel_if_abandoned(self) -> None:
+        handle = await self._handle()
+        if not await self._is_abandoned(handle):
+            self.log.info("The GPU job is left alone: its task waits for it in another triggerer", job_id=handle.job_id)
+            return
+        try:
+            # The same words for all tasks, so that many jobs are cancelled in one call.
+            cancelled = self._watcher(handle).cancel(handle.job_id, requested_by="Airflow, as a user ended its task")
+            status = await asyncio.wrap_future(cancelled)
+        except GpuClusterError as error:
+            self.log.error("GPU job could not be cancelled", job_id=handle.job_id, error=str(error))
+            return
+        self.log.info(
+            "GPU job is being cancelled, because a user ended the task", job_id=handle.job_id, state=str(status.state)
+        )
+
+    @property
+    def _ti(self) -> Any:
+        """The task instance; None in ``dag.test()``."""
+        return self.task_instance
+
+    def _watcher(self, handle: JobHandle) -> Watcher:
+        return watcher_of(self.gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
+
+    def _reader_name(self) -> str:
+        # Started by the scheduler, a trigger does not get to know what sets a clear apart from a retry.
+        return self.reader or f"try-{self._ti.id}"
+
+    async def _handle(self) -> JobHandle:
+        if self.job is None and self.job_from is not None:
+            self.job = await self._pull(**self.job_from)
+            await self._publish(handle_of(self.job))
+        return handle_of(self.job)
+
+    async def _publish(self, handle: JobHandle) -> None:
+        """Push what the sensor pushes where it starts on a worker."""
+        ti = self._ti
+        for key, value in published(ti, handle, self.handle_key).items():
+            await asyncio.to_thread(XCom.set, key, value, **_place_of(ti, ti.task_id, ti.map_index))
+
+    async def _pull(self, task_id: str, key: str) -> Any:
+        """Return an XCom of another task: from a mapped task group its own instance's, else the only one."""
+        ti = self._ti
+        for map_index in dict.fromkeys((ti.map_index, -1)):
+            place = _place_of(ti, task_id, map_index)
+            if (value := await asyncio.to_thread(XCom.get_one, key=key, **place)) is not None:
+                return value
+        return None
+
+    async def _is_abandoned(self, handle: JobHandle) -> bool:
+        """Tell whether the task does not wait for the job any more, because of what a user did."""
+        ti = self._ti
+        try:
+            state = await asyncio.to_thread(state_of, ti, RuntimeTaskInstance.get_task_states)
+            self.log.info("Trigger was told to stop", state=state)
+            if state != TaskInstanceState.DEFERRED:
+                return True
+            # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
+            current = await self._pull(ti.task_id, self.handle_key)
+        except Exception as error:
+            self.log.warning("State of the task cannot be read; the GPU job is left alone", error=str(error))
+            return False
+        return current is not None and handle_of(current).job_id != handle.job_id
+
+    def _ends_here(self, end: WatchEnd) -> bool:
+        succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED
+        # dag.test() runs triggers without a task instance, and knows no events that end a task.
+        return self.end_from_trigger and succeeded and end.reader is None and self._ti is not None
+
+
+def _place_of(ti: Any, task_id: str, map_index: int) -> dict[str, Any]:
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": task_id, "map_index": map_index}
+
+
+def _resume(end: WatchEnd) -> TriggerEvent:
+    return TriggerEvent(end.to_json())  # type: ignore[no-untyped-call]

@@ -1,0 +1,167 @@
+"""A whole Airflow (scheduler, DAG processor, triggerer, API server) against a cluster behind a real OpenSSH server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from tests.conftest import REPOSITORY
+from tests.leftovers import kill_everything_under
+from tests.proxy import CutProxy
+from tests.real_sshd import RealSshd, login
+
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+from whole_airflow import WholeAirflow
+
+RUN_TIMEOUT_S = 180
+
+
+class Lab:
+    """An Airflow and its cluster."""
+
+    def __init__(self, airflow: WholeAirflow, settings: ClusterSettings, folder: Path, proxy: CutProxy) -> None:
+        self.airflow = airflow
+        self.settings = settings
+        self.folder = folder
+        self.proxy = proxy
+        """In front of the cluster, for the connection ``gpu_cluster_far``."""
+
+    def start(self, dag_id: str) -> str:
+        """Start a run and return its id."""
+        run_id = f"test_{uuid.uuid4().hex[:8]}"
+        self.airflow.trigger(dag_id, run_id)
+        return run_id
+
+    def until(self, what: str, check: Callable[[], Any]) -> Any:
+        """Wait until a check gives something true, and return that."""
+        with self.airflow.waiting(what, RUN_TIMEOUT_S) as ticks:
+            for _ in ticks:
+                if result := check():
+                    return result
+        raise AssertionError("not reached")
+
+    def end(self, dag_id: str, run_id: str) -> str:
+        """Wait until a run has ended and return its state."""
+        ended = ("success", "failed")
+        state: str = self.until(
+            f"the end of {dag_id}", lambda: (now := self.airflow.state(dag_id, run_id)) in ended and now
+        )
+        return state
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """Return what a task has pushed, None while it has not."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries"
+        entries = self.airflow.get(path)["xcom_entries"]
+        if not any(entry["key"] == key for entry in entries):
+            return None
+        return self.airflow.get(f"{path}/{key}?deserialize=true")["value"]
+
+    def handle(self, dag_id: str, run_id: str, task_id: str = "train") -> Any:
+        """Wait for a task's job handle and return it; it comes while the task runs."""
+        return self.until(f"the handle of {dag_id}", lambda: self.xcom(dag_id, run_id, task_id))
+
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> list[str]:
+        """Return the lines of a task's log, as far as a worker has written them."""
+        return [record["event"] for record in self._records(dag_id, run_id, task_id, f"attempt={attempt}.log")]
+
+    def triggerer_log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> list[dict[str, Any]]:
+        """Return the records of a task's log, as far as triggerers have written them, one after the other."""
+        return self._records(dag_id, run_id, task_id, f"attempt={attempt}.log.trigger.*.log")
+
+    def _records(self, dag_id: str, run_id: str, task_id: str, pattern: str) -> list[dict[str, Any]]:
+        folder = self.airflow.logs / f"dag_id={dag_id}/run_id={run_id}/task_id={task_id}"
+        files = sorted(folder.glob(pattern), key=lambda file: file.stat().st_mtime)
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        # The last record of a process that was killed may be cut short.
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def output(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
+        """Return what triggerers have shown of a job's output."""
+        records = self.triggerer_log(dag_id, run_id, task_id)
+        return [record["event"] for record in records if record.get("logger") == "gpu_job.output"]
+
+    def task_state(self, dag_id: str, run_id: str, task_id: str = "train") -> str | None:
+        """Return the state of a task."""
+        states = {task["task_id"]: task["state"] for task in self.airflow.tasks(dag_id, run_id)}
+        return states[task_id]
+
+    def mark(self, dag_id: str, run_id: str, state: str, task_id: str = "train") -> None:
+        """Mark a task, as a user does in the UI."""
+        self.airflow.patch(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
+
+    def clear(self, dag_id: str, run_id: str, task_id: str = "train") -> None:
+        """Clear a task, as a user does in the UI."""
+        self.airflow.post(
+            f"/dags/{dag_id}/clearTaskInstances",
+            {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False},
+        )
+
+    def runs(self, job_id: str) -> int:
+        """Return how often the user's code of a job has run."""
+        return sum(line.split()[0] == job_id for line in (self.folder / "runs").read_text().splitlines())
+
+
+@pytest.fixture(scope="session")
+def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("whole-airflow")
+    dags = folder / "dags"
+    shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (REPOSITORY / "tests/whole_airflow/dags").glob("*.py"):
+        shutil.copy(file, dags)
+    (folder / "runs").touch()
+    settings = ClusterSettings(
+        conn_id="gpu_cluster_default",
+        name=f"{login()}@{sshd.host}:{sshd.port}",
+        root_dir=str(folder / "ml-jobs"),
+        lease_dir=str(folder / "leases"),
+        virtual_gpus=64,
+    )
+    proxy = CutProxy((sshd.host, sshd.port))
+    connection = {
+        "conn_type": "gpu_cluster",
+        "host": sshd.host,
+        "port": sshd.port,
+        "login": login(),
+        "extra": {
+            "private_key": sshd.client_key,
+            "host_key": sshd.host_key,
+            "root_dir": settings.root_dir,
+            "lease_dir": settings.lease_dir,
+            "virtual_gpus": settings.virtual_gpus,
+        },
+    }
+    environ = {
+        "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT": json.dumps(connection),
+        "AIRFLOW_CONN_GPU_CLUSTER_FAR": json.dumps({**connection, "host": proxy.host, "port": proxy.port}),
+        "MODELS_DIR": str(folder / "models"),
+        "TEST_RUNS": str(folder / "runs"),
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # How soon a killed worker is noticed; five minutes by default.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+        # How soon a killed triggerer is noticed; half a minute by default.
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "3",
+    }
+    try:
+        with WholeAirflow(dags, environ, folder / "airflow.log", port=20000 + os.getpid() % 20000) as airflow:
+            yield Lab(airflow, settings, folder, proxy)
+    finally:
+        proxy.close()
+        kill_everything_under(folder)
+
+
+@pytest.fixture
+def lab_cluster(lab: Lab, ssh_connect: Any) -> Iterator[Cluster]:
+    with Cluster(lab.settings, ssh_connect) as cluster:
+        yield cluster

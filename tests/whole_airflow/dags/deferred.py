@@ -1,0 +1,92 @@
+"""Jobs whose tasks wait in the triggerer."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG, task
+from airflow.sdk.definitions.xcom_arg import XComArg
+
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
+from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+
+# Each run of the user's code appends a line to this file, outside the job's directory.
+RUNS = os.environ.get("TEST_RUNS", "/dev/null")
+MARK = f"echo $JOB_ID $ATTEMPT >> {RUNS}"
+
+# A line on each of both streams, a progress bar, a character in two pieces, bytes that are none, and no end.
+AWKWARD = r"""
+for i in $(seq 700); do
+  printf 'line %d of the output\n' $i
+  printf '\r%d%%' $i; printf '\r%d%% done\n' $i
+  printf 'sno\xc3'; sleep 0.02; printf '\xb6re bad \xff\xfe\n'
+  printf '{"step": %d, "total": 700}\n' $i >> $PROGRESS_FILE
+done
+printf 'no end'
+"""
+
+with DAG("deferred_long_job", schedule=None):
+    SubmitGpuJobOperator(
+        task_id="train",
+        command=f"{MARK}; sleep 600 & echo child $!; wait",
+        wait_for_completion=True,
+        deferrable=True,
+        retries=0,
+    )
+
+with DAG("deferred_output", schedule=None):
+    SubmitGpuJobOperator(
+        task_id="train",
+        command=f"{MARK}\n{AWKWARD}",
+        wait_for_completion=True,
+        deferrable=True,
+        retries=1,
+        retry_delay=timedelta(seconds=1),
+    )
+
+with DAG("deferred_failure", schedule=None):
+    SubmitGpuJobOperator(
+        task_id="train",
+        command=f"{MARK}; echo last words; exit 3",
+        wait_for_completion=True,
+        deferrable=True,
+        retries=0,
+    )
+
+with DAG("deferred_time_out", schedule=None):
+    SubmitGpuJobOperator(
+        task_id="train",
+        command=f"{MARK}; sleep 600",
+        wait_for_completion=True,
+        deferrable=True,
+        execution_timeout=timedelta(seconds=5),
+        retries=0,
+    )
+
+with DAG("deferred_sensor", schedule=None):
+    train = SubmitGpuJobOperator(
+        task_id="train", command=f"{MARK}; for i in $(seq 30); do echo line $i; sleep 0.2; done"
+    )
+    GpuJobSensor(task_id="no_worker", job=train.output, deferrable=True)
+    GpuJobSensor(
+        task_id="two_workers", job=train.output, deferrable=True, start_from_trigger=False, end_from_trigger=False
+    )
+
+MANY = 50
+
+with DAG("deferred_many", schedule=None):
+
+    @task(do_xcom_push=False)
+    def launch(*, ti, run_id):
+        with GpuClusterHook("gpu_cluster_far") as hook:
+            for number in range(MANY):
+                command = f"for i in $(seq 25); do echo {number}: line $i; sleep 1; done"
+                handle = hook.submit(job_id=f"{run_id}-{number}", command=command, gpus=1)
+                ti.xcom_push(f"job_{number}", handle)
+
+    launched = launch()
+    for number in range(MANY):
+        # Each starts and ends in the triggerer, so that fifty of them need no worker.
+        GpuJobSensor(task_id=f"done_{number}", job=XComArg(launched.operator, key=f"job_{number}"), deferrable=True)
