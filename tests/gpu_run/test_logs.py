@@ -132,6 +132,9 @@ def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirect
     cursor.save()
     assert logs.Cursor(job, "r").place_in(1) == (4, {"lines": 3})
     assert logs.Cursor(job, "r").place_in(2) == (0, None)
+    request = {"job_id": "job", "reader": "r", "ack": None, "max_bytes": 0}
+    reply, _ = logs.open_log(root, None, request)  # type: ignore[arg-type]
+    assert (reply["offset"], reply["note"]) == (4, {"lines": 3})
     # Who goes on without a note has none.
     read(root, ack=(1, 5))
     assert logs.Cursor(job, "r").place_in(1) == (5, None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,8 +19,14 @@ from tests.whole_airflow.conftest import Lab
 pytestmark = pytest.mark.xdist_group("whole-airflow")
 
 
-def test_a_sensor_needs_no_worker_at_all(lab: Lab) -> None:
-    run_id = lab.start("deferred_sensor")
+@pytest.fixture(scope="module")
+def runs(lab: Lab) -> dict[str, str]:
+    """Return runs, started at once, of DAGs that nobody needs to interfere with."""
+    return {dag_id: lab.start(dag_id) for dag_id in ("deferred_sensor", "deferred_failure", "deferred_time_out")}
+
+
+def test_a_sensor_needs_no_worker_at_all(lab: Lab, runs: dict[str, str]) -> None:
+    run_id = runs["deferred_sensor"]
     assert lab.end("deferred_sensor", run_id) == "success"
     lines = [f"line {number}" for number in range(1, 31)]
     assert lab.output("deferred_sensor", run_id, "no_worker") == lines
@@ -33,80 +39,97 @@ def test_a_sensor_needs_no_worker_at_all(lab: Lab) -> None:
     assert lab.xcom("deferred_sensor", run_id, "no_worker", "gpu_job_link")
 
 
-def test_a_failed_job_fails_its_task_with_its_class(lab: Lab) -> None:
-    run_id = lab.start("deferred_failure")
+def test_a_failed_job_fails_its_task_with_its_class(lab: Lab, runs: dict[str, str]) -> None:
+    run_id = runs["deferred_failure"]
     assert lab.end("deferred_failure", run_id) == "failed"
     assert lab.output("deferred_failure", run_id, "train") == ["last words"]
     file = next(lab.airflow.logs.glob(f"dag_id=deferred_failure/run_id={run_id}/task_id=train/attempt=1.log"))
     assert "GpuJobFailed" in file.read_text()
 
 
-def test_execution_timeout_holds_while_deferred(lab: Lab, lab_cluster: Cluster, eventually: Any) -> None:
-    run_id = lab.start("deferred_time_out")
+def test_execution_timeout_holds_while_deferred(
+    lab: Lab, runs: dict[str, str], lab_cluster: Cluster, eventually: Any
+) -> None:
+    run_id = runs["deferred_time_out"]
     handle = lab.handle("deferred_time_out", run_id)
     assert lab.end("deferred_time_out", run_id) == "failed"
     status = eventually(lambda: (now := lab_cluster.statuses([handle["job_id"]])[0]).final and now)
     assert status.state is JobState.CANCELLED
 
 
-@pytest.mark.parametrize("how", ["failed", "success", "clear"])
-def test_a_user_who_ends_a_deferred_task_ends_its_job(
-    how: str, lab: Lab, lab_cluster: Cluster, eventually: Any
-) -> None:
+class LongJobs:
+    """Three runs of one task that waits, deferred, for a job that takes long: one for each way to end it."""
+
+    ways = ("failed", "success", "clear")
+
+    def __init__(self, lab: Lab, cluster: Cluster) -> None:
+        self.lab = lab
+        self.cluster = cluster
+        self.runs = {how: lab.start("deferred_long_job") for how in self.ways}
+        self.handles = {how: lab.handle("deferred_long_job", run_id) for how, run_id in self.runs.items()}
+        for run_id in self.runs.values():
+            lab.until("the deferral", lambda run_id=run_id: lab.task_state("deferred_long_job", run_id) == "deferred")
+        self._until_all("the start of the jobs", lambda state: state is JobState.RUNNING)
+
+    def end_all(self) -> None:
+        """End each task in its way, and wait until no job runs any more."""
+        for how, run_id in self.runs.items():
+            if how == "clear":
+                self.lab.clear("deferred_long_job", run_id)
+            else:
+                self.lab.mark("deferred_long_job", run_id, how)
+        self._until_all("the end of the jobs", lambda state: state is JobState.CANCELLED)
+
+    def _until_all(self, what: str, check: Callable[[JobState], bool]) -> None:
+        job_ids = [handle["job_id"] for handle in self.handles.values()]
+        self.lab.until(what, lambda: all(check(status.state) for status in self.cluster.statuses(job_ids)))
+
+    def end_the_cleared_one(self) -> None:
+        """The next try has a job of its own, which is left alone until its task is ended, too."""
+        run_id, first = self.runs["clear"], self.handles["clear"]
+        handle = self.lab.until(
+            "the next try's job", lambda: _other(self.lab.xcom("deferred_long_job", run_id, "train"), first)
+        )
+        self.lab.until("its deferral", lambda: self.lab.task_state("deferred_long_job", run_id) == "deferred")
+        assert self.cluster.statuses([handle["job_id"]])[0].state in (JobState.QUEUED, JobState.RUNNING)
+        self.lab.mark("deferred_long_job", run_id, "failed")
+        self.lab.until("its end", lambda: self.cluster.statuses([handle["job_id"]])[0].final)
+
+
+def test_users_who_end_deferred_tasks_end_their_jobs(lab: Lab, lab_cluster: Cluster) -> None:
+    jobs = LongJobs(lab, lab_cluster)
+    for how, run_id in jobs.runs.items():
+        # A child of the job's own shell, two processes below its supervisor.
+        said = lab.until("the first line", lambda run_id=run_id: lab.output("deferred_long_job", run_id, "train"))
+        assert _runs(int(said[0].split()[1])), how
+    jobs.end_all()
+    for how, run_id in jobs.runs.items():
+        assert not _runs(int(lab.output("deferred_long_job", run_id, "train")[0].split()[1])), how
+    jobs.end_the_cleared_one()
+
+
+def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, lab_cluster: Cluster) -> None:
     run_id = lab.start("deferred_long_job")
     handle = lab.handle("deferred_long_job", run_id)
-    eventually(lambda: lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING)
-    lab.until("the deferral", lambda: lab.task_state("deferred_long_job", run_id) == "deferred")
-    # A child of the job's own shell, two processes below its supervisor.
-    said = lab.until("the job's first line", lambda: lab.output("deferred_long_job", run_id, "train"))
-    child = int(said[0].split()[1])
-    assert _runs(child)
-    if how == "clear":
-        lab.clear("deferred_long_job", run_id)
-    else:
-        lab.mark("deferred_long_job", run_id, how)
-    status = eventually(lambda: (now := lab_cluster.statuses([handle["job_id"]])[0]).final and now, timeout_s=60)
-    assert status.state is JobState.CANCELLED
-    assert "a user" in status.message
-    assert not _runs(child)
-    if how == "clear":
-        # It has its own job now, which is left alone.
-        second = lab.until("the next try", lambda: _other(lab.xcom("deferred_long_job", run_id, "train"), handle))
-        lab.until("its deferral", lambda: lab.task_state("deferred_long_job", run_id) == "deferred")
-        assert lab_cluster.statuses([second["job_id"]])[0].state in (JobState.QUEUED, JobState.RUNNING)
-        lab.mark("deferred_long_job", run_id, "failed")
-        eventually(lambda: lab_cluster.statuses([second["job_id"]])[0].final, timeout_s=60)
-
-
-@pytest.mark.parametrize("how", ["failed", "success", "clear"])
-def test_a_task_that_no_triggerer_has_taken_yet_ends_its_job_too(
-    how: str, lab: Lab, lab_cluster: Cluster, eventually: Any
-) -> None:
+    lab.until("the job's first line", lambda: lab.output("deferred_long_job", run_id, "train"))
     lab.airflow.stop_component("triggerer")
-    try:
-        run_id = lab.start("deferred_long_job")
-        handle = lab.handle("deferred_long_job", run_id)
-        lab.until("the deferral", lambda: lab.task_state("deferred_long_job", run_id) == "deferred")
-        eventually(lambda: lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING)
-        if how == "clear":
-            lab.clear("deferred_long_job", run_id)
-        else:
-            lab.mark("deferred_long_job", run_id, how)
-        status = eventually(lambda: (now := lab_cluster.statuses([handle["job_id"]])[0]).final and now, timeout_s=60)
-        assert status.state is JobState.CANCELLED
-    finally:
-        if how == "clear":
-            lab.until("the next deferral", lambda: lab.task_state("deferred_long_job", run_id) == "deferred")
-            lab.mark("deferred_long_job", run_id, "failed")
-        lab.airflow.start_component("triggerer")
+    jobs = LongJobs(lab, lab_cluster)
+    jobs.end_all()
+    jobs.end_the_cleared_one()
+    assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING
+    lab.airflow.start_component("triggerer")
+    lab.until("the next trigger", lambda: len(_starts(lab.triggerer_log("deferred_long_job", run_id, "train"))) == 2)
+    assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING
+    lab.mark("deferred_long_job", run_id, "failed")
+    lab.until("the job's end", lambda: lab_cluster.statuses([handle["job_id"]])[0].final)
 
 
 def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster: Cluster) -> None:
     run_id = lab.start("deferred_output")
     handle = lab.handle("deferred_output", run_id)
     for _ in range(2):
-        before = len(lab.output("deferred_output", run_id, "train"))
-        lab.until("output", lambda: len(lab.output("deferred_output", run_id, "train")) > before + 50)
+        enough = len(lab.output("deferred_output", run_id, "train")) + 50
+        lab.until("output", lambda enough=enough: len(lab.output("deferred_output", run_id, "train")) > enough)
         lab.airflow.kill_component("triggerer")
         assert not lab_cluster.statuses([handle["job_id"]])[0].final
         lab.airflow.start_component("triggerer")
@@ -115,25 +138,8 @@ def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster
     log = lab.folder / "ml-jobs" / handle["job_id"] / "logs/training.log"
     assert shown == [visible(line) for line in log.read_bytes().split(b"\n")]
     assert lab.runs(handle["job_id"]) == 1
-    progress = [
-        record["event"]
-        for record in lab.triggerer_log("deferred_output", run_id, "train")
-        if record["event"].startswith("GPU job progress: ")
-    ]
-    assert progress[-1] == "GPU job progress: step 700 of 700 (100%)"
-    assert any(re.search(r"step \d+ of 700 \(\d+%\), \d+ steps/s, \d+ s left", line) for line in progress)
-
-
-def test_a_triggerer_that_is_stopped_leaves_the_job_alone(lab: Lab, lab_cluster: Cluster, eventually: Any) -> None:
-    run_id = lab.start("deferred_long_job")
-    handle = lab.handle("deferred_long_job", run_id)
-    lab.until("the job's first line", lambda: lab.output("deferred_long_job", run_id, "train"))
-    lab.airflow.stop_component("triggerer")
-    lab.airflow.start_component("triggerer")
-    lab.until("the next trigger", lambda: len(_starts(lab.triggerer_log("deferred_long_job", run_id, "train"))) == 2)
-    assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING
-    lab.mark("deferred_long_job", run_id, "failed")
-    eventually(lambda: lab_cluster.statuses([handle["job_id"]])[0].final, timeout_s=60)
+    events = [record["event"] for record in lab.triggerer_log("deferred_output", run_id, "train")]
+    assert events.count("GPU job progress: step 700 of 700 (100%)") == 1
 
 
 def test_fifty_jobs_survive_cut_connections_and_a_restart_of_sshd(lab: Lab, sshd: RealSshd) -> None:

@@ -2,7 +2,8 @@
 
 One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
 stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
-so, bytes. Whatever a login shell prints before the mark is skipped by the reader.
+so, bytes. Whatever a login shell prints before the mark is skipped by the reader. One verb, ``watch``, goes on after
+its reply; see :mod:`.watch`.
 """
 
 REPLY_MARK = b"\x1e gpu-run 1 \x1e"

@@ -126,7 +126,8 @@ class Subscription:
             self._name_records()
             events += self._place()
         self._is_over = is_final or not self._attempt
-        self._supervisor = records.read_json(self._claim) if self._state == protocol.RUNNING else None
+        claim = records.read_json(self._claim) if self._state == protocol.RUNNING else None
+        self._supervisor = claim if claim is not None and processes.is_alive(claim) else None
         return events
 
     def _is_worth_telling(self, status: dict[str, Any], now: float) -> bool:

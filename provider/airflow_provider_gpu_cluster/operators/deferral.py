@@ -1,4 +1,4 @@
-"""What the submit operator and the sensor share when they are deferred: when Airflow needs no worker, and how to resume."""
+"""What the submit operator and the sensor share when they are deferred: what needs a worker, and how to resume."""
 
 from __future__ import annotations
 

@@ -1,28 +1,30 @@
 """
 The end of a job whose task a user has marked in Airflow's UI or REST API.
 
-A task that runs, or whose trigger runs, hears of it and cancels its job. But a task that was deferred a moment ago has no
-trigger yet, and none for as long as the triggerer is down; nobody tells it anything. So here, in the API server, each
-request that marks something is followed by a look for tasks that have ended without their jobs. Cancelling a job twice,
-or one that has ended, does no harm.
+A task that runs, or whose trigger runs, hears of it and cancels its job. But a task that was deferred a moment ago has
+no trigger yet, and none for as long as the triggerer is down; nobody tells it anything. So here, in the API server,
+each request that may mark tasks is followed by a look for those that ended in its course. Cancelling a job twice, or
+one that has ended, does no harm.
 
 (Airflow has listeners for this, but lets no task end from its trigger where a plugin has any.)
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timezone
 from typing import Any
+
+from airflow_provider_gpu_cluster.job import JobHandle
 
 log = logging.getLogger(__name__)
 
 # A request's changes are in the database shortly after its answer.
 _LOOK_AFTER_S = 1.0
-_LOOK_BACK = timedelta(minutes=1)
 _ENDED = ("success", "failed", "skipped", "removed", "upstream_failed")
 
 _pool = ThreadPoolExecutor(2, thread_name_prefix="gpu-job-end")
@@ -40,42 +42,47 @@ class ManualEnds:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Have a request answered, and look what came of it."""
+        began = datetime.now(timezone.utc)
         await self._app(scope, receive, send)
         # Task instances, one or many, and DAG runs are marked by PATCH.
         if scope["type"] == "http" and scope["method"] == "PATCH" and "/dagRuns" in scope["path"]:
-            timer = threading.Timer(_LOOK_AFTER_S, _pool.submit, (end_abandoned_jobs,))
+            timer = threading.Timer(_LOOK_AFTER_S, _pool.submit, (end_abandoned_jobs, began))
             timer.daemon = True
             timer.start()
 
 
-def end_abandoned_jobs() -> None:
-    """Cancel the jobs of tasks that have just ended, and that have asked for it."""
-    # Airflow loads plugins in all of its processes; only the API server pays for these.
+def end_abandoned_jobs(since: datetime) -> None:
+    """Cancel the jobs of tasks that have ended since then, and that have asked for it."""
+    by_connection = defaultdict(list)
+    try:
+        for handle in _handles(since):
+            by_connection[handle.gpu_cluster_conn_id].append(handle)
+    except Exception:
+        log.exception("could not look for jobs of tasks that were marked")
+    for handles in by_connection.values():
+        _cancel(handles)
+
+
+def _cancel(handles: list[JobHandle]) -> None:
+    """Cancel jobs of one cluster. Where this machine cannot reach it, it is up to the triggerer."""
+    # Airflow loads plugins in all of its processes; only the API server pays for this.
     from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
+    job_ids = [handle.job_id for handle in handles]
     try:
-        by_connection = defaultdict(list)
-        for handle in _handles():
-            by_connection[handle.gpu_cluster_conn_id].append(handle)
-        for handles in by_connection.values():
-            with cluster_of(handles[0]) as cluster:
-                cluster.cancel([handle.job_id for handle in handles], requested_by="Airflow, as a user ended its task")
+        with cluster_of(handles[0]) as cluster:
+            cluster.cancel(job_ids, requested_by="Airflow, as a user ended its task")
     except Exception as error:
-        # Where this machine cannot reach the cluster, it is up to the triggerer.
-        log.warning("could not end jobs of tasks that were marked: %s", error)
+        log.warning("could not cancel %s, whose tasks were marked: %s", ", ".join(job_ids), error)
 
 
-def _handles() -> list[Any]:
-    """Return the jobs that are to end with their tasks, of tasks that have ended in the last minute."""
-    import json
-
+def _handles(since: datetime) -> list[JobHandle]:
+    """Return the jobs that are to end with their tasks, of tasks that have ended since then."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel
-    from airflow.sdk import timezone
     from airflow.utils.session import create_session
     from sqlalchemy import and_, select
 
-    from airflow_provider_gpu_cluster.job import JobHandle
     from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
 
     same_task = and_(
@@ -90,7 +97,7 @@ def _handles() -> list[Any]:
         .where(
             XComModel.key == KILL_XCOM_KEY,
             TaskInstance.state.in_(_ENDED),
-            TaskInstance.updated_at > timezone.utcnow() - _LOOK_BACK,
+            TaskInstance.updated_at >= since,
         )
     )
     with create_session() as session:

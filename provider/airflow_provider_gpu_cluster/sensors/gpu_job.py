@@ -64,12 +64,12 @@ class GpuJobSensor(BaseSensorOperator):
 
     :param job: output of the task that launched the job. (templated)
     :param poke_interval: time between two looks at the job, in seconds or as a timedelta. In reschedule mode it is
-        at least :func:`shortest_reschedule_s`; use ``mode="poke"`` for shorter ones. When deferrable, it matters only on
-        a cluster that does not allow to watch; elsewhere news come by themselves.
+        at least :func:`shortest_reschedule_s`; use ``mode="poke"`` for shorter ones. When deferrable, it matters only
+        on a cluster that does not allow to watch; elsewhere news come by themselves.
     :param mode: ``reschedule`` or ``poke``, which holds its worker slot all the time. When deferrable, neither.
     :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says.
-    :param start_from_trigger: when deferrable, start there as well, without a worker, where Airflow can: ``job`` must be
-        the output of a task, and the sensor not mapped, nor have a ``pre_execute`` or ``on_execute_callback``.
+    :param start_from_trigger: when deferrable, start there as well, without a worker, where Airflow can: ``job`` must
+        be the output of a task, and the sensor not mapped, nor have a ``pre_execute`` or ``on_execute_callback``.
     :param end_from_trigger: when deferrable, end there as well, without a worker, where Airflow can: the job has
         succeeded, little output is left to show, and the sensor has no ``outlets``, ``post_execute`` or
         ``on_success_callback``, nor Airflow a plugin with listeners.

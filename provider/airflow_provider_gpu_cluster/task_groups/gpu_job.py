@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TaskGroup
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.operators.deferral import DEFAULT_DEFERRABLE
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
     CollectGpuJobOperator,
@@ -44,6 +45,8 @@ class GpuJobTaskGroup(TaskGroup):
     :param include: patterns of the outputs to collect; by default everything.
     :param exclude: patterns of outputs to leave on the cluster.
     :param gpu_cluster_conn_id: connection of the cluster.
+    :param deferrable: wait in Airflow's triggerer; see :class:`GpuJobSensor`. By default as
+        ``[operators] default_deferrable`` says.
     :param poke_interval: time between two looks at the job, in seconds or as a timedelta.
     :param timeout: how long to wait for the job, in seconds or as a timedelta; by default Airflow's own
         (``[sensors] default_timeout``).
@@ -67,6 +70,7 @@ class GpuJobTaskGroup(TaskGroup):
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,
         gpu_cluster_conn_id: str = "gpu_cluster_default",
+        deferrable: bool = DEFAULT_DEFERRABLE,
         poke_interval: timedelta | float = 30,
         timeout: timedelta | float | None = None,
         get_logs: bool = True,
@@ -77,7 +81,7 @@ class GpuJobTaskGroup(TaskGroup):
         group_display_name: str = "",
         **job: Any,
     ) -> None:
-        for name in ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill"):
+        for name in ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill", "end_from_trigger"):
             if name in job:
                 raise InvalidJobError(
                     f"GpuJobTaskGroup takes no {name}: it stages, submits and waits in tasks of its own"
@@ -107,6 +111,7 @@ class GpuJobTaskGroup(TaskGroup):
             self.wait = GpuJobSensor(
                 task_id="wait",
                 job=self.submit.output,
+                deferrable=deferrable,
                 poke_interval=poke_interval,
                 timeout=timeout,
                 get_logs=get_logs,

@@ -37,7 +37,7 @@ class GpuJobTrigger(BaseTrigger):
     :param job_from: ``task_id`` and ``key`` of the XCom that is the handle.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched with.
     :param get_logs: show the job's output.
-    :param reader: name of the place up to which output was shown, as the cluster remembers it; None for one of this try.
+    :param reader: name of the place up to which output was shown, as the cluster remembers it; None for this try's own.
     :param poll_interval: time between two looks at the job in seconds, where a cluster does not allow to watch.
     :param unreachable_timeout: how long the cluster may be unreachable, in seconds.
     :param cancel_on_kill: cancel the job when a user ends the task.

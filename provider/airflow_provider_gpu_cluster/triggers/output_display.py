@@ -12,8 +12,8 @@ from airflow_provider_gpu_cluster.triggers.output_log import OutputLog
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch_events import Output, Place
 
-# What is shown in one turn. Even in lines of one character it fits into the socket that triggers log through.
-_TURN_BYTES = 2048
+# What is shown in one batch. Even in lines of one character it fits into the socket that triggers log through.
+_BATCH_BYTES = 2048
 
 
 class OutputDisplay:
@@ -59,8 +59,8 @@ class OutputDisplay:
 
     async def show(self, status: JobStatus) -> bool:
         """Show some lines, and return whether there may be more to show now."""
-        async with self._log.turn():
-            more = self._buffer.show(status, max_bytes=_TURN_BYTES)
+        async with self._log.batch():
+            more = self._buffer.show(status, max_bytes=_BATCH_BYTES)
         position = self._relay.position
         if position is not None and position != self._asked:
             self._asked = position

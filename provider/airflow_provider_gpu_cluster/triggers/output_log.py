@@ -4,13 +4,13 @@ A job's output in the log of a task whose trigger runs in Airflow's triggerer.
 What triggers log goes through one socket to the triggerer's main process, which reads a small piece of it in each round
 of its loop, between rounds with the database. So three things have to be seen to:
 
-- When the socket is full, who logs waits, and with it the event loop with all its triggers. So output takes turns, and
-  a turn is short.
-- When a trigger has ended, the main process closes its log, whether everything is read or not. So a turn ends when
-  what it logged has been read.
+- When the socket is full, who logs waits, and with it the event loop with all its triggers. So only little is logged
+  ahead of what has been read.
+- When a trigger has ended, the main process closes its log, whether everything is read or not. So who has logged waits
+  until that has been read.
 - When the triggerer is killed, what was logged and not read is lost. So only what was read may be acknowledged.
 
-That it was read is known by asking the main process something: it takes one request in a round, too.
+What has been read is known by asking the main process something: it takes one request in a round, too.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from airflow.sdk.log import amask_secret
 LOGGER = "gpu_job.output"
 
 # What Airflow 3.3 reads of the log in one round, and about what a line needs besides its text.
-_READ_BYTES = 4096
-_LINE_BYTES = 200
-
-# One turn at a time for all triggers of an event loop.
-_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+READ_BYTES = 4096
+LINE_BYTES = 200
+# What may be logged ahead by all triggers together; the socket takes several times as much.
+AHEAD_BYTES = 16384
 
 
 class OutputLog:
@@ -41,7 +40,7 @@ class OutputLog:
 
     ::
 
-        async with output.turn():
+        async with output.batch():
             output.line("epoch 1")  # a few dozen of them
         # here they have been read
     """
@@ -50,29 +49,69 @@ class OutputLog:
         self._logger = structlog.get_logger(LOGGER)
         self._context = contextvars.copy_context()
         self._context.run(_keep_only_the_trigger)
-        self._unread_bytes = 0
+        self._bytes = 0
 
     def line(self, text: str) -> None:
-        """Log one line. Only during a turn."""
+        """Log one line. Only in a batch."""
         self._context.run(self._logger.info, text)
-        self._unread_bytes += len(json.dumps(text)) + _LINE_BYTES
+        self._bytes += len(json.dumps(text)) + LINE_BYTES
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for the others' turns, log, and wait until that has been read."""
-        async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            yield
-            rounds = -(-self._unread_bytes // _READ_BYTES)
-            self._unread_bytes = 0
-            for _ in range(rounds):
-                await _ask_main_process()
+    async def batch(self) -> AsyncIterator[None]:
+        """Wait until little is ahead, log without waiting for anything else, and wait until that has been read."""
+        flow = _flows.setdefault(asyncio.get_running_loop(), _Flow())
+        await flow.until_room()
+        self._bytes = 0
+        yield
+        await flow.until_read(self._bytes)
+
+
+class _Flow:
+    """How much all triggers of an event loop have logged, and how much of that has been read."""
+
+    def __init__(self) -> None:
+        self._logged = 0
+        self._read = 0
+        self._progress = asyncio.Condition()
+        self._asking: asyncio.Task[None] | None = None
+
+    async def until_room(self) -> None:
+        """Wait until little is ahead. Of those who wait, each in turn sees what the one before has logged."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._logged - self._read <= AHEAD_BYTES)
+
+    async def until_read(self, nbytes: int) -> None:
+        """Wait until that many bytes, logged just now, have been read."""
+        if not nbytes:
+            return
+        self._logged += nbytes
+        mark = self._logged
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._read >= mark)
+
+    async def _ask(self) -> None:
+        """Ask the main process until it has read everything."""
+        in_socket = self._read
+        while self._read < self._logged:
+            in_socket, before = min(in_socket + READ_BYTES, self._logged), in_socket
+            await _ask_main_process()
+            # It may have answered before it read, in its last round; what came before that is sure.
+            async with self._progress:
+                self._read = before
+                self._progress.notify_all()
+
+
+# One for all triggers of an event loop.
+_flows: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Flow] = weakref.WeakKeyDictionary()
 
 
 def _keep_only_the_trigger() -> None:
     """
     Leave out what Airflow adds to each line to say where it comes from, but for the trigger.
 
-    The file it goes into says as much, and without it three times as many lines pass in a second.
+    The file it goes into says as much, and more lines pass in a second without it.
     """
     trigger_id = structlog.contextvars.get_contextvars().get("trigger_id")
     if trigger_id is not None:

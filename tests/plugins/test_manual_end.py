@@ -1,0 +1,103 @@
+"""The look for abandoned jobs after a request that marks tasks. What it does is tested in a whole Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.plugins import cluster_access, manual_end
+from airflow_provider_gpu_cluster.plugins.manual_end import ManualEnds, end_abandoned_jobs
+
+HANDLES = [
+    JobHandle("job-1", "first", "/jobs/job-1", "host", None, 1),
+    JobHandle("job-2", "second", "/jobs/job-2", "host", None, 1),
+    JobHandle("job-3", "first", "/jobs/job-3", "host", None, 1),
+]
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "looks"),
+    [
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t", 1),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/3", 1),
+        ("PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", 1),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r", 1),
+        ("PATCH", "/api/v2/dags/d", 0),
+        ("GET", "/api/v2/dags/d/dagRuns/r/taskInstances/t", 0),
+        ("POST", "/api/v2/dags/d/dagRuns", 0),
+    ],
+)
+def test_what_marks_tasks_is_followed_by_a_look(
+    method: str, path: str, looks: int, monkeypatch: pytest.MonkeyPatch, eventually: Any
+) -> None:
+    looked: list[bool] = []
+    answered: list[str] = []
+    monkeypatch.setattr(manual_end, "_LOOK_AFTER_S", 0.0)
+    monkeypatch.setattr(manual_end, "end_abandoned_jobs", lambda since: looked.append(since < now() and bool(answered)))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        answered.append(scope["path"])
+
+    asyncio.run(ManualEnds(app)({"type": "http", "method": method, "path": path}, None, None))
+    assert answered == [path]
+    if looks:
+        eventually(lambda: looked)
+    manual_end._pool.submit(lambda: None).result()
+    assert looked == [True] * looks
+
+
+def test_what_is_no_request_passes_through() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    asyncio.run(ManualEnds(app)({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]
+
+
+def test_jobs_of_one_cluster_are_cancelled_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = _clusters(monkeypatch)
+    end_abandoned_jobs(now())
+    assert cancelled == [("first", ["job-1", "job-3"]), ("second", ["job-2"])]
+
+
+def test_a_cluster_out_of_reach_keeps_no_other_jobs_alive(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled = _clusters(monkeypatch, unreachable="first")
+    end_abandoned_jobs(now())
+    assert cancelled == [("second", ["job-2"])]
+    assert "no route" in caplog.text
+
+
+def _clusters(monkeypatch: pytest.MonkeyPatch, unreachable: str = "") -> list[tuple[str, list[str]]]:
+    """Stand in for clusters and for Airflow's database, and return what is cancelled where."""
+    cancelled: list[tuple[str, list[str]]] = []
+
+    class Cluster:
+        def __init__(self, handle: JobHandle) -> None:
+            self.name = handle.gpu_cluster_conn_id
+
+        def __enter__(self) -> Cluster:
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+
+        def cancel(self, job_ids: list[str], *, requested_by: str) -> None:
+            if self.name == unreachable:
+                raise GpuClusterConnectionError("no route")
+            cancelled.append((self.name, job_ids))
+
+    monkeypatch.setattr(manual_end, "_handles", lambda since: HANDLES)
+    monkeypatch.setattr(cluster_access, "cluster_of", Cluster)
+    return cancelled
