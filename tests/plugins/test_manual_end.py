@@ -25,30 +25,39 @@ def now() -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "looks"),
+    ("method", "path", "answer", "looks"),
     [
-        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t", 1),
-        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/3", 1),
-        ("PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", 1),
-        ("PATCH", "/api/v2/dags/d/dagRuns/r", 1),
-        ("PATCH", "/api/v2/dags/d", 0),
-        ("GET", "/api/v2/dags/d/dagRuns/r/taskInstances/t", 0),
-        ("POST", "/api/v2/dags/d/dagRuns", 0),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t", 200, 1),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/3", 200, 1),
+        ("PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", 200, 1),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r", 200, 1),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r", 401, 0),
+        ("PATCH", "/api/v2/dags/d", 200, 0),
+        ("GET", "/api/v2/dags/d/dagRuns/r/taskInstances/t", 200, 0),
+        ("POST", "/api/v2/dags/d/dagRuns", 200, 0),
     ],
 )
 def test_what_marks_tasks_is_followed_by_a_look(
-    method: str, path: str, looks: int, monkeypatch: pytest.MonkeyPatch, eventually: Any
+    method: str, path: str, answer: int, looks: int, monkeypatch: pytest.MonkeyPatch, eventually: Any
 ) -> None:
     looked: list[bool] = []
-    answered: list[str] = []
+    at: list[datetime] = []
+    sent: list[Any] = []
     monkeypatch.setattr(manual_end, "_LOOK_AFTER_S", 0.0)
-    monkeypatch.setattr(manual_end, "end_abandoned_jobs", lambda since: looked.append(since < now() and bool(answered)))
+    monkeypatch.setattr(
+        manual_end, "end_abandoned_jobs", lambda began, ended: looked.append(began <= at[0] <= ended <= now())
+    )
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        answered.append(scope["path"])
+        at.append(now())
+        await send({"type": "http.response.start", "status": answer})
+        await send({"type": "http.response.body"})
 
-    asyncio.run(ManualEnds(app)({"type": "http", "method": method, "path": path}, None, None))
-    assert answered == [path]
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    asyncio.run(ManualEnds(app)({"type": "http", "method": method, "path": path}, None, send))
+    assert sent == ["http.response.start", "http.response.body"]
     if looks:
         eventually(lambda: looked)
     manual_end._pool.submit(lambda: None).result()
@@ -67,7 +76,7 @@ def test_what_is_no_request_passes_through() -> None:
 
 def test_jobs_of_one_cluster_are_cancelled_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled = _clusters(monkeypatch)
-    end_abandoned_jobs(now())
+    end_abandoned_jobs(now(), now())
     assert cancelled == [("first", ["job-1", "job-3"]), ("second", ["job-2"])]
 
 
@@ -75,7 +84,7 @@ def test_a_cluster_out_of_reach_keeps_no_other_jobs_alive(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cancelled = _clusters(monkeypatch, unreachable="first")
-    end_abandoned_jobs(now())
+    end_abandoned_jobs(now(), now())
     assert cancelled == [("second", ["job-2"])]
     assert "no route" in caplog.text
 
@@ -98,6 +107,6 @@ def _clusters(monkeypatch: pytest.MonkeyPatch, unreachable: str = "") -> list[tu
                 raise GpuClusterConnectionError("no route")
             cancelled.append((self.name, job_ids))
 
-    monkeypatch.setattr(manual_end, "_handles", lambda since: HANDLES)
+    monkeypatch.setattr(manual_end, "_handles", lambda began, ended: HANDLES)
     monkeypatch.setattr(cluster_access, "cluster_of", Cluster)
     return cancelled

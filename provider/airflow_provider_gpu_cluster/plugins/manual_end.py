@@ -42,20 +42,31 @@ class ManualEnds:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Have a request answered, and look what came of it."""
-        began = datetime.now(timezone.utc)
-        await self._app(scope, receive, send)
         # Task instances, one or many, and DAG runs are marked by PATCH.
-        if scope["type"] == "http" and scope["method"] == "PATCH" and "/dagRuns" in scope["path"]:
-            timer = threading.Timer(_LOOK_AFTER_S, _pool.submit, (end_abandoned_jobs, began))
+        if scope["type"] != "http" or scope["method"] != "PATCH" or "/dagRuns" not in scope["path"]:
+            await self._app(scope, receive, send)
+            return
+        statuses: list[int] = []
+
+        async def send_and_note(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+            await send(message)
+
+        began = datetime.now(timezone.utc)
+        await self._app(scope, receive, send_and_note)
+        if statuses == [200]:
+            course = (began, datetime.now(timezone.utc))
+            timer = threading.Timer(_LOOK_AFTER_S, _pool.submit, (end_abandoned_jobs, *course))
             timer.daemon = True
             timer.start()
 
 
-def end_abandoned_jobs(since: datetime) -> None:
-    """Cancel the jobs of tasks that have ended since then, and that have asked for it."""
+def end_abandoned_jobs(began: datetime, ended: datetime) -> None:
+    """Cancel the jobs of tasks that ended between these times, and that have asked for it."""
     by_connection = defaultdict(list)
     try:
-        for handle in _handles(since):
+        for handle in _handles(began, ended):
             by_connection[handle.gpu_cluster_conn_id].append(handle)
     except Exception:
         log.exception("could not look for jobs of tasks that were marked")
@@ -76,8 +87,8 @@ def _cancel(handles: list[JobHandle]) -> None:
         log.warning("could not cancel %s, whose tasks were marked: %s", ", ".join(job_ids), error)
 
 
-def _handles(since: datetime) -> list[JobHandle]:
-    """Return the jobs that are to end with their tasks, of tasks that have ended since then."""
+def _handles(began: datetime, ended: datetime) -> list[JobHandle]:
+    """Return the jobs that are to end with their tasks, of tasks that ended between these times."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
@@ -97,7 +108,8 @@ def _handles(since: datetime) -> list[JobHandle]:
         .where(
             XComModel.key == KILL_XCOM_KEY,
             TaskInstance.state.in_(_ENDED),
-            TaskInstance.updated_at >= since,
+            # It was this process that wrote the time.
+            TaskInstance.updated_at.between(began, ended),
         )
     )
     with create_session() as session:
