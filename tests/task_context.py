@@ -23,6 +23,8 @@ class TaskInstance:
         self.max_tries = max_tries
         self.map_index = map_index
         self.hostname = "worker-1"
+        self.start_date = datetime.now(timezone.utc)
+        self.first_reschedule: datetime | None = None
         self.xcoms: dict[str, Any] = {}
         self.state: str | None = "running"
         self.state_error: Exception | None = None
@@ -30,8 +32,8 @@ class TaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
 
-    def get_first_reschedule_date(self, context: Context) -> None:
-        return None
+    def get_first_reschedule_date(self, context: Context) -> datetime | None:
+        return self.first_reschedule
 
     def get_task_states(self, **asked: Any) -> dict[str, dict[str, str | None]]:
         if self.state_error is not None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
@@ -136,6 +137,15 @@ class GpuJobSensor(BaseSensorOperator):
         finally:
             if self._hook is not None:
                 self._hook.close()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral. As in the other modes, ``soft_fail`` is about time that is over, not bad ends."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSkipException as skip:
+            if isinstance(skip.__cause__, GpuClusterError) and not self.never_fail:
+                raise skip.__cause__ from None
+            raise
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on where the trigger has ended: show what output is left, and end as the job has."""

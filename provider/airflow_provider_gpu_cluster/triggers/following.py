@@ -102,16 +102,26 @@ class Following:
 
     async def _take_events(self) -> None:
         """Wait for an event, and take all that have come."""
-        try:
-            self._take(await asyncio.wait_for(self._events.get(), self._patience_s()))
-        except asyncio.TimeoutError:
-            if self._outage is not None:
-                self._error = self._outage
-            elif self._status is not None:
-                self._may_hold_back = False
-                self._job_log.tell(self._status)
+        event = await self._next_event(self._patience_s())
+        if event is not None:
+            self._take(event)
+        elif self._outage is not None:
+            self._error = self._outage
+        elif self._status is not None:
+            self._may_hold_back = False
+            self._job_log.tell(self._status)
         while not self._events.empty():
             self._take(self._events.get_nowait())
+
+    async def _next_event(self, patience_s: float | None) -> WatchEvent | None:
+        """Return the next event; None when none has come in time."""
+        # Before Python 3.12, asyncio.wait_for may take an event for an answer to being cancelled, and go on.
+        coming = asyncio.ensure_future(self._events.get())
+        try:
+            await asyncio.wait({coming}, timeout=patience_s)
+            return coming.result() if coming.done() else None
+        finally:
+            coming.cancel()
 
     def _patience_s(self) -> float | None:
         """Return for how long to wait for the next event; None for as long as it takes."""
@@ -151,12 +161,11 @@ class Following:
     async def _until_acknowledged(self) -> None:
         deadline = asyncio.get_running_loop().time() + _ACK_PATIENCE_S
         while not self._display.is_acknowledged and self._error is None:
-            left = deadline - asyncio.get_running_loop().time()
-            try:
-                self._take(await asyncio.wait_for(self._events.get(), left))
-            except asyncio.TimeoutError:
+            event = await self._next_event(max(0.0, deadline - asyncio.get_running_loop().time()))
+            if event is None:
                 # Some lines may come twice then, and none is lost.
                 return
+            self._take(event)
 
     def _end(self) -> WatchEnd:
         if self._error is not None:

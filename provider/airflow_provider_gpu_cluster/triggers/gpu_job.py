@@ -196,10 +196,10 @@ class GpuJobTrigger(BaseTrigger):
                 return True
             # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
             current = await self._pull(ti.task_id, self.handle_key)
+            return current is not None and handle_of(current).job_id != handle.job_id
         except Exception as error:
             self.log.warning("State of the task cannot be read; the GPU job is left alone", error=str(error))
             return False
-        return current is not None and handle_of(current).job_id != handle.job_id
 
     def _ends_here(self, end: WatchEnd) -> bool:
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED

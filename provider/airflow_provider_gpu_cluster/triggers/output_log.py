@@ -20,7 +20,7 @@ import contextlib
 import contextvars
 import json
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 from airflow.sdk.log import amask_secret
@@ -72,24 +72,26 @@ class _Flow:
     def __init__(self) -> None:
         self._logged = 0
         self._read = 0
-        self._progress = asyncio.Condition()
+        self._line = asyncio.Lock()
+        self._progress = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
 
     async def until_room(self) -> None:
-        """Wait until little is ahead. Of those who wait, each in turn sees what the one before has logged."""
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._logged - self._read <= AHEAD_BYTES)
+        """Wait until little is ahead: first come, first served, and each sees what the one before has logged."""
+        async with self._line:
+            await self._until(lambda: self._logged - self._read <= AHEAD_BYTES)
 
     async def until_read(self, nbytes: int) -> None:
         """Wait until that many bytes, logged just now, have been read."""
-        if not nbytes:
-            return
         self._logged += nbytes
-        mark = self._logged
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._read >= mark)
+        mark = self._logged if nbytes else 0
+        await self._until(lambda: self._read >= mark)
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            await self._progress.wait()
 
     async def _ask(self) -> None:
         """Ask the main process until it has read everything."""
@@ -98,9 +100,9 @@ class _Flow:
             in_socket, before = min(in_socket + READ_BYTES, self._logged), in_socket
             await _ask_main_process()
             # It may have answered before it read, in its last round; what came before that is sure.
-            async with self._progress:
-                self._read = before
-                self._progress.notify_all()
+            self._read = before
+            self._progress.set()
+            self._progress = asyncio.Event()
 
 
 # One for all triggers of an event loop.

@@ -1,0 +1,213 @@
+"""What becomes of the job when a deferred task is ended, in Airflow's trigger runner."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.triggers import gpu_job
+from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
+from tests.deferral import TaskLogs, Triggerer, XComs
+from tests.task_context import TaskInstance
+from tests.triggers.fake_watcher import FakeWatcher, status
+
+HANDLE = {
+    "job_id": "job-1",
+    "gpu_cluster_conn_id": "gpu_cluster_default",
+    "job_dir": "/jobs/job-1",
+    "engine": "host",
+    "submitted_at": "2026-01-01T00:00:00+00:00",
+    "gpus": 1,
+}
+GONE = "gone"
+
+
+class Killed:
+    """A task that waits for a job which runs, until something ends its trigger."""
+
+    def __init__(self, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.logs = logs
+        self.xcoms = xcoms
+        self.watcher = FakeWatcher(status(JobState.RUNNING))
+        self.ti = TaskInstance("wait")
+        self.asked: list[dict[str, Any]] = []
+        self.answer: Callable[[], object] = lambda: None
+        """Called before the task's state is told."""
+        monkeypatch.setattr(gpu_job, "watcher_of", lambda conn_id: self.watcher)
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._get_task_states)
+
+    def _get_task_states(self, **asked: Any) -> dict[str, Any]:
+        self.asked.append(asked)
+        self.answer()
+        return {} if self.ti.state == GONE else self.ti.get_task_states(**asked)
+
+    def __call__(self, end: Callable[[Triggerer, int], Awaitable[None]] | None = None, **arguments: Any) -> list[str]:
+        """End the trigger, by default as a user does that ends the task, and return the jobs that were cancelled."""
+        trigger = GpuJobTrigger(**{"job": HANDLE, "cancel_on_kill": True, **arguments})
+
+        async def run() -> None:
+            triggerer = Triggerer(self.logs)
+            trigger_id = await triggerer.start(self.ti, *trigger.serialize())
+            while "GPU job runs" not in self.logs.events:
+                await asyncio.sleep(0)
+            task = triggerer.task(trigger_id)
+            await (end(triggerer, trigger_id) if end else triggerer.user_ends_task(trigger_id))
+            await asyncio.wait({task}, timeout=20)
+            assert task.cancelled()
+
+        asyncio.run(run())
+        assert self.watcher.subscriptions["job-1"].closed
+        return [job_id for job_id, _ in self.watcher.cancelled]
+
+
+@pytest.fixture
+def killed(logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch) -> Killed:
+    killed = Killed(logs, xcoms, monkeypatch)
+    killed.xcoms["wait", -1, "return_value"] = HANDLE
+    return killed
+
+
+# The states after a user has marked the task, or cleared it: cleared, it soon waits for its turn to run again.
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("failed", "success", "skipped", "upstream_failed", "removed", GONE),
+        *("restarting", None, "scheduled", "queued", "running", "up_for_retry", "up_for_reschedule"),
+    ],
+)
+def test_user_who_ends_the_task_ends_the_job(killed: Killed, state: str | None) -> None:
+    killed.ti.state = state
+    assert killed() == ["job-1"]
+    assert killed.watcher.cancelled[0][1].startswith("Airflow")
+    assert "GPU job is being cancelled, because a user ended the task" in killed.logs.events
+
+
+def test_trigger_that_was_handed_to_another_triggerer_leaves_the_job(killed: Killed) -> None:
+    """Airflow ends the trigger here in the same way (apache/airflow#73454); the task still waits for the same job."""
+    killed.ti.state = "deferred"
+    assert killed() == []
+    assert "The GPU job is left alone: its task waits for it in another triggerer" in killed.logs.events
+
+
+def test_cleared_task_that_waits_for_another_job_already_ends_the_first(killed: Killed) -> None:
+    killed.ti.state = "deferred"
+    killed.xcoms["wait", -1, "return_value"] = {**HANDLE, "job_id": "job-2"}
+    assert killed() == ["job-1"]
+
+
+def test_handle_of_the_task_is_read_where_the_task_keeps_it(killed: Killed) -> None:
+    killed.ti.state = "deferred"
+    killed.xcoms["wait", -1, "gpu_job"] = {**HANDLE, "job_id": "job-2"}
+    assert killed(handle_key="gpu_job") == ["job-1"]
+
+
+def test_deferred_task_without_a_job_in_xcom_leaves_the_job(killed: Killed) -> None:
+    """Between a clear and the next launch this is seen for a moment, and cannot be told from a hand-over."""
+    killed.ti.state = "deferred"
+    killed.xcoms.clear()
+    assert killed() == []
+
+
+def test_unreadable_state_leaves_the_job(killed: Killed) -> None:
+    def fail() -> None:
+        raise RuntimeError("API server is away")
+
+    killed.answer = fail
+    assert killed() == []
+    assert killed.asked
+
+
+def test_unreadable_xcom_leaves_the_job(killed: Killed) -> None:
+    killed.ti.state = "deferred"
+    killed.xcoms["wait", -1, "return_value"] = "no handle at all"
+    assert killed() == []
+    assert any(record.event.startswith("State of the task cannot be read") for record in killed.logs.records)
+
+
+def test_job_can_be_kept_from_being_cancelled(killed: Killed) -> None:
+    killed.ti.state = "failed"
+    assert killed(cancel_on_kill=False) == []
+    assert killed.asked == []
+
+
+def test_mapped_task_reads_its_own_state(killed: Killed) -> None:
+    killed.ti = TaskInstance("wait", map_index=3)
+    killed.ti.state = "failed"
+    assert killed() == ["job-1"]
+    assert killed.asked == [{"dag_id": "lab", "task_ids": ["wait"], "run_ids": ["manual__1"], "map_index": 3}]
+
+
+def test_job_of_a_trigger_that_the_scheduler_started_is_cancelled(killed: Killed) -> None:
+    killed.xcoms["train", -1, "return_value"] = HANDLE
+    killed.ti.state = "failed"
+    assert killed(job=None, job_from={"task_id": "train", "key": "return_value"}) == ["job-1"]
+
+
+def test_triggerer_that_is_shut_down_leaves_the_job(killed: Killed) -> None:
+    killed.ti.state = "failed"
+    assert killed(lambda triggerer, _: triggerer.shut_down()) == []
+    assert killed.asked == []
+
+
+def test_being_told_again_every_second_breaks_nothing_off(killed: Killed) -> None:
+    """Airflow 3.3 cancels what the trigger does then each time, until the trigger has ended."""
+    killed.ti.state = "failed"
+    may_go_on = threading.Event()
+    killed.answer = lambda: may_go_on.wait(20)
+    killed.watcher.answer = Future()
+
+    async def again_and_again(triggerer: Triggerer, trigger_id: int) -> None:
+        await triggerer.user_ends_task(trigger_id)
+        while not killed.asked:
+            await asyncio.sleep(0.01)
+        for _ in range(3):
+            await triggerer.user_ends_task(trigger_id)
+            await asyncio.sleep(0.01)
+        may_go_on.set()
+        while not killed.watcher.cancelled:
+            await asyncio.sleep(0.01)
+        for _ in range(3):
+            await triggerer.user_ends_task(trigger_id)
+            await asyncio.sleep(0.01)
+        killed.watcher.answer.set_result(status(JobState.CANCELLED))
+        while "GPU job is being cancelled, because a user ended the task" not in killed.logs.events:
+            await asyncio.sleep(0.01)
+
+    assert killed(again_and_again) == ["job-1"]
+    assert len(killed.asked) == 1
+
+
+def test_cluster_that_cannot_be_reached_is_told(killed: Killed) -> None:
+    killed.ti.state = "failed"
+    killed.watcher.answer = Future()
+    killed.watcher.answer.set_exception(GpuClusterConnectionError("no route to host"))
+    killed()
+    (record,) = (one for one in killed.logs.told if one.event == "GPU job could not be cancelled")
+    assert record.fields["error"] == "no route to host"
+
+
+def test_waiting_for_the_cluster_has_an_end(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_job, "_KILL_PATIENCE_S", 0.2)
+    killed.ti.state = "failed"
+    killed.watcher.answer = Future()
+    assert killed() == ["job-1"]
+    assert killed.watcher.answer.cancelled()
+
+
+@pytest.mark.parametrize("moments", range(8))
+def test_trigger_that_is_told_to_end_ends_even_if_news_come_at_that_moment(killed: Killed, moments: int) -> None:
+    async def at_once(triggerer: Triggerer, trigger_id: int) -> None:
+        killed.watcher.subscriptions["job-1"].tell(status(JobState.RUNNING, message="news"))
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        triggerer.task(trigger_id).cancel()
+
+    assert killed(at_once) == []
