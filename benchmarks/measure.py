@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -19,7 +20,8 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.leftovers import kill_everything_under
 from tests.real_sshd import RealSshd, login
 
-CONN_ID = "bench"
+CONN_ID = GpuClusterHook.default_conn_name
+SSH_CONN_ID = "bench_ssh"
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,23 @@ class Bench:
 
     def connect(self) -> paramiko.SSHClient:
         """Open one SSH connection, as every task does: through the hook and an Airflow connection."""
-        connection = {
-            "conn_type": "gpu_cluster",
-            "host": self.sshd.host,
-            "port": self.sshd.port,
-            "login": login(),
-            "extra": {"private_key": self.sshd.client_key, "host_key": self.sshd.host_key},
-        }
-        os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = json.dumps(connection)
+        os.environ.update(self.connections())
         return GpuClusterHook(CONN_ID).connect()
+
+    def connections(self) -> dict[str, str]:
+        """Return the Airflow connections to the cluster as environment variables: ours, and the ssh provider's."""
+        where = {"host": self.sshd.host, "port": self.sshd.port, "login": login()}
+        keys = {"private_key": self.sshd.client_key, "host_key": self.sshd.host_key}
+        ours = {
+            **keys,
+            "root_dir": self.settings.root_dir,
+            "lease_dir": self.settings.lease_dir,
+            "virtual_gpus": self.settings.virtual_gpus,
+        }
+        return {
+            f"AIRFLOW_CONN_{CONN_ID.upper()}": json.dumps({"conn_type": "gpu_cluster", **where, "extra": ours}),
+            f"AIRFLOW_CONN_{SSH_CONN_ID.upper()}": json.dumps({"conn_type": "ssh", **where, "extra": keys}),
+        }
 
     def cluster(self) -> Cluster:
         """Return the cluster, with a connection of its own."""
@@ -106,6 +116,11 @@ def paired(runs: int, *actions: Callable[[], object]) -> list[list[float]]:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Return the median of the ratios, pair by pair."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def percentile(times: Sequence[float], percent: float) -> float:
+    """Return the value that so many percent of all do not exceed."""
+    return sorted(times)[max(0, math.ceil(len(times) * percent / 100) - 1)]
 
 
 def line(what: str, times: Sequence[float]) -> None:
