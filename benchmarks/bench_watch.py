@@ -23,6 +23,8 @@ SETTLE_S = 6.0
 # Each SSHRemoteJobTrigger connects by itself; a stock sshd begins to turn away when ten are at it at once.
 CONNECTING_AT_ONCE = 8
 CONNECT_S = 90.0
+# What fewer jobs need is lost in what a process takes and gives back anyway: a few MB.
+MEASURABLE_JOBS = 500
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Row:
     What N waiting jobs cost.
 
     :param connections: SSH connections that were open in the end.
-    :param job_kb: memory of the triggerer for each job but the first; None for one job.
+    :param job_kb: memory of the triggerer for each job; None where there are too few to tell.
     :param cluster_mb: memory of sshd and all below it.
     :param gone: triggers that did not wait any more in the end.
     """
@@ -86,7 +88,7 @@ def _measure(cluster: Bench, triggers: Sequence[BaseTrigger], *, at_once: int) -
         return Row(
             connections(cluster),
             rates(before, after),
-            more_kb / (len(triggers) - 1) if len(triggers) > 1 else None,
+            more_kb / (len(triggers) - 1) if len(triggers) >= MEASURABLE_JOBS else None,
             cluster_memory_kb() / 1000,
             triggerer.fired.qsize(),
         )

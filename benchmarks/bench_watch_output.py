@@ -123,11 +123,8 @@ def _ends(
         late = ends(session, triggerer, others)
         told = triggerer.wait_for([flood.job_id, *(other.job_id for other in others)])
     during = sum(told[other.job_id].at < told[flood.job_id].at for other in others)
-    print(
-        f"{what:<42} median {statistics.median(late):6.3f} s   max {max(late):6.3f} s   "
-        f"{during} of {OTHERS} before the flood was over",
-        flush=True,
-    )
+    note = f"{during} of {OTHERS} before the flood was over" if megabytes else ""
+    print(f"{what:<42} median {statistics.median(late):6.3f} s   max {max(late):6.3f} s   {note}", flush=True)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,15 @@ class Scene:
         own = {key: value for (task_id, _, key), value in self._xcoms.items() if task_id == self.ti.task_id}
         return {**own, **self.ti.xcoms}
 
-    def leave(self, task_id: str, handle: dict[str, Any]) -> None:
-        """Let another task have returned a handle."""
-        self._xcoms[task_id, -1, "return_value"] = handle
+    @property
+    def handle(self) -> dict[str, Any]:
+        """What the task before has returned."""
+        handle: dict[str, Any] = self._xcoms["train", -1, "return_value"]
+        return handle
+
+    @handle.setter
+    def handle(self, handle: dict[str, Any]) -> None:
+        self._xcoms["train", -1, "return_value"] = handle
 
     def on_worker(self, operator: BaseOperator, execute: Callable[..., Any]) -> Any:
         """Run a task as Airflow's task runner does, in a process that was started for it."""
@@ -170,7 +176,7 @@ class Mode:
         if self.launches:
             return
         with GpuClusterHook() as hook:
-            scene.leave("train", hook.submit(job_id=scene.job_id, **job))
+            scene.handle = hook.submit(job_id=scene.job_id, **job)
 
     def launch_and_see_it_end(self, scene: Scene, job: dict[str, Any]) -> None:
         """Let the job have ended when the task begins to wait; it is a retry then, if it is the one that launches."""
@@ -187,8 +193,7 @@ class Mode:
 
 
 def _sensor(scene: Scene, arguments: dict[str, Any], **more: Any) -> GpuJobSensor:
-    job = scene._xcoms["train", -1, "return_value"]
-    return GpuJobSensor(task_id=scene.ti.task_id, **{"job": job, "poke_interval": 0.1, **arguments, **more})
+    return GpuJobSensor(task_id=scene.ti.task_id, **{"job": scene.handle, "poke_interval": 0.1, **arguments, **more})
 
 
 def _poke(scene: Scene, job: dict[str, Any], arguments: dict[str, Any]) -> None:

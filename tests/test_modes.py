@@ -125,17 +125,25 @@ class Row:
 ONE_TWO_THREE = f"echo one; echo two; {GATE}; printf three"
 STILL_RUNS = f"echo one; {GATE}"
 RUNS_FOREVER = "echo one; exec sleep 1000"
-LONG = "x" * 60
 STEP_1 = """echo '{{"step": 1, "total": 2, "loss": 0.5}}' >>"$PROGRESS_FILE" """
 STEP_2 = """echo '{{"step": 2, "total": 2, "loss": 0.25}}' >>"$PROGRESS_FILE" """
+
+
+def print_lines(count: int) -> str:
+    return f"seq 1 {count} | sed 's/$/ {'x' * 60}/'"
+
+
+def many_lines(count: int) -> list[str]:
+    return [f"{number} {'x' * 60}" for number in range(1, count + 1)]
+
 
 TABLE = [
     Row("success", Outcome(output=["one", "two", "three"]), ONE_TWO_THREE),
     Row("get_logs", Outcome(output=[]), ONE_TWO_THREE, {"get_logs": False}),
     Row(
         "much output at the end",
-        Outcome(output=[f"{number} {LONG}" for number in range(1, 6001)]),
-        f"{GATE}; seq 1 6000 | sed 's/$/ {LONG}/'",
+        Outcome(output=many_lines(6000)),
+        f"{GATE}; {print_lines(6000)}",
     ),
     Row(
         "progress",
@@ -305,8 +313,9 @@ TABLE = [
     ),
     Row(
         "env, which is masked where output is shown",
-        Outcome(output=["token ***", "seed 12345"], masked={"hush-hush"}),
-        f'echo token "$API_TOKEN"; echo seed "$SEED"; {GATE}',
+        Outcome(output=["token ***", "seed 12345", *many_lines(10_000), "token ***"], masked={"hush-hush"}),
+        # So much at the end that a trigger leaves some of it to a worker.
+        f'echo token "$API_TOKEN"; echo seed "$SEED"; {GATE}; {print_lines(10_000)}; echo token "$API_TOKEN"',
         job={"env": {"API_TOKEN": "hush-hush", "SEED": "12345"}},
         modes=SUBMITS,
         because="a sensor does not know the environment of the job",

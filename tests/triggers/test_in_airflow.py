@@ -27,7 +27,7 @@ from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 with DAG("deferred", schedule=None) as dag:
     train = SubmitGpuJobOperator(
         task_id="train",
-        command='echo "trained for $EPOCHS epochs"; printf "no end"',
+        command='echo "trained for $EPOCHS epochs"; printf "no %s" end',
         env={"EPOCHS": "3"},
         wait_for_completion=True,
         deferrable=True,

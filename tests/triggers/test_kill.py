@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobState
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
-from tests.deferral import TaskLogs, Triggerer, XComs
+from tests.deferral import TaskLogs, Triggerer, XComs, dto
 from tests.task_context import TaskInstance
 from tests.triggers.fake_watcher import FakeWatcher, status
 
@@ -28,6 +28,7 @@ HANDLE = {
     "gpus": 1,
 }
 GONE = "gone"
+TRYING = "GPU job could not be cancelled, trying again"
 
 
 class Killed:
@@ -41,6 +42,9 @@ class Killed:
         self.asked: list[dict[str, Any]] = []
         self.answer: Callable[[], object] = lambda: None
         """Called before the task's state is told."""
+        self.patience_s = 20.0
+        self._monkeypatch = monkeypatch
+        monkeypatch.setattr(gpu_job, "_KILL_PAUSE_S", 0.02)
         monkeypatch.setattr(gpu_job, "watcher_of", lambda conn_id: self.watcher)
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._get_task_states)
 
@@ -52,6 +56,7 @@ class Killed:
     def __call__(self, end: Callable[[Triggerer, int], Awaitable[None]] | None = None, **arguments: Any) -> list[str]:
         """End the trigger, by default as a user does that ends the task, and return the jobs that were cancelled."""
         trigger = GpuJobTrigger(**{"job": HANDLE, "cancel_on_kill": True, **arguments})
+        self._monkeypatch.setattr(gpu_job, "_KILL_PATIENCE_S", self.patience_s)
 
         async def run() -> None:
             triggerer = Triggerer(self.logs)
@@ -121,15 +126,31 @@ def test_unreadable_state_leaves_the_job(killed: Killed) -> None:
         raise RuntimeError("API server is away")
 
     killed.answer = fail
+    killed.patience_s = 0.3
     assert killed() == []
-    assert killed.asked
+    assert len(killed.asked) > 1
+    # What keeps it from being done is told once.
+    (record,) = (one for one in killed.logs.told if one.event == TRYING)
+    assert record.fields["error"] == "API server is away"
+
+
+def test_state_is_read_again_until_it_can_be(killed: Killed) -> None:
+    def fail_at_first() -> None:
+        if len(killed.asked) < 3:
+            raise RuntimeError("database is locked")
+
+    killed.ti.state = "failed"
+    killed.answer = fail_at_first
+    assert killed() == ["job-1"]
+    assert len(killed.asked) == 3
 
 
 def test_unreadable_xcom_leaves_the_job(killed: Killed) -> None:
     killed.ti.state = "deferred"
     killed.xcoms["wait", -1, "return_value"] = "no handle at all"
+    killed.patience_s = 0.3
     assert killed() == []
-    assert any(record.event.startswith("State of the task cannot be read") for record in killed.logs.records)
+    assert TRYING in killed.logs.events
 
 
 def test_job_can_be_kept_from_being_cancelled(killed: Killed) -> None:
@@ -185,17 +206,41 @@ def test_being_told_again_every_second_breaks_nothing_off(killed: Killed) -> Non
     assert len(killed.asked) == 1
 
 
-def test_cluster_that_cannot_be_reached_is_told(killed: Killed) -> None:
+def test_it_goes_on_with_that_however_often_it_is_broken_off(killed: Killed) -> None:
+    killed.ti.state = "failed"
+    may_go_on = threading.Event()
+    killed.answer = lambda: may_go_on.wait(20)
+
+    async def run() -> None:
+        trigger = GpuJobTrigger(HANDLE, cancel_on_kill=True)
+        trigger.task_instance = dto(killed.ti)  # type: ignore[assignment]
+        task = asyncio.create_task(trigger.on_kill())
+        while not killed.asked:
+            await asyncio.sleep(0.01)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        may_go_on.set()
+        await task
+
+    asyncio.run(run())
+    assert killed.watcher.cancelled[0][0] == "job-1"
+
+
+def test_cluster_that_cannot_be_reached_is_told_and_asked_again(killed: Killed) -> None:
     killed.ti.state = "failed"
     killed.watcher.answer = Future()
     killed.watcher.answer.set_exception(GpuClusterConnectionError("no route to host"))
-    killed()
-    (record,) = (one for one in killed.logs.told if one.event == "GPU job could not be cancelled")
+    killed.patience_s = 0.3
+    assert len(killed()) > 1
+    (record,) = (one for one in killed.logs.told if one.event == TRYING)
     assert record.fields["error"] == "no route to host"
+    assert any("no more time" in one.event for one in killed.logs.records)
 
 
-def test_waiting_for_the_cluster_has_an_end(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_job, "_KILL_PATIENCE_S", 0.2)
+def test_waiting_for_the_cluster_has_an_end(killed: Killed) -> None:
+    killed.patience_s = 0.2
     killed.ti.state = "failed"
     killed.watcher.answer = Future()
     assert killed() == ["job-1"]

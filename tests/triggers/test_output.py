@@ -218,10 +218,11 @@ def test_log_tells_what_was_shown_beyond_the_place(logs: TaskLogs, monkeypatch: 
 
 def test_log_of_another_try_tells_nothing(logs: TaskLogs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown_from(15, None, logs, monkeypatch, TaskInstance("wait"), job_id=1) == LINES[15:]
-    second = TaskInstance("wait", try_number=2)
     # How many lines are in the first try's log says nothing of the second's.
-    note = {"log": "of the first try", "lines": 5}
+    note = {"log": "of the first try", "lines": 3}
+    second = TaskInstance("wait", try_number=2)
     assert shown_from(17, note, logs, monkeypatch, second, job_id=1) == LINES[17:]
+    assert shown_from(17, note, logs, monkeypatch, second, job_id=2) == []
 
 
 def test_log_that_is_lost_repeats_lines_and_loses_none(logs: TaskLogs, monkeypatch: pytest.MonkeyPatch) -> None:

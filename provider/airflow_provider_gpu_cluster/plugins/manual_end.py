@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -23,8 +22,6 @@ from airflow_provider_gpu_cluster.job import JobHandle
 
 log = logging.getLogger(__name__)
 
-# A request's changes are in the database shortly after its answer.
-_LOOK_AFTER_S = 1.0
 _ENDED = ("success", "failed", "skipped", "removed", "upstream_failed")
 
 _pool = ThreadPoolExecutor(2, thread_name_prefix="gpu-job-end")
@@ -56,17 +53,14 @@ class ManualEnds:
         began = datetime.now(timezone.utc)
         await self._app(scope, receive, send_and_note)
         if statuses == [200]:
-            course = (began, datetime.now(timezone.utc))
-            timer = threading.Timer(_LOOK_AFTER_S, _pool.submit, (end_abandoned_jobs, *course))
-            timer.daemon = True
-            timer.start()
+            _pool.submit(end_abandoned_jobs, began)
 
 
-def end_abandoned_jobs(began: datetime, ended: datetime) -> None:
-    """Cancel the jobs of tasks that ended between these times, and that have asked for it."""
+def end_abandoned_jobs(since: datetime) -> None:
+    """Cancel the jobs of tasks that ended since then, and that have asked for it."""
     by_connection = defaultdict(list)
     try:
-        for handle in _handles(began, ended):
+        for handle in _handles(since):
             by_connection[handle.gpu_cluster_conn_id].append(handle)
     except Exception:
         log.exception("could not look for jobs of tasks that were marked")
@@ -87,8 +81,8 @@ def _cancel(handles: list[JobHandle]) -> None:
         log.warning("could not cancel %s, whose tasks were marked: %s", ", ".join(job_ids), error)
 
 
-def _handles(began: datetime, ended: datetime) -> list[JobHandle]:
-    """Return the jobs that are to end with their tasks, of tasks that ended between these times."""
+def _handles(since: datetime) -> list[JobHandle]:
+    """Return the jobs that are to end with their tasks, of tasks that ended since then."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
@@ -108,8 +102,8 @@ def _handles(began: datetime, ended: datetime) -> list[JobHandle]:
         .where(
             XComModel.key == KILL_XCOM_KEY,
             TaskInstance.state.in_(_ENDED),
-            # It was this process that wrote the time.
-            TaskInstance.updated_at.between(began, ended),
+            # It was this process that wrote the time, unless the triggerer has touched the row since.
+            TaskInstance.updated_at >= since,
         )
     )
     with create_session() as session:

@@ -24,6 +24,7 @@ from airflow_provider_gpu_cluster.watcher import Watcher, watcher_of
 
 # Airflow's own patience is 30 s ([triggerer] on_kill_timeout).
 _KILL_PATIENCE_S = 25.0
+_KILL_PAUSE_S = 1.0
 
 
 class GpuJobTrigger(BaseTrigger):
@@ -135,20 +136,32 @@ class GpuJobTrigger(BaseTrigger):
         while not work.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({work}, timeout=left)
-        work.cancel()
+        if not work.done():
+            work.cancel()
+            self.log.error("The GPU job is left alone: no more time to cancel it")
 
     async def _cancel_if_abandoned(self) -> None:
+        """Try until it is done; what keeps it from being done is told once."""
         handle = await self._handle()
-        if not await self._is_abandoned(handle):
-            self.log.info("The GPU job is left alone: its task waits for it in another triggerer", job_id=handle.job_id)
-            return
-        try:
-            # The same words for all tasks, so that many jobs are cancelled in one call.
-            cancelled = self._watcher(handle).cancel(handle.job_id, requested_by="Airflow, as a user ended its task")
-            status = await asyncio.wrap_future(cancelled)
-        except GpuClusterError as error:
-            self.log.error("GPU job could not be cancelled", job_id=handle.job_id, error=str(error))
-            return
+        told = ""
+        while True:
+            try:
+                if await self._is_abandoned(handle):
+                    await self._cancel(handle)
+                else:
+                    event = "The GPU job is left alone: its task waits for it in another triggerer"
+                    self.log.info(event, job_id=handle.job_id)
+                return
+            except Exception as error:
+                if str(error) != told:
+                    told = str(error)
+                    self.log.warning("GPU job could not be cancelled, trying again", job_id=handle.job_id, error=told)
+            await asyncio.sleep(_KILL_PAUSE_S)
+
+    async def _cancel(self, handle: JobHandle) -> None:
+        # The same words for all tasks, so that many jobs are cancelled in one call.
+        cancelled = self._watcher(handle).cancel(handle.job_id, requested_by="Airflow, as a user ended its task")
+        status = await asyncio.wrap_future(cancelled)
         self.log.info(
             "GPU job is being cancelled, because a user ended the task", job_id=handle.job_id, state=str(status.state)
         )
@@ -187,19 +200,19 @@ class GpuJobTrigger(BaseTrigger):
         return None
 
     async def _is_abandoned(self, handle: JobHandle) -> bool:
-        """Tell whether the task does not wait for the job any more, because of what a user did."""
+        """
+        Tell whether the task does not wait for the job any more, because of what a user did.
+
+        :raises Exception: that cannot be read now.
+        """
         ti = self._ti
-        try:
-            state = await asyncio.to_thread(state_of, ti, RuntimeTaskInstance.get_task_states)
-            self.log.info("Trigger was told to stop", state=state)
-            if state != TaskInstanceState.DEFERRED:
-                return True
-            # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
-            current = await self._pull(ti.task_id, self.handle_key)
-            return current is not None and handle_of(current).job_id != handle.job_id
-        except Exception as error:
-            self.log.warning("State of the task cannot be read; the GPU job is left alone", error=str(error))
-            return False
+        state = await asyncio.to_thread(state_of, ti, RuntimeTaskInstance.get_task_states)
+        self.log.info("Trigger was told to stop", state=state)
+        if state != TaskInstanceState.DEFERRED:
+            return True
+        # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
+        current = await self._pull(ti.task_id, self.handle_key)
+        return current is not None and handle_of(current).job_id != handle.job_id
 
     def _ends_here(self, end: WatchEnd) -> bool:
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED

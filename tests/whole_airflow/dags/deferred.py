@@ -18,11 +18,13 @@ MARK = f"echo $JOB_ID $ATTEMPT >> {RUNS}"
 
 # A line on each of both streams, a progress bar, a character in two pieces, bytes that are none, and no end.
 AWKWARD = r"""
-for i in $(seq 700); do
+i=0
+until [ -e "$OUTPUT_DIR/stop" ]; do
+  i=$((i + 1))
   printf 'line %d of the output\n' $i
   printf '\r%d%%' $i; printf '\r%d%% done\n' $i
   printf 'sno\xc3'; sleep 0.02; printf '\xb6re bad \xff\xfe\n'
-  printf '{"step": %d, "total": 700}\n' $i >> $PROGRESS_FILE
+  printf '{"step": %d}\n' $i >> $PROGRESS_FILE
 done
 printf 'no end'
 """
