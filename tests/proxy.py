@@ -65,6 +65,12 @@ class CutProxy:
         for connection in open_now:
             _cut(connection)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no connection is open."""
+        with self._lock:
+            return not self._open
+
     def freeze_now(self) -> None:
         """Let nothing pass any more over the connections that are open, and leave them open."""
         with self._lock:

@@ -69,6 +69,7 @@ def test_a_connection_cut_at_every_step_of_a_submit(
     cut_proxy: CutProxy,
     tmp_path: Path,
     quick_retries: None,
+    eventually: Any,
     uploads: bool,
     connected: bool,
     killed: bool,
@@ -92,6 +93,8 @@ def test_a_connection_cut_at_every_step_of_a_submit(
             "job_id": f"job-{step}",
             "sources": wanted,
         }
+        # What the last connection says when it is closed must not count for the next one.
+        eventually(lambda: cut_proxy.is_idle)
         with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=0 if killed else 60) as cut:
             if connected:
                 cut.statuses([])
