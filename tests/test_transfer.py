@@ -17,6 +17,7 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.download import receive_files
 from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     CollectError,
@@ -27,7 +28,6 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.sources import Source, parse_sources
 from airflow_provider_gpu_cluster.sources.source import sha256_of
-from airflow_provider_gpu_cluster.transfer import receive_files
 from tests import jobs
 from tests.proxy import CutProxy
 from tests.small_disk import small_disk

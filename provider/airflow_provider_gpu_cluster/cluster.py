@@ -10,13 +10,14 @@ from typing import Any, BinaryIO, cast
 
 import pathspec
 
+from airflow_provider_gpu_cluster.download import CollectedFile, receive_files
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterError, InvalidJobError
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import ClusterSettings, Session
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
-from airflow_provider_gpu_cluster.transfer import CollectedFile, receive_files, send_source
+from airflow_provider_gpu_cluster.upload import send_source
 
 __all__ = ["Cluster", "ClusterSettings", "Submission"]
 

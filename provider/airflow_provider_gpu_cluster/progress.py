@@ -88,7 +88,7 @@ def _how_far(step: float | None, total: float | None, rate: float | None) -> lis
     parts = [f"step {whole} ({math.floor(100 * step / total + 1e-9)}%)", *_pace(rate)]
     left_s = (total - step) / rate if rate else 0
     if 0 < left_s < _LONGEST_S:
-        parts.append(f"{_duration(left_s)} left")
+        parts.append(f"{duration_text(left_s)} left")
     return parts
 
 
@@ -97,7 +97,7 @@ def _pace(rate: float | None) -> list[str]:
     if rate is None:
         return []
     if rate <= 1 / 60:
-        return [f"{_duration(1 / rate)} per step"]
+        return [f"{duration_text(1 / rate)} per step"]
     pace = _number(float(f"{rate if rate >= 1 else 1 / rate:.2g}"))
     return [f"{pace} {'step/s' if pace == '1' else 'steps/s'}" if rate >= 1 else f"{pace} s per step"]
 
@@ -132,7 +132,8 @@ def _number(value: float) -> str:
     return str(int(number)) if number.is_integer() and abs(number) < _MOST_STEPS else f"{number:.4g}"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Return a duration as a person says it: ``2 h 5 min``, ``1 min 20 s``, ``3 s``."""
     whole = max(1, round(seconds))
     if whole >= 3600:
         minutes = round(whole / 60)

@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol, staging
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
-from airflow_provider_gpu_cluster.transfer import send_source
+from airflow_provider_gpu_cluster.upload import send_source
 from tests.small_disk import small_disk
 
 

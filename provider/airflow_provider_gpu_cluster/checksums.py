@@ -1,0 +1,129 @@
+"""
+The SHA-256 of files that were read before, for as long as they have not changed.
+
+They are kept in a small database of this user on this machine. It only saves work: whatever goes wrong with it, files
+are read again. A file counts as unchanged while its device, inode, size, time of modification and time of change are
+the same; the last of these cannot be set by a program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow_provider_gpu_cluster.sources.source import sha256_of
+
+# A file that was written to so shortly ago may be written to again without its times becoming others.
+_SETTLED_NS = 2_000_000_000
+_BUSY_TIMEOUT_S = 1.0
+# Now and then, what was noted so long ago is removed.
+_FORGET_ODDS = 0.01
+_FORGET_AFTER_S = 90 * 86400
+_SCHEMA = "CREATE TABLE IF NOT EXISTS checksums (address BLOB PRIMARY KEY, stamp TEXT, sha256 TEXT, noted_at INTEGER)"
+
+
+def cache_folder() -> Path:
+    """Return the folder in which this user's own files are kept that can be made again: ``~/.cache/...``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-provider-gpu-cluster"
+
+
+class Checksums:
+    """
+    What is known of files.
+
+    ::
+
+        with open_checksums() as checksums:
+            for path in paths:
+                sha256 = checksums.of_file(path)
+
+    :param database: None when there is none, and nothing is remembered.
+    """
+
+    def __init__(self, database: sqlite3.Connection | None) -> None:
+        self._database = database
+
+    def of_file(self, path: str) -> str:
+        """
+        Return the SHA-256 of a local file, which is read unless it is known.
+
+        :raises OSError: it cannot be read.
+        """
+        address = os.path.realpath(path)
+        stamp = stamp_of(os.stat(path))
+        if (known := self.recall(address, stamp)) is not None:
+            return known
+        with open(path, "rb") as file:
+            read = os.fstat(file.fileno())
+            sha256, _ = sha256_of(file)
+        self.remember(address, read, sha256)
+        return sha256
+
+    def recall(self, address: str, stamp: str) -> str | None:
+        """Return the SHA-256 of what has that address, if it was noted with the same stamp."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._database is not None:
+                found = self._database.execute(
+                    "SELECT sha256 FROM checksums WHERE address = ? AND stamp = ?", (os.fsencode(address), stamp)
+                ).fetchone()
+                return None if found is None else str(found[0])
+        return None
+
+    def remember(self, address: str, stamp: os.stat_result | str, sha256: str) -> None:
+        """
+        Note a SHA-256.
+
+        :param stamp: what changes with the content. A file's status of just now is not noted, see :data:`_SETTLED_NS`.
+        """
+        if isinstance(stamp, os.stat_result):
+            if time.time_ns() - max(stamp.st_mtime_ns, stamp.st_ctime_ns) < _SETTLED_NS:
+                return
+            stamp = stamp_of(stamp)
+        with contextlib.suppress(sqlite3.Error):
+            if self._database is not None:
+                self._database.execute(
+                    "INSERT OR REPLACE INTO checksums VALUES (?, ?, ?, ?)",
+                    (os.fsencode(address), stamp, sha256, int(time.time())),
+                )
+
+
+def stamp_of(status: os.stat_result) -> str:
+    """Return what changes when a file does."""
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+@contextlib.contextmanager
+def open_checksums() -> Iterator[Checksums]:
+    """Open what is known; what is added is written down at the end, at once."""
+    database = _open_database()
+    try:
+        yield Checksums(database)
+    finally:
+        if database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                if random.random() < _FORGET_ODDS:
+                    database.execute("DELETE FROM checksums WHERE noted_at < ?", (time.time() - _FORGET_AFTER_S,))
+                database.commit()
+            database.close()
+
+
+def _open_database() -> sqlite3.Connection | None:
+    path = cache_folder() / "checksums.db"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+    except (OSError, sqlite3.Error):
+        return None
+    try:
+        # What a crash of the machine may cost is only what can be computed again.
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(_SCHEMA)
+        return database
+    except sqlite3.Error:
+        database.close()
+        return None
