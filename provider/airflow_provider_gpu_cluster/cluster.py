@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import ClusterSettings, Session
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
-from airflow_provider_gpu_cluster.upload import send_source
+from airflow_provider_gpu_cluster.upload import Line, Upload
 
 __all__ = ["Cluster", "ClusterSettings", "Submission"]
 
@@ -200,11 +200,15 @@ class Cluster(Session):
             reply = self._exchange(verb, request, continues=number > 0)
             if not reply.get("needs"):
                 return cast("dict[str, Any]", reply)
-            for index in reply["needs"]:
-                source = cast(UploadSource, sources[index])
-                upload = {"job_id": request["job_id"], "input": request["inputs"][index]}
-                self._exchange("receive", upload, send=partial(send_source, source), continues=True)
+            self._upload(request["job_id"], [cast(UploadSource, sources[index]) for index in reply["needs"]])
         raise GpuClusterError(f"{self._where()}: inputs of {request['job_id']} were sent and are missing again")
+
+    def _upload(self, job_id: str, sources: Sequence[UploadSource]) -> None:
+        line = Line(self.settings.name, partial(self.lane, "fill"), lambda: self.round_trip_s, self.error_of)
+        upload = Upload(sources, line)
+        request = {"job_id": job_id, "inputs": [{**source.to_json(), "rows": source.rows} for source in sources]}
+        while not self._exchange("receive", request, converse=upload.converse, continues=True):
+            pass
 
     def _handle(self, reply: dict[str, Any]) -> JobHandle:
         return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)

@@ -47,6 +47,8 @@ _SAID_BYTES = 2000
 _NAP_S = 0.2
 _NO_EXIT_STATUS = -1
 _MOMENT_S = 0.2
+# What paramiko leaves free of a packet's greatest size.
+_PACKET_OVERHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Session:
         self._client: paramiko.SSHClient | None = None
         self._interrupted = False
         self._trouble_since: float | None = None
+        self.round_trip_s = 0.0
+        """How long the other side took to answer last when there was nothing to do for it."""
         self._program = build_program()
 
     def __enter__(self: _Self) -> _Self:
@@ -163,6 +167,7 @@ class Session:
         *,
         send: Callable[[BinaryIO], None] | None = None,
         take: Callable[[dict[str, Any], BinaryIO], Any] | None = None,
+        converse: Callable[[BinaryIO, BinaryIO], Any] | None = None,
         continues: bool = False,
     ) -> Any:
         """
@@ -171,6 +176,7 @@ class Session:
         :param request: the request, or what makes it anew for each try.
         :param send: writes what follows the request.
         :param take: reads what follows the reply, and makes the result.
+        :param converse: reads and writes what follows the reply, and makes the result.
         :param continues: whether it is a part of a larger call, whose interruption counts here as well.
         """
         if not continues:
@@ -189,7 +195,7 @@ class Session:
             value = request() if callable(request) else request
             try:
                 self._stop_if_interrupted()
-                return self._exchange_once(verb, value, send, take)
+                return self._exchange_once(verb, value, send, take, converse)
             except GpuClusterConnectionError:
                 self.close()
                 # From the first failure on: a transfer may have run for hours before.
@@ -230,13 +236,29 @@ class Session:
         request: dict[str, Any],
         send: Callable[[BinaryIO], None] | None,
         take: Callable[[dict[str, Any], BinaryIO], Any] | None,
+        converse: Callable[[BinaryIO, BinaryIO], Any] | None,
     ) -> Any:
         with self._breaks_explained(verb):
-            reply, channel, stream = self._ask(verb, request, send)
+            reply, channel, stream = self._ask(verb, request, send, goes_on=converse is not None)
             try:
+                if converse is not None:
+                    return converse(stream, _writer(channel))
                 return reply if take is None else take(reply, stream)
             finally:
                 channel.close()
+
+    @contextlib.contextmanager
+    def lane(self, verb: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+        """
+        Carry out an operation beside another one, over the same connection and from another thread.
+
+        :return: what to read from it and what to write to.
+        """
+        _, channel, stream = self._ask(verb, {}, None, goes_on=True)
+        try:
+            yield stream, _writer(channel)
+        finally:
+            channel.close()
 
     @contextlib.contextmanager
     def _breaks_explained(self, what: str) -> Iterator[None]:
@@ -289,7 +311,10 @@ class Session:
         return transport
 
     def _open_channel(self, verb: str) -> paramiko.Channel:
-        channel = self._transport().open_session(timeout=IDLE_TIMEOUT_S)
+        transport = self._transport()
+        began = time.monotonic()
+        channel = transport.open_session(timeout=IDLE_TIMEOUT_S)
+        self.round_trip_s = time.monotonic() - began
         channel.settimeout(IDLE_TIMEOUT_S)
         _execute(channel, self._command(verb))
         return channel
@@ -314,7 +339,7 @@ class Session:
         try:
             channel.sendall(line)
             if send is not None:
-                send(cast(BinaryIO, _Writer(channel)))
+                send(_writer(channel))
             if not goes_on:
                 channel.shutdown_write()
             return True
@@ -397,9 +422,18 @@ class _Writer:
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
+        # So much goes into one packet. paramiko would copy all the rest of a longer piece for each.
+        self._most = channel.out_max_packet_size - _PACKET_OVERHEAD
 
-    def write(self, data: bytes) -> None:
-        self._channel.sendall(data)
+    def write(self, data: bytes | memoryview) -> int:
+        view = memoryview(data)
+        for start in range(0, len(view), self._most):
+            self._channel.sendall(bytes(view[start : start + self._most]))
+        return len(view)
+
+
+def _writer(channel: paramiko.Channel) -> BinaryIO:
+    return cast(BinaryIO, _Writer(channel))
 
 
 def _execute(channel: paramiko.Channel, command: str) -> None:

@@ -1,54 +1,326 @@
-"""A job's inputs on their way to the cluster, over one exec channel, checked on arrival."""
+"""A job's inputs on their way to the cluster: what it lacks, and nothing else."""
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO, cast
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeAlias
 
-from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
-from airflow_provider_gpu_cluster.gpu_run import frames
+import paramiko
+
+from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterError, SourceError, StagingError
+from airflow_provider_gpu_cluster.gpu_run import frames, protocol
+from airflow_provider_gpu_cluster.gpu_run.extents import extents
 from airflow_provider_gpu_cluster.sources import UploadSource
+from airflow_provider_gpu_cluster.sources.source import Entry
+from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 1 << 23
+# Nobody knows the SHA-256 of these before they were sent, so each has that of its own bytes, and is in memory for it.
+TAGGED_PIECE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
+# OpenSSH lets so much of a channel be on its way; from a round trip on that this takes, more channels are faster.
+_WINDOW_BYTES = 2 << 20
+_LONG_ROUND_TRIP_S = 0.01
+_WANTED_BYTES_PER_S = 400e6
+# A stock sshd allows ten sessions on a connection (MaxSessions).
+_MOST_LANES = 8
+_LANE_BYTES = 4 << 20
+
+_BREAKS = (OSError, EOFError, paramiko.SSHException, frames.BrokenStream)
+
+Lane: TypeAlias = "Callable[[], AbstractContextManager[tuple[BinaryIO, BinaryIO]]]"
 
 
-def send_source(source: UploadSource, out: BinaryIO) -> None:
+@dataclass(frozen=True)
+class Line:
     """
-    Send a source to the verb ``receive``.
+    What an upload needs to know of the connection.
 
-    :raises SourceError: something cannot be read.
-    :raises ChecksumError: a file changed its size while it was read.
-    """
-    count = 0
-    for entry in source.entries():
-        count += 1
-        header: dict[str, Any] = {"path": entry.path, "kind": entry.kind}
-        if entry.kind == "dir":
-            frames.write_line(out, header)
-        elif entry.kind == "link":
-            frames.write_line(out, {**header, "target": entry.target})
-        else:
-            header.update(size=entry.size, mode=entry.mode)
-            with entry.open() as content:
-                reader = cast(BinaryIO, _Reader(content, f"{source.kind} {source.written}: {entry.path!r}"))
-                if frames.write_file(out, header, reader) is None:
-                    raise ChecksumError(
-                        f"{source.kind} {source.written}: {entry.path!r} changed while it was being sent; "
-                        "nothing of it was kept, try again"
-                    )
-    frames.write_line(out, {"end": count})
-
-
-class _Reader:
-    """
-    A file of a source. Whatever goes wrong while it is read becomes a :class:`SourceError`.
-
-    An ``OSError`` would pass for one of the connection, and the libraries of object stores raise errors of every kind.
+    :param name: the cluster for a person.
+    :param lane: opens a further channel that takes pieces.
+    :param round_trip_s: how long the other side takes to answer.
+    :param error_of: makes an exception of what the cluster says has gone wrong.
     """
 
-    def __init__(self, content: BinaryIO, name: str) -> None:
-        self._content = content
-        self._name = name
+    name: str
+    lane: Lane
+    round_trip_s: Callable[[], float]
+    error_of: Callable[[dict[str, Any]], GpuClusterError]
 
-    def read(self, size: int) -> bytes:
+
+class Upload:
+    """
+    Sends the contents that the cluster asks for; the conversation is that of :mod:`.gpu_run.receiving`.
+
+    ::
+
+        while not cluster.converse(upload.converse): ...
+    """
+
+    def __init__(self, sources: Sequence[UploadSource], line: Line) -> None:
+        self._line = line
+        self._contents = {
+            entry.content: Content(source, entry) for source in sources for entry in source.manifest if entry.size
+        }
+        self._left = math.inf
+        self._is_progress = False
+
+    def converse(self, stream: BinaryIO, out: BinaryIO) -> bool:
+        """
+        Send what the cluster asks for until all is in place.
+
+        :return: False when the connection broke, after more had arrived than before: another one goes on from there.
+        :raises SourceError: something cannot be read.
+        :raises ChecksumError: a file has changed since its checksum was taken.
+        """
+        self._is_progress = False
+        with contextlib.ExitStack() as stack:
+            try:
+                return self._converse(stream, out, stack)
+            except _BREAKS:
+                # It may have said why it hung up.
+                with contextlib.suppress(*_BREAKS):
+                    while True:
+                        self._next(stream)
+                if self._is_progress:
+                    return False
+                raise
+
+    def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> bool:
+        progress: TransferProgress | None = None
+        wants: list[Any] = []
+        while "placed" not in (message := self._next(stream)):
+            wants += message.get("want", ())
+            if "send" not in message:
+                continue
+            if progress is None:
+                self._is_progress = message["send"] < self._left
+                self._left = message["send"]
+                progress = stack.enter_context(TransferProgress(f"upload to {self._line.name}", message["send"]))
+            self._send(wants, out, progress)
+            wants = []
+        return True
+
+    def _next(self, stream: BinaryIO) -> dict[str, Any]:
+        """Return what the cluster says next; an error is raised."""
+        while True:
+            line = stream.readline()
+            if not line.endswith(b"\n"):
+                raise frames.BrokenStream("the connection broke while files were sent")
+            if line != b"\n":
+                break
+        message: dict[str, Any] = json.loads(line)
+        if "error" in message:
+            raise self._line.error_of(message["error"])
+        return message
+
+    def _send(self, wants: list[Any], out: BinaryIO, progress: TransferProgress) -> None:
+        pieces = deque(self._pieces(wants))
+        size = sum(piece.end - piece.start for piece in pieces)
+        errors: list[StagingError] = []
+        lanes = [
+            threading.Thread(target=self._use_lane, args=(pieces, progress, errors), daemon=True)
+            for _ in range(lanes_for(self._line.round_trip_s(), size) - 1)
+        ]
+        for lane in lanes:
+            lane.start()
         try:
-            return self._content.read(size)
+            sender = PieceSender(self._contents, out, progress)
+            sender.send_all(pieces)
+            for lane in lanes:
+                lane.join()
+        finally:
+            # Lanes that go on have nothing left to do.
+            pieces.clear()
+        if errors:
+            raise errors[0]
+        # What a lane has taken on and not sent is asked for again.
+        sender.end()
+
+    def _use_lane(self, pieces: deque[Piece], progress: TransferProgress, errors: list[StagingError]) -> None:
+        try:
+            with self._line.lane() as (stream, out):
+                sender = PieceSender(self._contents, out, progress)
+                sender.send_all(pieces)
+                sender.end()
+                # It answers when it has written everything down.
+                frames.read_line(stream)
+        except StagingError as error:
+            errors.append(error)
+        except (*_BREAKS, GpuClusterError) as error:
+            log.debug("a channel less to send over: %s", error)
+
+    def _pieces(self, wants: list[Any]) -> Iterator[Piece]:
+        for key, ranges in wants:
+            content = self._contents.get(key)
+            if content is None:
+                raise GpuClusterError(f"{self._line.name} asks for a content that it was not offered: {key!r}")
+            most = TAGGED_PIECE_BYTES if content.is_tagged else PIECE_BYTES
+            for start, end in ranges:
+                for at in range(start, end, most):
+                    yield Piece(key, at, min(end, at + most))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A range of a content."""
+
+    key: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A content, and one of the files that have it."""
+
+    source: UploadSource
+    entry: Entry
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether its SHA-256 is not known."""
+        return self.entry.content.startswith("tag-")
+
+    def __str__(self) -> str:
+        return f"{self.source.kind} {self.source.written}: {self.entry.path!r}"
+
+
+class PieceSender:
+    """Sends pieces over one channel."""
+
+    def __init__(self, contents: Mapping[str, Content], out: BinaryIO, progress: TransferProgress) -> None:
+        self._contents = contents
+        self._out = out
+        self._progress = progress
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._open: _OpenContent | None = None
+
+    def send_all(self, pieces: deque[Piece]) -> None:
+        """Send pieces until none is left for anybody."""
+        try:
+            while True:
+                try:
+                    piece = pieces.popleft()
+                except IndexError:
+                    return
+                self._send(piece)
+        finally:
+            self._close()
+
+    def end(self) -> None:
+        """Say that nothing more comes."""
+        self._line({"end": True})
+        self._flush()
+
+    def _send(self, piece: Piece) -> None:
+        if self._open is None or self._open.key != piece.key:
+            self._close()
+            self._open = _OpenContent(self._contents[piece.key], piece.key)
+        for start, end, is_data in self._open.parts(piece.start, piece.end):
+            header: dict[str, Any] = {"key": piece.key, "at": start, "n": end - start}
+            if not is_data:
+                self._line({**header, "zeros": True})
+            elif self._open.content.is_tagged:
+                data = b"".join(self._open.read(start, end))
+                self._line({**header, "sha256": hashlib.sha256(data).hexdigest()})
+                self._bytes(data)
+            else:
+                self._line(header)
+                for data in self._open.read(start, end):
+                    self._bytes(data)
+            self._progress.advance(end - start)
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _line(self, header: dict[str, Any]) -> None:
+        self._bytes(json.dumps(header).encode("ascii") + b"\n")
+
+    def _bytes(self, data: bytes) -> None:
+        """Send bytes, small ones together with what comes next."""
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes >= _READ_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._out.write(b"".join(self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+
+class _OpenContent:
+    """A content that is being read. Whatever goes wrong with it is an error of the source, not of the connection."""
+
+    def __init__(self, content: Content, key: str) -> None:
+        self.content = content
+        self.key = key
+        self._at = 0
+        with self._explained():
+            self._stream = content.entry.open()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """The libraries of object stores raise errors of every kind."""
+        try:
+            yield
+        except StagingError:
+            raise
         except Exception as error:
-            raise SourceError(f"{self._name} cannot be read: {error}") from error
+            raise SourceError(f"{self.content} cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Read it no more."""
+        with contextlib.suppress(Exception):
+            self._stream.close()
+
+    def parts(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """Yield the parts of a range, and of each whether it holds data. What is small has no holes."""
+        if self.content.entry.size > protocol.WHOLE_BYTES and self.content.entry.is_local:
+            with self._explained():
+                yield from extents(self._stream.fileno(), start, end)
+        else:
+            yield start, end, True
+
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        """
+        Yield the bytes of a range.
+
+        :raises ChecksumError: there are not as many as there were.
+        """
+        with self._explained():
+            if start != self._at or self.content.entry.is_local:
+                self._stream.seek(start)
+        self._at = start
+        while self._at < end:
+            with self._explained():
+                data = self._stream.read(min(_READ_BYTES, end - self._at))
+            if not data:
+                raise ChecksumError(
+                    f"{self.content} changed while it was being sent; nothing of it was kept, try again"
+                )
+            self._at += len(data)
+            yield data
+
+
+def lanes_for(round_trip_s: float, size: int) -> int:
+    """Return over how many channels to send so many bytes."""
+    if round_trip_s < _LONG_ROUND_TRIP_S:
+        return 1
+    wanted = math.ceil(round_trip_s * _WANTED_BYTES_PER_S / _WINDOW_BYTES)
+    return max(1, min(wanted, size // _LANE_BYTES, _MOST_LANES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ import pytest
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
 from airflow_provider_gpu_cluster.gpu_run import protocol, staging
+from airflow_provider_gpu_cluster.gpu_run.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
-from airflow_provider_gpu_cluster.upload import send_source
+from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+from airflow_provider_gpu_cluster.upload import Content, Piece, PieceSender
+from tests.gpu_run.receiver import receive
 from tests.small_disk import small_disk
 
 
@@ -48,27 +53,61 @@ def sources(worker: Path, **written: Any) -> tuple[Source, ...]:
 def stage(job: JobDirectory, *wanted: Source) -> int:
     """Do what the worker and the cluster do together; return how many inputs were sent."""
     inputs = [source.to_json() for source in wanted]
-    needs = staging.stage(job, inputs)
-    for number in needs:
-        source = wanted[number]
-        assert isinstance(source, UploadSource)
-        out = io.BytesIO()
-        send_source(source, out)
-        staging.receive(job, inputs[number], io.BytesIO(out.getvalue()))
-    assert staging.stage(job, inputs) == []
+    needs = staging.stage(root_of(job), job, inputs)
+    if needs:
+        send(job, *(wanted[number] for number in needs))
+    assert staging.stage(root_of(job), job, inputs) == []
     return len(needs)
 
 
-def receive(job: JobDirectory, *entries: Any, **wanted: Any) -> None:
-    """Receive a stream of headers and bytes, whatever is in it."""
-    stream = b"".join(entry if isinstance(entry, bytes) else json.dumps(entry).encode() + b"\n" for entry in entries)
-    request = {"kind": "code", "name": "", "written": "x", "digest": "etag:1", "single_file": False, "type": "upload"}
-    staging.receive(job, {**request, **wanted}, io.BytesIO(stream))
+def root_of(job: JobDirectory) -> Root:
+    return Root(os.path.dirname(job.path))
 
 
-def file(path: str, content: bytes = b"evil") -> list[Any]:
-    header = {"path": path, "kind": "file", "size": len(content), "mode": 0o644}
-    return [header, content, {"sha256": hashlib.sha256(content).hexdigest()}]
+def send(job: JobDirectory, *wanted: Source) -> None:
+    uploads = [source for source in wanted if isinstance(source, UploadSource)]
+    assert receive(job, [{**source.to_json(), "rows": source.rows} for source in uploads], *uploads)
+
+
+class Bytes(UploadSource):
+    """An upload of rows and contents, whatever they are."""
+
+    def __init__(self, *rows: list[Any], contents: Sequence[bytes] = (), digest: str = "") -> None:
+        super().__init__("code", "", "x", single_file=False)
+        entries = [
+            Entry("?", "file", len(data), content=sha256(data), open=functools.partial(io.BytesIO, data))
+            for data in contents
+        ]
+        self.__dict__.update(rows=list(rows), digest=digest or digest_of(list(rows)), manifest=tuple(entries))
+
+    rows: Any = None
+    digest: Any = None
+    manifest: Any = None
+
+    def entries(self) -> Iterator[Entry]:
+        raise NotImplementedError
+
+    def _identified(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        raise NotImplementedError
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+EVIL = b"evil"
+
+
+def file(path: str, content: bytes = EVIL, size: int | None = None) -> list[Any]:
+    return [path, "file", 0o644, sha256(content), len(content) if size is None else size]
+
+
+def link(path: str, target: str) -> list[Any]:
+    return [path, "link", 0o755, target]
+
+
+def folder(path: str) -> list[Any]:
+    return [path, "dir", 0o755, ""]
 
 
 def tree(folder: str | Path) -> dict[str, Any]:
@@ -183,14 +222,13 @@ def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker
     (worker / "a.csv").write_text("second")
     (late,) = sources(worker, data="a.csv")
     assert isinstance(late, UploadSource)
-    out = io.BytesIO()
-    send_source(late, out)
-    staging.receive(job, late.to_json(), io.BytesIO(out.getvalue()))
-    staging.stage(job, [])
+    send(job, late)
+    staging.stage(root_of(job), job, [])
     assert tree(job.at("data")) == {"a.csv": b"first"}
 
     attempt.finish("FAILED", "user_error", "")
-    assert stage(job, late) == 1
+    # It has come already, and is only put in place now.
+    assert stage(job, late) == 0
     assert tree(job.at("data")) == {"a.csv": b"second"}
 
 
@@ -203,6 +241,9 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
     stage(job, old)
     (worker / "a.csv").write_text("new")
     (new,) = sources(worker, data="a.csv")
+    other = root_of(job).job("other")
+    other.create()
+    stage(other, new)  # so that it is here, and this process puts it in place
     writes = []
     real = staging.records.write_json
 
@@ -218,7 +259,7 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
             stage(job, new)
     assert writes
     (worker / "a.csv").write_text("old")
-    assert stage(job, *sources(worker, data="a.csv")) == 1
+    stage(job, *sources(worker, data="a.csv"))
     assert tree(job.at("data")) == {"a.csv": b"old"}
 
 
@@ -256,120 +297,122 @@ def test_drafts_of_the_dead_are_removed_and_those_of_the_living_are_not(job: Job
     assert drafts(job) == ["incoming-alive"]
 
 
-def test_a_digest_that_is_not_that_of_what_arrived(job: JobDirectory):
-    with pytest.raises(Refused, match="a file changed between") as caught:
-        receive(job, *file("a"), {"end": 1}, digest="0" * 64)
-    assert caught.value.code == protocol.CHECKSUM_MISMATCH
+def test_rows_that_are_not_those_of_the_digest(job: JobDirectory):
+    with pytest.raises(Refused, match="the rows are not those of its digest") as caught:
+        send(job, Bytes(file("a"), contents=[EVIL], digest="0" * 64))
+    assert caught.value.code == protocol.BAD_REQUEST
     assert tree(job.at("code")) == {}
     assert drafts(job) == []
 
 
 def test_a_job_whose_directory_was_removed_meanwhile(tmp_path: Path):
     with pytest.raises(Refused, match="was removed while inputs were sent") as caught:
-        receive(Root(str(tmp_path)).job("gone"), {"end": 0})
+        send(Root(str(tmp_path)).job("gone"), Bytes())
     assert caught.value.code == protocol.NOT_STAGED
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [".gpu-run"]
 
 
-OUT = {"path": "out", "kind": "link", "target": "../../.."}
-TO_TOP = {"path": "d/top", "kind": "link", "target": ".."}
+OUT = link("out", "../../..")
+D = folder("d")
+TO_TOP = link("d/top", "..")
 HOSTILE = {
-    "absolute path": [*file("/tmp/evil"), {"end": 1}],
-    "climbs out": [*file("../evil"), {"end": 1}],
-    "climbs out later": [*file("a/../../evil"), {"end": 1}],
-    "the folder itself": [*file("."), {"end": 1}],
-    "through a link that leaves": [OUT, *file("out/evil"), {"end": 2}],
-    "through a link that stays": [TO_TOP, *file("d/top/evil"), {"end": 2}],
-    "over a link": [OUT, *file("out"), {"end": 2}],
-    "link that leaves": [OUT, {"end": 1}],
-    "absolute link": [{**OUT, "target": "/etc/passwd"}, {"end": 1}],
-    "link that leaves through another": [TO_TOP, {"path": "l", "kind": "link", "target": "d/top/../x"}, {"end": 2}],
-    "twice a file": [*file("a"), *file("a"), {"end": 2}],
-    "twice, written differently": [*file("a"), *file("./a"), {"end": 2}],
-    "a file and a folder": [*file("a"), {"path": "a", "kind": "dir"}, {"end": 2}],
-    "a folder and a link": [{"path": "a", "kind": "dir"}, {**OUT, "path": "a"}, {"end": 2}],
-    "below a file": [*file("a"), *file("a/b"), {"end": 2}],
-    "unknown kind": [{"path": "a", "kind": "device"}, {"end": 1}],
-    "negative size": [{"path": "a", "kind": "file", "size": -1, "mode": 0}, {"end": 1}],
-    "huge line": [b"{" + b" " * (1 << 20)],
-    "wrong checksum": [*file("a")[:2], {"sha256": "0" * 64}, {"end": 1}],
-    "no checksum": [*file("a")[:2], {}, {"end": 1}],
-    "wrong count": [*file("a"), {"end": 2}],
-    "cut in a file": [*file("a", bytes(1000))[:1], bytes(500)],
-    "cut between files": file("a"),
-    "nothing": [],
+    "absolute path": [file("/tmp/evil")],
+    "climbs out": [file("../evil")],
+    "climbs out later": [folder("a"), file("a/../../evil")],
+    "the folder itself": [file(".")],
+    "through a link that leaves": [OUT, file("out/evil")],
+    "through a link that stays": [D, TO_TOP, file("d/top/evil")],
+    "over a link": [OUT, file("out")],
+    "link that leaves": [OUT],
+    "absolute link": [link("out", "/etc/passwd")],
+    "link that leaves through another": [D, TO_TOP, link("l", "d/top/../x")],
+    "twice a file": [file("a"), file("a")],
+    "twice, written differently": [file("a"), file("./a")],
+    "a file and a folder": [file("a"), folder("a")],
+    "a folder and a link": [folder("a"), link("a", "b")],
+    "below a file": [file("a"), file("a/b")],
+    "in no folder": [file("a/b")],
+    "no name": [file("")],
+    "a slash at the end": [folder("a"), file("a/")],
+    "unknown kind": [["a", "device", 0o644, ""]],
+    "negative size": [file("a", size=-1)],
+    "no size": [file("a")[:4]],
+    "odd mode": [["a", "file", 0o4755, sha256(EVIL), 4]],
+    "a key that is a path": [["a", "file", 0o644, "../../x", 4]],
+    "no text as path": [[7, "file", 0o644, sha256(EVIL), 4]],
+    "no text as target": [["a", "link", 0o644, 7]],
 }
 
 
-@pytest.mark.parametrize("entries", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_streams_leave_nothing(tmp_path: Path, job: JobDirectory, entries: list[Any]):
-    before = tree(tmp_path)
+@pytest.mark.parametrize("rows", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_rows_leave_nothing(tmp_path: Path, job: JobDirectory, rows: list[Any]):
     with pytest.raises(Refused) as caught:
-        receive(job, *entries)
-    assert caught.value.code in (protocol.CHECKSUM_MISMATCH, protocol.SOURCE_ERROR)
-    after = tree(tmp_path)
-    after.pop("root/job/.job/lock", None)
-    assert after == before
+        send(job, Bytes(*rows, contents=[EVIL]))
+    assert caught.value.code in (protocol.CHECKSUM_MISMATCH, protocol.BAD_REQUEST)
+    assert tree(job.at("code")) == {}
+    assert drafts(job) == []
+    assert os.listdir(tmp_path) == ["root"]
+    assert sorted(os.listdir(tmp_path / "root")) in ([".gpu-run", "job"], [".cache", ".gpu-run", "job"])
 
 
 @pytest.mark.parametrize(
     ("kind", "name"), [("code", ".."), ("data", "../x"), ("data", "."), (".job", "x"), ("..", "x"), ("", "/etc/x")]
 )
 def test_an_input_never_becomes_anything_but_code_data_and_models(job: JobDirectory, kind: str, name: str):
+    source = Bytes(file("a"), contents=[EVIL])
     with pytest.raises(Refused, match="cannot become") as caught:
-        receive(job, *file("a"), {"end": 1}, kind=kind, name=name)
+        receive(job, [{**source.to_json(), "rows": source.rows, "kind": kind, "name": name}], source)
     assert caught.value.code == protocol.BAD_REQUEST
 
 
 def test_a_name_that_the_cluster_cannot_store(job: JobDirectory):
     with pytest.raises(Refused, match="File name too long") as caught:
-        receive(job, *file("n" * 256), {"end": 1})
+        send(job, Bytes(file("n" * 256), contents=[EVIL]))
     assert caught.value.code == protocol.SOURCE_ERROR
     assert drafts(job) == []
 
 
-def test_a_full_disk_is_named_with_numbers_and_left_clean(tmp_path: Path):
-    with small_disk(tmp_path / "disk", 256) as disk:
+def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_path: Path):
+    with small_disk(tmp_path / "disk", 1024) as disk:
         job = Root(str(disk)).job("job")
         job.create()
-        with pytest.raises(Refused, match=r"x: no space left on the disk of .*: 0\.\d MB free") as caught:
-            receive(job, *file("big", bytes(1 << 20)), {"end": 1})
+        large = os.urandom(1 << 20)
+        with pytest.raises(Refused, match=r"x needs 2\.1 MB in .*, and there is room for 0\.\d MB;") as caught:
+            send(job, Bytes(file("big", large), contents=[large]))
         assert caught.value.code == protocol.NO_SPACE
         assert tree(job.at("code")) == {}
         assert drafts(job) == []
         # What has room still gets in.
-        receive(job, *file("small"), {"end": 1})
-        assert tree(job.at("code")) == {"small": b"evil"}
+        send(job, Bytes(file("small"), contents=[EVIL]))
+        assert tree(job.at("code")) == {"small": EVIL}
 
 
-class _Changing(UploadSource):
-    """A file that is not, when it is sent, what it was when it was looked at."""
+class Bad(io.BytesIO):
+    """A file that cannot be read. An OSError must not pass for one of the connection."""
 
-    digest = "0" * 64
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
 
-    def __init__(self, opened: Callable[[], io.BytesIO]) -> None:
-        super().__init__("data", "x", "x", single_file=True)
-        object.__setattr__(self, "opened", opened)
-
-    def entries(self) -> Iterator[Entry]:
-        yield Entry("x", "file", 5, open=self.opened)  # type: ignore[attr-defined]
+    def read(self, size: int | None = -1) -> bytes:
+        raise self._error
 
 
-def test_a_file_that_changes_while_it_is_sent():
+def sending(opened: Callable[[], io.BytesIO]) -> PieceSender:
+    source = Bytes()
+    entry = Entry("x", "file", 5, content="key", open=opened)
+    return PieceSender({"key": Content(source, entry)}, io.BytesIO(), TransferProgress("x", 5))
+
+
+def test_a_file_that_is_shorter_than_it_was():
     with pytest.raises(ChecksumError, match="'x' changed while it was being sent"):
-        send_source(_Changing(lambda: io.BytesIO(b"123")), io.BytesIO())
+        sending(lambda: io.BytesIO(b"123")).send_all(deque([Piece("key", 0, 5)]))
 
 
 @pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), RuntimeError("503 Slow Down")])
 def test_a_file_that_cannot_be_read_while_it_is_sent(error: Exception):
-    """An OSError must not pass for one of the connection: the cluster would wait for the rest for ever."""
-
-    class Bad(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            raise error
-
-    with pytest.raises(SourceError, match="data x: 'x' cannot be read"):
-        send_source(_Changing(Bad), io.BytesIO())
+    with pytest.raises(SourceError, match="code x: 'x' cannot be read"):
+        sending(lambda: Bad(error)).send_all(deque([Piece("key", 0, 5)]))
 
 
 def test_a_file_that_has_vanished(worker: Path):
@@ -449,7 +492,7 @@ def test_sources_that_are_not_there(job: JobDirectory, shared: Path):
         ("/", "a copy of it has no end"),
     ):
         with pytest.raises(Refused, match=words) as caught:
-            staging.stage(job, [ClusterSource("code", "", f"cluster:{path}", path=path).to_json()])
+            staging.stage(root_of(job), job, [ClusterSource("code", "", f"cluster:{path}", path=path).to_json()])
         assert caught.value.code == protocol.SOURCE_ERROR
         assert f"code cluster:{path}: " in caught.value.message
         assert tree(job.at("code")) == {}
@@ -462,7 +505,7 @@ def test_a_copy_that_does_not_fit(tmp_path: Path, shared: Path):
         job = Root(str(disk)).job("job")
         job.create()
         with pytest.raises(Refused, match="no space left on the disk") as caught:
-            staging.stage(job, [ClusterSource("code", "", "x", path=str(shared)).to_json()])
+            staging.stage(root_of(job), job, [ClusterSource("code", "", "x", path=str(shared)).to_json()])
         assert caught.value.code == protocol.NO_SPACE
         assert tree(job.at("code")) == {}
         assert drafts(job) == []
@@ -472,6 +515,7 @@ AS_NOBODY = f"""
 import os, sys
 sys.path.insert(0, {str(Path(staging.__file__).parents[2])!r})
 from airflow_provider_gpu_cluster.gpu_run import staging
+from airflow_provider_gpu_cluster.gpu_run.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 if os.getuid() == 0:
@@ -479,16 +523,17 @@ if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 os.umask(0o077)
-job = Root(sys.argv[1] + "/root").job("job")
+root = Root(sys.argv[1] + "/root")
+job = root.job("job")
 job.create()
 for name in ("secret", "inner", "readonly"):
     source = dict(type="cluster", kind="code", name="", written=name, path=sys.argv[1] + "/" + name)
     try:
-        staging.stage(job, [source])
+        staging.stage(root, job, [source])
         print(name, "staged", sorted(os.listdir(job.at("code"))))
     except Refused as refusal:
         print(name, refusal.code, refusal.message)
-staging.stage(job, [])
+staging.stage(root, job, [])
 print(sorted(os.listdir(job.at("code"))))
 print(sorted(name for name in os.listdir(job.at(".job")) if name.startswith(("incoming", "replaced", "."))))
 """

@@ -14,13 +14,13 @@ import threading
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import protocol
+from . import frames, protocol
 from .engines.host import HostEngine
 from .errors import Refused
 from .store import Root
 
 _HEARTBEAT_S = 5.0
-_MAX_REQUEST = 1 << 26
+_MAX_REQUEST = 1 << 28
 
 Reply = Tuple[Dict[str, Any], Optional[Callable[[BinaryIO], None]]]
 
@@ -84,9 +84,11 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
     done.set()
     heart.join()
     out.write(protocol.REPLY_MARK + b"\n" + json.dumps(reply).encode("ascii") + b"\n")
+    # Who goes on in both directions waits for the reply.
+    out.flush()
     if body is not None:
         body(out)
-    out.flush()
+        out.flush()
     return 0
 
 
@@ -109,9 +111,14 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
 
         return stage(root, engine, request), None
     if verb == "receive":
-        from .staging import receive
+        from .receiving import receive
 
-        return receive(root.job(request["job_id"]), request["input"], stream), None
+        return {}, lambda out: receive(root, request, stream, out)
+    if verb == "fill":
+        from .receiving import fill
+
+        # It answers when all has come.
+        return {}, lambda out: frames.write_line(out, fill(root, stream))
     if verb == "submit":
         from .submission import submit
 

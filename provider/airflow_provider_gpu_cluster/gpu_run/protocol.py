@@ -2,8 +2,8 @@
 
 One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
 stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
-so, bytes. Whatever a login shell prints before the mark is skipped by the reader. One verb, ``watch``, goes on after
-its reply; see :mod:`.watch`.
+so, bytes. Whatever a login shell prints before the mark is skipped by the reader. Some verbs go on in both directions
+after their reply: ``watch``, ``receive`` and ``fill``; see :mod:`.watch` and :mod:`.receiving`.
 """
 
 REPLY_MARK = b"\x1e gpu-run 1 \x1e"
@@ -13,6 +13,7 @@ VERBS = (
     "capacity",
     "stage",
     "receive",
+    "fill",
     "submit",
     "status",
     "watch",
@@ -73,6 +74,9 @@ JOB_CONFLICT = "job_conflict"
 NO_SUCH_JOB = "no_such_job"
 UNSAFE_OUTPUT = "unsafe_output"
 INTERNAL = "internal"
+
+# A content of a file up to this size travels in one piece, and is not asked for again in part.
+WHOLE_BYTES = 1 << 20
 
 # Exit codes without a reply: of the program, and of the line of shell that starts it (see session.py).
 EXIT_REQUEST_CUT = 96

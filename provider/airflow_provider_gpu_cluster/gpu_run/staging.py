@@ -1,5 +1,5 @@
 """
-Inputs into a job's directory: from the worker as a stream, with git, or from a path that is on the cluster already.
+Inputs into a job's directory: from contents that the worker has sent, with git, or from a path that is on the cluster.
 
 Each input is made complete in a folder of its own under ``.job`` and then renamed into place. What is in place is
 noted in ``.job/inputs.json``, so that staging again does only what is missing or has changed.
@@ -16,30 +16,34 @@ import os
 import shutil
 import stat
 import uuid
-from typing import Any, BinaryIO, Iterator
+from typing import Any, Collection, Iterator
 
-from . import frames, git, protocol, records
+from . import git, placing, protocol, records
+from .contents import Contents
 from .errors import Refused
-from .store import JobDirectory, no_space, writing
+from .store import JobDirectory, Root, no_space, write_text, writing
 
 _KINDS = ("code", "data", "models")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def stage(job: JobDirectory, inputs: list[dict[str, Any]]) -> list[int]:
+def stage(root: Root, job: JobDirectory, inputs: list[dict[str, Any]]) -> list[int]:
     """
-    Bring in what the cluster can fetch by itself.
+    Bring in what the cluster has, or can fetch by itself.
 
     :return: the numbers of the inputs that the worker has to send.
     :raises Refused: a source does not exist or cannot be read, or there is no room for it.
     """
     needs = []
+    contents = Contents(root)
     _remove_others(job, inputs)
     for number, wanted in enumerate(inputs):
         if in_place(job, wanted):
             continue
         if wanted["type"] == "upload":
-            needs.append(number)
+            rows = contents.manifest(wanted["digest"])
+            if rows is None or not bring(job, contents, wanted, rows):
+                needs.append(number)
         elif wanted["type"] == "git":
             _clone(job, wanted)
         else:
@@ -47,81 +51,35 @@ def stage(job: JobDirectory, inputs: list[dict[str, Any]]) -> list[int]:
     return needs
 
 
-def receive(job: JobDirectory, wanted: dict[str, Any], stream: BinaryIO) -> dict[str, Any]:
+def bring(
+    job: JobDirectory, contents: Contents, wanted: dict[str, Any], rows: list[list[Any]], checked: Collection[str] = ()
+) -> bool:
     """
-    Take one input from the worker.
+    Make an upload out of contents that are on the cluster, and put it in place.
 
-    :return: how many files and bytes arrived.
-    :raises Refused: they did not arrive as they were sent, or there is no room for them.
+    :param rows: what it consists of, see :mod:`.placing`.
+    :param checked: the SHA-256 of contents that need not be hashed again.
+    :return: False when one of them is not here, or was damaged; nothing is in place then.
     """
-    if not job.exists():
-        raise Refused(protocol.NOT_STAGED, f"the directory {job.path} was removed while inputs were sent; try again")
     with writing(job.path), _draft(job) as draft:
-        content = os.path.join(draft, "content")
-        os.mkdir(content)
+        folder = os.path.join(draft, "content")
+        os.mkdir(folder)
         try:
-            files, size, digest = _receive_into(content, stream)
-        except (frames.ChangedFile, frames.BrokenStream, frames.GarbledStream, ValueError) as error:
-            raise Refused(protocol.CHECKSUM_MISMATCH, "{}: {}".format(wanted["written"], error)) from error
+            files = placing.place(contents, rows, folder, checked)
+        except placing.Missing:
+            return False
         except OSError as error:
             if error.errno in _NO_SPACE:
                 raise Refused(
                     protocol.NO_SPACE, "{}: {}".format(wanted["written"], no_space(job.path, error))
                 ) from error
             raise _no_source(wanted, f"the cluster cannot store {error.filename!r}: {error.strerror}") from error
-        if not wanted["digest"].startswith("etag:") and wanted["digest"] != digest:
-            raise Refused(
-                protocol.CHECKSUM_MISMATCH,
-                "{}: a file changed between the moment its checksum was taken and the moment it was sent; "
-                "nothing of it was kept, try again".format(wanted["written"]),
-            )
-        ready = os.path.join(content, wanted["name"]) if wanted["single_file"] else content
+        ready = os.path.join(folder, wanted["name"]) if wanted["single_file"] else folder
         if not os.path.lexists(ready):
-            raise Refused(protocol.BAD_REQUEST, "{}: no file of that name arrived".format(wanted["written"]))
+            raise Refused(protocol.BAD_REQUEST, "{}: it has no file of that name".format(wanted["written"]))
+        size = sum(row[4] for row in rows if row[1] == "file")
         _publish(job, wanted, ready, {"files": len(files), "bytes": size}, checksums=files)
-    return {"files": len(files), "bytes": size}
-
-
-def _receive_into(folder: str, stream: BinaryIO) -> tuple[dict[str, str], int, str]:
-    """
-    Make in ``folder`` what the stream says.
-
-    :return: the SHA-256 of each file, the size of all, and the digest of everything as the worker takes it.
-    :raises ValueError: something would land outside of the folder, or twice.
-    """
-    top = os.path.realpath(folder)
-    files: dict[str, str] = {}
-    entries: list[list[Any]] = []
-    size = 0
-    for header in frames.headers(stream):
-        name, kind = header["path"], header["kind"]
-        path = os.path.normpath(os.path.join(top, frames.safe_path(name)))
-        if path == top or os.path.lexists(path):
-            raise ValueError(f"{name!r} arrived twice")
-        if os.path.realpath(os.path.dirname(path)) != os.path.dirname(path):
-            raise ValueError(f"{name!r} lies behind a link")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        mode = 0o755
-        content = ""
-        if kind == "dir":
-            os.mkdir(path)
-        elif kind == "link":
-            content = header["target"]
-            os.symlink(content, path)
-        elif kind == "file":
-            mode = 0o755 if header["mode"] & 0o100 else 0o644
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-                content = files[name] = frames.read_file(stream, header, file.write)
-            size += header["size"]
-        else:
-            raise ValueError(f"{name!r} is of the unknown kind {kind!r}")
-        entries.append([name, kind, mode, content])
-    for name, kind, _, target in entries:
-        # Asked at the end, when what the links lead through is there.
-        if kind == "link" and (os.path.isabs(target) or not _contains(top, os.path.realpath(os.path.join(top, name)))):
-            raise ValueError(f"the link {name!r} leaves its folder")
-    digest = hashlib.sha256(json.dumps(sorted(entries), separators=(",", ":")).encode()).hexdigest()
-    return files, size, digest
+    return True
 
 
 # -- what is in place --------------------------------------------------------------------------------------------
@@ -192,7 +150,7 @@ def _keep_checksums(job: JobDirectory, target: str, checksums: dict[str, str]) -
     """Write the checksum of every file of an input to a record of its own, as there may be a million."""
     name = os.path.join(".job", "checksums", hashlib.sha256(os.fsencode(target)).hexdigest()[:16] + ".json")
     os.makedirs(job.at(".job", "checksums"), exist_ok=True)
-    records.write_json(job.at(name), {"input": target, "sha256": checksums})
+    write_text(job.at(name), json.dumps({"input": target, "sha256": checksums}))
     return name
 
 

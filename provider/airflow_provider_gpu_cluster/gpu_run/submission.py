@@ -25,7 +25,7 @@ def stage(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str, 
     job.create()
     _keep_identity(job, request["record"])
     if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
-        needs = staging.stage(job, request["inputs"])
+        needs = staging.stage(root, job, request["inputs"])
     else:
         # What a running job works with is left alone.
         needs = []
@@ -54,7 +54,7 @@ def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str,
         else:
             job.create()
             _keep_identity(job, request["record"])
-            needs = staging.stage(job, request["inputs"])
+            needs = staging.stage(root, job, request["inputs"])
             if needs:
                 return {"needs": needs}
         _check_code(job, request["spec"])

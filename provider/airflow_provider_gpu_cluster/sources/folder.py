@@ -6,12 +6,13 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
+from airflow_provider_gpu_cluster.checksums import Checksums, open_checksums, stamp_of
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
 from airflow_provider_gpu_cluster.sources.ignore import IGNORE_FILE, Ignore
 from airflow_provider_gpu_cluster.sources.source import (
@@ -54,23 +55,61 @@ class LocalSource(UploadSource):
     @cached_property
     def digest(self) -> str:
         """SHA-256 over paths, kinds, executable bits, and the content of every file."""
-        return canonical_digest(_row(entry) for entry in self.entries())
+        return canonical_digest(self.rows)
+
+    def _identified(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        with open_checksums() as known:
+            for entry in entries:
+                if isinstance(entry.open, _LocalFile):
+                    yield replace(entry, content=entry.open.sha256(known))
+                else:
+                    yield entry
 
 
-def _row(entry: Entry) -> list[Any]:
-    content = entry.target or ""
-    if entry.kind == "file":
-        with entry.open() as stream:
+@dataclass(frozen=True)
+class _LocalFile:
+    """
+    A file of this machine as it was found.
+
+    :param stamp: changes when the file does.
+    """
+
+    real_path: str
+    size: int
+    stamp: str
+
+    def __call__(self) -> BinaryIO:
+        """Open it. Two opens of it read the same, or the second fails."""
+        try:
+            stream = open(self.real_path, "rb", buffering=0)  # noqa: SIM115  (the caller closes it)
+        except OSError as error:
+            message = f"cannot read {self.real_path!r}: {error.strerror}; make it readable, or {_REMEDY}"
+            raise SourceError(message) from error
+        if stamp_of(os.fstat(stream.fileno())) != self.stamp:
+            stream.close()
+            raise self._changed()
+        return cast(BinaryIO, stream)
+
+    def sha256(self, known: Checksums) -> str:
+        """Return its checksum, which is computed unless it is known."""
+        if (found := known.recall(self.real_path, self.stamp)) is not None:
+            return found
+        with self() as stream:
             try:
-                content, size = sha256_of(stream)
+                sha256, size = sha256_of(stream)
+                read = os.fstat(stream.fileno())
             except OSError as error:
-                raise SourceError(f"cannot read {entry.path!r}: {error.strerror}") from error
-        if size != entry.size:
-            raise ChecksumError(
-                f"{entry.path!r} changed while it was being read ({entry.size} bytes, then {size}); "
-                f"submit when nothing writes to it, or name it in {IGNORE_FILE}"
-            )
-    return [entry.path, entry.kind, entry.mode, content]
+                raise SourceError(f"cannot read {self.real_path!r}: {error.strerror}") from error
+        if size != self.size or stamp_of(read) != self.stamp:
+            raise self._changed()
+        known.remember(self.real_path, read, sha256)
+        return sha256
+
+    def _changed(self) -> ChecksumError:
+        return ChecksumError(
+            f"{self.real_path!r} changed while it was being read or sent; nothing of it was kept: "
+            f"try again when nothing writes to it, or name it in {IGNORE_FILE}"
+        )
 
 
 @dataclass(frozen=True)
@@ -187,17 +226,11 @@ def _file(real_path: str, path: str) -> Entry:
             f"{real_path!r} is a {_special(status.st_mode)}; only files, folders and links can be sent: {_REMEDY}"
         )
     mode = PROGRAM_MODE if status.st_mode & 0o111 else FILE_MODE
-    return Entry(path, "file", status.st_size, mode, open=partial(_open, real_path))
+    file = _LocalFile(real_path, status.st_size, stamp_of(status))
+    return Entry(path, "file", status.st_size, mode, is_local=True, open=file)
 
 
 def _special(mode: int) -> str:
     if stat.S_ISSOCK(mode):
         return "socket"
     return "named pipe" if stat.S_ISFIFO(mode) else "device"
-
-
-def _open(path: str) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise SourceError(f"cannot read {path!r}: {error.strerror}; make it readable, or {_REMEDY}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
@@ -53,6 +53,16 @@ class ObjectStoreSource(UploadSource):
         return "etag:" + canonical_digest(
             [path, info["size"], self._tag(name, info)] for path, name, info in self._objects
         )
+
+    def _identified(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        keys = {path: self._key(name, info) for path, name, info in self._objects}
+        for entry in entries:
+            yield replace(entry, content=keys[entry.path]) if entry.kind == "file" else entry
+
+    def _key(self, name: str, info: dict[str, Any]) -> str:
+        """Return what the cluster knows this version of an object by, wherever it is in an input."""
+        store = type(self.file_system).__name__
+        return "tag-" + canonical_digest([[store, self.written, name, info["size"], self._tag(name, info)]])
 
     @cached_property
     def _objects(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -105,6 +115,9 @@ class _ObjectStream(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         return _ask(self._written, lambda: bytes(self._stream.read(size)))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return _ask(self._written, lambda: int(self._stream.seek(offset, whence)))
 
     def close(self) -> None:
         if not self.closed:

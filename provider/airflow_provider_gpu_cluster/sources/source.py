@@ -8,6 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, BinaryIO, Literal
 
 KINDS = ("code", "data", "models")
@@ -32,6 +33,9 @@ class Entry:
     :param size: bytes of a file; 0 for a folder or a link.
     :param mode: ``0o755`` for folders, links and programs, ``0o644`` for other files.
     :param target: what a link points to, relative to the link's own folder; None for others.
+    :param content: the key of a file's content: its SHA-256, or ``tag-`` and one of what identifies it elsewhere. Empty
+        where nobody has asked for it yet, and for others.
+    :param is_local: whether what is opened is a file of this machine.
     :param open: opens the file for reading; raises :class:`SourceError` when it cannot be read.
     """
 
@@ -40,6 +44,8 @@ class Entry:
     size: int = 0
     mode: int = PROGRAM_MODE
     target: str | None = None
+    content: str = ""
+    is_local: bool = False
     open: Callable[[], BinaryIO] = field(default=no_content, repr=False, compare=False)
 
 
@@ -88,6 +94,29 @@ class UploadSource(Source):
 
         :raises SourceError: something cannot be read or sent.
         """
+
+    @cached_property
+    def manifest(self) -> tuple[Entry, ...]:
+        """
+        The entries, each file with the key of its content.
+
+        :raises SourceError: something cannot be read or sent.
+        """
+        return tuple(self._identified(self.entries()))
+
+    @abstractmethod
+    def _identified(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """Give each file the key of its content."""
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """The manifest as the remote program takes it, see :mod:`.gpu_run.placing`."""
+        return [
+            [entry.path, entry.kind, entry.mode, entry.content, entry.size]
+            if entry.kind == "file"
+            else [entry.path, entry.kind, entry.mode, entry.target or ""]
+            for entry in self.manifest
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the source as the remote program's input; computes the digest."""

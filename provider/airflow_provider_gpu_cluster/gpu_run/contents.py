@@ -1,0 +1,191 @@
+"""
+What jobs are given, kept once for all of them under ``<root_dir>/.cache``.
+
+``contents/ab/cdef...``   the content of a file, by its SHA-256; read-only
+``tags/<key>``            a link to one: what else it is known by, such as the version of an object in a store
+``manifests/<digest>``    what an input consists of, by its digest
+``incoming/``             what is still on its way, see :mod:`.incoming`
+
+A content gets its name when its SHA-256 was computed here, and its time of modification says when a job was last given
+it. A key is either the SHA-256 or a tag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+from typing import Any
+
+from . import protocol
+from .errors import Refused
+from .store import Root
+
+# Use is noted no more often than this.
+_USED_S = 3600.0
+_KEY = re.compile(r"(tag-)?[0-9a-f]{64}\Z")
+
+
+class Contents:
+    """All contents under one root."""
+
+    def __init__(self, root: Root) -> None:
+        self.folder = root.cache
+        self.incoming = self.at("incoming")
+        self._now = time.time()
+
+    def at(self, *parts: str) -> str:
+        """Return the path of something in here."""
+        return os.path.join(self.folder, *parts)
+
+    def create(self) -> None:
+        """Make the folders, where they are missing."""
+        for name in ("contents", "tags", "manifests", "incoming"):
+            os.makedirs(self.at(name), mode=0o700, exist_ok=True)
+
+    def path_of(self, sha256: str) -> str:
+        """Return where a content lies, if it is here."""
+        return self.at("contents", sha256[:2], sha256[2:])
+
+    def find(self, key: str, size: int) -> str | None:
+        """
+        Return the SHA-256 of a content that is here, as far as its size tells; note that it is used.
+
+        :param key: its SHA-256, or a tag of it.
+        """
+        sha256 = self._sha256_of(key)
+        if sha256 is None:
+            return None
+        path = self.path_of(sha256)
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return None
+        if found.st_size != size:
+            self.remove(sha256)
+            return None
+        self._note_use(path, found)
+        return sha256
+
+    def open(self, key: str, size: int) -> tuple[int, str] | None:
+        """Open a content for reading, and return its SHA-256 as well; None when it is not here."""
+        sha256 = self._sha256_of(key)
+        if sha256 is None:
+            return None
+        path = self.path_of(sha256)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        found = os.fstat(fd)
+        if found.st_size != size:
+            os.close(fd)
+            self.remove(sha256)
+            return None
+        self._note_use(path, found)
+        return fd, sha256
+
+    def _sha256_of(self, key: str) -> str | None:
+        if not key.startswith("tag-"):
+            return key
+        try:
+            link = os.readlink(self.at("tags", key))
+        except FileNotFoundError:
+            return None
+        self._note_use(self.at("tags", key), os.lstat(self.at("tags", key)))
+        return os.path.basename(os.path.dirname(link)) + os.path.basename(link)
+
+    def _note_use(self, path: str, found: os.stat_result) -> None:
+        if found.st_mtime < self._now - _USED_S:
+            with contextlib.suppress(OSError):
+                os.utime(path, follow_symlinks=False)
+
+    def put(self, sha256: str, data: bytes) -> None:
+        """Keep a content whose SHA-256 was checked."""
+        draft = self._draft()
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        try:
+            try:
+                write_all(fd, data)
+            finally:
+                os.close(fd)
+            self.adopt(sha256, draft)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
+
+    def adopt(self, sha256: str, path: str) -> None:
+        """Give a file whose SHA-256 was checked its final name."""
+        final = self.path_of(sha256)
+        try:
+            os.rename(path, final)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(final), mode=0o700, exist_ok=True)
+            os.rename(path, final)
+
+    def tag(self, key: str, sha256: str) -> None:
+        """Note that a content is known by another key as well."""
+        if key == sha256:
+            return
+        draft = self._draft()
+        os.symlink(os.path.relpath(self.path_of(sha256), self.at("tags")), draft)
+        os.rename(draft, self.at("tags", key))
+
+    def remove(self, sha256: str) -> None:
+        """Keep a content no longer, since it is not what its name says."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path_of(sha256))
+
+    # -- manifests
+
+    def manifest(self, digest: str) -> list[list[Any]] | None:
+        """Return the rows of an input, if they are known and as they were written."""
+        path = self._manifest_path(digest)
+        try:
+            with open(path, encoding="ascii") as file:
+                found = json.load(file)
+            self._note_use(path, os.stat(path))
+        except (OSError, ValueError):
+            return None
+        return found["rows"] if digest_of(found["rows"]) == found["check"] else None
+
+    def keep_manifest(self, digest: str, rows: list[list[Any]]) -> None:
+        """Keep the rows of an input, so that the next job that is given it need not be told them."""
+        draft = self._draft()
+        with open(draft, "x", encoding="ascii") as file:
+            file.write(json.dumps({"check": digest_of(rows), "rows": rows}))
+        os.rename(draft, self._manifest_path(digest))
+
+    def _manifest_path(self, digest: str) -> str:
+        return self.at("manifests", hashlib.sha256(digest.encode()).hexdigest() + ".json")
+
+    def _draft(self) -> str:
+        return os.path.join(self.incoming, uuid.uuid4().hex + ".tmp")
+
+
+def digest_of(rows: list[list[Any]]) -> str:
+    """Return the SHA-256 of rows, whatever their order; the worker computes the same."""
+    return hashlib.sha256(json.dumps(sorted(rows), separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def checked_key(key: Any) -> str:
+    """
+    Return a key, which becomes the name of a file.
+
+    :raises Refused: it is none.
+    """
+    if not isinstance(key, str) or not _KEY.match(key):
+        raise Refused(protocol.BAD_REQUEST, f"{key!r} is no SHA-256 and no tag")
+    return key
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it, however little the system takes at once."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,32 @@
+"""Which parts of a file hold data, and which are holes that read as zeros (lseek(2), SEEK_DATA)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Iterator
+
+
+def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """
+    Yield the parts of a range in order: where each begins and ends, and whether it holds data.
+
+    A file system that knows no holes has data everywhere.
+    """
+    at = start
+    while at < end:
+        try:
+            data = min(os.lseek(fd, at, os.SEEK_DATA), end)
+        except OSError as error:
+            # ENXIO: there is no data behind this place. Another error: no holes are known here.
+            data = end if error.errno == errno.ENXIO else at
+            if data == at:
+                yield at, end, True
+                return
+        if data > at:
+            yield at, data, False
+            at = data
+        if at < end:
+            hole = min(os.lseek(fd, at, os.SEEK_HOLE), end)
+            yield at, hole, True
+            at = hole

@@ -1,0 +1,222 @@
+"""
+An input made out of contents: every job gets files of its own.
+
+A file is a clone of the content where the file system can share blocks until one of them is written to (FICLONE,
+ioctl_ficlonerange(2)), and a copy elsewhere. It is never a hard link: the job runs as the user who owns the content, so
+nothing would keep it from writing through the link into the content, and into the next job.
+
+Whatever is given to a job is hashed before, or was in this process: a content that the disk has damaged is found here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+import threading
+from typing import Any, Collection
+
+from . import frames, protocol
+from .contents import Contents, checked_key, write_all
+from .errors import Refused
+from .extents import extents
+
+# ioctl_ficlonerange(2): _IOW(0x94, 9, int)
+_FICLONE = 0x40049409
+_PIECE = 1 << 20
+_EMPTY = hashlib.sha256().hexdigest()
+_CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
+
+
+class Missing(Exception):
+    """A content is not here, or was damaged and is kept no longer."""
+
+
+def place(contents: Contents, rows: list[list[Any]], folder: str, checked: Collection[str] = ()) -> dict[str, str]:
+    """
+    Make in ``folder`` what the rows say.
+
+    Each is ``[path, kind, mode, content]``, and of a file its size as well. The content of a file is its key, that of a
+    link its target.
+
+    :param rows: checked by :func:`check`.
+    :param checked: the SHA-256 of contents that need not be hashed again.
+    :return: the SHA-256 of each file.
+    :raises Missing: a content is not here.
+    :raises Refused: a link leads out of the folder.
+    """
+    files = {}
+    for path, kind, mode, content, *size in rows:
+        target = os.path.join(folder, path)
+        if kind == "dir":
+            os.mkdir(target)
+        elif kind == "link":
+            os.symlink(content, target)
+        else:
+            files[path] = _place_file(contents, content, size[0], target, mode, checked)
+    _check_links(rows, folder)
+    return files
+
+
+def _place_file(contents: Contents, key: str, size: int, target: str, mode: int, checked: Collection[str]) -> str:
+    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        if not size:
+            return _EMPTY
+        opened = contents.open(key, size)
+        if opened is None:
+            raise Missing(key)
+        source, sha256 = opened
+        try:
+            if not _fill(source, fd, size, sha256, is_checked=sha256 in checked):
+                contents.remove(sha256)
+                raise Missing(key)
+        finally:
+            os.close(source)
+        return sha256
+    finally:
+        os.close(fd)
+
+
+def _fill(source: int, target: int, size: int, sha256: str, *, is_checked: bool) -> bool:
+    """Give the target the source's content, and tell whether it has that SHA-256."""
+    if size <= protocol.WHOLE_BYTES:
+        data = os.read(source, size + 1)
+        write_all(target, data)
+        return is_checked or hashlib.sha256(data).hexdigest() == sha256
+    if is_checked:
+        _copy(source, target, size)
+        return True
+    # Both take about as long, and neither keeps the other from its work.
+    hashing = _Hashing(source)
+    try:
+        _copy(source, target, size)
+    finally:
+        hashing.join()
+    return hashing.sha256 == sha256
+
+
+class _Hashing(threading.Thread):
+    """Computes the SHA-256 of an open file."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(daemon=True)
+        self._fd = fd
+        self.sha256 = ""
+        self.start()
+
+    def run(self) -> None:
+        digest = hashlib.sha256()
+        at = 0
+        # A disk that cannot read its content leaves it unequal to any other.
+        with contextlib.suppress(OSError):
+            while piece := os.pread(self._fd, _PIECE, at):
+                digest.update(piece)
+                at += len(piece)
+            self.sha256 = digest.hexdigest()
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    if clone(source, target):
+        return
+    os.ftruncate(target, size)
+    for start, end, is_data in extents(source, 0, size):
+        if is_data:
+            _copy_range(source, target, start, end)
+
+
+def clone(source: int, target: int) -> bool:
+    """Let a file share the blocks of another; False where the file system cannot."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        return True
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+
+
+def shares_blocks(folder: str) -> bool:
+    """Tell whether files in a folder can be clones."""
+    with tempfile.TemporaryFile(dir=folder) as source, tempfile.TemporaryFile(dir=folder) as target:
+        source.write(b"x")
+        source.flush()
+        return clone(source.fileno(), target.fileno())
+
+
+def size_of(inputs: list[dict[str, Any]]) -> int:
+    """Return how many bytes the files of all inputs have."""
+    return sum(row[4] for wanted in inputs for row in wanted["rows"] if row[1] == "file")
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    at = start
+    try:
+        while at < end:
+            copied = os.copy_file_range(source, target, end - at, at, at)
+            if not copied:
+                # The content was cut; its SHA-256 tells.
+                return
+            at += copied
+        return
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    os.lseek(target, at, os.SEEK_SET)
+    while at < end:
+        piece = os.pread(source, min(_PIECE, end - at), at)
+        if not piece:
+            return
+        write_all(target, piece)
+        at += len(piece)
+
+
+# -- what rows may say -------------------------------------------------------------------------------------------
+
+
+def check(rows: list[list[Any]], written: str) -> None:
+    """
+    Check that rows describe a folder that can be made. Folders come before what is in them.
+
+    :param written: the input as its user wrote it.
+    :raises Refused: they do not.
+    """
+    try:
+        _check(rows)
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise Refused(protocol.CHECKSUM_MISMATCH, f"{written}: {error}") from error
+
+
+def _check(rows: list[list[Any]]) -> None:
+    folders = {""}
+    seen = {""}
+    for path, kind, mode, content, *size in rows:
+        parent, _, name = frames.safe_path(path).rpartition("/")
+        if path in seen:
+            raise ValueError(f"{path!r} comes twice")
+        if name in ("", "."):
+            raise ValueError(f"{path!r} is no name")
+        if parent not in folders:
+            raise ValueError(f"{path!r} lies in no folder")
+        seen.add(path)
+        if kind == "dir":
+            folders.add(path)
+        elif kind == "file":
+            checked_key(content)
+            if not isinstance(size[0], int) or size[0] < 0 or mode not in (0o644, 0o755):
+                raise ValueError(f"{path!r} is no file of {size[0]!r} bytes with the mode {mode!r}")
+        elif kind != "link" or not isinstance(content, str):
+            raise ValueError(f"{path!r} is of the unknown kind {kind!r}")
+
+
+def _check_links(rows: list[list[Any]], folder: str) -> None:
+    """Check links when what they lead through is there."""
+    top = os.path.realpath(folder)
+    for path, kind, _, target, *_ in rows:
+        if kind == "link":
+            real = os.path.realpath(os.path.join(top, path))
+            if os.path.isabs(target) or not (real == top or real.startswith(top + os.sep)):
+                raise Refused(protocol.CHECKSUM_MISMATCH, f"the link {path!r} leaves its folder")

@@ -1,0 +1,378 @@
+"""
+Inputs from the worker: it says what they consist of, is told which contents are not here, and sends those.
+
+The request holds for each input its rows (see :mod:`.placing`). After the reply lines of JSON go both ways. Here::
+
+    {"want": [[key, [[start, end], ...]], ...]}      any number of them; then
+    {"send": 1234}                                   how many bytes that is together
+    {"placed": 2}                                    all inputs are in place; nothing follows
+    {"error": {"code": ..., "message": ...}}         nor after this
+
+and from the worker, in answer to ``send``, pieces of contents and an end::
+
+    {"key": key, "at": 0, "n": 4096}                 and 4096 bytes
+    {"key": key, "at": 4096, "n": 1024, "zeros": true}     and nothing: so many bytes are zero
+    {"end": true}
+
+A piece of what is known by a tag, whose SHA-256 nobody knows yet, has the one of the piece as ``sha256``. Empty lines
+are signs of life. Through the verb ``fill`` the worker sends pieces over further channels at the same time.
+
+Of a large content every byte counts that has arrived, whatever happens next: see :mod:`.incoming`. Only one process at
+a time asks for it, and for the contents of one input; others wait for what arrives, and take over when it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import select
+import signal
+import threading
+import traceback
+from typing import Any, BinaryIO, Iterator
+
+from . import frames, placing, protocol, shared_files, staging
+from .contents import Contents, checked_key, digest_of
+from .errors import Refused
+from .incoming import PIECE, Busy, Damaged, Incoming
+from .ranges import total
+from .space import check_room
+from .store import JobDirectory, Root, writing
+
+# A worker from which nothing comes for so long has gone; what it held is for others then.
+SILENCE_S = 120
+_BEAT_S = 5.0
+_PAUSE_S = 0.1
+_WANTS_IN_LINE = 200
+# With what a damaged disk or a worker's broken memory may cost in new tries, it has an end.
+_MOST_ROUNDS = 5
+
+
+class Gone(Exception):
+    """The worker is not there any more."""
+
+
+def receive(root: Root, request: dict[str, Any], stream: BinaryIO, out: BinaryIO) -> None:
+    """Carry out the verb ``receive``, after its reply."""
+    worker = _Worker(stream, out)
+    try:
+        job = root.job(request["job_id"])
+        with writing(job.path):
+            _Receiving(root, job, request["inputs"], worker).run()
+        worker.say({"placed": len(request["inputs"])})
+    except Refused as refusal:
+        worker.say({"error": {"code": refusal.code, "message": refusal.message}})
+    except (Gone, frames.BrokenStream):
+        pass
+    except Exception as error:
+        message = f"gpu-run receive failed on the cluster: {error!r}\n{traceback.format_exc()}"
+        worker.say({"error": {"code": protocol.INTERNAL, "message": message}})
+    finally:
+        worker.end()
+
+
+def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
+    """
+    Carry out the verb ``fill``: write pieces of contents that another channel's process has asked for.
+
+    :return: how many bytes came.
+    """
+    signal.signal(signal.SIGALRM, _fall_silent)
+    contents = Contents(root)
+    count = 0
+    incoming: Incoming | None = None
+    try:
+        for header in _headers(stream):
+            key = checked_key(header["key"])
+            if incoming is None or incoming.key != key:
+                if incoming is not None:
+                    incoming.release()
+                incoming = Incoming(contents, key, 0)
+            count += header["n"]
+            _take_piece(stream, header, incoming)
+    except (Gone, frames.BrokenStream):
+        pass
+    finally:
+        signal.alarm(0)
+        if incoming is not None:
+            incoming.release()
+    return {"bytes": count}
+
+
+class _Receiving:
+    def __init__(self, root: Root, job: JobDirectory, inputs: list[dict[str, Any]], worker: _Worker) -> None:
+        self._job = job
+        self._inputs = inputs
+        self._worker = worker
+        self._contents = Contents(root)
+        self._sizes: dict[str, int] = {}
+        self._paths: dict[str, str] = {}
+        self._here: set[str] = set()
+
+    def run(self) -> None:
+        if not self._job.exists():
+            message = f"the directory {self._job.path} was removed while inputs were sent; try again"
+            raise Refused(protocol.NOT_STAGED, message)
+        for wanted in self._inputs:
+            self._check(wanted)
+        self._contents.create()
+        _raise_limit_of_open_files()
+        with self._turn():
+            self._check_room()
+            for _ in range(_MOST_ROUNDS):
+                self._get_contents()
+                if self._place():
+                    return
+        raise Refused(
+            protocol.CHECKSUM_MISMATCH,
+            f"contents under {self._contents.folder} are damaged as soon as they are written; look at the disk",
+        )
+
+    def _check(self, wanted: dict[str, Any]) -> None:
+        rows = wanted["rows"]
+        placing.check(rows, wanted["written"])
+        if not wanted["digest"].startswith("etag:") and digest_of(rows) != wanted["digest"]:
+            raise Refused(protocol.BAD_REQUEST, "{}: the rows are not those of its digest".format(wanted["written"]))
+        for path, kind, _, content, *size in rows:
+            if kind == "file" and size[0]:
+                self._sizes[content] = size[0]
+                self._paths[content] = path
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until nobody else brings in the same inputs: then most of them, or all, are here."""
+        names = sorted({hashlib.sha256(wanted["digest"].encode()).hexdigest() for wanted in self._inputs})
+        with contextlib.ExitStack() as locks:
+            for name in names:
+                path = os.path.join(self._contents.incoming, f"input-{name}.lock")
+                while (fd := shared_files.lock(path)) is None:
+                    self._worker.pause()
+                locks.callback(_unlock, fd, path)
+            yield
+
+    def _check_room(self) -> None:
+        lacking = {key: size for key, size in self._sizes.items() if self._contents.find(key, size) is None}
+        large = (Incoming(self._contents, key, size) for key, size in lacking.items() if size > protocol.WHOLE_BYTES)
+        for_contents = sum(lacking.values()) - sum(incoming.arrived() for incoming in large)
+        for_job = 0 if placing.shares_blocks(self._contents.incoming) else placing.size_of(self._inputs)
+        what = ", ".join(wanted["written"] for wanted in self._inputs)
+        check_room(self._contents.incoming, for_contents + for_job, what)
+
+    # -- contents
+
+    def _get_contents(self) -> None:
+        """Have the worker send what is not here, or wait until others have had it sent."""
+        lacking = {key: size for key, size in self._sizes.items() if self._contents.find(key, size) is None}
+        rounds_without_news = 0
+        while lacking:
+            owned: dict[str, Incoming] = {}
+            try:
+                wants = self._wants(lacking, owned)
+                if wants:
+                    arrived = self._ask(wants, owned)
+                    rounds_without_news = 0 if arrived else rounds_without_news + 1
+                    if rounds_without_news >= _MOST_ROUNDS:
+                        raise Refused(protocol.BAD_REQUEST, "the worker does not send what it is asked for")
+                else:
+                    self._worker.pause()
+                self._publish(owned)
+            finally:
+                for incoming in owned.values():
+                    incoming.release()
+            lacking = {key: size for key, size in lacking.items() if self._contents.find(key, size) is None}
+
+    def _wants(self, lacking: dict[str, int], owned: dict[str, Incoming]) -> list[Any]:
+        """Return what to ask for now: nothing that somebody else is being sent, and not more than can be open."""
+        wants: list[Any] = []
+        for key, size in lacking.items():
+            if size <= protocol.WHOLE_BYTES:
+                wants.append([key, [[0, size]]])
+                continue
+            if len(owned) >= _most_open():
+                break
+            incoming = Incoming(self._contents, key, size)
+            if not incoming.take():
+                continue
+            if self._contents.find(key, size) is not None:
+                incoming.discard()
+                continue
+            incoming.begin()
+            owned[key] = incoming
+            wants.append([key, incoming.missing()])
+        return wants
+
+    def _ask(self, wants: list[Any], owned: dict[str, Incoming]) -> bool:
+        """Have contents sent, and tell whether anything came."""
+        for start in range(0, len(wants), _WANTS_IN_LINE):
+            self._worker.say({"want": wants[start : start + _WANTS_IN_LINE]})
+        self._worker.say({"send": sum(total(ranges) for _, ranges in wants)})
+        arrived = False
+        current: Incoming | None = None
+        for header in _headers(self._worker.stream):
+            arrived = True
+            key = header["key"]
+            incoming = owned.get(key)
+            if current is not None and current is not incoming:
+                current.rest()
+            current = incoming
+            if incoming is not None:
+                _take_piece(self._worker.stream, header, incoming)
+            elif self._sizes.get(key) == header["n"] <= protocol.WHOLE_BYTES:
+                self._take_whole(key, header["n"])
+            else:
+                raise Refused(protocol.BAD_REQUEST, f"nobody has asked for {header}")
+        return arrived or any(not incoming.missing() for incoming in owned.values())
+
+    def _take_whole(self, key: str, size: int) -> None:
+        data = _read(self._worker.stream, size)
+        if len(data) < size:
+            raise Gone
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not key.startswith("tag-") and key != sha256:
+            raise self._changed(key)
+        self._contents.put(sha256, data)
+        self._contents.tag(key, sha256)
+        self._here.add(sha256)
+
+    def _publish(self, owned: dict[str, Incoming]) -> None:
+        for key, incoming in owned.items():
+            if incoming.missing():
+                continue
+            try:
+                self._here.add(incoming.publish())
+            except Damaged:
+                raise self._changed(key) from None
+            except Busy:
+                raise Refused(
+                    protocol.INTERNAL, f"another process goes on writing {self._paths[key]!r} to {incoming.path}"
+                ) from None
+
+    def _changed(self, key: str) -> Refused:
+        return Refused(
+            protocol.CHECKSUM_MISMATCH,
+            f"{self._paths[key]!r} is not what its checksum says: it changed between the moment that was taken and the "
+            "moment it was sent; nothing of it was kept, try again",
+        )
+
+    # -- the job
+
+    def _place(self) -> bool:
+        """Give the job its inputs; False when a content is gone, or was found damaged."""
+        for wanted in self._inputs:
+            self._contents.keep_manifest(wanted["digest"], wanted["rows"])
+            if not staging.bring(self._job, self._contents, wanted, wanted["rows"], self._here):
+                return False
+        return True
+
+
+class _Worker:
+    """The other end of the channel."""
+
+    def __init__(self, stream: BinaryIO, out: BinaryIO) -> None:
+        self.stream = stream
+        self._out = out
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        out.flush()
+        signal.signal(signal.SIGALRM, _fall_silent)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a line; one that nobody reads any more is lost."""
+        self._write(json.dumps(message).encode("ascii") + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._out.write(data)
+            self._out.flush()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(_BEAT_S):
+            self._write(b"\n")
+
+    def pause(self) -> None:
+        """
+        Wait for a moment while the worker has nothing to say.
+
+        :raises Gone: it has hung up.
+        """
+        readable, _, _ = select.select([self.stream], [], [], _PAUSE_S)
+        if readable:
+            raise Gone
+
+    def end(self) -> None:
+        """Say nothing any more."""
+        self._ended.set()
+        signal.alarm(0)
+
+
+def _fall_silent(*_: object) -> None:
+    raise Gone
+
+
+def _headers(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Yield the headers of pieces up to the end; the caller reads what follows each."""
+    while True:
+        signal.alarm(SILENCE_S)
+        header = frames.read_line(stream)
+        if header.get("end"):
+            signal.alarm(0)
+            return
+        at, length = header.get("at"), header.get("n")
+        if not isinstance(at, int) or not isinstance(length, int) or at < 0 or length <= 0:
+            raise Refused(protocol.BAD_REQUEST, f"{header} is no piece of a content")
+        yield header
+
+
+def _take_piece(stream: BinaryIO, header: dict[str, Any], incoming: Incoming) -> None:
+    """
+    Write a piece to its place, as far as it comes.
+
+    :raises Gone: it does not come to its end.
+    """
+    at, left = header["at"], header["n"]
+    with contextlib.suppress(FileNotFoundError):
+        if header.get("zeros"):
+            incoming.skip(at, left)
+            return
+        if "sha256" in header:
+            data = _read(stream, left)
+            if hashlib.sha256(data).hexdigest() == header["sha256"]:
+                incoming.write(at, data)
+            return
+        while left:
+            data = _read(stream, min(PIECE, left))
+            if not data:
+                raise Gone
+            incoming.write(at, data)
+            at, left = at + len(data), left - len(data)
+        return
+    # It is here already, from somebody else.
+    while left and (data := _read(stream, min(PIECE, left))):
+        left -= len(data)
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Read that much, or less at the end of the stream."""
+    signal.alarm(SILENCE_S)
+    return stream.read(size)
+
+
+def _unlock(fd: int, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.close(fd)
+
+
+def _raise_limit_of_open_files() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _most_open() -> int:
+    """Return of how many contents the locks may be held at once."""
+    return min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
