@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +180,9 @@ def test_digest_is_over_what_arrives(tmp_path: Path) -> None:
     (tmp_path / "one" / "a.sh").chmod(0o755)
     (tmp_path / "one" / "link").symlink_to("b/c.txt")
     rows = [
-        ["a.sh", "file", 0o755, hashlib.sha256(b"#!").hexdigest()],
+        ["a.sh", "file", 0o755, hashlib.sha256(b"#!").hexdigest(), 2],
         ["b", "dir", 0o755, ""],
-        ["b/c.txt", "file", 0o644, hashlib.sha256(b"c").hexdigest()],
+        ["b/c.txt", "file", 0o644, hashlib.sha256(b"c").hexdigest(), 1],
         ["link", "link", 0o755, "b/c.txt"],
     ]
     expected = hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
@@ -268,15 +269,41 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     from airflow_provider_gpu_cluster.sources import folder
 
     write(tmp_path, {"a.log": "1"})
+    real = folder.sha256_of
 
-    def grow(path: str) -> Any:
-        with open(path, "a") as stream:
-            stream.write("more")
-        return open(path, "rb")
+    def grow(stream: Any) -> tuple[str, int]:
+        found = real(stream)
+        with open(tmp_path / "a.log", "a") as log:
+            log.write("more")
+        return found
 
-    monkeypatch.setattr(folder, "_open", grow)
-    with pytest.raises(ChecksumError, match=r"'a.log' changed while it was being read \(1 bytes, then 5\)"):
+    monkeypatch.setattr(folder, "sha256_of", grow)
+    with pytest.raises(ChecksumError, match=r"a\.log' changed while it was being read or sent"):
         _ = upload(tmp_path, code=".").digest
+
+
+def test_a_file_that_has_not_changed_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_provider_gpu_cluster.sources import folder
+
+    write(tmp_path, {"a": "1", "b": "2"})
+    read = []
+    real = folder.sha256_of
+    monkeypatch.setattr(folder, "sha256_of", lambda stream: read.append(stream.name) or real(stream))
+    # A file that was written just now may be written to again without its times becoming others.
+    monkeypatch.setattr("airflow_provider_gpu_cluster.checksums._SETTLED_NS", 0)
+    first = upload(tmp_path, data=".").digest
+    assert [Path(name).name for name in read] == ["a", "b"]
+    read.clear()
+    assert upload(tmp_path, data=".").digest == first
+    assert read == []
+
+    # Another content of the same size, and as old as before: only the time of the change tells.
+    old = os.stat(tmp_path / "a")
+    time.sleep(0.02)
+    (tmp_path / "a").write_text("3")
+    os.utime(tmp_path / "a", ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert upload(tmp_path, data=".").digest != first
+    assert [Path(name).name for name in read] == ["a"]
 
 
 # -- what stays at home ------------------------------------------------------------------------------------------

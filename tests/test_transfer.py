@@ -8,7 +8,6 @@ import io
 import json
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,11 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from airflow_provider_gpu_cluster.download import receive_files
 from airflow_provider_gpu_cluster.exceptions import (
-    ChecksumError,
     CollectError,
     GpuClusterConnectionError,
     NoSpaceError,
-    SourceError,
 )
 from airflow_provider_gpu_cluster.sinks import LocalSink
-from airflow_provider_gpu_cluster.sources import Source, parse_sources
 from airflow_provider_gpu_cluster.sources.source import sha256_of
 from tests import jobs
 from tests.proxy import CutProxy
@@ -297,105 +293,3 @@ def test_a_stream_that_breaks_off_is_a_broken_connection(home: Path, length: int
     with pytest.raises(GpuClusterConnectionError):
         receive(home, whole[:length])
     assert files(home) == {}
-
-
-# -- out ---------------------------------------------------------------------------------------------------------
-
-
-def sources(worker: Path, **written: Any) -> tuple[Source, ...]:
-    return parse_sources(**{"code": None, "data": None, "models": None, **written}, base_dir=worker)
-
-
-def test_staging_again_sends_next_to_nothing(
-    cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path, cut_proxy: CutProxy
-):
-    (tmp_path / "data.bin").write_bytes(os.urandom(3 << 20))
-    up = _Counter(cut_proxy)
-    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port)) as cluster:
-        cluster.stage("job", sources(tmp_path, data="data.bin"), record=jobs.record())
-        assert up.take() > 3 << 20
-        cluster.stage("job", sources(tmp_path, data="data.bin"), record=jobs.record())
-        assert up.take() < 10_000
-    staged = Path(cluster_settings.root_dir) / "job" / "data"
-    assert files(staged) == {"data.bin": (tmp_path / "data.bin").read_bytes()}
-
-
-class _Counter:
-    """Counts the bytes that go to the server."""
-
-    def __init__(self, proxy: CutProxy) -> None:
-        self._bytes = 0
-        real = proxy._allow
-
-        def allow(size: int, direction: str) -> tuple[int, bool]:
-            self._bytes += size if direction == "up" else 0
-            return real(size, direction)
-
-        proxy._allow = allow  # type: ignore[method-assign]
-
-    def take(self) -> int:
-        count, self._bytes = self._bytes, 0
-        return count
-
-
-def test_an_upload_that_is_cut_leaves_nothing_and_is_made_again(
-    cluster: Cluster, cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path, cut_proxy: CutProxy
-):
-    """Like a worker that is killed: the cluster sees a connection that ends."""
-    (tmp_path / "data.bin").write_bytes(os.urandom(3 << 20))
-    wanted = sources(tmp_path, data="data.bin")
-    job = Path(cluster_settings.root_dir) / "job"
-    cluster.check()
-    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=0) as dying:
-        cut_proxy.cut_after(nbytes=1 << 20, direction="up")
-        with pytest.raises(GpuClusterConnectionError):
-            dying.stage("job", wanted, record=jobs.record())
-    assert files(job / "data") == {}
-    cluster.stage("job", wanted, record=jobs.record())
-    assert files(job / "data") == {"data.bin": (tmp_path / "data.bin").read_bytes()}
-    assert not list((job / ".job").glob("incoming-*"))
-
-
-def test_an_upload_that_does_not_fit(cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path):
-    (tmp_path / "data.bin").write_bytes(bytes(30 << 20))
-    with small_disk(tmp_path / "disk", 4096) as disk:
-        settings = ClusterSettings(**{**cluster_settings.__dict__, "root_dir": str(disk)})
-        with Cluster(settings, ssh_connect) as cluster:
-            words = r"data\.bin: no space left on the disk of .*: \d\.\d MB free"
-            with pytest.raises(NoSpaceError, match=words):
-                cluster.stage("job", sources(tmp_path, data="data.bin"), record=jobs.record())
-            assert files(disk / "job" / "data") == {}
-            assert not list((disk / "job" / ".job").glob("incoming-*"))
-            (tmp_path / "data.bin").write_bytes(bytes(1 << 20))
-            cluster.stage("job", sources(tmp_path, data="data.bin"), record=jobs.record())
-
-
-def test_a_file_that_changes_between_its_checksum_and_its_sending(cluster: Cluster, tmp_path: Path):
-    (tmp_path / "data.bin").write_bytes(b"1" * 100)
-    wanted = sources(tmp_path, data="data.bin")
-    wanted[0].to_json()
-    (tmp_path / "data.bin").write_bytes(b"2" * 100)
-    with pytest.raises(ChecksumError, match="a file changed between"):
-        cluster.stage("job", wanted, record=jobs.record())
-    (tmp_path / "data.bin").unlink()
-    with pytest.raises(SourceError, match="cannot read"):
-        cluster.stage("job", wanted, record=jobs.record())
-    # The connection is none the worse for it.
-    assert cluster.stage("job", (), record=jobs.record()).job_id == "job"
-
-
-def test_a_file_that_cannot_be_read_to_its_end_does_not_leave_both_sides_waiting(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    class Bad(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            raise OSError(5, "Input/output error")
-
-    (tmp_path / "data.bin").write_bytes(bytes(1 << 20))
-    wanted = sources(tmp_path, data="data.bin")
-    wanted[0].to_json()  # reads it, and remembers its digest
-    monkeypatch.setattr("airflow_provider_gpu_cluster.sources.folder._open", lambda path: Bad())
-    began = time.monotonic()
-    with pytest.raises(SourceError, match=r"'data\.bin' cannot be read: .*Input/output error"):
-        cluster.stage("job", wanted, record=jobs.record())
-    assert time.monotonic() - began < 5

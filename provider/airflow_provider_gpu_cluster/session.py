@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import shlex
 import socket
 import time
@@ -95,8 +96,8 @@ class Session:
         self._client: paramiko.SSHClient | None = None
         self._interrupted = False
         self._trouble_since: float | None = None
-        self.round_trip_s = 0.0
-        """How long the other side took to answer last when there was nothing to do for it."""
+        self.round_trip_s = math.inf
+        """How long the other side takes to answer at least. It may be busy now and then."""
         self._program = build_program()
 
     def __enter__(self: _Self) -> _Self:
@@ -314,7 +315,7 @@ class Session:
         transport = self._transport()
         began = time.monotonic()
         channel = transport.open_session(timeout=IDLE_TIMEOUT_S)
-        self.round_trip_s = time.monotonic() - began
+        self.round_trip_s = min(self.round_trip_s, time.monotonic() - began)
         channel.settimeout(IDLE_TIMEOUT_S)
         _execute(channel, self._command(verb))
         return channel

@@ -29,9 +29,9 @@ PIECE_BYTES = 1 << 23
 # Nobody knows the SHA-256 of these before they were sent, so each has that of its own bytes, and is in memory for it.
 TAGGED_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
-# OpenSSH lets so much of a channel be on its way; from a round trip on that this takes, more channels are faster.
+# OpenSSH lets so much of a channel be on its way. From a round trip of that length on, more channels are faster.
 _WINDOW_BYTES = 2 << 20
-_LONG_ROUND_TRIP_S = 0.01
+_LONG_ROUND_TRIP_S = 0.02
 _WANTED_BYTES_PER_S = 400e6
 # A stock sshd allows ten sessions on a connection (MaxSessions).
 _MOST_LANES = 8

@@ -1,13 +1,14 @@
 """
 What jobs are given, kept once for all of them under ``<root_dir>/.cache``.
 
-``contents/ab/cdef...``   the content of a file, by its SHA-256; read-only
+``contents/ab/cdef...``   the content of a large file, by its SHA-256; read-only
 ``tags/<key>``            a link to one: what else it is known by, such as the version of an object in a store
+``packs/``                the contents of small files, see :mod:`.packs`
 ``manifests/<digest>``    what an input consists of, by its digest
 ``incoming/``             what is still on its way, see :mod:`.incoming`
 
-A content gets its name when its SHA-256 was computed here, and its time of modification says when a job was last given
-it. A key is either the SHA-256 or a tag.
+A content is seen when its SHA-256 was computed here, and the time of modification says when a job was last given it. A
+key is either the SHA-256 or a tag.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 from . import protocol
 from .errors import Refused
+from .packs import Packs
 from .store import Root
 
 # Use is noted no more often than this.
@@ -36,6 +38,7 @@ class Contents:
     def __init__(self, root: Root) -> None:
         self.folder = root.cache
         self.incoming = self.at("incoming")
+        self.packs = Packs(self.at("packs"))
         self._now = time.time()
 
     def at(self, *parts: str) -> str:
@@ -44,7 +47,7 @@ class Contents:
 
     def create(self) -> None:
         """Make the folders, where they are missing."""
-        for name in ("contents", "tags", "manifests", "incoming"):
+        for name in ("contents", "tags", "packs", "manifests", "incoming"):
             os.makedirs(self.at(name), mode=0o700, exist_ok=True)
 
     def path_of(self, sha256: str) -> str:
@@ -57,6 +60,8 @@ class Contents:
 
         :param key: its SHA-256, or a tag of it.
         """
+        if size <= protocol.WHOLE_BYTES:
+            return self.packs.find(key, size)
         sha256 = self._sha256_of(key)
         if sha256 is None:
             return None
@@ -72,7 +77,7 @@ class Contents:
         return sha256
 
     def open(self, key: str, size: int) -> tuple[int, str] | None:
-        """Open a content for reading, and return its SHA-256 as well; None when it is not here."""
+        """Open a large content for reading, and return its SHA-256 as well; None when it is not here."""
         sha256 = self._sha256_of(key)
         if sha256 is None:
             return None
@@ -104,21 +109,6 @@ class Contents:
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
 
-    def put(self, sha256: str, data: bytes) -> None:
-        """Keep a content whose SHA-256 was checked."""
-        draft = self._draft()
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-        try:
-            try:
-                write_all(fd, data)
-            finally:
-                os.close(fd)
-            self.adopt(sha256, draft)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
-            raise
-
     def adopt(self, sha256: str, path: str) -> None:
         """Give a file whose SHA-256 was checked its final name."""
         final = self.path_of(sha256)
@@ -138,6 +128,7 @@ class Contents:
 
     def remove(self, sha256: str) -> None:
         """Keep a content no longer, since it is not what its name says."""
+        self.packs.remove(sha256)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path_of(sha256))
 

@@ -87,6 +87,16 @@ class Incoming:
             os.close(self._lock)
             self._lock = None
 
+    def leave(self) -> None:
+        """Leave it to others, if it is not done; of what nothing has arrived nothing is kept."""
+        if self._lock is None:
+            return
+        self.rest()
+        if self.arrived():
+            self.release()
+        else:
+            self.discard()
+
     # -- what has arrived
 
     def missing(self) -> list[Range]:

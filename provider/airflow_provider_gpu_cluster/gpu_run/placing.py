@@ -17,6 +17,8 @@ import hashlib
 import os
 import tempfile
 import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Collection
 
 from . import frames, protocol
@@ -27,6 +29,9 @@ from .extents import extents
 # ioctl_ficlonerange(2): _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
 _PIECE = 1 << 20
+_THREADS = 4
+_FILES_AT_ONCE = 64
+_BYTES_AT_ONCE = 1 << 21
 _EMPTY = hashlib.sha256().hexdigest()
 _CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
@@ -49,44 +54,101 @@ def place(contents: Contents, rows: list[list[Any]], folder: str, checked: Colle
     :raises Refused: a link leads out of the folder.
     """
     files = {}
-    for path, kind, mode, content, *size in rows:
-        target = os.path.join(folder, path)
-        if kind == "dir":
-            os.mkdir(target)
-        elif kind == "link":
-            os.symlink(content, target)
-        else:
-            files[path] = _place_file(contents, content, size[0], target, mode, checked)
+    with _Writing() as writing:
+        for path, kind, mode, content, *size in rows:
+            target = os.path.join(folder, path)
+            if kind == "dir":
+                os.mkdir(target)
+            elif kind == "link":
+                os.symlink(content, target)
+            elif size[0] <= protocol.WHOLE_BYTES:
+                data, files[path] = _small(contents, content, size[0])
+                writing.add(target, mode, data)
+            else:
+                files[path] = _place_large(contents, content, size[0], target, mode, checked)
     _check_links(rows, folder)
     return files
 
 
-def _place_file(contents: Contents, key: str, size: int, target: str, mode: int, checked: Collection[str]) -> str:
-    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        if not size:
-            return _EMPTY
-        opened = contents.open(key, size)
-        if opened is None:
-            raise Missing(key)
-        source, sha256 = opened
+def _small(contents: Contents, key: str, size: int) -> tuple[bytes, str]:
+    if not size:
+        return b"", _EMPTY
+    found = contents.packs.read(key, size)
+    if found is None:
+        raise Missing(key)
+    data, sha256 = found
+    if hashlib.sha256(data).hexdigest() != sha256:
+        contents.remove(sha256)
+        raise Missing(key)
+    return data, sha256
+
+
+class _Writing:
+    """Writes small files, several at a time: to make one is mostly waiting, on a network's file system above all."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS)
+        self._some: list[tuple[str, int, bytes]] = []
+        self._bytes = 0
+        self._busy: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _Writing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if not _fill(source, fd, size, sha256, is_checked=sha256 in checked):
-                contents.remove(sha256)
-                raise Missing(key)
+            if kind is None:
+                self._hand_over()
+                while self._busy:
+                    self._busy.popleft().result()
         finally:
-            os.close(source)
-        return sha256
+            self._pool.shutdown()
+
+    def add(self, path: str, mode: int, data: bytes) -> None:
+        """Write a new file, soon."""
+        self._some.append((path, mode, data))
+        self._bytes += len(data)
+        if len(self._some) >= _FILES_AT_ONCE or self._bytes >= _BYTES_AT_ONCE:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._busy.append(self._pool.submit(_write_files, self._some))
+        self._some, self._bytes = [], 0
+        # Not more is kept in memory than keeps all of them busy.
+        while len(self._busy) > 2 * _THREADS:
+            self._busy.popleft().result()
+
+
+def _write_files(files: list[tuple[str, int, bytes]]) -> None:
+    for path, mode, data in files:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            write_all(fd, data)
+        finally:
+            os.close(fd)
+
+
+def _place_large(contents: Contents, key: str, size: int, target: str, mode: int, checked: Collection[str]) -> str:
+    opened = contents.open(key, size)
+    if opened is None:
+        raise Missing(key)
+    source, sha256 = opened
+    try:
+        fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            is_whole = _fill(source, fd, size, sha256, is_checked=sha256 in checked)
+        finally:
+            os.close(fd)
     finally:
-        os.close(fd)
+        os.close(source)
+    if not is_whole:
+        contents.remove(sha256)
+        raise Missing(key)
+    return sha256
 
 
 def _fill(source: int, target: int, size: int, sha256: str, *, is_checked: bool) -> bool:
     """Give the target the source's content, and tell whether it has that SHA-256."""
-    if size <= protocol.WHOLE_BYTES:
-        data = os.read(source, size + 1)
-        write_all(target, data)
-        return is_checked or hashlib.sha256(data).hexdigest() == sha256
     if is_checked:
         _copy(source, target, size)
         return True

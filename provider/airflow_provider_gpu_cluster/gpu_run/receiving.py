@@ -38,6 +38,7 @@ from . import frames, placing, protocol, shared_files, staging
 from .contents import Contents, checked_key, digest_of
 from .errors import Refused
 from .incoming import PIECE, Busy, Damaged, Incoming
+from .packs import PackWriter
 from .ranges import total
 from .space import check_room
 from .store import JobDirectory, Root, writing
@@ -111,6 +112,7 @@ class _Receiving:
         self._sizes: dict[str, int] = {}
         self._paths: dict[str, str] = {}
         self._here: set[str] = set()
+        self._pack = PackWriter(self._contents.packs)
 
     def run(self) -> None:
         if not self._job.exists():
@@ -181,7 +183,7 @@ class _Receiving:
                 self._publish(owned)
             finally:
                 for incoming in owned.values():
-                    incoming.release()
+                    incoming.leave()
             lacking = {key: size for key, size in lacking.items() if self._contents.find(key, size) is None}
 
     def _wants(self, lacking: dict[str, int], owned: dict[str, Incoming]) -> list[Any]:
@@ -209,6 +211,14 @@ class _Receiving:
         for start in range(0, len(wants), _WANTS_IN_LINE):
             self._worker.say({"want": wants[start : start + _WANTS_IN_LINE]})
         self._worker.say({"send": sum(total(ranges) for _, ranges in wants)})
+        try:
+            return self._take(owned) or any(not incoming.missing() for incoming in owned.values())
+        finally:
+            # Whatever came counts, however this ends.
+            self._pack.close()
+
+    def _take(self, owned: dict[str, Incoming]) -> bool:
+        """Take pieces to the end, and tell whether there were any."""
         arrived = False
         current: Incoming | None = None
         for header in _headers(self._worker.stream):
@@ -224,7 +234,7 @@ class _Receiving:
                 self._take_whole(key, header["n"])
             else:
                 raise Refused(protocol.BAD_REQUEST, f"nobody has asked for {header}")
-        return arrived or any(not incoming.missing() for incoming in owned.values())
+        return arrived
 
     def _take_whole(self, key: str, size: int) -> None:
         data = _read(self._worker.stream, size)
@@ -233,9 +243,7 @@ class _Receiving:
         sha256 = hashlib.sha256(data).hexdigest()
         if not key.startswith("tag-") and key != sha256:
             raise self._changed(key)
-        self._contents.put(sha256, data)
-        self._contents.tag(key, sha256)
-        self._here.add(sha256)
+        self._pack.add(key, sha256, data)
 
     def _publish(self, owned: dict[str, Incoming]) -> None:
         for key, incoming in owned.items():

@@ -1,0 +1,166 @@
+"""
+Small contents, many to a file: to make a file takes far longer than to write a few kilobytes into one that is open.
+
+``packs/<name>.data``    the contents, one after the other
+``packs/<name>.index``   a record for each: what it is known by, its SHA-256, where it begins, and its size
+
+A pack is written once. Its index comes last, so that a pack that is seen is whole. Its time of modification says when a
+job was last given something of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import time
+import uuid
+from typing import NamedTuple
+
+# Whether the key is a tag, the key, the SHA-256, where, and how long.
+_RECORD = struct.Struct(">?32s32sQQ")
+# A process that is killed loses what it has not closed.
+_MOST_BYTES = 1 << 25
+_MOST_OPEN = 64
+_USED_S = 3600.0
+
+
+class _Place(NamedTuple):
+    pack: str
+    sha256: str
+    offset: int
+    size: int
+
+
+class Packs:
+    """All packs in a folder. What others add after the first look is not seen."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._places: dict[str, _Place] | None = None
+        self._open: dict[str, int] = {}
+        self._used: set[str] = set()
+
+    def find(self, key: str, size: int) -> str | None:
+        """Return the SHA-256 of a content that is here; note that it is used."""
+        place = self._index().get(key)
+        if place is None or place.size != size:
+            return None
+        self._note_use(place.pack)
+        return place.sha256
+
+    def read(self, key: str, size: int) -> tuple[bytes, str] | None:
+        """Return a content as the disk has it, and the SHA-256 that it should have; None when it is not here."""
+        place = self._index().get(key)
+        if place is None or place.size != size:
+            return None
+        try:
+            return os.pread(self._fd(place.pack), size, place.offset), place.sha256
+        except OSError:
+            # What its index promises is not there.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(place.pack, "index"))
+            self.forget()
+            return None
+
+    def remove(self, sha256: str) -> None:
+        """Keep a content no longer, since it is not what its record says."""
+        place = self._index().get(sha256)
+        if place is not None:
+            left = {key: other for key, other in self._read(place.pack).items() if other.sha256 != sha256}
+            self.write_index(place.pack, left)
+            self.forget()
+
+    def forget(self) -> None:
+        """Look anew at what is here."""
+        self._places = None
+
+    def _index(self) -> dict[str, _Place]:
+        if self._places is None:
+            self._places = {}
+            with contextlib.suppress(FileNotFoundError):
+                for name in os.listdir(self.folder):
+                    if name.endswith(".index"):
+                        self._places.update(self._read(name[: -len(".index")]))
+        return self._places
+
+    def _read(self, pack: str) -> dict[str, _Place]:
+        try:
+            with open(self.path(pack, "index"), "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return {}
+        whole = len(data) // _RECORD.size * _RECORD.size
+        return {
+            ("tag-" if is_tag else "") + key.hex(): _Place(pack, sha256.hex(), offset, size)
+            for is_tag, key, sha256, offset, size in _RECORD.iter_unpack(data[:whole])
+        }
+
+    def write_index(self, pack: str, places: dict[str, _Place]) -> None:
+        """Write what is in a pack, or write it anew."""
+        draft = os.path.join(self.folder, uuid.uuid4().hex + ".tmp")
+        with open(draft, "xb") as file:
+            for key, place in places.items():
+                is_tag = key.startswith("tag-")
+                name = bytes.fromhex(key[4:] if is_tag else key)
+                file.write(_RECORD.pack(is_tag, name, bytes.fromhex(place.sha256), place.offset, place.size))
+        os.rename(draft, self.path(pack, "index"))
+
+    def path(self, pack: str, suffix: str) -> str:
+        """Return the path of one of a pack's two files."""
+        return os.path.join(self.folder, f"{pack}.{suffix}")
+
+    def _fd(self, pack: str) -> int:
+        if pack not in self._open:
+            while len(self._open) >= _MOST_OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
+            self._open[pack] = os.open(self.path(pack, "data"), os.O_RDONLY | os.O_CLOEXEC)
+        return self._open[pack]
+
+    def _note_use(self, pack: str) -> None:
+        if pack not in self._used:
+            self._used.add(pack)
+            path = self.path(pack, "index")
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_mtime < time.time() - _USED_S:
+                    os.utime(path)
+
+
+class PackWriter:
+    """Makes packs, of a limited size each."""
+
+    def __init__(self, packs: Packs) -> None:
+        self._packs = packs
+        self._name = ""
+        self._file: int | None = None
+        self._places: dict[str, _Place] = {}
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    def add(self, key: str, sha256: str, data: bytes) -> None:
+        """Add a content whose SHA-256 was checked."""
+        if self._size and self._size + len(data) > _MOST_BYTES:
+            self.close()
+        self._name = self._name or uuid.uuid4().hex
+        place = _Place(self._name, sha256, self._size, len(data))
+        self._places[key] = self._places[sha256] = place
+        self._waiting.append(data)
+        self._size += len(data)
+
+    def close(self) -> None:
+        """Write what was added, so that it is seen."""
+        if not self._places:
+            return
+        os.makedirs(self._packs.folder, mode=0o700, exist_ok=True)
+        path = self._packs.path(self._name, "data")
+        try:
+            with open(path, "xb") as file:
+                file.writelines(self._waiting)
+            self._packs.write_index(self._name, self._places)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            raise
+        finally:
+            self._name, self._places, self._waiting, self._size = "", {}, [], 0
+            self._packs.forget()
