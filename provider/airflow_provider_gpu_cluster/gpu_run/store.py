@@ -20,7 +20,7 @@ import shutil
 import uuid
 from typing import Any, Iterator
 
-from . import protocol, records
+from . import protocol, records, shared_files
 from .errors import Refused
 
 # Set aside for the exit record, which must find room on a disk that the job has filled.
@@ -70,25 +70,66 @@ class JobDirectory:
 
     def create(self) -> None:
         """
-        Make the directory and its folders, where they are missing.
+        Make the directory and its folders, where they are missing, and note that it is used.
 
         :raises Refused: the root cannot be written to.
         """
+        # An old directory can be cleared away at any moment until its use is noted.
+        for is_last in (False, False, True):
+            try:
+                self._make_folders()
+                with self.lock():
+                    os.utime(self.at(".job", "lock"))
+                return
+            except FileNotFoundError:
+                if is_last:
+                    raise
+
+    def _make_folders(self) -> None:
         with writing(self.path):
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             os.chmod(self.path, 0o700)
             for folder in _FOLDERS:
                 os.makedirs(self.at(folder), exist_ok=True)
 
+    def use(self) -> bool:
+        """
+        Note that somebody wants something of this job now, so that it is not cleared away as an old one from here on
+        (see :mod:`.old_jobs`); False when it has no directory.
+        """
+        try:
+            with self.lock():
+                os.utime(self.at(".job", "lock"))
+            return True
+        except FileNotFoundError:
+            return False
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other requests for this job waiting."""
-        with writing(self.path):
-            fd = os.open(self.at(".job", "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """
+        Keep other requests for this job waiting.
+
+        :raises FileNotFoundError: it has no directory.
+        """
+        fd = self._locked()
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
+            os.close(fd)
+
+    def _locked(self) -> int:
+        path = self.at(".job", "lock")
+        while True:
+            with writing(self.path):
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if shared_files.is_current(fd, path):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            # The directory was cleared away meanwhile: this lock would be one that nobody else sees.
             os.close(fd)
 
     def attempts(self) -> list[Attempt]:

@@ -21,10 +21,11 @@ def stage(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str, 
     :return: ``needs``, the numbers of the inputs that the worker has to send, and the handle.
     """
     job = root.job(request["job_id"])
-    latest = _latest(job)
     job.create()
+    latest = _latest(job)
     _keep_identity(job, request["record"])
     if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
+        _use_linked(root, request["inputs"])
         needs = staging.stage(root, job, request["inputs"])
     else:
         # What a running job works with is left alone.
@@ -44,6 +45,7 @@ def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str,
     :return: the handle, the status, ``created``; or ``needs``, when the worker has to send inputs first.
     """
     job = root.job(request["job_id"])
+    job.use()
     seen = _latest(job)
     found = _existing(job, engine, request)
     if found is None:
@@ -54,6 +56,7 @@ def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str,
         else:
             job.create()
             _keep_identity(job, request["record"])
+            _use_linked(root, request["inputs"])
             needs = staging.stage(root, job, request["inputs"])
             if needs:
                 return {"needs": needs}
@@ -222,6 +225,15 @@ def _check_identity(job: JobDirectory, record: dict[str, Any]) -> None:
                 job.path, ", ".join(f"{name}={owner.get(name)}" for name in _IDENTITY)
             ),
         )
+
+
+def _use_linked(root: Root, inputs: list[dict[str, Any]]) -> None:
+    """Note that the jobs are used whose outputs become inputs of another, before links lead to them."""
+    for wanted in inputs:
+        if wanted["type"] == "cluster":
+            path = os.path.relpath(os.path.realpath(os.path.expanduser(wanted["path"])), os.path.realpath(root.path))
+            with contextlib.suppress(Refused):
+                root.job(path.split(os.sep)[0]).use()
 
 
 def _check_staged(job: JobDirectory) -> None:
