@@ -63,6 +63,7 @@ class Builds:
         built = self._built.get(key)
         if built is None:
             raise FileNotFoundError("the Python environment was removed just now")
+        environments.use(built)
         # Only the first has paid for it.
         self._built[key] = dict(built, reused=True, seconds=0.0)
         return built

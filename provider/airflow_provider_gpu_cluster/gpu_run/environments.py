@@ -23,12 +23,13 @@ import shutil
 import signal
 import subprocess
 import time
-from typing import Any
+from typing import Any, Iterator
 
-from . import processes, records
+from . import processes, records, shared_files
 from .store import Root
 
 _MARK = "built.json"
+_USE_PATIENCE_S = 2.0
 _LOG_LINES = 30
 _LOG_CHARACTERS = 8000
 _INCLUDE = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
@@ -156,10 +157,10 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
     folder = os.path.join(root.cache, "environments")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, key)
-    with open(path + ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(path):
         built = records.read_json(os.path.join(path, _MARK))
         if built is not None:
+            os.utime(os.path.join(path, _MARK))
             return dict(built, reused=True, seconds=round(time.monotonic() - began, 3))
         shutil.rmtree(path, ignore_errors=True)
         try:
@@ -168,8 +169,21 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
             shutil.rmtree(path, ignore_errors=True)
             raise
         built = {"path": path, "key": key, "python": interpreter["executable"], "tool": tool, "built_at": records.now()}
+        # By this a job that waits is known to need it, before anybody has asked an interpreter.
+        built["group"] = group(parts)
         records.write_json(os.path.join(path, _MARK), built)
         return dict(built, reused=False, seconds=round(time.monotonic() - began, 3))
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Keep everybody else from building an environment, or clearing it away."""
+    while True:
+        with open(path + ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if shared_files.is_current(lock.fileno(), path + ".lock"):
+                yield
+                return
 
 
 class _Shell:
@@ -308,4 +322,30 @@ def _pip(shell: _Shell, python: str) -> list[str] | None:
 
 def is_built(environment: dict[str, Any]) -> bool:
     """Tell whether an environment that was built once is still there."""
-    return os.path.exists(os.path.join(environment["path"], _MARK))
+    return os.path.exists(mark_of(environment["path"]))
+
+
+def mark_of(path: str) -> str:
+    """Return the path of an environment's mark, whose time of modification says when a job was last given it."""
+    return os.path.join(path, _MARK)
+
+
+def use(environment: dict[str, Any]) -> None:
+    """
+    Note that a job is given an environment that was built once, so that it is not cleared away from here on.
+
+    :raises OSError: it is not there any more, or being built again.
+    """
+    path: str = environment["path"]
+    deadline = time.monotonic() + _USE_PATIENCE_S
+    with open(path + ".lock", encoding="ascii") as lock:
+        while True:
+            try:
+                # Whoever clears environments away holds this exclusively, for a moment.
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        os.utime(mark_of(path))
