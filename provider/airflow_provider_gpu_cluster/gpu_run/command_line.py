@@ -35,6 +35,10 @@ def main(program: str, arguments: list[str]) -> int:
     umask = os.umask(0o077)
     root = Root(os.path.dirname(os.path.dirname(program)))
     verb = arguments[0] if arguments else "--help"
+    if verb == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
+        from .person_gc import run as run_gc
+
+        return run_gc(root, program, arguments[1:])
     if verb in protocol.VERBS:
         return _answer(root, program, verb, umask)
     if verb == "dispatch":
@@ -65,12 +69,14 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
     heart = threading.Thread(target=_beat, args=(out, done), daemon=True)
     heart.start()
     body: Callable[[BinaryIO], None] | None = None
+    request: dict[str, Any] = {}
     try:
         line = stream.readline(_MAX_REQUEST)
         if not line.endswith(b"\n"):
             # The connection went away before the request was whole; nobody is there to be answered.
             return protocol.EXIT_REQUEST_CUT
-        value, body = _carry_out(root, program, verb, dict(json.loads(line), umask=umask), stream)
+        request = dict(json.loads(line), umask=umask)
+        value, body = _carry_out(root, program, verb, request, stream)
         reply: dict[str, Any] = {"ok": value}
     except Refused as refusal:
         reply = {"error": {"code": refusal.code, "message": refusal.message}}
@@ -89,6 +95,10 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
     if body is not None:
         body(out)
         out.flush()
+    if verb == "submit":
+        from .retention import clear_if_due
+
+        clear_if_due(root, program, request.get("settings", {}))
     return 0
 
 
@@ -113,6 +123,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     if verb == "receive":
         from .receiving import receive
 
+        root.job(request["job_id"]).use()
         return {}, lambda out: receive(root, request, stream, out)
     if verb == "fill":
         from .receiving import fill
@@ -136,6 +147,11 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         from .cancel import cancel
 
         return {"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])}, None
+    if verb == "gc":
+        from .gc import collect_garbage
+
+        settings = request["settings"]
+        return collect_garbage(root, settings, program, request["older_than_s"], dry_run=request["dry_run"]), None
     if verb == "logs":
         from .logs import open_log
 

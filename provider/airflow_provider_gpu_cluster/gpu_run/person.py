@@ -59,8 +59,10 @@ def run(root: Root, program: str, arguments: list[str], umask: int) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="gpu-run", description="Run a script on leased GPUs of this host; prints the id of a process to follow."
+    parser = Parser(
+        prog="gpu-run",
+        description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
+        epilog="'gpu-run gc --help' tells how to clear old jobs away.",
     )
     parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
     parser.add_argument("--gpu-type", help="only GPUs whose name contains this")
@@ -79,7 +81,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Options of a person's call."""
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line."""
         self.exit(2, f"gpu-run: {message} (see gpu-run --help)\n")

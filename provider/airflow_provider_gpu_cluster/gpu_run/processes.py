@@ -102,14 +102,15 @@ def _children(pid: int) -> list[int]:
 def _all_children() -> dict[int, list[int]]:
     """Return the children of every process, for kernels that were built without CONFIG_PROC_CHILDREN."""
     children: dict[int, list[int]] = collections.defaultdict(list)
-    for pid in _all_pids():
+    for pid in all_pids():
         fields = _stat(pid)
         if fields is not None:
             children[int(fields[1])].append(pid)
     return children
 
 
-def _all_pids() -> list[int]:
+def all_pids() -> list[int]:
+    """Return the ids of all processes of this host."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
@@ -159,7 +160,7 @@ def with_environment(entry: str) -> list[int]:
     """Return this user's processes that were started with ``entry`` (``NAME=value``) in their environment."""
     wanted = os.fsencode(entry)
     found = []
-    for pid in _all_pids():
+    for pid in all_pids():
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 if wanted in file.read().split(b"\0"):

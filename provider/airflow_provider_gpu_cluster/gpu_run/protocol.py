@@ -20,6 +20,7 @@ VERBS = (
     "logs",
     "cancel",
     "send",
+    "gc",
 )
 
 # States of a job. UNKNOWN means that the state could not be determined now; it is never an end.

@@ -1,0 +1,178 @@
+"""
+Clearing away what is of no use any more: old jobs, and what was kept for jobs and none was given for long.
+
+Nothing that is in use goes. What cannot be removed is reported, and keeps nothing else from being removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from typing import Any
+
+from .old_cache import OldCache
+from .old_jobs import Needs, OldJobs, alone_with, jobs_of
+from .old_programs import OldPrograms
+from .store import JobDirectory, Root, writing
+from .trash import Trash, measure
+
+_MOST_FAILURES = 100
+
+
+def collect_garbage(
+    root: Root, settings: dict[str, Any], program: str, older_than_s: float, *, dry_run: bool = False
+) -> dict[str, Any]:
+    """
+    Remove what was of no use for long enough.
+
+    :param settings: of the engine.
+    :param program: path of this program.
+    :param older_than_s: for how long, in seconds.
+    :param dry_run: remove nothing, and report what would be.
+    :return: ``jobs`` and ``environments`` (names), ``cache_entries``, ``uploads`` and ``programs`` (counts),
+        ``bytes_freed``, ``failed`` (at most so many of ``path`` and ``why``) and ``failures`` (how many), and ``busy``,
+        which is true when nothing was done as another process does the same.
+    """
+    report = _Report(older_than_s, dry_run)
+    with writing(root.path):
+        os.makedirs(root.own, exist_ok=True)
+        lock = os.open(os.path.join(root.own, "gc.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _Collection(root, settings, program, report).run()
+    except BlockingIOError:
+        report.values["busy"] = True
+    finally:
+        os.close(lock)
+    return report.values
+
+
+class _Report:
+    def __init__(self, older_than_s: float, dry_run: bool) -> None:
+        self.values: dict[str, Any] = {
+            "older_than_s": older_than_s,
+            "dry_run": dry_run,
+            "busy": False,
+            "jobs": [],
+            "environments": [],
+            "cache_entries": 0,
+            "uploads": 0,
+            "programs": 0,
+            "bytes_freed": 0,
+            "failed": [],
+            "failures": 0,
+        }
+
+    def fail(self, path: str, error: Exception) -> None:
+        """Note what could not be removed, and why."""
+        self.values["failures"] += 1
+        if len(self.values["failed"]) < _MOST_FAILURES:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
+            # Names on a disk need not be text.
+            self.values["failed"].append({"path": os.fsencode(path).decode("utf-8", "backslashreplace"), "why": why})
+
+    def count(self, name: str, freed: int) -> None:
+        self.values[name] += 1
+        self.values["bytes_freed"] += freed
+
+
+class _Collection:
+    """One run; call under the lock that keeps others from running at the same time."""
+
+    def __init__(self, root: Root, settings: dict[str, Any], program: str, report: _Report) -> None:
+        self._root = root
+        self._report = report
+        self._dry_run: bool = report.values["dry_run"]
+        older_than_s: float = report.values["older_than_s"]
+        now = time.time()
+        self._old_jobs = OldJobs(root, settings, program, older_than_s, now)
+        self._old_cache = OldCache(root, older_than_s, now, self._dry_run, report.fail)
+        self._old_programs = OldPrograms(root, program, older_than_s, now)
+        # Two, as the cache may be on another disk, where no rename leads to.
+        self._trash = Trash(os.path.join(root.own, "trash"), report.fail)
+        self._cache_trash = Trash(os.path.join(root.cache, "trash"), report.fail)
+
+    def run(self) -> None:
+        needs = self._jobs()
+        for freed in self._old_cache.entries():
+            self._report.count("cache_entries", freed)
+        for freed in self._old_cache.parts():
+            self._report.count("uploads", freed)
+        for path in self._old_cache.environments(needs, self._cache_trash):
+            self._report.values["environments"].append(os.path.basename(path))
+            self._measure(path)
+        self._programs(needs)
+        if not self._dry_run:
+            for trash in (self._trash, self._cache_trash):
+                self._report.values["bytes_freed"] += trash.empty()
+
+    def _measure(self, path: str) -> None:
+        """Count what is not deleted in a dry run; otherwise it is counted when it is."""
+        if self._dry_run:
+            self._report.values["bytes_freed"] += measure(path)
+
+    # -- jobs
+
+    def _jobs(self) -> Needs:
+        """Put old jobs into the trash, and return what those in use need."""
+        needs = Needs()
+        old = []
+        for job in jobs_of(self._root):
+            try:
+                if self._old_jobs.is_in_use(job):
+                    needs.add(job)
+                elif self._old_jobs.is_old(job):
+                    old.append(job)
+                elif not job.attempts():
+                    # It is staged, and going to be launched.
+                    needs.add(job)
+            except Exception as error:  # jobs can write to their records, and so there may be anything in them
+                needs.add(job)
+                self._fail(job, error)
+        for job in old:
+            if not needs.are_in(job):
+                self._remove(job)
+        return needs
+
+    def _remove(self, job: JobDirectory) -> None:
+        try:
+            if self._dry_run:
+                self._measure(job.path)
+            elif not self._discard(job):
+                return
+            self._report.values["jobs"].append(job.job_id)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            self._fail(job, error)
+
+    def _discard(self, job: JobDirectory) -> bool:
+        with alone_with(job) as alone:
+            # Whoever came before has noted it by now, and who comes after makes a new directory.
+            if not alone or self._old_jobs.is_in_use(job) or not self._old_jobs.is_old(job):
+                return False
+            self._trash.take(job.path)
+            return True
+
+    def _fail(self, job: JobDirectory, error: Exception) -> None:
+        if not isinstance(error, FileNotFoundError):
+            self._report.fail(job.path, OSError(f"it is left as it is: {error or repr(error)}"))
+
+    # -- programs
+
+    def _programs(self, needs: Needs) -> None:
+        for name in self._old_programs.find(needs):
+            try:
+                if self._dry_run:
+                    self._report.count("programs", self._old_programs.size(name))
+                elif self._old_programs.discard(name, self._trash):
+                    self._report.count("programs", 0)
+            except OSError as error:
+                self._report.fail(os.path.join(self._root.own, name), error)
+        for path in self._old_programs.drafts():
+            try:
+                if not self._dry_run:
+                    self._trash.take(path)
+            except OSError as error:
+                self._report.fail(path, error)

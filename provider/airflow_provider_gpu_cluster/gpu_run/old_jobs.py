@@ -1,0 +1,218 @@
+"""
+Which job directories are of no use any more, and what those that are in use need besides their own.
+
+A job is in use while its latest attempt waits or runs, or nobody can tell; while inputs are brought in; while it holds
+a lease; and for a while after a request about it (:meth:`.store.JobDirectory.use`). That request and the removal of
+the directory both take the job's lock and then look again, so that one of them comes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from datetime import datetime
+from typing import Any, Iterator
+
+from . import environments, processes, protocol, records, shared_files
+from .engines.host import HostEngine
+from .errors import Refused
+from .line import Line
+from .status import status_of
+from .store import Attempt, JobDirectory, Root
+
+# A launch can take that long from its first word to its attempt, however short the retention.
+_PREPARED_S = 3600.0
+# Between a request's note of use and the time in its attempt's record, whose milliseconds are cut off.
+_MOMENT_S = 1.0
+
+
+def jobs_of(root: Root) -> Iterator[JobDirectory]:
+    """Yield what is a job's directory and this user's; whatever else lies there is nobody's concern."""
+    for name in sorted(os.listdir(root.path)):
+        with contextlib.suppress(Refused, OSError):
+            job = root.job(name)
+            found = os.lstat(job.path)
+            is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+            if is_own and stat.S_ISDIR(os.lstat(job.at(".job")).st_mode):
+                yield job
+
+
+class Needs:
+    """
+    What the jobs in use need besides their own directories.
+
+    :param programs: names of files in ``.gpu-run``.
+    :param environments: paths of Python environments that running jobs work with.
+    :param groups: see :func:`.environments.group`; those of waiting jobs.
+    :param paths: where links among their inputs lead to.
+    """
+
+    def __init__(self) -> None:
+        self.programs: set[str] = set()
+        self.environments: set[str] = set()
+        self.groups: set[str] = set()
+        self.paths: set[str] = set()
+
+    def add(self, job: JobDirectory) -> None:
+        """Note what a job needs, as far as its records tell."""
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            for facts in (records.read_json(job.at(".job", "inputs.json")) or {}).values():
+                if facts.get("path"):
+                    self.paths.add(os.path.realpath(facts["path"]))
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
+            for attempt in job.attempts()[-1:]:
+                request = records.read_json(attempt.at("request.json")) or {}
+                self.programs.add(os.path.basename(request.get("program", "")))
+                if request.get("environment"):
+                    self.groups.add(environments.group(request["environment"]))
+                built = records.read_json(attempt.at("environment.json"))
+                if built is not None:
+                    self.environments.add(os.path.realpath(built["path"]))
+
+    def are_in(self, job: JobDirectory) -> bool:
+        """Tell whether another job works with something in that job's directory."""
+        top = os.path.realpath(job.path)
+        return any(path == top or path.startswith(top + os.sep) for path in self.paths)
+
+
+class OldJobs:
+    """
+    Tells old jobs from others.
+
+    :param engine: of whoever asks; jobs whose records are there have their own.
+    :param program: path of this program.
+    :param older_than_s: for how long a job must have been of no use, in seconds.
+    :param now: in seconds since the epoch.
+    """
+
+    def __init__(self, root: Root, settings: dict[str, Any], program: str, older_than_s: float, now: float) -> None:
+        self._root = root
+        self._settings = settings
+        self._program = program
+        self._older_than_s = older_than_s
+        self._now = now
+        self._refused: dict[str, Refused] = {}
+
+    def is_in_use(self, job: JobDirectory) -> bool:
+        """
+        Tell whether a job waits, runs, is being staged or might be.
+
+        :raises Exception: its records cannot be read; jobs can write to them, so there may be anything in them.
+        """
+        attempts = job.attempts()
+        return _is_staged_into(job) or (bool(attempts) and not self._has_ended(attempts[-1]))
+
+    def _has_ended(self, attempt: Attempt) -> bool:
+        claim = attempt.claimed()
+        if attempt.ended() is None:
+            if claim is None:
+                # It waits. To ask for its state would put it in line, should it not be there.
+                return False
+            settings = self._settings_of([attempt])
+            status_of(attempt, HostEngine(self._root, settings, self._program))
+        ended = attempt.ended()
+        if ended is None:
+            return False
+        if ended["state"] not in protocol.FINAL_STATES:
+            raise ValueError("its exit record tells of no end")
+        # A job can forge its exit record, and not the death of its supervisor.
+        runs = claim is not None and claim["by"] in ("supervisor", "waiter") and processes.is_alive(claim)
+        return not runs
+
+    def _settings_of(self, attempts: list[Attempt]) -> dict[str, Any]:
+        request = records.read_json(attempts[-1].at("request.json")) if attempts else None
+        settings: dict[str, Any] = self._settings if request is None else request["settings"]
+        return settings
+
+    def is_old(self, job: JobDirectory) -> bool:
+        """
+        Tell whether a job that is not in use was of no use for long enough, and holds no lease.
+
+        :raises Exception: see :meth:`is_in_use`.
+        """
+        prepared_before = self._now - max(self._older_than_s, _PREPARED_S)
+        asked_for = _changed(job.at(".job", "lock"))
+        attempts = job.attempts()
+        if not attempts:
+            is_old = max([asked_for, *_times(job)]) < prepared_before
+        elif asked_for > _seconds(attempts[-1], "request.json", "requested_at") + _MOMENT_S > _MOMENT_S:
+            # Somebody has asked for the job since its launch: for its result, or for another attempt.
+            is_old = max(asked_for, _ended_at(attempts[-1])) < prepared_before
+        else:
+            is_old = _ended_at(attempts[-1]) < self._now - self._older_than_s
+        return is_old and not self._holds_lease(job, attempts)
+
+    def _holds_lease(self, job: JobDirectory, attempts: list[Attempt]) -> bool:
+        line = Line(self._root, self._settings_of(attempts))
+        if line.lease_dir in self._refused:
+            raise self._refused[line.lease_dir]
+        try:
+            # To ask would make the folder. Where there is none, nobody holds anything.
+            return os.path.isdir(line.lease_dir) and line.leases.held_by(job.job_id, line.owner())
+        except Refused as refusal:
+            # That has taken its time, and would with every job.
+            self._refused[line.lease_dir] = refusal
+            raise
+
+
+def _times(job: JobDirectory) -> Iterator[float]:
+    """Yield when a job that was never launched was changed."""
+    for path in (job.path, job.at(".job")):
+        yield _changed(path)
+    for name in os.listdir(job.at(".job")):
+        yield _changed(job.at(".job", name))
+
+
+def _changed(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _ended_at(attempt: Attempt) -> float:
+    return _seconds(attempt, "exit.json", "ended_at")
+
+
+def _seconds(attempt: Attempt, record: str, name: str) -> float:
+    """Return a time in an attempt's record; that of the record itself when there is none in it."""
+    try:
+        return datetime.fromisoformat((records.read_json(attempt.at(record)) or {})[name]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return _changed(attempt.at(record))
+
+
+def _is_staged_into(job: JobDirectory) -> bool:
+    """Tell whether a process that lives makes an input in this directory; see :mod:`.staging`."""
+    for name in os.listdir(job.at(".job")):
+        if name.startswith("incoming-"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(
+                job.at(".job", name, "lock"), "r+"
+            ) as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+    return False
+
+
+@contextlib.contextmanager
+def alone_with(job: JobDirectory) -> Iterator[bool]:
+    """Keep every request for a job waiting, if none is in progress; otherwise give out False."""
+    path = job.at(".job", "lock")
+    try:
+        fd = shared_files.lock(path)
+    except PermissionError:
+        # The job has taken its own user's rights away.
+        os.chmod(job.path, 0o700)
+        os.chmod(job.at(".job"), 0o700)
+        if not os.path.islink(path) and os.path.exists(path):
+            os.chmod(path, 0o600)
+        fd = shared_files.lock(path)
+    try:
+        yield fd is not None
+    finally:
+        if fd is not None:
+            os.close(fd)

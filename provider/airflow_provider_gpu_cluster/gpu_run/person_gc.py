@@ -1,0 +1,79 @@
+"""For a person on the host: ``gpu-run gc --older-than 14d`` clears old jobs away."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from typing import Any
+
+from . import durations, records
+from .engines.host import POOL_FILE
+from .errors import Refused
+from .gc import collect_garbage
+from .person import Parser
+from .store import Root
+
+
+def run(root: Root, program: str, arguments: list[str]) -> int:
+    """
+    Remove what was of no use for long enough, and print what that was.
+
+    :return: the command's exit status: 0, 1 when something could not be removed, 2 when it cannot begin.
+    """
+    options = _parse(arguments)
+    with contextlib.suppress(OSError):
+        # Jobs come first.
+        os.nice(10)
+    settings = records.read_json(os.path.join(root.own, POOL_FILE)) or {}
+    try:
+        report = collect_garbage(root, settings, program, options.older_than, dry_run=options.dry_run)
+    except Refused as refusal:
+        print(f"gpu-run: {refusal.message}", file=sys.stderr)
+        return 2
+    if report["busy"]:
+        print(f"gpu-run: another 'gpu-run gc' is at work in {root.path}", file=sys.stderr)
+        return 2
+    _print(report)
+    return 1 if report["failures"] else 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="gpu-run gc",
+        description="Remove jobs that ended long ago, and files and Python environments that no job was given since.",
+    )
+    parser.add_argument(
+        "--older-than", type=_seconds, required=True, metavar="DURATION", help="such as 14d, 36h, 90m or seconds"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be")
+    return parser.parse_args(arguments)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return durations.seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _print(report: dict[str, Any]) -> None:
+    for job_id in report["jobs"]:
+        print(job_id)
+    done = "would remove" if report["dry_run"] else "removed"
+    print(
+        "{} {} jobs, {} environments, {} cache entries, {} uploads in part, {} old programs: {:.1f} MB".format(
+            done,
+            len(report["jobs"]),
+            len(report["environments"]),
+            report["cache_entries"],
+            report["uploads"],
+            report["programs"],
+            report["bytes_freed"] / 1e6,
+        )
+    )
+    for failed in report["failed"]:
+        print("could not remove {}: {}".format(failed["path"], failed["why"]), file=sys.stderr)
+    if report["failures"] > len(report["failed"]):
+        print("... and {} more".format(report["failures"] - len(report["failed"])), file=sys.stderr)

@@ -1,0 +1,65 @@
+"""A connection's ``retention``: launches start a ``gpu-run gc`` in the background, at most once an hour."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from .store import Root
+
+_EVERY_S = 3600.0
+
+
+def clear_if_due(root: Root, program: str, settings: dict[str, Any]) -> None:
+    """
+    Start a ``gpu-run gc`` that lives on by itself, if the connection wants one and none was started for an hour.
+
+    Nothing that goes wrong here is the launch's concern: the next one tries again.
+    """
+    older_than = settings.get("retention_s")
+    if older_than is None:
+        return
+    with contextlib.suppress(OSError):
+        if not _claim(os.path.join(root.own, "gc.stamp")):
+            return
+        with open(os.path.join(root.own, "gc.log"), "wb") as log:
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", program, "gc", "--older-than", f"{older_than:f}"],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            ).returncode = 0
+
+
+def _claim(stamp: str) -> bool:
+    """Renew a stamp that is old, or make the first; of any number of callers, one gets True."""
+    try:
+        if not _is_old(os.stat(stamp)):
+            return False
+    except FileNotFoundError:
+        try:
+            os.close(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            return True
+        except FileExistsError:
+            return False
+    fd = os.open(stamp, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_old(os.fstat(fd)):
+            return False
+        os.utime(fd)
+        return True
+    finally:
+        os.close(fd)
+
+
+def _is_old(found: os.stat_result) -> bool:
+    # One from the future is none: the clock was wrong.
+    return not 0 <= time.time() - found.st_mtime < _EVERY_S

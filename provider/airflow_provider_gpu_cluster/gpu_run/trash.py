@@ -1,0 +1,171 @@
+"""Where directories go by one rename before they are deleted, so that nobody ever finds a half of one."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from typing import Callable
+
+# A file's size on the disk, in the unit of st_blocks.
+_BLOCK = 512
+
+Failed = Callable[[str, OSError], None]
+
+
+class Trash:
+    """
+    A folder of things to delete, on the file system they come from.
+
+    :param path: where it is; made when something is put into it.
+    :param failed: told of what cannot be deleted, and why.
+    """
+
+    def __init__(self, path: str, failed: Failed) -> None:
+        self.path = path
+        self._failed = failed
+
+    def take(self, path: str) -> str:
+        """
+        Move something here, at one stroke; return where it is now.
+
+        :raises OSError: it cannot be moved.
+        """
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        place = os.path.join(self.path, f"{uuid.uuid4().hex}-{os.path.basename(path)}")
+        try:
+            os.rename(path, place)
+        except PermissionError:
+            # A folder has to be writable itself, as the entry for its parent changes.
+            _open_up(path)
+            os.rename(path, place)
+        return place
+
+    def empty(self) -> int:
+        """
+        Delete everything here, also what an earlier call could not finish; return how many bytes that has freed.
+
+        Links are never followed, and a folder is opened up where its mode forbids to empty it. Each is moved to the
+        top before it is emptied, so that neither its depth nor the length of its path matters.
+        """
+        try:
+            top = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            self._failed(self.path, error)
+            return 0
+        try:
+            return self._empty(top)
+        finally:
+            os.close(top)
+
+    def _empty(self, top: int) -> int:
+        freed = 0
+        origins = {name: os.path.join(self.path, name) for name in os.listdir(top)}
+        front = list(origins)
+        while front:
+            name = front.pop()
+            origin = origins.pop(name)
+            try:
+                size = _unlink(name, top)
+                if size is not None:
+                    freed += size
+                    continue
+                folder = _open_folder(name, top)
+            except OSError as error:
+                self._fail(origin, error)
+                continue
+            whole = True
+            try:
+                for entry in os.listdir(folder):
+                    try:
+                        size = _unlink(entry, folder)
+                        if size is None:
+                            moved = _move_up(entry, folder, top)
+                            if moved is not None:
+                                origins[moved] = os.path.join(origin, entry)
+                                front.append(moved)
+                        freed += size or 0
+                    except OSError as error:
+                        whole = False
+                        self._fail(os.path.join(origin, entry), error)
+            except OSError as error:
+                whole = False
+                self._fail(origin, error)
+            finally:
+                os.close(folder)
+            if whole:
+                try:
+                    os.rmdir(name, dir_fd=top)
+                except OSError as error:
+                    self._fail(origin, error)
+        return freed
+
+    def _fail(self, path: str, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            self._failed(path, error)
+
+
+def _unlink(name: str, folder: int) -> int | None:
+    """Delete what is no folder, and return how many bytes that has freed; None for a folder."""
+    found = os.lstat(name, dir_fd=folder)
+    if stat.S_ISDIR(found.st_mode):
+        return None
+    os.unlink(name, dir_fd=folder)
+    return size_of(found)
+
+
+def _move_up(name: str, folder: int, top: int) -> str | None:
+    """Move a folder to the top under a name of its own, and return that; None when it was empty and is deleted."""
+    try:
+        # This does for an empty one, whoever it belongs to.
+        os.rmdir(name, dir_fd=folder)
+        return None
+    except OSError:
+        pass
+    moved = uuid.uuid4().hex
+    try:
+        os.rename(name, moved, src_dir_fd=folder, dst_dir_fd=top)
+    except PermissionError:
+        _open_up(name, folder)
+        os.rename(name, moved, src_dir_fd=folder, dst_dir_fd=top)
+    return moved
+
+
+def _open_folder(name: str, parent: int) -> int:
+    _open_up(name, parent)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
+def _open_up(name: str, parent: int | None = None) -> None:
+    """Let this user do everything in a folder of theirs; through a file descriptor, as a link could take its place."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
+def size_of(found: os.stat_result) -> int:
+    """Return how many bytes it frees to delete a file: none, while it has another name."""
+    return found.st_blocks * _BLOCK if found.st_nlink == 1 else 0
+
+
+def measure(path: str) -> int:
+    """Return how many bytes it would free to delete something, as far as that can be looked at."""
+    size = 0
+    front = [path]
+    while front:
+        where = front.pop()
+        try:
+            found = os.lstat(where)
+            if stat.S_ISDIR(found.st_mode):
+                front += [os.path.join(where, name) for name in os.listdir(where)]
+            else:
+                size += size_of(found)
+        except OSError:
+            continue
+    return size
