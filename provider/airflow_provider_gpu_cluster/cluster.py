@@ -11,7 +11,12 @@ from typing import Any, BinaryIO, cast
 import pathspec
 
 from airflow_provider_gpu_cluster.download import CollectedFile, receive_files
-from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterError, InvalidJobError
+from airflow_provider_gpu_cluster.exceptions import (
+    CollectError,
+    GpuClusterError,
+    GpuClusterSetupError,
+    InvalidJobError,
+)
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import ClusterSettings, Session
@@ -193,6 +198,25 @@ class Cluster(Session):
         while left:
             self._exchange("send", lambda: {"job_id": job_id, "names": sorted(left)}, take=take, continues=True)
         return sorted(collected, key=lambda file: file.path)
+
+    def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> dict[str, Any]:
+        """
+        Remove jobs that ended long ago, and what was kept for jobs and none was given since. Nothing in use goes.
+
+        :param older_than_s: for how long they must have been of no use, in seconds; by default the connection's
+            ``retention``.
+        :param dry_run: remove nothing, and report what would be.
+        :return: what was removed, and what could not be; see :func:`.gpu_run.gc.collect_garbage`.
+        :raises GpuClusterSetupError: no time is given, here or in the connection.
+        """
+        if older_than_s is None:
+            older_than_s = self.settings.retention_s
+        if older_than_s is None:
+            raise GpuClusterSetupError(
+                f"{self._where()}: nothing says how old what is to be removed must be; set 'retention' in the "
+                "connection (such as 14d), or give older_than"
+            )
+        return self._call("gc", {"older_than_s": older_than_s, "dry_run": dry_run})
 
     def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
         """Call a verb that may ask for inputs first, and send those it asks for."""

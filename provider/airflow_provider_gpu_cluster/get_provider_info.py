@@ -101,6 +101,12 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "On the cluster, shared by its users. Empty: /var/tmp/gpu-run-leases.",
                         "schema": _TEXT,
                     },
+                    "retention": {
+                        "label": "Retention",
+                        "description": "How long jobs and cached inputs stay on the cluster after their last use, such "
+                        "as 14d, 36h or 90m. Empty: for ever.",
+                        "schema": _TEXT,
+                    },
                     "conn_timeout": {
                         "label": "Connect timeout (s)",
                         "description": "How long to wait for the cluster to answer a new connection.",

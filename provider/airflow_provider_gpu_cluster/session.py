@@ -64,6 +64,7 @@ class ClusterSettings:
     :param python: interpreter on the cluster; None takes ``python3`` from the PATH.
     :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.
     :param lease_dir: folder of the GPU leases, shared by all users of the host; None for the usual one.
+    :param retention_s: how long jobs, and what is kept for them, stay when nobody uses them, in seconds; None for ever.
     """
 
     conn_id: str
@@ -73,6 +74,7 @@ class ClusterSettings:
     python: str | None = None
     virtual_gpus: int | None = None
     lease_dir: str | None = None
+    retention_s: float | None = None
 
 
 class Session:
@@ -277,7 +279,8 @@ class Session:
         :param goes_on: whether more is sent after the reply.
         :return: the reply, the channel, which is still open, and what to read from it.
         """
-        settings = {name: getattr(self.settings, name) for name in ("virtual_gpus", "lease_dir", "python")}
+        names = ("virtual_gpus", "lease_dir", "python", "retention_s")
+        settings = {name: getattr(self.settings, name) for name in names}
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
         for is_first in (True, False):
             channel = self._open_channel(verb)

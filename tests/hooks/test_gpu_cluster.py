@@ -7,6 +7,7 @@ import io
 import json
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def test_connection_says_what_is_wrong(change: Change) -> None:
         ({"virtual_gpus": "four"}, "field virtual_gpus is 'four'; it must be a whole number"),
         ({"virtual_gpus": 0}, "field virtual_gpus is 0"),
         ({"virtual_gpus": True}, "field virtual_gpus"),
+        ({"retention": "2 weeks"}, "field retention is '2 weeks'; it must be a duration such as 14d, 36h, 90m"),
+        ({"retention": True}, "field retention is True"),
+        ({"retention": -5}, "field retention is -5"),
         ({"engine": "kubernetes"}, "field engine is 'kubernetes'; it must be one of: host"),
         ({"root_dir": "a\nb"}, "field root_dir"),
         ({"root_dir": 7}, "field root_dir"),
@@ -256,3 +260,59 @@ def test_staged_job_is_launched_by_its_handle(tmp_path: Path, eventually: Any) -
 def test_job_outside_of_a_task_needs_a_name() -> None:
     with pytest.raises(InvalidJobError, match="job_id="):
         GpuClusterHook().submit(command="true")
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("14d", 1209600.0), ("36h", 129600.0), (3600, 3600.0), ("3600", 3600.0), ("", None), (None, None)],
+)
+def test_retention(change: Change, written: object, seconds: float | None) -> None:
+    change(retention=written)
+    assert GpuClusterHook().settings.retention_s == seconds
+
+
+def finished(hook: GpuClusterHook, root: Path, job_id: str, eventually: Any) -> Path:
+    """Run a job, make its records say that it ended long ago, and return its directory."""
+    hook.submit(job_id=job_id, command="true")
+    eventually(lambda: hook.status(job_id).final)
+    record = root / job_id / ".job/attempts/1/exit.json"
+    value = json.loads(record.read_text())
+    record.write_text(json.dumps({**value, "ended_at": "2020-01-01T00:00:00+00:00"}))
+    # Its supervisor is there for a moment after the end it has recorded.
+    eventually(lambda: not Path(f"/proc/{value['pid']}").exists())
+    return root / job_id
+
+
+def test_old_jobs_are_cleared_away(gpu_cluster_conn: dict[str, Any], change: Change, eventually: Any) -> None:
+    root = Path(gpu_cluster_conn["extra"]["root_dir"])
+    with GpuClusterHook() as hook:
+        job = finished(hook, root, "old", eventually)
+        with pytest.raises(GpuClusterSetupError, match="set 'retention' in the connection"):
+            hook.collect_garbage()
+        with pytest.raises(ValueError, match="is not a duration"):
+            hook.collect_garbage("soon")
+        assert hook.collect_garbage("5000d")["jobs"] == []
+        report = hook.collect_garbage(timedelta(days=14), dry_run=True)
+        assert (report["jobs"], report["dry_run"], report["older_than_s"]) == (["old"], True, 1209600.0)
+        assert job.exists()
+    change(retention="36h")
+    with GpuClusterHook() as hook:
+        report = hook.collect_garbage()
+        assert (report["jobs"], report["failed"], report["older_than_s"]) == (["old"], [], 129600.0)
+        assert not job.exists()
+
+
+def test_a_launch_clears_old_jobs_away(gpu_cluster_conn: dict[str, Any], change: Change, eventually: Any) -> None:
+    root = Path(gpu_cluster_conn["extra"]["root_dir"])
+    with GpuClusterHook() as hook:
+        job = finished(hook, root, "old", eventually)
+    change(retention="14d")
+    with GpuClusterHook() as hook:
+        hook.submit(job_id="new", command="true")
+        eventually(lambda: not job.exists())
+        assert (root / "new").exists()
+        # Not again within the hour.
+        other = finished(hook, root, "other", eventually)
+        hook.submit(job_id="newer", command="true")
+        eventually(lambda: hook.status("newer").final)
+        assert other.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings, Submission
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.gpu_run import durations
 from airflow_provider_gpu_cluster.hooks.settings import settings_of
 from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
@@ -251,6 +253,26 @@ class GpuClusterHook(BaseHook):
     def capacity(self) -> dict[str, Any]:
         """Ask which GPUs the cluster has, which are free, and how many jobs run and wait."""
         return self.cluster.capacity()
+
+    def collect_garbage(
+        self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """
+        Remove jobs that ended long ago, and what was kept for jobs and none was given since. Nothing in use goes.
+
+        :param older_than: for how long they must have been of no use: a duration such as ``"14d"`` or ``"36h"``, or
+            seconds; by default the connection's ``retention``.
+        :param dry_run: remove nothing, and report what would be.
+        :return: ``jobs`` and ``environments`` (names), ``cache_entries``, ``uploads`` and ``programs`` (counts),
+            ``bytes_freed``, ``failed`` (a list of ``path`` and ``why``), ``failures`` (how many), and ``busy``: true
+            when nothing was done, as another process on the cluster was clearing up.
+        :raises GpuClusterSetupError: no time is given, here or in the connection.
+        :raises ValueError: ``older_than`` is no duration.
+        """
+        if isinstance(older_than, timedelta):
+            older_than = older_than.total_seconds()
+        older_than_s = None if older_than is None else durations.seconds_of(older_than)
+        return self.cluster.collect_garbage(older_than_s, dry_run=dry_run)
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection, for the button of that name: whether it works, and what was found."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.cluster import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
+from airflow_provider_gpu_cluster.gpu_run import durations
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -42,6 +43,7 @@ def settings_of(connection: Connection) -> ClusterSettings:
         python=_text(conn_id, extra, "python"),
         lease_dir=_text(conn_id, extra, "lease_dir"),
         virtual_gpus=_count(conn_id, extra, "virtual_gpus"),
+        retention_s=_duration(conn_id, extra, "retention"),
     )
 
 
@@ -77,3 +79,13 @@ def _count(conn_id: str, extra: dict[str, Any], field: str) -> int | None:
     if isinstance(value, bool) or number < 1:
         raise bad_field(conn_id, field, value, "a whole number, 1 or more, or empty")
     return number
+
+
+def _duration(conn_id: str, extra: dict[str, Any], field: str) -> float | None:
+    value = extra.get(field)
+    if value is None or value == "":
+        return None
+    try:
+        return durations.seconds_of(value)
+    except ValueError:
+        raise bad_field(conn_id, field, value, f"{durations.VALID}, or empty") from None
