@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.conftest import REPOSITORY
 from tests.dag_runs import run_dag, states
 
 DAGS = sorted((REPOSITORY / "dags").glob("*.py"))
+MAINTENANCE = REPOSITORY / "dags" / "gpu_cluster_maintenance.py"
+TRAINING = [file for file in DAGS if file != MAINTENANCE]
 
 
 @pytest.mark.usefixtures("gpu_cluster_conn")
-@pytest.mark.parametrize("file", DAGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", TRAINING, ids=lambda file: file.stem)
 def test_it_trains_and_brings_a_model_home(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "dags"
     shutil.copytree(REPOSITORY / "dags", folder, ignore=shutil.ignore_patterns("*.py[c]", "gpu_*.py", "__pycache__"))
@@ -26,6 +31,35 @@ def test_it_trains_and_brings_a_model_home(file: Path, tmp_path: Path, monkeypat
     (metrics,) = (tmp_path / "models").rglob("metrics.json")
     assert json.loads(metrics.read_text())["accuracy"] > 0.9
     assert (metrics.parent / "model.pkl").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_it_clears_old_jobs_away(
+    dry_run: bool,
+    gpu_cluster_conn: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with GpuClusterHook() as hook:
+        for job_id in ("old", "new"):
+            hook.submit(job_id=job_id, command="true")
+            eventually(lambda job_id=job_id: hook.status(job_id).final)
+    root = Path(gpu_cluster_conn["extra"]["root_dir"])
+    record = root / "old/.job/attempts/1/exit.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "ended_at": "2020-01-01T00:00:00+00:00"}))
+    # Its supervisor is there for a moment after the end it has recorded.
+    pid = json.loads(record.read_text())["pid"]
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    source = MAINTENANCE.read_text()
+    run = run_dag(tmp_path, source.replace("        False,\n", "        True,\n") if dry_run else source, monkeypatch)
+    assert str(run.state) == "success"
+    assert (root / "old").exists() is dry_run
+    assert (root / "new").exists()
+    said = capfd.readouterr().out
+    assert "Old job: old" in said
+    assert "Would remove 1 jobs: " in said if dry_run else "Removed 1 jobs: " in said
 
 
 @pytest.mark.parametrize("file", DAGS, ids=lambda file: file.stem)
