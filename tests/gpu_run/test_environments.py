@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -363,6 +364,28 @@ def test_an_environment_that_was_deleted_is_built_again(host: Host, wheels: Path
     second = host.submit(SHOW, requirements=text)
     assert host.wait(second)["state"] == "SUCCEEDED"
     assert not event(host, second, "environment_ready")["reused"]
+
+
+def test_use_is_noted_where_it_is_not_cleared_away(host: Host, wheels: Path) -> None:
+    text = needs("needy", wheels)
+    first = host.submit(SHOW, requirements=text)
+    assert host.wait(first)["state"] == "SUCCEEDED"
+    built = event(host, first, "environment_ready")
+    mark = Path(environments.mark_of(built["path"]))
+    os.utime(mark, (0, 0))
+    second = host.submit(SHOW, requirements=text)
+    assert host.wait(second)["state"] == "SUCCEEDED"
+    assert mark.stat().st_mtime > 0
+    os.utime(mark, (0, 0))
+    environments.use(built)
+    assert mark.stat().st_mtime > 0
+    with open(built["path"] + ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            environments.use(built)
+    shutil.rmtree(built["path"])
+    with pytest.raises(FileNotFoundError):
+        environments.use(built)
 
 
 def test_uv_says_that_it_does_not_look_at_the_systems_packages() -> None:

@@ -245,6 +245,7 @@ def test_a_job_that_another_works_with_stays(host: Host, tmp_path: Path) -> None
     wanted["path"] = f"{alias}/{source}/outputs/model"
     request = {"job_id": "user", "inputs": [wanted], "record": {"dag_id": "dag"}}
     submission.stage(host.root, host.engine, request)
+    make_job_old(host, source)
     assert collect(host)["jobs"] == []
     user = host.submit("sleep 1000", job_id="user")
     host.wait(user, state="RUNNING")
