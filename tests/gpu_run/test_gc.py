@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -355,6 +356,25 @@ def make_deep(folder: Path, levels: int) -> None:
         fd = below
     os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
     os.close(fd)
+
+
+def test_a_full_disk_is_no_obstacle(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even a folder can be made, to clear up is what helps."""
+    jobs = [ended(host, "mkdir -p $OUTPUT_DIR/in/folders; touch $OUTPUT_DIR/in/file") for _ in range(2)]
+
+    def full(path: str, *arguments: Any, **options: Any) -> None:
+        if not os.path.isdir(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    Path(host.root.own, f"{A}.pyz").touch()
+    make_old(Path(host.root.own, f"{A}.pyz"))
+    monkeypatch.setattr(os, "makedirs", full)
+    report = collect(host)
+    assert report["jobs"] == jobs
+    assert report["programs"] == 1
+    assert report["failures"] == 0
+    assert [name for name in os.listdir(host.root.own) if "trash" in name] == []
+    assert there(host) == set()
 
 
 def test_what_an_interrupted_one_has_left_goes(host: Host) -> None:

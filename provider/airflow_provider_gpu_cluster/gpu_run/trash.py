@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import stat
 import uuid
@@ -31,8 +33,14 @@ class Trash:
 
         :raises OSError: it cannot be moved.
         """
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
         place = os.path.join(self.path, f"{uuid.uuid4().hex}-{os.path.basename(path)}")
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # A full disk has no room for a folder. What is to be deleted is one itself.
+            place = f"{self.path}-{uuid.uuid4().hex}"
         try:
             os.rename(path, place)
         except PermissionError:
@@ -48,21 +56,27 @@ class Trash:
         Links are never followed, and a folder is opened up where its mode forbids to empty it. Each is moved to the
         top before it is emptied, so that neither its depth nor the length of its path matters.
         """
-        try:
-            top = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return 0
-        except OSError as error:
-            self._failed(self.path, error)
-            return 0
-        try:
-            return self._empty(top)
-        finally:
-            os.close(top)
-
-    def _empty(self, top: int) -> int:
         freed = 0
-        origins = {name: os.path.join(self.path, name) for name in os.listdir(top)}
+        for path in [self.path, *glob.glob(f"{glob.escape(self.path)}-{'?' * 32}")]:
+            try:
+                if not stat.S_ISDIR(os.lstat(path).st_mode):
+                    os.unlink(path)
+                    continue
+                _open_up(path)
+                top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    freed += self._empty(path, top)
+                finally:
+                    os.close(top)
+                if path != self.path:
+                    os.rmdir(path)
+            except OSError as error:
+                self._fail(path, error)
+        return freed
+
+    def _empty(self, path: str, top: int) -> int:
+        freed = 0
+        origins = {name: os.path.join(path, name) for name in os.listdir(top)}
         front = list(origins)
         while front:
             name = front.pop()
@@ -76,31 +90,49 @@ class Trash:
             except OSError as error:
                 self._fail(origin, error)
                 continue
-            whole = True
             try:
-                for entry in os.listdir(folder):
-                    try:
-                        size = _unlink(entry, folder)
-                        if size is None:
-                            moved = _move_up(entry, folder, top)
-                            if moved is not None:
-                                origins[moved] = os.path.join(origin, entry)
-                                front.append(moved)
-                        freed += size or 0
-                    except OSError as error:
-                        whole = False
-                        self._fail(os.path.join(origin, entry), error)
+                # Files first: that frees space, which the top may need to grow.
+                below, removed = self._unlink_all(folder, origin)
+                freed += removed
+                for entry in below:
+                    moved = self._move_up(entry, folder, top, origin)
+                    if moved is not None:
+                        origins[moved] = os.path.join(origin, entry)
+                        front.append(moved)
+                is_empty = not os.listdir(folder)
             except OSError as error:
-                whole = False
+                is_empty = False
                 self._fail(origin, error)
             finally:
                 os.close(folder)
-            if whole:
+            if is_empty:
                 try:
                     os.rmdir(name, dir_fd=top)
                 except OSError as error:
                     self._fail(origin, error)
         return freed
+
+    def _unlink_all(self, folder: int, origin: str) -> tuple[list[str], int]:
+        """Delete all in a folder that is no folder; return the folders in it, and how many bytes that has freed."""
+        below = []
+        freed = 0
+        for entry in os.listdir(folder):
+            try:
+                size = _unlink(entry, folder)
+                if size is None:
+                    below.append(entry)
+                else:
+                    freed += size
+            except OSError as error:
+                self._fail(os.path.join(origin, entry), error)
+        return below, freed
+
+    def _move_up(self, name: str, folder: int, top: int, origin: str) -> str | None:
+        try:
+            return _move_up(name, folder, top)
+        except OSError as error:
+            self._fail(os.path.join(origin, name), error)
+            return None
 
     def _fail(self, path: str, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
