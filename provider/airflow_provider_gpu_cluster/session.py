@@ -253,15 +253,16 @@ class Session:
     @contextlib.contextmanager
     def lane(self, verb: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         """
-        Carry out an operation beside another one, over the same connection and from another thread.
+        Carry out an operation beside another one, over a connection of its own, from any thread and with one try.
 
         :return: what to read from it and what to write to.
         """
-        _, channel, stream = self._ask(verb, {}, None, goes_on=True)
-        try:
-            yield stream, _writer(channel)
-        finally:
-            channel.close()
+        with Session(self.settings, self._connect) as beside, beside._breaks_explained(verb):
+            _, channel, stream = beside._ask(verb, {}, None, goes_on=True)
+            try:
+                yield stream, _writer(channel)
+            finally:
+                channel.close()
 
     @contextlib.contextmanager
     def _breaks_explained(self, what: str) -> Iterator[None]:

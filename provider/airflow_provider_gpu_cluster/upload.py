@@ -29,12 +29,13 @@ PIECE_BYTES = 1 << 23
 # Nobody knows the SHA-256 of these before they were sent, so each has that of its own bytes, and is in memory for it.
 TAGGED_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
-# OpenSSH lets so much of a channel be on its way. From a round trip of that length on, more channels are faster.
+# OpenSSH lets so much of a channel be on its way, and the kernel about as much of a connection. From a round trip of
+# that length on, more of both are faster.
 _WINDOW_BYTES = 2 << 20
 _LONG_ROUND_TRIP_S = 0.02
 _WANTED_BYTES_PER_S = 400e6
-# A stock sshd allows ten sessions on a connection (MaxSessions).
-_MOST_LANES = 8
+# A stock sshd begins to turn away when ten connections are at it at once (MaxStartups).
+_MOST_LANES = 4
 _LANE_BYTES = 4 << 20
 
 _BREAKS = (OSError, EOFError, paramiko.SSHException, frames.BrokenStream)
@@ -48,7 +49,7 @@ class Line:
     What an upload needs to know of the connection.
 
     :param name: the cluster for a person.
-    :param lane: opens a further channel that takes pieces.
+    :param lane: opens a further channel that takes pieces, over a connection of its own.
     :param round_trip_s: how long the other side takes to answer.
     :param error_of: makes an exception of what the cluster says has gone wrong.
     """
@@ -159,7 +160,7 @@ class Upload:
         except StagingError as error:
             errors.append(error)
         except (*_BREAKS, GpuClusterError) as error:
-            log.debug("a channel less to send over: %s", error)
+            log.debug("a connection less to send over: %s", error)
 
     def _pieces(self, wants: list[Any]) -> Iterator[Piece]:
         for key, ranges in wants:
@@ -319,7 +320,7 @@ class _OpenContent:
 
 
 def lanes_for(round_trip_s: float, size: int) -> int:
-    """Return over how many channels to send so many bytes."""
+    """Return over how many connections to send so many bytes."""
     if round_trip_s < _LONG_ROUND_TRIP_S:
         return 1
     wanted = math.ceil(round_trip_s * _WANTED_BYTES_PER_S / _WINDOW_BYTES)

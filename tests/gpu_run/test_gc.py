@@ -19,12 +19,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import environments, old_jobs, old_programs, protocol, submission
+from airflow_provider_gpu_cluster.gpu_run import environments, old_jobs, old_programs, protocol, staging, submission
 from airflow_provider_gpu_cluster.gpu_run.gc import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 from airflow_provider_gpu_cluster.gpu_run.trash import Trash
+from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
 from tests.gpu_run.host import NOBODY, Host, as_other_user
 from tests.gpu_run.old import DAY, make_job_old, make_old
+from tests.gpu_run.receiver import receive
 
 as_root = pytest.mark.skipif(os.getuid() != 0 and os.environ.get("CI") != "true", reason="only root can be two users")
 
@@ -586,6 +588,7 @@ def answer(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 A, B = "ab" * 32, "cd" * 32
 KEY = "0123456789abcdef0123"
+PACK = "0123456789abcdef" * 2
 
 
 def fill_cache(host: Host, *, days_ago: float) -> dict[str, Path]:
@@ -595,6 +598,9 @@ def fill_cache(host: Host, *, days_ago: float) -> dict[str, Path]:
         "manifest": cache / "manifests" / f"{A}.json",
         "tag": cache / "tags" / f"tag-{A}",
         "dangling": cache / "tags" / f"tag-{B}",
+        "pack": cache / "packs" / f"{PACK}.data",
+        "index": cache / "packs" / f"{PACK}.index",
+        "orphan": cache / "packs" / f"{PACK[::-1]}.data",
         "part": cache / "incoming" / B,
         "ranges": cache / "incoming" / f"{B}.ranges",
         "lock": cache / "incoming" / f"{B}.lock",
@@ -632,7 +638,8 @@ def test_what_no_job_was_given_for_long_goes(host: Host) -> None:
     paths = fill_cache(host, days_ago=15)
     report = collect(host)
     assert left(paths) == set()
-    assert report["cache_entries"] == 4
+    # A pack counts as one.
+    assert report["cache_entries"] == 6
     # With its list of ranges and its lock, and a draft.
     assert report["uploads"] == 4
     assert report["environments"] == [KEY]
@@ -647,7 +654,16 @@ def test_what_was_of_use_since_stays(host: Host) -> None:
     paths = fill_cache(host, days_ago=13)
     collect(host)
     # What is no content and leads to none is of no use at any age: a part nobody has gone on with for a day, too.
-    assert left(paths) == {"content", "manifest", "tag", "environment", "program", "unpacked"}
+    assert left(paths) == {
+        "content",
+        "manifest",
+        "tag",
+        "pack",
+        "index",
+        "environment",
+        "program",
+        "unpacked",
+    }
 
 
 def test_parts_of_today_stay_as_does_a_short_retention(host: Host) -> None:
@@ -662,9 +678,38 @@ def test_parts_of_today_stay_as_does_a_short_retention(host: Host) -> None:
 def test_use_of_a_content_is_noted_once_an_hour_only(host: Host) -> None:
     paths = fill_cache(host, days_ago=1)
     collect(host, DAY - 1800)
-    assert {"content", "manifest", "tag"} <= left(paths)
+    assert {"content", "manifest", "tag", "pack", "index"} <= left(paths)
     collect(host, DAY - 4000)
-    assert not {"content", "manifest", "tag"} & left(paths)
+    assert not {"content", "manifest", "tag", "pack", "index"} & left(paths)
+
+
+def test_what_was_sent_goes_and_can_be_sent_again(host: Host, tmp_path: Path) -> None:
+    """What uploads really leave in the cache."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "large").write_bytes(os.urandom(2_000_000))
+    (tmp_path / "d" / "small").write_bytes(b"small")
+    (source,) = parse_sources(code=None, data="d", models=None, base_dir=tmp_path)
+    assert isinstance(source, UploadSource)
+
+    def stage(job_id: str) -> list[int]:
+        job = host.job(job_id)
+        job.create()
+        needs = staging.stage(host.root, job, [source.to_json()])
+        if needs:
+            assert receive(job, [{**source.to_json(), "rows": source.rows}], source)
+        assert Path(job.at("data", "d", "small")).read_bytes() == b"small"
+        return needs
+
+    assert stage("first") == [0]
+    make_old(host.root.cache, 15 * DAY)
+    assert stage("second") == []
+    # Only its use was noted, so all of it stays.
+    assert collect(host)["cache_entries"] == 0
+    assert stage("third") == []
+    make_old(host.root.cache, 15 * DAY)
+    assert collect(host)["cache_entries"] == 3
+    assert [path for path in Path(host.root.cache).rglob("*") if path.is_file()] == []
+    assert stage("fourth") == [0]
 
 
 @pytest.mark.parametrize(("name", "how"), [("lock", fcntl.LOCK_EX), ("part", fcntl.LOCK_SH)])

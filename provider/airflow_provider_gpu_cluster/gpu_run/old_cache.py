@@ -21,6 +21,7 @@ _NOTED_S = 3600.0
 _HEX2, _HEX62 = re.compile(r"[0-9a-f]{2}\Z"), re.compile(r"[0-9a-f]{62}\Z")
 _TAG = re.compile(r"[0-9A-Za-z._-]+\Z")
 _MANIFEST = re.compile(r"[^.].*\.json\Z")
+_PACK = re.compile(r"[0-9a-f]{32}\.(index|data|tmp)\Z")
 _KEY = re.compile(r"[0-9a-f]{20}\Z")
 
 Failed = Callable[[str, OSError], None]
@@ -56,6 +57,22 @@ class OldCache:
         for path in self._list(self._at("tags"), _TAG):
             # One that leads nowhere is of no use at any age.
             yield from self._remove(path, before if os.path.exists(path) else self._now, stat.S_ISLNK)
+
+        yield from self._packs(before)
+
+    def _packs(self, before: float) -> Iterator[int]:
+        """Remove packs; what is in one goes together."""
+        folder = self._at("packs")
+        for path in self._list(folder, _PACK):
+            name, _, suffix = path.rpartition(".")
+            index = name + ".index"
+            if suffix == "index":
+                freed = list(self._remove(path, before, stat.S_ISREG))
+                if freed:
+                    yield sum(freed) + sum(self._remove(name + ".data", self._now + 1, stat.S_ISREG))
+            elif not os.path.lexists(index):
+                # Whoever wrote it died before the index came.
+                yield from self._remove(path, self._now - _DRAFTS_S)
 
     def parts(self) -> Iterator[int]:
         """Remove what has arrived in part and nobody goes on with, and drafts; yield the bytes each has freed."""

@@ -54,6 +54,7 @@ class Packs:
         place = self._index().get(key)
         if place is None or place.size != size:
             return None
+        self._note_use(place.pack)
         try:
             return os.pread(self._fd(place.pack), size, place.offset), place.sha256
         except OSError:
