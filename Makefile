@@ -35,6 +35,7 @@ lint: $(VENV)/.installed-development
 	$(VENV)/bin/vermin --target=3.8- --no-tips --violations --quiet $(GPU_RUN)
 
 bench: $(VENV)/.installed-development
+	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
 

@@ -60,8 +60,17 @@ class Bench:
         """Return the cluster, with a connection of its own."""
         return Cluster(self.settings, self.connect)
 
+    @property
+    def address(self) -> str:
+        """The user and host, as OpenSSH's own programs take them."""
+        return f"{login()}@{self.sshd.host}"
+
     def ssh(self, *command: str) -> list[str]:
         """Return the command line of OpenSSH's own client for a remote command."""
+        return ["ssh", *self.ssh_options(), self.address, *command]
+
+    def ssh_options(self) -> list[str]:
+        """Return the options with which OpenSSH's own programs, scp among them, find and enter the cluster."""
         known_hosts = self.folder / "known_hosts"
         known_hosts.write_text(f"[{self.sshd.host}]:{self.sshd.port} {self.sshd.host_key}\n")
         options = {
@@ -69,19 +78,24 @@ class Bench:
             "IdentitiesOnly": "yes",
             "BatchMode": "yes",
             "ControlPath": "none",
+            "Port": self.sshd.port,
+            "IdentityFile": self.sshd.client_key_file,
         }
-        flags = [f"-o{name}={value}" for name, value in options.items()]
-        where = ["-p", str(self.sshd.port), "-i", str(self.sshd.client_key_file), f"{login()}@{self.sshd.host}"]
-        return ["ssh", "-F", "none", *flags, *where, *command]
+        return ["-F", "none", *(f"-o{name}={value}" for name, value in options.items())]
 
 
 @contextlib.contextmanager
-def bench(*, gpus: int) -> Iterator[Bench]:
-    """Start a cluster with that many virtual GPUs, and end whatever it still runs."""
+def bench(*, gpus: int, host: str = RealSshd.host, within: Sequence[str] = ()) -> Iterator[Bench]:
+    """
+    Start a cluster with that many virtual GPUs, and end whatever it still runs.
+
+    :param host: the address at which it listens.
+    :param within: a command that starts the server, and puts it where that address is.
+    """
     with tempfile.TemporaryDirectory(prefix="gpu-cluster-bench-") as name:
         folder = Path(name)
         (folder / "sshd").mkdir()
-        sshd = RealSshd(folder / "sshd")
+        sshd = RealSshd(folder / "sshd", host=host, within=within)
         sshd.start()
         settings = ClusterSettings(
             conn_id=CONN_ID,

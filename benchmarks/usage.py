@@ -91,6 +91,11 @@ def memory_kb(pids: Iterable[int]) -> float:
     return total / 1000
 
 
+def memory_below_kb(pid: int) -> float:
+    """Return how much memory the processes below one use, without its own."""
+    return memory_kb(_tree(pid) - {pid})
+
+
 def cluster_memory_kb() -> float:
     """Return how much memory sshd and all below it use."""
     return memory_kb(_tree(_sshd()))

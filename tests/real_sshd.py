@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
@@ -22,7 +23,7 @@ HOW_TO_INSTALL = (
 _PASSED_ON = ("PIP_", "UV_", "SSL_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 _CONFIG = """\
-ListenAddress 127.0.0.1
+ListenAddress {host}
 Port {port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
@@ -47,12 +48,16 @@ class RealSshd:
     An OpenSSH server that lets the current user in.
 
     :param folder: an empty folder for its keys, configuration and log.
+    :param host: the address at which it listens.
+    :param within: a command that starts another in its own place, such as one that enters a network namespace.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, host: str = host, within: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.host = host
+        self._within = within
         self.log = folder / "sshd.log"
         self.client_key_file = folder / "client_key"
         self.port = 0
@@ -76,6 +81,7 @@ class RealSshd:
             config = self.folder / "sshd_config"
             config.write_text(
                 _CONFIG.format(
+                    host=self.host,
                     port=self.port,
                     folder=self.folder,
                     pam="yes" if _account_is_locked() else "no",
@@ -84,7 +90,10 @@ class RealSshd:
             )
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [SSHD, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    [*self._within, SSHD, "-D", "-e", "-f", str(config)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
                 )
             if self._wait():
                 return
