@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import ClusterSettings, Session
 from airflow_provider_gpu_cluster.sinks import Sink
-from airflow_provider_gpu_cluster.sources import Source, UploadSource
+from airflow_provider_gpu_cluster.sources import Source
 from airflow_provider_gpu_cluster.upload import Line, Upload
 
 __all__ = ["Cluster", "ClusterSettings", "Submission"]
@@ -220,19 +220,17 @@ class Cluster(Session):
 
     def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
         """Call a verb that may ask for inputs first, and send those it asks for."""
-        for number in range(_STAGE_ROUNDS):
-            reply = self._exchange(verb, request, continues=number > 0)
+        upload = Upload(sources, Line(self.settings.name, partial(self.lane, "fill"), self._round_trip, self.error_of))
+        for _ in range(_STAGE_ROUNDS):
+            reply: dict[str, Any] | None = None
+            while reply is None:
+                reply = self._exchange(verb, request, converse=upload.converse, continues=upload.has_begun)
             if not reply.get("needs"):
-                return cast("dict[str, Any]", reply)
-            self._upload(request["job_id"], [cast(UploadSource, sources[index]) for index in reply["needs"]])
+                return reply
         raise GpuClusterError(f"{self._where()}: inputs of {request['job_id']} were sent and are missing again")
 
-    def _upload(self, job_id: str, sources: Sequence[UploadSource]) -> None:
-        line = Line(self.settings.name, partial(self.lane, "fill"), lambda: self.round_trip_s, self.error_of)
-        upload = Upload(sources, line)
-        request = {"job_id": job_id, "inputs": [{**source.to_json(), "rows": source.rows} for source in sources]}
-        while not self._exchange("receive", request, converse=upload.converse, continues=True):
-            pass
+    def _round_trip(self) -> float:
+        return self.round_trip_s
 
     def _handle(self, reply: dict[str, Any]) -> JobHandle:
         return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)

@@ -170,7 +170,7 @@ class Session:
         *,
         send: Callable[[BinaryIO], None] | None = None,
         take: Callable[[dict[str, Any], BinaryIO], Any] | None = None,
-        converse: Callable[[BinaryIO, BinaryIO], Any] | None = None,
+        converse: Callable[[dict[str, Any], BinaryIO, BinaryIO], Any] | None = None,
         continues: bool = False,
     ) -> Any:
         """
@@ -179,7 +179,7 @@ class Session:
         :param request: the request, or what makes it anew for each try.
         :param send: writes what follows the request.
         :param take: reads what follows the reply, and makes the result.
-        :param converse: reads and writes what follows the reply, and makes the result.
+        :param converse: reads and writes what follows the reply, and makes the result; in place of ``take``.
         :param continues: whether it is a part of a larger call, whose interruption counts here as well.
         """
         if not continues:
@@ -239,13 +239,13 @@ class Session:
         request: dict[str, Any],
         send: Callable[[BinaryIO], None] | None,
         take: Callable[[dict[str, Any], BinaryIO], Any] | None,
-        converse: Callable[[BinaryIO, BinaryIO], Any] | None,
+        converse: Callable[[dict[str, Any], BinaryIO, BinaryIO], Any] | None,
     ) -> Any:
         with self._breaks_explained(verb):
             reply, channel, stream = self._ask(verb, request, send, goes_on=converse is not None)
             try:
                 if converse is not None:
-                    return converse(stream, _writer(channel))
+                    return converse(reply, stream, _writer(channel))
                 return reply if take is None else take(reply, stream)
             finally:
                 channel.close()

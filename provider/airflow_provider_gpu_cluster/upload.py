@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import paramiko
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterError, SourceError, StagingError
 from airflow_provider_gpu_cluster.gpu_run import frames, protocol
 from airflow_provider_gpu_cluster.gpu_run.extents import extents
-from airflow_provider_gpu_cluster.sources import UploadSource
+from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
@@ -35,7 +35,7 @@ _WINDOW_BYTES = 2 << 20
 _LONG_ROUND_TRIP_S = 0.02
 _WANTED_BYTES_PER_S = 400e6
 # A stock sshd begins to turn away when ten connections are at it at once (MaxStartups).
-_MOST_LANES = 4
+_MOST_LANES = 6
 _LANE_BYTES = 4 << 20
 
 _BREAKS = (OSError, EOFError, paramiko.SSHException, frames.BrokenStream)
@@ -66,28 +66,41 @@ class Upload:
 
     ::
 
-        while not cluster.converse(upload.converse): ...
+        while (result := ask_cluster(upload.converse)) is None: ...
+
+    :param sources: all inputs of the job.
     """
 
-    def __init__(self, sources: Sequence[UploadSource], line: Line) -> None:
+    def __init__(self, sources: Sequence[Source], line: Line) -> None:
+        self._sources = sources
         self._line = line
-        self._contents = {
-            entry.content: Content(source, entry) for source in sources for entry in source.manifest if entry.size
-        }
+        self._contents: dict[str, Content] = {}
         self._left = math.inf
         self._is_progress = False
+        self.has_begun = False
+        """Whether the cluster has asked for anything."""
 
-    def converse(self, stream: BinaryIO, out: BinaryIO) -> bool:
+    def converse(self, reply: dict[str, Any], stream: BinaryIO, out: BinaryIO) -> dict[str, Any] | None:
         """
         Send what the cluster asks for until all is in place.
 
-        :return: False when the connection broke, after more had arrived than before: another one goes on from there.
+        :param reply: what it has said first; with ``needs``, the inputs that it needs.
+        :return: what came of it; None when the connection broke, after more had arrived than before: another one goes
+            on from there.
         :raises SourceError: something cannot be read.
         :raises ChecksumError: a file has changed since its checksum was taken.
         """
+        if not reply.get("needs"):
+            return reply
+        self.has_begun = True
         self._is_progress = False
+        needed = [cast(UploadSource, self._sources[index]) for index in reply["needs"]]
+        self._contents = {
+            entry.content: Content(source, entry) for source in needed for entry in source.manifest if entry.size
+        }
         with contextlib.ExitStack() as stack:
             try:
+                frames.write_line(out, {"rows": [source.rows for source in needed]})
                 return self._converse(stream, out, stack)
             except _BREAKS:
                 # It may have said why it hung up.
@@ -95,13 +108,13 @@ class Upload:
                     while True:
                         self._next(stream)
                 if self._is_progress:
-                    return False
+                    return None
                 raise
 
-    def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> bool:
+    def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> dict[str, Any]:
         progress: TransferProgress | None = None
         wants: list[Any] = []
-        while "placed" not in (message := self._next(stream)):
+        while "done" not in (message := self._next(stream)):
             wants += message.get("want", ())
             if "send" not in message:
                 continue
@@ -111,7 +124,8 @@ class Upload:
                 progress = stack.enter_context(TransferProgress(f"upload to {self._line.name}", message["send"]))
             self._send(wants, out, progress)
             wants = []
-        return True
+        result: dict[str, Any] = message["done"]
+        return result
 
     def _next(self, stream: BinaryIO) -> dict[str, Any]:
         """Return what the cluster says next; an error is raised."""

@@ -7,7 +7,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -15,13 +15,17 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.program import build_program
-from airflow_provider_gpu_cluster.sources import UploadSource
+from airflow_provider_gpu_cluster.sources import Source
 from airflow_provider_gpu_cluster.upload import Line, Upload
 
 
 @contextlib.contextmanager
-def process(root: Root, verb: str, request: dict[str, Any]) -> Iterator[tuple[BinaryIO, BinaryIO, int]]:
-    """Run a verb that goes on after its reply; yield what to read from, what to write to, and the process's id."""
+def process(root: Root, verb: str, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], BinaryIO, BinaryIO]]:
+    """
+    Run a verb that goes on after its reply; yield the reply, what to read from, and what to write to.
+
+    :raises Refused: it does not.
+    """
     program = Path(root.own) / build_program().name
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
@@ -35,29 +39,45 @@ def process(root: Root, verb: str, request: dict[str, Any]) -> Iterator[tuple[Bi
             out.write(json.dumps({**request, "settings": {"virtual_gpus": 1, "lease_dir": None}}).encode() + b"\n")
             while stream.readline() != protocol.REPLY_MARK + b"\n":
                 pass
-            assert json.loads(stream.readline()) == {"ok": {}}
-            yield stream, out, child.pid
+            reply = json.loads(stream.readline())
+            if "error" in reply:
+                raise error_of(reply["error"])
+            yield reply["ok"], stream, out
         finally:
             with contextlib.suppress(OSError):
                 child.stdin.close()
 
 
-def receive(job: JobDirectory, inputs: Sequence[dict[str, Any]], *sources: UploadSource) -> bool:
-    """
-    Send inputs as a worker does, and tell whether they are in place.
+def error_of(error: dict[str, Any]) -> Any:
+    return Refused(error["code"], error["message"])
 
+
+def stage(
+    job: JobDirectory,
+    inputs: Sequence[dict[str, Any]],
+    sources: Sequence[Source],
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> list[int]:
+    """
+    Stage inputs as a worker does, and return the numbers of those that were needed.
+
+    :param meanwhile: called when the cluster has said which it needs.
     :raises Refused: what the cluster says.
     """
     root = Root(str(Path(job.path).parent))
 
     @contextlib.contextmanager
     def lane() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-        with process(root, "fill", {}) as (stream, out, _):
+        with process(root, "fill", {}) as (_, stream, out):
             yield stream, out
 
-    def error_of(error: dict[str, Any]) -> Any:
-        return Refused(error["code"], error["message"])
-
     upload = Upload(sources, Line("the cluster", lane, lambda: 0.0, error_of))
-    with process(root, "receive", {"job_id": job.job_id, "inputs": list(inputs)}) as (stream, out, _):
-        return upload.converse(stream, out)
+    request = {"job_id": job.job_id, "inputs": list(inputs), "record": {}}
+    with process(root, "stage", request) as (reply, stream, out):
+        meanwhile()
+        result = upload.converse(reply, stream, out)
+        assert result is not None
+        assert result["needs"] == []
+        needs: list[int] = reply["needs"]
+        return needs

@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import environments, old_jobs, old_programs, protocol, staging, submission
+from airflow_provider_gpu_cluster.gpu_run import environments, old_jobs, old_programs, protocol, submission
 from airflow_provider_gpu_cluster.gpu_run.gc import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 from airflow_provider_gpu_cluster.gpu_run.trash import Trash
 from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
+from tests.gpu_run import receiver
 from tests.gpu_run.host import NOBODY, Host, as_other_user
 from tests.gpu_run.old import DAY, make_job_old, make_old
-from tests.gpu_run.receiver import receive
 
 as_root = pytest.mark.skipif(os.getuid() != 0 and os.environ.get("CI") != "true", reason="only root can be two users")
 
@@ -693,10 +693,7 @@ def test_what_was_sent_goes_and_can_be_sent_again(host: Host, tmp_path: Path) ->
 
     def stage(job_id: str) -> list[int]:
         job = host.job(job_id)
-        job.create()
-        needs = staging.stage(host.root, job, [source.to_json()])
-        if needs:
-            assert receive(job, [{**source.to_json(), "rows": source.rows}], source)
+        needs = receiver.stage(job, [source.to_json()], [source])
         assert Path(job.at("data", "d", "small")).read_bytes() == b"small"
         return needs
 

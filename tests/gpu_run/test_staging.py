@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,14 +21,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
-from airflow_provider_gpu_cluster.gpu_run import protocol, staging
+from airflow_provider_gpu_cluster.gpu_run import protocol, records, staging
 from airflow_provider_gpu_cluster.gpu_run.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload import Content, Piece, PieceSender
-from tests.gpu_run.receiver import receive
+from tests.gpu_run import receiver
 from tests.small_disk import small_disk
 
 
@@ -50,23 +51,13 @@ def sources(worker: Path, **written: Any) -> tuple[Source, ...]:
     return parse_sources(**{"code": None, "data": None, "models": None, **written}, base_dir=worker)
 
 
-def stage(job: JobDirectory, *wanted: Source) -> int:
+def stage(job: JobDirectory, *wanted: Source, meanwhile: Callable[[], object] = lambda: None) -> int:
     """Do what the worker and the cluster do together; return how many inputs were sent."""
-    inputs = [source.to_json() for source in wanted]
-    needs = staging.stage(root_of(job), job, inputs)
-    if needs:
-        send(job, *(wanted[number] for number in needs))
-    assert staging.stage(root_of(job), job, inputs) == []
-    return len(needs)
+    return len(receiver.stage(job, [source.to_json() for source in wanted], wanted, meanwhile=meanwhile))
 
 
 def root_of(job: JobDirectory) -> Root:
     return Root(os.path.dirname(job.path))
-
-
-def send(job: JobDirectory, *wanted: Source) -> None:
-    uploads = [source for source in wanted if isinstance(source, UploadSource)]
-    assert receive(job, [{**source.to_json(), "rows": source.rows} for source in uploads], *uploads)
 
 
 class Bytes(UploadSource):
@@ -126,7 +117,7 @@ def tree(folder: str | Path) -> dict[str, Any]:
 
 def drafts(job: JobDirectory) -> list[str]:
     """Return what is left of inputs that did not get into place."""
-    known = {"attempts", "checksums", "inputs.json", "lock"}
+    known = {"attempts", "checksums", "inputs.json", "lock", "owner.json"}
     return sorted(set(os.listdir(job.at(".job"))) - known)
 
 
@@ -217,12 +208,16 @@ def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker
     """A slow upload that comes to its end when another request has launched the job changes nothing."""
     (worker / "a.csv").write_text("first")
     stage(job, *sources(worker, data="a.csv"))
-    attempt = job.add_attempt(1, {}, {})
-    assert attempt
     (worker / "a.csv").write_text("second")
     (late,) = sources(worker, data="a.csv")
-    assert isinstance(late, UploadSource)
-    send(job, late)
+    request = {
+        "settings": {},
+        "spec": {"gpus": 1, "priority": "normal"},
+        "submitted": 0.0,
+        "requested_at": records.now(),
+    }
+    assert stage(job, late, meanwhile=lambda: job.add_attempt(1, request, {})) == 1
+    (attempt,) = job.attempts()
     staging.stage(root_of(job), job, [])
     assert tree(job.at("data")) == {"a.csv": b"first"}
 
@@ -256,7 +251,7 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
     with monkeypatch.context() as patch:
         patch.setattr(staging.records, "write_json", write_json)
         with pytest.raises(KeyboardInterrupt):
-            stage(job, new)
+            staging.stage(root_of(job), job, [new.to_json()])
     assert writes
     (worker / "a.csv").write_text("old")
     stage(job, *sources(worker, data="a.csv"))
@@ -299,17 +294,17 @@ def test_drafts_of_the_dead_are_removed_and_those_of_the_living_are_not(job: Job
 
 def test_rows_that_are_not_those_of_the_digest(job: JobDirectory):
     with pytest.raises(Refused, match="the rows are not those of its digest") as caught:
-        send(job, Bytes(file("a"), contents=[EVIL], digest="0" * 64))
+        stage(job, Bytes(file("a"), contents=[EVIL], digest="0" * 64))
     assert caught.value.code == protocol.BAD_REQUEST
     assert tree(job.at("code")) == {}
     assert drafts(job) == []
 
 
-def test_a_job_whose_directory_was_removed_meanwhile(tmp_path: Path):
+def test_a_job_whose_directory_was_removed_meanwhile(job: JobDirectory, tmp_path: Path):
     with pytest.raises(Refused, match="was removed while inputs were sent") as caught:
-        send(Root(str(tmp_path)).job("gone"), Bytes())
+        stage(job, Bytes(file("a"), contents=[EVIL]), meanwhile=lambda: shutil.rmtree(job.path))
     assert caught.value.code == protocol.NOT_STAGED
-    assert os.listdir(tmp_path) == [".gpu-run"]
+    assert not os.path.exists(job.path)
 
 
 OUT = link("out", "../../..")
@@ -347,7 +342,7 @@ HOSTILE = {
 @pytest.mark.parametrize("rows", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_rows_leave_nothing(tmp_path: Path, job: JobDirectory, rows: list[Any]):
     with pytest.raises(Refused) as caught:
-        send(job, Bytes(*rows, contents=[EVIL]))
+        stage(job, Bytes(*rows, contents=[EVIL]))
     assert caught.value.code in (protocol.CHECKSUM_MISMATCH, protocol.BAD_REQUEST)
     assert tree(job.at("code")) == {}
     assert drafts(job) == []
@@ -361,13 +356,13 @@ def test_hostile_rows_leave_nothing(tmp_path: Path, job: JobDirectory, rows: lis
 def test_an_input_never_becomes_anything_but_code_data_and_models(job: JobDirectory, kind: str, name: str):
     source = Bytes(file("a"), contents=[EVIL])
     with pytest.raises(Refused, match="cannot become") as caught:
-        receive(job, [{**source.to_json(), "rows": source.rows, "kind": kind, "name": name}], source)
+        receiver.stage(job, [{**source.to_json(), "kind": kind, "name": name}], [source])
     assert caught.value.code == protocol.BAD_REQUEST
 
 
 def test_a_name_that_the_cluster_cannot_store(job: JobDirectory):
     with pytest.raises(Refused, match="File name too long") as caught:
-        send(job, Bytes(file("n" * 256), contents=[EVIL]))
+        stage(job, Bytes(file("n" * 256), contents=[EVIL]))
     assert caught.value.code == protocol.SOURCE_ERROR
     assert drafts(job) == []
 
@@ -378,12 +373,12 @@ def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_pa
         job.create()
         large = os.urandom(1 << 20)
         with pytest.raises(Refused, match=r"x needs 2\.1 MB in .*, and there is room for 0\.\d MB;") as caught:
-            send(job, Bytes(file("big", large), contents=[large]))
+            stage(job, Bytes(file("big", large), contents=[large]))
         assert caught.value.code == protocol.NO_SPACE
         assert tree(job.at("code")) == {}
         assert drafts(job) == []
         # What has room still gets in.
-        send(job, Bytes(file("small"), contents=[EVIL]))
+        stage(job, Bytes(file("small"), contents=[EVIL]))
         assert tree(job.at("code")) == {"small": EVIL}
 
 

@@ -116,24 +116,13 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         return check(root, engine), None
     if verb == "capacity":
         return engine.capacity(), None
-    if verb == "stage":
-        from .submission import stage
-
-        return stage(root, engine, request), None
-    if verb == "receive":
-        from .receiving import receive
-
-        root.job(request["job_id"]).use()
-        return {}, lambda out: receive(root, request, stream, out)
+    if verb in ("stage", "submit"):
+        return _with_inputs(root, engine, verb, dict(request, program=program), stream)
     if verb == "fill":
         from .receiving import fill
 
         # It answers when all has come.
         return {}, lambda out: frames.write_line(out, fill(root, stream))
-    if verb == "submit":
-        from .submission import submit
-
-        return submit(root, engine, dict(request, program=program)), None
     if verb == "status":
         from .status import statuses
 
@@ -162,6 +151,28 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     if request["names"] is None:
         return {"entries": list_outputs(root, request["job_id"])}, None
     return {}, lambda out: send_outputs(root, request["job_id"], request["names"], out)
+
+
+def _with_inputs(root: Root, engine: HostEngine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+    """Carry out a verb that may have to wait for inputs from the worker."""
+    from . import submission
+
+    carry_out = submission.stage if verb == "stage" else submission.submit
+    value = carry_out(root, engine, request)
+    if not value.get("needs"):
+        return value, None
+
+    def go_on() -> dict[str, Any]:
+        # An engine looks only once at some things, and sending may have taken long.
+        return carry_out(root, HostEngine(root, request["settings"], request["program"]), request)
+
+    def body(out: BinaryIO) -> None:
+        from .receiving import receive
+
+        inputs = [request["inputs"][number] for number in value["needs"]]
+        receive(root.job(request["job_id"]), inputs, stream, out, go_on)
+
+    return {"needs": value["needs"]}, body
 
 
 def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:

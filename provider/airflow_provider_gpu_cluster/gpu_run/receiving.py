@@ -1,12 +1,14 @@
 """
 Inputs from the worker: it says what they consist of, is told which contents are not here, and sends those.
 
-The request holds for each input its rows (see :mod:`.placing`). After the reply lines of JSON go both ways. Here::
+The verbs ``stage`` and ``submit`` reply with ``needs``, the numbers of the inputs that are not here. The worker answers
+with a line of JSON, ``{"rows": [...]}``, that holds the rows of each of them (see :mod:`.placing`). Then lines of JSON
+go both ways. From here::
 
     {"want": [[key, [[start, end], ...]], ...]}      any number of them; then
     {"send": 1234}                                   how many bytes that is together
-    {"placed": 2}                                    all inputs are in place; nothing follows
-    {"error": {"code": ..., "message": ...}}         nor after this
+    {"done": {...}}                                  all inputs are in place, and this is the verb's result
+    {"error": {"code": ..., "message": ...}}         or this
 
 and from the worker, in answer to ``send``, pieces of contents and an end::
 
@@ -32,7 +34,7 @@ import select
 import signal
 import threading
 import traceback
-from typing import Any, BinaryIO, Iterator
+from typing import Any, BinaryIO, Callable, Iterator
 
 from . import frames, placing, protocol, shared_files, staging
 from .contents import Contents, checked_key, digest_of
@@ -48,6 +50,7 @@ SILENCE_S = 120
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
 _WANTS_IN_LINE = 200
+_MOST_ROW_BYTES = 1 << 30
 # With what a damaged disk or a worker's broken memory may cost in new tries, it has an end.
 _MOST_ROUNDS = 5
 
@@ -56,20 +59,34 @@ class Gone(Exception):
     """The worker is not there any more."""
 
 
-def receive(root: Root, request: dict[str, Any], stream: BinaryIO, out: BinaryIO) -> None:
-    """Carry out the verb ``receive``, after its reply."""
+def receive(
+    job: JobDirectory,
+    inputs: list[dict[str, Any]],
+    stream: BinaryIO,
+    out: BinaryIO,
+    go_on: Callable[[], dict[str, Any]],
+) -> None:
+    """
+    Have inputs sent, and go on with what they were needed for.
+
+    :param inputs: those that are not here.
+    :param go_on: returns the result of the verb, now that they are.
+    """
     worker = _Worker(stream, out)
     try:
-        job = root.job(request["job_id"])
+        rows = worker.rows()
+        if len(rows) != len(inputs):
+            raise Refused(protocol.BAD_REQUEST, f"{len(rows)} inputs were described, and {len(inputs)} are needed")
+        wanted = [dict(one, rows=its_rows) for one, its_rows in zip(inputs, rows)]
         with writing(job.path):
-            _Receiving(root, job, request["inputs"], worker).run()
-        worker.say({"placed": len(request["inputs"])})
+            _Receiving(job, wanted, worker).run()
+        worker.say({"done": go_on()})
     except Refused as refusal:
         worker.say({"error": {"code": refusal.code, "message": refusal.message}})
     except (Gone, frames.BrokenStream):
         pass
     except Exception as error:
-        message = f"gpu-run receive failed on the cluster: {error!r}\n{traceback.format_exc()}"
+        message = f"gpu-run failed on the cluster: {error!r}\n{traceback.format_exc()}"
         worker.say({"error": {"code": protocol.INTERNAL, "message": message}})
     finally:
         worker.end()
@@ -104,11 +121,11 @@ def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
 
 
 class _Receiving:
-    def __init__(self, root: Root, job: JobDirectory, inputs: list[dict[str, Any]], worker: _Worker) -> None:
+    def __init__(self, job: JobDirectory, inputs: list[dict[str, Any]], worker: _Worker) -> None:
         self._job = job
         self._inputs = inputs
         self._worker = worker
-        self._contents = Contents(root)
+        self._contents = Contents(Root(os.path.dirname(job.path)))
         self._sizes: dict[str, int] = {}
         self._paths: dict[str, str] = {}
         self._here: set[str] = set()
@@ -287,6 +304,20 @@ class _Worker:
         out.flush()
         signal.signal(signal.SIGALRM, _fall_silent)
         threading.Thread(target=self._beat, daemon=True).start()
+
+    def rows(self) -> list[Any]:
+        """
+        Return the rows of inputs, which come first.
+
+        :raises Gone: it has hung up.
+        """
+        signal.alarm(SILENCE_S)
+        line = self.stream.readline(_MOST_ROW_BYTES)
+        signal.alarm(0)
+        if not line.endswith(b"\n"):
+            raise Gone
+        rows: list[Any] = json.loads(line)["rows"]
+        return rows
 
     def say(self, message: dict[str, Any]) -> None:
         """Send a line; one that nobody reads any more is lost."""
