@@ -50,6 +50,14 @@ os.environ.update(
 VIRTUAL_GPUS = 4
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is remembered of files, and those half arrived, out of the cache of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_sshd.RealSshd]:
     """Return a real OpenSSH server; a machine without one fails the test, and never skips it."""

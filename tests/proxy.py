@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Iterable, Iterator
 
 _PIECE = 1 << 15
 
@@ -26,6 +27,8 @@ class CutProxy:
         """Connections accepted so far."""
         self.delay_s = 0.0
         """Seconds that each piece takes to get through, in each direction, as on a long line."""
+        self.passed = {"up": 0, "down": 0}
+        """Bytes that got through so far: to the server, and from it."""
         self.refusing = False
         """Whether new connections are closed at once."""
         self._open: set[socket.socket] = set()
@@ -35,6 +38,7 @@ class CutProxy:
         self._pieces_left: int | None = None
         self._budget: tuple[int | None, int | None] = (None, None)
         self._cuts_left = 0
+        self._points: Iterator[int] = iter(())
         self._direction = "both"
         self._listener = socket.create_server((self.host, 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
@@ -56,6 +60,11 @@ class CutProxy:
             self._budget = (nbytes, pieces)
             self._direction = direction
             self._cuts_left = times
+
+    def cut_at(self, points: Iterable[int]) -> None:
+        """Cut one connection after the other when so many bytes have come from the server since the last cut."""
+        self._points = iter(points)
+        self.cut_after(nbytes=next(self._points), direction="down")
 
     def cut_now(self) -> None:
         """Cut every open connection."""
@@ -129,6 +138,7 @@ class CutProxy:
                     time.sleep(0.02)
                 allowed, cut = self._allow(len(data), direction)
                 sink.sendall(data[:allowed])
+                self.passed[direction] += allowed
                 if cut:
                     break
         with self._lock:
@@ -153,6 +163,8 @@ class CutProxy:
             if cut:
                 self._cuts_left -= 1
                 self._bytes_left, self._pieces_left = self._budget
+                if (point := next(self._points, None)) is not None:
+                    self._cuts_left, self._bytes_left = 1, point
             return allowed, cut
 
 

@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.sources.source import sha256_of
 # A file that was written to so shortly ago may be written to again without its times becoming others.
 _SETTLED_NS = 2_000_000_000
 _BUSY_TIMEOUT_S = 1.0
+_WRITE_EVERY_S = 1.0
 # Now and then, what was noted so long ago is removed.
 _FORGET_ODDS = 0.01
 _FORGET_AFTER_S = 90 * 86400
@@ -47,6 +48,8 @@ class Checksums:
 
     def __init__(self, database: sqlite3.Connection | None) -> None:
         self._database = database
+        self._new: dict[bytes, tuple[str, str]] = {}
+        self._written_at = time.monotonic()
 
     def of_file(self, path: str) -> str:
         """
@@ -64,15 +67,14 @@ class Checksums:
         self.remember(address, read, sha256)
         return sha256
 
+    def knows(self, address: str) -> bool:
+        """Tell whether a checksum was noted for that address, whatever has become of it since."""
+        return self._noted(os.fsencode(address)) is not None
+
     def recall(self, address: str, stamp: str) -> str | None:
         """Return the SHA-256 of what has that address, if it was noted with the same stamp."""
-        with contextlib.suppress(sqlite3.Error):
-            if self._database is not None:
-                found = self._database.execute(
-                    "SELECT sha256 FROM checksums WHERE address = ? AND stamp = ?", (os.fsencode(address), stamp)
-                ).fetchone()
-                return None if found is None else str(found[0])
-        return None
+        noted = self._noted(os.fsencode(address))
+        return noted[1] if noted is not None and noted[0] == stamp else None
 
     def remember(self, address: str, stamp: os.stat_result | str, sha256: str) -> None:
         """
@@ -84,12 +86,31 @@ class Checksums:
             if time.time_ns() - max(stamp.st_mtime_ns, stamp.st_ctime_ns) < _SETTLED_NS:
                 return
             stamp = stamp_of(stamp)
+        self._new[os.fsencode(address)] = (stamp, sha256)
+        if time.monotonic() - self._written_at > _WRITE_EVERY_S:
+            self.write_down()
+
+    def write_down(self) -> None:
+        """Put what was added into the database, all at once: others wait for as long as that takes."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._database is not None and self._new:
+                now = int(time.time())
+                rows = [(address, stamp, sha256, now) for address, (stamp, sha256) in self._new.items()]
+                with self._database:
+                    self._database.executemany("INSERT OR REPLACE INTO checksums VALUES (?, ?, ?, ?)", rows)
+                self._new = {}
+        self._written_at = time.monotonic()
+
+    def _noted(self, address: bytes) -> tuple[str, str] | None:
+        if (new := self._new.get(address)) is not None:
+            return new
         with contextlib.suppress(sqlite3.Error):
             if self._database is not None:
-                self._database.execute(
-                    "INSERT OR REPLACE INTO checksums VALUES (?, ?, ?, ?)",
-                    (os.fsencode(address), stamp, sha256, int(time.time())),
-                )
+                row = self._database.execute(
+                    "SELECT stamp, sha256 FROM checksums WHERE address = ?", (address,)
+                ).fetchone()
+                return None if row is None else (str(row[0]), str(row[1]))
+        return None
 
 
 def stamp_of(status: os.stat_result) -> str:
@@ -99,16 +120,18 @@ def stamp_of(status: os.stat_result) -> str:
 
 @contextlib.contextmanager
 def open_checksums() -> Iterator[Checksums]:
-    """Open what is known; what is added is written down at the end, at once."""
+    """Open what is known; what is added is written down every second, and at the end."""
     database = _open_database()
+    checksums = Checksums(database)
     try:
-        yield Checksums(database)
+        yield checksums
     finally:
+        checksums.write_down()
         if database is not None:
             with contextlib.suppress(sqlite3.Error):
                 if random.random() < _FORGET_ODDS:
-                    database.execute("DELETE FROM checksums WHERE noted_at < ?", (time.time() - _FORGET_AFTER_S,))
-                database.commit()
+                    with database:
+                        database.execute("DELETE FROM checksums WHERE noted_at < ?", (time.time() - _FORGET_AFTER_S,))
             database.close()
 
 
@@ -116,9 +139,20 @@ def _open_database() -> sqlite3.Connection | None:
     path = cache_folder() / "checksums.db"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+        try:
+            return _connect(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            # It is damaged, and nothing in it is worth more than making it again.
+            path.unlink(missing_ok=True)
+            return _connect(path)
     except (OSError, sqlite3.Error):
         return None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
     try:
         # What a crash of the machine may cost is only what can be computed again.
         database.execute("PRAGMA synchronous = OFF")
@@ -126,4 +160,4 @@ def _open_database() -> sqlite3.Connection | None:
         return database
     except sqlite3.Error:
         database.close()
-        return None
+        raise

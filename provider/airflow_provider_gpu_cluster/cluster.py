@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +11,26 @@ from typing import Any, BinaryIO, cast
 
 import pathspec
 
-from airflow_provider_gpu_cluster.download import CollectedFile, receive_files
+from airflow_provider_gpu_cluster.checksums import open_checksums
+from airflow_provider_gpu_cluster.download import CollectedFile, Download
 from airflow_provider_gpu_cluster.exceptions import (
     CollectError,
+    GpuClusterConnectionError,
     GpuClusterError,
     GpuClusterSetupError,
     InvalidJobError,
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
-from airflow_provider_gpu_cluster.session import ClusterSettings, Session
+from airflow_provider_gpu_cluster.session import BREAKS, ClusterSettings, Session
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source
+from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload import Line, Upload
 
 __all__ = ["Cluster", "ClusterSettings", "Submission"]
+
+log = logging.getLogger(__name__)
 
 _STAGE_ROUNDS = 3
 
@@ -175,29 +181,44 @@ class Cluster(Session):
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
     ) -> list[CollectedFile]:
         """
-        Bring a job's outputs home, each checked against its checksum.
+        Bring a job's outputs home, each checked against its checksum. What is there already and the same stays.
 
         :param include: patterns in the language of ``.gitignore``, relative to ``outputs``; empty for everything.
         :param exclude: patterns of what to leave.
         :raises CollectError: a wanted output leaves its folder, is no file, or did not arrive whole.
+        :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
         """
-        entries = self._call("send", {"job_id": job_id, "names": None})["entries"]
+        entries = self._call("send", {"job_id": job_id})["entries"]
         wanted = [entry for entry in entries if _is_wanted(entry["path"], include, exclude)]
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {job_id} on {self.settings.name}: {_refusal(entry)}")
-        left = {entry["path"] for entry in wanted}
-        collected: list[CollectedFile] = []
+        with open_checksums() as checksums:
+            download = Download(job_id, wanted, sink, checksums)
+            if present := download.present():
+                request = {"job_id": job_id, "checksums_of": present}
+                sha256 = self._exchange("send", request, continues=True)["sha256"]
+                download.skip_unchanged(dict(zip(present, sha256, strict=True)))
+            download.check_space()
+            what = f"outputs of {job_id} from {self.settings.name}"
+            with TransferProgress(what, download.missing_bytes()) as progress:
+                take = partial(self._take_outputs, download, progress)
+                while download.left:
+                    self._exchange("send", download.request, take=take, continues=True)
+        return sorted(download.collected, key=lambda file: file.path)
 
-        def take(reply: dict[str, Any], stream: BinaryIO) -> None:
-            # What has its final name is whole, so after a broken connection only the rest is asked for.
-            for file in receive_files(stream, sink, left, job_id):
-                collected.append(file)
-                left.discard(file.path)
-
-        while left:
-            self._exchange("send", lambda: {"job_id": job_id, "names": sorted(left)}, take=take, continues=True)
-        return sorted(collected, key=lambda file: file.path)
+    def _take_outputs(
+        self, download: Download, progress: TransferProgress, reply: dict[str, Any], stream: BinaryIO
+    ) -> None:
+        """Take what comes. A connection that broke after it has brought something was worth it: there is another."""
+        before = download.received
+        try:
+            download.receive(stream, progress)
+        except (GpuClusterConnectionError, *BREAKS) as error:
+            if download.received == before:
+                raise
+            log.info("connection to %s broke, going on where it was: %s", self.settings.name, error)
+            self.close()
 
     def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> dict[str, Any]:
         """

@@ -1,14 +1,20 @@
-"""A job's outputs on their way home, over one exec channel, checked on arrival."""
+"""A job's outputs on their way home, over as many connections as it takes, each file checked on arrival."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import hashlib
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeGuard, cast
 
+from airflow_provider_gpu_cluster.checksums import Checksums
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
 from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.gpu_run.sending import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
+from airflow_provider_gpu_cluster.partial_file import PartialFile
 from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
 
 @dataclass(frozen=True)
@@ -26,37 +32,235 @@ class CollectedFile:
     sha256: str
 
 
-def receive_files(stream: BinaryIO, sink: Sink, wanted: Collection[str], job_id: str) -> Iterator[CollectedFile]:
+class Download:
     """
-    Take the files that the verb ``send`` streams, and yield each when it has its final name.
+    The files of one job that are to be brought home.
 
-    :param wanted: the paths that were asked for; anything else is refused, since a cluster is not trusted.
-    :raises CollectError: a file changed, was damaged, or is not what it was when it was listed.
-    :raises GpuClusterConnectionError: the stream broke off; what has its final name is whole.
+    Each connection asks for what is left, by :meth:`request`, and takes what comes, by :meth:`receive`::
+
+        while download.left:
+            ask(download.request())
+            download.receive(stream)
+
+    :param entries: the files, as the cluster has listed them. It is not trusted: nothing else is taken from it.
     """
-    left = set(wanted)
+
+    def __init__(self, job_id: str, entries: list[dict[str, Any]], sink: Sink, checksums: Checksums) -> None:
+        self.job_id = job_id
+        self.left: dict[str, dict[str, Any]] = {entry["path"]: entry for entry in entries}
+        self.collected: list[CollectedFile] = []
+        self.received = 0
+        """Bytes that came so far, holes included."""
+        self._sink = sink
+        self._checksums = checksums
+        self._asked: list[str] = []
+        self._offsets: list[int] = []
+        self._waiting: set[int] = set()
+        self._busy: set[str] = set()
+        self._buffer = memoryview(bytearray(MAX_BATCH_BYTES))
+
+    def present(self) -> list[str]:
+        """Return the paths at which there is a file already that may be the same."""
+        sizes = {path: (entry["size"], entry["mode"]) for path, entry in self.left.items()}
+        return self._sink.present(sizes, self._checksums)
+
+    def skip_unchanged(self, sha256: Mapping[str, str | None]) -> None:
+        """
+        Leave out what is there already.
+
+        :param sha256: what the cluster says of paths that are present.
+        """
+        for path, there in sha256.items():
+            if there is not None and self._sink.sha256_of(path, self._checksums) == there:
+                self._done(path, self.left[path]["size"], there)
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes have to come, holes included."""
+        return sum(entry["size"] - self._arrived(entry) for entry in self.left.values())
+
+    def check_space(self) -> None:
+        """
+        Look whether what is left fits.
+
+        :raises NoSpaceError: it does not.
+        """
+        needed = (entry.get("needs", entry["size"]) - self._arrived(entry) for entry in self.left.values())
+        self._sink.check_space(max(0, size) for size in needed)
+
+    def request(self) -> dict[str, Any]:
+        """Return what to ask the cluster for: every file that is left, from where it is here already."""
+        self._asked = sorted(self.left)
+        entries = [self.left[path] for path in self._asked]
+        self._offsets = [self._arrived(entry) for entry in entries]
+        rows = [
+            [entry["path"], offset, entry.get("stamp")] for entry, offset in zip(entries, self._offsets, strict=True)
+        ]
+        return {"job_id": self.job_id, "files": rows}
+
+    def receive(self, stream: BinaryIO, progress: TransferProgress) -> None:
+        """
+        Take the files that the verb ``send`` streams.
+
+        :raises CollectError: a file changed, was damaged, or is not what it was when it was listed.
+        :raises GpuClusterConnectionError: the stream broke off; what came until then is kept.
+        """
+        self._waiting = set(range(len(self._asked)))
+        try:
+            while "end" not in (line := _read_line(stream)):
+                if "small" in line:
+                    self._take_small(line["small"], stream, progress)
+                else:
+                    self._take_file(line, stream, progress)
+        except frames.GarbledStream as error:
+            raise CollectError(f"job {self.job_id}: {error}") from error
+        except frames.BrokenStream as error:
+            raise GpuClusterConnectionError(f"job {self.job_id}: {error}") from error
+        if self._waiting:
+            missing = [self._asked[number] for number in sorted(self._waiting)[:5]]
+            raise CollectError(f"job {self.job_id}: the cluster did not send {missing}, which it has listed")
+
+    def _take_small(self, rows: Any, stream: BinaryIO, progress: TransferProgress) -> None:
+        """Take files that came together."""
+        if not isinstance(rows, list) or len(rows) > MAX_BATCH_FILES or not all(map(_is_row, rows)):
+            raise _garbled(rows)
+        total = sum(row[1] for row in rows)
+        if total > MAX_BATCH_BYTES:
+            raise _garbled(rows)
+        for number, size, mode, sha256 in rows:
+            path = self._path(number)
+            content = self._buffer[:size]
+            _fill(content, stream)
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise CollectError(f"job {self.job_id}: {damaged(path)}")
+            self._sink.put(path, content, mode)
+            self._publish(path, size, sha256)
+            self._count(size, progress)
+
+    def _take_file(self, header: dict[str, Any], stream: BinaryIO, progress: TransferProgress) -> None:
+        """Take a file that comes in pieces."""
+        number = header.get("file")
+        if not _is_count(number):
+            raise _garbled(header)
+        path, asked_from = self._path(number), self._offsets[number]
+        if "fault" in header:
+            raise self._fault(path, header["fault"])
+        if not _is_header(header):
+            raise _garbled(header)
+        offset, size, stamp = header["at"], header["size"], header["stamp"]
+        if offset and (offset, stamp) != (asked_from, self.left[path].get("stamp")):
+            raise _garbled(header)
+        with self._sink.partial(path, self._key(path), stamp) as partial:
+            if partial.size < offset:
+                # Somebody else collects the same file meanwhile, and has what was here.
+                self._busy.add(path)
+                raise frames.BrokenStream(f"{path!r} has to be asked for anew")
+            progress.advance(offset - asked_from)
+            partial.start_at(offset)
+            while "sha256" not in (line := _read_line(stream)):
+                self._take_piece(line, partial, size - partial.size, stream, progress)
+            sha256 = line["sha256"]
+            if not partial.is_whole(size, sha256):
+                # The next try begins anew.
+                partial.discard()
+                raise CollectError(f"job {self.job_id}: {damaged(path)}")
+            self._sink.publish(partial, path, header["mode"])
+            self._publish(path, size, sha256)
+
+    def _take_piece(
+        self, line: dict[str, Any], partial: PartialFile, left: int, stream: BinaryIO, progress: TransferProgress
+    ) -> None:
+        if "fault" in line:
+            partial.discard()
+            raise self._fault(partial.name, line["fault"])
+        data, zeros = line.get("data"), line.get("zeros")
+        if _is_count(data) and 0 < data <= min(left, PIECE):
+
+            def keep(piece: memoryview) -> None:
+                partial.write(piece)
+                self._count(len(piece), progress)
+
+            _fill(self._buffer[:data], stream, keep)
+        elif _is_count(zeros) and 0 < zeros <= min(left, MAX_ZEROS):
+            partial.write_zeros(zeros)
+            self._count(zeros, progress)
+        elif line:
+            raise _garbled(line)
+
+    def _path(self, number: int) -> str:
+        """Return the path that was asked for under a number, and has not come yet."""
+        if number not in self._waiting:
+            raise _garbled(number)
+        self._waiting.remove(number)
+        return self._asked[number]
+
+    def _publish(self, path: str, size: int, sha256: str) -> None:
+        self._sink.remember(path, sha256, self._checksums)
+        self._done(path, size, sha256)
+
+    def _done(self, path: str, size: int, sha256: str) -> None:
+        del self.left[path]
+        self.collected.append(CollectedFile(path, size, sha256))
+
+    def _count(self, nbytes: int, progress: TransferProgress) -> None:
+        self.received += nbytes
+        progress.advance(nbytes)
+
+    def _arrived(self, entry: dict[str, Any]) -> int:
+        if "stamp" not in entry or entry["path"] in self._busy:
+            return 0
+        size: int = entry["size"]
+        return min(size, self._sink.arrived(entry["path"], self._key(entry["path"]), entry["stamp"]))
+
+    def _key(self, path: str) -> str:
+        return f"{self.job_id}/{path}"
+
+    def _fault(self, path: str, why: object) -> CollectError:
+        said = "".join(letter if letter.isprintable() else "?" for letter in str(why)[:200])
+        return CollectError(f"job {self.job_id}: the output {path!r} {said}; try again")
+
+
+def damaged(path: str) -> str:
+    """Say that what arrived is not what was sent."""
+    return f"the output {path!r} did not arrive as it was sent: its SHA-256 differs; try again"
+
+
+def _read_line(stream: BinaryIO) -> dict[str, Any]:
+    """Read one line of JSON, signs of life aside."""
+    while not (line := frames.read_line(stream)):
+        pass
+    return line
+
+
+def _fill(view: memoryview, stream: BinaryIO, keep: Callable[[memoryview], None] = lambda piece: None) -> None:
+    """
+    Read as many bytes as fit.
+
+    :param keep: receives them, and what there is of them when the stream breaks off.
+    """
+    filled = 0
     try:
-        for header in frames.headers(stream):
-            path = header["path"]
-            if path not in left or header["kind"] != "file":
-                raise CollectError(f"job {job_id}: the output {path!r} {_fault(header['kind'])}; try again")
-            left.remove(path)
-            with sink.file(path, header["size"], header["mode"]) as file:
-                sha256 = frames.read_file(stream, header, file.write)
-                file.publish(sha256)
-            yield CollectedFile(path=path, size=header["size"], sha256=sha256)
-    except frames.ChangedFile as error:
-        raise CollectError(f"job {job_id}: output {error}; try again") from error
-    except frames.GarbledStream as error:
-        raise CollectError(f"job {job_id}: {error}") from error
-    except frames.BrokenStream as error:
-        raise GpuClusterConnectionError(f"job {job_id}: {error}") from error
-    if left:
-        raise CollectError(f"job {job_id}: the cluster did not send {sorted(left)[:5]}, which it has listed")
+        while filled < len(view):
+            count = cast(io.BufferedIOBase, stream).readinto1(view[filled:])
+            if not count:
+                raise frames.BrokenStream("the stream of files broke off")
+            filled += count
+    finally:
+        keep(view[:filled])
 
 
-def _fault(kind: str) -> str:
-    """Say what has become of an output that was a file when it was listed."""
-    if kind == "unreadable":
-        return "cannot be read by the user that runs the job"
-    return "changed while it was being collected"
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, list) or len(row) != 4:
+        return False
+    return all(map(_is_count, row[:3])) and isinstance(row[3], str)
+
+
+def _is_header(header: dict[str, Any]) -> bool:
+    return all(_is_count(header.get(name)) for name in ("size", "mode", "at")) and isinstance(header.get("stamp"), str)
+
+
+def _garbled(what: object) -> frames.GarbledStream:
+    return frames.GarbledStream(f"the stream of files is garbled at {repr(what)[:60]}")

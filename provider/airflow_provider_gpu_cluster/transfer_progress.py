@@ -8,6 +8,7 @@ import threading
 import time
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from airflow_provider_gpu_cluster.progress import duration_text
@@ -58,7 +59,7 @@ class TransferProgress:
             self._tell(time.monotonic())
 
     def advance(self, nbytes: int) -> None:
-        """Count bytes that were moved."""
+        """Count bytes that were moved; fewer than none if some have to be moved again."""
         with self._lock:
             self._done += nbytes
             if self._bar is not None:
@@ -86,5 +87,5 @@ def progress_line(done: int, total: int, seconds: float) -> str:
 
 
 def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import frames, outputs, protocol
+from airflow_provider_gpu_cluster.gpu_run import outputs, protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL, OutputsFolder, Unsendable
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 
 
@@ -32,23 +30,15 @@ def folder(root: Root) -> Path:
 
 
 def kinds(root: Root) -> dict[str, str]:
-    return {entry["path"]: entry["kind"] for entry in outputs.list_outputs(root, "job")}
+    return {entry["path"]: entry["kind"] for entry in OutputsFolder(root, "job").entries()}
 
 
-def send(root: Root, *names: str) -> dict[str, Any]:
-    """Return what arrives: bytes of files, and the kind of what could not be sent."""
-    out = io.BytesIO()
-    outputs.send_outputs(root, "job", list(names), out)
-    stream = io.BytesIO(out.getvalue())
-    found: dict[str, Any] = {}
-    for header in frames.headers(stream):
-        found[header["path"]] = header["kind"]
-        if header["kind"] == "file":
-            content = bytearray()
-            frames.read_file(stream, header, content.extend)
-            found[header["path"]] = bytes(content)
-    assert stream.read() == b""
-    return found
+def read(root: Root, name: str) -> bytes:
+    fd, found = OutputsFolder(root, "job").open(name)
+    with open(fd, "rb") as file:
+        content = file.read()
+    assert found.st_size == len(content)
+    return content
 
 
 def test_files_in_all_folders(root: Root, folder: Path):
@@ -58,11 +48,11 @@ def test_files_in_all_folders(root: Root, folder: Path):
         (folder / name).write_bytes(os.fsencode(name))
     (folder / "empty folder").mkdir()
     (folder / "program").touch(0o755)
-    entries = {entry["path"]: entry for entry in outputs.list_outputs(root, "job")}
+    entries = {entry["path"]: entry for entry in OutputsFolder(root, "job").entries()}
     assert set(entries) == {*names, "program"}
     assert entries["sub/b"] == {"path": "sub/b", "kind": "file", "size": 5, "mode": 0o644}
     assert entries["program"]["mode"] == 0o755
-    assert send(root, *names) == {name: os.fsencode(name) for name in names}
+    assert {name: read(root, name) for name in names} == {name: os.fsencode(name) for name in names}
 
 
 def test_links(root: Root, folder: Path):
@@ -93,9 +83,9 @@ def test_links(root: Root, folder: Path):
         "broken": "broken",
         "loop": "broken",
     }
-    targets = {entry["path"]: entry.get("target") for entry in outputs.list_outputs(root, "job")}
+    targets = {entry["path"]: entry.get("target") for entry in OutputsFolder(root, "job").entries()}
     assert targets["out"] == "/etc/passwd"
-    assert send(root, "inside") == {"inside": b"best"}
+    assert read(root, "inside") == b"best"
 
 
 def test_what_is_no_file_is_named_and_never_opened(root: Root, folder: Path):
@@ -110,88 +100,72 @@ def test_what_is_no_file_is_named_and_never_opened(root: Root, folder: Path):
     if os.getuid() == 0:
         os.mknod(folder / "device", 0o20666, os.makedev(1, 5))
     assert set(kinds(root).values()) == {"special"}
-    assert send(root, *kinds(root)) == dict.fromkeys(kinds(root), "gone") | {"socket": "unreadable"}
+    for name in kinds(root):
+        with pytest.raises(Unsendable, match="cannot be read" if name == "socket" else "changed while"):
+            read(root, name)
 
 
 @pytest.mark.parametrize(
-    ("become", "kind"),
-    [
-        ("ln -sf /etc/passwd x", "gone"),
-        ("rm x", "gone"),
-        ("rm x; mkdir x", "gone"),
-        ("rm x; mkfifo x", "gone"),
-        ("rm -r sub; ln -s /etc sub", "gone"),
-    ],
+    "become",
+    ["ln -sf /etc/passwd x", "rm x", "rm x; mkdir x", "rm x; mkfifo x", "rm -r sub; ln -s /etc sub"],
 )
-def test_what_was_a_file_when_it_was_listed(root: Root, folder: Path, become: str, kind: str):
+def test_what_was_a_file_when_it_was_listed(root: Root, folder: Path, become: str):
     """Nothing outside is ever read, and nothing waits for ever."""
     name = "sub/passwd" if "sub" in become else "x"
     (folder / "sub").mkdir()
     (folder / name).touch()
     assert kinds(root)[name] == "file"
     subprocess.run(["sh", "-c", become], cwd=folder, check=True)
-    assert send(root, name) == {name: kind}
+    with pytest.raises(Unsendable, match="changed while it was being collected"):
+        read(root, name)
 
 
-def test_a_file_that_is_written_to_while_it_is_sent(root: Root, folder: Path):
-    """It keeps its size, so only its time of change tells."""
-    (folder / "x").write_bytes(bytes(3 * frames.PIECE))
-
-    class Out(io.BytesIO):
-        def write(self, data: Any) -> int:
-            with open(folder / "x", "r+b") as file:
-                file.write(b"new")
-            return super().write(data)
-
-    out = Out()
-    outputs.send_outputs(root, "job", ["x"], out)
-    stream = io.BytesIO(out.getvalue())
-    (header,) = [next(frames.headers(stream))]
-    with pytest.raises(frames.ChangedFile, match="'x' changed while it was being read"):
-        frames.read_file(stream, header, lambda piece: None)
+@pytest.mark.parametrize("path", ["../../../etc/passwd", "/etc/passwd", "", "sub/../../x"])
+def test_no_request_leads_out_of_the_folder(root: Root, path: str):
+    with pytest.raises(ValueError, match="does not stay inside"):
+        OutputsFolder(root, "job").open(path)
 
 
-def test_a_file_that_is_replaced_while_it_is_sent_arrives_whole(root: Root, folder: Path):
-    """Checkpoints are commonly written beside and renamed: what was opened stays as it was."""
-    (folder / "x").write_bytes(b"1" * 3 * frames.PIECE)
-    stop = threading.Event()
-
-    def replace() -> None:
-        while not stop.is_set():
-            (folder / "draft").write_bytes(b"2" * 3 * frames.PIECE)
-            (folder / "draft").replace(folder / "x")
-
-    thread = threading.Thread(target=replace)
-    thread.start()
-    try:
-        for _ in range(20):
-            assert len(set(send(root, "x")["x"])) == 1
-    finally:
-        stop.set()
-        thread.join()
+def test_a_file_that_is_not_small_has_a_stamp_and_says_what_it_needs(root: Root, folder: Path):
+    with open(folder / "sparse", "wb") as file:
+        file.truncate(1 << 40)
+        file.write(b"x")
+    (folder / "dense").write_bytes(os.urandom(SMALL))
+    (folder / "small").write_bytes(bytes(SMALL - 1))
+    found = {entry["path"]: entry for entry in OutputsFolder(root, "job").entries()}
+    assert found["dense"]["needs"] == SMALL
+    assert found["sparse"]["needs"] <= 1 << 20
+    assert "stamp" not in found["small"]
+    stamp = found["dense"]["stamp"]
+    times = (folder / "dense").stat()
+    with open(folder / "dense", "r+b") as file:
+        file.write(b"!")
+    os.utime(folder / "dense", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert {entry["path"]: entry for entry in OutputsFolder(root, "job").entries()}["dense"]["stamp"] != stamp
 
 
 def test_no_outputs_and_no_job(root: Root, folder: Path):
-    assert outputs.list_outputs(root, "job") == []
+    assert OutputsFolder(root, "job").entries() == []
     folder.rmdir()
-    assert outputs.list_outputs(root, "job") == []
+    assert OutputsFolder(root, "job").entries() == []
     with pytest.raises(Refused, match="there is no job nope under") as caught:
-        outputs.list_outputs(root, "nope")
+        OutputsFolder(root, "nope")
     assert caught.value.code == protocol.NO_SUCH_JOB
 
 
 AS_NOBODY = f"""
 import os, sys
 sys.path.insert(0, {str(Path(outputs.__file__).parents[2])!r})
-from airflow_provider_gpu_cluster.gpu_run import outputs
+from airflow_provider_gpu_cluster.gpu_run.outputs import OutputsFolder
+from airflow_provider_gpu_cluster.gpu_run.sending import send_outputs
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-root = Root(sys.argv[1])
-print(sorted((entry["path"], entry["kind"]) for entry in outputs.list_outputs(root, "job")))
-outputs.send_outputs(root, "job", ["file"], sys.stdout.buffer)
+folder = OutputsFolder(Root(sys.argv[1]), "job")
+print(sorted((entry["path"], entry["kind"]) for entry in folder.entries()))
+send_outputs(folder, [["file", 0, None]], sys.stdout.buffer)
 """
 
 
@@ -211,7 +185,7 @@ def test_what_may_not_be_read_does_not_pass_for_absent():
     assert sorted(done.stdout.splitlines()) == sorted(
         [
             "[('closed', 'unreadable'), ('file', 'unreadable')]",
-            '{"path": "file", "kind": "unreadable"}',
+            '{"file": 0, "fault": "cannot be read by the user that runs the job"}',
             '{"end": 1}',
         ]
     ), done.stderr

@@ -146,11 +146,15 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
 
         value, log = open_log(root, engine, request)
         return value, None if log is None else lambda out: _copy(log, out, value["length"])
-    from .outputs import list_outputs, send_outputs
+    from .outputs import OutputsFolder
+    from .sending import checksums_of, send_outputs
 
-    if request["names"] is None:
-        return {"entries": list_outputs(root, request["job_id"])}, None
-    return {}, lambda out: send_outputs(root, request["job_id"], request["names"], out)
+    folder = OutputsFolder(root, request["job_id"])
+    if "checksums_of" in request:
+        return {"sha256": checksums_of(folder, request["checksums_of"])}, None
+    if "files" in request:
+        return {}, lambda out: send_outputs(folder, request["files"], out)
+    return {"entries": folder.entries()}, None
 
 
 def _with_inputs(root: Root, engine: HostEngine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:

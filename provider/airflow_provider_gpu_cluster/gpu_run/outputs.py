@@ -1,72 +1,81 @@
-"""A job's outputs for the way home: what there is, and the files themselves as a stream."""
+"""A job's outputs for the way home: what there is, and what may be read of it."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from typing import Any, BinaryIO, Iterator
+from typing import Any, Iterator
 
 from . import frames, protocol
 from .errors import Refused
 from .store import JobDirectory, Root
 
+# Files below this size are sent at once; larger ones can be sent from any byte on.
+SMALL = 1 << 20
 
-def list_outputs(root: Root, job_id: str) -> list[dict[str, Any]]:
+# What ``st_blocks`` counts in, whatever the file system.
+_BLOCK = 512
+
+CHANGED = "changed while it was being collected"
+
+
+class Unsendable(Exception):
+    """An output cannot be sent; the message says why, and goes behind its name."""
+
+
+class OutputsFolder:
     """
-    List everything in a job's outputs that is no folder.
+    The outputs of a job.
 
-    :return: ``path``, ``kind`` (``file``, or why it cannot be sent: ``outside`` for a link that leaves the folder,
-        ``broken``, ``special``, ``unreadable``), ``size``, ``mode``, and ``target`` of a link that cannot be followed.
     :raises Refused: there is no such job.
     """
-    folder = _folder(root, job_id)
-    unreadable: list[str] = []
-    # A folder that cannot be listed must not pass for an empty one.
-    entries = [_describe(folder, name) for name in _walk(folder, unreadable)]
-    return entries + [{"path": name, "kind": "unreadable", "size": 0, "mode": 0} for name in unreadable]
 
+    def __init__(self, root: Root, job_id: str) -> None:
+        job: JobDirectory = root.job(job_id)
+        if not job.exists():
+            raise Refused(protocol.NO_SUCH_JOB, f"there is no job {job_id} under {root.path} on this cluster")
+        attempts = job.attempts()
+        ended = attempts[-1].ended() if attempts else None
+        if ended is not None and not attempts[-1].is_marked():
+            # Its end is proven a moment before the markers are written.
+            attempts[-1].mark(ended)
+        self.path = job.at("outputs")
+        self._inside = os.path.realpath(self.path) + os.sep
 
-def send_outputs(root: Root, job_id: str, names: list[str], out: BinaryIO) -> None:
-    """Send files of a job's outputs, which were listed before; what has become something else is named as such."""
-    folder = _folder(root, job_id)
-    for name in names:
-        _send(folder, name, out)
-    frames.write_line(out, {"end": len(names)})
+    def entries(self) -> list[dict[str, Any]]:
+        """
+        List everything that is no folder.
 
+        :return: ``path``, ``kind`` (``file``, or why it cannot be sent: ``outside`` for a link that leaves the folder,
+            ``broken``, ``special``, ``unreadable``), ``size``, ``mode``; ``target`` of a link that cannot be followed;
+            and of a file that is not small the ``stamp``, and the bytes it ``needs`` on a disk.
+        """
+        unreadable: list[str] = []
+        # A folder that cannot be listed must not pass for an empty one.
+        entries = [_describe(self.path, name) for name in _walk(self.path, unreadable)]
+        return entries + [{"path": name, "kind": "unreadable", "size": 0, "mode": 0} for name in unreadable]
 
-def _send(folder: str, name: str, out: BinaryIO) -> None:
-    path = os.path.join(folder, frames.safe_path(name))
-    try:
-        # Should it have become a pipe, to open it must not wait for who writes into it.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
-        frames.write_line(out, {"path": name, "kind": "gone" if gone else "unreadable"})
-        return
-    try:
+    def open(self, name: str) -> tuple[int, os.stat_result]:
+        """
+        Open a file that was listed before; the caller closes it.
+
+        :return: its descriptor and status.
+        :raises Unsendable: it has become something else, or cannot be read.
+        """
+        try:
+            # Should it have become a pipe, to open it must not wait for who writes into it.
+            fd = os.open(os.path.join(self.path, frames.safe_path(name)), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise Unsendable(CHANGED) from error
+            raise Unsendable("cannot be read by the user that runs the job") from error
         found = os.fstat(fd)
         # Where it lies is asked about the file that is open, as a link can be put in its place at any moment.
-        if not stat.S_ISREG(found.st_mode) or not _is_inside(f"/proc/self/fd/{fd}", folder):
-            frames.write_line(out, {"path": name, "kind": "gone"})
-            return
-        header = {"path": name, "kind": "file", "size": found.st_size, "mode": _mode(found)}
-        with open(fd, "rb", closefd=False) as source:
-            frames.write_file(out, header, source, lambda: os.fstat(fd).st_mtime_ns == found.st_mtime_ns)
-    finally:
+        if stat.S_ISREG(found.st_mode) and os.readlink(f"/proc/self/fd/{fd}").startswith(self._inside):
+            return fd, found
         os.close(fd)
-
-
-def _folder(root: Root, job_id: str) -> str:
-    job: JobDirectory = root.job(job_id)
-    if not job.exists():
-        raise Refused(protocol.NO_SUCH_JOB, f"there is no job {job_id} under {root.path} on this cluster")
-    attempts = job.attempts()
-    ended = attempts[-1].ended() if attempts else None
-    if ended is not None and not attempts[-1].is_marked():
-        # Its end is proven a moment before the markers are written.
-        attempts[-1].mark(ended)
-    return job.at("outputs")
+        raise Unsendable(CHANGED)
 
 
 def _walk(folder: str, unreadable: list[str]) -> Iterator[str]:
@@ -109,8 +118,18 @@ def _describe(folder: str, name: str) -> dict[str, Any]:
         return dict(entry, kind="special")
     if not os.access(path, os.R_OK):
         return dict(entry, kind="unreadable")
-    return dict(entry, size=found.st_size, mode=_mode(found))
+    entry.update(size=found.st_size, mode=mode_of(found))
+    if found.st_size >= SMALL:
+        # A file with holes needs less than its size.
+        entry.update(stamp=stamp_of(found), needs=min(found.st_size, found.st_blocks * _BLOCK))
+    return entry
 
 
-def _mode(found: os.stat_result) -> int:
+def stamp_of(found: os.stat_result) -> str:
+    """Return what changes when a file does, or another takes its place."""
+    return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
+
+
+def mode_of(found: os.stat_result) -> int:
+    """Return the permission bits that are worth keeping."""
     return 0o755 if found.st_mode & 0o100 else 0o644

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_gpu_cluster.job import JobState
 from airflow_provider_gpu_cluster.operators.base import JobArgument, handle_of, hook_for
@@ -22,6 +22,10 @@ class CollectGpuJobOperator(BaseOperator):
 
     Every file is checked against the checksum that the cluster computed, and then appears under its name by a
     rename: nobody ever sees half a file. Paths and links that leave the job's ``outputs/`` are refused.
+
+    What an earlier try has brought is not fetched again, down to the byte within a large file. The event of each
+    :class:`~airflow.sdk.Asset` among the ``outlets`` carries ``job_id``, ``destination``, ``metrics``, and ``files``:
+    the SHA-256 of each path.
 
     It waits for nothing. From a job that has not succeeded it collects what is there, with a warning: so the
     partial outputs of a failed job can be had by a task with ``trigger_rule="all_done"``.
@@ -81,4 +85,16 @@ class CollectGpuJobOperator(BaseOperator):
                 bytes=sum(file["size"] for file in result["files"]),
                 duration=round(time.monotonic() - started, 2),
             )
+        self._tell_assets(context, result)
         return result
+
+    def _tell_assets(self, context: Context, result: dict[str, Any]) -> None:
+        """Put into the event of each asset what it consists of now."""
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = {
+                    "job_id": result["job_id"],
+                    "destination": result["destination"],
+                    "metrics": result["metrics"],
+                    "files": {file["path"]: file["sha256"] for file in result["files"]},
+                }

@@ -1,0 +1,201 @@
+"""
+A job's outputs as a stream, each from where the reader has it already.
+
+The request names files as ``[path, offset, stamp]``. From then on a file is a number, its place in that list::
+
+    {"small": [[0, 3, 420, "<sha256>"], [1, 0, 493, "<sha256>"]]}      number, size, mode, checksum of each
+    <3 bytes>
+    {"file": 2, "size": 6000000, "mode": 420, "stamp": "...", "at": 1000000}
+    {}
+    {"data": 1048576}
+    <1048576 bytes>
+    {"zeros": 3951424}
+    {"sha256": "..."}
+    {"file": 3, "fault": "changed while it was being collected"}
+    {"end": 4}
+
+A file that is not small is sent from its offset if its stamp is still the same, and from its beginning otherwise. Its
+checksum is that of the whole file, what was not sent included; a ``fault`` in place of it says that it is none.
+``zeros`` stand for a hole, and ``{}`` is a sign of life.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from typing import Any, BinaryIO, Iterator
+
+from . import frames
+from .outputs import CHANGED, SMALL, OutputsFolder, Unsendable, mode_of, stamp_of
+
+PIECE = 1 << 20
+# So that neither side is silent for long while it computes the checksum of nothing.
+MAX_ZEROS = 1 << 30
+MAX_BATCH_FILES = 256
+MAX_BATCH_BYTES = 2 * SMALL
+_SIGN_OF_LIFE_S = 5.0
+_ZEROS = bytes(PIECE)
+
+
+def send_outputs(folder: OutputsFolder, files: list[list[Any]], out: BinaryIO) -> None:
+    """
+    Send files that were listed before.
+
+    :param files: of each its path, from which byte on, and the stamp that it had then.
+    """
+    batch = _Batch(out)
+    for number, (name, offset, stamp) in enumerate(files):
+        try:
+            fd, found = folder.open(name)
+            try:
+                if found.st_size < SMALL:
+                    batch.add(number, _read_small(fd, found), found)
+                else:
+                    batch.flush()
+                    _send_large(out, number, fd, found, offset if stamp == stamp_of(found) else 0)
+            finally:
+                os.close(fd)
+        except Unsendable as fault:
+            batch.flush()
+            frames.write_line(out, {"file": number, "fault": str(fault)})
+    batch.flush()
+    frames.write_line(out, {"end": len(files)})
+
+
+def checksums_of(folder: OutputsFolder, names: list[str]) -> list[str | None]:
+    """Return the SHA-256 of files that were listed before; None for one that cannot be had."""
+    return [_checksum_of(folder, name) for name in names]
+
+
+def _checksum_of(folder: OutputsFolder, name: str) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        fd, found = folder.open(name)
+        try:
+            for piece in _pieces(fd, 0, found.st_size):
+                _update(digest, piece)
+            _check_unchanged(fd, found)
+        finally:
+            os.close(fd)
+    except Unsendable:
+        return None
+    return digest.hexdigest()
+
+
+class _Batch:
+    """Small files that are sent together."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._rows: list[list[Any]] = []
+        self._contents: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, number: int, content: bytes, found: os.stat_result) -> None:
+        """Add a file, and send what has come together if that is enough."""
+        self._rows.append([number, len(content), mode_of(found), hashlib.sha256(content).hexdigest()])
+        self._contents.append(content)
+        self._bytes += len(content)
+        if self._bytes >= SMALL or len(self._rows) >= MAX_BATCH_FILES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has come together."""
+        if self._rows:
+            frames.write_line(self._out, {"small": self._rows})
+            self._out.write(b"".join(self._contents))
+            self._rows, self._contents, self._bytes = [], [], 0
+
+
+def _read_small(fd: int, found: os.stat_result) -> bytes:
+    content = _read(fd, found.st_size + 1, 0)
+    while 0 < len(content) < found.st_size and (more := _read(fd, found.st_size + 1 - len(content), len(content))):
+        content += more
+    if len(content) != found.st_size:
+        raise Unsendable(CHANGED)
+    _check_unchanged(fd, found)
+    return content
+
+
+def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, at: int) -> None:
+    header = {"file": number, "size": found.st_size, "mode": mode_of(found), "stamp": stamp_of(found), "at": at}
+    frames.write_line(out, header)
+    # The other side begins to compute the checksum of what it has, too.
+    out.flush()
+    digest = hashlib.sha256()
+    try:
+        told_at = time.monotonic()
+        for piece in _pieces(fd, 0, at):
+            _update(digest, piece)
+            if time.monotonic() - told_at > _SIGN_OF_LIFE_S:
+                told_at = time.monotonic()
+                out.write(b"{}\n")
+                out.flush()
+        for piece in _pieces(fd, at, found.st_size):
+            if isinstance(piece, int):
+                out.write(b'{"zeros": %d}\n' % piece)
+                out.flush()
+            else:
+                out.write(b'{"data": %d}\n' % len(piece))
+                out.write(piece)
+            _update(digest, piece)
+        _check_unchanged(fd, found)
+    except Unsendable as fault:
+        frames.write_line(out, {"fault": str(fault)})
+        return
+    frames.write_line(out, {"sha256": digest.hexdigest()})
+
+
+def _check_unchanged(fd: int, found: os.stat_result) -> None:
+    # Its time of change may be another: it was replaced by another file perhaps, and is read on as it was.
+    now = os.fstat(fd)
+    if (now.st_size, now.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
+        raise Unsendable(CHANGED)
+
+
+def _pieces(fd: int, at: int, size: int) -> Iterator[bytes | int]:
+    """Yield what a file holds between two offsets: bytes, or how many zeros a hole stands for."""
+    while at < size:
+        start, end = _next_data(fd, at, size)
+        while at < start:
+            zeros = min(start - at, MAX_ZEROS)
+            yield zeros
+            at += zeros
+        while at < end:
+            piece = _read(fd, min(PIECE, end - at), at)
+            if not piece:
+                raise Unsendable(CHANGED)
+            yield piece
+            at += len(piece)
+
+
+def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
+    """Return where the next bytes that are stored begin and end; both are ``size`` when there are none."""
+    try:
+        start = os.lseek(fd, at, os.SEEK_DATA)
+        return (start, min(size, os.lseek(fd, start, os.SEEK_HOLE))) if start < size else (size, size)
+    except OSError as error:
+        # Either there is nothing but a hole, or this file system does not tell holes.
+        return (size, size) if error.errno == errno.ENXIO else (at, size)
+
+
+def _read(fd: int, size: int, at: int) -> bytes:
+    try:
+        return os.pread(fd, size, at)
+    except OSError as error:
+        raise Unsendable(f"could not be read: {error.strerror or error}") from error
+
+
+def _update(digest: Any, piece: bytes | int) -> None:
+    if isinstance(piece, int):
+        update_with_zeros(digest, piece)
+    else:
+        digest.update(piece)
+
+
+def update_with_zeros(digest: Any, count: int) -> None:
+    """Add zeros to a checksum."""
+    for start in range(0, count, PIECE):
+        digest.update(_ZEROS if count - start >= PIECE else _ZEROS[: count - start])
