@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import paramiko
 import tenacity
 
+from airflow_provider_gpu_cluster.download_pipe import open_download
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
     GpuClusterAuthenticationError,
@@ -45,8 +46,6 @@ PATIENCE_S = 120.0
 PATIENCE_WITH_ADDRESS_S = 5.0
 # What reading from a connection that breaks may raise.
 BREAKS = (paramiko.SSHException, OSError, EOFError)
-# What may be on its way at once: enough for 200 MB/s over a line of 80 ms.
-_DOWNLOAD_WINDOW_BYTES = 16 << 20
 _MAX_NOISE_BYTES = 1 << 20
 _SAID_BYTES = 2000
 _NAP_S = 0.2
@@ -321,9 +320,9 @@ class Session:
 
     def _open_channel(self, verb: str) -> paramiko.Channel:
         transport = self._transport()
-        window = _DOWNLOAD_WINDOW_BYTES if verb == "send" else None
+        open_channel = open_download if verb == "send" else paramiko.Transport.open_session
         began = time.monotonic()
-        channel = transport.open_session(window_size=window, timeout=IDLE_TIMEOUT_S)
+        channel = open_channel(transport, timeout=IDLE_TIMEOUT_S)
         self.round_trip_s = min(self.round_trip_s, time.monotonic() - began)
         channel.settimeout(IDLE_TIMEOUT_S)
         _execute(channel, self._command(verb))

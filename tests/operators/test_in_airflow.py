@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,57 @@ def test_retries_are_attempts_of_one_job(folder: Path, monkeypatch: pytest.Monke
     handle = xcom(run, "train")
     attempts = Path(handle["job_dir"], "outputs", "attempts").read_text()
     assert attempts == "1\n2\n"
+
+
+COLLECTED = """
+from airflow.sdk import DAG, Asset, AssetAlias
+from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
+
+model = Asset("model", uri="file:///models/digits")
+
+with DAG("collected", schedule=None) as dag:
+    train = SubmitGpuJobOperator(
+        task_id="train",
+        command='cd "$OUTPUT_DIR"; printf weights >model.pth; printf 7 >metrics.json',
+        wait_for_completion=True,
+        poll_interval=0.5,
+    )
+    CollectGpuJobOperator(
+        task_id="collect",
+        job=train.output,
+        destination={home!r},
+        include=["*.pth", "metrics.json"],
+        outlets=[model, AssetAlias("an alias")],
+    )
+    CollectGpuJobOperator.partial(
+        task_id="mapped", job=train.output, include="*.pth", outlets=[Asset("mapped", uri="file:///models/mapped")]
+    ).expand(destination=[{home!r} + "-1", {home!r} + "-2"])
+"""
+
+
+def test_the_event_of_an_asset_says_what_it_consists_of(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    run = run_dag(folder, COLLECTED.format(home=str(home)), monkeypatch)
+    assert set(states(run).values()) == {"success"}
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    (event,) = asset_events("file:///models/digits")
+    assert event["job_id"] == xcom(run, "train")["job_id"]
+    assert event["destination"] == str(home)
+    assert event["metrics"] == 7
+    assert event["files"] == {"metrics.json": hashlib.sha256(b"7").hexdigest(), "model.pth": sha256}
+    mapped = asset_events("file:///models/mapped")
+    assert sorted(event["destination"] for event in mapped) == [f"{home}-1", f"{home}-2"]
+    assert [event["files"] for event in mapped] == [{"model.pth": sha256}] * 2
+
+
+def asset_events(uri: str) -> list[dict[str, Any]]:
+    """Return what the events of an asset carry."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        chosen = select(AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        return list(session.scalars(chosen.where(AssetModel.uri == uri)))
