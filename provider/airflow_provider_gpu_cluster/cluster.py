@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, BinaryIO, cast
 
 import pathspec
@@ -261,9 +261,14 @@ def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> boo
     return (not include or _matches(path, tuple(include))) and not _matches(path, tuple(exclude))
 
 
-def _matches(path: str, patterns: Iterable[str]) -> bool:
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    return bool(patterns) and _spec(patterns).match_file(path)
+
+
+@lru_cache(maxsize=8)
+def _spec(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
     try:
-        return pathspec.GitIgnoreSpec.from_lines(patterns).match_file(path)
+        return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
         raise InvalidJobError(f"{list(patterns)} are no patterns: {error}") from error
 
