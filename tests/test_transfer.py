@@ -13,7 +13,8 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,20 @@ def test_a_file_that_is_written_to_meanwhile(cluster: Cluster, outputs: Path, ho
         thread.join()
     assert files(home) == {}
     assert collect(cluster, home) == ["log"]
+
+
+def test_a_file_that_vanishes_meanwhile(cluster: Cluster, outputs: Path, home: Path):
+    (outputs / "a").write_bytes(b"a")
+    (outputs / "b").write_bytes(b"b")
+
+    class Sink(LocalSink):
+        def check_space(self, sizes: Iterable[int]) -> None:
+            (outputs / "b").unlink()
+
+    with pytest.raises(CollectError, match="output 'b' changed while it was being collected; try again"):
+        cluster.collect("job", Sink(home))
+    assert files(home) == {"a": b"a"}
+    assert collect(cluster, home) == ["a"]
 
 
 def test_collecting_again_replaces_files_at_once(cluster: Cluster, outputs: Path, home: Path):

@@ -15,7 +15,7 @@ _LINGER_S = 0.005
 # What may be on its way: enough for 200 MB/s over a line of 80 ms.
 _WINDOW_BYTES = 16 << 20
 # OpenSSH makes use of it when it is the faster side, and each packet costs the slower side the same.
-_PACKET_BYTES = 1 << 17
+_PACKET_BYTES = 1 << 16
 
 
 def open_download(transport: paramiko.Transport, timeout: float) -> paramiko.Channel:
