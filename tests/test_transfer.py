@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import fcntl
 import filecmp
 import hashlib
 import io
@@ -443,6 +444,20 @@ def test_what_was_damaged_on_the_workers_disk_is_found_and_fetched_anew(
     assert same(home / "model.pth", outputs / "model.pth")
 
 
+def test_what_another_collect_works_on_is_left_to_it(
+    cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
+):
+    write_random(outputs / "model.pth", 20 << 20)
+    partial = break_off(cluster_settings, ssh_connect, home, cut_proxy)
+    with Cluster(cluster_settings, ssh_connect) as cluster, open(partial, "r+b") as others:
+        fcntl.flock(others, fcntl.LOCK_EX)
+        size = partial.stat().st_size
+        assert collect(cluster, home) == ["model.pth"]
+        assert partial.stat().st_size == size
+    assert same(home / "model.pth", outputs / "model.pth")
+    assert sorted(os.listdir(home)) == sorted([partial.name, "model.pth"])
+
+
 def break_off(settings: ClusterSettings, ssh_connect: Connect, home: Path, proxy: CutProxy) -> Path:
     """Collect until something came of the one large file, and return what it is kept in."""
 
@@ -605,6 +620,14 @@ def test_a_listing_that_leads_out_is_refused(tmp_path: Path, home: Path, path: s
     with pytest.raises(CollectError, match="leaves the outputs folder"):
         receive(home, *large(0), entries=[{**entry, "stamp": "1"}])
     assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "change", [{"path": 7}, {"size": -1}, {"size": "4"}, {"mode": None}, {"needs": 0.5}, {"stamp": 1}]
+)
+def test_a_listing_that_is_none_is_refused(home: Path, change: dict[str, Any]):
+    with pytest.raises(CollectError, match="list of outputs is garbled"):
+        receive(home, *small(), entries=[{**ENTRIES[1], **change}])
 
 
 @pytest.mark.parametrize("what", [small(), large()])

@@ -43,9 +43,12 @@ class Download:
             download.receive(stream)
 
     :param entries: the files, as the cluster has listed them. It is not trusted: nothing else is taken from it.
+    :raises CollectError: that is no list of files.
     """
 
     def __init__(self, job_id: str, entries: list[dict[str, Any]], sink: Sink, checksums: Checksums) -> None:
+        if not all(map(_is_entry, entries)):
+            raise CollectError(f"job {job_id}: the cluster's list of outputs is garbled")
         self.job_id = job_id
         self.left: dict[str, dict[str, Any]] = {entry["path"]: entry for entry in entries}
         self.collected: list[CollectedFile] = []
@@ -250,6 +253,11 @@ def _fill(view: memoryview, stream: BinaryIO, keep: Callable[[memoryview], None]
 
 def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    numbers = [entry.get("size"), entry.get("mode"), entry.get("needs", 0)]
+    return isinstance(entry["path"], str) and all(map(_is_count, numbers)) and isinstance(entry.get("stamp", ""), str)
 
 
 def _is_row(row: Any) -> bool:
