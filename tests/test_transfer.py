@@ -22,7 +22,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster.checksums import Checksums
+from airflow_provider_gpu_cluster.checksums import Checksums, sha256_of
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from airflow_provider_gpu_cluster.download import Download
 from airflow_provider_gpu_cluster.exceptions import (
@@ -32,7 +32,6 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL
 from airflow_provider_gpu_cluster.sinks import LocalSink
-from airflow_provider_gpu_cluster.sources.source import sha256_of
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from tests import jobs
 from tests.proxy import CutProxy

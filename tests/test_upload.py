@@ -22,7 +22,7 @@ import pytest
 from airflow.sdk.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_gpu_cluster import upload
+from airflow_provider_gpu_cluster import lanes, upload
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
@@ -197,7 +197,7 @@ def test_an_upload_that_is_cut_twenty_times(
     far: Cluster, tmp_path: Path, cut_proxy: CutProxy, up: Counter, monkeypatch: pytest.MonkeyPatch
 ):
     # What is on its way over a channel is lost: however busy this machine is, there shall be one.
-    monkeypatch.setattr(upload, "_LONG_ROUND_TRIP_S", math.inf)
+    monkeypatch.setattr(lanes, "_LONG_ROUND_TRIP_S", math.inf)
     size = 200 * MB
     (tmp_path / "large").write_bytes(random.Random(7).randbytes(size))
     moments = sorted(random.Random(11).sample(range(size), 20))
@@ -325,15 +325,14 @@ def long_line(cut_proxy: CutProxy, far: Cluster, monkeypatch: pytest.MonkeyPatch
     cut_proxy.delay_s = 0.02
     far.close()
     far.round_trip_s = math.inf
-    lanes: list[int] = []
-    real = upload.lanes_for
+    counts: list[int] = []
 
     def lanes_for(round_trip_s: float, size: int) -> int:
-        lanes.append(real(round_trip_s, size))
-        return lanes[-1]
+        counts.append(lanes.lanes_for(round_trip_s, size))
+        return counts[-1]
 
     monkeypatch.setattr(upload, "lanes_for", lanes_for)
-    return lanes
+    return counts
 
 
 def test_a_long_line_is_filled_over_several_connections(
@@ -389,7 +388,7 @@ def test_connections_that_are_not_to_be_had_are_done_without(
 
 
 @pytest.mark.parametrize(
-    ("round_trip_s", "size", "lanes"),
+    ("round_trip_s", "size", "count"),
     [
         (0.001, 10**9, 1),
         (0.02, 10**9, 4),
@@ -401,8 +400,8 @@ def test_connections_that_are_not_to_be_had_are_done_without(
         (0.05, 0, 1),
     ],
 )
-def test_how_many_connections(round_trip_s: float, size: int, lanes: int):
-    assert upload.lanes_for(round_trip_s, size) == lanes
+def test_how_many_connections(round_trip_s: float, size: int, count: int):
+    assert lanes.lanes_for(round_trip_s, size) == count
 
 
 # -- files of a job are its own ----------------------------------------------------------------------------------
@@ -581,7 +580,13 @@ def test_a_cluster_that_asks_for_what_was_not_offered_gets_nothing(tmp_path: Pat
     (tmp_path / "d").write_bytes(b"x")
     (source,) = sources(tmp_path, data="d")
     assert isinstance(source, UploadSource)
-    line = upload.Line("me@gpu1", contextlib.nullcontext, lambda: 0.0, lambda error: SourceError(str(error)))  # type: ignore[arg-type]
+    line = upload.Line(
+        name="me@gpu1",
+        lane=contextlib.nullcontext,  # type: ignore[arg-type]
+        round_trip_s=lambda: 0.0,
+        check=lambda: None,
+        error_of=lambda error: SourceError(str(error)),
+    )
     for want in (["0" * 64, [[0, 1]]], ["/etc/passwd", [[0, 1]]]):
         said = b"".join(json.dumps(line).encode() + b"\n" for line in ({"want": [want]}, {"send": 1}))
         out = io.BytesIO()

@@ -9,15 +9,16 @@ the same; the last of these cannot be set by a program.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from airflow_provider_gpu_cluster.sources.source import sha256_of
-
+_PIECE = 1 << 20
 # A file that was written to so shortly ago may be written to again without its times becoming others.
 _SETTLED_NS = 2_000_000_000
 _BUSY_TIMEOUT_S = 1.0
@@ -161,3 +162,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error:
         database.close()
         raise
+
+
+def sha256_of(stream: BinaryIO) -> tuple[str, int]:
+    """Return the SHA-256 of what is left in a stream, and how many bytes that was."""
+    digest = hashlib.sha256()
+    size = 0
+    while piece := stream.read(_PIECE):
+        digest.update(piece)
+        size += len(piece)
+    return digest.hexdigest(), size

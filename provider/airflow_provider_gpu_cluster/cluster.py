@@ -13,6 +13,7 @@ import pathspec
 
 from airflow_provider_gpu_cluster.checksums import open_checksums
 from airflow_provider_gpu_cluster.download import CollectedFile, Download
+from airflow_provider_gpu_cluster.download_lanes import DownloadLanes
 from airflow_provider_gpu_cluster.exceptions import (
     CollectError,
     GpuClusterConnectionError,
@@ -21,6 +22,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
+from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import BREAKS, ClusterSettings, Session
 from airflow_provider_gpu_cluster.sinks import Sink
@@ -204,7 +206,8 @@ class Cluster(Session):
             with TransferProgress(what, download.missing_bytes()) as progress:
                 take = partial(self._take_outputs, download, progress)
                 while download.left:
-                    self._exchange("send", download.request, take=take, continues=True)
+                    lanes = lanes_for(self.round_trip_s, download.missing_bytes())
+                    self._exchange("send", partial(download.request, lanes), take=take, continues=True)
         return sorted(download.collected, key=lambda file: file.path)
 
     def _take_outputs(
@@ -212,13 +215,18 @@ class Cluster(Session):
     ) -> None:
         """Take what comes. A connection that broke after it has brought something was worth it: there is another."""
         before = download.received
+        pieces = download.pieces
+        receive_pieces = partial(download.receive_pieces, progress=progress)
         try:
-            download.receive(stream, progress)
+            with DownloadLanes(download.job_id, pieces, download.lanes - 1, self.beside, receive_pieces):
+                download.receive(stream, progress, self._stop_if_interrupted)
         except (GpuClusterConnectionError, *BREAKS) as error:
             if download.received == before:
                 raise
             log.info("connection to %s broke, going on where it was: %s", self.settings.name, error)
             self.close()
+        finally:
+            download.close_pieces()
 
     def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> dict[str, Any]:
         """
@@ -241,7 +249,7 @@ class Cluster(Session):
 
     def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
         """Call a verb that may ask for inputs first, and send those it asks for."""
-        upload = Upload(sources, Line(self.settings.name, partial(self.lane, "fill"), self._round_trip, self.error_of))
+        upload = Upload(sources, self._line())
         for _ in range(_STAGE_ROUNDS):
             reply: dict[str, Any] | None = None
             while reply is None:
@@ -250,8 +258,14 @@ class Cluster(Session):
                 return reply
         raise GpuClusterError(f"{self._where()}: inputs of {request['job_id']} were sent and are missing again")
 
-    def _round_trip(self) -> float:
-        return self.round_trip_s
+    def _line(self) -> Line:
+        return Line(
+            name=self.settings.name,
+            lane=partial(self.lane, "fill"),
+            round_trip_s=lambda: self.round_trip_s,
+            check=self._stop_if_interrupted,
+            error_of=self.error_of,
+        )
 
     def _handle(self, reply: dict[str, Any]) -> JobHandle:
         return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)

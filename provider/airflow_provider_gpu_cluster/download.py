@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeGuard, cast
 
 from airflow_provider_gpu_cluster.checksums import Checksums
-from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
+from airflow_provider_gpu_cluster.download_lanes import PIECE_BYTES, FilePiece
+from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.gpu_run.sending import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
 from airflow_provider_gpu_cluster.partial_file import PartialFile
+from airflow_provider_gpu_cluster.session import BREAKS
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+
+_CHECK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,12 @@ class Download:
         """Bytes that came so far, holes included."""
         self._sink = sink
         self._checksums = checksums
+        self.pieces: list[FilePiece] = []
+        """What was not asked for by the last request, since it is to come beside it."""
+        self.lanes = 1
+        """Over how many connections what was asked for comes."""
+        self._pieces_of: dict[str, list[FilePiece]] = {}
+        self._lock = threading.Lock()
         self._asked: list[str] = []
         self._offsets: list[int] = []
         self._waiting: set[int] = set()
@@ -90,23 +103,107 @@ class Download:
         needed = (entry.get("needs", entry["size"]) - self._arrived(entry) for entry in self.left.values())
         self._sink.check_space(max(0, size) for size in needed)
 
-    def request(self) -> dict[str, Any]:
-        """Return what to ask the cluster for: every file that is left, from where it is here already."""
+    def request(self, lanes: int = 1) -> dict[str, Any]:
+        """
+        Return what to ask the cluster for: every file that is left, from where it is here already.
+
+        :param lanes: over how many connections they come; of large files only one part in so many is asked for, and the
+            rest becomes :attr:`pieces`.
+        """
+        self.lanes = lanes
         self._asked = sorted(self.left)
-        entries = [self.left[path] for path in self._asked]
-        self._offsets = [self._arrived(entry) for entry in entries]
-        rows = [
-            [entry["path"], offset, entry.get("stamp")] for entry, offset in zip(entries, self._offsets, strict=True)
-        ]
+        self._offsets = [self._arrived(self.left[path]) for path in self._asked]
+        self.pieces, self._pieces_of = [], {}
+        rows = [self._row(path, offset, lanes) for path, offset in zip(self._asked, self._offsets, strict=True)]
         return {"job_id": self.job_id, "files": rows}
 
-    def receive(self, stream: BinaryIO, progress: TransferProgress) -> None:
+    def _row(self, path: str, offset: int, lanes: int) -> list[Any]:
+        size, stamp = self.left[path]["size"], self.left[path].get("stamp")
+        # Pieces begin at fixed places, so that the next try finds them.
+        first = math.ceil((offset + (size - offset) / lanes) / PIECE_BYTES)
+        if lanes == 1 or stamp is None or path in self._busy or first * PIECE_BYTES >= size:
+            return [path, offset, stamp]
+        pieces = []
+        for start in range(first * PIECE_BYTES, size, PIECE_BYTES):
+            here = self._sink.arrived(path, self._piece_key(path, start), stamp)
+            end = min(size, start + PIECE_BYTES)
+            pieces.append(FilePiece(path, stamp, start, end, min(here, end - start)))
+        self._pieces_of[path] = pieces
+        self.pieces += pieces
+        return [path, offset, stamp, first * PIECE_BYTES]
+
+    def receive_pieces(self, pieces: Sequence[FilePiece], stream: BinaryIO, progress: TransferProgress) -> None:
+        """
+        Take the pieces that the verb ``send`` streams, in their order. Called by other threads.
+
+        :raises CollectError: one of them has changed.
+        :raises GpuClusterConnectionError: the stream broke off.
+        """
+        buffer = memoryview(bytearray(PIECE))
+        try:
+            for number, piece in enumerate(pieces):
+                self._take_file_piece(number, piece, stream, buffer, progress)
+        except frames.GarbledStream as error:
+            raise CollectError(f"job {self.job_id}: {error}") from error
+        except frames.BrokenStream as error:
+            raise GpuClusterConnectionError(f"job {self.job_id}: {error}") from error
+
+    def _take_file_piece(
+        self, number: int, piece: FilePiece, stream: BinaryIO, buffer: memoryview, progress: TransferProgress
+    ) -> None:
+        header = _read_line(stream)
+        if "fault" in header:
+            raise self._fault(piece.path, header["fault"])
+        if not _is_header(header) or [header["file"], header["at"], header["until"]] != [number, *piece.row[1:4:2]]:
+            raise _garbled(header)
+        size = piece.end - piece.start
+        with self._lock:
+            partial = self._sink.partial(piece.path, self._piece_key(piece.path, piece.start), piece.stamp)
+        try:
+            if partial.size < piece.here:
+                raise frames.BrokenStream(f"{piece.path!r} is being collected by somebody else as well")
+            progress.advance(piece.here)
+            partial.start_at(piece.here)
+            while "sha256" not in (line := _read_line(stream)):
+                self._take_piece(line, partial, size - partial.size, stream, buffer, progress)
+            if not partial.is_whole(size, line["sha256"]):
+                partial.discard()
+                raise CollectError(f"job {self.job_id}: {damaged(piece.path)}")
+            piece.arrived.set_result(partial)
+        except BaseException:
+            partial.close()
+            raise
+
+    def _append_pieces(self, partial: PartialFile, path: str) -> None:
+        """Add what came beside the stream, as soon as it is there."""
+        for piece in self._pieces_of.get(path, ()):
+            try:
+                while not wait([piece.arrived], _CHECK_EVERY_S).done:
+                    self._check()
+                partial.append(piece.arrived.result())
+            except CollectError:
+                raise
+            except (GpuClusterError, *BREAKS) as error:
+                raise frames.BrokenStream(f"a part of {path!r} did not come: {error}") from error
+
+    def close_pieces(self) -> None:
+        """Close what came beside the stream and was not used; it stays for the next try."""
+        for piece in self.pieces:
+            if piece.arrived.done() and piece.arrived.exception() is None:
+                piece.arrived.result().close()
+
+    def _piece_key(self, path: str, start: int) -> str:
+        return f"{self._key(path)}#{start // PIECE_BYTES}"
+
+    def receive(self, stream: BinaryIO, progress: TransferProgress, check: Callable[[], None] = lambda: None) -> None:
         """
         Take the files that the verb ``send`` streams.
 
+        :param check: called again and again while this waits for pieces; what it raises ends that.
         :raises CollectError: a file changed, was damaged, or is not what it was when it was listed.
         :raises GpuClusterConnectionError: the stream broke off; what came until then is kept.
         """
+        self._check = check
         self._waiting = set(range(len(self._asked)))
         try:
             while "end" not in (line := _read_line(stream)):
@@ -149,7 +246,7 @@ class Download:
             raise self._fault(path, header["fault"])
         if not _is_header(header):
             raise _garbled(header)
-        offset, size, stamp = header["at"], header["size"], header["stamp"]
+        offset, size, stamp, end = header["at"], header["size"], header["stamp"], header["until"]
         if offset and (offset, stamp) != (asked_from, self.left[path].get("stamp")):
             raise _garbled(header)
         with self._sink.partial(path, self._key(path), stamp) as partial:
@@ -160,7 +257,9 @@ class Download:
             progress.advance(offset - asked_from)
             partial.start_at(offset)
             while "sha256" not in (line := _read_line(stream)):
-                self._take_piece(line, partial, size - partial.size, stream, progress)
+                self._take_piece(line, partial, end - partial.size, stream, self._buffer, progress)
+            if end < size:
+                self._append_pieces(partial, path)
             sha256 = line["sha256"]
             if not partial.is_whole(size, sha256):
                 # The next try begins anew.
@@ -170,7 +269,13 @@ class Download:
             self._publish(path, size, sha256)
 
     def _take_piece(
-        self, line: dict[str, Any], partial: PartialFile, left: int, stream: BinaryIO, progress: TransferProgress
+        self,
+        line: dict[str, Any],
+        partial: PartialFile,
+        left: int,
+        stream: BinaryIO,
+        buffer: memoryview,
+        progress: TransferProgress,
     ) -> None:
         if "fault" in line:
             partial.discard()
@@ -182,7 +287,7 @@ class Download:
                 partial.write(piece)
                 self._count(len(piece), progress)
 
-            _fill(self._buffer[:data], stream, keep)
+            _fill(buffer[:data], stream, keep)
         elif _is_count(zeros) and 0 < zeros <= min(left, MAX_ZEROS):
             partial.write_zeros(zeros)
             self._count(zeros, progress)
@@ -205,7 +310,8 @@ class Download:
         self.collected.append(CollectedFile(path, size, sha256))
 
     def _count(self, nbytes: int, progress: TransferProgress) -> None:
-        self.received += nbytes
+        with self._lock:
+            self.received += nbytes
         progress.advance(nbytes)
 
     def _arrived(self, entry: dict[str, Any]) -> int:
@@ -267,7 +373,8 @@ def _is_row(row: Any) -> bool:
 
 
 def _is_header(header: dict[str, Any]) -> bool:
-    return all(_is_count(header.get(name)) for name in ("size", "mode", "at")) and isinstance(header.get("stamp"), str)
+    numbers = [header.get(name) for name in ("file", "mode", "at", "until", "size")]
+    return all(map(_is_count, numbers)) and header["until"] <= header["size"] and isinstance(header.get("stamp"), str)
 
 
 def _garbled(what: object) -> frames.GarbledStream:

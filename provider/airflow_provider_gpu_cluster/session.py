@@ -253,19 +253,29 @@ class Session:
             finally:
                 channel.close()
 
+    def beside(self) -> Session:
+        """Return a session with a connection of its own, which can be used from another thread."""
+        return Session(self.settings, self._connect)
+
     @contextlib.contextmanager
-    def lane(self, verb: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    def conversation(self, verb: str, request: dict[str, Any]) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         """
-        Carry out an operation beside another one, over a connection of its own, from any thread and with one try.
+        Carry out an operation that goes on in both directions after its reply, with one try.
 
         :return: what to read from it and what to write to.
         """
-        with Session(self.settings, self._connect) as beside, beside._breaks_explained(verb):
-            _, channel, stream = beside._ask(verb, {}, None, goes_on=True)
+        with self._breaks_explained(verb):
+            _, channel, stream = self._ask(verb, request, None, goes_on=True)
             try:
                 yield stream, _writer(channel)
             finally:
                 channel.close()
+
+    @contextlib.contextmanager
+    def lane(self, verb: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+        """Carry out such an operation beside another one, over a connection of its own."""
+        with self.beside() as beside, beside.conversation(verb, {}) as streams:
+            yield streams
 
     @contextlib.contextmanager
     def _breaks_explained(self, what: str) -> Iterator[None]:

@@ -19,6 +19,7 @@ import paramiko
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterError, SourceError, StagingError
 from airflow_provider_gpu_cluster.gpu_run import frames, protocol
 from airflow_provider_gpu_cluster.gpu_run.extents import extents
+from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
@@ -29,14 +30,7 @@ PIECE_BYTES = 1 << 23
 # Nobody knows the SHA-256 of these before they were sent, so each has that of its own bytes, and is in memory for it.
 TAGGED_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
-# OpenSSH lets so much of a channel be on its way, and the kernel about as much of a connection. From a round trip of
-# that length on, more of both are faster.
-_WINDOW_BYTES = 2 << 20
-_LONG_ROUND_TRIP_S = 0.02
-_WANTED_BYTES_PER_S = 400e6
-# A stock sshd begins to turn away when ten connections are at it at once (MaxStartups).
-_MOST_LANES = 6
-_LANE_BYTES = 4 << 20
+_CHECK_EVERY_S = 0.2
 
 _BREAKS = (OSError, EOFError, paramiko.SSHException, frames.BrokenStream)
 
@@ -51,12 +45,14 @@ class Line:
     :param name: the cluster for a person.
     :param lane: opens a further channel that takes pieces, over a connection of its own.
     :param round_trip_s: how long the other side takes to answer.
+    :param check: called again and again while this side waits for itself; what it raises ends the upload.
     :param error_of: makes an exception of what the cluster says has gone wrong.
     """
 
     name: str
     lane: Lane
     round_trip_s: Callable[[], float]
+    check: Callable[[], None]
     error_of: Callable[[dict[str, Any]], GpuClusterError]
 
 
@@ -154,7 +150,9 @@ class Upload:
             sender = PieceSender(self._contents, out, progress)
             sender.send_all(pieces)
             for lane in lanes:
-                lane.join()
+                while lane.is_alive():
+                    lane.join(_CHECK_EVERY_S)
+                    self._line.check()
         finally:
             # Lanes that go on have nothing left to do.
             pieces.clear()
@@ -331,11 +329,3 @@ class _OpenContent:
                 )
             self._at += len(data)
             yield data
-
-
-def lanes_for(round_trip_s: float, size: int) -> int:
-    """Return over how many connections to send so many bytes."""
-    if round_trip_s < _LONG_ROUND_TRIP_S:
-        return 1
-    wanted = math.ceil(round_trip_s * _WANTED_BYTES_PER_S / _WINDOW_BYTES)
-    return max(1, min(wanted, size // _LANE_BYTES, _MOST_LANES))

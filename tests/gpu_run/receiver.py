@@ -72,7 +72,7 @@ def stage(
         with process(root, "fill", {}) as (_, stream, out):
             yield stream, out
 
-    upload = Upload(sources, Line("the cluster", lane, lambda: 0.0, error_of))
+    upload = Upload(sources, Line("the cluster", lane, lambda: 0.0, lambda: None, error_of))
     request = {"job_id": job.job_id, "inputs": list(inputs), "record": {}}
     with process(root, "stage", request) as (reply, stream, out):
         meanwhile()

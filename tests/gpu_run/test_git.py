@@ -74,7 +74,7 @@ def job(tmp_path: Path) -> JobDirectory:
 def stage(job: JobDirectory, written: str) -> dict[str, Any]:
     """Stage code from git, and return what is noted about it."""
     (source,) = parse_sources(code=written, data=None, models=None, base_dir=Path("/"))
-    assert staging.stage(job, [source.to_json()]) == []
+    assert staging.stage(Root(os.path.dirname(job.path)), job, [source.to_json()]) == []
     noted: dict[str, Any] = json.loads(Path(job.at(".job", "inputs.json")).read_text())["code"]
     return noted
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
-from airflow_provider_gpu_cluster.gpu_run import protocol, records, staging
+from airflow_provider_gpu_cluster.gpu_run import processes, protocol, records, staging
 from airflow_provider_gpu_cluster.gpu_run.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
@@ -215,6 +215,7 @@ def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker
         "spec": {"gpus": 1, "priority": "normal"},
         "submitted": 0.0,
         "requested_at": records.now(),
+        "host": processes.hostname(),
     }
     assert stage(job, late, meanwhile=lambda: job.add_attempt(1, request, {})) == 1
     (attempt,) = job.attempts()

@@ -1,11 +1,13 @@
 """
 A job's outputs as a stream, each from where the reader has it already.
 
-The request names files as ``[path, offset, stamp]``. From then on a file is a number, its place in that list::
+The request names files as ``[path, offset, stamp]``, ``[path, offset, stamp, end]`` for what comes before an end, or
+``[path, offset, stamp, end, start]`` for a piece that begins at a start. From then on a file is a number, its place in
+that list::
 
     {"small": [[0, 3, 420, "<sha256>"], [1, 0, 493, "<sha256>"]]}      number, size, mode, checksum of each
     <3 bytes>
-    {"file": 2, "size": 6000000, "mode": 420, "stamp": "...", "at": 1000000}
+    {"file": 2, "size": 6000000, "mode": 420, "stamp": "...", "at": 1000000, "until": 6000000}
     {}
     {"data": 1048576}
     <1048576 bytes>
@@ -15,7 +17,8 @@ The request names files as ``[path, offset, stamp]``. From then on a file is a n
     {"end": 4}
 
 A file that is not small is sent from its offset if its stamp is still the same, and from its beginning otherwise. Its
-checksum is that of the whole file, what was not sent included; a ``fault`` in place of it says that it is none.
+checksum is that of the whole file, or of the whole piece, what was not sent included; a ``fault`` in place of it says
+that it is none.
 ``zeros`` stand for a hole, and ``{}`` is a sign of life.
 """
 
@@ -25,7 +28,7 @@ import errno
 import hashlib
 import os
 import time
-from typing import Any, BinaryIO, Iterator
+from typing import Any, BinaryIO, Iterator, NamedTuple
 
 from . import frames
 from .outputs import CHANGED, SMALL, OutputsFolder, Unsendable, mode_of, stamp_of
@@ -43,10 +46,10 @@ def send_outputs(folder: OutputsFolder, files: list[list[Any]], out: BinaryIO) -
     """
     Send files that were listed before.
 
-    :param files: of each its path, from which byte on, and the stamp that it had then.
+    :param files: of each its path, from which byte on, and the stamp that it had then, and which part of it.
     """
     batch = _Batch(out)
-    for number, (name, offset, stamp) in enumerate(files):
+    for number, (name, offset, stamp, *part) in enumerate(files):
         try:
             fd, found = folder.open(name)
             try:
@@ -54,7 +57,7 @@ def send_outputs(folder: OutputsFolder, files: list[list[Any]], out: BinaryIO) -
                     batch.add(number, _read_small(fd, found), found)
                 else:
                     batch.flush()
-                    _send_large(out, number, fd, found, offset if stamp == stamp_of(found) else 0)
+                    _send_large(out, number, fd, found, _part(found, offset, stamp, *part))
             finally:
                 os.close(fd)
         except Unsendable as fault:
@@ -119,21 +122,50 @@ def _read_small(fd: int, found: os.stat_result) -> bytes:
     return content
 
 
-def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, at: int) -> None:
-    header = {"file": number, "size": found.st_size, "mode": mode_of(found), "stamp": stamp_of(found), "at": at}
+class _Part(NamedTuple):
+    """
+    What to send of a large file: from ``at`` to ``end``.
+
+    :param start: where the checksum begins.
+    :param stop: where the checksum ends.
+    """
+
+    at: int
+    end: int
+    start: int
+    stop: int
+
+
+def _part(
+    found: os.stat_result, offset: int, stamp: str | None, end: int | None = None, start: int | None = None
+) -> _Part:
+    size = found.st_size
+    if stamp != stamp_of(found):
+        if start is not None:
+            raise Unsendable(CHANGED)
+        return _Part(0, size, 0, size)
+    end = size if end is None else end
+    if not (start or 0) <= offset <= end <= size:
+        raise Unsendable(CHANGED)
+    return _Part(offset, end, 0, size) if start is None else _Part(offset, end, start, end)
+
+
+def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part: _Part) -> None:
+    header = {
+        "file": number,
+        "size": found.st_size,
+        "mode": mode_of(found),
+        "stamp": stamp_of(found),
+        "at": part.at,
+        "until": part.end,
+    }
     frames.write_line(out, header)
     # The other side begins to compute the checksum of what it has, too.
     out.flush()
     digest = hashlib.sha256()
     try:
-        told_at = time.monotonic()
-        for piece in _pieces(fd, 0, at):
-            _update(digest, piece)
-            if time.monotonic() - told_at > _SIGN_OF_LIFE_S:
-                told_at = time.monotonic()
-                out.write(b"{}\n")
-                out.flush()
-        for piece in _pieces(fd, at, found.st_size):
+        _hash(out, fd, digest, part.start, part.at)
+        for piece in _pieces(fd, part.at, part.end):
             if isinstance(piece, int):
                 out.write(b'{"zeros": %d}\n' % piece)
                 out.flush()
@@ -141,11 +173,25 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, at: 
                 out.write(b'{"data": %d}\n' % len(piece))
                 out.write(piece)
             _update(digest, piece)
+        if part.end < part.stop:
+            out.flush()
+        _hash(out, fd, digest, part.end, part.stop)
         _check_unchanged(fd, found)
     except Unsendable as fault:
         frames.write_line(out, {"fault": str(fault)})
         return
     frames.write_line(out, {"sha256": digest.hexdigest()})
+
+
+def _hash(out: BinaryIO, fd: int, digest: Any, at: int, end: int) -> None:
+    """Add what is not sent to a checksum, with signs of life."""
+    told_at = time.monotonic()
+    for piece in _pieces(fd, at, end):
+        _update(digest, piece)
+        if time.monotonic() - told_at > _SIGN_OF_LIFE_S:
+            told_at = time.monotonic()
+            out.write(b"{}\n")
+            out.flush()
 
 
 def _check_unchanged(fd: int, found: os.stat_result) -> None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from airflow_provider_gpu_cluster.checksums import Checksums, open_checksums, stamp_of
+from airflow_provider_gpu_cluster.checksums import Checksums, open_checksums, sha256_of, stamp_of
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
 from airflow_provider_gpu_cluster.sources.ignore import IGNORE_FILE, Ignore
 from airflow_provider_gpu_cluster.sources.source import (
@@ -21,7 +21,6 @@ from airflow_provider_gpu_cluster.sources.source import (
     Entry,
     UploadSource,
     canonical_digest,
-    sha256_of,
 )
 
 _REMEDY = f"remove it, or name it in {IGNORE_FILE}"

@@ -16,8 +16,6 @@ KINDS = ("code", "data", "models")
 FILE_MODE = 0o644
 PROGRAM_MODE = 0o755
 
-_PIECE = 1 << 20
-
 
 def no_content() -> BinaryIO:
     """Return the content of a folder or a link: none."""
@@ -163,16 +161,6 @@ class ClusterSource(Source):
     def to_json(self) -> dict[str, Any]:
         """Return the source as the remote program's input."""
         return {**self._json("cluster"), "path": self.path}
-
-
-def sha256_of(stream: BinaryIO) -> tuple[str, int]:
-    """Return the SHA-256 of what is left in a stream, and how many bytes that was."""
-    digest = hashlib.sha256()
-    size = 0
-    while piece := stream.read(_PIECE):
-        digest.update(piece)
-        size += len(piece)
-    return digest.hexdigest(), size
 
 
 def canonical_digest(rows: Iterable[list[Any]]) -> str:
