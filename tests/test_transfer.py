@@ -31,6 +31,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     NoSpaceError,
 )
 from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL
+from airflow_provider_gpu_cluster.session import Session
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from tests import jobs
@@ -309,9 +310,9 @@ def test_an_interruption_ends_it_at_once_though_something_came(
     with Cluster(cluster_settings, ssh_connect) as cluster:
 
         class Sink(LocalSink):
-            def partial(self, path: str, key: str, stamp: str) -> Any:
+            def partial(self, path: str, key: str, stamp: str, part: int = 0) -> Any:
                 threading.Timer(0.05, cluster.interrupt).start()
-                return super().partial(path, key, stamp)
+                return super().partial(path, key, stamp, part)
 
         began = time.monotonic()
         with pytest.raises(GpuClusterConnectionError):
@@ -512,9 +513,9 @@ def test_a_disk_that_becomes_full_on_the_way(cluster: Cluster, outputs: Path, tm
     with small_disk(tmp_path / "disk", 10 << 10) as disk:
 
         class Sink(LocalSink):
-            def partial(self, path: str, key: str, stamp: str) -> Any:
+            def partial(self, path: str, key: str, stamp: str, part: int = 0) -> Any:
                 fill(disk, leave_kb=3 << 10)
-                return super().partial(path, key, stamp)
+                return super().partial(path, key, stamp, part)
 
         with pytest.raises(NoSpaceError, match="No space left on device on the side that collects; make room"):
             cluster.collect("job", Sink(disk / "home"))
@@ -526,6 +527,75 @@ def test_a_disk_that_becomes_full_on_the_way(cluster: Cluster, outputs: Path, tm
         assert same(disk / "home" / "large", outputs / "large")
     # That was no fault of the connection.
     assert cluster.statuses(["job"])
+
+
+# -- a long line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the line pass for one of 40 ms."""
+    monkeypatch.setattr(Session, "round_trip_s", 0.04)
+
+
+def test_a_long_line_is_filled_over_several_connections(
+    long_line: None,
+    cluster_settings: ClusterSettings,
+    ssh_connect: Connect,
+    outputs: Path,
+    home: Path,
+    cut_proxy: CutProxy,
+):
+    write_random(outputs / "large", 50_000_001)
+    write_random(outputs / "medium", 9_000_000)
+    (outputs / "small").write_bytes(b"small")
+    with open(outputs / "sparse", "wb") as file:
+        file.truncate(40 << 20)
+        file.seek(20 << 20)
+        file.write(b"middle")
+    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port)) as cluster:
+        assert collect(cluster, home) == ["large", "medium", "small", "sparse"]
+    for name in ("large", "medium", "small", "sparse"):
+        assert same(home / name, outputs / name)
+    assert cut_proxy.connections == 6
+    assert cut_proxy.passed["down"] < 1.02 * 59_000_000
+    assert (home / "sparse").stat().st_blocks * 512 < 1 << 20
+    assert sorted(os.listdir(home)) == ["large", "medium", "small", "sparse"]
+
+
+def test_pieces_that_came_are_not_fetched_again(
+    long_line: None,
+    cluster_settings: ClusterSettings,
+    ssh_connect: Connect,
+    outputs: Path,
+    home: Path,
+    cut_proxy: CutProxy,
+):
+    """One connection after the other breaks; what has come over any of them counts."""
+    write_random(outputs / "large", 80_000_000)
+    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port)) as cluster:
+        cluster.statuses([])
+        cut_proxy.cut_after(nbytes=10_000_000, direction="down", times=6)
+        assert collect(cluster, home) == ["large"]
+    assert same(home / "large", outputs / "large")
+    assert cut_proxy.passed["down"] < 1.3 * 80_000_000
+    assert os.listdir(home) == ["large"]
+
+
+def test_a_file_that_changes_while_pieces_of_it_come(long_line: None, cluster: Cluster, outputs: Path, home: Path):
+    write_random(outputs / "large", 40_000_000)
+
+    class Sink(LocalSink):
+        def partial(self, path: str, key: str, stamp: str, part: int = 0) -> Any:
+            write_random(outputs / "large", 40_000_000)
+            return super().partial(path, key, stamp, part)
+
+    with pytest.raises(CollectError, match="changed while it was being collected"):
+        cluster.collect("job", Sink(home))
+    assert not (home / "large").exists()
+    assert collect(cluster, home) == ["large"]
+    assert same(home / "large", outputs / "large")
+    assert os.listdir(home) == ["large"]
 
 
 # -- what a cluster that is not to be trusted may send ----------------------------------------------------------
@@ -555,7 +625,8 @@ def small(number: Any = 0, content: bytes = b"evil", **changes: Any) -> list[Any
 
 
 def large(number: Any = 1, content: bytes = b"evil" * (SMALL // 4), **changes: Any) -> list[Any]:
-    header = {"file": number, "size": len(content), "mode": 0o644, "stamp": "1", "at": 0, **changes}
+    size = len(content)
+    header = {"file": number, "size": size, "mode": 0o644, "stamp": "1", "at": 0, "until": size, **changes}
     return [header, {"data": len(content)}, content, {"sha256": hashlib.sha256(content).hexdigest()}]
 
 
@@ -590,6 +661,7 @@ def test_what_was_asked_for_is_taken(home: Path):
         pytest.param([{"path": "a", "kind": "link", "target": "/etc"}], "garbled", id="a link"),
         pytest.param([{"file": 0, "fault": "is\x1b[2J gone"}], r"'a' is\?\[2J gone; try again", id="gone"),
         pytest.param(large(at=1), "garbled", id="from where nobody asked"),
+        pytest.param(large(until=SMALL + 1), "garbled", id="to where there is nothing"),
         pytest.param(large(size=-1), "garbled", id="negative size of a large one"),
         pytest.param(large(stamp=1), "garbled", id="no stamp"),
         pytest.param([BEGUN, {"data": SMALL + 1}], "garbled", id="more data than there is"),

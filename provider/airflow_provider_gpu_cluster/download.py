@@ -125,7 +125,7 @@ class Download:
             return [path, offset, stamp]
         pieces = []
         for start in range(first * PIECE_BYTES, size, PIECE_BYTES):
-            here = self._sink.arrived(path, self._piece_key(path, start), stamp)
+            here = self._sink.arrived(path, self._key(path), stamp, start // PIECE_BYTES)
             end = min(size, start + PIECE_BYTES)
             pieces.append(FilePiece(path, stamp, start, end, min(here, end - start)))
         self._pieces_of[path] = pieces
@@ -157,8 +157,7 @@ class Download:
         if not _is_header(header) or [header["file"], header["at"], header["until"]] != [number, *piece.row[1:4:2]]:
             raise _garbled(header)
         size = piece.end - piece.start
-        with self._lock:
-            partial = self._sink.partial(piece.path, self._piece_key(piece.path, piece.start), piece.stamp)
+        partial = self._partial(piece.path, piece.stamp, piece.start // PIECE_BYTES)
         try:
             if partial.size < piece.here:
                 raise frames.BrokenStream(f"{piece.path!r} is being collected by somebody else as well")
@@ -192,8 +191,9 @@ class Download:
             if piece.arrived.done() and piece.arrived.exception() is None:
                 piece.arrived.result().close()
 
-    def _piece_key(self, path: str, start: int) -> str:
-        return f"{self._key(path)}#{start // PIECE_BYTES}"
+    def _partial(self, path: str, stamp: str, part: int = 0) -> PartialFile:
+        with self._lock:
+            return self._sink.partial(path, self._key(path), stamp, part)
 
     def receive(self, stream: BinaryIO, progress: TransferProgress, check: Callable[[], None] = lambda: None) -> None:
         """
@@ -249,7 +249,7 @@ class Download:
         offset, size, stamp, end = header["at"], header["size"], header["stamp"], header["until"]
         if offset and (offset, stamp) != (asked_from, self.left[path].get("stamp")):
             raise _garbled(header)
-        with self._sink.partial(path, self._key(path), stamp) as partial:
+        with self._partial(path, stamp) as partial:
             if partial.size < offset:
                 # Somebody else collects the same file meanwhile, and has what was here.
                 self._busy.add(path)
@@ -266,6 +266,8 @@ class Download:
                 partial.discard()
                 raise CollectError(f"job {self.job_id}: {damaged(path)}")
             self._sink.publish(partial, path, header["mode"])
+            with self._lock:
+                self._sink.forget_partial(path, self._key(path))
             self._publish(path, size, sha256)
 
     def _take_piece(

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from airflow_provider_gpu_cluster.exceptions import CollectError, NoSpaceError
+from airflow_provider_gpu_cluster.gpu_run.extents import extents
 from airflow_provider_gpu_cluster.gpu_run.sending import PIECE, update_with_zeros
 
 PREFIX = ".gpu-collect-"
@@ -95,10 +96,12 @@ class PartialFile:
     def append(self, other: PartialFile) -> None:
         """Add all of another one, which is then of no use any more."""
         with self._errors_told():
-            at = 0
-            while piece := os.pread(other._fd, PIECE, at):
-                self.write(memoryview(piece))
-                at += len(piece)
+            for start, end, is_data in extents(other._fd, 0, other.size):
+                if not is_data:
+                    self.write_zeros(end - start)
+                    continue
+                for at in range(start, end, PIECE):
+                    self.write(memoryview(os.pread(other._fd, min(PIECE, end - at), at)))
         other.discard()
 
     def is_whole(self, size: int, sha256: str) -> bool:
@@ -160,9 +163,9 @@ class PartialFolder:
                 if entry.name.startswith(PREFIX) and entry.name.endswith(SUFFIX):
                     self._note(entry)
 
-    def size(self, key: str, stamp: str) -> int:
-        """Return how far a file of that version has come."""
-        name = _name(key, stamp)
+    def size(self, key: str, stamp: str, part: int = 0) -> int:
+        """Return how far a file of that version has come, or another part of it."""
+        name = _name(key, stamp, part)
         if name not in self._found.get(_digest(key), ()):
             return 0
         try:
@@ -170,7 +173,7 @@ class PartialFolder:
         except OSError:
             return 0
 
-    def open(self, name: str, key: str, stamp: str) -> PartialFile:
+    def open(self, name: str, key: str, stamp: str, part: int = 0) -> PartialFile:
         """
         Open a file of that version, and remove those of others that nobody works on.
 
@@ -178,12 +181,15 @@ class PartialFolder:
 
         :param name: what it will be, for a person.
         :param key: what it will be, for a program.
+        :param part: number of a part that comes by itself.
         :raises CollectError: it cannot be written.
         """
-        wanted = _name(key, stamp)
-        for other in self._found.pop(_digest(key), set()) - {wanted}:
+        wanted = _name(key, stamp, part)
+        found = self._found.setdefault(_digest(key), set())
+        for other in [other for other in found if not other.startswith(_start_of_name(key, stamp))]:
+            found.remove(other)
             self._remove_stale(other)
-        self._found[_digest(key)] = {wanted}
+        found.add(wanted)
         path = os.path.join(self._path, wanted)
         try:
             if (fd := _open_locked(path)) is not None:
@@ -193,6 +199,11 @@ class PartialFolder:
         except OSError as error:
             raise write_error(path, error) from error
         return PartialFile(name, path, fd, kept=False)
+
+    def remove(self, key: str) -> None:
+        """Remove what is left of a file that is not on its way any more."""
+        for name in self._found.pop(_digest(key), ()):
+            self._remove_stale(name)
 
     def _note(self, entry: os.DirEntry[str]) -> None:
         key = entry.name[len(PREFIX) :].partition("-")[0]
@@ -204,7 +215,7 @@ class PartialFolder:
     def _remove_stale(self, name: str) -> None:
         path = os.path.join(self._path, name)
         with contextlib.suppress(OSError):
-            if (fd := _open_locked(path)) is not None:
+            if os.path.lexists(path) and (fd := _open_locked(path)) is not None:
                 os.unlink(path)
                 os.close(fd)
 
@@ -226,8 +237,12 @@ def _open_locked(path: str) -> int | None:
         os.close(fd)
 
 
-def _name(key: str, stamp: str) -> str:
-    return f"{PREFIX}{_digest(key)}-{_digest(stamp)}{SUFFIX}"
+def _name(key: str, stamp: str, part: int) -> str:
+    return f"{_start_of_name(key, stamp)}{f'-{part}' if part else ''}{SUFFIX}"
+
+
+def _start_of_name(key: str, stamp: str) -> str:
+    return f"{PREFIX}{_digest(key)}-{_digest(stamp)}"
 
 
 def _digest(text: str) -> str:

@@ -55,7 +55,7 @@ class Sink(Protocol):
         """Return the checksum of a file that is present; None when it cannot be had without fetching it."""
         ...
 
-    def arrived(self, path: str, key: str, stamp: str) -> int:
+    def arrived(self, path: str, key: str, stamp: str, part: int = 0) -> int:
         """Return how many bytes of a file have arrived in tries before."""
         ...
 
@@ -71,13 +71,18 @@ class Sink(Protocol):
         """Write a file whose content was checked."""
         ...
 
-    def partial(self, path: str, key: str, stamp: str) -> PartialFile:
+    def partial(self, path: str, key: str, stamp: str, part: int = 0) -> PartialFile:
         """
         Open a file that comes in pieces.
 
         :param key: tells it from other files of any job.
         :param stamp: tells versions of it from each other.
+        :param part: number of a part of it that comes by itself.
         """
+        ...
+
+    def forget_partial(self, path: str, key: str) -> None:
+        """Remove what is left of a file that has arrived."""
         ...
 
     def publish(self, partial: PartialFile, path: str, mode: int) -> None:
@@ -169,10 +174,10 @@ class LocalSink:
         except OSError:
             return None
 
-    def arrived(self, path: str, key: str, stamp: str) -> int:
+    def arrived(self, path: str, key: str, stamp: str, part: int = 0) -> int:
         """Return how many bytes of a file have arrived in tries before; see :class:`Sink`."""
         folder = os.path.dirname(self._final(path))
-        return self._partial_folder(folder).size(key, stamp) if os.path.isdir(folder) else 0
+        return self._partial_folder(folder).size(key, stamp, part) if os.path.isdir(folder) else 0
 
     def check_space(self, sizes: Iterable[int]) -> None:
         """Look whether files of these sizes fit; see :class:`Sink`."""
@@ -198,9 +203,13 @@ class LocalSink:
         except OSError as error:
             raise write_error(final, error) from error
 
-    def partial(self, path: str, key: str, stamp: str) -> PartialFile:
+    def partial(self, path: str, key: str, stamp: str, part: int = 0) -> PartialFile:
         """Open a file that comes in pieces; see :class:`Sink`."""
-        return self._partial_folder(self._make_folder(path)).open(path, key, stamp)
+        return self._partial_folder(self._make_folder(path)).open(path, key, stamp, part)
+
+    def forget_partial(self, path: str, key: str) -> None:
+        """Remove what is left of a file that has arrived; see :class:`Sink`."""
+        self._partial_folder(self._make_folder(path)).remove(key)
 
     def publish(self, partial: PartialFile, path: str, mode: int) -> None:
         """Give a file its name; see :class:`Sink`."""
@@ -289,9 +298,9 @@ class ObjectStorageSink:
         stamp = self._stamp(self._key(path))
         return None if stamp is None else checksums.recall(self._address(path), stamp)
 
-    def arrived(self, path: str, key: str, stamp: str) -> int:
+    def arrived(self, path: str, key: str, stamp: str, part: int = 0) -> int:
         """Return how many bytes of a file have arrived in tries before; see :class:`Sink`."""
-        return self._partial_folder().size(self._partial_key(key), stamp)
+        return self._partial_folder().size(self._partial_key(key), stamp, part)
 
     def check_space(self, sizes: Iterable[int]) -> None:
         """Look whether each of these files fits on its way; see :class:`Sink`."""
@@ -301,9 +310,13 @@ class ObjectStorageSink:
         """Write a file whose content was checked; see :class:`Sink`."""
         self._store(self._key(path), lambda key: self._file_system.pipe_file(key, bytes(content)))
 
-    def partial(self, path: str, key: str, stamp: str) -> PartialFile:
+    def partial(self, path: str, key: str, stamp: str, part: int = 0) -> PartialFile:
         """Open a file that comes in pieces; see :class:`Sink`."""
-        return self._partial_folder().open(path, self._partial_key(key), stamp)
+        return self._partial_folder().open(path, self._partial_key(key), stamp, part)
+
+    def forget_partial(self, path: str, key: str) -> None:
+        """Remove what is left of a file that has arrived; see :class:`Sink`."""
+        self._partial_folder().remove(self._partial_key(key))
 
     def publish(self, partial: PartialFile, path: str, mode: int) -> None:
         """Give a file its name; see :class:`Sink`."""
