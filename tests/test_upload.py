@@ -335,8 +335,8 @@ def test_a_long_line_is_filled_over_several_connections(
     far: Cluster, long_line: list[int], tmp_path: Path, up: Counter
 ):
     (tmp_path / "d").mkdir()
-    for name, size in (("1", 10 * MB), ("2", 3 * MB), ("3", 1000)):
-        (tmp_path / "d" / name).write_bytes(os.urandom(size))
+    for number, size in enumerate([10 * MB, 3 * MB, *range(1000, 1100)]):
+        (tmp_path / "d" / f"{number}").write_bytes(os.urandom(size))
     job = stage(far, "job", tmp_path, data="d")
     assert files(job / "data" / "d") == files(tmp_path / "d")
     assert long_line == [3]

@@ -244,6 +244,8 @@ class PieceSender:
             self._open = _OpenContent(self._contents[piece.key], piece.key)
         for start, end, is_data in self._open.parts(piece.start, piece.end):
             header: dict[str, Any] = {"key": piece.key, "at": start, "n": end - start}
+            if self._open.content.entry.size <= protocol.WHOLE_BYTES:
+                header["whole"] = True
             if not is_data:
                 self._line({**header, "zeros": True})
             elif self._open.content.is_tagged:

@@ -16,8 +16,9 @@ and from the worker, in answer to ``send``, pieces of contents and an end::
     {"key": key, "at": 4096, "n": 1024, "zeros": true}     and nothing: so many bytes are zero
     {"end": true}
 
-A piece of what is known by a tag, whose SHA-256 nobody knows yet, has the one of the piece as ``sha256``. Empty lines
-are signs of life. Through the verb ``fill`` the worker sends pieces over further channels at the same time.
+A small content comes in one piece, which says ``"whole": true``. A piece of what is known by a tag, whose SHA-256
+nobody knows yet, has the one of the piece as ``sha256``. Empty lines are signs of life. Through the verb ``fill`` the
+worker sends pieces over further channels at the same time.
 
 Of a large content every byte counts that has arrived, whatever happens next: see :mod:`.incoming`. Only one process at
 a time asks for it, and for the contents of one input; others wait for what arrives, and take over when it dies.
@@ -100,21 +101,29 @@ def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
     """
     signal.signal(signal.SIGALRM, _fall_silent)
     contents = Contents(root)
+    pack = PackWriter(contents.packs)
     count = 0
     incoming: Incoming | None = None
     try:
         for header in _headers(stream):
             key = checked_key(header["key"])
+            count += header["n"]
+            if header.get("whole"):
+                sha256, data = _read_whole(stream, header["n"])
+                # Who has asked for it finds that it did not come.
+                if sha256 == key or key.startswith("tag-"):
+                    pack.add(key, sha256, data)
+                continue
             if incoming is None or incoming.key != key:
                 if incoming is not None:
                     incoming.release()
                 incoming = Incoming(contents, key, 0)
-            count += header["n"]
             _take_piece(stream, header, incoming)
     except (Gone, frames.BrokenStream):
         pass
     finally:
         signal.alarm(0)
+        pack.close()
         if incoming is not None:
             incoming.release()
     return {"bytes": count}
@@ -231,8 +240,9 @@ class _Receiving:
         try:
             return self._take(owned) or any(not incoming.missing() for incoming in owned.values())
         finally:
-            # Whatever came counts, however this ends.
+            # Whatever came counts, however this ends, and over whichever channel.
             self._pack.close()
+            self._contents.packs.forget()
 
     def _take(self, owned: dict[str, Incoming]) -> bool:
         """Take pieces to the end, and tell whether there were any."""
@@ -254,10 +264,7 @@ class _Receiving:
         return arrived
 
     def _take_whole(self, key: str, size: int) -> None:
-        data = _read(self._worker.stream, size)
-        if len(data) < size:
-            raise Gone
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256, data = _read_whole(self._worker.stream, size)
         if not key.startswith("tag-") and key != sha256:
             raise self._changed(key)
         self._pack.add(key, sha256, data)
@@ -373,25 +380,43 @@ def _take_piece(stream: BinaryIO, header: dict[str, Any], incoming: Incoming) ->
     :raises Gone: it does not come to its end.
     """
     at, left = header["at"], header["n"]
-    with contextlib.suppress(FileNotFoundError):
-        if header.get("zeros"):
+    if header.get("zeros"):
+        with _here_already():
             incoming.skip(at, left)
-            return
-        if "sha256" in header:
-            data = _read(stream, left)
-            if hashlib.sha256(data).hexdigest() == header["sha256"]:
-                incoming.write(at, data)
-            return
-        while left:
-            data = _read(stream, min(PIECE, left))
-            if not data:
-                raise Gone
-            incoming.write(at, data)
-            at, left = at + len(data), left - len(data)
         return
-    # It is here already, from somebody else.
-    while left and (data := _read(stream, min(PIECE, left))):
-        left -= len(data)
+    if "sha256" in header:
+        sha256, data = _read_whole(stream, left)
+        with _here_already():
+            if sha256 == header["sha256"]:
+                incoming.write(at, data)
+        return
+    while left:
+        data = _read(stream, min(PIECE, left))
+        if not data:
+            raise Gone
+        with _here_already():
+            incoming.write(at, data)
+        at, left = at + len(data), left - len(data)
+
+
+def _here_already() -> contextlib.AbstractContextManager[None]:
+    """Nothing is written to a content that has its final name already: it came from somebody else."""
+    return contextlib.suppress(FileNotFoundError)
+
+
+def _read_whole(stream: BinaryIO, size: int) -> tuple[str, bytes]:
+    """
+    Return so many bytes, and their SHA-256 first.
+
+    :raises Gone: there are not as many.
+    :raises Refused: that is too much to be read at once.
+    """
+    if size > PIECE:
+        raise Refused(protocol.BAD_REQUEST, f"a piece of {size} bytes that has to be read as a whole")
+    data = _read(stream, size)
+    if len(data) < size:
+        raise Gone
+    return hashlib.sha256(data).hexdigest(), data
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
