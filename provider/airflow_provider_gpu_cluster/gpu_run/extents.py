@@ -16,17 +16,14 @@ def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     at = start
     while at < end:
         try:
-            data = min(os.lseek(fd, at, os.SEEK_DATA), end)
+            data = os.lseek(fd, at, os.SEEK_DATA)
+            hole = os.lseek(fd, data, os.SEEK_HOLE)
         except OSError as error:
             # ENXIO: there is no data behind this place. Another error: no holes are known here.
-            data = end if error.errno == errno.ENXIO else at
-            if data == at:
-                yield at, end, True
-                return
-        if data > at:
+            data, hole = (end if error.errno == errno.ENXIO else at), end
+        data, hole = min(data, end), min(hole, end)
+        if at < data:
             yield at, data, False
-            at = data
-        if at < end:
-            hole = min(os.lseek(fd, at, os.SEEK_HOLE), end)
-            yield at, hole, True
-            at = hole
+        if data < hole:
+            yield data, hole, True
+        at = hole

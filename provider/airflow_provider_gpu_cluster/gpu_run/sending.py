@@ -24,13 +24,13 @@ that it is none.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import time
 from typing import Any, BinaryIO, Iterator, NamedTuple
 
 from . import frames
+from .extents import extents
 from .outputs import CHANGED, SMALL, OutputsFolder, Unsendable, mode_of, stamp_of
 
 PIECE = 1 << 20
@@ -203,28 +203,14 @@ def _check_unchanged(fd: int, found: os.stat_result) -> None:
 
 def _pieces(fd: int, at: int, size: int) -> Iterator[bytes | int]:
     """Yield what a file holds between two offsets: bytes, or how many zeros a hole stands for."""
-    while at < size:
-        start, end = _next_data(fd, at, size)
-        while at < start:
-            zeros = min(start - at, MAX_ZEROS)
-            yield zeros
-            at += zeros
+    for start, end, is_data in extents(fd, at, size):
+        at = start
         while at < end:
-            piece = _read(fd, min(PIECE, end - at), at)
+            piece = _read(fd, min(PIECE, end - at), at) if is_data else min(MAX_ZEROS, end - at)
             if not piece:
                 raise Unsendable(CHANGED)
             yield piece
-            at += len(piece)
-
-
-def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
-    """Return where the next bytes that are stored begin and end; both are ``size`` when there are none."""
-    try:
-        start = os.lseek(fd, at, os.SEEK_DATA)
-        return (start, min(size, os.lseek(fd, start, os.SEEK_HOLE))) if start < size else (size, size)
-    except OSError as error:
-        # Either there is nothing but a hole, or this file system does not tell holes.
-        return (size, size) if error.errno == errno.ENXIO else (at, size)
+            at += piece if isinstance(piece, int) else len(piece)
 
 
 def _read(fd: int, size: int, at: int) -> bytes:
