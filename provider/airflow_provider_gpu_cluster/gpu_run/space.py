@@ -6,12 +6,25 @@ import ctypes
 import errno
 import shutil
 import tempfile
+from typing import NamedTuple
 
 from . import protocol
 from .errors import Refused
 
 _FALLOC_FL_KEEP_SIZE = 1
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TMPFS_MAGIC = 0x01021994
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Room(NamedTuple):
+    """
+    How many bytes fit, as far as one has asked.
+
+    :param within_quota: it is the user's quota that lets no more in, and not the disk.
+    """
+
+    nbytes: int
+    within_quota: bool = False
 
 
 def check_room(folder: str, needed: int, what: str) -> None:
@@ -22,45 +35,57 @@ def check_room(folder: str, needed: int, what: str) -> None:
     :raises Refused: naming how much is needed and how much there is.
     """
     room = room_for(folder, needed)
-    if room >= needed:
+    if room.nbytes >= needed:
         return
+    limit = " within your quota" if room.within_quota else ""
     raise Refused(
         protocol.NO_SPACE,
-        f"{what} needs {_megabytes(needed)} in {folder}, and there is room for {_megabytes(room)}"
-        f"{_limit(folder, room)}; make room there, or set 'root_dir' in the connection to a folder on another disk",
+        f"{what} needs {_megabytes(needed)} in {folder}, and there is room for {_megabytes(room.nbytes)}"
+        f"{limit}; make room there, or set 'root_dir' in the connection to a folder on another disk",
     )
 
 
-def room_for(folder: str, needed: int) -> int:
+def room_for(folder: str, needed: int) -> Room:
     """Return ``needed`` if so many bytes fit into a folder, and else about how many do."""
-    free = shutil.disk_usage(folder).free
-    if needed <= 0 or _fits(folder, min(needed, free)):
-        return min(needed, free)
-    # Only a quota is in the way, and no call tells its size on every file system.
-    fits, too_much = 0, min(needed, free)
-    while too_much - fits > max(1 << 16, too_much // 100):
+    disk = shutil.disk_usage(folder)
+    # One of no size does not tell its size.
+    most = min(needed, disk.free) if disk.total else needed
+    if most <= 0 or not (why := _obstacle(folder, most)):
+        return Room(most)
+    # No call tells the size of a quota on every file system.
+    fits, too_much = 0, most
+    while too_much - fits > max(1 << 16, most // 100):
         middle = (fits + too_much) // 2
-        fits, too_much = (middle, too_much) if _fits(folder, middle) else (fits, middle)
-    return fits
+        obstacle = _obstacle(folder, middle)
+        if obstacle:
+            too_much, why = middle, obstacle
+        else:
+            fits = middle
+    return Room(fits, within_quota=why == errno.EDQUOT)
 
 
-def _fits(folder: str, size: int) -> bool:
-    """Set bytes aside, let them go again, and tell whether that worked (fallocate(2)); it moves no data."""
-    try:
-        with tempfile.TemporaryFile(dir=folder, prefix=".room-") as file:
-            libc = ctypes.CDLL(None, use_errno=True)
-            length = ctypes.c_int64(size)
-            if libc.fallocate(file.fileno(), _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), length) == 0:
-                return True
-            # A file system that cannot set anything aside has to be believed.
-            return ctypes.get_errno() not in _NO_ROOM
-    except AttributeError:
-        return True
+def _obstacle(folder: str, size: int) -> int:
+    """Set bytes aside, let them go again, and return why that failed (fallocate(2)); 0 if not. It moves no data."""
+    with tempfile.TemporaryFile(dir=folder, prefix=".room-") as file:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if _is_memory(libc, file.fileno()):
+            return 0
+        try:
+            fallocate = libc.fallocate
+        except AttributeError:
+            return 0
+        if fallocate(file.fileno(), _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
+            return 0
+        # A file system that cannot set anything aside has to be believed, and one file need not hold all.
+        why = ctypes.get_errno()
+        return why if why in _NO_ROOM else 0
 
 
-def _limit(folder: str, room: int) -> str:
-    """Say what sets the limit, if that is not the disk."""
-    return "" if room >= shutil.disk_usage(folder).free * 0.9 else " within your quota"
+def _is_memory(libc: ctypes.CDLL, fd: int) -> bool:
+    """Tell whether setting bytes aside would take as much of the host's memory; what is free is exact there."""
+    # struct statfs begins with the type.
+    found = ctypes.create_string_buffer(512)
+    return libc.fstatfs(fd, found) == 0 and ctypes.c_long.from_buffer(found).value == _TMPFS_MAGIC
 
 
 def _megabytes(nbytes: int) -> str:
