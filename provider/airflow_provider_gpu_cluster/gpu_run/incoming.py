@@ -110,12 +110,13 @@ class Incoming:
 
     def _noted(self) -> list[Range]:
         ranges = []
-        with contextlib.suppress(FileNotFoundError), open(self.path + ".ranges", encoding="ascii") as file:
+        with contextlib.suppress(FileNotFoundError), open(self.path + ".ranges", "rb") as file:
             for line in file:
-                # The last one may be cut short.
-                if line.endswith("\n"):
-                    start, end = line.split()
-                    ranges.append((int(start), int(end)))
+                words = line.split()
+                # A full disk cuts a line short, and the next is joined to it: to three words, or to a beginning that is
+                # larger than its own. So nothing counts that is not there.
+                if line.endswith(b"\n") and len(words) == 2 and words[0].isdigit() and words[1].isdigit():
+                    ranges.append((int(words[0]), int(words[1])))
         return ranges
 
     def _forget_ranges(self) -> None:
@@ -146,10 +147,24 @@ class Incoming:
 
     def rest(self) -> None:
         """Write down what has arrived, and keep nothing open but the lock."""
-        if self._fd is not None:
+        if self._fd is None:
+            return
+        try:
+            self._check_stored(self._fd)
             self._note()
+        finally:
             os.close(self._fd)
             self._fd = None
+
+    def _check_stored(self, fd: int) -> None:
+        """Have a network's file system say, as it does when a file is closed, whether it could store what it took."""
+        try:
+            os.close(os.dup(fd))
+        except OSError:
+            # Which bytes were lost nobody knows.
+            self._unnoted = (0, 0)
+            self._forget_ranges()
+            raise
 
     def _add(self, start: int, end: int) -> None:
         if start != self._unnoted[1]:
@@ -164,9 +179,13 @@ class Incoming:
         start, end = self._unnoted
         if end > start:
             self._unnoted = (end, end)
+            assert self._fd is not None
             fd = os.open(self.path + ".ranges", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, f"{start} {end}\n".encode("ascii"))
+                # If the bytes were thrown away, this may be the note of others that have come in their place. In this
+                # order: who makes new bytes removes the notes that are there.
+                if is_current(self._fd, self.path):
+                    os.write(fd, f"{start} {end}\n".encode("ascii"))
             finally:
                 os.close(fd)
 
@@ -197,6 +216,7 @@ class Incoming:
         self._start_writing()
         assert self._fd is not None
         self._until_alone(self._fd)
+        self._check_stored(self._fd)
         while piece := os.pread(self._fd, PIECE, self._hashed):
             self._digest.update(piece)
             self._hashed += len(piece)
@@ -204,9 +224,10 @@ class Incoming:
         if not self.key.startswith("tag-") and sha256 != self.key:
             self.discard()
             raise Damaged(self.key)
-        os.fchmod(self._fd, 0o400)
         os.utime(self._fd)
         self._contents.adopt(sha256, self.path)
+        # Not before: bytes that are still on their way have to be opened for writing, by whoever goes on with them.
+        os.fchmod(self._fd, 0o400)
         self._contents.tag(self.key, sha256)
         self.discard()
         return sha256
