@@ -57,7 +57,7 @@ class Packs:
         self._note_use(place.pack)
         try:
             return os.pread(self._fd(place.pack), size, place.offset), place.sha256
-        except OSError:
+        except (OSError, OverflowError):
             # What its index promises is not there.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(place.pack, "index"))
@@ -66,10 +66,10 @@ class Packs:
 
     def remove(self, sha256: str) -> None:
         """Keep a content no longer, since it is not what its record says."""
-        place = self._index().get(sha256)
-        if place is not None:
-            left = {key: other for key, other in self._read(place.pack).items() if other.sha256 != sha256}
-            self.write_index(place.pack, left)
+        # Not by its key alone: a record may be damaged as well, and then it is found under another.
+        for pack in {place.pack for place in self._index().values() if place.sha256 == sha256}:
+            left = {key: other for key, other in self._read(pack).items() if other.sha256 != sha256}
+            self.write_index(pack, left)
             self.forget()
 
     def forget(self) -> None:
@@ -92,10 +92,12 @@ class Packs:
         except FileNotFoundError:
             return {}
         whole = len(data) // _RECORD.size * _RECORD.size
-        return {
-            ("tag-" if is_tag else "") + key.hex(): _Place(pack, sha256.hex(), offset, size)
-            for is_tag, key, sha256, offset, size in _RECORD.iter_unpack(data[:whole])
-        }
+        places = {}
+        for is_tag, key, sha256, offset, size in _RECORD.iter_unpack(data[:whole]):
+            name = "tag-" + key.hex() if is_tag else key.hex()
+            # There may be a million: what is the same text is kept once.
+            places[name] = _Place(pack, name if key == sha256 and not is_tag else sha256.hex(), offset, size)
+        return places
 
     def write_index(self, pack: str, places: dict[str, _Place]) -> None:
         """Write what is in a pack, or write it anew."""
