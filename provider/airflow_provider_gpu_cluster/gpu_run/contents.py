@@ -99,9 +99,9 @@ class Contents:
             return key
         try:
             link = os.readlink(self.at("tags", key))
+            self._note_use(self.at("tags", key), os.lstat(self.at("tags", key)))
         except FileNotFoundError:
             return None
-        self._note_use(self.at("tags", key), os.lstat(self.at("tags", key)))
         return os.path.basename(os.path.dirname(link)) + os.path.basename(link)
 
     def _note_use(self, path: str, found: os.stat_result) -> None:
@@ -141,9 +141,10 @@ class Contents:
             with open(path, encoding="ascii") as file:
                 found = json.load(file)
             self._note_use(path, os.stat(path))
-        except (OSError, ValueError):
+            rows: list[list[Any]] = found["rows"]
+            return rows if digest_of(rows) == found["check"] else None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        return found["rows"] if digest_of(found["rows"]) == found["check"] else None
 
     def keep_manifest(self, digest: str, rows: list[list[Any]]) -> None:
         """Keep the rows of an input, so that the next job that is given it need not be told them."""
