@@ -82,20 +82,23 @@ class Incoming:
 
     def release(self) -> None:
         """Leave it to others, with what has arrived."""
-        self.rest()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        try:
+            self.rest()
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     def leave(self) -> None:
         """Leave it to others, if it is not done; of what nothing has arrived nothing is kept."""
         if self._lock is None:
             return
-        self.rest()
-        if self.arrived():
+        try:
+            self.rest()
+            if not self.arrived():
+                self.discard()
+        finally:
             self.release()
-        else:
-            self.discard()
 
     # -- what has arrived
 
