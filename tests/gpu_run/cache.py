@@ -33,9 +33,7 @@ def keep(contents: Contents, data: bytes, key: str = "") -> str:
     """Keep a content, and return its key: its SHA-256 if no other is given."""
     key = key or sha256_of(data)
     if len(data) <= protocol.WHOLE_BYTES:
-        writer = PackWriter(contents.packs)
-        writer.add(key, sha256_of(data), data)
-        writer.close()
+        keep_small(contents, {key: data})
     else:
         incoming = Incoming(contents, key, len(data))
         assert incoming.take()
@@ -43,3 +41,11 @@ def keep(contents: Contents, data: bytes, key: str = "") -> str:
         incoming.write(0, data)
         incoming.publish()
     return key
+
+
+def keep_small(contents: Contents, small: dict[str, bytes]) -> None:
+    """Keep small contents by their keys, all in one pack."""
+    writer = PackWriter(contents.packs)
+    for key, data in small.items():
+        writer.add(key, sha256_of(data), data)
+    writer.close()

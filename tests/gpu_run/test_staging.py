@@ -29,6 +29,7 @@ from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, U
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload import Content, Piece, PieceSender
 from tests.gpu_run import receiver
+from tests.real_disk import real_disk, set_quota
 from tests.small_disk import small_disk
 
 
@@ -381,6 +382,38 @@ def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_pa
         # What has room still gets in.
         stage(job, Bytes(file("small"), contents=[EVIL]))
         assert tree(job.at("code")) == {"small": EVIL}
+
+
+def test_a_quota_is_noticed_before_anything_is_sent_and_named_with_both_numbers(tmp_path: Path):
+    with real_disk(tmp_path / "disk", "btrfs") as disk:
+        set_quota(disk, 30 << 20)
+        job = Root(str(disk)).job("job")
+        job.create()
+        large = os.urandom(40 << 20)
+        with pytest.raises(
+            Refused, match=r"x needs 41\.9 MB in .* room for (29|30|31)\.\d MB within your quota;"
+        ) as caught:
+            stage(job, Bytes(file("big", large), contents=[large]))
+        assert caught.value.code == protocol.NO_SPACE
+        assert tree(job.at("code")) == {}
+        assert os.listdir(disk / ".cache" / "incoming") == []
+        # What fits but once does get in, since the job's file shares the blocks of what is kept.
+        fits = large[: 20 << 20]
+        stage(job, Bytes(file("fits", fits), contents=[fits]))
+        assert tree(job.at("code")) == {"fits": fits}
+
+
+def test_small_files_need_room_twice_even_where_blocks_are_shared(tmp_path: Path):
+    """They are kept many to a pack, which no file shares blocks with."""
+    with real_disk(tmp_path / "disk", "btrfs") as disk:
+        set_quota(disk, 30 << 20)
+        job = Root(str(disk)).job("job")
+        job.create()
+        small = [os.urandom(1 << 20) for _ in range(20)]
+        rows = [file(str(number), data) for number, data in enumerate(small)]
+        with pytest.raises(Refused, match=r"x needs 41\.9 MB in .* within your quota"):
+            stage(job, Bytes(*rows, contents=small))
+        assert os.listdir(disk / ".cache" / "packs") == []
 
 
 class Bad(io.BytesIO):

@@ -209,9 +209,14 @@ def shares_blocks(folder: str) -> bool:
         return clone(source.fileno(), target.fileno())
 
 
-def size_of(inputs: list[dict[str, Any]]) -> int:
-    """Return how many bytes the files of all inputs have."""
-    return sum(row[4] for wanted in inputs for row in wanted["rows"] if row[1] == "file")
+def size_of(inputs: list[dict[str, Any]], *, are_clones: bool) -> int:
+    """
+    Return how many bytes the files of all inputs take up.
+
+    :param are_clones: of large ones nothing, since they share the blocks of their contents.
+    """
+    sizes = (row[4] for wanted in inputs for row in wanted["rows"] if row[1] == "file")
+    return sum(size for size in sizes if not are_clones or size <= protocol.WHOLE_BYTES)
 
 
 def _copy_range(source: int, target: int, start: int, end: int) -> None:

@@ -185,7 +185,8 @@ class _Receiving:
         lacking = {key: size for key, size in self._sizes.items() if self._contents.find(key, size) is None}
         large = (Incoming(self._contents, key, size) for key, size in lacking.items() if size > protocol.WHOLE_BYTES)
         for_contents = sum(lacking.values()) - sum(incoming.arrived() for incoming in large)
-        for_job = 0 if placing.shares_blocks(self._contents.incoming) else placing.size_of(self._inputs)
+        are_clones = placing.shares_blocks(self._contents.incoming)
+        for_job = placing.size_of(self._inputs, are_clones=are_clones)
         what = ", ".join(wanted["written"] for wanted in self._inputs)
         check_room(self._contents.incoming, for_contents + for_job, what)
 
