@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol, space
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.space import Room, check_room, room_for
 from tests.real_disk import real_disk, set_quota
-from tests.small_disk import fill, small_disk
+from tests.small_disk import fill, make_read_only, small_disk
 
 MB = 1 << 20
 
@@ -108,6 +108,6 @@ def test_a_folder_that_vanishes(tmp_path: Path):
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path):
     with real_disk(tmp_path / "disk", "ext4") as disk:
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        make_read_only(disk)
         with pytest.raises(OSError, match="Read-only file system"):
             check_room(str(disk), MB, "x")
