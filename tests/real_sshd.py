@@ -40,6 +40,7 @@ MaxStartups 10:30:100
 Subsystem sftp internal-sftp
 LogLevel VERBOSE
 SetEnv {environment}
+{more}
 """
 
 
@@ -50,14 +51,16 @@ class RealSshd:
     :param folder: an empty folder for its keys, configuration and log.
     :param host: the address at which it listens.
     :param within: a command that starts another in its own place, such as one that enters a network namespace.
+    :param more: a further line of its configuration.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, *, host: str = host, within: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *, host: str = host, within: Sequence[str] = (), more: str = "") -> None:
         self.folder = folder
         self.host = host
         self._within = within
+        self._more = more
         self.log = folder / "sshd.log"
         self.client_key_file = folder / "client_key"
         self.port = 0
@@ -86,6 +89,7 @@ class RealSshd:
                     folder=self.folder,
                     pam="yes" if _account_is_locked() else "no",
                     environment=" ".join(f'"{name}={value}"' for name, value in _environment().items()),
+                    more=self._more,
                 )
             )
             with self.log.open("ab") as log:
