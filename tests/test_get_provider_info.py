@@ -63,9 +63,12 @@ def test_defaults_of_the_form_are_those_of_the_hook() -> None:
     from airflow_provider_gpu_cluster.cluster import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.settings import ENGINES
     from airflow_provider_gpu_cluster.hooks.ssh import CONNECT_TIMEOUT_S
+    from airflow_provider_gpu_cluster.session import TRANSFERS
 
     schemas = {name: field["schema"] for name, field in connection_type["conn-fields"].items()}
     assert schemas["root_dir"]["default"] == ClusterSettings.root_dir
     assert schemas["engine"]["default"] == ClusterSettings.engine
     assert tuple(schemas["engine"]["enum"]) == ENGINES
+    assert schemas["transfer"]["default"] == ClusterSettings.transfer
+    assert tuple(schemas["transfer"]["enum"]) == TRANSFERS
     assert schemas["conn_timeout"]["default"] == CONNECT_TIMEOUT_S

@@ -370,6 +370,9 @@ def test_connections_that_are_not_to_be_had_are_done_without(
                             raise OSError("Socket is closed")
                         return int(out.write(data))
 
+                    def flush(self) -> None:
+                        out.flush()
+
                 yield stream, Breaking()
             else:
                 yield stream, out

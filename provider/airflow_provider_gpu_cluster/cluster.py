@@ -24,7 +24,8 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
 from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
-from airflow_provider_gpu_cluster.session import BREAKS, ClusterSettings, Session
+from airflow_provider_gpu_cluster.session import BREAKS, SFTP, ClusterSettings, Session
+from airflow_provider_gpu_cluster.sftp_download import SftpDownload
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
@@ -196,7 +197,8 @@ class Cluster(Session):
             if entry["kind"] != "file":
                 raise CollectError(f"job {job_id} on {self.settings.name}: {_refusal(entry)}")
         with open_checksums() as checksums:
-            download = Download(job_id, wanted, sink, checksums)
+            by_sftp = self.settings.transfer == SFTP
+            download = (SftpDownload if by_sftp else Download)(job_id, wanted, sink, checksums)
             if present := download.present():
                 request = {"job_id": job_id, "checksums_of": present}
                 sha256 = self._exchange("send", request, continues=True)["sha256"]
@@ -218,8 +220,12 @@ class Cluster(Session):
         pieces = download.pieces
         receive_pieces = partial(download.receive_pieces, progress=progress)
         try:
-            with DownloadLanes(download.job_id, pieces, download.lanes - 1, self.beside, receive_pieces):
-                download.receive(stream, progress, self._stop_if_interrupted)
+            if isinstance(download, SftpDownload):
+                with self.sftp() as sftp:
+                    download.fetch(reply, sftp, self.sftp_path(f"{download.job_id}/outputs"), progress)
+            else:
+                with DownloadLanes(download.job_id, pieces, download.lanes - 1, self.beside, receive_pieces):
+                    download.receive(stream, progress, self._stop_if_interrupted)
         except (GpuClusterConnectionError, *BREAKS) as error:
             if download.received == before:
                 raise
@@ -265,6 +271,7 @@ class Cluster(Session):
             round_trip_s=lambda: self.round_trip_s,
             check=self._stop_if_interrupted,
             error_of=self.error_of,
+            pieces_to=self.pieces_to,
         )
 
     def _handle(self, reply: dict[str, Any]) -> JobHandle:

@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConn
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.gpu_run.sending import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
 from airflow_provider_gpu_cluster.partial_file import PartialFile
-from airflow_provider_gpu_cluster.session import BREAKS
+from airflow_provider_gpu_cluster.session import BREAKS, IF_DAMAGED_AGAIN
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
@@ -332,7 +332,7 @@ class Download:
 
 def damaged(path: str) -> str:
     """Say that what arrived is not what was sent."""
-    return f"the output {path!r} did not arrive as it was sent: its SHA-256 differs; try again"
+    return f"the output {path!r} did not arrive as it was sent: its SHA-256 differs; try again. {IF_DAMAGED_AGAIN}"
 
 
 def _read_line(stream: BinaryIO) -> dict[str, Any]:

@@ -107,6 +107,12 @@ def get_provider_info() -> dict[str, Any]:
                         "as 14d, 36h or 90m. Empty: for ever.",
                         "schema": _TEXT,
                     },
+                    "transfer": {
+                        "label": "Transfer",
+                        "description": "How the bytes of files travel. stream: through commands, at full speed. sftp: "
+                        "for clusters whose commands change or forbid them.",
+                        "schema": {"type": ["string", "null"], "enum": ["stream", "sftp"], "default": "stream"},
+                    },
                     "conn_timeout": {
                         "label": "Connect timeout (s)",
                         "description": "How long to wait for the cluster to answer a new connection.",

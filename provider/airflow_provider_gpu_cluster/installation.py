@@ -28,7 +28,7 @@ def install(client: paramiko.SSHClient, root_dir: str, program: Program, where: 
     :raises NoSpaceError: the disk is full, or the quota used up.
     :raises paramiko.SSHException: the connection broke.
     """
-    folder = f"{_sftp_path(root_dir)}/.gpu-run"
+    folder = f"{sftp_path(root_dir)}/.gpu-run"
     with _open_sftp(client, where) as sftp:
         channel = sftp.get_channel()
         assert channel is not None
@@ -41,7 +41,7 @@ def install(client: paramiko.SSHClient, root_dir: str, program: Program, where: 
             raise _explained(client, folder, root_dir, len(program.content), error, where) from error
 
 
-def _sftp_path(root_dir: str) -> str:
+def sftp_path(root_dir: str) -> str:
     """Return the path for SFTP, which starts in the home directory and knows no tilde."""
     if root_dir == "~" or root_dir.startswith("~/"):
         root_dir = root_dir[1:].lstrip("/") or "."

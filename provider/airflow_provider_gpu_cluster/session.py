@@ -26,6 +26,7 @@ import tenacity
 from airflow_provider_gpu_cluster.download_pipe import open_download
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
+    ChecksumError,
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
     GpuClusterError,
@@ -33,8 +34,10 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.installation import install
+from airflow_provider_gpu_cluster.installation import install, sftp_path
 from airflow_provider_gpu_cluster.program import build_program
+from airflow_provider_gpu_cluster.sftp_file import open_sftp
+from airflow_provider_gpu_cluster.sftp_upload import Parcels
 
 _Self = TypeVar("_Self", bound="Session")
 
@@ -45,6 +48,8 @@ IDLE_TIMEOUT_S = 40.0
 # A stock sshd drops connections when many arrive at once (MaxStartups); a wrong address stays wrong.
 PATIENCE_S = 120.0
 PATIENCE_WITH_ADDRESS_S = 5.0
+# The ways of files, as the connection's field `transfer` calls them.
+STREAM, SFTP = TRANSFERS = "stream", "sftp"
 # What reading from a connection that breaks may raise.
 BREAKS = (paramiko.SSHException, OSError, EOFError)
 _MAX_NOISE_BYTES = 1 << 20
@@ -56,6 +61,11 @@ _MOMENT_S = 0.2
 _TCP_INFO_BYTES = 192
 _MIN_RTT = struct.Struct("I")
 _MIN_RTT_AT = 148
+# What to say of files that did not arrive as they were sent.
+IF_DAMAGED_AGAIN = (
+    "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
+    "connection to sftp"
+)
 # What paramiko leaves free of a packet's greatest size.
 _PACKET_OVERHEAD = 64
 
@@ -73,6 +83,7 @@ class ClusterSettings:
     :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.
     :param lease_dir: folder of the GPU leases, shared by all users of the host; None for the usual one.
     :param retention_s: how long jobs, and what is kept for them, stay when nobody uses them, in seconds; None for ever.
+    :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
     """
 
     conn_id: str
@@ -83,6 +94,7 @@ class ClusterSettings:
     virtual_gpus: int | None = None
     lease_dir: str | None = None
     retention_s: float | None = None
+    transfer: str = STREAM
 
 
 class Session:
@@ -293,8 +305,34 @@ class Session:
     @contextlib.contextmanager
     def lane(self, verb: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         """Carry out such an operation beside another one, over a connection of its own."""
-        with self.beside() as beside, beside.conversation(verb, {}) as streams:
-            yield streams
+        with (
+            self.beside() as beside,
+            beside.conversation(verb, {}) as (stream, out),
+            beside.pieces_to(out) as pieces_out,
+        ):
+            yield stream, pieces_out
+
+    @contextlib.contextmanager
+    def pieces_to(self, out: BinaryIO) -> Iterator[BinaryIO]:
+        """Return what to write the bytes of inputs to, for a command whose channel is ``out``."""
+        if self.settings.transfer == SFTP:
+            with self.sftp() as sftp, Parcels(sftp, self.sftp_path(".cache/incoming"), out) as parcels:
+                yield cast(BinaryIO, parcels)
+        else:
+            yield out
+
+    @contextlib.contextmanager
+    def sftp(self) -> Iterator[paramiko.SFTPClient]:
+        """Speak SFTP over the connection that is open."""
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is None:
+            raise self.broken("the connection broke")
+        with open_sftp(transport, IDLE_TIMEOUT_S, self._where()) as sftp:
+            yield sftp
+
+    def sftp_path(self, path: str) -> str:
+        """Return the path by which SFTP knows something below the root."""
+        return f"{sftp_path(self.settings.root_dir)}/{path}"
 
     @contextlib.contextmanager
     def _breaks_explained(self, what: str) -> Iterator[None]:
@@ -430,7 +468,10 @@ class Session:
     def error_of(self, error: dict[str, str]) -> GpuClusterError:
         """Return the error for a refusal by the cluster, its ``code`` and ``message``."""
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
-        return error_class(f"{self._where()}: {error['message']}")
+        hint = ""
+        if error_class is ChecksumError and self.settings.transfer == STREAM:
+            hint = f". {IF_DAMAGED_AGAIN}"
+        return error_class(f"{self._where()}: {error['message']}{hint}")
 
     def broken(self, message: str) -> GpuClusterConnectionError:
         """Return the error for something that went wrong on the way."""
@@ -468,6 +509,9 @@ class _Writer:
         for start in range(0, len(view), self._most):
             self._channel.sendall(bytes(view[start : start + self._most]))
         return len(view)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
 
 
 def _writer(channel: paramiko.Channel) -> BinaryIO:

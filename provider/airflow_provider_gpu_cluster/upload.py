@@ -47,6 +47,7 @@ class Line:
     :param round_trip_s: how long the other side takes to answer.
     :param check: called again and again while this side waits for itself; what it raises ends the upload.
     :param error_of: makes an exception of what the cluster says has gone wrong.
+    :param pieces_to: makes of a channel what pieces are written to; the channel itself by default.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Line:
     round_trip_s: Callable[[], float]
     check: Callable[[], None]
     error_of: Callable[[dict[str, Any]], GpuClusterError]
+    pieces_to: Callable[[BinaryIO], AbstractContextManager[BinaryIO]] = contextlib.nullcontext
 
 
 class Upload:
@@ -147,19 +149,20 @@ class Upload:
         for lane in lanes:
             lane.start()
         try:
-            sender = PieceSender(self._contents, out, progress)
-            sender.send_all(pieces)
-            for lane in lanes:
-                while lane.is_alive():
-                    lane.join(_CHECK_EVERY_S)
-                    self._line.check()
+            with self._line.pieces_to(out) as pieces_out:
+                sender = PieceSender(self._contents, pieces_out, progress)
+                sender.send_all(pieces)
+                for lane in lanes:
+                    while lane.is_alive():
+                        lane.join(_CHECK_EVERY_S)
+                        self._line.check()
+                if errors:
+                    raise errors[0]
+                # What a lane has taken on and not sent is asked for again.
+                sender.end()
         finally:
             # Lanes that go on have nothing left to do.
             pieces.clear()
-        if errors:
-            raise errors[0]
-        # What a lane has taken on and not sent is asked for again.
-        sender.end()
 
     def _use_lane(self, pieces: deque[Piece], progress: TransferProgress, errors: list[StagingError]) -> None:
         try:
@@ -237,6 +240,7 @@ class PieceSender:
         """Say that nothing more comes."""
         self._line({"end": True})
         self._flush()
+        self._out.flush()
 
     def _send(self, piece: Piece) -> None:
         if self._open is None or self._open.key != piece.key:

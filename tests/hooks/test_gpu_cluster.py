@@ -89,6 +89,7 @@ def test_connection_says_what_is_wrong(change: Change) -> None:
         ({"retention": "2 weeks"}, "field retention is '2 weeks'; it must be a duration such as 14d, 36h, 90m"),
         ({"retention": True}, "field retention is True"),
         ({"retention": -5}, "field retention is -5"),
+        ({"transfer": "scp"}, "field transfer is 'scp'; it must be one of: stream, sftp"),
         ({"engine": "kubernetes"}, "field engine is 'kubernetes'; it must be one of: host"),
         ({"root_dir": "a\nb"}, "field root_dir"),
         ({"root_dir": 7}, "field root_dir"),
@@ -260,6 +261,14 @@ def test_staged_job_is_launched_by_its_handle(tmp_path: Path, eventually: Any) -
 def test_job_outside_of_a_task_needs_a_name() -> None:
     with pytest.raises(InvalidJobError, match="job_id="):
         GpuClusterHook().submit(command="true")
+
+
+@pytest.mark.parametrize(
+    ("written", "transfer"), [(None, "stream"), ("", "stream"), ("stream", "stream"), ("sftp", "sftp")]
+)
+def test_transfer(change: Change, written: object, transfer: str) -> None:
+    change(transfer=written)
+    assert GpuClusterHook().settings.transfer == transfer
 
 
 @pytest.mark.parametrize(

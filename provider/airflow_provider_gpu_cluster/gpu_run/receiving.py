@@ -20,6 +20,8 @@ A small content comes in one piece, which says ``"whole": true``. A piece of wha
 nobody knows yet, has the one of the piece as ``sha256``. Empty lines are signs of life. Through the verb ``fill`` the
 worker sends pieces over further channels at the same time.
 
+Where the channel cannot carry bytes, pieces come in files: see :mod:`.parcels`.
+
 Of a large content every byte counts that has arrived, whatever happens next: see :mod:`.incoming`. Only one process at
 a time asks for it, and for the contents of one input; others wait for what arrives, and take over when it dies.
 """
@@ -35,13 +37,14 @@ import select
 import signal
 import threading
 import traceback
-from typing import Any, BinaryIO, Callable, Iterator
+from typing import Any, BinaryIO, Callable, Iterator, cast
 
 from . import frames, placing, protocol, shared_files, staging
 from .contents import Contents, checked_key, digest_of
 from .errors import Refused
 from .incoming import PIECE, Busy, Damaged, Incoming
 from .packs import PackWriter
+from .parcels import Parcels
 from .ranges import total
 from .space import check_room
 from .store import JobDirectory, Root, writing
@@ -86,6 +89,8 @@ def receive(
         worker.say({"error": {"code": refusal.code, "message": refusal.message}})
     except (Gone, frames.BrokenStream):
         pass
+    except frames.GarbledStream as garbled:
+        worker.say({"error": {"code": protocol.CHECKSUM_MISMATCH, "message": f"{garbled}; nothing of it was kept"}})
     except Exception as error:
         message = f"gpu-run failed on the cluster: {error!r}\n{traceback.format_exc()}"
         worker.say({"error": {"code": protocol.INTERNAL, "message": message}})
@@ -102,27 +107,29 @@ def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, _fall_silent)
     contents = Contents(root)
     pack = PackWriter(contents.packs)
+    pieces = Parcels(stream, contents.incoming, _listen)
     count = 0
     incoming: Incoming | None = None
     try:
-        for header in _headers(stream):
+        for header in _headers(pieces):
             key = checked_key(header["key"])
             count += header["n"]
             if header.get("whole"):
-                sha256, data = _read_whole(stream, header["n"])
+                sha256, data = _read_whole(pieces, header["n"])
                 # Who has asked for it finds that it did not come.
-                if sha256 == key or key.startswith("tag-"):
+                if sha256 == header.get("sha256", key):
                     pack.add(key, sha256, data)
                 continue
             if incoming is None or incoming.key != key:
                 if incoming is not None:
                     incoming.release()
                 incoming = Incoming(contents, key, 0)
-            _take_piece(stream, header, incoming)
+            _take_piece(pieces, header, incoming)
     except (Gone, frames.BrokenStream):
         pass
     finally:
         signal.alarm(0)
+        pieces.close()
         pack.close()
         if incoming is not None:
             incoming.release()
@@ -139,6 +146,7 @@ class _Receiving:
         self._paths: dict[str, str] = {}
         self._here: set[str] = set()
         self._pack = PackWriter(self._contents.packs)
+        self._pieces = Parcels(worker.stream, self._contents.incoming, _listen)
 
     def run(self) -> None:
         if not self._job.exists():
@@ -204,7 +212,7 @@ class _Receiving:
                     arrived = self._ask(wants, owned)
                     rounds_without_news = 0 if arrived else rounds_without_news + 1
                     if rounds_without_news >= _MOST_ROUNDS:
-                        raise Refused(protocol.BAD_REQUEST, "the worker does not send what it is asked for")
+                        raise Refused(protocol.CHECKSUM_MISMATCH, "what was asked for does not arrive as it was sent")
                 else:
                     self._worker.pause()
                 self._publish(owned)
@@ -243,30 +251,32 @@ class _Receiving:
         finally:
             # Whatever came counts, however this ends, and over whichever channel.
             self._pack.close()
+            self._pieces.close()
             self._contents.packs.forget()
 
     def _take(self, owned: dict[str, Incoming]) -> bool:
-        """Take pieces to the end, and tell whether there were any."""
+        """Take pieces to the end, and tell whether there were any that can be kept."""
         arrived = False
         current: Incoming | None = None
-        for header in _headers(self._worker.stream):
-            arrived = True
+        for header in _headers(self._pieces):
             key = header["key"]
             incoming = owned.get(key)
             if current is not None and current is not incoming:
                 current.rest()
             current = incoming
             if incoming is not None:
-                _take_piece(self._worker.stream, header, incoming)
+                arrived = _take_piece(self._pieces, header, incoming) or arrived
             elif self._sizes.get(key) == header["n"] <= protocol.WHOLE_BYTES:
-                self._take_whole(key, header["n"])
+                self._take_whole(header)
+                arrived = True
             else:
                 raise Refused(protocol.BAD_REQUEST, f"nobody has asked for {header}")
         return arrived
 
-    def _take_whole(self, key: str, size: int) -> None:
-        sha256, data = _read_whole(self._worker.stream, size)
-        if not key.startswith("tag-") and key != sha256:
+    def _take_whole(self, header: dict[str, Any]) -> None:
+        key = header["key"]
+        sha256, data = _read_whole(self._pieces, header["n"])
+        if sha256 != header.get("sha256", key):
             raise self._changed(key)
         self._pack.add(key, sha256, data)
 
@@ -360,11 +370,15 @@ def _fall_silent(*_: object) -> None:
     raise Gone
 
 
-def _headers(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+def _listen() -> None:
+    signal.alarm(SILENCE_S)
+
+
+def _headers(stream: Parcels) -> Iterator[dict[str, Any]]:
     """Yield the headers of pieces up to the end; the caller reads what follows each."""
     while True:
-        signal.alarm(SILENCE_S)
-        header = frames.read_line(stream)
+        _listen()
+        header = frames.read_line(cast(BinaryIO, stream))
         if header.get("end"):
             signal.alarm(0)
             return
@@ -374,23 +388,25 @@ def _headers(stream: BinaryIO) -> Iterator[dict[str, Any]]:
         yield header
 
 
-def _take_piece(stream: BinaryIO, header: dict[str, Any], incoming: Incoming) -> None:
+def _take_piece(stream: Parcels, header: dict[str, Any], incoming: Incoming) -> bool:
     """
     Write a piece to its place, as far as it comes.
 
+    :return: False when it arrived damaged.
     :raises Gone: it does not come to its end.
     """
     at, left = header["at"], header["n"]
     if header.get("zeros"):
         with _here_already():
             incoming.skip(at, left)
-        return
+        return True
     if "sha256" in header:
         sha256, data = _read_whole(stream, left)
+        if sha256 != header["sha256"]:
+            return False
         with _here_already():
-            if sha256 == header["sha256"]:
-                incoming.write(at, data)
-        return
+            incoming.write(at, data)
+        return True
     while left:
         data = _read(stream, min(PIECE, left))
         if not data:
@@ -398,6 +414,7 @@ def _take_piece(stream: BinaryIO, header: dict[str, Any], incoming: Incoming) ->
         with _here_already():
             incoming.write(at, data)
         at, left = at + len(data), left - len(data)
+    return True
 
 
 def _here_already() -> contextlib.AbstractContextManager[None]:
@@ -405,7 +422,7 @@ def _here_already() -> contextlib.AbstractContextManager[None]:
     return contextlib.suppress(FileNotFoundError)
 
 
-def _read_whole(stream: BinaryIO, size: int) -> tuple[str, bytes]:
+def _read_whole(stream: Parcels, size: int) -> tuple[str, bytes]:
     """
     Return so many bytes, and their SHA-256 first.
 
@@ -420,9 +437,9 @@ def _read_whole(stream: BinaryIO, size: int) -> tuple[str, bytes]:
     return hashlib.sha256(data).hexdigest(), data
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _read(stream: Parcels, size: int) -> bytes:
     """Read that much, or less at the end of the stream."""
-    signal.alarm(SILENCE_S)
+    _listen()
     return stream.read(size)
 
 

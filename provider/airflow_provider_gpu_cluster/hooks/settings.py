@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gpu_cluster.cluster import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run import durations
+from airflow_provider_gpu_cluster.session import TRANSFERS
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -32,6 +33,9 @@ def settings_of(connection: Connection) -> ClusterSettings:
     engine = _text(conn_id, extra, "engine") or "host"
     if engine not in ENGINES:
         raise bad_field(conn_id, "engine", engine, f"one of: {', '.join(ENGINES)}")
+    transfer = _text(conn_id, extra, "transfer") or ClusterSettings.transfer
+    if transfer not in TRANSFERS:
+        raise bad_field(conn_id, "transfer", transfer, f"one of: {', '.join(TRANSFERS)}")
     root_dir = _text(conn_id, extra, "root_dir") or ClusterSettings.root_dir
     if root_dir.startswith("~") and not f"{root_dir}/".startswith("~/"):
         raise bad_field(conn_id, "root_dir", root_dir, "an absolute path, or one in the user's own home: ~/...")
@@ -44,6 +48,7 @@ def settings_of(connection: Connection) -> ClusterSettings:
         lease_dir=_text(conn_id, extra, "lease_dir"),
         virtual_gpus=_count(conn_id, extra, "virtual_gpus"),
         retention_s=_duration(conn_id, extra, "retention"),
+        transfer=transfer,
     )
 
 

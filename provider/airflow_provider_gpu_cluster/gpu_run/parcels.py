@@ -1,0 +1,139 @@
+"""
+What the worker says, where part of it comes by SFTP: for clusters whose commands cannot be given bytes.
+
+Instead of a stream of pieces (see :mod:`.receiving`) the worker writes the same stream into files, parcels, one after
+the other, and names each on the channel when it is whole::
+
+    {"in": "0123456789abcdef0123456789abcdef.tmp"}
+    {}                                                 a sign of life
+    {"in": "...", "fault": "Failure"}                  what SFTP said when it was to be written
+
+They lie in ``incoming/`` and are removed as soon as they are open; in the end, so is whatever has the same first 24
+digits. A parcel begins and ends between lines or amid the bytes of a piece, never within a line. So bytes go the same
+way into a content, whichever way they came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from typing import BinaryIO, Callable
+
+from . import protocol
+from .errors import Refused
+
+_PARCEL = b'{"in": '
+_SIGN_OF_LIFE = b"{}\n"
+_NAME = re.compile(r"([0-9a-f]{24})[0-9a-f]{8}\.tmp\Z")
+_MAX_LINE = 1 << 16
+_PROBE = bytes(1 << 20)
+
+
+class Parcels:
+    """
+    A stream to read from: the channel itself, or what came in parcels from the first of them on.
+
+    :param stream: the channel.
+    :param folder: where parcels lie.
+    :param heard: called at each sign of life.
+    """
+
+    def __init__(self, stream: BinaryIO, folder: str, heard: Callable[[], object]) -> None:
+        self._stream = stream
+        self._folder = folder
+        self._heard = heard
+        self._parcel: BinaryIO | None = None
+        self._series: str | None = None
+
+    def readline(self, limit: int = _MAX_LINE) -> bytes:
+        """Return the next line; less than one at the end."""
+        while True:
+            line = self._parcel.readline(limit) if self._parcel is not None else b""
+            if line:
+                return line
+            line = self._line(limit)
+            if not line.startswith(_PARCEL):
+                return line
+            self._open(line)
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes; less at the end."""
+        if self._parcel is None:
+            return self._stream.read(size)
+        data = self._parcel.read(size)
+        while len(data) < size:
+            line = self._line(_MAX_LINE)
+            if not line.startswith(_PARCEL):
+                break
+            self._open(line)
+            data += self._parcel.read(size - len(data))
+        return data
+
+    def close(self) -> None:
+        """Read no more, and remove what is there of the same series."""
+        self._leave()
+        if self._series is None:
+            return
+        for name in os.listdir(self._folder):
+            match = _NAME.match(name)
+            if match is not None and match.group(1) == self._series:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._folder, name))
+        self._series = None
+
+    def _leave(self) -> None:
+        if self._parcel is not None:
+            self._parcel.close()
+            self._parcel = None
+
+    def _line(self, limit: int) -> bytes:
+        while (line := self._stream.readline(limit)) == _SIGN_OF_LIFE:
+            self._heard()
+        return line
+
+    def _open(self, line: bytes) -> None:
+        """
+        Go on with another parcel.
+
+        :raises Refused: there is none of that name, or it could not be written.
+        """
+        self._leave()
+        parcel = json.loads(line) if line.endswith(b"\n") else {"in": None}
+        name = parcel["in"]
+        if not isinstance(name, str) or (match := _NAME.match(name)) is None:
+            raise Refused(protocol.BAD_REQUEST, f"{name!r} is no name of a parcel")
+        self._series = match.group(1)
+        path = os.path.join(self._folder, name)
+        if "fault" in parcel:
+            self._explain(path, str(parcel["fault"]))
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise Refused(
+                protocol.INTERNAL,
+                f"what was sent by SFTP is not at {path}: {error.strerror}; perhaps SFTP is given other folders there "
+                "than commands are",
+            ) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Refused(protocol.BAD_REQUEST, f"{path} is no parcel")
+        self._parcel = os.fdopen(fd, "rb")
+        os.unlink(path)
+
+    def _explain(self, path: str, said: str) -> None:
+        """
+        Find out why SFTP could not write a parcel.
+
+        :raises OSError: the same reason by its name, such as a full disk.
+        :raises Refused: it can be written from here.
+        """
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "wb") as file:
+                file.write(_PROBE)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise Refused(protocol.INTERNAL, f"{path} could not be written by SFTP, which says: {said}")

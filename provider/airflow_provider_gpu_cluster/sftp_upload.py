@@ -1,0 +1,124 @@
+"""What goes to the cluster in files, by SFTP, where commands cannot be given bytes; see :mod:`.gpu_run.parcels`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+import uuid
+from collections import deque
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import paramiko
+
+from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.sftp_file import BREAKS, PipelinedFile, SftpRefusal
+
+PARCEL_BYTES = 8 << 20
+# The cluster takes them out of the way while the next ones are sent; what it has not taken needs room.
+_MOST_UNTAKEN = 4
+_SIGN_OF_LIFE_S = 5.0
+_PAUSE_S = 0.02
+# How long the cluster may take to look why a parcel could not be written.
+_LOOK_S = 3.0
+
+
+class Parcels:
+    """
+    A channel to write to whose bytes go by SFTP. What is written at once stays in one parcel.
+
+    :param folder: where the cluster looks for parcels.
+    :param out: the channel itself, which gets lines of JSON.
+    """
+
+    def __init__(self, sftp: paramiko.SFTPClient, folder: str, out: BinaryIO) -> None:
+        self._sftp = sftp
+        self._folder = folder
+        self._out = out
+        self._file: PipelinedFile | None = None
+        self._name = ""
+        self._series = uuid.uuid4().hex[:24]
+        self._number = 0
+        self._sent: deque[str] = deque()
+        self._told_at = time.monotonic()
+
+    def __enter__(self) -> Parcels:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        # The cluster clears up as well, but may have done so before the last ones were there.
+        channel = self._sftp.get_channel()
+        is_alive = channel is not None and not channel.closed and not isinstance(error, TimeoutError)
+        for name in (*self._sent, self._name) if is_alive else ():
+            with contextlib.suppress(*BREAKS):
+                self._sftp.remove(self._path(name))
+        if self._file is not None and is_alive:
+            with contextlib.suppress(*BREAKS):
+                self._file.close()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Send bytes, and begin another parcel when this one is full."""
+        try:
+            if self._file is None:
+                self._begin()
+            assert self._file is not None
+            self._file.write(data)
+            self._tell_of_life()
+            if self._file.size >= PARCEL_BYTES:
+                self.flush()
+        except SftpRefusal as refusal:
+            self._give_up(refusal)
+        return len(data)
+
+    def flush(self) -> None:
+        """Let the cluster have what was written."""
+        if self._file is None:
+            return
+        try:
+            self._file.finish()
+        except SftpRefusal as refusal:
+            self._give_up(refusal)
+        self._file.close()
+        self._file = None
+        self._say({"in": self._name})
+        self._sent.append(self._name)
+
+    def _begin(self) -> None:
+        while len(self._sent) >= _MOST_UNTAKEN:
+            self._wait_for(self._sent.popleft())
+        self._number += 1
+        self._name = f"{self._series}{self._number:08x}.tmp"
+        self._file = PipelinedFile(self._sftp, self._path(self._name), "wx")
+
+    def _wait_for(self, name: str, most_s: float = math.inf) -> None:
+        """Wait until the cluster has taken a parcel. Should it have hung up, to tell of life fails."""
+        until = time.monotonic() + most_s
+        with contextlib.suppress(FileNotFoundError):
+            while self._sftp.stat(self._path(name)) and time.monotonic() < until:
+                self._tell_of_life()
+                time.sleep(_PAUSE_S)
+
+    def _give_up(self, refusal: SftpRefusal) -> None:
+        """Have the cluster find out why: SFTP has one word for nearly everything, ``Failure``."""
+        self._say({"in": self._name, "fault": str(refusal)})
+        # Removed from here, it would make the room that the cluster shall find missing; but that may have gone.
+        self._wait_for(self._name, _LOOK_S)
+        raise frames.BrokenStream(str(refusal)) from refusal
+
+    def _tell_of_life(self) -> None:
+        if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:
+            self._say({})
+
+    def _say(self, line: dict[str, Any]) -> None:
+        self._out.write(json.dumps(line).encode("ascii") + b"\n")
+        self._told_at = time.monotonic()
+
+    def _path(self, name: str) -> bytes:
+        return os.fsencode(f"{self._folder}/{name}")
