@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -27,7 +29,7 @@ from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import BREAKS, SFTP, ClusterSettings, Session
 from airflow_provider_gpu_cluster.sftp_download import SftpDownload
 from airflow_provider_gpu_cluster.sinks import Sink
-from airflow_provider_gpu_cluster.sources import Source
+from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload import Line, Upload
 
@@ -89,7 +91,7 @@ class Cluster(Session):
         :param record: who asks.
         :raises StagingError: a source could not be brought there.
         """
-        request = {"job_id": job_id, "inputs": [source.to_json() for source in sources], "record": record}
+        request = {"job_id": job_id, "inputs": self._described(sources), "record": record}
         return self._handle(self._with_uploads("stage", request, sources)["handle"])
 
     def submit(
@@ -119,7 +121,7 @@ class Cluster(Session):
         request = {
             "job_id": job_id,
             "spec": spec.to_json(),
-            "inputs": None if sources is None else [source.to_json() for source in sources],
+            "inputs": None if sources is None else self._described(sources),
             "env": dict(env),
             "run_script": run_script,
             "request_key": request_key,
@@ -252,6 +254,22 @@ class Cluster(Session):
                 "connection (such as 14d), or give older_than"
             )
         return self._call("gc", {"older_than_s": older_than_s, "dry_run": dry_run})
+
+    def _described(self, sources: Sequence[Source]) -> list[dict[str, Any]]:
+        """Return inputs as the remote program takes them. To read files for it takes as long as to connect, or longer."""
+        if not any(isinstance(source, UploadSource) for source in sources):
+            return [source.to_json() for source in sources]
+        opening = threading.Thread(target=self._open_quietly, daemon=True)
+        opening.start()
+        try:
+            return [source.to_json() for source in sources]
+        finally:
+            opening.join()
+
+    def _open_quietly(self) -> None:
+        # Whoever needs the connection next tries again, and says what is wrong.
+        with contextlib.suppress(GpuClusterError):
+            self.open()
 
     def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
         """Call a verb that may ask for inputs first, and send those it asks for."""
