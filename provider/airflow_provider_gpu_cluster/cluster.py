@@ -256,7 +256,7 @@ class Cluster(Session):
         return self._call("gc", {"older_than_s": older_than_s, "dry_run": dry_run})
 
     def _described(self, sources: Sequence[Source]) -> list[dict[str, Any]]:
-        """Return inputs as the remote program takes them. To read files for it takes as long as to connect, or longer."""
+        """Return inputs as the remote program takes them. Files are read for that while the connection is opened."""
         if not any(isinstance(source, UploadSource) for source in sources):
             return [source.to_json() for source in sources]
         opening = threading.Thread(target=self._open_quietly, daemon=True)
