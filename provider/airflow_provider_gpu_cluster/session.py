@@ -14,7 +14,6 @@ import logging
 import math
 import shlex
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import paramiko
 import tenacity
 
+from airflow_provider_gpu_cluster import ssh_channel
 from airflow_provider_gpu_cluster.download_pipe import open_download
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
@@ -38,6 +38,7 @@ from airflow_provider_gpu_cluster.installation import install, sftp_path
 from airflow_provider_gpu_cluster.program import build_program
 from airflow_provider_gpu_cluster.sftp_file import open_sftp
 from airflow_provider_gpu_cluster.sftp_upload import Parcels
+from airflow_provider_gpu_cluster.ssh_channel import said_on_stderr, text_of
 
 _Self = TypeVar("_Self", bound="Session")
 
@@ -53,21 +54,14 @@ STREAM, SFTP = TRANSFERS = "stream", "sftp"
 # What reading from a connection that breaks may raise.
 BREAKS = (paramiko.SSHException, OSError, EOFError)
 _MAX_NOISE_BYTES = 1 << 20
-_SAID_BYTES = 2000
 _NAP_S = 0.2
 _NO_EXIT_STATUS = -1
 _MOMENT_S = 0.2
-# tcpi_min_rtt in the kernel's struct tcp_info (linux/tcp.h), in microseconds.
-_TCP_INFO_BYTES = 192
-_MIN_RTT = struct.Struct("I")
-_MIN_RTT_AT = 148
 # What to say of files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
     "connection to sftp"
 )
-# What paramiko leaves free of a packet's greatest size.
-_PACKET_OVERHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -163,11 +157,8 @@ class Session:
         program, it is how soon the other side has answered at best.
         """
         transport = self._client.get_transport() if self._client is not None else None
-        with contextlib.suppress(AttributeError, OSError, struct.error):
-            connection = cast(socket.socket, transport.sock)  # type: ignore[union-attr]
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-            return float(_MIN_RTT.unpack_from(info, _MIN_RTT_AT)[0]) / 1e6
-        return self._answered_after_s
+        seen = None if transport is None else ssh_channel.shortest_round_trip_s(transport)
+        return self._answered_after_s if seen is None else seen
 
     def is_connected(self) -> bool:
         """Tell whether the connection lives, as far as is known without asking the other side."""
@@ -279,7 +270,7 @@ class Session:
             reply, channel, stream = self._ask(verb, request, send, goes_on=converse is not None)
             try:
                 if converse is not None:
-                    return converse(reply, stream, _writer(channel))
+                    return converse(reply, stream, ssh_channel.writer(channel))
                 return reply if take is None else take(reply, stream)
             finally:
                 channel.close()
@@ -298,7 +289,7 @@ class Session:
         with self._breaks_explained(verb):
             _, channel, stream = self._ask(verb, request, None, goes_on=True)
             try:
-                yield stream, _writer(channel)
+                yield stream, ssh_channel.writer(channel)
             finally:
                 channel.close()
 
@@ -357,7 +348,7 @@ class Session:
             channel = self._open_channel(verb)
             try:
                 sent = self._send(channel, line, send, goes_on)
-                stream: io.BufferedReader = io.BufferedReader(_Raw(channel), 1 << 18)
+                stream = ssh_channel.reader(channel)
                 reply, noise = self._read_reply(stream)
                 if reply is not None:
                     if "error" in reply:
@@ -381,7 +372,8 @@ class Session:
             transport = self._client.get_transport()
             # An interruption while it was being opened found nothing to shut down.
             self._stop_if_interrupted()
-            _give_up_on_silence(transport)
+            if transport is not None:
+                ssh_channel.give_up_on_silence(transport, IDLE_TIMEOUT_S)
         assert transport is not None
         return transport
 
@@ -392,7 +384,7 @@ class Session:
         channel = open_channel(transport, timeout=IDLE_TIMEOUT_S)
         self._answered_after_s = min(self._answered_after_s, time.monotonic() - began)
         channel.settimeout(IDLE_TIMEOUT_S)
-        _execute(channel, self._command(verb))
+        ssh_channel.execute(channel, self._command(verb))
         return channel
 
     def _command(self, verb: str) -> str:
@@ -415,7 +407,7 @@ class Session:
         try:
             channel.sendall(line)
             if send is not None:
-                send(_writer(channel))
+                send(ssh_channel.writer(channel))
             if not goes_on:
                 channel.shutdown_write()
             return True
@@ -431,10 +423,10 @@ class Session:
         while size < _MAX_NOISE_BYTES:
             line = stream.readline(_MAX_NOISE_BYTES)
             if not line:
-                return None, _text(noise)
+                return None, text_of(noise)
             if line.rstrip(b"\r\n").endswith(protocol.REPLY_MARK):
                 text = stream.readline()
-                return (json.loads(text) if text.endswith(b"\n") else None), _text(noise)
+                return (json.loads(text) if text.endswith(b"\n") else None), text_of(noise)
             # Signs of life are empty lines; they count, as a shell may print those without end as well.
             size += len(line)
             noise += line.lstrip(b"\n")
@@ -460,7 +452,7 @@ class Session:
         elif status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
             raise self.broken(f"the connection broke during {verb}")
         else:
-            said = "\n".join(filter(None, (noise, _text(_stderr(channel))))) or "nothing"
+            said = "\n".join(filter(None, (noise, text_of(said_on_stderr(channel))))) or "nothing"
             raise GpuClusterSetupError(
                 f"{self._where()}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
             )
@@ -481,70 +473,6 @@ class Session:
         return f"cluster {self.settings.name} (connection {self.settings.conn_id})"
 
 
-class _Raw(io.RawIOBase):
-    """A channel as a file to read from."""
-
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._channel.recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-class _Writer:
-    """A channel as a file to write to."""
-
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
-        # So much goes into one packet. paramiko would copy all the rest of a longer piece for each.
-        self._most = channel.out_max_packet_size - _PACKET_OVERHEAD
-
-    def write(self, data: bytes | memoryview) -> int:
-        view = memoryview(data)
-        for start in range(0, len(view), self._most):
-            self._channel.sendall(bytes(view[start : start + self._most]))
-        return len(view)
-
-    def flush(self) -> None:
-        """Nothing waits here."""
-
-
-def _writer(channel: paramiko.Channel) -> BinaryIO:
-    return cast(BinaryIO, _Writer(channel))
-
-
-def _execute(channel: paramiko.Channel, command: str) -> None:
-    """
-    Have a command executed, without waiting for the server to say that it will.
-
-    ``Channel.exec_command`` waits for that without any time-out; here the channel's own holds, when the reply is read.
-    Should the server refuse, paramiko closes the channel, which its reader sees. (It saves no round trip with OpenSSH,
-    which takes no data for a command before it has started it.)
-    """
-    message = paramiko.Message()
-    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
-    message.add_int(channel.remote_chanid)
-    message.add_string("exec")
-    message.add_boolean(True)
-    message.add_string(command)
-    transport = channel.get_transport()
-    transport._send_user_message(message)  # type: ignore[attr-defined]
-
-
-def _give_up_on_silence(transport: paramiko.Transport | None) -> None:
-    """Have the kernel end a connection whose other side stopped acknowledging; by default that takes it 15 minutes."""
-    with contextlib.suppress(AttributeError, OSError):
-        assert transport is not None
-        cast(socket.socket, transport.sock).setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(IDLE_TIMEOUT_S * 1000)
-        )
-
-
 def _shell_path(path: str) -> str:
     """Quote a path for sh, with ``~/`` as the home there; a relative path is meant from the home as well."""
     if path == "~":
@@ -552,17 +480,6 @@ def _shell_path(path: str) -> str:
     if path.startswith("/"):
         return shlex.quote(path)
     return '"$HOME"/' + shlex.quote(path.removeprefix("~/"))
-
-
-def _stderr(channel: paramiko.Channel) -> bytes:
-    data = b""
-    while len(data) < _SAID_BYTES and channel.recv_stderr_ready():
-        data += channel.recv_stderr(_SAID_BYTES)
-    return data
-
-
-def _text(said: bytes | bytearray) -> str:
-    return said[-_SAID_BYTES:].decode("utf-8", "backslashreplace").strip()
 
 
 def _is_about_address(cause: BaseException | None) -> bool:
