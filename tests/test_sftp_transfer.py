@@ -117,10 +117,10 @@ def test_files_of_all_kinds_home(cluster: Cluster, outputs: Path, home: Path):
 
 def test_commands_carry_no_bytes_of_files(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """But lines of JSON, in both directions."""
-    from airflow_provider_gpu_cluster import session
+    from airflow_provider_gpu_cluster import ssh_channel
 
     sent: list[bytes] = []
-    write, read = session._Writer.write, session._Raw.readinto
+    write, read = ssh_channel._Writer.write, ssh_channel._Raw.readinto
 
     def noted_write(self: Any, data: bytes) -> int:
         sent.append(bytes(data))
@@ -131,8 +131,8 @@ def test_commands_carry_no_bytes_of_files(cluster: Cluster, tmp_path: Path, monk
         sent.append(bytes(buffer[:count]))
         return count
 
-    monkeypatch.setattr(session._Writer, "write", noted_write)
-    monkeypatch.setattr(session._Raw, "readinto", noted_read)
+    monkeypatch.setattr(ssh_channel._Writer, "write", noted_write)
+    monkeypatch.setattr(ssh_channel._Raw, "readinto", noted_read)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(os.urandom(20 * MB))
     (tmp_path / "d" / "small").write_bytes(os.urandom(1000))
