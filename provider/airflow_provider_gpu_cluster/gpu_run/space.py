@@ -52,6 +52,9 @@ def room_for(folder: str, needed: int) -> Room:
     most = min(needed, disk.free) if disk.total else needed
     if most <= 0 or not (why := _obstacle(folder, most)):
         return Room(most)
+    if why == errno.ENOSPC and most < needed:
+        # The disk says itself what is free, and some (xfs) take a moment to let go of what was set aside in vain.
+        return Room(most)
     # No call tells the size of a quota on every file system.
     fits, too_much = 0, most
     while too_much - fits > max(1 << 16, most // 100):
