@@ -233,16 +233,17 @@ def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_it_once(
     """SIGKILL the worker at growing times into its submit, until one gets through; then let a retry do the rest."""
     code = tmp_path / "code"
     code.mkdir()
-    (code / "train.py").write_bytes(os.urandom(200_000))
     # Every packet takes a moment, so that each step of the protocol is long enough to die in.
     cut_proxy.delay_s = 0.01
     context = multiprocessing.get_context("fork")
     killed, finished = 0, False
     while not finished:
         job = f"j{killed}"
+        # What the cluster has been sent before would not be sent again.
+        (code / "train.py").write_bytes(os.urandom(200_000))
         worker = context.Process(target=_submit_in_child, args=(cluster_settings, sshd, cut_proxy.port, runs, code))
         worker.start()
-        worker.join(0.1 + 0.06 * killed)
+        worker.join(0.1 + 0.04 * killed)
         finished = worker.exitcode is not None
         if not finished:
             assert worker.pid is not None

@@ -16,12 +16,14 @@ import os
 import shutil
 import stat
 import uuid
-from typing import Any, Collection, Iterator
+from typing import TYPE_CHECKING, Any, Collection, Iterator
 
-from . import git, placing, protocol, records
-from .contents import Contents
+from . import git, protocol, records
 from .errors import Refused
 from .store import JobDirectory, Root, no_space, write_text, writing
+
+if TYPE_CHECKING:
+    from .contents import Contents
 
 _KINDS = ("code", "data", "models")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -35,20 +37,28 @@ def stage(root: Root, job: JobDirectory, inputs: list[dict[str, Any]]) -> list[i
     :raises Refused: a source does not exist or cannot be read, or there is no room for it.
     """
     needs = []
-    contents = Contents(root)
     _remove_others(job, inputs)
     for number, wanted in enumerate(inputs):
         if in_place(job, wanted):
             continue
         if wanted["type"] == "upload":
-            rows = contents.manifest(wanted["digest"])
-            if rows is None or not bring(job, contents, wanted, rows):
+            if not _bring_known(root, job, wanted):
                 needs.append(number)
         elif wanted["type"] == "git":
             _clone(job, wanted)
         else:
             _take_from_cluster(job, wanted)
     return needs
+
+
+def _bring_known(root: Root, job: JobDirectory, wanted: dict[str, Any]) -> bool:
+    """Bring in an upload of which everything is here; False when something of it is not."""
+    # Imported where it is needed, as most submits begin without it and each is a process of its own.
+    from .contents import Contents
+
+    contents = Contents(root)
+    rows = contents.manifest(wanted["digest"])
+    return rows is not None and bring(job, contents, wanted, rows)
 
 
 def bring(
@@ -61,6 +71,8 @@ def bring(
     :param checked: the SHA-256 of contents that need not be hashed again.
     :return: False when one of them is not here, or was damaged; nothing is in place then.
     """
+    from . import placing
+
     with writing(job.path), _draft(job) as draft:
         folder = os.path.join(draft, "content")
         os.mkdir(folder)
