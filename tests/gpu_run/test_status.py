@@ -69,11 +69,18 @@ def test_a_job_on_another_host_of_a_shared_home_is_unknown_not_lost(cluster: Clu
     assert cluster.statuses([handle.job_id])[0].state is JobState.RUNNING
 
 
-def test_a_job_that_deletes_its_own_directory_fails_and_is_never_lost_sight_of(cluster: Cluster) -> None:
-    handle = submit(cluster, 'rm -rf "$JOB_DIR"; sleep 1.5').handle
+def test_a_job_that_deletes_its_own_directory_fails_and_is_never_lost_sight_of(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    handle = submit(cluster, f'rm -rf "$JOB_DIR"; until [ -e {gate} ]; do sleep 0.05; done').handle
     seen = set()
+    deadline = time.monotonic() + 30
     while not (status := cluster.statuses([handle.job_id])[0]).final:
+        assert time.monotonic() < deadline, seen
         seen.add(status.state)
+        if JobState.UNKNOWN in seen:
+            gate.touch()
         time.sleep(0.05)
     assert (status.state, status.message) == (JobState.FAILED, "it deleted its own job directory")
     assert JobState.UNKNOWN in seen
