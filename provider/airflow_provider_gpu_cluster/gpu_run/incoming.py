@@ -52,7 +52,6 @@ class Incoming:
         self._contents = contents
         self._lock: int | None = None
         self._fd: int | None = None
-        self._ranges: list[Range] = []
         self._unnoted: Range = (0, 0)
         self._digest = hashlib.sha256()
         self._hashed = 0
