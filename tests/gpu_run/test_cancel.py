@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobCancelled
@@ -10,14 +12,14 @@ from airflow_provider_gpu_cluster.job import JobState
 from tests.jobs import submit, wait
 
 
-def test_a_running_job_ends_and_says_who_wanted_it(cluster: Cluster) -> None:
+def test_a_running_job_ends_and_says_who_wanted_it(cluster: Cluster, eventually: Callable[..., Any]) -> None:
     handle = submit(cluster, "sleep 60 & sleep 60").handle
     wait(cluster, handle.job_id, JobState.RUNNING)
     (status,) = cluster.cancel([handle.job_id], requested_by="ada", wait_s=5)
     assert (status.state, status.reason) == (JobState.CANCELLED, "cancelled")
     assert status.message == "cancelled by ada"
     assert isinstance(status.error("x"), GpuJobCancelled)
-    assert cluster.capacity()["free_gpus"] == 4
+    eventually(lambda: cluster.capacity()["free_gpus"] == 4)
 
 
 def test_a_waiting_job_never_starts(cluster: Cluster, tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_job_from_plain_values(tmp_path: Path, eventually: Any) -> None:
         assert hook.cancel(handle).state is JobState.SUCCEEDED
         result = hook.collect(handle, tmp_path / "home", include="SUCCESS")
         assert [file["path"] for file in result["files"]] == ["SUCCESS"]
-        assert hook.capacity()["free_gpus"] == 4
+        assert eventually(lambda: hook.capacity()["free_gpus"] == 4)
 
 
 @pytest.mark.usefixtures("gpu_cluster_conn")
