@@ -341,7 +341,7 @@ class Session:
         :param goes_on: whether more is sent after the reply.
         :return: the reply, the channel, which is still open, and what to read from it.
         """
-        names = ("virtual_gpus", "lease_dir", "python", "retention_s")
+        names = ("engine", "virtual_gpus", "lease_dir", "python", "retention_s")
         settings = {name: getattr(self.settings, name) for name in names}
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
         for is_first in (True, False):

@@ -58,7 +58,7 @@ def ended(host: Host, command: str = "true", *, days_ago: float = 100, **more: A
     """Return a job that has ended some days ago."""
     job_id = host.submit(command, **more)
     host.wait(job_id)
-    while host.engine.holds_lease(job_id):
+    while host.engine.still_runs(job_id):
         # The guard lets go of it a moment after the end.
         time.sleep(0.01)
     make_job_old(host, job_id, days_ago * DAY)

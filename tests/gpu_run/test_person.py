@@ -24,7 +24,7 @@ def host(cluster_folder: Path) -> Host:
     host = Host(cluster_folder)
     os.chmod(host.program, 0o755)
     os.symlink(os.path.basename(host.program), os.path.join(host.root.own, "gpu-run"))
-    host.engine.share_pool()
+    host.engine.launch([])
     return host
 
 

@@ -370,11 +370,11 @@ def test_a_name_that_the_cluster_cannot_store(job: JobDirectory):
 
 
 def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_path: Path):
-    with small_disk(tmp_path / "disk", 1024) as disk:
+    with small_disk(tmp_path / "disk", 2048) as disk:
         job = Root(str(disk)).job("job")
         job.create()
-        large = os.urandom(1 << 20)
-        with pytest.raises(Refused, match=r"x needs 2\.1 MB in .*, and there is room for 0\.\d MB;") as caught:
+        large = os.urandom(2 << 20)
+        with pytest.raises(Refused, match=r"x needs 4\.2 MB in .*, and there is room for [01]\.\d MB;") as caught:
             stage(job, Bytes(file("big", large), contents=[large]))
         assert caught.value.code == protocol.NO_SPACE
         assert tree(job.at("code")) == {}

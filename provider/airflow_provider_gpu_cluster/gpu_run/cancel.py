@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import processes, protocol, records
-from .engines.host import HostEngine
 from .status import job_status, statuses
 from .store import Attempt, Root
+
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
 _LOOK_S = 0.05
 
 
-def cancel(root: Root, engine: HostEngine, job_ids: list[str], by: str, wait_s: float) -> list[dict[str, Any]]:
+def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[dict[str, Any]]:
     """
     Cancel jobs; a second time changes nothing.
 
@@ -34,7 +36,7 @@ def cancel(root: Root, engine: HostEngine, job_ids: list[str], by: str, wait_s: 
         time.sleep(_LOOK_S)
 
 
-def _cancel(attempt: Attempt, engine: HostEngine, by: str) -> None:
+def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
     asked = {"by": by, "at": records.now()}
     if records.create_json(attempt.at("cancel.json"), asked):
         attempt.event("cancel_requested", by=by)
@@ -47,4 +49,4 @@ def _cancel(attempt: Attempt, engine: HostEngine, by: str) -> None:
         return
     claim = attempt.claimed()
     if claim is not None:
-        engine.stop(claim)
+        engine.stop(attempt, claim)

@@ -8,18 +8,20 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import processes
-from .engines.host import HostEngine
 from .environments import find_uv
 from .errors import Refused
 from .store import Root, writing
 
+if TYPE_CHECKING:
+    from .engines.engine import Engine
+
 _LITTLE_SPACE = 1 << 30
 
 
-def check(root: Root, engine: HostEngine) -> dict[str, Any]:
+def check(root: Root, engine: Engine) -> dict[str, Any]:
     """
     Look at everything a job will need.
 
@@ -38,11 +40,7 @@ def check(root: Root, engine: HostEngine) -> dict[str, Any]:
     warnings: list[str] = []
     if disk.free < _LITTLE_SPACE:
         warnings.append(f"only {disk.free / 1e6:.1f} MB are free in {root.path}")
-    if _kills_user_processes():
-        warnings.append(
-            "systemd ends a user's processes at logout here (KillUserProcesses=yes in logind.conf), and jobs with them;"
-            f" ask for 'loginctl enable-linger {processes.user()}'"
-        )
+    warnings += engine.warnings()
     facts: dict[str, Any] = {
         "host": processes.hostname(),
         "user": processes.user(),
@@ -78,13 +76,3 @@ def _version(program: str) -> str | None:
     )
     match = re.search(r"\d+(\.\d+)+", done.stdout.decode("ascii", "replace"))
     return match.group() if match else None
-
-
-def _kills_user_processes() -> bool:
-    try:
-        with open("/etc/systemd/logind.conf", encoding="utf-8") as file:
-            text = file.read()
-    except OSError:
-        return False
-    lingers = os.path.exists(os.path.join("/var/lib/systemd/linger", processes.user()))
-    return bool(re.search(r"(?mi)^\s*KillUserProcesses\s*=\s*(yes|true|1|on)\s*$", text)) and not lingers

@@ -12,12 +12,15 @@ import os
 import sys
 import threading
 import traceback
-from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Optional, Tuple
 
 from . import frames, protocol
-from .engines.host import HostEngine
+from .engines import engine_of
 from .errors import Refused
 from .store import Root
+
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
 _HEARTBEAT_S = 5.0
 _MAX_REQUEST = 1 << 28
@@ -109,7 +112,7 @@ def _beat(out: BinaryIO, done: threading.Event) -> None:
 
 
 def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
-    engine = HostEngine(root, request["settings"], program)
+    engine = engine_of(root, request["settings"], program)
     if verb == "install-check":
         from .checks import check
 
@@ -130,8 +133,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     if verb == "watch":
         from .watch import watch
 
-        # An engine looks only once at some things, and this goes on for long.
-        return {}, lambda out: watch(root, lambda: HostEngine(root, request["settings"], program), stream, out)
+        return {}, lambda out: watch(root, engine, stream, out)
     if verb == "cancel":
         from .cancel import cancel
 
@@ -157,7 +159,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     return {"entries": folder.entries()}, None
 
 
-def _with_inputs(root: Root, engine: HostEngine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+def _with_inputs(root: Root, engine: Engine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
     """Carry out a verb that may have to wait for inputs from the worker."""
     from . import submission
 
@@ -167,8 +169,9 @@ def _with_inputs(root: Root, engine: HostEngine, verb: str, request: dict[str, A
         return value, None
 
     def go_on() -> dict[str, Any]:
-        # An engine looks only once at some things, and sending may have taken long.
-        return carry_out(root, HostEngine(root, request["settings"], request["program"]), request)
+        # Sending may have taken long.
+        engine.refresh()
+        return carry_out(root, engine, request)
 
     def body(out: BinaryIO) -> None:
         from .receiving import receive

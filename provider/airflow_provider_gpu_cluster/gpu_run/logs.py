@@ -6,15 +6,17 @@ import contextlib
 import hashlib
 import json
 import os
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import protocol, records
-from .engines.host import HostEngine
 from .status import job_status
 from .store import JobDirectory, Root, write_text
 
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
-def open_log(root: Root, engine: HostEngine, request: dict[str, Any]) -> tuple[dict[str, Any], BinaryIO | None]:
+
+def open_log(root: Root, engine: Engine, request: dict[str, Any]) -> tuple[dict[str, Any], BinaryIO | None]:
     """
     Return how a job stands, and its output from where this reader was.
 

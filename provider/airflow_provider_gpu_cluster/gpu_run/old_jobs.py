@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import stat
 from datetime import datetime
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
 
 from . import environments, processes, protocol, records, shared_files
-from .engines.host import HostEngine
+from .engines import engine_of
 from .errors import Refused
-from .line import Line
 from .status import status_of
 from .store import Attempt, JobDirectory, Root
+
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
 # A launch can take that long from its first word to its attempt, however short the retention.
 _PREPARED_S = 3600.0
@@ -81,7 +84,7 @@ class OldJobs:
     """
     Tells old jobs from others.
 
-    :param engine: of whoever asks; jobs whose records are there have their own.
+    :param settings: of whoever asks; jobs whose records are there have their own.
     :param program: path of this program.
     :param older_than_s: for how long a job must have been of no use, in seconds.
     :param now: in seconds since the epoch.
@@ -110,8 +113,7 @@ class OldJobs:
             if claim is None:
                 # It waits. To ask for its state would put it in line, should it not be there.
                 return False
-            settings = self._settings_of([attempt])
-            status_of(attempt, HostEngine(self._root, settings, self._program))
+            status_of(attempt, self._engine_of([attempt])[1])
         ended = attempt.ended()
         if ended is None:
             return False
@@ -121,10 +123,11 @@ class OldJobs:
         runs = claim is not None and claim["by"] in ("supervisor", "waiter") and processes.is_alive(claim)
         return not runs
 
-    def _settings_of(self, attempts: list[Attempt]) -> dict[str, Any]:
+    def _engine_of(self, attempts: list[Attempt]) -> tuple[str, Engine]:
+        """Return the engine of a job with those attempts, and a name that it has in common with no other."""
         request = records.read_json(attempts[-1].at("request.json")) if attempts else None
         settings: dict[str, Any] = self._settings if request is None else request["settings"]
-        return settings
+        return json.dumps(settings, sort_keys=True), engine_of(self._root, settings, self._program)
 
     def is_old(self, job: JobDirectory) -> bool:
         """
@@ -142,18 +145,17 @@ class OldJobs:
             is_old = max(asked_for, _ended_at(attempts[-1])) < prepared_before
         else:
             is_old = _ended_at(attempts[-1]) < self._now - self._older_than_s
-        return is_old and not self._holds_lease(job, attempts)
+        return is_old and not self._still_runs(job, attempts)
 
-    def _holds_lease(self, job: JobDirectory, attempts: list[Attempt]) -> bool:
-        line = Line(self._root, self._settings_of(attempts))
-        if line.lease_dir in self._refused:
-            raise self._refused[line.lease_dir]
+    def _still_runs(self, job: JobDirectory, attempts: list[Attempt]) -> bool:
+        name, engine = self._engine_of(attempts)
+        if name in self._refused:
+            raise self._refused[name]
         try:
-            # To ask would make the folder. Where there is none, nobody holds anything.
-            return os.path.isdir(line.lease_dir) and line.leases.held_by(job.job_id, line.owner())
+            return engine.still_runs(job.job_id)
         except Refused as refusal:
             # That has taken its time, and would with every job.
-            self._refused[line.lease_dir] = refusal
+            self._refused[name] = refusal
             raise
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import environments, processes, protocol, records, staging
-from .engines.host import HostEngine
 from .errors import Refused
 from .status import status_of
 from .store import Attempt, JobDirectory, Root, write_text, writing
 
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
-def stage(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str, Any]:
+
+def stage(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
     """
     Make the job's directory and bring in its inputs, without launching anything.
 
@@ -33,7 +35,7 @@ def stage(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str, 
     return {"needs": needs, "handle": _handle(job, engine, None, 0)}
 
 
-def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str, Any]:
+def submit(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
     """
     Launch a job, or find what an earlier request of it has launched.
 
@@ -67,11 +69,11 @@ def submit(root: Root, engine: HostEngine, request: dict[str, Any]) -> dict[str,
                 return _created(job, engine, request)
     attempt, status = found
     if status["state"] == protocol.QUEUED:
-        engine.launch(attempt, attempt.request())
+        engine.launch([attempt])
     return _reply(job, engine, attempt, status, created=False)
 
 
-def _existing(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) -> tuple[Attempt, dict[str, Any]] | None:
+def _existing(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> tuple[Attempt, dict[str, Any]] | None:
     latest = _latest(job)
     if latest is None:
         return None
@@ -90,7 +92,7 @@ def _existing(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) ->
     return None
 
 
-def _newer(job: JobDirectory, engine: HostEngine, seen: Attempt | None) -> tuple[Attempt, dict[str, Any]] | None:
+def _newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Attempt, dict[str, Any]] | None:
     """
     Return the attempt that another try has made since this request began, however it ended.
 
@@ -102,13 +104,13 @@ def _newer(job: JobDirectory, engine: HostEngine, seen: Attempt | None) -> tuple
     return latest, status_of(latest, engine)
 
 
-def _check_not_running(job: JobDirectory, engine: HostEngine) -> None:
+def _check_not_running(job: JobDirectory, engine: Engine) -> None:
     """
     Refuse to launch a job beside itself when it has deleted its own directory, and its records with it.
 
     :raises Refused: it still holds its GPUs.
     """
-    if not job.attempts() and engine.holds_lease(job.job_id):
+    if not job.attempts() and engine.still_runs(job.job_id):
         raise Refused(
             protocol.JOB_CONFLICT,
             f"job {job.job_id} runs, but its directory {job.path} is gone; wait for its end, or end its processes",
@@ -120,7 +122,7 @@ def _latest(job: JobDirectory) -> Attempt | None:
     return attempts[-1] if attempts else None
 
 
-def _created(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) -> dict[str, Any]:
+def _created(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
     """Make the next attempt; call under the job's lock."""
     before = _latest(job)
     if before is not None and before.request()["generation"] != request["generation"]:
@@ -168,9 +170,8 @@ def _created(job: JobDirectory, engine: HostEngine, request: dict[str, Any]) -> 
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by somebody else")
-    engine.share_pool()
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
-    engine.launch(attempt, record)
+    engine.launch([attempt])
     return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
 
 
@@ -183,14 +184,14 @@ def _put_logs_aside(job: JobDirectory, number: int) -> None:
 
 
 def _reply(
-    job: JobDirectory, engine: HostEngine, attempt: Attempt, status: dict[str, Any], created: bool
+    job: JobDirectory, engine: Engine, attempt: Attempt, status: dict[str, Any], created: bool
 ) -> dict[str, Any]:
     request = attempt.request()
     handle = _handle(job, engine, request["requested_at"], request["spec"]["gpus"])
     return {"handle": handle, "status": status, "created": created}
 
 
-def _handle(job: JobDirectory, engine: HostEngine, submitted_at: str | None, gpus: int) -> dict[str, Any]:
+def _handle(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus: int) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "job_dir": job.path,

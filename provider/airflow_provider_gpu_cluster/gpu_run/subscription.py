@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List
 
 from . import diagnosis, processes, protocol, records
-from .engines.host import HostEngine
 from .logs import Cursor, open_log_of
 from .status import status_or_unknown
 from .store import Root
+
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
 FULL_LOOK_S = 10.0
 PROGRESS_S = 2.0
@@ -97,11 +99,11 @@ class Subscription:
         supervisor = self._supervisor
         return supervisor is not None and os.access(self._claim, os.F_OK) and bool(processes.is_alive(supervisor))
 
-    def look(self, engine: HostEngine, now: float) -> Events:
+    def look(self, engine: Engine, now: float) -> Events:
         """
         Look at everything.
 
-        :param engine: a new one, since it looks only once at some things.
+        :param engine: fresh, since it looks only once at some things.
         :return: what there is to tell, except output.
         """
         # Looked at first: what appears during the look is news for the next glance.

@@ -28,15 +28,17 @@ import random
 import sys
 import time
 import traceback
-from typing import Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 
 from . import protocol
 from .channel import BrokenClient, Channel, Gone
-from .engines.host import HostEngine
 from .errors import Refused
 from .inotify import Inotify
 from .store import Root
 from .subscription import FULL_LOOK_S, Events, Subscription
+
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
 TICK_S = 0.5
 WATCHED_TICK_S = 1.0
@@ -46,30 +48,28 @@ SILENCE_S = 150.0
 _MOST_BACKLOG = 1 << 20
 
 
-def watch(root: Root, make_engine: Callable[[], HostEngine], source: BinaryIO, out: BinaryIO) -> None:
+def watch(root: Root, engine: Engine, source: BinaryIO, out: BinaryIO) -> None:
     """
     Serve a client until it is gone.
 
-    :param make_engine: returns a new engine, since one looks only once at some things.
     :param source: its commands. Nothing may have been read ahead from it.
     """
     out.flush()
     try:
-        _Watch(root, make_engine, Channel(source.fileno(), out.fileno())).run()
+        _Watch(root, engine, Channel(source.fileno(), out.fileno())).run()
     except BrokenClient as error:
         sys.exit(f"gpu-run watch cannot understand its client: {error}")
 
 
 class _Watch:
-    def __init__(self, root: Root, make_engine: Callable[[], HostEngine], channel: Channel) -> None:
+    def __init__(self, root: Root, engine: Engine, channel: Channel) -> None:
         self._root = root
-        self._make_engine = make_engine
+        self._engine = engine
         self._channel = channel
         self._inotify = Inotify()
         self._subscriptions: dict[int, Subscription] = {}
         # The keys of those that have output to send, who waits longest first.
         self._talking: dict[int, None] = {}
-        self._engine: HostEngine | None = None
         self._heard_at = time.monotonic()
         self._alive_at = self._heard_at + ALIVE_S
         self._tick_at = self._heard_at
@@ -79,7 +79,7 @@ class _Watch:
         with contextlib.suppress(Gone):
             while time.monotonic() < self._heard_at + SILENCE_S:
                 self._channel.wait(self._pause(), self._inotify.fd)
-                self._engine = None
+                self._engine.refresh()
                 self._obey()
                 self._look()
                 self._send_output()
@@ -134,7 +134,7 @@ class _Watch:
             now = time.monotonic()
             # Those that come at once shall not all be looked at at once ever after.
             subscription.full_look_at = now + FULL_LOOK_S * random.random()
-            return [*subscription.look(self._present_engine(), now), *acked]
+            return [*subscription.look(self._engine, now), *acked]
 
         self._tell(key, begin)
 
@@ -206,7 +206,7 @@ class _Watch:
         if is_news:
             # Something may appear between this look and the folder's being followed.
             subscription.glance_at = 0.0
-            self._tell(key, lambda: subscription.look(self._present_engine(), now))
+            self._tell(key, lambda: subscription.look(self._engine, now))
         elif subscription.has_output:
             self._talking.setdefault(key)
 
@@ -221,16 +221,10 @@ class _Watch:
 
     # -- the engine ----------------------------------------------------------------------------------------------
 
-    def _present_engine(self) -> HostEngine:
-        """Return the engine of this round."""
-        if self._engine is None:
-            self._engine = self._make_engine()
-        return self._engine
-
     def _nudge(self) -> None:
         """See to it that the line is served; whoever has served it before is this process's child."""
         with contextlib.suppress(OSError):
-            self._present_engine().nudge()
+            self._engine.nudge()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -1,1 +1,29 @@
-"""How jobs get to run, one module per kind of cluster."""
+"""How jobs get to run, one module per kind of cluster; see :mod:`.engine` for what they have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import protocol
+from ..errors import Refused
+
+if TYPE_CHECKING:
+    from ..store import Root
+    from .engine import Engine
+
+
+def engine_of(root: Root, settings: dict[str, Any], program: str) -> Engine:
+    """
+    Return the engine that a cluster's settings name.
+
+    :param settings: its ``engine`` is the name; without one, it is the host.
+    :param program: path of this program, for the processes it starts.
+    :raises Refused: there is no such engine.
+    """
+    # Imported where it is chosen, since every request starts a process.
+    name = settings.get("engine") or "host"
+    if name == "host":
+        from .host import HostEngine
+
+        return HostEngine(root, settings, program)
+    raise Refused(protocol.BAD_REQUEST, f"there is no engine {name!r}; there is 'host'")

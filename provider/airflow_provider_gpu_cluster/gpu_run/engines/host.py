@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 from .. import processes, protocol, records
 from ..errors import Refused
@@ -13,9 +14,14 @@ from ..line import Line
 from ..schedule import Wait
 from ..store import Attempt, Root
 
+if TYPE_CHECKING:
+    from .engine import Standing
+
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6
 _MOST_SAID = 4000
+_SERVED_WITHIN_S = 20.0
+_KILL_PATIENCE_S = 5.0
 
 
 class HostEngine:
@@ -34,8 +40,12 @@ class HostEngine:
         self._program = program
         self._line = Line(root, settings)
         self._virtual = settings.get("virtual_gpus")
-        self._waits: dict[str, Wait] | None = None
-        self._in_line: set[str] | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look anew at what is looked at only once."""
+        self._known_waits: dict[str, Wait] | None = None
+        self._known_line: set[str] | None = None
 
     def check(self, spec: dict[str, Any]) -> None:
         """
@@ -71,12 +81,14 @@ class HostEngine:
     def _inventory(self) -> str:
         return os.path.join(self._root.own, f"gpus-{processes.boot_id()}.json")
 
-    def launch(self, attempt: Attempt, request: dict[str, Any]) -> None:
-        """Put an attempt in line, and see to it that the line is served."""
-        self._line.add(attempt, request)
+    def launch(self, attempts: Sequence[Attempt]) -> None:
+        """Put attempts in line, and see to it that the line is served."""
+        self._share_pool()
+        for attempt in attempts:
+            self._line.add(attempt, attempt.request())
         self.nudge()
 
-    def share_pool(self) -> None:
+    def _share_pool(self) -> None:
         """Note which pool of GPUs this root's jobs come from, for a person's own calls on the host."""
         path = os.path.join(self._root.own, POOL_FILE)
         pool = {name: self._settings.get(name) for name in ("virtual_gpus", "lease_dir")}
@@ -87,14 +99,52 @@ class HostEngine:
         """See to it that the line is served."""
         self._line.ensure_dispatcher(self._program)
 
-    @property
-    def waits(self) -> dict[str, Wait]:
-        """Why each waiting job waits; read once, as this program runs once per request."""
-        if self._waits is None:
-            self._waits = self._line.waits()
-        return self._waits
+    # -- how attempts stand --------------------------------------------------------------------------------------
 
-    def trouble(self) -> str:
+    def standing(self, attempt: Attempt, claim: dict[str, Any] | None) -> Standing | None:
+        """Return how an attempt stands, which is a matter of whether the process that has claimed it lives."""
+        if claim is None:
+            return self._waiting(attempt)
+        alive = processes.is_alive(claim)
+        if alive is None:
+            message = "it runs on {}, this is {}; point the connection there"
+            return {"state": protocol.UNKNOWN, "message": message.format(claim["host"], processes.hostname())}
+        if alive:
+            return {"state": protocol.RUNNING} if claim["by"] == "supervisor" else self._waiting(attempt)
+        # It may have ended between the two looks.
+        if attempt.ended() is None:
+            _settle_lost(attempt, claim)
+        return None
+
+    def _waiting(self, attempt: Attempt) -> Standing:
+        request = attempt.request()
+        standing = {"state": protocol.QUEUED, "submitted_at": request["requested_at"], "host": request["host"]}
+        if request["host"] != processes.hostname():
+            message = "it waits on {}, this is {}".format(request["host"], processes.hostname())
+            return dict(standing, state=protocol.UNKNOWN, message=message)
+        if not request.get("waiter") and not self._is_in_line(attempt) and attempt.claimed() is None:
+            # Whoever made the attempt died before it was in line.
+            self.launch([attempt])
+        wait = self._waits.get(attempt.job.job_id)
+        if wait is None:
+            is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
+            trouble = "" if is_new else self._trouble()
+            return dict(standing, message=trouble or "it was just put in line")
+        return dict(standing, queue_place=wait.place or None, message=wait.why)
+
+    @property
+    def _waits(self) -> dict[str, Wait]:
+        """Why each waiting job waits."""
+        if self._known_waits is None:
+            self._known_waits = self._line.waits()
+        return self._known_waits
+
+    def _is_in_line(self, attempt: Attempt) -> bool:
+        if self._known_line is None:
+            self._known_line = {Line.job_id(name) for name in self._line.entries()}
+        return attempt.job.job_id in self._known_line
+
+    def _trouble(self) -> str:
         """Return what keeps the line from being served, as far as its dispatcher could still say it."""
         path = os.path.join(self._line.path, "dispatcher.log")
         try:
@@ -104,11 +154,7 @@ class HostEngine:
             return ""
         return f"nobody serves its line; the last line of {path} is: {said[-1]}" if said else ""
 
-    def in_line(self, attempt: Attempt) -> bool:
-        """Tell whether an attempt has its place in line."""
-        if self._in_line is None:
-            self._in_line = {Line.job_id(name) for name in self._line.entries()}
-        return attempt.job.job_id in self._in_line
+    # -- the end of attempts -------------------------------------------------------------------------------------
 
     def leave(self, attempt: Attempt) -> None:
         """Take an attempt out of the line."""
@@ -116,14 +162,26 @@ class HostEngine:
             if Line.job_id(name) == attempt.job.job_id:
                 self._line.remove(name)
 
-    def stop(self, claim: dict[str, Any]) -> None:
+    def stop(self, attempt: Attempt, claim: dict[str, Any]) -> None:
         """Tell the supervisor of a running attempt to end it."""
         if processes.is_alive(claim):
             processes.send_signal([claim["pid"]], signal.SIGTERM)
 
-    def holds_lease(self, job_id: str) -> bool:
+    def still_runs(self, job_id: str) -> bool:
         """Tell whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
-        return self._line.open_leases().held_by(job_id, self._line.owner())
+        # To open the leases would make their folder. Where there is none, nobody holds anything.
+        return os.path.isdir(self._line.lease_dir) and self._line.leases.held_by(job_id, self._line.owner())
+
+    # -- the host ------------------------------------------------------------------------------------------------
+
+    def warnings(self) -> list[str]:
+        """Return what will cause trouble here."""
+        if not _kills_user_processes():
+            return []
+        return [
+            "systemd ends a user's processes at logout here (KillUserProcesses=yes in logind.conf), and jobs with them;"
+            f" ask for 'loginctl enable-linger {processes.user()}'"
+        ]
 
     def capacity(self) -> dict[str, Any]:
         """Return every GPU with who has it, and how many jobs of all users wait."""
@@ -160,3 +218,44 @@ def _too_few(spec: dict[str, Any], gpus: list[Gpu]) -> str:
     if spec.get("gpu_type"):
         wanted += " of type {!r}".format(spec["gpu_type"])
     return "the job asks for {}, but {} has {}".format(wanted, processes.hostname(), has or "none")
+
+
+def _settle_lost(attempt: Attempt, claim: dict[str, Any]) -> None:
+    """
+    Record that whoever had claimed the attempt vanished before its end.
+
+    The guard of a supervisor has killed the job; should the guard be gone too, this does it.
+    """
+    if claim["by"] == "cancel":
+        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled before it started")
+    elif claim["by"] == "supervisor":
+        _settle_supervisor(attempt, claim)
+    else:
+        attempt.finish(protocol.LOST, protocol.REASON_LOST, "the process that waited for it was killed")
+
+
+def _settle_supervisor(attempt: Attempt, claim: dict[str, Any]) -> None:
+    if claim["boot"] != processes.boot_id():
+        message = "the host was rebooted"
+    else:
+        message = f"its supervisor (process {claim['pid']}) was killed"
+        processes.kill_with_environment(claim["token"], _KILL_PATIENCE_S)
+    attempt.finish(
+        protocol.LOST,
+        protocol.REASON_LOST,
+        message,
+        started_at=claim["at"],
+        gpus=[gpu["index"] for gpu in claim["gpus"]],
+        host=claim["host"],
+        pid=claim["pid"],
+    )
+
+
+def _kills_user_processes() -> bool:
+    try:
+        with open("/etc/systemd/logind.conf", encoding="utf-8") as file:
+            text = file.read()
+    except OSError:
+        return False
+    lingers = os.path.exists(os.path.join("/var/lib/systemd/linger", processes.user()))
+    return bool(re.search(r"(?mi)^\s*KillUserProcesses\s*=\s*(yes|true|1|on)\s*$", text)) and not lingers
