@@ -18,7 +18,7 @@ import pytest
 
 from airflow_provider_gpu_cluster import gpu_run
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.program import build_program
+from airflow_provider_gpu_cluster.program import Program, build_program
 from tests.leftovers import kill_everything_under
 from tests.small_disk import fill, make_read_only, small_disk
 
@@ -58,15 +58,28 @@ def test_the_same_sources_make_the_same_bytes():
     first = build_program()
     build_program.cache_clear()
     second = build_program()
-    assert first == second
-    assert first.name == hashlib.sha256(first.content).hexdigest() + ".pyz"
+    assert first is not second
+    assert (first.name, first.content) == (second.name, second.content)
+
+
+@pytest.mark.parametrize(
+    "other", [{"a.py": b"12"}, {"b.py": b"1", "c.py": b"2"}, {"a.py": b"", "c.py": b"12"}, {"a.py": b"1"}, {}]
+)
+def test_other_sources_make_another_name(other: dict[str, bytes]):
+    names = {Program({"a.py": b"1", "c.py": b"2"}).name, Program(other).name}
+    assert len(names) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{64}\.pyz", name) for name in names)
 
 
 def test_another_process_makes_the_same_bytes_whatever_its_locale_and_clock(tmp_path: Path):
-    code = "from airflow_provider_gpu_cluster.program import build_program; print(build_program().name)"
+    code = (
+        "import hashlib; from airflow_provider_gpu_cluster.program import build_program as build; "
+        "print(build().name, hashlib.sha256(build().content).hexdigest())"
+    )
     env = {**os.environ, "LC_ALL": "C", "TZ": "Pacific/Chatham", "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, env=env, capture_output=True)
-    assert done.stdout.decode().split()[-1] == build_program().name
+    content = hashlib.sha256(build_program().content).hexdigest()
+    assert done.stdout.decode().split()[-2:] == [build_program().name, content]
 
 
 def test_it_holds_the_package_and_nothing_else():

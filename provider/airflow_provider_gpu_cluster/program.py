@@ -5,42 +5,55 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from airflow_provider_gpu_cluster import gpu_run
 
 _SHEBANG = b"#!/usr/bin/env python3\n"
-# Zip files hold times; a fixed one keeps the bytes, and so the name, the same for the same sources.
+# Zip files hold times; a fixed one keeps the bytes the same for the same sources.
 _ALWAYS = (1980, 1, 1, 0, 0, 0)
 
 
-class Program(NamedTuple):
+class Program:
     """
     The program to ship.
 
-    :param content: bytes of the zip file.
-    :param name: its file name: the SHA-256 of the content, and ``.pyz``.
+    :param sources: the bytes of each of its files, by path.
     """
 
-    content: bytes
-    name: str
+    def __init__(self, sources: Mapping[str, bytes]) -> None:
+        self._sources = sources
+
+    @cached_property
+    def name(self) -> str:
+        """
+        Its file name: the SHA-256 of its sources, and ``.pyz``.
+
+        Of the sources and not of the zip file, which would have to be made for every job only to find that the cluster
+        has it, and whose bytes are another's with another zlib.
+        """
+        digest = hashlib.sha256(_SHEBANG)
+        for path, source in sorted(self._sources.items()):
+            digest.update(f"{path}\0{len(source)}\0".encode())
+            digest.update(source)
+        return f"{digest.hexdigest()}.pyz"
+
+    @cached_property
+    def content(self) -> bytes:
+        """The zip file."""
+        buffer = io.BytesIO(_SHEBANG)
+        buffer.seek(0, io.SEEK_END)
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path, source in sorted(self._sources.items()):
+                archive.writestr(zipfile.ZipInfo(path, _ALWAYS), source, zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()
 
 
 @lru_cache(maxsize=1)
 def build_program() -> Program:
     """Return the program that belongs to this version of the provider."""
     package = Path(gpu_run.__file__).parent
-    buffer = io.BytesIO(_SHEBANG)
-    buffer.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(package.rglob("*.py")):
-            _add(archive, f"gpu_run/{path.relative_to(package).as_posix()}", path)
-        _add(archive, "__main__.py", package / "__main__.py")
-    content = buffer.getvalue()
-    return Program(content, f"{hashlib.sha256(content).hexdigest()}.pyz")
-
-
-def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _ALWAYS), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    sources = {f"gpu_run/{path.relative_to(package).as_posix()}": path.read_bytes() for path in package.rglob("*.py")}
+    return Program({**sources, "__main__.py": (package / "__main__.py").read_bytes()})
