@@ -11,12 +11,11 @@ import json
 import os
 import sys
 import threading
-import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Optional, Tuple
 
 from . import frames, protocol
 from .engines import engine_of
-from .errors import Refused
+from .errors import Refused, traceback_text
 from .store import Root
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
         reply = {
             "error": {
                 "code": protocol.INTERNAL,
-                "message": f"gpu-run {verb} failed on the cluster: {error!r}\n{traceback.format_exc()}",
+                "message": f"gpu-run {verb} failed on the cluster: {error!r}\n{traceback_text()}",
             }
         }
     done.set()

@@ -19,10 +19,9 @@ import json
 import os
 import re
 import time
-import uuid
 from typing import Any
 
-from . import protocol
+from . import protocol, records
 from .errors import Refused
 from .packs import Packs
 from .store import Root
@@ -157,7 +156,7 @@ class Contents:
         return self.at("manifests", hashlib.sha256(digest.encode()).hexdigest() + ".json")
 
     def _draft(self) -> str:
-        return os.path.join(self.incoming, uuid.uuid4().hex + ".tmp")
+        return os.path.join(self.incoming, records.new_name() + ".tmp")
 
 
 def digest_of(rows: list[list[Any]]) -> str:

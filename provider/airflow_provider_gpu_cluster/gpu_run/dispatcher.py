@@ -14,14 +14,13 @@ import os
 import subprocess
 import sys
 import time
-import traceback
 from typing import Any, NamedTuple
 
 from . import processes, protocol, records
 from .allocator import Grant
 from .builds import Builds
 from .environments import BuildFailed
-from .errors import Refused
+from .errors import Refused, traceback_text
 from .line import Line
 from .schedule import Ticket, Wait
 from .store import Attempt, write_text
@@ -132,7 +131,7 @@ class Dispatcher:
             # It cannot be read now.
             return
         except (Refused, ValueError, KeyError, TypeError):
-            print(records.now(), f"{name} is no entry and is removed:\n{traceback.format_exc()}", file=sys.stderr)
+            print(records.now(), f"{name} is no entry and is removed:\n{traceback_text()}", file=sys.stderr)
         self._line.remove(name)
 
     def _forget(self, name: str) -> None:

@@ -19,14 +19,13 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 from typing import Any, Iterator
 
 from . import processes, records, shared_files
-from .store import Root
+from .store import Root, remove_tree
 
 _MARK = "built.json"
 _USE_PATIENCE_S = 2.0
@@ -162,11 +161,11 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
         if built is not None:
             os.utime(os.path.join(path, _MARK))
             return dict(built, reused=True, seconds=round(time.monotonic() - began, 3))
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
         try:
             tool = _make(shell, path, asked, interpreter, parts)
         except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
             raise
         built = {"path": path, "key": key, "python": interpreter["executable"], "tool": tool, "built_at": records.now()}
         # By this a job that waits is known to need it, before anybody has asked an interpreter.
@@ -290,6 +289,8 @@ def _absolute_paths(text: str, code: str) -> str:
 
 def find_uv() -> str | None:
     """Return the path of uv; its installer puts it where logins that run one command do not look."""
+    import shutil
+
     return shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin:~/.cargo/bin"))
 
 

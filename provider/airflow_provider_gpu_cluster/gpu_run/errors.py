@@ -1,4 +1,4 @@
-"""The one exception of this program: a request that is refused, with a code the other side turns into a class."""
+"""What goes wrong: a request that is refused, with a code the other side turns into a class, and what is unforeseen."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ class Refused(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def traceback_text() -> str:
+    """Return where the exception that is being handled came from, as Python prints it."""
+    # Imported where it is needed, which is seldom: every request starts a process.
+    import traceback
+
+    return traceback.format_exc()

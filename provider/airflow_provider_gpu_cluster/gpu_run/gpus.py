@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 from typing import NamedTuple
 
@@ -101,6 +100,8 @@ def parse_busy(text: str) -> dict[str, str]:
 
 
 def _ask(query: str) -> str:
+    import shutil
+
     program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=os.pathsep.join(_USUAL_PLACES))
     if program is None:
         raise Refused(

@@ -14,8 +14,9 @@ import contextlib
 import os
 import struct
 import time
-import uuid
 from typing import NamedTuple
+
+from . import records
 
 # Whether the key is a tag, the key, the SHA-256, where, and how long.
 _RECORD = struct.Struct(">?32s32sQQ")
@@ -101,7 +102,7 @@ class Packs:
 
     def write_index(self, pack: str, places: dict[str, _Place]) -> None:
         """Write what is in a pack, or write it anew."""
-        draft = os.path.join(self.folder, uuid.uuid4().hex + ".tmp")
+        draft = os.path.join(self.folder, records.new_name() + ".tmp")
         with open(draft, "xb") as file:
             for key, place in places.items():
                 is_tag = key.startswith("tag-")
@@ -144,7 +145,7 @@ class PackWriter:
         """Add a content whose SHA-256 was checked."""
         if self._size and self._size + len(data) > _MOST_BYTES:
             self.close()
-        self._name = self._name or uuid.uuid4().hex
+        self._name = self._name or records.new_name()
         place = _Place(self._name, sha256, self._size, len(data))
         self._places[key] = self._places[sha256] = place
         self._waiting.append(data)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import collections
-import ctypes
 import os
 import pwd
 import signal
-import socket
 import time
 from typing import Any, Iterable
 
@@ -24,7 +22,7 @@ def boot_id() -> str:
 
 def hostname() -> str:
     """Return the name of this host."""
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def user() -> str:
@@ -66,12 +64,19 @@ def _stat(pid: int) -> list[str] | None:
 
 def become_subreaper() -> None:
     """Become the parent of whatever loses its own below this process, so that it can still be found and ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(number: int) -> None:
     """Have the kernel send this process a signal when its parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _prctl(option: int, value: int) -> None:
+    # Imported where it is needed: most of this program's processes answer one request, and need no such thing.
+    import ctypes
+
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def descendants(pid: int) -> set[int]:

@@ -36,12 +36,11 @@ import resource
 import select
 import signal
 import threading
-import traceback
 from typing import Any, BinaryIO, Callable, Iterator, cast
 
 from . import frames, placing, protocol, shared_files, staging
 from .contents import Contents, checked_key, digest_of
-from .errors import Refused
+from .errors import Refused, traceback_text
 from .incoming import PIECE, Busy, Damaged, Incoming
 from .packs import PackWriter
 from .parcels import Parcels
@@ -92,7 +91,7 @@ def receive(
     except frames.GarbledStream as garbled:
         worker.say({"error": {"code": protocol.CHECKSUM_MISMATCH, "message": f"{garbled}; nothing of it was kept"}})
     except Exception as error:
-        message = f"gpu-run failed on the cluster: {error!r}\n{traceback.format_exc()}"
+        message = f"gpu-run failed on the cluster: {error!r}\n{traceback_text()}"
         worker.say({"error": {"code": protocol.INTERNAL, "message": message}})
     finally:
         worker.end()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import uuid
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,6 +17,11 @@ def now() -> str:
 def seconds_between(start: str, end: str) -> float:
     """Return the seconds between two record times."""
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def new_name() -> str:
+    """Return a name that nothing else has."""
+    return os.urandom(16).hex()
 
 
 def read_json(path: str) -> dict[str, Any] | None:
@@ -73,7 +77,7 @@ def _create_without_links(path: str, value: dict[str, Any]) -> bool:
 
 
 def _draft(path: str, value: dict[str, Any]) -> str:
-    draft = f"{path}.{uuid.uuid4().hex}.tmp"
+    draft = f"{path}.{new_name()}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:

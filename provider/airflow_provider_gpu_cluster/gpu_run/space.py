@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import shutil
+import os
 import tempfile
 from typing import NamedTuple
 
@@ -47,9 +47,9 @@ def check_room(folder: str, needed: int, what: str) -> None:
 
 def room_for(folder: str, needed: int) -> Room:
     """Return ``needed`` if so many bytes fit into a folder, and else about how many do."""
-    disk = shutil.disk_usage(folder)
+    disk = os.statvfs(folder)
     # One of no size does not tell its size.
-    most = min(needed, disk.free) if disk.total else needed
+    most = min(needed, disk.f_bavail * disk.f_frsize) if disk.f_blocks else needed
     if most <= 0 or not (why := _obstacle(folder, most)):
         return Room(most)
     if why == errno.ENOSPC and most < needed:

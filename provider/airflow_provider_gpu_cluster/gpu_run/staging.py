@@ -13,14 +13,12 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import stat
-import uuid
 from typing import TYPE_CHECKING, Any, Collection, Iterator
 
-from . import git, protocol, records
+from . import protocol, records
 from .errors import Refused
-from .store import JobDirectory, Root, no_space, write_text, writing
+from .store import JobDirectory, Root, no_space, remove_tree, write_text, writing
 
 if TYPE_CHECKING:
     from .contents import Contents
@@ -183,7 +181,7 @@ def _remove_others(job: JobDirectory, inputs: list[dict[str, Any]]) -> None:
 @contextlib.contextmanager
 def _put_away(job: JobDirectory, targets: list[str]) -> Iterator[None]:
     """Rename targets out of the way, so that each vanishes at once, and delete them afterwards."""
-    old = job.at(".job", "replaced-" + uuid.uuid4().hex)
+    old = job.at(".job", "replaced-" + records.new_name())
     os.mkdir(old, 0o700)
     try:
         for number, target in enumerate(targets):
@@ -191,7 +189,7 @@ def _put_away(job: JobDirectory, targets: list[str]) -> Iterator[None]:
                 os.rename(job.at(target), os.path.join(old, str(number)))
         yield
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_tree(old)
 
 
 @contextlib.contextmanager
@@ -202,7 +200,7 @@ def _draft(job: JobDirectory) -> Iterator[str]:
     It is locked as long as this process lives; what processes that were killed have left is deleted first.
     """
     _sweep(job)
-    name = uuid.uuid4().hex
+    name = records.new_name()
     folder = job.at(".job", "incoming-" + name)
     unlocked = job.at(".job", "." + name)
     os.mkdir(unlocked, 0o700)
@@ -212,7 +210,7 @@ def _draft(job: JobDirectory) -> Iterator[str]:
             os.rename(unlocked, folder)
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
 
 def _sweep(job: JobDirectory) -> None:
@@ -221,13 +219,15 @@ def _sweep(job: JobDirectory) -> None:
             folder = job.at(".job", name)
             with contextlib.suppress(OSError), open(os.path.join(folder, "lock"), "r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
 
 # -- git, and what is on the cluster already ---------------------------------------------------------------------
 
 
 def _clone(job: JobDirectory, wanted: dict[str, Any]) -> None:
+    from . import git
+
     with writing(job.path), _draft(job) as draft:
         try:
             folder, commit = git.fetch(
@@ -263,6 +263,8 @@ def _take_from_cluster(job: JobDirectory, wanted: dict[str, Any]) -> None:
 
 
 def _copy(wanted: dict[str, Any], path: str, target: str) -> None:
+    import shutil
+
     try:
         if os.path.isdir(path):
             shutil.copytree(path, target, symlinks=True)

@@ -16,8 +16,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
-import uuid
 from typing import Any, Iterator
 
 from . import protocol, records, shared_files
@@ -150,7 +148,7 @@ class JobDirectory:
 
         It appears by rename, with its request in it, and a folder cannot be renamed over one that has content.
         """
-        draft = self.at(".job", "attempts", f".{uuid.uuid4().hex}")
+        draft = self.at(".job", "attempts", f".{records.new_name()}")
         with writing(self.path):
             os.mkdir(draft, 0o700)
             try:
@@ -160,7 +158,7 @@ class JobDirectory:
                     file.write(os.urandom(_RESERVE_BYTES))
                 os.rename(draft, self.attempt(number).path)
             except OSError as error:
-                shutil.rmtree(draft, ignore_errors=True)
+                remove_tree(draft)
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                     return None
                 raise
@@ -268,7 +266,7 @@ def _status_line(record: dict[str, Any]) -> str:
 
 def write_text(path: str, text: str) -> None:
     """Write or replace a small text file; a reader sees the old text or the new."""
-    draft = f"{path}.{uuid.uuid4().hex}.tmp"
+    draft = f"{path}.{records.new_name()}.tmp"
     try:
         with open(draft, "w", encoding="utf-8") as file:
             file.write(text)
@@ -277,6 +275,14 @@ def write_text(path: str, text: str) -> None:
         with contextlib.suppress(OSError):
             os.unlink(draft)
         raise
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and what is in it, as far as that can be."""
+    # Imported where it is needed: every request starts a process, and this one brings all kinds of archives along.
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -308,7 +314,8 @@ def no_space(path: str, error: OSError) -> str:
     while not os.path.exists(path) and path != "/":
         path = os.path.dirname(path)
     try:
-        free = shutil.disk_usage(path).free
+        disk = os.statvfs(path)
+        free = disk.f_bavail * disk.f_frsize
     except OSError:
         free = 0
     return f"no space left on the disk of {path}: {free / 1e6:.1f} MB free"

@@ -15,13 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
-import uuid
 from functools import partial
 from typing import Any, NoReturn
 
 from . import guard, processes, protocol, records
 from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .errors import traceback_text
 from .job_environment import variables
 from .line import Line
 from .store import Attempt, Root, write_text
@@ -81,7 +80,7 @@ def _be_supervisor(run: _Run, waited: bool) -> NoReturn:
             run.to_the_end()
         exit_code = 0
     except BaseException:
-        traceback.print_exc()
+        sys.stderr.write(traceback_text())
         sys.stderr.flush()
     finally:
         os._exit(exit_code)
@@ -106,7 +105,7 @@ class _Run:
         self.kill_at: float | None = None
         self.cancel_asked = False
         # Only this attempt's processes have this in their environment.
-        self.token = f"GPU_RUN_ATTEMPT={uuid.uuid4().hex}"
+        self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
 
     def listen(self) -> None:
         """Catch the signals that are for the supervisor, and have them end its waiting."""
@@ -146,8 +145,8 @@ class _Run:
             self._record_end()
         except Exception:
             self._kill_all()
-            message = "its supervisor could not run it: " + traceback.format_exc().strip().splitlines()[-1]
-            self.attempt.event("supervisor_error", traceback=traceback.format_exc())
+            message = "its supervisor could not run it: " + traceback_text().strip().splitlines()[-1]
+            self.attempt.event("supervisor_error", traceback=traceback_text())
             self._finish(protocol.FAILED, protocol.LAUNCH_FAILED, message)
 
     # -- start ---------------------------------------------------------------------------------------------------

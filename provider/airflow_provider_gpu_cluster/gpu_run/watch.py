@@ -27,12 +27,11 @@ import os
 import random
 import sys
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 
 from . import protocol
 from .channel import BrokenClient, Channel, Gone
-from .errors import Refused
+from .errors import Refused, traceback_text
 from .inotify import Inotify
 from .store import Root
 from .subscription import FULL_LOOK_S, Events, Subscription
@@ -163,7 +162,7 @@ class _Watch:
         except Refused as refusal:
             self._refuse(key, refusal.code, refusal.message)
         except Exception as error:
-            message = f"gpu-run watch failed on the cluster: {error!r}\n{traceback.format_exc()}"
+            message = f"gpu-run watch failed on the cluster: {error!r}\n{traceback_text()}"
             self._refuse(key, protocol.INTERNAL, message)
         self._give_sign_of_life()
 

@@ -27,6 +27,7 @@ from airflow_provider_gpu_cluster.sources.parse import Written
 
 if TYPE_CHECKING:
     import paramiko
+    from airflow.sdk import Connection
 
 # What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
 Job = Mapping[str, Any] | JobHandle | str
@@ -61,7 +62,12 @@ class GpuClusterHook(BaseHook):
     @cached_property
     def settings(self) -> ClusterSettings:
         """Settings of the cluster, as the connection gives them."""
-        return settings_of(self.get_connection(self.gpu_cluster_conn_id))
+        return settings_of(self._connection)
+
+    @cached_property
+    def _connection(self) -> Connection:
+        # Each look is a request to Airflow's API server.
+        return self.get_connection(self.gpu_cluster_conn_id)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -82,7 +88,7 @@ class GpuClusterHook(BaseHook):
 
     @cached_property
     def _connector(self) -> SshConnector:
-        return SshConnector(self.get_connection(self.gpu_cluster_conn_id))
+        return SshConnector(self._connection)
 
     def close(self) -> None:
         """Close the SSH connection, if one is open."""

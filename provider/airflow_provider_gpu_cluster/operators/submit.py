@@ -334,7 +334,8 @@ class SubmitGpuJobOperator(BaseOperator):
     def _cancel_forerunner(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
         """Cancel the job that this task had before a user cleared it, should nobody else have done so."""
         store = context["task_state_store"]
-        before: Any = store.get(JOB_KEY)
+        # A clear is not the first try, which has none before it.
+        before: Any = store.get(JOB_KEY) if context["ti"].try_number > 1 else None
         store.set(JOB_KEY, handle.job_id)
         if before and before != handle.job_id:
             hook.cancel(before, requested_by="Airflow, as a user cleared its task")
