@@ -7,12 +7,11 @@ import hashlib
 import json
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, cast
 
 import paramiko
 
@@ -23,6 +22,7 @@ from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+from airflow_provider_gpu_cluster.upload_lanes import Lane, UploadLanes
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +30,8 @@ PIECE_BYTES = 1 << 23
 # Nobody knows the SHA-256 of these before they were sent, so each has that of its own bytes, and is in memory for it.
 TAGGED_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
-_CHECK_EVERY_S = 0.2
 
 _BREAKS = (OSError, EOFError, paramiko.SSHException, frames.BrokenStream)
-
-Lane: TypeAlias = "Callable[[], AbstractContextManager[tuple[BinaryIO, BinaryIO]]]"
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,9 @@ class Upload:
     def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> dict[str, Any]:
         progress: TransferProgress | None = None
         wants: list[Any] = []
+        # For now, as many as are of use if it lacks everything.
+        size = sum(content.entry.size for content in self._contents.values())
+        lanes: UploadLanes | None = stack.enter_context(self._lanes(size))
         while "done" not in (message := self._next(stream)):
             wants += message.get("want", ())
             if "send" not in message:
@@ -120,10 +120,13 @@ class Upload:
                 self._is_progress = message["send"] < self._left
                 self._left = message["send"]
                 progress = stack.enter_context(TransferProgress(f"upload to {self._line.name}", message["send"]))
-            self._send(wants, out, progress)
-            wants = []
+            self._send(wants, out, progress, lanes or stack.enter_context(self._lanes(message["send"])))
+            wants, lanes = [], None
         result: dict[str, Any] = message["done"]
         return result
+
+    def _lanes(self, size: int) -> UploadLanes:
+        return UploadLanes(lanes_for(self._line.round_trip_s(), size) - 1, self._line.lane)
 
     def _next(self, stream: BinaryIO) -> dict[str, Any]:
         """Return what the cluster says next; an error is raised."""
@@ -138,44 +141,24 @@ class Upload:
             raise self._line.error_of(message["error"])
         return message
 
-    def _send(self, wants: list[Any], out: BinaryIO, progress: TransferProgress) -> None:
+    def _send(self, wants: list[Any], out: BinaryIO, progress: TransferProgress, lanes: UploadLanes) -> None:
         pieces = deque(self._pieces(wants))
-        size = sum(piece.end - piece.start for piece in pieces)
-        errors: list[StagingError] = []
-        lanes = [
-            threading.Thread(target=self._use_lane, args=(pieces, progress, errors), daemon=True)
-            for _ in range(lanes_for(self._line.round_trip_s(), size) - 1)
-        ]
-        for lane in lanes:
-            lane.start()
+
+        def send_all(out: BinaryIO) -> PieceSender:
+            sender = PieceSender(self._contents, out, progress)
+            sender.send_all(pieces)
+            return sender
+
+        lanes.use(lambda out: send_all(out).end())
         try:
             with self._line.pieces_to(out) as pieces_out:
-                sender = PieceSender(self._contents, pieces_out, progress)
-                sender.send_all(pieces)
-                for lane in lanes:
-                    while lane.is_alive():
-                        lane.join(_CHECK_EVERY_S)
-                        self._line.check()
-                if errors:
-                    raise errors[0]
+                sender = send_all(pieces_out)
+                lanes.finish(self._line.check)
                 # What a lane has taken on and not sent is asked for again.
                 sender.end()
         finally:
             # Lanes that go on have nothing left to do.
             pieces.clear()
-
-    def _use_lane(self, pieces: deque[Piece], progress: TransferProgress, errors: list[StagingError]) -> None:
-        try:
-            with self._line.lane() as (stream, out):
-                sender = PieceSender(self._contents, out, progress)
-                sender.send_all(pieces)
-                sender.end()
-                # It answers when it has written everything down.
-                frames.read_line(stream)
-        except StagingError as error:
-            errors.append(error)
-        except (*_BREAKS, GpuClusterError) as error:
-            log.debug("a connection less to send over: %s", error)
 
     def _pieces(self, wants: list[Any]) -> Iterator[Piece]:
         for key, ranges in wants:
