@@ -61,8 +61,8 @@ class UploadLanes:
 
     def finish(self, check: Callable[[], None]) -> None:
         """
-        Wait until they have sent what they have taken on, as far as they could. Whoever is still about to be opened is not
-        waited for.
+        Wait until they have sent what they have taken on, as far as they could. Those that are still being opened are
+        not waited for.
 
         :param check: called again and again; what it raises ends the waiting.
         :raises StagingError: something could not be read.
