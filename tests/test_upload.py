@@ -136,6 +136,26 @@ def test_of_thousands_of_files_those_that_changed_travel(far: Cluster, tmp_path:
     assert up.take() < 250_000
 
 
+def test_a_job_that_is_staged_again_gets_anew_what_changed_on_either_side(cluster: Cluster, tmp_path: Path):
+    (tmp_path / "d").mkdir()
+    for number in range(50):
+        (tmp_path / "d" / f"{number}").write_bytes(os.urandom(4000))
+    (tmp_path / "d" / "large").write_bytes(os.urandom(3 * MB))
+    there = stage(cluster, "job", tmp_path, data="d") / "data" / "d"
+    before = {path.name: path.stat().st_ino for path in there.iterdir()}
+    # The user changes one, removes one, and the job another.
+    (tmp_path / "d" / "1").write_bytes(os.urandom(4000))
+    (tmp_path / "d" / "2").unlink()
+    (there / "3").write_bytes(b"x" * 4000)
+    os.link(there / "4", there.parent.parent / "outputs" / "4")
+    (there / "made by the job").write_bytes(b"")
+    stage(cluster, "job", tmp_path, data="d")
+    assert files(there) == files(tmp_path / "d")
+    kept = {path.name for path in there.iterdir() if path.stat().st_ino == before[path.name]}
+    assert before.keys() - kept == {"1", "2", "3", "4"}
+    assert {path.stat().st_nlink for path in there.iterdir()} == {1}
+
+
 def test_two_jobs_that_stage_the_same_at_once_send_it_once(
     cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy, tmp_path: Path
 ):

@@ -540,8 +540,9 @@ def test_a_copy_that_does_not_fit(tmp_path: Path, shared: Path):
         assert drafts(job) == []
 
 
+# All that is imported late, too: the interpreter may lie where nobody but root can read.
 AS_NOBODY = f"""
-import os, sys
+import os, shutil, sys
 sys.path.insert(0, {str(Path(staging.__file__).parents[2])!r})
 from airflow_provider_gpu_cluster.gpu_run import staging
 from airflow_provider_gpu_cluster.gpu_run.contents import digest_of

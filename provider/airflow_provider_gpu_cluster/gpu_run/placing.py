@@ -25,6 +25,7 @@ from . import frames, protocol
 from .contents import Contents, checked_key, write_all
 from .errors import Refused
 from .extents import extents
+from .replaced_folder import ReplacedFolder
 
 # ioctl_ficlonerange(2): _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
@@ -40,7 +41,13 @@ class Missing(Exception):
     """A content is not here, or was damaged and is kept no longer."""
 
 
-def place(contents: Contents, rows: list[list[Any]], folder: str, checked: Collection[str] = ()) -> dict[str, str]:
+def place(
+    contents: Contents,
+    rows: list[list[Any]],
+    folder: str,
+    checked: Collection[str] = (),
+    replaced: ReplacedFolder | None = None,
+) -> dict[str, str]:
     """
     Make in ``folder`` what the rows say.
 
@@ -49,6 +56,7 @@ def place(contents: Contents, rows: list[list[Any]], folder: str, checked: Colle
 
     :param rows: checked by :func:`check`.
     :param checked: the SHA-256 of contents that need not be hashed again.
+    :param replaced: what the folder takes the place of.
     :return: the SHA-256 of each file.
     :raises Missing: a content is not here.
     :raises Refused: a link leads out of the folder.
@@ -61,6 +69,8 @@ def place(contents: Contents, rows: list[list[Any]], folder: str, checked: Colle
                 os.mkdir(target)
             elif kind == "link":
                 os.symlink(content, target)
+            elif replaced is not None and replaced.hand_on(path, mode, content, size[0], target):
+                files[path] = content
             elif size[0] <= protocol.WHOLE_BYTES:
                 data, files[path] = _small(contents, content, size[0])
                 writing.add(target, mode, data)

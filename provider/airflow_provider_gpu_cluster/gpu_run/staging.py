@@ -70,12 +70,13 @@ def bring(
     :return: False when one of them is not here, or was damaged; nothing is in place then.
     """
     from . import placing
+    from .replaced_folder import ReplacedFolder
 
     with writing(job.path), _draft(job) as draft:
         folder = os.path.join(draft, "content")
         os.mkdir(folder)
         try:
-            files = placing.place(contents, rows, folder, checked)
+            files = placing.place(contents, rows, folder, checked, ReplacedFolder(job.at(_target(wanted))))
         except placing.Missing:
             return False
         except OSError as error:
