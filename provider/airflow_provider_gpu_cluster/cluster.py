@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, BinaryIO, cast
 
@@ -23,7 +23,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
     InvalidJobError,
 )
-from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus
+from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
 from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import BREAKS, SFTP, ClusterSettings, Session
@@ -45,12 +45,29 @@ class Submission:
     """
     What came of a submit.
 
-    :param created: whether this call made the attempt; False when it found one.
+    :param created: whether this call made the attempt, or one of an element; False when it found one.
+    :param launched: how many attempts it made.
     """
 
     handle: JobHandle
     status: JobStatus
     created: bool
+    launched: int
+
+
+@dataclass(frozen=True)
+class Element:
+    """
+    What is an element's own, of an array that is submitted.
+
+    :param spec: what it runs and needs.
+    :param env: its variables, besides those of all.
+    :param run_script: text of its ``run.sh``.
+    """
+
+    spec: JobSpec
+    env: Mapping[str, str] = field(repr=False)
+    run_script: str
 
 
 @dataclass(frozen=True)
@@ -105,9 +122,12 @@ class Cluster(Session):
         request_key: str,
         generation: str,
         record: Mapping[str, Any],
+        elements: Sequence[Element] = (),
     ) -> Submission:
         """
         Launch a job, or find it launched; see :func:`.gpu_run.submission.submit` for which.
+
+        Of an array, that goes for each element by itself.
 
         :param sources: its inputs; None when they are staged.
         :param env: the job's own environment variables; they go into no record.
@@ -115,10 +135,11 @@ class Cluster(Session):
         :param request_key: names one try; with the same key the same attempt comes back.
         :param generation: changes when a user asks for a new beginning.
         :param record: who asks.
+        :param elements: makes an array of it.
         :raises StagingError: a source could not be brought there.
         :raises LaunchError: the cluster cannot run it.
         """
-        request = {
+        request: dict[str, Any] = {
             "job_id": job_id,
             "spec": spec.to_json(),
             "inputs": None if sources is None else self._described(sources),
@@ -129,8 +150,19 @@ class Cluster(Session):
             "record": record,
             "context": _context_variables(record),
         }
+        if elements:
+            request["elements"] = [
+                {
+                    "job_id": element_id(job_id, index),
+                    "spec": _difference(element.spec.to_json(), request["spec"]),
+                    "env": dict(element.env),
+                    "run_script": element.run_script,
+                }
+                for index, element in enumerate(elements)
+            ]
         reply = self._with_uploads("submit", request, sources or ())
-        return Submission(self._handle(reply["handle"]), JobStatus.from_json(reply["status"]), reply["created"])
+        handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
+        return Submission(handle, status, reply["created"], reply.get("launched", int(reply["created"])))
 
     def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
         """
@@ -327,6 +359,10 @@ def _refusal(entry: dict[str, Any]) -> str:
 def _pattern(path: str) -> str:
     """Return the pattern for a path that may have wildcards in it."""
     return re.sub(r"[][*?!#\\]|\s$", r"\\\g<0>", path)
+
+
+def _difference(value: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {name: item for name, item in value.items() if item != other[name]}
 
 
 def _context_variables(record: Mapping[str, Any]) -> dict[str, str]:

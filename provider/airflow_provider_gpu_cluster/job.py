@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -14,6 +15,7 @@ from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
 MAX_JOB_ID_LENGTH = 100
+MAX_ARRAY_SIZE = 1000
 
 
 class JobState(str, Enum):
@@ -60,6 +62,16 @@ def make_job_id(
     tail = f"-{stamp}-{digest}"
     head = "-".join(_readable(part) for part in (dag_id, name or task_id))
     return head[: MAX_JOB_ID_LENGTH - len(tail)].rstrip("-._") + tail
+
+
+def element_id(array_id: str, index: int) -> str:
+    """
+    Return the job id of an element of an array: that of the array, and the element's index.
+
+    Of an id that is too long for that the beginning goes, as what makes it one of its kind stands at its end.
+    """
+    tail = f"_{index}"
+    return array_id[-(MAX_JOB_ID_LENGTH - len(tail)) :].lstrip("-._") + tail
 
 
 def _readable(text: str) -> str:
@@ -114,7 +126,8 @@ class JobHandle:
     :param job_dir: its directory on the cluster.
     :param engine: ``host``, ``slurm`` or ``command``.
     :param submitted_at: when it was launched, ISO 8601 in UTC; None while it is only staged.
-    :param gpus: how many GPUs it asked for; 0 while it is only staged.
+    :param gpus: how many GPUs it asked for, each element of an array by itself; 0 while it is only staged.
+    :param array_size: of an array, how many elements it has; None for any other job.
     """
 
     job_id: str
@@ -123,10 +136,25 @@ class JobHandle:
     engine: str
     submitted_at: str | None
     gpus: int
+    array_size: int | None = None
+
+    @property
+    def elements(self) -> tuple[JobHandle, ...]:
+        """The elements of an array, each a job of its own."""
+        return tuple(self.element(index) for index in range(self.array_size or 0))
+
+    def element(self, index: int) -> JobHandle:
+        """Return an element of an array."""
+        job_id = element_id(self.job_id, index)
+        job_dir = posixpath.join(posixpath.dirname(self.job_dir), job_id)
+        return replace(self, job_id=job_id, job_dir=job_dir, array_size=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the handle as the small dict that goes through XCom."""
-        return asdict(self)
+        value = asdict(self)
+        if self.array_size is None:
+            del value["array_size"]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> JobHandle:
@@ -135,13 +163,13 @@ class JobHandle:
 
         :raises ValueError: the value is no job handle.
         """
-        names = [field.name for field in fields(cls)]
+        names = [item.name for item in fields(cls) if item.default is MISSING]
         if not isinstance(value, dict) or any(name not in value for name in names):
             raise ValueError(
                 f"not a job handle: {value!r}; pass the output of SubmitGpuJobOperator or StageGpuJobOperator, "
                 f"a dict with the keys {', '.join(names)}"
             )
-        return cls(**{name: value[name] for name in names})
+        return cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
 
 
 @dataclass(frozen=True)
@@ -163,6 +191,7 @@ class JobStatus:
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
     :param log_tail: last lines of the output, where asked for.
+    :param elements: of an array, the state of each element and, of one that ended badly, its reason.
     """
 
     job_id: str
@@ -184,17 +213,21 @@ class JobStatus:
     pid: int | None = None
     log_bytes: int = 0
     log_tail: str = ""
+    elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> JobStatus:
         """Read a status from a reply; names this version does not know are left out."""
-        known = {field.name for field in fields(cls)}
+        known = {item.name for item in fields(cls)}
         values = {name: item for name, item in value.items() if name in known}
+        values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
         return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as plain JSON values."""
-        return {**asdict(self), "state": str(self.state), "gpus": list(self.gpus)}
+        value = {**asdict(self), "state": str(self.state), "gpus": list(self.gpus)}
+        value["elements"] = [[str(state), reason] for state, reason in self.elements]
+        return value
 
     @property
     def final(self) -> bool:

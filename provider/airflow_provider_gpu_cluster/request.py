@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -48,6 +49,8 @@ class JobRequest:
     :param pass_output_dirs: pass ``--output_dir`` and ``--log_dir`` to the entry script.
     :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``,
         relative to the DAG file's folder; None for the package's own.
+    :param array: makes an array of it: of each element what is its own, see :func:`.job_array.parse_array`; None for
+        one job.
     """
 
     code: Written | None = None
@@ -67,6 +70,7 @@ class JobRequest:
     setup: str | Sequence[str] | None = None
     pass_output_dirs: bool = True
     run_script_template: str | None = None
+    array: Any = field(default=None, repr=False)
 
     def spec(self) -> JobSpec:
         """
@@ -103,7 +107,7 @@ class JobRequest:
 
         :raises InvalidJobError: a name or a value cannot be used.
         """
-        variables = check_env(self.env)
+        variables = check_env(self.env, is_array=self.array is not None)
         for name, value in variables.items():
             # It masks only if the name looks like that of a secret, and warns about values too short to be one.
             if len(value) >= SHORTEST_SECRET:
@@ -112,7 +116,38 @@ class JobRequest:
 
     def secrets(self) -> list[str]:
         """Return the values of environment variables that Airflow masks, for another process that shows output."""
-        return [value for value in self.variables().values() if redact(value) != value]
+        values = dict.fromkeys(value for one in (self, *self.elements()) for value in one.variables().values())
+        return [value for value in values if redact(value) != value]
+
+    def elements(self) -> list[JobRequest]:
+        """
+        Return the jobs of an array, each with what is its own; none for one job.
+
+        The variables of each are its own only.
+
+        :raises InvalidJobError: the array cannot be used.
+        """
+        if self.array is None:
+            return []
+        from airflow_provider_gpu_cluster.job_array import naming, parse_array
+
+        elements = []
+        for index, element in enumerate(parse_array(self.array)):
+            with naming(index):
+                one = self._with_arguments(element.arguments)
+                one.spec()
+                check_env(element.env, is_array=True)
+            elements.append(replace(one, env=element.env))
+        return elements
+
+    def _with_arguments(self, arguments: tuple[Any, ...]) -> JobRequest:
+        if not arguments:
+            return self
+        if not self.command:
+            return replace(self, script_args=[*(self.script_args or ()), *arguments])
+        # Checked as those of an entry script are.
+        checked = make_spec(entry_script="x", script_args=arguments).script_args
+        return replace(self, command=f"{self.command.rstrip()} {shlex.join(checked)}")
 
     def run_script(self, job_id: str, *, base_dir: Path) -> str:
         """Render the shell script that the job runs."""
@@ -129,14 +164,21 @@ class JobRequest:
         :raises InvalidJobError: a value cannot be used, whatever the others will be.
         """
         open_fields = {item.name: item for item in fields(self) if _is_open(getattr(self, item.name))}
-        known = {name: _STAND_INS.get(name, item.default) for name, item in open_fields.items() if name != "env"}
-        replace(self, **known, env={}).spec()
+        for name in ("env", "array"):
+            open_fields.pop(name, None)
+        known = {name: _STAND_INS.get(name, item.default) for name, item in open_fields.items()}
+        stand_in = replace(self, **known, env={}, array=None)
+        stand_in.spec()
         if staged and (self.code or self.data or self.models):
             raise InvalidJobError(
                 "give either job, whose code, data and models are staged already, or code, data and models"
             )
+        is_array = self.array is not None
         if isinstance(self.env, Mapping):
-            check_env({name: "" if _is_open(value) else value for name, value in self.env.items()})
+            known_env = {name: "" if _is_open(value) else value for name, value in self.env.items()}
+            check_env(known_env, is_array=is_array)
+        if is_array and not _is_open(self.array):
+            replace(stand_in, array=self.array).elements()
 
 
 def _is_open(value: Any) -> bool:
@@ -145,4 +187,6 @@ def _is_open(value: Any) -> bool:
         return "{{" in value or "{%" in value
     if isinstance(value, (list, tuple)):
         return any(_is_open(item) for item in value)
+    if isinstance(value, Mapping):
+        return any(_is_open(item) for item in value.values())
     return isinstance(value, ResolveMixin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import shlex
+from functools import lru_cache
 from pathlib import Path
 
 import jinja2
@@ -45,12 +46,8 @@ def render_run_script(
     :raises InvalidJobError: the template cannot be read or rendered.
     """
     text, where = _read(template)
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(quote=_quote, comment=_comment)
     try:
-        script = environment.from_string(text).render(
+        script = _compiled(text).render(
             spec=spec,
             job_id=job_id,
             pass_output_dirs=pass_output_dirs,
@@ -64,6 +61,16 @@ def render_run_script(
             "it may use spec, job_id, pass_output_dirs and launcher"
         ) from error
     return script if script.endswith("\n") else f"{script}\n"
+
+
+# The scripts of an array come from one template.
+@lru_cache(maxsize=1)
+def _compiled(text: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(quote=_quote, comment=_comment)
+    return environment.from_string(text)
 
 
 def _read(template: str | Path | None) -> tuple[str, str]:

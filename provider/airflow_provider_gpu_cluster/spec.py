@@ -31,6 +31,9 @@ RESERVED_ENV = (
 )
 """Environment variables that every job gets from its supervisor, and that a DAG cannot set."""
 
+RESERVED_ARRAY_ENV = ("ARRAY_INDEX", "ARRAY_COUNT")
+"""Those that the elements of an array get as well."""
+
 # Linux takes no longer argument or environment variable (MAX_ARG_STRLEN, with its final NUL).
 _MAX_STRING_BYTES = 131_072 - 1
 _MIN_MEMORY_BYTES = 1 << 20
@@ -100,18 +103,20 @@ def make_spec(
     )
 
 
-def check_env(env: Mapping[str, Any] | None) -> dict[str, str]:
+def check_env(env: Mapping[str, Any] | None, *, is_array: bool = False) -> dict[str, str]:
     """
     Check the environment variables a DAG gives to a job.
 
     :param env: names, and values that are texts, numbers or booleans; None for none.
+    :param is_array: they are for an array, or an element of one.
     :raises InvalidJobError: a name or value is not valid. The message never holds a value.
     """
     if env is None:
         return {}
     if not isinstance(env, Mapping):
         raise InvalidJobError(f"env is a {type(env).__name__}; valid is a dict such as {{'SEED': '7'}}")
-    return {_env_name(name): _env_value(name, value) for name, value in env.items()}
+    reserved = RESERVED_ENV + RESERVED_ARRAY_ENV if is_array else RESERVED_ENV
+    return {_env_name(name, reserved): _env_value(name, value) for name, value in env.items()}
 
 
 def _invalid(parameter: str, value: object, valid: str) -> InvalidJobError:
@@ -268,13 +273,13 @@ def _setup(value: Any) -> str:
     return "\n".join(lines).replace("\r\n", "\n").strip("\n")
 
 
-def _env_name(name: Any) -> str:
+def _env_name(name: Any, reserved: tuple[str, ...]) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise InvalidJobError(f"env has the name {name!r}; valid are letters, digits and _, not beginning with a digit")
-    if name in RESERVED_ENV:
+    if name in reserved:
         raise InvalidJobError(
             f"env sets {name}, which every job gets from the cluster; use another name "
-            f"(reserved are {', '.join(RESERVED_ENV)})"
+            f"(reserved are {', '.join(reserved)})"
         )
     return name
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings, Submission
+from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings, Element, Submission
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run import durations
 from airflow_provider_gpu_cluster.hooks.settings import settings_of
 from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
 from airflow_provider_gpu_cluster.identity import JobIdentity, current_identity
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus, element_id
 from airflow_provider_gpu_cluster.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.request import JobRequest
 from airflow_provider_gpu_cluster.sinks import Sink, open_sink
@@ -176,6 +176,14 @@ class GpuClusterHook(BaseHook):
         :return: the job's handle, how it stands, and whether this call made the attempt or found it.
         """
         request.check(staged=staged)
+        elements = [
+            Element(
+                spec=element.spec(),
+                env=element.variables(),
+                run_script=element.run_script(element_id(identity.job_id, index), base_dir=_base_dir(base_dir)),
+            )
+            for index, element in enumerate(request.elements())
+        ]
         return self.cluster.submit(
             identity.job_id,
             spec=request.spec(),
@@ -185,6 +193,7 @@ class GpuClusterHook(BaseHook):
             request_key=identity.request_key,
             generation=identity.generation,
             record=identity.record,
+            elements=elements,
         )
 
     def status(self, job: Job, *, tail_bytes: int = 0) -> JobStatus:

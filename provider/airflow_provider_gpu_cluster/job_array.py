@@ -1,0 +1,85 @@
+"""What a DAG author writes as an array of jobs: a list that says of each element what is its own."""
+
+from __future__ import annotations
+
+import ast
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.job import MAX_ARRAY_SIZE
+
+_VALID = (
+    f"valid is a list of 1 to {MAX_ARRAY_SIZE:,} elements, each a dict of environment variables such as "
+    "{'SEED': '7'}, or arguments such as ['--seed', 7] or '--seed 7'"
+)
+
+
+@dataclass(frozen=True)
+class ArrayElement:
+    """
+    What is one element's own.
+
+    :param env: environment variables, merged over those of all.
+    :param arguments: arguments that come after those of all.
+    """
+
+    env: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    arguments: tuple[Any, ...] = ()
+
+
+def parse_array(value: Any) -> list[ArrayElement]:
+    """
+    Read what is written as ``array``.
+
+    :param value: a list, the output of a task that returned one, or its text, as a template gives it.
+    :raises InvalidJobError: it is no list, has too few or too many elements, or one of them is none; the message names
+        the index of that. It holds no value of an environment variable.
+    """
+    if isinstance(value, str):
+        value = _from_template(value)
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise InvalidJobError(f"array is a {type(value).__name__}; {_VALID}")
+    written = list(value)
+    if not 1 <= len(written) <= MAX_ARRAY_SIZE:
+        raise InvalidJobError(f"array has {len(written):,} elements; {_VALID}")
+    elements = []
+    for index, element in enumerate(written):
+        with naming(index):
+            elements.append(_element(element))
+    return elements
+
+
+@contextmanager
+def naming(index: int) -> Iterator[None]:
+    """Put the index of an element before what is wrong with it."""
+    try:
+        yield
+    except InvalidJobError as error:
+        raise InvalidJobError(f"array[{index}]: {error}") from None
+
+
+def _element(written: Any) -> ArrayElement:
+    if isinstance(written, Mapping):
+        return ArrayElement(env=dict(written))
+    if isinstance(written, str):
+        try:
+            return ArrayElement(arguments=tuple(shlex.split(written)))
+        except ValueError as error:
+            raise InvalidJobError(f"{written!r} cannot be split into arguments: {error}") from None
+    if isinstance(written, (int, float)) and not isinstance(written, bool):
+        return ArrayElement(arguments=(written,))
+    if isinstance(written, (list, tuple)):
+        return ArrayElement(arguments=tuple(written))
+    raise InvalidJobError(f"it is a {type(written).__name__}; {_VALID}")
+
+
+def _from_template(text: str) -> Any:
+    """Read a list that went through a template, which makes it text."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
