@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import processes, protocol, records
 from .status import job_status, statuses
-from .store import Attempt, Root
+from .store import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:
     from .engines.engine import Engine
@@ -24,9 +24,11 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
     :return: how they stand then.
     """
     for job_id in job_ids:
-        attempts = root.job(job_id).attempts()
-        if attempts and job_status(root, engine, job_id)["state"] not in protocol.FINAL_STATES:
-            _cancel(attempts[-1], engine, by)
+        job = root.job(job_id)
+        if job.attempts():
+            _cancel_latest(job, root, engine, by)
+        elif job.use():
+            _cancel_elements(job, root, engine, by)
     deadline = time.monotonic() + wait_s
     while True:
         found = statuses(root, engine, job_ids, 0)
@@ -34,6 +36,22 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
         if not running or time.monotonic() > deadline:
             return found
         time.sleep(_LOOK_S)
+
+
+def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
+    """Cancel an array; or see to it that one is not launched that is about to be."""
+    from . import array_records
+
+    with job.lock():
+        array_records.note_cancellation(job, by)
+        for element in array_records.all_elements_of(job):
+            _cancel_latest(root.job(element), root, engine, by)
+
+
+def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
+    attempts = job.attempts()
+    if attempts and job_status(root, engine, job.job_id)["state"] not in protocol.FINAL_STATES:
+        _cancel(attempts[-1], engine, by)
 
 
 def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:

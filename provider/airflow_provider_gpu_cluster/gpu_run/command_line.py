@@ -163,6 +163,10 @@ def _with_inputs(root: Root, engine: Engine, verb: str, request: dict[str, Any],
     from . import submission
 
     carry_out = submission.stage if verb == "stage" else submission.submit
+    if request.get("elements"):
+        from .array_submission import submit_array
+
+        carry_out = submit_array
     value = carry_out(root, engine, request)
     if not value.get("needs"):
         return value, None

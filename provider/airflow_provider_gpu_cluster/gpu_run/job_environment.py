@@ -59,6 +59,8 @@ def variables(attempt: Attempt, request: dict[str, Any], gpus: list[dict[str, An
     if built:
         env["VIRTUAL_ENV"] = built["path"]
         env.pop("PYTHON", None)
+    if request.get("array"):
+        env.update(ARRAY_INDEX=str(request["array"]["index"]), ARRAY_COUNT=str(request["array"]["count"]))
     env.update(request.get("context", {}))
     env.update(records.read_json(attempt.at("env.json")) or {})
     with contextlib.suppress(FileNotFoundError):

@@ -16,7 +16,7 @@ import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Iterator
 
-from . import environments, processes, protocol, records, shared_files
+from . import array_records, environments, processes, protocol, records, shared_files
 from .engines import engine_of
 from .errors import Refused
 from .status import status_of
@@ -139,13 +139,17 @@ class OldJobs:
         asked_for = _changed(job.at(".job", "lock"))
         attempts = job.attempts()
         if not attempts:
-            is_old = max([asked_for, *_times(job)]) < prepared_before
+            # An array is of use for as long as there are elements of it.
+            is_old = max([asked_for, *_times(job)]) < prepared_before and not self._has_elements(job)
         elif asked_for > _seconds(attempts[-1], "request.json", "requested_at") + _MOMENT_S > _MOMENT_S:
             # Somebody has asked for the job since its launch: for its result, or for another attempt.
             is_old = max(asked_for, _ended_at(attempts[-1])) < prepared_before
         else:
             is_old = _ended_at(attempts[-1]) < self._now - self._older_than_s
         return is_old and not self._still_runs(job, attempts)
+
+    def _has_elements(self, job: JobDirectory) -> bool:
+        return any(self._root.job(job_id).exists() for job_id in array_records.all_elements_of(job))
 
     def _still_runs(self, job: JobDirectory, attempts: list[Attempt]) -> bool:
         name, engine = self._engine_of(attempts)

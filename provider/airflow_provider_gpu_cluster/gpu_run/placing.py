@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 import threading
 from collections import deque
@@ -189,6 +190,22 @@ class _Hashing(threading.Thread):
                 digest.update(piece)
                 at += len(piece)
             self.sha256 = digest.hexdigest()
+
+
+def copy_file(source: str, target: str) -> None:
+    """Make a new file of the content, the mode and the times of another."""
+    source_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(source_fd)
+        target_fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _copy(source_fd, target_fd, found.st_size)
+            os.fchmod(target_fd, stat.S_IMODE(found.st_mode))
+            os.utime(target_fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
 
 
 def _copy(source: int, target: int, size: int) -> None:

@@ -14,7 +14,8 @@ import hashlib
 import json
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Collection, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 
 from . import protocol, records
 from .errors import Refused
@@ -35,7 +36,7 @@ def stage(root: Root, job: JobDirectory, inputs: list[dict[str, Any]]) -> list[i
     :raises Refused: a source does not exist or cannot be read, or there is no room for it.
     """
     needs = []
-    _remove_others(job, inputs)
+    _remove_others(job, [_target(wanted) for wanted in inputs])
     for number, wanted in enumerate(inputs):
         if in_place(job, wanted):
             continue
@@ -93,13 +94,58 @@ def bring(
     return True
 
 
+def take_over(job: JobDirectory, other: JobDirectory) -> None:
+    """
+    Bring in what another job has in place, as files of this job's own.
+
+    :raises Refused: there is no room for it.
+    """
+    import shutil
+
+    from . import placing
+
+    noted = _noted(other)
+    _remove_others(job, list(noted))
+    for target, facts in noted.items():
+        if _is_noted(job, target, facts):
+            continue
+        with writing(job.path), _draft(job) as draft:
+            source, ready = other.at(target), os.path.join(draft, "content")
+            if os.path.islink(source):
+                os.symlink(os.readlink(source), ready)
+            elif os.path.isdir(source):
+                try:
+                    shutil.copytree(source, ready, symlinks=True, copy_function=placing.copy_file)
+                except shutil.Error as error:
+                    _raise_lack_of_space(error)
+                    raise
+            else:
+                placing.copy_file(source, ready)
+            checksums = facts.get("checksums")
+            keep = None if checksums is None else partial(_take_checksums, job, other, checksums)
+            _put_in_place(job, target, ready, facts, keep)
+
+
+def bytes_of(job: JobDirectory) -> int:
+    """Return the size of the inputs that a job has in place, as far as it is known."""
+    return sum(facts.get("bytes", 0) for facts in _noted(job).values())
+
+
 # -- what is in place --------------------------------------------------------------------------------------------
 
 
 def in_place(job: JobDirectory, wanted: dict[str, Any]) -> bool:
     """Tell whether that very input is where it belongs."""
-    noted = _noted(job).get(_target(wanted))
-    return noted is not None and noted["identity"] == _identity(wanted) and os.path.lexists(job.at(_target(wanted)))
+    return _is_noted(job, _target(wanted), {"identity": _identity(wanted)})
+
+
+def _is_noted(job: JobDirectory, target: str, facts: dict[str, Any]) -> bool:
+    """Tell whether an input is where it belongs, with that identity and, if it is said, of that commit."""
+    noted = _noted(job).get(target)
+    if noted is None or not os.path.lexists(job.at(target)):
+        return False
+    names = ("identity", "commit") if "commit" in facts else ("identity",)
+    return all(noted.get(name) == facts[name] for name in names)
 
 
 def _noted(job: JobDirectory) -> dict[str, Any]:
@@ -135,25 +181,39 @@ def _publish(
     facts: dict[str, Any],
     checksums: dict[str, str] | None = None,
 ) -> None:
+    target = _target(wanted)
+    facts = dict(facts, identity=_identity(wanted), written=wanted["written"])
+    keep = None if checksums is None else partial(_keep_checksums, job, target, checksums)
+    _put_in_place(job, target, ready, facts, keep)
+
+
+def _put_in_place(
+    job: JobDirectory,
+    target: str,
+    ready: str,
+    facts: dict[str, Any],
+    keep_checksums: Callable[[], str] | None,
+) -> None:
     """
     Rename a complete input into place, and note what it is.
 
     A job that another request has launched meanwhile keeps what it has; whoever asks next is told that it runs.
+
+    :param keep_checksums: writes the checksum of every file to a record, and returns its name.
     """
-    target = _target(wanted)
     with job.lock():
-        if in_place(job, wanted) or _is_in_use(job):
+        if _is_noted(job, target, facts) or _is_in_use(job):
             return
         noted = _noted(job)
         if noted.pop(target, None) is not None:
             # Should this process die between here and the end, the note must not vouch for other content.
             _note(job, noted)
-        if checksums is not None:
-            facts = dict(facts, checksums=_keep_checksums(job, target, checksums))
+        if keep_checksums is not None:
+            facts = dict(facts, checksums=keep_checksums())
         os.makedirs(os.path.dirname(job.at(target)), exist_ok=True)
         with _put_away(job, [target]):
             os.rename(ready, job.at(target))
-        noted[target] = dict(facts, identity=_identity(wanted), written=wanted["written"], at=records.now())
+        noted[target] = dict(facts, at=records.now())
         _note(job, noted)
 
 
@@ -165,9 +225,16 @@ def _keep_checksums(job: JobDirectory, target: str, checksums: dict[str, str]) -
     return name
 
 
-def _remove_others(job: JobDirectory, inputs: list[dict[str, Any]]) -> None:
+def _take_checksums(job: JobDirectory, other: JobDirectory, name: str) -> str:
+    import shutil
+
+    os.makedirs(job.at(".job", "checksums"), exist_ok=True)
+    shutil.copyfile(other.at(name), job.at(name))
+    return name
+
+
+def _remove_others(job: JobDirectory, kept: list[str]) -> None:
     """Remove what an earlier request has brought in and this one does not want."""
-    kept = [_target(wanted) for wanted in inputs]
     with job.lock():
         noted = _noted(job)
         others = [target for target in noted if target not in kept]
@@ -272,16 +339,20 @@ def _copy(wanted: dict[str, Any], path: str, target: str) -> None:
         else:
             shutil.copy2(path, target)
     except shutil.Error as error:
-        # It has gone on after each failure, and has kept only their words.
-        for code in _NO_SPACE:
-            if any(f"[Errno {code}]" in why for _, _, why in error.args[0]):
-                raise OSError(code, os.strerror(code)) from error
+        _raise_lack_of_space(error)
         failed, _, why = error.args[0][0]
         raise _no_source(wanted, f"{failed} could not be copied: {why}") from error
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise
         raise _no_source(wanted, f"{error.filename} could not be copied: {error.strerror}") from error
+
+
+def _raise_lack_of_space(error: OSError) -> None:
+    """Find in what copying a folder has raised that there was no room; it has kept only the words of each failure."""
+    for code in _NO_SPACE:
+        if any(f"[Errno {code}]" in why for _, _, why in error.args[0]):
+            raise OSError(code, os.strerror(code)) from error
 
 
 def _make_independent(path: str, copy: str) -> None:

@@ -37,16 +37,21 @@ def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> 
     job = root.job(job_id)
     attempts = job.attempts()
     if not attempts:
-        return _without_attempt(root, engine, job_id)
+        return _without_attempt(root, engine, job_id, tail_bytes)
     status = status_of(attempts[-1], engine)
     if tail_bytes:
         status["log_tail"] = diagnosis.tail(job.at("logs"), tail_bytes)
     return status
 
 
-def _without_attempt(root: Root, engine: Engine, job_id: str) -> dict[str, Any]:
+def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -> dict[str, Any]:
     job = root.job(job_id)
     if job.exists():
+        from . import array_records
+
+        elements = array_records.elements_of(job)
+        if elements:
+            return _array_status(root, engine, job_id, elements, tail_bytes)
         return _unknown(job_id, "it is staged, and was not launched")
     if engine.still_runs(job_id):
         return _unknown(job_id, f"it runs, but its directory {job.path} is gone")
@@ -54,6 +59,17 @@ def _without_attempt(root: Root, engine: Engine, job_id: str) -> dict[str, Any]:
     return dict(
         _unknown(job_id, gone.format(job.path, processes.hostname())), state=protocol.LOST, reason=protocol.REASON_LOST
     )
+
+
+def _array_status(root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int) -> dict[str, Any]:
+    from . import array_status
+
+    found = [status_or_unknown(root, engine, job_id) for job_id in elements]
+    if tail_bytes:
+        for index in array_status.telling(found):
+            logs = root.job(elements[index]).at("logs")
+            found[index]["log_tail"] = diagnosis.tail(logs, tail_bytes // array_status.MOST_TAILS)
+    return array_status.summary(array_id, found)
 
 
 def _unknown(job_id: str, message: str) -> dict[str, Any]:

@@ -24,15 +24,15 @@ def stage(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]
     """
     job = root.job(request["job_id"])
     job.create()
-    latest = _latest(job)
-    _keep_identity(job, request["record"])
+    latest = latest_attempt(job)
+    keep_identity(job, request["record"])
     if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
-        _use_linked(root, request["inputs"])
+        use_linked(root, request["inputs"])
         needs = staging.stage(root, job, request["inputs"])
     else:
         # What a running job works with is left alone.
         needs = []
-    return {"needs": needs, "handle": _handle(job, engine, None, 0)}
+    return {"needs": needs, "handle": handle_of(job, engine, None, 0)}
 
 
 def submit(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
@@ -48,23 +48,23 @@ def submit(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any
     """
     job = root.job(request["job_id"])
     job.use()
-    seen = _latest(job)
-    found = _existing(job, engine, request)
+    seen = latest_attempt(job)
+    found = existing(job, engine, request)
     if found is None:
         engine.check(request["spec"])
-        _check_not_running(job, engine)
+        check_not_running(job, engine)
         if request["inputs"] is None:
-            _check_staged(job)
+            check_staged(job)
         else:
             job.create()
-            _keep_identity(job, request["record"])
-            _use_linked(root, request["inputs"])
+            keep_identity(job, request["record"])
+            use_linked(root, request["inputs"])
             needs = staging.stage(root, job, request["inputs"])
             if needs:
                 return {"needs": needs}
-        _check_code(job, request["spec"])
+        check_code(job, request["spec"])
         with job.lock():
-            found = _existing(job, engine, request) or _newer(job, engine, seen)
+            found = existing(job, engine, request) or newer(job, engine, seen)
             if found is None:
                 return _created(job, engine, request)
     attempt, status = found
@@ -73,8 +73,8 @@ def submit(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any
     return _reply(job, engine, attempt, status, created=False)
 
 
-def _existing(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> tuple[Attempt, dict[str, Any]] | None:
-    latest = _latest(job)
+def existing(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> tuple[Attempt, dict[str, Any]] | None:
+    latest = latest_attempt(job)
     if latest is None:
         return None
     if request["inputs"] is not None:
@@ -92,19 +92,19 @@ def _existing(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> tup
     return None
 
 
-def _newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Attempt, dict[str, Any]] | None:
+def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Attempt, dict[str, Any]] | None:
     """
     Return the attempt that another try has made since this request began, however it ended.
 
     Staging can take long, and whoever sent this request may be dead by now: it must not add an attempt to theirs.
     """
-    latest = _latest(job)
+    latest = latest_attempt(job)
     if latest is None or (seen is not None and latest.number == seen.number):
         return None
     return latest, status_of(latest, engine)
 
 
-def _check_not_running(job: JobDirectory, engine: Engine) -> None:
+def check_not_running(job: JobDirectory, engine: Engine) -> None:
     """
     Refuse to launch a job beside itself when it has deleted its own directory, and its records with it.
 
@@ -117,14 +117,21 @@ def _check_not_running(job: JobDirectory, engine: Engine) -> None:
         )
 
 
-def _latest(job: JobDirectory) -> Attempt | None:
+def latest_attempt(job: JobDirectory) -> Attempt | None:
     attempts = job.attempts()
     return attempts[-1] if attempts else None
 
 
 def _created(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
+    """Make the next attempt and launch it; call under the job's lock."""
+    attempt = add_attempt(job, engine, request)
+    engine.launch([attempt])
+    return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
+
+
+def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> Attempt:
     """Make the next attempt; call under the job's lock."""
-    before = _latest(job)
+    before = latest_attempt(job)
     if before is not None and before.request()["generation"] != request["generation"]:
         # A user asked for a new beginning: what the job before has left must not pass for what this one makes.
         with writing(job.path):
@@ -137,7 +144,7 @@ def _created(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> dict
         "request_key": request["request_key"],
         "generation": request["generation"],
         "requested_at": records.now(),
-        "submitted": time.time(),
+        "submitted": request.get("submitted") or time.time(),
         "by": request["record"],
         "spec": request["spec"],
         "settings": request["settings"],
@@ -145,6 +152,7 @@ def _created(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> dict
         "host": processes.hostname(),
         "umask": request["umask"],
         "context": request.get("context", {}),
+        "array": request.get("array"),
         "environment": environments.wanted(
             request["spec"].get("requirements"),
             request["spec"].get("setup", ""),
@@ -161,6 +169,7 @@ def _created(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> dict
             "job_id": job.job_id,
             "by": request["record"],
             "spec": request["spec"],
+            "array": request.get("array"),
             "environment_names": sorted(request["env"]),
             "engine": engine.name,
             "inputs": records.read_json(job.at(".job", "inputs.json")) or {},
@@ -171,8 +180,7 @@ def _created(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> dict
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by somebody else")
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
-    engine.launch([attempt])
-    return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
+    return attempt
 
 
 def _put_logs_aside(job: JobDirectory, number: int) -> None:
@@ -187,11 +195,11 @@ def _reply(
     job: JobDirectory, engine: Engine, attempt: Attempt, status: dict[str, Any], created: bool
 ) -> dict[str, Any]:
     request = attempt.request()
-    handle = _handle(job, engine, request["requested_at"], request["spec"]["gpus"])
+    handle = handle_of(job, engine, request["requested_at"], request["spec"]["gpus"])
     return {"handle": handle, "status": status, "created": created}
 
 
-def _handle(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus: int) -> dict[str, Any]:
+def handle_of(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus: int) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "job_dir": job.path,
@@ -204,7 +212,7 @@ def _handle(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus: i
 _IDENTITY = ("dag_id", "run_id", "task_id", "map_index")
 
 
-def _keep_identity(job: JobDirectory, record: dict[str, Any]) -> None:
+def keep_identity(job: JobDirectory, record: dict[str, Any]) -> None:
     """Note whose directory this is, or find that it is somebody else's."""
     with writing(job.path):
         if not records.create_json(job.at(".job", "owner.json"), {"job_id": job.job_id, "by": record}):
@@ -228,7 +236,7 @@ def _check_identity(job: JobDirectory, record: dict[str, Any]) -> None:
         )
 
 
-def _use_linked(root: Root, inputs: list[dict[str, Any]]) -> None:
+def use_linked(root: Root, inputs: list[dict[str, Any]]) -> None:
     """Note that the jobs are used whose outputs become inputs of another, before links lead to them."""
     for wanted in inputs:
         if wanted["type"] == "cluster":
@@ -237,7 +245,7 @@ def _use_linked(root: Root, inputs: list[dict[str, Any]]) -> None:
                 root.job(path.split(os.sep)[0]).use()
 
 
-def _check_staged(job: JobDirectory) -> None:
+def check_staged(job: JobDirectory) -> None:
     """
     Refuse to launch a staged job whose directory is not there.
 
@@ -251,7 +259,7 @@ def _check_staged(job: JobDirectory) -> None:
     job.create()
 
 
-def _check_code(job: JobDirectory, spec: dict[str, Any]) -> None:
+def check_code(job: JobDirectory, spec: dict[str, Any]) -> None:
     """
     Refuse an entry script that is not in the code.
 

@@ -1,0 +1,49 @@
+"""
+An array of jobs, as its own directory tells of it.
+
+An array is asked for as one job, and is many: each element is a job with a directory of its own. The directory of the
+array itself holds the inputs that its elements get copies of, and two records:
+
+``array.json``    the job ids of its elements, in their order, and of those that it had before and has no more
+``cancel.json``   when it was cancelled last
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import records
+from .store import JobDirectory
+
+
+def elements_of(job: JobDirectory) -> list[str]:
+    """Return the job ids of an array's elements; none for another job."""
+    return list(_record(job).get("elements", ()))
+
+
+def all_elements_of(job: JobDirectory) -> list[str]:
+    """Return these, and those that it had before."""
+    record = _record(job)
+    return [*record.get("elements", ()), *record.get("former", ())]
+
+
+def keep_elements(job: JobDirectory, job_ids: list[str]) -> None:
+    """Note the elements of an array."""
+    former = [job_id for job_id in all_elements_of(job) if job_id not in set(job_ids)]
+    if elements_of(job) != job_ids:
+        records.write_json(job.at(".job", "array.json"), {"elements": job_ids, "former": former})
+
+
+def _record(job: JobDirectory) -> dict[str, Any]:
+    return records.read_json(job.at(".job", "array.json")) or {}
+
+
+def note_cancellation(job: JobDirectory, by: str) -> None:
+    """Note that an array was cancelled, for whoever is about to launch it."""
+    path = job.at(".job", "cancel.json")
+    records.write_json(path, {"by": by, "at": records.now(), "token": records.new_name()})
+
+
+def last_cancellation(job: JobDirectory) -> dict[str, Any] | None:
+    """Return who cancelled an array last, and a token that no other cancellation has; None when nobody has."""
+    return records.read_json(job.at(".job", "cancel.json"))

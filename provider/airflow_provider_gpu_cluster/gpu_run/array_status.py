@@ -1,0 +1,119 @@
+"""How an array stands, from how its elements stand. Pure; both ends of the channel use it."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from . import protocol
+
+_MOST_NAMED = 10
+MOST_TAILS = 3
+"""Of so many elements the last lines are shown together."""
+
+# Whose last lines say most, first to last.
+_TELLING = (
+    (protocol.FAILED, protocol.LOST, protocol.CANCELLED),
+    (protocol.RUNNING,),
+    (protocol.SUCCEEDED,),
+)
+_WORDS = (
+    (protocol.SUCCEEDED, "succeeded"),
+    (protocol.FAILED, "failed"),
+    (protocol.LOST, "were lost"),
+    (protocol.CANCELLED, "were cancelled"),
+    (protocol.RUNNING, "run"),
+    (protocol.QUEUED, "wait"),
+    (protocol.UNKNOWN, "cannot be told"),
+)
+
+
+def summary(array_id: str, elements: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """
+    Return the status of an array.
+
+    It has ended when all of its elements have, and badly when one of them has: then it ended as the first of those.
+
+    :param elements: the statuses of its elements, in their order.
+    """
+    state, first = _state(elements)
+    status: dict[str, Any] = {
+        "job_id": array_id,
+        "state": state,
+        "message": message(elements),
+        # A job that nobody has launched has none, and an array was launched.
+        "attempt": max(1, *(element.get("attempt", 0) for element in elements)),
+        "elements": [[element["state"], element.get("reason")] for element in elements],
+        "log_bytes": sum(element.get("log_bytes", 0) for element in elements),
+        "log_tail": tails(elements),
+    }
+    if first is not None:
+        status.update({name: first.get(name) for name in ("reason", "exit_code", "signal")})
+    ended = [element for element in elements if element["state"] in protocol.FINAL_STATES]
+    status["submitted_at"] = _least(elements, "submitted_at")
+    status["started_at"] = _least(elements, "started_at")
+    if len(ended) == len(elements):
+        status["ended_at"] = max((element.get("ended_at") or "" for element in elements), default="") or None
+    else:
+        status["progress"] = {"step": len(ended), "total": len(elements)}
+    status["gpus"] = sorted(
+        {gpu for one in elements if one["state"] == protocol.RUNNING for gpu in one.get("gpus", ())}
+    )
+    status["gpu_seconds"] = sum(element.get("gpu_seconds") or 0.0 for element in ended) if ended else None
+    status["peak_memory_bytes"] = (
+        max((element.get("peak_memory_bytes") or 0 for element in elements), default=0) or None
+    )
+    return status
+
+
+def _state(elements: Sequence[dict[str, Any]]) -> tuple[str, dict[str, Any] | None]:
+    """Return the state, and the first element that has ended badly if that is why."""
+    states = {element["state"] for element in elements}
+    for state in (protocol.RUNNING, protocol.UNKNOWN, protocol.QUEUED):
+        if state in states:
+            return state, None
+    bad = next((element for element in elements if element["state"] != protocol.SUCCEEDED), None)
+    return (protocol.SUCCEEDED, None) if bad is None else (bad["state"], bad)
+
+
+def message(elements: Sequence[dict[str, Any]]) -> str:
+    """Say how many stand how, and which ended badly and why."""
+    counts = [(sum(element["state"] == state for element in elements), word) for state, word in _WORDS]
+    said = ", ".join(f"{count} {word}" for count, word in counts if count)
+    bad = [
+        f"{index} ({why(element)})"
+        for index, element in enumerate(elements)
+        if element["state"] in protocol.FINAL_STATES and element["state"] != protocol.SUCCEEDED
+    ]
+    if not bad:
+        return f"of {len(elements)} elements {said}"
+    more = f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
+    return f"of {len(elements)} elements {said}: {', '.join(bad[:_MOST_NAMED])}{more}"
+
+
+def why(element: dict[str, Any]) -> str:
+    """Say why an element ended badly."""
+    return ": ".join(filter(None, (element.get("reason") or element["state"], element.get("message"))))
+
+
+def telling(elements: Sequence[dict[str, Any]]) -> list[int]:
+    """Return the indexes of those elements whose last lines say most."""
+    indexes = [index for states in _TELLING for index, one in enumerate(elements) if one["state"] in states]
+    return indexes[:MOST_TAILS]
+
+
+def tails(elements: Sequence[dict[str, Any]]) -> str:
+    """Return the last lines of those elements, each line with the element it is of."""
+    return "".join(
+        f"{prefix(index, len(elements))}{line}\n"
+        for index in telling(elements)
+        for line in (elements[index].get("log_tail") or "").splitlines()
+    )
+
+
+def prefix(index: int, count: int) -> str:
+    """Return what stands before each line that is about one element."""
+    return f"[{index}/{count}] "
+
+
+def _least(elements: Sequence[dict[str, Any]], name: str) -> str | None:
+    return min((element[name] for element in elements if element.get(name)), default=None)

@@ -1,0 +1,178 @@
+"""From a request for an array to an attempt of each of its elements: found, or made, and launched together."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import array_records, array_status, placing, protocol, staging, submission
+from .errors import Refused
+from .space import check_room
+from .status import status_of
+from .store import Attempt, JobDirectory, Root
+
+if TYPE_CHECKING:
+    from .engines.engine import Engine
+
+# To make records and files is mostly waiting for the disk, on a network's file system above all.
+_THREADS = 8
+# Who waits is served in the order in which it was submitted, to the microsecond.
+_APART_S = 1e-6
+
+
+class _Element(NamedTuple):
+    """
+    An element as it stood when the request came.
+
+    :param request: for it alone.
+    :param seen: its latest attempt.
+    """
+
+    job: JobDirectory
+    request: dict[str, Any]
+    seen: Attempt | None
+
+
+def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
+    """
+    Launch an array, or find what an earlier request of it has launched.
+
+    Each element is a job of its own, for which :func:`.submission.submit` says what is found and what is made: so
+    another try joins the elements that wait or run, takes the results of those that succeeded, and starts the next
+    attempt of those that ended badly. The inputs are brought in once, for the array; its elements get copies.
+
+    :param request: as of one job, with ``elements``: of each its ``job_id``, its ``env`` and ``spec`` as far as they
+        are other than those of all, and its ``run_script``.
+    :return: the handle, the status, ``created``, and ``launched``, the number of attempts that were made; or ``needs``,
+        when the worker has to send inputs first.
+    """
+    array = root.job(request["job_id"])
+    array.use()
+    # Kept in the request, which is carried out again when inputs were sent.
+    before = request.setdefault("cancelled", array_records.last_cancellation(array))
+    elements = _elements(root, request)
+    if not _all_there(elements, engine):
+        engine.check(request["spec"])
+        for element in elements:
+            submission.check_not_running(element.job, engine)
+        if request["inputs"] is None:
+            submission.check_staged(array)
+        else:
+            array.create()
+            submission.keep_identity(array, request["record"])
+            submission.use_linked(root, request["inputs"])
+            needs = staging.stage(root, array, request["inputs"])
+            if needs:
+                return {"needs": needs}
+        submission.check_code(array, request["spec"])
+        _prepare(array, [element for element in elements if not _is_there(element, engine)])
+    with array.lock():
+        _check_not_cancelled(array, before)
+        _check_size(array, elements, engine)
+        array_records.keep_elements(array, [element.job.job_id for element in elements])
+        made = _attempts(elements, engine)
+        engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
+    engine.refresh()
+    launched = sum(is_new for _, is_new in made)
+    status = array_status.summary(array.job_id, [status_of(attempt, engine) for attempt, _ in made])
+    handle = submission.handle_of(array, engine, status["submitted_at"], request["spec"]["gpus"])
+    return {
+        "handle": dict(handle, array_size=len(elements)),
+        "status": status,
+        "created": launched > 0,
+        "launched": launched,
+    }
+
+
+def _elements(root: Root, request: dict[str, Any]) -> list[_Element]:
+    count = len(request["elements"])
+    common = {name: value for name, value in request.items() if name != "elements"}
+    elements = []
+    for index, own in enumerate(request["elements"]):
+        job = root.job(own["job_id"])
+        job.use()
+        one = dict(
+            common,
+            job_id=job.job_id,
+            spec=dict(request["spec"], **own["spec"]),
+            env=dict(request["env"], **own["env"]),
+            run_script=own["run_script"],
+            array={"job_id": request["job_id"], "index": index, "count": count},
+        )
+        elements.append(_Element(job, one, submission.latest_attempt(job)))
+    return elements
+
+
+def _is_there(element: _Element, engine: Engine) -> bool:
+    return submission.existing(element.job, engine, element.request) is not None
+
+
+def _all_there(elements: list[_Element], engine: Engine) -> bool:
+    return all(_is_there(element, engine) for element in elements)
+
+
+def _prepare(array: JobDirectory, elements: list[_Element]) -> None:
+    """Make the directories of elements, with copies of the inputs in them."""
+    if not placing.shares_blocks(array.path):
+        needed = staging.bytes_of(array) * len(elements)
+        check_room(array.path, needed, f"a copy of the inputs for each of {len(elements)} elements")
+
+    def prepare(element: _Element) -> None:
+        element.job.create()
+        submission.keep_identity(element.job, element.request["record"])
+        staging.take_over(element.job, array)
+
+    _each(prepare, elements)
+
+
+def _attempts(elements: list[_Element], engine: Engine) -> list[tuple[Attempt, bool]]:
+    """Return an attempt of each element, and whether it was made now; call under the array's lock."""
+    now = time.time()
+
+    def attempt(element: _Element) -> tuple[Attempt, bool]:
+        job, request = element.job, element.request
+        request["submitted"] = now + request["array"]["index"] * _APART_S
+        with job.lock():
+            found = submission.existing(job, engine, request) or submission.newer(job, engine, element.seen)
+            if found is not None:
+                return found[0], False
+            return submission.add_attempt(job, engine, request), True
+
+    return _each(attempt, elements)
+
+
+def _each(work: Any, elements: list[_Element]) -> list[Any]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, elements))
+
+
+def _check_not_cancelled(array: JobDirectory, before: dict[str, Any] | None) -> None:
+    """
+    Refuse to launch what somebody has cancelled since it was asked for.
+
+    :raises Refused: so it is.
+    """
+    last = array_records.last_cancellation(array)
+    if last is not None and last != before:
+        raise Refused(
+            protocol.JOB_CONFLICT, f"array {array.job_id} was cancelled by {last['by']} while it was being launched"
+        )
+
+
+def _check_size(array: JobDirectory, elements: list[_Element], engine: Engine) -> None:
+    """
+    Refuse another number of elements than in an earlier try, as one's index would mean another then.
+
+    :raises Refused: so it is.
+    """
+    earlier = array_records.elements_of(array)
+    attempt = submission.latest_attempt(elements[0].job)
+    if not earlier or len(earlier) == len(elements) or attempt is None:
+        return
+    if attempt.request()["generation"] == elements[0].request["generation"]:
+        raise Refused(
+            protocol.JOB_CONFLICT,
+            f"array {array.job_id} had {len(earlier)} elements in an earlier try and has {len(elements)} now; it has "
+            "to be the same in every try. To begin anew, clear the task",
+        )
