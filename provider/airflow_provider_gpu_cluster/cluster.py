@@ -46,13 +46,13 @@ class Submission:
     What came of a submit.
 
     :param created: whether this call made the attempt, or one of an element; False when it found one.
-    :param launched: how many attempts it made.
+    :param launched: of an array, how many attempts it made.
     """
 
     handle: JobHandle
     status: JobStatus
     created: bool
-    launched: int
+    launched: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Cluster(Session):
             ]
         reply = self._with_uploads("submit", request, sources or ())
         handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
-        return Submission(handle, status, reply["created"], reply.get("launched", int(reply["created"])))
+        return Submission(handle, status, reply["created"], reply.get("launched", 0))
 
     def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
         """
@@ -194,15 +194,36 @@ class Cluster(Session):
         place = None if ack is None else {"attempt": ack.attempt, "offset": ack.offset, "note": note}
         request = {"job_id": job_id, "reader": reader, "ack": place, "max_bytes": max_bytes, "tail_bytes": tail_bytes}
 
-        def take(reply: dict[str, Any], stream: BinaryIO) -> NotedChunk:
-            data = stream.read(reply["length"])
-            if len(data) != reply["length"]:
-                raise self.broken("the connection broke while the log was read")
-            start = LogPosition(reply["attempt"], reply["offset"])
-            status = JobStatus.from_json(reply["status"])
-            return NotedChunk(status, start, data, reply["log_bytes"], reply.get("note"))
+        return cast(NotedChunk, self._exchange("logs", request, take=self._take_chunk))
 
-        return cast(NotedChunk, self._exchange("logs", request, take=take))
+    def read_logs(
+        self, places: Mapping[str, LogPosition | None], *, reader: str, max_bytes: int = 1 << 20
+    ) -> dict[str, NotedChunk]:
+        """
+        Do the same for several jobs in one call.
+
+        :param places: of each job up to where the reader is done; None when it does not know.
+        :param max_bytes: how much output to return of all of them together.
+        """
+        jobs = [
+            {"job_id": job_id, "reader": reader, "ack": place and {"attempt": place.attempt, "offset": place.offset}}
+            for job_id, place in places.items()
+        ]
+
+        def take(reply: dict[str, Any], stream: BinaryIO) -> dict[str, NotedChunk]:
+            chunks = [self._take_chunk(one, stream) for one in reply["jobs"]]
+            return dict(zip(places, chunks, strict=True))
+
+        request = {"jobs": jobs, "max_bytes": max_bytes}
+        return cast("dict[str, NotedChunk]", self._exchange("logs", request, take=take))
+
+    def _take_chunk(self, reply: dict[str, Any], stream: BinaryIO) -> NotedChunk:
+        data = stream.read(reply["length"])
+        if len(data) != reply["length"]:
+            raise self.broken("the connection broke while the log was read")
+        start = LogPosition(reply["attempt"], reply["offset"])
+        status = JobStatus.from_json(reply["status"])
+        return NotedChunk(status, start, data, reply["log_bytes"], reply.get("note"))
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
         """

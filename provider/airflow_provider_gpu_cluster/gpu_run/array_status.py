@@ -80,18 +80,21 @@ def message(elements: Sequence[dict[str, Any]]) -> str:
     counts = [(sum(element["state"] == state for element in elements), word) for state, word in _WORDS]
     said = ", ".join(f"{count} {word}" for count, word in counts if count)
     bad = [
-        f"{index} ({why(element)})"
+        index
         for index, element in enumerate(elements)
         if element["state"] in protocol.FINAL_STATES and element["state"] != protocol.SUCCEEDED
     ]
     if not bad:
         return f"of {len(elements)} elements {said}"
+    by_cause: dict[str, list[int]] = {}
+    for index in bad[:_MOST_NAMED]:
+        by_cause.setdefault(_cause(elements[index]), []).append(index)
+    named = [f"{', '.join(map(str, indexes))} ({cause})" for cause, indexes in by_cause.items()]
     more = f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
-    return f"of {len(elements)} elements {said}: {', '.join(bad[:_MOST_NAMED])}{more}"
+    return f"of {len(elements)} elements {said}: {'; '.join(named)}{more}"
 
 
-def why(element: dict[str, Any]) -> str:
-    """Say why an element ended badly."""
+def _cause(element: dict[str, Any]) -> str:
     return ": ".join(filter(None, (element.get("reason") or element["state"], element.get("message"))))
 
 

@@ -143,8 +143,11 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         settings = request["settings"]
         return collect_garbage(root, settings, program, request["older_than_s"], dry_run=request["dry_run"]), None
     if verb == "logs":
-        from .logs import open_log
+        from .logs import open_log, read_logs
 
+        if "jobs" in request:
+            replies, pieces = read_logs(root, engine, request)
+            return replies, lambda out: out.writelines(pieces)
         value, log = open_log(root, engine, request)
         return value, None if log is None else lambda out: _copy(log, out, value["length"])
     from .outputs import OutputsFolder

@@ -9,7 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import protocol, records
-from .status import job_status
+from .errors import Refused
+from .status import job_status, status_or_unknown
 from .store import JobDirectory, Root, write_text
 
 if TYPE_CHECKING:
@@ -45,6 +46,32 @@ def open_log(root: Root, engine: Engine, request: dict[str, Any]) -> tuple[dict[
     log.seek(offset)
     reply.update(log_bytes=size, length=max(0, min(size - offset, request["max_bytes"])))
     return reply, log
+
+
+def read_logs(root: Root, engine: Engine, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    """
+    Do the same for several jobs at once, and read what there is.
+
+    One that cannot be found out about does not keep the others from theirs.
+
+    :param request: ``jobs``, of each what :func:`open_log` takes, and ``max_bytes`` of all of them together.
+    :return: the reply, ``jobs``; and what follows it.
+    """
+    replies, pieces = [], []
+    left = request["max_bytes"]
+    for one in request["jobs"]:
+        try:
+            reply, log = open_log(root, engine, dict(one, max_bytes=left))
+        except Refused:
+            status = status_or_unknown(root, engine, one["job_id"])
+            reply, log = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}, None
+        if log is not None:
+            with log:
+                pieces.append(log.read(reply["length"]))
+            reply["length"] = len(pieces[-1])
+            left -= reply["length"]
+        replies.append(reply)
+    return {"jobs": replies}, pieces
 
 
 def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:

@@ -140,11 +140,13 @@ def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> A
             os.makedirs(job.at("outputs"), exist_ok=True)
     if before is not None:
         _put_logs_aside(job, before.number)
+    # In an array, of which it is an element.
+    place = {"array": request["array"]} if "array" in request else {}
     record = {
         "request_key": request["request_key"],
         "generation": request["generation"],
         "requested_at": records.now(),
-        "submitted": request.get("submitted") or time.time(),
+        "submitted": request.get("submitted", time.time()),
         "by": request["record"],
         "spec": request["spec"],
         "settings": request["settings"],
@@ -152,13 +154,13 @@ def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> A
         "host": processes.hostname(),
         "umask": request["umask"],
         "context": request.get("context", {}),
-        "array": request.get("array"),
         "environment": environments.wanted(
             request["spec"].get("requirements"),
             request["spec"].get("setup", ""),
             request["settings"].get("python"),
             job.at("code"),
         ),
+        **place,
     }
     with writing(job.path):
         write_text(job.at("run.sh"), request["run_script"])
@@ -169,7 +171,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> A
             "job_id": job.job_id,
             "by": request["record"],
             "spec": request["spec"],
-            "array": request.get("array"),
+            **place,
             "environment_names": sorted(request["env"]),
             "engine": engine.name,
             "inputs": records.read_json(job.at(".job", "inputs.json")) or {},

@@ -12,7 +12,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job_log import Log
-from airflow_provider_gpu_cluster.job_watch import JobWatch
+from airflow_provider_gpu_cluster.job_watch import watch_of
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def resume(
     """
     assert end.handle is not None
     assert end.status is not None
-    watch = JobWatch(hook.cluster, end.handle, log=log, reader=end.reader, memory=end.memory)
+    watch = watch_of(hook.cluster, end.handle, log=log, reader=end.reader, memory=end.memory)
     status = end.status
     if end.reader is not None:
         status = watch.wait(pause=pause, longest_pause_s=10, unreachable_timeout_s=unreachable_timeout_s)

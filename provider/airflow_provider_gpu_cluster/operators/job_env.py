@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
@@ -60,3 +60,47 @@ class JobEnv(ResolveMixin):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JobEnv) and bool(self.values == other.values)
+
+
+class JobArray(ResolveMixin):
+    """
+    What is each job's own, of an array. Environments among that are as hidden as :class:`JobEnv`; arguments are not.
+
+    :param values: the list, or the output of another task that returns it, or a template of either.
+    """
+
+    def __init__(self, values: Sequence[Any] | XComArg | str | JobArray) -> None:
+        self.values: Any = values.values if isinstance(values, JobArray) else values
+
+    def iter_references(self) -> Iterable[tuple[Operator, str]]:
+        """Name the tasks whose output is needed; Airflow makes them upstream."""
+        return XComArg.iter_xcom_references(self.values)
+
+    def resolve(self, context: Context) -> JobArray:
+        """Return the array with its templates and XComs filled in."""
+        return JobArray(context["task"].render_template(self.values, context))
+
+    def serialize(self) -> list[Any] | str:
+        """Return what may be seen."""
+        if isinstance(self.values, str):
+            return self.values if "{{" in self.values else HIDDEN
+        if isinstance(self.values, ResolveMixin) or not isinstance(self.values, Iterable):
+            return HIDDEN
+        return [_visible(element) for element in self.values]
+
+    def __str__(self) -> str:
+        return str(self.serialize())
+
+    def __repr__(self) -> str:
+        return f"JobArray({self})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobArray) and bool(self.values == other.values)
+
+
+def _visible(element: Any) -> Any:
+    if isinstance(element, Mapping):
+        return {str(name): HIDDEN for name in element}
+    if isinstance(element, (list, tuple)):
+        return [str(item) for item in element]
+    return str(element)

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.operators.job_env import JobEnv
+from airflow_provider_gpu_cluster.operators.job_env import JobArray, JobEnv
 
 
 class JobPartial(OperatorPartial):
@@ -22,7 +22,7 @@ class JobPartial(OperatorPartial):
     @classmethod
     def of(cls, partial: Callable[..., OperatorPartial], **kwargs: Any) -> JobPartial:
         """Call an operator class's ``partial``, and return the like of its result."""
-        made = partial(**_with_hidden_env(kwargs))
+        made = partial(**_hidden(kwargs))
         made._expand_called = True  # this one is put aside, not forgotten
         return cls(operator_class=made.operator_class, kwargs=made.kwargs, params=made.params)
 
@@ -33,16 +33,22 @@ class JobPartial(OperatorPartial):
             raise InvalidJobError("expand(env=...) takes a list of dicts, one for each job")
         if isinstance(envs, Sequence):
             mapped_kwargs["env"] = [JobEnv(env) for env in envs]
+        arrays = mapped_kwargs.get("array")
+        if isinstance(arrays, Sequence) and not isinstance(arrays, str):
+            mapped_kwargs["array"] = [JobArray(array) for array in arrays]
         return super().expand(**mapped_kwargs)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> MappedOperator:
         """Map over a list of dicts of arguments; see Airflow's documentation of dynamic task mapping."""
         if isinstance(kwargs, Sequence):
-            kwargs = [_with_hidden_env(item) if isinstance(item, Mapping) else item for item in kwargs]
+            kwargs = [_hidden(item) if isinstance(item, Mapping) else item for item in kwargs]
         return super().expand_kwargs(kwargs, strict=strict)
 
 
-def _with_hidden_env(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    if "env" not in kwargs:
-        return dict(kwargs)
-    return {**kwargs, "env": JobEnv(kwargs["env"])}
+def _hidden(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = dict(kwargs)
+    if "env" in kwargs:
+        hidden["env"] = JobEnv(kwargs["env"])
+    if kwargs.get("array") is not None:
+        hidden["array"] = JobArray(kwargs["array"])
+    return hidden

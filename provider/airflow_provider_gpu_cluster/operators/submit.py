@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
+from airflow_provider_gpu_cluster.cluster import Submission
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCancelled
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import JobIdentity, identity_of, reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
-from airflow_provider_gpu_cluster.job_watch import JobWatch
+from airflow_provider_gpu_cluster.job_watch import watch_of
 from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY, GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
     JobArgument,
@@ -31,7 +32,7 @@ from airflow_provider_gpu_cluster.operators.deferral import (
     resume,
     time_left,
 )
-from airflow_provider_gpu_cluster.operators.job_env import JobEnv
+from airflow_provider_gpu_cluster.operators.job_env import JobArray, JobEnv
 from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
 from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
 from airflow_provider_gpu_cluster.request import JobRequest
@@ -59,6 +60,9 @@ class SubmitGpuJobOperator(BaseOperator):
     result of one that has succeeded, or starts the next attempt of one that has failed. A clear starts a new
     job.
 
+    With ``array`` it is many jobs that differ in their environment or arguments. Each is launched, and tried again, by
+    itself; the task ends when all of them have ended, and fails if one has failed.
+
     :param job: output of a :class:`StageGpuJobOperator`, whose sources are used; without it, ``code``,
         ``data`` and ``models`` are staged first. (templated)
     :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
@@ -81,6 +85,9 @@ class SubmitGpuJobOperator(BaseOperator):
     :param requirements: Python packages, as a list or as the text of a requirements file; None takes
         ``requirements.txt`` from the code if it is there. (templated)
     :param setup: shell lines to run first, such as ``["module load cuda/12.4"]``. (templated)
+    :param array: makes an array of jobs: a list, or the output of a task that returns one, of what is each one's own.
+        An element is a dict of environment variables, merged over ``env`` and as hidden; or arguments, a list or text
+        that is split as a shell does, which come after ``script_args`` or at the end of ``command``. (templated)
     :param pass_output_dirs: pass ``--output_dir`` and ``--log_dir`` to the entry script.
     :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``,
         relative to the DAG file's folder.
@@ -102,7 +109,7 @@ class SubmitGpuJobOperator(BaseOperator):
         when its ``execution_timeout`` is over. A worker or triggerer that is shut down never cancels it.
     :param get_logs: show the job's output in the task's log while waiting.
     :return: the job's handle: ``job_id``, ``gpu_cluster_conn_id``, ``job_dir``, ``engine``, ``submitted_at``,
-        ``gpus``. It is in XCom from the moment of the launch.
+        ``gpus``, and of an array its ``array_size``. It is in XCom from the moment of the launch.
     """
 
     template_fields: Sequence[str] = (
@@ -119,12 +126,13 @@ class SubmitGpuJobOperator(BaseOperator):
         "memory",
         "time_limit",
         "env",
+        "array",
         "priority",
         "requirements",
         "setup",
         "gpu_cluster_conn_id",
     )
-    template_fields_renderers = {"command": "bash", "setup": "bash", "env": "json"}
+    template_fields_renderers = {"command": "bash", "setup": "bash", "env": "json", "array": "json"}
     operator_extra_links = (GpuJobLink(),)
     ui_color = "#e4ecf4"
 
@@ -144,6 +152,7 @@ class SubmitGpuJobOperator(BaseOperator):
         memory: int | str | None = None,
         time_limit: float | str | timedelta | None = None,
         env: Mapping[str, Any] | XComArg | JobEnv | None = None,
+        array: Sequence[Any] | XComArg | str | JobArray | None = None,
         priority: str = "normal",
         requirements: str | Sequence[str] | None = None,
         setup: str | Sequence[str] | None = None,
@@ -174,6 +183,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self.memory = memory
         self.time_limit = time_limit
         self.env = JobEnv(env)
+        self.array = None if array is None else JobArray(array)
         self.priority = priority
         self.requirements = requirements
         self.setup = setup
@@ -202,8 +212,8 @@ class SubmitGpuJobOperator(BaseOperator):
         self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
     ) -> Any:
         """Render a value; an environment stays one, so that its values stay hidden."""
-        if isinstance(content, JobEnv):
-            return JobEnv(super().render_template(content.values, context, jinja_env, seen_oids))
+        if isinstance(content, (JobEnv, JobArray)):
+            return type(content)(super().render_template(content.values, context, jinja_env, seen_oids))
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -304,6 +314,7 @@ class SubmitGpuJobOperator(BaseOperator):
             memory=self.memory,
             time_limit=self.time_limit,
             env=self.env.values,
+            array=None if self.array is None else self.array.values,
             priority=self.priority,
             requirements=self.requirements,
             setup=self.setup,
@@ -320,14 +331,16 @@ class SubmitGpuJobOperator(BaseOperator):
             context["ti"].xcom_push(key=KILL_XCOM_KEY, value=handle.to_json())
             if self.durable:
                 self._cancel_forerunner(context, hook, handle)
+        what = "GPU job" if handle.array_size is None else "GPU job array"
         self.log.info(
-            "GPU job launched" if submission.created else "GPU job found again; it is not launched twice",
+            f"{what} launched" if submission.created else f"{what} found again; it is not launched twice",
             job_id=handle.job_id,
             cluster=hook.settings.name,
             attempt=status.attempt,
             state=str(status.state),
             job_dir=handle.job_dir,
             duration=round(time.monotonic() - started, 2),
+            **_counts(submission),
         )
         return handle
 
@@ -342,7 +355,7 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
         reader = reader_of(context) if self.get_logs else None
-        watch = JobWatch(hook.cluster, handle, log=self.log, reader=reader)
+        watch = watch_of(hook.cluster, handle, log=self.log, reader=reader)
         status = watch.wait(
             pause=self._sleep,
             longest_pause_s=self.poll_interval,
@@ -378,6 +391,12 @@ class SubmitGpuJobOperator(BaseOperator):
             self.log.warning("execution_timeout is over; GPU job cancelled", job_id=job_id, cluster=name)
         except GpuClusterError as error:
             self.log.error("execution_timeout is over; GPU job could not be cancelled", job_id=job_id, error=str(error))
+
+
+def _counts(submission: Submission) -> dict[str, int]:
+    """Return how many elements of an array were launched, and how many had been before."""
+    size, launched = submission.handle.array_size, submission.launched
+    return {} if size is None else {"elements": size, "launched": launched, "found": size - launched}
 
 
 def _cancel_anew(hook: GpuClusterHook, job_id: str) -> None:

@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
-from airflow_provider_gpu_cluster.job_watch import JobWatch
+from airflow_provider_gpu_cluster.job_watch import watch_of
 from airflow_provider_gpu_cluster.links import GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
     JobArgument,
@@ -187,7 +187,7 @@ class GpuJobSensor(BaseSensorOperator):
             publish(self, context, handle)  # Airflow has deleted what an earlier poke pushed
         reader = reader_of(context)
         memory = self._recall(context, handle, reader)
-        watch = JobWatch(
+        watch = watch_of(
             self._hook.cluster, handle, log=self.log, reader=reader if self.get_logs else None, memory=memory
         )
         try:

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.job_log import PROGRESS_EVERY_S, JobLog, Log
+from airflow_provider_gpu_cluster.log_relay import LogPosition
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Output, Place, WatchEvent
 from airflow_provider_gpu_cluster.watcher import Watcher
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.triggers.array_following import ArrayFollowing
 
 # More than this, left when the job has ended, is shown sooner by a worker, which has its log for itself.
 LEFT_FOR_WORKER_BYTES = 1 << 18
 _ACK_PATIENCE_S = 10.0
 # The job's log holds progress back for a while; if nothing else comes until then, it is told again.
 _HELD_BACK_S = PROGRESS_EVERY_S + 0.5
+
+
+def following_of(handle: JobHandle, watcher: Watcher, **how: Any) -> Following | ArrayFollowing:
+    """Return what follows a job, or an array; see :class:`Following` for the parameters."""
+    if handle.array_size is None:
+        return Following(handle, watcher, **how)
+    from airflow_provider_gpu_cluster.triggers.array_following import ArrayFollowing
+
+    return ArrayFollowing(handle, watcher, **how)
 
 
 class Following:
@@ -65,9 +79,9 @@ class Following:
         try:
             first = await self._events.get()
             # By now the watcher knows the cluster by its name.
-            self._job_log = JobLog(self._log, job_id=self._handle.job_id, cluster=self._watcher.name)
+            self._job_log = self._make_job_log()
             location = f"{self._watcher.name}:{self._handle.job_dir}/logs/training.log"
-            self._display = OutputDisplay(self._ti, location=location, acknowledge=subscription.ack)
+            self._display = self._make_display(location, subscription.ack)
             self._take(first)
             while not self._is_over():
                 await self._take_events()
@@ -78,6 +92,12 @@ class Following:
         finally:
             subscription.close()
         return self._end()
+
+    def _make_job_log(self) -> JobLog:
+        return JobLog(self._log, job_id=self._handle.job_id, cluster=self._watcher.name)
+
+    def _make_display(self, location: str, acknowledge: Callable[[LogPosition, dict[str, Any]], None]) -> OutputDisplay:
+        return OutputDisplay(self._ti, location=location, acknowledge=acknowledge)
 
     def tell_success(self) -> None:
         """Say in the task's log that the job has succeeded."""

@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
 from airflow_provider_gpu_cluster.operators.base import handle_of, published
 from airflow_provider_gpu_cluster.operators.kill import state_of
-from airflow_provider_gpu_cluster.triggers.following import Following
+from airflow_provider_gpu_cluster.triggers.following import following_of
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from airflow_provider_gpu_cluster.watcher import Watcher, watcher_of
 
@@ -105,7 +105,7 @@ class GpuJobTrigger(BaseTrigger):
         except GpuClusterError as error:
             yield _resume(WatchEnd(error=error))
             return
-        following = Following(
+        following = following_of(
             handle,
             self._watcher(handle),
             log=self.log,

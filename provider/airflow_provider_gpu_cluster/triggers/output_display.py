@@ -26,14 +26,27 @@ class OutputDisplay:
     :param ti: the task instance whose log it is; None outside of a triggerer.
     :param location: where the whole output lies, for the line that says what was left out.
     :param acknowledge: tells the cluster up to where all is done.
+    :param prefix: stands before each line, in a log that has the output of other jobs, too.
+    :param shown_before: returns the lines of output that earlier triggers of this try have shown, where others have
+        looked already; None to look.
     """
 
-    def __init__(self, ti: Any, *, location: str, acknowledge: Callable[[LogPosition, dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        ti: Any,
+        *,
+        location: str,
+        acknowledge: Callable[[LogPosition, dict[str, Any]], None],
+        prefix: str = "",
+        shown_before: Callable[[], list[str]] | None = None,
+    ) -> None:
         self._ti = ti
         self._acknowledge = acknowledge
         self._log_id = None if ti is None else str(ti.id)
         self._log = OutputLog()
-        self._relay = LogRelay(self._log.line, location=location)
+        self._prefix = prefix
+        self._shown_before = shown_before or (lambda: shown_lines(ti))
+        self._relay = LogRelay(lambda line: self._log.line(prefix + line), location=location)
         self._buffer = OutputBuffer(self._relay)
         self._is_placed = False
         self._asked: LogPosition | None = None
@@ -51,7 +64,9 @@ class OutputDisplay:
         """Find the lines that the log has beyond the place, because their acknowledgement was lost."""
         if self._ti is not None:
             self._relay.lines = note["lines"] if note.get("log") == self._log_id else 0
-            self._relay.skip(shown_lines(self._ti)[self._relay.lines :])
+            start = len(self._prefix)
+            shown = [line[start:] for line in self._shown_before() if line.startswith(self._prefix)]
+            self._relay.skip(shown[self._relay.lines :])
 
     def add(self, output: Output) -> None:
         """Take a piece of output."""

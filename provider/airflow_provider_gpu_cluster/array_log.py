@@ -1,0 +1,153 @@
+"""What a task's log says about an array: of each element when it starts and ends, and of the rest now and then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.gpu_run.array_status import prefix
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.job_log import JobLog, Log
+
+WAITING_EVERY_S = 30.0
+
+
+class ArrayLog:
+    """
+    Tells the life of an array, each thing once.
+
+    What it has told already is in :attr:`memory`: plain JSON values, for a task that goes on in another process. Of an
+    element that has ended there is only its index.
+
+    :param log: where to write.
+    :param handle: the array.
+    :param cluster: name of its cluster.
+    :param memory: what an earlier log of this array remembered; it is copied.
+    """
+
+    def __init__(self, log: Log, handle: JobHandle, *, cluster: str, memory: dict[str, Any] | None = None) -> None:
+        self.memory: dict[str, Any] = {"elements": {}, "ended": [], **(memory or {})}
+        self._log = log
+        self._handle = handle
+        self._cluster = cluster
+        # Told once for all elements.
+        self._outages = JobLog(log, job_id=handle.job_id, cluster=cluster, memory=self.memory.get("outage"))
+        self._unreached: set[int] = set()
+
+    @property
+    def ended(self) -> set[int]:
+        """Indexes of the elements whose end was told."""
+        return set(self.memory["ended"])
+
+    def element(self, index: int) -> ElementLog:
+        """Return what tells the life of one element."""
+        return ElementLog(self, self._log, self._handle, index, cluster=self._cluster)
+
+    def tell_waiting(self, statuses: Iterable[JobStatus]) -> None:
+        """Say how many elements wait, and why the first of them does: when that is news, and now and then only."""
+        now = datetime.now(timezone.utc).timestamp()
+        if abs(now - self.memory.get("waiting_told_at", 0)) < WAITING_EVERY_S:
+            return
+        known = list(statuses)
+        counts = Counter(status.state for status in known)
+        waiting, running = counts[JobState.QUEUED], counts[JobState.RUNNING]
+        if not waiting or [waiting, running] == self.memory.get("waiting"):
+            return
+        self.memory["waiting"], self.memory["waiting_told_at"] = [waiting, running], now
+        first = next(status for status in known if status.state is JobState.QUEUED)
+        self._log.info(
+            "Elements of the GPU job array wait for their turn",
+            job_id=self._handle.job_id,
+            waiting=waiting,
+            running=running,
+            why=first.message,
+        )
+
+    def tell_outage(self, index: int, error: GpuClusterConnectionError) -> float:
+        """Say that the cluster cannot be reached; see :meth:`JobLog.tell_outage`."""
+        self._unreached.add(index)
+        seconds = self._outages.tell_outage(error)
+        self.memory["outage"] = self._outages.memory
+        return seconds
+
+    def tell_reached(self, index: int) -> None:
+        """Say that an outage is over, when it is for all elements."""
+        self._unreached.discard(index)
+        if not self._unreached:
+            self._outages.tell_reached()
+            self.memory.pop("outage", None)
+
+    def tell_end(self, index: int, status: JobStatus) -> None:
+        """Say how an element ended."""
+        self.memory["elements"].pop(str(index), None)
+        if index in self.ended:
+            return
+        self.memory["ended"].append(index)
+        log = _PrefixedLog(self._log, prefix(index, self._handle.array_size or 0))
+        if status.state is JobState.SUCCEEDED:
+            JobLog(log, job_id=status.job_id, cluster=self._cluster).tell_success(status)
+        else:
+            log.warning(
+                f"GPU job {status.state}",
+                job_id=status.job_id,
+                cluster=self._cluster,
+                reason=status.reason,
+                message=status.message,
+                exit_code=status.exit_code,
+            )
+
+    def tell_summary(self, status: JobStatus) -> None:
+        """
+        Say how the array ended.
+
+        :param status: that of the array.
+        """
+        self._log.info("GPU job array ended", job_id=status.job_id, cluster=self._cluster, summary=status.message)
+
+
+class ElementLog(JobLog):
+    """
+    Tells the life of one element, but for what its array tells for all.
+
+    Its memory is a part of the array's.
+    """
+
+    def __init__(self, array: ArrayLog, log: Log, handle: JobHandle, index: int, *, cluster: str) -> None:
+        line_start = prefix(index, handle.array_size or 0)
+        super().__init__(_PrefixedLog(log, line_start), job_id=handle.element(index).job_id, cluster=cluster)
+        self.prefix = line_start
+        self.memory = array.memory["elements"].setdefault(str(index), {})
+        self._array = array
+        self._index = index
+
+    def tell_outage(self, error: GpuClusterConnectionError) -> float:
+        """Say that the cluster cannot be reached, once for the array."""
+        return self._array.tell_outage(self._index, error)
+
+    def tell_reached(self) -> None:
+        """Say that an outage is over, once for the array."""
+        self._array.tell_reached(self._index)
+
+    def tell_success(self, status: JobStatus) -> None:
+        """Say that the element has succeeded."""
+        self._array.tell_end(self._index, status)
+
+    def _tell_queued(self, status: JobStatus) -> None:
+        """Leave it to the array: most of its elements wait most of the time."""
+
+
+class _PrefixedLog:
+    """Writes lines that begin with the element they are about."""
+
+    def __init__(self, log: Log, line_start: str) -> None:
+        self._log = log
+        self._line_start = line_start
+
+    def info(self, event: str, **fields: Any) -> Any:
+        return self._log.info(self._line_start + event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        return self._log.warning(self._line_start + event, **fields)

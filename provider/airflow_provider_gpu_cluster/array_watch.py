@@ -1,0 +1,132 @@
+"""Following an array from a task: each look is one call for all elements that have not ended yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gpu_cluster.array_log import ArrayLog
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.job_log import Log
+from airflow_provider_gpu_cluster.job_watch import TAIL_BYTES, JobWatch
+from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition, LogRelay
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.cluster import Cluster
+
+
+class ArrayWatch(JobWatch):
+    """Follows an array, as :class:`JobWatch` does a job."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        handle: JobHandle,
+        *,
+        log: Log,
+        reader: str | None,
+        memory: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(cluster, handle, log=log, reader=reader)
+        self._array_log = ArrayLog(log, handle, cluster=cluster.settings.name, memory=memory)
+        self.memory = self._array_log.memory
+        ended = self._array_log.ended
+        self._elements = {
+            element.job_id: _Element(index, element, self._array_log, cluster.settings.name, log)
+            for index, element in enumerate(handle.elements)
+            if index not in ended
+        }
+
+    def unreachable_s(self, error: Any) -> float:
+        """Note that the cluster could not be reached; see :meth:`JobWatch.unreachable_s`."""
+        return self._array_log.tell_outage(0, error)
+
+    def look(self) -> JobStatus:
+        """
+        Ask how the elements stand, and write what is new.
+
+        :return: how the array stands: final when all of them have ended, and all of their output is shown.
+        """
+        super().look()
+        for job_id, element in list(self._elements.items()):
+            if element.is_done:
+                assert element.status is not None
+                self._array_log.tell_end(element.index, element.status)
+                del self._elements[job_id]
+        if self._elements:
+            self._array_log.tell_waiting(one.status for one in self._elements.values() if one.status is not None)
+            return JobStatus(self.handle.job_id, JobState.RUNNING)
+        return self.cluster.statuses([self.handle.job_id], tail_bytes=TAIL_BYTES)[0]
+
+    def _status(self) -> JobStatus:
+        if self._elements:
+            statuses = self.cluster.statuses(list(self._elements))
+            self._array_log.tell_reached(0)
+            for status in statuses:
+                self._elements[status.job_id].take(status)
+        return JobStatus(self.handle.job_id, JobState.RUNNING)
+
+    def _show_output(self) -> JobStatus:
+        """Read and show until nothing is left."""
+        assert self.reader is not None
+        to_read = dict(self._elements)
+        while to_read:
+            places = {job_id: element.relay.position for job_id, element in to_read.items()}
+            chunks = self.cluster.read_logs(places, reader=self.reader)
+            self._array_log.tell_reached(0)
+            has_moved = {job_id: to_read[job_id].show(chunk) for job_id, chunk in chunks.items()}
+            if not any(has_moved.values()):
+                break
+            to_read = {job_id: element for job_id, element in to_read.items() if element.reads_on(has_moved[job_id])}
+        return JobStatus(self.handle.job_id, JobState.RUNNING)
+
+    def end(self, status: JobStatus) -> None:
+        """
+        Write how the array ended.
+
+        :raises GpuJobError: an element ended badly; the class says why the first of them did.
+        """
+        self._array_log.tell_summary(status)
+        if status.state is not JobState.SUCCEEDED:
+            raise status.error(self.cluster.settings.name)
+
+
+class _Element:
+    """One element that has not ended, or whose output is not shown to its end."""
+
+    def __init__(self, index: int, handle: JobHandle, array_log: ArrayLog, cluster: str, log: Log) -> None:
+        self.index = index
+        self.status: JobStatus | None = None
+        self.is_done = False
+        self._log = array_log.element(index)
+        self._left = False
+
+        def emit(line: str) -> None:
+            log.info(self._log.prefix + line)
+
+        self.relay = LogRelay(emit, location=f"{cluster}:{handle.job_dir}/logs/training.log")
+        if shown := self._log.memory.get("shown"):
+            self.relay.position = LogPosition(*shown)
+
+    def take(self, status: JobStatus) -> None:
+        """Take how it stands, when its output is not to be shown."""
+        self.status = status
+        self._log.tell(status)
+        self.is_done = status.final
+
+    def show(self, chunk: LogChunk) -> bool:
+        """Show a piece of its output, and return whether the place has moved."""
+        self.status = status = chunk.status
+        self._log.tell(status)
+        has_moved = self.relay.feed(chunk)
+        if (place := self.relay.position) is not None:
+            self._log.memory["shown"] = [place.attempt, place.offset]
+        # What fits into one reply may be none of its output.
+        self._left = chunk.end.offset < chunk.log_bytes or status.attempt > chunk.start.attempt
+        # The cluster knows then up to where it was shown.
+        self.is_done = status.final and not has_moved and not self._left
+        return has_moved
+
+    def reads_on(self, has_moved: bool) -> bool:
+        """Tell whether there may be more to show now, or to acknowledge."""
+        assert self.status is not None
+        return (self.status.final and not self.is_done) or (has_moved and self._left)

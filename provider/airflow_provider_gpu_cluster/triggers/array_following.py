@@ -1,0 +1,129 @@
+"""Following an array through the events of a watcher, each of its elements as a job."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_gpu_cluster.array_log import ArrayLog
+from airflow_provider_gpu_cluster.gpu_run import array_status
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.job_log import JobLog, Log
+from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.triggers.following import Following
+from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
+from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
+from airflow_provider_gpu_cluster.watch_events import WatchEvent
+from airflow_provider_gpu_cluster.watcher import Watcher
+
+
+class ArrayFollowing:
+    """Follows an array, as :class:`.Following` does a job, and with the same parameters."""
+
+    def __init__(self, handle: JobHandle, watcher: Watcher, *, log: Log, ti: Any, **how: Any) -> None:
+        self._handle = handle
+        self._watcher = watcher
+        self._log = log
+        self._array_log: ArrayLog | None = None
+        # Read once for all elements.
+        self.shown_before = functools.cache(lambda: shown_lines(ti))
+        self._status: JobStatus | None = None
+        self._elements = [
+            _ElementFollowing(self, index, element, watcher, log=log, ti=ti, **how)
+            for index, element in enumerate(handle.elements)
+        ]
+
+    async def to_the_end(self) -> WatchEnd:
+        """Return why the watch is over: all elements have ended, or one of them cannot be watched."""
+        tasks = [asyncio.ensure_future(element.to_the_end()) for element in self._elements]
+        try:
+            left = set(tasks)
+            while left:
+                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if task.result().error is not None:
+                        return WatchEnd(self._handle, error=task.result().error, memory=self.log.memory)
+            return self._end([task.result() for task in tasks])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end(self, ends: list[WatchEnd]) -> WatchEnd:
+        statuses = [end.status.to_json() for end in ends if end.status is not None]
+        self._status = JobStatus.from_json(array_status.summary(self._handle.job_id, statuses))
+        # A worker shows what output is left of any of them.
+        reader = next((end.reader for end in ends if end.reader is not None), None)
+        return WatchEnd(self._handle, self._status, reader=reader, memory=self.log.memory)
+
+    def tell_success(self) -> None:
+        """Say in the task's log that all have succeeded."""
+        assert self._status is not None
+        self.log.tell_summary(self._status)
+
+    # -- for the elements
+
+    @property
+    def log(self) -> ArrayLog:
+        """What is told of the array. Asked for with the first event, when the watcher knows the cluster by its name."""
+        if self._array_log is None:
+            self._array_log = ArrayLog(self._log, self._handle, cluster=self._watcher.name)
+        return self._array_log
+
+    def take(self) -> None:
+        """Note that there is news of an element."""
+        statuses = [element.status for element in self._elements if element.status is not None]
+        if len(statuses) == len(self._elements):
+            self.log.tell_waiting(statuses)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all elements have ended."""
+        return all(element.status is not None and element.status.final for element in self._elements)
+
+
+class _ElementFollowing(Following):
+    def __init__(
+        self, array: ArrayFollowing, index: int, handle: JobHandle, watcher: Watcher, *, log: Log, **how: Any
+    ) -> None:
+        super().__init__(handle, watcher, log=log, **how)
+        self._array = array
+        self._index = index
+
+    @property
+    def status(self) -> JobStatus | None:
+        """How it stands, as far as is known."""
+        return self._status
+
+    async def to_the_end(self) -> WatchEnd:
+        """Return why the watch is over."""
+        end = await super().to_the_end()
+        if end.error is None and end.reader is None:
+            assert end.status is not None
+            self._array.log.tell_end(self._index, end.status)
+        return end
+
+    def _take(self, event: WatchEvent) -> None:
+        super()._take(event)
+        if isinstance(event, JobStatus):
+            self._array.take()
+
+    def _is_for_worker(self) -> bool:
+        # As long as others run, there is time to show it here.
+        return self._array.has_ended and super()._is_for_worker()
+
+    def _make_job_log(self) -> JobLog:
+        self._element_log = self._array.log.element(self._index)
+        return self._element_log
+
+    def _make_display(self, location: str, acknowledge: Callable[[LogPosition, dict[str, Any]], None]) -> OutputDisplay:
+        return OutputDisplay(
+            self._ti,
+            location=location,
+            acknowledge=acknowledge,
+            prefix=self._element_log.prefix,
+            shown_before=self._array.shown_before,
+        )
