@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, BinaryIO, cast
@@ -241,13 +241,16 @@ class Cluster(Session):
         """
         Bring a job's outputs home, each checked against its checksum. What is there already and the same stays.
 
+        Those of an array come into a folder for each element, by its index.
+
         :param include: patterns in the language of ``.gitignore``, relative to ``outputs``; empty for everything.
         :param exclude: patterns of what to leave.
         :raises CollectError: a wanted output leaves its folder, is no file, or did not arrive whole.
         :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
         """
-        entries = self._call("send", {"job_id": job_id})["entries"]
-        wanted = [entry for entry in entries if _is_wanted(entry["path"], include, exclude)]
+        reply = self._call("send", {"job_id": job_id})
+        locate = partial(_locate, job_id, is_array=reply["is_array"])
+        wanted = [entry for entry in reply["entries"] if _is_wanted(locate(entry["path"])[1], include, exclude)]
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {job_id} on {self.settings.name}: {_refusal(entry)}")
@@ -261,14 +264,19 @@ class Cluster(Session):
             download.check_space()
             what = f"outputs of {job_id} from {self.settings.name}"
             with TransferProgress(what, download.missing_bytes()) as progress:
-                take = partial(self._take_outputs, download, progress)
+                take = partial(self._take_outputs, download, progress, locate)
                 while download.left:
                     lanes = lanes_for(self.round_trip_s, download.missing_bytes())
                     self._exchange("send", partial(download.request, lanes), take=take, continues=True)
         return sorted(download.collected, key=lambda file: file.path)
 
     def _take_outputs(
-        self, download: Download, progress: TransferProgress, reply: dict[str, Any], stream: BinaryIO
+        self,
+        download: Download,
+        progress: TransferProgress,
+        locate: Callable[[str], tuple[str, str]],
+        reply: dict[str, Any],
+        stream: BinaryIO,
     ) -> None:
         """Take what comes. A connection that broke after it has brought something was worth it: there is another."""
         before = download.received
@@ -277,7 +285,7 @@ class Cluster(Session):
         try:
             if isinstance(download, SftpDownload):
                 with self.sftp() as sftp:
-                    download.fetch(reply, sftp, self.sftp_path(f"{download.job_id}/outputs"), progress)
+                    download.fetch(reply, sftp, lambda path: self.sftp_path("/outputs/".join(locate(path))), progress)
             else:
                 with DownloadLanes(download.job_id, pieces, download.lanes - 1, self.beside, receive_pieces):
                     download.receive(stream, progress, self._stop_if_interrupted)
@@ -351,6 +359,16 @@ class Cluster(Session):
 
 def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return (not include or _matches(path, tuple(include))) and not _matches(path, tuple(exclude))
+
+
+def _locate(job_id: str, path: str, *, is_array: bool) -> tuple[str, str]:
+    """Return the job of which something is an output, and its path there."""
+    if not is_array:
+        return job_id, path
+    index, _, path = path.partition("/")
+    if not re.fullmatch("[0-9]{1,9}", index):
+        raise CollectError(f"job {job_id}: the cluster's list of outputs is garbled")
+    return element_id(job_id, int(index)), path
 
 
 def _matches(path: str, patterns: tuple[str, ...]) -> bool:

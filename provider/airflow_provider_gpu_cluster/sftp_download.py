@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 import paramiko
@@ -34,7 +35,7 @@ class SftpDownload(Download):
 
         while download.left:
             reply = ask(download.request())
-            download.fetch(reply, sftp, folder, progress)
+            download.fetch(reply, sftp, path_of, progress)
     """
 
     _group: tuple[str, ...] = ()
@@ -53,12 +54,18 @@ class SftpDownload(Download):
         self._unknown = tuple(path for path in group if "sha256" not in self.left[path])
         return {"job_id": self.job_id, "checksums_of": list(self._unknown)}
 
-    def fetch(self, reply: dict[str, Any], sftp: paramiko.SFTPClient, folder: str, progress: TransferProgress) -> None:
+    def fetch(
+        self,
+        reply: dict[str, Any],
+        sftp: paramiko.SFTPClient,
+        path_of: Callable[[str], str],
+        progress: TransferProgress,
+    ) -> None:
         """
         Fetch the files of which the checksums were asked for.
 
         :param reply: these.
-        :param folder: the job's outputs.
+        :param path_of: returns the path by which SFTP knows one of them.
         :raises CollectError: a file changed, was damaged, or is not what it was when it was listed.
         """
         sha256 = reply.get("sha256")
@@ -71,12 +78,12 @@ class SftpDownload(Download):
             if "sha256" not in self.left[path]:
                 raise self._fault(path, CHANGED)
         small = [path for path in self._group if "stamp" not in self.left[path]]
-        files = [(os.fsencode(f"{folder}/{path}"), self.left[path]["size"]) for path in small]
+        files = [(os.fsencode(path_of(path)), self.left[path]["size"]) for path in small]
         for number, content in read_small_files(sftp, files):
             self._take(small[number], content, progress)
         for path in (path for path in self._group if path in self.left):
             try:
-                with PipelinedFile(sftp, os.fsencode(f"{folder}/{path}"), "rb") as file:
+                with PipelinedFile(sftp, os.fsencode(path_of(path)), "rb") as file:
                     self._fetch_large(path, file, progress)
             except SftpRefusal as refusal:
                 raise self._refused(path, refusal) from refusal

@@ -150,15 +150,22 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
             return replies, lambda out: out.writelines(pieces)
         value, log = open_log(root, engine, request)
         return value, None if log is None else lambda out: _copy(log, out, value["length"])
-    from .outputs import OutputsFolder
+    from .outputs import Outputs, OutputsFolder
     from .sending import checksums_of, send_outputs
 
-    folder = OutputsFolder(root, request["job_id"])
+    folder: Outputs = OutputsFolder(root, request["job_id"])
+    elements: list[str] = []
+    if not root.job(request["job_id"]).attempts():
+        from .array_outputs import ArrayOutputs
+        from .array_records import elements_of
+
+        elements = elements_of(root.job(request["job_id"]))
+        folder = ArrayOutputs(root, elements) if elements else folder
     if "checksums_of" in request:
         return {"sha256": checksums_of(folder, request["checksums_of"])}, None
     if "files" in request:
         return {}, lambda out: send_outputs(folder, request["files"], out)
-    return {"entries": folder.entries()}, None
+    return {"entries": folder.entries(), "is_array": bool(elements)}, None
 
 
 def _with_inputs(root: Root, engine: Engine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Any, Iterator
+from typing import Any, Iterator, Protocol
 
 from . import frames, protocol
 from .errors import Refused
@@ -22,6 +22,18 @@ CHANGED = "changed while it was being collected"
 
 class Unsendable(Exception):
     """An output cannot be sent; the message says why, and goes behind its name."""
+
+
+class Outputs(Protocol):
+    """Outputs that can be listed and read."""
+
+    def entries(self) -> list[dict[str, Any]]:
+        """List everything that is no folder."""
+        ...
+
+    def open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a file that was listed before; the caller closes it."""
+        ...
 
 
 class OutputsFolder:

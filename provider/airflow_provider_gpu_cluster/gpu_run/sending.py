@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, Iterator, NamedTuple
 
 from . import frames
 from .extents import extents
-from .outputs import CHANGED, SMALL, OutputsFolder, Unsendable, mode_of, stamp_of
+from .outputs import CHANGED, SMALL, Outputs, Unsendable, mode_of, stamp_of
 
 PIECE = 1 << 20
 # So that neither side is silent for long while it computes the checksum of nothing.
@@ -42,7 +42,7 @@ _SIGN_OF_LIFE_S = 5.0
 _ZEROS = bytes(PIECE)
 
 
-def send_outputs(folder: OutputsFolder, files: list[list[Any]], out: BinaryIO) -> None:
+def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None:
     """
     Send files that were listed before.
 
@@ -67,12 +67,12 @@ def send_outputs(folder: OutputsFolder, files: list[list[Any]], out: BinaryIO) -
     frames.write_line(out, {"end": len(files)})
 
 
-def checksums_of(folder: OutputsFolder, names: list[str]) -> list[str | None]:
+def checksums_of(folder: Outputs, names: list[str]) -> list[str | None]:
     """Return the SHA-256 of files that were listed before; None for one that cannot be had."""
     return [_checksum_of(folder, name) for name in names]
 
 
-def _checksum_of(folder: OutputsFolder, name: str) -> str | None:
+def _checksum_of(folder: Outputs, name: str) -> str | None:
     digest = hashlib.sha256()
     try:
         fd, found = folder.open(name)

@@ -242,27 +242,42 @@ class GpuClusterHook(BaseHook):
         :param include: patterns of paths below the job's ``outputs/``; by default everything.
         :param exclude: patterns of what to leave there.
         :return: ``job_id``, ``destination``, ``files`` (path, size, sha256) and the content of
-            ``metrics.json`` as ``metrics``, None if it is not among the files.
+            ``metrics.json`` as ``metrics``, None if it is not among the files. Of an array the files of each element
+            are in a folder that is its index, and ``metrics`` is a list with one item for each.
         :raises CollectError: a file was damaged, cannot be written, or points out of the outputs folder.
         """
         sink = open_sink(destination)
         job_id = job_id_of(job)
         found = self.cluster.collect(job_id, sink, include=_listed(include), exclude=_listed(exclude))
         files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
-        metrics = self._metrics(sink, files)
-        return {"job_id": job_id, "destination": str(sink), "files": files, "metrics": metrics}
+        size = _array_size_of(job)
+        paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
+        metrics = self._metrics(sink, files, paths)
+        return {
+            "job_id": job_id,
+            "destination": str(sink),
+            "files": files,
+            "metrics": metrics[0] if size is None else metrics,
+        }
 
-    def _metrics(self, sink: Sink, files: list[dict[str, Any]]) -> Any:
-        size = next((file["size"] for file in files if file["path"] == METRICS_FILE), None)
-        if size is None:
-            return None
-        if size > MAX_METRICS_BYTES:
-            self.log.warning("metrics.json is too large for XCom and stays in its file", size=size)
-            return None
+    def _metrics(self, sink: Sink, files: list[dict[str, Any]], paths: list[str]) -> list[Any]:
+        sizes = {file["path"]: file["size"] for file in files}
+        room = MAX_METRICS_BYTES
+        metrics = []
+        for path in paths:
+            room -= sizes.get(path, 0)
+            if path in sizes and room < 0:
+                self.log.warning(
+                    "metrics.json is too large for XCom and stays in its file", path=path, size=sizes[path]
+                )
+            metrics.append(self._metrics_in(sink, path) if path in sizes and room >= 0 else None)
+        return metrics
+
+    def _metrics_in(self, sink: Sink, path: str) -> Any:
         try:
-            return parse_metrics(sink.read(METRICS_FILE))
+            return parse_metrics(sink.read(path))
         except ValueError as error:
-            self.log.warning("metrics.json is not JSON and stays in its file", error=str(error))
+            self.log.warning("metrics.json is not JSON and stays in its file", path=path, error=str(error))
             return None
 
     def capacity(self) -> dict[str, Any]:
@@ -307,6 +322,12 @@ def job_id_of(job: Job) -> str:
     if isinstance(job, str):
         return job
     return job.job_id if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).job_id
+
+
+def _array_size_of(job: Job) -> int | None:
+    if isinstance(job, str):
+        return None
+    return job.array_size if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).array_size
 
 
 def _base_dir(base_dir: str | os.PathLike[str] | None) -> Path:

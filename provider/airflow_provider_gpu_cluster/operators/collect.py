@@ -32,15 +32,15 @@ class CollectGpuJobOperator(BaseOperator):
 
     :param job: output of the task that launched the job, or of the sensor that waited for it. (templated)
     :param destination: where the files go: an absolute path of the worker, a URL such as
-        ``s3://connection@bucket/folder``, or an ``ObjectStoragePath``. Paths below ``outputs/`` are kept.
-        (templated)
+        ``s3://connection@bucket/folder``, or an ``ObjectStoragePath``. Paths below ``outputs/`` are kept; those of
+        an array go into a folder for each element, named by its index. (templated)
     :param include: pattern or patterns of paths below ``outputs/``, such as ``["*.pth", "metrics.json"]``; by
         default everything. (templated)
     :param exclude: pattern or patterns of what to leave on the cluster. (templated)
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched
         with.
     :return: ``job_id``, ``destination``, ``files`` (``path``, ``size``, ``sha256``) and ``metrics``, the
-        content of ``metrics.json`` or None.
+        content of ``metrics.json`` or None; of an array a list of these, one for each element.
     """
 
     template_fields: Sequence[str] = ("job", "destination", "include", "exclude", "gpu_cluster_conn_id")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,6 +66,7 @@ class TaskInstanceId:
     run_id: Annotated[str, Query(min_length=1)]
     task_id: Annotated[str, Query(min_length=1)]
     map_index: Annotated[int, Query(ge=-1)] = -1
+    element: Annotated[int | None, Query(ge=0, description="index in the array that it launched")] = None
 
     @property
     def path(self) -> str:
@@ -73,6 +74,11 @@ class TaskInstanceId:
         dag_id, run_id, task_id = (quote(part, safe="") for part in (self.dag_id, self.run_id, self.task_id))
         path = f"dags/{dag_id}/runs/{run_id}/tasks/{task_id}"
         return path if self.map_index < 0 else f"{path}/mapped/{self.map_index}"
+
+    @property
+    def query(self) -> str:
+        """Query of the page of its job."""
+        return urlencode({name: value for name, value in asdict(self).items() if name != "element"})
 
 
 # Reads dag_id from the query, as TaskInstanceId does.
@@ -134,7 +140,11 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
         ) from None
     if not JOB_ID.fullmatch(str(handle.job_id)):
         raise HTTPException(404, "The job handle in this task's XCom does not name a job.")
-    return handle
+    if ti.element is None:
+        return handle
+    if not isinstance(handle.array_size, int) or ti.element >= handle.array_size:
+        raise HTTPException(404, f"The job of this task has no element {ti.element}.")
+    return handle.element(ti.element)
 
 
 @app.exception_handler(StarletteHTTPException)

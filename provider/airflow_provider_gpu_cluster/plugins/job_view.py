@@ -31,6 +31,7 @@ def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, A
         "final": status is not None and status.final,
         "facts": _facts(handle, status, now),
         "progress": _progress(status),
+        "elements": _elements(status),
         "log_tail": readable(status.log_tail) if status else "",
         "checked_at": _time_text(now.isoformat()),
     }
@@ -61,6 +62,7 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
     if status:
         facts += [
             ("Attempt", str(status.attempt) if status.attempt else None),
+            ("Elements", str(handle.array_size) if handle.array_size else None),
             ("GPUs", _gpus(handle, status)),
             ("Host", status.host),
             ("Submitted", _time_text(status.submitted_at or handle.submitted_at)),
@@ -81,6 +83,14 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
         ("Directory", handle.job_dir),
     ]
     return [[label, readable(text)] for label, text in facts if text]
+
+
+def _elements(status: JobStatus | None) -> list[list[str]]:
+    """Return of each element of an array its state, and what to say of it."""
+    return [
+        [str(state), f"{index}: {state}" + (f", {reason.replace('_', ' ')}" if reason else "")]
+        for index, (state, reason) in enumerate(status.elements if status else ())
+    ]
 
 
 def _gpus(handle: JobHandle, status: JobStatus) -> str:

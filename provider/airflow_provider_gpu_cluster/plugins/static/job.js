@@ -31,6 +31,20 @@ function showProgress(progress) {
   byId("progress").querySelector("ul").replaceChildren(...items);
 }
 
+function showElements(elements) {
+  byId("elements").hidden = !elements.length;
+  const address = new URLSearchParams(location.search);
+  const items = elements.map(([state, text], index) => {
+    const link = element("a", String(index));
+    address.set("element", index);
+    link.href = `job?${address}`;
+    link.title = text;
+    link.dataset.state = state;
+    return element("li", link);
+  });
+  byId("elements").querySelector("ol").replaceChildren(...items);
+}
+
 function showLog(text) {
   byId("log").hidden = !text;
   const pre = byId("log").querySelector("pre");
@@ -49,6 +63,7 @@ function show(job) {
   if (!job.asked) return; // cannot be reached: what was last known stays
   byId("checked").textContent = `as of ${job.checked_at}`;
   showProgress(job.progress);
+  showElements(job.elements);
   byId("facts").replaceChildren(
     ...job.facts.map(([label, text]) => element("div", element("dt", label), element("dd", text))),
   );

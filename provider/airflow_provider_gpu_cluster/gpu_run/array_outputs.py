@@ -1,0 +1,38 @@
+"""The outputs of an array: those of each element, in a folder that is its index."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .outputs import CHANGED, OutputsFolder, Unsendable
+from .store import Root
+
+
+class ArrayOutputs:
+    """
+    The outputs of an array, with the methods of :class:`.OutputsFolder`.
+
+    An element without a directory, which was cleared away or never launched, has none.
+    """
+
+    def __init__(self, root: Root, elements: list[str]) -> None:
+        self._folders: dict[str, OutputsFolder] = {}
+        for index, job_id in enumerate(elements):
+            if root.job(job_id).exists():
+                self._folders[str(index)] = OutputsFolder(root, job_id)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """List everything that is no folder; see :meth:`.OutputsFolder.entries`."""
+        return [
+            dict(entry, path=f"{index}/{entry['path']}")
+            for index, folder in self._folders.items()
+            for entry in folder.entries()
+        ]
+
+    def open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a file that was listed before; see :meth:`.OutputsFolder.open`."""
+        index, _, path = name.partition("/")
+        if index not in self._folders:
+            raise Unsendable(CHANGED)
+        return self._folders[index].open(path)
