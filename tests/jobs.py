@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_gpu_cluster.cluster import Cluster, Submission
+from airflow_provider_gpu_cluster.cluster import Cluster, Element, Submission
 from airflow_provider_gpu_cluster.job import JobSpec, JobState, JobStatus
 from airflow_provider_gpu_cluster.script import render_run_script
 from airflow_provider_gpu_cluster.sources import Source
@@ -43,6 +43,34 @@ def submit(
         request_key=request_key,
         generation=generation,
         record=who or record(),
+    )
+
+
+def submit_array(
+    cluster: Cluster,
+    command: str,
+    envs: Sequence[dict[str, str]],
+    *,
+    job_id: str = "a",
+    sources: Sequence[Source] | None = (),
+    request_key: str = "try-1",
+    generation: str = "0",
+    who: dict[str, Any] | None = None,
+    **spec: Any,
+) -> Submission:
+    """Launch an array of jobs that run a shell command, each with environment variables of its own."""
+    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, **spec})
+    run_script = render_run_script(job_spec)
+    return cluster.submit(
+        job_id,
+        spec=job_spec,
+        sources=sources,
+        env={"COMMON": "yes"},
+        run_script=run_script,
+        request_key=request_key,
+        generation=generation,
+        record=who or record(),
+        elements=[Element(job_spec, env, run_script) for env in envs],
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import json
 import multiprocessing
 import os
@@ -210,11 +212,8 @@ def test_staging_first_and_launching_later_by_another_task(cluster: Cluster, tmp
     assert "--output_dir" in Path(handle.job_dir, "logs/training.log").read_text()
 
 
-def _submit_in_child(settings: Any, sshd: Any, port: int, runs: Path, code: Path) -> None:
-    """Be a worker that submits a job with files, through a proxy that stops the clock for it."""
-    import base64
-    import io
-
+def connect_as_worker(settings: Any, sshd: Any, port: int) -> paramiko.SSHClient:
+    """Connect as a worker does that is a process of its own."""
     client = paramiko.SSHClient()
     kind, key = sshd.host_key.split()
     address = f"[127.0.0.1]:{port}"
@@ -222,7 +221,12 @@ def _submit_in_child(settings: Any, sshd: Any, port: int, runs: Path, code: Path
     pkey = paramiko.Ed25519Key.from_private_key(io.StringIO(sshd.client_key))
     user = settings.name.split("@")[0]
     client.connect("127.0.0.1", port, user, pkey=pkey, allow_agent=False, look_for_keys=False)
-    with Cluster(settings, lambda: client) as cluster:
+    return client
+
+
+def _submit_in_child(settings: Any, sshd: Any, port: int, runs: Path, code: Path) -> None:
+    """Be a worker that submits a job with files, through a proxy that stops the clock for it."""
+    with Cluster(settings, lambda: connect_as_worker(settings, sshd, port)) as cluster:
         sources = parse_sources(code=str(code), data=(), models=(), base_dir=code)
         submit(cluster, marking(runs), job_id="j", sources=sources, request_key=f"try-{os.getpid()}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,53 @@ def test_outputs_come_home_with_their_checksums(cluster: Cluster, tmp_path: Path
     assert result["metrics"] == {"loss": "NaN", "step": 3}
     assert (result["job_id"], result["destination"]) == (job["job_id"], str(home))
     assert (home / "model.pth").read_bytes() == b"weights"
+
+
+def array(cluster: Cluster, command: str, size: int = 3) -> dict[str, Any]:
+    return jobs.submit_array(cluster, command, [{}] * size).handle.to_json()
+
+
+@pytest.mark.parametrize("transfer", ["stream", "sftp"])
+def test_outputs_of_an_array_come_into_a_folder_for_each_element(
+    transfer: str,
+    cluster: Cluster,
+    gpu_cluster_conn: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = {**gpu_cluster_conn, "extra": {**gpu_cluster_conn["extra"], "transfer": transfer}}
+    monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps(connection))
+    job = array(
+        cluster,
+        'cd "$OUTPUT_DIR"; mkdir sub; head -c 2000000 /dev/zero | tr "\\0" "$ARRAY_INDEX" >sub/big; '
+        'echo x >sub/metrics.json; [ $ARRAY_INDEX = 1 ] || echo "{\\"loss\\": $ARRAY_INDEX}" >metrics.json; '
+        "[ $ARRAY_INDEX != 2 ]",
+    )
+    jobs.wait(cluster, job["job_id"])
+    result = collect(job, tmp_path / "home", include=["/metrics.json", "sub/big"])
+    paths = [file["path"] for file in result["files"]]
+    assert paths == ["0/metrics.json", "0/sub/big", "1/sub/big", "2/metrics.json", "2/sub/big"]
+    assert result["metrics"] == [{"loss": 0}, None, {"loss": 2}]
+    assert (tmp_path / "home/2/sub/big").read_bytes() == b"2" * 2_000_000
+
+
+def test_what_is_left_of_an_array_comes_home(cluster: Cluster, tmp_path: Path) -> None:
+    job = array(cluster, 'touch "$OUTPUT_DIR/model"')
+    jobs.wait(cluster, job["job_id"])
+    shutil.rmtree(Path(job["job_dir"]).parent / f"{job['job_id']}_1")
+    result = collect(job, tmp_path / "home", include="model")
+    assert [file["path"] for file in result["files"]] == ["0/model", "2/model"]
+
+
+def test_an_array_is_cancelled_by_its_handle_and_by_that_of_its_staged_job(cluster: Cluster) -> None:
+    job = array(cluster, "exec sleep 60")
+    cancel(job)
+    assert cluster.statuses(["a"])[0].message.startswith("of 3 elements 3 were cancelled")
+    cluster.stage("b", (), record=jobs.record(task_id="stage"))
+    staged = jobs.submit_array(cluster, "exec sleep 60", [{}] * 3, job_id="b", sources=None).handle.to_json()
+    del staged["array_size"]
+    cancel({**staged, "submitted_at": None, "gpus": 0})
+    assert cluster.statuses(["b"])[0].message.startswith("of 3 elements 3 were cancelled")
 
 
 def test_patterns_may_be_one_text_and_may_exclude(cluster: Cluster, tmp_path: Path) -> None:

@@ -88,6 +88,48 @@ def test_mapped_environments_reach_their_jobs_and_nobody_else(
     assert "masked-s3cret" not in "".join(capfd.readouterr())
 
 
+ARRAY = """
+from airflow.sdk import DAG, task
+from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
+
+with DAG("array_from_xcom", schedule=None, params={{"word": "from-params"}}) as dag:
+
+    @task
+    def choose():
+        return {choice}
+
+    train = SubmitGpuJobOperator(
+        task_id="train",
+        command='printf "%s" "$VALUE" >"$OUTPUT_DIR/value"',
+        env={{"VALUE": "{{{{ params.word }}}}"}},
+        array=choose(),
+        wait_for_completion=True,
+        poll_interval=0.5,
+    )
+    CollectGpuJobOperator(task_id="collect", job=train.output, destination="{home}", include="value")
+"""
+
+
+def test_array_from_another_task_runs_and_comes_home(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = [{"VALUE": "one"}, [], {"VALUE": "three"}]
+    run = run_dag(folder, ARRAY.format(choice=choice, home=tmp_path / "home"), monkeypatch)
+    assert set(states(run).values()) == {"success"}
+    found = [(tmp_path / "home" / str(index) / "value").read_text() for index in range(3)]
+    assert found == ["one", "from-params", "three"]
+    assert xcom(run, "train")["array_size"] == 3
+    assert rendered(run, "train")["array"] == [{"VALUE": "***"}, [], {"VALUE": "***"}]
+
+
+def test_empty_array_from_another_task_is_an_error_that_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = run_dag(folder, ARRAY.format(choice=[], home=tmp_path / "home"), monkeypatch)
+    assert states(run) == {"choose": "success", "train": "failed", "collect": "upstream_failed"}
+    assert "array has 0 elements" in "".join(capfd.readouterr())
+
+
 HOOK = """
 from airflow.sdk import DAG, task
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook

@@ -224,6 +224,8 @@ def test_record_says_who_asked(use: Any) -> None:
         ({"env": {"not a name": "1"}}, "name"),
         ({"env": "SEED=7"}, "env"),
         ({"job": "{{ x }}", "code": "train"}, "either job"),
+        ({"array": []}, "array has 0 elements"),
+        ({"array": [{"A": 1}, {"A B": 1}]}, r"array\[1\]: env has the name"),
     ],
 )
 def test_what_is_wrong_in_any_case_is_said_when_the_dag_is_read(arguments: dict[str, Any], message: str) -> None:
@@ -325,8 +327,15 @@ def test_values_of_env_are_nowhere_in_the_serialized_dag() -> None:
         mapped = SubmitGpuJobOperator.partial(task_id="three", command="true")
         mapped.expand(env=[{"A": "s3cret"}, {"A": "s3cret", "B": made["TOKEN"]}])
         SubmitGpuJobOperator.partial(task_id="four", command="true").expand_kwargs([{"env": {"A": "s3cret"}}])
+        SubmitGpuJobOperator(task_id="array", command="true", array=[{"A": "s3cret"}, ["--seen", made["TOKEN"]]])
+        SubmitGpuJobOperator(task_id="later", command="true", array=made)
+        SubmitGpuJobOperator.partial(task_id="five", command="true", array=[{"A": "s3cret"}]).expand(gpus=[1, 2])
+        SubmitGpuJobOperator.partial(task_id="six", command="true").expand(array=[[{"A": "s3cret"}], [["--x"]]])
     text = json.dumps(DagSerialization.to_dict(dag))
     assert "s3cret" not in text
     assert dag.get_task("one").upstream_task_ids == {"token"}
     assert dag.get_task("whole").upstream_task_ids == {"token"}
     assert dag.get_task("three").upstream_task_ids == {"token"}
+    assert dag.get_task("array").upstream_task_ids == {"token"}
+    assert dag.get_task("later").upstream_task_ids == {"token"}
+    assert "--seen" in text

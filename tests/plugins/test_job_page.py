@@ -175,6 +175,30 @@ def test_a_mapped_task_has_a_page_for_each_of_its_jobs(browser: TestClient, clus
     assert len(cluster.asked) == 1
 
 
+def test_an_array_shows_its_elements_and_each_has_a_page(browser: TestClient, cluster: Cluster) -> None:
+    array = replace(HANDLE, array_size=2)
+    cluster.answer = replace(STATUS, elements=((JobState.RUNNING, None), (JobState.FAILED, "user_error")))
+    task = launched(array.to_json())
+    page = browser.get(PAGE, params=task).text
+    assert 'element=1" title="1: FAILED, user error" data-state="FAILED">1</a>' in page
+    elements = browser.get(DATA, params=task).json()["elements"]
+    assert elements == [["RUNNING", "0: RUNNING"], ["FAILED", "1: FAILED, user error"]]
+    cluster.answer = STATUS
+    assert "all elements" in browser.get(PAGE, params={**task, "element": 1}).text
+    assert cluster.asked == [array, array.element(1)]
+
+
+@pytest.mark.parametrize(("size", "element"), [(2, 2), (2, 99), (None, 0)])
+def test_no_such_element(browser: TestClient, cluster: Cluster, size: int | None, element: int) -> None:
+    task = launched(replace(HANDLE, array_size=size).to_json())
+    response = browser.get(DATA, params={**task, "element": element})
+    assert (response.status_code, response.json()) == (
+        404,
+        {"detail": f"The job of this task has no element {element}."},
+    )
+    assert cluster.asked == []
+
+
 def test_a_handle_that_a_custom_xcom_backend_stored_as_text(browser: TestClient) -> None:
     assert browser.get(DATA, params=launched(json.dumps(HANDLE.to_json()))).status_code == 200
 
