@@ -18,11 +18,13 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from tests import jobs
 from tests.deferral import own_watchers, task_logs
-from tests.modes import ALL, SUBMIT, SUBMITS, Mode, Scene
+from tests.modes import ALL, DEFERRABLE, DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, SUBMITS, Mode, Scene
 from tests.proxy import CutProxy
 from tests.test_modes import GONE
 
-in_every_mode = pytest.mark.parametrize("mode", ALL, ids=lambda mode: mode.name)
+
+def in_modes(*modes: Mode) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("mode", modes, ids=lambda mode: mode.name)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ def summary(scene: Scene) -> str:
     return str(record.fields["summary"])
 
 
-@in_every_mode
+@in_modes(*ALL)
 def test_every_line_is_shown_once_with_its_element_and_every_end_is_told(mode: Mode, scene: Scene) -> None:
     wait(mode, scene, 'echo "seed $SEED"; echo two; printf three', [{"SEED": index} for index in range(5)])
     told = lines(scene)
@@ -76,7 +78,7 @@ def test_every_line_is_shown_once_with_its_element_and_every_end_is_told(mode: M
     assert (summary(scene), scene.xcoms["return_value"]["array_size"]) == ("of 5 elements 5 succeeded", 5)
 
 
-@in_every_mode
+@in_modes(*ALL)
 def test_a_bad_end_of_one_fails_the_task_when_all_have_ended(mode: Mode, scene: Scene) -> None:
     command = 'run() { [ "$1" != 1 ] || { echo boom; exit 3; }; echo "done"; }; run'
     with pytest.raises(GpuJobFailed) as raised:
@@ -93,13 +95,23 @@ def test_a_bad_end_of_one_fails_the_task_when_all_have_ended(mode: Mode, scene: 
     assert "[1/3] boom\n" in raised.value.log_tail
 
 
-@in_every_mode
+@in_modes(POKE, DEFERRABLE)
 def test_without_output_the_ends_are_told_all_the_same(mode: Mode, scene: Scene) -> None:
     wait(mode, scene, "echo x", [[], []], get_logs=False)
     assert sorted(lines(scene)) == ["[0/2] GPU job succeeded", "[1/2] GPU job succeeded"]
 
 
-@in_every_mode
+@in_modes(SUBMIT, SCHEDULED, DEFERRABLE_SUBMIT)
+def test_much_output_at_the_end_is_shown_to_its_end(mode: Mode, scene: Scene) -> None:
+    # More than a trigger shows when all have ended: it leaves the rest to a worker.
+    wait(mode, scene, f"seq 1 5000 | sed 's/$/ {'x' * 60}/'", [[], []])
+    for index in range(2):
+        own = [line for line in scene.logs.output if line.startswith(f"[{index}/2] ")]
+        assert own == [f"[{index}/2] {number} {'x' * 60}" for number in range(1, 5001)]
+    assert lines(scene).count("[0/2] GPU job succeeded") == 1
+
+
+@in_modes(POKE, DEFERRABLE, SUBMIT)
 def test_an_outage_is_told_once_for_all_elements(mode: Mode, scene: Scene) -> None:
     scene.connect("gpu_cluster_default", port=scene.proxy.port)
     job = {"command": f"echo one; until [ -e {scene.gate} ]; do sleep 0.02; done", "array": [[], [], []]}
@@ -122,7 +134,7 @@ def test_an_outage_is_told_once_for_all_elements(mode: Mode, scene: Scene) -> No
     jobs.wait(scene.cluster, job_id)
 
 
-@pytest.mark.parametrize("mode", SUBMITS, ids=lambda mode: mode.name)
+@in_modes(*SUBMITS)
 def test_execution_timeout_cancels_all_elements(mode: Mode, scene: Scene) -> None:
     with pytest.raises(AirflowTaskTimeout):
         wait(mode, scene, "exec sleep 60", [[]] * 6, execution_timeout=timedelta(seconds=2))
@@ -130,7 +142,7 @@ def test_execution_timeout_cancels_all_elements(mode: Mode, scene: Scene) -> Non
     assert status.message.startswith("of 6 elements 6 were cancelled")
 
 
-@pytest.mark.parametrize("mode", [SUBMIT], ids=lambda mode: mode.name)
+@in_modes(SUBMIT)
 def test_a_retry_tries_again_only_what_failed_and_a_clear_tries_all(mode: Mode, scene: Scene, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     command = f'echo "$ARRAY_INDEX $ATTEMPT" >> {runs}; [ "$ARRAY_INDEX" != 1 ] || [ "$ATTEMPT" = 2 ]'
@@ -149,7 +161,7 @@ def test_a_retry_tries_again_only_what_failed_and_a_clear_tries_all(mode: Mode, 
     assert sorted(runs.read_text().splitlines()) == ["0 1", "0 1", "1 1", "1 1", "1 2", "2 1", "2 1"]
 
 
-@pytest.mark.parametrize("mode", [SUBMIT], ids=lambda mode: mode.name)
+@in_modes(SUBMIT)
 def test_a_user_who_ends_the_task_ends_all_elements(mode: Mode, scene: Scene) -> None:
     operator = SubmitGpuJobOperator(
         task_id=mode.name, command="exec sleep 60", array=[[]] * 6, wait_for_completion=True, poll_interval=0.1

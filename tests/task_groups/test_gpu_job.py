@@ -135,3 +135,30 @@ def test_group_can_be_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert str(run.state) == "success"
     found = [(folder / "home" / str(index) / "seed").read_text() for index in range(2)]
     assert found == ["7", "8"]
+
+
+ARRAY = """
+from airflow.sdk import DAG
+from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
+
+with DAG("group_array", schedule=None) as dag:
+    GpuJobTaskGroup(
+        "train",
+        code="code",
+        entry_script="train.sh",
+        array=["a", "b"],
+        pass_output_dirs=False,
+        destination="{destination}",
+        poke_interval=0.5,
+        timeout=60,
+    )
+"""
+
+
+@pytest.mark.usefixtures("gpu_cluster_conn")
+def test_array_goes_through_all_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "code" / "train.sh").write_text('echo "$1" >"$OUTPUT_DIR/word"\n')
+    run = run_dag(folder, ARRAY.format(destination=folder / "home"), monkeypatch)
+    assert set(states(run).values()) == {"success"}
+    assert [(folder / "home" / index / "word").read_text() for index in ("0", "1")] == ["a\n", "b\n"]
+    assert xcom(run, "train.submit")["job_id"] == xcom(run, "train.stage")["job_id"]
