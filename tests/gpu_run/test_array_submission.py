@@ -319,7 +319,7 @@ def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_each_element
         (code / "train.py").write_bytes(os.urandom(200_000))
         worker = context.Process(target=_submit_in_child, args=(cluster_settings, sshd, cut_proxy.port, runs, code))
         worker.start()
-        worker.join(0.15 + 0.09 * killed)
+        worker.join(0.1 + 0.06 * killed)
         finished = worker.exitcode is not None
         if not finished:
             assert worker.pid is not None
@@ -336,7 +336,7 @@ def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_each_element
         number = next(rounds)
         for name in ("a", "a_0", "a_1", "a_2"):
             os.rename(root / name, root / f"{name}.{number}")
-    assert killed >= 5
+    assert killed >= 3
 
 
 def test_a_program_killed_on_the_cluster_while_it_makes_the_elements_is_made_good_by_the_next_try(
