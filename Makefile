@@ -24,7 +24,8 @@ demo: $(VENV)/.installed
 	@$(PY) scripts/demo.py $(if $(UI),--ui) $(ARGS)
 
 test: $(VENV)/.installed-development
-	@scripts/system-packages openssh-server:sshd openssh-client:ssh git:git rsync:rsync procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2
+	@scripts/system-packages openssh-server:sshd openssh-client:ssh git:git rsync:rsync procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2 \
+	  munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd mariadb-server:mariadbd
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.installed-development

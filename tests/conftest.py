@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import contextlib
 import io
 import json
 import os
@@ -99,6 +100,13 @@ def cluster_settings(sshd: real_sshd.RealSshd, cluster_folder: Path) -> ClusterS
 @pytest.fixture
 def ssh_connect(sshd: real_sshd.RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]]:
     """Return a function that opens an SSH connection to ``sshd``, directly or through the port of a proxy."""
+    with connections_to(sshd) as connect:
+        yield connect
+
+
+@contextlib.contextmanager
+def connections_to(sshd: real_sshd.RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]]:
+    """Yield a function that opens an SSH connection to a server, directly or through the port of a proxy."""
     clients: list[paramiko.SSHClient] = []
 
     def connect(port: int | None = None) -> paramiko.SSHClient:
@@ -118,9 +126,11 @@ def ssh_connect(sshd: real_sshd.RealSshd) -> Iterator[Callable[..., paramiko.SSH
         )
         return client
 
-    yield connect
-    for client in clients:
-        client.close()
+    try:
+        yield connect
+    finally:
+        for client in clients:
+            client.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
@@ -52,15 +52,25 @@ class RealSshd:
     :param host: the address at which it listens.
     :param within: a command that starts another in its own place, such as one that enters a network namespace.
     :param more: a further line of its configuration.
+    :param environment: variables that its sessions have besides the usual ones.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, *, host: str = host, within: Sequence[str] = (), more: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str = host,
+        within: Sequence[str] = (),
+        more: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.host = host
         self._within = within
         self._more = more
+        self._environment = {**_environment(), **(environment or {})}
         self.log = folder / "sshd.log"
         self.client_key_file = folder / "client_key"
         self.port = 0
@@ -88,7 +98,7 @@ class RealSshd:
                     port=self.port,
                     folder=self.folder,
                     pam="yes" if _account_is_locked() else "no",
-                    environment=" ".join(f'"{name}={value}"' for name, value in _environment().items()),
+                    environment=" ".join(f'"{name}={value}"' for name, value in self._environment.items()),
                     more=self._more,
                 )
             )

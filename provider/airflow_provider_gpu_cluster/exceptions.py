@@ -191,6 +191,7 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.NOT_STAGED: StagingError,
     protocol.NOT_ENOUGH_GPUS: NotEnoughGpusError,
     protocol.JOB_CONFLICT: JobConflictError,
+    protocol.LAUNCH_REFUSED: LaunchError,
     protocol.NO_SUCH_JOB: LaunchError,
     protocol.UNSAFE_OUTPUT: CollectError,
 }

@@ -83,8 +83,39 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "engine": {
                         "label": "Engine",
-                        "description": "host: one Linux machine without a scheduler, whose GPUs are leased.",
-                        "schema": {"type": ["string", "null"], "enum": ["host"], "default": "host"},
+                        "description": "host: one Linux machine without a scheduler, whose GPUs are leased. slurm: a "
+                        "login node of a Slurm cluster.",
+                        "schema": {"type": ["string", "null"], "enum": ["host", "slurm"], "default": "host"},
+                    },
+                    "partition": {
+                        "label": "Slurm partition",
+                        "description": "Of jobs that name none. Empty: Slurm's own default.",
+                        "schema": _TEXT,
+                    },
+                    "account": {
+                        "label": "Slurm account",
+                        "description": "Of jobs that name none. Empty: the user's default.",
+                        "schema": _TEXT,
+                    },
+                    "qos": {
+                        "label": "Slurm QOS",
+                        "description": "Of jobs that name none. Empty: the account's default.",
+                        "schema": _TEXT,
+                    },
+                    "constraint": {
+                        "label": "Slurm constraint",
+                        "description": "Features that nodes must have, for jobs that name none, such as a100&nvlink.",
+                        "schema": _TEXT,
+                    },
+                    "sbatch_options": {
+                        "label": "Options of sbatch",
+                        "description": "Further options for every job, such as --reservation=maintenance.",
+                        "schema": _TEXT,
+                    },
+                    "slurm_interval": {
+                        "label": "Slurm interval (s)",
+                        "description": "How often Slurm is asked how all jobs stand, in one question.",
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "default": 15},
                     },
                     "python": {
                         "label": "Python on the cluster",

@@ -43,6 +43,12 @@ class JobRequest:
     :param time_limit: limit on the run time, in seconds or as a timedelta; None for no limit.
     :param env: environment variables of the job. Their values are sent apart, and recorded nowhere.
     :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order.
+    :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each.
+    :param partition: Slurm partition; None for the connection's. So with ``account``, ``qos`` and ``constraint``.
+    :param account: Slurm account.
+    :param qos: Slurm QOS.
+    :param constraint: features that Slurm's nodes must have.
+    :param sbatch_options: further options of Slurm's ``sbatch``.
     :param requirements: Python packages, as lines of a requirements file or a list of them; None takes
         ``requirements.txt`` from the code if it is there.
     :param setup: shell lines to run first, such as ``module load cuda``.
@@ -66,6 +72,12 @@ class JobRequest:
     time_limit: float | str | timedelta | None = None
     env: Mapping[str, Any] | None = field(default=None, repr=False)
     priority: str = "normal"
+    nodes: int | str = 1
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    sbatch_options: str | Sequence[str] | None = None
     requirements: str | Sequence[str] | None = None
     setup: str | Sequence[str] | None = None
     pass_output_dirs: bool = True
@@ -88,6 +100,12 @@ class JobRequest:
             memory=self.memory,
             time_limit=self.time_limit,
             priority=self.priority,
+            nodes=self.nodes,
+            partition=self.partition,
+            account=self.account,
+            qos=self.qos,
+            constraint=self.constraint,
+            sbatch_options=self.sbatch_options,
             requirements=self.requirements,
             setup=self.setup,
         )

@@ -72,10 +72,16 @@ class ClusterSettings:
     :param conn_id: Airflow connection.
     :param name: the cluster for a person, ``user@host:port``.
     :param root_dir: folder of all jobs on the cluster; ``~`` is the user's home there.
-    :param engine: how jobs get to run there: ``host``.
+    :param engine: how jobs get to run there: ``host`` or ``slurm``.
     :param python: interpreter on the cluster; None takes ``python3`` from the PATH.
     :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.
     :param lease_dir: folder of the GPU leases, shared by all users of the host; None for the usual one.
+    :param partition: Slurm partition of jobs that name none; None for Slurm's own default. So with the next three.
+    :param account: Slurm account.
+    :param qos: Slurm QOS.
+    :param constraint: features that Slurm's nodes must have.
+    :param sbatch_options: further options of ``sbatch`` for every job.
+    :param slurm_interval_s: how often Slurm is asked about all jobs together, in seconds; None for 15.
     :param retention_s: how long jobs, and what is kept for them, stay when nobody uses them, in seconds; None for ever.
     :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
     """
@@ -87,8 +93,20 @@ class ClusterSettings:
     python: str | None = None
     virtual_gpus: int | None = None
     lease_dir: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    sbatch_options: tuple[str, ...] = ()
+    slurm_interval_s: float | None = None
     retention_s: float | None = None
     transfer: str = STREAM
+
+
+_ENGINE_SETTINGS = {
+    "host": ("virtual_gpus", "lease_dir"),
+    "slurm": ("partition", "account", "qos", "constraint", "sbatch_options", "slurm_interval_s"),
+}
 
 
 class Session:
@@ -341,7 +359,7 @@ class Session:
         :param goes_on: whether more is sent after the reply.
         :return: the reply, the channel, which is still open, and what to read from it.
         """
-        names = ("engine", "virtual_gpus", "lease_dir", "python", "retention_s")
+        names = (*_ENGINE_SETTINGS[self.settings.engine], "engine", "python", "retention_s")
         settings = {name: getattr(self.settings, name) for name in names}
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
         for is_first in (True, False):

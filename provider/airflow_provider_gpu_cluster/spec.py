@@ -14,6 +14,7 @@ from typing import Any
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.job import JobSpec
+from airflow_provider_gpu_cluster.sbatch_options import VALID, sbatch_options
 
 RESERVED_ENV = (
     "JOB_ID",
@@ -28,6 +29,11 @@ RESERVED_ENV = (
     "GPU_COUNT",
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
+    "GPUS_PER_NODE",
+    "NNODES",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
 )
 """Environment variables that every job gets from its supervisor, and that a DAG cannot set."""
 
@@ -51,6 +57,12 @@ def make_spec(
     memory: int | str | None = None,
     time_limit: float | str | timedelta | None = None,
     priority: str = "normal",
+    nodes: int | str = 1,
+    partition: str | None = None,
+    account: str | None = None,
+    qos: str | None = None,
+    constraint: str | None = None,
+    sbatch_options: str | Sequence[str] | None = None,
     requirements: str | Sequence[str] | None = None,
     setup: str | Sequence[str] | None = None,
     grace_s: float | str = 10.0,
@@ -58,8 +70,9 @@ def make_spec(
     """
     Check the parameters of a job.
 
-    Numbers may be written as text, because that is what templates give. For ``gpu_type``, ``cpus``,
-    ``memory`` and ``time_limit``, empty text and the text ``None`` (as a template renders None) mean None.
+    Numbers may be written as text, because that is what templates give. For ``gpu_type``, ``cpus``, ``memory``,
+    ``time_limit``, ``partition``, ``account``, ``qos`` and ``constraint``, empty text and the text ``None`` (as a
+    template renders None) mean None.
 
     :param entry_script: path of the script to run, relative to the code. Exactly one of this and ``command``.
     :param script_args: arguments of the entry script: a list of texts, numbers and booleans.
@@ -71,6 +84,12 @@ def make_spec(
         1024); None for no limit.
     :param time_limit: limit on the run time: seconds or a timedelta; None for no limit.
     :param priority: ``high``, ``normal`` or ``low``.
+    :param nodes: number of nodes, 1 or more, with ``gpus``, ``cpus`` and ``memory`` on each.
+    :param partition: Slurm partition; None for the connection's. So with ``account``, ``qos`` and ``constraint``.
+    :param account: Slurm account.
+    :param qos: Slurm QOS.
+    :param constraint: features that Slurm's nodes must have.
+    :param sbatch_options: further options of ``sbatch``, as a list with one item per word or as one text.
     :param requirements: requirement lines, as a list or as the text of a requirements file; empty for none;
         None takes ``requirements.txt`` from the code if it is there.
     :param setup: shell lines to run first, as one text or a list of lines.
@@ -97,6 +116,12 @@ def make_spec(
         memory_bytes=None if _unset(memory) else _memory_bytes(memory),
         time_limit_s=None if _unset(time_limit) else _time_limit_s(time_limit),
         priority=priority,
+        nodes=_count("nodes", nodes),
+        partition=_word("partition", partition, "gpu"),
+        account=_word("account", account, "research"),
+        qos=_word("qos", qos, "long"),
+        constraint=_word("constraint", constraint, "a100&nvlink"),
+        sbatch_options=_sbatch_options(sbatch_options),
         requirements=_requirements(requirements),
         setup=_setup(setup),
         grace_s=_grace_s(grace_s),
@@ -194,6 +219,26 @@ def _gpu_type(value: Any) -> str | None:
     if not isinstance(value, str) or not value.isprintable():
         raise _invalid("gpu_type", value, "a part of the GPU's name as nvidia-smi shows it, such as 'A100'")
     return value.strip()
+
+
+def _word(parameter: str, value: Any, example: str) -> str | None:
+    """Check a value that becomes the end of one of sbatch's options."""
+    if _unset(value):
+        return None
+    if not isinstance(value, str) or not value.isprintable():
+        raise _invalid(parameter, value, f"one line of text, such as {example!r}")
+    return value.strip()
+
+
+def _sbatch_options(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (str, list, tuple)) or not all(isinstance(word, str) for word in value):
+        raise _invalid("sbatch_options", value, VALID)
+    try:
+        return sbatch_options(value)
+    except ValueError as error:
+        raise InvalidJobError(f"sbatch_options={value!r} is not valid: {error}") from None
 
 
 def _memory_bytes(value: Any) -> int:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _HEARTBEAT_S = 5.0
 _MAX_REQUEST = 1 << 28
+# How long a scheduler may take to answer.
+_PATIENCE_S = 20.0
+_WATCH_PATIENCE_S = 0.2
 
 Reply = Tuple[Dict[str, Any], Optional[Callable[[BinaryIO], None]]]
 
@@ -50,6 +53,10 @@ def main(program: str, arguments: list[str]) -> int:
         return 0
     if verb == "supervise":
         return _supervise(program, arguments[1])
+    if verb == "supervise-slurm":
+        from .engines.slurm_supervise import supervise_slurm
+
+        return supervise_slurm(arguments[1])
     if verb == "build-environment":
         return _build_environment(root, arguments[1])
     if verb == "wait-and-supervise":
@@ -111,7 +118,9 @@ def _beat(out: BinaryIO, done: threading.Event) -> None:
 
 
 def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
-    engine = engine_of(root, request["settings"], program)
+    # Who watches must go on with what else there is to tell.
+    patience_s = _WATCH_PATIENCE_S if verb == "watch" else _PATIENCE_S
+    engine = engine_of(root, request["settings"], program, patience_s=patience_s)
     if verb == "install-check":
         from .checks import check
 
@@ -201,6 +210,7 @@ def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:
 
 
 def _supervise(program: str, path: str) -> int:
+    from .allocation import Allocation
     from .line import Line
     from .store import Attempt
     from .supervisor import supervise
@@ -208,7 +218,7 @@ def _supervise(program: str, path: str) -> int:
     lease = json.load(sys.stdin)
     attempt = Attempt.at_path(path)
     settings = attempt.request()["settings"]
-    supervise(attempt, lease["gpus"], lease["fds"], lease["leased_at"])
+    supervise(attempt, Allocation(lease["gpus"], lease["leased_at"], lease["fds"]))
     # The GPUs are free now; whoever waits for them shall not wait for the next who asks.
     Line(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
     return 0

@@ -7,14 +7,18 @@ import os
 from typing import Any
 
 from . import records
+from .allocation import Allocation
 from .store import Attempt
 
-# What sshd, systemd and the shell set for the login that happened to start all this; it says nothing about the job.
+# What sshd, systemd and the shell set for the login that happened to start all this, and Slurm for the supervisor's
+# script; it says nothing about the job.
 _FOREIGN = (
     "DBUS_SESSION_BUS_ADDRESS",
     "OLDPWD",
     "PWD",
     "SHLVL",
+    "SLURM_EXPORT_ENV",
+    "SLURM_GET_USER_ENV",
     "SSH_AUTH_SOCK",
     "SSH_CLIENT",
     "SSH_CONNECTION",
@@ -25,13 +29,11 @@ _FOREIGN = (
 )
 
 
-def variables(attempt: Attempt, request: dict[str, Any], gpus: list[dict[str, Any]]) -> dict[str, str]:
+def variables(attempt: Attempt, request: dict[str, Any], allocation: Allocation) -> dict[str, str]:
     """
     Return the variables, the job's own among them.
 
     Those are deleted from the disk in the same breath: a secret shall not lie there for longer than needed.
-
-    :param gpus: ``index`` of each leased GPU.
     """
     job = attempt.job
     spec = request["spec"]
@@ -46,10 +48,8 @@ def variables(attempt: Attempt, request: dict[str, Any], gpus: list[dict[str, An
         CHECKPOINT_DIR=job.at("outputs", "checkpoints"),
         PROGRESS_FILE=job.at("logs", "progress.jsonl"),
         ATTEMPT=str(attempt.number),
-        GPU_COUNT=str(len(gpus)),
-        CUDA_DEVICE_ORDER="PCI_BUS_ID",
-        CUDA_VISIBLE_DEVICES=",".join(str(gpu["index"]) for gpu in gpus),
         PYTHONUNBUFFERED="1",
+        **allocation.variables(),
     )
     if spec.get("cpus"):
         env["OMP_NUM_THREADS"] = str(spec["cpus"])

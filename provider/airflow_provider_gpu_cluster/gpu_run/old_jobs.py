@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _PREPARED_S = 3600.0
 # Between a request's note of use and the time in its attempt's record, whose milliseconds are cut off.
 _MOMENT_S = 1.0
+_PATIENCE_S = 60.0
 
 
 def jobs_of(root: Root) -> Iterator[JobDirectory]:
@@ -127,7 +128,9 @@ class OldJobs:
         """Return the engine of a job with those attempts, and a name that it has in common with no other."""
         request = records.read_json(attempts[-1].at("request.json")) if attempts else None
         settings: dict[str, Any] = self._settings if request is None else request["settings"]
-        return json.dumps(settings, sort_keys=True), engine_of(self._root, settings, self._program)
+        return json.dumps(settings, sort_keys=True), engine_of(
+            self._root, settings, self._program, patience_s=_PATIENCE_S
+        )
 
     def is_old(self, job: JobDirectory) -> bool:
         """

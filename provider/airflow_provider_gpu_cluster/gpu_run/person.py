@@ -16,6 +16,7 @@ import uuid
 from typing import NoReturn
 
 from . import processes, protocol, records
+from .allocation import Allocation
 from .allocator import Grant
 from .engines.host import POOL_FILE, HostEngine
 from .errors import Refused
@@ -150,7 +151,7 @@ def wait_and_supervise(path: str) -> int:
     try:
         grant = _wait(attempt)
         gpus = [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus]
-        supervise(attempt, gpus, grant.fds, records.now(), waited=True)
+        supervise(attempt, Allocation(gpus, records.now(), grant.fds), waited=True)
     except Exception:
         print(traceback.format_exc(), flush=True)
         attempt.finish(

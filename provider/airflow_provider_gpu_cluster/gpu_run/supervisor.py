@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from . import guard, processes, protocol, records
+from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
 from .errors import traceback_text
 from .job_environment import variables
@@ -29,6 +30,7 @@ _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
 _KILL_PATIENCE_S = 10.0
 _RECORD_PATIENCE_S = 60.0
+_CANCEL_PATIENCE_S = 1.0
 _PIECE = 1 << 16
 _MEMORY_MARGIN = 1.25
 # At most this part of the time goes into looking at the job's memory, which slows down the job as well.
@@ -36,25 +38,16 @@ _MEMORY_SHARE = 0.05
 _MEMORY_PAUSE_S = 10.0
 
 
-def supervise(
-    attempt: Attempt,
-    gpus: list[dict[str, Any]],
-    fds: list[int],
-    leased_at: str,
-    *,
-    waited: bool = False,
-) -> None:
+def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False) -> None:
     """
     Run an attempt from claim to exit record, and return when nothing of it runs any more and its GPUs are free.
 
-    :param gpus: ``key`` and ``index`` of each leased GPU.
-    :param fds: the open files that are the leases.
-    :param leased_at: when they were leased.
     :param waited: this process has claimed the attempt already, in order to wait.
     """
+    fds = allocation.fds
     for fd in fds:
         os.set_inheritable(fd, False)
-    run = _Run(attempt, gpus, leased_at)
+    run = _Run(attempt, allocation)
     processes.become_subreaper()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
     pid = os.fork()
@@ -62,7 +55,7 @@ def supervise(
         _be_supervisor(run, waited)
     try:
         leases = Line(Root(os.path.dirname(attempt.job.path)), run.request["settings"]).leases
-        status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in gpus], fds)
+        status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)
         guard.record_loss(attempt, run.token, status, run.facts())
     finally:
         # What this process starts afterwards would inherit the blocked signals.
@@ -87,13 +80,12 @@ def _be_supervisor(run: _Run, waited: bool) -> NoReturn:
 
 
 class _Run:
-    def __init__(self, attempt: Attempt, gpus: list[dict[str, Any]], leased_at: str) -> None:
+    def __init__(self, attempt: Attempt, allocation: Allocation) -> None:
         self.attempt = attempt
         self.job = attempt.job
         self.request = attempt.request()
         self.spec: dict[str, Any] = self.request["spec"]
-        self.gpus = gpus
-        self.leased_at = leased_at
+        self.allocation = allocation
         self.started_at: str | None = None
         self.code_ended_at: str | None = None
         self.pid = 0
@@ -104,6 +96,7 @@ class _Run:
         self.stop_reason: tuple[str, str, str] | None = None
         self.kill_at: float | None = None
         self.cancel_asked = False
+        self.is_taken_away = False
         # Only this attempt's processes have this in their environment.
         self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
 
@@ -129,9 +122,10 @@ class _Run:
             processes.identity(),
             by="supervisor",
             at=records.now(),
-            leased_at=self.leased_at,
-            gpus=self.gpus,
+            leased_at=self.allocation.since,
+            gpus=self.allocation.gpus,
             token=self.token,
+            **(self.allocation.claimed or {}),
         )
         if waited:
             records.write_json(self.attempt.at("claim.json"), claim)
@@ -152,7 +146,7 @@ class _Run:
     # -- start ---------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        env = variables(self.attempt, self.request, self.gpus)
+        env = variables(self.attempt, self.request, self.allocation)
         name, value = self.token.split("=", 1)
         env[name] = value
         for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):
@@ -165,7 +159,7 @@ class _Run:
         self.oom_kills = processes.oom_kills()
         self.started_at = records.now()
         process = subprocess.Popen(
-            ["bash", self.job.at("run.sh")],
+            [*(self.allocation.launcher or ("bash",)), self.job.at("run.sh")],
             cwd=self.request.get("cwd") or self.job.at("code"),
             env=env,
             stdin=subprocess.DEVNULL,
@@ -180,7 +174,7 @@ class _Run:
         # It is this class that waits for it, together with everything else that ends below the supervisor.
         process.returncode = 0
         self.began = time.monotonic()
-        self.attempt.event("started", pid=self.pid, gpus=[gpu["index"] for gpu in self.gpus])
+        self.attempt.event("started", pid=self.pid, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):
             write_text(self.job.at("logs", "start_time.log"), self.started_at + "\n")
             write_text(self.job.at("outputs", "status.txt"), f"RUNNING since {self.started_at}\n")
@@ -207,6 +201,8 @@ class _Run:
                 look_at = time.monotonic() + _TICK_S
                 self._check_limits()
         self.code_ended_at = records.now()
+        if self.allocation.is_scheduled and _is_signal(self.status, signal.SIGTERM):
+            self._await_cancel()
         self._end_leftovers()
         while self._relay_errors():
             pass
@@ -239,6 +235,9 @@ class _Run:
 
     def _check_limits(self) -> None:
         now = time.monotonic()
+        if self.allocation.is_scheduled and os.access(self.attempt.at("cancel.json"), os.F_OK):
+            # The scheduler brings a cancel as a signal, if it can be reached.
+            self._cancel()
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
             self._stop(protocol.FAILED, protocol.TIME_LIMIT, f"it ran longer than its time limit of {time_limit:g} s")
@@ -265,9 +264,24 @@ class _Run:
                 self.kill_at = time.monotonic()
 
     def _cancel(self) -> None:
+        if self.stop_reason is not None:
+            return
         asked = records.read_json(self.attempt.at("cancel.json"))
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
+        if self.allocation.is_scheduled and self.status != 0:
+            # A scheduler ends the job's processes together with this one.
+            self.is_taken_away = asked is None
+            if self.status is not None:
+                self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
         self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
+
+    def _await_cancel(self) -> None:
+        """Wait a moment for the signal that has ended the job's processes to come here as well."""
+        deadline = time.monotonic() + _CANCEL_PATIENCE_S
+        while not self.cancel_asked and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self.cancel_asked:
+            self._cancel()
 
     def _stop(self, state: str, reason: str, message: str) -> None:
         """Ask the job to end; it is killed when its grace is over. The first cause is the one that is recorded."""
@@ -324,7 +338,13 @@ class _Run:
             # The errors from memory, since a full disk has swallowed its own message.
             words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
             reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
-        self._finish(state, reason, message, exit_code=exit_code, signal=number)
+        if self.is_taken_away:
+            # Why, its scheduler knows; whoever asks it makes the record from this.
+            end = {"state": state, "reason": reason, "message": message}
+            facts = dict(self.facts(), exit_code=exit_code, signal=number)
+            records.write_json(self.attempt.at("stopped.json"), {"end": end, "facts": facts})
+        else:
+            self._finish(state, reason, message, exit_code=exit_code, signal=number)
 
     def _finish(self, state: str, reason: str | None, message: str, **details: Any) -> None:
         """Write the exit record. Where even the space set aside for it does not do, somebody may make room."""
@@ -340,17 +360,18 @@ class _Run:
     def facts(self) -> dict[str, Any]:
         """Return what the exit record says besides how it ended."""
         released_at = records.now()
+        gpus = self.allocation.gpus
         return {
             "submitted_at": self.request["requested_at"],
-            "leased_at": self.leased_at,
+            "leased_at": self.allocation.since,
             "started_at": self.started_at,
             "ended_at": self.code_ended_at or released_at,
             "released_at": released_at,
-            "gpus": [gpu["index"] for gpu in self.gpus],
-            "gpu_keys": [gpu["key"] for gpu in self.gpus],
-            "gpu_seconds": round(len(self.gpus) * records.seconds_between(self.leased_at, released_at), 3),
+            "gpus": [gpu["index"] for gpu in gpus],
+            "gpu_keys": [gpu["key"] for gpu in gpus],
+            "gpu_seconds": round(len(gpus) * records.seconds_between(self.allocation.since, released_at), 3),
             "peak_memory_bytes": self.peak_memory,
-            "host": processes.hostname(),
+            "host": self.allocation.host,
             "pid": os.getpid(),
         }
 
@@ -359,6 +380,13 @@ def _become_job(umask: int) -> None:
     """Die with the supervisor, and make files as the user's login does; what gpu-run itself makes is private."""
     processes.die_with_parent(signal.SIGKILL)
     os.umask(umask)
+
+
+def _is_signal(status: int, number: int) -> bool:
+    """Tell whether a signal has ended a process, or a child that a shell has reported so."""
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status) == number
+    return os.WEXITSTATUS(status) == 128 + number
 
 
 def _log_file(path: str) -> int:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gpu_cluster.cluster import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run import durations
+from airflow_provider_gpu_cluster.sbatch_options import VALID, sbatch_options
 from airflow_provider_gpu_cluster.session import TRANSFERS
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-ENGINES = ("host",)
+ENGINES = ("host", "slurm")
 DEFAULT_PORT = 22
 
 
@@ -47,6 +48,12 @@ def settings_of(connection: Connection) -> ClusterSettings:
         python=_text(conn_id, extra, "python"),
         lease_dir=_text(conn_id, extra, "lease_dir"),
         virtual_gpus=_count(conn_id, extra, "virtual_gpus"),
+        partition=_text(conn_id, extra, "partition"),
+        account=_text(conn_id, extra, "account"),
+        qos=_text(conn_id, extra, "qos"),
+        constraint=_text(conn_id, extra, "constraint"),
+        sbatch_options=_sbatch_options(conn_id, extra, "sbatch_options"),
+        slurm_interval_s=_seconds(conn_id, extra, "slurm_interval"),
         retention_s=_duration(conn_id, extra, "retention"),
         transfer=transfer,
     )
@@ -83,6 +90,26 @@ def _count(conn_id: str, extra: dict[str, Any], field: str) -> int | None:
         number = 0
     if isinstance(value, bool) or number < 1:
         raise bad_field(conn_id, field, value, "a whole number, 1 or more, or empty")
+    return number
+
+
+def _sbatch_options(conn_id: str, extra: dict[str, Any], field: str) -> tuple[str, ...]:
+    try:
+        return sbatch_options(_text(conn_id, extra, field) or "")
+    except ValueError as error:
+        raise bad_field(conn_id, field, extra[field], f"{VALID}: {error}") from None
+
+
+def _seconds(conn_id: str, extra: dict[str, Any], field: str) -> float | None:
+    value = extra.get(field)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise bad_field(conn_id, field, value, "a number of seconds, more than 0, or empty")
     return number
 
 

@@ -82,6 +82,15 @@ class SubmitGpuJobOperator(BaseOperator):
     :param env: environment variables of the job. The values are shown nowhere in Airflow, are sent apart from
         the rest, and are recorded nowhere on the cluster. (templated)
     :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order. (templated)
+    :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one takes Slurm.
+        (templated)
+    :param partition: Slurm partition; None for the connection's. Like the next four, it says nothing to a cluster
+        without Slurm. (templated)
+    :param account: Slurm account; None for the connection's. (templated)
+    :param qos: Slurm QOS; None for the connection's. (templated)
+    :param constraint: features that Slurm's nodes must have; None for the connection's. (templated)
+    :param sbatch_options: further options of Slurm's ``sbatch``, as a list or one text, after the connection's.
+        (templated)
     :param requirements: Python packages, as a list or as the text of a requirements file; None takes
         ``requirements.txt`` from the code if it is there. (templated)
     :param setup: shell lines to run first, such as ``["module load cuda/12.4"]``. (templated)
@@ -128,6 +137,12 @@ class SubmitGpuJobOperator(BaseOperator):
         "env",
         "array",
         "priority",
+        "nodes",
+        "partition",
+        "account",
+        "qos",
+        "constraint",
+        "sbatch_options",
         "requirements",
         "setup",
         "gpu_cluster_conn_id",
@@ -154,6 +169,12 @@ class SubmitGpuJobOperator(BaseOperator):
         env: Mapping[str, Any] | XComArg | JobEnv | None = None,
         array: Sequence[Any] | XComArg | str | JobArray | None = None,
         priority: str = "normal",
+        nodes: int | str = 1,
+        partition: str | None = None,
+        account: str | None = None,
+        qos: str | None = None,
+        constraint: str | None = None,
+        sbatch_options: str | Sequence[str] | None = None,
         requirements: str | Sequence[str] | None = None,
         setup: str | Sequence[str] | None = None,
         pass_output_dirs: bool = True,
@@ -185,6 +206,12 @@ class SubmitGpuJobOperator(BaseOperator):
         self.env = JobEnv(env)
         self.array = None if array is None else JobArray(array)
         self.priority = priority
+        self.nodes = nodes
+        self.partition = partition
+        self.account = account
+        self.qos = qos
+        self.constraint = constraint
+        self.sbatch_options = sbatch_options
         self.requirements = requirements
         self.setup = setup
         self.pass_output_dirs = pass_output_dirs
@@ -316,6 +343,12 @@ class SubmitGpuJobOperator(BaseOperator):
             env=self.env.values,
             array=None if self.array is None else self.array.values,
             priority=self.priority,
+            nodes=self.nodes,
+            partition=self.partition,
+            account=self.account,
+            qos=self.qos,
+            constraint=self.constraint,
+            sbatch_options=self.sbatch_options,
             requirements=self.requirements,
             setup=self.setup,
             pass_output_dirs=self.pass_output_dirs,

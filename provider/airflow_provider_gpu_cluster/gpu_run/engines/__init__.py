@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
-def engine_of(root: Root, settings: dict[str, Any], program: str) -> Engine:
+def engine_of(root: Root, settings: dict[str, Any], program: str, *, patience_s: float) -> Engine:
     """
     Return the engine that a cluster's settings name.
 
     :param settings: its ``engine`` is the name; without one, it is the host.
     :param program: path of this program, for the processes it starts.
+    :param patience_s: how long a look at a job may wait for a scheduler's answer.
     :raises Refused: there is no such engine.
     """
     # Imported where it is chosen, since every request starts a process.
@@ -26,4 +27,8 @@ def engine_of(root: Root, settings: dict[str, Any], program: str) -> Engine:
         from .host import HostEngine
 
         return HostEngine(root, settings, program)
-    raise Refused(protocol.BAD_REQUEST, f"there is no engine {name!r}; there is 'host'")
+    if name == "slurm":
+        from .slurm import SlurmEngine
+
+        return SlurmEngine(root, settings, program, patience_s)
+    raise Refused(protocol.BAD_REQUEST, f"there is no engine {name!r}; there are 'host' and 'slurm'")

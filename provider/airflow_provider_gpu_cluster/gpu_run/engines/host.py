@@ -53,6 +53,13 @@ class HostEngine:
 
         :raises Refused: it has not that many GPUs, or none of that type.
         """
+        if (spec.get("nodes") or 1) > 1:
+            raise Refused(
+                protocol.NOT_ENOUGH_GPUS,
+                "the job asks for {} nodes, and {} is one host; take a connection whose engine is slurm".format(
+                    spec["nodes"], processes.hostname()
+                ),
+            )
         if not self._fits(spec, self._known_gpus()):
             # What is remembered may be from before somebody put in another card.
             gpus = self._list_gpus()

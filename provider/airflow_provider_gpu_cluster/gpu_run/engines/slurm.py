@@ -1,0 +1,450 @@
+"""A cluster with Slurm, seen from a login node: Slurm starts the supervisors, and knows what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Sequence
+
+from .. import diagnosis, processes, protocol, records
+from ..errors import Refused
+from ..store import Attempt, Root
+from . import slurm_commands as commands
+from . import slurm_words as words
+from .slurm_batch import Batch, attempts_at
+from .slurm_runner import TIMEOUT_S, run
+from .slurm_submission import Submission, end_unstarted, search
+from .slurm_views import Told, View
+
+if TYPE_CHECKING:
+    from .engine import Standing
+
+INTERVAL_S = 15.0
+# In intervals: records that were written on another node can be seen here so much later; and a job can be missing in
+# the accounting for so long.
+_VISIBLE = 2
+_ACCOUNTED = 4
+_START_STEP_S = 600.0
+_SUBMIT_AT_ONCE_S = 10.0
+
+
+class SlurmEngine:
+    """
+    Runs jobs through Slurm.
+
+    :param settings: ``partition``, ``account``, ``qos``, ``constraint``, ``sbatch_options``, ``python``, and
+        ``slurm_interval_s``, how often Slurm is asked about all jobs together.
+    :param program: path of this program, which the jobs run.
+    :param patience_s: how long a look may wait for Slurm's word.
+    """
+
+    name = "slurm"
+
+    def __init__(self, root: Root, settings: dict[str, Any], program: str, patience_s: float) -> None:
+        self._root = root
+        self._settings = settings
+        self._interval_s: float = settings.get("slurm_interval_s") or INTERVAL_S
+        self._patience_s = patience_s
+        self._submission = Submission(root, settings, program, self._interval_s)
+        self._queue = self._view("queue.json", self._interval_s, _ask_queue)
+        self._accounting = self._view("accounting.json", 2 * self._interval_s, _ask_accounting)
+        self._visible_s = _VISIBLE * self._interval_s
+        self._accounted_s = _ACCOUNTED * self._interval_s
+        self._submitting: threading.Thread | None = None
+        self.refresh()
+
+    def _view(self, name: str, interval_s: float, ask: Any) -> View:
+        path = os.path.join(self._root.own, "slurm", name)
+        return View(path, interval_s=interval_s, patience_s=self._patience_s, ask=ask)
+
+    def refresh(self) -> None:
+        """Let waiting jobs be handed to Slurm again, for a while."""
+        self._submitting_until = time.monotonic() + _SUBMIT_AT_ONCE_S
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """
+        Refuse what can never run here, as far as that shows without asking Slurm for it.
+
+        :raises Refused: there are no GPUs of that type.
+        """
+        self._submission.check(spec)
+
+    def launch(self, attempts: Sequence[Attempt]) -> None:
+        """
+        Hand attempts to Slurm: those that want the same, as one array.
+
+        :raises Refused: Slurm will never take one of them.
+        """
+        batches: list[Batch] = []
+        alike: dict[str, list[Attempt]] = {}
+        for attempt in attempts:
+            batch = Batch.of(attempt)
+            if batch.is_array or batch.record():
+                if batch.folder not in [other.folder for other in batches]:
+                    batches.append(batch)
+            else:
+                alike.setdefault(_wishes(attempt), []).append(attempt)
+        batches += [Batch.together(self._root, group) for group in alike.values()]
+        refusals = []
+        for batch in batches:
+            try:
+                self._submission.submit(batch)
+            except Refused as refusal:
+                refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
+
+    def nudge(self) -> None:
+        """Nothing needs it: Slurm serves its queue itself."""
+
+    # -- how attempts stand --------------------------------------------------------------------------------------
+
+    def standing(self, attempt: Attempt, claim: dict[str, Any] | None) -> Standing | None:
+        """Return how an attempt stands, which is what Slurm says of its job."""
+        if claim is None:
+            return self._waiting(attempt)
+        if claim["by"] == "supervisor":
+            return self._running(attempt, claim)
+        # Whoever ended it before it began died before it could record that.
+        end = claim.get("end") or {
+            "state": protocol.CANCELLED,
+            "reason": protocol.REASON_CANCELLED,
+            "message": "cancelled before it started",
+        }
+        attempt.finish(end["state"], end["reason"], end["message"])
+        return None
+
+    def _waiting(self, attempt: Attempt) -> Standing | None:
+        """Return how an attempt stands that has not begun."""
+        batch = Batch.of(attempt)
+        record = batch.record()
+        message = "it was just handed to Slurm"
+        if not record.get("ids"):
+            message = self._submit_meanwhile(batch) or message
+            record = batch.record()
+            if attempt.ended() is not None:
+                return None
+        queued = {"state": protocol.QUEUED, "submitted_at": attempt.request()["requested_at"]}
+        if not record.get("ids"):
+            return dict(queued, message=message)
+        rows = self._rows(batch, attempt, record)
+        if isinstance(rows, str):
+            return dict(queued, state=protocol.UNKNOWN, message=rows)
+        if rows is None:
+            return dict(queued, message=message)
+        if not rows:
+            return self._forgotten(attempt, batch.ids_of(attempt, record["ids"])[0], record["answered_at"], queued)
+        unknown = [row for row in rows if row.state not in words.STATES]
+        if unknown:
+            return _unknown_word(queued, unknown[0])
+        alive = [row for row in rows if words.STATES[row.state].phase != words.ENDED]
+        if alive:
+            return dict(queued, message=_why(alive[0]), **({"host": alive[0].nodes} if alive[0].nodes else {}))
+        _settle_unstarted(attempt, batch, rows[0])
+        return None
+
+    def _submit_meanwhile(self, batch: Batch) -> str:
+        """Hand a batch to Slurm that should be there by now, and return why it is not there yet."""
+        said = ["it is to be handed to Slurm"]
+
+        def submit() -> None:
+            with contextlib.suppress(Refused):
+                said.append(self._submission.submit(batch))
+
+        # Each can take a while, and whoever looks at many jobs must get through.
+        if time.monotonic() < self._submitting_until and not (self._submitting and self._submitting.is_alive()):
+            self._submitting = threading.Thread(target=submit, daemon=True)
+            self._submitting.start()
+            self._submitting.join(self._patience_s)
+        return said[-1]
+
+    def _running(self, attempt: Attempt, claim: dict[str, Any]) -> Standing | None:
+        """Return how an attempt stands whose supervisor has begun."""
+        batch = Batch.of(attempt)
+        running = {"state": protocol.RUNNING}
+        job = claim["slurm_job"]
+        rows = self._rows(batch, attempt, {"ids": [], "answered_at": claim["unix_time"]}, job=job)
+        if isinstance(rows, str):
+            return dict(running, state=protocol.UNKNOWN, message=rows)
+        if rows is None:
+            return running
+        if not rows:
+            return self._forgotten(attempt, job, claim["unix_time"], running, claim=claim)
+        # The accounting has a line for each of its runs; the last is the present one.
+        row = rows[-1]
+        state = words.STATES.get(row.state)
+        if state is None:
+            return _unknown_word(running, row)
+        if state.phase == words.RUNS:
+            return running
+        if state.phase == words.WAITS:
+            if row.state == "CONFIGURING":
+                return running
+            self._settle_requeued(attempt, claim, job)
+            return None
+        if state.state is None and time.time() < (row.end or 0) + self._visible_s:
+            # Its own record says how it ended, and need not be seen here yet.
+            return running
+        _settle_ended(attempt, claim, row)
+        return None
+
+    def _rows(
+        self, batch: Batch, attempt: Attempt, record: dict[str, Any], job: str | None = None
+    ) -> list[commands.Row] | str | None:
+        """
+        Return what Slurm lists of an attempt.
+
+        :param job: the only Slurm job that matters; None for all that were submitted for it.
+        :return: none when Slurm knows nothing of it any more; a text, why that cannot be told now; None when it is too
+            early to tell.
+        """
+        queue = self._queue
+        queue.look()
+        rows = _rows_of(queue, batch, attempt, record["ids"], job)
+        if rows and not queue.trouble:
+            return rows
+        if queue.trouble:
+            return f"Slurm cannot be asked: {queue.trouble}"
+        if queue.told_at <= record["answered_at"]:
+            return None
+        accounting = self._accounting
+        accounting.look(record["answered_at"] - self._accounted_s)
+        rows = _rows_of(accounting, batch, attempt, record["ids"], job)
+        if rows:
+            return rows
+        if accounting.trouble:
+            return f"Slurm's controller has forgotten it, and its accounting cannot be asked: {accounting.trouble}"
+        is_told = accounting.is_off or accounting.told_at > record["answered_at"] + self._accounted_s
+        return [] if is_told else None
+
+    def _forgotten(
+        self,
+        attempt: Attempt,
+        job: str,
+        since: float,
+        standing: Standing,
+        claim: dict[str, Any] | None = None,
+    ) -> Standing | None:
+        """Settle an attempt of which neither the queue nor the accounting knows, if the controller agrees."""
+        answer = run(commands.details(job), timeout_s=max(self._patience_s, 1.0))
+        state = commands.detail(answer.output, "JobState") if answer.code == 0 else None
+        if state is not None:
+            # It was submitted, or came to its end, between the two looks.
+            return standing
+        if words.UNKNOWN_JOB not in answer.errors:
+            trouble = commands.said(answer.errors)
+            return dict(standing, state=protocol.UNKNOWN, message=f"Slurm cannot be asked: {trouble}")
+        noted = self._noted(attempt)
+        if time.time() < noted + self._visible_s:
+            return standing
+        message = f"Slurm knows nothing of job {job} any more, and it left no record"
+        if claim is None:
+            end_unstarted(attempt, protocol.LOST, protocol.REASON_LOST, f"{message} of a start")
+        else:
+            _finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, f"{message} of its end")
+        return None
+
+    def _noted(self, attempt: Attempt) -> float:
+        """Return when it was first seen that Slurm has forgotten an attempt."""
+        path = attempt.at("forgotten.json")
+        records.create_json(path, {"at": time.time()})
+        return float((records.read_json(path) or {}).get("at", 0.0))
+
+    def _settle_requeued(self, attempt: Attempt, claim: dict[str, Any], job: str) -> None:
+        """Slurm has put a job back into its queue whose code has begun, and must not begin again as this attempt."""
+        self._accounting.look(claim["unix_time"] - self._accounted_s)
+        runs = self._accounting.jobs([job], "", "")
+        before = [words.STATES[row.state] for row in runs if row.state in words.STATES]
+        ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
+        reason = (ends[-1].reason if ends else None) or protocol.PREEMPTED
+        _finish(attempt, claim, protocol.FAILED, reason, requeued(ends[-1].message if ends else ""))
+        self._scancel([job], attempt)
+
+    # -- the end of attempts -------------------------------------------------------------------------------------
+
+    def leave(self, attempt: Attempt) -> None:
+        """Take an attempt out of Slurm's queue. Should Slurm not be reached, nothing comes of it there either."""
+        batch = Batch.of(attempt)
+        record = batch.record()
+        ids = record.get("ids")
+        if not ids and record.get("asked_at"):
+            ids = search(batch, record["asked_at"]).ids
+        if ids:
+            self._scancel(batch.ids_of(attempt, ids), attempt)
+
+    def stop(self, attempt: Attempt, claim: dict[str, Any]) -> None:
+        """End the job of a running attempt. Should Slurm not be reached, its supervisor finds that it was cancelled."""
+        if claim["by"] == "supervisor":
+            self._scancel([claim["slurm_job"]], attempt)
+
+    def _scancel(self, jobs: Sequence[str], attempt: Attempt) -> None:
+        answer = run(commands.cancel(jobs), timeout_s=max(self._patience_s, 1.0))
+        if answer.code != 0:
+            attempt.event("scancel_failed", slurm_jobs=list(jobs), message=commands.said(answer.errors))
+
+    def still_runs(self, job_id: str) -> bool:
+        """
+        Tell whether Slurm runs a job, even if the job's directory is gone.
+
+        :raises Refused: Slurm cannot be asked.
+        """
+        self._queue.look()
+        if self._queue.trouble or not self._queue.told_at:
+            raise Refused(protocol.GPUS_UNAVAILABLE, f"Slurm cannot be asked: {self._queue.trouble or 'no answer yet'}")
+        folder = self._root.job(job_id).path
+        return bool(self._queue.named(lambda row: _runs_in(row, folder)))
+
+    # -- the cluster ---------------------------------------------------------------------------------------------
+
+    def capacity(self) -> dict[str, Any]:
+        """
+        Return every GPU that its partition has, and how many jobs of all users wait.
+
+        :raises Refused: Slurm cannot be asked.
+        """
+        found = commands.node_gpus(_answer(commands.nodes(self._settings.get("partition"))))
+        waiting = commands.pending_gpus(_answer(commands.pending()))
+        gpus: list[dict[str, Any]] = []
+        for kind in found:
+            for number in range(kind.total):
+                free = kind.is_up and number >= kind.used
+                used_by = "" if free else "a job" if number < kind.used else "its node takes no jobs now"
+                key = f"{kind.node}:{number}"
+                gpu = {"index": len(gpus), "key": key, "type": kind.type, "memory_mb": None, "free": free}
+                gpus.append({**gpu, "used_by": used_by})
+        return {
+            "gpus": gpus,
+            "free_gpus": sum(gpu["free"] for gpu in gpus),
+            "waiting_jobs": len(waiting),
+            "waiting_gpus": sum(waiting),
+        }
+
+    def warnings(self) -> list[str]:
+        """Return what will cause trouble here."""
+        told = _ask_accounting(time.time() - 1)
+        if told.is_off:
+            config = run(["scontrol", "show", "config"])
+            age = commands.detail(config.output, "MinJobAge") or "?"
+            return [
+                "Slurm keeps no accounting here, so how a job ended that left no record of its own is known for only "
+                f"{age} s (MinJobAge)"
+            ]
+        return [f"Slurm's accounting cannot be asked: {told.trouble}"] if told.trouble else []
+
+
+def requeued(why: str) -> str:
+    """Say that an attempt is over because Slurm has begun it anew."""
+    return f"{why or 'Slurm took its place away'} and put it back into its queue; code that has begun is not run again"
+
+
+def _ask_queue(since: float) -> Told:
+    answer = run(commands.queue(processes.user()), timeout_s=TIMEOUT_S)
+    if answer.code != 0:
+        return Told(None, commands.said(answer.errors))
+    return Told(commands.queue_rows(answer.output))
+
+
+def _ask_accounting(since: float) -> Told:
+    try:
+        answer = run(commands.accounting(processes.user(), since), timeout_s=TIMEOUT_S)
+    except Refused:
+        return Told([], is_off=True)
+    if words.NO_ACCOUNTING in answer.errors:
+        return Told([], is_off=True)
+    if answer.code != 0:
+        return Told(None, commands.said(answer.errors))
+    return Told(commands.accounting_rows(answer.output))
+
+
+def _answer(command: Sequence[str]) -> str:
+    answer = run(command)
+    if answer.code != 0:
+        raise Refused(protocol.GPUS_UNAVAILABLE, f"Slurm cannot be asked: {commands.said(answer.errors)}")
+    return answer.output
+
+
+def _rows_of(view: View, batch: Batch, attempt: Attempt, ids: Sequence[str], job: str | None) -> list[commands.Row]:
+    if job is not None:
+        return view.jobs([job], "", "")
+    if not batch.is_array:
+        return view.jobs(ids, batch.name, batch.workdir)
+    end = f"_{batch.index(attempt)}"
+    same = [row.id.split("_")[0] for row in view.jobs((), batch.name, batch.workdir)]
+    return view.jobs(sorted({f"{one}{end}" for one in [*ids, *same]}), "", "")
+
+
+def _runs_in(row: commands.Row, folder: str) -> bool:
+    """Tell whether a job runs an attempt of the job with that folder."""
+    state = words.STATES.get(row.state)
+    if state is None or state.phase != words.RUNS:
+        return False
+    number = row.id.partition("_")[2]
+    paths = attempts_at(row.folder) if number.isdigit() else []
+    return paths[int(number)].startswith(folder + os.sep) if int(number or 0) < len(paths) else row.folder == folder
+
+
+def _why(row: commands.Row) -> str:
+    """Say why a job waits."""
+    if words.STATES[row.state].phase == words.RUNS or row.state == "CONFIGURING":
+        return f"Slurm has given it {row.nodes or 'its nodes'}, where it is being prepared (job {row.id})"
+    why = words.PENDING_REASONS.get(row.reason) or words.PENDING_REASONS.get(row.reason.split(",")[0])
+    text = f"{why} ({row.reason.split(',')[0]})" if why else f"Slurm says: {row.reason}"
+    if row.start is not None and row.start > time.time():
+        # In steps, since the task's log says every change.
+        start = datetime.fromtimestamp(-(-row.start // _START_STEP_S) * _START_STEP_S, timezone.utc)
+        text += f"; expected to start before {start:%Y-%m-%d %H:%M} UTC"
+    return f"job {row.id}: {text}"
+
+
+def _wishes(attempt: Attempt) -> str:
+    """Return what an attempt asks Slurm for, to compare."""
+    spec = attempt.request()["spec"]
+    resources = commands.sbatch(spec, {}, name="", comment="", folder="", output="", gpu_type=spec.get("gpu_type"))
+    return json.dumps(resources)
+
+
+def _unknown_word(standing: Standing, row: commands.Row) -> Standing:
+    message = f"Slurm says that job {row.id} is {row.state}, a word that is not known here"
+    return dict(standing, state=protocol.UNKNOWN, message=message)
+
+
+def _settle_unstarted(attempt: Attempt, batch: Batch, row: commands.Row) -> None:
+    """Record the end of an attempt that nobody has begun to run, and nobody will."""
+    state = words.STATES[row.state]
+    if state.state is not None and state.reason is not None:
+        end_unstarted(attempt, state.state, state.reason, f"{state.message} before it began (job {row.id})")
+        return
+    output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace").strip()
+    last = output.splitlines()[-1] if output else row.reason
+    message = f"its supervisor ended before it could begin (job {row.id}, {row.state}): {last}"
+    end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+
+
+def _settle_ended(attempt: Attempt, claim: dict[str, Any], row: commands.Row) -> None:
+    """Record an end that the supervisor could not record: by Slurm's word, or by its own last one."""
+    state = words.STATES[row.state]
+    if state.state is not None:
+        _finish(attempt, claim, state.state, state.reason, f"{state.message} (job {row.id})")
+        return
+    stopped = (records.read_json(attempt.at("stopped.json")) or {}).get("end")
+    if stopped:
+        _finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
+        return
+    message = f"Slurm says that it has ended ({row.state}), and its supervisor left no record"
+    _finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
+
+
+def _finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | None, message: str) -> None:
+    """Record an end, with what the supervisor has written down when it was told to stop."""
+    stopped = (records.read_json(attempt.at("stopped.json")) or {}).get("facts") or {}
+    facts = {
+        "started_at": claim["at"],
+        "gpus": [gpu["index"] for gpu in claim["gpus"]],
+        "host": claim["host"],
+        "pid": claim["pid"],
+    }
+    attempt.finish(state, reason, message, **{**facts, **stopped})

@@ -1,0 +1,133 @@
+"""What one ``sbatch`` is about: an attempt, or several as the elements of an array."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from typing import Any, Sequence
+
+from .. import records
+from ..store import Attempt, Root
+
+# In an attempt's folder, and in that of an array.
+_RECORD = "slurm.json"
+_ATTEMPTS = "attempts.json"
+
+
+class Batch:
+    """
+    Attempts that are submitted together.
+
+    Its record is there before the first ``sbatch`` begins, so that without one there was none. It has ``asked_at``,
+    when the first one began; ``answered_at`` and ``ids``, when Slurm's job ids are known; ``message``, what went wrong.
+
+    :param folder: of its record.
+    :param name: of its job in Slurm.
+    :param workdir: where that job starts; with the name it tells the job from every other of its user.
+    """
+
+    def __init__(self, folder: str, name: str, workdir: str, attempts: Sequence[Attempt], *, is_array: bool) -> None:
+        self.folder = folder
+        self.name = name
+        self.workdir = workdir
+        self.attempts = list(attempts)
+        self.is_array = is_array
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Batch:
+        """Return the batch that an attempt belongs to, or is by itself."""
+        pointer = records.read_json(attempt.at(_RECORD)) or {}
+        array = pointer.get("array")
+        listed = None if array is None else records.read_json(os.path.join(array, _ATTEMPTS))
+        if array is None or listed is None:
+            return cls(attempt.path, _name(attempt), attempt.job.path, [attempt], is_array=False)
+        attempts = [Attempt.at_path(path) for path in listed["attempts"]]
+        return cls(array, _name(attempts[0]), array, attempts, is_array=True)
+
+    @classmethod
+    def together(cls, root: Root, attempts: Sequence[Attempt]) -> Batch:
+        """Make one batch of several attempts that belong to none."""
+        if len(attempts) == 1:
+            return cls.of(attempts[0])
+        paths = [attempt.path for attempt in attempts]
+        arrays = os.path.join(root.own, "slurm", "arrays")
+        array = os.path.join(arrays, hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16])
+        _clear(arrays)
+        os.makedirs(array, exist_ok=True)
+        records.write_json(os.path.join(array, _ATTEMPTS), {"attempts": paths})
+        for attempt in attempts:
+            records.create_json(attempt.at(_RECORD), {"array": array})
+        return cls.of(attempts[0])
+
+    def record(self) -> dict[str, Any]:
+        """Return what came of it; nothing before the first try."""
+        return records.read_json(os.path.join(self.folder, _RECORD)) or {}
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write down what came of it."""
+        records.write_json(os.path.join(self.folder, _RECORD), record)
+
+    def lock(self) -> int | None:
+        """Return an open file that keeps everybody else from submitting it; None when somebody does so now."""
+        fd = os.open(os.path.join(self.folder, "slurm.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError:
+            os.close(fd)
+            return None
+
+    def ids_of(self, attempt: Attempt, ids: Sequence[str]) -> list[str]:
+        """Return what Slurm calls an attempt in jobs of those ids."""
+        return [f"{job}_{self.index(attempt)}" for job in ids] if self.is_array else list(ids)
+
+    def index(self, attempt: Attempt) -> int:
+        """Return the number of an attempt in the array."""
+        return [other.path for other in self.attempts].index(attempt.path)
+
+    @property
+    def output(self) -> str:
+        """Where Slurm puts what the scripts print themselves."""
+        return os.path.join(self.folder, "supervisor.log")
+
+    def output_of(self, attempt: Attempt) -> str:
+        """Return the path of what an attempt's script has printed."""
+        return f"{self.output}.{self.index(attempt)}" if self.is_array else self.output
+
+
+def element(path: str) -> Attempt:
+    """Return the attempt that a script runs: the one at ``path``, or that of its element in the array there."""
+    listed = records.read_json(os.path.join(path, _ATTEMPTS))
+    if listed is None:
+        return Attempt.at_path(path)
+    return Attempt.at_path(listed["attempts"][int(os.environ["SLURM_ARRAY_TASK_ID"])])
+
+
+def attempts_at(folder: str) -> list[str]:
+    """Return the paths of the attempts of the array in that folder; none when there is no array."""
+    return list((records.read_json(os.path.join(folder, _ATTEMPTS)) or {}).get("attempts", ()))
+
+
+def _name(attempt: Attempt) -> str:
+    return f"{attempt.job.job_id}.{attempt.number}"
+
+
+def _clear(arrays: str) -> None:
+    """Remove the arrays that nobody will start any more."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(arrays):
+            folder = os.path.join(arrays, name)
+            over = (
+                os.path.exists(os.path.join(path, "exit.json")) or not os.path.exists(path) for path in _all(folder)
+            )
+            if all(over):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _all(folder: str) -> list[str]:
+    paths = attempts_at(folder)
+    # One that is just being made has none yet.
+    return paths or [folder]

@@ -1,0 +1,284 @@
+"""Slurm's commands, built, and what they answer, parsed: nothing here runs anything."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import time
+from typing import Any, NamedTuple, Sequence
+
+from . import slurm_words as words
+
+# Between fields, since names and folders may have anything else in them.
+SEPARATOR = "\x1f"
+_QUEUE_FIELDS = "%i %T %r %S %e %N %j %Z"
+_ACCOUNTING_FIELDS = "JobID,State,Reason,Start,End,NodeList,JobName,WorkDir"
+_ACCOUNTING_SEPARATOR = "|"
+# Slurm's own limits are behind those that the supervisor keeps, so that it is the supervisor that says why a job ended.
+_MORE_TIME_S = 120.0
+_MORE_MEMORY = 128 << 20
+_LOW_NICE = 1000
+_NODE_WIDTHS = (128, 32, 256, 256)
+
+
+class Row(NamedTuple):
+    """
+    A job as Slurm lists it.
+
+    :param id: ``12``, or ``12_3`` for an element of an array.
+    :param state: a word of :data:`.slurm_words.STATES`, or one that is not there.
+    :param reason: why it waits, or how it ended.
+    :param start: when it started or is expected to, in seconds since the epoch; None when that is not known.
+    :param end: when it ended or will at the latest.
+    :param nodes: such as ``gpu[1-2]``; empty while it has none.
+    :param name: see :func:`sbatch`.
+    :param folder: likewise.
+    """
+
+    id: str
+    state: str
+    reason: str
+    start: float | None
+    end: float | None
+    nodes: str
+    name: str
+    folder: str
+
+
+def sbatch(
+    spec: dict[str, Any],
+    settings: dict[str, Any],
+    *,
+    name: str,
+    comment: str,
+    folder: str,
+    output: str,
+    gpu_type: str | None,
+    elements: int | None = None,
+) -> list[str]:
+    """
+    Return the command that submits a script, which it reads from standard input.
+
+    :param spec: what the job asks for.
+    :param settings: of the cluster; what the job says itself comes before it.
+    :param name: name of the job. With ``folder`` it tells this job from every other of its user.
+    :param folder: where its script starts.
+    :param output: where that script's own output goes.
+    :param gpu_type: what Slurm calls the GPUs; None for any.
+    :param elements: how many elements the job has as an array; None when it is none.
+    """
+    nodes = spec.get("nodes") or 1
+    gres = "gpu:{}".format(spec["gpus"]) if gpu_type is None else "gpu:{}:{}".format(gpu_type, spec["gpus"])
+    command = [
+        "sbatch",
+        "--parsable",
+        f"--job-name={name}",
+        f"--comment={comment}",
+        f"--chdir={folder}",
+        f"--output={output}",
+        "--open-mode=append",
+        # What the login shell has set, secrets perhaps, is not for the job; it gets its user's own environment there.
+        "--export=NONE",
+        "--no-requeue",
+        f"--nodes={nodes}",
+        "--ntasks-per-node=1",
+        f"--gres={gres}",
+    ]
+    if elements is not None:
+        command.append(f"--array=0-{elements - 1}")
+    if spec.get("cpus"):
+        command.append("--cpus-per-task={}".format(spec["cpus"]))
+    if spec.get("memory_bytes"):
+        command.append("--mem={}M".format(math.ceil((spec["memory_bytes"] + _MORE_MEMORY) / 2**20)))
+    if spec.get("time_limit_s"):
+        seconds = spec["time_limit_s"] + spec.get("grace_s", 0.0) + _MORE_TIME_S
+        command.append(f"--time={math.ceil(seconds / 60)}")
+    if spec.get("priority") == "low":
+        command.append(f"--nice={_LOW_NICE}")
+    for option in ("partition", "account", "qos", "constraint"):
+        value = spec.get(option) or settings.get(option)
+        if value:
+            command.append(f"--{option}={value}")
+    return command + list(settings.get("sbatch_options") or ()) + list(spec.get("sbatch_options") or ())
+
+
+def script(python: str, program: str, path: str) -> str:
+    """Return the script of a job: it becomes the supervisor of the attempts at ``path``."""
+    line = " ".join(shlex.quote(word) for word in (python, "-I", "-S", program, "supervise-slurm", path))
+    return f"#!/bin/sh\nexec {line}\n"
+
+
+def pattern(path: str) -> str:
+    """Return a path as Slurm takes it where it would replace some of its letters."""
+    return path.replace("%", "%%")
+
+
+def submitted_id(output: str) -> str | None:
+    """Return the job id that ``sbatch --parsable`` has printed; None when it has not."""
+    for line in output.splitlines():
+        match = re.match(r"^(\d+)(;.*)?$", line.strip())
+        if match:
+            return match.group(1)
+    return None
+
+
+def queue(user: str, name: str | None = None) -> list[str]:
+    """
+    Return the command that lists what the controller knows of a user's jobs, ended ones among them.
+
+    :param name: of the only job that is wanted.
+    """
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--user={user}"]
+    if name is not None:
+        command.append(f"--name={name}")
+    return [*command, "--format=" + _QUEUE_FIELDS.replace(" ", SEPARATOR)]
+
+
+def queue_rows(output: str) -> list[Row]:
+    """Parse what :func:`queue` prints."""
+    return _rows(output, SEPARATOR)
+
+
+def accounting(user: str, since: float, name: str | None = None) -> list[str]:
+    """
+    Return the command that lists a user's jobs from the accounting, each of their runs in a line of its own.
+
+    :param since: in seconds since the epoch.
+    """
+    command = ["sacct", "--noheader", "--allocations", "--duplicates", "--array", "--parsable2", f"--user={user}"]
+    if name is not None:
+        command.append(f"--name={name}")
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
+    return [*command, f"--starttime={start}", f"--format={_ACCOUNTING_FIELDS}"]
+
+
+def accounting_rows(output: str) -> list[Row]:
+    """Parse what :func:`accounting` prints."""
+    return _rows(output, _ACCOUNTING_SEPARATOR)
+
+
+def _rows(output: str, separator: str) -> list[Row]:
+    rows = []
+    for line in output.splitlines():
+        # A folder may have a separator in its name, and comes last.
+        fields = line.split(separator, 7)
+        if len(fields) == 8:
+            job, state, reason, start, end, nodes, name, folder = fields
+            # "CANCELLED by 1000", and in some versions "RUNNING+".
+            state = re.split(r"[ +]", state, maxsplit=1)[0]
+            nodes = "" if nodes in ("None assigned", "(null)", "Unknown") else nodes
+            rows.append(Row(job, state, reason, seconds(start), seconds(end), nodes, name, folder))
+    return rows
+
+
+def seconds(text: str) -> float | None:
+    """Return a time of Slurm's, which is the host's own, in seconds since the epoch; None when it tells of none."""
+    match = re.match(r"^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)$", text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = map(int, match.groups())
+    return time.mktime((year, month, day, hour, minute, second, 0, 0, -1))
+
+
+def details(job: str) -> list[str]:
+    """Return the command that asks the controller for one job."""
+    return ["scontrol", "--oneliner", "show", "job", job]
+
+
+def detail(output: str, name: str) -> str | None:
+    """Return one value of what :func:`details` or ``scontrol show config`` prints."""
+    match = re.search(rf"(?:^|\s){name}\s*=\s*(\S+)", output)
+    return match.group(1) if match else None
+
+
+def cancel(jobs: Sequence[str]) -> list[str]:
+    """Return the command that ends jobs."""
+    return ["scancel", *jobs]
+
+
+def said(errors: str) -> str:
+    """Return what a command has said in a line, without its name in front."""
+    lines = [re.sub(r"^\w+: (?:error: )?", "", line.strip()) for line in errors.splitlines()]
+    return "; ".join(line for line in lines if line)
+
+
+def is_unreachable(errors: str) -> bool:
+    """Tell whether a command has failed because Slurm could not be reached."""
+    return any(sign in errors for sign in words.UNREACHABLE)
+
+
+def is_submit_limit(errors: str) -> bool:
+    """Tell whether sbatch was refused only because there are too many jobs now."""
+    if any(sign in errors for sign in words.SUBMIT_LIMITS):
+        return True
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return len(lines) == 1 and words.ANY_LIMIT in lines[0]
+
+
+# -- GPUs ---------------------------------------------------------------------------------------------------------
+
+
+class NodeGpus(NamedTuple):
+    """
+    GPUs of one kind on one node.
+
+    :param used: how many of them jobs have.
+    :param is_up: whether the node takes jobs.
+    """
+
+    node: str
+    type: str
+    total: int
+    used: int
+    is_up: bool
+
+
+def nodes(partition: str | None) -> list[str]:
+    """Return the command that lists the nodes and their GPUs."""
+    widths = ",".join(
+        f"{name}:{width}" for name, width in zip(("NodeHost", "StateLong", "Gres", "GresUsed"), _NODE_WIDTHS)
+    )
+    command = ["sinfo", "--noheader", "--Node", f"--Format={widths}"]
+    return command if partition is None else [*command, f"--partition={partition}"]
+
+
+def node_gpus(output: str) -> list[NodeGpus]:
+    """Parse what :func:`nodes` prints."""
+    found: dict[tuple[str, str], NodeGpus] = {}
+    for line in output.splitlines():
+        fields = []
+        for width in _NODE_WIDTHS:
+            fields.append(line[:width].strip())
+            line = line[width:]
+        node, state, gres, used = fields
+        in_use = dict(_gpus(used))
+        is_up = re.match(r"(idle|mixed|allocated|completing|planned)[+~#]?$", state) is not None
+        for kind, count in _gpus(gres):
+            # A node is listed once for each of its partitions.
+            found[(node, kind)] = NodeGpus(node, kind, count, in_use.get(kind, 0), is_up)
+    return list(found.values())
+
+
+def _gpus(gres: str) -> list[tuple[str, int]]:
+    """Parse such as ``gpu:a100:4(S:0-1),gpu:2``."""
+    kinds: dict[str, int] = {}
+    for match in re.finditer(r"(?:^|,)(?:gres[:/])?gpu(?::([A-Za-z][^:(),]*))?:(\d+)", re.sub(r"\([^)]*\)", "", gres)):
+        kind = match.group(1) or "gpu"
+        kinds[kind] = kinds.get(kind, 0) + int(match.group(2))
+    return list(kinds.items())
+
+
+def pending() -> list[str]:
+    """Return the command that lists what every waiting job asks for on each of its nodes."""
+    return ["squeue", "--noheader", "--array", "--states=PENDING", "--format=%D" + SEPARATOR + "%b"]
+
+
+def pending_gpus(output: str) -> list[int]:
+    """Parse what :func:`pending` prints: the GPUs each job waits for."""
+    found = []
+    for line in output.splitlines():
+        count, _, gres = line.partition(SEPARATOR)
+        gpus = sum(number for _, number in _gpus(gres)) or gres.startswith(("gpu", "gres:gpu", "gres/gpu"))
+        found.append(int(gpus) * (int(count) if count.isdigit() else 1))
+    return found

@@ -1,0 +1,83 @@
+"""Running Slurm's commands: the only place of the Slurm engine that does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from typing import NamedTuple, Sequence
+
+from .. import processes, protocol
+from ..errors import Refused
+
+TIMEOUT_S = 60.0
+# Where sites put them that load them by a module at login.
+_FOLDERS = ("/usr/local/bin", "/usr/bin", "/opt/slurm/bin", "/usr/local/slurm/bin", "/cm/shared/apps/slurm/current/bin")
+# What would change what they print.
+_FOREIGN = ("SQUEUE_", "SACCT_", "SINFO_", "SLURM_TIME_FORMAT", "SLURM_BITSTR_LEN")
+
+
+class Answer(NamedTuple):
+    """
+    What a command has answered.
+
+    :param code: its exit code; None when it did not end in time, and was killed.
+    """
+
+    code: int | None
+    output: str
+    errors: str
+
+
+def run(
+    command: Sequence[str], standard_input: str = "", *, timeout_s: float = TIMEOUT_S, pass_fds: Sequence[int] = ()
+) -> Answer:
+    """
+    Run one of Slurm's commands.
+
+    It goes on when this process dies, as a submission that is half done is worse than one that is done.
+
+    :param pass_fds: open files that it keeps open.
+    :raises Refused: it is not installed here.
+    """
+    path = _path(command[0])
+    process = subprocess.Popen(
+        [path, *command[1:]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(path),
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+    try:
+        output, errors = process.communicate(standard_input.encode(), timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            assert stream is not None
+            with contextlib.suppress(OSError):
+                stream.close()
+        return Answer(None, "", f"{command[0]} gave no answer in {timeout_s:g} s")
+    return Answer(process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"))
+
+
+def _path(program: str) -> str:
+    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(_FOLDERS))
+    if path is None:
+        raise Refused(
+            protocol.GPUS_UNAVAILABLE,
+            f"there is no {program} on {processes.hostname()}, neither in PATH nor in {', '.join(_FOLDERS)}; "
+            "the connection must lead to a login node of the Slurm cluster",
+        )
+    return path
+
+
+def _environment(path: str) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    env.update(LC_ALL="C", PATH=os.pathsep.join([os.environ.get("PATH", "/usr/bin:/bin"), os.path.dirname(path)]))
+    return env

@@ -1,0 +1,230 @@
+"""Handing attempts to Slurm: once each, whoever dies meanwhile and whatever reply is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from typing import Any, NamedTuple
+
+from .. import processes, protocol, records
+from ..errors import Refused
+from ..store import Attempt, Root
+from . import slurm_commands as commands
+from . import slurm_words as words
+from .slurm_batch import Batch
+from .slurm_runner import Answer, run
+
+# How much earlier than its sbatch a job may seem to have been submitted, by a clock of another host.
+_SKEW_S = 60.0
+_SEARCH_S = 20.0
+
+
+class Found(NamedTuple):
+    """
+    What a search for a job has found.
+
+    :param ids: of the jobs of that name; None when Slurm could not be asked.
+    """
+
+    ids: list[str] | None
+    trouble: str = ""
+
+
+class Submission:
+    """
+    Submits batches for one root.
+
+    :param program: path of this program, which the jobs run.
+    :param interval_s: how long to wait after Slurm has refused a job for the time being, in seconds.
+    """
+
+    def __init__(self, root: Root, settings: dict[str, Any], program: str, interval_s: float) -> None:
+        self._root = root
+        self._settings = settings
+        self._program = program
+        self._interval_s = interval_s
+
+    def submit(self, batch: Batch) -> str:
+        """
+        See to it that a batch is in Slurm's queue; when it is, this changes nothing.
+
+        The claim of each attempt keeps its code from running twice even if this fails to see an earlier submission.
+
+        :return: why it is not there yet; empty when it is.
+        :raises Refused: Slurm will never take it. Its attempts have ended.
+        """
+        if batch.record().get("ids"):
+            return ""
+        fd = batch.lock()
+        if fd is None:
+            return "it is being handed to Slurm"
+        try:
+            return self._submit(batch, fd)
+        finally:
+            os.close(fd)
+
+    def _submit(self, batch: Batch, fd: int) -> str:
+        record = batch.record()
+        if record.get("ids"):
+            return ""
+        spec = batch.attempts[0].request()["spec"]
+        gate = self._gate(spec)
+        closed = gate.closed()
+        if closed:
+            return closed
+        if record.get("asked_at"):
+            # An earlier sbatch may have got through.
+            found = search(batch, record["asked_at"])
+            if found.ids is None:
+                return gate.close(f"Slurm cannot be reached, and may have the job: {found.trouble}", self._interval_s)
+            if found.ids:
+                return self._note(batch, found.ids)
+        if all(attempt.claimed() is not None for attempt in batch.attempts):
+            return ""
+        batch.write({"asked_at": record.get("asked_at") or time.time()})
+        answer = self._sbatch(batch, spec, fd)
+        job = commands.submitted_id(answer.output) if answer.code == 0 else None
+        if job is not None:
+            return self._note(batch, [job])
+        said = commands.said(answer.errors) or f"sbatch ended with exit code {answer.code} and no word"
+        if answer.code and commands.is_submit_limit(answer.errors):
+            batch.write({"message": said})
+            return gate.close(
+                f"Slurm takes no more jobs of yours now ({said}); it is handed over later", self._interval_s
+            )
+        if not answer.code or commands.is_unreachable(answer.errors):
+            # Nobody knows whether Slurm has it.
+            found = search(batch, time.time() - _SEARCH_S)
+            if found.ids:
+                return self._note(batch, found.ids)
+            return gate.close(f"Slurm has not answered, and may have the job: {said}", self._interval_s)
+        code = (
+            protocol.NOT_ENOUGH_GPUS if any(sign in said for sign in words.NO_SUCH_NODES) else protocol.LAUNCH_REFUSED
+        )
+        message = f"Slurm refuses the job: {said}"
+        for attempt in batch.attempts:
+            end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+        raise Refused(code, f"{message} (it asks for {_wishes(spec, self._settings)})")
+
+    def _sbatch(self, batch: Batch, spec: dict[str, Any], fd: int) -> Answer:
+        command = commands.sbatch(
+            spec,
+            self._settings,
+            name=batch.name,
+            comment=f"gpu-run {batch.name} {batch.folder}",
+            folder=batch.workdir,
+            output=commands.pattern(batch.output) + (".%a" if batch.is_array else ""),
+            gpu_type=self._gpu_type(spec),
+            elements=len(batch.attempts) if batch.is_array else None,
+        )
+        python = os.path.expanduser(self._settings.get("python") or "") or sys.executable
+        return run(command, commands.script(python, self._program, batch.folder), pass_fds=[fd])
+
+    def _note(self, batch: Batch, ids: list[str]) -> str:
+        batch.write({"asked_at": batch.record().get("asked_at"), "answered_at": time.time(), "ids": ids})
+        for attempt in batch.attempts:
+            attempt.event("submitted", slurm_jobs=batch.ids_of(attempt, ids))
+        return ""
+
+    def _gpu_type(self, spec: dict[str, Any]) -> str | None:
+        """
+        Return what Slurm calls the GPUs that a job asks for.
+
+        :raises Refused: no kind, or more than one, has that text in its name.
+        """
+        wanted = spec.get("gpu_type")
+        if not wanted:
+            return None
+        partition = spec.get("partition") or self._settings.get("partition")
+        answer = run(commands.nodes(partition))
+        if answer.code != 0:
+            return str(wanted).lower()
+        kinds = sorted({gpus.type for gpus in commands.node_gpus(answer.output)})
+        fitting = [kind for kind in kinds if wanted.lower() in kind.lower()]
+        exact = [kind for kind in fitting if kind.lower() == wanted.lower()]
+        if len(exact or fitting) == 1:
+            return (exact or fitting)[0]
+        problem = f"no GPUs here are of type {wanted!r}" if not fitting else f"{wanted!r} may mean {', '.join(fitting)}"
+        raise Refused(
+            protocol.NOT_ENOUGH_GPUS,
+            f"{problem}; Slurm knows {', '.join(kinds) or 'no GPUs'}. Where its GPUs have no types, use 'constraint'",
+        )
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """
+        Refuse what can never run here, as far as that shows without asking for it.
+
+        :raises Refused: saying why.
+        """
+        self._gpu_type(spec)
+
+    def _gate(self, spec: dict[str, Any]) -> _Gate:
+        wishes = [spec.get(name) or self._settings.get(name) for name in ("partition", "account", "qos")]
+        name = hashlib.sha256(json.dumps(wishes).encode()).hexdigest()[:8]
+        return _Gate(os.path.join(self._root.own, "slurm", f"gate-{name}.json"))
+
+
+class _Gate:
+    """After Slurm has refused a job for the time being, nobody asks for another for a while, however many wait."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def closed(self) -> str:
+        """Return why it is closed; empty when it is open."""
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            state = records.read_json(self._path)
+            if state is not None and time.time() < state["until"] < time.time() + state["for_s"] * 2:
+                return str(state["message"])
+        return ""
+
+    def close(self, message: str, seconds: float) -> str:
+        """Close it, and return why."""
+        # Those who wait at it shall not all come at once.
+        until = time.time() + seconds * (0.75 + random.random() / 2)
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            records.write_json(self._path, {"until": until, "for_s": seconds, "message": message})
+        return message
+
+
+def search(batch: Batch, since: float) -> Found:
+    """Look for a batch in the queue, and in the accounting where there is one."""
+    queue = run(commands.queue(processes.user(), batch.name), timeout_s=_SEARCH_S)
+    if queue.code != 0:
+        return Found(None, commands.said(queue.errors))
+    rows = commands.queue_rows(queue.output)
+    if not any(row.folder == batch.workdir for row in rows):
+        # Where the accounting cannot be asked, the claim still keeps the code from running twice.
+        accounting = run(commands.accounting(processes.user(), since - _SKEW_S, batch.name), timeout_s=_SEARCH_S)
+        rows += commands.accounting_rows(accounting.output) if accounting.code == 0 else []
+    return Found(
+        sorted({row.id.split("_")[0] for row in rows if row.folder == batch.workdir and row.name == batch.name})
+    )
+
+
+def end_unstarted(attempt: Attempt, state: str, reason: str, message: str) -> bool:
+    """End an attempt that nobody has claimed, so that nobody will; False when somebody has meanwhile."""
+    end = {"state": state, "reason": reason, "message": message}
+    if not attempt.claim(dict(processes.identity(), by="slurm", at=records.now(), end=end)):
+        return False
+    attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
+    return True
+
+
+def _wishes(spec: dict[str, Any], settings: dict[str, Any]) -> str:
+    wishes = ["{} nodes with".format(spec["nodes"])] if (spec.get("nodes") or 1) > 1 else []
+    wishes.append("{} GPU{}".format(spec["gpus"], "" if spec["gpus"] == 1 else "s"))
+    for name in ("gpu_type", "cpus", "memory_bytes", "time_limit_s"):
+        if spec.get(name):
+            wishes.append(f"{name}={spec[name]}")
+    for name in ("partition", "account", "qos", "constraint", "sbatch_options"):
+        value = spec.get(name) or settings.get(name)
+        if value:
+            wishes.append(f"{name}={value}")
+    return ", ".join(wishes)

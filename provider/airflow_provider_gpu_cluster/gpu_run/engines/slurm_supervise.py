@@ -1,0 +1,127 @@
+"""What a Slurm job's script becomes: the supervisor of its attempt, on the GPUs of its allocation."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any, Mapping
+
+from .. import environments, processes, protocol, records
+from ..allocation import Allocation
+from ..environments import BuildFailed
+from ..store import Attempt, Root, write_text
+from ..supervisor import supervise
+from .slurm import requeued
+from .slurm_batch import element
+from .slurm_submission import end_unstarted
+
+_FIRST_PORT = 20000
+_PORTS = 20000
+# Slurm numbers nodes from 0; what runs on each of them learns its number only there.
+_ON_NODE = 'export NODE_RANK="$SLURM_NODEID"; exec bash "$1"'
+
+
+def supervise_slurm(path: str) -> int:
+    """
+    Run the attempt of this allocation, if nobody has begun it.
+
+    :param path: the attempt's folder, or that of an array of them.
+    :return: the exit code for Slurm: 0 when the attempt has succeeded, or is none of this allocation's concern.
+    """
+    attempt = element(path)
+    allocation = allocation_of(os.environ, attempt.request()["spec"])
+    claim = attempt.claimed()
+    if claim is not None:
+        _end_requeued(attempt, claim, allocation)
+        return 0
+    if not _build(attempt):
+        return 1
+    supervise(attempt, allocation)
+    ended = attempt.ended()
+    # Without a record it is for Slurm to say how it ended, and another end is no concern of Slurm's.
+    if ended is None or ended["state"] == protocol.SUCCEEDED:
+        return 0
+    return ended["exit_code"] or 1
+
+
+def allocation_of(env: Mapping[str, str], spec: dict[str, Any]) -> Allocation:
+    """
+    Return what Slurm has allocated to this job.
+
+    :param env: the environment of its script.
+    """
+    nodes = int(env.get("SLURM_JOB_NUM_NODES") or 1)
+    job = env["SLURM_JOB_ID"]
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    named = [word for word in (env.get("SLURM_JOB_GPUS") or visible or "").split(",") if word]
+    # Some sites give out GPUs by name, and some say nothing of them.
+    indexes = [int(word) for word in named] if all(map(str.isdigit, named)) else list(range(len(named)))
+    indexes = indexes or list(range(spec["gpus"]))
+    return Allocation(
+        gpus=[{"key": f"{rank}:{index}", "index": index} for rank in range(nodes) for index in indexes],
+        since=records.now(),
+        fds=[],
+        nodes=nodes,
+        node_names=env.get("SLURM_JOB_NODELIST"),
+        visible=visible,
+        master=processes.hostname() if nodes > 1 else "localhost",
+        master_port=_FIRST_PORT + int(job) % _PORTS,
+        launcher=_launcher(nodes, spec) if nodes > 1 else (),
+        claimed={"slurm_job": _job(env), "restarts": _restarts(env), "unix_time": time.time()},
+        is_scheduled=True,
+    )
+
+
+def _job(env: Mapping[str, str]) -> str:
+    if env.get("SLURM_ARRAY_JOB_ID"):
+        return "{}_{}".format(env["SLURM_ARRAY_JOB_ID"], env["SLURM_ARRAY_TASK_ID"])
+    return env["SLURM_JOB_ID"]
+
+
+def _restarts(env: Mapping[str, str]) -> int:
+    text = env.get("SLURM_RESTART_COUNT") or "0"
+    return int(text) if re.match(r"^\d+$", text) else 0
+
+
+def _launcher(nodes: int, spec: dict[str, Any]) -> tuple[str, ...]:
+    command = [
+        "srun",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        "--gres=gpu:{}".format(spec["gpus"]),
+        # The job was submitted without an environment, and its steps would be as well.
+        "--export=ALL",
+        "--kill-on-bad-exit=1",
+        "--mem=0",
+    ]
+    if spec.get("cpus"):
+        command.append("--cpus-per-task={}".format(spec["cpus"]))
+    return (*command, "bash", "-c", _ON_NODE)
+
+
+def _end_requeued(attempt: Attempt, claim: dict[str, Any], allocation: Allocation) -> None:
+    """End an attempt that an earlier run of this very job has begun."""
+    mine = allocation.claimed or {}
+    if claim["by"] == "supervisor" and claim["slurm_job"] == mine["slurm_job"] and claim["restarts"] < mine["restarts"]:
+        attempt.finish(protocol.FAILED, protocol.PREEMPTED, requeued(""), started_at=claim["at"], host=claim["host"])
+
+
+def _build(attempt: Attempt) -> bool:
+    """Build the attempt's Python environment, if it needs one; False when it has failed, and the attempt with it."""
+    wanted = attempt.request()["environment"]
+    if not wanted:
+        return True
+    attempt.event("environment_building")
+    try:
+        built = environments.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
+        environments.use(built)
+    except (BuildFailed, OSError) as error:
+        write_text(attempt.job.at("logs", "environment.log"), f"{error}\n")
+        message = f"its Python environment could not be built: {error}"
+        end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+        return False
+    records.write_json(attempt.at("environment.json"), built)
+    attempt.event("environment_ready", **built)
+    return True

@@ -1,0 +1,149 @@
+"""
+What Slurm has said of all jobs of a user, for every process that asks: one question per interval, however many ask.
+
+An answer lies in a file next to the jobs. Who finds it too old asks anew; whoever comes meanwhile takes what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from typing import Callable, Iterable, NamedTuple
+
+from .. import records
+from .slurm_commands import Row
+
+_LOOK_S = 0.02
+
+
+class Told(NamedTuple):
+    """
+    What Slurm has answered.
+
+    :param rows: the jobs, or None when it has not answered.
+    :param trouble: why not.
+    :param is_off: whether there is nobody to ask, ever.
+    """
+
+    rows: list[Row] | None
+    trouble: str = ""
+    is_off: bool = False
+
+
+class View:
+    """
+    One question to Slurm, and its last answer.
+
+    :param path: of the file with the answer.
+    :param interval_s: how often it may be asked.
+    :param patience_s: how long to wait for an answer. It may come later, for the next who looks.
+    :param ask: asks Slurm about the jobs since a time.
+    """
+
+    def __init__(self, path: str, *, interval_s: float, patience_s: float, ask: Callable[[float], Told]) -> None:
+        self._path = path
+        self._interval_s = interval_s
+        self._patience_s = patience_s
+        self._ask = ask
+        self._asking: threading.Thread | None = None
+        self._stamp: tuple[int, int, int] | None = None
+        self._by_id: dict[str, list[Row]] = {}
+        self._by_name: dict[tuple[str, str], list[Row]] = {}
+        #: When Slurm was last asked, and since when its jobs were asked for.
+        self.asked_at = self.since = 0.0
+        #: When it was asked what it has answered; what happened later, nobody knows.
+        self.told_at = 0.0
+        #: Why it has not answered since.
+        self.trouble = ""
+        self.is_off = False
+
+    def look(self, since: float = 0.0) -> None:
+        """
+        See to it that the answer is not older than the interval, as far as there is one by then.
+
+        :param since: when the oldest job that matters was submitted.
+        """
+        self._read()
+        if not self._is_due(since):
+            return
+        deadline = time.monotonic() + self._patience_s
+        if self._asking is None or not self._asking.is_alive():
+            fd = self._lock()
+            if fd is not None:
+                self._read()
+                if not self._is_due(since):
+                    os.close(fd)
+                    return
+                self._asking = threading.Thread(target=self._find_out, args=(fd, since), daemon=True)
+                self._asking.start()
+                self._asking.join(max(0.0, deadline - time.monotonic()))
+                self._read()
+                return
+        # Somebody else is asking.
+        while self._is_due(since) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            self._read()
+
+    def jobs(self, ids: Iterable[str], name: str, folder: str) -> list[Row]:
+        """Return the jobs of those ids, and those of that name and folder."""
+        rows = [row for job in ids for row in self._by_id.get(job, ())]
+        return rows + [row for row in self._by_name.get((name, folder), ()) if row not in rows]
+
+    def named(self, check: Callable[[Row], bool]) -> list[Row]:
+        """Return the jobs for which ``check`` is true."""
+        return [row for rows in self._by_id.values() for row in rows if check(row)]
+
+    def _is_due(self, since: float) -> bool:
+        is_old = not self.asked_at <= time.time() < self.asked_at + self._interval_s
+        return is_old or (since < self.since and not self.is_off)
+
+    def _lock(self) -> int | None:
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError:
+            os.close(fd)
+            return None
+
+    def _find_out(self, fd: int, since: float) -> None:
+        """Ask, and write down what is answered."""
+        with contextlib.suppress(OSError):
+            try:
+                asked_at = time.time()
+                told = self._ask(since)
+                before = records.read_json(self._path) or {}
+                answer = {"asked_at": asked_at, "trouble": told.trouble, "is_off": told.is_off}
+                if told.rows is None:
+                    answer.update((name, before[name]) for name in ("told_at", "since", "rows") if name in before)
+                else:
+                    answer.update(told_at=asked_at, since=since, rows=[list(row) for row in told.rows])
+                records.write_json(self._path, answer)
+            finally:
+                os.close(fd)
+
+    def _read(self) -> None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return
+        stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if stamp == self._stamp:
+            return
+        try:
+            answer = records.read_json(self._path) or {}
+            rows = [Row(*values) for values in answer.get("rows", ())]
+        except (OSError, ValueError, TypeError):
+            return
+        self._stamp = stamp
+        self.asked_at, self.told_at = answer.get("asked_at", 0.0), answer.get("told_at", 0.0)
+        self.since = answer.get("since", 0.0)
+        self.trouble, self.is_off = answer.get("trouble", ""), answer.get("is_off", False)
+        self._by_id, self._by_name = {}, {}
+        for row in rows:
+            self._by_id.setdefault(row.id, []).append(row)
+            self._by_name.setdefault((row.name, row.folder), []).append(row)

@@ -1,0 +1,142 @@
+"""Fixtures for tests on a real Slurm: one with accounting, and one without, for all tests of a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from tests import real_slurm
+from tests.conftest import connections_to
+from tests.leftovers import kill_everything_under
+from tests.proxy import CutProxy
+from tests.real_slurm import RealSlurm
+from tests.real_sshd import RealSshd, login
+
+INTERVAL_S = 0.5
+
+# One worker runs all of these tests, since some of them take Slurm down.
+GROUP = pytest.mark.xdist_group("slurm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(GROUP)
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[RealSlurm]:
+    """Return a running Slurm with accounting; a machine without one fails the test, and never skips it."""
+    yield from _running(accounting=True)
+
+
+@pytest.fixture(scope="session")
+def slurm_without_accounting() -> Iterator[RealSlurm]:
+    """Return a running Slurm without accounting."""
+    yield from _running(accounting=False)
+
+
+def _running(*, accounting: bool) -> Iterator[RealSlurm]:
+    if missing := real_slurm.missing():
+        pytest.fail(real_slurm.HOW_TO_INSTALL.format(", ".join(missing)), pytrace=False)
+    # A socket's path has at most 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    server = RealSlurm(folder, accounting=accounting)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+class LoginNode:
+    """
+    A login node of a Slurm: an OpenSSH server, whose sessions find Slurm's commands behind those of this test.
+
+    :param folder: an empty folder.
+    """
+
+    def __init__(self, folder: Path, slurm: RealSlurm) -> None:
+        self.slurm = slurm
+        self.commands = folder / "bin"
+        self.commands.mkdir()
+        (folder / "sshd").mkdir()
+        path = os.pathsep.join([str(self.commands), "/usr/local/bin", "/usr/bin", "/bin"])
+        self.sshd = RealSshd(folder / "sshd", environment={**slurm.environment, "PATH": path})
+
+    def replace(self, name: str, script: str) -> None:
+        """Put a shell script in the place of one of Slurm's commands; the command itself is ``$REAL``."""
+        path = self.commands / name
+        path.write_text(f"#!/bin/bash\nREAL={shutil.which(name)}\n{script}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def restore(self) -> None:
+        """Put Slurm's own commands back into their places."""
+        for path in self.commands.iterdir():
+            path.unlink()
+
+
+@pytest.fixture(scope="session")
+def _login_node(slurm: RealSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoginNode]:
+    node = LoginNode(tmp_path_factory.mktemp("login"), slurm)
+    node.sshd.start()
+    try:
+        yield node
+    finally:
+        node.sshd.stop()
+
+
+@pytest.fixture
+def login_node(_login_node: LoginNode) -> Iterator[LoginNode]:
+    """Return the login node of ``slurm``, with Slurm's own commands."""
+    yield _login_node
+    _login_node.restore()
+
+
+@pytest.fixture
+def connect(login_node: LoginNode) -> Iterator[Callable[..., paramiko.SSHClient]]:
+    """Return a function that opens an SSH connection to the login node, directly or through the port of a proxy."""
+    with connections_to(login_node.sshd) as connect:
+        yield connect
+
+
+@pytest.fixture
+def proxy(login_node: LoginNode) -> Iterator[CutProxy]:
+    """Return a proxy in front of the login node that cuts connections on command."""
+    proxy = CutProxy((login_node.sshd.host, login_node.sshd.port))
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def settings(login_node: LoginNode, tmp_path: Path) -> Iterator[ClusterSettings]:
+    """Return the settings of a Slurm cluster with a root of this test's own; what it still runs is ended."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    yield ClusterSettings(
+        conn_id="gpu_cluster_default",
+        name=f"{login()}@{login_node.sshd.host}:{login_node.sshd.port}",
+        root_dir=str(folder / "ml-jobs"),
+        engine="slurm",
+        slurm_interval_s=INTERVAL_S,
+    )
+    login_node.slurm.end_jobs()
+    kill_everything_under(folder)
+
+
+@pytest.fixture
+def cluster(settings: ClusterSettings, connect: Callable[..., paramiko.SSHClient]) -> Iterator[Cluster]:
+    """Return a Slurm cluster, behind the real OpenSSH server."""
+    with Cluster(settings, connect) as cluster:
+        yield cluster
