@@ -1,5 +1,5 @@
 """
-A real Slurm on this machine: a controller, two nodes with four GPUs each (plain files), and accounting if asked for.
+A real Slurm on this machine: a controller, two nodes with four GPUs each (devices like /dev/null), and accounting.
 
 Everything lies in one folder and listens on free loopback ports; nothing of the system's own Slurm, munge or database
 is used. Every process dies with the one that has started it.
@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -172,8 +173,10 @@ class RealSlurm:
         for name in NODES:
             (self.folder / name).mkdir(exist_ok=True)
             for number in range(GPUS_PER_NODE):
-                (self.folder / name / f"device{number}").touch()
-            devices = f"{self.folder}/{name}/device[0-{GPUS_PER_NODE - 1}]"
+                # Of plain files, Slurm tells no job which are its own.
+                with contextlib.suppress(FileExistsError):
+                    os.mknod(self.folder / name / f"nvidia{number}", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+            devices = f"{self.folder}/{name}/nvidia[0-{GPUS_PER_NODE - 1}]"
             gres.append(f"NodeName={name} Name=gpu Type=a100 File={devices}\n")
         (self.folder / "gres.conf").write_text("".join(gres))
         if "slurmctld" in self._processes:

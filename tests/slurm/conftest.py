@@ -71,7 +71,9 @@ class LoginNode:
         self.commands.mkdir()
         (folder / "sshd").mkdir()
         path = os.pathsep.join([str(self.commands), "/usr/local/bin", "/usr/bin", "/bin"])
-        self.sshd = RealSshd(folder / "sshd", environment={**slurm.environment, "PATH": path})
+        self.sshd = RealSshd(
+            folder / "sshd", environment={**slurm.environment, "PATH": path, "LOGIN_SECRET": "of-the-login"}
+        )
 
     def replace(self, name: str, script: str) -> None:
         """Put a shell script in the place of one of Slurm's commands; the command itself is ``$REAL``."""

@@ -17,7 +17,7 @@ class Allocation(NamedTuple):
     :param fds: the open files that are their leases; none where a scheduler gives them out.
     :param nodes: how many nodes they are in, with as many of them in each.
     :param node_names: what the scheduler calls those nodes; None for this host.
-    :param visible: what CUDA_VISIBLE_DEVICES is to be; None for the indexes.
+    :param visible: what the scheduler wants CUDA_VISIBLE_DEVICES to be; None where it does not say.
     :param master: address of the first node, for the others.
     :param master_port: a port there that no other job of the scheduler is told to use.
     :param launcher: the command that runs another on every node; none where there is only this one.
@@ -44,17 +44,18 @@ class Allocation(NamedTuple):
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that tell of it; NODE_RANK is another on every other node."""
-        visible = self.visible
-        if visible is None:
-            visible = ",".join(str(gpu["index"]) for gpu in self.gpus)
         per_node = str(len(self.gpus) // self.nodes)
-        return {
+        variables = {
             "GPU_COUNT": per_node,
             "GPUS_PER_NODE": per_node,
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            "CUDA_VISIBLE_DEVICES": visible,
             "NNODES": str(self.nodes),
             "NODE_RANK": "0",
             "MASTER_ADDR": self.master,
             "MASTER_PORT": str(self.master_port or 20000 + os.getpid() % 20000),
         }
+        if not self.is_scheduled:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu["index"]) for gpu in self.gpus)
+        elif self.visible is not None:
+            variables["CUDA_VISIBLE_DEVICES"] = self.visible
+        return variables

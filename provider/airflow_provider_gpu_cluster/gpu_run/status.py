@@ -103,7 +103,7 @@ def _running(attempt: Attempt, claim: dict[str, Any]) -> dict[str, Any]:
         "submitted_at": attempt.request()["requested_at"],
         "started_at": claim["at"],
         "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim["host"],
+        "host": claim.get("nodes") or claim["host"],
         "pid": claim["pid"],
     }
 

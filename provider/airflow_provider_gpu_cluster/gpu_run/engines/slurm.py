@@ -403,7 +403,9 @@ def _why(row: commands.Row) -> str:
 def _wishes(attempt: Attempt) -> str:
     """Return what an attempt asks Slurm for, to compare."""
     spec = attempt.request()["spec"]
-    resources = commands.sbatch(spec, {}, name="", comment="", folder="", output="", gpu_type=spec.get("gpu_type"))
+    resources = commands.sbatch(
+        spec, {}, name="", comment="", folder="", output="", environment=(), gpu_type=spec.get("gpu_type")
+    )
     return json.dumps(resources)
 
 
@@ -444,7 +446,7 @@ def _finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | N
     facts = {
         "started_at": claim["at"],
         "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim["host"],
+        "host": claim.get("nodes") or claim["host"],
         "pid": claim["pid"],
     }
     attempt.finish(state, reason, message, **{**facts, **stopped})

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import time
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterable, NamedTuple, Sequence
 
 from . import slurm_words as words
 
@@ -19,6 +19,9 @@ _ACCOUNTING_SEPARATOR = "|"
 _MORE_TIME_S = 120.0
 _MORE_MEMORY = 128 << 20
 _LOW_NICE = 1000
+_EXPORTED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TZ", "USER")
+# What an installation of packages needs.
+_EXPORTED_PREFIXES = ("PIP_", "UV_", "SSL_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _NODE_WIDTHS = (128, 32, 256, 256)
 
 
@@ -54,6 +57,7 @@ def sbatch(
     comment: str,
     folder: str,
     output: str,
+    environment: Iterable[str],
     gpu_type: str | None,
     elements: int | None = None,
 ) -> list[str]:
@@ -65,6 +69,7 @@ def sbatch(
     :param name: name of the job. With ``folder`` it tells this job from every other of its user.
     :param folder: where its script starts.
     :param output: where that script's own output goes.
+    :param environment: names of the variables that this process has.
     :param gpu_type: what Slurm calls the GPUs; None for any.
     :param elements: how many elements the job has as an array; None when it is none.
     """
@@ -78,8 +83,7 @@ def sbatch(
         f"--chdir={folder}",
         f"--output={output}",
         "--open-mode=append",
-        # What the login shell has set, secrets perhaps, is not for the job; it gets its user's own environment there.
-        "--export=NONE",
+        f"--export={','.join(exported(environment))}",
         "--no-requeue",
         f"--nodes={nodes}",
         "--ntasks-per-node=1",
@@ -101,6 +105,16 @@ def sbatch(
         if value:
             command.append(f"--{option}={value}")
     return command + list(settings.get("sbatch_options") or ()) + list(spec.get("sbatch_options") or ())
+
+
+def exported(names: Iterable[str]) -> list[str]:
+    """
+    Return the variables that go from here to the job: no secrets that the login has set, and enough to find programs.
+
+    With NONE, Slurm would start a login shell on the node to learn the others, which takes long, or fails, where a
+    user's profile does.
+    """
+    return sorted(name for name in names if name in _EXPORTED or name.upper().startswith(_EXPORTED_PREFIXES))
 
 
 def script(python: str, program: str, path: str) -> str:
@@ -146,7 +160,7 @@ def accounting(user: str, since: float, name: str | None = None) -> list[str]:
 
     :param since: in seconds since the epoch.
     """
-    command = ["sacct", "--noheader", "--allocations", "--duplicates", "--array", "--parsable2", f"--user={user}"]
+    command = ["sacct", "--noheader", "--allocations", "--duplicates", "--parsable2", f"--user={user}"]
     if name is not None:
         command.append(f"--name={name}")
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
@@ -237,7 +251,7 @@ class NodeGpus(NamedTuple):
 def nodes(partition: str | None) -> list[str]:
     """Return the command that lists the nodes and their GPUs."""
     widths = ",".join(
-        f"{name}:{width}" for name, width in zip(("NodeHost", "StateLong", "Gres", "GresUsed"), _NODE_WIDTHS)
+        f"{name}:{width}" for name, width in zip(("NodeList", "StateLong", "Gres", "GresUsed"), _NODE_WIDTHS)
     )
     command = ["sinfo", "--noheader", "--Node", f"--Format={widths}"]
     return command if partition is None else [*command, f"--partition={partition}"]

@@ -119,6 +119,7 @@ class Submission:
             comment=f"gpu-run {batch.name} {batch.folder}",
             folder=batch.workdir,
             output=commands.pattern(batch.output) + (".%a" if batch.is_array else ""),
+            environment=os.environ,
             gpu_type=self._gpu_type(spec),
             elements=len(batch.attempts) if batch.is_array else None,
         )

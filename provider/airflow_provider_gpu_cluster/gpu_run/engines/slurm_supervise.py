@@ -19,7 +19,7 @@ from .slurm_submission import end_unstarted
 _FIRST_PORT = 20000
 _PORTS = 20000
 # Slurm numbers nodes from 0; what runs on each of them learns its number only there.
-_ON_NODE = 'export NODE_RANK="$SLURM_NODEID"; exec bash "$1"'
+_ON_NODE = 'export NODE_RANK="$SLURM_NODEID"; exec bash "$0"'
 
 
 def supervise_slurm(path: str) -> int:
@@ -68,7 +68,12 @@ def allocation_of(env: Mapping[str, str], spec: dict[str, Any]) -> Allocation:
         master=processes.hostname() if nodes > 1 else "localhost",
         master_port=_FIRST_PORT + int(job) % _PORTS,
         launcher=_launcher(nodes, spec) if nodes > 1 else (),
-        claimed={"slurm_job": _job(env), "restarts": _restarts(env), "unix_time": time.time()},
+        claimed={
+            "slurm_job": _job(env),
+            "nodes": env.get("SLURM_JOB_NODELIST"),
+            "restarts": _restarts(env),
+            "unix_time": time.time(),
+        },
         is_scheduled=True,
     )
 
@@ -91,7 +96,7 @@ def _launcher(nodes: int, spec: dict[str, Any]) -> tuple[str, ...]:
         f"--ntasks={nodes}",
         "--ntasks-per-node=1",
         "--gres=gpu:{}".format(spec["gpus"]),
-        # The job was submitted without an environment, and its steps would be as well.
+        # The job was submitted with a few variables, and its steps would have no others.
         "--export=ALL",
         "--kill-on-bad-exit=1",
         "--mem=0",
