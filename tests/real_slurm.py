@@ -139,7 +139,7 @@ class RealSlurm:
         self.start_controller(clean=True)
         for name in NODES:
             self.start_node(name)
-        self._wait(lambda: self.run("sinfo", "-h", "-o", "%D %T").stdout.split() == [str(len(NODES)), "idle"])
+        self._wait(self._is_idle)
 
     def stop(self) -> None:
         """End it, and every job with it."""
@@ -183,9 +183,10 @@ class RealSlurm:
             self.run("scontrol", "reconfigure", check=True)
 
     def end_jobs(self) -> None:
-        """End every job, and return when all are gone."""
+        """End every job, and return when all are gone and the nodes are free."""
         self.run("scancel", "--user", login(), check=True)
         self._wait(lambda: not self.run("squeue", "-h").stdout)
+        self._wait(self._is_idle)
 
     def start_controller(self, *, clean: bool = False) -> None:
         """
@@ -196,9 +197,11 @@ class RealSlurm:
         self._start("slurmctld", "-D", "-i" if not clean else "-ci")
         self._wait(lambda: self.run("scontrol", "ping").returncode == 0)
 
-    def kill_controller(self) -> None:
-        """Kill the controller; jobs go on."""
-        self._kill("slurmctld")
+    def stop_controller(self) -> None:
+        """Stop the controller; jobs go on."""
+        process = self._processes.pop("slurmctld")
+        process.terminate()
+        process.wait()
 
     def start_node(self, name: str) -> None:
         """Start the daemon of a node."""
@@ -218,6 +221,9 @@ class RealSlurm:
         )
         assert not check or done.returncode == 0, f"{command} failed: {done.stdout}{done.stderr}"
         return done
+
+    def _is_idle(self) -> bool:
+        return self.run("sinfo", "-h", "-p", "gpu", "-o", "%D %T").stdout.split() == [str(len(NODES)), "idle"]
 
     def _start_database(self) -> None:
         data, database_socket = self.folder / "database", self.folder / "database.sock"

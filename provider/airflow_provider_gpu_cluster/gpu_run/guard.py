@@ -75,13 +75,16 @@ def _reap() -> bool:
         return False
 
 
-def record_loss(attempt: Attempt, token: str, status: int, facts: dict[str, Any]) -> None:
+def record_loss(
+    attempt: Attempt, token: str, status: int, facts: dict[str, Any], *, is_scheduled: bool = False
+) -> None:
     """
     Record that an attempt's supervisor is gone and has left no exit record.
 
     :param token: of the claim that supervisor has made, if it has made one.
     :param status: its exit status.
     :param facts: what the record says besides.
+    :param is_scheduled: whether a scheduler may have ended it, and is to say so.
     """
     with contextlib.suppress(OSError, ValueError):
         claim = attempt.claimed()
@@ -90,4 +93,7 @@ def record_loss(attempt: Attempt, token: str, status: int, facts: dict[str, Any]
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
         message = "its supervisor (process {}) was ended by {}".format(claim["pid"], how)
         facts = dict(facts, pid=claim["pid"], started_at=claim["at"])
-        attempt.finish(protocol.LOST, protocol.REASON_LOST, message, **facts)
+        if is_scheduled:
+            attempt.note_stop(protocol.LOST, protocol.REASON_LOST, message, facts)
+        else:
+            attempt.finish(protocol.LOST, protocol.REASON_LOST, message, **facts)

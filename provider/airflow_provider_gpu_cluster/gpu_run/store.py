@@ -7,6 +7,7 @@ Per attempt there are a few records, each written by one process and once:
 ``env.json``       the job's own environment variables; 0600, deleted by the supervisor when it has read them
 ``claim.json``     who runs it: whoever creates this file, and nobody else, may run or cancel the attempt
 ``exit.json``      how it ended
+``stopped.json``   how its end looked from within, where it is for a scheduler to say why it came; the first is kept
 ``events.jsonl``   what happened when
 """
 
@@ -235,6 +236,16 @@ class Attempt:
         if records.create_json(self.at("exit.json"), record):
             self.event("ended", state=state, reason=reason)
             self.mark(record)
+
+    def note_stop(self, state: str, reason: str | None, message: str, facts: dict[str, Any]) -> None:
+        """Note an end of which a scheduler knows more; whoever asks it makes the exit record."""
+        with contextlib.suppress(OSError):
+            end = {"state": state, "reason": reason, "message": message}
+            records.create_json(self.at("stopped.json"), {"end": end, "facts": facts})
+
+    def stopped(self) -> dict[str, Any]:
+        """Return what was noted: ``end`` and ``facts``; nothing when nothing was."""
+        return records.read_json(self.at("stopped.json")) or {}
 
     def mark(self, record: dict[str, Any]) -> None:
         """Write what people and other tools look for in outputs/: the marker and one line of status."""

@@ -110,7 +110,14 @@ def check_not_running(job: JobDirectory, engine: Engine) -> None:
 
     :raises Refused: it still holds its GPUs.
     """
-    if not job.attempts() and engine.still_runs(job.job_id):
+    if job.attempts():
+        return
+    try:
+        still_runs = engine.still_runs(job.job_id)
+    except Refused:
+        # A scheduler that is silent now shall not keep a job from waiting for it.
+        return
+    if still_runs:
         raise Refused(
             protocol.JOB_CONFLICT,
             f"job {job.job_id} runs, but its directory {job.path} is gone; wait for its end, or end its processes",

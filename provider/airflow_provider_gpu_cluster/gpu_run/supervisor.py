@@ -30,7 +30,8 @@ _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
 _KILL_PATIENCE_S = 10.0
 _RECORD_PATIENCE_S = 60.0
-_CANCEL_PATIENCE_S = 1.0
+_TERM_PATIENCE_S = 1.0
+_END_PATIENCE_S = 0.05
 _PIECE = 1 << 16
 _MEMORY_MARGIN = 1.25
 # At most this part of the time goes into looking at the job's memory, which slows down the job as well.
@@ -56,7 +57,7 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
     try:
         leases = Line(Root(os.path.dirname(attempt.job.path)), run.request["settings"]).leases
         status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)
-        guard.record_loss(attempt, run.token, status, run.facts())
+        guard.record_loss(attempt, run.token, status, run.facts(), is_scheduled=allocation.is_scheduled)
     finally:
         # What this process starts afterwards would inherit the blocked signals.
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -201,8 +202,8 @@ class _Run:
                 look_at = time.monotonic() + _TICK_S
                 self._check_limits()
         self.code_ended_at = records.now()
-        if self.allocation.is_scheduled and _is_signal(self.status, signal.SIGTERM):
-            self._await_cancel()
+        if self.allocation.is_scheduled:
+            self._await_cancel(_TERM_PATIENCE_S if _is_signal(self.status, signal.SIGTERM) else _END_PATIENCE_S)
         self._end_leftovers()
         while self._relay_errors():
             pass
@@ -268,16 +269,16 @@ class _Run:
             return
         asked = records.read_json(self.attempt.at("cancel.json"))
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
-        if self.allocation.is_scheduled and self.status != 0:
-            # A scheduler ends the job's processes together with this one.
+        if self.allocation.is_scheduled:
+            # A scheduler's signal goes to the job's processes at the same time, and some end sooner, even with code 0.
             self.is_taken_away = asked is None
             if self.status is not None:
                 self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
         self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
 
-    def _await_cancel(self) -> None:
-        """Wait a moment for the signal that has ended the job's processes to come here as well."""
-        deadline = time.monotonic() + _CANCEL_PATIENCE_S
+    def _await_cancel(self, patience_s: float) -> None:
+        """Wait a moment for the signal that has ended the job's processes, if one has, to come here as well."""
+        deadline = time.monotonic() + patience_s
         while not self.cancel_asked and time.monotonic() < deadline:
             time.sleep(0.01)
         if self.cancel_asked:
@@ -340,9 +341,7 @@ class _Run:
             reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
         if self.is_taken_away:
             # Why, its scheduler knows; whoever asks it makes the record from this.
-            end = {"state": state, "reason": reason, "message": message}
-            facts = dict(self.facts(), exit_code=exit_code, signal=number)
-            records.write_json(self.attempt.at("stopped.json"), {"end": end, "facts": facts})
+            self.attempt.note_stop(state, reason, message, dict(self.facts(), exit_code=exit_code, signal=number))
         else:
             self._finish(state, reason, message, exit_code=exit_code, signal=number)
 

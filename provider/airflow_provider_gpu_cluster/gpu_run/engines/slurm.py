@@ -131,7 +131,7 @@ class SlurmEngine:
         queued = {"state": protocol.QUEUED, "submitted_at": attempt.request()["requested_at"]}
         if not record.get("ids"):
             return dict(queued, message=message)
-        rows = self._rows(batch, attempt, record)
+        rows = self._rows(batch, attempt, record["answered_at"])
         if isinstance(rows, str):
             return dict(queued, state=protocol.UNKNOWN, message=rows)
         if rows is None:
@@ -149,7 +149,7 @@ class SlurmEngine:
 
     def _submit_meanwhile(self, batch: Batch) -> str:
         """Hand a batch to Slurm that should be there by now, and return why it is not there yet."""
-        said = ["it is to be handed to Slurm"]
+        said = [self._submission.why_not(batch) or "it is to be handed to Slurm"]
 
         def submit() -> None:
             with contextlib.suppress(Refused):
@@ -167,7 +167,7 @@ class SlurmEngine:
         batch = Batch.of(attempt)
         running = {"state": protocol.RUNNING}
         job = claim["slurm_job"]
-        rows = self._rows(batch, attempt, {"ids": [], "answered_at": claim["unix_time"]}, job=job)
+        rows = self._rows(batch, attempt, claim["unix_time"], job)
         if isinstance(rows, str):
             return dict(running, state=protocol.UNKNOWN, message=rows)
         if rows is None:
@@ -193,32 +193,33 @@ class SlurmEngine:
         return None
 
     def _rows(
-        self, batch: Batch, attempt: Attempt, record: dict[str, Any], job: str | None = None
+        self, batch: Batch, attempt: Attempt, since: float, job: str | None = None
     ) -> list[commands.Row] | str | None:
         """
         Return what Slurm lists of an attempt.
 
+        :param since: when it was there for sure, in seconds since the epoch.
         :param job: the only Slurm job that matters; None for all that were submitted for it.
         :return: none when Slurm knows nothing of it any more; a text, why that cannot be told now; None when it is too
             early to tell.
         """
         queue = self._queue
         queue.look()
-        rows = _rows_of(queue, batch, attempt, record["ids"], job)
+        rows = _rows_of(queue, batch, attempt, job)
         if rows and not queue.trouble:
             return rows
         if queue.trouble:
             return f"Slurm cannot be asked: {queue.trouble}"
-        if queue.told_at <= record["answered_at"]:
+        if queue.told_at <= since:
             return None
         accounting = self._accounting
-        accounting.look(record["answered_at"] - self._accounted_s)
-        rows = _rows_of(accounting, batch, attempt, record["ids"], job)
+        accounting.look(since - self._accounted_s)
+        rows = _rows_of(accounting, batch, attempt, job)
         if rows:
             return rows
         if accounting.trouble:
             return f"Slurm's controller has forgotten it, and its accounting cannot be asked: {accounting.trouble}"
-        is_told = accounting.is_off or accounting.told_at > record["answered_at"] + self._accounted_s
+        is_told = accounting.is_off or accounting.told_at > since + self._accounted_s
         return [] if is_told else None
 
     def _forgotten(
@@ -257,7 +258,8 @@ class SlurmEngine:
     def _settle_requeued(self, attempt: Attempt, claim: dict[str, Any], job: str) -> None:
         """Slurm has put a job back into its queue whose code has begun, and must not begin again as this attempt."""
         self._accounting.look(claim["unix_time"] - self._accounted_s)
-        runs = self._accounting.jobs([job], "", "")
+        batch = Batch.of(attempt)
+        runs = self._accounting.jobs([job], batch.name, batch.workdir)
         before = [words.STATES[row.state] for row in runs if row.state in words.STATES]
         ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
         reason = (ends[-1].reason if ends else None) or protocol.PREEMPTED
@@ -367,14 +369,13 @@ def _answer(command: Sequence[str]) -> str:
     return answer.output
 
 
-def _rows_of(view: View, batch: Batch, attempt: Attempt, ids: Sequence[str], job: str | None) -> list[commands.Row]:
+def _rows_of(view: View, batch: Batch, attempt: Attempt, job: str | None) -> list[commands.Row]:
     if job is not None:
-        return view.jobs([job], "", "")
-    if not batch.is_array:
-        return view.jobs(ids, batch.name, batch.workdir)
-    end = f"_{batch.index(attempt)}"
-    same = [row.id.split("_")[0] for row in view.jobs((), batch.name, batch.workdir)]
-    return view.jobs(sorted({f"{one}{end}" for one in [*ids, *same]}), "", "")
+        return view.jobs([job], batch.name, batch.workdir)
+    # All of its name: should it have been submitted twice, either job may run it.
+    rows = view.jobs((), batch.name, batch.workdir)
+    end = f"_{batch.index(attempt)}" if batch.is_array else ""
+    return [row for row in rows if row.id.endswith(end)]
 
 
 def _runs_in(row: commands.Row, folder: str) -> bool:
@@ -432,7 +433,7 @@ def _settle_ended(attempt: Attempt, claim: dict[str, Any], row: commands.Row) ->
     if state.state is not None:
         _finish(attempt, claim, state.state, state.reason, f"{state.message} (job {row.id})")
         return
-    stopped = (records.read_json(attempt.at("stopped.json")) or {}).get("end")
+    stopped = attempt.stopped().get("end")
     if stopped:
         _finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
         return
@@ -442,7 +443,7 @@ def _settle_ended(attempt: Attempt, claim: dict[str, Any], row: commands.Row) ->
 
 def _finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | None, message: str) -> None:
     """Record an end, with what the supervisor has written down when it was told to stop."""
-    stopped = (records.read_json(attempt.at("stopped.json")) or {}).get("facts") or {}
+    stopped = attempt.stopped().get("facts") or {}
     facts = {
         "started_at": claim["at"],
         "gpus": [gpu["index"] for gpu in claim["gpus"]],

@@ -68,6 +68,10 @@ class Submission:
         finally:
             os.close(fd)
 
+    def why_not(self, batch: Batch) -> str:
+        """Return why a batch cannot be submitted now; empty when it can."""
+        return self._gate(batch.attempts[0].request()["spec"]).closed()
+
     def _submit(self, batch: Batch, fd: int) -> str:
         record = batch.record()
         if record.get("ids"):

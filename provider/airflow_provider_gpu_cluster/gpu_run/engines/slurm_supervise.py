@@ -39,10 +39,10 @@ def supervise_slurm(path: str) -> int:
         return 1
     supervise(attempt, allocation)
     ended = attempt.ended()
-    # Without a record it is for Slurm to say how it ended, and another end is no concern of Slurm's.
-    if ended is None or ended["state"] == protocol.SUCCEEDED:
-        return 0
-    return ended["exit_code"] or 1
+    if ended is None:
+        # It is for Slurm to say how it ended.
+        return 1
+    return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
 
 
 def allocation_of(env: Mapping[str, str], spec: dict[str, Any]) -> Allocation:

@@ -50,7 +50,6 @@ class View:
         self._ask = ask
         self._asking: threading.Thread | None = None
         self._stamp: tuple[int, int, int] | None = None
-        self._by_id: dict[str, list[Row]] = {}
         self._by_name: dict[tuple[str, str], list[Row]] = {}
         #: When Slurm was last asked, and since when its jobs were asked for.
         self.asked_at = self.since = 0.0
@@ -88,13 +87,18 @@ class View:
             self._read()
 
     def jobs(self, ids: Iterable[str], name: str, folder: str) -> list[Row]:
-        """Return the jobs of those ids, and those of that name and folder."""
-        rows = [row for job in ids for row in self._by_id.get(job, ())]
-        return rows + [row for row in self._by_name.get((name, folder), ()) if row not in rows]
+        """
+        Return the jobs of that name and folder; of those ids, where there are any.
+
+        An id alone says nothing: a controller that has lost its state gives them out again.
+        """
+        named = self._by_name.get((name, folder), ())
+        wanted = list(ids)
+        return [row for row in named if row.id in wanted] if wanted else list(named)
 
     def named(self, check: Callable[[Row], bool]) -> list[Row]:
         """Return the jobs for which ``check`` is true."""
-        return [row for rows in self._by_id.values() for row in rows if check(row)]
+        return [row for rows in self._by_name.values() for row in rows if check(row)]
 
     def _is_due(self, since: float) -> bool:
         is_old = not self.asked_at <= time.time() < self.asked_at + self._interval_s
@@ -143,7 +147,6 @@ class View:
         self.asked_at, self.told_at = answer.get("asked_at", 0.0), answer.get("told_at", 0.0)
         self.since = answer.get("since", 0.0)
         self.trouble, self.is_off = answer.get("trouble", ""), answer.get("is_off", False)
-        self._by_id, self._by_name = {}, {}
+        self._by_name = {}
         for row in rows:
-            self._by_id.setdefault(row.id, []).append(row)
             self._by_name.setdefault((row.name, row.folder), []).append(row)
