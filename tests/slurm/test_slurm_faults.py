@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from tests.jobs import submit, wait
+from tests.leftovers import processes_under
 from tests.proxy import CutProxy
 from tests.real_slurm import RealSlurm
 from tests.slurm.conftest import LoginNode
@@ -99,8 +100,13 @@ def test_what_slurm_requeues_does_not_run_again(
     job = slurm_job(login_node, job_id)
     login_node.slurm.run("scontrol", "requeue", job, check=True)
     if not is_seen:
-        # Nobody looks until Slurm has started it again.
-        eventually(lambda: job_file(cluster, job_id, ".job", "attempts", "1", "exit.json").exists(), timeout_s=40)
+        # Nobody looks until Slurm has started it again, which without this it does after two minutes.
+        folder = job_file(cluster, job_id)
+        eventually(lambda: job in slurm_jobs(login_node, "pending") and not processes_under(folder))
+        # Slurm tells the runs of a job apart by the second they began in.
+        time.sleep(2)
+        login_node.slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=True)
+        eventually(Path(folder, ".job", "attempts", "1", "exit.json").exists)
     status = wait(cluster, job_id)
     assert end_of(status) == (JobState.FAILED, "preempted")
     assert "put it back into its queue" in status.message

@@ -189,7 +189,7 @@ class SlurmEngine:
         if state.state is None and time.time() < (row.end or 0) + self._visible_s:
             # Its own record says how it ended, and need not be seen here yet.
             return running
-        _settle_ended(attempt, claim, row)
+        _settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state)
         return None
 
     def _rows(
@@ -246,7 +246,9 @@ class SlurmEngine:
         if claim is None:
             end_unstarted(attempt, protocol.LOST, protocol.REASON_LOST, f"{message} of a start")
         else:
-            _finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, f"{message} of its end")
+            _settle_ended(
+                attempt, Batch.of(attempt), claim, f"job {job}, which it knows no more", words.State(words.ENDED)
+            )
         return None
 
     def _noted(self, attempt: Attempt) -> float:
@@ -263,7 +265,8 @@ class SlurmEngine:
         before = [words.STATES[row.state] for row in runs if row.state in words.STATES]
         ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
         reason = (ends[-1].reason if ends else None) or protocol.PREEMPTED
-        _finish(attempt, claim, protocol.FAILED, reason, requeued(ends[-1].message if ends else ""))
+        message = f"{ends[-1].message}; {words.REQUEUED}" if ends else words.REQUEUED
+        _finish(attempt, claim, protocol.FAILED, reason, message)
         self._scancel([job], attempt)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
@@ -336,11 +339,6 @@ class SlurmEngine:
                 f"{age} s (MinJobAge)"
             ]
         return [f"Slurm's accounting cannot be asked: {told.trouble}"] if told.trouble else []
-
-
-def requeued(why: str) -> str:
-    """Say that an attempt is over because Slurm has begun it anew."""
-    return f"{why or 'Slurm took its place away'} and put it back into its queue; code that has begun is not run again"
 
 
 def _ask_queue(since: float) -> Told:
@@ -427,18 +425,25 @@ def _settle_unstarted(attempt: Attempt, batch: Batch, row: commands.Row) -> None
     end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
 
 
-def _settle_ended(attempt: Attempt, claim: dict[str, Any], row: commands.Row) -> None:
-    """Record an end that the supervisor could not record: by Slurm's word, or by its own last one."""
-    state = words.STATES[row.state]
-    if state.state is not None:
-        _finish(attempt, claim, state.state, state.reason, f"{state.message} (job {row.id})")
-        return
+def _settle_ended(attempt: Attempt, batch: Batch, claim: dict[str, Any], job: str, state: words.State) -> None:
+    """
+    Record an end that the supervisor could not record: by Slurm's word, or by the supervisor's own last one.
+
+    :param job: what to call its job in Slurm.
+    :param state: how that has ended.
+    """
+    if state.state is None:
+        output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+        signs = [meant for sign, meant in words.OUTPUT_SIGNS if sign in output]
+        state = signs[0] if signs else state
     stopped = attempt.stopped().get("end")
-    if stopped:
+    if state.state is not None:
+        _finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})")
+    elif stopped:
         _finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
-        return
-    message = f"Slurm says that it has ended ({row.state}), and its supervisor left no record"
-    _finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
+    else:
+        message = f"Slurm says no more than that it has ended ({job}), and its supervisor left no record"
+        _finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
 
 
 def _finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | None, message: str) -> None:

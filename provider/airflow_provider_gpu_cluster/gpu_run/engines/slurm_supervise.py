@@ -12,7 +12,7 @@ from ..allocation import Allocation
 from ..environments import BuildFailed
 from ..store import Attempt, Root, write_text
 from ..supervisor import supervise
-from .slurm import requeued
+from . import slurm_words as words
 from .slurm_batch import element
 from .slurm_submission import end_unstarted
 
@@ -110,7 +110,7 @@ def _end_requeued(attempt: Attempt, claim: dict[str, Any], allocation: Allocatio
     """End an attempt that an earlier run of this very job has begun."""
     mine = allocation.claimed or {}
     if claim["by"] == "supervisor" and claim["slurm_job"] == mine["slurm_job"] and claim["restarts"] < mine["restarts"]:
-        attempt.finish(protocol.FAILED, protocol.PREEMPTED, requeued(""), started_at=claim["at"], host=claim["host"])
+        attempt.finish(protocol.FAILED, protocol.PREEMPTED, words.REQUEUED, started_at=claim["at"], host=claim["host"])
 
 
 def _build(attempt: Attempt) -> bool:

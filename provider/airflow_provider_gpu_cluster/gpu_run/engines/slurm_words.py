@@ -11,6 +11,8 @@ WAITS = "waits"
 RUNS = "runs"
 ENDED = "ended"
 
+REQUEUED = "Slurm put it back into its queue, and code that has begun is not run again"
+
 
 class State(NamedTuple):
     """
@@ -56,6 +58,19 @@ STATES = {
     "BOOT_FAIL": State(ENDED, protocol.FAILED, protocol.NODE_FAILURE, "a node it was to run on did not boot"),
     "OUT_OF_MEMORY": State(ENDED, protocol.FAILED, protocol.OUT_OF_MEMORY, "Slurm ended it for its use of memory"),
 }
+
+# What Slurm writes into a script's output when it ends it, and the state that it means: it may say more there than in
+# the state itself.
+OUTPUT_SIGNS = (
+    ("DUE TO TIME LIMIT", STATES["TIMEOUT"]),
+    ("DUE TO PREEMPTION", STATES["PREEMPTED"]),
+    ("DUE TO NODE FAILURE", STATES["NODE_FAIL"]),
+    ("DUE TO JOB REQUEUE", State(ENDED, protocol.FAILED, protocol.PREEMPTED, REQUEUED)),
+    ("Exceeded job memory limit", STATES["OUT_OF_MEMORY"]),
+    ("exceeded memory limit", STATES["OUT_OF_MEMORY"]),
+    ("oom-kill event", STATES["OUT_OF_MEMORY"]),
+    ("oom_kill event", STATES["OUT_OF_MEMORY"]),
+)
 
 # Why a job waits. Words that are not here are shown as they are.
 PENDING_REASONS = {
