@@ -50,6 +50,7 @@ class Bench:
             "root_dir": self.settings.root_dir,
             "lease_dir": self.settings.lease_dir,
             "virtual_gpus": self.settings.virtual_gpus,
+            "engine": self.settings.engine,
         }
         return {
             f"AIRFLOW_CONN_{CONN_ID.upper()}": json.dumps({"conn_type": "gpu_cluster", **where, "extra": ours}),

@@ -227,6 +227,8 @@ class RealSlurm:
 
     def _start_database(self) -> None:
         data, database_socket = self.folder / "database", self.folder / "database.sock"
+        temporary = self.folder / "tmp"
+        temporary.mkdir()
         install = [
             "mariadb-install-db",
             "--no-defaults",
@@ -234,6 +236,8 @@ class RealSlurm:
             f"--user={login()}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
+            # Two databases that are made at once would take each other's temporary tables away.
+            f"--tmpdir={temporary}",
         ]
         self.run(*install, check=True)
         self._start(
@@ -243,6 +247,7 @@ class RealSlurm:
             f"--user={login()}",
             f"--socket={database_socket}",
             f"--pid-file={self.folder}/mariadbd.pid",
+            f"--tmpdir={temporary}",
             "--skip-networking",
             "--innodb-buffer-pool-size=16M",
             "--innodb-flush-log-at-trx-commit=0",

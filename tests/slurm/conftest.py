@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +14,10 @@ from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from tests import real_slurm
 from tests.conftest import connections_to
 from tests.leftovers import kill_everything_under
+from tests.login_node import LoginNode
 from tests.proxy import CutProxy
 from tests.real_slurm import RealSlurm
-from tests.real_sshd import RealSshd, login
+from tests.real_sshd import login
 
 INTERVAL_S = 0.5
 
@@ -56,35 +55,6 @@ def _running(*, accounting: bool) -> Iterator[RealSlurm]:
     finally:
         server.stop()
         shutil.rmtree(folder)
-
-
-class LoginNode:
-    """
-    A login node of a Slurm: an OpenSSH server, whose sessions find Slurm's commands behind those of this test.
-
-    :param folder: an empty folder.
-    """
-
-    def __init__(self, folder: Path, slurm: RealSlurm) -> None:
-        self.slurm = slurm
-        self.commands = folder / "bin"
-        self.commands.mkdir()
-        (folder / "sshd").mkdir()
-        path = os.pathsep.join([str(self.commands), "/usr/local/bin", "/usr/bin", "/bin"])
-        self.sshd = RealSshd(
-            folder / "sshd", environment={**slurm.environment, "PATH": path, "LOGIN_SECRET": "of-the-login"}
-        )
-
-    def replace(self, name: str, script: str) -> None:
-        """Put a shell script in the place of one of Slurm's commands; the command itself is ``$REAL``."""
-        path = self.commands / name
-        path.write_text(f"#!/bin/bash\nREAL={shutil.which(name)}\n{script}\n")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-    def restore(self) -> None:
-        """Put Slurm's own commands back into their places."""
-        for path in self.commands.iterdir():
-            path.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,9 @@ from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from tests.jobs import submit, wait
 from tests.leftovers import processes_under
+from tests.login_node import LoginNode
 from tests.proxy import CutProxy
 from tests.real_slurm import RealSlurm
-from tests.slurm.conftest import LoginNode
 from tests.slurm.test_slurm_jobs import HOLD, LARGE, job_file, slurm_job, slurm_jobs
 
 # Says each time the user's code begins.

@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import LaunchError, NotEnoughGpusError
 from airflow_provider_gpu_cluster.job import JobState
 from tests.jobs import submit, wait
-from tests.slurm.conftest import LoginNode
+from tests.login_node import LoginNode
 
 HOLD = "sleep 600"
 LARGE = """exec python3 -c 'import time; x = b"x" * (300 << 20); time.sleep(600)'"""
