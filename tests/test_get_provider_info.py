@@ -61,6 +61,7 @@ def test_every_field_of_the_form_is_read(field: str) -> None:
 
 def test_defaults_of_the_form_are_those_of_the_hook() -> None:
     from airflow_provider_gpu_cluster.cluster import ClusterSettings
+    from airflow_provider_gpu_cluster.gpu_run.engines.slurm import INTERVAL_S
     from airflow_provider_gpu_cluster.hooks.settings import ENGINES
     from airflow_provider_gpu_cluster.hooks.ssh import CONNECT_TIMEOUT_S
     from airflow_provider_gpu_cluster.session import TRANSFERS
@@ -69,6 +70,7 @@ def test_defaults_of_the_form_are_those_of_the_hook() -> None:
     assert schemas["root_dir"]["default"] == ClusterSettings.root_dir
     assert schemas["engine"]["default"] == ClusterSettings.engine
     assert tuple(schemas["engine"]["enum"]) == ENGINES
+    assert schemas["slurm_interval"]["default"] == INTERVAL_S
     assert schemas["transfer"]["default"] == ClusterSettings.transfer
     assert tuple(schemas["transfer"]["enum"]) == TRANSFERS
     assert schemas["conn_timeout"]["default"] == CONNECT_TIMEOUT_S

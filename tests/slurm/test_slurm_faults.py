@@ -59,7 +59,9 @@ def test_somebody_cancels_it_in_slurm(
     running = start("trap 'exit 0' TERM; sleep 600 & wait", gpus=4)
     start(gpus=4)
     waiting = submit(cluster, HOLD, gpus=4).handle.job_id
-    login_node.slurm.run("scancel", slurm_job(login_node, running), slurm_job(login_node, waiting), check=True)
+    login_node.slurm.run(
+        "scancel", slurm_job(cluster, login_node, running), slurm_job(cluster, login_node, waiting), check=True
+    )
     assert end_of(wait(cluster, waiting)) == (JobState.CANCELLED, "cancelled")
     status = wait(cluster, running)
     assert end_of(status) == (JobState.CANCELLED, "cancelled")
@@ -97,7 +99,7 @@ def test_what_slurm_requeues_does_not_run_again(
     cluster: Cluster, login_node: LoginNode, start: Callable[..., str], eventually: Callable[..., Any], is_seen: bool
 ) -> None:
     job_id = start(sbatch_options=("--requeue",))
-    job = slurm_job(login_node, job_id)
+    job = slurm_job(cluster, login_node, job_id)
     login_node.slurm.run("scontrol", "requeue", job, check=True)
     if not is_seen:
         # Nobody looks until Slurm has started it again, which without this it does after two minutes.
@@ -173,7 +175,7 @@ def test_what_the_controller_has_forgotten_is_in_the_accounting(
     eventually: Callable[..., Any],
 ) -> None:
     job_id = start()
-    job = slurm_job(login_node, job_id)
+    job = slurm_job(cluster, login_node, job_id)
     forgetful.run("scancel", job, check=True)
     eventually(lambda: job not in slurm_jobs(login_node), timeout_s=60)
     assert end_of(wait(cluster, job_id)) == (JobState.CANCELLED, "cancelled")
@@ -239,7 +241,7 @@ def test_the_connection_is_cut_between_sbatch_and_its_reply_twenty_times(
         for job_id in jobs:
             assert wait(cluster, job_id).state is JobState.SUCCEEDED
             assert runs(cluster, job_id) == 1
-            slurm_job(login_node, job_id)
+            slurm_job(cluster, login_node, job_id)
 
 
 def _cut_when(check: Callable[[], bool], proxy: CutProxy) -> threading.Thread:
