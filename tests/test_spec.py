@@ -31,6 +31,12 @@ def test_everything_at_once() -> None:
         memory="32G",
         time_limit="3600",
         priority="high",
+        nodes="2",
+        partition="gpu",
+        account=" vision ",
+        qos="long",
+        constraint="a100&nvlink",
+        sbatch_options="--exclude=gpu7 --mail-type END",
         requirements=["numpy>=2", "torch"],
         setup=["module load cuda", "export X=1"],
         grace_s=3,
@@ -43,6 +49,12 @@ def test_everything_at_once() -> None:
         memory_bytes=32 << 30,
         time_limit_s=3600.0,
         priority="high",
+        nodes=2,
+        partition="gpu",
+        account="vision",
+        qos="long",
+        constraint="a100&nvlink",
+        sbatch_options=("--exclude=gpu7", "--mail-type", "END"),
         requirements="numpy>=2\ntorch\n",
         setup="module load cuda\nexport X=1",
         grace_s=3.0,
@@ -52,6 +64,7 @@ def test_everything_at_once() -> None:
 @pytest.mark.parametrize("value", [None, "", "None", " none ".title()])
 def test_a_template_that_renders_none_leaves_a_resource_open(value: Any) -> None:
     assert spec(cpus=value, memory=value, time_limit=value, gpu_type=value) == spec()
+    assert spec(partition=value, account=value, qos=value, constraint=value) == spec()
 
 
 @pytest.mark.parametrize(
@@ -285,3 +298,34 @@ def test_whatever_is_written_gives_a_spec_or_one_kind_of_error(parameters: dict[
         return
     assert found.gpus >= 1
     assert (found.entry_script is None) != (found.command is None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--job-name=mine"], "--job-name is an option that gpu-run sets itself"),
+        (["-omine.txt"], "is an option that gpu-run sets itself"),
+        ("--reservation=x --wrap", "--wrap is an option that gpu-run sets itself"),
+        (["train.sh"], "'train.sh' is no option"),
+        (["--x=\n"], "is not printable"),
+        ("--comment='", "No closing quotation"),
+        (7, "valid is options of sbatch"),
+        ([7], "valid is options of sbatch"),
+    ],
+)
+def test_sbatch_options_that_cannot_be_given(options: Any, said: str) -> None:
+    with pytest.raises(InvalidJobError, match=r"^sbatch_options=") as raised:
+        spec(sbatch_options=options)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [7, "a\nb", ["gpu"]])
+def test_slurm_s_words(value: Any) -> None:
+    with pytest.raises(InvalidJobError, match=r"^partition=.* one line of text, such as 'gpu'"):
+        spec(partition=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "two", True])
+def test_nodes(value: Any) -> None:
+    with pytest.raises(InvalidJobError, match=r"^nodes=.* a whole number from 1 up"):
+        spec(nodes=value)

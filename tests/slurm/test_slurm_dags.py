@@ -35,15 +35,21 @@ def folder(login_node: LoginNode, settings: ClusterSettings, tmp_path: Path, mon
     return folder
 
 
-@pytest.mark.parametrize("name", ["gpu_train_digits", "gpu_mean_two_nodes"])
+@pytest.mark.parametrize(
+    ("name", "deferrable"), [("gpu_train_digits", False), ("gpu_mean_two_nodes", False), ("gpu_mean_two_nodes", True)]
+)
 def test_an_example(
     name: str,
+    deferrable: bool,
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    run = run_dag(folder, (REPOSITORY / "dags" / f"{name}.py").read_text(), monkeypatch)
+    source = (REPOSITORY / "dags" / f"{name}.py").read_text()
+    if deferrable:
+        source = source.replace("wait_for_completion=True,", "wait_for_completion=True, deferrable=True,")
+    run = run_dag(folder, source, monkeypatch)
     said = capfd.readouterr().out
     assert str(run.state) == "success", said
     assert set(states(run).values()) == {"success"}
@@ -54,4 +60,5 @@ def test_an_example(
         assert "node 1 of 2: " in said
     else:
         assert metrics["accuracy"] > 0.9
-    assert "host=gpu" in said or "gpu[1-2]" in said or "gpu1" in said
+    # The task's log names the nodes.
+    assert ("gpu[1-2]" if name == "gpu_mean_two_nodes" else "gpu1") in said

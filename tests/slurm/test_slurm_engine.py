@@ -148,6 +148,34 @@ def test_without_accounting_jobs_run_as_well(unaccounted: SlurmRoot, eventually:
     assert warning.startswith("Slurm keeps no accounting here")
 
 
+@pytest.mark.parametrize(
+    ("word", "state", "reason"),
+    [
+        ("TIMEOUT", protocol.FAILED, protocol.TIME_LIMIT),
+        ("DEADLINE", protocol.FAILED, protocol.TIME_LIMIT),
+        ("BOOT_FAIL", protocol.FAILED, protocol.NODE_FAILURE),
+        ("OUT_OF_MEMORY", protocol.FAILED, protocol.OUT_OF_MEMORY),
+    ],
+)
+def test_an_end_by_slurm_s_word_alone(
+    root: SlurmRoot,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    word: str,
+    state: str,
+    reason: str,
+) -> None:
+    job_id = root.submit("sleep 600")
+    eventually(lambda: states(root, [job_id]) == {protocol.RUNNING: 1})
+    known = slurm_views.View.jobs
+    monkeypatch.setattr(
+        slurm_views.View, "jobs", lambda self, *names: [row._replace(state=word) for row in known(self, *names)]
+    )
+    eventually(lambda: states(root, [job_id]) == {state: 1})
+    status = root.status(job_id)
+    assert (status["reason"], status["host"], status["gpus"]) == (reason, "gpu1", [0])
+
+
 def test_a_word_that_is_not_known_is_no_end(
     root: SlurmRoot, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
