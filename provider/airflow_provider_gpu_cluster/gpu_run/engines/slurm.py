@@ -145,7 +145,8 @@ class SlurmEngine:
         if alive:
             return dict(queued, message=_why(alive[0]), **({"host": alive[0].nodes} if alive[0].nodes else {}))
         _settle_unstarted(attempt, batch, rows[0])
-        return None
+        # A supervisor may have claimed it meanwhile.
+        return None if attempt.ended() is not None else queued
 
     def _submit_meanwhile(self, batch: Batch) -> str:
         """Hand a batch to Slurm that should be there by now, and return why it is not there yet."""
@@ -184,6 +185,8 @@ class SlurmEngine:
         if state.phase == words.WAITS:
             if row.state == "CONFIGURING":
                 return running
+            if not self._is_requeued(claim, job):
+                return running
             self._settle_requeued(attempt, claim, job)
             return None
         if state.state is None and time.time() < (row.end or 0) + self._visible_s:
@@ -205,13 +208,13 @@ class SlurmEngine:
         """
         queue = self._queue
         queue.look()
-        rows = _rows_of(queue, batch, attempt, job)
-        if rows and not queue.trouble:
-            return rows
         if queue.trouble:
             return f"Slurm cannot be asked: {queue.trouble}"
         if queue.told_at <= since:
             return None
+        rows = _rows_of(queue, batch, attempt, job)
+        if rows:
+            return rows
         accounting = self._accounting
         accounting.look(since - self._accounted_s)
         rows = _rows_of(accounting, batch, attempt, job)
@@ -245,6 +248,7 @@ class SlurmEngine:
         message = f"Slurm knows nothing of job {job} any more, and it left no record"
         if claim is None:
             end_unstarted(attempt, protocol.LOST, protocol.REASON_LOST, f"{message} of a start")
+            return None if attempt.ended() is not None else standing
         else:
             _settle_ended(
                 attempt, Batch.of(attempt), claim, f"job {job}, which it knows no more", words.State(words.ENDED)
@@ -256,6 +260,12 @@ class SlurmEngine:
         path = attempt.at("forgotten.json")
         records.create_json(path, {"at": time.time()})
         return float((records.read_json(path) or {}).get("at", 0.0))
+
+    def _is_requeued(self, claim: dict[str, Any], job: str) -> bool:
+        """Tell whether a job that waits has been started before, as its claim is by a run that is over."""
+        answer = run(commands.details(job), timeout_s=max(self._patience_s, 1.0))
+        restarts = commands.detail(answer.output, "Restarts") if answer.code == 0 else None
+        return restarts is not None and int(restarts) > claim["restarts"]
 
     def _settle_requeued(self, attempt: Attempt, claim: dict[str, Any], job: str) -> None:
         """Slurm has put a job back into its queue whose code has begun, and must not begin again as this attempt."""
