@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import LaunchError, NotEnoughGpusError
 from airflow_provider_gpu_cluster.job import JobState
-from tests.jobs import submit, wait
+from tests.jobs import submit, submit_array, wait
 from tests.login_node import LoginNode
 
 HOLD = "sleep 600"
@@ -204,3 +204,21 @@ def test_the_connection_is_tested(cluster: Cluster, eventually: Callable[..., An
     found = cluster.check()
     assert (found["engine"], len(found["capacity"]["gpus"])) == ("slurm", 8)
     assert found["warnings"] == []
+
+
+def test_an_array_is_one_array_of_slurm_and_a_retry_one_of_those_that_failed(
+    cluster: Cluster, login_node: LoginNode
+) -> None:
+    command = 'echo run >> "$OUTPUT_DIR/runs"; test "$N" != "1" -o "$ATTEMPT" = 2'
+    envs = [{"N": str(number)} for number in range(3)]
+    job_id = submit_array(cluster, command, envs).handle.job_id
+    status = wait(cluster, job_id)
+    assert status.state is JobState.FAILED
+    retry = submit_array(cluster, command, envs, job_id=job_id, request_key="try-2")
+    assert retry.created
+    assert wait(cluster, job_id).state is JobState.SUCCEEDED
+    runs = sorted(path.read_text() for path in Path(cluster.settings.root_dir).glob(f"{job_id}*/outputs/runs"))
+    assert runs == ["run\n", "run\n", "run\nrun\n"]
+    listed = login_node.slurm.run("squeue", "-h", "-r", "-t", "all", "-o", "%F %Z", check=True).stdout.splitlines()
+    mine = [line.split()[0] for line in listed if cluster.settings.root_dir in line]
+    assert sorted(mine.count(job) for job in set(mine)) == [1, 3]
