@@ -1,4 +1,8 @@
-"""Fixtures for tests on a real Slurm: one with accounting, and one without, for all tests of a run."""
+"""
+Fixtures for tests on a real Slurm: one with accounting, and one without, for all tests of a worker.
+
+The tests are in two groups, so that at most two workers start one.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,6 @@ from tests.real_slurm import RealSlurm
 from tests.real_sshd import login
 
 INTERVAL_S = 0.5
-
-# One worker runs all of these tests, since some of them take Slurm down.
-GROUP = pytest.mark.xdist_group("slurm")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(GROUP)
 
 
 @pytest.fixture(scope="session")

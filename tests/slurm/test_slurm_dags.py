@@ -14,6 +14,8 @@ from tests.dag_runs import run_dag, states
 from tests.login_node import LoginNode
 from tests.real_sshd import login
 
+pytestmark = pytest.mark.xdist_group("slurm-faults")
+
 
 @pytest.fixture
 def folder(login_node: LoginNode, settings: ClusterSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -22,6 +22,8 @@ from tests.real_slurm import RealSlurm
 from tests.slurm.conftest import INTERVAL_S
 from tests.slurm.in_process import SlurmRoot
 
+pytestmark = pytest.mark.xdist_group("slurm")
+
 
 def _at(slurm: RealSlurm, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[SlurmRoot]:
     patch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])

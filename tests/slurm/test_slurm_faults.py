@@ -23,6 +23,8 @@ from tests.proxy import CutProxy
 from tests.real_slurm import RealSlurm
 from tests.slurm.test_slurm_jobs import HOLD, LARGE, job_file, slurm_job, slurm_jobs
 
+pytestmark = pytest.mark.xdist_group("slurm-faults")
+
 # Says each time the user's code begins.
 COUNTED = 'echo run >> "$OUTPUT_DIR/runs"; '
 

@@ -14,6 +14,8 @@ from airflow_provider_gpu_cluster.job import JobState
 from tests.jobs import submit, submit_array, wait
 from tests.login_node import LoginNode
 
+pytestmark = pytest.mark.xdist_group("slurm")
+
 HOLD = "sleep 600"
 LARGE = """exec python3 -c 'import time; x = b"x" * (300 << 20); time.sleep(600)'"""
 
