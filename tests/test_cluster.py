@@ -22,13 +22,15 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster import session as session_module
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings, LogPosition
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
     GpuClusterError,
 )
 from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.log_relay import LogPosition
 from airflow_provider_gpu_cluster.sources import GitSource, parse_sources
 from tests import jobs
 from tests.proxy import CutProxy

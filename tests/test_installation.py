@@ -17,7 +17,8 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster import session as session_module
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError, NoSpaceError
 from airflow_provider_gpu_cluster.installation import COMMAND
 from airflow_provider_gpu_cluster.program import build_program

@@ -23,7 +23,8 @@ from airflow.sdk.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_gpu_cluster import sftp_download, sftp_upload, upload
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     CollectError,

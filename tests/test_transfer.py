@@ -23,7 +23,8 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.checksums import Checksums, sha256_of
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.download import Download
 from airflow_provider_gpu_cluster.exceptions import (
     CollectError,

@@ -22,7 +22,8 @@ from airflow.sdk.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_gpu_cluster import lanes, upload
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     GpuClusterConnectionError,
@@ -248,7 +249,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import paramiko
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from tests.test_upload import stage
 
 asked = json.loads(sys.argv[2])

@@ -18,7 +18,8 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster import session, watch_channel, watch_loop
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,

@@ -7,13 +7,14 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, BinaryIO, cast
 
 import pathspec
 
 from airflow_provider_gpu_cluster.checksums import open_checksums
+from airflow_provider_gpu_cluster.cluster_settings import SFTP
 from airflow_provider_gpu_cluster.download import CollectedFile, Download
 from airflow_provider_gpu_cluster.download_lanes import DownloadLanes
 from airflow_provider_gpu_cluster.exceptions import (
@@ -26,48 +27,17 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
 from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
-from airflow_provider_gpu_cluster.session import BREAKS, SFTP, ClusterSettings, Session
+from airflow_provider_gpu_cluster.session import BREAKS, Session
 from airflow_provider_gpu_cluster.sftp_download import SftpDownload
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
+from airflow_provider_gpu_cluster.submission import Element, Submission
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload import Line, Upload
-
-__all__ = ["Cluster", "ClusterSettings", "Submission"]
 
 log = logging.getLogger(__name__)
 
 _STAGE_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Submission:
-    """
-    What came of a submit.
-
-    :param created: whether this call made the attempt, or one of an element; False when it found one.
-    :param launched: of an array, how many attempts it made.
-    """
-
-    handle: JobHandle
-    status: JobStatus
-    created: bool
-    launched: int = 0
-
-
-@dataclass(frozen=True)
-class Element:
-    """
-    What is an element's own, of an array that is submitted.
-
-    :param spec: what it runs and needs.
-    :param env: its variables, besides those of all.
-    :param run_script: text of its ``run.sh``.
-    """
-
-    spec: JobSpec
-    env: Mapping[str, str] = field(repr=False)
-    run_script: str
 
 
 @dataclass(frozen=True)

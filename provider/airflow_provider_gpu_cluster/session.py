@@ -16,13 +16,13 @@ import shlex
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
 import paramiko
 import tenacity
 
 from airflow_provider_gpu_cluster import ssh_channel
+from airflow_provider_gpu_cluster.cluster_settings import ENGINE_SETTINGS, SFTP, STREAM, ClusterSettings
 from airflow_provider_gpu_cluster.download_pipe import open_download
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
@@ -49,8 +49,6 @@ IDLE_TIMEOUT_S = 40.0
 # A stock sshd drops connections when many arrive at once (MaxStartups); a wrong address stays wrong.
 PATIENCE_S = 120.0
 PATIENCE_WITH_ADDRESS_S = 5.0
-# The ways of files, as the connection's field `transfer` calls them.
-STREAM, SFTP = TRANSFERS = "stream", "sftp"
 # What reading from a connection that breaks may raise.
 BREAKS = (paramiko.SSHException, OSError, EOFError)
 _MAX_NOISE_BYTES = 1 << 20
@@ -62,51 +60,6 @@ IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
     "connection to sftp"
 )
-
-
-@dataclass(frozen=True)
-class ClusterSettings:
-    """
-    What a connection says about a cluster, besides how to log in.
-
-    :param conn_id: Airflow connection.
-    :param name: the cluster for a person, ``user@host:port``.
-    :param root_dir: folder of all jobs on the cluster; ``~`` is the user's home there.
-    :param engine: how jobs get to run there: ``host`` or ``slurm``.
-    :param python: interpreter on the cluster; None takes ``python3`` from the PATH.
-    :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.
-    :param lease_dir: folder of the GPU leases, shared by all users of the host; None for the usual one.
-    :param partition: Slurm partition of jobs that name none; None for Slurm's own default. So with the next three.
-    :param account: Slurm account.
-    :param qos: Slurm QOS.
-    :param constraint: features that Slurm's nodes must have.
-    :param sbatch_options: further options of ``sbatch`` for every job.
-    :param slurm_interval_s: how often Slurm is asked about all jobs together, in seconds; None for 15.
-    :param retention_s: how long jobs, and what is kept for them, stay when nobody uses them, in seconds; None for ever.
-    :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
-    """
-
-    conn_id: str
-    name: str
-    root_dir: str = "~/ml-jobs"
-    engine: str = "host"
-    python: str | None = None
-    virtual_gpus: int | None = None
-    lease_dir: str | None = None
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    sbatch_options: tuple[str, ...] = ()
-    slurm_interval_s: float | None = None
-    retention_s: float | None = None
-    transfer: str = STREAM
-
-
-_ENGINE_SETTINGS = {
-    "host": ("virtual_gpus", "lease_dir"),
-    "slurm": ("partition", "account", "qos", "constraint", "sbatch_options", "slurm_interval_s"),
-}
 
 
 class Session:
@@ -359,7 +312,7 @@ class Session:
         :param goes_on: whether more is sent after the reply.
         :return: the reply, the channel, which is still open, and what to read from it.
         """
-        names = (*_ENGINE_SETTINGS[self.settings.engine], "engine", "python", "retention_s")
+        names = (*ENGINE_SETTINGS[self.settings.engine], "engine", "python", "retention_s")
         settings = {name: getattr(self.settings, name) for name in names}
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
         for is_first in (True, False):

@@ -72,7 +72,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(cluster: FakeCluster) -> FakeCluster:
         monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", '{"conn_type": "gpu_cluster", "host": "fake"}')
-        monkeypatch.setattr("airflow_provider_gpu_cluster.hooks.gpu_cluster.Cluster", cluster)
+        monkeypatch.setattr("airflow_provider_gpu_cluster.cluster.Cluster", cluster)
         return cluster
 
     return put

@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings, Element, Submission
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run import durations
 from airflow_provider_gpu_cluster.hooks.settings import settings_of
-from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
 from airflow_provider_gpu_cluster.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus, element_id
 from airflow_provider_gpu_cluster.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.request import JobRequest
-from airflow_provider_gpu_cluster.sinks import Sink, open_sink
 from airflow_provider_gpu_cluster.sources.parse import Written
+from airflow_provider_gpu_cluster.submission import Element, Submission
 
 if TYPE_CHECKING:
     import paramiko
     from airflow.sdk import Connection
+
+    from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
+    from airflow_provider_gpu_cluster.sinks import Sink
 
 # What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
 Job = Mapping[str, Any] | JobHandle | str
@@ -72,6 +75,9 @@ class GpuClusterHook(BaseHook):
     @cached_property
     def cluster(self) -> Cluster:
         """The cluster itself, for what the methods below do not offer."""
+        # Imported where it is needed, with all that SSH takes: a file of DAGs is read again and again.
+        from airflow_provider_gpu_cluster.cluster import Cluster
+
         return Cluster(self.settings, self.connect)
 
     def connect(self) -> paramiko.SSHClient:
@@ -88,6 +94,8 @@ class GpuClusterHook(BaseHook):
 
     @cached_property
     def _connector(self) -> SshConnector:
+        from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
+
         return SshConnector(self._connection)
 
     def close(self) -> None:
@@ -246,6 +254,8 @@ class GpuClusterHook(BaseHook):
             are in a folder that is its index, and ``metrics`` is a list with one item for each.
         :raises CollectError: a file was damaged, cannot be written, or points out of the outputs folder.
         """
+        from airflow_provider_gpu_cluster.sinks import open_sink
+
         sink = open_sink(destination)
         job_id = job_id_of(job)
         found = self.cluster.collect(job_id, sink, include=_listed(include), exclude=_listed(exclude))

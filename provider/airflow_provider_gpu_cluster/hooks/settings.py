@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.cluster import ClusterSettings
+from airflow_provider_gpu_cluster.cluster_settings import TRANSFERS, ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run import durations
 from airflow_provider_gpu_cluster.sbatch_options import VALID, sbatch_options
-from airflow_provider_gpu_cluster.session import TRANSFERS
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
-from airflow_provider_gpu_cluster.cluster import Submission
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCancelled
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import JobIdentity, identity_of, reader_of
@@ -37,6 +36,7 @@ from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
 from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
 from airflow_provider_gpu_cluster.request import JobRequest
 from airflow_provider_gpu_cluster.sources.parse import Written
+from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskInstanceState
 from airflow.sdk.bases.xcom import BaseXCom
@@ -18,9 +18,10 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
 from airflow_provider_gpu_cluster.operators.base import handle_of, published
 from airflow_provider_gpu_cluster.operators.kill import state_of
-from airflow_provider_gpu_cluster.triggers.following import following_of
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
-from airflow_provider_gpu_cluster.watcher import Watcher, watcher_of
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.watcher import Watcher
 
 # Airflow's own patience is 30 s ([triggerer] on_kill_timeout).
 _KILL_PATIENCE_S = 25.0
@@ -105,6 +106,9 @@ class GpuJobTrigger(BaseTrigger):
         except GpuClusterError as error:
             yield _resume(WatchEnd(error=error))
             return
+        # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
+        from airflow_provider_gpu_cluster.triggers.following import following_of
+
         following = following_of(
             handle,
             self._watcher(handle),
@@ -172,6 +176,8 @@ class GpuJobTrigger(BaseTrigger):
         return self.task_instance
 
     def _watcher(self, handle: JobHandle) -> Watcher:
+        from airflow_provider_gpu_cluster.watcher import watcher_of
+
         return watcher_of(self.gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
 
     def _reader_name(self) -> str:
