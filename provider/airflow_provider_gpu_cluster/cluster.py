@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, BinaryIO, cast
 
 import pathspec
 
-from airflow_provider_gpu_cluster.checksums import open_checksums
-from airflow_provider_gpu_cluster.cluster_settings import SFTP
-from airflow_provider_gpu_cluster.download import CollectedFile, Download
-from airflow_provider_gpu_cluster.download_lanes import DownloadLanes
+from airflow_provider_gpu_cluster.collecting import Collecting
+from airflow_provider_gpu_cluster.download import CollectedFile
 from airflow_provider_gpu_cluster.exceptions import (
-    CollectError,
-    GpuClusterConnectionError,
     GpuClusterError,
     GpuClusterSetupError,
     InvalidJobError,
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
-from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
-from airflow_provider_gpu_cluster.session import BREAKS, Session
-from airflow_provider_gpu_cluster.sftp_download import SftpDownload
+from airflow_provider_gpu_cluster.session import Session
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.submission import Element, Submission
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload import Line, Upload
 
 log = logging.getLogger(__name__)
@@ -218,54 +210,11 @@ class Cluster(Session):
         :raises CollectError: a wanted output leaves its folder, is no file, or did not arrive whole.
         :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
         """
-        reply = self._call("send", {"job_id": job_id})
-        locate = partial(_locate, job_id, is_array=reply["is_array"])
-        wanted = [entry for entry in reply["entries"] if _is_wanted(locate(entry["path"])[1], include, exclude)]
-        for entry in wanted:
-            if entry["kind"] != "file":
-                raise CollectError(f"job {job_id} on {self.settings.name}: {_refusal(entry)}")
-        with open_checksums() as checksums:
-            by_sftp = self.settings.transfer == SFTP
-            download = (SftpDownload if by_sftp else Download)(job_id, wanted, sink, checksums)
-            if present := download.present():
-                request = {"job_id": job_id, "checksums_of": present}
-                sha256 = self._exchange("send", request, continues=True)["sha256"]
-                download.skip_unchanged(dict(zip(present, sha256, strict=True)))
-            download.check_space()
-            what = f"outputs of {job_id} from {self.settings.name}"
-            with TransferProgress(what, download.missing_bytes()) as progress:
-                take = partial(self._take_outputs, download, progress, locate)
-                while download.left:
-                    lanes = lanes_for(self.round_trip_s, download.missing_bytes())
-                    self._exchange("send", partial(download.request, lanes), take=take, continues=True)
-        return sorted(download.collected, key=lambda file: file.path)
-
-    def _take_outputs(
-        self,
-        download: Download,
-        progress: TransferProgress,
-        locate: Callable[[str], tuple[str, str]],
-        reply: dict[str, Any],
-        stream: BinaryIO,
-    ) -> None:
-        """Take what comes. A connection that broke after it has brought something was worth it: there is another."""
-        before = download.received
-        pieces = download.pieces
-        receive_pieces = partial(download.receive_pieces, progress=progress)
-        try:
-            if isinstance(download, SftpDownload):
-                with self.sftp() as sftp:
-                    download.fetch(reply, sftp, lambda path: self.sftp_path("/outputs/".join(locate(path))), progress)
-            else:
-                with DownloadLanes(download.job_id, pieces, download.lanes - 1, self.beside, receive_pieces):
-                    download.receive(stream, progress, self._stop_if_interrupted)
-        except (GpuClusterConnectionError, *BREAKS) as error:
-            if download.received == before:
-                raise
-            log.info("connection to %s broke, going on where it was: %s", self.settings.name, error)
-            self.close()
-        finally:
-            download.close_pieces()
+        is_wanted = partial(_is_wanted, include=include, exclude=exclude)
+        with Collecting(self, job_id, sink, is_wanted, self._stop_if_interrupted) as collecting:
+            while not collecting.is_done:
+                self._exchange("send", collecting.request, converse=collecting.converse, continues=collecting.has_begun)
+        return collecting.files
 
     def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> dict[str, Any]:
         """
@@ -331,16 +280,6 @@ def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> boo
     return (not include or _matches(path, tuple(include))) and not _matches(path, tuple(exclude))
 
 
-def _locate(job_id: str, path: str, *, is_array: bool) -> tuple[str, str]:
-    """Return the job of which something is an output, and its path there."""
-    if not is_array:
-        return job_id, path
-    index, _, path = path.partition("/")
-    if not re.fullmatch("[0-9]{1,9}", index):
-        raise CollectError(f"job {job_id}: the cluster's list of outputs is garbled")
-    return element_id(job_id, int(index)), path
-
-
 def _matches(path: str, patterns: tuple[str, ...]) -> bool:
     return bool(patterns) and _spec(patterns).match_file(path)
 
@@ -351,23 +290,6 @@ def _spec(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
         return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
         raise InvalidJobError(f"{list(patterns)} are no patterns: {error}") from error
-
-
-def _refusal(entry: dict[str, Any]) -> str:
-    path = entry["path"]
-    why = {
-        "outside": f"is a link to {entry.get('target')}, which lies outside the job's outputs",
-        "broken": f"is a link to {entry.get('target')}, which does not exist",
-        "special": "is no regular file",
-        "unreadable": "cannot be read by the user that runs the job",
-    }.get(entry["kind"], f"is of an unknown kind ({entry['kind']})")
-    remedy = f"leave it out with exclude=[{_pattern(path)!r}]"
-    return f"the output {path!r} {why}; nothing was collected. Remove it there, or {remedy}"
-
-
-def _pattern(path: str) -> str:
-    """Return the pattern for a path that may have wildcards in it."""
-    return re.sub(r"[][*?!#\\]|\s$", r"\\\g<0>", path)
 
 
 def _difference(value: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeGuard, cast
@@ -22,6 +23,9 @@ from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
 _CHECK_EVERY_S = 0.2
+_LINE_BYTES = 1 << 16
+# What one takes in a list, in JSON.
+_CHECKSUM_BYTES = 68
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class Download:
     Each connection asks for what is left, by :meth:`request`, and takes what comes, by :meth:`receive`::
 
         while download.left:
-            ask(download.request())
-            download.receive(stream)
+            frames.write_line(out, download.request())
+            download.receive(stream, progress)
 
     :param entries: the files, as the cluster has listed them. It is not trusted: nothing else is taken from it.
     :raises CollectError: that is no list of files.
@@ -74,6 +78,21 @@ class Download:
         self._waiting: set[int] = set()
         self._busy: set[str] = set()
         self._buffer = memoryview(bytearray(MAX_BATCH_BYTES))
+
+    def skip_present(self, stream: BinaryIO, out: BinaryIO) -> None:
+        """Leave out what is there already, and the same on the cluster, which is asked for the checksums."""
+        present = self.present()
+        if not present:
+            return
+        frames.write_line(out, {"checksums_of": present})
+        self.skip_unchanged(dict(zip(present, self._read_checksums(len(present), stream), strict=True)))
+
+    def _read_checksums(self, count: int, stream: BinaryIO) -> list[str | None]:
+        with self._stream_errors():
+            sha256 = _read_line(stream, _LINE_BYTES + count * _CHECKSUM_BYTES).get("sha256")
+        if not isinstance(sha256, list) or len(sha256) != count:
+            raise CollectError(f"job {self.job_id}: the cluster's checksums are garbled")
+        return [None if one is None else str(one) for one in sha256]
 
     def present(self) -> list[str]:
         """Return the paths at which there is a file already that may be the same."""
@@ -115,7 +134,7 @@ class Download:
         self._offsets = [self._arrived(self.left[path]) for path in self._asked]
         self.pieces, self._pieces_of = [], {}
         rows = [self._row(path, offset, lanes) for path, offset in zip(self._asked, self._offsets, strict=True)]
-        return {"job_id": self.job_id, "files": rows}
+        return {"files": rows}
 
     def _row(self, path: str, offset: int, lanes: int) -> list[Any]:
         size, stamp = self.left[path]["size"], self.left[path].get("stamp")
@@ -132,31 +151,35 @@ class Download:
         self.pieces += pieces
         return [path, offset, stamp, first * PIECE_BYTES]
 
-    def receive_pieces(self, pieces: Sequence[FilePiece], stream: BinaryIO, progress: TransferProgress) -> None:
+    def receive_piece(self, piece: FilePiece, stream: BinaryIO, progress: TransferProgress) -> None:
         """
-        Take the pieces that the verb ``send`` streams, in their order. Called by other threads.
+        Take a piece that was asked for by itself. Called by other threads.
 
-        :raises CollectError: one of them has changed.
+        :raises CollectError: it has changed.
         :raises GpuClusterConnectionError: the stream broke off.
         """
-        buffer = memoryview(bytearray(PIECE))
+        with self._stream_errors():
+            self._take_file_piece(piece, stream, progress)
+            if _read_line(stream).get("end") != 1:
+                raise _garbled(piece.path)
+
+    @contextlib.contextmanager
+    def _stream_errors(self) -> Iterator[None]:
         try:
-            for number, piece in enumerate(pieces):
-                self._take_file_piece(number, piece, stream, buffer, progress)
+            yield
         except frames.GarbledStream as error:
             raise CollectError(f"job {self.job_id}: {error}") from error
         except frames.BrokenStream as error:
             raise GpuClusterConnectionError(f"job {self.job_id}: {error}") from error
 
-    def _take_file_piece(
-        self, number: int, piece: FilePiece, stream: BinaryIO, buffer: memoryview, progress: TransferProgress
-    ) -> None:
+    def _take_file_piece(self, piece: FilePiece, stream: BinaryIO, progress: TransferProgress) -> None:
         header = _read_line(stream)
         if "fault" in header:
             raise self._fault(piece.path, header["fault"])
-        if not _is_header(header) or [header["file"], header["at"], header["until"]] != [number, *piece.row[1:4:2]]:
+        if not _is_header(header) or [header["file"], header["at"], header["until"]] != [0, *piece.row[1:4:2]]:
             raise _garbled(header)
         size = piece.end - piece.start
+        buffer = memoryview(bytearray(PIECE))
         partial = self._partial(piece.path, piece.stamp, piece.start // PIECE_BYTES)
         try:
             if partial.size < piece.here:
@@ -205,16 +228,12 @@ class Download:
         """
         self._check = check
         self._waiting = set(range(len(self._asked)))
-        try:
+        with self._stream_errors():
             while "end" not in (line := _read_line(stream)):
                 if "small" in line:
                     self._take_small(line["small"], stream, progress)
                 else:
                     self._take_file(line, stream, progress)
-        except frames.GarbledStream as error:
-            raise CollectError(f"job {self.job_id}: {error}") from error
-        except frames.BrokenStream as error:
-            raise GpuClusterConnectionError(f"job {self.job_id}: {error}") from error
         if self._waiting:
             missing = [self._asked[number] for number in sorted(self._waiting)[:5]]
             raise CollectError(f"job {self.job_id}: the cluster did not send {missing}, which it has listed")
@@ -335,9 +354,9 @@ def damaged(path: str) -> str:
     return f"the output {path!r} did not arrive as it was sent: its SHA-256 differs; try again. {IF_DAMAGED_AGAIN}"
 
 
-def _read_line(stream: BinaryIO) -> dict[str, Any]:
+def _read_line(stream: BinaryIO, limit: int = _LINE_BYTES) -> dict[str, Any]:
     """Read one line of JSON, signs of life aside."""
-    while not (line := frames.read_line(stream)):
+    while not (line := frames.read_line(stream, limit)):
         pass
     return line
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,12 +18,15 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.partial_file import PartialFile
 from airflow_provider_gpu_cluster.session import BREAKS, Session
 
 log = logging.getLogger(__name__)
 
-PIECE_BYTES = 1 << 23
+PIECE_BYTES = 1 << 22
+# So many are asked for before they come, so that a connection never waits for the next.
+_ASKED_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,10 @@ class FilePiece:
 
 class DownloadLanes:
     """
-    Fetches pieces, in their order and several at a time, for as long as the context lasts.
+    Fetches pieces for as long as the context lasts: each connection the next that none has asked for.
 
     :param make_session: makes a session with a connection of its own.
-    :param take: reads the pieces that were asked for from a stream, in their order.
+    :param take: reads a piece that was asked for from a stream.
     """
 
     def __init__(
@@ -66,17 +70,15 @@ class DownloadLanes:
         pieces: Sequence[FilePiece],
         lanes: int,
         make_session: Callable[[], Session],
-        take: Callable[[Sequence[FilePiece], BinaryIO], None],
+        take: Callable[[FilePiece, BinaryIO], None],
     ) -> None:
-        self._job_id = job_id
+        self._request = {"job_id": job_id, "list": False}
+        self._pieces = deque(pieces)
         self._take = take
-        self._sessions: list[Session] = []
-        self._threads = []
-        for number in range(min(lanes, len(pieces))):
-            session = make_session()
-            self._sessions.append(session)
-            mine = pieces[number::lanes]
-            self._threads.append(threading.Thread(target=self._fetch, args=(session, mine), daemon=True))
+        self._sessions = [make_session() for _ in range(min(lanes, len(pieces)))]
+        self._threads = [
+            threading.Thread(target=self._fetch, args=(session,), daemon=True) for session in self._sessions
+        ]
 
     def __enter__(self) -> DownloadLanes:
         for thread in self._threads:
@@ -92,16 +94,40 @@ class DownloadLanes:
         for thread in self._threads:
             thread.join()
 
-    def _fetch(self, session: Session, pieces: Sequence[FilePiece]) -> None:
-        request = {"job_id": self._job_id, "files": [piece.row for piece in pieces]}
+    def _fetch(self, session: Session) -> None:
+        asked = deque(self._next(_ASKED_AHEAD))
+
+        def ask_first(out: BinaryIO) -> None:
+            for piece in asked:
+                _ask(out, piece)
+
         try:
-            with session, session.conversation("send", request) as (stream, _):
-                self._take(pieces, stream)
+            with session, session.conversation("send", self._request, ask_first) as (stream, out):
+                while asked:
+                    self._take(asked[0], stream)
+                    asked.popleft()
+                    for piece in self._next(1):
+                        asked.append(piece)
+                        _ask(out, piece)
         except (GpuClusterError, *BREAKS) as error:
             log.debug("a connection less to fetch over: %s", error)
-            for piece in pieces:
-                piece.fail(error)
+            self._give_up(asked, error)
         except BaseException as error:
-            for piece in pieces:
-                piece.fail(error)
+            self._give_up(asked, error)
             raise
+
+    def _next(self, count: int) -> list[FilePiece]:
+        pieces: list[FilePiece] = []
+        with suppress(IndexError):
+            while len(pieces) < count:
+                pieces.append(self._pieces.popleft())
+        return pieces
+
+    def _give_up(self, asked: Iterable[FilePiece], error: BaseException) -> None:
+        """Say that pieces do not come; without one of them, nobody needs those that are left."""
+        for piece in (*asked, *self._next(len(self._pieces))):
+            piece.fail(error)
+
+
+def _ask(out: BinaryIO, piece: FilePiece) -> None:
+    frames.write_line(out, {"files": [piece.row]})

@@ -12,8 +12,8 @@ from paramiko.buffered_pipe import PipeTimeout
 
 # How long to wait for more when there is something already. At full speed a megabyte takes that long.
 _LINGER_S = 0.005
-# What may be on its way; as much as OpenSSH's own programs allow. sshd takes from a command whatever the window has room
-# for, and copies all that waits again and again: the larger the window on a slow line, the more processor time.
+# What may be on its way; as much as OpenSSH's own programs allow. sshd takes from a command whatever the window has
+# room for, and copies what waits again and again: the larger the window, the longer that takes it on a slow line.
 _WINDOW_BYTES = 2 << 20
 # OpenSSH makes use of it when it is the faster side, and each packet costs the slower side the same.
 _PACKET_BYTES = 1 << 16

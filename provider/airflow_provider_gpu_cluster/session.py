@@ -251,14 +251,17 @@ class Session:
         return Session(self.settings, self._connect)
 
     @contextlib.contextmanager
-    def conversation(self, verb: str, request: dict[str, Any]) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    def conversation(
+        self, verb: str, request: dict[str, Any], send: Callable[[BinaryIO], None] | None = None
+    ) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         """
         Carry out an operation that goes on in both directions after its reply, with one try.
 
+        :param send: writes what need not wait for the reply.
         :return: what to read from it and what to write to.
         """
         with self._breaks_explained(verb):
-            _, channel, stream = self._ask(verb, request, None, goes_on=True)
+            _, channel, stream = self._ask(verb, request, send, goes_on=True)
             try:
                 yield stream, ssh_channel.writer(channel)
             finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import paramiko
 
@@ -34,8 +34,9 @@ class SftpDownload(Download):
     Each connection asks for the checksums of what comes next, by :meth:`request`, and fetches that, by :meth:`fetch`::
 
         while download.left:
-            reply = ask(download.request())
-            download.fetch(reply, sftp, path_of, progress)
+            frames.write_line(out, download.request())
+            download.take_checksums(stream)
+            download.fetch(sftp, path_of, progress)
     """
 
     _group: tuple[str, ...] = ()
@@ -52,31 +53,28 @@ class SftpDownload(Download):
             group.append(path)
         self._group = tuple(group)
         self._unknown = tuple(path for path in group if "sha256" not in self.left[path])
-        return {"job_id": self.job_id, "checksums_of": list(self._unknown)}
+        return {"checksums_of": list(self._unknown)}
 
-    def fetch(
-        self,
-        reply: dict[str, Any],
-        sftp: paramiko.SFTPClient,
-        path_of: Callable[[str], str],
-        progress: TransferProgress,
-    ) -> None:
+    def take_checksums(self, stream: BinaryIO) -> None:
         """
-        Fetch the files of which the checksums were asked for.
+        Read the checksums that were asked for.
 
-        :param reply: these.
-        :param path_of: returns the path by which SFTP knows one of them.
-        :raises CollectError: a file changed, was damaged, or is not what it was when it was listed.
+        :raises CollectError: a file is not what it was when it was listed.
         """
-        sha256 = reply.get("sha256")
-        if not isinstance(sha256, list) or len(sha256) != len(self._unknown):
-            raise CollectError(f"job {self.job_id}: the cluster's checksums are garbled")
-        for path, one in zip(self._unknown, sha256, strict=True):
-            if one is not None:
-                self.left[path]["sha256"] = str(one)
+        for path, sha256 in zip(self._unknown, self._read_checksums(len(self._unknown), stream), strict=True):
+            if sha256 is not None:
+                self.left[path]["sha256"] = sha256
         for path in self._group:
             if "sha256" not in self.left[path]:
                 raise self._fault(path, CHANGED)
+
+    def fetch(self, sftp: paramiko.SFTPClient, path_of: Callable[[str], str], progress: TransferProgress) -> None:
+        """
+        Fetch the files whose checksums have come.
+
+        :param path_of: returns the path by which SFTP knows a file.
+        :raises CollectError: a file changed, or was damaged.
+        """
         small = [path for path in self._group if "stamp" not in self.left[path]]
         files = [(os.fsencode(path_of(path)), self.left[path]["size"]) for path in small]
         for number, content in read_small_files(sftp, files):

@@ -160,7 +160,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         value, log = open_log(root, engine, request)
         return value, None if log is None else lambda out: _copy(log, out, value["length"])
     from .outputs import Outputs, OutputsFolder
-    from .sending import checksums_of, send_outputs
+    from .sending import answer
 
     folder: Outputs = OutputsFolder(root, request["job_id"])
     elements: list[str] = []
@@ -170,11 +170,9 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
 
         elements = elements_of(root.job(request["job_id"]))
         folder = ArrayOutputs(root, elements) if elements else folder
-    if "checksums_of" in request:
-        return {"sha256": checksums_of(folder, request["checksums_of"])}, None
-    if "files" in request:
-        return {}, lambda out: send_outputs(folder, request["files"], out)
-    return {"entries": folder.entries(), "is_array": bool(elements)}, None
+    reply = {"entries": folder.entries(), "is_array": bool(elements)} if request["list"] else {}
+    # More is asked for when the reply is there, or sooner.
+    return reply, lambda out: answer(folder, stream, out)
 
 
 def _with_inputs(root: Root, engine: Engine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:

@@ -37,15 +37,16 @@ def write_line(out: BinaryIO, value: dict[str, Any]) -> None:
     out.write(json.dumps(value).encode("ascii") + b"\n")
 
 
-def read_line(stream: BinaryIO) -> dict[str, Any]:
+def read_line(stream: BinaryIO, limit: int = _MAX_LINE) -> dict[str, Any]:
     """
     Read one line of JSON.
 
+    :param limit: how long it may be, in bytes.
     :raises BrokenStream: the stream ended.
     :raises GarbledStream: it holds something else.
     """
-    line = stream.readline(_MAX_LINE)
-    if not line.endswith(b"\n") and len(line) < _MAX_LINE:
+    line = stream.readline(limit)
+    if not line.endswith(b"\n") and len(line) < limit:
         raise BrokenStream("the stream of files broke off")
     try:
         value = json.loads(line)

@@ -1,9 +1,14 @@
 """
 A job's outputs as a stream, each from where the reader has it already.
 
-The request names files as ``[path, offset, stamp]``, ``[path, offset, stamp, end]`` for what comes before an end, or
+Behind its request and one after the other, the reader sends lines that ask for something::
+
+    {"checksums_of": ["a.bin", "b.bin"]}      answered by {"sha256": ["...", null]}, null for what cannot be had
+    {"files": [["a.bin", 0, null]]}           answered by a stream of files
+
+This names files as ``[path, offset, stamp]``, ``[path, offset, stamp, end]`` for what comes before an end, or
 ``[path, offset, stamp, end, start]`` for a piece that begins at a start. From then on a file is a number, its place in
-that list::
+that list, and comes as::
 
     {"small": [[0, 3, 420, "<sha256>"], [1, 0, 493, "<sha256>"]]}      number, size, mode, checksum of each
     <3 bytes>
@@ -25,6 +30,7 @@ that it is none.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from typing import Any, BinaryIO, Iterator, NamedTuple
@@ -40,6 +46,20 @@ MAX_BATCH_FILES = 256
 MAX_BATCH_BYTES = 2 * SMALL
 _SIGN_OF_LIFE_S = 5.0
 _ZEROS = bytes(PIECE)
+
+
+def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
+    """Give the reader what it asks for, until it asks for nothing more."""
+    for line in iter(stream.readline, b""):
+        if not line.endswith(b"\n"):
+            # The connection broke.
+            return
+        wanted = json.loads(line)
+        if "files" in wanted:
+            send_outputs(folder, wanted["files"], out)
+        else:
+            frames.write_line(out, {"sha256": checksums_of(folder, wanted["checksums_of"], out)})
+        out.flush()
 
 
 def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None:
@@ -67,18 +87,22 @@ def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None
     frames.write_line(out, {"end": len(files)})
 
 
-def checksums_of(folder: Outputs, names: list[str]) -> list[str | None]:
-    """Return the SHA-256 of files that were listed before; None for one that cannot be had."""
-    return [_checksum_of(folder, name) for name in names]
+def checksums_of(folder: Outputs, names: list[str], out: BinaryIO) -> list[str | None]:
+    """
+    Return the SHA-256 of files that were listed before; None for one that cannot be had.
+
+    :param out: for signs of life.
+    """
+    pulse = _Pulse(out)
+    return [_checksum_of(folder, name, pulse) for name in names]
 
 
-def _checksum_of(folder: Outputs, name: str) -> str | None:
+def _checksum_of(folder: Outputs, name: str, pulse: _Pulse) -> str | None:
     digest = hashlib.sha256()
     try:
         fd, found = folder.open(name)
         try:
-            for piece in _pieces(fd, 0, found.st_size):
-                _update(digest, piece)
+            _hash(pulse, fd, digest, 0, found.st_size)
             _check_unchanged(fd, found)
         finally:
             os.close(fd)
@@ -164,7 +188,8 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
     out.flush()
     digest = hashlib.sha256()
     try:
-        _hash(out, fd, digest, part.start, part.at)
+        pulse = _Pulse(out)
+        _hash(pulse, fd, digest, part.start, part.at)
         for piece in _pieces(fd, part.at, part.end):
             if isinstance(piece, int):
                 out.write(b'{"zeros": %d}\n' % piece)
@@ -175,7 +200,7 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
             _update(digest, piece)
         if part.end < part.stop:
             out.flush()
-        _hash(out, fd, digest, part.end, part.stop)
+        _hash(pulse, fd, digest, part.end, part.stop)
         _check_unchanged(fd, found)
     except Unsendable as fault:
         frames.write_line(out, {"fault": str(fault)})
@@ -183,15 +208,26 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
     frames.write_line(out, {"sha256": digest.hexdigest()})
 
 
-def _hash(out: BinaryIO, fd: int, digest: Any, at: int, end: int) -> None:
-    """Add what is not sent to a checksum, with signs of life."""
-    told_at = time.monotonic()
+class _Pulse:
+    """Gives signs of life while nothing else is sent."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._told_at = time.monotonic()
+
+    def beat(self) -> None:
+        """Give one if it is time."""
+        if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:
+            self._told_at = time.monotonic()
+            self._out.write(b"{}\n")
+            self._out.flush()
+
+
+def _hash(pulse: _Pulse, fd: int, digest: Any, at: int, end: int) -> None:
+    """Add what is not sent to a checksum."""
     for piece in _pieces(fd, at, end):
         _update(digest, piece)
-        if time.monotonic() - told_at > _SIGN_OF_LIFE_S:
-            told_at = time.monotonic()
-            out.write(b"{}\n")
-            out.flush()
+        pulse.beat()
 
 
 def _check_unchanged(fd: int, found: os.stat_result) -> None:

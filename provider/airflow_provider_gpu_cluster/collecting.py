@@ -1,0 +1,169 @@
+"""A job's outputs brought home: what is said to the cluster for that, on one connection after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from airflow_provider_gpu_cluster.checksums import Checksums, open_checksums
+from airflow_provider_gpu_cluster.cluster_settings import SFTP
+from airflow_provider_gpu_cluster.download import CollectedFile, Download
+from airflow_provider_gpu_cluster.download_lanes import DownloadLanes
+from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
+from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.job import element_id
+from airflow_provider_gpu_cluster.lanes import lanes_for
+from airflow_provider_gpu_cluster.session import BREAKS, Session
+from airflow_provider_gpu_cluster.sftp_download import SftpDownload
+from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+
+log = logging.getLogger(__name__)
+
+
+class Collecting:
+    """
+    The verb ``send`` carried out, with as many connections as that takes::
+
+        with Collecting(session, "job", sink, is_wanted, check) as collecting:
+            while not collecting.is_done:
+                exchange("send", collecting.request, converse=collecting.converse)
+
+    :param session: its connection is the one on which :meth:`converse` speaks.
+    :param is_wanted: chooses paths below a job's ``outputs/``.
+    :param check: called again and again while this waits; what it raises ends that.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        job_id: str,
+        sink: Sink,
+        is_wanted: Callable[[str], bool],
+        check: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._job_id = job_id
+        self._sink = sink
+        self._is_wanted = is_wanted
+        self._check = check
+        self._stack = contextlib.ExitStack()
+        self._download: Download | None = None
+
+    def __enter__(self) -> Collecting:
+        self._checksums: Checksums = self._stack.enter_context(open_checksums())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known what to bring."""
+        return self._download is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is here."""
+        return self._download is not None and not self._download.left
+
+    @property
+    def files(self) -> list[CollectedFile]:
+        """What was brought, in the order of the paths."""
+        return [] if self._download is None else sorted(self._download.collected, key=lambda file: file.path)
+
+    def request(self) -> dict[str, Any]:
+        """Return what to begin with."""
+        return {"job_id": self._job_id, "list": not self.has_begun}
+
+    def converse(self, reply: dict[str, Any], stream: BinaryIO, out: BinaryIO) -> None:
+        """
+        Bring what is left. A connection that broke after it has brought something was worth it: there is another.
+
+        :raises CollectError: a wanted output leaves its folder, is no file, or did not arrive whole.
+        :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
+        """
+        if self._download is None:
+            self._is_array: bool = reply["is_array"]
+            self._download = self._begin(reply["entries"], stream, out)
+        download = self._download
+        before = download.received
+        try:
+            while download.left:
+                if isinstance(download, SftpDownload):
+                    self._fetch(download, stream, out)
+                else:
+                    self._take(download, stream, out)
+        except (GpuClusterConnectionError, *BREAKS) as error:
+            if download.received == before:
+                raise
+            log.info("connection to %s broke, going on where it was: %s", self._name, error)
+            self._session.close()
+
+    def _begin(self, entries: list[dict[str, Any]], stream: BinaryIO, out: BinaryIO) -> Download:
+        wanted = [entry for entry in entries if self._is_wanted(self._locate(entry["path"])[1])]
+        for entry in wanted:
+            if entry["kind"] != "file":
+                raise CollectError(f"job {self._job_id} on {self._name}: {_refusal(entry)}")
+        by_sftp = self._session.settings.transfer == SFTP
+        download = (SftpDownload if by_sftp else Download)(self._job_id, wanted, self._sink, self._checksums)
+        download.skip_present(stream, out)
+        download.check_space()
+        what = f"outputs of {self._job_id} from {self._name}"
+        self._progress = self._stack.enter_context(TransferProgress(what, download.missing_bytes()))
+        return download
+
+    def _take(self, download: Download, stream: BinaryIO, out: BinaryIO) -> None:
+        lanes = lanes_for(self._session.round_trip_s, download.missing_bytes())
+        request = download.request(lanes)
+        receive_piece = partial(download.receive_piece, progress=self._progress)
+        try:
+            with DownloadLanes(self._job_id, download.pieces, lanes - 1, self._session.beside, receive_piece):
+                frames.write_line(out, request)
+                download.receive(stream, self._progress, self._check)
+        finally:
+            download.close_pieces()
+
+    def _fetch(self, download: SftpDownload, stream: BinaryIO, out: BinaryIO) -> None:
+        frames.write_line(out, download.request())
+        download.take_checksums(stream)
+        with self._session.sftp() as sftp:
+            path_of = self._session.sftp_path
+            download.fetch(sftp, lambda path: path_of("/outputs/".join(self._locate(path))), self._progress)
+
+    def _locate(self, path: str) -> tuple[str, str]:
+        """Return the job of which something is an output, and its path there."""
+        if not self._is_array:
+            return self._job_id, path
+        index, _, path = path.partition("/")
+        if not re.fullmatch("[0-9]{1,9}", index):
+            raise CollectError(f"job {self._job_id}: the cluster's list of outputs is garbled")
+        return element_id(self._job_id, int(index)), path
+
+    @property
+    def _name(self) -> str:
+        return self._session.settings.name
+
+
+def _refusal(entry: dict[str, Any]) -> str:
+    path = entry["path"]
+    why = {
+        "outside": f"is a link to {entry.get('target')}, which lies outside the job's outputs",
+        "broken": f"is a link to {entry.get('target')}, which does not exist",
+        "special": "is no regular file",
+        "unreadable": "cannot be read by the user that runs the job",
+    }.get(entry["kind"], f"is of an unknown kind ({entry['kind']})")
+    remedy = f"leave it out with exclude=[{_pattern(path)!r}]"
+    return f"the output {path!r} {why}; nothing was collected. Remove it there, or {remedy}"
+
+
+def _pattern(path: str) -> str:
+    """Return the pattern for a path that may have wildcards in it."""
+    return re.sub(r"[][*?!#\\]|\s$", r"\\\g<0>", path)
