@@ -87,6 +87,16 @@ def give_up_on_silence(transport: paramiko.Transport, timeout_s: float) -> None:
         _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
 
+def send_at_once(transport: paramiko.Transport) -> None:
+    """
+    Have the kernel send what is small as soon as it is written, rather than when the other side has acknowledged.
+
+    What is small are requests, and word that there is room in a channel's window again, for which the other side waits.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def shortest_round_trip_s(transport: paramiko.Transport) -> float | None:
     """Return how long the line there and back is, in seconds; None where the kernel does not see the other side."""
     with contextlib.suppress(AttributeError, OSError, struct.error):
