@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import math
 import threading
@@ -20,6 +19,7 @@ from airflow_provider_gpu_cluster.gpu_run.sending import MAX_BATCH_BYTES, MAX_BA
 from airflow_provider_gpu_cluster.partial_file import PartialFile
 from airflow_provider_gpu_cluster.session import BREAKS, IF_DAMAGED_AGAIN
 from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.small_files import SmallFile, SmallFiles
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
 _CHECK_EVERY_S = 0.2
@@ -77,7 +77,7 @@ class Download:
         self._offsets: list[int] = []
         self._waiting: set[int] = set()
         self._busy: set[str] = set()
-        self._buffer = memoryview(bytearray(MAX_BATCH_BYTES))
+        self._buffer = memoryview(bytearray(PIECE))
 
     def skip_present(self, stream: BinaryIO, out: BinaryIO) -> None:
         """Leave out what is there already, and the same on the cluster, which is asked for the checksums."""
@@ -190,7 +190,7 @@ class Download:
                 self._take_piece(line, partial, size - partial.size, stream, buffer, progress)
             if not partial.is_whole(size, line["sha256"]):
                 partial.discard()
-                raise CollectError(f"job {self.job_id}: {damaged(piece.path)}")
+                raise self._damaged(piece.path)
             piece.arrived.set_result(partial)
         except BaseException:
             partial.close()
@@ -228,32 +228,31 @@ class Download:
         """
         self._check = check
         self._waiting = set(range(len(self._asked)))
-        with self._stream_errors():
+        with self._stream_errors(), SmallFiles(self._sink, self._publish_small, self._damaged) as small:
             while "end" not in (line := _read_line(stream)):
                 if "small" in line:
-                    self._take_small(line["small"], stream, progress)
+                    self._take_small(line["small"], stream, small, progress)
                 else:
                     self._take_file(line, stream, progress)
         if self._waiting:
             missing = [self._asked[number] for number in sorted(self._waiting)[:5]]
             raise CollectError(f"job {self.job_id}: the cluster did not send {missing}, which it has listed")
 
-    def _take_small(self, rows: Any, stream: BinaryIO, progress: TransferProgress) -> None:
+    def _take_small(self, rows: Any, stream: BinaryIO, small: SmallFiles, progress: TransferProgress) -> None:
         """Take files that came together."""
         if not isinstance(rows, list) or len(rows) > MAX_BATCH_FILES or not all(map(_is_row, rows)):
             raise _garbled(rows)
         total = sum(row[1] for row in rows)
         if total > MAX_BATCH_BYTES:
             raise _garbled(rows)
+        content = memoryview(bytearray(total))
+        _fill(content, stream)
+        files = []
         for number, size, mode, sha256 in rows:
-            path = self._path(number)
-            content = self._buffer[:size]
-            _fill(content, stream)
-            if hashlib.sha256(content).hexdigest() != sha256:
-                raise CollectError(f"job {self.job_id}: {damaged(path)}")
-            self._sink.put(path, content, mode)
-            self._publish(path, size, sha256)
-            self._count(size, progress)
+            files.append(SmallFile(self._path(number), content[:size], mode, sha256))
+            content = content[size:]
+        small.give(files)
+        self._count(total, progress)
 
     def _take_file(self, header: dict[str, Any], stream: BinaryIO, progress: TransferProgress) -> None:
         """Take a file that comes in pieces."""
@@ -283,7 +282,7 @@ class Download:
             if not partial.is_whole(size, sha256):
                 # The next try begins anew.
                 partial.discard()
-                raise CollectError(f"job {self.job_id}: {damaged(path)}")
+                raise self._damaged(path)
             self._sink.publish(partial, path, header["mode"])
             with self._lock:
                 self._sink.forget_partial(path, self._key(path))
@@ -326,6 +325,9 @@ class Download:
         self._sink.remember(path, sha256, self._checksums)
         self._done(path, size, sha256)
 
+    def _publish_small(self, file: SmallFile) -> None:
+        self._publish(file.path, len(file.content), file.sha256)
+
     def _done(self, path: str, size: int, sha256: str) -> None:
         del self.left[path]
         self.collected.append(CollectedFile(path, size, sha256))
@@ -344,14 +346,16 @@ class Download:
     def _key(self, path: str) -> str:
         return f"{self.job_id}/{path}"
 
+    def _damaged(self, path: str) -> CollectError:
+        """Return the error for what arrived and is not what was sent."""
+        return CollectError(
+            f"job {self.job_id}: the output {path!r} did not arrive as it was sent: its SHA-256 differs; try again. "
+            f"{IF_DAMAGED_AGAIN}"
+        )
+
     def _fault(self, path: str, why: object) -> CollectError:
         said = "".join(letter if letter.isprintable() else "?" for letter in str(why)[:200])
         return CollectError(f"job {self.job_id}: the output {path!r} {said}; try again")
-
-
-def damaged(path: str) -> str:
-    """Say that what arrived is not what was sent."""
-    return f"the output {path!r} did not arrive as it was sent: its SHA-256 differs; try again. {IF_DAMAGED_AGAIN}"
 
 
 def _read_line(stream: BinaryIO, limit: int = _LINE_BYTES) -> dict[str, Any]:

@@ -16,6 +16,7 @@ come at once; larger ones are kept beside or in a cache until they are whole, al
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -66,6 +67,9 @@ class Sink(Protocol):
         :raises NoSpaceError: they do not.
         """
         ...
+
+    concurrent_puts: int
+    """From how many threads :meth:`put` may be called at once."""
 
     def put(self, path: str, content: memoryview, mode: int) -> None:
         """Write a file whose content was checked."""
@@ -136,6 +140,9 @@ def _storage_sink(destination: ObjectStoragePath) -> LocalSink | ObjectStorageSi
 class LocalSink:
     """Receives files into a folder of this machine. Each is written beside its final name, then renamed."""
 
+    # What takes the time is the kernel, which makes files in different folders side by side.
+    concurrent_puts = 4
+
     def __init__(self, destination: Path) -> None:
         self.destination = destination
         self._top = os.fspath(destination)
@@ -143,7 +150,7 @@ class LocalSink:
         self._folders: dict[str, str] = {}
         self._partials: dict[str, PartialFolder] = {}
         self._draft = f"{PREFIX}{uuid.uuid4().hex}"
-        self._drafts = 0
+        self._drafts = itertools.count()
 
     def __str__(self) -> str:
         return self._top
@@ -186,8 +193,7 @@ class LocalSink:
     def put(self, path: str, content: memoryview, mode: int) -> None:
         """Write a file whose content was checked; see :class:`Sink`."""
         folder, final = self._make_folder(path), self._final(path)
-        self._drafts += 1
-        draft = f"{folder}/{self._draft}-{self._drafts}{SUFFIX}"
+        draft = f"{folder}/{self._draft}-{next(self._drafts)}{SUFFIX}"
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777 if mode & 0o111 else 0o666)
             try:
@@ -269,6 +275,9 @@ class ObjectStorageSink:
     put is atomic (S3, GCS, Azure: an object appears when its upload is complete), it goes straight to its key;
     elsewhere to a temporary name that is then moved. Object stores keep no permission bits.
     """
+
+    # Not every file system of fsspec can be used from several threads.
+    concurrent_puts = 1
 
     def __init__(self, destination: ObjectStoragePath, file_system: Any) -> None:
         self.destination = destination
