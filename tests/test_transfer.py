@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -493,6 +494,34 @@ def test_holes_stay_holes(
         assert sha256_of(file)[0] == found.sha256
         file.seek(1_000_000_000)
         assert file.read(6) == b"middle"
+
+
+def test_a_collect_is_one_command(cluster: Cluster, outputs: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+    for number in range(1500):
+        (outputs / f"{number}").write_bytes(b"%d" % number)
+    verbs: list[str] = []
+    open_channel = Session._open_channel
+
+    def note(session: Session, verb: str) -> paramiko.Channel:
+        verbs.append(verb)
+        return open_channel(session, verb)
+
+    monkeypatch.setattr(Session, "_open_channel", note)
+    assert len(collect(cluster, home)) == 1500
+    assert verbs == ["send"]
+    # All are there now, and the cluster says so in one line.
+    (outputs / "7").write_bytes(b"8")
+    assert len(collect(cluster, home)) == 1500
+    assert verbs == ["send", "send"]
+    assert files(home) == files(outputs)
+
+
+def test_small_messages_do_not_wait_for_an_acknowledgement(cluster: Cluster):
+    cluster.statuses([])
+    assert cluster._client is not None
+    transport = cluster._client.get_transport()
+    assert transport is not None
+    assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_what_does_not_fit_is_told_before_anything_is_sent(cluster: Cluster, outputs: Path, tmp_path: Path):

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import frames, sending
 from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL, OutputsFolder
-from airflow_provider_gpu_cluster.gpu_run.sending import PIECE, checksums_of, send_outputs
+from airflow_provider_gpu_cluster.gpu_run.sending import PIECE, answer, checksums_of, send_outputs
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 
 CHANGED = "changed while it was being collected"
@@ -185,3 +185,29 @@ def test_a_sign_of_life_while_what_is_there_already_is_read(
     out = io.BytesIO()
     assert len(send(outputs, ("x", 3 * PIECE, stamp(outputs, "x")), out=out)[0]) == 0
     assert out.getvalue().count(b"\n{}\n") >= 1
+
+
+def test_one_thing_after_the_other_is_asked_for(outputs: OutputsFolder, folder: Path):
+    (folder / "x").write_bytes(b"1" * 10)
+    (folder / "y").write_bytes(b"2" * 2 * PIECE)
+    checksums = [hashlib.sha256(content).hexdigest() for content in (b"1" * 10, b"2" * 2 * PIECE)]
+    asked = [{"checksums_of": ["x", "gone", "y"]}, {"files": [["x", 0, None]]}, {"files": [["y", 0, None]]}]
+    lines = b"".join(json.dumps(line).encode() + b"\n" for line in asked)
+    out = io.BytesIO()
+    # The last line is one that a broken connection has cut.
+    answer(outputs, io.BytesIO(lines + lines[:-5]), out)
+    said = out.getvalue()
+    assert frames.read_line(io.BytesIO(said)) == {"sha256": [checksums[0], None, checksums[1]]}
+    assert said.count(b'{"sha256": [') == 2
+    assert said.count(b'{"end": 1}\n') == 3
+
+
+def test_a_sign_of_life_while_checksums_are_computed(
+    outputs: OutputsFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("x", "y"):
+        (folder / name).write_bytes(b"1" * 10)
+    monkeypatch.setattr(sending, "_SIGN_OF_LIFE_S", 0)
+    out = io.BytesIO()
+    checksums_of(outputs, ["x", "y"], out)
+    assert out.getvalue() == b"{}\n{}\n"
