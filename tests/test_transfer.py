@@ -356,7 +356,8 @@ def test_a_worker_that_is_killed_half_way(
     env = {**os.environ, "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT": json.dumps({**gpu_cluster_conn, "port": cut_proxy.port})}
     worker = subprocess.Popen([sys.executable, "-c", KILLED, str(home)], env=env)
     try:
-        eventually(lambda: arrived(home) > SIZE // 4, every_s=0.005)
+        # On a busy machine it takes Airflow long to start.
+        eventually(lambda: arrived(home) > SIZE // 4, timeout_s=90, every_s=0.005)
     finally:
         worker.kill()
         worker.wait()
@@ -646,7 +647,7 @@ def receive(home: Path, *lines: Any, entries: list[dict[str, Any]] = ENTRIES) ->
     download.request()
     with TransferProgress("outputs", 0) as progress:
         download.receive(io.BytesIO(lines_of(*lines)), progress)
-    return [file.path for file in download.collected]
+    return sorted(file.path for file in download.collected)
 
 
 def small(number: Any = 0, content: bytes = b"evil", **changes: Any) -> list[Any]:
