@@ -23,6 +23,8 @@ from airflow_provider_gpu_cluster.small_files import SmallFile, SmallFiles
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
 _CHECK_EVERY_S = 0.2
+# What the first connection brings over a long line while the others are being opened.
+_HEAD_START_BYTES = 24 << 20
 _LINE_BYTES = 1 << 16
 # What one takes in a list, in JSON.
 _CHECKSUM_BYTES = 68
@@ -72,6 +74,7 @@ class Download:
         self.lanes = 1
         """Over how many connections what was asked for comes."""
         self._pieces_of: dict[str, list[FilePiece]] = {}
+        self._head_start = 0
         self._lock = threading.Lock()
         self._asked: list[str] = []
         self._offsets: list[int] = []
@@ -133,13 +136,14 @@ class Download:
         self._asked = sorted(self.left)
         self._offsets = [self._arrived(self.left[path]) for path in self._asked]
         self.pieces, self._pieces_of = [], {}
+        self._head_start = min(_HEAD_START_BYTES, self.missing_bytes() // lanes)
         rows = [self._row(path, offset, lanes) for path, offset in zip(self._asked, self._offsets, strict=True)]
         return {"files": rows}
 
     def _row(self, path: str, offset: int, lanes: int) -> list[Any]:
         size, stamp = self.left[path]["size"], self.left[path].get("stamp")
         # Pieces begin at fixed places, so that the next try finds them.
-        first = math.ceil((offset + (size - offset) / lanes) / PIECE_BYTES)
+        first = math.ceil((offset + (size - offset) / lanes + self._head_start) / PIECE_BYTES)
         if lanes == 1 or stamp is None or path in self._busy or first * PIECE_BYTES >= size:
             return [path, offset, stamp]
         pieces = []
@@ -147,6 +151,7 @@ class Download:
             here = self._sink.arrived(path, self._key(path), stamp, start // PIECE_BYTES)
             end = min(size, start + PIECE_BYTES)
             pieces.append(FilePiece(path, stamp, start, end, min(here, end - start)))
+        self._head_start = 0
         self._pieces_of[path] = pieces
         self.pieces += pieces
         return [path, offset, stamp, first * PIECE_BYTES]
