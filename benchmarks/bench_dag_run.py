@@ -23,19 +23,26 @@ class Comparison:
 
     :param job_s: how long their jobs take, all at once.
     :param runs: how often each is run; the first run is not counted.
-    :param nothing: a DAG of as many tasks that do nothing: none of the others can be faster than it and a job.
+    :param floors: DAGs of as many tasks that do nothing, or only wait in the triggerer for as long: none of the others
+        can be faster.
     """
 
     ours: tuple[str, ...]
     rival: str
     job_s: float
     runs: int
-    nothing: str | None = None
+    floors: tuple[str, ...] = ()
 
 
 COMPARISONS = (
     Comparison(("bench_steps", "bench_one_task", "bench_deferrable"), "bench_ssh_remote_job", 5.0, runs=5),
-    Comparison(("bench_mapped",), "bench_mapped_ssh_remote_job", 20.0, runs=2, nothing="bench_mapped_nothing"),
+    Comparison(
+        ("bench_mapped",),
+        "bench_mapped_ssh_remote_job",
+        20.0,
+        runs=3,
+        floors=("bench_mapped_nothing", "bench_mapped_sleep"),
+    ),
 )
 
 
@@ -48,9 +55,8 @@ def main() -> None:
 
 
 def _compare(airflow: WholeAirflow, comparison: Comparison) -> None:
-    times: dict[str, list[float]] = {dag_id: [] for dag_id in (*comparison.ours, comparison.rival)}
-    if comparison.nothing is not None:
-        times[comparison.nothing] = []
+    dag_ids = (*comparison.ours, comparison.rival, *comparison.floors)
+    times: dict[str, list[float]] = {dag_id: [] for dag_id in dag_ids}
     for number in range(comparison.runs + 1):
         for dag_id, mine in times.items():
             seconds = _run(airflow, dag_id, f"bench_{number}")
