@@ -10,6 +10,7 @@ STREAM, SFTP = TRANSFERS = "stream", "sftp"
 ENGINE_SETTINGS = {
     "host": ("virtual_gpus", "lease_dir"),
     "slurm": ("partition", "account", "qos", "constraint", "sbatch_options", "slurm_interval_s"),
+    "command": ("launch_command",),
 }
 
 
@@ -21,7 +22,7 @@ class ClusterSettings:
     :param conn_id: Airflow connection.
     :param name: the cluster for a person, ``user@host:port``.
     :param root_dir: folder of all jobs on the cluster; ``~`` is the user's home there.
-    :param engine: how jobs get to run there: ``host`` or ``slurm``.
+    :param engine: how jobs get to run there: ``host``, ``slurm`` or ``command``.
     :param python: interpreter on the cluster; None takes ``python3`` from the PATH.
     :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.
     :param lease_dir: folder of the GPU leases, shared by all users of the host; None for the usual one.
@@ -31,6 +32,7 @@ class ClusterSettings:
     :param constraint: features that Slurm's nodes must have.
     :param sbatch_options: further options of ``sbatch`` for every job.
     :param slurm_interval_s: how often Slurm is asked about all jobs together, in seconds; None for 15.
+    :param launch_command: the site's own command that starts a script, with placeholders; of the engine ``command``.
     :param retention_s: how long jobs, and what is kept for them, stay when nobody uses them, in seconds; None for ever.
     :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
     """
@@ -48,5 +50,6 @@ class ClusterSettings:
     constraint: str | None = None
     sbatch_options: tuple[str, ...] = ()
     slurm_interval_s: float | None = None
+    launch_command: str | None = None
     retention_s: float | None = None
     transfer: str = STREAM

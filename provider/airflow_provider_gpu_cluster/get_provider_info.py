@@ -84,8 +84,14 @@ def get_provider_info() -> dict[str, Any]:
                     "engine": {
                         "label": "Engine",
                         "description": "host: one Linux machine without a scheduler, whose GPUs are leased. slurm: a "
-                        "login node of a Slurm cluster.",
-                        "schema": {"type": ["string", "null"], "enum": ["host", "slurm"], "default": "host"},
+                        "login node of a Slurm cluster. command: a machine with a launch command of its own.",
+                        "schema": {"type": ["string", "null"], "enum": ["host", "slurm", "command"], "default": "host"},
+                    },
+                    "launch_command": {
+                        "label": "Launch command",
+                        "description": "Of the engine 'command': the site's own, which prints a process id, such as "
+                        "gpu-run --gpus {gpus} --memory {memory} {script}",
+                        "schema": _TEXT,
                     },
                     "partition": {
                         "label": "Slurm partition",

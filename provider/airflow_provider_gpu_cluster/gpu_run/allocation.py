@@ -23,6 +23,7 @@ class Allocation(NamedTuple):
     :param launcher: the command that runs another on every node; none where there is only this one.
     :param claimed: what the claim says besides.
     :param is_scheduled: whether a scheduler gave it, and may take it back at any moment.
+    :param gives_reasons: whether that can be asked why it has taken it back.
     """
 
     gpus: list[dict[str, Any]]
@@ -36,6 +37,12 @@ class Allocation(NamedTuple):
     launcher: tuple[str, ...] = ()
     claimed: dict[str, Any] | None = None
     is_scheduled: bool = False
+    gives_reasons: bool = True
+
+    @property
+    def is_explained(self) -> bool:
+        """Tell whether a scheduler can say why it has ended."""
+        return self.is_scheduled and self.gives_reasons
 
     @property
     def host(self) -> str:

@@ -57,6 +57,16 @@ def main(program: str, arguments: list[str]) -> int:
         from .engines.slurm_supervise import supervise_slurm
 
         return supervise_slurm(arguments[1])
+    if verb == "supervise-launched":
+        from .engines.command_supervise import supervise_launched
+
+        return supervise_launched(arguments[1])
+    if verb == "launch-waiting":
+        from .engines.command_launches import Launches
+        from .engines.command_launching import Launching
+
+        Launching(Launches(root)).launch_waiting()
+        return 0
     if verb == "build-environment":
         return _build_environment(root, arguments[1])
     if verb == "wait-and-supervise":

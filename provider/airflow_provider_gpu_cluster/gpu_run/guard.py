@@ -76,7 +76,7 @@ def _reap() -> bool:
 
 
 def record_loss(
-    attempt: Attempt, token: str, status: int, facts: dict[str, Any], *, is_scheduled: bool = False
+    attempt: Attempt, token: str, status: int, facts: dict[str, Any], *, is_explained: bool = False
 ) -> None:
     """
     Record that an attempt's supervisor is gone and has left no exit record.
@@ -84,7 +84,7 @@ def record_loss(
     :param token: of the claim that supervisor has made, if it has made one.
     :param status: its exit status.
     :param facts: what the record says besides.
-    :param is_scheduled: whether a scheduler may have ended it, and is to say so.
+    :param is_explained: whether a scheduler may have ended it, and is to say so.
     """
     with contextlib.suppress(OSError, ValueError):
         claim = attempt.claimed()
@@ -93,7 +93,7 @@ def record_loss(
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
         message = "its supervisor (process {}) was ended by {}".format(claim["pid"], how)
         facts = dict(facts, pid=claim["pid"], started_at=claim["at"])
-        if is_scheduled:
+        if is_explained:
             attempt.note_stop(protocol.LOST, protocol.REASON_LOST, message, facts)
         else:
             attempt.finish(protocol.LOST, protocol.REASON_LOST, message, **facts)

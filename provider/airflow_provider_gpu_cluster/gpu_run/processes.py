@@ -33,9 +33,16 @@ def user() -> str:
         return str(os.getuid())
 
 
-def identity() -> dict[str, Any]:
-    """Return what tells this process from every other, on any host, before and after a reboot."""
-    return {"pid": os.getpid(), "start": start_ticks(os.getpid()), "boot": boot_id(), "host": hostname()}
+def identity(pid: int | None = None) -> dict[str, Any]:
+    """
+    Return what tells a process from every other, on any host, before and after a reboot.
+
+    :param pid: the process, which may have ended but must not have been waited for; None for this one. Where there is
+        no such process, its ``start`` is None.
+    """
+    fields = _stat(os.getpid() if pid is None else pid)
+    start = None if fields is None else int(fields[19])
+    return {"pid": pid or os.getpid(), "start": start, "boot": boot_id(), "host": hostname()}
 
 
 def start_ticks(pid: int) -> int | None:
@@ -50,7 +57,8 @@ def is_alive(who: dict[str, Any]) -> bool | None:
     """Tell whether the process of that :func:`identity` still runs; None when it ran on another host."""
     if who["host"] != hostname():
         return None
-    return bool(who["boot"] == boot_id()) and start_ticks(who["pid"]) == who["start"]
+    start = start_ticks(who["pid"])
+    return bool(who["boot"] == boot_id()) and start is not None and start == who["start"]
 
 
 def _stat(pid: int) -> list[str] | None:

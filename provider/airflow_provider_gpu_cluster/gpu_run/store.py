@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import os
+from datetime import datetime
 from typing import Any, Iterator
 
 from . import protocol, records, shared_files
@@ -25,6 +26,7 @@ from .errors import Refused
 # Set aside for the exit record, which must find room on a disk that the job has filled.
 _RESERVE_BYTES = 16384
 _MARKERS = ("SUCCESS", "FAILED")
+_MOST_IN_MARKER = 4096
 _FOLDERS = ("code", "data", "models", "outputs", "logs", ".job/attempts")
 
 
@@ -260,6 +262,20 @@ class Attempt:
         """Tell whether outputs/ has a marker."""
         return any(os.path.exists(self.job.at("outputs", marker)) for marker in _MARKERS)
 
+    def marked(self) -> dict[str, Any] | None:
+        """
+        Return the end that the marker in outputs/ tells of, for an attempt whose exit record is missing.
+
+        :return: ``state``, ``reason`` and ``message``, and what else its line says; None when there is no marker.
+        """
+        for marker in _MARKERS:
+            try:
+                with open(self.job.at("outputs", marker), encoding="utf-8", errors="replace") as file:
+                    return _told_by_marker(marker, file.read(_MOST_IN_MARKER).split())
+            except OSError:
+                continue
+        return None
+
     def clear_markers(self) -> None:
         """Remove the markers of the attempt before."""
         for marker in _MARKERS:
@@ -273,6 +289,26 @@ def _status_line(record: dict[str, Any]) -> str:
         if record.get(name) is not None:
             words.append(f"{name}={record[name]}")
     return " ".join(words) + "\n"
+
+
+def _told_by_marker(marker: str, words: list[str]) -> dict[str, Any]:
+    """Return what a marker tells, whether it has a line of status or somebody else has made it."""
+    is_success = marker == "SUCCESS"
+    told: dict[str, Any] = {"state": protocol.SUCCEEDED if is_success else protocol.FAILED}
+    told["reason"] = None if is_success else protocol.USER_ERROR
+    told["message"] = f"outputs/{marker} says so, and there is no other record of its end"
+    if not words or words[0] not in protocol.FINAL_STATES or (words[0] == protocol.SUCCEEDED) != is_success:
+        return told
+    told["state"] = words[0]
+    said = dict(word.partition("=")[::2] for word in words[1:])
+    if not is_success and said.get("reason") in protocol.REASONS:
+        told["reason"] = said["reason"]
+    told.update((name, int(said[name])) for name in ("exit_code", "signal") if said.get(name, "").isdigit())
+    for name in ("started_at", "ended_at"):
+        with contextlib.suppress(KeyError, ValueError):
+            datetime.fromisoformat(said[name])
+            told[name] = said[name]
+    return told
 
 
 def write_text(path: str, text: str) -> None:

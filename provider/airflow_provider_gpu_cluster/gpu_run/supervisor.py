@@ -57,7 +57,7 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
     try:
         leases = Line(Root(os.path.dirname(attempt.job.path)), run.request["settings"]).leases
         status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)
-        guard.record_loss(attempt, run.token, status, run.facts(), is_scheduled=allocation.is_scheduled)
+        guard.record_loss(attempt, run.token, status, run.facts(), is_explained=allocation.is_explained)
     finally:
         # What this process starts afterwards would inherit the blocked signals.
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -255,11 +255,7 @@ class _Run:
         memory = processes.memory_bytes(self._tree(), above=limit or self.peak_memory)
         self.peak_memory = max(self.peak_memory, memory)
         if limit and memory > limit:
-            self._stop(
-                protocol.FAILED,
-                protocol.OUT_OF_MEMORY,
-                f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {limit / 2**30:.2f} GiB",
-            )
+            self._stop(protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(memory, limit))
             if memory > limit * _MEMORY_MARGIN:
                 # It goes on growing through its grace; the host's other jobs come first.
                 self.kill_at = time.monotonic()
@@ -271,10 +267,22 @@ class _Run:
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
         if self.allocation.is_scheduled:
             # A scheduler's signal goes to the job's processes at the same time, and some end sooner, even with code 0.
-            self.is_taken_away = asked is None
-            if self.status is not None:
+            self.is_taken_away = asked is None and self.allocation.gives_reasons
+            if asked is None and not self.allocation.gives_reasons:
+                message = "whatever has launched it, or somebody on the host, ended its supervisor"
+                self._find_limit()
+            if self.status is not None and self.stop_reason is None:
                 self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
         self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
+
+    def _find_limit(self) -> None:
+        """Look whether the job is over a limit, as whoever has launched it may hold it to those, and not say so."""
+        limit = self.spec.get("memory_bytes")
+        if self.status is None:
+            self.memory_due = 0.0
+            self._check_limits()
+        elif limit and self.peak_memory > limit:
+            self.stop_reason = (protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(self.peak_memory, limit))
 
     def _await_cancel(self, patience_s: float) -> None:
         """Wait a moment for the signal that has ended the job's processes, if one has, to come here as well."""
@@ -379,6 +387,10 @@ def _become_job(umask: int) -> None:
     """Die with the supervisor, and make files as the user's login does; what gpu-run itself makes is private."""
     processes.die_with_parent(signal.SIGKILL)
     os.umask(umask)
+
+
+def _too_much(memory: int, limit: int) -> str:
+    return f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {limit / 2**30:.2f} GiB"
 
 
 def _is_signal(status: int, number: int) -> bool:

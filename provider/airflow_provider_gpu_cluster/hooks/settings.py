@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.sbatch_options import VALID, sbatch_options
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-ENGINES = ("host", "slurm")
+ENGINES = ("host", "slurm", "command")
 DEFAULT_PORT = 22
 
 
@@ -36,6 +36,12 @@ def settings_of(connection: Connection) -> ClusterSettings:
     transfer = _text(conn_id, extra, "transfer") or ClusterSettings.transfer
     if transfer not in TRANSFERS:
         raise bad_field(conn_id, "transfer", transfer, f"one of: {', '.join(TRANSFERS)}")
+    launch_command = _text(conn_id, extra, "launch_command")
+    if engine == "command" and launch_command is None:
+        example = "'gpu-run --gpus {gpus} --memory {memory} {script}'"
+        raise bad_field(conn_id, "launch_command", None, f"the site's command for jobs, such as {example}")
+    if engine != "command" and launch_command is not None:
+        raise bad_field(conn_id, "launch_command", launch_command, f"empty, as engine is {engine} and not command")
     root_dir = _text(conn_id, extra, "root_dir") or ClusterSettings.root_dir
     if root_dir.startswith("~") and not f"{root_dir}/".startswith("~/"):
         raise bad_field(conn_id, "root_dir", root_dir, "an absolute path, or one in the user's own home: ~/...")
@@ -53,6 +59,7 @@ def settings_of(connection: Connection) -> ClusterSettings:
         constraint=_text(conn_id, extra, "constraint"),
         sbatch_options=_sbatch_options(conn_id, extra, "sbatch_options"),
         slurm_interval_s=_seconds(conn_id, extra, "slurm_interval"),
+        launch_command=launch_command,
         retention_s=_duration(conn_id, extra, "retention"),
         transfer=transfer,
     )

@@ -26,6 +26,8 @@ def summary_of(settings: ClusterSettings, found: dict[str, Any]) -> str:
 
 
 def _gpus(capacity: dict[str, Any]) -> str:
+    if "launcher" in capacity:
+        return f"jobs go to {capacity['launcher']}, which alone knows the GPUs"
     gpus = capacity["gpus"]
     free = Counter(gpu["type"] for gpu in gpus if gpu["free"])
     kinds = [f"{free[kind]} of {count} {kind} free" for kind, count in Counter(gpu["type"] for gpu in gpus).items()]

@@ -31,4 +31,8 @@ def engine_of(root: Root, settings: dict[str, Any], program: str, *, patience_s:
         from .slurm import SlurmEngine
 
         return SlurmEngine(root, settings, program, patience_s)
-    raise Refused(protocol.BAD_REQUEST, f"there is no engine {name!r}; there are 'host' and 'slurm'")
+    if name == "command":
+        from .command import CommandEngine
+
+        return CommandEngine(root, settings, program)
+    raise Refused(protocol.BAD_REQUEST, f"there is no engine {name!r}; there are 'host', 'slurm' and 'command'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from typing import TYPE_CHECKING, Any, Sequence
 
@@ -13,6 +12,8 @@ from ..gpus import Gpu, find_busy, find_gpus
 from ..line import Line
 from ..schedule import Wait
 from ..store import Attempt, Root
+from .logout import logout_warnings
+from .lost import settle_lost_supervisor
 
 if TYPE_CHECKING:
     from .engine import Standing
@@ -21,7 +22,6 @@ POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6
 _MOST_SAID = 4000
 _SERVED_WITHIN_S = 20.0
-_KILL_PATIENCE_S = 5.0
 
 
 class HostEngine:
@@ -183,12 +183,7 @@ class HostEngine:
 
     def warnings(self) -> list[str]:
         """Return what will cause trouble here."""
-        if not _kills_user_processes():
-            return []
-        return [
-            "systemd ends a user's processes at logout here (KillUserProcesses=yes in logind.conf), and jobs with them;"
-            f" ask for 'loginctl enable-linger {processes.user()}'"
-        ]
+        return logout_warnings()
 
     def capacity(self) -> dict[str, Any]:
         """Return every GPU with who has it, and how many jobs of all users wait."""
@@ -236,33 +231,6 @@ def _settle_lost(attempt: Attempt, claim: dict[str, Any]) -> None:
     if claim["by"] == "cancel":
         attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled before it started")
     elif claim["by"] == "supervisor":
-        _settle_supervisor(attempt, claim)
+        settle_lost_supervisor(attempt, claim)
     else:
         attempt.finish(protocol.LOST, protocol.REASON_LOST, "the process that waited for it was killed")
-
-
-def _settle_supervisor(attempt: Attempt, claim: dict[str, Any]) -> None:
-    if claim["boot"] != processes.boot_id():
-        message = "the host was rebooted"
-    else:
-        message = f"its supervisor (process {claim['pid']}) was killed"
-        processes.kill_with_environment(claim["token"], _KILL_PATIENCE_S)
-    attempt.finish(
-        protocol.LOST,
-        protocol.REASON_LOST,
-        message,
-        started_at=claim["at"],
-        gpus=[gpu["index"] for gpu in claim["gpus"]],
-        host=claim["host"],
-        pid=claim["pid"],
-    )
-
-
-def _kills_user_processes() -> bool:
-    try:
-        with open("/etc/systemd/logind.conf", encoding="utf-8") as file:
-            text = file.read()
-    except OSError:
-        return False
-    lingers = os.path.exists(os.path.join("/var/lib/systemd/linger", processes.user()))
-    return bool(re.search(r"(?mi)^\s*KillUserProcesses\s*=\s*(yes|true|1|on)\s*$", text)) and not lingers

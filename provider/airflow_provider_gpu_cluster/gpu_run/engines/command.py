@@ -1,0 +1,322 @@
+"""
+A cluster with a launcher of its own: a command that takes a script, starts it when its turn has come, and prints the
+id of a process that stands for it until it has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Sequence
+
+from .. import processes, protocol
+from ..errors import Refused
+from ..store import Attempt, Root
+from .command_launches import Launches
+from .command_launching import BY, Launching, end_launcher, end_process, program_of, said_by_launcher, template_of
+from .command_processes import Processes, alive
+from .command_template import NotGiven, values_of
+from .logout import logout_warnings
+from .lost import settle_lost_supervisor
+from .unstarted import end_unstarted
+
+if TYPE_CHECKING:
+    from .engine import Standing
+
+# How often ps is asked.
+INTERVAL_S = 5.0
+# From the end of the process that the launcher has named to the claim of its script, which it may have handed on.
+GONE_S = 10.0
+# From the note of an attempt until somebody else than whoever has made it calls the launcher.
+_HANDED_OVER_WITHIN_S = 10.0
+
+
+class CommandEngine:
+    """
+    Runs jobs through the site's launcher, on whose host this program runs.
+
+    :param settings: ``launch_command``, see :mod:`.command_template`; and ``python``.
+    :param program: path of this program, for the processes it starts.
+    """
+
+    name = "command"
+
+    def __init__(self, root: Root, settings: dict[str, Any], program: str) -> None:
+        self._root = root
+        self._settings = settings
+        self._program = program
+        self._launches = Launches(root)
+        self._launching = Launching(self._launches)
+        self._processes = Processes(INTERVAL_S)
+
+    def refresh(self) -> None:
+        """Nothing needs it: what is looked at, is looked at anew at every interval."""
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """
+        Refuse what the launcher cannot be told.
+
+        :raises Refused: it is not there, or there is no word for what the job asks for.
+        """
+        if (spec.get("nodes") or 1) > 1:
+            raise Refused(
+                protocol.NOT_ENOUGH_GPUS,
+                f"the job asks for {spec['nodes']} nodes, and a launch_command starts a script once; take a connection "
+                "whose engine is slurm",
+            )
+        template = template_of(self._settings)
+        program_of(template)
+        try:
+            template.arguments(values_of(spec, script="", job_id="", job_dir=""))
+        except NotGiven as error:
+            raise Refused(protocol.BAD_REQUEST, str(error)) from None
+        for name, is_wanted in (("gpus", spec["gpus"] != 1), ("gpu_type", bool(spec.get("gpu_type")))):
+            if is_wanted and not template.has(name):
+                raise Refused(
+                    protocol.BAD_REQUEST,
+                    f"the job asks for {name}={spec[name]}, and the launcher cannot be told, since launch_command of "
+                    f"the connection has no {{{name}}}",
+                )
+
+    def launch(self, attempts: Sequence[Attempt]) -> None:
+        """
+        Call the launcher for each attempt, unless that was done.
+
+        :raises Refused: it has failed with one of them, which has ended.
+        """
+        self._launching.launch(attempts)
+
+    def nudge(self) -> None:
+        """See to it that those are handed to the launcher whose own request died before it could."""
+        now = time.time()
+        for attempt, note in self._launches.all():
+            is_left = "process" not in note and now > note["noted_at"] + _HANDED_OVER_WITHIN_S
+            if is_left and note["host"] == processes.hostname() and attempt.claimed() is None:
+                self._launch_waiting()
+                return
+
+    def _launch_waiting(self) -> None:
+        if self._launching.is_handing_over():
+            return
+        with open(os.path.join(self._launches.folder, "launching.log"), "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", self._program, "launch-waiting"],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        # It outlives this one.
+        process.returncode = 0
+
+    # -- how attempts stand --------------------------------------------------------------------------------------
+
+    def standing(self, attempt: Attempt, claim: dict[str, Any] | None) -> Standing | None:
+        """Return how an attempt stands, by the process that the launcher has named and that which has claimed it."""
+        if claim is None:
+            return self._waiting(attempt)
+        if claim["by"] == "supervisor":
+            return self._running(attempt, claim)
+        # Whoever ended it before it began died before it could record that.
+        end = claim.get("end") or {
+            "state": protocol.CANCELLED,
+            "reason": protocol.REASON_CANCELLED,
+            "message": "cancelled before it started",
+        }
+        attempt.finish(end["state"], end["reason"], end["message"])
+        return None
+
+    def _waiting(self, attempt: Attempt) -> Standing | None:
+        """Return how an attempt stands that has not begun."""
+        request = attempt.request()
+        queued = {"state": protocol.QUEUED, "submitted_at": request["requested_at"], "host": request["host"]}
+        note = self._launches.read(attempt)
+        if note is None:
+            # Whoever made the attempt died before it was noted, or is about to.
+            if request["host"] == processes.hostname():
+                self._launching.note(attempt)
+            return dict(queued, message="it is to be handed to the launcher")
+        if note["host"] != processes.hostname():
+            return dict(queued, state=protocol.UNKNOWN, message=_elsewhere("it was handed over on", note["host"]))
+        process = note.get("process")
+        if process is None:
+            return dict(queued, message="it is being handed to the launcher")
+        is_there = self._is_there(note)
+        if isinstance(is_there, str):
+            return dict(queued, state=protocol.UNKNOWN, message=is_there)
+        if is_there is not False:
+            return dict(queued, message=f"process {process['pid']} of the launcher stands for it, and has not begun it")
+        if not self._is_over(attempt, note):
+            return dict(queued, message=f"process {process['pid']} of the launcher has ended")
+        self._settle_unstarted(attempt, process)
+        # A supervisor may have claimed it meanwhile.
+        return None if attempt.ended() is not None else queued
+
+    def _running(self, attempt: Attempt, claim: dict[str, Any]) -> Standing | None:
+        """Return how an attempt stands whose supervisor has begun."""
+        running = {"state": protocol.RUNNING}
+        is_alive = processes.is_alive(claim)
+        if is_alive:
+            return running
+        if is_alive is False:
+            # It may have ended between the two looks.
+            if attempt.ended() is None and not _settle_marked(attempt, claim):
+                settle_lost_supervisor(attempt, claim)
+            return None
+        # The launcher has taken it to another host.
+        note = self._launches.read(attempt)
+        if note is None or "process" not in note or note["host"] != processes.hostname():
+            where = "" if note is None else note["host"]
+            return dict(running, state=protocol.UNKNOWN, message=_elsewhere(f"it runs on {claim['host']}, from", where))
+        is_there = self._is_there(note)
+        if isinstance(is_there, str):
+            return dict(running, state=protocol.UNKNOWN, message=is_there)
+        if is_there is not False or not self._is_over(attempt, note):
+            return running
+        if attempt.ended() is not None or _settle_marked(attempt, claim):
+            return None
+        message = (
+            f"process {note['process']['pid']} of the launcher has ended, and nobody can see from here whether the "
+            f"job's supervisor still runs on {claim['host']} (process {claim['pid']}); if it does not, make "
+            f"{attempt.job.at('outputs', 'FAILED')}"
+        )
+        return dict(running, state=protocol.UNKNOWN, message=message)
+
+    def _is_there(self, note: dict[str, Any]) -> bool | str | None:
+        """
+        Tell whether the process is there that stands for an attempt.
+
+        :param note: of an attempt that was handed over on this host.
+        :return: a text, why that cannot be told now; None when it is too early to tell.
+        """
+        if "gone_at" in note:
+            return False
+        view = self._processes
+        if view.is_due():
+            self._look()
+        if view.trouble:
+            return f"the processes on {processes.hostname()} cannot be looked at: {view.trouble}"
+        return view.is_alive(note["process"]) if view.told_at > note["noted_at"] else None
+
+    def _look(self) -> None:
+        here, boot = processes.hostname(), processes.boot_id()
+        named = [note["process"] for _, note in self._launches.all() if "process" in note]
+        self._processes.look([one["pid"] for one in named if (one["host"], one["boot"]) == (here, boot)])
+
+    def _is_over(self, attempt: Attempt, note: dict[str, Any]) -> bool:
+        """Tell whether a process is gone for so long that whatever it has handed on would show by now."""
+        if "gone_at" not in note:
+            note["gone_at"] = time.time()
+            self._launches.write(attempt, note)
+        return bool(time.time() > note["gone_at"] + GONE_S)
+
+    def _settle_unstarted(self, attempt: Attempt, process: dict[str, Any]) -> None:
+        marked = attempt.marked()
+        if marked is not None:
+            end_unstarted(attempt, BY, marked["state"], marked["reason"], marked["message"])
+            return
+        if process["boot"] != processes.boot_id():
+            message = "the host was rebooted before it began"
+        else:
+            said = said_by_launcher(attempt)
+            message = (
+                f"process {process['pid']} of the launcher has ended, and has not begun it; the launcher said: {said}"
+            )
+        end_unstarted(attempt, BY, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+
+    # -- the end of attempts -------------------------------------------------------------------------------------
+
+    def leave(self, attempt: Attempt) -> None:
+        """End the launcher's process for an attempt. Should that not be possible, its script finds nothing to do."""
+        note = self._launches.read(attempt) or {}
+        if "process" in note:
+            end_process(note["process"])
+        elif "launcher" in note:
+            end_launcher(note["launcher"])
+
+    def stop(self, attempt: Attempt, claim: dict[str, Any]) -> None:
+        """Tell the supervisor of a running attempt to end it. On another host it finds out by itself."""
+        if claim["by"] == "supervisor":
+            end_process(claim)
+
+    def still_runs(self, job_id: str) -> bool:
+        """
+        Tell whether a job waits or runs, even if the job's directory is gone.
+
+        :raises Refused: it cannot be told now.
+        """
+        notes = self._launches.of_job(job_id)
+        for attempt, note in notes:
+            if note["host"] != processes.hostname():
+                message = _elsewhere(f"job {job_id} was handed over on", note["host"])
+                raise Refused(protocol.GPUS_UNAVAILABLE, message)
+            is_there = self._is_there(note) if "process" in note else False
+            if isinstance(is_there, str):
+                raise Refused(protocol.GPUS_UNAVAILABLE, is_there)
+            if is_there is not False:
+                return True
+            if not os.path.exists(attempt.path):
+                self._launches.remove(attempt)
+        # A process can have handed it on.
+        return bool(notes) and bool(processes.with_environment(f"JOB_DIR={self._root.job(job_id).path}"))
+
+    # -- the cluster ---------------------------------------------------------------------------------------------
+
+    def capacity(self) -> dict[str, Any]:
+        """
+        Return what there is to know: the launcher, and how many of the user's jobs wait.
+
+        :raises Refused: no job can be launched with it, or followed.
+        """
+        template = template_of(self._settings)
+        launcher = program_of(template)
+        try:
+            alive([])
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            raise Refused(
+                protocol.GPUS_UNAVAILABLE,
+                f"jobs cannot be followed on {processes.hostname()}, as 'ps -p PID -o stat' does not work: {error}",
+            ) from None
+        waiting = []
+        for attempt, _ in self._launches.all():
+            with contextlib.suppress(Refused):
+                if attempt.claimed() is None:
+                    waiting.append(attempt.request()["spec"]["gpus"])
+        return {
+            "launcher": launcher,
+            "gpus": [],
+            "free_gpus": None,
+            "waiting_jobs": len(waiting),
+            "waiting_gpus": sum(waiting),
+        }
+
+    def warnings(self) -> list[str]:
+        """Return what will cause trouble here."""
+        warnings = logout_warnings()
+        with contextlib.suppress(Refused):
+            if not template_of(self._settings).has("gpus"):
+                warnings.append("launch_command has no {gpus}, so a job can ask for one GPU and no more")
+        return warnings
+
+
+def _elsewhere(what: str, host: str) -> str:
+    return f"{what} {host or 'another host'}, and this is {processes.hostname()}; point the connection there"
+
+
+def _settle_marked(attempt: Attempt, claim: dict[str, Any]) -> bool:
+    """Record the end that the marker in outputs/ tells of; False when there is none."""
+    marked = attempt.marked()
+    if marked is None:
+        return False
+    facts = {
+        "started_at": claim["at"],
+        "gpus": [gpu["index"] for gpu in claim["gpus"]],
+        "host": claim["host"],
+        "pid": claim["pid"],
+    }
+    attempt.finish(**{**facts, **marked})
+    return True

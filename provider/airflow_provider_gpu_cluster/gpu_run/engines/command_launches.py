@@ -1,0 +1,96 @@
+"""
+What is known of attempts that were handed to the site's launcher, or are to be: a note of each that has not ended.
+
+The notes lie outside of the jobs' directories: one question is about all of them, and a job may delete its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import Any
+
+from .. import records
+from ..store import Attempt, Root
+
+
+class Launches:
+    """
+    The notes of one root.
+
+    ``path``       of the attempt
+    ``host``       where it is handed over, and ``boot``, that host's
+    ``noted_at``   when this was last changed, in seconds since the epoch
+    ``called_at``  when the launcher was called; written before that
+    ``offsets``    where in the files of its output that of this call begins
+    ``launcher``   the process of that call; see :func:`.processes.identity`
+    ``process``    the one whose id the launcher has printed
+    ``gone_at``    when that was first seen to be gone
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.folder = os.path.join(root.own, "command")
+        self._notes = os.path.join(self.folder, "launches")
+
+    def read(self, attempt: Attempt) -> dict[str, Any] | None:
+        """Return the note of an attempt; None when there is none."""
+        return records.read_json(self._path(attempt))
+
+    def add(self, attempt: Attempt, note: dict[str, Any]) -> None:
+        """Note an attempt that is to be handed over, unless it is noted."""
+        os.makedirs(self._notes, exist_ok=True)
+        records.create_json(self._path(attempt), note)
+
+    def write(self, attempt: Attempt, note: dict[str, Any]) -> None:
+        """Replace the note of an attempt."""
+        records.write_json(self._path(attempt), note)
+
+    def remove(self, attempt: Attempt) -> None:
+        """Forget an attempt that has ended."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(attempt))
+
+    def all(self) -> list[tuple[Attempt, dict[str, Any]]]:
+        """Return all attempts that are noted. Those that have ended meanwhile are forgotten."""
+        found = []
+        for name in self._names():
+            note = records.read_json(os.path.join(self._notes, name))
+            if note is None:
+                continue
+            attempt = Attempt.at_path(note["path"])
+            if os.path.exists(attempt.at("exit.json")):
+                self.remove(attempt)
+            else:
+                found.append((attempt, note))
+        return found
+
+    def of_job(self, job_id: str) -> list[tuple[Attempt, dict[str, Any]]]:
+        """Return the attempts of a job that are noted."""
+        found = []
+        for name in self._names():
+            if name.rsplit(".", 2)[0] == job_id:
+                note = records.read_json(os.path.join(self._notes, name))
+                if note is not None:
+                    found.append((Attempt.at_path(note["path"]), note))
+        return found
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self._notes) if name.endswith(".json"))
+        except FileNotFoundError:
+            return []
+
+    def _path(self, attempt: Attempt) -> str:
+        return os.path.join(self._notes, f"{attempt.job.job_id}.{attempt.number}.json")
+
+
+def lock(path: str) -> int | None:
+    """Return an open file that keeps everybody else from what it stands for; None when somebody else has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+    except OSError:
+        os.close(fd)
+        return None

@@ -1,0 +1,357 @@
+"""Handing attempts to the site's launcher: it is called once for each, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Sequence
+
+from .. import diagnosis, processes, protocol
+from ..errors import Refused
+from ..store import Attempt, write_text
+from .command_launches import Launches, lock
+from .command_template import NotGiven, Template, values_of
+from .unstarted import end_unstarted
+
+BY = "command"
+# How long a launcher may take to print a process id, and for how long one is waited for that has, and goes on.
+PATIENCE_S = 60.0
+FOREGROUND_S = 3.0
+# An array may have hundreds of elements, and others want the login node, too.
+_AT_ONCE = 4
+_LOOK_S = 0.02
+_TERM_S = 2.0
+_OUTPUTS = ("launcher.out", "launcher.err")
+_MOST_READ = 1 << 16
+_MOST_LINES = 3
+_MOST_CHARACTERS = 600
+# No part of a word, a path, a version, a date or a time.
+_NUMBER = re.compile(rb"(?<![\w./-])(?<!\d:)\d+(?![\w/-])(?![.:]\w)")
+_SCRIPT = """\
+#!/bin/sh
+exec {command} < /dev/null >> {log} 2>&1
+"""
+
+
+def template_of(settings: dict[str, Any]) -> Template:
+    """
+    Return the launch command of a cluster.
+
+    :raises Refused: there is none that can be used.
+    """
+    text = settings.get("launch_command") or ""
+    try:
+        return Template(text)
+    except ValueError as error:
+        raise Refused(
+            protocol.GPUS_UNAVAILABLE, f"launch_command {text!r} of the connection cannot be used: {error}"
+        ) from None
+
+
+def program_of(template: Template) -> str:
+    """
+    Return the path of the launcher.
+
+    :raises Refused: there is none on this host.
+    """
+    name = os.path.expanduser(template.program)
+    path = shutil.which(name) if os.path.isabs(name) or os.sep not in name else None
+    if path is None:
+        where = "" if os.sep in name else ", which is {}".format(os.environ.get("PATH", "empty"))
+        raise Refused(
+            protocol.GPUS_UNAVAILABLE,
+            f"there is no program {template.program!r} on {processes.hostname()}, with which launch_command of the "
+            "connection begins; it must be an absolute path (~ is the home), or the name of a program in the PATH of "
+            f"a login that runs one command{where}",
+        )
+    return path
+
+
+class Launching:
+    """Hands the attempts of one root to the launcher."""
+
+    def __init__(self, launches: Launches) -> None:
+        self._launches = launches
+        self._gave_no_answer = False
+
+    def note(self, attempt: Attempt) -> None:
+        """Note that an attempt is to be handed over."""
+        note = {
+            "path": attempt.path,
+            "host": processes.hostname(),
+            "boot": processes.boot_id(),
+            "noted_at": time.time(),
+        }
+        self._launches.add(attempt, note)
+
+    def launch(self, attempts: Sequence[Attempt]) -> None:
+        """
+        Hand attempts over, a few at a time; for those that were, this changes nothing.
+
+        When the launcher gives no answer, those that are left wait for the next who looks.
+
+        :raises Refused: the launcher has failed with one of them, which has ended.
+        """
+        for attempt in attempts:
+            self.note(attempt)
+        if len(attempts) == 1:
+            self._launch(attempts[0])
+            return
+        refusals: list[Refused] = []
+
+        def launch(attempt: Attempt) -> None:
+            try:
+                if not self._gave_no_answer:
+                    self._launch(attempt)
+            except Refused as refusal:
+                refusals.append(refusal)
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(launch, attempts))
+        if refusals:
+            raise refusals[0]
+
+    def launch_waiting(self) -> None:
+        """Hand over what others were to hand over who have died."""
+        os.makedirs(self._launches.folder, exist_ok=True)
+        fd = lock(os.path.join(self._launches.folder, "launching.lock"))
+        if fd is None:
+            return
+        try:
+            for attempt, note in self._launches.all():
+                if "process" not in note and note["host"] == processes.hostname():
+                    with contextlib.suppress(Refused):
+                        self._launch(attempt)
+        finally:
+            os.close(fd)
+
+    def is_handing_over(self) -> bool:
+        """Tell whether somebody does that now."""
+        os.makedirs(self._launches.folder, exist_ok=True)
+        fd = lock(os.path.join(self._launches.folder, "launching.lock"))
+        if fd is not None:
+            os.close(fd)
+        return fd is None
+
+    def _launch(self, attempt: Attempt) -> None:
+        fd = lock(attempt.at("launch.lock"))
+        if fd is None:
+            # Somebody else does.
+            return
+        try:
+            note = self._launches.read(attempt)
+            if note is None or "process" in note or note["host"] != processes.hostname():
+                return
+            called = None
+            if "launcher" not in note:
+                if attempt.claimed() is not None:
+                    return
+                called = self._call(attempt, note)
+            self._await(attempt, note, called)
+        finally:
+            os.close(fd)
+
+    # -- the call ------------------------------------------------------------------------------------------------
+
+    def _call(self, attempt: Attempt, note: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """Call the launcher. It goes on when this process dies, and what it prints is in files."""
+        try:
+            command = self._command(attempt)
+        except Refused as refusal:
+            self._fail(attempt, refusal.message, refusal.code)
+            raise
+        if "called_at" not in note:
+            # Those of an attempt before would tell of this one's end.
+            attempt.clear_markers()
+        note.update(called_at=time.time(), noted_at=time.time(), offsets=[_size(attempt.at(name)) for name in _OUTPUTS])
+        self._launches.write(attempt, note)
+        with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
+            try:
+                called = subprocess.Popen(
+                    command,
+                    cwd=attempt.job.path,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                message = f"its launcher {command[0]} cannot be started: {error.strerror}"
+                self._fail(attempt, message)
+                raise Refused(protocol.LAUNCH_REFUSED, message) from error
+        note.update(launcher=processes.identity(called.pid), noted_at=time.time())
+        self._launches.write(attempt, note)
+        attempt.event("launcher_called", command=command)
+        return called
+
+    def _command(self, attempt: Attempt) -> list[str]:
+        request = attempt.request()
+        template = template_of(request["settings"])
+        # Sites show the name of the script in their lists.
+        script = attempt.at(f"{attempt.job.job_id}.sh")
+        supervise = [sys.executable, "-I", "-S", request["program"], "supervise-launched", attempt.path]
+        write_text(script, _SCRIPT.format(command=_quoted(supervise), log=_quoted([attempt.at("supervisor.log")])))
+        os.chmod(script, 0o700)
+        values = values_of(request["spec"], script=script, job_id=attempt.job.job_id, job_dir=attempt.job.path)
+        try:
+            return [program_of(template), *template.arguments(values)]
+        except NotGiven as error:
+            raise Refused(protocol.BAD_REQUEST, str(error)) from None
+
+    def _await(self, attempt: Attempt, note: dict[str, Any], called: subprocess.Popen[bytes] | None) -> None:
+        """
+        Wait for a process id.
+
+        :param called: the launcher, if this process has called it.
+        :raises Refused: it has printed none.
+        """
+        code: int | None = None
+        while True:
+            code = None if called is None else called.poll()
+            is_over = code is not None if called is not None else not processes.is_alive(note["launcher"])
+            pid = _printed_pid(attempt, note)
+            claim = attempt.claimed()
+            if is_over or (pid is not None and self._stays(note, pid, claim)):
+                break
+            if claim is not None and claim["by"] != "supervisor":
+                # It was cancelled.
+                _end(note["launcher"], called)
+                return
+            if claim is not None and self._is_long(note):
+                # It runs, whatever its launcher still has to say.
+                if called is not None:
+                    called.returncode = 0
+                return
+            if time.time() > note["called_at"] + PATIENCE_S:
+                self._gave_no_answer = True
+                _end(note["launcher"], called)
+                self._refuse(attempt, f"has printed no process id in {PATIENCE_S:g} s, and was ended")
+                return
+            time.sleep(_LOOK_S)
+        if called is not None and not is_over:
+            # Whoever starts processes after it is to wait for it.
+            called.returncode = 0
+        if code:
+            self._refuse(attempt, f"has ended with exit code {code}")
+        elif pid is None:
+            self._refuse(attempt, "has printed no process id")
+        else:
+            self._accept(attempt, note, pid)
+
+    def _stays(self, note: dict[str, Any], pid: int, claim: dict[str, Any] | None) -> bool:
+        """Tell whether a launcher that has printed an id goes on for as long as the job."""
+        return (self._is_long(note) or claim is not None) and processes.start_ticks(pid) is not None
+
+    def _is_long(self, note: dict[str, Any]) -> bool:
+        return bool(time.time() > note["called_at"] + FOREGROUND_S)
+
+    def _accept(self, attempt: Attempt, note: dict[str, Any], pid: int) -> None:
+        launcher = note["launcher"]
+        process = processes.identity(pid)
+        if launcher["boot"] != process["boot"]:
+            # It was called before the host was rebooted.
+            process.update(boot=launcher["boot"], start=None)
+        elif process["start"] is not None and process["start"] < (launcher["start"] or 0):
+            self._refuse(
+                attempt,
+                f"has printed {pid} as the first number, which is a process that was there before. The first whole "
+                "number it prints must be the id of the process that stands for the job",
+            )
+            return
+        note.update(process=process, noted_at=time.time())
+        self._launches.write(attempt, note)
+        attempt.event("launched", pid=pid)
+        claim = attempt.claimed()
+        if claim is not None and claim["by"] != "supervisor":
+            # It was cancelled meanwhile.
+            end_process(process)
+
+    # -- failures ------------------------------------------------------------------------------------------------
+
+    def _refuse(self, attempt: Attempt, what: str) -> None:
+        """End an attempt with which the launcher has failed, unless it runs all the same."""
+        said = said_by_launcher(attempt)
+        message = f"its launcher {what}; " + (f"it said: {said}" if said else "it said nothing")
+        if self._fail(attempt, message):
+            raise Refused(
+                protocol.LAUNCH_REFUSED,
+                f"{message} (launch_command is {attempt.request()['settings']['launch_command']!r}; what the launcher "
+                f"has printed is in {attempt.at(_OUTPUTS[0])} and {_OUTPUTS[1]})",
+            )
+
+    def _fail(self, attempt: Attempt, message: str, code: str = protocol.LAUNCH_REFUSED) -> bool:
+        attempt.event("launch_failed", message=message, code=code)
+        if not end_unstarted(attempt, BY, protocol.FAILED, protocol.LAUNCH_FAILED, message):
+            return False
+        self._launches.remove(attempt)
+        return True
+
+
+def said_by_launcher(attempt: Attempt) -> str:
+    """Return the last lines that the launcher has printed, errors last."""
+    lines: list[str] = []
+    for name in _OUTPUTS:
+        text = diagnosis.read_end(attempt.at(name), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+        lines += [line.strip() for line in text.splitlines() if line.strip()][-_MOST_LINES:]
+    return " | ".join(lines)[-_MOST_CHARACTERS:]
+
+
+def end_process(process: dict[str, Any]) -> None:
+    """Tell the process that stands for an attempt to end, if it is there and still the same."""
+    if processes.is_alive(process):
+        processes.send_signal([process["pid"]], signal.SIGTERM)
+
+
+def end_launcher(launcher: dict[str, Any]) -> None:
+    """Tell a launcher that has printed no process id yet to end, with what it has started in its group."""
+    if processes.is_alive(launcher):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(launcher["pid"], signal.SIGTERM)
+
+
+def _end(launcher: dict[str, Any], called: subprocess.Popen[bytes] | None) -> None:
+    """See to it that a launcher has ended."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + _TERM_S
+        while time.monotonic() < deadline:
+            if called.poll() is not None if called is not None else not processes.is_alive(launcher):
+                return
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(launcher["pid"], number)
+            time.sleep(_LOOK_S)
+
+
+def _printed_pid(attempt: Attempt, note: dict[str, Any]) -> int | None:
+    """Return the first whole number in what the launcher has printed, if that line is complete or it has ended."""
+    try:
+        with open(attempt.at(_OUTPUTS[0]), "rb") as file:
+            file.seek(note["offsets"][0])
+            data = file.read(_MOST_READ)
+    except OSError:
+        return None
+    if processes.is_alive(note["launcher"]):
+        data = data[: data.rfind(b"\n") + 1]
+    match = _NUMBER.search(data)
+    if match is None:
+        return None
+    pid = int(match.group())
+    return pid if 1 < pid < 1 << 31 else None
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0

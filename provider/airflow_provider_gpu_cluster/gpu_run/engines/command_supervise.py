@@ -1,0 +1,53 @@
+"""What the script becomes that the site's launcher is given: the supervisor of its attempt."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Mapping
+
+from .. import processes, protocol, records
+from ..allocation import Allocation
+from ..store import Attempt
+from ..supervisor import supervise
+from .command_launching import BY
+from .unstarted import build_environment
+
+
+def supervise_launched(path: str) -> int:
+    """
+    Run an attempt, if nobody has begun it.
+
+    :param path: its folder.
+    :return: the exit code for the launcher: 0 when the attempt has succeeded, or is another process's concern.
+    """
+    attempt = Attempt.at_path(path)
+    if attempt.claimed() is not None:
+        return 0
+    if not build_environment(attempt, BY):
+        return 1
+    supervise(attempt, allocation_of(os.environ, attempt.request()["spec"]))
+    ended = attempt.ended()
+    if ended is None:
+        claim = attempt.claimed()
+        return 0 if claim is not None and processes.is_alive(claim) else 1
+    return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
+
+
+def allocation_of(env: Mapping[str, str], spec: dict[str, Any]) -> Allocation:
+    """
+    Return what the launcher has given to this process.
+
+    :param env: its environment. Where that does not name GPUs, they are those that the job has asked for.
+    """
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    named = [word.strip() for word in (visible or "").split(",") if word.strip()]
+    indexes = [int(word) for word in named] if all(map(str.isdigit, named)) else list(range(len(named)))
+    indexes = indexes or list(range(spec["gpus"]))
+    return Allocation(
+        gpus=[{"key": str(index), "index": index} for index in indexes],
+        since=records.now(),
+        fds=[],
+        visible=visible,
+        is_scheduled=True,
+        gives_reasons=False,
+    )

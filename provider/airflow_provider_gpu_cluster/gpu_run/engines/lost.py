@@ -1,0 +1,34 @@
+"""Supervisors of this host that are gone, and have left no exit record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import processes, protocol
+from ..store import Attempt
+
+_KILL_PATIENCE_S = 5.0
+
+
+def settle_lost_supervisor(attempt: Attempt, claim: dict[str, Any]) -> None:
+    """
+    Record that an attempt's supervisor vanished before its end.
+
+    Its guard has killed the job; should the guard be gone too, this does it.
+
+    :param claim: of that supervisor, which was a process of this host.
+    """
+    if claim["boot"] != processes.boot_id():
+        message = "the host was rebooted"
+    else:
+        message = f"its supervisor (process {claim['pid']}) was killed"
+        processes.kill_with_environment(claim["token"], _KILL_PATIENCE_S)
+    attempt.finish(
+        protocol.LOST,
+        protocol.REASON_LOST,
+        message,
+        started_at=claim["at"],
+        gpus=[gpu["index"] for gpu in claim["gpus"]],
+        host=claim["host"],
+        pid=claim["pid"],
+    )

@@ -1,0 +1,45 @@
+"""Attempts that nobody has begun to run: ended so that nobody will, or prepared so that somebody can."""
+
+from __future__ import annotations
+
+import os
+
+from .. import environments, processes, protocol, records
+from ..environments import BuildFailed
+from ..store import Attempt, Root, write_text
+
+
+def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, message: str) -> bool:
+    """
+    End an attempt that nobody has claimed, so that nobody will; False when somebody has meanwhile.
+
+    :param by: who does so, for the claim.
+    """
+    end = {"state": state, "reason": reason, "message": message}
+    if not attempt.claim(dict(processes.identity(), by=by, at=records.now(), end=end)):
+        return False
+    attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
+    return True
+
+
+def build_environment(attempt: Attempt, by: str) -> bool:
+    """
+    Build the attempt's Python environment, if it needs one; False when that has failed, and the attempt with it.
+
+    :param by: who does so.
+    """
+    wanted = attempt.request()["environment"]
+    if not wanted:
+        return True
+    attempt.event("environment_building")
+    try:
+        built = environments.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
+        environments.use(built)
+    except (BuildFailed, OSError) as error:
+        write_text(attempt.job.at("logs", "environment.log"), f"{error}\n")
+        message = f"its Python environment could not be built: {error}"
+        end_unstarted(attempt, by, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+        return False
+    records.write_json(attempt.at("environment.json"), built)
+    attempt.event("environment_ready", **built)
+    return True
