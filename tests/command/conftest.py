@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import paramiko
 import pytest
 
+from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run.engines import command, command_launching
 from tests.command.site import CommandRoot, Site
 from tests.leftovers import kill_everything_under
+
+OPTIONS = (
+    " --gpus {gpus} --gpu-type={gpu_type} --memory {memory} --time-limit {time_limit} --priority {priority} {script}"
+)
 
 
 @pytest.fixture
@@ -26,3 +35,37 @@ def root_with(cluster_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr(command_launching, "FOREGROUND_S", 0.5)
     yield lambda launch_command: CommandRoot(cluster_folder, launch_command)
     kill_everything_under(cluster_folder)
+
+
+@pytest.fixture
+def command_conn(
+    gpu_cluster_conn: dict[str, Any], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], dict[str, Any]]:
+    """Return a function that gives ``gpu_cluster_default`` a launch command."""
+
+    def connect(launch_command: str) -> dict[str, Any]:
+        extra = {name: gpu_cluster_conn["extra"][name] for name in ("private_key", "host_key", "root_dir")}
+        connection = {**gpu_cluster_conn, "extra": {**extra, "engine": "command", "launch_command": launch_command}}
+        monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps(connection))
+        return connection
+
+    return connect
+
+
+@pytest.fixture
+def settings(cluster_settings: ClusterSettings, site: Site) -> ClusterSettings:
+    """Return the settings of a cluster whose launcher is a person's ``gpu-run``, with another root and 4 GPUs."""
+    return replace(
+        cluster_settings,
+        engine="command",
+        launch_command=site.gpu_run() + OPTIONS,
+        lease_dir=None,
+        virtual_gpus=None,
+    )
+
+
+@pytest.fixture
+def cluster(settings: ClusterSettings, ssh_connect: Callable[..., paramiko.SSHClient]) -> Iterator[Cluster]:
+    """Return that cluster, behind the real OpenSSH server."""
+    with Cluster(settings, ssh_connect) as cluster:
+        yield cluster

@@ -91,6 +91,11 @@ def test_connection_says_what_is_wrong(change: Change) -> None:
         ({"retention": -5}, "field retention is -5"),
         ({"transfer": "scp"}, "field transfer is 'scp'; it must be one of: stream, sftp"),
         ({"engine": "kubernetes"}, "field engine is 'kubernetes'; it must be one of: host, slurm, command"),
+        (
+            {"engine": "command"},
+            "field launch_command is None; it must be the site's command for jobs, such as 'gpu-run",
+        ),
+        ({"launch_command": "x {script}"}, "field launch_command is 'x {script}'; it must be empty, as engine is host"),
         ({"sbatch_options": "--output=x"}, "field sbatch_options is '--output=x'; it must be options of sbatch"),
         ({"slurm_interval": 0}, "field slurm_interval is 0; it must be a number of seconds"),
         ({"slurm_interval": "often"}, "field slurm_interval is 'often'"),
