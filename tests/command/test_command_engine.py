@@ -68,11 +68,11 @@ def test_a_launcher(site: Site, root_with: RootWith, script: str) -> None:
 
 
 def test_what_the_launcher_finds(site: Site, root_with: RootWith) -> None:
-    launcher = site.launcher(f'pwd > "$1/told"; echo "$2|$3" >> "$1/told"; shift 3\n{DETACHING}')
+    launcher = site.launcher(f'(pwd; umask; echo "$2|$3|$SEED") > "$1/told"; shift 3\n{DETACHING}')
     root = root_with(f"{launcher} {{job_dir}} {{gpus}} {{job_id}} {{script}}")
-    job_id = root.submit("true", gpus=3, job_id="an-id")
+    job_id = root.submit("true", gpus=3, job_id="an-id", env={"SEED": "7"})
     root.wait(job_id)
-    assert Path(root.job(job_id).at("told")).read_text() == f"{root.job(job_id).path}\n3|an-id\n"
+    assert Path(root.job(job_id).at("told")).read_text() == f"{root.job(job_id).path}\n0022\n3|an-id|\n"
 
 
 def test_what_the_job_finds(site: Site, root_with: RootWith) -> None:
@@ -171,6 +171,14 @@ def test_a_process_that_is_gone_at_once_and_has_begun_nothing(
     # Should it begin now all the same, it finds that it is over.
     subprocess.run([root.attempt(job_id).at(f"{job_id}.sh")], check=True)
     assert runs(root, job_id) == 0
+
+
+def test_a_zombie_stands_for_nothing(site: Site, root_with: RootWith) -> None:
+    # Its parent becomes a program that does not ask for it.
+    script = "setsid sh -c 'true & echo $! >&3; exec sleep 1000' 3>&1 > /dev/null 2>&1 &\nsleep 0.3"
+    root = root_with(f"{site.launcher(script)} {{script}}")
+    job_id = root.submit(RUN)
+    assert root.wait(job_id)["reason"] == protocol.LAUNCH_FAILED
 
 
 def test_a_process_that_hands_the_script_on(site: Site, root_with: RootWith) -> None:
@@ -308,12 +316,21 @@ def test_it_waits_in_the_launcher_s_queue(site: Site, root_with: RootWith, clust
     assert root.engine.still_runs(job_id)
 
 
-def test_300_waiting_jobs_cost_one_question(
+def test_a_note_that_is_spoilt_keeps_no_other_job_from_being_followed(site: Site, root_with: RootWith) -> None:
+    root = root_with(f"{site.launcher(put_in_queue())} {{script}}")
+    spoilt, other = root.submit("true"), root.submit("true")
+    root.note_path(spoilt).write_text("{")
+    found = status.statuses(root.root, root.engine, [spoilt, other], 0)
+    assert [one["state"] for one in found] == [protocol.UNKNOWN, protocol.QUEUED]
+    assert root.engine.capacity()["waiting_jobs"] == 1
+
+
+def test_100_waiting_jobs_cost_one_question(
     site: Site, root_with: RootWith, cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = root_with(f"{site.launcher(put_in_queue())} {{script}}")
     first = root.submit("true")
-    attempts = root.attempts(300, "true")
+    attempts = root.attempts(99, "true")
     for attempt in attempts:
         root.engine._launching.note(attempt)
         root.engine._launches.write(attempt, {**root.note(first), "path": attempt.path})

@@ -119,6 +119,17 @@ def test_it_is_the_job_s_own_limit_that_ends_it(
     assert (status.state, status.reason) == (JobState.FAILED, reason)
 
 
+def test_a_launcher_that_holds_the_job_to_its_limit(
+    settings: ClusterSettings, site: Site, ssh_connect: Callable[..., paramiko.SSHClient]
+) -> None:
+    launch_command = settings.launch_command.partition(" --")[0] + " --memory 200M {script}"
+    with Cluster(replace(settings, launch_command=launch_command), ssh_connect) as cluster:
+        job_ids = [submit(cluster, LARGE, memory_bytes=200 << 20).handle.job_id for _ in range(3)]
+        for job_id in job_ids:
+            status = wait(cluster, job_id)
+            assert (status.state, status.reason) == (JobState.FAILED, "out_of_memory")
+
+
 def test_an_array_is_a_call_for_each(cluster: Cluster, site: Site, eventually: Eventually) -> None:
     envs = [{"NUMBER": str(number)} for number in range(6)]
     command = f'{COUNTED}test "$NUMBER" -ne 3'

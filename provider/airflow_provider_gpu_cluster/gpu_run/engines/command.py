@@ -21,7 +21,7 @@ from .command_processes import Processes, alive
 from .command_template import NotGiven, values_of
 from .logout import logout_warnings
 from .lost import settle_lost_supervisor
-from .unstarted import end_unstarted
+from .unstarted import end_unstarted, record_unstarted
 
 if TYPE_CHECKING:
     from .engine import Standing
@@ -121,13 +121,7 @@ class CommandEngine:
             return self._waiting(attempt)
         if claim["by"] == "supervisor":
             return self._running(attempt, claim)
-        # Whoever ended it before it began died before it could record that.
-        end = claim.get("end") or {
-            "state": protocol.CANCELLED,
-            "reason": protocol.REASON_CANCELLED,
-            "message": "cancelled before it started",
-        }
-        attempt.finish(end["state"], end["reason"], end["message"])
+        record_unstarted(attempt, claim)
         return None
 
     def _waiting(self, attempt: Attempt) -> Standing | None:

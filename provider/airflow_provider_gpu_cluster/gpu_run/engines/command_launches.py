@@ -54,11 +54,7 @@ class Launches:
     def all(self) -> list[tuple[Attempt, dict[str, Any]]]:
         """Return all attempts that are noted. Those that have ended meanwhile are forgotten."""
         found = []
-        for name in self._names():
-            note = records.read_json(os.path.join(self._notes, name))
-            if note is None:
-                continue
-            attempt = Attempt.at_path(note["path"])
+        for attempt, note in self._read(self._names()):
             if os.path.exists(attempt.at("exit.json")):
                 self.remove(attempt)
             else:
@@ -67,9 +63,13 @@ class Launches:
 
     def of_job(self, job_id: str) -> list[tuple[Attempt, dict[str, Any]]]:
         """Return the attempts of a job that are noted."""
+        return self._read([name for name in self._names() if name.rsplit(".", 2)[0] == job_id])
+
+    def _read(self, names: list[str]) -> list[tuple[Attempt, dict[str, Any]]]:
         found = []
-        for name in self._names():
-            if name.rsplit(".", 2)[0] == job_id:
+        for name in names:
+            # A job can write to them, and one shall not keep the others from being looked at.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 note = records.read_json(os.path.join(self._notes, name))
                 if note is not None:
                     found.append((Attempt.at_path(note["path"]), note))

@@ -35,6 +35,8 @@ _MOST_LINES = 3
 _MOST_CHARACTERS = 600
 # No part of a word, a path, a version, a date or a time.
 _NUMBER = re.compile(rb"(?<![\w./-])(?<!\d:)\d+(?![\w/-])(?![.:]\w)")
+# The launcher's files are to be as the user's login makes them; what gpu-run itself makes is private.
+_WITH_UMASK = ("sh", "-c", 'umask "$1"; shift; exec "$@"', "sh")
 _SCRIPT = """\
 #!/bin/sh
 exec {command} < /dev/null >> {log} 2>&1
@@ -176,7 +178,7 @@ class Launching:
         with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
             try:
                 called = subprocess.Popen(
-                    command,
+                    [*_WITH_UMASK, f"{attempt.request()['umask']:03o}", *command],
                     cwd=attempt.job.path,
                     stdin=subprocess.DEVNULL,
                     stdout=out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from .. import environments, processes, protocol, records
 from ..environments import BuildFailed
@@ -20,6 +21,20 @@ def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, mes
         return False
     attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
     return True
+
+
+def record_unstarted(attempt: Attempt, claim: dict[str, Any]) -> None:
+    """
+    Record the end of an attempt that was claimed so that nobody begins it, by somebody who has died since.
+
+    :param claim: by a cancel, or see :func:`end_unstarted`.
+    """
+    end = claim.get("end") or {
+        "state": protocol.CANCELLED,
+        "reason": protocol.REASON_CANCELLED,
+        "message": "cancelled before it started",
+    }
+    attempt.finish(end["state"], end["reason"], end["message"])
 
 
 def build_environment(attempt: Attempt, by: str) -> bool:
