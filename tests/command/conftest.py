@@ -11,7 +11,8 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run.engines import command, command_launching
 from tests.command.site import CommandRoot, Site
 from tests.leftovers import kill_everything_under

@@ -15,7 +15,8 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster.cluster import Cluster, ClusterSettings
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError, LaunchError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobState
