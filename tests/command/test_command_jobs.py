@@ -34,7 +34,9 @@ from tests.task_context import execute, task_context
 Eventually = Callable[..., Any]
 
 HOLD = "sleep 600"
-LARGE = """exec python3 -c 'import time; x = b"x" * (600 << 20); time.sleep(600)'"""
+# A little more than it may use, since one that uses far more is killed with its supervisor by a launcher's own limit.
+LARGE = """exec python3 -c 'import time; x = b"x" * (470 << 20); time.sleep(600)'"""
+LIMIT = 400 << 20
 COUNTED = 'echo run >> "$OUTPUT_DIR/runs"; '
 
 
@@ -110,7 +112,7 @@ def test_a_job_that_fails_and_its_retry(cluster: Cluster, site: Site) -> None:
     ("command", "limits", "reason"),
     [
         (HOLD, {"time_limit_s": 0.5}, "time_limit"),
-        (LARGE, {"memory_bytes": 200 << 20}, "out_of_memory"),
+        (LARGE, {"memory_bytes": LIMIT}, "out_of_memory"),
     ],
 )
 def test_it_is_the_job_s_own_limit_that_ends_it(
@@ -123,9 +125,10 @@ def test_it_is_the_job_s_own_limit_that_ends_it(
 def test_a_launcher_that_holds_the_job_to_its_limit(
     settings: ClusterSettings, site: Site, ssh_connect: Callable[..., paramiko.SSHClient]
 ) -> None:
-    launch_command = settings.launch_command.partition(" --")[0] + " --memory 200M {script}"
+    # It counts the job's supervisor as well, and so would end a job before its own limit if it had the same.
+    launch_command = settings.launch_command.partition(" --")[0] + " --memory 480M {script}"
     with Cluster(replace(settings, launch_command=launch_command), ssh_connect) as cluster:
-        job_ids = [submit(cluster, LARGE, memory_bytes=200 << 20).handle.job_id for _ in range(3)]
+        job_ids = [submit(cluster, LARGE, memory_bytes=LIMIT).handle.job_id for _ in range(3)]
         for job_id in job_ids:
             status = wait(cluster, job_id)
             assert (status.state, status.reason) == (JobState.FAILED, "out_of_memory")

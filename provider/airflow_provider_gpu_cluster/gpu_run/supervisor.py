@@ -98,6 +98,7 @@ class _Run:
         self.kill_at: float | None = None
         self.cancel_asked = False
         self.is_taken_away = False
+        self.taken_at: float | None = None
         # Only this attempt's processes have this in their environment.
         self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
 
@@ -241,7 +242,7 @@ class _Run:
             self._cancel()
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
-            self._stop(protocol.FAILED, protocol.TIME_LIMIT, f"it ran longer than its time limit of {time_limit:g} s")
+            self._stop(protocol.FAILED, protocol.TIME_LIMIT, _too_long(time_limit))
         if now >= self.memory_due:
             self._check_memory()
             took = time.monotonic() - now
@@ -270,19 +271,10 @@ class _Run:
             self.is_taken_away = asked is None and self.allocation.gives_reasons
             if asked is None and not self.allocation.gives_reasons:
                 message = "whatever has launched it, or somebody on the host, ended its supervisor"
-                self._find_limit()
-            if self.status is not None and self.stop_reason is None:
+                self.taken_at = time.monotonic()
+            if self.status is not None:
                 self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
         self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
-
-    def _find_limit(self) -> None:
-        """Look whether the job is over a limit, as whoever has launched it may hold it to those, and not say so."""
-        limit = self.spec.get("memory_bytes")
-        if self.status is None:
-            self.memory_due = 0.0
-            self._check_limits()
-        elif limit and self.peak_memory > limit:
-            self.stop_reason = (protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(self.peak_memory, limit))
 
     def _await_cancel(self, patience_s: float) -> None:
         """Wait a moment for the signal that has ended the job's processes, if one has, to come here as well."""
@@ -335,6 +327,8 @@ class _Run:
         assert self.status is not None
         exit_code = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
         number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+        if self.taken_at is not None:
+            self.stop_reason = self._limit_reached(self.taken_at) or self.stop_reason
         if self.stop_reason is not None:
             state, reason, message = self.stop_reason
         elif not os.path.isdir(self.attempt.path):
@@ -352,6 +346,15 @@ class _Run:
             self.attempt.note_stop(state, reason, message, dict(self.facts(), exit_code=exit_code, signal=number))
         else:
             self._finish(state, reason, message, exit_code=exit_code, signal=number)
+
+    def _limit_reached(self, at: float) -> tuple[str, str, str] | None:
+        """Return how it ended, if it was over a limit when whoever has launched it ended it, and did not say why."""
+        memory, time_limit = self.spec.get("memory_bytes"), self.spec.get("time_limit_s")
+        if memory and self.peak_memory > memory:
+            return protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(self.peak_memory, memory)
+        if time_limit and at - self.began > time_limit:
+            return protocol.FAILED, protocol.TIME_LIMIT, _too_long(time_limit)
+        return None
 
     def _finish(self, state: str, reason: str | None, message: str, **details: Any) -> None:
         """Write the exit record. Where even the space set aside for it does not do, somebody may make room."""
@@ -391,6 +394,10 @@ def _become_job(umask: int) -> None:
 
 def _too_much(memory: int, limit: int) -> str:
     return f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {limit / 2**30:.2f} GiB"
+
+
+def _too_long(limit_s: float) -> str:
+    return f"it ran longer than its time limit of {limit_s:g} s"
 
 
 def _is_signal(status: int, number: int) -> bool:
