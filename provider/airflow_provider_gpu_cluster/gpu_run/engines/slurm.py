@@ -19,6 +19,7 @@ from .slurm_batch import Batch, attempts_at
 from .slurm_runner import TIMEOUT_S, run
 from .slurm_submission import Submission, end_unstarted, search
 from .slurm_views import Told, View
+from .unstarted import record_unstarted
 
 if TYPE_CHECKING:
     from .engine import Standing
@@ -109,13 +110,7 @@ class SlurmEngine:
             return self._waiting(attempt)
         if claim["by"] == "supervisor":
             return self._running(attempt, claim)
-        # Whoever ended it before it began died before it could record that.
-        end = claim.get("end") or {
-            "state": protocol.CANCELLED,
-            "reason": protocol.REASON_CANCELLED,
-            "message": "cancelled before it started",
-        }
-        attempt.finish(end["state"], end["reason"], end["message"])
+        record_unstarted(attempt, claim)
         return None
 
     def _waiting(self, attempt: Attempt) -> Standing | None:

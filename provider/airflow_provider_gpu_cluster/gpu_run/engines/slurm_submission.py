@@ -16,9 +16,12 @@ from ..errors import Refused
 from ..store import Attempt, Root
 from . import slurm_commands as commands
 from . import slurm_words as words
+from . import unstarted
 from .slurm_batch import Batch
 from .slurm_runner import Answer, run
 
+# Who ends attempts that nobody has begun, in their claims.
+BY = "slurm"
 # How much earlier than its sbatch a job may seem to have been submitted, by a clock of another host.
 _SKEW_S = 60.0
 _SEARCH_S = 20.0
@@ -215,11 +218,7 @@ def search(batch: Batch, since: float) -> Found:
 
 def end_unstarted(attempt: Attempt, state: str, reason: str, message: str) -> bool:
     """End an attempt that nobody has claimed, so that nobody will; False when somebody has meanwhile."""
-    end = {"state": state, "reason": reason, "message": message}
-    if not attempt.claim(dict(processes.identity(), by="slurm", at=records.now(), end=end)):
-        return False
-    attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
-    return True
+    return unstarted.end_unstarted(attempt, BY, state, reason, message)
 
 
 def _wishes(spec: dict[str, Any], settings: dict[str, Any]) -> str:

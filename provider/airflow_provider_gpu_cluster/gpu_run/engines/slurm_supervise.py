@@ -7,14 +7,14 @@ import re
 import time
 from typing import Any, Mapping
 
-from .. import environments, processes, protocol, records
+from .. import processes, protocol, records
 from ..allocation import Allocation
-from ..environments import BuildFailed
-from ..store import Attempt, Root, write_text
+from ..store import Attempt
 from ..supervisor import supervise
 from . import slurm_words as words
 from .slurm_batch import element
-from .slurm_submission import end_unstarted
+from .slurm_submission import BY
+from .unstarted import build_environment
 
 _FIRST_PORT = 20000
 _PORTS = 20000
@@ -35,7 +35,7 @@ def supervise_slurm(path: str) -> int:
     if claim is not None:
         _end_requeued(attempt, claim, allocation)
         return 0
-    if not _build(attempt):
+    if not build_environment(attempt, BY):
         return 1
     supervise(attempt, allocation)
     ended = attempt.ended()
@@ -111,22 +111,3 @@ def _end_requeued(attempt: Attempt, claim: dict[str, Any], allocation: Allocatio
     mine = allocation.claimed or {}
     if claim["by"] == "supervisor" and claim["slurm_job"] == mine["slurm_job"] and claim["restarts"] < mine["restarts"]:
         attempt.finish(protocol.FAILED, protocol.PREEMPTED, words.REQUEUED, started_at=claim["at"], host=claim["host"])
-
-
-def _build(attempt: Attempt) -> bool:
-    """Build the attempt's Python environment, if it needs one; False when it has failed, and the attempt with it."""
-    wanted = attempt.request()["environment"]
-    if not wanted:
-        return True
-    attempt.event("environment_building")
-    try:
-        built = environments.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
-        environments.use(built)
-    except (BuildFailed, OSError) as error:
-        write_text(attempt.job.at("logs", "environment.log"), f"{error}\n")
-        message = f"its Python environment could not be built: {error}"
-        end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
-        return False
-    records.write_json(attempt.at("environment.json"), built)
-    attempt.event("environment_ready", **built)
-    return True
