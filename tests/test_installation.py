@@ -314,7 +314,7 @@ def test_a_disk_that_is_read_only(cluster_settings: ClusterSettings, ssh_connect
 
 @pytest.mark.parametrize("leave_kb", [0, 12, 24])
 def test_a_disk_that_is_full(cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path, leave_kb: int):
-    with small_disk(tmp_path / "disk", 1024) as disk:
+    with small_disk(tmp_path / "disk", 4096) as disk:
         fill(disk, leave_kb)
         with other(cluster_settings, ssh_connect, root_dir=f"{disk}/jobs") as cluster:
             words = r"the program \(0\.\d MB\) could not be written .*: .*No space left on device, of which 0\.0 MB are"

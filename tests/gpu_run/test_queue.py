@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.gpu_run import processes
 from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.line import Line
 from airflow_provider_gpu_cluster.gpu_run.status import statuses
@@ -194,7 +195,7 @@ def test_a_mutex_that_is_held_is_told_and_survived(host: Host, eventually: Calla
 def test_the_line_is_its_hosts_and_its_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(tmp_path)
     path = host.line.path
-    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    monkeypatch.setattr(processes, "hostname", lambda: "another")
     assert host.line.path != path
     monkeypatch.undo()
     assert Line(host.root, {**host.settings, "virtual_gpus": 5}).path != path
