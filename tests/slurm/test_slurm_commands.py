@@ -90,8 +90,8 @@ def test_the_id_of_a_submitted_job(output: str, job: str | None) -> None:
 
 
 QUEUE = """\
-21_0\x1fRUNNING\x1fNone\x1f2026-11-26T19:40:27\x1f2026-11-27T19:40:27\x1fgpu[1-2]\x1fdag-task.1\x1f/root/ml jobs
-21_1\x1fPENDING\x1fResources\x1f2026-11-26T20:40:27\x1fN/A\x1f\x1fdag-task.1\x1f/root/ml jobs
+21_0\x1fRUNNING\x1fNone\x1f2026-11-26T19:40:27\x1f2026-11-27T19:40:27\x1fgpu[1-2]\x1fdag-task.1\x1f/home/me/ml jobs
+21_1\x1fPENDING\x1fResources\x1f2026-11-26T20:40:27\x1fN/A\x1f\x1fdag-task.1\x1f/home/me/ml jobs
 22\x1fPENDING\x1fReqNodeNotAvail, UnavailableNodes:gpu1\x1fN/A\x1fN/A\x1f\x1fother name\x1f/x
 a line of somebody's login script
 """
@@ -104,7 +104,7 @@ def test_the_queue() -> None:
         "RUNNING",
         "gpu[1-2]",
         "dag-task.1",
-        "/root/ml jobs",
+        "/home/me/ml jobs",
     )
     assert second.start is not None
     assert time.strftime("%H:%M:%S", time.localtime(second.start)) == "20:40:27"
