@@ -8,6 +8,7 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
+SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd mariadb-server:mariadbd
 
 .PHONY: help demo test lint bench clean
 
@@ -25,7 +26,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-development
 	@scripts/system-packages openssh-server:sshd openssh-client:ssh git:git rsync:rsync procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2 \
-	  munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd mariadb-server:mariadbd
+	  $(SLURM)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.installed-development
@@ -36,7 +37,7 @@ lint: $(VENV)/.installed-development
 	$(VENV)/bin/vermin --target=3.8- --no-tips --violations --quiet $(GPU_RUN)
 
 bench: $(VENV)/.installed-development
-	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip
+	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip $(SLURM)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
 
