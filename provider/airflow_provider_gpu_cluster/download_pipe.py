@@ -10,6 +10,8 @@ from typing import Any, cast
 import paramiko
 from paramiko.buffered_pipe import PipeTimeout
 
+from airflow_provider_gpu_cluster.ssh_channel import send_at_once
+
 # How long to wait for more when there is something already. At full speed a megabyte takes that long.
 _LINGER_S = 0.005
 # What may be on its way; as much as OpenSSH's own programs allow. sshd takes from a command whatever the window has
@@ -25,6 +27,7 @@ def open_download(transport: paramiko.Transport, timeout: float) -> paramiko.Cha
 
     :param timeout: for the server to agree, in seconds.
     """
+    send_at_once(transport)
     channel = transport.open_session(window_size=_WINDOW_BYTES, max_packet_size=_PACKET_BYTES, timeout=timeout)
     # Nothing can have come yet.
     channel.in_buffer = cast(Any, DownloadPipe())

@@ -348,7 +348,6 @@ class Session:
             self._stop_if_interrupted()
             if transport is not None:
                 ssh_channel.give_up_on_silence(transport, IDLE_TIMEOUT_S)
-                ssh_channel.send_at_once(transport)
         assert transport is not None
         return transport
 

@@ -91,7 +91,8 @@ def send_at_once(transport: paramiko.Transport) -> None:
     """
     Have the kernel send what is small as soon as it is written, rather than when the other side has acknowledged.
 
-    What is small are requests, and word that there is room in a channel's window again, for which the other side waits.
+    What is small is word that there is room in a channel's window again, for which the other side waits. Where this
+    side sends much, the kernel had better put its packets together.
     """
     with contextlib.suppress(AttributeError, OSError):
         _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
