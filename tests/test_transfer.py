@@ -517,12 +517,19 @@ def test_a_collect_is_one_command(cluster: Cluster, outputs: Path, home: Path, m
     assert files(home) == files(outputs)
 
 
-def test_small_messages_do_not_wait_for_an_acknowledgement(cluster: Cluster):
+def test_small_messages_do_not_wait_for_an_acknowledgement_where_much_is_received(
+    cluster: Cluster, outputs: Path, tmp_path: Path
+):
+    def sends_at_once() -> bool:
+        assert cluster._client is not None
+        transport = cluster._client.get_transport()
+        assert transport is not None
+        return bool(transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
     cluster.statuses([])
-    assert cluster._client is not None
-    transport = cluster._client.get_transport()
-    assert transport is not None
-    assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+    assert not sends_at_once()
+    collect(cluster, tmp_path / "home")
+    assert sends_at_once()
 
 
 def test_what_does_not_fit_is_told_before_anything_is_sent(cluster: Cluster, outputs: Path, tmp_path: Path):
