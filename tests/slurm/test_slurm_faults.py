@@ -251,7 +251,8 @@ def _cut_when(check: Callable[[], bool], proxy: CutProxy) -> threading.Thread:
     """Cut the proxy's connections as soon as something is so."""
 
     def cut() -> None:
-        while not check():
+        deadline = time.monotonic() + 60
+        while not check() and time.monotonic() < deadline:
             time.sleep(0.005)
         proxy.cut_now()
 

@@ -46,7 +46,9 @@ def test_a_job_runs_on_the_gpus_that_slurm_gives_it(cluster: Cluster) -> None:
     assert job_file(cluster, submission.handle.job_id, "outputs", "SUCCESS").exists()
 
 
-def test_no_secret_and_nothing_of_the_login_gets_into_slurm(cluster: Cluster, login_node: LoginNode) -> None:
+def test_no_secret_and_nothing_of_the_login_gets_into_slurm(
+    cluster: Cluster, login_node: LoginNode, eventually: Callable[..., Any]
+) -> None:
     command = 'echo "$TOKEN|$LOGIN_SECRET|$SLURM_EXPORT_ENV|"; exec sleep 600'
     job_id = submit(cluster, command, env={"TOKEN": "of-the-job"}).handle.job_id
     wait(cluster, job_id, JobState.RUNNING)
@@ -60,13 +62,12 @@ def test_no_secret_and_nothing_of_the_login_gets_into_slurm(cluster: Cluster, lo
             shown += file.read_text(errors="replace")
     assert "of-the-job" not in shown
     assert "of-the-login" not in shown
-    assert wait_for_log(cluster, job_id) == "of-the-job|||\n"
+    assert eventually(lambda: log(cluster, job_id)) == "of-the-job|||\n"
 
 
-def wait_for_log(cluster: Cluster, job_id: str) -> str:
-    while not (text := job_file(cluster, job_id, "logs", "training.log").read_text()):
-        pass
-    return text
+def log(cluster: Cluster, job_id: str) -> str:
+    path = job_file(cluster, job_id, "logs", "training.log")
+    return path.read_text() if path.exists() else ""
 
 
 def test_a_job_that_fails(cluster: Cluster, login_node: LoginNode, eventually: Callable[..., Any]) -> None:
@@ -111,15 +112,16 @@ def test_a_waiting_job_says_why(cluster: Cluster, eventually: Callable[..., Any]
 
 
 def test_cancel(cluster: Cluster, login_node: LoginNode, eventually: Callable[..., Any]) -> None:
-    running = submit(cluster, "trap 'echo told; exit 0' TERM; sleep 600 & wait", gpus=4).handle.job_id
-    wait(cluster, running, JobState.RUNNING)
+    running = submit(cluster, "trap 'echo told; exit 0' TERM; echo ready; sleep 600 & wait", gpus=4).handle.job_id
+    # It runs before its shell has come to the trap.
+    eventually(lambda: log(cluster, running))
     submit(cluster, HOLD, gpus=4)
     waiting = submit(cluster, HOLD, gpus=4).handle.job_id
     for _ in range(2):
         found = cluster.cancel([running, waiting], requested_by="ann", wait_s=20)
         assert [status.state for status in found] == [JobState.CANCELLED] * 2
         assert [status.message for status in found] == ["cancelled by ann", "cancelled by ann before it started"]
-    assert wait_for_log(cluster, running) == "told\n"
+    assert log(cluster, running) == "ready\ntold\n"
     eventually(lambda: len(slurm_jobs(login_node, "pending,running,completing")) == 1)
 
 
