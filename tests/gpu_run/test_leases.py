@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -501,7 +501,9 @@ def test_files_of_others_are_never_opened_to_be_made(leases: Leases, monkeypatch
 # -- many at once ----------------------------------------------------------------------------------------------------
 
 
-def test_in_a_storm_of_jobs_from_two_controllers_no_gpu_is_ever_given_twice(cluster_folder: Path) -> None:
+def test_in_a_storm_of_jobs_from_two_controllers_no_gpu_is_ever_given_twice(
+    cluster_folder: Path, eventually: Callable[..., Any]
+) -> None:
     hosts = [Host(cluster_folder, name=name) for name in ("ann", "bob")]
     busy = cluster_folder / "busy"
     busy.mkdir()
@@ -531,7 +533,8 @@ def test_in_a_storm_of_jobs_from_two_controllers_no_gpu_is_ever_given_twice(clus
         used.sort()
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(used))
     assert sorted(intervals) == [0, 1, 2, 3]
-    assert notes(Leases(str(cluster_folder / "leases"))) == ["", "", "", ""]
+    # The last guards clear them a moment after the end.
+    eventually(lambda: notes(Leases(str(cluster_folder / "leases"))) == ["", "", "", ""])
 
 
 def test_locks_survive_no_removal_between_open_and_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
