@@ -55,9 +55,9 @@ def _big() -> None:
     with bench(gpus=1) as cluster:
         rivals = Rivals(cluster)
         source = _large_file(cluster, LARGE_MB)
-        for way, scp, rsync, sftp in (
-            ("up", rivals.scp_up, rivals.rsync_up, rivals.sftp_up),
-            ("down", rivals.scp_down, rivals.rsync_down, rivals.sftp_down),
+        for way, scp, rsync, sftp, bare in (
+            ("up", rivals.scp_up, rivals.rsync_up, rivals.sftp_up, rivals.paramiko_up),
+            ("down", rivals.scp_down, rivals.rsync_down, rivals.sftp_down, rivals.paramiko_down),
         ):
             best = _best_cipher(cluster, way, source, scp)
             contenders = [
@@ -67,6 +67,7 @@ def _big() -> None:
                 _rival("rsync -a", source, rsync),
                 _rival("SFTPOperator's SSHHook and paramiko", source, partial(sftp, compress=True), 2.5),
                 _rival("the same without compression", source, partial(sftp, compress=False), 2.5),
+                _rival("paramiko alone, nothing checked", source, bare),
             ]
             race(f"{LARGE_MB:.0f} MB of random bytes, {way}", contenders, source, cluster.folder, runs=RUNS)
 

@@ -1,4 +1,4 @@
-"""What people use instead to move files: scp, rsync, tar over ssh, and the SFTPOperator."""
+"""What people use instead to move files: scp, rsync, tar over ssh, the SFTPOperator; and what paramiko does at best."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from pathlib import Path
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
+from airflow_provider_gpu_cluster.download_pipe import open_download
+from airflow_provider_gpu_cluster.ssh_channel import writer
 from benchmarks.measure import SSH_CONN_ID, Bench
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
+_PIECE_BYTES = 1 << 20
+_TIMEOUT_S = 30
 
 
 class Rivals:
@@ -57,6 +61,26 @@ class Rivals:
         with self._ssh_hook_client(compress) as client, client.open_sftp() as sftp:
             sftp.get(str(source), str(target), prefetch=True)
 
+    def paramiko_up(self, source: Path, target: Path) -> None:
+        """Send a file as fast as a program in Python can, and compare nothing."""
+        with self._cluster.connect() as client, _transport(client).open_session() as channel:
+            channel.exec_command(f"cat > {shlex.quote(str(target))}")
+            out = writer(channel)
+            with source.open("rb") as file:
+                while piece := file.read(_PIECE_BYTES):
+                    out.write(piece)
+            channel.shutdown_write()
+            assert channel.recv_exit_status() == 0
+
+    def paramiko_down(self, source: Path, target: Path) -> None:
+        """Fetch a file as fast as a program in Python can, and compare nothing."""
+        with self._cluster.connect() as client, open_download(_transport(client), _TIMEOUT_S) as channel:
+            channel.exec_command(f"cat {shlex.quote(str(source))}")
+            with target.open("wb") as file:
+                while piece := channel.recv(_PIECE_BYTES):
+                    file.write(piece)
+            assert channel.recv_exit_status() == 0
+
     def _ssh_hook_client(self, compress: bool) -> paramiko.SSHClient:
         os.environ.update(self._cluster.connections())
         hook = SSHHook(ssh_conn_id=SSH_CONN_ID)
@@ -75,6 +99,12 @@ class Rivals:
 
     def _there(self, path: Path | str) -> str:
         return f"{self._cluster.address}:{path}"
+
+
+def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
+    transport = client.get_transport()
+    assert transport is not None
+    return transport
 
 
 def _content(source: Path) -> str:
