@@ -7,6 +7,7 @@ import dataclasses
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -453,6 +454,26 @@ def test_jobs_print_and_end_while_the_connection_is_cut(
         assert bytes(one.output) == PRINTED
         assert [event.state for event in [*one.seen, *one.rest()] if isinstance(event, JobStatus) and event.final]
     assert cut_proxy.connections > 3
+
+
+def test_a_connection_that_breaks_as_something_is_to_be_sent(
+    cluster: Cluster, make_watcher: MakeWatcher, monkeypatch: pytest.MonkeyPatch, quick_pauses: None
+):
+    change = watch_channel.WatchChannel.change
+    cuts: list[int] = []
+
+    def change_and_cut(self: watch_channel.WatchChannel, subscription: Subscription) -> None:
+        change(self, subscription)
+        if len(cuts) < 3:
+            cuts.append(subscription.key)
+            self._channel.get_transport().sock.shutdown(socket.SHUT_WR)
+
+    monkeypatch.setattr(watch_channel.WatchChannel, "change", change_and_cut)
+    jobs.submit(cluster, PRINT, job_id="job")
+    waiting = Waiting(make_watcher(), "job")
+    assert waiting.to_the_end().state is JobState.SUCCEEDED
+    assert bytes(waiting.output) == PRINTED
+    assert len(cuts) == 3
 
 
 def test_jobs_print_and_end_while_the_server_restarts(

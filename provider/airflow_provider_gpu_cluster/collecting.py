@@ -18,9 +18,10 @@ from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConn
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.job import element_id
 from airflow_provider_gpu_cluster.lanes import lanes_for
-from airflow_provider_gpu_cluster.session import BREAKS, Session
+from airflow_provider_gpu_cluster.session import Session
 from airflow_provider_gpu_cluster.sftp_download import SftpDownload
 from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
 log = logging.getLogger(__name__)

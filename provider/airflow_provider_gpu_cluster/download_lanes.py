@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.partial_file import PartialFile
-from airflow_provider_gpu_cluster.session import BREAKS, Session
+from airflow_provider_gpu_cluster.session import Session
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 log = logging.getLogger(__name__)
 

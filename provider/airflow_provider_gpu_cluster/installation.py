@@ -11,6 +11,7 @@ import paramiko
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, NoSpaceError
 from airflow_provider_gpu_cluster.program import Program
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 COMMAND = "gpu-run"
 _TIMEOUT_S = 40.0
@@ -51,7 +52,7 @@ def sftp_path(root_dir: str) -> str:
 def _open_sftp(client: paramiko.SSHClient, where: str) -> paramiko.SFTPClient:
     try:
         return client.open_sftp()
-    except (paramiko.SFTPError, paramiko.SSHException, EOFError) as error:
+    except (paramiko.SFTPError, *BREAKS) as error:
         transport = client.get_transport()
         if transport is None or not transport.is_active():
             raise
@@ -74,7 +75,7 @@ def _upload(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
         sftp.chmod(draft, 0o755)
         sftp.posix_rename(draft, f"{folder}/{program.name}")
     except OSError:
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*BREAKS):
             sftp.remove(draft)
         raise
     _link(sftp, program.name, f"{folder}/{COMMAND}")

@@ -38,7 +38,7 @@ from airflow_provider_gpu_cluster.installation import install, sftp_path
 from airflow_provider_gpu_cluster.program import build_program
 from airflow_provider_gpu_cluster.sftp_file import open_sftp
 from airflow_provider_gpu_cluster.sftp_upload import Parcels
-from airflow_provider_gpu_cluster.ssh_channel import said_on_stderr, text_of
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS, said_on_stderr, text_of
 
 _Self = TypeVar("_Self", bound="Session")
 
@@ -49,8 +49,6 @@ IDLE_TIMEOUT_S = 40.0
 # A stock sshd drops connections when many arrive at once (MaxStartups); a wrong address stays wrong.
 PATIENCE_S = 120.0
 PATIENCE_WITH_ADDRESS_S = 5.0
-# What reading from a connection that breaks may raise.
-BREAKS = (paramiko.SSHException, OSError, EOFError)
 _MAX_NOISE_BYTES = 1 << 20
 _NAP_S = 0.2
 _NO_EXIT_STATUS = -1

@@ -13,6 +13,7 @@ from paramiko.sftp import CMD_DATA, CMD_READ, CMD_WRITE, int64
 
 from airflow_provider_gpu_cluster.download_pipe import open_download
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 # Every server takes and gives so much at once; one that gives less is asked for the rest. With what SFTP adds, what is
 # written still is one packet of SSH.
@@ -22,10 +23,6 @@ _WRITE_BYTES = 31 << 10
 _MOST_WRITES = 64
 # Enough for a long line, as in download_pipe.py.
 _MOST_READS = 256
-
-
-# What a connection that breaks may raise.
-BREAKS = (OSError, EOFError, paramiko.SSHException)
 
 
 class SftpRefusal(Exception):
@@ -46,7 +43,7 @@ def open_sftp(transport: paramiko.Transport, timeout_s: float, where: str) -> It
         channel.settimeout(timeout_s)
         channel.invoke_subsystem("sftp")
         sftp = paramiko.SFTPClient(channel)
-    except (paramiko.SFTPError, paramiko.SSHException, EOFError) as error:
+    except (paramiko.SFTPError, *BREAKS) as error:
         if not transport.is_active():
             raise
         raise GpuClusterSetupError(

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO, cast
 
 import paramiko
 
+# What using a connection that breaks may raise.
+BREAKS = (OSError, EOFError, paramiko.SSHException)
 SAID_BYTES = 2000
 # What paramiko leaves free of a packet's greatest size.
 _PACKET_OVERHEAD = 64

@@ -13,14 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-import paramiko
-
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterError, SourceError, StagingError
 from airflow_provider_gpu_cluster.gpu_run import frames, protocol
 from airflow_provider_gpu_cluster.gpu_run.extents import extents
 from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload_lanes import Lane, UploadLanes
 
@@ -31,7 +30,7 @@ PIECE_BYTES = 1 << 23
 TAGGED_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
 
-_BREAKS = (OSError, EOFError, paramiko.SSHException, frames.BrokenStream)
+_BREAKS = (*BREAKS, frames.BrokenStream)
 
 
 @dataclass(frozen=True)

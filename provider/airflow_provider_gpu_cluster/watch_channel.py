@@ -12,6 +12,7 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch_mailbox import Ack, Subscription
 
@@ -61,7 +62,7 @@ class WatchChannel:
 
     def close(self) -> None:
         """Tell the far end that nobody listens any more, and hang up."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BREAKS):
             self._channel.shutdown_write()
         # The connection goes first: with it ends the thread that writes to the pipe which the channel then closes.
         self._cluster.close()
@@ -117,8 +118,8 @@ class WatchChannel:
 
     def _send(self) -> None:
         """Send what there is room for at the far end, which may have none because it waits for us to read."""
-        # Whether the channel has ended is seen by who reads from it.
-        with contextlib.suppress(OSError):
+        # Whether the channel has ended is seen by who reads from it. (paramiko raises EOFError where it cannot write.)
+        with contextlib.suppress(*BREAKS):
             while self._to_send and (sent := self._channel.send(bytes(self._to_send[:_PIECE]))):
                 del self._to_send[:sent]
 

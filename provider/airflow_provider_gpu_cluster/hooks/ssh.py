@@ -23,6 +23,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
+from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -68,7 +69,7 @@ class SshConnector:
                 except paramiko.ssh_exception.IncompatiblePeer:
                     self._takes_fast_ciphers = False
             return self._connect(())
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except BREAKS as error:
             raise self._explained(error) from error
 
     def _connect(self, without_ciphers: Sequence[str]) -> paramiko.SSHClient:
