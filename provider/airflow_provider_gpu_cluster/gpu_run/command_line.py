@@ -7,6 +7,8 @@ with everybody's jobs, and prints the process id to follow it by.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import sys
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from .engines.engine import Engine
 
 _HEARTBEAT_S = 5.0
+# From linux/fcntl.h; the module has it since Python 3.10. What everybody may ask for.
+_F_SETPIPE_SZ = 1031
+_PIPE_BYTES = 1 << 20
 _MAX_REQUEST = 1 << 28
 # How long a scheduler may take to answer.
 _PATIENCE_S = 20.0
@@ -112,6 +117,8 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
     # Who goes on in both directions waits for the reply.
     out.flush()
     if body is not None:
+        for fd in (stream.fileno(), out.fileno()):
+            _widen(fd)
         body(out)
         out.flush()
     if verb == "submit":
@@ -119,6 +126,13 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
 
         clear_if_due(root, program, request.get("settings", {}))
     return 0
+
+
+def _widen(pipe: int) -> None:
+    """Let sshd go on while this side works on what it has: by default a pipe holds 64 KiB."""
+    # It may be no pipe, or its user may have too many of that size.
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _beat(out: BinaryIO, done: threading.Event) -> None:
