@@ -151,7 +151,9 @@ def _environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     passed_on = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED_ON)}
     # bash reads ~/.bashrc in its first level below sshd, and whatever is in there is not part of the tests.
-    return {"PATH": path, "LANG": "C.UTF-8", "SHLVL": "1", **passed_on}
+    fixed = {"PATH": path, "LANG": "C.UTF-8", "SHLVL": "1"}
+    # To compile all of what is installed takes longer than to compile what a job imports of it.
+    return {**fixed, "PIP_NO_COMPILE": "1", **passed_on}
 
 
 def _account_is_locked() -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.conftest import REPOSITORY
 from tests.dag_runs import run_dag, states
+from tests.leftovers import kill_everything_under
 
 DAGS = sorted((REPOSITORY / "dags").glob("*.py"))
 MAINTENANCE = REPOSITORY / "dags" / "gpu_cluster_maintenance.py"
@@ -21,9 +23,25 @@ TWO_NODES = REPOSITORY / "dags" / "gpu_mean_two_nodes.py"
 TRAINING = [file for file in DAGS if file not in (MAINTENANCE, TWO_NODES)]
 
 
-@pytest.mark.usefixtures("gpu_cluster_conn")
+@pytest.fixture(scope="module")
+def shared_root() -> Iterator[str]:
+    """Return a root for all training jobs, which so build their Python environment once."""
+    with tempfile.TemporaryDirectory(prefix="gpu-cluster-training-") as folder:
+        yield f"{folder}/ml-jobs"
+        kill_everything_under(Path(folder))
+
+
+@pytest.mark.xdist_group("training")
 @pytest.mark.parametrize("file", TRAINING, ids=lambda file: file.stem)
-def test_it_trains_and_brings_a_model_home(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_and_brings_a_model_home(
+    file: Path,
+    gpu_cluster_conn: dict[str, Any],
+    shared_root: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = {**gpu_cluster_conn, "extra": {**gpu_cluster_conn["extra"], "root_dir": shared_root}}
+    monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps(connection))
     folder = tmp_path / "dags"
     shutil.copytree(REPOSITORY / "dags", folder, ignore=shutil.ignore_patterns("*.py[c]", "gpu_*.py", "__pycache__"))
     monkeypatch.setenv("MODELS_DIR", str(tmp_path / "models"))
