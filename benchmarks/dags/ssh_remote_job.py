@@ -6,10 +6,11 @@ from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 from airflow.sdk import DAG
 
 COMMAND = "sleep 5"
-MAPPED = ["sleep 20"] * 20
+MAPPED = {"bench_mapped_four_ssh_remote_job": ["sleep 20"] * 4, "bench_mapped_ssh_remote_job": ["sleep 20"] * 20}
 
 with DAG("bench_ssh_remote_job", schedule=None):
     SSHRemoteJobOperator(task_id="train", ssh_conn_id="bench_ssh", command=COMMAND)
 
-with DAG("bench_mapped_ssh_remote_job", schedule=None):
-    SSHRemoteJobOperator.partial(task_id="train", ssh_conn_id="bench_ssh").expand(command=MAPPED)
+for dag_id, commands in MAPPED.items():
+    with DAG(dag_id, schedule=None):
+        SSHRemoteJobOperator.partial(task_id="train", ssh_conn_id="bench_ssh").expand(command=commands)
