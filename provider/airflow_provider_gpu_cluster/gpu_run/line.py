@@ -8,7 +8,6 @@ one dispatcher runs; it is started by whoever adds a job, asks for its state, or
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 from . import processes, protocol, records
 from .allocator import Allocator
 from .leases import DEFAULT_FOLDER, Leases
+from .locks import try_lock
 from .schedule import Ticket, Wait
 from .store import Attempt, Root, writing
 
@@ -132,13 +132,7 @@ class Line:
 
     def lock(self) -> int | None:
         """Return the lock of the one dispatcher; None when one runs."""
-        fd = os.open(os.path.join(self.path, "dispatcher.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except OSError:
-            os.close(fd)
-            return None
+        return try_lock(os.path.join(self.path, "dispatcher.lock"))
 
     def ensure_dispatcher(self, program: str) -> None:
         """

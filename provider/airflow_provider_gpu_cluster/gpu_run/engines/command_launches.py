@@ -7,7 +7,6 @@ The notes lie outside of the jobs' directories: one question is about all of the
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import Any
 
@@ -83,14 +82,3 @@ class Launches:
 
     def _path(self, attempt: Attempt) -> str:
         return os.path.join(self._notes, f"{attempt.job.job_id}.{attempt.number}.json")
-
-
-def lock(path: str) -> int | None:
-    """Return an open file that keeps everybody else from what it stands for; None when somebody else has it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return fd
-    except OSError:
-        os.close(fd)
-        return None

@@ -16,8 +16,9 @@ from typing import Any, Sequence
 
 from .. import diagnosis, processes, protocol
 from ..errors import Refused
+from ..locks import try_lock
 from ..store import Attempt, write_text
-from .command_launches import Launches, lock
+from .command_launches import Launches
 from .command_template import NotGiven, Template, values_of
 from .unstarted import end_unstarted
 
@@ -124,7 +125,7 @@ class Launching:
     def launch_waiting(self) -> None:
         """Hand over what others were to hand over who have died."""
         os.makedirs(self._launches.folder, exist_ok=True)
-        fd = lock(os.path.join(self._launches.folder, "launching.lock"))
+        fd = try_lock(os.path.join(self._launches.folder, "launching.lock"))
         if fd is None:
             return
         try:
@@ -138,13 +139,13 @@ class Launching:
     def is_handing_over(self) -> bool:
         """Tell whether somebody does that now."""
         os.makedirs(self._launches.folder, exist_ok=True)
-        fd = lock(os.path.join(self._launches.folder, "launching.lock"))
+        fd = try_lock(os.path.join(self._launches.folder, "launching.lock"))
         if fd is not None:
             os.close(fd)
         return fd is None
 
     def _launch(self, attempt: Attempt) -> None:
-        fd = lock(attempt.at("launch.lock"))
+        fd = try_lock(attempt.at("launch.lock"))
         if fd is None:
             # Somebody else does.
             return

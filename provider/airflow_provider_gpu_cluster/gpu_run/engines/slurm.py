@@ -10,15 +10,16 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Sequence
 
-from .. import diagnosis, processes, protocol, records
+from .. import protocol, records
 from ..errors import Refused
 from ..store import Attempt, Root
 from . import slurm_commands as commands
 from . import slurm_words as words
 from .slurm_batch import Batch, attempts_at
-from .slurm_runner import TIMEOUT_S, run
+from .slurm_ends import finish, settle_ended, settle_unstarted
+from .slurm_runner import run
 from .slurm_submission import Submission, end_unstarted, search
-from .slurm_views import Told, View
+from .slurm_views import View, ask_accounting, ask_queue
 from .unstarted import record_unstarted
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class SlurmEngine:
         self._interval_s: float = settings.get("slurm_interval_s") or INTERVAL_S
         self._patience_s = patience_s
         self._submission = Submission(root, settings, program, self._interval_s)
-        self._queue = self._view("queue.json", self._interval_s, _ask_queue)
-        self._accounting = self._view("accounting.json", 2 * self._interval_s, _ask_accounting)
+        self._queue = self._view("queue.json", self._interval_s, ask_queue)
+        self._accounting = self._view("accounting.json", 2 * self._interval_s, ask_accounting)
         self._visible_s = _VISIBLE * self._interval_s
         self._accounted_s = _ACCOUNTED * self._interval_s
         self._submitting: threading.Thread | None = None
@@ -139,7 +140,7 @@ class SlurmEngine:
         alive = [row for row in rows if words.STATES[row.state].phase != words.ENDED]
         if alive:
             return dict(queued, message=_why(alive[0]), **({"host": alive[0].nodes} if alive[0].nodes else {}))
-        _settle_unstarted(attempt, batch, rows[0])
+        settle_unstarted(attempt, batch, rows[0])
         # A supervisor may have claimed it meanwhile.
         return None if attempt.ended() is not None else queued
 
@@ -187,7 +188,7 @@ class SlurmEngine:
         if state.state is None and time.time() < (row.end or 0) + self._visible_s:
             # Its own record says how it ended, and need not be seen here yet.
             return running
-        _settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state)
+        settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state)
         return None
 
     def _rows(
@@ -245,7 +246,7 @@ class SlurmEngine:
             end_unstarted(attempt, protocol.LOST, protocol.REASON_LOST, f"{message} of a start")
             return None if attempt.ended() is not None else standing
         else:
-            _settle_ended(
+            settle_ended(
                 attempt, Batch.of(attempt), claim, f"job {job}, which it knows no more", words.State(words.ENDED)
             )
         return None
@@ -271,7 +272,7 @@ class SlurmEngine:
         ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
         reason = (ends[-1].reason if ends else None) or protocol.PREEMPTED
         message = f"{ends[-1].message}; {words.REQUEUED}" if ends else words.REQUEUED
-        _finish(attempt, claim, protocol.FAILED, reason, message)
+        finish(attempt, claim, protocol.FAILED, reason, message)
         self._scancel([job], attempt)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
@@ -335,7 +336,7 @@ class SlurmEngine:
 
     def warnings(self) -> list[str]:
         """Return what will cause trouble here."""
-        told = _ask_accounting(time.time() - 1)
+        told = ask_accounting(time.time() - 1)
         if told.is_off:
             config = run(["scontrol", "show", "config"])
             age = commands.detail(config.output, "MinJobAge") or "?"
@@ -344,25 +345,6 @@ class SlurmEngine:
                 f"{age} s (MinJobAge)"
             ]
         return [f"Slurm's accounting cannot be asked: {told.trouble}"] if told.trouble else []
-
-
-def _ask_queue(since: float) -> Told:
-    answer = run(commands.queue(processes.user()), timeout_s=TIMEOUT_S)
-    if answer.code != 0:
-        return Told(None, commands.said(answer.errors))
-    return Told(commands.queue_rows(answer.output))
-
-
-def _ask_accounting(since: float) -> Told:
-    try:
-        answer = run(commands.accounting(processes.user(), since), timeout_s=TIMEOUT_S)
-    except Refused:
-        return Told([], is_off=True)
-    if words.NO_ACCOUNTING in answer.errors:
-        return Told([], is_off=True)
-    if answer.code != 0:
-        return Told(None, commands.said(answer.errors))
-    return Told(commands.accounting_rows(answer.output))
 
 
 def _answer(command: Sequence[str]) -> str:
@@ -416,48 +398,3 @@ def _wishes(attempt: Attempt) -> str:
 def _unknown_word(standing: Standing, row: commands.Row) -> Standing:
     message = f"Slurm says that job {row.id} is {row.state}, a word that is not known here"
     return dict(standing, state=protocol.UNKNOWN, message=message)
-
-
-def _settle_unstarted(attempt: Attempt, batch: Batch, row: commands.Row) -> None:
-    """Record the end of an attempt that nobody has begun to run, and nobody will."""
-    state = words.STATES[row.state]
-    if state.state is not None and state.reason is not None:
-        end_unstarted(attempt, state.state, state.reason, f"{state.message} before it began (job {row.id})")
-        return
-    output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace").strip()
-    last = output.splitlines()[-1] if output else row.reason
-    message = f"its supervisor ended before it could begin (job {row.id}, {row.state}): {last}"
-    end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
-
-
-def _settle_ended(attempt: Attempt, batch: Batch, claim: dict[str, Any], job: str, state: words.State) -> None:
-    """
-    Record an end that the supervisor could not record: by Slurm's word, or by the supervisor's own last one.
-
-    :param job: what to call its job in Slurm.
-    :param state: how that has ended.
-    """
-    if state.state is None:
-        output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
-        signs = [meant for sign, meant in words.OUTPUT_SIGNS if sign in output]
-        state = signs[0] if signs else state
-    stopped = attempt.stopped().get("end")
-    if state.state is not None:
-        _finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})")
-    elif stopped:
-        _finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
-    else:
-        message = f"Slurm says no more than that it has ended ({job}), and its supervisor left no record"
-        _finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
-
-
-def _finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | None, message: str) -> None:
-    """Record an end, with what the supervisor has written down when it was told to stop."""
-    stopped = attempt.stopped().get("facts") or {}
-    facts = {
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim.get("nodes") or claim["host"],
-        "pid": claim["pid"],
-    }
-    attempt.finish(state, reason, message, **{**facts, **stopped})

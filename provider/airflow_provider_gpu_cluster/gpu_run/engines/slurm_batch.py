@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 from typing import Any, Sequence
 
 from .. import records
+from ..locks import try_lock
 from ..store import Attempt, Root
 
 # In an attempt's folder, and in that of an array.
@@ -72,13 +72,7 @@ class Batch:
 
     def lock(self) -> int | None:
         """Return an open file that keeps everybody else from submitting it; None when somebody does so now."""
-        fd = os.open(os.path.join(self.folder, "slurm.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except OSError:
-            os.close(fd)
-            return None
+        return try_lock(os.path.join(self.folder, "slurm.lock"))
 
     def ids_of(self, attempt: Attempt, ids: Sequence[str]) -> list[str]:
         """Return what Slurm calls an attempt in jobs of those ids."""

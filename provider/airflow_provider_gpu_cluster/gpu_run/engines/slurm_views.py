@@ -7,14 +7,17 @@ An answer lies in a file next to the jobs. Who finds it too old asks anew; whoev
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
 from typing import Callable, Iterable, NamedTuple
 
-from .. import records
-from .slurm_commands import Row
+from .. import processes, records
+from ..errors import Refused
+from ..locks import try_lock
+from . import slurm_commands as commands
+from . import slurm_words as words
+from .slurm_runner import TIMEOUT_S, run
 
 _LOOK_S = 0.02
 
@@ -28,7 +31,7 @@ class Told(NamedTuple):
     :param is_off: whether there is nobody to ask, ever.
     """
 
-    rows: list[Row] | None
+    rows: list[commands.Row] | None
     trouble: str = ""
     is_off: bool = False
 
@@ -50,7 +53,7 @@ class View:
         self._ask = ask
         self._asking: threading.Thread | None = None
         self._stamp: tuple[int, int, int] | None = None
-        self._by_name: dict[tuple[str, str], list[Row]] = {}
+        self._by_name: dict[tuple[str, str], list[commands.Row]] = {}
         #: When Slurm was last asked, and since when its jobs were asked for.
         self.asked_at = self.since = 0.0
         #: When it was asked what it has answered; what happened later, nobody knows.
@@ -86,7 +89,7 @@ class View:
             time.sleep(_LOOK_S)
             self._read()
 
-    def jobs(self, ids: Iterable[str], name: str, folder: str) -> list[Row]:
+    def jobs(self, ids: Iterable[str], name: str, folder: str) -> list[commands.Row]:
         """
         Return the jobs of that name and folder; of those ids, where there are any.
 
@@ -96,7 +99,7 @@ class View:
         wanted = list(ids)
         return [row for row in named if row.id in wanted] if wanted else list(named)
 
-    def named(self, check: Callable[[Row], bool]) -> list[Row]:
+    def named(self, check: Callable[[commands.Row], bool]) -> list[commands.Row]:
         """Return the jobs for which ``check`` is true."""
         return [row for rows in self._by_name.values() for row in rows if check(row)]
 
@@ -106,13 +109,7 @@ class View:
 
     def _lock(self) -> int | None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except OSError:
-            os.close(fd)
-            return None
+        return try_lock(f"{self._path}.lock")
 
     def _find_out(self, fd: int, since: float) -> None:
         """Ask, and write down what is answered."""
@@ -140,7 +137,7 @@ class View:
             return
         try:
             answer = records.read_json(self._path) or {}
-            rows = [Row(*values) for values in answer.get("rows", ())]
+            rows = [commands.Row(*values) for values in answer.get("rows", ())]
         except (OSError, ValueError, TypeError):
             return
         self._stamp = stamp
@@ -150,3 +147,24 @@ class View:
         self._by_name = {}
         for row in rows:
             self._by_name.setdefault((row.name, row.folder), []).append(row)
+
+
+def ask_queue(since: float) -> Told:
+    """Ask for the jobs that the controller remembers."""
+    answer = run(commands.queue(processes.user()), timeout_s=TIMEOUT_S)
+    if answer.code != 0:
+        return Told(None, commands.said(answer.errors))
+    return Told(commands.queue_rows(answer.output))
+
+
+def ask_accounting(since: float) -> Told:
+    """Ask the accounting for the jobs since a time."""
+    try:
+        answer = run(commands.accounting(processes.user(), since), timeout_s=TIMEOUT_S)
+    except Refused:
+        return Told([], is_off=True)
+    if words.NO_ACCOUNTING in answer.errors:
+        return Told([], is_off=True)
+    if answer.code != 0:
+        return Told(None, commands.said(answer.errors))
+    return Told(commands.accounting_rows(answer.output))

@@ -1,0 +1,57 @@
+"""Recording the ends of attempts that their supervisors did not record: by what Slurm says, and what was left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import diagnosis, protocol
+from ..store import Attempt
+from . import slurm_words as words
+from .slurm_batch import Batch
+from .slurm_commands import Row
+from .slurm_submission import end_unstarted
+
+
+def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
+    """Record the end of an attempt that nobody has begun to run, and nobody will."""
+    state = words.STATES[row.state]
+    if state.state is not None and state.reason is not None:
+        end_unstarted(attempt, state.state, state.reason, f"{state.message} before it began (job {row.id})")
+        return
+    output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace").strip()
+    last = output.splitlines()[-1] if output else row.reason
+    message = f"its supervisor ended before it could begin (job {row.id}, {row.state}): {last}"
+    end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+
+
+def settle_ended(attempt: Attempt, batch: Batch, claim: dict[str, Any], job: str, state: words.State) -> None:
+    """
+    Record an end that the supervisor could not record: by Slurm's word, or by the supervisor's own last one.
+
+    :param job: what to call its job in Slurm.
+    :param state: how that has ended.
+    """
+    if state.state is None:
+        output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+        signs = [meant for sign, meant in words.OUTPUT_SIGNS if sign in output]
+        state = signs[0] if signs else state
+    stopped = attempt.stopped().get("end")
+    if state.state is not None:
+        finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})")
+    elif stopped:
+        finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
+    else:
+        message = f"Slurm says no more than that it has ended ({job}), and its supervisor left no record"
+        finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
+
+
+def finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | None, message: str) -> None:
+    """Record an end, with what the supervisor has written down when it was told to stop."""
+    stopped = attempt.stopped().get("facts") or {}
+    facts = {
+        "started_at": claim["at"],
+        "gpus": [gpu["index"] for gpu in claim["gpus"]],
+        "host": claim.get("nodes") or claim["host"],
+        "pid": claim["pid"],
+    }
+    attempt.finish(state, reason, message, **{**facts, **stopped})

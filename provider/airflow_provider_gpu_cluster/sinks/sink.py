@@ -1,0 +1,105 @@
+"""What every sink can do, and what is refused in all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from airflow_provider_gpu_cluster.checksums import Checksums
+from airflow_provider_gpu_cluster.exceptions import CollectError, NoSpaceError
+from airflow_provider_gpu_cluster.partial_file import PartialFile
+
+
+class Sink(Protocol):
+    """
+    Receives collected files.
+
+    All paths are relative to the outputs folder, with ``/``; one that leaves it is refused. Of the permission bits only
+    whether a file may be executed is kept.
+    """
+
+    def present(self, files: Mapping[str, tuple[int, int]], checksums: Checksums) -> list[str]:
+        """
+        Return those of the files that are there already as far as size and mode tell.
+
+        :param files: size and mode of each path.
+        """
+        ...
+
+    def sha256_of(self, path: str, checksums: Checksums) -> str | None:
+        """Return the checksum of a file that is present; None when it cannot be had without fetching it."""
+        ...
+
+    def arrived(self, path: str, key: str, stamp: str, part: int = 0) -> int:
+        """Return how many bytes of a file have arrived in tries before."""
+        ...
+
+    def check_space(self, sizes: Iterable[int]) -> None:
+        """
+        Look whether files of these sizes fit.
+
+        :raises NoSpaceError: they do not.
+        """
+        ...
+
+    concurrent_puts: int
+    """From how many threads :meth:`put` may be called at once."""
+
+    def put(self, path: str, content: memoryview, mode: int) -> None:
+        """Write a file whose content was checked."""
+        ...
+
+    def partial(self, path: str, key: str, stamp: str, part: int = 0) -> PartialFile:
+        """
+        Open a file that comes in pieces.
+
+        :param key: tells it from other files of any job.
+        :param stamp: tells versions of it from each other.
+        :param part: number of a part of it that comes by itself.
+        """
+        ...
+
+    def forget_partial(self, path: str, key: str) -> None:
+        """Remove what is left of a file that has arrived."""
+        ...
+
+    def publish(self, partial: PartialFile, path: str, mode: int) -> None:
+        """Give a file its name, after it was checked."""
+        ...
+
+    def remember(self, path: str, sha256: str, checksums: Checksums) -> None:
+        """Note the checksum of what was just published, where that saves fetching it later."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a published file."""
+        ...
+
+
+def check_space(folder: str, needed: int) -> None:
+    """
+    Look whether so many bytes fit into a folder of this machine, which need not exist yet.
+
+    :raises NoSpaceError: they do not.
+    """
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NoSpaceError(
+            f"{needed / 1e6:,.1f} MB are to be collected, and {free / 1e6:,.1f} MB are free on the disk of {folder} on "
+            f"{socket.gethostname()}; nothing was transferred. Make room and collect again, or leave something out"
+        )
+
+
+def check_path(path: str) -> None:
+    """
+    Look at a path that the cluster sent.
+
+    :raises CollectError: it is not a plain relative path, and could name a file outside of the destination.
+    """
+    if not path or "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise CollectError(f"the cluster offers the output {path!r}, which leaves the outputs folder; refused")
