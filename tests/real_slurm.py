@@ -31,7 +31,7 @@ NODES = ("gpu1", "gpu2")
 GPUS_PER_NODE = 4
 
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-_PATIENCE_S = 30.0
+_PATIENCE_S = 90.0
 _PR_SET_PDEATHSIG = 1
 
 _CONFIG = """\
@@ -61,7 +61,7 @@ JobAcctGatherParams=OverMemoryKill
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1,sched_min_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=2
+KillWait=8
 MinJobAge={min_job_age}
 MessageTimeout=5
 TCPTimeout=2

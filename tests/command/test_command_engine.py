@@ -181,7 +181,8 @@ def test_a_zombie_stands_for_nothing(site: Site, root_with: RootWith) -> None:
     assert root.wait(job_id)["reason"] == protocol.LAUNCH_FAILED
 
 
-def test_a_process_that_hands_the_script_on(site: Site, root_with: RootWith) -> None:
+def test_a_process_that_hands_the_script_on(site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_gpu_cluster.gpu_run.engines.command.GONE_S", 10.0)
     script = 'setsid sh -c \'(sleep 0.5; exec "$0") > /dev/null 2>&1 &\' "$1" &\necho $!'
     root = root_with(f"{site.launcher(script)} {{script}}")
     job_id = root.submit(f"{RUN}; sleep 1.5")
