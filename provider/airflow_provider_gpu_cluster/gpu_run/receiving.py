@@ -34,32 +34,25 @@ import json
 import os
 import resource
 import select
-import signal
 import threading
-from typing import Any, BinaryIO, Callable, Iterator, cast
+from typing import Any, BinaryIO, Callable, Iterator
 
 from . import frames, placing, protocol, shared_files, staging
 from .contents import Contents, checked_key, digest_of
 from .errors import Refused, traceback_text
-from .incoming import PIECE, Busy, Damaged, Incoming
+from .incoming import Busy, Damaged, Incoming
 from .packs import PackWriter
-from .parcels import Parcels
+from .pieces import Gone, Pieces, listen, stop_listening
 from .ranges import total
 from .space import check_room
 from .store import JobDirectory, Root, writing
 
-# A worker from which nothing comes for so long has gone; what it held is for others then.
-SILENCE_S = 120
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
 _WANTS_IN_LINE = 200
 _MOST_ROW_BYTES = 1 << 30
 # With what a damaged disk or a worker's broken memory may cost in new tries, it has an end.
 _MOST_ROUNDS = 5
-
-
-class Gone(Exception):
-    """The worker is not there any more."""
 
 
 def receive(
@@ -103,18 +96,17 @@ def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
 
     :return: how many bytes came.
     """
-    signal.signal(signal.SIGALRM, _fall_silent)
     contents = Contents(root)
     pack = PackWriter(contents.packs)
-    pieces = Parcels(stream, contents.incoming, _listen)
+    pieces = Pieces(stream, contents.incoming)
     count = 0
     incoming: Incoming | None = None
     try:
-        for header in _headers(pieces):
+        for header in pieces.headers():
             key = checked_key(header["key"])
             count += header["n"]
             if header.get("whole"):
-                sha256, data = _read_whole(pieces, header["n"])
+                sha256, data = pieces.whole(header["n"])
                 # Who has asked for it finds that it did not come.
                 if sha256 == header.get("sha256", key):
                     pack.add(key, sha256, data)
@@ -123,11 +115,11 @@ def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
                 if incoming is not None:
                     incoming.release()
                 incoming = Incoming(contents, key, 0)
-            _take_piece(pieces, header, incoming)
+            pieces.take(header, incoming)
     except (Gone, frames.BrokenStream):
         pass
     finally:
-        signal.alarm(0)
+        stop_listening()
         pieces.close()
         pack.close()
         if incoming is not None:
@@ -145,7 +137,7 @@ class _Receiving:
         self._paths: dict[str, str] = {}
         self._here: set[str] = set()
         self._pack = PackWriter(self._contents.packs)
-        self._pieces = Parcels(worker.stream, self._contents.incoming, _listen)
+        self._pieces = Pieces(worker.stream, self._contents.incoming)
 
     def run(self) -> None:
         if not self._job.exists():
@@ -257,14 +249,14 @@ class _Receiving:
         """Take pieces to the end, and tell whether there were any that can be kept."""
         arrived = False
         current: Incoming | None = None
-        for header in _headers(self._pieces):
+        for header in self._pieces.headers():
             key = header["key"]
             incoming = owned.get(key)
             if current is not None and current is not incoming:
                 current.rest()
             current = incoming
             if incoming is not None:
-                arrived = _take_piece(self._pieces, header, incoming) or arrived
+                arrived = self._pieces.take(header, incoming) or arrived
             elif self._sizes.get(key) == header["n"] <= protocol.WHOLE_BYTES:
                 self._take_whole(header)
                 arrived = True
@@ -274,7 +266,7 @@ class _Receiving:
 
     def _take_whole(self, header: dict[str, Any]) -> None:
         key = header["key"]
-        sha256, data = _read_whole(self._pieces, header["n"])
+        sha256, data = self._pieces.whole(header["n"])
         if sha256 != header.get("sha256", key):
             raise self._changed(key)
         self._pack.add(key, sha256, data)
@@ -319,7 +311,6 @@ class _Worker:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         out.flush()
-        signal.signal(signal.SIGALRM, _fall_silent)
         threading.Thread(target=self._beat, daemon=True).start()
 
     def rows(self) -> list[Any]:
@@ -328,9 +319,9 @@ class _Worker:
 
         :raises Gone: it has hung up.
         """
-        signal.alarm(SILENCE_S)
+        listen()
         line = self.stream.readline(_MOST_ROW_BYTES)
-        signal.alarm(0)
+        stop_listening()
         if not line.endswith(b"\n"):
             raise Gone
         rows: list[Any] = json.loads(line)["rows"]
@@ -362,84 +353,7 @@ class _Worker:
     def end(self) -> None:
         """Say nothing any more."""
         self._ended.set()
-        signal.alarm(0)
-
-
-def _fall_silent(*_: object) -> None:
-    raise Gone
-
-
-def _listen() -> None:
-    signal.alarm(SILENCE_S)
-
-
-def _headers(stream: Parcels) -> Iterator[dict[str, Any]]:
-    """Yield the headers of pieces up to the end; the caller reads what follows each."""
-    while True:
-        _listen()
-        header = frames.read_line(cast(BinaryIO, stream))
-        if header.get("end"):
-            signal.alarm(0)
-            return
-        at, length = header.get("at"), header.get("n")
-        if not isinstance(at, int) or not isinstance(length, int) or at < 0 or length <= 0:
-            raise Refused(protocol.BAD_REQUEST, f"{header} is no piece of a content")
-        yield header
-
-
-def _take_piece(stream: Parcels, header: dict[str, Any], incoming: Incoming) -> bool:
-    """
-    Write a piece to its place, as far as it comes.
-
-    :return: False when it arrived damaged.
-    :raises Gone: it does not come to its end.
-    """
-    at, left = header["at"], header["n"]
-    if header.get("zeros"):
-        with _here_already():
-            incoming.skip(at, left)
-        return True
-    if "sha256" in header:
-        sha256, data = _read_whole(stream, left)
-        if sha256 != header["sha256"]:
-            return False
-        with _here_already():
-            incoming.write(at, data)
-        return True
-    while left:
-        data = _read(stream, min(PIECE, left))
-        if not data:
-            raise Gone
-        with _here_already():
-            incoming.write(at, data)
-        at, left = at + len(data), left - len(data)
-    return True
-
-
-def _here_already() -> contextlib.AbstractContextManager[None]:
-    """Nothing is written to a content that has its final name already: it came from somebody else."""
-    return contextlib.suppress(FileNotFoundError)
-
-
-def _read_whole(stream: Parcels, size: int) -> tuple[str, bytes]:
-    """
-    Return so many bytes, and their SHA-256 first.
-
-    :raises Gone: there are not as many.
-    :raises Refused: that is too much to be read at once.
-    """
-    if size > PIECE:
-        raise Refused(protocol.BAD_REQUEST, f"a piece of {size} bytes that has to be read as a whole")
-    data = _read(stream, size)
-    if len(data) < size:
-        raise Gone
-    return hashlib.sha256(data).hexdigest(), data
-
-
-def _read(stream: Parcels, size: int) -> bytes:
-    """Read that much, or less at the end of the stream."""
-    _listen()
-    return stream.read(size)
+        stop_listening()
 
 
 def _unlock(fd: int, path: str) -> None:

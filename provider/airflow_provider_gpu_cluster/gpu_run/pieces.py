@@ -1,0 +1,121 @@
+"""Pieces of contents as they come over a channel, and what to do when none come any more. See :mod:`.receiving`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+from typing import Any, BinaryIO, Iterator, cast
+
+from . import frames, protocol
+from .errors import Refused
+from .incoming import PIECE, Incoming
+from .parcels import Parcels
+
+# A worker from which nothing comes for so long has gone; what it held is for others then.
+SILENCE_S = 120
+
+
+class Gone(Exception):
+    """The worker is not there any more."""
+
+
+def listen() -> None:
+    """From now on, have :class:`Gone` raised when nothing comes for :data:`SILENCE_S`; called again, it counts anew."""
+    signal.signal(signal.SIGALRM, _fall_silent)
+    signal.alarm(SILENCE_S)
+
+
+def stop_listening() -> None:
+    """Expect nothing for now."""
+    signal.alarm(0)
+
+
+def _fall_silent(*_: object) -> None:
+    raise Gone
+
+
+class Pieces:
+    """
+    The pieces that a worker sends over one channel.
+
+    :param stream: the channel.
+    :param folder: where parcels lie, if the worker sends any.
+    """
+
+    def __init__(self, stream: BinaryIO, folder: str) -> None:
+        self._stream = Parcels(stream, folder, listen)
+
+    def headers(self) -> Iterator[dict[str, Any]]:
+        """
+        Yield the headers of pieces up to the end; the caller takes what follows each.
+
+        :raises frames.BrokenStream: the stream ended before.
+        :raises Refused: it is no header.
+        """
+        while True:
+            listen()
+            header = frames.read_line(cast(BinaryIO, self._stream))
+            if header.get("end"):
+                stop_listening()
+                return
+            at, length = header.get("at"), header.get("n")
+            if not isinstance(at, int) or not isinstance(length, int) or at < 0 or length <= 0:
+                raise Refused(protocol.BAD_REQUEST, f"{header} is no piece of a content")
+            yield header
+
+    def take(self, header: dict[str, Any], incoming: Incoming) -> bool:
+        """
+        Write a piece to its place, as far as it comes.
+
+        :return: False when it arrived damaged.
+        :raises Gone: it does not come to its end.
+        """
+        at, left = header["at"], header["n"]
+        if header.get("zeros"):
+            with _here_already():
+                incoming.skip(at, left)
+            return True
+        if "sha256" in header:
+            sha256, data = self.whole(left)
+            if sha256 != header["sha256"]:
+                return False
+            with _here_already():
+                incoming.write(at, data)
+            return True
+        while left:
+            data = self._read(min(PIECE, left))
+            if not data:
+                raise Gone
+            with _here_already():
+                incoming.write(at, data)
+            at, left = at + len(data), left - len(data)
+        return True
+
+    def whole(self, size: int) -> tuple[str, bytes]:
+        """
+        Return so many bytes, and their SHA-256 first.
+
+        :raises Gone: there are not as many.
+        :raises Refused: that is too much to be read at once.
+        """
+        if size > PIECE:
+            raise Refused(protocol.BAD_REQUEST, f"a piece of {size} bytes that has to be read as a whole")
+        data = self._read(size)
+        if len(data) < size:
+            raise Gone
+        return hashlib.sha256(data).hexdigest(), data
+
+    def close(self) -> None:
+        """Close what is open, and remove what was not read."""
+        self._stream.close()
+
+    def _read(self, size: int) -> bytes:
+        """Read that much, or less at the end of the stream."""
+        listen()
+        return self._stream.read(size)
+
+
+def _here_already() -> contextlib.AbstractContextManager[None]:
+    """Nothing is written to a content that has its final name already: it came from somebody else."""
+    return contextlib.suppress(FileNotFoundError)
