@@ -519,7 +519,7 @@ def test_in_a_storm_of_jobs_from_two_controllers_no_gpu_is_ever_given_twice(
             host,
             host.submit(command, gpus=(1, 2, 1, 3, 1, 4)[number % 6], priority=("normal", "low", "high")[number % 3]),
         )
-        for number in range(50)
+        for number in range(20)
         for host in hosts
     ]
     intervals: dict[int, list[tuple[str, str]]] = {}
