@@ -595,7 +595,7 @@ def test_a_long_line_is_filled_over_several_connections(
         assert collect(cluster, home) == ["large", "medium", "small", "sparse"]
     for name in ("large", "medium", "small", "sparse"):
         assert same(home / name, outputs / name)
-    assert cut_proxy.connections == 6
+    assert cut_proxy.connections == 8
     assert cut_proxy.passed["down"] < 1.02 * 59_000_000
     assert (home / "sparse").stat().st_blocks * 512 < 1 << 20
     assert sorted(os.listdir(home)) == ["large", "medium", "small", "sparse"]

@@ -10,7 +10,7 @@ _WINDOW_BYTES = 2 << 20
 _LONG_ROUND_TRIP_S = 0.02
 _WANTED_BYTES_PER_S = 400e6
 # A stock sshd begins to turn away when ten connections are at it at once (MaxStartups).
-_MOST_LANES = 6
+_MOST_LANES = 8
 _LANE_BYTES = 4 << 20
 
 
