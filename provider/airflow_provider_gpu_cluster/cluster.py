@@ -19,12 +19,12 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
     InvalidJobError,
 )
-from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.session import Session
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
-from airflow_provider_gpu_cluster.submission import Element, Submission
+from airflow_provider_gpu_cluster.submission import Element, Submission, submit_request
 from airflow_provider_gpu_cluster.upload import Line, Upload
 
 log = logging.getLogger(__name__)
@@ -74,17 +74,7 @@ class Cluster(Session):
         return self._handle(self._with_uploads("stage", request, sources)["handle"])
 
     def submit(
-        self,
-        job_id: str,
-        *,
-        spec: JobSpec,
-        sources: Sequence[Source] | None,
-        env: Mapping[str, str],
-        run_script: str,
-        request_key: str,
-        generation: str,
-        record: Mapping[str, Any],
-        elements: Sequence[Element] = (),
+        self, job_id: str, *, sources: Sequence[Source] | None, elements: Sequence[Element] = (), **asked: Any
     ) -> Submission:
         """
         Launch a job, or find it launched; see :func:`.gpu_run.submission.submit` for which.
@@ -92,37 +82,20 @@ class Cluster(Session):
         Of an array, that goes for each element by itself.
 
         :param sources: its inputs; None when they are staged.
-        :param env: the job's own environment variables; they go into no record.
-        :param run_script: text of ``run.sh``.
-        :param request_key: names one try; with the same key the same attempt comes back.
-        :param generation: changes when a user asks for a new beginning.
-        :param record: who asks.
-        :param elements: makes an array of it.
+        :param asked: the rest of what :func:`.submit_request` takes.
         :raises StagingError: a source could not be brought there.
         :raises LaunchError: the cluster cannot run it.
         """
-        request: dict[str, Any] = {
-            "job_id": job_id,
-            "spec": spec.to_json(),
-            "inputs": None if sources is None else self._described(sources),
-            "env": dict(env),
-            "run_script": run_script,
-            "request_key": request_key,
-            "generation": generation,
-            "record": record,
-            "context": _context_variables(record),
-        }
-        if elements:
-            request["elements"] = [
-                {
-                    "job_id": element_id(job_id, index),
-                    "spec": _difference(element.spec.to_json(), request["spec"]),
-                    "env": dict(element.env),
-                    "run_script": element.run_script,
-                }
-                for index, element in enumerate(elements)
-            ]
-        reply = self._with_uploads("submit", request, sources or ())
+        inputs = None if sources is None else self._described(sources)
+        request = submit_request(job_id, inputs=inputs, elements=elements, **asked)
+        return self.submission_of(self._with_uploads("submit", request, sources or ()))
+
+    def launch(self, request: Mapping[str, Any]) -> Submission:
+        """Do the same with a request from :func:`.submit_request` that needs no files from here."""
+        return self.submission_of(self._call("submit", dict(request)))
+
+    def submission_of(self, reply: Mapping[str, Any]) -> Submission:
+        """Return what came of a submit, from the cluster's reply to it."""
         handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
         return Submission(handle, status, reply["created"], reply.get("launched", 0))
 
@@ -290,19 +263,3 @@ def _spec(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
         return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
         raise InvalidJobError(f"{list(patterns)} are no patterns: {error}") from error
-
-
-def _difference(value: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    return {name: item for name, item in value.items() if item != other[name]}
-
-
-def _context_variables(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment variables by which Airflow tells a task who it is."""
-    names = {
-        "AIRFLOW_CTX_DAG_ID": "dag_id",
-        "AIRFLOW_CTX_TASK_ID": "task_id",
-        "AIRFLOW_CTX_DAG_RUN_ID": "run_id",
-        "AIRFLOW_CTX_TRY_NUMBER": "try_number",
-        "AIRFLOW_CTX_MAP_INDEX": "map_index",
-    }
-    return {name: str(record[key]) for name, key in names.items() if record.get(key) is not None}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-# XCom of a task whose job is to end when a user ends the task: the job's handle.
+# XCom of a task whose job is to end when a user ends the task: the job's `gpu_cluster_conn_id` and `job_id`.
 KILL_XCOM_KEY = "gpu_job_cancel_on_kill"
 
 

@@ -13,11 +13,13 @@ from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import JobSpec
+from airflow_provider_gpu_cluster.identity import JobIdentity
+from airflow_provider_gpu_cluster.job import JobSpec, element_id
 from airflow_provider_gpu_cluster.script import render_run_script
 from airflow_provider_gpu_cluster.sources import Source, parse_sources
 from airflow_provider_gpu_cluster.sources.parse import Written
 from airflow_provider_gpu_cluster.spec import check_env, make_spec
+from airflow_provider_gpu_cluster.submission import Element
 
 SHORTEST_SECRET = 5
 # Stand-ins for values that are known only when the task runs: any that would pass the check.
@@ -157,6 +159,32 @@ class JobRequest:
                 check_env(element.env, is_array=True)
             elements.append(replace(one, env=element.env))
         return elements
+
+    def launch_arguments(self, identity: JobIdentity, *, base_dir: Path, staged: bool) -> dict[str, Any]:
+        """
+        Return what :func:`.submit_request` takes besides the inputs.
+
+        :param staged: the job's sources are on the cluster already.
+        :raises InvalidJobError: a value cannot be used.
+        """
+        self.check(staged=staged)
+        elements = [
+            Element(
+                spec=element.spec(),
+                env=element.variables(),
+                run_script=element.run_script(element_id(identity.job_id, index), base_dir=base_dir),
+            )
+            for index, element in enumerate(self.elements())
+        ]
+        return {
+            "spec": self.spec(),
+            "env": self.variables(),
+            "run_script": self.run_script(identity.job_id, base_dir=base_dir),
+            "request_key": identity.request_key,
+            "generation": identity.generation,
+            "record": identity.record,
+            "elements": elements,
+        }
 
     def _with_arguments(self, arguments: tuple[Any, ...]) -> JobRequest:
         if not arguments:

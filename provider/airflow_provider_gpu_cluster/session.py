@@ -202,14 +202,11 @@ class Session:
         return try_once()
 
     def _worth_another_try(self, error: BaseException) -> bool:
-        final = (GpuClusterAuthenticationError, GpuClusterHostKeyError)
-        return isinstance(error, GpuClusterConnectionError) and not isinstance(error, final) and not self._interrupted
+        return is_worth_another_try(error) and not self._interrupted
 
     def _out_of_patience(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome is not None else None
-        patience = self.patience_s
-        if error is not None and _is_about_address(error.__cause__):
-            patience = min(patience, PATIENCE_WITH_ADDRESS_S)
+        patience = patience_with(error, self.patience_s)
         return self._trouble_since is None or time.monotonic() - self._trouble_since >= patience
 
     def _stop_if_interrupted(self) -> None:
@@ -443,6 +440,19 @@ class Session:
 
     def _where(self) -> str:
         return f"cluster {self.settings.name} (connection {self.settings.conn_id})"
+
+
+def is_worth_another_try(error: BaseException) -> bool:
+    """Tell whether what went wrong may go well the next time."""
+    final = (GpuClusterAuthenticationError, GpuClusterHostKeyError)
+    return isinstance(error, GpuClusterConnectionError) and not isinstance(error, final)
+
+
+def patience_with(error: BaseException | None, patience_s: float) -> float:
+    """Return for how long to try again after an error, in seconds: a wrong address stays wrong."""
+    if error is not None and _is_about_address(error.__cause__):
+        return min(patience_s, PATIENCE_WITH_ADDRESS_S)
+    return patience_s
 
 
 def _shell_path(path: str) -> str:

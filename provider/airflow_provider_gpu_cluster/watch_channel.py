@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.job import JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogPosition
 from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place, WatchEvent
-from airflow_provider_gpu_cluster.watch_mailbox import Ack, Subscription
+from airflow_provider_gpu_cluster.watch_mailbox import Ack, Launch, Subscription
 
 # The cluster gives a sign of life every five seconds, and wants one within 150.
 SILENCE_S = 20.0
@@ -57,6 +57,7 @@ class WatchChannel:
         self._to_send = bytearray()
         self._said = b""
         self._subscriptions: dict[int, Subscription] = {}
+        self._launches: dict[int, Launch] = {}
         self._sent_acks: dict[int, Ack | None] = {}
         self._heard_at = self._spoke_at = time.monotonic()
 
@@ -93,6 +94,12 @@ class WatchChannel:
             del self._sent_acks[key]
             if self._subscriptions.pop(key, None) is not None:
                 self._say("unsubscribe", key=key)
+
+    def launch(self, launch: Launch) -> None:
+        """Ask the cluster to launch a job."""
+        if launch.begin():
+            self._launches[launch.key] = launch
+            self._say("launch", key=launch.key, request=launch.request)
 
     def work(self) -> None:
         """
@@ -152,10 +159,20 @@ class WatchChannel:
         *lines, self._received = self._received.split(b"\n")
         for line in lines:
             message = json.loads(line or b"{}")
-            subscription = self._subscriptions.get(message.get("key"))
+            key = message.get("key")
+            if key in self._launches:
+                self._answer(self._launches.pop(key), message)
+                continue
+            subscription = self._subscriptions.get(key)
             event = self._event(message)
             if subscription is not None and event is not None:
                 subscription.deliver(event)
+
+    def _answer(self, launch: Launch, message: dict[str, Any]) -> None:
+        if message["event"] == "launched":
+            launch.succeed(self._cluster.submission_of(message))
+        else:
+            launch.fail(self._cluster.error_of(message))
 
     def _event(self, message: dict[str, Any]) -> WatchEvent | None:
         kind = message.get("event")

@@ -8,12 +8,13 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.watch_channel import WatchChannel, WatchRefused
 from airflow_provider_gpu_cluster.watch_events import Failure, Outage
-from airflow_provider_gpu_cluster.watch_mailbox import Cancellation, Mailbox
+from airflow_provider_gpu_cluster.watch_mailbox import Cancellation, Errand, Mailbox
 from airflow_provider_gpu_cluster.watch_polling import Polling
 
 log = logging.getLogger(__name__)
@@ -108,10 +109,14 @@ class WatchLoop:
         """Tell subscriptions what comes from a source, until that time, or until there are none any more."""
         for subscription in self._mailbox.subscriptions():
             source.change(subscription)
+        for launch in self._mailbox.launches():
+            source.launch(launch)
         while time.monotonic() < until and not self._mailbox.retire(LINGER_S):
             self._cancel(cluster)
             for subscription in self._mailbox.take_changed():
                 source.change(subscription)
+            for launch in self._mailbox.take_launches():
+                source.launch(launch)
             source.work()
             if self._up_since is None:
                 self._up_since = time.monotonic()
@@ -160,18 +165,19 @@ class WatchLoop:
         self._is_out = True
         for subscription in self._mailbox.subscriptions():
             subscription.deliver(Outage(error))
-        self._fail_cancellations(error)
+        self._fail_errands(error)
 
     def _give_up(self, error: GpuClusterError) -> None:
         log.warning("jobs are watched no more: %s", error)
         self._polls_until = -math.inf
         for subscription in self._mailbox.subscriptions():
             subscription.deliver(Failure(error))
-        self._fail_cancellations(error)
+        self._fail_errands(error)
 
-    def _fail_cancellations(self, error: GpuClusterError) -> None:
-        for cancellation in self._mailbox.take_cancellations():
-            cancellation.fail(error)
+    def _fail_errands(self, error: GpuClusterError) -> None:
+        errands: list[Errand[Any]] = [*self._mailbox.take_cancellations(), *self._mailbox.launches()]
+        for errand in errands:
+            errand.fail(error)
 
     # -- cancelling
 

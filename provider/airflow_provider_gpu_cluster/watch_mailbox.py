@@ -10,20 +10,22 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.job import JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.watch_events import Failure, WatchEvent
 
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 3600.0
 _keys = itertools.count(1)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +98,48 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancellation:
-    """A job to cancel, and where to say what came of it."""
+class Errand(Generic[_Result]):
+    """Something to be done once on the cluster, and where to say what came of it."""
+
+    future: Future[_Result] = field(default_factory=Future, kw_only=True)
+
+    def succeed(self, result: _Result) -> None:
+        """Say what came of it."""
+        # Whoever asked may have given up waiting.
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(result)
+
+    def fail(self, error: GpuClusterError) -> None:
+        """Say why it could not be done."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation(Errand[JobStatus]):
+    """A job to cancel, which leads to how it stands then."""
 
     job_id: str
     requested_by: str
-    future: Future[JobStatus] = field(default_factory=Future)
 
-    def succeed(self, status: JobStatus) -> None:
-        """Say how the job stands now."""
-        # Whoever asked may have given up waiting.
-        with contextlib.suppress(InvalidStateError):
-            self.future.set_result(status)
 
-    def fail(self, error: GpuClusterError) -> None:
-        """Say why it could not be cancelled."""
-        with contextlib.suppress(InvalidStateError):
-            self.future.set_exception(error)
+@dataclass(frozen=True, slots=True)
+class Launch(Errand[Submission]):
+    """
+    A job to launch.
+
+    Until the cluster is asked, its future can be cancelled. From then on it leads to an answer, or to a connection
+    error that leaves open whether the job was launched.
+
+    :param request: from :func:`.submit_request`, with nothing to send.
+    """
+
+    request: Mapping[str, Any]
+    key: int = field(default_factory=lambda: next(_keys))
+
+    def begin(self) -> bool:
+        """Take note that the cluster is asked, perhaps again; False when nobody wants that any more."""
+        return self.future.running() or self.future.set_running_or_notify_cancel()
 
 
 class Mailbox:
@@ -123,6 +150,8 @@ class Mailbox:
         self._subscriptions: dict[int, Subscription] = {}
         self._changed: dict[int, Subscription] = {}
         self._cancellations: list[Cancellation] = []
+        self._launches: dict[int, Launch] = {}
+        self._new_launches: list[Launch] = []
         self._idle_since = time.monotonic()
         self._retired = False
         self.urgent = False
@@ -170,6 +199,24 @@ class Mailbox:
             self._ring()
         return cancellation
 
+    def launch(self, request: Mapping[str, Any]) -> Launch | None:
+        """Add a job to launch; None when the thread is at its end."""
+        launch = Launch(request)
+        with self._lock:
+            if self._retired:
+                return None
+            self._launches[launch.key] = launch
+            self._new_launches.append(launch)
+            self.urgent = True
+            self._ring()
+        launch.future.add_done_callback(lambda future: self._forget(launch))
+        return launch
+
+    def _forget(self, launch: Launch) -> None:
+        with self._lock:
+            self._launches.pop(launch.key, None)
+            self._idle_since = time.monotonic()
+
     def _ring(self) -> None:
         # When so much is unread that nothing goes in any more, the thread wakes up anyway.
         with contextlib.suppress(BlockingIOError):
@@ -189,6 +236,18 @@ class Mailbox:
             changed, self._changed = list(self._changed.values()), {}
         return changed
 
+    def launches(self) -> list[Launch]:
+        """Return all launches that have no answer; none of them is new any more."""
+        with self._lock:
+            self._new_launches.clear()
+            return list(self._launches.values())
+
+    def take_launches(self) -> list[Launch]:
+        """Return the launches that are new."""
+        with self._lock:
+            launches, self._new_launches = self._new_launches, []
+        return launches
+
     def take_cancellations(self) -> list[Cancellation]:
         """Return the jobs to cancel."""
         with self._lock:
@@ -201,11 +260,14 @@ class Mailbox:
             self._cancellations[:0] = cancellations
             self.urgent = self.urgent or bool(cancellations)
 
+    @property
+    def _is_idle(self) -> bool:
+        return not self._subscriptions and not self._cancellations and not self._launches
+
     def retire(self, linger_s: float) -> bool:
         """Take nothing more if there was nothing to do for that long, and tell whether it has come to that."""
         with self._lock:
-            idle = not self._subscriptions and not self._cancellations
-            if not self._retired and idle and time.monotonic() >= self._idle_since + linger_s:
+            if not self._retired and self._is_idle and time.monotonic() >= self._idle_since + linger_s:
                 self._retired = True
                 self._news.close()
                 self._bell.close()
@@ -224,7 +286,7 @@ class Mailbox:
         if fileno is not None:
             poll.register(fileno, select.POLLIN)
         with self._lock:
-            if not self._subscriptions and not self._cancellations:
+            if self._is_idle:
                 until = min(until, self._idle_since + linger_s)
         seconds = max(0.0, min(until - time.monotonic(), _LONGEST_WAIT_S))
         poll.poll(math.ceil(seconds * 1000))

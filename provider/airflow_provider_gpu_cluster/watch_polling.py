@@ -10,7 +10,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogPosition
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place
-from airflow_provider_gpu_cluster.watch_mailbox import Ack, Subscription
+from airflow_provider_gpu_cluster.watch_mailbox import Ack, Launch, Subscription
 
 WINDOW_BYTES = 1 << 17
 TAIL_BYTES = 4096
@@ -31,6 +31,7 @@ class Polling:
         self._jobs: dict[int, _Job] = {}
         self._unseen: dict[int, _Job] = {}
         self._to_read: dict[int, _Job] = {}
+        self._to_launch: list[Launch] = []
         self._looked_at = time.monotonic()
 
     def fileno(self) -> None:
@@ -39,7 +40,7 @@ class Polling:
     @property
     def due(self) -> float:
         """When there is something to do, by the monotonic clock."""
-        return -math.inf if self._unseen or self._to_read else self._next_look
+        return -math.inf if self._to_launch or self._unseen or self._to_read else self._next_look
 
     @property
     def _next_look(self) -> float:
@@ -60,12 +61,18 @@ class Polling:
         elif self._jobs[key].reads_on:
             self._to_read[key] = self._jobs[key]
 
+    def launch(self, launch: Launch) -> None:
+        """Take up a job to launch."""
+        self._to_launch.append(launch)
+
     def work(self) -> None:
         """
         Ask for what is due, or the first of much, and deliver it.
 
         :raises GpuClusterConnectionError: the connection is broken.
         """
+        if self._to_launch:
+            self._launch(self._to_launch.pop(0))
         now = time.monotonic()
         if now >= self._next_look:
             self._looked_at = now
@@ -74,6 +81,16 @@ class Polling:
             self._look(self._unseen)
         if self._to_read:
             self._to_read.pop(next(iter(self._to_read))).read(self._cluster)
+
+    def _launch(self, launch: Launch) -> None:
+        if not launch.begin():
+            return
+        try:
+            launch.succeed(self._cluster.launch(launch.request))
+        except GpuClusterConnectionError:
+            raise
+        except GpuClusterError as error:
+            launch.fail(error)
 
     def _look(self, jobs: dict[int, _Job]) -> None:
         asked = {key: (job, job.subscription.job_id) for key, job in jobs.items()}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.watch_events import WatchEvent
 from airflow_provider_gpu_cluster.watch_loop import WatchLoop
 from airflow_provider_gpu_cluster.watch_mailbox import Mailbox, Subscription
@@ -63,6 +64,16 @@ class Watcher:
         :param poll_interval_s: how often to ask, in seconds, where the cluster lets no command run that would tell.
         """
         return self._leave(lambda mailbox: mailbox.subscribe(job_id, notify, reader, poll_interval_s))
+
+    def launch(self, request: Mapping[str, Any]) -> Future[Submission]:
+        """
+        Launch a job, or find it launched, over the connection that is there, or else over a new one.
+
+        :param request: from :func:`.submit_request`; it must need no files from here.
+        :return: what came of it, or the error. As long as the cluster was not asked, it can be cancelled. After a
+            :class:`GpuClusterConnectionError` the same request tells whether the job was launched.
+        """
+        return self._leave(lambda mailbox: mailbox.launch(request)).future
 
     def cancel(self, job_id: str, *, requested_by: str) -> Future[JobStatus]:
         """

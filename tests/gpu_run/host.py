@@ -46,13 +46,22 @@ class Host:
     def line(self) -> Line:
         return Line(self.root, self.settings)
 
-    def submit(
-        self, command: str, *, job_id: str | None = None, code: dict[str, str] | None = None, **more: Any
-    ) -> str:
-        """Launch a job that runs shell text, and return its id. What is no part of the request is the spec's."""
-        job_id = job_id or f"job-{next(_numbers)}"
-        request: dict[str, Any] = {
-            "job_id": job_id,
+    def submit(self, command: str, *, code: dict[str, str] | None = None, **more: Any) -> str:
+        """Launch a job that runs shell text, and return its id; see :meth:`request`."""
+        request = self.request(command, **more)
+        job = self.job(request["job_id"])
+        job.create()
+        for name, text in (code or {}).items():
+            path = Path(job.at("code", name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        submission.submit(self.root, self.engine, request)
+        return job.job_id
+
+    def request(self, command: str, *, job_id: str | None = None, **more: Any) -> dict[str, Any]:
+        """Return a request to launch a job that is staged. What is no part of the request is the spec's."""
+        return {
+            "job_id": job_id or f"job-{next(_numbers)}",
             "inputs": None,
             "env": more.pop("env", {}),
             "run_script": f"#!/bin/bash\n{command}\n",
@@ -65,14 +74,6 @@ class Host:
             "context": {},
             "spec": {"gpus": 1, "priority": "normal", "grace_s": 1.0, "setup": "", **more},
         }
-        job = self.job(job_id)
-        job.create()
-        for name, text in (code or {}).items():
-            path = Path(job.at("code", name))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        submission.submit(self.root, self.engine, request)
-        return job_id
 
     def job(self, job_id: str) -> JobDirectory:
         return self.root.job(job_id)

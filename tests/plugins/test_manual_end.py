@@ -9,15 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.plugins import cluster_access, manual_end
 from airflow_provider_gpu_cluster.plugins.manual_end import ManualEnds, end_abandoned_jobs
 
-HANDLES = [
-    JobHandle("job-1", "first", "/jobs/job-1", "host", None, 1),
-    JobHandle("job-2", "second", "/jobs/job-2", "host", None, 1),
-    JobHandle("job-3", "first", "/jobs/job-3", "host", None, 1),
-]
+ABANDONED = [("first", "job-1"), ("second", "job-2"), ("first", "job-3")]
 
 
 def now() -> datetime:
@@ -89,8 +84,8 @@ def _clusters(monkeypatch: pytest.MonkeyPatch, unreachable: str = "") -> list[tu
     cancelled: list[tuple[str, list[str]]] = []
 
     class Cluster:
-        def __init__(self, handle: JobHandle) -> None:
-            self.name = handle.gpu_cluster_conn_id
+        def __init__(self, conn_id: str) -> None:
+            self.name = conn_id
 
         def __enter__(self) -> Cluster:
             return self
@@ -102,6 +97,6 @@ def _clusters(monkeypatch: pytest.MonkeyPatch, unreachable: str = "") -> list[tu
                 raise GpuClusterConnectionError("no route")
             cancelled.append((self.name, job_ids))
 
-    monkeypatch.setattr(manual_end, "_handles", lambda since: HANDLES)
+    monkeypatch.setattr(manual_end, "_abandoned", lambda since: ABANDONED)
     monkeypatch.setattr(cluster_access, "cluster_of", Cluster)
     return cancelled

@@ -13,6 +13,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from tests.deferral import TaskLogs, Triggerer, XComs, dto
@@ -27,6 +28,7 @@ HANDLE = {
     "submitted_at": "2026-01-01T00:00:00+00:00",
     "gpus": 1,
 }
+NOTE = {"gpu_cluster_conn_id": "gpu_cluster_default", "job_id": "job-1"}
 GONE = "gone"
 TRYING = "GPU job could not be cancelled, trying again"
 
@@ -76,7 +78,7 @@ class Killed:
 @pytest.fixture
 def killed(logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch) -> Killed:
     killed = Killed(logs, xcoms, monkeypatch)
-    killed.xcoms["wait", -1, "return_value"] = HANDLE
+    killed.xcoms["wait", -1, KILL_XCOM_KEY] = NOTE
     return killed
 
 
@@ -104,14 +106,8 @@ def test_trigger_that_was_handed_to_another_triggerer_leaves_the_job(killed: Kil
 
 def test_cleared_task_that_waits_for_another_job_already_ends_the_first(killed: Killed) -> None:
     killed.ti.state = "deferred"
-    killed.xcoms["wait", -1, "return_value"] = {**HANDLE, "job_id": "job-2"}
+    killed.xcoms["wait", -1, KILL_XCOM_KEY] = {**NOTE, "job_id": "job-2"}
     assert killed() == ["job-1"]
-
-
-def test_handle_of_the_task_is_read_where_the_task_keeps_it(killed: Killed) -> None:
-    killed.ti.state = "deferred"
-    killed.xcoms["wait", -1, "gpu_job"] = {**HANDLE, "job_id": "job-2"}
-    assert killed(handle_key="gpu_job") == ["job-1"]
 
 
 def test_deferred_task_without_a_job_in_xcom_leaves_the_job(killed: Killed) -> None:
@@ -147,7 +143,7 @@ def test_state_is_read_again_until_it_can_be(killed: Killed) -> None:
 
 def test_unreadable_xcom_leaves_the_job(killed: Killed) -> None:
     killed.ti.state = "deferred"
-    killed.xcoms["wait", -1, "return_value"] = "no handle at all"
+    killed.xcoms["wait", -1, KILL_XCOM_KEY] = "no note at all"
     killed.patience_s = 0.3
     assert killed() == []
     assert TRYING in killed.logs.events

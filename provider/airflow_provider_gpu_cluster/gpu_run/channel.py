@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
-from typing import Any
+from typing import Any, Iterable
 
 _PIECE = 1 << 16
 _LONGEST_LINE = 1 << 20
@@ -42,18 +42,18 @@ class Channel:
         """How many bytes the client has not taken yet."""
         return len(self._unsent)
 
-    def wait(self, timeout_s: float, also: int | None) -> None:
+    def wait(self, timeout_s: float, also: Iterable[int]) -> None:
         """
         Wait until there is something to read, or room for what could not be written yet.
 
-        :param also: another open file that may become readable; None for none.
+        :param also: other open files that may become readable.
         :raises Gone: nobody reads the events any more, and there are no commands left.
         """
         poll = select.poll()
         poll.register(self._source, select.POLLIN)
         poll.register(self._out, select.POLLOUT if self._unsent else 0)
-        if also is not None:
-            poll.register(also, select.POLLIN)
+        for fd in also:
+            poll.register(fd, select.POLLIN)
         ready = dict(poll.poll(max(0.0, timeout_s) * 1000 if self._is_heard else 0))
         self._is_heard = self._is_heard and not ready.get(self._out, 0) & _BROKEN
         # What the client has said before it went counts: it has shown to somebody what it acknowledges.

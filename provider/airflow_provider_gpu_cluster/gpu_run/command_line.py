@@ -163,9 +163,10 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
 
         return {"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])}, None
     if verb == "watch":
+        from .launches import Launches
         from .watch import watch
 
-        return {}, lambda out: watch(root, engine, stream, out)
+        return {}, lambda out: watch(root, engine, Launches(root, program, request), stream, out)
     if verb == "cancel":
         from .cancel import cancel
 

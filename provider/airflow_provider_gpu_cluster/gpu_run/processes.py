@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import pwd
 import signal
 import time
-from typing import Any, Iterable
+from typing import Any, Collection, Iterable
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG = 1
@@ -85,6 +86,22 @@ def _prctl(option: int, value: int) -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def close_files(keep: Collection[int]) -> None:
+    """
+    Close what this process has open, as a copy of another that goes on by itself.
+
+    Of the three standard ones, those that are not kept become /dev/null: what is opened next would take their place.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in {0, 1, 2}.difference(keep):
+        os.dup2(nothing, fd)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd not in keep:
+            # The listing itself is among them, and is closed already.
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
 
 def descendants(pid: int) -> set[int]:

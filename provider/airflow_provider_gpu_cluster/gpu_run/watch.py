@@ -1,11 +1,13 @@
 """
 The one command that goes on for long: a client subscribes to jobs, and is told what happens to them.
 
-Both ways go lines of JSON. Commands, of which ``ack`` carries ``attempt``, ``offset`` and ``note``::
+It also launches jobs for the client, which saves it a connection for each. Both ways go lines of JSON. Commands, of
+which ``ack`` carries ``attempt``, ``offset`` and ``note``::
 
     {"do": "subscribe", "key": 7, "job_id": "x", "reader": "task-ab" or null, "ack": {...} or null}
     {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}
     {"do": "unsubscribe", "key": 7}
+    {"do": "launch", "key": 8, "request": {...}}
     {"do": "alive"}
 
 Events:
@@ -14,7 +16,8 @@ Events:
 ``place``    where the reader is in the output of an attempt, and its note; what is sent begins there
 ``output``   a piece of it, as UTF-8 in which single bytes stand as lone surrogates (PEP 383)
 ``acked``    the reader's place is written down
-``refused``  this subscription cannot be
+``launched`` the reply of ``submit`` to a request that needs no files
+``refused``  this subscription or launch cannot be
 ``alive``    a sign of life
 
 It ends when the client has gone, or has given no sign of life for long.
@@ -33,6 +36,7 @@ from . import protocol
 from .channel import BrokenClient, Channel, Gone
 from .errors import Refused, traceback_text
 from .inotify import Inotify
+from .launches import Launches
 from .store import Root
 from .subscription import FULL_LOOK_S, Events, Subscription
 
@@ -47,23 +51,25 @@ SILENCE_S = 150.0
 _MOST_BACKLOG = 1 << 20
 
 
-def watch(root: Root, engine: Engine, source: BinaryIO, out: BinaryIO) -> None:
+def watch(root: Root, engine: Engine, launches: Launches, source: BinaryIO, out: BinaryIO) -> None:
     """
     Serve a client until it is gone.
 
+    :param launches: launches what the client wants launched.
     :param source: its commands. Nothing may have been read ahead from it.
     """
     out.flush()
     try:
-        _Watch(root, engine, Channel(source.fileno(), out.fileno())).run()
+        _Watch(root, engine, launches, Channel(source.fileno(), out.fileno())).run()
     except BrokenClient as error:
         sys.exit(f"gpu-run watch cannot understand its client: {error}")
 
 
 class _Watch:
-    def __init__(self, root: Root, engine: Engine, channel: Channel) -> None:
+    def __init__(self, root: Root, engine: Engine, launches: Launches, channel: Channel) -> None:
         self._root = root
         self._engine = engine
+        self._launches = launches
         self._channel = channel
         self._inotify = Inotify()
         self._subscriptions: dict[int, Subscription] = {}
@@ -77,9 +83,10 @@ class _Watch:
     def run(self) -> None:
         with contextlib.suppress(Gone):
             while time.monotonic() < self._heard_at + SILENCE_S:
-                self._channel.wait(self._pause(), self._inotify.fd)
+                self._channel.wait(self._pause(), self._also())
                 self._engine.refresh()
                 self._obey()
+                self._tell_launches()
                 self._look()
                 self._send_output()
                 self._give_sign_of_life()
@@ -95,6 +102,10 @@ class _Watch:
         if self._subscriptions and not self._is_clogged:
             until = min(until, self._tick_at)
         return until - time.monotonic()
+
+    def _also(self) -> list[int]:
+        """Return what may become readable besides the channel."""
+        return [*self._launches.fds, *([] if self._inotify.fd is None else [self._inotify.fd])]
 
     def _give_sign_of_life(self) -> None:
         now = time.monotonic()
@@ -114,6 +125,8 @@ class _Watch:
                 self._drop(_take(command, "key", int))
             elif do == "ack":
                 self._acknowledge(_take(command, "key", int), _checked_ack(command))
+            elif do == "launch":
+                self._launches.add(_take(command, "key", int), _take(command, "request", dict))
             elif do != "alive":
                 raise BrokenClient(f"no such command: {command}")
 
@@ -165,6 +178,10 @@ class _Watch:
             message = f"gpu-run watch failed on the cluster: {error!r}\n{traceback_text()}"
             self._refuse(key, protocol.INTERNAL, message)
         self._give_sign_of_life()
+
+    def _tell_launches(self) -> None:
+        for event in self._launches.answers():
+            self._channel.send(event)
 
     def _refuse(self, key: int, code: str, message: str) -> None:
         self._drop(key)

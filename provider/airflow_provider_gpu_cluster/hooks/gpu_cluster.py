@@ -18,11 +18,11 @@ from airflow_provider_gpu_cluster.gpu_run import durations
 from airflow_provider_gpu_cluster.hooks.settings import settings_of
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
 from airflow_provider_gpu_cluster.identity import JobIdentity, current_identity
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus, element_id
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.request import JobRequest
 from airflow_provider_gpu_cluster.sources.parse import Written
-from airflow_provider_gpu_cluster.submission import Element, Submission
+from airflow_provider_gpu_cluster.submission import Submission
 
 if TYPE_CHECKING:
     import paramiko
@@ -183,26 +183,10 @@ class GpuClusterHook(BaseHook):
         :param staged: the job's sources are on the cluster already.
         :return: the job's handle, how it stands, and whether this call made the attempt or found it.
         """
-        request.check(staged=staged)
-        elements = [
-            Element(
-                spec=element.spec(),
-                env=element.variables(),
-                run_script=element.run_script(element_id(identity.job_id, index), base_dir=_base_dir(base_dir)),
-            )
-            for index, element in enumerate(request.elements())
-        ]
-        return self.cluster.submit(
-            identity.job_id,
-            spec=request.spec(),
-            sources=None if staged else request.sources(base_dir=_base_dir(base_dir)),
-            env=request.variables(),
-            run_script=request.run_script(identity.job_id, base_dir=_base_dir(base_dir)),
-            request_key=identity.request_key,
-            generation=identity.generation,
-            record=identity.record,
-            elements=elements,
-        )
+        folder = _base_dir(base_dir)
+        arguments = request.launch_arguments(identity, base_dir=folder, staged=staged)
+        sources = None if staged else request.sources(base_dir=folder)
+        return self.cluster.submit(identity.job_id, sources=sources, **arguments)
 
     def status(self, job: Job, *, tail_bytes: int = 0) -> JobStatus:
         """

@@ -6,7 +6,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
@@ -16,7 +17,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import JobIdentity, identity_of, reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.job_watch import watch_of
-from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY, GpuJobLink
+from airflow_provider_gpu_cluster.links import GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
     JobArgument,
     dag_folder,
@@ -33,10 +34,10 @@ from airflow_provider_gpu_cluster.operators.deferral import (
 )
 from airflow_provider_gpu_cluster.operators.job_env import JobArray, JobEnv
 from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
-from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
+from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user, note_job
+from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.request import JobRequest
 from airflow_provider_gpu_cluster.sources.parse import Written
-from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
-# In the task's state store, which outlives its tries (and, in Airflow 3.3, a clear): its job.
-JOB_KEY = "gpu_job"
 
 
 class SubmitGpuJobOperator(BaseOperator):
@@ -105,6 +104,9 @@ class SubmitGpuJobOperator(BaseOperator):
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, where all jobs of a cluster are watched over one connection, instead
         of on a worker; by default as ``[operators] default_deferrable`` says.
+    :param launch_from_trigger: when deferrable, launch there as well, over that one connection, where no file has to be
+        sent from the worker: code, data and models are on the cluster, come from git, or are staged (and it is no
+        array). However many such tasks start at once, the cluster sees one login.
     :param end_from_trigger: when deferrable, end there as well, without a worker, where Airflow can: the job has
         succeeded, little output is left to show, and the task has no ``outlets``, ``post_execute`` or
         ``on_success_callback``, nor Airflow a plugin with listeners.
@@ -182,6 +184,7 @@ class SubmitGpuJobOperator(BaseOperator):
         gpu_cluster_conn_id: str | None = None,
         wait_for_completion: bool = False,
         deferrable: bool = DEFAULT_DEFERRABLE,
+        launch_from_trigger: bool = True,
         end_from_trigger: bool = True,
         poll_interval: float = 10,
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
@@ -219,6 +222,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
+        self.launch_from_trigger = launch_from_trigger
         self.end_from_trigger = end_from_trigger and needs_no_worker_to_end(self)
         self.poll_interval = poll_interval
         self.unreachable_timeout = unreachable_timeout
@@ -247,17 +251,16 @@ class SubmitGpuJobOperator(BaseOperator):
         """Launch, wait if asked to, and return the handle."""
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
-        with self._stoppable(context, self._hook(staged), identity.job_id) as hook:
+        hook = self._hook(staged)
+        if self.wait_for_completion and self.deferrable and self.launch_from_trigger:
+            self._defer_unless_a_worker_is_needed(context, hook, identity, staged=staged is not None)
+        with self._stoppable(context, hook, identity.job_id):
             handle = self._launch(context, hook, identity, staged=staged is not None)
             self._stop_if_killed()
             if self.wait_for_completion and not self.deferrable:
                 self._wait(context, hook, handle)
         if self.wait_for_completion and self.deferrable:
-            self.defer(
-                trigger=self._trigger(context, handle),
-                method_name="execute_complete",
-                timeout=time_left(context, self.execution_timeout),
-            )
+            self._defer(context, job=handle.to_json())
         return handle.to_json()
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -314,9 +317,20 @@ class SubmitGpuJobOperator(BaseOperator):
             finally:
                 self._interrupt = None
 
-    def _trigger(self, context: Context, handle: JobHandle) -> GpuJobTrigger:
-        return GpuJobTrigger(
-            job=handle.to_json(),
+    def _defer_unless_a_worker_is_needed(
+        self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool
+    ) -> None:
+        """Defer, and leave the launch to the trigger, if that can be."""
+        folder = Path(dag_folder(self))
+        request = request_for_trigger(self._request(), identity, base_dir=folder, staged=staged)
+        if request is not None:
+            with hook:
+                self._note_job(context, hook, identity)
+            self._defer(context, launch=request, gpu_cluster_conn_id=hook.gpu_cluster_conn_id)
+
+    def _defer(self, context: Context, **job: Any) -> NoReturn:
+        trigger = GpuJobTrigger(
+            **job,
             get_logs=self.get_logs,
             reader=reader_of(context),
             poll_interval=self.poll_interval,
@@ -326,6 +340,8 @@ class SubmitGpuJobOperator(BaseOperator):
             handle_key=handle_key(self),
             masked=self._request().secrets() if self.get_logs else (),
         )
+        left = time_left(context, self.execution_timeout)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=left)
 
     def _request(self) -> JobRequest:
         return JobRequest(
@@ -357,34 +373,15 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
         started = time.monotonic()
+        self._note_job(context, hook, identity)
         submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
-        handle, status = submission.handle, submission.status
-        publish(self, context, handle)
-        if self.wait_for_completion and self.cancel_on_kill:
-            context["ti"].xcom_push(key=KILL_XCOM_KEY, value=handle.to_json())
-            if self.durable:
-                self._cancel_forerunner(context, hook, handle)
-        what = "GPU job" if handle.array_size is None else "GPU job array"
-        self.log.info(
-            f"{what} launched" if submission.created else f"{what} found again; it is not launched twice",
-            job_id=handle.job_id,
-            cluster=hook.settings.name,
-            attempt=status.attempt,
-            state=str(status.state),
-            job_dir=handle.job_dir,
-            duration=round(time.monotonic() - started, 2),
-            **_counts(submission),
-        )
-        return handle
+        publish(self, context, submission.handle)
+        submission.tell(self.log, cluster=hook.settings.name, duration_s=time.monotonic() - started)
+        return submission.handle
 
-    def _cancel_forerunner(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
-        """Cancel the job that this task had before a user cleared it, should nobody else have done so."""
-        store = context["task_state_store"]
-        # A clear is not the first try, which has none before it.
-        before: Any = store.get(JOB_KEY) if context["ti"].try_number > 1 else None
-        store.set(JOB_KEY, handle.job_id)
-        if before and before != handle.job_id:
-            hook.cancel(before, requested_by="Airflow, as a user cleared its task")
+    def _note_job(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> None:
+        if self.wait_for_completion and self.cancel_on_kill:
+            note_job(context, hook, identity.job_id, durable=self.durable)
 
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
         reader = reader_of(context) if self.get_logs else None
@@ -424,12 +421,6 @@ class SubmitGpuJobOperator(BaseOperator):
             self.log.warning("execution_timeout is over; GPU job cancelled", job_id=job_id, cluster=name)
         except GpuClusterError as error:
             self.log.error("execution_timeout is over; GPU job could not be cancelled", job_id=job_id, error=str(error))
-
-
-def _counts(submission: Submission) -> dict[str, int]:
-    """Return how many elements of an array were launched, and how many had been before."""
-    size, launched = submission.handle.array_size, submission.launched
-    return {} if size is None else {"elements": size, "launched": launched, "found": size - launched}
 
 
 def _cancel_anew(hook: GpuClusterHook, job_id: str) -> None:

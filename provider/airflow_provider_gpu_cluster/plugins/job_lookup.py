@@ -43,7 +43,7 @@ def ask_cluster(handle: JobHandle) -> JobStatus:
 
     :raises GpuClusterError: the cluster could not be asked.
     """
-    with cluster_of(handle) as cluster:
+    with cluster_of(handle.gpu_cluster_conn_id) as cluster:
         # Who looks at a page wants to know now, and asks again in a moment anyway.
         cluster.patience_s = 0
         # A cluster that accepts the call and then says nothing must not keep a thread for longer than this.

@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_gpu_cluster.job import JobHandle
-
 log = logging.getLogger(__name__)
 
 _ENDED = ("success", "failed", "skipped", "removed", "upstream_failed")
@@ -60,29 +58,28 @@ def end_abandoned_jobs(since: datetime) -> None:
     """Cancel the jobs of tasks that ended since then, and that have asked for it."""
     by_connection = defaultdict(list)
     try:
-        for handle in _handles(since):
-            by_connection[handle.gpu_cluster_conn_id].append(handle)
+        for conn_id, job_id in _abandoned(since):
+            by_connection[conn_id].append(job_id)
     except Exception:
         log.exception("could not look for jobs of tasks that were marked")
-    for handles in by_connection.values():
-        _cancel(handles)
+    for conn_id, job_ids in by_connection.items():
+        _cancel(conn_id, job_ids)
 
 
-def _cancel(handles: list[JobHandle]) -> None:
+def _cancel(conn_id: str, job_ids: list[str]) -> None:
     """Cancel jobs of one cluster. Where this machine cannot reach it, it is up to the triggerer."""
     # Airflow loads plugins in all of its processes; only the API server pays for this.
     from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
-    job_ids = [handle.job_id for handle in handles]
     try:
-        with cluster_of(handles[0]) as cluster:
+        with cluster_of(conn_id) as cluster:
             cluster.cancel(job_ids, requested_by="Airflow, as a user ended its task")
     except Exception as error:
         log.warning("could not cancel %s, whose tasks were marked: %s", ", ".join(job_ids), error)
 
 
-def _handles(since: datetime) -> list[JobHandle]:
-    """Return the jobs that are to end with their tasks, of tasks that ended since then."""
+def _abandoned(since: datetime) -> list[tuple[str, str]]:
+    """Return the connection and the job of each that is to end with its task, of tasks that ended since then."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
@@ -108,4 +105,5 @@ def _handles(since: datetime) -> list[JobHandle]:
     )
     with create_session() as session:
         values: list[Any] = list(session.scalars(query))
-    return [JobHandle.from_json(json.loads(value) if isinstance(value, str) else value) for value in values]
+    notes = [json.loads(value) if isinstance(value, str) else value for value in values]
+    return [(note["gpu_cluster_conn_id"], note["job_id"]) for note in notes]

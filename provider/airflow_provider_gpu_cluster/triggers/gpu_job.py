@@ -16,11 +16,13 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
+from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.operators.base import handle_of, published
 from airflow_provider_gpu_cluster.operators.kill import state_of
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.triggers.launching import Launching
     from airflow_provider_gpu_cluster.watcher import Watcher
 
 # Airflow's own patience is 30 s ([triggerer] on_kill_timeout).
@@ -34,10 +36,11 @@ class GpuJobTrigger(BaseTrigger):
 
     All triggers of a triggerer whose jobs are on one cluster share one SSH connection.
 
-    :param job: handle of the job. None when the scheduler has started the trigger, which then takes the handle from
-        ``job_from``.
-    :param job_from: ``task_id`` and ``key`` of the XCom that is the handle.
-    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched with.
+    :param job: handle of the job; None when it comes from one of the next two.
+    :param job_from: ``task_id`` and ``key`` of the XCom that is the handle; from the scheduler, that knows no handle.
+    :param launch: request to launch the job, from :func:`.submit_request`, with nothing to send.
+    :param gpu_cluster_conn_id: connection to launch it with; or another connection to the job's cluster, by default the
+        one it was launched with.
     :param get_logs: show the job's output.
     :param reader: name of the place up to which output was shown, as the cluster remembers it; None for this try's own.
     :param poll_interval: time between two looks at the job in seconds, where a cluster does not allow to watch.
@@ -53,6 +56,7 @@ class GpuJobTrigger(BaseTrigger):
         job: dict[str, Any] | None = None,
         *,
         job_from: dict[str, str] | None = None,
+        launch: dict[str, Any] | None = None,
         gpu_cluster_conn_id: str | None = None,
         get_logs: bool = True,
         reader: str | None = None,
@@ -66,6 +70,7 @@ class GpuJobTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         self.job = job
         self.job_from = job_from
+        self.launch = launch
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.get_logs = get_logs
         self.reader = reader
@@ -75,12 +80,14 @@ class GpuJobTrigger(BaseTrigger):
         self.end_from_trigger = end_from_trigger
         self.handle_key = handle_key
         self.masked = list(masked)
+        self._launching: Launching | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments to make this trigger again, in another triggerer perhaps."""
         names = (
             "job",
             "job_from",
+            "launch",
             "gpu_cluster_conn_id",
             "get_logs",
             "reader",
@@ -95,7 +102,7 @@ class GpuJobTrigger(BaseTrigger):
 
     def __repr__(self) -> str:
         """Name the job; the arguments hold what must not be shown."""
-        return f"<GpuJobTrigger {self.job or self.job_from}>"
+        return f"<GpuJobTrigger {self.job or self.job_from or (self.launch or {}).get('job_id')}>"
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
@@ -111,7 +118,7 @@ class GpuJobTrigger(BaseTrigger):
 
         following = following_of(
             handle,
-            self._watcher(handle),
+            self._watcher(),
             log=self.log,
             reader=self._reader_name() if self.get_logs else None,
             ti=self._ti,
@@ -146,53 +153,71 @@ class GpuJobTrigger(BaseTrigger):
 
     async def _cancel_if_abandoned(self) -> None:
         """Try until it is done; what keeps it from being done is told once."""
-        handle = await self._handle()
+        if self._launching is not None:
+            # A job that is launched after it was cancelled would run on.
+            await self._launching.settle()
+        job_id = self.launch["job_id"] if self.launch is not None else (await self._handle()).job_id
         told = ""
         while True:
             try:
-                if await self._is_abandoned(handle):
-                    await self._cancel(handle)
+                if await self._is_abandoned(job_id):
+                    await self._cancel(job_id)
                 else:
                     event = "The GPU job is left alone: its task waits for it in another triggerer"
-                    self.log.info(event, job_id=handle.job_id)
+                    self.log.info(event, job_id=job_id)
                 return
             except Exception as error:
                 if str(error) != told:
                     told = str(error)
-                    self.log.warning("GPU job could not be cancelled, trying again", job_id=handle.job_id, error=told)
+                    self.log.warning("GPU job could not be cancelled, trying again", job_id=job_id, error=told)
             await asyncio.sleep(_KILL_PAUSE_S)
 
-    async def _cancel(self, handle: JobHandle) -> None:
+    async def _cancel(self, job_id: str) -> None:
         # The same words for all tasks, so that many jobs are cancelled in one call.
-        cancelled = self._watcher(handle).cancel(handle.job_id, requested_by="Airflow, as a user ended its task")
+        cancelled = self._watcher().cancel(job_id, requested_by="Airflow, as a user ended its task")
         status = await asyncio.wrap_future(cancelled)
-        self.log.info(
-            "GPU job is being cancelled, because a user ended the task", job_id=handle.job_id, state=str(status.state)
-        )
+        if self.launch is not None and not status.attempt:
+            self.log.info("A user ended the task before its GPU job was launched", job_id=job_id)
+            return
+        event = "GPU job is being cancelled, because a user ended the task"
+        self.log.info(event, job_id=job_id, state=str(status.state))
 
     @property
     def _ti(self) -> Any:
         """The task instance; None in ``dag.test()``."""
         return self.task_instance
 
-    def _watcher(self, handle: JobHandle) -> Watcher:
+    def _watcher(self) -> Watcher:
         from airflow_provider_gpu_cluster.watcher import watcher_of
 
-        return watcher_of(self.gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
+        return watcher_of(self.gpu_cluster_conn_id or handle_of(self.job).gpu_cluster_conn_id)
 
     def _reader_name(self) -> str:
         # Started by the scheduler, a trigger does not get to know what sets a clear apart from a retry.
         return self.reader or f"try-{self._ti.id}"
 
     async def _handle(self) -> JobHandle:
-        if self.job is None and self.job_from is not None:
-            self.job = await self._pull(**self.job_from)
+        """Return the job's handle, which its task has in XCom then."""
+        if self.job is None:
+            if self.job_from is not None:
+                self.job = await self._pull(**self.job_from)
+            elif self.launch is not None:
+                self.job = (await self._launch(self.launch)).to_json()
             await self._publish(handle_of(self.job))
         return handle_of(self.job)
 
+    async def _launch(self, request: dict[str, Any]) -> JobHandle:
+        from airflow_provider_gpu_cluster.triggers.launching import Launching
+
+        self._launching = Launching(request, self._watcher(), log=self.log)
+        return (await self._launching.to_the_end()).handle
+
     async def _publish(self, handle: JobHandle) -> None:
-        """Push what the sensor pushes where it starts on a worker."""
+        """Push what an operator or sensor pushes on a worker."""
         ti = self._ti
+        if ti is None:
+            # In dag.test() a trigger cannot; a worker does so at the end.
+            return
         for key, value in published(ti, handle, self.handle_key).items():
             await asyncio.to_thread(XCom.set, key, value, **_place_of(ti, ti.task_id, ti.map_index))
 
@@ -205,7 +230,7 @@ class GpuJobTrigger(BaseTrigger):
                 return value
         return None
 
-    async def _is_abandoned(self, handle: JobHandle) -> bool:
+    async def _is_abandoned(self, job_id: str) -> bool:
         """
         Tell whether the task does not wait for the job any more, because of what a user did.
 
@@ -217,8 +242,8 @@ class GpuJobTrigger(BaseTrigger):
         if state != TaskInstanceState.DEFERRED:
             return True
         # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
-        current = await self._pull(ti.task_id, self.handle_key)
-        return current is not None and handle_of(current).job_id != handle.job_id
+        current = await self._pull(ti.task_id, KILL_XCOM_KEY)
+        return current is not None and current["job_id"] != job_id
 
     def _ends_here(self, end: WatchEnd) -> bool:
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED

@@ -1,0 +1,136 @@
+"""
+Jobs that a client of ``watch`` wants launched: each in a process of its own, so that no news waits for any of them.
+
+That process is a copy of this one, which saves what starting a program costs. It goes on when the client goes: the
+launch comes about or does not, and whoever asks again with the same request key finds out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, Dict, List, NamedTuple, NoReturn
+
+from . import processes, protocol
+from .engines import engine_of
+from .errors import Refused, traceback_text
+from .store import Root
+
+# A scheduler gets no more of them at the same time.
+AT_ONCE = 4
+# How long it may take to answer, in seconds.
+_PATIENCE_S = 20.0
+_PIECE = 1 << 16
+
+Events = List[Dict[str, Any]]
+
+
+class _Running(NamedTuple):
+    key: int
+    said: bytearray
+
+
+class Launches:
+    """
+    Carries out launches, a few at a time.
+
+    :param program: path of this program.
+    :param asked: what ``watch`` was asked with: ``settings`` of the cluster, and ``umask``.
+    """
+
+    def __init__(self, root: Root, program: str, asked: dict[str, Any]) -> None:
+        self._root = root
+        self._asked = {"settings": asked["settings"], "umask": asked["umask"], "program": program}
+        self._waiting: dict[int, dict[str, Any]] = {}
+        self._running: dict[int, _Running] = {}
+
+    def add(self, key: int, request: dict[str, Any]) -> None:
+        """
+        Take up a launch; :meth:`answers` tells what came of it.
+
+        :param key: the client's name for it.
+        :param request: as ``submit`` takes it. No file may have to be sent for it.
+        """
+        self._waiting[key] = request
+        self._start()
+
+    @property
+    def fds(self) -> list[int]:
+        """Open files that become readable when there may be an answer."""
+        return list(self._running)
+
+    def answers(self) -> Events:
+        """Return ``launched`` or ``refused`` for each launch that is done."""
+        events = []
+        for fd, running in list(self._running.items()):
+            if _has_ended(fd, running.said):
+                os.close(fd)
+                del self._running[fd]
+                events.append({"key": running.key, **_answer(running.said)})
+        self._start()
+        return events
+
+    def _start(self) -> None:
+        # Imported here, so that each copy of this process has it already.
+        from . import submission  # noqa: F401
+
+        while self._waiting and len(self._running) < AT_ONCE:
+            key, request = next(iter(self._waiting.items()))
+            del self._waiting[key]
+            fd, far_end = os.pipe()
+            if os.fork() == 0:
+                self._be_launch(request, far_end)
+            os.close(far_end)
+            os.set_blocking(fd, False)
+            self._running[fd] = _Running(key, bytearray())
+
+    def _be_launch(self, request: dict[str, Any], answer: int) -> NoReturn:
+        try:
+            # The client's channel ends with the process that it was opened for.
+            processes.close_files(keep=(2, answer))
+            with os.fdopen(answer, "wb") as file:
+                file.write(json.dumps(self._outcome(request)).encode("ascii"))
+            from .retention import clear_if_due
+
+            clear_if_due(self._root, self._asked["program"], self._asked["settings"])
+        except BaseException:
+            sys.stderr.write(traceback_text())
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
+
+    def _outcome(self, request: dict[str, Any]) -> dict[str, Any]:
+        from .submission import submit
+
+        try:
+            engine = engine_of(self._root, self._asked["settings"], self._asked["program"], patience_s=_PATIENCE_S)
+            reply = submit(self._root, engine, {**request, **self._asked})
+            if reply.get("needs"):
+                raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit brings along")
+            return dict(reply, event="launched")
+        except Refused as refusal:
+            return {"event": "refused", "code": refusal.code, "message": refusal.message}
+        except Exception as error:
+            message = f"the launch failed on the cluster: {error!r}\n{traceback_text()}"
+            return {"event": "refused", "code": protocol.INTERNAL, "message": message}
+
+
+def _has_ended(fd: int, said: bytearray) -> bool:
+    """Read what a process has written; True when it has closed its end."""
+    while True:
+        try:
+            piece = os.read(fd, _PIECE)
+        except BlockingIOError:
+            return False
+        if not piece:
+            return True
+        said += piece
+
+
+def _answer(said: bytearray) -> dict[str, Any]:
+    if not said:
+        message = "the process that was to launch it was killed on the cluster; try again"
+        return {"event": "refused", "code": protocol.INTERNAL, "message": message}
+    answer: dict[str, Any] = json.loads(said)
+    return answer

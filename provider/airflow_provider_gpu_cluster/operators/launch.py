@@ -1,0 +1,37 @@
+"""Whether a trigger can launch a job, and with what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_gpu_cluster.identity import JobIdentity
+from airflow_provider_gpu_cluster.request import JobRequest
+from airflow_provider_gpu_cluster.sources import UploadSource
+from airflow_provider_gpu_cluster.submission import submit_request
+
+# MySQL has 64 KiB for a trigger's arguments, which Airflow's encoding and encryption make half as long again.
+_MOST_BYTES = 32_000
+
+
+def request_for_trigger(
+    request: JobRequest, identity: JobIdentity, *, base_dir: Path, staged: bool
+) -> dict[str, Any] | None:
+    """
+    Return the request with which a trigger can launch a job; None when it takes a worker.
+
+    That is so where files are to be sent, for an array, and where the request is too long to be kept with a trigger.
+
+    :param staged: the job's sources are on the cluster already.
+    :raises InvalidJobError: a value cannot be used.
+    """
+    if request.array is not None:
+        return None
+    sources = () if staged else request.sources(base_dir=base_dir)
+    if any(isinstance(source, UploadSource) for source in sources):
+        return None
+    inputs = None if staged else [source.to_json() for source in sources]
+    arguments = request.launch_arguments(identity, base_dir=base_dir, staged=staged)
+    asked = submit_request(identity.job_id, inputs=inputs, **arguments)
+    return asked if len(json.dumps(asked)) <= _MOST_BYTES else None

@@ -1,0 +1,64 @@
+"""Launching the job of a deferred task, through the watcher that will watch it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job_log import Log
+from airflow_provider_gpu_cluster.session import PATIENCE_S, is_worth_another_try, patience_with
+from airflow_provider_gpu_cluster.submission import Submission
+from airflow_provider_gpu_cluster.watcher import Watcher
+
+_PAUSE_S = 1.0
+
+
+class Launching:
+    """
+    Launches one job.
+
+    :param request: from :func:`.submit_request`, with nothing to send.
+    :param log: the task's log.
+    """
+
+    def __init__(self, request: Mapping[str, Any], watcher: Watcher, *, log: Log) -> None:
+        self._request = request
+        self._watcher = watcher
+        self._log = log
+        self._asked: Future[Submission] | None = None
+
+    async def to_the_end(self) -> Submission:
+        """
+        Return what came of it, which is in the task's log then.
+
+        Cancelled, it asks no cluster any more that it has not asked already; see :meth:`settle`.
+
+        :raises GpuClusterConnectionError: the cluster stays out of reach, for as long as a worker would try.
+        :raises GpuClusterError: the cluster cannot launch it.
+        """
+        began = time.monotonic()
+        trouble_since: float | None = None
+        while True:
+            self._asked = self._watcher.launch(self._request)
+            try:
+                submission = await asyncio.wrap_future(self._asked)
+            except GpuClusterConnectionError as error:
+                now = time.monotonic()
+                if trouble_since is None:
+                    trouble_since = now
+                    self._log.warning("GPU cluster cannot be reached, trying again", error=str(error))
+                if not is_worth_another_try(error) or now - trouble_since >= patience_with(error, PATIENCE_S):
+                    raise
+            else:
+                submission.tell(self._log, cluster=self._watcher.name, duration_s=time.monotonic() - began)
+                return submission
+            await asyncio.sleep(_PAUSE_S)
+
+    async def settle(self) -> None:
+        """Return when nobody is about to launch the job any more, whether it was launched or not."""
+        if self._asked is not None and not self._asked.cancel():
+            await asyncio.wait({asyncio.wrap_future(self._asked)})
