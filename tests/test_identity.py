@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.identity import current_identity, identity_of, reader_of
+from airflow_provider_gpu_cluster.identity import current_identity, forerunners_of, identity_of, reader_of
 from tests.task_context import TaskInstance, task_context
 
 
@@ -25,6 +25,22 @@ def test_clear_is_another_job() -> None:
     )
     assert before.job_id != after.job_id
     assert before.generation != after.generation
+
+
+def test_jobs_of_before_a_clear_are_known_again() -> None:
+    def job_id(max_tries: int) -> str:
+        return identity_of(task_context(TaskInstance(max_tries=max_tries))).job_id
+
+    def forerunners(max_tries: int) -> list[str]:
+        return forerunners_of(task_context(TaskInstance(max_tries=max_tries)), retries=2)
+
+    assert forerunners(2) == []
+    assert forerunners(3) == [job_id(2)]
+    # Cleared in its second try, and in the fourth.
+    assert {job_id(2), job_id(4)} < set(forerunners(6))
+    assert job_id(6) not in forerunners(6)
+    assert len(forerunners(1000)) == 20
+    assert forerunners(1000)[-1] == job_id(999)
 
 
 def test_mapped_tasks_are_jobs_of_their_own() -> None:

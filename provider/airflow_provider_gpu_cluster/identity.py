@@ -16,6 +16,8 @@ from airflow_provider_gpu_cluster import __version__
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.job import make_job_id
 
+_MOST_FORERUNNERS = 20
+
 
 @dataclass(frozen=True)
 class JobIdentity:
@@ -47,17 +49,31 @@ def identity_of(context: Mapping[str, Any], *, durable: bool = True, job_id: str
     # A clear sets max_tries to try_number + retries; a retry leaves it.
     generation = str(ti.max_tries) if durable else f"{ti.max_tries}.{ti.try_number}"
     if job_id is None:
-        dag_run = context["dag_run"]
-        job_id = make_job_id(
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=_map_index(ti),
-            generation=generation,
-            name=ti.task_id.removesuffix(".stage"),  # in a task group the job is known by the group's name
-            run_date=dag_run.logical_date or dag_run.run_after,
-        )
+        job_id = _job_id(context, generation)
     return JobIdentity(job_id, _request_key(ti), generation, record_of(context))
+
+
+def forerunners_of(context: Mapping[str, Any], *, retries: int) -> list[str]:
+    """
+    Return the ids of all jobs that a task can have had before users cleared it, if it is durable.
+
+    :param retries: of the task: what ``max_tries`` was at first. Each clear has made more of it.
+    """
+    generations = range(retries, context["ti"].max_tries)
+    return [_job_id(context, str(generation)) for generation in generations[-_MOST_FORERUNNERS:]]
+
+
+def _job_id(context: Mapping[str, Any], generation: str) -> str:
+    ti, dag_run = context["ti"], context["dag_run"]
+    return make_job_id(
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=_map_index(ti),
+        generation=generation,
+        name=ti.task_id.removesuffix(".stage"),  # in a task group the job is known by the group's name
+        run_date=dag_run.logical_date or dag_run.run_after,
+    )
 
 
 def current_identity(*, job_id: str | None = None) -> JobIdentity:

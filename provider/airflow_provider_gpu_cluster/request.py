@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
@@ -16,10 +16,12 @@ from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.identity import JobIdentity
 from airflow_provider_gpu_cluster.job import JobSpec, element_id
 from airflow_provider_gpu_cluster.script import render_run_script
-from airflow_provider_gpu_cluster.sources import Source, parse_sources
-from airflow_provider_gpu_cluster.sources.parse import Written
 from airflow_provider_gpu_cluster.spec import check_env, make_spec
 from airflow_provider_gpu_cluster.submission import Element
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.sources import Source
+    from airflow_provider_gpu_cluster.sources.parse import Written
 
 SHORTEST_SECRET = 5
 # Stand-ins for values that are known only when the task runs: any that would pass the check.
@@ -119,6 +121,11 @@ class JobRequest:
         :param base_dir: folder that relative paths start from.
         :raises SourceError: a local source does not exist.
         """
+        if not (self.code or self.data or self.models):
+            return ()
+        # Imported where it is needed, as all that takes long: a file of DAGs is read by every task.
+        from airflow_provider_gpu_cluster.sources import parse_sources
+
         return parse_sources(code=self.code, data=self.data, models=self.models, base_dir=base_dir)
 
     def variables(self) -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
-from airflow_provider_gpu_cluster.job_log import Log
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.job_log import Log
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run import durations
-from airflow_provider_gpu_cluster.hooks.settings import settings_of
-from airflow_provider_gpu_cluster.hooks.summary import summary_of
 from airflow_provider_gpu_cluster.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.request import JobRequest
-from airflow_provider_gpu_cluster.sources.parse import Written
-from airflow_provider_gpu_cluster.submission import Submission
 
 if TYPE_CHECKING:
     import paramiko
     from airflow.sdk import Connection
 
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
     from airflow_provider_gpu_cluster.sinks import Sink
+    from airflow_provider_gpu_cluster.sources.parse import Written
+    from airflow_provider_gpu_cluster.submission import Submission
 
 # What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
 Job = Mapping[str, Any] | JobHandle | str
@@ -65,6 +63,8 @@ class GpuClusterHook(BaseHook):
     @cached_property
     def settings(self) -> ClusterSettings:
         """Settings of the cluster, as the connection gives them."""
+        from airflow_provider_gpu_cluster.hooks.settings import settings_of
+
         return settings_of(self._connection)
 
     @cached_property
@@ -300,6 +300,8 @@ class GpuClusterHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection, for the button of that name: whether it works, and what was found."""
+        from airflow_provider_gpu_cluster.hooks.summary import summary_of
+
         try:
             with self:
                 return True, summary_of(self.settings, self.cluster.check())

@@ -10,13 +10,12 @@ from airflow.listeners.listener import get_listener_manager
 from airflow.sdk import BaseOperator, timezone
 from airflow.sdk.configuration import conf
 
-from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.job_log import Log
-from airflow_provider_gpu_cluster.job_watch import watch_of
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
-
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+    from airflow_provider_gpu_cluster.job_log import Log
+    from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 DEFAULT_DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fallback=False)
 
@@ -74,6 +73,8 @@ def resume(
     :param pause: waits for that many seconds before the cluster is asked again.
     :raises GpuJobError: the job ended badly; the class says why.
     """
+    from airflow_provider_gpu_cluster.job_watch import watch_of
+
     assert end.handle is not None
     assert end.status is not None
     watch = watch_of(hook.cluster, end.handle, log=log, reader=end.reader, memory=end.memory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 
 log = structlog.get_logger(__name__)
-
-# In the task's state store, which outlives its tries (and, in Airflow 3.3, a clear): its job.
-_JOB_KEY = "gpu_job"
 
 # The task instance does not exist any more, and with it whoever could take the job up again.
 GONE = "gone"
@@ -45,23 +42,17 @@ def asked_by_a_user(context: Context) -> bool:
     return state in USER_STATES
 
 
-def note_job(context: Context, hook: GpuClusterHook, job_id: str, *, durable: bool) -> None:
+def note_job(context: Context, hook: GpuClusterHook, job_id: str, *, forerunners: Sequence[str]) -> None:
     """
     Note which job is to end when a user ends the task, before it is launched.
 
-    :param durable: whether a clear is followed by another job; the one before is cancelled, should nobody else have
-        done so.
+    :param forerunners: jobs of this task from before a user cleared it, which end now, should nobody else have seen to
+        that; most of them were never there.
     """
     note = {"gpu_cluster_conn_id": hook.gpu_cluster_conn_id, "job_id": job_id}
     context["ti"].xcom_push(key=KILL_XCOM_KEY, value=note)
-    if not durable:
-        return
-    store = context["task_state_store"]
-    # A clear is not the first try, which has none before it.
-    before: Any = store.get(_JOB_KEY) if context["ti"].try_number > 1 else None
-    store.set(_JOB_KEY, job_id)
-    if before and before != job_id:
-        hook.cancel(before, requested_by="Airflow, as a user cleared its task")
+    if forerunners:
+        hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
 
 
 def state_of(ti: Any, get_task_states: Callable[..., dict[str, Any]]) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.identity import JobIdentity
 from airflow_provider_gpu_cluster.request import JobRequest
-from airflow_provider_gpu_cluster.sources import UploadSource
 from airflow_provider_gpu_cluster.submission import submit_request
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.sources import Source
 
 # MySQL has 64 KiB for a trigger's arguments, which Airflow's encoding and encryption make half as long again.
 _MOST_BYTES = 32_000
@@ -28,10 +31,18 @@ def request_for_trigger(
     """
     if request.array is not None:
         return None
-    sources = () if staged else request.sources(base_dir=base_dir)
-    if any(isinstance(source, UploadSource) for source in sources):
+    sources: Sequence[Source] = () if staged else request.sources(base_dir=base_dir)
+    if _need_a_worker(sources):
         return None
     inputs = None if staged else [source.to_json() for source in sources]
     arguments = request.launch_arguments(identity, base_dir=base_dir, staged=staged)
     asked = submit_request(identity.job_id, inputs=inputs, **arguments)
     return asked if len(json.dumps(asked)) <= _MOST_BYTES else None
+
+
+def _need_a_worker(sources: Sequence[Source]) -> bool:
+    if not sources:
+        return False
+    from airflow_provider_gpu_cluster.sources import UploadSource
+
+    return any(isinstance(source, UploadSource) for source in sources)

@@ -12,10 +12,11 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import identity_of
 from airflow_provider_gpu_cluster.operators.base import dag_folder
 from airflow_provider_gpu_cluster.request import JobRequest
-from airflow_provider_gpu_cluster.sources.parse import Written
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_gpu_cluster.sources.parse import Written
 
 
 class StageGpuJobOperator(BaseOperator):

@@ -14,9 +14,8 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCancelled
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.identity import JobIdentity, identity_of, reader_of
+from airflow_provider_gpu_cluster.identity import JobIdentity, forerunners_of, identity_of, reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
-from airflow_provider_gpu_cluster.job_watch import watch_of
 from airflow_provider_gpu_cluster.links import GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
     JobArgument,
@@ -37,12 +36,12 @@ from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
 from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user, note_job
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.request import JobRequest
-from airflow_provider_gpu_cluster.sources.parse import Written
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+
+    from airflow_provider_gpu_cluster.sources.parse import Written
 
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
@@ -265,6 +264,8 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on where the trigger has ended: show what output is left, and end as the job has."""
+        from airflow_provider_gpu_cluster.watch_end import WatchEnd
+
         end = WatchEnd.from_json(event)
         if end.error is not None:
             raise end.error
@@ -381,9 +382,14 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _note_job(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> None:
         if self.wait_for_completion and self.cancel_on_kill:
-            note_job(context, hook, identity.job_id, durable=self.durable)
+            # A job that is staged keeps its id after a clear, and one that is not durable has another in every try.
+            changes_with_clear = self.durable and not self._is_staged
+            forerunners = forerunners_of(context, retries=self.retries or 0) if changes_with_clear else []
+            note_job(context, hook, identity.job_id, forerunners=forerunners)
 
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
+        from airflow_provider_gpu_cluster.job_watch import watch_of
+
         reader = reader_of(context) if self.get_logs else None
         watch = watch_of(hook.cluster, handle, log=self.log, reader=reader)
         status = watch.wait(

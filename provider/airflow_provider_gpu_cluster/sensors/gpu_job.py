@@ -17,7 +17,6 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.identity import reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
-from airflow_provider_gpu_cluster.job_watch import watch_of
 from airflow_provider_gpu_cluster.links import GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
     JobArgument,
@@ -35,7 +34,6 @@ from airflow_provider_gpu_cluster.operators.deferral import (
     time_left,
 )
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -149,6 +147,8 @@ class GpuJobSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on where the trigger has ended: show what output is left, and end as the job has."""
+        from airflow_provider_gpu_cluster.watch_end import WatchEnd
+
         end = WatchEnd.from_json(event)
         if end.error is not None:
             raise end.error
@@ -181,6 +181,8 @@ class GpuJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look at the job once."""
+        from airflow_provider_gpu_cluster.job_watch import watch_of
+
         handle = handle_of(self.job)
         if self._hook is None:
             self._hook = hook_for(handle, self.gpu_cluster_conn_id)

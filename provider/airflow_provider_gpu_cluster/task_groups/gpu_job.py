@@ -18,10 +18,11 @@ from airflow_provider_gpu_cluster.operators.gpu_job import (
     SubmitGpuJobOperator,
 )
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
-from airflow_provider_gpu_cluster.sources.parse import Written
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, XComArg
+
+    from airflow_provider_gpu_cluster.sources.parse import Written
 
 
 class GpuJobTaskGroup(TaskGroup):

@@ -19,10 +19,10 @@ from airflow_provider_gpu_cluster.job import JobHandle, JobState
 from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.operators.base import handle_of, published
 from airflow_provider_gpu_cluster.operators.kill import state_of
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.triggers.launching import Launching
+    from airflow_provider_gpu_cluster.watch_end import WatchEnd
     from airflow_provider_gpu_cluster.watcher import Watcher
 
 # Airflow's own patience is 30 s ([triggerer] on_kill_timeout).
@@ -106,6 +106,10 @@ class GpuJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
+        # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
+        from airflow_provider_gpu_cluster.triggers.following import following_of
+        from airflow_provider_gpu_cluster.watch_end import WatchEnd
+
         for secret in self.masked:
             await amask_secret(secret)
         try:
@@ -113,8 +117,6 @@ class GpuJobTrigger(BaseTrigger):
         except GpuClusterError as error:
             yield _resume(WatchEnd(error=error))
             return
-        # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
-        from airflow_provider_gpu_cluster.triggers.following import following_of
 
         following = following_of(
             handle,
