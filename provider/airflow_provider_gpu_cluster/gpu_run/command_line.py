@@ -233,17 +233,10 @@ def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:
 
 
 def _supervise(program: str, path: str) -> int:
-    from .allocation import Allocation
-    from .line import Line
     from .store import Attempt
-    from .supervisor import supervise
+    from .supervisor_start import run
 
-    lease = json.load(sys.stdin)
-    attempt = Attempt.at_path(path)
-    settings = attempt.request()["settings"]
-    supervise(attempt, Allocation(lease["gpus"], lease["leased_at"], lease["fds"]))
-    # The GPUs are free now; whoever waits for them shall not wait for the next who asks.
-    Line(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
+    run(program, Attempt.at_path(path), json.load(sys.stdin))
     return 0
 
 

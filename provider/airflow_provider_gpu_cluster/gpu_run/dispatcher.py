@@ -9,14 +9,12 @@ job, with the GPUs or with the disk ends it: it says so in the waiting jobs' sta
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any, NamedTuple
 
-from . import processes, protocol, records
+from . import processes, protocol, records, supervisor_start
 from .allocator import Grant
 from .builds import Builds
 from .environments import BuildFailed
@@ -53,16 +51,18 @@ class Dispatcher:
     Serves one line until nobody waits.
 
     :param lock: the line's lock, held as an open file.
+    :param program: path of this program.
     """
 
-    def __init__(self, line: Line, lock: int) -> None:
+    def __init__(self, line: Line, lock: int, program: str) -> None:
         self._line = line
         self._lock = lock
+        self._program = program
         self._allocator = line.allocator(line.owner())
         self._builds = Builds()
         self._waiting: dict[str, _Waiting] = {}
-        self._starting: dict[str, subprocess.Popen[bytes]] = {}
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._starting: dict[str, supervisor_start.Process] = {}
+        self._running: list[supervisor_start.Process] = []
         self._trouble: dict[str, _Trouble] = {}
         self._waits: dict[str, Wait] = {}
         self._checked = time.monotonic()
@@ -180,20 +180,7 @@ class Dispatcher:
                 environment = self._builds.environment(waiting.request["environment"])
                 records.write_json(waiting.attempt.at("environment.json"), environment)
                 waiting.attempt.event("environment_ready", **environment)
-            with open(waiting.attempt.at("supervisor.log"), "ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", waiting.request["program"], "supervise", waiting.attempt.path],
-                    cwd="/",
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=grant.fds,
-                )
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(json.dumps(lease).encode())
-            self._starting[waiting.name] = process
+            self._starting[waiting.name] = supervisor_start.start(self._program, waiting.attempt, lease)
         except OSError as error:
             self._note_trouble(waiting, f"its supervisor could not be started: {error}")
         finally:
@@ -252,5 +239,5 @@ class Dispatcher:
 def dispatch(path: str, lock: int, program: str) -> None:
     """Serve the line at ``path``, and see to it that nobody who came at the last moment is left waiting."""
     line = Line.at_path(path)
-    Dispatcher(line, lock).run()
+    Dispatcher(line, lock, program).run()
     line.ensure_dispatcher(program)

@@ -88,6 +88,24 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
+def rename(*words: str) -> None:
+    """
+    Be known to ``ps`` by another command line, as far as there is room for it in the place of the one there was.
+
+    It is where the kernel has put it, in this process's own memory (proc(5): ``arg_start`` and ``arg_end``).
+    """
+    import ctypes
+
+    fields = _stat(os.getpid())
+    if fields is None or len(fields) < 47:
+        return
+    start, end = int(fields[45]), int(fields[46])
+    line = b"".join(os.fsencode(word) + b"\0" for word in words)[: max(0, end - start - 1)]
+    if start:
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, line, len(line))
+
+
 def close_files(keep: Collection[int]) -> None:
     """
     Close what this process has open, as a copy of another that goes on by itself.

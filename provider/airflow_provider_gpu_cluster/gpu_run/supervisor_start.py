@@ -1,0 +1,100 @@
+"""
+Starting the supervisor of an attempt, with the leases that it holds as open files.
+
+Where that can be it becomes a copy of the process that starts it, which costs a fraction of what a new Python costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes  # noqa: F401  (each copy needs it)
+import json
+import os
+import subprocess
+import sys
+from typing import Any, BinaryIO, Dict, NoReturn, Union
+
+from . import processes
+from .allocation import Allocation
+from .errors import traceback_text
+from .line import Line
+from .store import Attempt, Root
+from .supervisor import supervise
+
+# ``fds``, ``gpus`` (the ``key`` and ``index`` of each) and ``leased_at``, in plain JSON values.
+Lease = Dict[str, Any]
+
+
+class Copy:
+    """A copy of this process that does something else, in the words of :class:`subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._has_ended = False
+
+    def poll(self) -> int | None:
+        """Return None while it runs."""
+        self._has_ended = self._has_ended or os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        return 0 if self._has_ended else None
+
+
+Process = Union[Copy, "subprocess.Popen[bytes]"]
+
+
+def start(program: str, attempt: Attempt, lease: Lease) -> Process:
+    """
+    Start a supervisor in a process of its own, and return that.
+
+    :param program: path of the program that this process is running.
+    :raises OSError: it cannot be started now.
+    """
+    wanted = attempt.request()["program"]
+    with open(attempt.at("supervisor.log"), "ab") as log:
+        if wanted != program:
+            return _start_program(wanted, attempt, lease, log)
+        pid = os.fork()
+        if pid == 0:
+            _be_supervisor(program, attempt, lease, log.fileno())
+        return Copy(pid)
+
+
+def run(program: str, attempt: Attempt, lease: Lease) -> None:
+    """Supervise an attempt to its end."""
+    settings = attempt.request()["settings"]
+    supervise(attempt, Allocation(lease["gpus"], lease["leased_at"], lease["fds"]))
+    # The GPUs are free now; whoever waits for them shall not wait for the next who asks.
+    Line(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
+
+
+def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", program, "supervise", attempt.path],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        pass_fds=lease["fds"],
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(json.dumps(lease).encode())
+    return process
+
+
+def _be_supervisor(program: str, attempt: Attempt, lease: Lease, log: int) -> NoReturn:
+    exit_code = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        for fd in (1, 2):
+            os.dup2(log, fd)
+        processes.close_files(keep=(1, 2, *lease["fds"]))
+        processes.rename(program, "supervise", attempt.job.job_id)
+        run(program, attempt, lease)
+        exit_code = 0
+    except BaseException:
+        sys.stderr.write(traceback_text())
+        sys.stderr.flush()
+    finally:
+        os._exit(exit_code)
