@@ -24,7 +24,7 @@ from .schedule import Ticket, Wait
 from .store import Attempt, write_text
 
 _TICK_S = 0.25
-_STARTING_TICK_S = 0.05
+_STARTING_TICK_S = 0.02
 _STARTING_AT_ONCE = max(2, os.cpu_count() or 1)
 _TROUBLE_S = 2.0
 _RECHECK_S = 10.0
@@ -232,7 +232,8 @@ class Dispatcher:
         """Write down why jobs wait, for whoever asks."""
         if waits != self._waits:
             with contextlib.suppress(OSError):
-                records.write_json(self._line.waits_path, {job_id: list(wait) for job_id, wait in waits.items()})
+                told = {job_id: list(wait) for job_id, wait in waits.items()}
+                records.write_json(self._line.waits_path, told, sync=False)
                 self._waits = waits
 
 

@@ -81,7 +81,8 @@ class Line:
                 records.write_json(pool, {"virtual_gpus": self.virtual_gpus, "lease_dir": self.lease_dir})
             path = os.path.join(self.path, name)
             if not os.path.exists(path):
-                records.write_json(path, {"attempt": attempt.path})
+                # Should it be lost, the next who asks for the job puts it in line again.
+                records.write_json(path, {"attempt": attempt.path}, sync=False)
 
     def entries(self) -> list[str]:
         """Return the names of the waiting jobs' files, in the order in which they are served."""

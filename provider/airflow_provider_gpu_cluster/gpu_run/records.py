@@ -34,9 +34,13 @@ def read_json(path: str) -> dict[str, Any] | None:
         return None
 
 
-def write_json(path: str, value: dict[str, Any]) -> None:
-    """Write or replace the record at ``path``; a reader sees the old one or the new one."""
-    draft = _draft(path, value)
+def write_json(path: str, value: dict[str, Any], *, sync: bool = True) -> None:
+    """
+    Write or replace the record at ``path``; a reader sees the old one or the new one.
+
+    :param sync: wait until the disk has it. Otherwise it may be empty after a power cut.
+    """
+    draft = _draft(path, value, sync)
     try:
         os.replace(draft, path)
     except OSError:
@@ -76,13 +80,14 @@ def _create_without_links(path: str, value: dict[str, Any]) -> bool:
     return True
 
 
-def _draft(path: str, value: dict[str, Any]) -> str:
+def _draft(path: str, value: dict[str, Any], sync: bool = True) -> str:
     draft = f"{path}.{new_name()}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             _dump(value, file)
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
     except BaseException:
         os.unlink(draft)
         raise
