@@ -256,6 +256,10 @@ def _deferrable_submit(scene: Scene, job: dict[str, Any], arguments: dict[str, A
     _defer(scene, lambda: _submit(scene, job, arguments, deferrable=True))
 
 
+def _submit_from_trigger(scene: Scene, job: dict[str, Any], arguments: dict[str, Any]) -> None:
+    _defer(scene, lambda: _submit(scene, job, arguments, deferrable=True, launch_from_trigger=True))
+
+
 def _go_on(scene: Scene, operator: BaseOperator, method: str, event: TriggerEvent | None) -> None:
     """Go on where a trigger has ended, in another worker if one is needed."""
     if isinstance(event, TaskSuccessEvent):
@@ -275,9 +279,10 @@ DEFERRABLE = Mode("sensor-deferrable", False, _deferrable_sensor)
 SCHEDULED = Mode("sensor-started-by-the-scheduler", False, _scheduled_sensor)
 SUBMIT = Mode("submit", True, _wait_in_submit)
 DEFERRABLE_SUBMIT = Mode("submit-deferrable", True, _deferrable_submit)
+LAUNCHED_BY_TRIGGER = Mode("submit-launched-by-its-trigger", True, _submit_from_trigger)
 
 SENSORS = (POKE, RESCHEDULE, DEFERRABLE, SCHEDULED)
-SUBMITS = (SUBMIT, DEFERRABLE_SUBMIT)
+SUBMITS = (SUBMIT, DEFERRABLE_SUBMIT, LAUNCHED_BY_TRIGGER)
 ALL = SENSORS + SUBMITS
 
 

@@ -20,6 +20,7 @@ from tests.modes import (
     ALL,
     DEFERRABLE,
     DEFERRABLE_SUBMIT,
+    LAUNCHED_BY_TRIGGER,
     RUNS,
     SCHEDULED,
     SENSORS,
@@ -325,7 +326,7 @@ TABLE = [
         Outcome(output=["one"]),
         STILL_RUNS,
         {"end_from_trigger": False},
-        modes=(DEFERRABLE, SCHEDULED, DEFERRABLE_SUBMIT),
+        modes=(DEFERRABLE, SCHEDULED, DEFERRABLE_SUBMIT, LAUNCHED_BY_TRIGGER),
         because="the others have no trigger",
     ),
 ]

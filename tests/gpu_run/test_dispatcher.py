@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.gpu_run import submission
 from tests.gpu_run.host import Host
 from tests.leftovers import kill_everything_under
 from tests.small_disk import fill, small_disk
@@ -87,3 +89,29 @@ def test_a_root_that_is_deleted_ends_its_dispatcher(cluster_folder: Path, eventu
     # The dispatcher clears its line away at the same time.
     subprocess.run(["rm", "-rf", host.root.path], check=True)
     eventually(lambda: not host.processes("dispatch"))
+
+
+def test_a_supervisor_is_a_copy_that_ps_knows_by_its_job(host: Host) -> None:
+    job = host.submit("sleep 1000", job_id="a-job-with-a-name")
+    supervisor = host.wait(job, state="RUNNING")["pid"]
+    words = Path(f"/proc/{supervisor}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    assert words == [host.program.encode(), b"supervise", job.encode()]
+    # It has nothing open that belongs to whoever started it.
+    others = {os.readlink(path) for path in Path(f"/proc/{supervisor}/fd").iterdir()}
+    assert not [name for name in others if name.endswith("dispatcher.lock")]
+    assert os.getsid(supervisor) not in (0, os.getsid(0))
+
+
+def test_a_job_is_supervised_by_the_program_it_was_submitted_with(host: Host) -> None:
+    older = Path(host.program).with_name(f"{'0' * 64}.pyz")
+    shutil.copy(host.program, older)
+    blocker = host.submit("sleep 1000", gpus=4)
+    host.wait(blocker, state="RUNNING")
+    request = {**host.request("true", job_id="older"), "program": str(older)}
+    host.job("older").create()
+    submission.submit(host.root, host.engine, request)
+    host.dispatcher("older")
+    os.kill(host.status(blocker)["pid"], signal.SIGTERM)
+    assert host.wait("older")["state"] == "SUCCEEDED"
+    # It was unpacked, and so it was what ran.
+    assert older.with_suffix("").is_dir()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +104,54 @@ input()
 def test_users_without_a_name_have_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 4242424)
     assert processes.user() == "4242424"
+
+
+def in_program(text: str, *arguments: str) -> str:
+    """Run text as a Python program of its own, and return what it prints."""
+    folder = os.path.dirname(os.path.dirname(processes.__file__))
+    begin = f"import os, sys\nsys.path.insert(0, {folder!r})\nfrom gpu_run import processes\n"
+    return subprocess.run(
+        [sys.executable, "-c", begin + text, *arguments], check=True, capture_output=True, text=True, timeout=20
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["gpu-run", "supervise"], "gpu-run|supervise"),
+        ([], ""),
+        # Longer than what there was: the environment, which comes behind it, stays as it is.
+        (["x" * 100_000], None),
+    ],
+)
+def test_a_process_can_be_known_by_another_command_line(words: list[str], shown: str | None) -> None:
+    text = f"""
+before = len(open("/proc/self/cmdline").read())
+processes.rename(*{words!r})
+line = open("/proc/self/cmdline").read()
+print(line.rstrip(chr(0)).replace(chr(0), "|"))
+print(before, len(line.rstrip(chr(0))))
+print(open("/proc/self/environ").read().split(chr(0))[:-1] == [f"{{k}}={{v}}" for k, v in os.environ.items()])
+"""
+    line, sizes, environment = in_program(text).splitlines()
+    before, after = map(int, sizes.split())
+    if shown is None:
+        assert set(line) == {"x"}
+        assert after == before - 1
+    else:
+        assert line == shown
+    assert environment == "True"
+
+
+def test_a_copy_closes_what_is_not_its_own(tmp_path: Path) -> None:
+    text = """
+kept, other = (os.open(sys.argv[1], os.O_RDWR | os.O_CREAT) for _ in range(2))
+processes.close_files(keep=(1, kept))
+paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+names = {os.path.basename(path): os.readlink(path) for path in paths if os.path.exists(path)}
+print(names == {"0": os.devnull, "1": names["1"], "2": os.devnull, str(kept): sys.argv[1]}, names)
+print(os.get_inheritable(0), os.get_inheritable(2))
+"""
+    said = in_program(text, str(tmp_path / "file"))
+    assert said.startswith("True "), said
+    assert said.endswith("True True\n")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, task
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
@@ -16,8 +18,9 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuJobOutOfMemory,
     InvalidJobError,
 )
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.operators.gpu_job import StageGpuJobOperator, SubmitGpuJobOperator
+from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from tests.fake_cluster import FakeCluster
 from tests.task_context import TaskInstance, execute, task_context
 
@@ -339,3 +342,99 @@ def test_values_of_env_are_nowhere_in_the_serialized_dag() -> None:
     assert dag.get_task("array").upstream_task_ids == {"token"}
     assert dag.get_task("later").upstream_task_ids == {"token"}
     assert "--seen" in text
+
+
+# -- a job that the trigger launches -----------------------------------------------------------------------------
+
+
+def deferred(operator: SubmitGpuJobOperator, ti: TaskInstance | None = None) -> GpuJobTrigger:
+    """Return the trigger by which an operator waits."""
+    with pytest.raises(TaskDeferred) as deferral:
+        run(operator, ti)
+    trigger = deferral.value.trigger
+    assert isinstance(trigger, GpuJobTrigger)
+    return trigger
+
+
+def test_a_mapped_task_leaves_the_launch_to_its_trigger(use: Any) -> None:
+    cluster, ti = use(FakeCluster(RUNNING)), TaskInstance(map_index=3)
+    trigger = deferred(submit(deferrable=True, env={"TOKEN": "s3cret"}, gpus=2), ti)
+    assert (trigger.job, trigger.gpu_cluster_conn_id) == (None, "gpu_cluster_default")
+    request = trigger.launch
+    assert request is not None
+    assert json.loads(json.dumps(request)) == request
+    assert (request["inputs"], request["env"], request["spec"]["gpus"]) == ([], {"TOKEN": "s3cret"}, 2)
+    assert request["context"]["AIRFLOW_CTX_MAP_INDEX"] == "3"
+    # Nothing was launched, nor said to be.
+    assert cluster.submits == []
+    assert ti.xcoms == {}
+
+
+@pytest.mark.parametrize(
+    ("map_index", "arguments", "launches_there"),
+    [
+        (-1, {}, False),
+        (3, {}, True),
+        (-1, {"launch_from_trigger": True}, True),
+        (3, {"launch_from_trigger": False}, False),
+        (3, {"code": "cluster:/shared/code", "data": "git+https://host/data.git"}, True),
+        (3, {"code": "folder"}, False),
+        (3, {"data": ["cluster:/shared/x", "folder"]}, False),
+        (3, {"array": [{"SEED": "1"}]}, False),
+        (3, {"command": "true # " + 40_000 * "x"}, False),
+    ],
+)
+def test_who_launches(
+    use: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    map_index: int,
+    arguments: dict[str, Any],
+    launches_there: bool,
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    cluster = use(FakeCluster(RUNNING))
+    trigger = deferred(submit(deferrable=True, **arguments), TaskInstance(map_index=map_index))
+    assert (trigger.launch is not None, trigger.job is None, cluster.submits == []) == (launches_there,) * 3
+
+
+def test_a_staged_job_is_launched_by_its_trigger(use: Any) -> None:
+    use(FakeCluster(RUNNING))
+    staged = JobHandle("staged", "gpu_cluster_default", "/jobs/staged", "host", None, 0).to_json()
+    request = deferred(submit(deferrable=True, launch_from_trigger=True, job=staged)).launch
+    assert request is not None
+    assert (request["job_id"], request["inputs"]) == ("staged", None)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"deferrable": True}])
+def test_who_does_not_wait_in_the_triggerer_launches_here(use: Any, arguments: dict[str, Any]) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    run(submit(launch_from_trigger=True, wait_for_completion=not arguments, **arguments), TaskInstance(map_index=3))
+    assert len(cluster.submits) == 1
+
+
+@pytest.mark.parametrize("how", [{}, {"deferrable": True, "launch_from_trigger": True}])
+def test_what_was_launched_before_a_clear_is_cancelled_first(use: Any, how: dict[str, Any]) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    run(submit(), TaskInstance(max_tries=0))
+    (before,) = cluster.submits
+    assert cluster.cancelled == []
+    with contextlib.suppress(TaskDeferred):
+        run(submit(**how), TaskInstance(max_tries=1, try_number=2))
+    assert cluster.cancelled == [before["job_id"]]
+
+
+@pytest.mark.parametrize("arguments", [{"cancel_on_kill": False}, {"durable": False}, {"wait_for_completion": False}])
+def test_it_is_left_alone_where_it_is_nobodys_business(use: Any, arguments: dict[str, Any]) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    run(submit(**arguments), TaskInstance(max_tries=1, try_number=2))
+    assert cluster.cancelled == []
+
+
+def test_what_is_templated_is_what_was_given() -> None:
+    names = SubmitGpuJobOperator.template_fields
+    assert {"code", "partition", "array", "gpu_cluster_conn_id"} < set(names)
+    assert list(submit(partition="{{ params.partition }}").template_fields) == [
+        name for name in names if name in ("command", "gpus", "env", "priority", "nodes", "partition")
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.watch_events import Acked, Output, Place, WatchEvent
 
 
@@ -50,6 +51,9 @@ class FakeWatcher:
         self.acknowledges = acknowledges
         self.subscriptions: dict[str, FakeSubscription] = {}
         self.cancelled: list[tuple[str, str]] = []
+        self.launches: list[Future[Submission]] = []
+        """What becomes of each launch; a test says so."""
+        self.launched: list[dict[str, Any]] = []
         self.answer: Future[JobStatus] = Future()
         """What becomes of cancelling; by default it works."""
         self.answer.set_result(JobStatus("job-1", JobState.CANCELLED, reason="cancelled"))
@@ -60,6 +64,10 @@ class FakeWatcher:
         subscription = self.subscriptions[job_id] = FakeSubscription(self, notify, reader)
         subscription.tell(*self.events)
         return subscription
+
+    def launch(self, request: dict[str, Any]) -> Future[Submission]:
+        self.launched.append(request)
+        return self.launches[len(self.launched) - 1]
 
     def cancel(self, job_id: str, *, requested_by: str) -> Future[JobStatus]:
         self.cancelled.append((job_id, requested_by))

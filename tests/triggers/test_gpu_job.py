@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,16 +15,20 @@ from airflow.sdk import DAG
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterAuthenticationError,
     GpuClusterConnectionError,
+    GpuClusterError,
     GpuClusterSetupError,
     GpuJobFailed,
     InvalidJobError,
+    LaunchError,
 )
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.job import JobHandle, JobState
 from airflow_provider_gpu_cluster.job_log import JobLog
 from airflow_provider_gpu_cluster.log_relay import LogPosition
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.following import LEFT_FOR_WORKER_BYTES
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
@@ -80,6 +86,7 @@ def end_of(event: TriggerEvent) -> WatchEnd:
 EVERY_ARGUMENT = {
     "job": HANDLE,
     "job_from": {"task_id": "train", "key": "return_value"},
+    "launch": {"job_id": "job-1", "env": {"TOKEN": "s3cret"}, "inputs": [], "spec": {"gpus": 1, "gpu_type": None}},
     "gpu_cluster_conn_id": "other",
     "get_logs": False,
     "reader": "task-1",
@@ -111,6 +118,9 @@ def test_what_is_masked_is_not_shown_with_the_trigger() -> None:
     assert "s3cret" not in repr(trigger)
     assert "s3cret" not in str(trigger)
     assert "job-1" in repr(trigger)
+    launching = GpuJobTrigger(launch=EVERY_ARGUMENT["launch"])
+    assert "s3cret" not in repr(launching)
+    assert "job-1" in repr(launching)
 
 
 # -- how it ends --------------------------------------------------------------------------------------------------
@@ -420,3 +430,90 @@ def test_arguments_for_the_scheduler_are_plain_values() -> None:
     json.dumps(args.trigger_kwargs)
     assert args.trigger_kwargs is not None
     assert args.trigger_kwargs["job_from"] == {"task_id": "train", "key": "return_value"}
+
+
+# -- a job that the trigger launches -----------------------------------------------------------------------------
+
+REQUEST = {"job_id": "job-1"}
+LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
+
+
+def to_launch(*outcomes: Submission | GpuClusterError) -> FakeWatcher:
+    """Return a watcher that launches, and says what comes of each try."""
+    watcher = FakeWatcher(RUNNING, SUCCEEDED)
+    for outcome in outcomes:
+        future: Future[Submission] = Future()
+        watcher.launches.append(future)
+        if isinstance(outcome, Submission):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+    return watcher
+
+
+def launching(logs: TaskLogs, **arguments: Any) -> TriggerEvent:
+    where = {"gpu_cluster_conn_id": "gpu_cluster_default", "reader": "task-1"}
+    return fired(logs, **{"job": None, "launch": REQUEST, **where, **arguments})
+
+
+def test_a_job_is_launched_and_watched(use: Use, logs: TaskLogs, xcoms: XComs) -> None:
+    watcher = use(to_launch(LAUNCHED))
+    event = launching(logs, end_from_trigger=True, cancel_on_kill=True)
+    assert type(event) is TaskSuccessEvent
+    assert watcher.launched == [REQUEST]
+    assert logs.events == ["GPU job launched", "GPU job runs", "GPU job succeeded"]
+    # What the operator pushes where it launches on a worker.
+    assert {key: value for (_, _, key), value in xcoms.items()} == {
+        "return_value": HANDLE,
+        "gpu_job_link": "/gpu-cluster/job?dag_id=lab&run_id=manual__1&task_id=wait&map_index=-1",
+        "gpu_job_cancel_on_kill": {"gpu_cluster_conn_id": "gpu_cluster_default", "job_id": "job-1"},
+    }
+
+
+def test_a_job_that_is_there_is_not_launched_again(use: Use, logs: TaskLogs, xcoms: XComs) -> None:
+    use(to_launch(replace(LAUNCHED, created=False)))
+    launching(logs)
+    assert logs.events[0] == "GPU job found again; it is not launched twice"
+    assert "gpu_job_cancel_on_kill" not in {key for _, _, key in xcoms}
+
+
+def test_a_job_that_cannot_be_launched_fails_its_task_with_the_class_that_says_why(
+    use: Use, logs: TaskLogs, xcoms: XComs
+) -> None:
+    watcher = use(to_launch(LaunchError("it has only 4 GPUs")))
+    end = end_of(launching(logs))
+    assert type(end.error) is LaunchError
+    assert str(end.error) == "it has only 4 GPUs"
+    assert len(watcher.launched) == 1
+    assert xcoms == {}
+    with pytest.raises(LaunchError, match="only 4 GPUs"):
+        SubmitGpuJobOperator(task_id="wait", command="true").execute_complete({}, end.to_json())  # type: ignore[typeddict-item]
+
+
+def test_a_cluster_that_is_away_for_a_moment_is_asked_again(
+    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launching._PAUSE_S", 0.01)
+    watcher = use(to_launch(GONE, GONE, LAUNCHED))
+    assert end_of(launching(logs)).error is None
+    assert watcher.launched == [REQUEST] * 3
+    assert [event for event in logs.events if "cannot be reached" in event] == [
+        "GPU cluster cannot be reached; the job is not launched yet, trying again"
+    ]
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 0.2])
+def test_a_cluster_that_stays_away_fails_the_task(
+    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launching._PAUSE_S", 0.05)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launching.PATIENCE_S", patience_s)
+    watcher = use(to_launch(*[GONE] * 20))
+    assert type(end_of(launching(logs)).error) is GpuClusterConnectionError
+    assert (len(watcher.launched) == 1) == (patience_s == 0)
+
+
+def test_a_cluster_that_lets_nobody_in_is_not_asked_again(use: Use, logs: TaskLogs, xcoms: XComs) -> None:
+    watcher = use(to_launch(GpuClusterAuthenticationError("the key is not accepted")))
+    assert type(end_of(launching(logs)).error) is GpuClusterAuthenticationError
+    assert len(watcher.launched) == 1

@@ -12,8 +12,9 @@ import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
+from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from tests.deferral import TaskLogs, Triggerer, XComs, dto
@@ -111,10 +112,25 @@ def test_cleared_task_that_waits_for_another_job_already_ends_the_first(killed: 
 
 
 def test_deferred_task_without_a_job_in_xcom_leaves_the_job(killed: Killed) -> None:
-    """Between a clear and the next launch this is seen for a moment, and cannot be told from a hand-over."""
+    """Between a clear and the next launch it is seen for a moment, and cannot be told from a hand-over."""
     killed.ti.state = "deferred"
     killed.xcoms.clear()
+    killed.patience_s = 0.3
     assert killed() == []
+    assert any("left alone: no more time" in one.event for one in killed.logs.records)
+
+
+def test_cleared_task_is_waited_for_until_it_has_its_next_job(killed: Killed) -> None:
+    killed.ti.state = "deferred"
+    killed.xcoms.clear()
+
+    def launch_at_last() -> None:
+        if len(killed.asked) == 3:
+            killed.xcoms["wait", -1, KILL_XCOM_KEY] = {**NOTE, "job_id": "job-2"}
+
+    killed.answer = launch_at_last
+    assert killed() == ["job-1"]
+    assert len(killed.asked) == 3
 
 
 def test_unreadable_state_leaves_the_job(killed: Killed) -> None:
@@ -252,3 +268,70 @@ def test_trigger_that_is_told_to_end_ends_even_if_news_come_at_that_moment(kille
         triggerer.task(trigger_id).cancel()
 
     assert killed(at_once) == []
+
+
+# -- a job that the trigger launches -----------------------------------------------------------------------------
+
+REQUEST = {"job_id": "job-1"}
+LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
+NOT_LAUNCHED = JobStatus("job-1", JobState.LOST, reason="lost")
+TOO_EARLY = "A user ended the task before its GPU job was launched"
+
+
+class KilledLaunch(Killed):
+    """The same, of a job that is being launched when the trigger is ended."""
+
+    def __init__(self, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(logs, xcoms, monkeypatch)
+        self.ti.state = "failed"
+        self.launch: Future[Submission] = Future()
+        self.watcher.launches = [self.launch]
+
+    def end_it(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End the trigger as a user does, and return when it has ended."""
+        trigger = GpuJobTrigger(launch=REQUEST, gpu_cluster_conn_id="gpu_cluster_default", cancel_on_kill=True)
+
+        async def run() -> None:
+            triggerer = Triggerer(self.logs)
+            trigger_id = await triggerer.start(self.ti, *trigger.serialize())
+            while not self.watcher.launched:
+                await asyncio.sleep(0.01)
+            task = triggerer.task(trigger_id)
+            await triggerer.user_ends_task(trigger_id)
+            await asyncio.sleep(0.05)
+            assert self.watcher.cancelled == [] or self.launch.done()
+            meanwhile()
+            await asyncio.wait({task}, timeout=20)
+            assert task.cancelled()
+
+        asyncio.run(run())
+
+
+@pytest.fixture
+def launching(logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch) -> KilledLaunch:
+    return KilledLaunch(logs, xcoms, monkeypatch)
+
+
+def test_a_launch_that_the_cluster_was_not_asked_for_is_taken_back(launching: KilledLaunch) -> None:
+    launching.watcher.answer = Future()
+    launching.watcher.answer.set_result(NOT_LAUNCHED)
+    launching.end_it()
+    assert launching.launch.cancelled()
+    # Another triggerer may have launched it before.
+    assert [job_id for job_id, _ in launching.watcher.cancelled] == ["job-1"]
+    assert TOO_EARLY in launching.logs.events
+
+
+def test_a_launch_that_is_under_way_is_waited_for_and_cancelled(launching: KilledLaunch) -> None:
+    assert launching.launch.set_running_or_notify_cancel()
+    launching.end_it(lambda: launching.launch.set_result(LAUNCHED))
+    assert [job_id for job_id, _ in launching.watcher.cancelled] == ["job-1"]
+    assert "GPU job is being cancelled, because a user ended the task" not in launching.logs.events
+    assert launching.xcoms == {}
+
+
+def test_a_launch_that_fails_meanwhile_is_cancelled_as_well(launching: KilledLaunch) -> None:
+    """Nobody knows whether the cluster has got the request."""
+    assert launching.launch.set_running_or_notify_cancel()
+    launching.end_it(lambda: launching.launch.set_exception(GpuClusterConnectionError("the connection broke")))
+    assert [job_id for job_id, _ in launching.watcher.cancelled] == ["job-1"]

@@ -180,7 +180,9 @@ class Dispatcher:
                 environment = self._builds.environment(waiting.request["environment"])
                 records.write_json(waiting.attempt.at("environment.json"), environment)
                 waiting.attempt.event("environment_ready", **environment)
-            self._starting[waiting.name] = supervisor_start.start(self._program, waiting.attempt, lease)
+            program = waiting.request["program"]
+            process = supervisor_start.start(program, waiting.attempt, lease, running=self._program)
+            self._starting[waiting.name] = process
         except OSError as error:
             self._note_trouble(waiting, f"its supervisor could not be started: {error}")
         finally:

@@ -41,17 +41,17 @@ class Copy:
 Process = Union[Copy, "subprocess.Popen[bytes]"]
 
 
-def start(program: str, attempt: Attempt, lease: Lease) -> Process:
+def start(program: str, attempt: Attempt, lease: Lease, *, running: str) -> Process:
     """
     Start a supervisor in a process of its own, and return that.
 
-    :param program: path of the program that this process is running.
+    :param program: path of the program that the attempt was submitted with.
+    :param running: path of the program that this process runs.
     :raises OSError: it cannot be started now.
     """
-    wanted = attempt.request()["program"]
     with open(attempt.at("supervisor.log"), "ab") as log:
-        if wanted != program:
-            return _start_program(wanted, attempt, lease, log)
+        if program != running:
+            return _start_program(program, attempt, lease, log)
         pid = os.fork()
         if pid == 0:
             _be_supervisor(program, attempt, lease, log.fileno())

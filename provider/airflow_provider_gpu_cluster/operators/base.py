@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,13 +14,29 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobHandle
-from airflow_provider_gpu_cluster.links import GpuJobLink, job_url
+from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY, GpuJobLink, job_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 # What a DAG author gives as job: the output of a task that launched or staged one, or a template of it.
 JobArgument: TypeAlias = "dict[str, Any] | XComArg | str"
+
+
+class FilledFields:
+    """
+    The ``template_fields`` of an operator that has many: of an instance, those that are not None.
+
+    Airflow takes a millisecond of a worker's time for each, and shows each in its UI.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get__(self, operator: BaseOperator | None, owner: type[BaseOperator]) -> Sequence[str]:
+        if operator is None:
+            return self._names
+        return tuple(name for name in self._names if getattr(operator, name, None) is not None)
 
 
 def dag_folder(operator: BaseOperator) -> str:
@@ -62,20 +78,24 @@ def handle_key(operator: BaseOperator) -> str:
     return BaseXCom.XCOM_RETURN_KEY if operator.do_xcom_push else "gpu_job"
 
 
-def published(ti: Any, handle: JobHandle, key: str) -> dict[str, Any]:
+def published(ti: Any, handle: JobHandle, key: str, *, ends_with_task: bool = False) -> dict[str, Any]:
     """
     Return the XComs by which others find a task's job: its handle, and the link to its page.
 
     :param key: of the handle, from :func:`handle_key`.
+    :param ends_with_task: whether the job is to end when a user ends the task.
     """
     url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
-    return {GpuJobLink().xcom_key: url, key: handle.to_json()}
+    values = {GpuJobLink().xcom_key: url, key: handle.to_json()}
+    if ends_with_task:
+        values[KILL_XCOM_KEY] = {"gpu_cluster_conn_id": handle.gpu_cluster_conn_id, "job_id": handle.job_id}
+    return values
 
 
-def publish(operator: BaseOperator, context: Context, handle: JobHandle) -> None:
-    """Push a job's handle and the link to its page now, so that the link works while the task runs."""
+def publish(operator: BaseOperator, context: Context, handle: JobHandle, *, ends_with_task: bool = False) -> None:
+    """Push that now, so that the link works while the task runs."""
     ti = context["ti"]
-    for key, value in published(ti, handle, handle_key(operator)).items():
+    for key, value in published(ti, handle, handle_key(operator), ends_with_task=ends_with_task).items():
         ti.xcom_push(key=key, value=value)
 
 

@@ -1,17 +1,12 @@
-"""The end of a task from outside: what is noted for it, and who wants it, a user or only Airflow's own machinery."""
+"""Who wants a task to end: a user, or only Airflow's own machinery."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from airflow.sdk import Context
-
-from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
-
-if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 
 log = structlog.get_logger(__name__)
 
@@ -40,19 +35,6 @@ def asked_by_a_user(context: Context) -> bool:
         return False
     log.info("Task was told to stop", state=state)
     return state in USER_STATES
-
-
-def note_job(context: Context, hook: GpuClusterHook, job_id: str, *, forerunners: Sequence[str]) -> None:
-    """
-    Note which job is to end when a user ends the task, before it is launched.
-
-    :param forerunners: jobs of this task from before a user cleared it, which end now, should nobody else have seen to
-        that; most of them were never there.
-    """
-    note = {"gpu_cluster_conn_id": hook.gpu_cluster_conn_id, "job_id": job_id}
-    context["ti"].xcom_push(key=KILL_XCOM_KEY, value=note)
-    if forerunners:
-        hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
 
 
 def state_of(ti: Any, get_task_states: Callable[..., dict[str, Any]]) -> str:

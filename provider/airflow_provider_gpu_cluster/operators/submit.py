@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.identity import JobIdentity, forerunners_of, i
 from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.links import GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
+    FilledFields,
     JobArgument,
     dag_folder,
     handle_key,
@@ -33,7 +34,7 @@ from airflow_provider_gpu_cluster.operators.deferral import (
 )
 from airflow_provider_gpu_cluster.operators.job_env import JobArray, JobEnv
 from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
-from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user, note_job
+from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.request import JobRequest
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
@@ -103,9 +104,10 @@ class SubmitGpuJobOperator(BaseOperator):
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, where all jobs of a cluster are watched over one connection, instead
         of on a worker; by default as ``[operators] default_deferrable`` says.
-    :param launch_from_trigger: when deferrable, launch there as well, over that one connection, where no file has to be
-        sent from the worker: code, data and models are on the cluster, come from git, or are staged (and it is no
-        array). However many such tasks start at once, the cluster sees one login.
+    :param launch_from_trigger: when deferrable, launch there as well, over that one connection, however many tasks do
+        so at once. A worker that launches needs a login, and most of its time for that; a trigger comes to it about a
+        second later. By default, mapped tasks do so. It takes a worker where files are to be sent (code, data and
+        models are neither on the cluster, nor from git, nor staged), and for an array.
     :param end_from_trigger: when deferrable, end there as well, without a worker, where Airflow can: the job has
         succeeded, little output is left to show, and the task has no ``outlets``, ``post_execute`` or
         ``on_success_callback``, nor Airflow a plugin with listeners.
@@ -122,7 +124,7 @@ class SubmitGpuJobOperator(BaseOperator):
         ``gpus``, and of an array its ``array_size``. It is in XCom from the moment of the launch.
     """
 
-    template_fields: Sequence[str] = (
+    template_fields = FilledFields(
         "job",
         "code",
         "entry_script",
@@ -183,7 +185,7 @@ class SubmitGpuJobOperator(BaseOperator):
         gpu_cluster_conn_id: str | None = None,
         wait_for_completion: bool = False,
         deferrable: bool = DEFAULT_DEFERRABLE,
-        launch_from_trigger: bool = True,
+        launch_from_trigger: bool | None = None,
         end_from_trigger: bool = True,
         poll_interval: float = 10,
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
@@ -251,7 +253,7 @@ class SubmitGpuJobOperator(BaseOperator):
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
         hook = self._hook(staged)
-        if self.wait_for_completion and self.deferrable and self.launch_from_trigger:
+        if self._may_launch_from_trigger(context):
             self._defer_unless_a_worker_is_needed(context, hook, identity, staged=staged is not None)
         with self._stoppable(context, hook, identity.job_id):
             handle = self._launch(context, hook, identity, staged=staged is not None)
@@ -318,6 +320,13 @@ class SubmitGpuJobOperator(BaseOperator):
             finally:
                 self._interrupt = None
 
+    def _may_launch_from_trigger(self, context: Context) -> bool:
+        if not (self.wait_for_completion and self.deferrable):
+            return False
+        map_index = context["ti"].map_index
+        is_mapped = map_index is not None and map_index >= 0
+        return is_mapped if self.launch_from_trigger is None else self.launch_from_trigger
+
     def _defer_unless_a_worker_is_needed(
         self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool
     ) -> None:
@@ -326,7 +335,7 @@ class SubmitGpuJobOperator(BaseOperator):
         request = request_for_trigger(self._request(), identity, base_dir=folder, staged=staged)
         if request is not None:
             with hook:
-                self._note_job(context, hook, identity)
+                self._cancel_forerunners(context, hook)
             self._defer(context, launch=request, gpu_cluster_conn_id=hook.gpu_cluster_conn_id)
 
     def _defer(self, context: Context, **job: Any) -> NoReturn:
@@ -374,18 +383,19 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
         started = time.monotonic()
-        self._note_job(context, hook, identity)
+        self._cancel_forerunners(context, hook)
         submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
-        publish(self, context, submission.handle)
+        publish(self, context, submission.handle, ends_with_task=self.wait_for_completion and self.cancel_on_kill)
         submission.tell(self.log, cluster=hook.settings.name, duration_s=time.monotonic() - started)
         return submission.handle
 
-    def _note_job(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> None:
-        if self.wait_for_completion and self.cancel_on_kill:
-            # A job that is staged keeps its id after a clear, and one that is not durable has another in every try.
-            changes_with_clear = self.durable and not self._is_staged
-            forerunners = forerunners_of(context, retries=self.retries or 0) if changes_with_clear else []
-            note_job(context, hook, identity.job_id, forerunners=forerunners)
+    def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:
+        """Cancel what this task had launched before a user cleared it, should nobody else have done so."""
+        # A job that is staged keeps its id after a clear, and one that is not durable has another in every try.
+        if self.wait_for_completion and self.cancel_on_kill and self.durable and not self._is_staged:
+            forerunners = forerunners_of(context, retries=self.retries or 0)
+            if forerunners:
+                hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
 
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
         from airflow_provider_gpu_cluster.job_watch import watch_of

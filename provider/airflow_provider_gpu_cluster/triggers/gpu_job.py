@@ -220,7 +220,7 @@ class GpuJobTrigger(BaseTrigger):
         if ti is None:
             # In dag.test() a trigger cannot; a worker does so at the end.
             return
-        for key, value in published(ti, handle, self.handle_key).items():
+        for key, value in published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill).items():
             await asyncio.to_thread(XCom.set, key, value, **_place_of(ti, ti.task_id, ti.map_index))
 
     async def _pull(self, task_id: str, key: str) -> Any:
@@ -245,7 +245,9 @@ class GpuJobTrigger(BaseTrigger):
             return True
         # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
         current = await self._pull(ti.task_id, KILL_XCOM_KEY)
-        return current is not None and current["job_id"] != job_id
+        if current is None:
+            raise GpuClusterError("the task waits for a job again, and which one is not known yet")
+        return bool(current["job_id"] != job_id)
 
     def _ends_here(self, end: WatchEnd) -> bool:
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED

@@ -50,7 +50,8 @@ class Launching:
                 now = time.monotonic()
                 if trouble_since is None:
                     trouble_since = now
-                    self._log.warning("GPU cluster cannot be reached, trying again", error=str(error))
+                    event = "GPU cluster cannot be reached; the job is not launched yet, trying again"
+                    self._log.warning(event, job_id=self._request["job_id"], error=str(error))
                 if not is_worth_another_try(error) or now - trouble_since >= patience_with(error, PATIENCE_S):
                     raise
             else:

@@ -35,6 +35,7 @@ with DAG("deferred_long_job", schedule=None):
         command=f"{MARK}; sleep 600 & echo child $!; wait",
         wait_for_completion=True,
         deferrable=True,
+        launch_from_trigger=True,
         retries=0,
     )
 
@@ -44,6 +45,7 @@ with DAG("deferred_output", schedule=None):
         command=f"{MARK}\n{AWKWARD}",
         wait_for_completion=True,
         deferrable=True,
+        launch_from_trigger=True,
         retries=1,
         retry_delay=timedelta(seconds=1),
     )
