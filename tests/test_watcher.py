@@ -768,7 +768,7 @@ def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, wat
 
 def test_many_are_launched_over_one_connection(cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy):
     watcher = make_watcher(cut_proxy.port)
-    names = [f"job-{number}" for number in range(40)]
+    names = [f"launched-{number}" for number in range(40)]
     futures = [watcher.launch(request_of("true", job_id=name, gpus=0)) for name in names]
     assert all(future.result(PATIENCE_S).created for future in futures)
     assert cut_proxy.connections == 1
@@ -776,7 +776,7 @@ def test_many_are_launched_over_one_connection(cluster: Cluster, make_watcher: M
 
 
 def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watcher: Watcher):
-    bad, good = (watcher.launch(request_of("true", job_id=f"job-{gpus}", gpus=gpus)) for gpus in (99, 1))
+    bad, good = (watcher.launch(request_of("true", job_id=f"launched-{gpus}", gpus=gpus)) for gpus in (99, 1))
     assert isinstance(bad.exception(PATIENCE_S), LaunchError)
     assert good.result(PATIENCE_S).created
 
@@ -789,10 +789,10 @@ def test_a_launch_survives_a_cut_and_comes_about_once(
     blocker.until(JobStatus, lambda status: status.state is JobState.RUNNING)
     for number, after in enumerate((1, 400, 900, 1500, 2500)):
         cut_proxy.cut_after(nbytes=after)
-        request = request_of(f"echo run >> {tmp_path}/runs-{number}", job_id=f"job-{number}")
+        request = request_of(f"echo run >> {tmp_path}/runs-{number}", job_id=f"launched-{number}")
         submission = watcher.launch(request).result(PATIENCE_S)
         assert submission.status.attempt == 1
-        assert jobs.wait(cluster, f"job-{number}").state is JobState.SUCCEEDED
+        assert jobs.wait(cluster, f"launched-{number}").state is JobState.SUCCEEDED
         assert (tmp_path / f"runs-{number}").read_text() == "run\n"
 
 

@@ -91,7 +91,8 @@ def test_a_root_that_is_deleted_ends_its_dispatcher(cluster_folder: Path, eventu
     eventually(lambda: not host.processes("dispatch"))
 
 
-def test_a_supervisor_is_a_copy_that_ps_knows_by_its_job(host: Host) -> None:
+def test_a_supervisor_is_a_copy_that_ps_knows_by_its_job(cluster_folder: Path) -> None:
+    host = Host(cluster_folder)
     job = host.submit("sleep 1000", job_id="a-job-with-a-name")
     supervisor = host.wait(job, state="RUNNING")["pid"]
     words = Path(f"/proc/{supervisor}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
@@ -102,7 +103,8 @@ def test_a_supervisor_is_a_copy_that_ps_knows_by_its_job(host: Host) -> None:
     assert os.getsid(supervisor) not in (0, os.getsid(0))
 
 
-def test_a_job_is_supervised_by_the_program_it_was_submitted_with(host: Host) -> None:
+def test_a_job_is_supervised_by_the_program_it_was_submitted_with(cluster_folder: Path) -> None:
+    host = Host(cluster_folder)
     older = Path(host.program).with_name(f"{'0' * 64}.pyz")
     shutil.copy(host.program, older)
     blocker = host.submit("sleep 1000", gpus=4)
