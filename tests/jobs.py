@@ -11,7 +11,7 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.job import JobSpec, JobState, JobStatus
 from airflow_provider_gpu_cluster.script import render_run_script
 from airflow_provider_gpu_cluster.sources import Source
-from airflow_provider_gpu_cluster.submission import Element, Submission
+from airflow_provider_gpu_cluster.submission import Element, Submission, submit_request
 
 _numbers = itertools.count(1)
 
@@ -44,6 +44,21 @@ def submit(
         request_key=request_key,
         generation=generation,
         record=who or record(),
+    )
+
+
+def request(command: str = "true", *, job_id: str | None = None, **spec: Any) -> dict[str, Any]:
+    """Return a request to launch such a job, as a trigger has it."""
+    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, **spec})
+    return submit_request(
+        job_id or f"job-{next(_numbers)}",
+        inputs=[],
+        spec=job_spec,
+        env={},
+        run_script=render_run_script(job_spec),
+        request_key="try-1",
+        generation="0",
+        record=record(),
     )
 
 

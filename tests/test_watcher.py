@@ -28,10 +28,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
     LaunchError,
 )
-from airflow_provider_gpu_cluster.job import JobSpec, JobState, JobStatus
+from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogPosition
-from airflow_provider_gpu_cluster.script import render_run_script
-from airflow_provider_gpu_cluster.submission import submit_request
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Output, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch_mailbox import Mailbox, Subscription
 from airflow_provider_gpu_cluster.watch_polling import WINDOW_BYTES
@@ -740,43 +738,28 @@ def test_a_cancellation_survives_a_cut(
 # -- launching ---------------------------------------------------------------------------------------------------
 
 
-def request_of(command: str, *, job_id: str = "job", **spec: Any) -> dict[str, Any]:
-    """Return a request to launch a job that runs a shell command."""
-    job_spec = JobSpec(command=command, grace_s=1.0, **spec)
-    return submit_request(
-        job_id,
-        inputs=[],
-        spec=job_spec,
-        env={},
-        run_script=render_run_script(job_spec),
-        request_key="try-1",
-        generation="0",
-        record=jobs.record(),
-    )
-
-
 def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, watcher: Watcher):
-    submission = watcher.launch(request_of("echo hello")).result(PATIENCE_S)
+    submission = watcher.launch(jobs.request("echo hello", job_id="job")).result(PATIENCE_S)
     assert submission.created
     assert submission.handle.gpu_cluster_conn_id == cluster.settings.conn_id
     waiting = Waiting(watcher, "job")
     assert waiting.to_the_end().state is JobState.SUCCEEDED
     assert bytes(waiting.output) == b"hello\n"
-    again = watcher.launch(request_of("echo hello")).result(PATIENCE_S)
+    again = watcher.launch(jobs.request("echo hello", job_id="job")).result(PATIENCE_S)
     assert (again.created, again.status.attempt) == (False, 1)
 
 
 def test_many_are_launched_over_one_connection(cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy):
     watcher = make_watcher(cut_proxy.port)
     names = [f"launched-{number}" for number in range(40)]
-    futures = [watcher.launch(request_of("true", job_id=name, gpus=0)) for name in names]
+    futures = [watcher.launch(jobs.request("true", job_id=name, gpus=0)) for name in names]
     assert all(future.result(PATIENCE_S).created for future in futures)
     assert cut_proxy.connections == 1
     assert {jobs.wait(cluster, name).state for name in names} == {JobState.SUCCEEDED}
 
 
 def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watcher: Watcher):
-    bad, good = (watcher.launch(request_of("true", job_id=f"launched-{gpus}", gpus=gpus)) for gpus in (99, 1))
+    bad, good = (watcher.launch(jobs.request("true", job_id=f"launched-{gpus}", gpus=gpus)) for gpus in (99, 1))
     assert isinstance(bad.exception(PATIENCE_S), LaunchError)
     assert good.result(PATIENCE_S).created
 
@@ -789,7 +772,7 @@ def test_a_launch_survives_a_cut_and_comes_about_once(
     blocker.until(JobStatus, lambda status: status.state is JobState.RUNNING)
     for number, after in enumerate((1, 400, 900, 1500, 2500)):
         cut_proxy.cut_after(nbytes=after)
-        request = request_of(f"echo run >> {tmp_path}/runs-{number}", job_id=f"launched-{number}")
+        request = jobs.request(f"echo run >> {tmp_path}/runs-{number}", job_id=f"launched-{number}")
         submission = watcher.launch(request).result(PATIENCE_S)
         assert submission.status.attempt == 1
         assert jobs.wait(cluster, f"launched-{number}").state is JobState.SUCCEEDED
@@ -803,7 +786,7 @@ def test_a_launch_out_of_reach_does_not_come_about_later(
     cut_proxy.refusing = True
     watcher = make_watcher(cut_proxy.port)
     with pytest.raises(GpuClusterConnectionError):
-        watcher.launch(request_of("true")).result(PATIENCE_S)
+        watcher.launch(jobs.request("true", job_id="job")).result(PATIENCE_S)
     cut_proxy.refusing = False
     eventually(lambda: not watcher_threads())
     assert cluster.statuses(["job"])[0].attempt == 0
@@ -816,13 +799,13 @@ def test_a_launch_that_was_not_asked_for_yet_can_be_taken_back(
     watcher = make_watcher(cut_proxy.port)
     waiting = Waiting(watcher, "other")
     waiting.until(Outage)
-    taken_back = watcher.launch(request_of("true"))
+    taken_back = watcher.launch(jobs.request("true", job_id="job"))
     assert taken_back.cancel()
     cut_proxy.refusing = False
-    assert watcher.launch(request_of("true", job_id="second")).result(PATIENCE_S).created
+    assert watcher.launch(jobs.request("true", job_id="second")).result(PATIENCE_S).created
     assert cluster.statuses(["job"])[0].attempt == 0
 
 
 def test_a_cluster_that_cannot_be_used_is_said_to_who_launches(make_watcher: MakeWatcher):
     watcher = make_watcher(python="/no/such/python")
-    assert isinstance(watcher.launch(request_of("true")).exception(PATIENCE_S), GpuClusterSetupError)
+    assert isinstance(watcher.launch(jobs.request("true", job_id="job")).exception(PATIENCE_S), GpuClusterSetupError)

@@ -1,4 +1,4 @@
-"""One job of five seconds in three ways, and four and twenty mapped ones of twenty."""
+"""One job of five seconds in three ways."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 
 COMMAND = "sleep 5"
-MAPPED = {"bench_mapped_four": ["sleep 20"] * 4, "bench_mapped": ["sleep 20"] * 20}
 INTERVAL = 5  # seconds, as the rival's default; the sensor makes it 7.5, see shortest_reschedule_s()
 
 with DAG("bench_steps", schedule=None):
@@ -27,7 +26,3 @@ with DAG("bench_one_task", schedule=None):
 
 with DAG("bench_deferrable", schedule=None):
     SubmitGpuJobOperator(task_id="train", command=COMMAND, wait_for_completion=True, deferrable=True)
-
-for dag_id, jobs in MAPPED.items():
-    with DAG(dag_id, schedule=None):
-        SubmitGpuJobOperator.partial(task_id="train", wait_for_completion=True, deferrable=True).expand(command=jobs)

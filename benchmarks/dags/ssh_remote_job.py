@@ -1,4 +1,4 @@
-"""The same jobs by the rival. In a file of its own, so that its tasks do not import what ours need, nor ours its."""
+"""The same job by the rival. In a file of its own, so that its tasks do not import what ours need, nor ours its."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 from airflow.sdk import DAG
 
 COMMAND = "sleep 5"
-MAPPED = {"bench_mapped_four_ssh_remote_job": ["sleep 20"] * 4, "bench_mapped_ssh_remote_job": ["sleep 20"] * 20}
 
 with DAG("bench_ssh_remote_job", schedule=None):
     SSHRemoteJobOperator(task_id="train", ssh_conn_id="bench_ssh", command=COMMAND)
-
-for dag_id, commands in MAPPED.items():
-    with DAG(dag_id, schedule=None):
-        SSHRemoteJobOperator.partial(task_id="train", ssh_conn_id="bench_ssh").expand(command=commands)

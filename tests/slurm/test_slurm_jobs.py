@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
+from airflow_provider_gpu_cluster import watch_loop
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import LaunchError, NotEnoughGpusError
 from airflow_provider_gpu_cluster.job import JobState
-from tests.jobs import submit, submit_array, wait
+from airflow_provider_gpu_cluster.watcher import Watcher
+from tests.jobs import request, submit, submit_array, wait
 from tests.login_node import LoginNode
 
 pytestmark = pytest.mark.xdist_group("slurm")
@@ -229,3 +233,23 @@ def test_an_array_is_one_array_of_slurm_and_a_retry_one_of_those_that_failed(
     listed = login_node.slurm.run("squeue", "-h", "-r", "-t", "all", "-o", "%F %Z", check=True).stdout.splitlines()
     mine = [line.split()[0] for line in listed if cluster.settings.root_dir in line]
     assert sorted(mine.count(job) for job in set(mine)) == [1, 3]
+
+
+def test_jobs_are_launched_over_the_connection_that_watches_them(
+    cluster: Cluster,
+    settings: ClusterSettings,
+    connect: Callable[..., paramiko.SSHClient],
+    login_node: LoginNode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch_loop, "LINGER_S", 0.1)
+    watcher = Watcher(settings.conn_id, lambda: Cluster(settings, connect))
+    names = [f"launched-{number}" for number in range(8)]
+    launches = [watcher.launch(request(HOLD, job_id=name, gpus=1)) for name in names]
+    refused = watcher.launch(request(HOLD, gpus=99))
+    assert all(launch.result(60).created for launch in launches)
+    assert isinstance(refused.exception(60), LaunchError)
+    again = [watcher.launch(request(HOLD, job_id=name, gpus=1)) for name in names]
+    assert not any(launch.result(60).created for launch in again)
+    listed = login_node.slurm.run("squeue", "-h", "-t", "all", "-o", "%j", check=True).stdout.split()
+    assert sorted(name for name in listed if name.startswith("launched-")) == [f"{name}.1" for name in names]
