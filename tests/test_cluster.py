@@ -111,7 +111,7 @@ def test_a_connection_cut_at_every_step_of_a_submit(
             jobs.submit(cluster, **job, request_key="try-2")
         submitted.append(f"job-{step}")
         assert len(submitted) < 200
-    assert len(submitted) > 3
+    assert step > 3
     assert set(ends(cluster, *submitted)) == {"SUCCEEDED"}
     for job_id in submitted:
         assert (tmp_path / job_id).read_text() == "run\n"

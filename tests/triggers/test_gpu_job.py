@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.models.trigger import Trigger
 from airflow.sdk import DAG
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_gpu_cluster.exceptions import (
@@ -34,7 +35,7 @@ from airflow_provider_gpu_cluster.triggers.following import LEFT_FOR_WORKER_BYTE
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage
-from tests.deferral import TaskLogs, Triggerer, XComs, through_the_database
+from tests.deferral import TaskLogs, Triggerer, XComs, dto, through_the_database
 from tests.task_context import TaskInstance
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
 
@@ -517,3 +518,49 @@ def test_a_cluster_that_lets_nobody_in_is_not_asked_again(use: Use, logs: TaskLo
     watcher = use(to_launch(GpuClusterAuthenticationError("the key is not accepted")))
     assert type(end_of(launching(logs)).error) is GpuClusterAuthenticationError
     assert len(watcher.launched) == 1
+
+
+@pytest.mark.parametrize("state", ["failed", "success", None, "gone"])
+def test_a_job_that_nobody_waits_for_any_more_is_not_launched(
+    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    """A user has ended the task while no triggerer was up."""
+    assert _fires_nothing(use(to_launch()), logs, monkeypatch, state, launch=REQUEST).launched == []
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_job_that_was_cancelled_with_its_task_fires_nothing(
+    use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    cancelled = status(JobState.CANCELLED, reason="cancelled")
+    watcher = _fires_nothing(use(FakeWatcher(RUNNING, cancelled)), logs, monkeypatch, state, job=HANDLE)
+    assert watcher.subscriptions["job-1"].closed
+
+
+def _fires_nothing(
+    watcher: FakeWatcher, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, state: str | None, **arguments: Any
+) -> FakeWatcher:
+    ti = TaskInstance("wait")
+    ti.state = state
+    known = {} if state == "gone" else ti.get_task_states()
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **asked: known)
+
+    async def run() -> None:
+        trigger = GpuJobTrigger(gpu_cluster_conn_id="gpu_cluster_default", get_logs=False, **arguments)
+        trigger.task_instance = dto(ti)  # type: ignore[assignment]
+        assert [event async for event in trigger.run()] == []
+
+    asyncio.run(run())
+    return watcher
+
+
+def test_a_job_that_somebody_else_cancelled_fails_the_task(
+    use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ti = TaskInstance("wait")
+    ti.state = "deferred"
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **asked: ti.get_task_states())
+    use(FakeWatcher(RUNNING, status(JobState.CANCELLED, reason="cancelled")))
+    end = end_of(fired(logs, ti))
+    assert end.status is not None
+    assert end.status.state is JobState.CANCELLED

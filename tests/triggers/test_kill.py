@@ -283,7 +283,7 @@ class KilledLaunch(Killed):
 
     def __init__(self, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(logs, xcoms, monkeypatch)
-        self.ti.state = "failed"
+        self.ti.state = "deferred"
         self.launch: Future[Submission] = Future()
         self.watcher.launches = [self.launch]
 
@@ -297,6 +297,7 @@ class KilledLaunch(Killed):
             while not self.watcher.launched:
                 await asyncio.sleep(0.01)
             task = triggerer.task(trigger_id)
+            self.ti.state = "failed"
             await triggerer.user_ends_task(trigger_id)
             await asyncio.sleep(0.05)
             assert self.watcher.cancelled == [] or self.launch.done()

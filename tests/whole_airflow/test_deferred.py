@@ -62,22 +62,23 @@ class LongJobs:
 
     ways = ("failed", "success", "clear")
 
-    def __init__(self, lab: Lab, cluster: Cluster) -> None:
+    def __init__(self, lab: Lab, cluster: Cluster, dag_id: str = "deferred_long_job") -> None:
         self.lab = lab
+        self.dag_id = dag_id
         self.cluster = cluster
-        self.runs = {how: lab.start("deferred_long_job") for how in self.ways}
-        self.handles = {how: lab.handle("deferred_long_job", run_id) for how, run_id in self.runs.items()}
+        self.runs = {how: lab.start(self.dag_id) for how in self.ways}
+        self.handles = {how: lab.handle(self.dag_id, run_id) for how, run_id in self.runs.items()}
         for run_id in self.runs.values():
-            lab.until("the deferral", lambda run_id=run_id: lab.task_state("deferred_long_job", run_id) == "deferred")
+            lab.until("the deferral", lambda run_id=run_id: lab.task_state(self.dag_id, run_id) == "deferred")
         self._until_all("the start of the jobs", lambda state: state is JobState.RUNNING)
 
     def end_all(self) -> None:
         """End each task in its way, and wait until no job runs any more."""
         for how, run_id in self.runs.items():
             if how == "clear":
-                self.lab.clear("deferred_long_job", run_id)
+                self.lab.clear(self.dag_id, run_id)
             else:
-                self.lab.mark("deferred_long_job", run_id, how)
+                self.lab.mark(self.dag_id, run_id, how)
         self._until_all("the end of the jobs", lambda state: state is JobState.CANCELLED)
 
     def _until_all(self, what: str, check: Callable[[JobState], bool]) -> None:
@@ -88,23 +89,24 @@ class LongJobs:
         """The next try has a job of its own, which is left alone until its task is ended, too."""
         run_id, first = self.runs["clear"], self.handles["clear"]
         handle = self.lab.until(
-            "the next try's job", lambda: _other(self.lab.xcom("deferred_long_job", run_id, "train"), first)
+            "the next try's job", lambda: _other(self.lab.xcom(self.dag_id, run_id, "train"), first)
         )
-        self.lab.until("its deferral", lambda: self.lab.task_state("deferred_long_job", run_id) == "deferred")
+        self.lab.until("its deferral", lambda: self.lab.task_state(self.dag_id, run_id) == "deferred")
         assert self.cluster.statuses([handle["job_id"]])[0].state in (JobState.QUEUED, JobState.RUNNING)
-        self.lab.mark("deferred_long_job", run_id, "failed")
+        self.lab.mark(self.dag_id, run_id, "failed")
         self.lab.until("its end", lambda: self.cluster.statuses([handle["job_id"]])[0].final)
 
 
-def test_users_who_end_deferred_tasks_end_their_jobs(lab: Lab, lab_cluster: Cluster) -> None:
-    jobs = LongJobs(lab, lab_cluster)
+@pytest.mark.parametrize("dag_id", ["deferred_long_job", "launched_by_trigger"])
+def test_users_who_end_deferred_tasks_end_their_jobs(lab: Lab, lab_cluster: Cluster, dag_id: str) -> None:
+    jobs = LongJobs(lab, lab_cluster, dag_id)
     for how, run_id in jobs.runs.items():
         # A child of the job's own shell, two processes below its supervisor.
-        said = lab.until("the first line", lambda run_id=run_id: lab.output("deferred_long_job", run_id, "train"))
+        said = lab.until("the first line", lambda run_id=run_id: lab.output(dag_id, run_id, "train"))
         assert _runs(int(said[0].split()[1])), how
     jobs.end_all()
     for how, run_id in jobs.runs.items():
-        assert not _runs(int(lab.output("deferred_long_job", run_id, "train")[0].split()[1])), how
+        assert not _runs(int(lab.output(dag_id, run_id, "train")[0].split()[1])), how
     jobs.end_the_cleared_one()
 
 
@@ -113,6 +115,10 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     handle = lab.handle("deferred_long_job", run_id)
     lab.until("the job's first line", lambda: lab.output("deferred_long_job", run_id, "train"))
     lab.airflow.stop_component("triggerer")
+    launched = set(lab.folder.glob("ml-jobs/launched_by_trigger-*"))
+    too_early = lab.start("launched_by_trigger")
+    lab.until("the deferral", lambda: lab.task_state("launched_by_trigger", too_early) == "deferred")
+    lab.mark("launched_by_trigger", too_early, "failed")
     jobs = LongJobs(lab, lab_cluster)
     jobs.end_all()
     jobs.end_the_cleared_one()
@@ -122,6 +128,8 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING
     lab.mark("deferred_long_job", run_id, "failed")
     lab.until("the job's end", lambda: lab_cluster.statuses([handle["job_id"]])[0].final)
+    # What nobody waits for any more is not launched now.
+    assert set(lab.folder.glob("ml-jobs/launched_by_trigger-*")) == launched
 
 
 def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster: Cluster) -> None:

@@ -112,6 +112,10 @@ class GpuJobTrigger(BaseTrigger):
 
         for secret in self.masked:
             await amask_secret(secret)
+        if self.launch is not None and not await self._is_awaited():
+            # Its triggerer was down, or busy, when a user ended the task.
+            self.log.info("Nobody waits for the GPU job any more; it is not launched", job_id=self.launch["job_id"])
+            return
         try:
             handle = await self._handle()
         except GpuClusterError as error:
@@ -128,6 +132,9 @@ class GpuJobTrigger(BaseTrigger):
             unreachable_timeout_s=self.unreachable_timeout,
         )
         end = await following.to_the_end()
+        if end.status is not None and end.status.state is JobState.CANCELLED and not await self._is_awaited():
+            # On SQLite, Airflow gives a trigger's id to the next one soon, and what this one fires to another task.
+            return
         if self._ends_here(end):
             following.tell_success()
             yield TaskSuccessEvent()
@@ -231,6 +238,17 @@ class GpuJobTrigger(BaseTrigger):
             if (value := await asyncio.to_thread(XCom.get_one, key=key, **place)) is not None:
                 return value
         return None
+
+    async def _is_awaited(self) -> bool:
+        """Tell whether the task is still deferred; if that cannot be read, it most likely is."""
+        if self._ti is None:
+            return True
+        try:
+            state = await asyncio.to_thread(state_of, self._ti, RuntimeTaskInstance.get_task_states)
+        except Exception as error:
+            self.log.debug("The state of the task cannot be read", error=str(error))
+            return True
+        return state == TaskInstanceState.DEFERRED
 
     async def _is_abandoned(self, job_id: str) -> bool:
         """

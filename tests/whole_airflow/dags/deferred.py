@@ -29,15 +29,16 @@ done
 printf 'no end'
 """
 
-with DAG("deferred_long_job", schedule=None):
-    SubmitGpuJobOperator(
-        task_id="train",
-        command=f"{MARK}; sleep 600 & echo child $!; wait",
-        wait_for_completion=True,
-        deferrable=True,
-        launch_from_trigger=True,
-        retries=0,
-    )
+for dag_id, launch_from_trigger in {"deferred_long_job": False, "launched_by_trigger": True}.items():
+    with DAG(dag_id, schedule=None):
+        SubmitGpuJobOperator(
+            task_id="train",
+            command=f"{MARK}; sleep 600 & echo child $!; wait",
+            wait_for_completion=True,
+            deferrable=True,
+            launch_from_trigger=launch_from_trigger,
+            retries=0,
+        )
 
 with DAG("deferred_output", schedule=None):
     SubmitGpuJobOperator(
