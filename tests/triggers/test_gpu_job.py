@@ -525,42 +525,18 @@ def test_a_job_that_nobody_waits_for_any_more_is_not_launched(
     use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
     """A user has ended the task while no triggerer was up."""
-    assert _fires_nothing(use(to_launch()), logs, monkeypatch, state, launch=REQUEST).launched == []
-
-
-@pytest.mark.parametrize("state", ["failed", "success"])
-def test_a_job_that_was_cancelled_with_its_task_fires_nothing(
-    use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
-    cancelled = status(JobState.CANCELLED, reason="cancelled")
-    watcher = _fires_nothing(use(FakeWatcher(RUNNING, cancelled)), logs, monkeypatch, state, job=HANDLE)
-    assert watcher.subscriptions["job-1"].closed
-
-
-def _fires_nothing(
-    watcher: FakeWatcher, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, state: str | None, **arguments: Any
-) -> FakeWatcher:
     ti = TaskInstance("wait")
     ti.state = state
     known = {} if state == "gone" else ti.get_task_states()
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **asked: known)
+    watcher = use(to_launch())
 
     async def run() -> None:
-        trigger = GpuJobTrigger(gpu_cluster_conn_id="gpu_cluster_default", get_logs=False, **arguments)
+        trigger = GpuJobTrigger(launch=REQUEST, gpu_cluster_conn_id="gpu_cluster_default")
         trigger.task_instance = dto(ti)  # type: ignore[assignment]
-        assert [event async for event in trigger.run()] == []
+        (event,) = [event async for event in trigger.run()]
+        assert "Nobody waits" in str(end_of(event).error)
 
     asyncio.run(run())
-    return watcher
-
-
-def test_a_job_that_somebody_else_cancelled_fails_the_task(
-    use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ti = TaskInstance("wait")
-    ti.state = "deferred"
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **asked: ti.get_task_states())
-    use(FakeWatcher(RUNNING, status(JobState.CANCELLED, reason="cancelled")))
-    end = end_of(fired(logs, ti))
-    assert end.status is not None
-    assert end.status.state is JobState.CANCELLED
+    assert watcher.launched == []
+    assert xcoms == {}

@@ -114,7 +114,9 @@ class GpuJobTrigger(BaseTrigger):
             await amask_secret(secret)
         if self.launch is not None and not await self._is_awaited():
             # Its triggerer was down, or busy, when a user ended the task.
-            self.log.info("Nobody waits for the GPU job any more; it is not launched", job_id=self.launch["job_id"])
+            told = "Nobody waits for the GPU job any more; it is not launched"
+            self.log.info(told, job_id=self.launch["job_id"])
+            yield _resume(WatchEnd(error=GpuClusterError(told)))
             return
         try:
             handle = await self._handle()
@@ -132,9 +134,6 @@ class GpuJobTrigger(BaseTrigger):
             unreachable_timeout_s=self.unreachable_timeout,
         )
         end = await following.to_the_end()
-        if end.status is not None and end.status.state is JobState.CANCELLED and not await self._is_awaited():
-            # On SQLite, Airflow gives a trigger's id to the next one soon, and what this one fires to another task.
-            return
         if self._ends_here(end):
             following.tell_success()
             yield TaskSuccessEvent()
