@@ -21,6 +21,7 @@ from typing import Any
 import paramiko
 import pytest
 
+from airflow_provider_gpu_cluster import patience
 from airflow_provider_gpu_cluster import session as session_module
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
@@ -402,7 +403,7 @@ def test_a_server_that_falls_silent_is_given_up(
 def test_an_address_that_is_wrong_is_given_up_soon(
     cluster_settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
-    monkeypatch.setattr(session_module, "PATIENCE_WITH_ADDRESS_S", 0.5)
+    monkeypatch.setattr(patience, "PATIENCE_WITH_ADDRESS_S", 0.5)
 
     def connect() -> paramiko.SSHClient:
         if fault == "unknown":

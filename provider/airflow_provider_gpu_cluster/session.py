@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import math
-import shlex
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +26,15 @@ from airflow_provider_gpu_cluster.download_pipe import open_download
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
     ChecksumError,
-    GpuClusterAuthenticationError,
     GpuClusterConnectionError,
     GpuClusterError,
-    GpuClusterHostKeyError,
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.installation import install, sftp_path
+from airflow_provider_gpu_cluster.patience import PATIENCE_S, is_worth_another_try, patience_with
 from airflow_provider_gpu_cluster.program import build_program
+from airflow_provider_gpu_cluster.remote_command import command_line
 from airflow_provider_gpu_cluster.sftp_file import open_sftp
 from airflow_provider_gpu_cluster.sftp_upload import Parcels
 from airflow_provider_gpu_cluster.ssh_channel import BREAKS, said_on_stderr, text_of
@@ -46,9 +45,6 @@ log = logging.getLogger(__name__)
 
 # The program on the cluster gives a sign of life every five seconds while it works.
 IDLE_TIMEOUT_S = 40.0
-# A stock sshd drops connections when many arrive at once (MaxStartups); a wrong address stays wrong.
-PATIENCE_S = 120.0
-PATIENCE_WITH_ADDRESS_S = 5.0
 _MAX_NOISE_BYTES = 1 << 20
 _NAP_S = 0.2
 _NO_EXIT_STATUS = -1
@@ -353,21 +349,8 @@ class Session:
         channel = open_channel(transport, timeout=IDLE_TIMEOUT_S)
         self._answered_after_s = min(self._answered_after_s, time.monotonic() - began)
         channel.settimeout(IDLE_TIMEOUT_S)
-        ssh_channel.execute(channel, self._command(verb))
+        ssh_channel.execute(channel, command_line(self.settings, self._program.name, verb))
         return channel
-
-    def _command(self, verb: str) -> str:
-        """Return a line that any login shell understands: start the program, or say by exit code why not."""
-        path = f"{_shell_path(self.settings.root_dir)}/.gpu-run/{self._program.name}"
-        python = self.settings.python or "python3"
-        # A bare name is looked up in the PATH.
-        python = _shell_path(python) if "/" in python else shlex.quote(python)
-        script = (
-            f'p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
-            f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
-            f'exec {python} -I -S "$p" {verb}'
-        )
-        return f"exec sh -c {shlex.quote(script)}"
 
     def _send(
         self, channel: paramiko.Channel, line: bytes, send: Callable[[BinaryIO], None] | None, goes_on: bool
@@ -440,31 +423,3 @@ class Session:
 
     def _where(self) -> str:
         return f"cluster {self.settings.name} (connection {self.settings.conn_id})"
-
-
-def is_worth_another_try(error: BaseException) -> bool:
-    """Tell whether what went wrong may go well the next time."""
-    final = (GpuClusterAuthenticationError, GpuClusterHostKeyError)
-    return isinstance(error, GpuClusterConnectionError) and not isinstance(error, final)
-
-
-def patience_with(error: BaseException | None, patience_s: float) -> float:
-    """Return for how long to try again after an error, in seconds: a wrong address stays wrong."""
-    if error is not None and _is_about_address(error.__cause__):
-        return min(patience_s, PATIENCE_WITH_ADDRESS_S)
-    return patience_s
-
-
-def _shell_path(path: str) -> str:
-    """Quote a path for sh, with ``~/`` as the home there; a relative path is meant from the home as well."""
-    if path == "~":
-        return '"$HOME"'
-    if path.startswith("/"):
-        return shlex.quote(path)
-    return '"$HOME"/' + shlex.quote(path.removeprefix("~/"))
-
-
-def _is_about_address(cause: BaseException | None) -> bool:
-    if isinstance(cause, paramiko.ssh_exception.NoValidConnectionsError):
-        return True
-    return isinstance(cause, (socket.gaierror, ConnectionRefusedError))

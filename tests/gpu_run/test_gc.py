@@ -45,11 +45,6 @@ NOTHING = {
 }
 
 
-@pytest.fixture
-def host(cluster_folder: Path) -> Host:
-    return Host(cluster_folder)
-
-
 def collect(host: Host, older_than_s: float = 14 * DAY, *, dry_run: bool = False) -> dict[str, Any]:
     return collect_garbage(host.root, host.settings, host.program, older_than_s, dry_run=dry_run)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.launches import AT_ONCE
 from tests.gpu_run.host import Host
-from tests.gpu_run.watch_client import Client, watch_clients
+from tests.gpu_run.watch_client import Client
 
 # What a test changes in the process.
 CHANGE = """
@@ -24,17 +22,6 @@ def changed(self, request):
 launches.Launches._outcome = changed
 """
 KILLED = CHANGE.format(change="os.kill(os.getpid(), 9)")
-
-
-@pytest.fixture
-def host(cluster_folder: Path) -> Host:
-    return Host(cluster_folder)
-
-
-@pytest.fixture
-def watch(host: Host) -> Iterator[Callable[..., Client]]:
-    with watch_clients(host) as start:
-        yield start
 
 
 def waiting_for(gate: Path) -> str:
@@ -102,9 +89,7 @@ def test_news_do_not_wait_for_a_launch(host: Host, watch: Callable[..., Client],
     assert client.until("launched")["created"]
 
 
-def test_many_launches_take_turns(
-    host: Host, watch: Callable[..., Client], tmp_path: Path, eventually: Callable[..., Any]
-) -> None:
+def test_many_launches_take_turns(host: Host, watch: Callable[..., Client], tmp_path: Path) -> None:
     client = watch(waiting_for(tmp_path / "gate"))
     names = [f"job-{key}" for key in range(3 * AT_ONCE)]
     for key, name in enumerate(names):

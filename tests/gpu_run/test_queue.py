@@ -23,11 +23,6 @@ from airflow_provider_gpu_cluster.gpu_run.status import statuses
 from tests.gpu_run.host import Host, is_alive
 
 
-@pytest.fixture
-def host(cluster_folder: Path) -> Host:
-    return Host(cluster_folder)
-
-
 def seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 

@@ -25,11 +25,6 @@ from tests.small_disk import small_disk
 MIB = 1 << 20
 
 
-@pytest.fixture
-def host(cluster_folder: Path) -> Host:
-    return Host(cluster_folder)
-
-
 def python(host: Host, job_id: str, text: str, **spec: Any) -> str:
     """Launch a job that runs a Python script, in place of the shell."""
     return host.submit(f'exec {sys.executable} "$JOB_DIR/code/main.py"', job_id=job_id, code={"main.py": text}, **spec)

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,11 @@ from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.store import Attempt
 from airflow_provider_gpu_cluster.gpu_run.subscription import PIECE_BYTES, WINDOW_BYTES, Subscription
 from tests.gpu_run.host import Host
-from tests.gpu_run.watch_client import Client, watch_clients
+from tests.gpu_run.watch_client import Client
 
 # What a test changes in the process, so as not to wait for what is rare.
 WITHOUT_INOTIFY = "inotify.Inotify.follow = lambda *arguments: False"
 LOOK_OFTEN = "watch.FULL_LOOK_S = subscription.FULL_LOOK_S = 0.2"
-
-
-@pytest.fixture
-def host(cluster_folder: Path) -> Host:
-    return Host(cluster_folder)
-
-
-@pytest.fixture
-def watch(host: Host) -> Iterator[Callable[..., Client]]:
-    with watch_clients(host) as start:
-        yield start
 
 
 def made_up(host: Host, job_id: str = "made-up", log: bytes = b"") -> Attempt:

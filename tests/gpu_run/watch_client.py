@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
@@ -107,18 +105,3 @@ class Client:
         with self.process.stderr as stderr:
             said = stderr.read().decode()
         return self.process.wait(10), said
-
-
-@contextlib.contextmanager
-def watch_clients(host: Host) -> Iterator[Callable[..., Client]]:
-    """Give a function that starts a ``gpu-run watch``; at the end each must have ended well."""
-    clients: list[Client] = []
-
-    def start(change: str = "") -> Client:
-        clients.append(Client(host, change))
-        return clients[-1]
-
-    yield start
-    for client in clients:
-        if not client.has_ended:
-            assert client.end() == (0, "")

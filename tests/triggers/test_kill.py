@@ -325,9 +325,11 @@ def test_a_launch_that_the_cluster_was_not_asked_for_is_taken_back(launching: Ki
 
 def test_a_launch_that_is_under_way_is_waited_for_and_cancelled(launching: KilledLaunch) -> None:
     assert launching.launch.set_running_or_notify_cancel()
+    launching.watcher.answer = Future()
+    launching.watcher.answer.set_result(status(JobState.CANCELLED, reason="cancelled"))
     launching.end_it(lambda: launching.launch.set_result(LAUNCHED))
     assert [job_id for job_id, _ in launching.watcher.cancelled] == ["job-1"]
-    assert "GPU job is being cancelled, because a user ended the task" not in launching.logs.events
+    assert "GPU job is being cancelled, because a user ended the task" in launching.logs.events
     assert launching.xcoms == {}
 
 

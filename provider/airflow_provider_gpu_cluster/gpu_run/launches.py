@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from typing import Any, Dict, List, NamedTuple, NoReturn
+from functools import partial
+from typing import Any, Dict, List, NamedTuple
 
 from . import processes, protocol
 from .engines import engine_of
@@ -79,26 +79,19 @@ class Launches:
             key, request = next(iter(self._waiting.items()))
             del self._waiting[key]
             fd, far_end = os.pipe()
-            if os.fork() == 0:
-                self._be_launch(request, far_end)
+            processes.start_copy(partial(self._launch_in_copy, request, far_end))
             os.close(far_end)
             os.set_blocking(fd, False)
             self._running[fd] = _Running(key, bytearray())
 
-    def _be_launch(self, request: dict[str, Any], answer: int) -> NoReturn:
-        try:
-            # The client's channel ends with the process that it was opened for.
-            processes.close_files(keep=(2, answer))
-            with os.fdopen(answer, "wb") as file:
-                file.write(json.dumps(self._outcome(request)).encode("ascii"))
-            from .retention import clear_if_due
+    def _launch_in_copy(self, request: dict[str, Any], answer: int) -> None:
+        # The client's channel ends with the process that it was opened for.
+        processes.close_files(keep=(2, answer))
+        with os.fdopen(answer, "wb") as file:
+            file.write(json.dumps(self._outcome(request)).encode("ascii"))
+        from .retention import clear_if_due
 
-            clear_if_due(self._root, self._asked["program"], self._asked["settings"])
-        except BaseException:
-            sys.stderr.write(traceback_text())
-            sys.stderr.flush()
-        finally:
-            os._exit(0)
+        clear_if_due(self._root, self._asked["program"], self._asked["settings"])
 
     def _outcome(self, request: dict[str, Any]) -> dict[str, Any]:
         from .submission import submit

@@ -7,8 +7,11 @@ import contextlib
 import os
 import pwd
 import signal
+import sys
 import time
-from typing import Any, Collection, Iterable
+from typing import Any, Callable, Collection, Iterable
+
+from .errors import traceback_text
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG = 1
@@ -86,6 +89,22 @@ def _prctl(option: int, value: int) -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def start_copy(work: Callable[[], object]) -> int:
+    """Do some work in a copy of this process, which ends with it, and return the copy's id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    exit_code = 1
+    try:
+        work()
+        exit_code = 0
+    except BaseException:
+        sys.stderr.write(traceback_text())
+        sys.stderr.flush()
+    finally:
+        os._exit(exit_code)
 
 
 def rename(*words: str) -> None:

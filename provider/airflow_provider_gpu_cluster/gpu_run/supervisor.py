@@ -13,10 +13,9 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from . import guard, processes, protocol, records
 from .allocation import Allocation
@@ -51,9 +50,7 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
     run = _Run(attempt, allocation)
     processes.become_subreaper()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
-    pid = os.fork()
-    if pid == 0:
-        _be_supervisor(run, waited)
+    pid = processes.start_copy(partial(_begin, run, waited))
     try:
         leases = Line(Root(os.path.dirname(attempt.job.path)), run.request["settings"]).leases
         status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)
@@ -63,21 +60,14 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _be_supervisor(run: _Run, waited: bool) -> NoReturn:
-    exit_code = 1
-    try:
-        processes.become_subreaper()
-        processes.die_with_parent(signal.SIGTERM)
-        # A cancel looks for the claim and then sends a signal, so this comes before the claim.
-        run.listen()
-        if run.claim(waited):
-            run.to_the_end()
-        exit_code = 0
-    except BaseException:
-        sys.stderr.write(traceback_text())
-        sys.stderr.flush()
-    finally:
-        os._exit(exit_code)
+def _begin(run: _Run, waited: bool) -> None:
+    """Be the supervisor, below the guard."""
+    processes.become_subreaper()
+    processes.die_with_parent(signal.SIGTERM)
+    # A cancel looks for the claim and then sends a signal, so this comes before the claim.
+    run.listen()
+    if run.claim(waited):
+        run.to_the_end()
 
 
 class _Run:

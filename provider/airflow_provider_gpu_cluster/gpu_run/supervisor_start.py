@@ -12,11 +12,11 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any, BinaryIO, Dict, NoReturn, Union
+from functools import partial
+from typing import Any, BinaryIO, Dict, Union
 
 from . import processes
 from .allocation import Allocation
-from .errors import traceback_text
 from .line import Line
 from .store import Attempt, Root
 from .supervisor import supervise
@@ -52,10 +52,7 @@ def start(program: str, attempt: Attempt, lease: Lease, *, running: str) -> Proc
     with open(attempt.at("supervisor.log"), "ab") as log:
         if program != running:
             return _start_program(program, attempt, lease, log)
-        pid = os.fork()
-        if pid == 0:
-            _be_supervisor(program, attempt, lease, log.fileno())
-        return Copy(pid)
+        return Copy(processes.start_copy(partial(_supervise_in_copy, program, attempt, lease, log.fileno())))
 
 
 def run(program: str, attempt: Attempt, lease: Lease) -> None:
@@ -82,19 +79,11 @@ def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) 
     return process
 
 
-def _be_supervisor(program: str, attempt: Attempt, lease: Lease, log: int) -> NoReturn:
-    exit_code = 1
-    try:
-        os.setsid()
-        os.chdir("/")
-        for fd in (1, 2):
-            os.dup2(log, fd)
-        processes.close_files(keep=(1, 2, *lease["fds"]))
-        processes.rename(program, "supervise", attempt.job.job_id)
-        run(program, attempt, lease)
-        exit_code = 0
-    except BaseException:
-        sys.stderr.write(traceback_text())
-        sys.stderr.flush()
-    finally:
-        os._exit(exit_code)
+def _supervise_in_copy(program: str, attempt: Attempt, lease: Lease, log: int) -> None:
+    os.setsid()
+    os.chdir("/")
+    for fd in (1, 2):
+        os.dup2(log, fd)
+    processes.close_files(keep=(1, 2, *lease["fds"]))
+    processes.rename(program, "supervise", attempt.job.job_id)
+    run(program, attempt, lease)

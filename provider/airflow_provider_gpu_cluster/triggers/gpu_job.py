@@ -243,11 +243,13 @@ class GpuJobTrigger(BaseTrigger):
         if self._ti is None:
             return True
         try:
-            state = await asyncio.to_thread(state_of, self._ti, RuntimeTaskInstance.get_task_states)
+            return await self._task_state() == TaskInstanceState.DEFERRED
         except Exception as error:
             self.log.debug("The state of the task cannot be read", error=str(error))
             return True
-        return state == TaskInstanceState.DEFERRED
+
+    async def _task_state(self) -> str:
+        return await asyncio.to_thread(state_of, self._ti, RuntimeTaskInstance.get_task_states)
 
     async def _is_abandoned(self, job_id: str) -> bool:
         """
@@ -255,13 +257,12 @@ class GpuJobTrigger(BaseTrigger):
 
         :raises Exception: that cannot be read now.
         """
-        ti = self._ti
-        state = await asyncio.to_thread(state_of, ti, RuntimeTaskInstance.get_task_states)
+        state = await self._task_state()
         self.log.info("Trigger was told to stop", state=state)
         if state != TaskInstanceState.DEFERRED:
             return True
         # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
-        current = await self._pull(ti.task_id, KILL_XCOM_KEY)
+        current = await self._pull(self._ti.task_id, KILL_XCOM_KEY)
         if current is None:
             raise GpuClusterError("the task waits for a job again, and which one is not known yet")
         return bool(current["job_id"] != job_id)
