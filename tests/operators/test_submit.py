@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.operators.gpu_job import StageGpuJobOperator, SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from tests.fake_cluster import FakeCluster
 from tests.task_context import TaskInstance, execute, task_context
 
@@ -438,3 +439,18 @@ def test_what_is_templated_is_what_was_given() -> None:
     assert list(submit(partition="{{ params.partition }}").template_fields) == [
         name for name in names if name in ("command", "gpus", "env", "priority", "nodes", "partition")
     ]
+
+
+@pytest.mark.parametrize("map_index", [-1, 3])
+def test_news_of_another_job_is_no_end(use: Any, log: list[dict[str, Any]], map_index: int) -> None:
+    """On SQLite, Airflow brings a task the event of a trigger that had the same id before."""
+    use(FakeCluster(RUNNING))
+    operator, ti = submit(deferrable=True), TaskInstance(map_index=map_index)
+    before = deferred(operator, ti)
+    other = JobHandle("another", "gpu_cluster_default", "/jobs/another", "host", None, 1)
+    event = WatchEnd(other, JobStatus("another", JobState.CANCELLED, reason="cancelled")).to_json()
+    with pytest.raises(TaskDeferred) as deferral:
+        operator.execute_complete(task_context(ti), event)
+    kinds = [(trigger.launch is None, trigger.job) for trigger in (before, deferral.value.trigger)]
+    assert kinds[0] == kinds[1]
+    assert [line["other_job_id"] for line in log if "other_job_id" in line] == ["another"]

@@ -250,6 +250,9 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch, wait if asked to, and return the handle."""
+        return self._launch_and_wait(context)
+
+    def _launch_and_wait(self, context: Context) -> dict[str, Any]:
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
         hook = self._hook(staged)
@@ -272,6 +275,12 @@ class SubmitGpuJobOperator(BaseOperator):
         if end.error is not None:
             raise end.error
         assert end.handle is not None
+        staged = handle_of(self.job) if self._is_staged else None
+        if (job_id := self._identity(context, staged).job_id) != end.handle.job_id:
+            # On SQLite, Airflow 3.3 gives the id of a trigger that has just gone to the next one, and to its task the
+            # event of the one before.
+            self.log.warning("News of another job came here; waiting on", job_id=job_id, other_job_id=end.handle.job_id)
+            return self._launch_and_wait(context)
         self._request().variables()  # masks them in this process's log
         with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), end.handle.job_id) as hook:
             resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=seconds(self.unreachable_timeout))
