@@ -270,6 +270,7 @@ def test_a_login_shell_that_refuses(cluster: Cluster, start_file: Callable[[str]
     ("start", "words"),
     [
         ("echo Welcome to the cluster", "Garbage packet"),
+        # It has ended when it is spoken to, or a moment later.
         ("exit 0", "(EOF|Socket is closed)"),
         ("printf '\\000\\000\\000\\001'; exit", ""),
     ],
