@@ -295,7 +295,7 @@ def test_twenty_cuts_in_one_file(
 def test_a_connection_that_brings_nothing_runs_out_of_patience(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
 ):
-    write_random(outputs / "model.pth", 10 << 20)
+    write_random(outputs / "model.pth", 20 << 20)
     partial = break_off(cluster_settings, ssh_connect, home, cut_proxy)
     # What came is kept, and not under its name.
     assert os.listdir(home) == [partial.name]
@@ -471,7 +471,7 @@ def break_off(settings: ClusterSettings, ssh_connect: Connect, home: Path, proxy
 
     with Cluster(settings, connect, patience_s=1) as cluster:
         cluster.statuses(["job"])
-        proxy.cut_after(nbytes=4 << 20, direction="down")
+        proxy.cut_after(nbytes=8 << 20, direction="down")
         with pytest.raises(GpuClusterConnectionError, match="no second connection"):
             cluster.collect("job", LocalSink(home))
     (partial,) = home.iterdir()

@@ -205,7 +205,14 @@ def test_an_sbatch_that_answers_after_its_client_gave_up(
         """
         script=$(mktemp)
         cat > $script
-        (for fd in {3..30}; do eval "exec $fd>&-"; done; sleep 2; $REAL "$@" < $script; rm $script) > /dev/null 2>&1 &
+        for option in "$@"; do [[ $option != --job-name=* ]] || name=${option#--job-name=}; done
+        (
+            for fd in {3..30}; do eval "exec $fd>&-"; done
+            # Not before the next sbatch, which would find it in Slurm otherwise, and leave it at that.
+            for _ in {1..200}; do [[ -z $(squeue -h -t all --name=$name) ]] || break; sleep 0.1; done
+            $REAL "$@" < $script
+            rm $script
+        ) > /dev/null 2>&1 &
         rm -f $(dirname "$0")/sbatch
         echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
         exit 1
