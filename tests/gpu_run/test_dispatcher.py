@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import submission
+from airflow_provider_gpu_cluster.gpu_run import records, submission
 from tests.gpu_run.host import Host
 from tests.leftovers import kill_everything_under
 from tests.small_disk import fill, small_disk
@@ -23,8 +23,8 @@ def test_a_supervisor_that_cannot_begin_is_given_up_after_some_tries(cluster_fol
     blocker = host.submit("sleep 1000", gpus=4)
     host.wait(blocker, state="RUNNING")
     job = host.submit("true", gpus=4)
-    broken = Path(host.attempt(job).at("request.json"))
-    broken.write_text(broken.read_text().replace(host.program, str(cluster_folder / "no-such-program.pyz")))
+    broken = dict(host.attempt(job).request(), program=str(cluster_folder / "no-such-program.pyz"))
+    records.write_json(host.attempt(job).at("request.json"), broken)
     dispatcher = host.dispatcher(job)
     os.kill(dispatcher, signal.SIGKILL)
     os.kill(host.status(blocker)["pid"], signal.SIGTERM)

@@ -90,6 +90,17 @@ class Lab:
         records = self.triggerer_log(dag_id, run_id, task_id)
         return [record["event"] for record in records if record.get("logger") == "gpu_job.output"]
 
+    def until_more_is_shown(self, dag_id: str, run_id: str, task_id: str = "train") -> None:
+        """Wait until triggerers have shown fifty more lines of a job's output, and its progress once more."""
+
+        def shown() -> tuple[int, int]:
+            events = [record["event"] for record in self.triggerer_log(dag_id, run_id, task_id)]
+            progress = sum(event.startswith("GPU job progress: step ") for event in events)
+            return len(self.output(dag_id, run_id, task_id)), progress
+
+        lines, progress = shown()
+        self.until("output", lambda: (now := shown())[0] > lines + 50 and now[1] > progress)
+
     def task_state(self, dag_id: str, run_id: str, task_id: str = "train") -> str | None:
         """Return the state of a task."""
         states = {task["task_id"]: task["state"] for task in self.airflow.tasks(dag_id, run_id)}
