@@ -147,7 +147,8 @@ def test_cancel_finds_a_job_whose_slurm_id_is_not_known(
 
 def test_the_supervisor_keeps_the_limits(cluster: Cluster) -> None:
     late = submit(cluster, HOLD, time_limit_s=0.5).handle.job_id
-    large = submit(cluster, LARGE, memory_bytes=100 << 20)
+    # Slurm gives it more, so that it is not Slurm which ends it.
+    large = submit(cluster, LARGE, memory_bytes=100 << 20, sbatch_options=("--mem=2G",))
     status = wait(cluster, late)
     assert (status.state, status.reason) == (JobState.FAILED, "time_limit")
     assert status.message == "it ran longer than its time limit of 0.5 s"
