@@ -75,6 +75,8 @@ class WholeAirflow:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port(8793)),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port(8893)),
             "AIRFLOW__TRACES__OTEL_ON": "False",
+            # 5 s by default, which an API server that has just begun may need on a busy machine.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
             # The end of a task is noticed as much as this late; 5 s by default.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

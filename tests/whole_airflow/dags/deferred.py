@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
+from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
 from airflow.sdk import DAG, task
 from airflow.sdk.definitions.xcom_arg import XComArg
 
@@ -78,6 +79,9 @@ with DAG("deferred_sensor", schedule=None):
     GpuJobSensor(
         task_id="two_workers", job=train.output, deferrable=True, start_from_trigger=False, end_from_trigger=False
     )
+
+with DAG("keeps_trigger_ids", schedule=None):
+    TimeDeltaSensor(task_id="keep", delta=timedelta(days=1), deferrable=True)
 
 MANY = 50
 
