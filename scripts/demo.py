@@ -64,7 +64,8 @@ def run(*, ui: bool) -> int:
                 say(f"Airflow stays up: {airflow.url}/dags/{DAG_ID}   (Ctrl-C ends it)")
                 with contextlib.suppress(KeyboardInterrupt):
                     while True:
-                        signal.pause()
+                        # Where another thread took the signal, pause() would go on for ever.
+                        time.sleep(0.5)
             say("ending Airflow and the cluster")
     return code
 

@@ -40,6 +40,7 @@ FAILED = JobStatus(
     [
         WatchEnd(HANDLE, FAILED),
         WatchEnd(HANDLE, FAILED, reader="task-1", memory={"running": 1, "queued": [1, None, ""], "shown": None}),
+        WatchEnd(job_id="job-1"),
         WatchEnd(),
     ],
 )

@@ -18,6 +18,7 @@ class WatchEnd:
     :param handle: the job; None when the trigger found none.
     :param status: how the job ended; None when the watch could not go on.
     :param error: why the watch could not go on.
+    :param job_id: the job's id, where that is all that the trigger knew of it.
     :param reader: name of the place from which on output is left for the task to show; None when all was shown.
     :param memory: what was told in the task's log already; see :class:`JobLog`.
     """
@@ -25,8 +26,14 @@ class WatchEnd:
     handle: JobHandle | None = None
     status: JobStatus | None = None
     error: GpuClusterError | None = None
+    job_id: str | None = None
     reader: str | None = None
     memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def about(self) -> str | None:
+        """The id of the job that it is about; None when the trigger did not know."""
+        return self.job_id if self.handle is None else self.handle.job_id
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values, for Airflow's database."""
@@ -34,6 +41,7 @@ class WatchEnd:
             "handle": self.handle and self.handle.to_json(),
             "status": self.status and self.status.to_json(),
             "error": self.error and {"class": type(self.error).__name__, "message": str(self.error)},
+            "job_id": self.job_id,
             "reader": self.reader,
             "memory": self.memory,
         }
@@ -46,6 +54,8 @@ class WatchEnd:
             handle=handle and JobHandle.from_json(handle),
             status=status and JobStatus.from_json(status),
             error=error and getattr(exceptions, error["class"], GpuClusterError)(error["message"]),
+            # The trigger may be of the version before.
+            job_id=value.get("job_id"),
             reader=value["reader"],
             memory=value["memory"],
         )

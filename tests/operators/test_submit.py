@@ -441,16 +441,24 @@ def test_what_is_templated_is_what_was_given() -> None:
     ]
 
 
+OTHER = JobHandle("another", "gpu_cluster_default", "/jobs/another", "host", None, 1)
+
+
 @pytest.mark.parametrize("map_index", [-1, 3])
-def test_news_of_another_job_is_no_end(use: Any, log: list[dict[str, Any]], map_index: int) -> None:
+@pytest.mark.parametrize(
+    "news",
+    [
+        WatchEnd(OTHER, JobStatus("another", JobState.CANCELLED, reason="cancelled")),
+        WatchEnd(error=GpuClusterError("nobody waits for it"), job_id="another"),
+    ],
+)
+def test_news_of_another_job_is_no_end(use: Any, log: list[dict[str, Any]], map_index: int, news: WatchEnd) -> None:
     """On SQLite, Airflow brings a task the event of a trigger that had the same id before."""
     use(FakeCluster(RUNNING))
     operator, ti = submit(deferrable=True), TaskInstance(map_index=map_index)
     before = deferred(operator, ti)
-    other = JobHandle("another", "gpu_cluster_default", "/jobs/another", "host", None, 1)
-    event = WatchEnd(other, JobStatus("another", JobState.CANCELLED, reason="cancelled")).to_json()
     with pytest.raises(TaskDeferred) as deferral:
-        operator.execute_complete(task_context(ti), event)
+        operator.execute_complete(task_context(ti), news.to_json())
     kinds = [(trigger.launch is None, trigger.job) for trigger in (before, deferral.value.trigger)]
     assert kinds[0] == kinds[1]
     assert [line["other_job_id"] for line in log if "other_job_id" in line] == ["another"]

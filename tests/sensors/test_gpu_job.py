@@ -6,12 +6,23 @@ from typing import Any
 
 import pytest
 from airflow.sdk import PokeReturnValue
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuJobError, GpuJobOutOfMemory
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    GpuJobError,
+    GpuJobOutOfMemory,
+)
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from tests import jobs
 from tests.fake_cluster import FakeCluster
 from tests.task_context import StateStore, TaskInstance, execute, task_context
@@ -85,6 +96,24 @@ def test_it_gives_its_slot_back_between_pokes(use: Any) -> None:
     with pytest.raises(AirflowRescheduleException):
         pokes.execute()
     assert pokes.ti.xcoms.keys() == {"gpu_job_link", "return_value"}
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        WatchEnd(JobHandle.from_json({**HANDLE, "job_id": "another"}), SUCCEEDED),
+        WatchEnd(error=GpuClusterError("no such node"), job_id="another"),
+    ],
+)
+def test_news_of_another_job_is_no_end(use: Any, news: WatchEnd) -> None:
+    """On SQLite, Airflow brings a task the event of a trigger that had the same id before."""
+    use(FakeCluster(RUNNING))
+    pokes = Pokes(deferrable=True)
+    sensor = pokes.sensor()
+    with pytest.raises(TaskDeferred) as deferral:
+        sensor.execute_complete(task_context(pokes.ti), news.to_json())
+    assert deferral.value.trigger.job == HANDLE
+    assert [line["other_job_id"] for line in pokes.log if "other_job_id" in line] == ["another"]
 
 
 def test_success_hands_the_handle_on(use: Any) -> None:

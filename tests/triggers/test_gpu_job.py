@@ -36,7 +36,7 @@ from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage
 from tests.deferral import TaskLogs, Triggerer, XComs, dto, through_the_database
-from tests.task_context import TaskInstance
+from tests.task_context import TaskInstance, task_context
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
 
 HANDLE = {
@@ -488,7 +488,7 @@ def test_a_job_that_cannot_be_launched_fails_its_task_with_the_class_that_says_w
     assert len(watcher.launched) == 1
     assert xcoms == {}
     with pytest.raises(LaunchError, match="only 4 GPUs"):
-        SubmitGpuJobOperator(task_id="wait", command="true").execute_complete({}, end.to_json())  # type: ignore[typeddict-item]
+        SubmitGpuJobOperator(task_id="wait", command="true", job=HANDLE).execute_complete(task_context(), end.to_json())
 
 
 def test_a_cluster_that_is_away_for_a_moment_is_asked_again(
@@ -535,7 +535,9 @@ def test_a_job_that_nobody_waits_for_any_more_is_not_launched(
         trigger = GpuJobTrigger(launch=REQUEST, gpu_cluster_conn_id="gpu_cluster_default")
         trigger.task_instance = dto(ti)  # type: ignore[assignment]
         (event,) = [event async for event in trigger.run()]
-        assert "Nobody waits" in str(end_of(event).error)
+        end = end_of(event)
+        assert "Nobody waits" in str(end.error)
+        assert end.about == REQUEST["job_id"]
 
     asyncio.run(run())
     assert watcher.launched == []

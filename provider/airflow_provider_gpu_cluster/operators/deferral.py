@@ -58,6 +58,19 @@ def time_left(context: Context, timeout: timedelta | None) -> timedelta | None:
     return max(timeout - (timezone.utcnow() - context["ti"].start_date), timedelta(0))
 
 
+def is_of_another_job(end: WatchEnd, job_id: str, log: Log) -> bool:
+    """
+    Tell whether what a trigger said is about another job than the one that its task waits for, and log it.
+
+    On SQLite, Airflow 3.3 gives the id of a trigger that has just gone to the next one, and brings that one's task the
+    event of the trigger before.
+    """
+    if end.about in (None, job_id):
+        return False
+    log.warning("News of another job came here; waiting on", job_id=job_id, other_job_id=end.about)
+    return True
+
+
 def resume(
     end: WatchEnd,
     hook: GpuClusterHook,

@@ -28,6 +28,7 @@ from airflow_provider_gpu_cluster.operators.base import (
 )
 from airflow_provider_gpu_cluster.operators.deferral import (
     DEFAULT_DEFERRABLE,
+    is_of_another_job,
     needs_no_worker_to_end,
     resume,
     time_left,
@@ -272,15 +273,12 @@ class SubmitGpuJobOperator(BaseOperator):
         from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
         end = WatchEnd.from_json(event)
+        staged = handle_of(self.job) if self._is_staged else None
+        if is_of_another_job(end, self._identity(context, staged).job_id, self.log):
+            return self._launch_and_wait(context)
         if end.error is not None:
             raise end.error
         assert end.handle is not None
-        staged = handle_of(self.job) if self._is_staged else None
-        if (job_id := self._identity(context, staged).job_id) != end.handle.job_id:
-            # On SQLite, Airflow 3.3 gives the id of a trigger that has just gone to the next one, and to its task the
-            # event of the one before.
-            self.log.warning("News of another job came here; waiting on", job_id=job_id, other_job_id=end.handle.job_id)
-            return self._launch_and_wait(context)
         self._request().variables()  # masks them in this process's log
         with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), end.handle.job_id) as hook:
             resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=seconds(self.unreachable_timeout))

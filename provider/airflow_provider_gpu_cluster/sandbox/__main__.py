@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 
 from airflow_provider_gpu_cluster.sandbox import Sandbox
 
@@ -30,7 +31,8 @@ def main() -> int:
         with Sandbox(gpus=arguments.gpus, port=arguments.port, root=arguments.root) as sandbox:
             print(_explanation(sandbox), flush=True)
             while True:
-                signal.pause()
+                # Where another thread took the signal, it is noticed here afterwards; pause() would go on for ever.
+                time.sleep(0.5)
     except KeyboardInterrupt:
         return 0
     except OSError as error:

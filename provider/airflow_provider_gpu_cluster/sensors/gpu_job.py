@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.configuration import conf
@@ -28,6 +28,7 @@ from airflow_provider_gpu_cluster.operators.base import (
 )
 from airflow_provider_gpu_cluster.operators.deferral import (
     DEFAULT_DEFERRABLE,
+    is_of_another_job,
     needs_no_worker_to_end,
     needs_no_worker_to_start,
     resume,
@@ -123,13 +124,7 @@ class GpuJobSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Poke, and keep the connection to the cluster for as long as this process lives; or defer."""
         if self.deferrable:
-            handle = handle_of(self.job)
-            publish(self, context, handle)
-            self.defer(
-                trigger=self._trigger(job=handle.to_json(), reader=reader_of(context)),
-                method_name="execute_complete",
-                timeout=self._time_left(context),
-            )
+            self._defer(context)
         try:
             return super().execute(context)
         finally:
@@ -150,6 +145,8 @@ class GpuJobSensor(BaseSensorOperator):
         from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
         end = WatchEnd.from_json(event)
+        if is_of_another_job(end, handle_of(self.job).job_id, self.log):
+            self._defer(context)
         if end.error is not None:
             raise end.error
         assert end.handle is not None
@@ -162,6 +159,15 @@ class GpuJobSensor(BaseSensorOperator):
                 unreachable_timeout_s=seconds(self.unreachable_timeout),
             )
         return end.handle.to_json()
+
+    def _defer(self, context: Context) -> NoReturn:
+        handle = handle_of(self.job)
+        publish(self, context, handle)
+        self.defer(
+            trigger=self._trigger(job=handle.to_json(), reader=reader_of(context)),
+            method_name="execute_complete",
+            timeout=self._time_left(context),
+        )
 
     def _time_left(self, context: Context) -> timedelta:
         timeout = timedelta(seconds=self.timeout)

@@ -116,12 +116,12 @@ class GpuJobTrigger(BaseTrigger):
             # Its triggerer was down, or busy, when a user ended the task.
             told = "Nobody waits for the GPU job any more; it is not launched"
             self.log.info(told, job_id=self.launch["job_id"])
-            yield _resume(WatchEnd(error=GpuClusterError(told)))
+            yield _resume(WatchEnd(error=GpuClusterError(told), job_id=self.launch["job_id"]))
             return
         try:
             handle = await self._handle()
         except GpuClusterError as error:
-            yield _resume(WatchEnd(error=error))
+            yield _resume(WatchEnd(error=error, job_id=(self.launch or {}).get("job_id")))
             return
 
         following = following_of(
