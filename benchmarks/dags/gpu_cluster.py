@@ -10,7 +10,7 @@ from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 
 COMMAND = "sleep 5"
-INTERVAL = 5  # seconds, as the rival's default; the sensor makes it 7.5, see shortest_reschedule_s()
+INTERVAL = 5  # seconds, as the rival's default; the sensor makes it 7.5, see shortest_absence_s()
 
 with DAG("bench_steps", schedule=None):
     submit = SubmitGpuJobOperator(task_id="submit", command=f'{COMMAND}; echo 1 > "$OUTPUT_DIR/done"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -169,6 +170,29 @@ def test_failure_wakes_the_task_with_the_last_lines(use: Use, logs: TaskLogs) ->
     assert end.reader is None
     assert isinstance(failed.error("x"), GpuJobFailed)
     assert logs.output == ["boom"]
+
+
+def test_a_task_that_has_just_left_its_worker_comes_to_none_at_once(
+    use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.3 may take the end of the first worker's process for that of the second, and fails the task then."""
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0.4")
+    use(FakeWatcher(RUNNING, status(JobState.FAILED, reason="user_error", exit_code=3)))
+    began = time.monotonic()
+    end_of(fired(logs, end_from_trigger=True))
+    assert time.monotonic() - began >= 0.6
+
+
+def test_a_task_that_needs_no_worker_or_has_had_none_is_not_held_back(
+    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than a test may take.
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "1000")
+    use(FakeWatcher(RUNNING, SUCCEEDED))
+    assert type(fired(logs, end_from_trigger=True)) is TaskSuccessEvent
+    xcoms["train", -1, "return_value"] = HANDLE
+    use(FakeWatcher(RUNNING, SUCCEEDED))
+    assert end_of(fired(logs, job=None, job_from={"task_id": "train", "key": "return_value"})).error is None
 
 
 def test_progress_is_one_readable_line(use: Use, logs: TaskLogs) -> None:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
@@ -25,6 +24,7 @@ from airflow_provider_gpu_cluster.operators.base import (
     hook_for,
     publish,
     seconds,
+    shortest_absence_s,
 )
 from airflow_provider_gpu_cluster.operators.deferral import (
     DEFAULT_DEFERRABLE,
@@ -43,16 +43,6 @@ MEMORY_KEY = "gpu_job_watch"
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
 
-def shortest_reschedule_s() -> float:
-    """
-    Return the shortest time after which a task can safely be rescheduled, in seconds: 7.5 in a stock Airflow.
-
-    The news that a task's process has ended may reach the scheduler as much as ``[workers] min_heartbeat_interval``
-    late (seen in Airflow 3.3). If the task is queued again by then, the scheduler takes that for a fault and fails it.
-    """
-    return 1.5 * float(conf.getfloat("workers", "min_heartbeat_interval"))
-
-
 class GpuJobSensor(BaseSensorOperator):
     """
     Wait for a GPU job to end, and show its output in the task's log as it comes.
@@ -64,7 +54,7 @@ class GpuJobSensor(BaseSensorOperator):
 
     :param job: output of the task that launched the job. (templated)
     :param poke_interval: time between two looks at the job, in seconds or as a timedelta. In reschedule mode it is
-        at least :func:`shortest_reschedule_s`; use ``mode="poke"`` for shorter ones. When deferrable, it matters only
+        at least :func:`.shortest_absence_s`; use ``mode="poke"`` for shorter ones. When deferrable, it matters only
         on a cluster that does not allow to watch; elsewhere news come by themselves.
     :param mode: ``reschedule`` or ``poke``, which holds its worker slot all the time. When deferrable, neither.
     :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says.
@@ -101,7 +91,7 @@ class GpuJobSensor(BaseSensorOperator):
     ) -> None:
         super().__init__(poke_interval=poke_interval, mode=mode, **kwargs)
         if mode == "reschedule":
-            self.poke_interval = max(self.poke_interval, shortest_reschedule_s())
+            self.poke_interval = max(self.poke_interval, shortest_absence_s())
         self.job = job
         self.get_logs = get_logs
         self.unreachable_timeout = unreachable_timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
 from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
-from airflow_provider_gpu_cluster.operators.base import handle_of, published
+from airflow_provider_gpu_cluster.operators.base import handle_of, published, shortest_absence_s
 from airflow_provider_gpu_cluster.operators.kill import state_of
 
 if TYPE_CHECKING:
@@ -110,18 +111,19 @@ class GpuJobTrigger(BaseTrigger):
         from airflow_provider_gpu_cluster.triggers.following import following_of
         from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
+        began = time.monotonic()
         for secret in self.masked:
             await amask_secret(secret)
         if self.launch is not None and not await self._is_awaited():
             # Its triggerer was down, or busy, when a user ended the task.
             told = "Nobody waits for the GPU job any more; it is not launched"
             self.log.info(told, job_id=self.launch["job_id"])
-            yield _resume(WatchEnd(error=GpuClusterError(told), job_id=self.launch["job_id"]))
+            yield await self._resume(WatchEnd(error=GpuClusterError(told), job_id=self.launch["job_id"]), began)
             return
         try:
             handle = await self._handle()
         except GpuClusterError as error:
-            yield _resume(WatchEnd(error=error, job_id=(self.launch or {}).get("job_id")))
+            yield await self._resume(WatchEnd(error=error, job_id=(self.launch or {}).get("job_id")), began)
             return
 
         following = following_of(
@@ -138,7 +140,14 @@ class GpuJobTrigger(BaseTrigger):
             following.tell_success()
             yield TaskSuccessEvent()
         else:
-            yield _resume(end)
+            yield await self._resume(end, began)
+
+    async def _resume(self, end: WatchEnd, began: float) -> TriggerEvent:
+        """Return the event that has a worker go on with the task, when that can be."""
+        was_on_worker = self.job_from is None and self._ti is not None
+        if was_on_worker:
+            await asyncio.sleep(began + shortest_absence_s() - time.monotonic())
+        return TriggerEvent(end.to_json())  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """
@@ -275,7 +284,3 @@ class GpuJobTrigger(BaseTrigger):
 
 def _place_of(ti: Any, task_id: str, map_index: int) -> dict[str, Any]:
     return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": task_id, "map_index": map_index}
-
-
-def _resume(end: WatchEnd) -> TriggerEvent:
-    return TriggerEvent(end.to_json())  # type: ignore[no-untyped-call]
