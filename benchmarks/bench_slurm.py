@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.job import JobHandle
 from benchmarks.measure import CONN_ID, Bench, line, paired, percentile, ratio
 from benchmarks.triggerer import Triggerer

@@ -16,7 +16,7 @@ from pathlib import Path
 import paramiko
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.leftovers import kill_everything_under
 from tests.real_sshd import RealSshd, login

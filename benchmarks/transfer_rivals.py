@@ -11,8 +11,8 @@ from pathlib import Path
 import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
-from airflow_provider_gpu_cluster.download_pipe import open_download
-from airflow_provider_gpu_cluster.ssh_channel import writer
+from airflow_provider_gpu_cluster.connection.channel import writer
+from airflow_provider_gpu_cluster.connection.download_channel import open_download
 from benchmarks.measure import SSH_CONN_ID, Bench
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")

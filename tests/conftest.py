@@ -29,7 +29,7 @@ from tests.proxy import CutProxy
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
-    from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.sandbox import Sandbox
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def cluster_folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def cluster_settings(sshd: real_sshd.RealSshd, cluster_folder: Path) -> ClusterSettings:
     """Return the settings of a cluster with 4 virtual GPUs that belongs to this test alone."""
-    from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 
     return ClusterSettings(
         conn_id="gpu_cluster_default",

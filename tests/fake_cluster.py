@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobState, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.submission import Submission

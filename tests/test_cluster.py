@@ -21,10 +21,10 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import patience
-from airflow_provider_gpu_cluster import session as session_module
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection import retry
+from airflow_provider_gpu_cluster.connection import session as session_module
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
@@ -403,7 +403,7 @@ def test_a_server_that_falls_silent_is_given_up(
 def test_an_address_that_is_wrong_is_given_up_soon(
     cluster_settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
-    monkeypatch.setattr(patience, "PATIENCE_WITH_ADDRESS_S", 0.5)
+    monkeypatch.setattr(retry, "PATIENCE_WITH_ADDRESS_S", 0.5)
 
     def connect() -> paramiko.SSHClient:
         if fault == "unknown":

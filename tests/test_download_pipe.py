@@ -9,7 +9,7 @@ import time
 import pytest
 from paramiko.buffered_pipe import PipeTimeout
 
-from airflow_provider_gpu_cluster.download_pipe import DownloadPipe
+from airflow_provider_gpu_cluster.connection.download_channel import DownloadPipe
 
 
 def test_every_byte_comes_in_its_order():

@@ -16,12 +16,12 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import session as session_module
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection import session as session_module
+from airflow_provider_gpu_cluster.connection.installation import COMMAND
+from airflow_provider_gpu_cluster.connection.program import build_program
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError, NoSpaceError
-from airflow_provider_gpu_cluster.installation import COMMAND
-from airflow_provider_gpu_cluster.program import build_program
 from tests import real_sshd
 from tests.jobs import submit
 from tests.proxy import CutProxy

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster import gpu_run
+from airflow_provider_gpu_cluster.connection.program import Program, build_program
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.program import Program, build_program
 from tests.leftovers import kill_everything_under
 from tests.small_disk import fill, make_read_only, small_disk
 

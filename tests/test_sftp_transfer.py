@@ -24,7 +24,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_gpu_cluster import sftp_download, sftp_upload, upload
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile
+from airflow_provider_gpu_cluster.connection.sftp_small_files import read_small_files
 from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     CollectError,
@@ -33,8 +35,6 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.parcels import Parcels
-from airflow_provider_gpu_cluster.sftp_file import PipelinedFile
-from airflow_provider_gpu_cluster.sftp_small_files import read_small_files
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from tests import jobs
 from tests.proxy import CutProxy
@@ -118,10 +118,10 @@ def test_files_of_all_kinds_home(cluster: Cluster, outputs: Path, home: Path):
 
 def test_commands_carry_no_bytes_of_files(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """But lines of JSON, in both directions."""
-    from airflow_provider_gpu_cluster import ssh_channel
+    from airflow_provider_gpu_cluster.connection import channel
 
     sent: list[bytes] = []
-    write, read = ssh_channel._Writer.write, ssh_channel._Raw.readinto
+    write, read = channel._Writer.write, channel._Raw.readinto
 
     def noted_write(self: Any, data: bytes) -> int:
         sent.append(bytes(data))
@@ -132,8 +132,8 @@ def test_commands_carry_no_bytes_of_files(cluster: Cluster, tmp_path: Path, monk
         sent.append(bytes(buffer[:count]))
         return count
 
-    monkeypatch.setattr(ssh_channel._Writer, "write", noted_write)
-    monkeypatch.setattr(ssh_channel._Raw, "readinto", noted_read)
+    monkeypatch.setattr(channel._Writer, "write", noted_write)
+    monkeypatch.setattr(channel._Raw, "readinto", noted_read)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(os.urandom(20 * MB))
     (tmp_path / "d" / "small").write_bytes(os.urandom(1000))

@@ -25,7 +25,8 @@ import pytest
 
 from airflow_provider_gpu_cluster.checksums import Checksums, sha256_of
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.session import Session
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.download import Download
 from airflow_provider_gpu_cluster.exceptions import (
     CollectError,
@@ -33,7 +34,6 @@ from airflow_provider_gpu_cluster.exceptions import (
     NoSpaceError,
 )
 from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL
-from airflow_provider_gpu_cluster.session import Session
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from tests import jobs

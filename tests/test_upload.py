@@ -23,7 +23,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_gpu_cluster import lanes, upload
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.session import Session
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     GpuClusterConnectionError,
@@ -31,7 +32,6 @@ from airflow_provider_gpu_cluster.exceptions import (
     NoSpaceError,
     SourceError,
 )
-from airflow_provider_gpu_cluster.session import Session
 from airflow_provider_gpu_cluster.sources import Source, UploadSource, folder, parse_sources
 from tests import jobs
 from tests.conftest import REPOSITORY

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import session, watch_channel, watch_loop
+from airflow_provider_gpu_cluster import watch_channel, watch_loop
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection import session
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,

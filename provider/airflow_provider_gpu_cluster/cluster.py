@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 import pathspec
 
 from airflow_provider_gpu_cluster.collecting import Collecting
+from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.download import CollectedFile
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterError,
@@ -21,7 +22,6 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
-from airflow_provider_gpu_cluster.session import Session
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.submission import Element, Submission, submit_request

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.partial_file import PartialFile
-from airflow_provider_gpu_cluster.session import Session
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 
 import paramiko
 
+from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
+from airflow_provider_gpu_cluster.connection.sftp_small_files import read_small_files
 from airflow_provider_gpu_cluster.download import Download
 from airflow_provider_gpu_cluster.exceptions import CollectError
 from airflow_provider_gpu_cluster.gpu_run.outputs import CHANGED
-from airflow_provider_gpu_cluster.sftp_file import PipelinedFile, SftpRefusal
-from airflow_provider_gpu_cluster.sftp_small_files import read_small_files
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
 # The cluster is asked for the checksums of so many at a time, or so much: it has to read all that, and each time a

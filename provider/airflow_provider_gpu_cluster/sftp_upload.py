@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 import paramiko
 
+from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
 from airflow_provider_gpu_cluster.gpu_run import frames
-from airflow_provider_gpu_cluster.sftp_file import PipelinedFile, SftpRefusal
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 PARCEL_BYTES = 8 << 20
 # The cluster takes them out of the way while the next ones are sent; what it has not taken needs room.

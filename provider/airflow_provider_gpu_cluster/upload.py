@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterError, SourceError, StagingError
 from airflow_provider_gpu_cluster.gpu_run import frames, protocol
 from airflow_provider_gpu_cluster.gpu_run.extents import extents
 from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload_lanes import Lane, UploadLanes
 

@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
+from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, StagingError
 from airflow_provider_gpu_cluster.gpu_run import frames
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run.engines import command, command_launching
 from tests.command.site import CommandRoot, Site
 from tests.leftovers import kill_everything_under

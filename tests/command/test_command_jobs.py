@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_gpu_cluster import watch_loop
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError, LaunchError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobState

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow_provider_gpu_cluster.connection.program import build_program
 from airflow_provider_gpu_cluster.gpu_run import processes, protocol, status, submission
 from airflow_provider_gpu_cluster.gpu_run.engines.host import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.line import Line
 from airflow_provider_gpu_cluster.gpu_run.store import Attempt, JobDirectory, Root
-from airflow_provider_gpu_cluster.program import build_program
 
 NOBODY = 65534
 _numbers = itertools.count(1)

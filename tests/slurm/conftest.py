@@ -15,7 +15,7 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from tests import real_slurm
 from tests.conftest import connections_to
 from tests.leftovers import kill_everything_under

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from tests.conftest import REPOSITORY
 from tests.dag_runs import run_dag, states
 from tests.login_node import LoginNode

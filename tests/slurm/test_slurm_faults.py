@@ -15,7 +15,7 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from tests.jobs import submit, wait
 from tests.leftovers import processes_under

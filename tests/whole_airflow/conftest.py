@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from tests.conftest import REPOSITORY
 from tests.leftovers import kill_everything_under
 from tests.proxy import CutProxy

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_provider_gpu_cluster.cluster import Cluster
-    from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
     from airflow_provider_gpu_cluster.sinks import Sink
     from airflow_provider_gpu_cluster.sources.parse import Written

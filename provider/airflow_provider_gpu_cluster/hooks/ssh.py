@@ -16,6 +16,7 @@ import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
@@ -23,7 +24,6 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -8,7 +8,7 @@ from typing import Any
 import paramiko
 from paramiko.sftp import CMD_CLOSE, CMD_DATA, CMD_HANDLE, CMD_OPEN, CMD_READ, SFTP_FLAG_READ, int64
 
-from airflow_provider_gpu_cluster.sftp_file import READ_BYTES, SftpRefusal, refusals_told
+from airflow_provider_gpu_cluster.connection.sftp import READ_BYTES, SftpRefusal, refusals_told
 
 # A server may have 100 files open at once.
 _MOST_OPEN = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
 

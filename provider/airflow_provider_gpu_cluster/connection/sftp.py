@@ -11,9 +11,9 @@ from typing import Any
 import paramiko
 from paramiko.sftp import CMD_DATA, CMD_READ, CMD_WRITE, int64
 
-from airflow_provider_gpu_cluster.download_pipe import open_download
+from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.download_channel import open_download
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 # Every server takes and gives so much at once; one that gives less is asked for the rest. With what SFTP adds, what is
 # written still is one packet of SSH.

@@ -20,9 +20,23 @@ from typing import Any, BinaryIO, TypeVar, cast
 import paramiko
 import tenacity
 
-from airflow_provider_gpu_cluster import ssh_channel
-from airflow_provider_gpu_cluster.cluster_settings import ENGINE_SETTINGS, SFTP, STREAM, ClusterSettings
-from airflow_provider_gpu_cluster.download_pipe import open_download
+from airflow_provider_gpu_cluster.connection.channel import (
+    BREAKS,
+    execute,
+    give_up_on_silence,
+    reader,
+    said_on_stderr,
+    shortest_round_trip_s,
+    text_of,
+    writer,
+)
+from airflow_provider_gpu_cluster.connection.command_line import command_line
+from airflow_provider_gpu_cluster.connection.download_channel import open_download
+from airflow_provider_gpu_cluster.connection.installation import install, sftp_path
+from airflow_provider_gpu_cluster.connection.program import build_program
+from airflow_provider_gpu_cluster.connection.retry import PATIENCE_S, is_worth_another_try, patience_with
+from airflow_provider_gpu_cluster.connection.settings import ENGINE_SETTINGS, SFTP, STREAM, ClusterSettings
+from airflow_provider_gpu_cluster.connection.sftp import open_sftp
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
     ChecksumError,
@@ -31,13 +45,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.installation import install, sftp_path
-from airflow_provider_gpu_cluster.patience import PATIENCE_S, is_worth_another_try, patience_with
-from airflow_provider_gpu_cluster.program import build_program
-from airflow_provider_gpu_cluster.remote_command import command_line
-from airflow_provider_gpu_cluster.sftp_file import open_sftp
 from airflow_provider_gpu_cluster.sftp_upload import Parcels
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS, said_on_stderr, text_of
 
 _Self = TypeVar("_Self", bound="Session")
 
@@ -122,7 +130,7 @@ class Session:
         program, it is how soon the other side has answered at best.
         """
         transport = self._client.get_transport() if self._client is not None else None
-        seen = None if transport is None else ssh_channel.shortest_round_trip_s(transport)
+        seen = None if transport is None else shortest_round_trip_s(transport)
         return self._answered_after_s if seen is None else seen
 
     def is_connected(self) -> bool:
@@ -232,7 +240,7 @@ class Session:
             reply, channel, stream = self._ask(verb, request, send, goes_on=converse is not None)
             try:
                 if converse is not None:
-                    return converse(reply, stream, ssh_channel.writer(channel))
+                    return converse(reply, stream, writer(channel))
                 return reply if take is None else take(reply, stream)
             finally:
                 channel.close()
@@ -254,7 +262,7 @@ class Session:
         with self._breaks_explained(verb):
             _, channel, stream = self._ask(verb, request, send, goes_on=True)
             try:
-                yield stream, ssh_channel.writer(channel)
+                yield stream, writer(channel)
             finally:
                 channel.close()
 
@@ -313,7 +321,7 @@ class Session:
             channel = self._open_channel(verb)
             try:
                 sent = self._send(channel, line, send, goes_on)
-                stream = ssh_channel.reader(channel)
+                stream = reader(channel)
                 reply, noise = self._read_reply(stream)
                 if reply is not None:
                     if "error" in reply:
@@ -338,7 +346,7 @@ class Session:
             # An interruption while it was being opened found nothing to shut down.
             self._stop_if_interrupted()
             if transport is not None:
-                ssh_channel.give_up_on_silence(transport, IDLE_TIMEOUT_S)
+                give_up_on_silence(transport, IDLE_TIMEOUT_S)
         assert transport is not None
         return transport
 
@@ -349,7 +357,7 @@ class Session:
         channel = open_channel(transport, timeout=IDLE_TIMEOUT_S)
         self._answered_after_s = min(self._answered_after_s, time.monotonic() - began)
         channel.settimeout(IDLE_TIMEOUT_S)
-        ssh_channel.execute(channel, command_line(self.settings, self._program.name, verb))
+        execute(channel, command_line(self.settings, self._program.name, verb))
         return channel
 
     def _send(
@@ -359,7 +367,7 @@ class Session:
         try:
             channel.sendall(line)
             if send is not None:
-                send(ssh_channel.writer(channel))
+                send(writer(channel))
             if not goes_on:
                 channel.shutdown_write()
             return True

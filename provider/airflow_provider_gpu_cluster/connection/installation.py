@@ -9,9 +9,9 @@ import uuid
 
 import paramiko
 
+from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.program import Program
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, NoSpaceError
-from airflow_provider_gpu_cluster.program import Program
-from airflow_provider_gpu_cluster.ssh_channel import BREAKS
 
 COMMAND = "gpu-run"
 _TIMEOUT_S = 40.0

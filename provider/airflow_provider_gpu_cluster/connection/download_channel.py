@@ -10,7 +10,7 @@ from typing import Any, cast
 import paramiko
 from paramiko.buffered_pipe import PipeTimeout
 
-from airflow_provider_gpu_cluster.ssh_channel import send_at_once
+from airflow_provider_gpu_cluster.connection.channel import send_at_once
 
 # How long to wait for more when there is something already. At full speed a megabyte takes that long.
 _LINGER_S = 0.005
