@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster import checksums as module
-from airflow_provider_gpu_cluster.checksums import Checksums, cache_folder, open_checksums, stamp_of
+from airflow_provider_gpu_cluster.files import checksums as module
+from airflow_provider_gpu_cluster.files.checksums import Checksums, cache_folder, open_checksums, stamp_of
 
 
 @pytest.fixture(autouse=True)

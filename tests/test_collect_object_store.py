@@ -12,10 +12,10 @@ import pytest
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_gpu_cluster.checksums import cache_folder
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
+from airflow_provider_gpu_cluster.files.checksums import cache_folder
 from airflow_provider_gpu_cluster.sinks import ObjectStorageSink, open_sink
 from tests import jobs
 from tests.proxy import CutProxy

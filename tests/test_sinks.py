@@ -13,8 +13,8 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_gpu_cluster.checksums import cache_folder, open_checksums
 from airflow_provider_gpu_cluster.exceptions import CollectError, InvalidJobError, NoSpaceError
+from airflow_provider_gpu_cluster.files.checksums import cache_folder, open_checksums
 from airflow_provider_gpu_cluster.sinks import LocalSink, ObjectStorageSink, open_sink
 
 CONTENT = b"weights"

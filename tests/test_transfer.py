@@ -23,7 +23,6 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster.checksums import Checksums, sha256_of
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
@@ -33,6 +32,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     NoSpaceError,
 )
+from airflow_provider_gpu_cluster.files.checksums import Checksums, sha256_of
 from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress

@@ -10,13 +10,13 @@ from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from airflow_provider_gpu_cluster.checksums import Checksums, open_checksums
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
 from airflow_provider_gpu_cluster.download import CollectedFile, Download
 from airflow_provider_gpu_cluster.download_lanes import DownloadLanes
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
+from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.job import element_id
 from airflow_provider_gpu_cluster.lanes import lanes_for

@@ -11,14 +11,14 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeGuard, cast
 
-from airflow_provider_gpu_cluster.checksums import Checksums
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import IF_DAMAGED_AGAIN
 from airflow_provider_gpu_cluster.download_lanes import PIECE_BYTES, FilePiece
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.files.checksums import Checksums
+from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.gpu_run.sending import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
-from airflow_provider_gpu_cluster.partial_file import PartialFile
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.small_files import SmallFile, SmallFiles
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress

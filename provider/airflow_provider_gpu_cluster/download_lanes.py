@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run import frames
-from airflow_provider_gpu_cluster.partial_file import PartialFile
 
 log = logging.getLogger(__name__)
 

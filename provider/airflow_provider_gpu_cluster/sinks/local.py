@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from airflow_provider_gpu_cluster.checksums import Checksums
 from airflow_provider_gpu_cluster.exceptions import CollectError
-from airflow_provider_gpu_cluster.partial_file import PREFIX, SUFFIX, PartialFile, PartialFolder, write_error
+from airflow_provider_gpu_cluster.files.checksums import Checksums
+from airflow_provider_gpu_cluster.files.partial_file import PREFIX, SUFFIX, PartialFile, PartialFolder, write_error
 from airflow_provider_gpu_cluster.sinks.sink import check_path, check_space
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_gpu_cluster.checksums import Checksums, cache_folder
-from airflow_provider_gpu_cluster.partial_file import PREFIX, SUFFIX, PartialFile, PartialFolder, write_error
+from airflow_provider_gpu_cluster.files.checksums import Checksums, cache_folder
+from airflow_provider_gpu_cluster.files.partial_file import PREFIX, SUFFIX, PartialFile, PartialFolder, write_error
 from airflow_provider_gpu_cluster.sinks.sink import check_path, check_space
 
 # File systems on which a file that is being put cannot be seen before it is whole.

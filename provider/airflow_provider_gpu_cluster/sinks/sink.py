@@ -8,9 +8,9 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from airflow_provider_gpu_cluster.checksums import Checksums
 from airflow_provider_gpu_cluster.exceptions import CollectError, NoSpaceError
-from airflow_provider_gpu_cluster.partial_file import PartialFile
+from airflow_provider_gpu_cluster.files.checksums import Checksums
+from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 
 
 class Sink(Protocol):

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from airflow_provider_gpu_cluster.checksums import Checksums, open_checksums, sha256_of, stamp_of
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
+from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums, sha256_of, stamp_of
 from airflow_provider_gpu_cluster.sources.ignore import IGNORE_FILE, Ignore
 from airflow_provider_gpu_cluster.sources.source import (
     FILE_MODE,
