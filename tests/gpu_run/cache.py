@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.contents import Contents
-from airflow_provider_gpu_cluster.gpu_run.incoming import Incoming
-from airflow_provider_gpu_cluster.gpu_run.packs import PackWriter
+from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
+from airflow_provider_gpu_cluster.gpu_run.cache.incoming import Incoming
+from airflow_provider_gpu_cluster.gpu_run.cache.packs import PackWriter
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 
 LARGE = protocol.WHOLE_BYTES + 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.contents import Contents, checked_key, digest_of
+from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents, checked_key, digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from tests.gpu_run.cache import LARGE, keep, make_contents, sha256_of, tag_of
 

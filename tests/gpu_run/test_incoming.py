@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import incoming
-from airflow_provider_gpu_cluster.gpu_run.contents import Contents
-from airflow_provider_gpu_cluster.gpu_run.incoming import Busy, Damaged, Incoming
+from airflow_provider_gpu_cluster.gpu_run.cache import incoming
+from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
+from airflow_provider_gpu_cluster.gpu_run.cache.incoming import Busy, Damaged, Incoming
 from tests.conftest import REPOSITORY
 from tests.gpu_run.cache import keep, make_contents, sha256_of, tag_of
 from tests.small_disk import fill, small_disk

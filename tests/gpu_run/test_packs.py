@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import packs
-from airflow_provider_gpu_cluster.gpu_run.packs import Packs, PackWriter
+from airflow_provider_gpu_cluster.gpu_run.cache import packs
+from airflow_provider_gpu_cluster.gpu_run.cache.packs import Packs, PackWriter
 from tests.gpu_run.cache import sha256_of, tag_of
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import placing, protocol, staging
-from airflow_provider_gpu_cluster.gpu_run.contents import Contents
+from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.placing import Missing, place, shares_blocks
 from airflow_provider_gpu_cluster.gpu_run.store import Root

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gpu_cluster.gpu_run.ranges import Range, merged, missing, total
+from airflow_provider_gpu_cluster.gpu_run.cache.ranges import Range, merged, missing, total
 
 MOST = 64
 RANGES = st.lists(st.tuples(st.integers(0, MOST), st.integers(0, MOST)), max_size=12)

@@ -22,7 +22,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
 from airflow_provider_gpu_cluster.gpu_run import processes, protocol, records, staging
-from airflow_provider_gpu_cluster.gpu_run.contents import digest_of
+from airflow_provider_gpu_cluster.gpu_run.cache.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources

@@ -8,8 +8,8 @@ import signal
 from typing import Any, BinaryIO, Iterator, cast
 
 from . import frames, protocol
+from .cache.incoming import PIECE, Incoming
 from .errors import Refused
-from .incoming import PIECE, Incoming
 from .parcels import Parcels
 
 # A worker from which nothing comes for so long has gone; what it held is for others then.

@@ -23,7 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Collection
 
 from . import frames, protocol
-from .contents import Contents, checked_key, write_all
+from .cache.contents import Contents, checked_key, write_all
 from .errors import Refused
 from .extents import extents
 from .replaced_folder import ReplacedFolder

@@ -22,8 +22,9 @@ worker sends pieces over further channels at the same time.
 
 Where the channel cannot carry bytes, pieces come in files: see :mod:`.parcels`.
 
-Of a large content every byte counts that has arrived, whatever happens next: see :mod:`.incoming`. Only one process at
-a time asks for it, and for the contents of one input; others wait for what arrives, and take over when it dies.
+Of a large content every byte counts that has arrived, whatever happens next: see :mod:`.cache.incoming`. Only one
+process at a time asks for it, and for the contents of one input; others wait for what arrives, and take over when it
+dies.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ import threading
 from typing import Any, BinaryIO, Callable, Iterator
 
 from . import frames, placing, protocol, shared_files, staging
-from .contents import Contents, checked_key, digest_of
+from .cache.contents import Contents, checked_key, digest_of
+from .cache.incoming import Busy, Damaged, Incoming
+from .cache.packs import PackWriter
+from .cache.ranges import total
 from .errors import Refused, traceback_text
-from .incoming import Busy, Damaged, Incoming
-from .packs import PackWriter
 from .pieces import Gone, Pieces, listen, stop_listening
-from .ranges import total
 from .space import check_room
 from .store import JobDirectory, Root, writing
 

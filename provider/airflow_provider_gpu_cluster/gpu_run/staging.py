@@ -22,7 +22,7 @@ from .errors import Refused
 from .store import JobDirectory, Root, no_space, remove_tree, write_text, writing
 
 if TYPE_CHECKING:
-    from .contents import Contents
+    from .cache.contents import Contents
 
 _KINDS = ("code", "data", "models")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -53,7 +53,7 @@ def stage(root: Root, job: JobDirectory, inputs: list[dict[str, Any]]) -> list[i
 def _bring_known(root: Root, job: JobDirectory, wanted: dict[str, Any]) -> bool:
     """Bring in an upload of which everything is here; False when something of it is not."""
     # Imported where it is needed, as most submits begin without it and each is a process of its own.
-    from .contents import Contents
+    from .cache.contents import Contents
 
     contents = Contents(root)
     rows = contents.manifest(wanted["digest"])

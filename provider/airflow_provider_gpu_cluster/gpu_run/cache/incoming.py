@@ -18,9 +18,9 @@ import hashlib
 import os
 import time
 
+from ..shared_files import is_current
 from .contents import Contents
 from .ranges import Range, merged, missing, total
-from .shared_files import is_current
 
 PIECE = 1 << 20
 # A range is written down at the latest when it has become that long.

@@ -3,9 +3,9 @@ What jobs are given, kept once for all of them under ``<root_dir>/.cache``.
 
 ``contents/ab/cdef...``   the content of a large file, by its SHA-256; read-only
 ``tags/<key>``            a link to one: what else it is known by, such as the version of an object in a store
-``packs/``                the contents of small files, see :mod:`.packs`
+``packs/``                the contents of small files, see :mod:`.cache.packs`
 ``manifests/<digest>``    what an input consists of, by its digest
-``incoming/``             what is still on its way, see :mod:`.incoming`
+``incoming/``             what is still on its way, see :mod:`.cache.incoming`
 
 A content is seen when its SHA-256 was computed here, and the time of modification says when a job was last given it. A
 key is either the SHA-256 or a tag.
@@ -21,10 +21,10 @@ import re
 import time
 from typing import Any
 
-from . import protocol, records
-from .errors import Refused
+from .. import protocol, records
+from ..errors import Refused
+from ..store import Root
 from .packs import Packs
-from .store import Root
 
 # Use is noted no more often than this.
 _USED_S = 3600.0
