@@ -46,7 +46,7 @@ def main(program: str, arguments: list[str]) -> int:
     root = Root(os.path.dirname(os.path.dirname(program)))
     verb = arguments[0] if arguments else "--help"
     if verb == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
-        from .person_gc import run as run_gc
+        from .cli.gc import run as run_gc
 
         return run_gc(root, program, arguments[1:])
     if verb in protocol.VERBS:
@@ -75,10 +75,10 @@ def main(program: str, arguments: list[str]) -> int:
     if verb == "build-environment":
         return _build_environment(root, arguments[1])
     if verb == "wait-and-supervise":
-        from .person import wait_and_supervise
+        from .cli.run import wait_and_supervise
 
         return wait_and_supervise(arguments[1])
-    from .person import run
+    from .cli.run import run
 
     return run(root, program, arguments, umask)
 

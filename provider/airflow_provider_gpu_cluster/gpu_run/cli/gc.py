@@ -8,12 +8,12 @@ import os
 import sys
 from typing import Any
 
-from . import durations, records
-from .engines.host import POOL_FILE
-from .errors import Refused
-from .gc import collect_garbage
-from .person import Parser
-from .store import Root
+from .. import durations, records
+from ..engines.host import POOL_FILE
+from ..errors import Refused
+from ..gc import collect_garbage
+from ..store import Root
+from .run import Parser
 
 
 def run(root: Root, program: str, arguments: list[str]) -> int:

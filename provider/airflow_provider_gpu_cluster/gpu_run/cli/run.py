@@ -15,14 +15,14 @@ import traceback
 import uuid
 from typing import NoReturn
 
-from . import processes, protocol, records
-from .allocation import Allocation
-from .allocator import Grant
-from .engines.host import POOL_FILE, HostEngine
-from .errors import Refused
-from .line import Line
-from .store import Attempt, Root, write_text
-from .supervisor import supervise
+from .. import processes, protocol, records
+from ..allocation import Allocation
+from ..allocator import Grant
+from ..engines.host import POOL_FILE, HostEngine
+from ..errors import Refused
+from ..line import Line
+from ..store import Attempt, Root, write_text
+from ..supervisor import supervise
 
 _LOOK_S = 0.5
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
