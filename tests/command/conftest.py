@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.gpu_run.engines import command, command_launching
+from airflow_provider_gpu_cluster.gpu_run.engines.command import engine, launching
 from tests.command.site import CommandRoot, Site
 from tests.leftovers import kill_everything_under
 
@@ -31,9 +31,9 @@ def site(cluster_folder: Path) -> Site:
 @pytest.fixture
 def root_with(cluster_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], CommandRoot]]:
     """Return a function that makes a root for a launch command. What it looks at, it looks at often."""
-    monkeypatch.setattr(command, "INTERVAL_S", 0.1)
-    monkeypatch.setattr(command, "GONE_S", 1.0)
-    monkeypatch.setattr(command_launching, "FOREGROUND_S", 0.5)
+    monkeypatch.setattr(engine, "INTERVAL_S", 0.1)
+    monkeypatch.setattr(engine, "GONE_S", 1.0)
+    monkeypatch.setattr(launching, "FOREGROUND_S", 0.5)
     yield lambda launch_command: CommandRoot(cluster_folder, launch_command)
     kill_everything_under(cluster_folder)
 

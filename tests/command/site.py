@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_gpu_cluster.gpu_run.engines.command import CommandEngine
+from airflow_provider_gpu_cluster.gpu_run.engines.command.engine import CommandEngine
 from airflow_provider_gpu_cluster.gpu_run.store import Attempt
 from tests.gpu_run.host import Host
 

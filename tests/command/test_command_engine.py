@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import processes, protocol, status
 from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
-from airflow_provider_gpu_cluster.gpu_run.engines import command_launching
+from airflow_provider_gpu_cluster.gpu_run.engines.command import launching
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from tests.command.site import DETACHING, CommandRoot, Site, without
 from tests.gpu_run.host import is_alive, processes_with
@@ -134,7 +134,7 @@ def test_a_launcher_that_fails(site: Site, root_with: RootWith, script: str, mes
 def test_a_launcher_that_hangs_is_ended(
     site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(command_launching, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(launching, "PATIENCE_S", 0.5)
     root = root_with(f"{site.launcher('trap : TERM; echo wait...; sleep 1000 & while :; do wait; done')} {{script}}")
     with pytest.raises(Refused, match=r"has printed no process id in 0\.5 s, and was ended; it said: wait\.\.\."):
         root.submit(RUN, job_id="hangs")
@@ -146,7 +146,7 @@ def test_a_launcher_that_hangs_is_ended(
 def test_those_of_an_array_are_not_all_tried_with_a_launcher_that_hangs(
     site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command_launching, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(launching, "PATIENCE_S", 0.5)
     root = root_with(f"{site.launcher('sleep 1000')} {{script}}")
     attempts = root.attempts(20, RUN)
     with pytest.raises(Refused, match="printed no process id in"):
@@ -182,7 +182,7 @@ def test_a_zombie_stands_for_nothing(site: Site, root_with: RootWith) -> None:
 
 
 def test_a_process_that_hands_the_script_on(site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_gpu_cluster.gpu_run.engines.command.GONE_S", 10.0)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.gpu_run.engines.command.engine.GONE_S", 10.0)
     script = 'setsid sh -c \'(sleep 0.5; exec "$0") > /dev/null 2>&1 &\' "$1" &\necho $!'
     root = root_with(f"{site.launcher(script)} {{script}}")
     job_id = root.submit(f"{RUN}; sleep 1.5")
@@ -341,7 +341,7 @@ def test_100_waiting_jobs_cost_one_question(
     (commands / "ps").write_text(f'#!/bin/sh\necho "$@" >> {log}\nPATH={os.environ["PATH"]} exec ps "$@"\n')
     (commands / "ps").chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setattr("airflow_provider_gpu_cluster.gpu_run.engines.command.INTERVAL_S", 600.0)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.gpu_run.engines.command.engine.INTERVAL_S", 600.0)
     root.forget_what_was_seen()
     ids = [first, *(attempt.job.job_id for attempt in attempts)]
     for _ in range(3):
@@ -548,7 +548,7 @@ def test_a_cancel_while_the_launcher_is_called(
 
     sleep = time.sleep
     with monkeypatch.context() as patch:
-        patch.setattr(command_launching.time, "sleep", cancel_meanwhile)
+        patch.setattr(launching.time, "sleep", cancel_meanwhile)
         root.engine.launch([attempt])
     assert runs(root, attempt.job.job_id) == 0
     assert not processes_under(cluster_folder)

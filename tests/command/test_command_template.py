@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.engines.command_template import NotGiven, Template, values_of
+from airflow_provider_gpu_cluster.gpu_run.engines.command.template import NotGiven, Template, values_of
 
 FULL: dict[str, Any] = {
     "gpus": 2,

@@ -63,12 +63,12 @@ def main(program: str, arguments: list[str]) -> int:
 
         return supervise_slurm(arguments[1])
     if verb == "supervise-launched":
-        from .engines.command_supervise import supervise_launched
+        from .engines.command.supervise import supervise_launched
 
         return supervise_launched(arguments[1])
     if verb == "launch-waiting":
-        from .engines.command_launches import Launches
-        from .engines.command_launching import Launching
+        from .engines.command.launches import Launches
+        from .engines.command.launching import Launching
 
         Launching(Launches(root)).launch_waiting()
         return 0

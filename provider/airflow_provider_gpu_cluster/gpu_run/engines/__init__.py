@@ -32,7 +32,7 @@ def engine_of(root: Root, settings: dict[str, Any], program: str, *, patience_s:
 
         return SlurmEngine(root, settings, program, patience_s)
     if name == "command":
-        from .command import CommandEngine
+        from .command.engine import CommandEngine
 
         return CommandEngine(root, settings, program)
     raise Refused(protocol.BAD_REQUEST, f"there is no engine {name!r}; there are 'host', 'slurm' and 'command'")

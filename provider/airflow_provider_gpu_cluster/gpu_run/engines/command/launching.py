@@ -14,13 +14,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Sequence
 
-from .. import diagnosis, processes, protocol
-from ..errors import Refused
-from ..locks import try_lock
-from ..store import Attempt, write_text
-from .command_launches import Launches
-from .command_template import NotGiven, Template, values_of
-from .unstarted import end_unstarted
+from ... import diagnosis, processes, protocol
+from ...errors import Refused
+from ...locks import try_lock
+from ...store import Attempt, write_text
+from ..unstarted import end_unstarted
+from .launches import Launches
+from .template import NotGiven, Template, values_of
 
 BY = "command"
 # How long a launcher may take to print a process id, and for how long one is waited for that has, and goes on.

@@ -12,19 +12,19 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Sequence
 
-from .. import processes, protocol
-from ..errors import Refused
-from ..store import Attempt, Root
-from .command_launches import Launches
-from .command_launching import BY, Launching, end_launcher, end_process, program_of, said_by_launcher, template_of
-from .command_processes import Processes, alive
-from .command_template import NotGiven, values_of
-from .logout import logout_warnings
-from .lost import settle_lost_supervisor
-from .unstarted import end_unstarted, record_unstarted
+from ... import processes, protocol
+from ...errors import Refused
+from ...store import Attempt, Root
+from ..logout import logout_warnings
+from ..lost import settle_lost_supervisor
+from ..unstarted import end_unstarted, record_unstarted
+from .launches import Launches
+from .launching import BY, Launching, end_launcher, end_process, program_of, said_by_launcher, template_of
+from .processes import Processes, alive
+from .template import NotGiven, values_of
 
 if TYPE_CHECKING:
-    from .engine import Standing
+    from ..engine import Standing
 
 # How often ps is asked.
 INTERVAL_S = 5.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any, Mapping
 
-from .. import processes, protocol, records
-from ..allocation import Allocation
-from ..store import Attempt
-from ..supervisor import supervise
-from .command_launching import BY
-from .unstarted import build_environment
+from ... import processes, protocol, records
+from ...allocation import Allocation
+from ...store import Attempt
+from ...supervisor import supervise
+from ..unstarted import build_environment
+from .launching import BY
 
 
 def supervise_launched(path: str) -> int:
