@@ -45,7 +45,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> No
 def test_the_wheel_holds_the_remote_program_and_the_template(wheel: zipfile.ZipFile) -> None:
     assert {
         "airflow_provider_gpu_cluster/gpu_run/__main__.py",
-        "airflow_provider_gpu_cluster/gpu_run/engines/host.py",
+        "airflow_provider_gpu_cluster/gpu_run/engines/host/engine.py",
         "airflow_provider_gpu_cluster/templates/run.sh.j2",
     } <= set(wheel.namelist())
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import checks, protocol
-from airflow_provider_gpu_cluster.gpu_run.engines.host import HostEngine
+from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 from tests.small_disk import fill, make_read_only, small_disk

@@ -18,7 +18,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import processes
 from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
-from airflow_provider_gpu_cluster.gpu_run.line import Line
+from airflow_provider_gpu_cluster.gpu_run.engines.host.waiting import Line
 from airflow_provider_gpu_cluster.gpu_run.status import statuses
 from tests.gpu_run.host import Host, is_alive
 

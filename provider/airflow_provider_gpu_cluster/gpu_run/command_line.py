@@ -52,7 +52,7 @@ def main(program: str, arguments: list[str]) -> int:
     if verb in protocol.VERBS:
         return _answer(root, program, verb, umask)
     if verb == "dispatch":
-        from .dispatcher import dispatch
+        from .engines.host.dispatcher import dispatch
 
         dispatch(arguments[1], int(arguments[2]), program)
         return 0
@@ -233,8 +233,8 @@ def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:
 
 
 def _supervise(program: str, path: str) -> int:
+    from .engines.host.supervisor_start import run
     from .store import Attempt
-    from .supervisor_start import run
 
     run(program, Attempt.at_path(path), json.load(sys.stdin))
     return 0

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from .. import durations, records
-from ..engines.host import POOL_FILE
+from ..engines.host.engine import POOL_FILE
 from ..errors import Refused
 from ..gc import collect_garbage
 from ..store import Root

@@ -24,7 +24,7 @@ def engine_of(root: Root, settings: dict[str, Any], program: str, *, patience_s:
     # Imported where it is chosen, since every request starts a process.
     name = settings.get("engine") or "host"
     if name == "host":
-        from .host import HostEngine
+        from .host.engine import HostEngine
 
         return HostEngine(root, settings, program)
     if name == "slurm":

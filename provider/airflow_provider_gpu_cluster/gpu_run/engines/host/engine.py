@@ -6,17 +6,17 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any, Sequence
 
-from .. import processes, protocol, records
-from ..errors import Refused
-from ..gpus import Gpu, find_busy, find_gpus
-from ..line import Line
-from ..schedule import Wait
-from ..store import Attempt, Root
-from .logout import logout_warnings
-from .lost import settle_lost_supervisor
+from ... import processes, protocol, records
+from ...errors import Refused
+from ...gpus import Gpu, find_busy, find_gpus
+from ...schedule import Wait
+from ...store import Attempt, Root
+from ..logout import logout_warnings
+from ..lost import settle_lost_supervisor
+from .waiting import Line
 
 if TYPE_CHECKING:
-    from .engine import Standing
+    from ..engine import Standing
 
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6

@@ -14,14 +14,15 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from . import processes, protocol, records, supervisor_start
-from .allocator import Grant
-from .builds import Builds
-from .environments import BuildFailed
-from .errors import Refused, traceback_text
-from .line import Line
-from .schedule import Ticket, Wait
-from .store import Attempt, write_text
+from ... import processes, protocol, records
+from ...allocator import Grant
+from ...builds import Builds
+from ...environments import BuildFailed
+from ...errors import Refused, traceback_text
+from ...schedule import Ticket, Wait
+from ...store import Attempt, write_text
+from . import supervisor_start
+from .waiting import Line
 
 _TICK_S = 0.25
 _STARTING_TICK_S = 0.02

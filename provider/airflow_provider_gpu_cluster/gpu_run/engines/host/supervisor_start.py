@@ -15,11 +15,11 @@ import sys
 from functools import partial
 from typing import Any, BinaryIO, Dict, Union
 
-from . import processes
-from .allocation import Allocation
-from .line import Line
-from .store import Attempt, Root
-from .supervisor import supervise
+from ... import processes
+from ...allocation import Allocation
+from ...store import Attempt, Root
+from ...supervisor import supervise
+from .waiting import Line
 
 # ``fds``, ``gpus`` (the ``key`` and ``index`` of each) and ``leased_at``, in plain JSON values.
 Lease = Dict[str, Any]

@@ -15,12 +15,12 @@ import subprocess
 import sys
 from typing import Any
 
-from . import processes, protocol, records
-from .allocator import Allocator
-from .leases import DEFAULT_FOLDER, Leases
-from .locks import try_lock
-from .schedule import Ticket, Wait
-from .store import Attempt, Root, writing
+from ... import processes, protocol, records
+from ...allocator import Allocator
+from ...leases import DEFAULT_FOLDER, Leases
+from ...locks import try_lock
+from ...schedule import Ticket, Wait
+from ...store import Attempt, Root, writing
 
 # Between the end of a job's time limit and that of its grace, and a moment for everything to end.
 _ENDING_S = 5.0
