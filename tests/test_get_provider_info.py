@@ -61,7 +61,7 @@ def test_every_field_of_the_form_is_read(field: str) -> None:
 
 def test_defaults_of_the_form_are_those_of_the_hook() -> None:
     from airflow_provider_gpu_cluster.connection.settings import TRANSFERS, ClusterSettings
-    from airflow_provider_gpu_cluster.gpu_run.engines.slurm import INTERVAL_S
+    from airflow_provider_gpu_cluster.gpu_run.engines.slurm.engine import INTERVAL_S
     from airflow_provider_gpu_cluster.hooks.settings import ENGINES
     from airflow_provider_gpu_cluster.hooks.ssh import CONNECT_TIMEOUT_S
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_gpu_cluster.gpu_run.engines.slurm import SlurmEngine
+from airflow_provider_gpu_cluster.gpu_run.engines.slurm.engine import SlurmEngine
 from airflow_provider_gpu_cluster.gpu_run.store import Attempt
 from tests.gpu_run.host import Host
 from tests.slurm.conftest import INTERVAL_S

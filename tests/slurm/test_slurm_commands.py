@@ -7,8 +7,7 @@ import time
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.engines import slurm_commands as commands
-from airflow_provider_gpu_cluster.gpu_run.engines import slurm_words as words
+from airflow_provider_gpu_cluster.gpu_run.engines.slurm import commands, words
 
 SPEC = {"gpus": 2, "priority": "normal"}
 

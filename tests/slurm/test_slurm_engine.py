@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
-from airflow_provider_gpu_cluster.gpu_run.engines import slurm_views
+from airflow_provider_gpu_cluster.gpu_run.engines.slurm import views
 from airflow_provider_gpu_cluster.gpu_run.status import statuses
 from tests.leftovers import kill_everything_under
 from tests.real_slurm import RealSlurm
@@ -169,9 +169,9 @@ def test_an_end_by_slurm_s_word_alone(
 ) -> None:
     job_id = root.submit("sleep 600")
     eventually(lambda: states(root, [job_id]) == {protocol.RUNNING: 1})
-    known = slurm_views.View.jobs
+    known = views.View.jobs
     monkeypatch.setattr(
-        slurm_views.View, "jobs", lambda self, *names: [row._replace(state=word) for row in known(self, *names)]
+        views.View, "jobs", lambda self, *names: [row._replace(state=word) for row in known(self, *names)]
     )
     eventually(lambda: states(root, [job_id]) == {state: 1})
     status = root.status(job_id)
@@ -182,11 +182,11 @@ def test_a_word_that_is_not_known_is_no_end(
     root: SlurmRoot, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
     job_id = root.submit("sleep 600")
-    known = slurm_views.View.jobs
+    known = views.View.jobs
 
     def odd(self: Any, *arguments: Any) -> Any:
         return [row._replace(state="TELEPORTED") for row in known(self, *arguments)]
 
-    monkeypatch.setattr(slurm_views.View, "jobs", odd)
+    monkeypatch.setattr(views.View, "jobs", odd)
     eventually(lambda: states(root, [job_id]) == {protocol.UNKNOWN: 1})
     assert "TELEPORTED, a word that is not known here" in root.status(job_id)["message"]

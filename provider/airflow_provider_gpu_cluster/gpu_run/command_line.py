@@ -59,7 +59,7 @@ def main(program: str, arguments: list[str]) -> int:
     if verb == "supervise":
         return _supervise(program, arguments[1])
     if verb == "supervise-slurm":
-        from .engines.slurm_supervise import supervise_slurm
+        from .engines.slurm.supervise import supervise_slurm
 
         return supervise_slurm(arguments[1])
     if verb == "supervise-launched":

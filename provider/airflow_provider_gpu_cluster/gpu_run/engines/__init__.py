@@ -28,7 +28,7 @@ def engine_of(root: Root, settings: dict[str, Any], program: str, *, patience_s:
 
         return HostEngine(root, settings, program)
     if name == "slurm":
-        from .slurm import SlurmEngine
+        from .slurm.engine import SlurmEngine
 
         return SlurmEngine(root, settings, program, patience_s)
     if name == "command":

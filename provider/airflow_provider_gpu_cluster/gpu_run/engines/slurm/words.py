@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .. import protocol
+from ... import protocol
 
 # What a state of Slurm's is about.
 WAITS = "waits"

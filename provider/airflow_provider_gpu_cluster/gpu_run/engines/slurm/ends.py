@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import diagnosis, protocol
-from ..store import Attempt
-from . import slurm_words as words
-from .slurm_batch import Batch
-from .slurm_commands import Row
-from .slurm_submission import end_unstarted
+from ... import diagnosis, protocol
+from ...store import Attempt
+from . import words
+from .batch import Batch
+from .commands import Row
+from .submission import end_unstarted
 
 
 def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:

@@ -11,14 +11,13 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from .. import processes, protocol, records
-from ..errors import Refused
-from ..store import Attempt, Root
-from . import slurm_commands as commands
-from . import slurm_words as words
-from . import unstarted
-from .slurm_batch import Batch
-from .slurm_runner import Answer, run
+from ... import processes, protocol, records
+from ...errors import Refused
+from ...store import Attempt, Root
+from .. import unstarted
+from . import commands, words
+from .batch import Batch
+from .runner import Answer, run
 
 # Who ends attempts that nobody has begun, in their claims.
 BY = "slurm"

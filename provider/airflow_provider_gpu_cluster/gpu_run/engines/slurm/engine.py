@@ -10,20 +10,19 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Sequence
 
-from .. import protocol, records
-from ..errors import Refused
-from ..store import Attempt, Root
-from . import slurm_commands as commands
-from . import slurm_words as words
-from .slurm_batch import Batch, attempts_at
-from .slurm_ends import finish, settle_ended, settle_unstarted
-from .slurm_runner import run
-from .slurm_submission import Submission, end_unstarted, search
-from .slurm_views import View, ask_accounting, ask_queue
-from .unstarted import record_unstarted
+from ... import protocol, records
+from ...errors import Refused
+from ...store import Attempt, Root
+from ..unstarted import record_unstarted
+from . import commands, words
+from .batch import Batch, attempts_at
+from .ends import finish, settle_ended, settle_unstarted
+from .runner import run
+from .submission import Submission, end_unstarted, search
+from .views import View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
-    from .engine import Standing
+    from ..engine import Standing
 
 INTERVAL_S = 15.0
 # In intervals: records that were written on another node can be seen here so much later; and a job can be missing in

@@ -9,8 +9,8 @@ import signal
 import subprocess
 from typing import NamedTuple, Sequence
 
-from .. import processes, protocol
-from ..errors import Refused
+from ... import processes, protocol
+from ...errors import Refused
 
 TIMEOUT_S = 60.0
 # Where sites put them that load them by a module at login.

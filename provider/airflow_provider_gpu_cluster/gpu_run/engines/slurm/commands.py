@@ -8,7 +8,7 @@ import shlex
 import time
 from typing import Any, Iterable, NamedTuple, Sequence
 
-from . import slurm_words as words
+from . import words
 
 # Between fields, since names and folders may have anything else in them.
 SEPARATOR = "\x1f"

@@ -7,14 +7,14 @@ import re
 import time
 from typing import Any, Mapping
 
-from .. import processes, protocol, records
-from ..allocation import Allocation
-from ..store import Attempt
-from ..supervisor import supervise
-from . import slurm_words as words
-from .slurm_batch import element
-from .slurm_submission import BY
-from .unstarted import build_environment
+from ... import processes, protocol, records
+from ...allocation import Allocation
+from ...store import Attempt
+from ...supervisor import supervise
+from ..unstarted import build_environment
+from . import words
+from .batch import element
+from .submission import BY
 
 _FIRST_PORT = 20000
 _PORTS = 20000

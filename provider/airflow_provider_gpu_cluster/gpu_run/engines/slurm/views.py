@@ -12,12 +12,11 @@ import threading
 import time
 from typing import Callable, Iterable, NamedTuple
 
-from .. import processes, records
-from ..errors import Refused
-from ..locks import try_lock
-from . import slurm_commands as commands
-from . import slurm_words as words
-from .slurm_runner import TIMEOUT_S, run
+from ... import processes, records
+from ...errors import Refused
+from ...locks import try_lock
+from . import commands, words
+from .runner import TIMEOUT_S, run
 
 _LOOK_S = 0.02
 
