@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import environments, old_jobs, old_programs, protocol, submission
+from airflow_provider_gpu_cluster.gpu_run import old_jobs, old_programs, protocol, submission
+from airflow_provider_gpu_cluster.gpu_run.environments import environment
 from airflow_provider_gpu_cluster.gpu_run.gc import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 from airflow_provider_gpu_cluster.gpu_run.trash import Trash
@@ -766,7 +767,7 @@ def test_an_environment_that_a_job_waits_for_stays(host: Host, is_known: bool) -
     record = Path(host.attempt(waiting).at("request.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "environment": parts}))
     mark = path / "built.json"
-    group = {"group": environments.group(parts)} if is_known else {}
+    group = {"group": environment.group(parts)} if is_known else {}
     mark.write_text(json.dumps({"path": str(path), "key": KEY, **group}))
     make_old(path)
     assert collect(host)["environments"] == []

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import processes
-from .environments import find_uv
+from .environments.environment import find_uv
 from .errors import Refused
 from .store import Root, writing
 

@@ -241,7 +241,7 @@ def _supervise(program: str, path: str) -> int:
 
 
 def _build_environment(root: Root, path: str) -> int:
-    from .environments import BuildFailed, build
+    from .environments.environment import BuildFailed, build
     from .store import Attempt
 
     attempt = Attempt.at_path(path)

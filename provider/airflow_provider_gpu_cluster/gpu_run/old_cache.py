@@ -9,7 +9,8 @@ import re
 import stat
 from typing import Callable, Iterator
 
-from . import environments, records, shared_files
+from . import records, shared_files
+from .environments import environment
 from .old_jobs import Needs
 from .store import Root
 from .trash import Trash, size_of
@@ -122,10 +123,10 @@ class OldCache:
     def _is_old(self, path: str, needs: Needs) -> bool:
         if os.path.realpath(path) in needs.environments:
             return False
-        built = records.read_json(environments.mark_of(path))
+        built = records.read_json(environment.mark_of(path))
         if built is not None and needs.groups and built.get("group", "") in (*needs.groups, ""):
             return False
-        used = max(_changed(path), _changed(environments.mark_of(path)))
+        used = max(_changed(path), _changed(environment.mark_of(path)))
         return used < self._now - max(self._older_than_s, _NOTED_S)
 
     def _discard(self, path: str, needs: Needs, trash: Trash) -> bool:

@@ -16,8 +16,9 @@ import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Iterator
 
-from . import array_records, environments, processes, protocol, records, shared_files
+from . import array_records, processes, protocol, records, shared_files
 from .engines import engine_of
+from .environments import environment
 from .errors import Refused
 from .status import status_of
 from .store import Attempt, JobDirectory, Root
@@ -49,7 +50,7 @@ class Needs:
 
     :param programs: names of files in ``.gpu-run``.
     :param environments: paths of Python environments that running jobs work with.
-    :param groups: see :func:`.environments.group`; those of waiting jobs.
+    :param groups: see :func:`.environments.environment.group`; those of waiting jobs.
     :param paths: where links among their inputs lead to.
     """
 
@@ -70,7 +71,7 @@ class Needs:
                 request = records.read_json(attempt.at("request.json")) or {}
                 self.programs.add(os.path.basename(request.get("program", "")))
                 if request.get("environment"):
-                    self.groups.add(environments.group(request["environment"]))
+                    self.groups.add(environment.group(request["environment"]))
                 built = records.read_json(attempt.at("environment.json"))
                 if built is not None:
                     self.environments.add(os.path.realpath(built["path"]))

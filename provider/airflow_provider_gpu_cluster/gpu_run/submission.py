@@ -7,7 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import environments, processes, protocol, records, staging
+from . import processes, protocol, records, staging
+from .environments import environment
 from .errors import Refused
 from .status import status_of
 from .store import Attempt, JobDirectory, Root, write_text, writing
@@ -161,7 +162,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> A
         "host": processes.hostname(),
         "umask": request["umask"],
         "context": request.get("context", {}),
-        "environment": environments.wanted(
+        "environment": environment.wanted(
             request["spec"].get("requirements"),
             request["spec"].get("setup", ""),
             request["settings"].get("python"),

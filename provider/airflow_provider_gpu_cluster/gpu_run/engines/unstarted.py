@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .. import environments, processes, protocol, records
-from ..environments import BuildFailed
+from .. import processes, protocol, records
+from ..environments import environment
+from ..environments.environment import BuildFailed
 from ..store import Attempt, Root, write_text
 
 
@@ -48,8 +49,8 @@ def build_environment(attempt: Attempt, by: str) -> bool:
         return True
     attempt.event("environment_building")
     try:
-        built = environments.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
-        environments.use(built)
+        built = environment.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
+        environment.use(built)
     except (BuildFailed, OSError) as error:
         write_text(attempt.job.at("logs", "environment.log"), f"{error}\n")
         message = f"its Python environment could not be built: {error}"

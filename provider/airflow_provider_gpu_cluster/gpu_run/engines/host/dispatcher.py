@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from ... import processes, protocol, records
 from ...allocator import Grant
-from ...builds import Builds
-from ...environments import BuildFailed
+from ...environments.builds import Builds
+from ...environments.environment import BuildFailed
 from ...errors import Refused, traceback_text
 from ...schedule import Ticket, Wait
 from ...store import Attempt, write_text

@@ -8,9 +8,8 @@ import sys
 import time
 from typing import Any
 
-from . import environments
-from .environments import BuildFailed
-from .store import Attempt
+from ..store import Attempt
+from .environment import BuildFailed, group, is_built, use
 
 _AT_ONCE = 2
 _TRIES = 2
@@ -33,9 +32,9 @@ class Builds:
             gets another try.
         :raises OSError: no build can be started now.
         """
-        key = environments.group(request["environment"])
+        key = group(request["environment"])
         if key in self._built:
-            if environments.is_built(self._built[key]):
+            if is_built(self._built[key]):
                 return True
             del self._built[key]
         if key in self._running:
@@ -59,11 +58,11 @@ class Builds:
 
         :raises OSError: somebody has just removed it.
         """
-        key = environments.group(parts)
+        key = group(parts)
         built = self._built.get(key)
         if built is None:
             raise FileNotFoundError("the Python environment was removed just now")
-        environments.use(built)
+        use(built)
         # Only the first has paid for it.
         self._built[key] = dict(built, reused=True, seconds=0.0)
         return built

@@ -24,8 +24,8 @@ import subprocess
 import time
 from typing import Any, Iterator
 
-from . import processes, records, shared_files
-from .store import Root, remove_tree
+from .. import processes, records, shared_files
+from ..store import Root, remove_tree
 
 _MARK = "built.json"
 _USE_PATIENCE_S = 2.0
