@@ -196,7 +196,7 @@ class Cluster(Session):
         :param older_than_s: for how long they must have been of no use, in seconds; by default the connection's
             ``retention``.
         :param dry_run: remove nothing, and report what would be.
-        :return: what was removed, and what could not be; see :func:`.gpu_run.gc.collect_garbage`.
+        :return: what was removed, and what could not be; see :func:`.gpu_run.gc.collection.collect_garbage`.
         :raises GpuClusterSetupError: no time is given, here or in the connection.
         """
         if older_than_s is None:

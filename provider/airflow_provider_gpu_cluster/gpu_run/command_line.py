@@ -172,7 +172,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
 
         return {"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])}, None
     if verb == "gc":
-        from .gc import collect_garbage
+        from .gc.collection import collect_garbage
 
         settings = request["settings"]
         return collect_garbage(root, settings, program, request["older_than_s"], dry_run=request["dry_run"]), None

@@ -96,7 +96,7 @@ class JobDirectory:
     def use(self) -> bool:
         """
         Note that somebody wants something of this job now, so that it is not cleared away as an old one from here on
-        (see :mod:`.old_jobs`); False when it has no directory.
+        (see :mod:`.gc.old_jobs`); False when it has no directory.
         """
         try:
             with self.lock():

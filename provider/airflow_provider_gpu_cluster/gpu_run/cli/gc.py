@@ -11,7 +11,7 @@ from typing import Any
 from .. import durations, records
 from ..engines.host.engine import POOL_FILE
 from ..errors import Refused
-from ..gc import collect_garbage
+from ..gc.collection import collect_garbage
 from ..store import Root
 from .run import Parser
 

@@ -8,9 +8,9 @@ import re
 import stat
 from typing import Iterator
 
-from . import processes
+from .. import processes
+from ..store import Root
 from .old_jobs import Needs
-from .store import Root
 from .trash import Trash, measure
 
 _DRAFTS_S = 3600.0

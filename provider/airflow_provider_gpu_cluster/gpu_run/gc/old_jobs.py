@@ -16,15 +16,15 @@ import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Iterator
 
-from . import array_records, processes, protocol, records, shared_files
-from .engines import engine_of
-from .environments import environment
-from .errors import Refused
-from .status import status_of
-from .store import Attempt, JobDirectory, Root
+from .. import array_records, processes, protocol, records, shared_files
+from ..engines import engine_of
+from ..environments import environment
+from ..errors import Refused
+from ..status import status_of
+from ..store import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 # A launch can take that long from its first word to its attempt, however short the retention.
 _PREPARED_S = 3600.0

@@ -9,10 +9,10 @@ import re
 import stat
 from typing import Callable, Iterator
 
-from . import records, shared_files
-from .environments import environment
+from .. import records, shared_files
+from ..environments import environment
+from ..store import Root
 from .old_jobs import Needs
-from .store import Root
 from .trash import Trash, size_of
 
 _DRAFTS_S = 3600.0
