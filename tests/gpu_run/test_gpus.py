@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import gpus, processes
-from airflow_provider_gpu_cluster.gpu_run.allocator import Allocator
+from airflow_provider_gpu_cluster.gpu_run import processes
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.gpus import Gpu, find_busy, find_gpus, parse_busy, parse_gpus
-from airflow_provider_gpu_cluster.gpu_run.leases import Leases
-from airflow_provider_gpu_cluster.gpu_run.schedule import Ticket
+from airflow_provider_gpu_cluster.gpu_run.gpus import inventory
+from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu, find_busy, find_gpus, parse_busy, parse_gpus
+from airflow_provider_gpu_cluster.gpu_run.gpus.allocator import Allocator
+from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Leases
+from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Ticket
 
 A100 = """\
 0, GPU-2f3c1b0a-6a5f-0d2b-8f66-5b1c4d0b7f11, NVIDIA A100-SXM4-80GB, 81920
@@ -92,8 +93,8 @@ exec sh {folder}/then
         program.chmod(0o755)
 
     def says(self, *, gpus: str | None = None, processes: str | None = None, then: str = "exit 0") -> None:
-        if gpus is not None:
-            (self.folder / "gpus").write_text(gpus)
+        if inventory is not None:
+            (self.folder / "gpus").write_text(inventory)
         if processes is not None:
             (self.folder / "processes").write_text(processes)
         (self.folder / "then").write_text(then + "\n")
@@ -132,7 +133,7 @@ def test_virtual_gpus_need_no_nvidia_smi(fake: FakeNvidiaSmi) -> None:
 
 def test_no_nvidia_smi_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(gpus, "_USUAL_PLACES", ())
+    monkeypatch.setattr(inventory, "_USUAL_PLACES", ())
     with pytest.raises(Refused, match=r"there is no nvidia-smi on this host.*'virtual_gpus'"):
         find_gpus(None)
 
@@ -159,7 +160,7 @@ def test_no_gpu_in_the_list_is_an_error_and_not_a_host_with_none(fake: FakeNvidi
 
 
 def test_a_hanging_driver_is_not_waited_for(fake: FakeNvidiaSmi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "_QUERY_S", 0.2)
+    monkeypatch.setattr(inventory, "_QUERY_S", 0.2)
     fake.says(then="exec sleep 20 >&- 2>&-")
     began = time.monotonic()
     with pytest.raises(Refused, match="the driver may hang"):

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import leases as leases_module
 from airflow_provider_gpu_cluster.gpu_run import shared_files
-from airflow_provider_gpu_cluster.gpu_run.allocator import Allocator
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.gpus import Gpu, find_gpus
-from airflow_provider_gpu_cluster.gpu_run.leases import Holder, Leases
-from airflow_provider_gpu_cluster.gpu_run.schedule import Slot, Ticket
-from airflow_provider_gpu_cluster.gpu_run.tickets import Queue, live_tickets
+from airflow_provider_gpu_cluster.gpu_run.gpus import leases as leases_module
+from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu, find_gpus
+from airflow_provider_gpu_cluster.gpu_run.gpus.allocator import Allocator
+from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Holder, Leases
+from airflow_provider_gpu_cluster.gpu_run.gpus.queue import Queue, live_tickets
+from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Slot, Ticket
 from tests.gpu_run.host import Host, as_other_user
 from tests.small_disk import fill, small_disk
 

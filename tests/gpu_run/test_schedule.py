@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_gpu_cluster.gpu_run.gpus import Gpu
-from airflow_provider_gpu_cluster.gpu_run.schedule import Slot, Ticket, plan
+from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu
+from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Slot, Ticket, plan
 
 HIGH, NORMAL, LOW = 0, 1, 2
 NOW = 1000.0

@@ -16,7 +16,7 @@ import time
 from typing import Any, Sequence
 
 from . import processes, protocol
-from .leases import Leases
+from .gpus.leases import Leases
 from .store import Attempt
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

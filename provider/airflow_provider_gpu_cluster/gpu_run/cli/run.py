@@ -17,10 +17,10 @@ from typing import NoReturn
 
 from .. import processes, protocol, records
 from ..allocation import Allocation
-from ..allocator import Grant
 from ..engines.host.engine import POOL_FILE, HostEngine
 from ..engines.host.waiting import Line
 from ..errors import Refused
+from ..gpus.allocator import Grant
 from ..store import Attempt, Root, write_text
 from ..supervisor import supervise
 

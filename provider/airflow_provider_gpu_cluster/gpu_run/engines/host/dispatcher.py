@@ -15,11 +15,11 @@ import time
 from typing import Any, NamedTuple
 
 from ... import processes, protocol, records
-from ...allocator import Grant
 from ...environments.builds import Builds
 from ...environments.environment import BuildFailed
 from ...errors import Refused, traceback_text
-from ...schedule import Ticket, Wait
+from ...gpus.allocator import Grant
+from ...gpus.schedule import Ticket, Wait
 from ...store import Attempt, write_text
 from . import supervisor_start
 from .waiting import Line

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 from ... import processes, protocol, records
 from ...errors import Refused
-from ...gpus import Gpu, find_busy, find_gpus
-from ...schedule import Wait
+from ...gpus.inventory import Gpu, find_busy, find_gpus
+from ...gpus.schedule import Wait
 from ...store import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor

@@ -16,10 +16,10 @@ import sys
 from typing import Any
 
 from ... import processes, protocol, records
-from ...allocator import Allocator
-from ...leases import DEFAULT_FOLDER, Leases
+from ...gpus.allocator import Allocator
+from ...gpus.leases import DEFAULT_FOLDER, Leases
+from ...gpus.schedule import Ticket, Wait
 from ...locks import try_lock
-from ...schedule import Ticket, Wait
 from ...store import Attempt, Root, writing
 
 # Between the end of a job's time limit and that of its grace, and a moment for everything to end.

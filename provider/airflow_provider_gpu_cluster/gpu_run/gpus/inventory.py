@@ -8,8 +8,8 @@ import re
 import subprocess
 from typing import NamedTuple
 
-from . import protocol
-from .errors import Refused
+from .. import protocol
+from ..errors import Refused
 
 _QUERY_S = 30.0
 _KILL_S = 1.0

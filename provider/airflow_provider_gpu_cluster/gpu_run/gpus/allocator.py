@@ -6,11 +6,11 @@ import os
 import time
 from typing import NamedTuple, Sequence
 
-from . import processes
-from .gpus import Gpu, find_busy, find_gpus
+from .. import processes
+from .inventory import Gpu, find_busy, find_gpus
 from .leases import Holder, Leases
+from .queue import Queue
 from .schedule import Ticket, Wait, plan
-from .tickets import Queue
 
 _INVENTORY_S = 60.0
 _BUSY_S = 1.0
@@ -27,7 +27,7 @@ class Allocator:
     """
     Serves the waiting jobs of one process out of the GPUs of the host.
 
-    :param virtual_gpus: see :func:`.gpus.find_gpus`.
+    :param virtual_gpus: see :func:`.gpus.inventory.find_gpus`.
     :param queue_name: unique on this host.
     """
 

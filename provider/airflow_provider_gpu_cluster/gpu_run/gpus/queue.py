@@ -15,8 +15,8 @@ import os
 import time
 from typing import Any, Sequence
 
-from . import protocol, shared_files
-from .errors import Refused
+from .. import protocol, shared_files
+from ..errors import Refused
 from .schedule import Ticket
 
 _PREFIX = "queue-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Sequence
 
-from .gpus import Gpu
+from .inventory import Gpu
 
 
 class Ticket(NamedTuple):

@@ -8,7 +8,7 @@ One folder, writable for all, holds
     The processes of a job's supervisor hold the lock through an open file, so the kernel releases it when they die,
     however they die.
 ``queue-<name>``
-    The waiting jobs of one dispatcher; see :mod:`.tickets`.
+    The waiting jobs of one dispatcher; see :mod:`.gpus.queue`.
 ``mutex``
     Locked by whoever reads or changes the above, for a few milliseconds.
 
@@ -25,11 +25,11 @@ import stat
 import time
 from typing import Iterator, NamedTuple, Sequence
 
-from . import processes, protocol, shared_files
-from .errors import Refused
-from .gpus import Gpu
+from .. import processes, protocol, shared_files
+from ..errors import Refused
+from .inventory import Gpu
+from .queue import live_tickets
 from .schedule import Slot, Ticket
-from .tickets import live_tickets
 
 DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
 _MUTEX_S = 5.0
