@@ -77,7 +77,7 @@ class Cluster(Session):
         self, job_id: str, *, sources: Sequence[Source] | None, elements: Sequence[Element] = (), **asked: Any
     ) -> Submission:
         """
-        Launch a job, or find it launched; see :func:`.gpu_run.submission.submit` for which.
+        Launch a job, or find it launched; see :func:`.gpu_run.jobs.submission.submit` for which.
 
         Of an array, that goes for each element by itself.
 

@@ -71,7 +71,7 @@ def submit_request(
     elements: Sequence[Element] = (),
 ) -> dict[str, Any]:
     """
-    Return a request as :func:`.gpu_run.submission.submit` takes it, in plain JSON values.
+    Return a request as :func:`.gpu_run.jobs.submission.submit` takes it, in plain JSON values.
 
     :param inputs: its inputs; None when they are staged.
     :param env: the job's own environment variables; they go into no record.

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import processes, protocol, status
-from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
+from airflow_provider_gpu_cluster.gpu_run import processes, protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.command import launching
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.jobs import status
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from tests.command.site import DETACHING, CommandRoot, Site, without
 from tests.gpu_run.host import is_alive, processes_with
 from tests.leftovers import processes_under

@@ -25,9 +25,10 @@ from airflow_provider_gpu_cluster.exceptions import (
     NotEnoughGpusError,
     StagingError,
 )
-from airflow_provider_gpu_cluster.gpu_run import array_records, array_submission
+from airflow_provider_gpu_cluster.gpu_run import array_records
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
+from airflow_provider_gpu_cluster.gpu_run.jobs import array_submission
 from airflow_provider_gpu_cluster.job import JobState, element_id
 from airflow_provider_gpu_cluster.sources import parse_sources
 from tests.gpu_run.host import Host

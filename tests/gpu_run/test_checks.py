@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import checks, protocol
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.jobs import install_check
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 from tests.small_disk import fill, make_read_only, small_disk
 
@@ -18,7 +19,7 @@ from tests.small_disk import fill, make_read_only, small_disk
 def check(folder: Path, leases: Path, virtual_gpus: int | None = 2) -> dict[str, Any]:
     root = Root(str(folder))
     settings = {"virtual_gpus": virtual_gpus, "lease_dir": str(leases), "python": None}
-    return checks.check(root, HostEngine(root, settings, "/nonexistent/gpu-run.pyz"))
+    return install_check.check(root, HostEngine(root, settings, "/nonexistent/gpu-run.pyz"))
 
 
 def test_what_there_is(tmp_path: Path):

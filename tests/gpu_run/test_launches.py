@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.launches import AT_ONCE
+from airflow_provider_gpu_cluster.gpu_run.jobs.launches import AT_ONCE
 from tests.gpu_run.host import Host
 from tests.gpu_run.watch_client import Client
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import processes
-from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.engines.host.waiting import Line
-from airflow_provider_gpu_cluster.gpu_run.status import statuses
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
+from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
 from tests.gpu_run.host import Host, is_alive
 
 

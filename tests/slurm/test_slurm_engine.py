@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm import views
-from airflow_provider_gpu_cluster.gpu_run.status import statuses
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
+from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
 from tests.leftovers import kill_everything_under
 from tests.real_slurm import RealSlurm
 from tests.slurm.conftest import INTERVAL_S

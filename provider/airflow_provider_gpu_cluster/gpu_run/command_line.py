@@ -122,7 +122,7 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
         body(out)
         out.flush()
     if verb == "submit":
-        from .retention import clear_if_due
+        from .jobs.retention import clear_if_due
 
         clear_if_due(root, program, request.get("settings", {}))
     return 0
@@ -146,7 +146,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     patience_s = _WATCH_PATIENCE_S if verb == "watch" else _PATIENCE_S
     engine = engine_of(root, request["settings"], program, patience_s=patience_s)
     if verb == "install-check":
-        from .checks import check
+        from .jobs.install_check import check
 
         return check(root, engine), None
     if verb == "capacity":
@@ -159,16 +159,16 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         # It answers when all has come.
         return {}, lambda out: frames.write_line(out, fill(root, stream))
     if verb == "status":
-        from .status import statuses
+        from .jobs.status import statuses
 
         return {"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])}, None
     if verb == "watch":
-        from .launches import Launches
+        from .jobs.launches import Launches
         from .watch import watch
 
         return {}, lambda out: watch(root, engine, Launches(root, program, request), stream, out)
     if verb == "cancel":
-        from .cancel import cancel
+        from .jobs.cancel import cancel
 
         return {"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])}, None
     if verb == "gc":
@@ -202,11 +202,11 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
 
 def _with_inputs(root: Root, engine: Engine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
     """Carry out a verb that may have to wait for inputs from the worker."""
-    from . import submission
+    from .jobs import submission
 
     carry_out = submission.stage if verb == "stage" else submission.submit
     if request.get("elements"):
-        from .array_submission import submit_array
+        from .jobs.array_submission import submit_array
 
         carry_out = submit_array
     value = carry_out(root, engine, request)

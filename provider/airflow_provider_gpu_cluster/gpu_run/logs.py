@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import protocol, records
 from .errors import Refused
-from .status import job_status, status_or_unknown
+from .jobs.status import job_status, status_or_unknown
 from .store import JobDirectory, Root, write_text
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from . import diagnosis, processes, protocol, records
+from .jobs.status import status_or_unknown
 from .logs import Cursor, open_log_of
-from .status import status_or_unknown
 from .store import Root
 
 if TYPE_CHECKING:

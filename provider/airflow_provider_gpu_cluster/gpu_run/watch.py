@@ -36,7 +36,7 @@ from . import protocol
 from .channel import BrokenClient, Channel, Gone
 from .errors import Refused, traceback_text
 from .inotify import Inotify
-from .launches import Launches
+from .jobs.launches import Launches
 from .store import Root
 from .subscription import FULL_LOOK_S, Events, Subscription
 

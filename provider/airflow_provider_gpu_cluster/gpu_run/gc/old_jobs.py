@@ -20,7 +20,7 @@ from .. import array_records, processes, protocol, records, shared_files
 from ..engines import engine_of
 from ..environments import environment
 from ..errors import Refused
-from ..status import status_of
+from ..jobs.status import status_of
 from ..store import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import processes, protocol, records, staging
-from .environments import environment
-from .errors import Refused
+from .. import processes, protocol, records, staging
+from ..environments import environment
+from ..errors import Refused
+from ..store import Attempt, JobDirectory, Root, write_text, writing
 from .status import status_of
-from .store import Attempt, JobDirectory, Root, write_text, writing
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 
 def stage(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import processes
-from .environments.environment import find_uv
-from .errors import Refused
-from .store import Root, writing
+from .. import processes
+from ..environments.environment import find_uv
+from ..errors import Refused
+from ..store import Root, writing
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 _LITTLE_SPACE = 1 << 30
 

@@ -6,12 +6,12 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import diagnosis, processes, protocol
-from .errors import Refused
-from .store import Attempt, Root
+from .. import diagnosis, processes, protocol
+from ..errors import Refused
+from ..store import Attempt, Root
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 _PROGRESS_BYTES = 4096
 
@@ -47,7 +47,7 @@ def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> 
 def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -> dict[str, Any]:
     job = root.job(job_id)
     if job.exists():
-        from . import array_records
+        from .. import array_records
 
         elements = array_records.elements_of(job)
         if elements:
@@ -62,7 +62,7 @@ def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -
 
 
 def _array_status(root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int) -> dict[str, Any]:
-    from . import array_status
+    from .. import array_status
 
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:

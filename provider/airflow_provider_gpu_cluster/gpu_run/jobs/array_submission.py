@@ -6,14 +6,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import array_records, array_status, placing, protocol, staging, submission
-from .errors import Refused
-from .space import check_room
+from .. import array_records, array_status, placing, protocol, staging
+from ..errors import Refused
+from ..space import check_room
+from ..store import Attempt, JobDirectory, Root
+from . import submission
 from .status import status_of
-from .store import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 # To make records and files is mostly waiting for the disk, on a network's file system above all.
 _THREADS = 8
@@ -38,7 +39,7 @@ def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[st
     """
     Launch an array, or find what an earlier request of it has launched.
 
-    Each element is a job of its own, for which :func:`.submission.submit` says what is found and what is made: so
+    Each element is a job of its own, for which :func:`.jobs.submission.submit` says what is found and what is made: so
     another try joins the elements that wait or run, takes the results of those that succeeded, and starts the next
     attempt of those that ended badly. The inputs are brought in once, for the array; its elements get copies.
 

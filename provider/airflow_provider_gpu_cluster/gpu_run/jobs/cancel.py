@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import processes, protocol, records
+from .. import processes, protocol, records
+from ..store import Attempt, JobDirectory, Root
 from .status import job_status, statuses
-from .store import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 _LOOK_S = 0.05
 
@@ -40,7 +40,7 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
 
 def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
     """Cancel an array; or see to it that one is not launched that is about to be."""
-    from . import array_records
+    from .. import array_records
 
     with job.lock():
         array_records.note_cancellation(job, by)
