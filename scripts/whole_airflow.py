@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from airflow_provider_gpu_cluster.gpu_run.processes import kill_with_environment
+from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_environment
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _START_TIMEOUT_S = 180

@@ -21,7 +21,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.processes import with_environment
+from airflow_provider_gpu_cluster.gpu_run.linux.processes import with_environment
 from airflow_provider_gpu_cluster.sandbox import Sandbox
 from airflow_provider_gpu_cluster.sandbox.sandbox import marker
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import processes, protocol
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.command import launching
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import status
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
+from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from tests.command.site import DETACHING, CommandRoot, Site, without
 from tests.gpu_run.host import is_alive, processes_with
 from tests.leftovers import processes_under

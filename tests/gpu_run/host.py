@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow_provider_gpu_cluster.connection.program import build_program
-from airflow_provider_gpu_cluster.gpu_run import processes, protocol
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.engines.host.waiting import Line
 from airflow_provider_gpu_cluster.gpu_run.jobs import status, submission
+from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store import Attempt, JobDirectory, Root
 
 NOBODY = 65534

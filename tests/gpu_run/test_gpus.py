@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import processes
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.gpus import inventory
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu, find_busy, find_gpus, parse_busy, parse_gpus
 from airflow_provider_gpu_cluster.gpu_run.gpus.allocator import Allocator
 from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Leases
 from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Ticket
+from airflow_provider_gpu_cluster.gpu_run.linux import processes
 
 A100 = """\
 0, GPU-2f3c1b0a-6a5f-0d2b-8f66-5b1c4d0b7f11, NVIDIA A100-SXM4-80GB, 81920

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.inotify import Inotify
+from airflow_provider_gpu_cluster.gpu_run.linux.inotify import Inotify
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import shared_files
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.gpus import leases as leases_module
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu, find_gpus
@@ -26,6 +25,7 @@ from airflow_provider_gpu_cluster.gpu_run.gpus.allocator import Allocator
 from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Holder, Leases
 from airflow_provider_gpu_cluster.gpu_run.gpus.queue import Queue, live_tickets
 from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Slot, Ticket
+from airflow_provider_gpu_cluster.gpu_run.linux import locks
 from tests.gpu_run.host import Host, as_other_user
 from tests.small_disk import fill, small_disk
 
@@ -294,7 +294,7 @@ def test_garbage_in_shared_files_stops_nobody(leases: Leases, folder: Path, text
     held = []
     for name in ("gpu-virtual-0", "queue-x"):
         (folder / name).write_bytes(text.encode("latin-1"))
-        fd = shared_files.lock(str(folder / name))
+        fd = locks.lock(str(folder / name))
         assert fd is not None
         held.append(fd)
     grants, _ = Allocator(leases, 4, "me").grant([ticket("mine", 3, "me")])
@@ -548,7 +548,7 @@ def test_locks_survive_no_removal_between_open_and_lock(tmp_path: Path, monkeypa
         real(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    fd = shared_files.lock(str(path))
+    fd = locks.lock(str(path))
     assert fd is not None
-    assert shared_files.is_current(fd, str(path))
+    assert locks.is_current(fd, str(path))
     os.close(fd)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import processes
+from airflow_provider_gpu_cluster.gpu_run.linux import processes
 
 
 def test_a_process_is_itself_and_no_later_one_with_its_number() -> None:

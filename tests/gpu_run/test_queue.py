@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import processes
 from airflow_provider_gpu_cluster.gpu_run.engines.host.waiting import Line
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
+from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from tests.gpu_run.host import Host, is_alive
 
 

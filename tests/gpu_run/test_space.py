@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import protocol, space
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.space import Room, check_room, room_for
+from airflow_provider_gpu_cluster.gpu_run.linux import disk_space
+from airflow_provider_gpu_cluster.gpu_run.linux.disk_space import Room, check_room, room_for
 from tests.real_disk import real_disk, set_quota
 from tests.small_disk import fill, make_read_only, small_disk
 
@@ -67,7 +68,7 @@ def test_a_quota_is_noticed_and_named(tmp_path: Path):
 def test_a_disk_in_memory_takes_none_to_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with small_disk(tmp_path / "disk", 100 * 1024) as disk:
         # Whatever is set aside there is taken from all who work on the host.
-        monkeypatch.setattr(space, "_FALLOC_FL_KEEP_SIZE", -1)
+        monkeypatch.setattr(disk_space, "_FALLOC_FL_KEEP_SIZE", -1)
         assert room_for(str(disk), 50 * MB) == Room(50 * MB)
         fill(disk, leave_kb=1024)
         room = room_for(str(disk), 50 * MB)

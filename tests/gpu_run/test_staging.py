@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
-from airflow_provider_gpu_cluster.gpu_run import processes, protocol, records, staging
+from airflow_provider_gpu_cluster.gpu_run import protocol, records, staging
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress

@@ -15,8 +15,9 @@ import signal
 import time
 from typing import Any, Sequence
 
-from . import processes, protocol
+from . import protocol
 from .gpus.leases import Leases
+from .linux import processes
 from .store import Attempt
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

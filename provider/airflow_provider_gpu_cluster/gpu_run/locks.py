@@ -1,4 +1,4 @@
-"""Locks among the processes of one user; those of all users of a host are in :mod:`.shared_files`."""
+"""Locks among the processes of one user; those of all users of a host are in :mod:`.linux.locks`."""
 
 from __future__ import annotations
 

@@ -38,14 +38,15 @@ import select
 import threading
 from typing import Any, BinaryIO, Callable, Iterator
 
-from . import frames, placing, protocol, shared_files, staging
+from . import frames, placing, protocol, staging
 from .cache.contents import Contents, checked_key, digest_of
 from .cache.incoming import Busy, Damaged, Incoming
 from .cache.packs import PackWriter
 from .cache.ranges import total
 from .errors import Refused, traceback_text
+from .linux.disk_space import check_room
+from .linux.locks import lock
 from .pieces import Gone, Pieces, listen, stop_listening
-from .space import check_room
 from .store import JobDirectory, Root, writing
 
 _BEAT_S = 5.0
@@ -176,7 +177,7 @@ class _Receiving:
         with contextlib.ExitStack() as locks:
             for name in names:
                 path = os.path.join(self._contents.incoming, f"input-{name}.lock")
-                while (fd := shared_files.lock(path)) is None:
+                while (fd := lock(path)) is None:
                     self._worker.pause()
                 locks.callback(_unlock, fd, path)
             yield

@@ -20,8 +20,9 @@ import os
 from datetime import datetime
 from typing import Any, Iterator
 
-from . import protocol, records, shared_files
+from . import protocol, records
 from .errors import Refused
+from .linux import locks
 
 # Set aside for the exit record, which must find room on a disk that the job has filled.
 _RESERVE_BYTES = 16384
@@ -125,7 +126,7 @@ class JobDirectory:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                if shared_files.is_current(fd, path):
+                if locks.is_current(fd, path):
                     return fd
             except BaseException:
                 os.close(fd)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from . import diagnosis, processes, protocol, records
+from . import diagnosis, protocol, records
 from .jobs.status import status_or_unknown
+from .linux import processes
 from .logs import Cursor, open_log_of
 from .store import Root
 

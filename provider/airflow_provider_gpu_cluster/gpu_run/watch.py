@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 from . import protocol
 from .channel import BrokenClient, Channel, Gone
 from .errors import Refused, traceback_text
-from .inotify import Inotify
 from .jobs.launches import Launches
+from .linux.inotify import Inotify
 from .store import Root
 from .subscription import FULL_LOOK_S, Events, Subscription
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncssh
 
-from airflow_provider_gpu_cluster.gpu_run.processes import kill_with_environment
+from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_environment
 from airflow_provider_gpu_cluster.sandbox.server import SandboxServer
 
 CONN_ENV = "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT"

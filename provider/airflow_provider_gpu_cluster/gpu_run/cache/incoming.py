@@ -18,7 +18,7 @@ import hashlib
 import os
 import time
 
-from ..shared_files import is_current
+from ..linux.locks import is_current
 from .contents import Contents
 from .ranges import Range, merged, missing, total
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from .. import processes
+from ..linux import processes
 
 
 def logout_warnings() -> list[str]:

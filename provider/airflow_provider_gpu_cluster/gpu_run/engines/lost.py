@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import processes, protocol
+from .. import protocol
+from ..linux import processes
 from ..store import Attempt
 
 _KILL_PATIENCE_S = 5.0

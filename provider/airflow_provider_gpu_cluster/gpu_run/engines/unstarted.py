@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .. import processes, protocol, records
+from .. import protocol, records
 from ..environments import environment
 from ..environments.environment import BuildFailed
+from ..linux import processes
 from ..store import Attempt, Root, write_text
 
 

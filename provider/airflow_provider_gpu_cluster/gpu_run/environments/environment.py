@@ -24,7 +24,8 @@ import subprocess
 import time
 from typing import Any, Iterator
 
-from .. import processes, records, shared_files
+from .. import records
+from ..linux import locks, processes
 from ..store import Root, remove_tree
 
 _MARK = "built.json"
@@ -180,7 +181,7 @@ def _locked(path: str) -> Iterator[None]:
     while True:
         with open(path + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if shared_files.is_current(lock.fileno(), path + ".lock"):
+            if locks.is_current(lock.fileno(), path + ".lock"):
                 yield
                 return
 

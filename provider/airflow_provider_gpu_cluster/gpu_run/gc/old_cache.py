@@ -9,8 +9,9 @@ import re
 import stat
 from typing import Callable, Iterator
 
-from .. import records, shared_files
+from .. import records
 from ..environments import environment
+from ..linux import locks
 from ..store import Root
 from .old_jobs import Needs
 from .trash import Trash, size_of
@@ -92,7 +93,7 @@ class OldCache:
 
     def _remove_part(self, path: str) -> Iterator[int]:
         before = self._now - min(self._older_than_s, _PARTS_S)
-        lock = None if self._dry_run else shared_files.lock(path + ".lock")
+        lock = None if self._dry_run else locks.lock(path + ".lock")
         if lock is None and (not self._dry_run or _is_locked(path + ".lock")):
             return
         try:
@@ -132,7 +133,7 @@ class OldCache:
     def _discard(self, path: str, needs: Needs, trash: Trash) -> bool:
         if self._dry_run:
             return not _is_locked(path + ".lock")
-        lock = shared_files.lock(path + ".lock")
+        lock = locks.lock(path + ".lock")
         if lock is None:
             # It is being built, or given to a job.
             return False

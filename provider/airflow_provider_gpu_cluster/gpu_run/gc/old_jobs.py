@@ -16,11 +16,12 @@ import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Iterator
 
-from .. import array_records, processes, protocol, records, shared_files
+from .. import array_records, protocol, records
 from ..engines import engine_of
 from ..environments import environment
 from ..errors import Refused
 from ..jobs.status import status_of
+from ..linux import locks, processes
 from ..store import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:
@@ -213,14 +214,14 @@ def alone_with(job: JobDirectory) -> Iterator[bool]:
     """Keep every request for a job waiting, if none is in progress; otherwise give out False."""
     path = job.at(".job", "lock")
     try:
-        fd = shared_files.lock(path)
+        fd = locks.lock(path)
     except PermissionError:
         # The job has taken its own user's rights away.
         os.chmod(job.path, 0o700)
         os.chmod(job.at(".job"), 0o700)
         if not os.path.islink(path) and os.path.exists(path):
             os.chmod(path, 0o600)
-        fd = shared_files.lock(path)
+        fd = locks.lock(path)
     try:
         yield fd is not None
     finally:

@@ -8,7 +8,7 @@ import re
 import stat
 from typing import Iterator
 
-from .. import processes
+from ..linux import processes
 from ..store import Root
 from .old_jobs import Needs
 from .trash import Trash, measure

@@ -6,7 +6,7 @@ import os
 import time
 from typing import NamedTuple, Sequence
 
-from .. import processes
+from ..linux import processes
 from .inventory import Gpu, find_busy, find_gpus
 from .leases import Holder, Leases
 from .queue import Queue

@@ -25,8 +25,9 @@ import stat
 import time
 from typing import Iterator, NamedTuple, Sequence
 
-from .. import processes, protocol, shared_files
+from .. import protocol
 from ..errors import Refused
+from ..linux import locks, processes
 from .inventory import Gpu
 from .queue import live_tickets
 from .schedule import Slot, Ticket
@@ -71,7 +72,7 @@ class Leases:
         :raises Refused: it cannot be made, or this user cannot work in it.
         """
         try:
-            shared_files.make_folder(self.folder)
+            locks.make_folder(self.folder)
             usable = stat.S_ISDIR(os.lstat(self.folder).st_mode) and os.access(self.folder, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:
             raise Refused(
@@ -98,7 +99,7 @@ class Leases:
         fd = self._try_mutex(path)
         while fd is None:
             if time.monotonic() > deadline:
-                owner = shared_files.lock_owner(path)
+                owner = locks.lock_owner(path)
                 who = "a process" if owner is None else f"process {owner}"
                 raise Refused(
                     protocol.GPUS_UNAVAILABLE,
@@ -114,7 +115,7 @@ class Leases:
 
     def _try_mutex(self, path: str) -> int | None:
         try:
-            return shared_files.lock(path)
+            return locks.lock(path)
         except OSError as error:
             raise Refused(
                 protocol.GPUS_UNAVAILABLE,
@@ -129,7 +130,7 @@ class Leases:
         :return: the open file that is the lease; None when it cannot be had.
         """
         try:
-            fd = shared_files.lock(self._path(gpu.key))
+            fd = locks.lock(self._path(gpu.key))
         except OSError:
             return None
         if fd is not None:
@@ -146,9 +147,9 @@ class Leases:
         """
         with contextlib.suppress(Refused, OSError):
             os.utime(fd)
-            if not shared_files.is_current(fd, self._path(key)):
+            if not locks.is_current(fd, self._path(key)):
                 with self.mutex(patience_s=1.0):
-                    again = shared_files.lock(self._path(key))
+                    again = locks.lock(self._path(key))
                 if again is not None:
                     _write(again, os.pread(fd, _MOST_BYTES, 0))
                     return again
@@ -210,7 +211,7 @@ def _write(fd: int, content: bytes) -> None:
 def _holder(path: str) -> Holder | None:
     """Return who has the GPU of that lease file; None when nobody has."""
     try:
-        fd = shared_files.lock(path, create=False)
+        fd = locks.lock(path, create=False)
     except FileNotFoundError:
         return None
     if fd is not None:

@@ -15,8 +15,9 @@ import os
 import time
 from typing import Any, Sequence
 
-from .. import protocol, shared_files
+from .. import protocol
 from ..errors import Refused
+from ..linux import locks
 from .schedule import Ticket
 
 _PREFIX = "queue-"
@@ -45,7 +46,7 @@ class Queue:
 
         :raises Refused: another process uses that name.
         """
-        if self._fd is None or not shared_files.is_current(self._fd, self._path):
+        if self._fd is None or not locks.is_current(self._fd, self._path):
             self._open()
         assert self._fd is not None
         values = [list(ticket) for ticket in tickets]
@@ -60,7 +61,7 @@ class Queue:
 
     def _open(self) -> None:
         try:
-            fd = shared_files.lock(self._path)
+            fd = locks.lock(self._path)
         except OSError as error:
             raise Refused(protocol.GPUS_UNAVAILABLE, f"{self._path} cannot be opened: {error.strerror}") from error
         if fd is None:
@@ -96,7 +97,7 @@ def live_tickets(folder: str, besides: str = "") -> list[Ticket]:
 
 
 def _read(path: str) -> list[Ticket]:
-    fd = shared_files.lock(path, create=False)
+    fd = locks.lock(path, create=False)
     if fd is not None:
         # Nobody keeps it: its dispatcher is dead. It is locked now, so it can go, if it is ours to remove.
         with contextlib.suppress(OSError):

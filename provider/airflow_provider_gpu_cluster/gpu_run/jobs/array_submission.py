@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import array_records, array_status, placing, protocol, staging
 from ..errors import Refused
-from ..space import check_room
+from ..linux.disk_space import check_room
 from ..store import Attempt, JobDirectory, Root
 from . import submission
 from .status import status_of

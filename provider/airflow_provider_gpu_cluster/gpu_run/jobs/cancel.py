@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import processes, protocol, records
+from .. import protocol, records
+from ..linux import processes
 from ..store import Attempt, JobDirectory, Root
 from .status import job_status, statuses
 

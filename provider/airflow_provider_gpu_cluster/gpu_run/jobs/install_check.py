@@ -10,9 +10,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import processes
 from ..environments.environment import find_uv
 from ..errors import Refused
+from ..linux import processes
 from ..store import Root, writing
 
 if TYPE_CHECKING:

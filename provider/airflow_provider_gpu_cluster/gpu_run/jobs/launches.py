@@ -12,9 +12,10 @@ import os
 from functools import partial
 from typing import Any, Dict, List, NamedTuple
 
-from .. import processes, protocol
+from .. import protocol
 from ..engines import engine_of
 from ..errors import Refused, traceback_text
+from ..linux import processes
 from ..store import Root
 
 # A scheduler gets no more of them at the same time.

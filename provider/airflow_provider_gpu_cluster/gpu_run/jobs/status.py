@@ -6,8 +6,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import diagnosis, processes, protocol
+from .. import diagnosis, protocol
 from ..errors import Refused
+from ..linux import processes
 from ..store import Attempt, Root
 
 if TYPE_CHECKING:

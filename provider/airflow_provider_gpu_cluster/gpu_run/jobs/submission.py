@@ -7,9 +7,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import processes, protocol, records, staging
+from .. import protocol, records, staging
 from ..environments import environment
 from ..errors import Refused
+from ..linux import processes
 from ..store import Attempt, JobDirectory, Root, write_text, writing
 from .status import status_of
 

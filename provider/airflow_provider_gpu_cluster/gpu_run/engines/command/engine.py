@@ -12,8 +12,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Sequence
 
-from ... import processes, protocol
+from ... import protocol
 from ...errors import Refused
+from ...linux import processes
 from ...store import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor

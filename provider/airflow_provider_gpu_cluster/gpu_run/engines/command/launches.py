@@ -23,7 +23,7 @@ class Launches:
     ``noted_at``   when this was last changed, in seconds since the epoch
     ``called_at``  when the launcher was called; written before that
     ``offsets``    where in the files of its output that of this call begins
-    ``launcher``   the process of that call; see :func:`.processes.identity`
+    ``launcher``   the process of that call; see :func:`.linux.processes.identity`
     ``process``    the one whose id the launcher has printed
     ``gone_at``    when that was first seen to be gone
     """

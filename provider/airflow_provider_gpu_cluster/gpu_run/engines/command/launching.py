@@ -14,8 +14,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Sequence
 
-from ... import diagnosis, processes, protocol
+from ... import diagnosis, protocol
 from ...errors import Refused
+from ...linux import processes
 from ...locks import try_lock
 from ...store import Attempt, write_text
 from ..unstarted import end_unstarted

@@ -8,7 +8,7 @@ import subprocess
 import time
 from typing import Any, Sequence
 
-from ... import processes
+from ...linux import processes
 
 _TIMEOUT_S = 10.0
 _LINE = re.compile(r"^\s*(\d+)\s+(\S+)\s*$")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any, Mapping
 
-from ... import processes, protocol, records
+from ... import protocol, records
 from ...allocation import Allocation
+from ...linux import processes
 from ...store import Attempt
 from ...supervisor import supervise
 from ..unstarted import build_environment

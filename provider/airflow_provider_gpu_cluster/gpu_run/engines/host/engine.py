@@ -6,10 +6,11 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any, Sequence
 
-from ... import processes, protocol, records
+from ... import protocol, records
 from ...errors import Refused
 from ...gpus.inventory import Gpu, find_busy, find_gpus
 from ...gpus.schedule import Wait
+from ...linux import processes
 from ...store import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor

@@ -15,8 +15,8 @@ import sys
 from functools import partial
 from typing import Any, BinaryIO, Dict, Union
 
-from ... import processes
 from ...allocation import Allocation
+from ...linux import processes
 from ...store import Attempt, Root
 from ...supervisor import supervise
 from .waiting import Line

@@ -15,10 +15,11 @@ import subprocess
 import sys
 from typing import Any
 
-from ... import processes, protocol, records
+from ... import protocol, records
 from ...gpus.allocator import Allocator
 from ...gpus.leases import DEFAULT_FOLDER, Leases
 from ...gpus.schedule import Ticket, Wait
+from ...linux import processes
 from ...locks import try_lock
 from ...store import Attempt, Root, writing
 

@@ -9,8 +9,9 @@ import signal
 import subprocess
 from typing import NamedTuple, Sequence
 
-from ... import processes, protocol
+from ... import protocol
 from ...errors import Refused
+from ...linux import processes
 
 TIMEOUT_S = 60.0
 # Where sites put them that load them by a module at login.

@@ -11,8 +11,9 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from ... import processes, protocol, records
+from ... import protocol, records
 from ...errors import Refused
+from ...linux import processes
 from ...store import Attempt, Root
 from .. import unstarted
 from . import commands, words

@@ -7,8 +7,9 @@ import re
 import time
 from typing import Any, Mapping
 
-from ... import processes, protocol, records
+from ... import protocol, records
 from ...allocation import Allocation
+from ...linux import processes
 from ...store import Attempt
 from ...supervisor import supervise
 from ..unstarted import build_environment

@@ -12,8 +12,9 @@ import threading
 import time
 from typing import Callable, Iterable, NamedTuple
 
-from ... import processes, records
+from ... import records
 from ...errors import Refused
+from ...linux import processes
 from ...locks import try_lock
 from . import commands, words
 from .runner import TIMEOUT_S, run

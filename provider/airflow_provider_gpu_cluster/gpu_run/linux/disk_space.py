@@ -8,8 +8,8 @@ import os
 import tempfile
 from typing import NamedTuple
 
-from . import protocol
-from .errors import Refused
+from .. import protocol
+from ..errors import Refused
 
 _FALLOC_FL_KEEP_SIZE = 1
 _TMPFS_MAGIC = 0x01021994

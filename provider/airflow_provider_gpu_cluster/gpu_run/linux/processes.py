@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, Callable, Collection, Iterable
 
-from .errors import traceback_text
+from ..errors import traceback_text
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG = 1
