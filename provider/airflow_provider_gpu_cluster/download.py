@@ -18,7 +18,12 @@ from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConn
 from airflow_provider_gpu_cluster.files.checksums import Checksums
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run import frames
-from airflow_provider_gpu_cluster.gpu_run.sending import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
+from airflow_provider_gpu_cluster.gpu_run.outputs.sending import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_FILES,
+    MAX_ZEROS,
+    PIECE,
+)
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.small_files import SmallFile, SmallFiles
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress

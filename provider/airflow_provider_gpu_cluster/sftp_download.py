@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefu
 from airflow_provider_gpu_cluster.connection.sftp_small_files import read_small_files
 from airflow_provider_gpu_cluster.download import Download
 from airflow_provider_gpu_cluster.exceptions import CollectError
-from airflow_provider_gpu_cluster.gpu_run.outputs import CHANGED
+from airflow_provider_gpu_cluster.gpu_run.outputs.folder import CHANGED
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 
 # The cluster is asked for the checksums of so many at a time, or so much: it has to read all that, and each time a

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import outputs, protocol
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL, OutputsFolder, Unsendable
+from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL, OutputsFolder, Unsendable, __file__
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 
 
@@ -155,7 +155,7 @@ def test_no_outputs_and_no_job(root: Root, folder: Path):
 
 AS_NOBODY = f"""
 import os, sys
-sys.path.insert(0, {str(Path(outputs.__file__).parents[2])!r})
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from airflow_provider_gpu_cluster.gpu_run.outputs import OutputsFolder
 from airflow_provider_gpu_cluster.gpu_run.sending import send_outputs
 from airflow_provider_gpu_cluster.gpu_run.store import Root

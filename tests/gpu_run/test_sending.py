@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import frames, sending
-from airflow_provider_gpu_cluster.gpu_run.outputs import SMALL, OutputsFolder
-from airflow_provider_gpu_cluster.gpu_run.sending import PIECE, answer, checksums_of, send_outputs
+from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.gpu_run.outputs import sending
+from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL, OutputsFolder
+from airflow_provider_gpu_cluster.gpu_run.outputs.sending import PIECE, answer, checksums_of, send_outputs
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 
 CHANGED = "changed while it was being collected"

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from airflow_provider_gpu_cluster.exceptions import CollectError, NoSpaceError
 from airflow_provider_gpu_cluster.gpu_run.extents import extents
-from airflow_provider_gpu_cluster.gpu_run.sending import PIECE, update_with_zeros
+from airflow_provider_gpu_cluster.gpu_run.outputs.sending import PIECE, update_with_zeros
 
 PREFIX = ".gpu-collect-"
 SUFFIX = ".part"

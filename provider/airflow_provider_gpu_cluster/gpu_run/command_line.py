@@ -184,14 +184,14 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
             return replies, lambda out: out.writelines(pieces)
         value, log = open_log(root, engine, request)
         return value, None if log is None else lambda out: _copy(log, out, value["length"])
-    from .outputs import Outputs, OutputsFolder
-    from .sending import answer
+    from .outputs.folder import Outputs, OutputsFolder
+    from .outputs.sending import answer
 
     folder: Outputs = OutputsFolder(root, request["job_id"])
     elements: list[str] = []
     if not root.job(request["job_id"]).attempts():
-        from .array_outputs import ArrayOutputs
         from .array_records import elements_of
+        from .outputs.array import ArrayOutputs
 
         elements = elements_of(root.job(request["job_id"]))
         folder = ArrayOutputs(root, elements) if elements else folder

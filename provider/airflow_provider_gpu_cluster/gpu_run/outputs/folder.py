@@ -7,9 +7,9 @@ import os
 import stat
 from typing import Any, Iterator, Protocol
 
-from . import frames, protocol
-from .errors import Refused
-from .store import JobDirectory, Root
+from .. import frames, protocol
+from ..errors import Refused
+from ..store import JobDirectory, Root
 
 # Files below this size are sent at once; larger ones can be sent from any byte on.
 SMALL = 1 << 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .outputs import CHANGED, OutputsFolder, Unsendable
-from .store import Root
+from ..store import Root
+from .folder import CHANGED, OutputsFolder, Unsendable
 
 
 class ArrayOutputs:

@@ -35,9 +35,9 @@ import os
 import time
 from typing import Any, BinaryIO, Iterator, NamedTuple
 
-from . import frames
-from .extents import extents
-from .outputs import CHANGED, SMALL, Outputs, Unsendable, mode_of, stamp_of
+from .. import frames
+from ..extents import extents
+from .folder import CHANGED, SMALL, Outputs, Unsendable, mode_of, stamp_of
 
 PIECE = 1 << 20
 # So that neither side is silent for long while it computes the checksum of nothing.
