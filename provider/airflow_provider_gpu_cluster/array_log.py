@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.gpu_run.array_status import prefix
+from airflow_provider_gpu_cluster.gpu_run.protocol.array_status import prefix
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.job_log import JobLog, Log
 

@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.download import CollectedFile, Download
 from airflow_provider_gpu_cluster.download_lanes import DownloadLanes
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
 from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
-from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.job import element_id
 from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.sftp_download import SftpDownload
@@ -127,13 +127,13 @@ class Collecting:
         receive_piece = partial(download.receive_piece, progress=self._progress)
         try:
             with DownloadLanes(self._job_id, download.pieces, lanes - 1, self._session.beside, receive_piece):
-                frames.write_line(out, request)
+                lines.write_line(out, request)
                 download.receive(stream, self._progress, self._check)
         finally:
             download.close_pieces()
 
     def _fetch(self, download: SftpDownload, stream: BinaryIO, out: BinaryIO) -> None:
-        frames.write_line(out, download.request())
+        lines.write_line(out, download.request())
         download.take_checksums(stream)
         with self._session.sftp() as sftp:
             path_of = self._session.sftp_path

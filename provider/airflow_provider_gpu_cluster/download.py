@@ -17,13 +17,13 @@ from airflow_provider_gpu_cluster.download_lanes import PIECE_BYTES, FilePiece
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.files.checksums import Checksums
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
-from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.gpu_run.outputs.sending import (
     MAX_BATCH_BYTES,
     MAX_BATCH_FILES,
     MAX_ZEROS,
     PIECE,
 )
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.small_files import SmallFile, SmallFiles
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
@@ -93,7 +93,7 @@ class Download:
         present = self.present()
         if not present:
             return
-        frames.write_line(out, {"checksums_of": present})
+        lines.write_line(out, {"checksums_of": present})
         self.skip_unchanged(dict(zip(present, self._read_checksums(len(present), stream), strict=True)))
 
     def _read_checksums(self, count: int, stream: BinaryIO) -> list[str | None]:
@@ -178,9 +178,9 @@ class Download:
     def _stream_errors(self) -> Iterator[None]:
         try:
             yield
-        except frames.GarbledStream as error:
+        except lines.GarbledStream as error:
             raise CollectError(f"job {self.job_id}: {error}") from error
-        except frames.BrokenStream as error:
+        except lines.BrokenStream as error:
             raise GpuClusterConnectionError(f"job {self.job_id}: {error}") from error
 
     def _take_file_piece(self, piece: FilePiece, stream: BinaryIO, progress: TransferProgress) -> None:
@@ -194,7 +194,7 @@ class Download:
         partial = self._partial(piece.path, piece.stamp, piece.start // PIECE_BYTES)
         try:
             if partial.size < piece.here:
-                raise frames.BrokenStream(f"{piece.path!r} is being collected by somebody else as well")
+                raise lines.BrokenStream(f"{piece.path!r} is being collected by somebody else as well")
             progress.advance(piece.here)
             partial.start_at(piece.here)
             while "sha256" not in (line := _read_line(stream)):
@@ -217,7 +217,7 @@ class Download:
             except CollectError:
                 raise
             except (GpuClusterError, *BREAKS) as error:
-                raise frames.BrokenStream(f"a part of {path!r} did not come: {error}") from error
+                raise lines.BrokenStream(f"a part of {path!r} did not come: {error}") from error
 
     def close_pieces(self) -> None:
         """Close what came beside the stream and was not used; it stays for the next try."""
@@ -282,7 +282,7 @@ class Download:
             if partial.size < offset:
                 # Somebody else collects the same file meanwhile, and has what was here.
                 self._busy.add(path)
-                raise frames.BrokenStream(f"{path!r} has to be asked for anew")
+                raise lines.BrokenStream(f"{path!r} has to be asked for anew")
             progress.advance(offset - asked_from)
             partial.start_at(offset)
             while "sha256" not in (line := _read_line(stream)):
@@ -371,7 +371,7 @@ class Download:
 
 def _read_line(stream: BinaryIO, limit: int = _LINE_BYTES) -> dict[str, Any]:
     """Read one line of JSON, signs of life aside."""
-    while not (line := frames.read_line(stream, limit)):
+    while not (line := lines.read_line(stream, limit)):
         pass
     return line
 
@@ -387,7 +387,7 @@ def _fill(view: memoryview, stream: BinaryIO, keep: Callable[[memoryview], None]
         while filled < len(view):
             count = cast(io.BufferedIOBase, stream).readinto1(view[filled:])
             if not count:
-                raise frames.BrokenStream("the stream of files broke off")
+                raise lines.BrokenStream("the stream of files broke off")
             filled += count
     finally:
         keep(view[:filled])
@@ -413,5 +413,5 @@ def _is_header(header: dict[str, Any]) -> bool:
     return all(map(_is_count, numbers)) and header["until"] <= header["size"] and isinstance(header.get("stamp"), str)
 
 
-def _garbled(what: object) -> frames.GarbledStream:
-    return frames.GarbledStream(f"the stream of files is garbled at {repr(what)[:60]}")
+def _garbled(what: object) -> lines.GarbledStream:
+    return lines.GarbledStream(f"the stream of files is garbled at {repr(what)[:60]}")

@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
-from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 log = logging.getLogger(__name__)
 
@@ -131,4 +131,4 @@ class DownloadLanes:
 
 
 def _ask(out: BinaryIO, piece: FilePiece) -> None:
-    frames.write_line(out, {"files": [piece.row]})
+    lines.write_line(out, {"files": [piece.row]})

@@ -16,7 +16,7 @@ import paramiko
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
-from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 PARCEL_BYTES = 8 << 20
 # The cluster takes them out of the way while the next ones are sent; what it has not taken needs room.
@@ -111,7 +111,7 @@ class Parcels:
         self._say({"in": self._name, "fault": str(refusal)})
         # Removed from here, it would make the room that the cluster shall find missing; but that may have gone.
         self._wait_for(self._name, _LOOK_S)
-        raise frames.BrokenStream(str(refusal)) from refusal
+        raise lines.BrokenStream(str(refusal)) from refusal
 
     def _tell_of_life(self) -> None:
         if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO, cast
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterError, SourceError, StagingError
-from airflow_provider_gpu_cluster.gpu_run import frames, protocol
-from airflow_provider_gpu_cluster.gpu_run.extents import extents
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+from airflow_provider_gpu_cluster.gpu_run.protocol.holes import extents
 from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
@@ -30,7 +31,7 @@ PIECE_BYTES = 1 << 23
 TAGGED_PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
 
-_BREAKS = (*BREAKS, frames.BrokenStream)
+_BREAKS = (*BREAKS, lines.BrokenStream)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Upload:
         }
         with contextlib.ExitStack() as stack:
             try:
-                frames.write_line(out, {"rows": [source.rows for source in needed]})
+                lines.write_line(out, {"rows": [source.rows for source in needed]})
                 return self._converse(stream, out, stack)
             except _BREAKS:
                 # It may have said why it hung up.
@@ -132,7 +133,7 @@ class Upload:
         while True:
             line = stream.readline()
             if not line.endswith(b"\n"):
-                raise frames.BrokenStream("the connection broke while files were sent")
+                raise lines.BrokenStream("the connection broke while files were sent")
             if line != b"\n":
                 break
         message: dict[str, Any] = json.loads(line)

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeAlias
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, StagingError
-from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class UploadLanes:
                 if send is not None:
                     send(out)
                     # It answers when it has written everything down.
-                    frames.read_line(stream)
+                    lines.read_line(stream)
         except StagingError as error:
             self._errors.append(error)
-        except (*BREAKS, frames.BrokenStream, GpuClusterError) as error:
+        except (*BREAKS, lines.BrokenStream, GpuClusterError) as error:
             log.debug("a connection less to send over: %s", error)

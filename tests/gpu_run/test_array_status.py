@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.array_status import MOST_TAILS, summary
+from airflow_provider_gpu_cluster.gpu_run.protocol.array_status import MOST_TAILS, summary
 
 
 def element(state: str, **more: Any) -> dict[str, Any]:

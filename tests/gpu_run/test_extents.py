@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import extents
+from airflow_provider_gpu_cluster.gpu_run.protocol import holes
 from tests.real_disk import real_disk
 from tests.small_disk import small_disk
 
@@ -30,7 +30,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 def extents_of(path: Path, start: int = 0, end: int = SIZE) -> Extents:
     with open(path, "rb") as file:
-        return list(extents.extents(file.fileno(), start, end))
+        return list(holes.extents(file.fileno(), start, end))
 
 
 def check(path: Path, found: Extents, start: int = 0, end: int = SIZE) -> None:
@@ -75,7 +75,7 @@ def test_a_file_system_that_knows_no_holes(tmp_path: Path, monkeypatch: pytest.M
     def lseek(fd: int, at: int, how: int) -> int:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(extents.os, "lseek", lseek)
+    monkeypatch.setattr(holes.os, "lseek", lseek)
     with open(tmp_path / "x", "wb") as file:
         file.truncate(SIZE)
     assert extents_of(tmp_path / "x", 5) == [(5, SIZE, True)]
@@ -91,6 +91,6 @@ def test_a_file_that_is_cut_while_it_is_looked_at(tmp_path: Path, monkeypatch: p
             os.truncate(path, 0)
         return real(fd, at, how)
 
-    monkeypatch.setattr(extents.os, "lseek", lseek)
+    monkeypatch.setattr(holes.os, "lseek", lseek)
     with contextlib.closing(open(path, "rb")) as file:
-        assert list(extents.extents(file.fileno(), 0, SIZE)) == [(0, SIZE, False)]
+        assert list(holes.extents(file.fileno(), 0, SIZE)) == [(0, SIZE, False)]

@@ -8,7 +8,13 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import frames
+from airflow_provider_gpu_cluster.gpu_run.protocol.lines import (
+    BrokenStream,
+    GarbledStream,
+    read_line,
+    safe_path,
+    write_line,
+)
 
 
 def stream(*lines: Any) -> BinaryIO:
@@ -20,23 +26,23 @@ def stream(*lines: Any) -> BinaryIO:
 
 def test_lines_among_bytes():
     out = io.BytesIO()
-    frames.write_line(out, {"data": 3, "path": "\udcff…\n"})
+    write_line(out, {"data": 3, "path": "\udcff…\n"})
     out.write(b"\n{}")
-    frames.write_line(out, {})
+    write_line(out, {})
 
     source = io.BytesIO(out.getvalue())
-    assert frames.read_line(source) == {"data": 3, "path": "\udcff…\n"}
+    assert read_line(source) == {"data": 3, "path": "\udcff…\n"}
     assert source.read(3) == b"\n{}"
-    assert frames.read_line(source) == {}
-    with pytest.raises(frames.BrokenStream):
-        frames.read_line(source)
+    assert read_line(source) == {}
+    with pytest.raises(BrokenStream):
+        read_line(source)
 
 
 def test_a_line_cut_anywhere_is_never_taken_for_a_whole_one():
     whole = stream({"file": 1, "size": 20}).read()
     for length in range(len(whole)):
-        with pytest.raises(frames.BrokenStream):
-            frames.read_line(io.BytesIO(whole[:length]))
+        with pytest.raises(BrokenStream):
+            read_line(io.BytesIO(whole[:length]))
 
 
 @pytest.mark.parametrize(
@@ -51,16 +57,16 @@ def test_a_line_cut_anywhere_is_never_taken_for_a_whole_one():
     ],
 )
 def test_what_no_sender_writes_is_refused(line):
-    with pytest.raises(frames.GarbledStream):
-        frames.read_line(stream(line))
+    with pytest.raises(GarbledStream):
+        read_line(stream(line))
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "a\0b"])
 def test_paths_that_leave_their_folder_are_refused(path):
     with pytest.raises(ValueError, match="does not stay inside"):
-        frames.safe_path(path)
+        safe_path(path)
 
 
 @pytest.mark.parametrize("path", ["a", "a/b", "..a", "a..", ".hidden", "a b\nc", "\udcff", "…"])
 def test_any_other_name_is_a_name(path):
-    assert frames.safe_path(path) == path
+    assert safe_path(path) == path

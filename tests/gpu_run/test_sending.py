@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import frames
 from airflow_provider_gpu_cluster.gpu_run.outputs import sending
 from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL, OutputsFolder
 from airflow_provider_gpu_cluster.gpu_run.outputs.sending import PIECE, answer, checksums_of, send_outputs
+from airflow_provider_gpu_cluster.gpu_run.protocol.lines import read_line
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 
 CHANGED = "changed while it was being collected"
@@ -37,7 +37,7 @@ def received(sent: bytes) -> dict[int, Any]:
     """Return what a reader makes of a stream: of each file its bytes, from its offset on, or the fault."""
     stream = io.BytesIO(sent)
     found: dict[int, Any] = {}
-    while "end" not in (line := frames.read_line(stream)):
+    while "end" not in (line := read_line(stream)):
         if "small" in line:
             for number, size, _, sha256 in line["small"]:
                 found[number] = stream.read(size)
@@ -53,7 +53,7 @@ def received(sent: bytes) -> dict[int, Any]:
 
 def _large(stream: io.BytesIO) -> Any:
     content = bytearray()
-    while not {"sha256", "fault"} & set(line := frames.read_line(stream)):
+    while not {"sha256", "fault"} & set(line := read_line(stream)):
         content += stream.read(line["data"]) if "data" in line else bytes(line.get("zeros", 0))
     return line.get("fault", bytes(content))
 
@@ -198,7 +198,7 @@ def test_one_thing_after_the_other_is_asked_for(outputs: OutputsFolder, folder: 
     # The last line is one that a broken connection has cut.
     answer(outputs, io.BytesIO(lines + lines[:-5]), out)
     said = out.getvalue()
-    assert frames.read_line(io.BytesIO(said)) == {"sha256": [checksums[0], None, checksums[1]]}
+    assert read_line(io.BytesIO(said)) == {"sha256": [checksums[0], None, checksums[1]]}
     assert said.count(b'{"sha256": [') == 2
     assert said.count(b'{"end": 1}\n') == 3
 

@@ -15,9 +15,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import frames, protocol
+from . import protocol
 from .engines import engine_of
 from .errors import Refused, traceback_text
+from .protocol import lines
 from .store import Root
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         from .receiving import fill
 
         # It answers when all has come.
-        return {}, lambda out: frames.write_line(out, fill(root, stream))
+        return {}, lambda out: lines.write_line(out, fill(root, stream))
     if verb == "status":
         from .jobs.status import statuses
 

@@ -7,10 +7,11 @@ import hashlib
 import signal
 from typing import Any, BinaryIO, Iterator, cast
 
-from . import frames, protocol
+from . import protocol
 from .cache.incoming import PIECE, Incoming
 from .errors import Refused
 from .parcels import Parcels
+from .protocol import lines
 
 # A worker from which nothing comes for so long has gone; what it held is for others then.
 SILENCE_S = 120
@@ -55,7 +56,7 @@ class Pieces:
         """
         while True:
             listen()
-            header = frames.read_line(cast(BinaryIO, self._stream))
+            header = lines.read_line(cast(BinaryIO, self._stream))
             if header.get("end"):
                 stop_listening()
                 return

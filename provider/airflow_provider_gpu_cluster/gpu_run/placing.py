@@ -22,10 +22,11 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Collection
 
-from . import frames, protocol
+from . import protocol
 from .cache.contents import Contents, checked_key, write_all
 from .errors import Refused
-from .extents import extents
+from .protocol import lines
+from .protocol.holes import extents
 from .replaced_folder import ReplacedFolder
 
 # ioctl_ficlonerange(2): _IOW(0x94, 9, int)
@@ -288,7 +289,7 @@ def _check(rows: list[list[Any]]) -> None:
     folders = {""}
     seen = {""}
     for path, kind, mode, content, *size in rows:
-        parent, _, name = frames.safe_path(path).rpartition("/")
+        parent, _, name = lines.safe_path(path).rpartition("/")
         if path in seen:
             raise ValueError(f"{path!r} comes twice")
         if name in ("", "."):

@@ -38,7 +38,7 @@ import select
 import threading
 from typing import Any, BinaryIO, Callable, Iterator
 
-from . import frames, placing, protocol, staging
+from . import placing, protocol, staging
 from .cache.contents import Contents, checked_key, digest_of
 from .cache.incoming import Busy, Damaged, Incoming
 from .cache.packs import PackWriter
@@ -47,6 +47,7 @@ from .errors import Refused, traceback_text
 from .linux.disk_space import check_room
 from .linux.locks import lock
 from .pieces import Gone, Pieces, listen, stop_listening
+from .protocol import lines
 from .store import JobDirectory, Root, writing
 
 _BEAT_S = 5.0
@@ -81,9 +82,9 @@ def receive(
         worker.say({"done": go_on()})
     except Refused as refusal:
         worker.say({"error": {"code": refusal.code, "message": refusal.message}})
-    except (Gone, frames.BrokenStream):
+    except (Gone, lines.BrokenStream):
         pass
-    except frames.GarbledStream as garbled:
+    except lines.GarbledStream as garbled:
         worker.say({"error": {"code": protocol.CHECKSUM_MISMATCH, "message": f"{garbled}; nothing of it was kept"}})
     except Exception as error:
         message = f"gpu-run failed on the cluster: {error!r}\n{traceback_text()}"
@@ -118,7 +119,7 @@ def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
                     incoming.release()
                 incoming = Incoming(contents, key, 0)
             pieces.take(header, incoming)
-    except (Gone, frames.BrokenStream):
+    except (Gone, lines.BrokenStream):
         pass
     finally:
         stop_listening()

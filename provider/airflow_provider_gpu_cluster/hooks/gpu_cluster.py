@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
-from airflow_provider_gpu_cluster.gpu_run import durations
+from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics

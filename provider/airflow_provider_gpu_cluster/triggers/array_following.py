@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_gpu_cluster.array_log import ArrayLog
-from airflow_provider_gpu_cluster.gpu_run import array_status
+from airflow_provider_gpu_cluster.gpu_run.protocol import array_status
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.job_log import JobLog, Log
 from airflow_provider_gpu_cluster.log_relay import LogPosition

@@ -6,9 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import array_records, array_status, placing, protocol, staging
+from .. import array_records, placing, protocol, staging
 from ..errors import Refused
 from ..linux.disk_space import check_room
+from ..protocol import array_status
 from ..store import Attempt, JobDirectory, Root
 from . import submission
 from .status import status_of

@@ -63,7 +63,7 @@ def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -
 
 
 def _array_status(root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int) -> dict[str, Any]:
-    from .. import array_status
+    from ..protocol import array_status
 
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:

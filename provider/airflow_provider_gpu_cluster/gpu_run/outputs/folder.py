@@ -7,8 +7,9 @@ import os
 import stat
 from typing import Any, Iterator, Protocol
 
-from .. import frames, protocol
+from .. import protocol
 from ..errors import Refused
+from ..protocol import lines
 from ..store import JobDirectory, Root
 
 # Files below this size are sent at once; larger ones can be sent from any byte on.
@@ -77,7 +78,7 @@ class OutputsFolder:
         """
         try:
             # Should it have become a pipe, to open it must not wait for who writes into it.
-            fd = os.open(os.path.join(self.path, frames.safe_path(name)), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(os.path.join(self.path, lines.safe_path(name)), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise Unsendable(CHANGED) from error

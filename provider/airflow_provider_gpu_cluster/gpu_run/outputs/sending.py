@@ -35,8 +35,8 @@ import os
 import time
 from typing import Any, BinaryIO, Iterator, NamedTuple
 
-from .. import frames
-from ..extents import extents
+from ..protocol import lines
+from ..protocol.holes import extents
 from .folder import CHANGED, SMALL, Outputs, Unsendable, mode_of, stamp_of
 
 PIECE = 1 << 20
@@ -58,7 +58,7 @@ def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
         if "files" in wanted:
             send_outputs(folder, wanted["files"], out)
         else:
-            frames.write_line(out, {"sha256": checksums_of(folder, wanted["checksums_of"], out)})
+            lines.write_line(out, {"sha256": checksums_of(folder, wanted["checksums_of"], out)})
         out.flush()
 
 
@@ -82,9 +82,9 @@ def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None
                 os.close(fd)
         except Unsendable as fault:
             batch.flush()
-            frames.write_line(out, {"file": number, "fault": str(fault)})
+            lines.write_line(out, {"file": number, "fault": str(fault)})
     batch.flush()
-    frames.write_line(out, {"end": len(files)})
+    lines.write_line(out, {"end": len(files)})
 
 
 def checksums_of(folder: Outputs, names: list[str], out: BinaryIO) -> list[str | None]:
@@ -131,7 +131,7 @@ class _Batch:
     def flush(self) -> None:
         """Send what has come together."""
         if self._rows:
-            frames.write_line(self._out, {"small": self._rows})
+            lines.write_line(self._out, {"small": self._rows})
             self._out.write(b"".join(self._contents))
             self._rows, self._contents, self._bytes = [], [], 0
 
@@ -183,7 +183,7 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
         "at": part.at,
         "until": part.end,
     }
-    frames.write_line(out, header)
+    lines.write_line(out, header)
     # The other side begins to compute the checksum of what it has, too.
     out.flush()
     digest = hashlib.sha256()
@@ -203,9 +203,9 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
         _hash(pulse, fd, digest, part.end, part.stop)
         _check_unchanged(fd, found)
     except Unsendable as fault:
-        frames.write_line(out, {"fault": str(fault)})
+        lines.write_line(out, {"fault": str(fault)})
         return
-    frames.write_line(out, {"sha256": digest.hexdigest()})
+    lines.write_line(out, {"sha256": digest.hexdigest()})
 
 
 class _Pulse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from . import protocol
+from .. import protocol
 
 _MOST_NAMED = 10
 MOST_TAILS = 3
