@@ -34,7 +34,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     NoSpaceError,
 )
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.parcels import Parcels
+from airflow_provider_gpu_cluster.gpu_run.staging.spool import Parcels
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from tests import jobs
 from tests.proxy import CutProxy

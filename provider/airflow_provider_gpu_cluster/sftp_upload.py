@@ -1,4 +1,5 @@
-"""What goes to the cluster in files, by SFTP, where commands cannot be given bytes; see :mod:`.gpu_run.parcels`."""
+"""What goes to the cluster in files, by SFTP, where commands cannot be given bytes; see
+:mod:`.gpu_run.staging.spool`."""
 
 from __future__ import annotations
 

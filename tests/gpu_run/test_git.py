@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import git, protocol, staging
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.staging import git, inputs
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import parse_sources
 from tests import git_server
@@ -74,7 +75,7 @@ def job(tmp_path: Path) -> JobDirectory:
 def stage(job: JobDirectory, written: str) -> dict[str, Any]:
     """Stage code from git, and return what is noted about it."""
     (source,) = parse_sources(code=written, data=None, models=None, base_dir=Path("/"))
-    assert staging.stage(Root(os.path.dirname(job.path)), job, [source.to_json()]) == []
+    assert inputs.stage(Root(os.path.dirname(job.path)), job, [source.to_json()]) == []
     noted: dict[str, Any] = json.loads(Path(job.at(".job", "inputs.json")).read_text())["code"]
     return noted
 

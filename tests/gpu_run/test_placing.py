@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import placing, protocol, staging
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.placing import Missing, place, shares_blocks
+from airflow_provider_gpu_cluster.gpu_run.staging import inputs, placing
+from airflow_provider_gpu_cluster.gpu_run.staging.placing import Missing, place, shares_blocks
 from airflow_provider_gpu_cluster.gpu_run.store import Root
 from tests.gpu_run.cache import LARGE, keep, keep_small, make_contents, sha256_of
 from tests.real_disk import real_disk
@@ -223,7 +224,7 @@ def test_an_error_in_a_thread_is_told_once_and_nothing_gets_into_place(
     threads = threading.active_count()
     wanted = {"type": "upload", "kind": "data", "name": "x", "written": "x", "single_file": False, "digest": "x"}
     with pytest.raises(Refused, match=r"^x: no space left on the disk of .*job: ") as caught:
-        staging.bring(job, contents, wanted, [row(data.decode(), data) for data in small])
+        inputs.bring(job, contents, wanted, [row(data.decode(), data) for data in small])
     assert caught.value.code == protocol.NO_SPACE
     assert failed == [small[failing]]
     assert threading.active_count() == threads

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.replaced_folder import ReplacedFolder
+from airflow_provider_gpu_cluster.gpu_run.staging.replaced_folder import ReplacedFolder
 from tests.gpu_run.cache import sha256_of
 
 DATA = os.urandom(5000)

@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
-from airflow_provider_gpu_cluster.gpu_run import protocol, records, staging
+from airflow_provider_gpu_cluster.gpu_run import protocol, records
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
+from airflow_provider_gpu_cluster.gpu_run.staging import inputs
 from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
@@ -221,7 +222,7 @@ def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker
     }
     assert stage(job, late, meanwhile=lambda: job.add_attempt(1, request, {})) == 1
     (attempt,) = job.attempts()
-    staging.stage(root_of(job), job, [])
+    inputs.stage(root_of(job), job, [])
     assert tree(job.at("data")) == {"a.csv": b"first"}
 
     attempt.finish("FAILED", "user_error", "")
@@ -243,7 +244,7 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
     other.create()
     stage(other, new)  # so that it is here, and this process puts it in place
     writes = []
-    real = staging.records.write_json
+    real = inputs.records.write_json
 
     def write_json(path: str, value: dict[str, Any]) -> None:
         if "data/a.csv" in value:
@@ -252,9 +253,9 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
         real(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging.records, "write_json", write_json)
+        patch.setattr(inputs.records, "write_json", write_json)
         with pytest.raises(KeyboardInterrupt):
-            staging.stage(root_of(job), job, [new.to_json()])
+            inputs.stage(root_of(job), job, [new.to_json()])
     assert writes
     (worker / "a.csv").write_text("old")
     stage(job, *sources(worker, data="a.csv"))
@@ -522,7 +523,7 @@ def test_sources_that_are_not_there(job: JobDirectory, shared: Path):
         ("/", "a copy of it has no end"),
     ):
         with pytest.raises(Refused, match=words) as caught:
-            staging.stage(root_of(job), job, [ClusterSource("code", "", f"cluster:{path}", path=path).to_json()])
+            inputs.stage(root_of(job), job, [ClusterSource("code", "", f"cluster:{path}", path=path).to_json()])
         assert caught.value.code == protocol.SOURCE_ERROR
         assert f"code cluster:{path}: " in caught.value.message
         assert tree(job.at("code")) == {}
@@ -535,7 +536,7 @@ def test_a_copy_that_does_not_fit(tmp_path: Path, shared: Path):
         job = Root(str(disk)).job("job")
         job.create()
         with pytest.raises(Refused, match="no space left on the disk") as caught:
-            staging.stage(root_of(job), job, [ClusterSource("code", "", "x", path=str(shared)).to_json()])
+            inputs.stage(root_of(job), job, [ClusterSource("code", "", "x", path=str(shared)).to_json()])
         assert caught.value.code == protocol.NO_SPACE
         assert tree(job.at("code")) == {}
         assert drafts(job) == []
@@ -544,7 +545,7 @@ def test_a_copy_that_does_not_fit(tmp_path: Path, shared: Path):
 # All that is imported late, too: the interpreter may lie where nobody but root can read.
 AS_NOBODY = f"""
 import os, shutil, sys
-sys.path.insert(0, {str(Path(staging.__file__).parents[2])!r})
+sys.path.insert(0, {str(Path(inputs.__file__).parents[2])!r})
 from airflow_provider_gpu_cluster.gpu_run import staging
 from airflow_provider_gpu_cluster.gpu_run.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused

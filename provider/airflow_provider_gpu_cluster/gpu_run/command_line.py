@@ -155,7 +155,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     if verb in ("stage", "submit"):
         return _with_inputs(root, engine, verb, dict(request, program=program), stream)
     if verb == "fill":
-        from .receiving import fill
+        from .staging.receiving import fill
 
         # It answers when all has come.
         return {}, lambda out: lines.write_line(out, fill(root, stream))
@@ -220,7 +220,7 @@ def _with_inputs(root: Root, engine: Engine, verb: str, request: dict[str, Any],
         return carry_out(root, engine, request)
 
     def body(out: BinaryIO) -> None:
-        from .receiving import receive
+        from .staging.receiving import receive
 
         inputs = [request["inputs"][number] for number in value["needs"]]
         receive(root.job(request["job_id"]), inputs, stream, out, go_on)

@@ -108,7 +108,7 @@ class UploadSource(Source):
 
     @property
     def rows(self) -> list[list[Any]]:
-        """The manifest as the remote program takes it, see :mod:`.gpu_run.placing`."""
+        """The manifest as the remote program takes it, see :mod:`.gpu_run.staging.placing`."""
         return [
             [entry.path, entry.kind, entry.mode, entry.content, entry.size]
             if entry.kind == "file"

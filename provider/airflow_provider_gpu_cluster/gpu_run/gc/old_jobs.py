@@ -196,7 +196,7 @@ def _seconds(attempt: Attempt, record: str, name: str) -> float:
 
 
 def _is_staged_into(job: JobDirectory) -> bool:
-    """Tell whether a process that lives makes an input in this directory; see :mod:`.staging`."""
+    """Tell whether a process that lives makes an input in this directory; see :mod:`.staging.inputs`."""
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(

@@ -6,10 +6,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import array_records, placing, protocol, staging
+from .. import array_records, protocol
 from ..errors import Refused
 from ..linux.disk_space import check_room
 from ..protocol import array_status
+from ..staging import inputs, placing
 from ..store import Attempt, JobDirectory, Root
 from . import submission
 from .status import status_of
@@ -64,7 +65,7 @@ def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[st
             array.create()
             submission.keep_identity(array, request["record"])
             submission.use_linked(root, request["inputs"])
-            needs = staging.stage(root, array, request["inputs"])
+            needs = inputs.stage(root, array, request["inputs"])
             if needs:
                 return {"needs": needs}
         submission.check_code(array, request["spec"])
@@ -117,13 +118,13 @@ def _all_there(elements: list[_Element], engine: Engine) -> bool:
 def _prepare(array: JobDirectory, elements: list[_Element]) -> None:
     """Make the directories of elements, with copies of the inputs in them."""
     if not placing.shares_blocks(array.path):
-        needed = staging.bytes_of(array) * len(elements)
+        needed = inputs.bytes_of(array) * len(elements)
         check_room(array.path, needed, f"a copy of the inputs for each of {len(elements)} elements")
 
     def prepare(element: _Element) -> None:
         element.job.create()
         submission.keep_identity(element.job, element.request["record"])
-        staging.take_over(element.job, array)
+        inputs.take_over(element.job, array)
 
     _each(prepare, elements)
 

@@ -1,8 +1,9 @@
 """
 Lines of JSON, among the bytes of files that they announce.
 
-Both ends of a channel use this module; what the lines say is told in :mod:`.receiving` and :mod:`.outputs.sending`. A
-reader tells a stream that broke off from one that holds what no sender writes: the first is worth another try.
+Both ends of a channel use this module; what the lines say is told in :mod:`.staging.inputs.receiving` and
+:mod:`.outputs.sending`. A reader tells a stream that broke off from one that holds what no sender writes: the first is
+    worth another try.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 What the worker says, where part of it comes by SFTP: for clusters whose commands cannot be given bytes.
 
-Instead of a stream of pieces (see :mod:`.receiving`) the worker writes the same stream into files, parcels, one after
-the other, and names each on the channel when it is whole::
+Instead of a stream of pieces (see :mod:`.staging.inputs.receiving`) the worker writes the same stream into files,
+parcels, one after the other, and names each on the channel when it is whole::
 
     {"in": "0123456789abcdef0123456789abcdef.tmp"}
     {}                                                 a sign of life
@@ -22,8 +22,8 @@ import re
 import stat
 from typing import BinaryIO, Callable
 
-from . import protocol
-from .errors import Refused
+from .. import protocol
+from ..errors import Refused
 
 _PARCEL = b'{"in": '
 _SIGN_OF_LIFE = b"{}\n"

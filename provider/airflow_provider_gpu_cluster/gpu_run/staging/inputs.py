@@ -17,12 +17,12 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 
-from . import protocol, records
-from .errors import Refused
-from .store import JobDirectory, Root, no_space, remove_tree, write_text, writing
+from .. import protocol, records
+from ..errors import Refused
+from ..store import JobDirectory, Root, no_space, remove_tree, write_text, writing
 
 if TYPE_CHECKING:
-    from .cache.contents import Contents
+    from ..cache.contents import Contents
 
 _KINDS = ("code", "data", "models")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -53,7 +53,7 @@ def stage(root: Root, job: JobDirectory, inputs: list[dict[str, Any]]) -> list[i
 def _bring_known(root: Root, job: JobDirectory, wanted: dict[str, Any]) -> bool:
     """Bring in an upload of which everything is here; False when something of it is not."""
     # Imported where it is needed, as most submits begin without it and each is a process of its own.
-    from .cache.contents import Contents
+    from ..cache.contents import Contents
 
     contents = Contents(root)
     rows = contents.manifest(wanted["digest"])
@@ -66,7 +66,7 @@ def bring(
     """
     Make an upload out of contents that are on the cluster, and put it in place.
 
-    :param rows: what it consists of, see :mod:`.placing`.
+    :param rows: what it consists of, see :mod:`.staging.placing`.
     :param checked: the SHA-256 of contents that need not be hashed again.
     :return: False when one of them is not here, or was damaged; nothing is in place then.
     """

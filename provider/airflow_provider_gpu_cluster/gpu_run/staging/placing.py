@@ -22,11 +22,11 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Collection
 
-from . import protocol
-from .cache.contents import Contents, checked_key, write_all
-from .errors import Refused
-from .protocol import lines
-from .protocol.holes import extents
+from .. import protocol
+from ..cache.contents import Contents, checked_key, write_all
+from ..errors import Refused
+from ..protocol import lines
+from ..protocol.holes import extents
 from .replaced_folder import ReplacedFolder
 
 # ioctl_ficlonerange(2): _IOW(0x94, 9, int)

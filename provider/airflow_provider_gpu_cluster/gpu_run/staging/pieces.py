@@ -1,4 +1,5 @@
-"""Pieces of contents as they come over a channel, and what to do when none come any more. See :mod:`.receiving`."""
+"""Pieces of contents as they come over a channel, and what to do when none come any more. See
+:mod:`.staging.inputs.receiving`."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ import hashlib
 import signal
 from typing import Any, BinaryIO, Iterator, cast
 
-from . import protocol
-from .cache.incoming import PIECE, Incoming
-from .errors import Refused
-from .parcels import Parcels
-from .protocol import lines
+from .. import protocol
+from ..cache.incoming import PIECE, Incoming
+from ..errors import Refused
+from ..protocol import lines
+from .spool import Parcels
 
 # A worker from which nothing comes for so long has gone; what it held is for others then.
 SILENCE_S = 120

@@ -2,8 +2,8 @@
 Inputs from the worker: it says what they consist of, is told which contents are not here, and sends those.
 
 The verbs ``stage`` and ``submit`` reply with ``needs``, the numbers of the inputs that are not here. The worker answers
-with a line of JSON, ``{"rows": [...]}``, that holds the rows of each of them (see :mod:`.placing`). Then lines of JSON
-go both ways. From here::
+with a line of JSON, ``{"rows": [...]}``, that holds the rows of each of them (see :mod:`.staging.placing`). Then lines
+of JSON go both ways. From here::
 
     {"want": [[key, [[start, end], ...]], ...]}      any number of them; then
     {"send": 1234}                                   how many bytes that is together
@@ -20,7 +20,7 @@ A small content comes in one piece, which says ``"whole": true``. A piece of wha
 nobody knows yet, has the one of the piece as ``sha256``. Empty lines are signs of life. Through the verb ``fill`` the
 worker sends pieces over further channels at the same time.
 
-Where the channel cannot carry bytes, pieces come in files: see :mod:`.parcels`.
+Where the channel cannot carry bytes, pieces come in files: see :mod:`.staging.spool`.
 
 Of a large content every byte counts that has arrived, whatever happens next: see :mod:`.cache.incoming`. Only one
 process at a time asks for it, and for the contents of one input; others wait for what arrives, and take over when it
@@ -38,17 +38,19 @@ import select
 import threading
 from typing import Any, BinaryIO, Callable, Iterator
 
-from . import placing, protocol, staging
-from .cache.contents import Contents, checked_key, digest_of
-from .cache.incoming import Busy, Damaged, Incoming
-from .cache.packs import PackWriter
-from .cache.ranges import total
-from .errors import Refused, traceback_text
-from .linux.disk_space import check_room
-from .linux.locks import lock
+from .. import protocol
+from ..cache.contents import Contents, checked_key, digest_of
+from ..cache.incoming import Busy, Damaged, Incoming
+from ..cache.packs import PackWriter
+from ..cache.ranges import total
+from ..errors import Refused, traceback_text
+from ..linux.disk_space import check_room
+from ..linux.locks import lock
+from ..protocol import lines
+from ..store import JobDirectory, Root, writing
+from . import placing
+from .inputs import bring
 from .pieces import Gone, Pieces, listen, stop_listening
-from .protocol import lines
-from .store import JobDirectory, Root, writing
 
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
@@ -300,7 +302,7 @@ class _Receiving:
         """Give the job its inputs; False when a content is gone, or was found damaged."""
         for wanted in self._inputs:
             self._contents.keep_manifest(wanted["digest"], wanted["rows"])
-            if not staging.bring(self._job, self._contents, wanted, wanted["rows"], self._here):
+            if not bring(self._job, self._contents, wanted, wanted["rows"], self._here):
                 return False
         return True
 
