@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run.engines.command.engine import CommandEngine
-from airflow_provider_gpu_cluster.gpu_run.store import Attempt
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.host import Host
 
 # Starts a script in a session of its own and prints its process id, as the simplest of launchers does.

@@ -9,7 +9,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
 from airflow_provider_gpu_cluster.gpu_run.cache.incoming import Incoming
 from airflow_provider_gpu_cluster.gpu_run.cache.packs import PackWriter
-from airflow_provider_gpu_cluster.gpu_run.store import Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 
 LARGE = protocol.WHOLE_BYTES + 1
 

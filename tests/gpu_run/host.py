@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.engines.host.waiting import Line
 from airflow_provider_gpu_cluster.gpu_run.jobs import status, submission
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
-from airflow_provider_gpu_cluster.gpu_run.store import Attempt, JobDirectory, Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt, JobDirectory, Root
 
 NOBODY = 65534
 _numbers = itertools.count(1)

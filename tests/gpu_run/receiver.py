@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 from airflow_provider_gpu_cluster.connection.program import build_program
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import Source
 from airflow_provider_gpu_cluster.upload import Line, Upload
 

@@ -25,10 +25,10 @@ from airflow_provider_gpu_cluster.exceptions import (
     NotEnoughGpusError,
     StagingError,
 )
-from airflow_provider_gpu_cluster.gpu_run import array_records
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.jobs import array_submission
+from airflow_provider_gpu_cluster.gpu_run.store import arrays
 from airflow_provider_gpu_cluster.job import JobState, element_id
 from airflow_provider_gpu_cluster.sources import parse_sources
 from tests.gpu_run.host import Host
@@ -246,9 +246,9 @@ def test_what_is_cancelled_while_it_is_being_launched_is_not_launched(cluster_fo
     host = Host(cluster_folder)
     request = array_request(host)
     # The request has come, and its inputs are being sent.
-    request["cancelled"] = array_records.last_cancellation(host.job("a"))
+    request["cancelled"] = arrays.last_cancellation(host.job("a"))
     host.job("a").create()
-    array_records.note_cancellation(host.job("a"), "ada")
+    arrays.note_cancellation(host.job("a"), "ada")
     with pytest.raises(Refused, match="cancelled by ada while it was being launched"):
         array_submission.submit_array(host.root, host.engine, request)
     assert not host.job("a_0").attempts()

@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import install_check
-from airflow_provider_gpu_cluster.gpu_run.store import Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.small_disk import fill, make_read_only, small_disk
 
 

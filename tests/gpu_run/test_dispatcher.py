@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import records
 from airflow_provider_gpu_cluster.gpu_run.jobs import submission
+from airflow_provider_gpu_cluster.gpu_run.store import records
 from tests.gpu_run.host import Host
 from tests.leftovers import kill_everything_under
 from tests.small_disk import fill, small_disk

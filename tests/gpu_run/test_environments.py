@@ -20,7 +20,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.environments import environment
 from airflow_provider_gpu_cluster.gpu_run.environments.environment import BuildFailed, build, find_uv, group, wanted
-from airflow_provider_gpu_cluster.gpu_run.store import Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.gpu_run.host import Host, processes_with
 
 # Airflow brings uv along, beside the interpreter of its environment.

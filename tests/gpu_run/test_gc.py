@@ -25,7 +25,7 @@ from airflow_provider_gpu_cluster.gpu_run.gc import old_jobs, old_programs
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.gc.trash import Trash
 from airflow_provider_gpu_cluster.gpu_run.jobs import submission
-from airflow_provider_gpu_cluster.gpu_run.store import Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
 from tests.gpu_run import receiver
 from tests.gpu_run.host import NOBODY, Host, as_other_user

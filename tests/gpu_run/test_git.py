@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.staging import git, inputs
-from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import parse_sources
 from tests import git_server
 from tests.small_disk import small_disk

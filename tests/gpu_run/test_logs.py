@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import logs, protocol
-from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 
 
 @pytest.fixture

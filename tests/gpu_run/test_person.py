@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.records import read_json
-from airflow_provider_gpu_cluster.gpu_run.store import Attempt
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
+from airflow_provider_gpu_cluster.gpu_run.store.records import read_json
 from tests.gpu_run.host import Host, is_alive
 
 

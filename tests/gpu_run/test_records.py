@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import protocol, records
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.store import writing
+from airflow_provider_gpu_cluster.gpu_run.store import records
+from airflow_provider_gpu_cluster.gpu_run.store.directories import writing
 
 
 def test_what_is_written_is_read(tmp_path: Path):

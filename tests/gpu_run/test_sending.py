@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.gpu_run.outputs import sending
 from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL, OutputsFolder
 from airflow_provider_gpu_cluster.gpu_run.outputs.sending import PIECE, answer, checksums_of, send_outputs
 from airflow_provider_gpu_cluster.gpu_run.protocol.lines import read_line
-from airflow_provider_gpu_cluster.gpu_run.store import Root
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 
 CHANGED = "changed while it was being collected"
 

@@ -21,12 +21,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError
-from airflow_provider_gpu_cluster.gpu_run import protocol, records
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import digest_of
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.staging import inputs
-from airflow_provider_gpu_cluster.gpu_run.store import JobDirectory, Root
+from airflow_provider_gpu_cluster.gpu_run.store import records
+from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
 from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
 from airflow_provider_gpu_cluster.upload import Content, Piece, PieceSender

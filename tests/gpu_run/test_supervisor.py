@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Leases
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
-from airflow_provider_gpu_cluster.gpu_run.records import read_json, seconds_between, write_json
+from airflow_provider_gpu_cluster.gpu_run.store.records import read_json, seconds_between, write_json
 from tests.gpu_run.host import Host, is_alive, processes_with
 from tests.leftovers import kill_everything_under
 from tests.small_disk import small_disk

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import protocol, records, subscription
+from airflow_provider_gpu_cluster.gpu_run import protocol, subscription
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
-from airflow_provider_gpu_cluster.gpu_run.store import Attempt
+from airflow_provider_gpu_cluster.gpu_run.store import records
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from airflow_provider_gpu_cluster.gpu_run.subscription import PIECE_BYTES, WINDOW_BYTES, Subscription
 from tests.gpu_run.host import Host
 from tests.gpu_run.watch_client import Client

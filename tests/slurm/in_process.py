@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm.engine import SlurmEngine
-from airflow_provider_gpu_cluster.gpu_run.store import Attempt
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.host import Host
 from tests.slurm.conftest import INTERVAL_S
 

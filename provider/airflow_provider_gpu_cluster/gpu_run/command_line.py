@@ -19,7 +19,7 @@ from . import protocol
 from .engines import engine_of
 from .errors import Refused, traceback_text
 from .protocol import lines
-from .store import Root
+from .store.directories import Root
 
 if TYPE_CHECKING:
     from .engines.engine import Engine
@@ -191,8 +191,8 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     folder: Outputs = OutputsFolder(root, request["job_id"])
     elements: list[str] = []
     if not root.job(request["job_id"]).attempts():
-        from .array_records import elements_of
         from .outputs.array import ArrayOutputs
+        from .store.arrays import elements_of
 
         elements = elements_of(root.job(request["job_id"]))
         folder = ArrayOutputs(root, elements) if elements else folder
@@ -235,7 +235,7 @@ def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:
 
 def _supervise(program: str, path: str) -> int:
     from .engines.host.supervisor_start import run
-    from .store import Attempt
+    from .store.directories import Attempt
 
     run(program, Attempt.at_path(path), json.load(sys.stdin))
     return 0
@@ -243,7 +243,7 @@ def _supervise(program: str, path: str) -> int:
 
 def _build_environment(root: Root, path: str) -> int:
     from .environments.environment import BuildFailed, build
-    from .store import Attempt
+    from .store.directories import Attempt
 
     attempt = Attempt.at_path(path)
     try:

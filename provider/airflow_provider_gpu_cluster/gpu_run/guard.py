@@ -18,7 +18,7 @@ from typing import Any, Sequence
 from . import protocol
 from .gpus.leases import Leases
 from .linux import processes
-from .store import Attempt
+from .store.directories import Attempt
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _LOOK_S = 1.0

@@ -8,10 +8,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import protocol, records
+from . import protocol
 from .errors import Refused
 from .jobs.status import job_status, status_or_unknown
-from .store import JobDirectory, Root, write_text
+from .store import records
+from .store.directories import JobDirectory, Root, write_text
 
 if TYPE_CHECKING:
     from .engines.engine import Engine

@@ -17,14 +17,15 @@ import time
 from functools import partial
 from typing import Any
 
-from . import guard, protocol, records
+from . import guard, protocol
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
 from .engines.host.waiting import Line
 from .errors import traceback_text
 from .job_environment import variables
 from .linux import processes
-from .store import Attempt, Root, write_text
+from .store import records
+from .store.directories import Attempt, Root, write_text
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0

@@ -37,7 +37,7 @@ from .channel import BrokenClient, Channel, Gone
 from .errors import Refused, traceback_text
 from .jobs.launches import Launches
 from .linux.inotify import Inotify
-from .store import Root
+from .store.directories import Root
 from .subscription import FULL_LOOK_S, Events, Subscription
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ import re
 import time
 from typing import Any
 
-from .. import protocol, records
+from .. import protocol
 from ..errors import Refused
-from ..store import Root
+from ..store import records
+from ..store.directories import Root
 from .packs import Packs
 
 # Use is noted no more often than this.

@@ -16,7 +16,7 @@ import struct
 import time
 from typing import NamedTuple
 
-from .. import records
+from ..store import records
 
 # Whether the key is a tag, the key, the SHA-256, where, and how long.
 _RECORD = struct.Struct(">?32s32sQQ")

@@ -8,12 +8,12 @@ import os
 import sys
 from typing import Any
 
-from .. import records
 from ..engines.host.engine import POOL_FILE
 from ..errors import Refused
 from ..gc.collection import collect_garbage
 from ..protocol import durations
-from ..store import Root
+from ..store import records
+from ..store.directories import Root
 from .run import Parser
 
 

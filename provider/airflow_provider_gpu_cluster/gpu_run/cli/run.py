@@ -15,14 +15,15 @@ import traceback
 import uuid
 from typing import NoReturn
 
-from .. import protocol, records
+from .. import protocol
 from ..allocation import Allocation
 from ..engines.host.engine import POOL_FILE, HostEngine
 from ..engines.host.waiting import Line
 from ..errors import Refused
 from ..gpus.allocator import Grant
 from ..linux import processes
-from ..store import Attempt, Root, write_text
+from ..store import records
+from ..store.directories import Attempt, Root, write_text
 from ..supervisor import supervise
 
 _LOOK_S = 0.5

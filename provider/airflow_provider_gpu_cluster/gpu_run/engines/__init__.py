@@ -8,7 +8,7 @@ from .. import protocol
 from ..errors import Refused
 
 if TYPE_CHECKING:
-    from ..store import Root
+    from ..store.directories import Root
     from .engine import Engine
 
 

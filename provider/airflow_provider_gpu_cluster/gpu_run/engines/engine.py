@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Protocol, Sequence
 
-from ..store import Attempt
+from ..store.directories import Attempt
 
 # How an attempt stands that has no exit record: its ``state``, and what else of a status the engine knows.
 Standing = Dict[str, Any]
@@ -14,8 +14,8 @@ class Engine(Protocol):
     """
     Runs attempts, and knows how those stand that have not recorded their end.
 
-    Whoever runs an attempt claims it first (:meth:`.store.Attempt.claim`), so none runs twice, however often it is
-    launched.
+    Whoever runs an attempt claims it first (:meth:`.store.directories.Attempt.claim`), so none runs twice, however
+    often it is launched.
     """
 
     #: What the connection calls it.

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import protocol
 from ..linux import processes
-from ..store import Attempt
+from ..store.directories import Attempt
 
 _KILL_PATIENCE_S = 5.0
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .. import protocol, records
+from .. import protocol
 from ..environments import environment
 from ..environments.environment import BuildFailed
 from ..linux import processes
-from ..store import Attempt, Root, write_text
+from ..store import records
+from ..store.directories import Attempt, Root, write_text
 
 
 def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, message: str) -> bool:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from ..store import Attempt
+from ..store.directories import Attempt
 from .environment import BuildFailed, group, is_built, use
 
 _AT_ONCE = 2

@@ -24,9 +24,9 @@ import subprocess
 import time
 from typing import Any, Iterator
 
-from .. import records
 from ..linux import locks, processes
-from ..store import Root, remove_tree
+from ..store import records
+from ..store.directories import Root, remove_tree
 
 _MARK = "built.json"
 _USE_PATIENCE_S = 2.0

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from ..store import JobDirectory, Root, writing
+from ..store.directories import JobDirectory, Root, writing
 from .old_cache import OldCache
 from .old_jobs import Needs, OldJobs, alone_with, jobs_of
 from .old_programs import OldPrograms

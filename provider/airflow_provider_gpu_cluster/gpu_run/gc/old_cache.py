@@ -9,10 +9,10 @@ import re
 import stat
 from typing import Callable, Iterator
 
-from .. import records
 from ..environments import environment
 from ..linux import locks
-from ..store import Root
+from ..store import records
+from ..store.directories import Root
 from .old_jobs import Needs
 from .trash import Trash, size_of
 

@@ -2,8 +2,8 @@
 Which job directories are of no use any more, and what those that are in use need besides their own.
 
 A job is in use while its latest attempt waits or runs, or nobody can tell; while inputs are brought in; while it holds
-a lease; and for a while after a request about it (:meth:`.store.JobDirectory.use`). That request and the removal of
-the directory both take the job's lock and then look again, so that one of them comes first.
+a lease; and for a while after a request about it (:meth:`.store.directories.JobDirectory.use`). That request and the
+removal of the directory both take the job's lock and then look again, so that one of them comes first.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Iterator
 
-from .. import array_records, protocol, records
+from .. import protocol
 from ..engines import engine_of
 from ..environments import environment
 from ..errors import Refused
 from ..jobs.status import status_of
 from ..linux import locks, processes
-from ..store import Attempt, JobDirectory, Root
+from ..store import arrays, records
+from ..store.directories import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -154,7 +155,7 @@ class OldJobs:
         return is_old and not self._still_runs(job, attempts)
 
     def _has_elements(self, job: JobDirectory) -> bool:
-        return any(self._root.job(job_id).exists() for job_id in array_records.all_elements_of(job))
+        return any(self._root.job(job_id).exists() for job_id in arrays.all_elements_of(job))
 
     def _still_runs(self, job: JobDirectory, attempts: list[Attempt]) -> bool:
         name, engine = self._engine_of(attempts)

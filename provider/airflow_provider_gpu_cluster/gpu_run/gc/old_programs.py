@@ -9,7 +9,7 @@ import stat
 from typing import Iterator
 
 from ..linux import processes
-from ..store import Root
+from ..store.directories import Root
 from .old_jobs import Needs
 from .trash import Trash, measure
 

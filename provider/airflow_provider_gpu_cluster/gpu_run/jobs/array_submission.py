@@ -6,12 +6,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import array_records, protocol
+from .. import protocol
 from ..errors import Refused
 from ..linux.disk_space import check_room
 from ..protocol import array_status
 from ..staging import inputs, placing
-from ..store import Attempt, JobDirectory, Root
+from ..store import arrays
+from ..store.directories import Attempt, JobDirectory, Root
 from . import submission
 from .status import status_of
 
@@ -53,7 +54,7 @@ def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[st
     array = root.job(request["job_id"])
     array.use()
     # Kept in the request, which is carried out again when inputs were sent.
-    before = request.setdefault("cancelled", array_records.last_cancellation(array))
+    before = request.setdefault("cancelled", arrays.last_cancellation(array))
     elements = _elements(root, request)
     if not _all_there(elements, engine):
         engine.check(request["spec"])
@@ -73,7 +74,7 @@ def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[st
     with array.lock():
         _check_not_cancelled(array, before)
         _check_size(array, elements, engine)
-        array_records.keep_elements(array, [element.job.job_id for element in elements])
+        arrays.keep_elements(array, [element.job.job_id for element in elements])
         made = _attempts(elements, engine)
         engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
     engine.refresh()
@@ -156,7 +157,7 @@ def _check_not_cancelled(array: JobDirectory, before: dict[str, Any] | None) -> 
 
     :raises Refused: so it is.
     """
-    last = array_records.last_cancellation(array)
+    last = arrays.last_cancellation(array)
     if last is not None and last != before:
         raise Refused(
             protocol.JOB_CONFLICT, f"array {array.job_id} was cancelled by {last['by']} while it was being launched"
@@ -169,7 +170,7 @@ def _check_size(array: JobDirectory, elements: list[_Element], engine: Engine) -
 
     :raises Refused: so it is.
     """
-    earlier = array_records.elements_of(array)
+    earlier = arrays.elements_of(array)
     attempt = submission.latest_attempt(elements[0].job)
     if not earlier or len(earlier) == len(elements) or attempt is None:
         return

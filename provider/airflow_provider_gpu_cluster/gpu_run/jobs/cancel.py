@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import protocol, records
+from .. import protocol
 from ..linux import processes
-from ..store import Attempt, JobDirectory, Root
+from ..store import records
+from ..store.directories import Attempt, JobDirectory, Root
 from .status import job_status, statuses
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
 
 def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
     """Cancel an array; or see to it that one is not launched that is about to be."""
-    from .. import array_records
+    from ..store import arrays
 
     with job.lock():
-        array_records.note_cancellation(job, by)
-        for element in array_records.all_elements_of(job):
+        arrays.note_cancellation(job, by)
+        for element in arrays.all_elements_of(job):
             _cancel_latest(root.job(element), root, engine, by)
 
 

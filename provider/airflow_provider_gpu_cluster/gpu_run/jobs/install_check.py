@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..environments.environment import find_uv
 from ..errors import Refused
 from ..linux import processes
-from ..store import Root, writing
+from ..store.directories import Root, writing
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine

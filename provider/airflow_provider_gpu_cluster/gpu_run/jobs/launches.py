@@ -16,7 +16,7 @@ from .. import protocol
 from ..engines import engine_of
 from ..errors import Refused, traceback_text
 from ..linux import processes
-from ..store import Root
+from ..store.directories import Root
 
 # A scheduler gets no more of them at the same time.
 AT_ONCE = 4

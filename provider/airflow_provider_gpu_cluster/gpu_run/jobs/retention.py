@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from ..store import Root
+from ..store.directories import Root
 
 _EVERY_S = 3600.0
 

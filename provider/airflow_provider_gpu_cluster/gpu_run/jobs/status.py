@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import diagnosis, protocol
 from ..errors import Refused
 from ..linux import processes
-from ..store import Attempt, Root
+from ..store.directories import Attempt, Root
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -48,9 +48,9 @@ def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> 
 def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -> dict[str, Any]:
     job = root.job(job_id)
     if job.exists():
-        from .. import array_records
+        from ..store import arrays
 
-        elements = array_records.elements_of(job)
+        elements = arrays.elements_of(job)
         if elements:
             return _array_status(root, engine, job_id, elements, tail_bytes)
         return _unknown(job_id, "it is staged, and was not launched")

@@ -7,12 +7,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import protocol, records
+from .. import protocol
 from ..environments import environment
 from ..errors import Refused
 from ..linux import processes
 from ..staging import inputs as staging
-from ..store import Attempt, JobDirectory, Root, write_text, writing
+from ..store import records
+from ..store.directories import Attempt, JobDirectory, Root, write_text, writing
 from .status import status_of
 
 if TYPE_CHECKING:

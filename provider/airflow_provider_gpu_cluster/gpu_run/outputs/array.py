@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..store import Root
+from ..store.directories import Root
 from .folder import CHANGED, OutputsFolder, Unsendable
 
 

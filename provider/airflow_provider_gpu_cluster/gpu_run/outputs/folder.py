@@ -10,7 +10,7 @@ from typing import Any, Iterator, Protocol
 from .. import protocol
 from ..errors import Refused
 from ..protocol import lines
-from ..store import JobDirectory, Root
+from ..store.directories import JobDirectory, Root
 
 # Files below this size are sent at once; larger ones can be sent from any byte on.
 SMALL = 1 << 20

@@ -17,9 +17,10 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 
-from .. import protocol, records
+from .. import protocol
 from ..errors import Refused
-from ..store import JobDirectory, Root, no_space, remove_tree, write_text, writing
+from ..store import records
+from ..store.directories import JobDirectory, Root, no_space, remove_tree, write_text, writing
 
 if TYPE_CHECKING:
     from ..cache.contents import Contents

@@ -47,7 +47,7 @@ from ..errors import Refused, traceback_text
 from ..linux.disk_space import check_room
 from ..linux.locks import lock
 from ..protocol import lines
-from ..store import JobDirectory, Root, writing
+from ..store.directories import JobDirectory, Root, writing
 from . import placing
 from .inputs import bring
 from .pieces import Gone, Pieces, listen, stop_listening

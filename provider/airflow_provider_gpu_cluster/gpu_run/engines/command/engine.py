@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 from ... import protocol
 from ...errors import Refused
 from ...linux import processes
-from ...store import Attempt, Root
+from ...store.directories import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor
 from ..unstarted import end_unstarted, record_unstarted

@@ -10,8 +10,8 @@ import contextlib
 import os
 from typing import Any
 
-from ... import records
-from ...store import Attempt, Root
+from ...store import records
+from ...store.directories import Attempt, Root
 
 
 class Launches:

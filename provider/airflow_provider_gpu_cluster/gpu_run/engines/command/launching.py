@@ -18,7 +18,7 @@ from ... import diagnosis, protocol
 from ...errors import Refused
 from ...linux import processes
 from ...locks import try_lock
-from ...store import Attempt, write_text
+from ...store.directories import Attempt, write_text
 from ..unstarted import end_unstarted
 from .launches import Launches
 from .template import NotGiven, Template, values_of

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any, Mapping
 
-from ... import protocol, records
+from ... import protocol
 from ...allocation import Allocation
 from ...linux import processes
-from ...store import Attempt
+from ...store import records
+from ...store.directories import Attempt
 from ...supervisor import supervise
 from ..unstarted import build_environment
 from .launching import BY

@@ -14,14 +14,15 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from ... import protocol, records
+from ... import protocol
 from ...environments.builds import Builds
 from ...environments.environment import BuildFailed
 from ...errors import Refused, traceback_text
 from ...gpus.allocator import Grant
 from ...gpus.schedule import Ticket, Wait
 from ...linux import processes
-from ...store import Attempt, write_text
+from ...store import records
+from ...store.directories import Attempt, write_text
 from . import supervisor_start
 from .waiting import Line
 

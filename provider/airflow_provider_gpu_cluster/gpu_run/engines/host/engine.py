@@ -6,12 +6,13 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any, Sequence
 
-from ... import protocol, records
+from ... import protocol
 from ...errors import Refused
 from ...gpus.inventory import Gpu, find_busy, find_gpus
 from ...gpus.schedule import Wait
 from ...linux import processes
-from ...store import Attempt, Root
+from ...store import records
+from ...store.directories import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor
 from .waiting import Line

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Dict, Union
 
 from ...allocation import Allocation
 from ...linux import processes
-from ...store import Attempt, Root
+from ...store.directories import Attempt, Root
 from ...supervisor import supervise
 from .waiting import Line
 

@@ -15,13 +15,14 @@ import subprocess
 import sys
 from typing import Any
 
-from ... import protocol, records
+from ... import protocol
 from ...gpus.allocator import Allocator
 from ...gpus.leases import DEFAULT_FOLDER, Leases
 from ...gpus.schedule import Ticket, Wait
 from ...linux import processes
 from ...locks import try_lock
-from ...store import Attempt, Root, writing
+from ...store import records
+from ...store.directories import Attempt, Root, writing
 
 # Between the end of a job's time limit and that of its grace, and a moment for everything to end.
 _ENDING_S = 5.0

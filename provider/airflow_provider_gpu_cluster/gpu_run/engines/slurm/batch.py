@@ -8,9 +8,9 @@ import os
 import shutil
 from typing import Any, Sequence
 
-from ... import records
 from ...locks import try_lock
-from ...store import Attempt, Root
+from ...store import records
+from ...store.directories import Attempt, Root
 
 # In an attempt's folder, and in that of an array.
 _RECORD = "slurm.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import diagnosis, protocol
-from ...store import Attempt
+from ...store.directories import Attempt
 from . import words
 from .batch import Batch
 from .commands import Row

@@ -10,9 +10,10 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Sequence
 
-from ... import protocol, records
+from ... import protocol
 from ...errors import Refused
-from ...store import Attempt, Root
+from ...store import records
+from ...store.directories import Attempt, Root
 from ..unstarted import record_unstarted
 from . import commands, words
 from .batch import Batch, attempts_at

@@ -11,10 +11,11 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from ... import protocol, records
+from ... import protocol
 from ...errors import Refused
 from ...linux import processes
-from ...store import Attempt, Root
+from ...store import records
+from ...store.directories import Attempt, Root
 from .. import unstarted
 from . import commands, words
 from .batch import Batch

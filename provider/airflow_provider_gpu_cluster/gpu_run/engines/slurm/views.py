@@ -12,10 +12,10 @@ import threading
 import time
 from typing import Callable, Iterable, NamedTuple
 
-from ... import records
 from ...errors import Refused
 from ...linux import processes
 from ...locks import try_lock
+from ...store import records
 from . import commands, words
 from .runner import TIMEOUT_S, run
 

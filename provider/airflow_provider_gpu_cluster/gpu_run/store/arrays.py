@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import records
-from .store import JobDirectory
+from .directories import JobDirectory
 
 
 def elements_of(job: JobDirectory) -> list[str]:

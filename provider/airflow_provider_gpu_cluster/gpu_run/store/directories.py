@@ -20,9 +20,10 @@ import os
 from datetime import datetime
 from typing import Any, Iterator
 
-from . import protocol, records
-from .errors import Refused
-from .linux import locks
+from .. import protocol
+from ..errors import Refused
+from ..linux import locks
+from . import records
 
 # Set aside for the exit record, which must find room on a disk that the job has filled.
 _RESERVE_BYTES = 16384
