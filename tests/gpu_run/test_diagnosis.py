@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.diagnosis import diagnose, tail
+from airflow_provider_gpu_cluster.gpu_run.supervise.diagnosis import diagnose, tail
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from . import diagnosis, protocol
+from . import protocol
 from .jobs.status import status_or_unknown
 from .linux import processes
 from .logs import Cursor, open_log_of
 from .store import records
 from .store.directories import Root
+from .supervise import diagnosis
 
 if TYPE_CHECKING:
     from .engines.engine import Engine

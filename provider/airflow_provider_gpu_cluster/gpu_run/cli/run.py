@@ -16,7 +16,6 @@ import uuid
 from typing import NoReturn
 
 from .. import protocol
-from ..allocation import Allocation
 from ..engines.host.engine import POOL_FILE, HostEngine
 from ..engines.host.waiting import Line
 from ..errors import Refused
@@ -24,7 +23,8 @@ from ..gpus.allocator import Grant
 from ..linux import processes
 from ..store import records
 from ..store.directories import Attempt, Root, write_text
-from ..supervisor import supervise
+from ..supervise.allocation import Allocation
+from ..supervise.supervisor import supervise
 
 _LOOK_S = 0.5
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -6,10 +6,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import diagnosis, protocol
+from .. import protocol
 from ..errors import Refused
 from ..linux import processes
 from ..store.directories import Attempt, Root
+from ..supervise import diagnosis
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine

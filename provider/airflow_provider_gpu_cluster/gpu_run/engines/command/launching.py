@@ -14,11 +14,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Sequence
 
-from ... import diagnosis, protocol
+from ... import protocol
 from ...errors import Refused
 from ...linux import processes
 from ...locks import try_lock
 from ...store.directories import Attempt, write_text
+from ...supervise import diagnosis
 from ..unstarted import end_unstarted
 from .launches import Launches
 from .template import NotGiven, Template, values_of

@@ -6,11 +6,11 @@ import os
 from typing import Any, Mapping
 
 from ... import protocol
-from ...allocation import Allocation
 from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt
-from ...supervisor import supervise
+from ...supervise.allocation import Allocation
+from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
 from .launching import BY
 

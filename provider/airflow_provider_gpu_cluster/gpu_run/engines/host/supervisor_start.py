@@ -15,10 +15,10 @@ import sys
 from functools import partial
 from typing import Any, BinaryIO, Dict, Union
 
-from ...allocation import Allocation
 from ...linux import processes
 from ...store.directories import Attempt, Root
-from ...supervisor import supervise
+from ...supervise.allocation import Allocation
+from ...supervise.supervisor import supervise
 from .waiting import Line
 
 # ``fds``, ``gpus`` (the ``key`` and ``index`` of each) and ``leased_at``, in plain JSON values.

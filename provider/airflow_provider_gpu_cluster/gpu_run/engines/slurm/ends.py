@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import diagnosis, protocol
+from ... import protocol
 from ...store.directories import Attempt
+from ...supervise import diagnosis
 from . import words
 from .batch import Batch
 from .commands import Row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from . import protocol
+from .. import protocol
 
 # How much of the last output is looked at.
 TAIL_BYTES = 16384

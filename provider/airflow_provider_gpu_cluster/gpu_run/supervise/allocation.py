@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from .linux import processes
+from ..linux import processes
 
 
 class Allocation(NamedTuple):

@@ -6,9 +6,9 @@ import contextlib
 import os
 from typing import Any
 
+from ..store import records
+from ..store.directories import Attempt
 from .allocation import Allocation
-from .store import records
-from .store.directories import Attempt
 
 # What sshd, systemd and the shell set for the login that happened to start all this, and Slurm for the supervisor's
 # script; it says nothing about the job.

@@ -17,15 +17,16 @@ import time
 from functools import partial
 from typing import Any
 
-from . import guard, protocol
+from .. import protocol
+from ..engines.host.waiting import Line
+from ..errors import traceback_text
+from ..linux import processes
+from ..store import records
+from ..store.directories import Attempt, Root, write_text
+from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
-from .engines.host.waiting import Line
-from .errors import traceback_text
-from .job_environment import variables
-from .linux import processes
-from .store import records
-from .store.directories import Attempt, Root, write_text
+from .variables import variables
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0

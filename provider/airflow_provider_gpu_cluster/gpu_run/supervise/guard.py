@@ -15,10 +15,10 @@ import signal
 import time
 from typing import Any, Sequence
 
-from . import protocol
-from .gpus.leases import Leases
-from .linux import processes
-from .store.directories import Attempt
+from .. import protocol
+from ..gpus.leases import Leases
+from ..linux import processes
+from ..store.directories import Attempt
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _LOOK_S = 1.0
