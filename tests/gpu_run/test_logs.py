@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import logs, protocol
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
+from airflow_provider_gpu_cluster.gpu_run.watch import output
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def job(root: Root) -> JobDirectory:
 def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the status that the job has, to be changed by the test."""
     status = {"job_id": "job", "state": protocol.RUNNING, "attempt": 1}
-    monkeypatch.setattr(logs, "job_status", lambda *arguments: dict(status))
+    monkeypatch.setattr(output, "job_status", lambda *arguments: dict(status))
     return status
 
 
@@ -43,7 +44,7 @@ def read(
     """Return the attempt, the offset and the bytes of one reply."""
     place = None if ack is None else {"attempt": ack[0], "offset": ack[1]}
     request = {"job_id": "job", "reader": reader, "ack": place, "max_bytes": max_bytes}
-    reply, log = logs.open_log(root, None, request)  # type: ignore[arg-type]
+    reply, log = output.open_log(root, None, request)  # type: ignore[arg-type]
     data = b""
     if log is not None:
         with log:
@@ -120,24 +121,24 @@ def cursor_file(job: JobDirectory) -> Path:
 
 def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory):
     job.add_attempt(1, {}, {})
-    cursor = logs.Cursor(job, "r")
+    cursor = output.Cursor(job, "r")
     assert cursor.place_in(1) == (0, None)
     cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 2}})
     assert cursor.save() == {"attempt": 1, "offset": 4}
-    assert logs.Cursor(job, "r").place_in(1) == (4, {"lines": 2})
+    assert output.Cursor(job, "r").place_in(1) == (4, {"lines": 2})
     # A note can be made anew; without one, coming back to the same place says nothing.
     cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 3}})
     cursor.move({"attempt": 1, "offset": 4})
     cursor.move({"attempt": 1, "offset": 3, "note": "old"})
     cursor.save()
-    assert logs.Cursor(job, "r").place_in(1) == (4, {"lines": 3})
-    assert logs.Cursor(job, "r").place_in(2) == (0, None)
+    assert output.Cursor(job, "r").place_in(1) == (4, {"lines": 3})
+    assert output.Cursor(job, "r").place_in(2) == (0, None)
     request = {"job_id": "job", "reader": "r", "ack": None, "max_bytes": 0}
-    reply, _ = logs.open_log(root, None, request)  # type: ignore[arg-type]
+    reply, _ = output.open_log(root, None, request)  # type: ignore[arg-type]
     assert (reply["offset"], reply["note"]) == (4, {"lines": 3})
     # Who goes on without a note has none.
     read(root, ack=(1, 5))
-    assert logs.Cursor(job, "r").place_in(1) == (5, None)
+    assert output.Cursor(job, "r").place_in(1) == (5, None)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"place": 3}', '{"place": {"attempt": null, "offset": 1}}'])
@@ -152,7 +153,7 @@ def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobD
 
 
 def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory):
-    cursor = logs.Cursor(job, "r")
+    cursor = output.Cursor(job, "r")
     cursor.move({"attempt": 1, "offset": 4})
     shutil.rmtree(job.path)
     with pytest.raises(FileNotFoundError):
@@ -162,9 +163,9 @@ def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory):
 
 def test_the_log_of_the_attempt_after_is_not_taken_for_this_one(job: JobDirectory):
     job.add_attempt(1, {}, {})
-    assert logs.open_log_of(job, 1) is None
+    assert output.open_log_of(job, 1) is None
     write(job, b"first")
-    with logs.open_log_of(job, 1) as log:  # type: ignore[union-attr]
+    with output.open_log_of(job, 1) as log:  # type: ignore[union-attr]
         assert log.read() == b"first"
     job.add_attempt(2, {}, {})
-    assert logs.open_log_of(job, 1) is None
+    assert output.open_log_of(job, 1) is None

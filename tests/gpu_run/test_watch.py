@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run import protocol, subscription
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
-from airflow_provider_gpu_cluster.gpu_run.subscription import PIECE_BYTES, WINDOW_BYTES, Subscription
+from airflow_provider_gpu_cluster.gpu_run.watch import subscription
+from airflow_provider_gpu_cluster.gpu_run.watch.subscription import PIECE_BYTES, WINDOW_BYTES, Subscription
 from tests.gpu_run.host import Host
 from tests.gpu_run.watch_client import Client
 

@@ -165,7 +165,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         return {"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])}, None
     if verb == "watch":
         from .jobs.launches import Launches
-        from .watch import watch
+        from .watch.server import watch
 
         return {}, lambda out: watch(root, engine, Launches(root, program, request), stream, out)
     if verb == "cancel":
@@ -178,7 +178,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
         settings = request["settings"]
         return collect_garbage(root, settings, program, request["older_than_s"], dry_run=request["dry_run"]), None
     if verb == "logs":
-        from .logs import open_log, read_logs
+        from .watch.output import open_log, read_logs
 
         if "jobs" in request:
             replies, pieces = read_logs(root, engine, request)

@@ -8,14 +8,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import protocol
-from .errors import Refused
-from .jobs.status import job_status, status_or_unknown
-from .store import records
-from .store.directories import JobDirectory, Root, write_text
+from .. import protocol
+from ..errors import Refused
+from ..jobs.status import job_status, status_or_unknown
+from ..store import records
+from ..store.directories import JobDirectory, Root, write_text
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 
 def open_log(root: Root, engine: Engine, request: dict[str, Any]) -> tuple[dict[str, Any], BinaryIO | None]:

@@ -32,16 +32,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 
-from . import protocol
+from .. import protocol
+from ..errors import Refused, traceback_text
+from ..jobs.launches import Launches
+from ..linux.inotify import Inotify
+from ..store.directories import Root
 from .channel import BrokenClient, Channel, Gone
-from .errors import Refused, traceback_text
-from .jobs.launches import Launches
-from .linux.inotify import Inotify
-from .store.directories import Root
 from .subscription import FULL_LOOK_S, Events, Subscription
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 TICK_S = 0.5
 WATCHED_TICK_S = 1.0

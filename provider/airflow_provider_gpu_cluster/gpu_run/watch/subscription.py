@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from . import protocol
-from .jobs.status import status_or_unknown
-from .linux import processes
-from .logs import Cursor, open_log_of
-from .store import records
-from .store.directories import Root
-from .supervise import diagnosis
+from .. import protocol
+from ..jobs.status import status_or_unknown
+from ..linux import processes
+from ..store import records
+from ..store.directories import Root
+from ..supervise import diagnosis
+from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
-    from .engines.engine import Engine
+    from ..engines.engine import Engine
 
 FULL_LOOK_S = 10.0
 PROGRESS_S = 2.0
