@@ -21,10 +21,10 @@ from airflow.sdk.execution_time.task_runner import _run_execute_callable
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_gpu_cluster import request
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.jobs import request
 from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.identity import current_identity, forerunners_of, identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs.identity import current_identity, forerunners_of, identity_of, reader_of
 from tests.task_context import TaskInstance, task_context
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_provider_gpu_cluster.metrics import parse_metrics
+from airflow_provider_gpu_cluster.jobs.metrics import parse_metrics
 
 
 def test_numbers_that_json_does_not_have_become_text() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gpu_cluster.progress import MAX_CHARACTERS, Pace, progress_text
+from airflow_provider_gpu_cluster.jobs.progress import MAX_CHARACTERS, Pace, progress_text
 
 
 @pytest.mark.parametrize(

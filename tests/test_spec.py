@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.job import JobSpec
-from airflow_provider_gpu_cluster.spec import RESERVED_ENV, check_env, make_spec
+from airflow_provider_gpu_cluster.jobs.parameters import RESERVED_ENV, check_env, make_spec
 
 
 def spec(**parameters: Any) -> JobSpec:

@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from airflow_provider_gpu_cluster.progress import duration_text
+from airflow_provider_gpu_cluster.jobs.progress import duration_text
 
 log = logging.getLogger(__name__)
 

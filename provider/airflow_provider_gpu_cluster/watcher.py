@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobStatus
-from airflow_provider_gpu_cluster.submission import Submission
+from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.watch_events import WatchEvent
 from airflow_provider_gpu_cluster.watch_loop import WatchLoop
 from airflow_provider_gpu_cluster.watch_mailbox import Mailbox, Subscription

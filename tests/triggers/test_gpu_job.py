@@ -27,10 +27,10 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
 from airflow_provider_gpu_cluster.job_log import JobLog
+from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.log_relay import LogPosition
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
-from airflow_provider_gpu_cluster.submission import Submission
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.following import LEFT_FOR_WORKER_BYTES
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger

@@ -14,10 +14,10 @@ from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
-from airflow_provider_gpu_cluster.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
-from airflow_provider_gpu_cluster.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
-from airflow_provider_gpu_cluster.request import JobRequest
+from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
+from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
+from airflow_provider_gpu_cluster.jobs.request import JobRequest
 
 if TYPE_CHECKING:
     import paramiko
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.sinks import Sink
     from airflow_provider_gpu_cluster.sources.parse import Written
-    from airflow_provider_gpu_cluster.submission import Submission
 
 # What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
 Job = Mapping[str, Any] | JobHandle | str
@@ -154,7 +154,7 @@ class GpuClusterHook(BaseHook):
         :param base_dir: folder that relative sources start from; the DAG file's, or else the current
             directory.
         :param parameters: what to run and what it needs; see
-            :class:`~airflow_provider_gpu_cluster.request.JobRequest`.
+            :class:`~airflow_provider_gpu_cluster.jobs.request.JobRequest`.
         :return: the job's handle, as the operators leave it in XCom.
         """
         staged = job_id_of(job) if job is not None else None

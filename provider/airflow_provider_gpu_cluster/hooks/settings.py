@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gpu_cluster.connection.settings import TRANSFERS, ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
-from airflow_provider_gpu_cluster.sbatch_options import VALID, sbatch_options
+from airflow_provider_gpu_cluster.jobs.sbatch_options import VALID, sbatch_options
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

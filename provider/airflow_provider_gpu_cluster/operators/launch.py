@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.identity import JobIdentity
-from airflow_provider_gpu_cluster.request import JobRequest
-from airflow_provider_gpu_cluster.submission import submit_request
+from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
+from airflow_provider_gpu_cluster.jobs.request import JobRequest
+from airflow_provider_gpu_cluster.jobs.submission import submit_request
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sources import Source

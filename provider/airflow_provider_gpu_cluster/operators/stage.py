@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.identity import identity_of
+from airflow_provider_gpu_cluster.jobs.identity import identity_of
+from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.operators.base import dag_folder
-from airflow_provider_gpu_cluster.request import JobRequest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -14,8 +14,9 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCancelled
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.identity import JobIdentity, forerunners_of, identity_of, reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.links import GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
     FilledFields,
@@ -37,7 +38,6 @@ from airflow_provider_gpu_cluster.operators.job_env import JobArray, JobEnv
 from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
 from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
-from airflow_provider_gpu_cluster.request import JobRequest
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:

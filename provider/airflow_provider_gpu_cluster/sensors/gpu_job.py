@@ -14,8 +14,8 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.identity import reader_of
 from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.jobs.identity import reader_of
 from airflow_provider_gpu_cluster.links import GpuJobLink
 from airflow_provider_gpu_cluster.operators.base import (
     JobArgument,

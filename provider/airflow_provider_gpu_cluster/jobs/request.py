@@ -13,11 +13,11 @@ from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.identity import JobIdentity
 from airflow_provider_gpu_cluster.job import JobSpec, element_id
-from airflow_provider_gpu_cluster.script import render_run_script
-from airflow_provider_gpu_cluster.spec import check_env, make_spec
-from airflow_provider_gpu_cluster.submission import Element
+from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
+from airflow_provider_gpu_cluster.jobs.parameters import check_env, make_spec
+from airflow_provider_gpu_cluster.jobs.script import render_run_script
+from airflow_provider_gpu_cluster.jobs.submission import Element
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sources import Source
@@ -59,7 +59,7 @@ class JobRequest:
     :param pass_output_dirs: pass ``--output_dir`` and ``--log_dir`` to the entry script.
     :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``,
         relative to the DAG file's folder; None for the package's own.
-    :param array: makes an array of it: of each element what is its own, see :func:`.job_array.parse_array`; None for
+    :param array: makes an array of it: of each element what is its own, see :func:`.jobs.array.parse_array`; None for
         one job.
     """
 
@@ -156,7 +156,7 @@ class JobRequest:
         """
         if self.array is None:
             return []
-        from airflow_provider_gpu_cluster.job_array import naming, parse_array
+        from airflow_provider_gpu_cluster.jobs.array import naming, parse_array
 
         elements = []
         for index, element in enumerate(parse_array(self.array)):
