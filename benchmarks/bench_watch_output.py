@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition, LogRelay
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay
 from benchmarks.measure import Bench, bench
 from benchmarks.output_taker import output_taker
 from benchmarks.rival import remote_job_trigger, start_remote_jobs

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 
 
 class FakeCluster:

@@ -31,7 +31,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterError,
 )
 from airflow_provider_gpu_cluster.job import JobState
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.sources import GitSource, parse_sources
 from tests import jobs
 from tests.proxy import CutProxy

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_gpu_cluster import log_relay
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition, LogRelay
-from airflow_provider_gpu_cluster.output_buffer import OutputBuffer
+from airflow_provider_gpu_cluster.logs import relay as log_relay
+from airflow_provider_gpu_cluster.logs.buffer import OutputBuffer
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay
 
 RUNNING = JobStatus("j", JobState.RUNNING, attempt=1)
 SECOND = JobStatus("j", JobState.RUNNING, attempt=2)

@@ -30,7 +30,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     LaunchError,
 )
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Output, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch_mailbox import Mailbox, Subscription
 from airflow_provider_gpu_cluster.watch_polling import WINDOW_BYTES

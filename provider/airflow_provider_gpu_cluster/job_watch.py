@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
-from airflow_provider_gpu_cluster.job_log import JobLog, Log
-from airflow_provider_gpu_cluster.log_relay import LogPosition, LogRelay
+from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, LogRelay
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster

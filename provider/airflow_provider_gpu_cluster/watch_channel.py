@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch_mailbox import Ack, Launch, Subscription
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.job import JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 
 
 @dataclass(frozen=True, slots=True)

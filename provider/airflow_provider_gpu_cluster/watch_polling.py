@@ -8,7 +8,7 @@ import time
 from airflow_provider_gpu_cluster.cluster import Cluster, NotedChunk
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place
 from airflow_provider_gpu_cluster.watch_mailbox import Ack, Launch, Subscription
 

@@ -26,9 +26,9 @@ from airflow_provider_gpu_cluster.exceptions import (
     LaunchError,
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
-from airflow_provider_gpu_cluster.job_log import JobLog
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.job_log import JobLog
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.triggers import gpu_job
@@ -205,7 +205,7 @@ def test_progress_is_one_readable_line(use: Use, logs: TaskLogs) -> None:
 def test_progress_that_was_held_back_is_told_when_nothing_else_comes(
     use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_gpu_cluster.job_log.PROGRESS_EVERY_S", 0.3)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.logs.job_log.PROGRESS_EVERY_S", 0.3)
     monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.following._HELD_BACK_S", 0.4)
     steps = [status(JobState.RUNNING, progress={"step": step, "total": 4}) for step in (1, 2)]
     watcher = use(FakeWatcher(*steps))

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.job import JobState
-from airflow_provider_gpu_cluster.log_relay import visible
+from airflow_provider_gpu_cluster.logs.relay import visible
 from tests.real_sshd import RealSshd
 from tests.whole_airflow.conftest import Lab
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.job_log import Log
+    from airflow_provider_gpu_cluster.logs.job_log import Log
 
 
 @dataclass(frozen=True)

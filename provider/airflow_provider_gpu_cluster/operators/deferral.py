@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-    from airflow_provider_gpu_cluster.job_log import Log
+    from airflow_provider_gpu_cluster.logs.job_log import Log
     from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
 DEFAULT_DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fallback=False)

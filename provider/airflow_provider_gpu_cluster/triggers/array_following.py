@@ -7,11 +7,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from airflow_provider_gpu_cluster.array_log import ArrayLog
 from airflow_provider_gpu_cluster.gpu_run.protocol import array_status
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
-from airflow_provider_gpu_cluster.job_log import JobLog, Log
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
+from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.triggers.following import Following
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
-from airflow_provider_gpu_cluster.job_log import PROGRESS_EVERY_S, JobLog, Log
-from airflow_provider_gpu_cluster.log_relay import LogPosition
+from airflow_provider_gpu_cluster.logs.job_log import PROGRESS_EVERY_S, JobLog, Log
+from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Output, Place, WatchEvent

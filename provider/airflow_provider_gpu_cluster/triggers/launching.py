@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.connection.retry import PATIENCE_S, is_worth_another_try, patience_with
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.job_log import Log
 from airflow_provider_gpu_cluster.jobs.submission import Submission
+from airflow_provider_gpu_cluster.logs.job_log import Log
 from airflow_provider_gpu_cluster.watcher import Watcher
 
 _PAUSE_S = 1.0

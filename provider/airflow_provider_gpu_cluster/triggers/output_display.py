@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_gpu_cluster.job import JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogPosition, LogRelay
-from airflow_provider_gpu_cluster.output_buffer import OutputBuffer
+from airflow_provider_gpu_cluster.logs.buffer import OutputBuffer
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, LogRelay
 from airflow_provider_gpu_cluster.triggers.output_log import OutputLog
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch_events import Output, Place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from airflow_provider_gpu_cluster.job import JobStatus
-from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition, LogRelay, has_ended
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay, has_ended
 
 
 class OutputBuffer:
