@@ -34,10 +34,10 @@ from airflow_provider_gpu_cluster.operators.deferral import (
     resume,
     time_left,
 )
-from airflow_provider_gpu_cluster.operators.job_env import JobArray, JobEnv
-from airflow_provider_gpu_cluster.operators.job_partial import JobPartial
+from airflow_provider_gpu_cluster.operators.hidden_env import JobArray, JobEnv
 from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
+from airflow_provider_gpu_cluster.operators.partial import JobPartial
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.operators.job_env import JobArray, JobEnv
+from airflow_provider_gpu_cluster.operators.hidden_env import JobArray, JobEnv
 
 
 class JobPartial(OperatorPartial):
