@@ -25,9 +25,9 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs import request
-from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from tests import jobs
 from tests.deferral import TaskLogs, Triggerer, XComs, through_the_database

@@ -38,7 +38,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_gpu_cluster.triggers.gpu_job"],
             }
         ],
-        "extra-links": ["airflow_provider_gpu_cluster.links.GpuJobLink"],
+        "extra-links": ["airflow_provider_gpu_cluster.tasks.links.GpuJobLink"],
         "connection-types": [
             {
                 "connection-type": "gpu_cluster",

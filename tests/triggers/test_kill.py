@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
+from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from tests.deferral import TaskLogs, Triggerer, XComs, dto

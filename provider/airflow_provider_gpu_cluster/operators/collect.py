@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_gpu_cluster.job import JobState
-from airflow_provider_gpu_cluster.operators.base import JobArgument, handle_of, hook_for
+from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.identity import identity_of
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.operators.base import dag_folder
+from airflow_provider_gpu_cluster.tasks.handles import dag_folder
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -17,8 +17,17 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.links import GpuJobLink
-from airflow_provider_gpu_cluster.operators.base import (
+from airflow_provider_gpu_cluster.operators.hidden_env import JobArray, JobEnv
+from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
+from airflow_provider_gpu_cluster.operators.partial import JobPartial
+from airflow_provider_gpu_cluster.tasks.deferral import (
+    DEFAULT_DEFERRABLE,
+    is_of_another_job,
+    needs_no_worker_to_end,
+    resume,
+    time_left,
+)
+from airflow_provider_gpu_cluster.tasks.handles import (
     FilledFields,
     JobArgument,
     dag_folder,
@@ -27,17 +36,8 @@ from airflow_provider_gpu_cluster.operators.base import (
     publish,
     seconds,
 )
-from airflow_provider_gpu_cluster.operators.deferral import (
-    DEFAULT_DEFERRABLE,
-    is_of_another_job,
-    needs_no_worker_to_end,
-    resume,
-    time_left,
-)
-from airflow_provider_gpu_cluster.operators.hidden_env import JobArray, JobEnv
-from airflow_provider_gpu_cluster.operators.kill import asked_by_a_user
-from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
-from airflow_provider_gpu_cluster.operators.partial import JobPartial
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
+from airflow_provider_gpu_cluster.tasks.states import asked_by_a_user
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:

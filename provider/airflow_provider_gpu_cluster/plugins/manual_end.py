@@ -85,7 +85,7 @@ def _abandoned(since: datetime) -> list[tuple[str, str]]:
     from airflow.utils.session import create_session
     from sqlalchemy import and_, select
 
-    from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
+    from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 
     same_task = and_(
         *(

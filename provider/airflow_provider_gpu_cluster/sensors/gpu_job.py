@@ -16,8 +16,15 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import reader_of
-from airflow_provider_gpu_cluster.links import GpuJobLink
-from airflow_provider_gpu_cluster.operators.base import (
+from airflow_provider_gpu_cluster.tasks.deferral import (
+    DEFAULT_DEFERRABLE,
+    is_of_another_job,
+    needs_no_worker_to_end,
+    needs_no_worker_to_start,
+    resume,
+    time_left,
+)
+from airflow_provider_gpu_cluster.tasks.handles import (
     JobArgument,
     handle_key,
     handle_of,
@@ -26,14 +33,7 @@ from airflow_provider_gpu_cluster.operators.base import (
     seconds,
     shortest_absence_s,
 )
-from airflow_provider_gpu_cluster.operators.deferral import (
-    DEFAULT_DEFERRABLE,
-    is_of_another_job,
-    needs_no_worker_to_end,
-    needs_no_worker_to_start,
-    resume,
-    time_left,
-)
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TaskGroup
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.operators.deferral import DEFAULT_DEFERRABLE
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
     CollectGpuJobOperator,
@@ -18,6 +17,7 @@ from airflow_provider_gpu_cluster.operators.gpu_job import (
     SubmitGpuJobOperator,
 )
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.tasks.deferral import DEFAULT_DEFERRABLE
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, XComArg

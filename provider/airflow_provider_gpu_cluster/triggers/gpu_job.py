@@ -17,9 +17,9 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
-from airflow_provider_gpu_cluster.links import KILL_XCOM_KEY
-from airflow_provider_gpu_cluster.operators.base import handle_of, published, shortest_absence_s
-from airflow_provider_gpu_cluster.operators.kill import state_of
+from airflow_provider_gpu_cluster.tasks.handles import handle_of, published, shortest_absence_s
+from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
+from airflow_provider_gpu_cluster.tasks.states import state_of
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.triggers.launching import Launching
