@@ -22,7 +22,6 @@ import pytest
 from airflow.sdk.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_gpu_cluster import sftp_download, sftp_upload, upload
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile
@@ -36,6 +35,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.staging.spool import Parcels
 from airflow_provider_gpu_cluster.sinks import LocalSink
+from airflow_provider_gpu_cluster.transfer import sftp_download, sftp_upload, upload
 from tests import jobs
 from tests.proxy import CutProxy
 from tests.real_sshd import RealSshd

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.exceptions import CollectError
 from airflow_provider_gpu_cluster.sinks import LocalSink
-from airflow_provider_gpu_cluster.small_files import SmallFile, SmallFiles
+from airflow_provider_gpu_cluster.transfer.small_files import SmallFile, SmallFiles
 
 
 def small(path: str, content: bytes, sha256: str | None = None) -> SmallFile:

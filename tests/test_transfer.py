@@ -26,7 +26,6 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.download import Download
 from airflow_provider_gpu_cluster.exceptions import (
     CollectError,
     GpuClusterConnectionError,
@@ -35,7 +34,8 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.files.checksums import Checksums, sha256_of
 from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL
 from airflow_provider_gpu_cluster.sinks import LocalSink
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.download import Download
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from tests import jobs
 from tests.proxy import CutProxy
 from tests.small_disk import fill, small_disk

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from airflow_provider_gpu_cluster import transfer_progress
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress, progress_line
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress, progress_line, time
 
 
 @pytest.fixture
@@ -18,11 +17,11 @@ def lines(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Callable[[list[tuple[float, int]]], list[str]]:
     """Return a function that moves bytes at given times, in seconds, and returns what the log says of it."""
-    caplog.set_level(logging.INFO, logger="airflow_provider_gpu_cluster.transfer_progress")
+    caplog.set_level(logging.INFO, logger="airflow_provider_gpu_cluster.transfer.progress")
 
     def move(steps: list[tuple[float, int]], total: int = 1_000_000_000) -> list[str]:
         now = [100.0]
-        monkeypatch.setattr(transfer_progress.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
         with TransferProgress("outputs of job from me@gpu1", total) as progress:
             for at, nbytes in steps:
                 now[0] = 100.0 + at

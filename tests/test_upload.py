@@ -21,7 +21,6 @@ import pytest
 from airflow.sdk.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_gpu_cluster import lanes, upload
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
@@ -33,6 +32,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     SourceError,
 )
 from airflow_provider_gpu_cluster.sources import Source, UploadSource, folder, parse_sources
+from airflow_provider_gpu_cluster.transfer import streams, upload
 from tests import jobs
 from tests.conftest import REPOSITORY
 from tests.gpu_run.host import processes_with
@@ -346,7 +346,7 @@ def long_line(cut_proxy: CutProxy, far: Cluster, monkeypatch: pytest.MonkeyPatch
     counts: list[int] = []
 
     def lanes_for(round_trip_s: float, size: int) -> int:
-        counts.append(lanes.lanes_for(round_trip_s, size))
+        counts.append(streams.lanes_for(round_trip_s, size))
         return counts[-1]
 
     monkeypatch.setattr(upload, "lanes_for", lanes_for)
@@ -422,7 +422,7 @@ def test_connections_that_are_not_to_be_had_are_done_without(
     ],
 )
 def test_how_many_connections(round_trip_s: float, size: int, count: int):
-    assert lanes.lanes_for(round_trip_s, size) == count
+    assert streams.lanes_for(round_trip_s, size) == count
 
 
 # -- files of a job are its own ----------------------------------------------------------------------------------

@@ -12,9 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import pathspec
 
-from airflow_provider_gpu_cluster.collecting import Collecting
 from airflow_provider_gpu_cluster.connection.session import Session
-from airflow_provider_gpu_cluster.download import CollectedFile
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterError,
     GpuClusterSetupError,
@@ -25,7 +23,9 @@ from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, su
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
-from airflow_provider_gpu_cluster.upload import Line, Upload
+from airflow_provider_gpu_cluster.transfer.collector import Collecting
+from airflow_provider_gpu_cluster.transfer.download import CollectedFile
+from airflow_provider_gpu_cluster.transfer.upload import Line, Upload
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import Source
-from airflow_provider_gpu_cluster.upload import Line, Upload
+from airflow_provider_gpu_cluster.transfer.upload import Line, Upload
 
 
 @contextlib.contextmanager

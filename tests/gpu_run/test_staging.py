@@ -29,8 +29,8 @@ from airflow_provider_gpu_cluster.gpu_run.staging import inputs
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
-from airflow_provider_gpu_cluster.upload import Content, Piece, PieceSender
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.upload import Content, Piece, PieceSender
 from tests.gpu_run import receiver
 from tests.real_disk import real_disk, set_quota
 from tests.small_disk import small_disk

@@ -45,7 +45,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.sftp_upload import Parcels
+from airflow_provider_gpu_cluster.transfer.sftp_upload import Parcels
 
 _Self = TypeVar("_Self", bound="Session")
 

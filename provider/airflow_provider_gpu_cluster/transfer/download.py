@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, TypeGuard, cast
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import IF_DAMAGED_AGAIN
-from airflow_provider_gpu_cluster.download_lanes import PIECE_BYTES, FilePiece
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.files.checksums import Checksums
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
@@ -25,8 +24,9 @@ from airflow_provider_gpu_cluster.gpu_run.outputs.sending import (
 )
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.sinks import Sink
-from airflow_provider_gpu_cluster.small_files import SmallFile, SmallFiles
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.download_streams import PIECE_BYTES, FilePiece
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.small_files import SmallFile, SmallFiles
 
 _CHECK_EVERY_S = 0.2
 # What the first connection brings over a long line while the others are being opened.

@@ -16,10 +16,10 @@ import paramiko
 
 from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
 from airflow_provider_gpu_cluster.connection.sftp_small_files import read_small_files
-from airflow_provider_gpu_cluster.download import Download
 from airflow_provider_gpu_cluster.exceptions import CollectError
 from airflow_provider_gpu_cluster.gpu_run.outputs.folder import CHANGED
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.download import Download
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 
 # The cluster is asked for the checksums of so many at a time, or so much: it has to read all that, and each time a
 # program is started there.

@@ -13,16 +13,16 @@ from typing import Any, BinaryIO
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
-from airflow_provider_gpu_cluster.download import CollectedFile, Download
-from airflow_provider_gpu_cluster.download_lanes import DownloadLanes
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
 from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.job import element_id
-from airflow_provider_gpu_cluster.lanes import lanes_for
-from airflow_provider_gpu_cluster.sftp_download import SftpDownload
 from airflow_provider_gpu_cluster.sinks import Sink
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.download import CollectedFile, Download
+from airflow_provider_gpu_cluster.transfer.download_streams import DownloadLanes
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.sftp_download import SftpDownload
+from airflow_provider_gpu_cluster.transfer.streams import lanes_for
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterErr
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.gpu_run.protocol.holes import extents
-from airflow_provider_gpu_cluster.lanes import lanes_for
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
-from airflow_provider_gpu_cluster.transfer_progress import TransferProgress
-from airflow_provider_gpu_cluster.upload_lanes import Lane, UploadLanes
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.streams import lanes_for
+from airflow_provider_gpu_cluster.transfer.upload_streams import Lane, UploadLanes
 
 log = logging.getLogger(__name__)
 
