@@ -32,8 +32,8 @@ from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.triggers import gpu_job
-from airflow_provider_gpu_cluster.triggers.following import LEFT_FOR_WORKER_BYTES
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
+from airflow_provider_gpu_cluster.triggers.job_follower import LEFT_FOR_WORKER_BYTES
 from airflow_provider_gpu_cluster.watch_end import WatchEnd
 from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage
 from tests.deferral import TaskLogs, Triggerer, XComs, dto, through_the_database
@@ -206,7 +206,7 @@ def test_progress_that_was_held_back_is_told_when_nothing_else_comes(
     use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_gpu_cluster.logs.job_log.PROGRESS_EVERY_S", 0.3)
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.following._HELD_BACK_S", 0.4)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.job_follower._HELD_BACK_S", 0.4)
     steps = [status(JobState.RUNNING, progress={"step": step, "total": 4}) for step in (1, 2)]
     watcher = use(FakeWatcher(*steps))
 
@@ -518,7 +518,7 @@ def test_a_job_that_cannot_be_launched_fails_its_task_with_the_class_that_says_w
 def test_a_cluster_that_is_away_for_a_moment_is_asked_again(
     use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launching._PAUSE_S", 0.01)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher._PAUSE_S", 0.01)
     watcher = use(to_launch(GONE, GONE, LAUNCHED))
     assert end_of(launching(logs)).error is None
     assert watcher.launched == [REQUEST] * 3
@@ -531,8 +531,8 @@ def test_a_cluster_that_is_away_for_a_moment_is_asked_again(
 def test_a_cluster_that_stays_away_fails_the_task(
     use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch, patience_s: float
 ) -> None:
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launching._PAUSE_S", 0.05)
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launching.PATIENCE_S", patience_s)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher._PAUSE_S", 0.05)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher.PATIENCE_S", patience_s)
     watcher = use(to_launch(*[GONE] * 20))
     assert type(end_of(launching(logs)).error) is GpuClusterConnectionError
     assert (len(watcher.launched) == 1) == (patience_s == 0)

@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.states import state_of
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.triggers.launching import Launching
+    from airflow_provider_gpu_cluster.triggers.launcher import Launching
     from airflow_provider_gpu_cluster.watch_end import WatchEnd
     from airflow_provider_gpu_cluster.watcher import Watcher
 
@@ -108,7 +108,7 @@ class GpuJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
         # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
-        from airflow_provider_gpu_cluster.triggers.following import following_of
+        from airflow_provider_gpu_cluster.triggers.job_follower import following_of
         from airflow_provider_gpu_cluster.watch_end import WatchEnd
 
         began = time.monotonic()
@@ -224,7 +224,7 @@ class GpuJobTrigger(BaseTrigger):
         return handle_of(self.job)
 
     async def _launch(self, request: dict[str, Any]) -> JobHandle:
-        from airflow_provider_gpu_cluster.triggers.launching import Launching
+        from airflow_provider_gpu_cluster.triggers.launcher import Launching
 
         self._launching = Launching(request, self._watcher(), log=self.log)
         return (await self._launching.to_the_end()).handle

@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.triggers.following import Following
+from airflow_provider_gpu_cluster.triggers.job_follower import Following
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch_end import WatchEnd

@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Ou
 from airflow_provider_gpu_cluster.watcher import Watcher
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.triggers.array_following import ArrayFollowing
+    from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollowing
 
 # More than this, left when the job has ended, is shown sooner by a worker, which has its log for itself.
 LEFT_FOR_WORKER_BYTES = 1 << 18
@@ -29,7 +29,7 @@ def following_of(handle: JobHandle, watcher: Watcher, **how: Any) -> Following |
     """Return what follows a job, or an array; see :class:`Following` for the parameters."""
     if handle.array_size is None:
         return Following(handle, watcher, **how)
-    from airflow_provider_gpu_cluster.triggers.array_following import ArrayFollowing
+    from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollowing
 
     return ArrayFollowing(handle, watcher, **how)
 
