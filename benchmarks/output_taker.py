@@ -10,9 +10,9 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
-from airflow_provider_gpu_cluster.watch_events import Output, Place, WatchEvent
-from airflow_provider_gpu_cluster.watch_mailbox import Subscription
-from airflow_provider_gpu_cluster.watcher import watcher_of
+from airflow_provider_gpu_cluster.watch.events import Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.mailbox import Subscription
+from airflow_provider_gpu_cluster.watch.watcher import watcher_of
 
 
 class OutputTaker(BaseTrigger):

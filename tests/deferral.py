@@ -33,8 +33,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TriggerEvent
 from airflow.utils.helpers import log_filename_template_renderer
 
-from airflow_provider_gpu_cluster import watch_loop, watcher
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
+from airflow_provider_gpu_cluster.watch import loop, watcher
 from tests.task_context import DagRun, TaskInstance
 
 
@@ -145,7 +145,7 @@ def own_watchers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test meet a watcher of another's cluster, and leave none behind."""
     before = set(threading.enumerate())
     monkeypatch.setattr(watcher, "_watchers", {})
-    monkeypatch.setattr(watch_loop, "LINGER_S", 0.1)
+    monkeypatch.setattr(loop, "LINGER_S", 0.1)
     yield
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("watcher of "):

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from airflow_provider_gpu_cluster import job_watch
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuJobCancelled, GpuJobFailed
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
+from airflow_provider_gpu_cluster.watch import job_watch
 from tests import jobs
 from tests.deferral import own_watchers, task_logs
 from tests.modes import ALL, DEFERRABLE, DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, SUBMITS, Mode, Scene

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster import job_watch
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.watch import job_watch
 from tests.deferral import own_watchers, task_logs
 from tests.modes import (
     ALL,

@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
+from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from tests.deferral import through_the_database
 
 HANDLE = JobHandle("job-1", "gpu_cluster_default", "/jobs/job-1", "host", "2026-01-01T00:00:00+00:00", 2)

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import watch_channel, watch_loop
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection import session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
@@ -31,10 +30,11 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Output, Place, WatchEvent
-from airflow_provider_gpu_cluster.watch_mailbox import Mailbox, Subscription
-from airflow_provider_gpu_cluster.watch_polling import WINDOW_BYTES
-from airflow_provider_gpu_cluster.watcher import Watcher, watcher_of
+from airflow_provider_gpu_cluster.watch import channel, loop
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
+from airflow_provider_gpu_cluster.watch.polling import WINDOW_BYTES
+from airflow_provider_gpu_cluster.watch.watcher import Watcher, watcher_of
 from tests import jobs
 from tests.leftovers import processes_under
 from tests.proxy import CutProxy
@@ -122,7 +122,7 @@ class Waiting:
 @pytest.fixture(autouse=True)
 def every_watcher_ends(monkeypatch: pytest.MonkeyPatch, eventually: Any) -> Iterator[None]:
     """See to it that no watcher lingers for long, and that all come to their end when nobody subscribes any more."""
-    monkeypatch.setattr(watch_loop, "LINGER_S", 0.2)
+    monkeypatch.setattr(loop, "LINGER_S", 0.2)
     subscriptions: list[Subscription] = []
     subscribe = Mailbox.subscribe
 
@@ -364,7 +364,7 @@ def test_the_connection_is_kept_for_the_next_and_then_closed(
     monkeypatch: pytest.MonkeyPatch,
     eventually: Any,
 ):
-    monkeypatch.setattr(watch_loop, "LINGER_S", 60)
+    monkeypatch.setattr(loop, "LINGER_S", 60)
     jobs.submit(cluster, "true", job_id="job")
     watcher = make_watcher(cut_proxy.port)
     for _ in range(2):
@@ -373,7 +373,7 @@ def test_the_connection_is_kept_for_the_next_and_then_closed(
         waiting.subscription.close()
     assert cut_proxy.connections == 1
     (thread,) = watcher_threads()
-    monkeypatch.setattr(watch_loop, "LINGER_S", 0.2)
+    monkeypatch.setattr(loop, "LINGER_S", 0.2)
     last = Waiting(watcher, "job")
     last.to_the_end()
     last.subscription.close()
@@ -430,8 +430,8 @@ print(type(events.get()).__name__)
 @pytest.fixture
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let little time pass between two tries."""
-    monkeypatch.setattr(watch_loop, "SHORTEST_PAUSE_S", 0.02)
-    monkeypatch.setattr(watch_loop, "LONGEST_PAUSE_S", 0.2)
+    monkeypatch.setattr(loop, "SHORTEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(loop, "LONGEST_PAUSE_S", 0.2)
 
 
 PRINT = f"""{sys.executable} -u -c '
@@ -461,16 +461,16 @@ def test_jobs_print_and_end_while_the_connection_is_cut(
 def test_a_connection_that_breaks_as_something_is_to_be_sent(
     cluster: Cluster, make_watcher: MakeWatcher, monkeypatch: pytest.MonkeyPatch, quick_pauses: None
 ):
-    change = watch_channel.WatchChannel.change
+    change = channel.WatchChannel.change
     cuts: list[int] = []
 
-    def change_and_cut(self: watch_channel.WatchChannel, subscription: Subscription) -> None:
+    def change_and_cut(self: channel.WatchChannel, subscription: Subscription) -> None:
         change(self, subscription)
         if len(cuts) < 3:
             cuts.append(subscription.key)
             self._channel.get_transport().sock.shutdown(socket.SHUT_WR)
 
-    monkeypatch.setattr(watch_channel.WatchChannel, "change", change_and_cut)
+    monkeypatch.setattr(channel.WatchChannel, "change", change_and_cut)
     jobs.submit(cluster, PRINT, job_id="job")
     waiting = Waiting(make_watcher(), "job")
     assert waiting.to_the_end().state is JobState.SUCCEEDED
@@ -525,7 +525,7 @@ def test_a_newcomer_does_not_wait_for_the_next_try(
     make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
 ):
     for name, seconds in {"SHORTEST_PAUSE_S": 3600.0, "LONGEST_PAUSE_S": 3600.0, "NEWCOMER_PAUSE_S": 0.1}.items():
-        monkeypatch.setattr(watch_loop, name, seconds)
+        monkeypatch.setattr(loop, name, seconds)
     cut_proxy.refusing = True
     watcher = make_watcher(cut_proxy.port)
     first = Waiting(watcher, "job")
@@ -560,10 +560,10 @@ def test_a_channel_that_falls_silent_is_given_up(
     waiting.rest()
     assert cut_proxy.connections == 1
     # As if so much time had passed; the acknowledgement makes it look at the clock.
-    monkeypatch.setattr(watch_channel, "SILENCE_S", 0.2)
+    monkeypatch.setattr(channel, "SILENCE_S", 0.2)
     waiting.subscription.ack(LogPosition(1, 0), {})
     eventually(lambda: cut_proxy.connections > 1)
-    monkeypatch.setattr(watch_channel, "SILENCE_S", 20.0)
+    monkeypatch.setattr(channel, "SILENCE_S", 20.0)
     assert waiting.to_the_end().state is JobState.SUCCEEDED
 
 
@@ -571,7 +571,7 @@ def test_a_quiet_channel_is_not_given_up(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """A sign of life every few seconds is enough."""
-    monkeypatch.setattr(watch_channel, "SILENCE_S", 7.0)
+    monkeypatch.setattr(channel, "SILENCE_S", 7.0)
     jobs.submit(cluster, "sleep 9", job_id="job")
     waiting = Waiting(make_watcher(cut_proxy.port), "job")
     waiting.to_the_end()
@@ -628,9 +628,9 @@ def test_a_cluster_that_ends_the_program_again_and_again_is_asked_in_intervals(
     caplog: pytest.LogCaptureFixture,
     script: str,
 ):
-    caplog.set_level("INFO", logger=watch_loop.__name__)
+    caplog.set_level("INFO", logger=loop.__name__)
     monkeypatch.setattr(session, "IDLE_TIMEOUT_S", 4.0)
-    monkeypatch.setattr(watch_loop, "REFUSALS", 2)
+    monkeypatch.setattr(loop, "REFUSALS", 2)
     jobs.submit(cluster, PRINT, job_id="job")
     waiting = Waiting(make_watcher(python=python_that(script)), "job")
     waiting.to_the_end()
@@ -646,7 +646,7 @@ def test_watching_is_tried_again_later(
     monkeypatch: pytest.MonkeyPatch,
     eventually: Any,
 ):
-    monkeypatch.setattr(watch_loop, "POLLING_S", 0.5)
+    monkeypatch.setattr(loop, "POLLING_S", 0.5)
     jobs.submit(cluster, "sleep 60", job_id="job")
     python = python_that(REFUSE)
     waiting = Waiting(make_watcher(python=python), "job")

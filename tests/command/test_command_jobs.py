@@ -15,7 +15,6 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import watch_loop
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError, LaunchError
@@ -25,7 +24,8 @@ from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sinks import open_sink
 from airflow_provider_gpu_cluster.triggers.output_log import OutputLog
-from airflow_provider_gpu_cluster.watcher import Watcher
+from airflow_provider_gpu_cluster.watch import loop
+from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.command.conftest import OPTIONS
 from tests.command.site import DETACHING, Site
 from tests.dag_runs import run_dag, states, xcom
@@ -274,7 +274,7 @@ def test_a_dag_whose_task_is_deferred(
 def test_a_job_is_launched_over_the_connection_that_watches_it(
     cluster: Cluster, settings: ClusterSettings, ssh_connect: Callable[..., paramiko.SSHClient], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(watch_loop, "LINGER_S", 0.1)
+    monkeypatch.setattr(loop, "LINGER_S", 0.1)
     watcher = Watcher(settings.conn_id, lambda: Cluster(settings, ssh_connect))
     launches = [watcher.launch(request(COUNTED, job_id="job")) for _ in range(3)]
     assert sorted(launch.result(60).created for launch in launches) == [False, False, True]

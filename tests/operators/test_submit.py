@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.operators.gpu_job import StageGpuJobOperator, SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
+from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from tests.fake_cluster import FakeCluster
 from tests.task_context import TaskInstance, execute, task_context
 

@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
+from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from tests import jobs
 from tests.fake_cluster import FakeCluster
 from tests.task_context import StateStore, TaskInstance, execute, task_context

@@ -9,12 +9,12 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster import watch_loop
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import LaunchError, NotEnoughGpusError
 from airflow_provider_gpu_cluster.job import JobState
-from airflow_provider_gpu_cluster.watcher import Watcher
+from airflow_provider_gpu_cluster.watch import loop
+from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.jobs import request, submit, submit_array, wait
 from tests.login_node import LoginNode
 
@@ -243,7 +243,7 @@ def test_jobs_are_launched_over_the_connection_that_watches_them(
     login_node: LoginNode,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watch_loop, "LINGER_S", 0.1)
+    monkeypatch.setattr(loop, "LINGER_S", 0.1)
     watcher = Watcher(settings.conn_id, lambda: Cluster(settings, connect))
     names = [f"launched-{number}" for number in range(8)]
     launches = [watcher.launch(request(HOLD, job_id=name, gpus=1)) for name in names]

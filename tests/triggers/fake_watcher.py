@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch_events import Acked, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.events import Acked, Output, Place, WatchEvent
 
 
 class FakeSubscription:

@@ -13,7 +13,7 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.job import JobHandle, JobState
-from airflow_provider_gpu_cluster.watch_mailbox import Subscription
+from airflow_provider_gpu_cluster.watch.mailbox import Subscription
 from tests import jobs
 from tests.deferral import TaskLogs, Triggerer, XComs
 from tests.task_context import TaskInstance

@@ -34,8 +34,8 @@ from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.triggers.job_follower import LEFT_FOR_WORKER_BYTES
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
-from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage
+from airflow_provider_gpu_cluster.watch.end import WatchEnd
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage
 from tests.deferral import TaskLogs, Triggerer, XComs, dto, through_the_database
 from tests.task_context import TaskInstance, task_context
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
@@ -60,7 +60,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Return a function that puts a fake in the place of every watcher."""
 
     def put(watcher: FakeWatcher) -> FakeWatcher:
-        monkeypatch.setattr("airflow_provider_gpu_cluster.watcher.watcher_of", lambda conn_id: watcher)
+        monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", lambda conn_id: watcher)
         return watcher
 
     return put
@@ -381,7 +381,7 @@ def test_connection_is_the_jobs_unless_another_is_given(logs: TaskLogs, monkeypa
         asked.append(conn_id)
         return FakeWatcher(RUNNING, SUCCEEDED)
 
-    monkeypatch.setattr("airflow_provider_gpu_cluster.watcher.watcher_of", watcher_of)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", watcher_of)
     fired(logs)
     fired(logs, gpu_cluster_conn_id="other")
     assert asked == ["gpu_cluster_default", "other"]

@@ -270,7 +270,7 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on where the trigger has ended: show what output is left, and end as the job has."""
-        from airflow_provider_gpu_cluster.watch_end import WatchEnd
+        from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         end = WatchEnd.from_json(event)
         staged = handle_of(self.job) if self._is_staged else None
@@ -405,7 +405,7 @@ class SubmitGpuJobOperator(BaseOperator):
                 hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
 
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
-        from airflow_provider_gpu_cluster.job_watch import watch_of
+        from airflow_provider_gpu_cluster.watch.job_watch import watch_of
 
         reader = reader_of(context) if self.get_logs else None
         watch = watch_of(hook.cluster, handle, log=self.log, reader=reader)

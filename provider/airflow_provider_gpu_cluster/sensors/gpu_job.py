@@ -132,7 +132,7 @@ class GpuJobSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on where the trigger has ended: show what output is left, and end as the job has."""
-        from airflow_provider_gpu_cluster.watch_end import WatchEnd
+        from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         end = WatchEnd.from_json(event)
         if is_of_another_job(end, handle_of(self.job).job_id, self.log):
@@ -177,7 +177,7 @@ class GpuJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look at the job once."""
-        from airflow_provider_gpu_cluster.job_watch import watch_of
+        from airflow_provider_gpu_cluster.watch.job_watch import watch_of
 
         handle = handle_of(self.job)
         if self._hook is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
     from airflow_provider_gpu_cluster.logs.job_log import Log
-    from airflow_provider_gpu_cluster.watch_end import WatchEnd
+    from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
 DEFAULT_DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fallback=False)
 
@@ -86,7 +86,7 @@ def resume(
     :param pause: waits for that many seconds before the cluster is asked again.
     :raises GpuJobError: the job ended badly; the class says why.
     """
-    from airflow_provider_gpu_cluster.job_watch import watch_of
+    from airflow_provider_gpu_cluster.watch.job_watch import watch_of
 
     assert end.handle is not None
     assert end.status is not None

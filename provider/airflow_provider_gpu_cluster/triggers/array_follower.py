@@ -15,9 +15,9 @@ from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.triggers.job_follower import Following
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
-from airflow_provider_gpu_cluster.watch_events import WatchEvent
-from airflow_provider_gpu_cluster.watcher import Watcher
+from airflow_provider_gpu_cluster.watch.end import WatchEnd
+from airflow_provider_gpu_cluster.watch.events import WatchEvent
+from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 
 class ArrayFollowing:

@@ -23,8 +23,8 @@ from airflow_provider_gpu_cluster.tasks.states import state_of
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.triggers.launcher import Launching
-    from airflow_provider_gpu_cluster.watch_end import WatchEnd
-    from airflow_provider_gpu_cluster.watcher import Watcher
+    from airflow_provider_gpu_cluster.watch.end import WatchEnd
+    from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 # Airflow's own patience is 30 s ([triggerer] on_kill_timeout).
 _KILL_PATIENCE_S = 25.0
@@ -109,7 +109,7 @@ class GpuJobTrigger(BaseTrigger):
         """Watch the job to its end."""
         # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
         from airflow_provider_gpu_cluster.triggers.job_follower import following_of
-        from airflow_provider_gpu_cluster.watch_end import WatchEnd
+        from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         began = time.monotonic()
         for secret in self.masked:
@@ -205,7 +205,7 @@ class GpuJobTrigger(BaseTrigger):
         return self.task_instance
 
     def _watcher(self) -> Watcher:
-        from airflow_provider_gpu_cluster.watcher import watcher_of
+        from airflow_provider_gpu_cluster.watch.watcher import watcher_of
 
         return watcher_of(self.gpu_cluster_conn_id or handle_of(self.job).gpu_cluster_conn_id)
 

@@ -11,9 +11,9 @@ from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import PROGRESS_EVERY_S, JobLog, Log
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
-from airflow_provider_gpu_cluster.watch_end import WatchEnd
-from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Outage, Output, Place, WatchEvent
-from airflow_provider_gpu_cluster.watcher import Watcher
+from airflow_provider_gpu_cluster.watch.end import WatchEnd
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollowing

@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.connection.retry import PATIENCE_S, is_worth_a
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.job_log import Log
-from airflow_provider_gpu_cluster.watcher import Watcher
+from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 _PAUSE_S = 1.0
 

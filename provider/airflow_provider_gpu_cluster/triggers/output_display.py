@@ -10,7 +10,7 @@ from airflow_provider_gpu_cluster.logs.buffer import OutputBuffer
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, LogRelay
 from airflow_provider_gpu_cluster.triggers.output_log import OutputLog
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
-from airflow_provider_gpu_cluster.watch_events import Output, Place
+from airflow_provider_gpu_cluster.watch.events import Output, Place
 
 # What is shown in one batch. Even in lines of one character it fits into the socket that triggers log through.
 _BATCH_BYTES = 2048

@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.job import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch_events import Failure, WatchEvent
+from airflow_provider_gpu_cluster.watch.events import Failure, WatchEvent
 
 log = logging.getLogger(__name__)
 

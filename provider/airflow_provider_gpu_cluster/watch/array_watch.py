@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
-from airflow_provider_gpu_cluster.job_watch import TAIL_BYTES, JobWatch
 from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import Log
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay
+from airflow_provider_gpu_cluster.watch.job_watch import TAIL_BYTES, JobWatch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster

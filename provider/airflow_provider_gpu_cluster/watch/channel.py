@@ -13,8 +13,8 @@ from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.job import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch_events import Acked, Failure, Output, Place, WatchEvent
-from airflow_provider_gpu_cluster.watch_mailbox import Ack, Launch, Subscription
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
 
 # The cluster gives a sign of life every five seconds, and wants one within 150.
 SILENCE_S = 20.0

@@ -12,10 +12,10 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuClusterSetupError
-from airflow_provider_gpu_cluster.watch_channel import WatchChannel, WatchRefused
-from airflow_provider_gpu_cluster.watch_events import Failure, Outage
-from airflow_provider_gpu_cluster.watch_mailbox import Cancellation, Errand, Mailbox
-from airflow_provider_gpu_cluster.watch_polling import Polling
+from airflow_provider_gpu_cluster.watch.channel import WatchChannel, WatchRefused
+from airflow_provider_gpu_cluster.watch.events import Failure, Outage
+from airflow_provider_gpu_cluster.watch.mailbox import Cancellation, Errand, Mailbox
+from airflow_provider_gpu_cluster.watch.polling import Polling
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.job import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.watch_events import WatchEvent
-from airflow_provider_gpu_cluster.watch_loop import WatchLoop
-from airflow_provider_gpu_cluster.watch_mailbox import Mailbox, Subscription
+from airflow_provider_gpu_cluster.watch.events import WatchEvent
+from airflow_provider_gpu_cluster.watch.loop import WatchLoop
+from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
 
 __all__ = ["Subscription", "Watcher", "watcher_of"]
 

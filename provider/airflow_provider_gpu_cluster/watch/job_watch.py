@@ -25,7 +25,7 @@ def watch_of(
     """Return what follows a job, or an array; see :class:`JobWatch` for the parameters."""
     if handle.array_size is None:
         return JobWatch(cluster, handle, log=log, reader=reader, memory=memory)
-    from airflow_provider_gpu_cluster.array_watch import ArrayWatch
+    from airflow_provider_gpu_cluster.watch.array_watch import ArrayWatch
 
     return ArrayWatch(cluster, handle, log=log, reader=reader, memory=memory)
 
