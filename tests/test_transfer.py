@@ -32,7 +32,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     NoSpaceError,
 )
 from airflow_provider_gpu_cluster.files.checksums import Checksums, sha256_of
-from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import SMALL
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.transfer.download import Download
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress

@@ -13,7 +13,8 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL, OutputsFolder, Unsendable, __file__
+from airflow_provider_gpu_cluster.gpu_run.outputs.folder import OutputsFolder, Unsendable, __file__
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import SMALL
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 
 

@@ -16,8 +16,9 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.linux.copying import shares_blocks
 from airflow_provider_gpu_cluster.gpu_run.staging import inputs, placing
-from airflow_provider_gpu_cluster.gpu_run.staging.placing import Missing, place, shares_blocks
+from airflow_provider_gpu_cluster.gpu_run.staging.placing import Missing, place
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.gpu_run.cache import LARGE, keep, keep_small, make_contents, sha256_of
 from tests.real_disk import real_disk

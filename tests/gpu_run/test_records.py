@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store import records
-from airflow_provider_gpu_cluster.gpu_run.store.directories import writing
+from airflow_provider_gpu_cluster.gpu_run.store.writing import writing
 
 
 def test_what_is_written_is_read(tmp_path: Path):

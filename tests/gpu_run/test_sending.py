@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.outputs import sending
-from airflow_provider_gpu_cluster.gpu_run.outputs.folder import SMALL, OutputsFolder
-from airflow_provider_gpu_cluster.gpu_run.outputs.sending import PIECE, answer, checksums_of, send_outputs
+from airflow_provider_gpu_cluster.gpu_run.outputs.folder import OutputsFolder
+from airflow_provider_gpu_cluster.gpu_run.outputs.sending import answer, checksums_of, send_outputs
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import PIECE, SMALL
 from airflow_provider_gpu_cluster.gpu_run.protocol.lines import read_line
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from airflow_provider_gpu_cluster.exceptions import CollectError, NoSpaceError
-from airflow_provider_gpu_cluster.gpu_run.outputs.sending import PIECE, update_with_zeros
-from airflow_provider_gpu_cluster.gpu_run.protocol.holes import extents
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import PIECE
+from airflow_provider_gpu_cluster.gpu_run.protocol.holes import extents, update_with_zeros
 
 PREFIX = ".gpu-collect-"
 SUFFIX = ".part"

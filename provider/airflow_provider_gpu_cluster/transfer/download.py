@@ -16,13 +16,8 @@ from airflow_provider_gpu_cluster.connection.session import IF_DAMAGED_AGAIN
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.files.checksums import Checksums
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
-from airflow_provider_gpu_cluster.gpu_run.outputs.sending import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_FILES,
-    MAX_ZEROS,
-    PIECE,
-)
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer.download_streams import PIECE_BYTES, FilePiece
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress

@@ -17,7 +17,7 @@ import paramiko
 from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
 from airflow_provider_gpu_cluster.connection.sftp_small_files import read_small_files
 from airflow_provider_gpu_cluster.exceptions import CollectError
-from airflow_provider_gpu_cluster.gpu_run.outputs.folder import CHANGED
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import CHANGED
 from airflow_provider_gpu_cluster.transfer.download import Download
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 

@@ -174,10 +174,3 @@ def checked_key(key: Any) -> str:
     if not isinstance(key, str) or not _KEY.match(key):
         raise Refused(protocol.BAD_REQUEST, f"{key!r} is no SHA-256 and no tag")
     return key
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, however little the system takes at once."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

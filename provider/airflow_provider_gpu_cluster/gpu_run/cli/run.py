@@ -22,7 +22,8 @@ from ..errors import Refused
 from ..gpus.allocator import Grant
 from ..linux import processes
 from ..store import records
-from ..store.directories import Attempt, Root, write_text
+from ..store.directories import Attempt, Root
+from ..store.writing import write_text
 from ..supervise.allocation import Allocation
 from ..supervise.supervisor import supervise
 

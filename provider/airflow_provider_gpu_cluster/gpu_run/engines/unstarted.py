@@ -10,7 +10,8 @@ from ..environments import environment
 from ..environments.environment import BuildFailed
 from ..linux import processes
 from ..store import records
-from ..store.directories import Attempt, Root, write_text
+from ..store.directories import Attempt, Root
+from ..store.writing import write_text
 
 
 def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, message: str) -> bool:

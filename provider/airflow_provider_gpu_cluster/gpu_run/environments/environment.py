@@ -26,7 +26,8 @@ from typing import Any, Iterator
 
 from ..linux import locks, processes
 from ..store import records
-from ..store.directories import Root, remove_tree
+from ..store.directories import Root
+from ..store.writing import remove_tree
 
 _MARK = "built.json"
 _USE_PATIENCE_S = 2.0

@@ -11,7 +11,8 @@ import os
 import time
 from typing import Any
 
-from ..store.directories import JobDirectory, Root, writing
+from ..store.directories import JobDirectory, Root
+from ..store.writing import writing
 from .old_cache import OldCache
 from .old_jobs import Needs, OldJobs, alone_with, jobs_of
 from .old_programs import OldPrograms

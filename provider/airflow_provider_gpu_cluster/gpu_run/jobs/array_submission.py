@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import protocol
 from ..errors import Refused
+from ..linux import copying
 from ..linux.disk_space import check_room
 from ..protocol import array_status
-from ..staging import inputs, placing
+from ..staging import inputs
 from ..store import arrays
 from ..store.directories import Attempt, JobDirectory, Root
 from . import submission
@@ -118,7 +119,7 @@ def _all_there(elements: list[_Element], engine: Engine) -> bool:
 
 def _prepare(array: JobDirectory, elements: list[_Element]) -> None:
     """Make the directories of elements, with copies of the inputs in them."""
-    if not placing.shares_blocks(array.path):
+    if not copying.shares_blocks(array.path):
         needed = inputs.bytes_of(array) * len(elements)
         check_room(array.path, needed, f"a copy of the inputs for each of {len(elements)} elements")
 

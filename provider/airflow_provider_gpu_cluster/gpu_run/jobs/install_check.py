@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..environments.environment import find_uv
 from ..errors import Refused
 from ..linux import processes
-from ..store.directories import Root, writing
+from ..store.directories import Root
+from ..store.writing import writing
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine

@@ -13,7 +13,8 @@ from ..errors import Refused
 from ..linux import processes
 from ..staging import inputs as staging
 from ..store import records
-from ..store.directories import Attempt, JobDirectory, Root, write_text, writing
+from ..store.directories import Attempt, JobDirectory, Root
+from ..store.writing import write_text, writing
 from .status import status_of
 
 if TYPE_CHECKING:

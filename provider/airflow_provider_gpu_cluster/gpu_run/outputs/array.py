@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..protocol.files import CHANGED
 from ..store.directories import Root
-from .folder import CHANGED, OutputsFolder, Unsendable
+from .folder import OutputsFolder, Unsendable
 
 
 class ArrayOutputs:

@@ -10,15 +10,11 @@ from typing import Any, Iterator, Protocol
 from .. import protocol
 from ..errors import Refused
 from ..protocol import lines
+from ..protocol.files import CHANGED, SMALL
 from ..store.directories import JobDirectory, Root
-
-# Files below this size are sent at once; larger ones can be sent from any byte on.
-SMALL = 1 << 20
 
 # What ``st_blocks`` counts in, whatever the file system.
 _BLOCK = 512
-
-CHANGED = "changed while it was being collected"
 
 
 class Unsendable(Exception):

@@ -36,16 +36,11 @@ import time
 from typing import Any, BinaryIO, Iterator, NamedTuple
 
 from ..protocol import lines
-from ..protocol.holes import extents
-from .folder import CHANGED, SMALL, Outputs, Unsendable, mode_of, stamp_of
+from ..protocol.files import CHANGED, MAX_BATCH_FILES, MAX_ZEROS, PIECE, SMALL
+from ..protocol.holes import extents, update_with_zeros
+from .folder import Outputs, Unsendable, mode_of, stamp_of
 
-PIECE = 1 << 20
-# So that neither side is silent for long while it computes the checksum of nothing.
-MAX_ZEROS = 1 << 30
-MAX_BATCH_FILES = 256
-MAX_BATCH_BYTES = 2 * SMALL
 _SIGN_OF_LIFE_S = 5.0
-_ZEROS = bytes(PIECE)
 
 
 def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
@@ -261,9 +256,3 @@ def _update(digest: Any, piece: bytes | int) -> None:
         update_with_zeros(digest, piece)
     else:
         digest.update(piece)
-
-
-def update_with_zeros(digest: Any, count: int) -> None:
-    """Add zeros to a checksum."""
-    for start in range(0, count, PIECE):
-        digest.update(_ZEROS if count - start >= PIECE else _ZEROS[: count - start])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Iterator
+from typing import Any, Iterator
+
+from .files import PIECE
+
+_ZEROS = bytes(PIECE)
 
 
 def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
@@ -27,3 +31,9 @@ def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
         if data < hole:
             yield data, hole, True
         at = hole
+
+
+def update_with_zeros(digest: Any, count: int) -> None:
+    """Add zeros to a checksum."""
+    for start in range(0, count, PIECE):
+        digest.update(_ZEROS if count - start >= PIECE else _ZEROS[: count - start])

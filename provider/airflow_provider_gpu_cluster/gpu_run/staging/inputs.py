@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 from .. import protocol
 from ..errors import Refused
 from ..store import records
-from ..store.directories import JobDirectory, Root, no_space, remove_tree, write_text, writing
+from ..store.directories import JobDirectory, Root
+from ..store.writing import no_space, remove_tree, write_text, writing
 
 if TYPE_CHECKING:
     from ..cache.contents import Contents
@@ -103,7 +104,7 @@ def take_over(job: JobDirectory, other: JobDirectory) -> None:
     """
     import shutil
 
-    from . import placing
+    from ..linux import copying
 
     noted = _noted(other)
     _remove_others(job, list(noted))
@@ -116,12 +117,12 @@ def take_over(job: JobDirectory, other: JobDirectory) -> None:
                 os.symlink(os.readlink(source), ready)
             elif os.path.isdir(source):
                 try:
-                    shutil.copytree(source, ready, symlinks=True, copy_function=placing.copy_file)
+                    shutil.copytree(source, ready, symlinks=True, copy_function=copying.copy_file)
                 except shutil.Error as error:
                     _raise_lack_of_space(error)
                     raise
             else:
-                placing.copy_file(source, ready)
+                copying.copy_file(source, ready)
             checksums = facts.get("checksums")
             keep = None if checksums is None else partial(_take_checksums, job, other, checksums)
             _put_in_place(job, target, ready, facts, keep)

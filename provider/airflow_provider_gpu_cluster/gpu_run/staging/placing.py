@@ -11,32 +11,25 @@ Whatever is given to a job is hashed before, or was in this process: a content t
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
-import stat
-import tempfile
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Collection
 
 from .. import protocol
-from ..cache.contents import Contents, checked_key, write_all
+from ..cache.contents import Contents, checked_key
 from ..errors import Refused
+from ..linux.copying import copy_content, write_all
 from ..protocol import lines
-from ..protocol.holes import extents
 from .replaced_folder import ReplacedFolder
 
-# ioctl_ficlonerange(2): _IOW(0x94, 9, int)
-_FICLONE = 0x40049409
 _PIECE = 1 << 20
 _THREADS = 4
 _FILES_AT_ONCE = 64
 _BYTES_AT_ONCE = 1 << 21
 _EMPTY = hashlib.sha256().hexdigest()
-_CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
 class Missing(Exception):
@@ -162,12 +155,12 @@ def _place_large(contents: Contents, key: str, size: int, target: str, mode: int
 def _fill(source: int, target: int, size: int, sha256: str, *, is_checked: bool) -> bool:
     """Give the target the source's content, and tell whether it has that SHA-256."""
     if is_checked:
-        _copy(source, target, size)
+        copy_content(source, target, size)
         return True
     # Both take about as long, and neither keeps the other from its work.
     hashing = _Hashing(source)
     try:
-        _copy(source, target, size)
+        copy_content(source, target, size)
     finally:
         hashing.join()
     return hashing.sha256 == sha256
@@ -193,50 +186,6 @@ class _Hashing(threading.Thread):
             self.sha256 = digest.hexdigest()
 
 
-def copy_file(source: str, target: str) -> None:
-    """Make a new file of the content, the mode and the times of another."""
-    source_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        found = os.fstat(source_fd)
-        target_fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            _copy(source_fd, target_fd, found.st_size)
-            os.fchmod(target_fd, stat.S_IMODE(found.st_mode))
-            os.utime(target_fd, ns=(found.st_atime_ns, found.st_mtime_ns))
-        finally:
-            os.close(target_fd)
-    finally:
-        os.close(source_fd)
-
-
-def _copy(source: int, target: int, size: int) -> None:
-    if clone(source, target):
-        return
-    os.ftruncate(target, size)
-    for start, end, is_data in extents(source, 0, size):
-        if is_data:
-            _copy_range(source, target, start, end)
-
-
-def clone(source: int, target: int) -> bool:
-    """Let a file share the blocks of another; False where the file system cannot."""
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-        return True
-    except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
-        return False
-
-
-def shares_blocks(folder: str) -> bool:
-    """Tell whether files in a folder can be clones."""
-    with tempfile.TemporaryFile(dir=folder) as source, tempfile.TemporaryFile(dir=folder) as target:
-        source.write(b"x")
-        source.flush()
-        return clone(source.fileno(), target.fileno())
-
-
 def size_of(inputs: list[dict[str, Any]], *, are_clones: bool) -> int:
     """
     Return how many bytes the files of all inputs take up.
@@ -245,28 +194,6 @@ def size_of(inputs: list[dict[str, Any]], *, are_clones: bool) -> int:
     """
     sizes = (row[4] for wanted in inputs for row in wanted["rows"] if row[1] == "file")
     return sum(size for size in sizes if not are_clones or size <= protocol.WHOLE_BYTES)
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    at = start
-    try:
-        while at < end:
-            copied = os.copy_file_range(source, target, end - at, at, at)
-            if not copied:
-                # The content was cut; its SHA-256 tells.
-                return
-            at += copied
-        return
-    except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
-    os.lseek(target, at, os.SEEK_SET)
-    while at < end:
-        piece = os.pread(source, min(_PIECE, end - at), at)
-        if not piece:
-            return
-        write_all(target, piece)
-        at += len(piece)
 
 
 # -- what rows may say -------------------------------------------------------------------------------------------

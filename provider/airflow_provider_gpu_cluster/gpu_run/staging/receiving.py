@@ -44,10 +44,12 @@ from ..cache.incoming import Busy, Damaged, Incoming
 from ..cache.packs import PackWriter
 from ..cache.ranges import total
 from ..errors import Refused, traceback_text
+from ..linux import copying
 from ..linux.disk_space import check_room
 from ..linux.locks import lock
 from ..protocol import lines
-from ..store.directories import JobDirectory, Root, writing
+from ..store.directories import JobDirectory, Root
+from ..store.writing import writing
 from . import placing
 from .inputs import bring
 from .pieces import Gone, Pieces, listen, stop_listening
@@ -189,7 +191,7 @@ class _Receiving:
         lacking = {key: size for key, size in self._sizes.items() if self._contents.find(key, size) is None}
         large = (Incoming(self._contents, key, size) for key, size in lacking.items() if size > protocol.WHOLE_BYTES)
         for_contents = sum(lacking.values()) - sum(incoming.arrived() for incoming in large)
-        are_clones = placing.shares_blocks(self._contents.incoming)
+        are_clones = copying.shares_blocks(self._contents.incoming)
         for_job = placing.size_of(self._inputs, are_clones=are_clones)
         what = ", ".join(wanted["written"] for wanted in self._inputs)
         check_room(self._contents.incoming, for_contents + for_job, what)

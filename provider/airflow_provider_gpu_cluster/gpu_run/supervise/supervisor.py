@@ -22,7 +22,8 @@ from ..engines.host.waiting import Line
 from ..errors import traceback_text
 from ..linux import processes
 from ..store import records
-from ..store.directories import Attempt, Root, write_text
+from ..store.directories import Attempt, Root
+from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end

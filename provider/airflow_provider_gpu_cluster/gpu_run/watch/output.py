@@ -12,7 +12,8 @@ from .. import protocol
 from ..errors import Refused
 from ..jobs.status import job_status, status_or_unknown
 from ..store import records
-from ..store.directories import JobDirectory, Root, write_text
+from ..store.directories import JobDirectory, Root
+from ..store.writing import write_text
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine

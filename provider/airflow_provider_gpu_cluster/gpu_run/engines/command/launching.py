@@ -18,7 +18,8 @@ from ... import protocol
 from ...errors import Refused
 from ...linux import processes
 from ...locks import try_lock
-from ...store.directories import Attempt, write_text
+from ...store.directories import Attempt
+from ...store.writing import write_text
 from ...supervise import diagnosis
 from ..unstarted import end_unstarted
 from .launches import Launches

@@ -22,7 +22,8 @@ from ...gpus.allocator import Grant
 from ...gpus.schedule import Ticket, Wait
 from ...linux import processes
 from ...store import records
-from ...store.directories import Attempt, write_text
+from ...store.directories import Attempt
+from ...store.writing import write_text
 from . import supervisor_start
 from .waiting import Line
 

@@ -22,7 +22,8 @@ from ...gpus.schedule import Ticket, Wait
 from ...linux import processes
 from ...locks import try_lock
 from ...store import records
-from ...store.directories import Attempt, Root, writing
+from ...store.directories import Attempt, Root
+from ...store.writing import writing
 
 # Between the end of a job's time limit and that of its grace, and a moment for everything to end.
 _ENDING_S = 5.0
