@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from benchmarks.measure import CONN_ID, Bench, line, paired, percentile, ratio
 from benchmarks.triggerer import Triggerer
 from benchmarks.waiting_jobs import ends, gpu_job_trigger

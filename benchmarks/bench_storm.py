@@ -9,7 +9,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from benchmarks.measure import Bench, bench, line
 from tests.jobs import submit
 

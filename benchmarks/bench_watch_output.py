@@ -11,7 +11,8 @@ from pathlib import Path
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay
 from benchmarks.measure import Bench, bench
 from benchmarks.output_taker import output_taker

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.job import JobHandle, JobState
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from benchmarks.triggerer import Triggerer
 from tests.jobs import submit, wait

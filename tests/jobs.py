@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.job import JobSpec, JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, submit_request
 from airflow_provider_gpu_cluster.sources import Source
 

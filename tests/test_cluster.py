@@ -30,7 +30,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,
 )
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.sources import GitSource, parse_sources
 from tests import jobs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 
 SCRIPT: dict[str, Any] = {"entry_script": "train.py", "script_args": ["--epochs", 3]}

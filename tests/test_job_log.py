@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import JobLog
 
 QUEUED = JobStatus("j", JobState.QUEUED, attempt=1, queue_place=3, message="1 GPU is free, it needs 2")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import MAX_LINE_BYTES, TAIL_BYTES, LogChunk, LogPosition, LogRelay, visible
 
 WHERE = "me@gpu1:/jobs/j/logs/training.log"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs import relay as log_relay
 from airflow_provider_gpu_cluster.logs.buffer import OutputBuffer
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import JobSpec
 from airflow_provider_gpu_cluster.jobs.parameters import RESERVED_ENV, check_env, make_spec
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 
 
 def spec(**parameters: Any) -> JobSpec:

@@ -14,7 +14,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuJobError,
     InvalidJobError,
 )
-from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from tests.deferral import through_the_database
 

@@ -28,7 +28,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
     LaunchError,
 )
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.watch import channel, loop
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Output, Place, WatchEvent

@@ -18,7 +18,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
     InvalidJobError,
 )
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, submit_request
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.sinks import Sink

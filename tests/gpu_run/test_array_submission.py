@@ -29,7 +29,8 @@ from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.jobs import array_submission
 from airflow_provider_gpu_cluster.gpu_run.store import arrays
-from airflow_provider_gpu_cluster.job import JobState, element_id
+from airflow_provider_gpu_cluster.jobs.handle import element_id
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.sources import parse_sources
 from tests.gpu_run.host import Host
 from tests.gpu_run.old import DAY, make_job_old

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobLost
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from tests.jobs import submit, wait
 
 

@@ -24,7 +24,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     NotEnoughGpusError,
     StagingError,
 )
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.sources import parse_sources
 from tests.jobs import record, submit, wait
 

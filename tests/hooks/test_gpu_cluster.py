@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
 )
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 
 Change = Callable[..., None]
 

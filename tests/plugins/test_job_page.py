@@ -27,7 +27,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins import job_page
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup

@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
 from airflow_provider_gpu_cluster.plugins.job_view import job_view, readable
 

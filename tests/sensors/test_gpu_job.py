@@ -20,7 +20,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuJobError,
     GpuJobOutOfMemory,
 )
-from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from tests import jobs

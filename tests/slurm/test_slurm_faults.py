@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from tests.jobs import submit, wait
 from tests.leftovers import processes_under
 from tests.login_node import LoginNode

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import LaunchError, NotEnoughGpusError
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch import loop
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.jobs import request, submit, submit_array, wait

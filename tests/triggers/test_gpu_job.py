@@ -25,7 +25,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
     LaunchError,
 )
-from airflow_provider_gpu_cluster.job import JobHandle, JobState
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.job_log import JobLog
 from airflow_provider_gpu_cluster.logs.relay import LogPosition

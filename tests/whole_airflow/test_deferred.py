@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.logs.relay import visible
 from tests.real_sshd import RealSshd
 from tests.whole_airflow.conftest import Lab

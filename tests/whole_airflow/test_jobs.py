@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.job import JobState
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from tests.real_sshd import RealSshd, login
 from tests.whole_airflow.conftest import Lab
 

@@ -14,10 +14,11 @@ from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 if TYPE_CHECKING:
     import paramiko

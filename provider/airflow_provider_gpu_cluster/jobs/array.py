@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import MAX_ARRAY_SIZE
+from airflow_provider_gpu_cluster.jobs.handle import MAX_ARRAY_SIZE
 
 _VALID = (
     f"valid is a list of 1 to {MAX_ARRAY_SIZE:,} elements, each a dict of environment variables such as "

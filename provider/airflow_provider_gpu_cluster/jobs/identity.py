@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk import get_current_context, timezone
 
 from airflow_provider_gpu_cluster import __version__
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import make_job_id
+from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
 
 _MOST_FORERUNNERS = 20
 
@@ -138,3 +140,34 @@ def _map_index(ti: Any) -> int:
 
 def _iso(moment: Any) -> str | None:
     return moment.isoformat() if moment is not None else None
+
+
+def make_job_id(
+    *,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: int,
+    generation: str,
+    run_date: datetime,
+    name: str | None = None,
+) -> str:
+    """
+    Derive the identity of a job: the same task instance always gets the same one, on any machine and in any retry.
+
+    :param generation: changes when a user clears the task; a retry leaves it.
+    :param run_date: the DAG run's date; makes the id readable, and does not take part in the hash.
+    :param name: what to call the job in its id, which does not take part in the hash either; by default ``task_id``.
+    :return: ``<dag>-<task>-<yyyymmddThhmmss>-<8 hex>``, only ``[A-Za-z0-9._-]``, at most 100 characters.
+    """
+    key = json.dumps([dag_id, run_id, task_id, map_index, generation])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    stamp = run_date.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%S")
+    tail = f"-{stamp}-{digest}"
+    head = "-".join(_readable(part) for part in (dag_id, name or task_id))
+    return head[: MAX_JOB_ID_LENGTH - len(tail)].rstrip("-._") + tail
+
+
+def _readable(text: str) -> str:
+    """Reduce any text to characters that are safe in a path, a process list and a Slurm job name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("-._") or "x"

@@ -13,8 +13,8 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.job import JobSpec
 from airflow_provider_gpu_cluster.jobs.sbatch_options import VALID, sbatch_options
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 
 RESERVED_ENV = (
     "JOB_ID",

@@ -13,10 +13,11 @@ from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import JobSpec, element_id
+from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
 from airflow_provider_gpu_cluster.jobs.parameters import check_env, make_spec
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.submission import Element
 
 if TYPE_CHECKING:

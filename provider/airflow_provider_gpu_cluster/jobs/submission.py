@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, element_id
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.logs.job_log import Log

@@ -9,7 +9,8 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.gpu_run.protocol.array_status import prefix
-from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
 
 WAITING_EVERY_S = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay, has_ended
 
 

@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.progress import Pace, progress_text
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 
 PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0

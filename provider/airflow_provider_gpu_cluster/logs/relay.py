@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 MAX_LINE_BYTES = 1 << 16
 TAIL_BYTES = 1 << 16

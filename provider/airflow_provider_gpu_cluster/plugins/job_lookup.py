@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from sqlalchemy import select
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
-from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
 

@@ -14,7 +14,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.job import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink, job_url
 
 if TYPE_CHECKING:

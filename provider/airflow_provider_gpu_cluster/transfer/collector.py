@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.connection.settings import SFTP
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
 from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
-from airflow_provider_gpu_cluster.job import element_id
+from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile, Download
 from airflow_provider_gpu_cluster.transfer.download_streams import DownloadLanes

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run.protocol import array_status
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
 from airflow_provider_gpu_cluster.logs.relay import LogPosition

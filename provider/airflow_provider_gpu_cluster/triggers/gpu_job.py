@@ -16,7 +16,8 @@ from airflow.sdk.log import amask_secret
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
-from airflow_provider_gpu_cluster.job import JobHandle, JobState
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.handles import handle_of, published, shortest_absence_s
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.states import state_of

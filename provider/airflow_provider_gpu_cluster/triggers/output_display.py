@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.buffer import OutputBuffer
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, LogRelay
 from airflow_provider_gpu_cluster.triggers.output_log import OutputLog

@@ -7,7 +7,8 @@ from typing import Any
 
 from airflow_provider_gpu_cluster import exceptions
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
-from airflow_provider_gpu_cluster.job import JobHandle, JobStatus
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 
 from airflow_provider_gpu_cluster.cluster import Cluster, NotedChunk
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
-from airflow_provider_gpu_cluster.job import JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Output, Place
 from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription

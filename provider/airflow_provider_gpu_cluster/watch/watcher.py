@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.job import JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.watch.events import WatchEvent
 from airflow_provider_gpu_cluster.watch.loop import WatchLoop

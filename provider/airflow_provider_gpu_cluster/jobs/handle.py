@@ -1,0 +1,77 @@
+"""What a DAG passes on of a job: enough to find it again."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any
+
+MAX_JOB_ID_LENGTH = 100
+
+MAX_ARRAY_SIZE = 1000
+
+
+def element_id(array_id: str, index: int) -> str:
+    """
+    Return the job id of an element of an array: that of the array, and the element's index.
+
+    Of an id that is too long for that the beginning goes, as what makes it one of its kind stands at its end.
+    """
+    tail = f"_{index}"
+    return array_id[-(MAX_JOB_ID_LENGTH - len(tail)) :].lstrip("-._") + tail
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """
+    What a DAG passes on: enough to find a job again from any task.
+
+    :param job_id: the job's identity, and the name of its directory.
+    :param gpu_cluster_conn_id: the Airflow connection of its cluster.
+    :param job_dir: its directory on the cluster.
+    :param engine: ``host``, ``slurm`` or ``command``.
+    :param submitted_at: when it was launched, ISO 8601 in UTC; None while it is only staged.
+    :param gpus: how many GPUs it asked for, each element of an array by itself; 0 while it is only staged.
+    :param array_size: of an array, how many elements it has; None for any other job.
+    """
+
+    job_id: str
+    gpu_cluster_conn_id: str
+    job_dir: str
+    engine: str
+    submitted_at: str | None
+    gpus: int
+    array_size: int | None = None
+
+    @property
+    def elements(self) -> tuple[JobHandle, ...]:
+        """The elements of an array, each a job of its own."""
+        return tuple(self.element(index) for index in range(self.array_size or 0))
+
+    def element(self, index: int) -> JobHandle:
+        """Return an element of an array."""
+        job_id = element_id(self.job_id, index)
+        job_dir = posixpath.join(posixpath.dirname(self.job_dir), job_id)
+        return replace(self, job_id=job_id, job_dir=job_dir, array_size=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the handle as the small dict that goes through XCom."""
+        value = asdict(self)
+        if self.array_size is None:
+            del value["array_size"]
+        return value
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> JobHandle:
+        """
+        Read a handle back from XCom.
+
+        :raises ValueError: the value is no job handle.
+        """
+        names = [item.name for item in fields(cls) if item.default is MISSING]
+        if not isinstance(value, dict) or any(name not in value for name in names):
+            raise ValueError(
+                f"not a job handle: {value!r}; pass the output of SubmitGpuJobOperator or StageGpuJobOperator, "
+                f"a dict with the keys {', '.join(names)}"
+            )
+        return cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})

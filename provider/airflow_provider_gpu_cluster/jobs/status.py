@@ -1,0 +1,121 @@
+"""How a job stands: its state, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
+from airflow_provider_gpu_cluster.gpu_run import protocol
+
+
+class JobState(str, Enum):
+    """State of a job. UNKNOWN means that it could not be determined now, and is never an end."""
+
+    QUEUED = protocol.QUEUED
+    RUNNING = protocol.RUNNING
+    SUCCEEDED = protocol.SUCCEEDED
+    FAILED = protocol.FAILED
+    CANCELLED = protocol.CANCELLED
+    LOST = protocol.LOST
+    UNKNOWN = protocol.UNKNOWN
+
+    @property
+    def final(self) -> bool:
+        """Whether a job in this state never changes again."""
+        return self.value in protocol.FINAL_STATES
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """
+    How a job stands. Times are ISO 8601 in UTC, None where not reached.
+
+    :param reason: why it ended badly; None unless the state is FAILED, CANCELLED or LOST.
+    :param message: one sentence for a person: why it waits, or how it ended.
+    :param exit_code: exit code of the user's code, None while it runs or when a signal ended it.
+    :param signal: the signal that ended it, if one did.
+    :param attempt: number of the attempt this is about, from 1; 0 when nothing was launched.
+    :param gpus: indexes of the leased GPUs.
+    :param gpu_seconds: GPUs multiplied by the seconds they were leased.
+    :param peak_memory_bytes: highest host memory of the whole process tree.
+    :param queue_place: place in the cluster's queue, from 1; None unless QUEUED.
+    :param progress: the last line of PROGRESS_FILE.
+    :param host: host the attempt runs on.
+    :param pid: process id of its supervisor.
+    :param log_bytes: size of training.log.
+    :param log_tail: last lines of the output, where asked for.
+    :param elements: of an array, the state of each element and, of one that ended badly, its reason.
+    """
+
+    job_id: str
+    state: JobState
+    reason: str | None = None
+    message: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    attempt: int = 0
+    submitted_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    gpus: tuple[int, ...] = ()
+    gpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    queue_place: int | None = None
+    progress: dict[str, Any] | None = None
+    host: str | None = None
+    pid: int | None = None
+    log_bytes: int = 0
+    log_tail: str = ""
+    elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> JobStatus:
+        """Read a status from a reply; names this version does not know are left out."""
+        known = {item.name for item in fields(cls)}
+        values = {name: item for name, item in value.items() if name in known}
+        values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
+        return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as plain JSON values."""
+        value = {**asdict(self), "state": str(self.state), "gpus": list(self.gpus)}
+        value["elements"] = [[str(state), reason] for state, reason in self.elements]
+        return value
+
+    @property
+    def final(self) -> bool:
+        """Whether the job has ended."""
+        return self.state.final
+
+    @property
+    def run_seconds(self) -> float | None:
+        """Seconds between start and end of the user's code; None until it has ended."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        started, ended = (datetime.fromisoformat(text) for text in (self.started_at, self.ended_at))
+        return (ended - started).total_seconds()
+
+    def error(self, cluster: str) -> GpuJobError:
+        """Return the exception for a job that ended badly on the cluster of that name."""
+        error_class = JOB_ERRORS.get(self.reason or "", GpuJobError)
+        message = f"job {self.job_id} on {cluster} {self.state}"
+        if self.reason:
+            message += f" ({self.reason})"
+        if self.message:
+            message += f": {self.message}"
+        if self.log_tail:
+            message += f"\nIts last lines were:\n{self.log_tail}"
+        return error_class(
+            message,
+            job_id=self.job_id,
+            state=str(self.state),
+            reason=self.reason,
+            exit_code=self.exit_code,
+            log_tail=self.log_tail,
+        )
