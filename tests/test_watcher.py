@@ -30,11 +30,12 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
+from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 from airflow_provider_gpu_cluster.watch import channel, loop
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Output, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
 from airflow_provider_gpu_cluster.watch.polling import WINDOW_BYTES
-from airflow_provider_gpu_cluster.watch.watcher import Watcher, watcher_of
+from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests import jobs
 from tests.leftovers import processes_under
 from tests.proxy import CutProxy
@@ -413,7 +414,7 @@ def test_a_process_that_watches_comes_to_its_end(
     jobs.submit(cluster, "sleep 60", job_id="job")
     program = """
 import queue
-from airflow_provider_gpu_cluster.watcher import watcher_of
+from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 events = queue.Queue()
 watcher_of("gpu_cluster_default").subscribe("job", events.put, reader=None, poll_interval_s=1)
 print(type(events.get()).__name__)

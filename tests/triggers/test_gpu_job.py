@@ -61,7 +61,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Return a function that puts a fake in the place of every watcher."""
 
     def put(watcher: FakeWatcher) -> FakeWatcher:
-        monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", lambda conn_id: watcher)
+        monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", lambda conn_id: watcher)
         return watcher
 
     return put
@@ -382,7 +382,7 @@ def test_connection_is_the_jobs_unless_another_is_given(logs: TaskLogs, monkeypa
         asked.append(conn_id)
         return FakeWatcher(RUNNING, SUCCEEDED)
 
-    monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", watcher_of)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", watcher_of)
     fired(logs)
     fired(logs, gpu_cluster_conn_id="other")
     assert asked == ["gpu_cluster_default", "other"]

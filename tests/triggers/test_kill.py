@@ -49,7 +49,7 @@ class Killed:
         self.patience_s = 20.0
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(gpu_job, "_KILL_PAUSE_S", 0.02)
-        monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", lambda conn_id: self.watcher)
+        monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", lambda conn_id: self.watcher)
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._get_task_states)
 
     def _get_task_states(self, **asked: Any) -> dict[str, Any]:

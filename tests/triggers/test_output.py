@@ -197,7 +197,7 @@ def shown_from(
     """Return what a new trigger shows of the whole log, when its reader is at the start of that line."""
     place = sum(len(line) + 1 for line in LINES[:cursor])
     watcher = FakeWatcher(status(JobState.SUCCEEDED, LOG), *printed(LOG, place, note=note))
-    monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", lambda conn_id: watcher)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", lambda conn_id: watcher)
     before = len(logs.output)
 
     async def run() -> None:
@@ -237,7 +237,7 @@ def test_each_place_is_acknowledged_with_how_much_of_the_log_led_there(
 ) -> None:
     log = b"".join(b"%099d\n" % number for number in range(100))
     watcher = FakeWatcher(status(JobState.SUCCEEDED, log), *printed(log))
-    monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", lambda conn_id: watcher)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", lambda conn_id: watcher)
     ti = TaskInstance("wait")
 
     async def run() -> None:
@@ -266,7 +266,7 @@ def test_a_flood_in_one_job_does_not_hold_up_the_others(logs: TaskLogs, monkeypa
         await asyncio.sleep(0)  # the main process takes a moment
 
     monkeypatch.setattr(output_log, "amask_secret", answer)
-    monkeypatch.setattr("airflow_provider_gpu_cluster.watch.watcher.watcher_of", lambda conn_id: watcher)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", lambda conn_id: watcher)
 
     async def run() -> None:
         triggerer = Triggerer(logs)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, element_id
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-
-if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.logs.job_log import Log
 
 
 @dataclass(frozen=True)
@@ -27,22 +24,6 @@ class Submission:
     status: JobStatus
     created: bool
     launched: int = 0
-
-    def tell(self, log: Log, *, cluster: str, duration_s: float) -> None:
-        """Say in a task's log that the job was launched, or found."""
-        handle, size = self.handle, self.handle.array_size
-        what = "GPU job" if size is None else "GPU job array"
-        elements = {"elements": size, "launched": self.launched, "found": size - self.launched} if size else {}
-        log.info(
-            f"{what} launched" if self.created else f"{what} found again; it is not launched twice",
-            job_id=handle.job_id,
-            cluster=cluster,
-            attempt=self.status.attempt,
-            state=str(self.status.state),
-            job_dir=handle.job_dir,
-            duration=round(duration_s, 2),
-            **elements,
-        )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.progress import Pace, progress_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
+from airflow_provider_gpu_cluster.jobs.submission import Submission
 
 PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
@@ -25,6 +26,23 @@ class Log(Protocol):
     def warning(self, event: str, **fields: Any) -> Any:
         """Write a line that asks for attention."""
         ...
+
+
+def tell_submission(submission: Submission, log: Log, *, cluster: str, duration_s: float) -> None:
+    """Say in a task's log that a job was launched, or found."""
+    handle, size = submission.handle, submission.handle.array_size
+    what = "GPU job" if size is None else "GPU job array"
+    elements = {"elements": size, "launched": submission.launched, "found": size - submission.launched} if size else {}
+    log.info(
+        f"{what} launched" if submission.created else f"{what} found again; it is not launched twice",
+        job_id=handle.job_id,
+        cluster=cluster,
+        attempt=submission.status.attempt,
+        state=str(submission.status.state),
+        job_dir=handle.job_dir,
+        duration=round(duration_s, 2),
+        **elements,
+    )
 
 
 def _utc_now() -> datetime:

@@ -17,6 +17,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
+from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.operators.hidden_env import JobArray, JobEnv
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.operators.partial import JobPartial
@@ -393,7 +394,8 @@ class SubmitGpuJobOperator(BaseOperator):
         self._cancel_forerunners(context, hook)
         submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
         publish(self, context, submission.handle, ends_with_task=self.wait_for_completion and self.cancel_on_kill)
-        submission.tell(self.log, cluster=hook.settings.name, duration_s=time.monotonic() - started)
+        duration_s = time.monotonic() - started
+        tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
         return submission.handle
 
     def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:
@@ -405,7 +407,7 @@ class SubmitGpuJobOperator(BaseOperator):
                 hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
 
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
-        from airflow_provider_gpu_cluster.watch.job_watch import watch_of
+        from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
 
         reader = reader_of(context) if self.get_logs else None
         watch = watch_of(hook.cluster, handle, log=self.log, reader=reader)

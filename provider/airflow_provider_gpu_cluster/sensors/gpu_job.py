@@ -22,17 +22,10 @@ from airflow_provider_gpu_cluster.tasks.deferral import (
     needs_no_worker_to_end,
     needs_no_worker_to_start,
     resume,
+    shortest_absence_s,
     time_left,
 )
-from airflow_provider_gpu_cluster.tasks.handles import (
-    JobArgument,
-    handle_key,
-    handle_of,
-    hook_for,
-    publish,
-    seconds,
-    shortest_absence_s,
-)
+from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_key, handle_of, hook_for, publish, seconds
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
@@ -177,7 +170,7 @@ class GpuJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look at the job once."""
-        from airflow_provider_gpu_cluster.watch.job_watch import watch_of
+        from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
 
         handle = handle_of(self.job)
         if self._hook is None:

@@ -10,6 +10,11 @@ from airflow.listeners.listener import get_listener_manager
 from airflow.sdk import BaseOperator, timezone
 from airflow.sdk.configuration import conf
 
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -86,7 +91,7 @@ def resume(
     :param pause: waits for that many seconds before the cluster is asked again.
     :raises GpuJobError: the job ended badly; the class says why.
     """
-    from airflow_provider_gpu_cluster.watch.job_watch import watch_of
+    from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
 
     assert end.handle is not None
     assert end.status is not None
@@ -95,3 +100,13 @@ def resume(
     if end.reader is not None:
         status = watch.wait(pause=pause, longest_pause_s=10, unreachable_timeout_s=unreachable_timeout_s)
     watch.end(status)
+
+
+def shortest_absence_s() -> float:
+    """
+    Return how long a task that has left its worker must stay away at least, in seconds: 7.5 in a stock Airflow.
+
+    The news that a task's process has ended may reach the scheduler as much as ``[workers] min_heartbeat_interval``
+    late (seen in Airflow 3.3). If the task is queued again by then, the scheduler takes that for a fault and fails it.
+    """
+    return 1.5 * float(conf.getfloat("workers", "min_heartbeat_interval"))

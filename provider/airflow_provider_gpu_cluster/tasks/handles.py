@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.xcom import BaseXCom
-from airflow.sdk.configuration import conf
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
@@ -38,16 +37,6 @@ class FilledFields:
         if operator is None:
             return self._names
         return tuple(name for name in self._names if getattr(operator, name, None) is not None)
-
-
-def shortest_absence_s() -> float:
-    """
-    Return how long a task that has left its worker must stay away at least, in seconds: 7.5 in a stock Airflow.
-
-    The news that a task's process has ended may reach the scheduler as much as ``[workers] min_heartbeat_interval``
-    late (seen in Airflow 3.3). If the task is queued again by then, the scheduler takes that for a fault and fails it.
-    """
-    return 1.5 * float(conf.getfloat("workers", "min_heartbeat_interval"))
 
 
 def dag_folder(operator: BaseOperator) -> str:

@@ -18,7 +18,8 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
-from airflow_provider_gpu_cluster.tasks.handles import handle_of, published, shortest_absence_s
+from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
+from airflow_provider_gpu_cluster.tasks.handles import handle_of, published
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.states import state_of
 
@@ -109,7 +110,7 @@ class GpuJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
         # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
-        from airflow_provider_gpu_cluster.triggers.job_follower import following_of
+        from airflow_provider_gpu_cluster.triggers.job_or_array import following_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         began = time.monotonic()
@@ -206,7 +207,7 @@ class GpuJobTrigger(BaseTrigger):
         return self.task_instance
 
     def _watcher(self) -> Watcher:
-        from airflow_provider_gpu_cluster.watch.watcher import watcher_of
+        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
         return watcher_of(self.gpu_cluster_conn_id or handle_of(self.job).gpu_cluster_conn_id)
 

@@ -17,22 +17,13 @@ from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Ou
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollowing
+    pass
 
 # More than this, left when the job has ended, is shown sooner by a worker, which has its log for itself.
 LEFT_FOR_WORKER_BYTES = 1 << 18
 _ACK_PATIENCE_S = 10.0
 # The job's log holds progress back for a while; if nothing else comes until then, it is told again.
 _HELD_BACK_S = PROGRESS_EVERY_S + 0.5
-
-
-def following_of(handle: JobHandle, watcher: Watcher, **how: Any) -> Following | ArrayFollowing:
-    """Return what follows a job, or an array; see :class:`Following` for the parameters."""
-    if handle.array_size is None:
-        return Following(handle, watcher, **how)
-    from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollowing
-
-    return ArrayFollowing(handle, watcher, **how)
 
 
 class Following:

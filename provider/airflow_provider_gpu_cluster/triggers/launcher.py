@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_gpu_cluster.connection.retry import PATIENCE_S, is_worth_another_try, patience_with
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.logs.job_log import Log
+from airflow_provider_gpu_cluster.logs.job_log import Log, tell_submission
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 _PAUSE_S = 1.0
@@ -55,7 +55,8 @@ class Launching:
                 if not is_worth_another_try(error) or now - trouble_since >= patience_with(error, PATIENCE_S):
                     raise
             else:
-                submission.tell(self._log, cluster=self._watcher.name, duration_s=time.monotonic() - began)
+                duration_s = time.monotonic() - began
+                tell_submission(submission, self._log, cluster=self._watcher.name, duration_s=duration_s)
                 return submission
             await asyncio.sleep(_PAUSE_S)
 

@@ -20,17 +20,6 @@ _FIRST_PAUSE_S = 0.5
 _PAUSE_GROWTH = 1.25
 
 
-def watch_of(
-    cluster: Cluster, handle: JobHandle, *, log: Log, reader: str | None, memory: dict[str, Any] | None = None
-) -> JobWatch:
-    """Return what follows a job, or an array; see :class:`JobWatch` for the parameters."""
-    if handle.array_size is None:
-        return JobWatch(cluster, handle, log=log, reader=reader, memory=memory)
-    from airflow_provider_gpu_cluster.watch.array_watch import ArrayWatch
-
-    return ArrayWatch(cluster, handle, log=log, reader=reader, memory=memory)
-
-
 class JobWatch:
     """
     Follows one job.

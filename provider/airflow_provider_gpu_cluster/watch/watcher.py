@@ -8,14 +8,13 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.watch.events import WatchEvent
 from airflow_provider_gpu_cluster.watch.loop import WatchLoop
 from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
 
-__all__ = ["Subscription", "Watcher", "watcher_of"]
+__all__ = ["Subscription", "Watcher"]
 
 _Left = TypeVar("_Left")
 
@@ -102,15 +101,3 @@ class Watcher:
         cluster = self._make_cluster()
         self.name = cluster.settings.name
         return cluster
-
-
-def watcher_of(conn_id: str) -> Watcher:
-    """Return the watcher of a connection, the same for all in this process."""
-    with _lock:
-        if conn_id not in _watchers:
-            _watchers[conn_id] = Watcher(conn_id, lambda: GpuClusterHook(conn_id).cluster)
-        return _watchers[conn_id]
-
-
-_watchers: dict[str, Watcher] = {}
-_lock = threading.Lock()

@@ -1,0 +1,19 @@
+"""The watchers of this process: one for each connection, shared by all that watch jobs there."""
+
+from __future__ import annotations
+
+import threading
+
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.watch.watcher import Watcher
+
+_watchers: dict[str, Watcher] = {}
+_lock = threading.Lock()
+
+
+def watcher_of(conn_id: str) -> Watcher:
+    """Return the watcher of a connection, the same for all in this process."""
+    with _lock:
+        if conn_id not in _watchers:
+            _watchers[conn_id] = Watcher(conn_id, lambda: GpuClusterHook(conn_id).cluster)
+        return _watchers[conn_id]
