@@ -16,8 +16,8 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from airflow_provider_gpu_cluster.sensors.gpu_job import MEMORY_KEY, GpuJobSensor
 from benchmarks.measure import SSH_CONN_ID, Bench, bench, line
-from tests.jobs import submit
-from tests.task_context import StateStore, task_context
+from tests.harness.jobs import submit
+from tests.harness.task_context import StateStore, task_context
 
 POKES = 100
 PATIENCE_S = 300.0

@@ -20,11 +20,11 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from benchmarks.measure import CONN_ID, Bench, line, paired, percentile, ratio
 from benchmarks.triggerer import Triggerer
 from benchmarks.waiting_jobs import ends, gpu_job_trigger
-from tests.jobs import submit
-from tests.leftovers import kill_everything_under
-from tests.login_node import LoginNode
-from tests.real_slurm import RealSlurm
-from tests.real_sshd import login
+from tests.harness.jobs import submit
+from tests.harness.leftovers import kill_everything_under
+from tests.servers.login_node import LoginNode
+from tests.servers.slurm import RealSlurm
+from tests.servers.sshd import login
 
 COUNTS = (1, 10, 100, 300)
 WATCHED_S = 60.0

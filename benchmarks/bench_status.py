@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.measure import bench, line, paired
-from tests.jobs import submit, wait
+from tests.harness.jobs import submit, wait
 
 RUNS = 11
 JOBS = 1000

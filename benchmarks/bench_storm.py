@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from benchmarks.measure import Bench, bench, line
-from tests.jobs import submit
+from tests.harness.jobs import submit
 
 GPUS = 16
 

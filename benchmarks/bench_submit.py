@@ -17,8 +17,8 @@ import paramiko
 
 from airflow_provider_gpu_cluster.sources import parse_sources
 from benchmarks.measure import Bench, bench, line, paired, ratio
-from tests.jobs import submit, submit_array
-from tests.proxy import CutProxy
+from tests.harness.jobs import submit, submit_array
+from tests.servers.proxy import CutProxy
 
 RUNS = 15
 DELAY_S = 0.1

@@ -13,7 +13,7 @@ from benchmarks.measure import Bench, bench, percentile
 from benchmarks.rival import ended_at, remote_job_trigger, start_remote_jobs
 from benchmarks.triggerer import Triggerer
 from benchmarks.waiting_jobs import ends, gpu_job_trigger, held_back, running_jobs
-from tests.jobs import submit
+from tests.harness.jobs import submit
 
 COUNTS = (1, 10, 100, 1000)
 # Of a thousand, so many end; the others run on.

@@ -19,7 +19,7 @@ from benchmarks.output_taker import output_taker
 from benchmarks.rival import remote_job_trigger, start_remote_jobs
 from benchmarks.triggerer import Triggerer
 from benchmarks.waiting_jobs import ends, gpu_job_trigger, held_back
-from tests.jobs import submit, wait
+from tests.harness.jobs import submit, wait
 
 LINE = "step 12345/99999  loss 0.123456  lr 0.000100  1234.5 tokens/s  gpu 12.3 GB  eta 01:02"
 OUTPUT_MB = 100

@@ -18,8 +18,8 @@ import paramiko
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from tests.leftovers import kill_everything_under
-from tests.real_sshd import RealSshd, login
+from tests.harness.leftovers import kill_everything_under
+from tests.servers.sshd import RealSshd, login
 
 CONN_ID = GpuClusterHook.default_conn_name
 SSH_CONN_ID = "bench_ssh"

@@ -10,7 +10,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.sources import parse_sources
 from benchmarks.measure import CONN_ID, Bench
-from tests.jobs import record
+from tests.harness.jobs import record
 
 
 def turn_to(cluster: Bench, place: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Bench
-from tests.leftovers import processes_under
+from tests.harness.leftovers import processes_under
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _ESTABLISHED = "01"

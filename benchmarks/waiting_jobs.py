@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from benchmarks.triggerer import Triggerer
-from tests.jobs import submit, wait
+from tests.harness.jobs import submit, wait
 
 READER = "bench"
 _blockers = itertools.count(1)

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 import pytest
 
-from tests import real_sshd
-from tests.leftovers import kill_everything_under
-from tests.proxy import CutProxy
+from tests.harness.leftovers import kill_everything_under
+from tests.servers.proxy import CutProxy
+from tests.servers.sshd import HOW_TO_INSTALL, SSHD, RealSshd, login
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
@@ -61,11 +61,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_sshd.RealSshd]:
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSshd]:
     """Return a real OpenSSH server; a machine without one fails the test, and never skips it."""
-    if real_sshd.SSHD is None:
-        pytest.fail(real_sshd.HOW_TO_INSTALL, pytrace=False)
-    server = real_sshd.RealSshd(tmp_path_factory.mktemp("sshd"))
+    if SSHD is None:
+        pytest.fail(HOW_TO_INSTALL, pytrace=False)
+    server = RealSshd(tmp_path_factory.mktemp("sshd"))
     server.start()
     try:
         yield server
@@ -85,13 +85,13 @@ def cluster_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cluster_settings(sshd: real_sshd.RealSshd, cluster_folder: Path) -> ClusterSettings:
+def cluster_settings(sshd: RealSshd, cluster_folder: Path) -> ClusterSettings:
     """Return the settings of a cluster with 4 virtual GPUs that belongs to this test alone."""
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 
     return ClusterSettings(
         conn_id="gpu_cluster_default",
-        name=f"{real_sshd.login()}@{sshd.host}:{sshd.port}",
+        name=f"{login()}@{sshd.host}:{sshd.port}",
         root_dir=str(cluster_folder / "ml-jobs"),
         lease_dir=str(cluster_folder / "leases"),
         virtual_gpus=VIRTUAL_GPUS,
@@ -99,14 +99,14 @@ def cluster_settings(sshd: real_sshd.RealSshd, cluster_folder: Path) -> ClusterS
 
 
 @pytest.fixture
-def ssh_connect(sshd: real_sshd.RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]]:
+def ssh_connect(sshd: RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]]:
     """Return a function that opens an SSH connection to ``sshd``, directly or through the port of a proxy."""
     with connections_to(sshd) as connect:
         yield connect
 
 
 @contextlib.contextmanager
-def connections_to(sshd: real_sshd.RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]]:
+def connections_to(sshd: RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]]:
     """Yield a function that opens an SSH connection to a server, directly or through the port of a proxy."""
     clients: list[paramiko.SSHClient] = []
 
@@ -119,7 +119,7 @@ def connections_to(sshd: real_sshd.RealSshd) -> Iterator[Callable[..., paramiko.
         client.connect(
             sshd.host,
             port or sshd.port,
-            real_sshd.login(),
+            login(),
             pkey=paramiko.Ed25519Key.from_private_key(io.StringIO(sshd.client_key)),
             allow_agent=False,
             look_for_keys=False,
@@ -145,14 +145,14 @@ def cluster(cluster_settings: ClusterSettings, ssh_connect: Callable[..., parami
 
 @pytest.fixture
 def gpu_cluster_conn(
-    sshd: real_sshd.RealSshd, cluster_settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch
+    sshd: RealSshd, cluster_settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """Return the Airflow connection of that cluster, and make it Airflow's ``gpu_cluster_default``."""
     connection = {
         "conn_type": "gpu_cluster",
         "host": sshd.host,
         "port": sshd.port,
-        "login": real_sshd.login(),
+        "login": login(),
         "extra": {
             "private_key": sshd.client_key,
             "host_key": sshd.host_key,
@@ -166,7 +166,7 @@ def gpu_cluster_conn(
 
 
 @pytest.fixture
-def cut_proxy(sshd: real_sshd.RealSshd) -> Iterator[CutProxy]:
+def cut_proxy(sshd: RealSshd) -> Iterator[CutProxy]:
     """Return a proxy in front of the real OpenSSH server that cuts connections on command."""
     proxy = CutProxy((sshd.host, sshd.port))
     try:

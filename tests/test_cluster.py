@@ -33,8 +33,8 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.sources import GitSource, parse_sources
-from tests import jobs
-from tests.proxy import CutProxy
+from tests.harness import jobs
+from tests.servers.proxy import CutProxy
 
 Connect = Callable[..., paramiko.SSHClient]
 

@@ -13,8 +13,8 @@ import pytest
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.conftest import REPOSITORY
-from tests.dag_runs import run_dag, states
-from tests.leftovers import kill_everything_under
+from tests.harness.dag_runs import run_dag, states
+from tests.harness.leftovers import kill_everything_under
 
 DAGS = sorted((REPOSITORY / "dags").glob("*.py"))
 MAINTENANCE = REPOSITORY / "dags" / "gpu_cluster_maintenance.py"

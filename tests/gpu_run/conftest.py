@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.gpu_run.host import Host
-from tests.gpu_run.watch_client import Client
+from tests.gpu_run.watch.client import Client
 
 
 @pytest.fixture

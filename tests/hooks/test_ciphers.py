@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from tests.real_sshd import RealSshd, login
+from tests.servers.sshd import RealSshd, login
 
 Cipher = Callable[..., str]
 

@@ -14,8 +14,8 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import CollectError, InvalidJobError
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, CollectGpuJobOperator
-from tests import jobs
-from tests.task_context import execute, task_context
+from tests.harness import jobs
+from tests.harness.task_context import execute, task_context
 
 pytestmark = pytest.mark.usefixtures("gpu_cluster_conn")
 

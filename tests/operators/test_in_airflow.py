@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.dag_runs import run_dag, states, xcom
+from tests.harness.dag_runs import run_dag, states, xcom
 
 pytestmark = pytest.mark.usefixtures("gpu_cluster_conn")
 

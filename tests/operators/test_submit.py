@@ -23,8 +23,8 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.operators.gpu_job import StageGpuJobOperator, SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
-from tests.fake_cluster import FakeCluster
-from tests.task_context import TaskInstance, execute, task_context
+from tests.harness.fake_cluster import FakeCluster
+from tests.harness.task_context import TaskInstance, execute, task_context
 
 QUEUED = JobStatus("", JobState.QUEUED, attempt=1, queue_place=2, message="2 GPUs are free, it needs 4")
 RUNNING = JobStatus("", JobState.RUNNING, attempt=1, host="gpu1", gpus=(0, 1))

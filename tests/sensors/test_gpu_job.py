@@ -24,9 +24,9 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
-from tests import jobs
-from tests.fake_cluster import FakeCluster
-from tests.task_context import StateStore, TaskInstance, execute, task_context
+from tests.harness import jobs
+from tests.harness.fake_cluster import FakeCluster
+from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 
 HANDLE = {
     "job_id": "job-1",

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
-from tests.dag_runs import run_dag, states, xcom
+from tests.harness.dag_runs import run_dag, states, xcom
 
 DAG_FILE = """
 from airflow.sdk import DAG, task

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deferral import TaskLogs, XComs, own_watchers, task_logs
+from tests.harness.deferral import TaskLogs, XComs, own_watchers, task_logs
 
 
 @pytest.fixture

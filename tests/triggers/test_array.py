@@ -15,9 +15,9 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
-from tests import jobs
-from tests.deferral import TaskLogs, Triggerer, XComs
-from tests.task_context import TaskInstance
+from tests.harness import jobs
+from tests.harness.deferral import TaskLogs, Triggerer, XComs
+from tests.harness.task_context import TaskInstance
 from tests.triggers.test_output import arguments, until
 
 pytestmark = pytest.mark.usefixtures("gpu_cluster_conn")

@@ -37,8 +37,8 @@ from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.triggers.job_follower import LEFT_FOR_WORKER_BYTES
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage
-from tests.deferral import TaskLogs, Triggerer, XComs, dto, through_the_database
-from tests.task_context import TaskInstance, task_context
+from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto, through_the_database
+from tests.harness.task_context import TaskInstance, task_context
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
 
 HANDLE = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.triggers.output_log import OutputLog
-from tests.dag_runs import run_dag, states, xcom
+from tests.harness.dag_runs import run_dag, states, xcom
 
 pytestmark = pytest.mark.usefixtures("gpu_cluster_conn")
 

@@ -18,8 +18,8 @@ from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
-from tests.deferral import TaskLogs, Triggerer, XComs, dto
-from tests.task_context import TaskInstance
+from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto
+from tests.harness.task_context import TaskInstance
 from tests.triggers.fake_watcher import FakeWatcher, status
 
 HANDLE = {

@@ -20,9 +20,9 @@ from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
-from tests import jobs
-from tests.deferral import TaskLogs, Triggerer, dto
-from tests.task_context import TaskInstance
+from tests.harness import jobs
+from tests.harness.deferral import TaskLogs, Triggerer, dto
+from tests.harness.task_context import TaskInstance
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
 
 Kwargs = dict[str, Any]

@@ -10,7 +10,7 @@ import structlog
 
 from airflow_provider_gpu_cluster.triggers import output_log
 from airflow_provider_gpu_cluster.triggers.output_log import AHEAD_BYTES, LINE_BYTES, LOGGER, READ_BYTES, OutputLog
-from tests.deferral import TaskLogs
+from tests.harness.deferral import TaskLogs
 
 
 class MainProcess:

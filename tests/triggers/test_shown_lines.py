@@ -11,8 +11,8 @@ import pytest
 
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
-from tests.deferral import TaskLogs, dto
-from tests.task_context import TaskInstance
+from tests.harness.deferral import TaskLogs, dto
+from tests.harness.task_context import TaskInstance
 
 
 @pytest.fixture

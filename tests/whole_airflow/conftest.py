@@ -16,9 +16,9 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from tests.conftest import REPOSITORY
-from tests.leftovers import kill_everything_under
-from tests.proxy import CutProxy
-from tests.real_sshd import RealSshd, login
+from tests.harness.leftovers import kill_everything_under
+from tests.servers.proxy import CutProxy
+from tests.servers.sshd import RealSshd, login
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 from whole_airflow import WholeAirflow

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.logs.relay import visible
-from tests.real_sshd import RealSshd
+from tests.servers.sshd import RealSshd
 from tests.whole_airflow.conftest import Lab
 
 # One Airflow for all of these tests, so they belong into one process.

@@ -12,7 +12,7 @@ import jinja2
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 
-TEMPLATE = Path(__file__).parent / "templates" / "run.sh.j2"
+TEMPLATE = Path(__file__).parents[1] / "templates" / "run.sh.j2"
 
 # What runs an entry script, by its suffix. Any other script is run directly.
 LAUNCHERS = {

@@ -1,0 +1,192 @@
+"""The Slurm engine on a real Slurm, called directly: arrays, many jobs, a Slurm without accounting."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.engines.slurm import views
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
+from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
+from tests.gpu_run.engines.slurm.conftest import INTERVAL_S
+from tests.gpu_run.engines.slurm.in_process import SlurmRoot
+from tests.harness.leftovers import kill_everything_under
+from tests.servers.slurm import RealSlurm
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+
+def _at(slurm: RealSlurm, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[SlurmRoot]:
+    patch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
+    yield SlurmRoot(folder)
+    slurm.end_jobs()
+    kill_everything_under(folder)
+
+
+@pytest.fixture
+def root(slurm: RealSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmRoot]:
+    yield from _at(slurm, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def unaccounted(
+    slurm_without_accounting: RealSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SlurmRoot]:
+    """Return a root on a Slurm without accounting."""
+    yield from _at(slurm_without_accounting, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Return a function that returns the Slurm commands that were run so far."""
+    log, folder = tmp_path / "commands", tmp_path / "bin"
+    folder.mkdir()
+    log.touch()
+    for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel"):
+        path = folder / name
+        path.write_text(f'#!/bin/sh\necho {name} >> {log}\nexec {shutil.which(name)} "$@"\n')
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return lambda: log.read_text().split()
+
+
+def states(root: SlurmRoot, job_ids: list[str]) -> dict[str, int]:
+    found = [status["state"] for status in statuses(root.root, root.engine, job_ids, 0)]
+    return {state: found.count(state) for state in found}
+
+
+def test_attempts_that_are_launched_together_are_one_array(
+    root: SlurmRoot, commands: Callable[[], list[str]], eventually: Callable[..., Any]
+) -> None:
+    attempts = root.attempts(6, 'echo run >> "$OUTPUT_DIR/runs"; test "${JOB_ID%%[05]}" = "$JOB_ID"')
+    ids = [attempt.job.job_id for attempt in attempts]
+    root.engine.launch(attempts)
+    root.engine.launch(attempts)
+    assert commands().count("sbatch") == 1
+    eventually(lambda: not set(states(root, ids)) - set(protocol.FINAL_STATES), timeout_s=60)
+    for status in statuses(root.root, root.engine, ids, 0):
+        failed = status["job_id"][-1] in "05"
+        assert status["state"] == (protocol.FAILED if failed else protocol.SUCCEEDED), status
+        assert Path(root.job(status["job_id"]).at("outputs", "runs")).read_text() == "run\n"
+
+
+def test_elements_are_cancelled_one_by_one(root: SlurmRoot, eventually: Callable[..., Any]) -> None:
+    attempts = root.attempts(3, "sleep 600", gpus=4)
+    ids = [attempt.job.job_id for attempt in attempts]
+    root.engine.launch(attempts)
+    eventually(lambda: states(root, ids) == {protocol.RUNNING: 2, protocol.QUEUED: 1}, timeout_s=60)
+    waiting = [status["job_id"] for status in statuses(root.root, root.engine, ids, 0) if status["state"] == "QUEUED"]
+    running = next(job_id for job_id in ids if job_id not in waiting)
+    found = cancel(root.root, root.engine, [running], "ann", 20)
+    assert [status["state"] for status in found] == [protocol.CANCELLED]
+    eventually(lambda: states(root, ids) == {protocol.RUNNING: 2, protocol.CANCELLED: 1}, timeout_s=60)
+
+
+def test_attempts_that_want_different_things_are_different_jobs(
+    root: SlurmRoot, commands: Callable[[], list[str]]
+) -> None:
+    attempts = [*root.attempts(2, "true"), *root.attempts(2, "true", gpus=2), *root.attempts(1, "true", gpus=3)]
+    root.engine.launch(attempts)
+    assert commands().count("sbatch") == 3
+
+
+def test_an_array_whose_reply_is_lost_is_found(
+    root: SlurmRoot, commands: Callable[[], list[str]], eventually: Callable[..., Any]
+) -> None:
+    attempts = root.attempts(3, 'echo run >> "$OUTPUT_DIR/runs"')
+    ids = [attempt.job.job_id for attempt in attempts]
+    root.engine.launch(attempts)
+    array = json.loads(Path(attempts[0].at("slurm.json")).read_text())["array"]
+    Path(array, "slurm.json").write_text('{"asked_at": 1.0}')
+    eventually(lambda: states(root, ids) == {protocol.SUCCEEDED: 3}, timeout_s=60)
+    assert commands().count("sbatch") == 1
+
+
+def test_300_waiting_jobs_cost_one_question_per_interval(
+    root: SlurmRoot, slurm: RealSlurm, commands: Callable[[], list[str]]
+) -> None:
+    attempts = root.attempts(300, "sleep 600", gpus=4)
+    slurm.run("scontrol", "update", "partition=gpu", "state=down", check=True)
+    try:
+        root.engine.launch(attempts)
+        ids = [attempt.job.job_id for attempt in attempts]
+        asked, began = commands().count("squeue"), time.monotonic()
+        for _ in range(5):
+            assert states(root, ids) == {protocol.QUEUED: 300}
+        assert commands().count("squeue") - asked <= (time.monotonic() - began) / INTERVAL_S + 2
+    finally:
+        slurm.run("scontrol", "update", "partition=gpu", "state=up", check=True)
+
+
+def test_without_accounting_a_job_that_slurm_has_forgotten_is_lost(
+    unaccounted: SlurmRoot, slurm_without_accounting: RealSlurm, eventually: Callable[..., Any]
+) -> None:
+    slurm = slurm_without_accounting
+    slurm.configure(min_job_age_s=2)
+    job_id = unaccounted.submit("sleep 600")
+    eventually(lambda: states(unaccounted, [job_id]) == {protocol.RUNNING: 1})
+    claim = json.loads(Path(unaccounted.attempt(job_id).at("claim.json")).read_text())
+    guard = int(Path(f"/proc/{claim['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+    for pid in (guard, claim["pid"]):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not slurm.run("squeue", "-h", "-t", "all").stdout, timeout_s=60)
+    eventually(lambda: states(unaccounted, [job_id]) == {protocol.LOST: 1})
+    slurm.configure()
+
+
+def test_without_accounting_jobs_run_as_well(unaccounted: SlurmRoot, eventually: Callable[..., Any]) -> None:
+    job_id = unaccounted.submit("true")
+    eventually(lambda: states(unaccounted, [job_id]) == {protocol.SUCCEEDED: 1})
+    (warning,) = unaccounted.engine.warnings()
+    assert warning.startswith("Slurm keeps no accounting here")
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "reason"),
+    [
+        ("TIMEOUT", protocol.FAILED, protocol.TIME_LIMIT),
+        ("DEADLINE", protocol.FAILED, protocol.TIME_LIMIT),
+        ("BOOT_FAIL", protocol.FAILED, protocol.NODE_FAILURE),
+        ("OUT_OF_MEMORY", protocol.FAILED, protocol.OUT_OF_MEMORY),
+    ],
+)
+def test_an_end_by_slurm_s_word_alone(
+    root: SlurmRoot,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    word: str,
+    state: str,
+    reason: str,
+) -> None:
+    job_id = root.submit("sleep 600")
+    eventually(lambda: states(root, [job_id]) == {protocol.RUNNING: 1})
+    known = views.View.jobs
+    monkeypatch.setattr(
+        views.View, "jobs", lambda self, *names: [row._replace(state=word) for row in known(self, *names)]
+    )
+    eventually(lambda: states(root, [job_id]) == {state: 1})
+    status = root.status(job_id)
+    assert (status["reason"], status["host"], status["gpus"]) == (reason, "gpu1", [0])
+
+
+def test_a_word_that_is_not_known_is_no_end(
+    root: SlurmRoot, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    job_id = root.submit("sleep 600")
+    known = views.View.jobs
+
+    def odd(self: Any, *arguments: Any) -> Any:
+        return [row._replace(state="TELEPORTED") for row in known(self, *arguments)]
+
+    monkeypatch.setattr(views.View, "jobs", odd)
+    eventually(lambda: states(root, [job_id]) == {protocol.UNKNOWN: 1})
+    assert "TELEPORTED, a word that is not known here" in root.status(job_id)["message"]
