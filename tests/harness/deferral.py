@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -82,7 +82,7 @@ class TaskLogs:
         trigger_id = values.get("trigger_id")
         self.raw.append({"logger": name, "event": event, **values})
         fields = {key: value for key, value in values.items() if key not in _OF_THE_TRIGGER}
-        self.records.append(Record(name, event, fields))
+        self.records.append(Record(name, str(event), fields))
         if trigger_id is not None:
             processors = logging_processors(json_output=True)
             getattr(self._files[trigger_id](processors), method)(event, logger=name, **fields)
@@ -90,12 +90,12 @@ class TaskLogs:
 
     def keep(self, trigger_id: int, path: str, ti: TaskInstanceDTO) -> None:
         """Write what a trigger logs into a file, as the triggerer's main process does."""
-        self._files[trigger_id] = TriggerLoggingFactory(log_path=path, ti=ti)
+        self._files[trigger_id] = TriggerLoggingFactory(log_path=path, ti=cast(Any, ti))
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
-            file.close()
+            file.close()  # type: ignore[no-untyped-call]
 
     @property
     def output(self) -> list[str]:
@@ -180,7 +180,7 @@ class Triggerer:
 
     def __init__(self, logs: TaskLogs, *, job_id: int = 1) -> None:
         self._logs = logs
-        self._runner = TriggerRunner()
+        self._runner = TriggerRunner()  # type: ignore[no-untyped-call]
         self._runner.job_id = job_id
         self._job_id = job_id
 
@@ -214,7 +214,7 @@ class Triggerer:
                 **from_scheduler,
             )
         )
-        await self._runner.create_triggers()
+        await self._runner.create_triggers()  # type: ignore[no-untyped-call]
         assert not self._runner.failed_triggers, self._runner.failed_triggers
         return trigger_id
 
@@ -233,7 +233,7 @@ class Triggerer:
     async def user_ends_task(self, trigger_id: int) -> None:
         """Tell a trigger that its task waits no more; Airflow does so once a second until the trigger has ended."""
         self._runner.to_cancel.append(trigger_id)
-        await self._runner.cancel_triggers()
+        await self._runner.cancel_triggers()  # type: ignore[no-untyped-call]
 
     async def shut_down(self) -> None:
         """End as a triggerer does that is stopped."""

@@ -24,7 +24,7 @@ def record(**changes: Any) -> dict[str, Any]:
 
 def submit(
     cluster: Cluster,
-    command: str = "true",
+    command: str | None = "true",
     *,
     job_id: str | None = None,
     sources: Sequence[Source] | None = (),
@@ -65,7 +65,7 @@ def request(command: str = "true", *, job_id: str | None = None, **spec: Any) ->
 
 def submit_array(
     cluster: Cluster,
-    command: str,
+    command: str | None,
     envs: Sequence[dict[str, str]],
     *,
     job_id: str = "a",

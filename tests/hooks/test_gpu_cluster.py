@@ -222,7 +222,7 @@ def test_compression_is_off_unless_asked_for(change: Change) -> None:
         client = GpuClusterHook().connect()
         transport = client.get_transport()
         assert transport is not None
-        assert transport.local_compression.startswith(compressed)
+        assert str(transport.local_compression).startswith(compressed)
         client.close()
 
 

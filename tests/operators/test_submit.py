@@ -324,7 +324,7 @@ def test_values_of_env_are_nowhere_in_the_serialized_dag() -> None:
         def token() -> dict[str, str]:
             return {"TOKEN": "x"}
 
-        made = token()
+        made: Any = token()
         SubmitGpuJobOperator(task_id="one", command="true", env={"A": "s3cret", "B": made["TOKEN"]})
         SubmitGpuJobOperator(task_id="whole", command="true", env=made)
         partial = SubmitGpuJobOperator.partial(task_id="two", command="true", env={"A": "s3cret"})

@@ -37,6 +37,10 @@ class Counter:
         return JobStatus(asked.job_id, JobState.RUNNING)
 
 
+def wait_for(gate: threading.Event) -> None:
+    gate.wait(10)
+
+
 def look(lookup: JobLookup, *handles: JobHandle, wait_s: float = 5) -> list[JobAnswer]:
     async def all_at_once() -> list[JobAnswer]:
         return list(await asyncio.gather(*(lookup.look(one, wait_s=wait_s) for one in handles)))
@@ -64,7 +68,7 @@ def test_an_answer_is_kept_for_a_moment_only() -> None:
 
 def test_a_slow_cluster_is_asked_once_however_often_it_is_looked_at() -> None:
     gate = threading.Event()
-    cluster = Counter(lambda: gate.wait(10) and None)
+    cluster = Counter(lambda: wait_for(gate))
     lookup = JobLookup(cluster)
     for _ in range(3):
         [answer] = look(lookup, handle("a"), wait_s=0.02)
@@ -121,7 +125,7 @@ def test_only_so_many_jobs_are_remembered() -> None:
     look(lookup, handle("0"))
     assert cluster.calls.count("0") == 2
 
-    cluster.answer = lambda: gate.wait(10) and None
+    cluster.answer = lambda: wait_for(gate)
     look(lookup, *[handle(f"slow {number}") for number in range(4)], wait_s=0.05)
     [answer] = look(lookup, handle("one too many"))
     gate.set()

@@ -254,7 +254,7 @@ def test_the_command_prints_a_connection_that_works(stop: signal.Signals) -> Non
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout as output:
-        lines = []
+        lines: list[str] = []
         while not lines or "stop" not in lines[-1]:
             lines.append(output.readline())
             assert lines[-1], "it ended by itself"

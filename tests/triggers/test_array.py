@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,9 @@ def test_lines_of_each_element_come_once_though_acknowledgements_are_lost(
     ti = TaskInstance("wait")
     acknowledge = Subscription.ack
 
+    def shown(count: int) -> bool:
+        return len(logs.output) == count
+
     async def run() -> TriggerEvent:
         # The second triggerer is killed between logging and acknowledging.
         for number, allowed, ack in ((1, 50, acknowledge), (2, 200, lambda *_: None)):
@@ -70,7 +74,7 @@ def test_lines_of_each_element_come_once_though_acknowledgements_are_lost(
             triggerer = Triggerer(logs, job_id=number)
             await triggerer.start(ti, *arguments(handle))
             allow(allowed)
-            await until(lambda allowed=allowed: len(logs.output) == ELEMENTS * allowed)
+            await until(functools.partial(shown, ELEMENTS * allowed))
             await triggerer.shut_down()
         monkeypatch.setattr(Subscription, "ack", acknowledge)
         triggerer = Triggerer(logs, job_id=3)

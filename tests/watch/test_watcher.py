@@ -193,7 +193,7 @@ def watcher(request: pytest.FixtureRequest, make_watcher: MakeWatcher, python_th
 # -- in order, by the channel or by asking -----------------------------------------------------------------------
 
 
-def test_the_life_of_a_job(cluster: Cluster, watcher: Watcher, tmp_path: Path):
+def test_the_life_of_a_job(cluster: Cluster, watcher: Watcher, tmp_path: Path) -> None:
     jobs.submit(cluster, "sleep 60", job_id="other", gpus=4)
     command = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo hello; echo bye >&2; exit 3"
     jobs.submit(cluster, command, job_id="job", gpus=1)
@@ -211,14 +211,14 @@ def test_the_life_of_a_job(cluster: Cluster, watcher: Watcher, tmp_path: Path):
     assert kinds.count(Place) == 1
 
 
-def test_without_a_reader_there_is_no_output(cluster: Cluster, watcher: Watcher):
+def test_without_a_reader_there_is_no_output(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     waiting = Waiting(watcher, "job", reader=None)
     waiting.until(JobStatus, lambda status: status.final)
     assert {type(event) for event in [*waiting.seen, *waiting.rest()]} == {JobStatus}
 
 
-def test_output_arrives_byte_for_byte(cluster: Cluster, cluster_settings: ClusterSettings, watcher: Watcher):
+def test_output_arrives_byte_for_byte(cluster: Cluster, cluster_settings: ClusterSettings, watcher: Watcher) -> None:
     """More than fits into the window, and all of it no text."""
     script = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 2000)"
     jobs.submit(cluster, f"{sys.executable} -c '{script}'", job_id="job")
@@ -228,7 +228,7 @@ def test_output_arrives_byte_for_byte(cluster: Cluster, cluster_settings: Cluste
     assert waiting.output == (Path(cluster_settings.root_dir) / "job/logs/training.log").read_bytes()
 
 
-def test_no_more_is_delivered_than_is_acknowledged(cluster: Cluster, watcher: Watcher):
+def test_no_more_is_delivered_than_is_acknowledged(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "head -c 300000 /dev/zero", job_id="job")
     jobs.wait(cluster, "job")
     waiting = Waiting(watcher, "job", acks=False)
@@ -241,7 +241,7 @@ def test_no_more_is_delivered_than_is_acknowledged(cluster: Cluster, watcher: Wa
     assert len(waiting.output) == WINDOW_BYTES + 100
 
 
-def test_an_acknowledgement_ahead_skips_what_is_between(cluster: Cluster, watcher: Watcher):
+def test_an_acknowledgement_ahead_skips_what_is_between(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "head -c 300000 /dev/zero; echo end", job_id="job")
     jobs.wait(cluster, "job")
     waiting = Waiting(watcher, "job", acks=False)
@@ -253,7 +253,7 @@ def test_an_acknowledgement_ahead_skips_what_is_between(cluster: Cluster, watche
     assert waiting.until(Output) == Output(LogPosition(1, 299_000), bytes(1000) + b"end\n", 300_004)
 
 
-def test_a_note_comes_back_with_the_place(cluster: Cluster, watcher: Watcher):
+def test_a_note_comes_back_with_the_place(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     first = Waiting(watcher, "job")
     first.to_the_end()
@@ -262,7 +262,7 @@ def test_a_note_comes_back_with_the_place(cluster: Cluster, watcher: Watcher):
     assert Waiting(watcher, "job", reader="another").until(Place) == Place(LogPosition(1, 0), None)
 
 
-def test_what_was_acknowledged_last_counts_although_nobody_listens_any_more(cluster: Cluster, watcher: Watcher):
+def test_what_was_acknowledged_last_counts_although_nobody_listens_any_more(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     jobs.wait(cluster, "job")
     first = Waiting(watcher, "job", acks=False)
@@ -272,7 +272,7 @@ def test_what_was_acknowledged_last_counts_although_nobody_listens_any_more(clus
     assert Waiting(watcher, "job").until(Place) == Place(LogPosition(1, 6), {"all": True})
 
 
-def test_a_new_attempt_begins_at_its_own_place(cluster: Cluster, watcher: Watcher):
+def test_a_new_attempt_begins_at_its_own_place(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo one; exit 1", job_id="job")
     first = Waiting(watcher, "job")
     first.to_the_end()
@@ -283,7 +283,7 @@ def test_a_new_attempt_begins_at_its_own_place(cluster: Cluster, watcher: Watche
     assert first.until(Acked) == Acked(LogPosition(2, 7))
 
 
-def test_who_listens_no_more_is_told_nothing(cluster: Cluster, watcher: Watcher, tmp_path: Path):
+def test_who_listens_no_more_is_told_nothing(cluster: Cluster, watcher: Watcher, tmp_path: Path) -> None:
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
     closed, open_ = Waiting(watcher, "job"), Waiting(watcher, "job", reader="another")
     closed.until(JobStatus)
@@ -295,7 +295,7 @@ def test_who_listens_no_more_is_told_nothing(cluster: Cluster, watcher: Watcher,
     assert closed.rest() == []
 
 
-def test_who_cannot_take_events_gets_no_more_and_disturbs_nobody(cluster: Cluster, watcher: Watcher):
+def test_who_cannot_take_events_gets_no_more_and_disturbs_nobody(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     tried: list[WatchEvent] = []
 
@@ -308,7 +308,7 @@ def test_who_cannot_take_events_gets_no_more_and_disturbs_nobody(cluster: Cluste
     assert len(tried) == 1
 
 
-def test_a_job_that_cannot_be_is_refused_alone(cluster: Cluster, make_watcher: MakeWatcher):
+def test_a_job_that_cannot_be_is_refused_alone(cluster: Cluster, make_watcher: MakeWatcher) -> None:
     watcher = make_watcher()
     jobs.submit(cluster, "echo hello", job_id="job")
     bad, good = Waiting(watcher, "../etc"), Waiting(watcher, "job")
@@ -326,13 +326,18 @@ def test_thirty_jobs_share_a_connection_and_a_channel(
     make_watcher: MakeWatcher,
     cut_proxy: CutProxy,
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     for number in range(30):
         jobs.submit(cluster, f"echo {number}; sleep 1; echo {number}", job_id=f"job-{number}", gpus=0)
     watcher = make_watcher(cut_proxy.port)
     opened: list[object] = []
     hold = Cluster.hold
-    monkeypatch.setattr(Cluster, "hold", lambda *args: opened.append(args) or hold(*args))
+
+    def note(*args: Any) -> Any:
+        opened.append(args)
+        return hold(*args)
+
+    monkeypatch.setattr(Cluster, "hold", note)
     monkeypatch.setattr(Cluster, "_exchange", None)
     waiting = [Waiting(watcher, f"job-{number}") for number in range(30)]
     assert {one.to_the_end().state for one in waiting} == {JobState.SUCCEEDED}
@@ -341,7 +346,7 @@ def test_thirty_jobs_share_a_connection_and_a_channel(
     assert (cut_proxy.connections, len(opened)) == (1, 1)
 
 
-def test_a_thousand_subscriptions_at_once(make_watcher: MakeWatcher):
+def test_a_thousand_subscriptions_at_once(make_watcher: MakeWatcher) -> None:
     """Both sides have more to say at once than fits between them."""
     watcher = make_watcher()
     events: queue.Queue[tuple[int, WatchEvent]] = queue.Queue()
@@ -364,7 +369,7 @@ def test_the_connection_is_kept_for_the_next_and_then_closed(
     cut_proxy: CutProxy,
     monkeypatch: pytest.MonkeyPatch,
     eventually: Any,
-):
+) -> None:
     monkeypatch.setattr(loop, "LINGER_S", 60)
     jobs.submit(cluster, "true", job_id="job")
     watcher = make_watcher(cut_proxy.port)
@@ -384,7 +389,7 @@ def test_the_connection_is_kept_for_the_next_and_then_closed(
     assert cut_proxy.connections == 2
 
 
-def test_nothing_is_left_open(cluster: Cluster, make_watcher: MakeWatcher, eventually: Any):
+def test_nothing_is_left_open(cluster: Cluster, make_watcher: MakeWatcher, eventually: Any) -> None:
     jobs.submit(cluster, "true", job_id="job")
     watcher = make_watcher()
 
@@ -399,7 +404,7 @@ def test_nothing_is_left_open(cluster: Cluster, make_watcher: MakeWatcher, event
     assert [watch_once() for _ in range(3)] == [before] * 3
 
 
-def test_a_process_has_one_watcher_for_a_connection(cluster: Cluster, gpu_cluster_conn: dict[str, Any]):
+def test_a_process_has_one_watcher_for_a_connection(cluster: Cluster, gpu_cluster_conn: dict[str, Any]) -> None:
     watcher = watcher_of("gpu_cluster_default")
     assert watcher_of("gpu_cluster_default") is watcher
     assert watcher_of("another") is not watcher
@@ -410,7 +415,7 @@ def test_a_process_has_one_watcher_for_a_connection(cluster: Cluster, gpu_cluste
 
 def test_a_process_that_watches_comes_to_its_end(
     cluster: Cluster, cluster_folder: Path, gpu_cluster_conn: dict[str, Any], eventually: Any
-):
+) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     program = """
 import queue
@@ -446,7 +451,7 @@ PRINTED = "".join(f"{number} {'x' * 2000}\n" for number in range(60)).encode()
 
 def test_jobs_print_and_end_while_the_connection_is_cut(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, quick_pauses: None
-):
+) -> None:
     watcher = make_watcher(cut_proxy.port)
     for number in range(4):
         jobs.submit(cluster, PRINT, job_id=f"job-{number}")
@@ -461,7 +466,7 @@ def test_jobs_print_and_end_while_the_connection_is_cut(
 
 def test_a_connection_that_breaks_as_something_is_to_be_sent(
     cluster: Cluster, make_watcher: MakeWatcher, monkeypatch: pytest.MonkeyPatch, quick_pauses: None
-):
+) -> None:
     change = channel.WatchChannel.change
     cuts: list[int] = []
 
@@ -481,7 +486,7 @@ def test_a_connection_that_breaks_as_something_is_to_be_sent(
 
 def test_jobs_print_and_end_while_the_server_restarts(
     sshd: RealSshd, cluster: Cluster, make_watcher: MakeWatcher, quick_pauses: None, eventually: Any
-):
+) -> None:
     watcher = make_watcher()
     jobs.submit(cluster, PRINT, job_id="job")
     waiting = Waiting(watcher, "job")
@@ -497,7 +502,7 @@ def test_jobs_print_and_end_while_the_server_restarts(
 
 def test_a_cut_that_is_mended_at_once_is_no_outage(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, tmp_path: Path
-):
+) -> None:
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
     waiting = Waiting(make_watcher(cut_proxy.port), "job")
     waiting.until(JobStatus, lambda status: status.state is JobState.RUNNING)
@@ -511,7 +516,7 @@ def test_a_cut_that_is_mended_at_once_is_no_outage(
 
 def test_a_cluster_out_of_reach_is_tried_again_and_again(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, quick_pauses: None
-):
+) -> None:
     cut_proxy.refusing = True
     jobs.submit(cluster, "echo hello", job_id="job")
     waiting = Waiting(make_watcher(cut_proxy.port), "job")
@@ -524,7 +529,7 @@ def test_a_cluster_out_of_reach_is_tried_again_and_again(
 
 def test_a_newcomer_does_not_wait_for_the_next_try(
     make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     for name, seconds in {"SHORTEST_PAUSE_S": 3600.0, "LONGEST_PAUSE_S": 3600.0, "NEWCOMER_PAUSE_S": 0.1}.items():
         monkeypatch.setattr(loop, name, seconds)
     cut_proxy.refusing = True
@@ -546,7 +551,7 @@ def test_a_channel_that_falls_silent_is_given_up(
     eventually: Any,
     tmp_path: Path,
     frozen: str,
-):
+) -> None:
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
     waiting = Waiting(make_watcher(cut_proxy.port), "job")
     waiting.until(Place)
@@ -570,7 +575,7 @@ def test_a_channel_that_falls_silent_is_given_up(
 
 def test_a_quiet_channel_is_not_given_up(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """A sign of life every few seconds is enough."""
     monkeypatch.setattr(channel, "SILENCE_S", 7.0)
     jobs.submit(cluster, "sleep 9", job_id="job")
@@ -582,7 +587,7 @@ def test_a_quiet_channel_is_not_given_up(
 # -- clusters that cannot be watched -----------------------------------------------------------------------------
 
 
-def test_a_cluster_that_cannot_run_jobs_is_a_failure(make_watcher: MakeWatcher):
+def test_a_cluster_that_cannot_run_jobs_is_a_failure(make_watcher: MakeWatcher) -> None:
     watcher = make_watcher(python="/no/such/python")
     waiting = Waiting(watcher, "job")
     assert isinstance(waiting.until(Failure).error, GpuClusterSetupError)
@@ -590,7 +595,7 @@ def test_a_cluster_that_cannot_run_jobs_is_a_failure(make_watcher: MakeWatcher):
     assert isinstance(watcher.cancel("job", requested_by="me").exception(PATIENCE_S), GpuClusterSetupError)
 
 
-def test_a_connection_that_does_not_exist_is_a_failure():
+def test_a_connection_that_does_not_exist_is_a_failure() -> None:
     waiting = Waiting(watcher_of("no_such_connection"), "job")
     assert isinstance(waiting.until(Failure).error, GpuClusterSetupError)
 
@@ -601,7 +606,7 @@ def test_airflow_that_cannot_be_asked_for_the_connection_any_more_is_an_outage(
     ssh_connect: Connect,
     cut_proxy: CutProxy,
     quick_pauses: None,
-):
+) -> None:
     down = threading.Event()
 
     def make() -> Cluster:
@@ -628,7 +633,7 @@ def test_a_cluster_that_ends_the_program_again_and_again_is_asked_in_intervals(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     script: str,
-):
+) -> None:
     caplog.set_level("INFO", logger=loop.__name__)
     monkeypatch.setattr(session, "IDLE_TIMEOUT_S", 4.0)
     monkeypatch.setattr(loop, "REFUSALS", 2)
@@ -646,7 +651,7 @@ def test_watching_is_tried_again_later(
     python_that: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
     eventually: Any,
-):
+) -> None:
     monkeypatch.setattr(loop, "POLLING_S", 0.5)
     jobs.submit(cluster, "sleep 60", job_id="job")
     python = python_that(REFUSE)
@@ -676,7 +681,7 @@ def cancel_calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
-def test_a_job_that_is_watched_is_cancelled(cluster: Cluster, watcher: Watcher):
+def test_a_job_that_is_watched_is_cancelled(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     waiting = Waiting(watcher, "job")
     waiting.until(JobStatus, lambda status: status.state is JobState.RUNNING)
@@ -688,7 +693,7 @@ def test_a_job_that_is_watched_is_cancelled(cluster: Cluster, watcher: Watcher):
 
 def test_cancellations_that_come_together_are_one_call(
     cluster: Cluster, make_watcher: MakeWatcher, cancel_calls: list[list[str]]
-):
+) -> None:
     names = [f"job-{number}" for number in range(5)]
     for name in names:
         jobs.submit(cluster, "sleep 60", job_id=name, gpus=0)
@@ -699,7 +704,7 @@ def test_cancellations_that_come_together_are_one_call(
     assert {jobs.wait(cluster, name).state for name in names} == {JobState.CANCELLED}
 
 
-def test_one_job_that_cannot_be_cancelled_keeps_no_other_from_it(cluster: Cluster, make_watcher: MakeWatcher):
+def test_one_job_that_cannot_be_cancelled_keeps_no_other_from_it(cluster: Cluster, make_watcher: MakeWatcher) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     watcher = make_watcher()
     bad, good = (watcher.cancel(name, requested_by="me") for name in ("../etc", "job"))
@@ -710,7 +715,7 @@ def test_one_job_that_cannot_be_cancelled_keeps_no_other_from_it(cluster: Cluste
 
 def test_a_job_out_of_reach_is_not_cancelled_later(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, tmp_path: Path, eventually: Any
-):
+) -> None:
     """Whoever asked was told that it did not work."""
     cut_proxy.refusing = True
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
@@ -727,7 +732,7 @@ def test_a_job_out_of_reach_is_not_cancelled_later(
 
 def test_a_cancellation_survives_a_cut(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     watcher = make_watcher(cut_proxy.port)
     waiting = Waiting(watcher, "job")
@@ -740,7 +745,7 @@ def test_a_cancellation_survives_a_cut(
 # -- launching ---------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, watcher: Watcher):
+def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, watcher: Watcher) -> None:
     submission = watcher.launch(jobs.request("echo hello", job_id="job")).result(PATIENCE_S)
     assert submission.created
     assert submission.handle.gpu_cluster_conn_id == cluster.settings.conn_id
@@ -751,7 +756,9 @@ def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, wat
     assert (again.created, again.status.attempt) == (False, 1)
 
 
-def test_many_are_launched_over_one_connection(cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy):
+def test_many_are_launched_over_one_connection(
+    cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy
+) -> None:
     watcher = make_watcher(cut_proxy.port)
     names = [f"launched-{number}" for number in range(40)]
     futures = [watcher.launch(jobs.request("true", job_id=name, gpus=0)) for name in names]
@@ -760,7 +767,7 @@ def test_many_are_launched_over_one_connection(cluster: Cluster, make_watcher: M
     assert {jobs.wait(cluster, name).state for name in names} == {JobState.SUCCEEDED}
 
 
-def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watcher: Watcher):
+def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watcher: Watcher) -> None:
     bad, good = (watcher.launch(jobs.request("true", job_id=f"launched-{gpus}", gpus=gpus)) for gpus in (99, 1))
     assert isinstance(bad.exception(PATIENCE_S), LaunchError)
     assert good.result(PATIENCE_S).created
@@ -768,7 +775,7 @@ def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watche
 
 def test_a_launch_survives_a_cut_and_comes_about_once(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, tmp_path: Path
-):
+) -> None:
     watcher = make_watcher(cut_proxy.port)
     blocker = Waiting(watcher, jobs.submit(cluster, "sleep 60", gpus=0).handle.job_id)
     blocker.until(JobStatus, lambda status: status.state is JobState.RUNNING)
@@ -783,7 +790,7 @@ def test_a_launch_survives_a_cut_and_comes_about_once(
 
 def test_a_launch_out_of_reach_does_not_come_about_later(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, eventually: Any
-):
+) -> None:
     """Whoever asked was told that it did not work."""
     cut_proxy.refusing = True
     watcher = make_watcher(cut_proxy.port)
@@ -796,7 +803,7 @@ def test_a_launch_out_of_reach_does_not_come_about_later(
 
 def test_a_launch_that_was_not_asked_for_yet_can_be_taken_back(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, eventually: Any
-):
+) -> None:
     cut_proxy.refusing = True
     watcher = make_watcher(cut_proxy.port)
     waiting = Waiting(watcher, "other")
@@ -808,6 +815,6 @@ def test_a_launch_that_was_not_asked_for_yet_can_be_taken_back(
     assert cluster.statuses(["job"])[0].attempt == 0
 
 
-def test_a_cluster_that_cannot_be_used_is_said_to_who_launches(make_watcher: MakeWatcher):
+def test_a_cluster_that_cannot_be_used_is_said_to_who_launches(make_watcher: MakeWatcher) -> None:
     watcher = make_watcher(python="/no/such/python")
     assert isinstance(watcher.launch(jobs.request("true", job_id="job")).exception(PATIENCE_S), GpuClusterSetupError)

@@ -765,7 +765,7 @@ def test_an_environment_that_a_job_waits_for_stays(host: Host, is_known: bool) -
     blocker = host.submit("sleep 1000", gpus=4)
     host.wait(blocker, state="RUNNING")
     waiting = host.submit("true")
-    parts = {"requirements": "x", "includes": {}, "private": None, "setup": "", "python": None}
+    parts: dict[str, Any] = {"requirements": "x", "includes": {}, "private": None, "setup": "", "python": None}
     record = Path(host.attempt(waiting).at("request.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "environment": parts}))
     mark = path / "built.json"

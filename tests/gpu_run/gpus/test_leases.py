@@ -540,11 +540,13 @@ def test_in_a_storm_of_jobs_from_two_controllers_no_gpu_is_ever_given_twice(
 def test_locks_survive_no_removal_between_open_and_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is removed in the moment between the two would give a lock that nobody else sees."""
     path = tmp_path / "gpu-x"
-    real, removed = fcntl.flock, []
+    real = fcntl.flock
+    removed: list[Path] = []
 
     def flock(fd: int, how: int) -> None:
         if not removed:
-            removed.append(path.unlink())
+            removed.append(path)
+            path.unlink()
         real(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -138,13 +138,9 @@ tickets = st.builds(
 cards = st.lists(st.sampled_from(["NVIDIA A100", "NVIDIA H100"]), min_size=1, max_size=6).map(
     lambda kinds: [Gpu(f"GPU-{number}", number, kind, 0) for number, kind in enumerate(kinds)]
 )
+free_at = st.sampled_from([0.0, NOW + 10, NOW + 30, math.inf])
 slot_lists = cards.flatmap(
-    lambda found: st.tuples(
-        *(
-            st.sampled_from([0.0, NOW + 10, NOW + 30, math.inf]).map(lambda at, gpu=gpu: Slot(gpu, at, "x"))
-            for gpu in found
-        )
-    )
+    lambda found: st.tuples(*(st.builds(Slot, st.just(gpu), free_at, st.just("x")) for gpu in found))
 )
 
 

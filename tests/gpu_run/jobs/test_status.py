@@ -74,7 +74,7 @@ def test_a_job_that_deletes_its_own_directory_fails_and_is_never_lost_sight_of(
 ) -> None:
     gate = tmp_path / "gate"
     handle = submit(cluster, f'rm -rf "$JOB_DIR"; until [ -e {gate} ]; do sleep 0.05; done').handle
-    seen = set()
+    seen: set[JobState] = set()
     deadline = time.monotonic() + 30
     while not (status := cluster.statuses([handle.job_id])[0]).final:
         assert time.monotonic() < deadline, seen

@@ -26,8 +26,9 @@ class Client:
             f"{change}\n"
             "sys.exit(command_line.main(sys.argv[1], ['watch']))"
         )
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        self.process = subprocess.Popen([sys.executable, "-c", program, host.program], **pipes)
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", program, host.program]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout

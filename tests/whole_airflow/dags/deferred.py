@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
 from airflow.sdk import DAG, task
@@ -88,14 +89,14 @@ MANY = 50
 with DAG("deferred_many", schedule=None):
 
     @task(do_xcom_push=False)
-    def launch(*, ti, run_id):
+    def launch(*, ti: Any = None, run_id: str = "") -> None:
         with GpuClusterHook("gpu_cluster_far") as hook:
             for number in range(MANY):
                 command = f"for i in $(seq 25); do echo {number}: line $i; sleep 1; done"
                 handle = hook.submit(job_id=f"{run_id}-{number}", command=command, gpus=1)
                 ti.xcom_push(f"job_{number}", handle)
 
-    launched = launch()
+    launched: Any = launch()
     for number in range(MANY):
         # Each starts and ends in the triggerer, so that fifty of them need no worker.
         GpuJobSensor(task_id=f"done_{number}", job=XComArg(launched.operator, key=f"job_{number}"), deferrable=True)
