@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_gpu_cluster.cluster_settings import ClusterSettings
-from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobState, JobStatus
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.log_relay import LogChunk, LogPosition
+from airflow_provider_gpu_cluster.spec import JobSpec
 from airflow_provider_gpu_cluster.submission import Submission
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.job import JobSpec, JobState, JobStatus
+from airflow_provider_gpu_cluster.job import JobState, JobStatus
 from airflow_provider_gpu_cluster.script import render_run_script
 from airflow_provider_gpu_cluster.sources import Source
+from airflow_provider_gpu_cluster.spec import JobSpec
 from airflow_provider_gpu_cluster.submission import Element, Submission, submit_request
 
 _numbers = itertools.count(1)

@@ -16,7 +16,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuJobOutOfMemory,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobState, JobStatus, make_job_id
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus, make_job_id
+from airflow_provider_gpu_cluster.spec import JobSpec
 
 RUN_DATE = datetime(2026, 3, 1, 12, 30, 5, tzinfo=timezone.utc)
 VALID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")

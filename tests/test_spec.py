@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import JobSpec
-from airflow_provider_gpu_cluster.spec import RESERVED_ENV, check_env, make_spec
+from airflow_provider_gpu_cluster.parameter_checks import RESERVED_ENV, check_env
+from airflow_provider_gpu_cluster.spec import JobSpec, make_spec
 
 
 def spec(**parameters: Any) -> JobSpec:

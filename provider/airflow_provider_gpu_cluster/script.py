@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.job import JobSpec
+from airflow_provider_gpu_cluster.spec import JobSpec
 
 TEMPLATE = Path(__file__).parent / "templates" / "run.sh.j2"
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobStatus, element_id
+from airflow_provider_gpu_cluster.job import JobHandle, JobStatus, element_id
+from airflow_provider_gpu_cluster.spec import JobSpec
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.job_log import Log

@@ -14,8 +14,9 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError, LaunchError
-from airflow_provider_gpu_cluster.job import JobHandle, JobSpec, JobState, JobStatus
+from airflow_provider_gpu_cluster.job import JobHandle, JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer, JobLookup, ask_cluster
+from airflow_provider_gpu_cluster.spec import JobSpec
 
 
 def handle(job_id: str, conn_id: str = "lab") -> JobHandle:

@@ -1,0 +1,274 @@
+"""What a user can say about a job: every parameter, once. All who take, check or explain one have it from here."""
+
+# No `from __future__ import annotations` here: the table is made of the annotations. Types whose import takes long are
+# quoted, as a file of DAGs is read again and again.
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, NamedTuple, TypedDict, TypeVar
+
+from airflow_provider_gpu_cluster import parameter_checks as checks
+
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
+    from airflow_provider_gpu_cluster.sources.parse import Written
+
+_Taker = TypeVar("_Taker", bound=Callable[..., Any])
+
+
+class Parameter(NamedTuple):
+    """
+    A parameter of a job.
+
+    :param doc: what it means, in the words of every docstring and page that names it.
+    :param default: its value where none is given.
+    :param check: reads what is written for it, and returns what the :class:`.JobSpec` says; None if that says nothing
+        of it.
+    :param spec_name: its name in the spec; by default its own.
+    :param templated: Airflow fills in templates and outputs of other tasks.
+    :param renderer: as what Airflow's UI shows the filled-in value.
+    :param secret: it is no part of any ``repr()``.
+    :param page: page of the documentation that says more.
+    :param name: its key in :class:`JobParameters`.
+    :param type: its type there, as text.
+    """
+
+    doc: str
+    default: Any = None
+    check: checks.Check | None = None
+    spec_name: str = ""
+    templated: bool = True
+    renderer: str | None = None
+    secret: bool = False
+    page: str = ""
+    name: str = ""
+    type: str = ""
+
+    def in_signature(self) -> inspect.Parameter:
+        """Return it as a keyword argument."""
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=self.default, annotation=self.type)
+
+    def explanation(self) -> str:
+        """Return what a docstring says of it."""
+        return f"{self.doc}. (templated)" if self.templated else f"{self.doc}."
+
+
+class JobParameters(TypedDict, total=False):
+    """
+    Every parameter of a job, in the order in which they are shown.
+
+    A new one is an entry here. ``scripts/write_parameters.py`` brings it into those texts that editors and people read:
+    the signature of the operator, docstrings, and the table in ``docs/operators.md``.
+    """
+
+    code: Annotated[
+        "Written | None",
+        Parameter(
+            "source of the code: a local file or folder relative to the DAG file's folder, ``git+...``, "
+            "``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it "
+            "runs",
+            page="sources.md",
+        ),
+    ]
+    entry_script: Annotated[
+        str | None,
+        Parameter("script to run, relative to the code. Either this or ``command``", check=checks.entry_script),
+    ]
+    script_args: Annotated[
+        Sequence[Any] | None, Parameter("arguments of the entry script, as a list", check=checks.script_args)
+    ]
+    command: Annotated[
+        str | None,
+        Parameter("shell text to run instead of an entry script", check=checks.command, renderer="bash"),
+    ]
+    data: Annotated[
+        "Written | Sequence[Written] | None",
+        Parameter("one or more sources for the job's ``data/``", page="sources.md"),
+    ]
+    models: Annotated[
+        "Written | Sequence[Written] | None",
+        Parameter("one or more sources for the job's ``models/``", page="sources.md"),
+    ]
+    gpus: Annotated[int | str, Parameter("number of whole GPUs", default=1, check=checks.count)]
+    gpu_type: Annotated[
+        str | None,
+        Parameter(
+            'only GPUs whose name contains this text, such as ``"A100"``; None for any',
+            check=checks.optional(checks.gpu_type),
+        ),
+    ]
+    cpus: Annotated[
+        int | str | None,
+        Parameter(
+            "CPU cores; None leaves it to the cluster",
+            check=checks.optional(checks.count),
+            page="jobs.md#limits",
+        ),
+    ]
+    memory: Annotated[
+        int | str | None,
+        Parameter(
+            'limit on host memory, in bytes or as text such as ``"32G"``; None for no limit',
+            check=checks.optional(checks.memory_bytes),
+            spec_name="memory_bytes",
+            page="jobs.md#limits",
+        ),
+    ]
+    time_limit: Annotated[
+        float | str | timedelta | None,
+        Parameter(
+            "limit on the job's run time, in seconds or as a timedelta; None for no limit",
+            check=checks.optional(checks.time_limit_s),
+            spec_name="time_limit_s",
+            page="jobs.md#limits",
+        ),
+    ]
+    env: Annotated[
+        "Mapping[str, Any] | XComArg | None",
+        Parameter(
+            "environment variables of the job. The values are shown nowhere in Airflow, are sent apart from the rest, "
+            "and are recorded nowhere on the cluster",
+            renderer="json",
+            secret=True,
+        ),
+    ]
+    array: Annotated[
+        "Sequence[Any] | XComArg | str | None",
+        Parameter(
+            "makes an array of jobs: a list, or the output of a task that returns one, of what is each one's own. An "
+            "element is a dict of environment variables, merged over ``env`` and as hidden; or arguments, a list or "
+            "text that is split as a shell does, which come after ``script_args`` or at the end of ``command``",
+            renderer="json",
+            secret=True,
+            page="arrays.md",
+        ),
+    ]
+    priority: Annotated[
+        str,
+        Parameter(
+            "``high``, ``normal`` or ``low``: who waits is served in this order",
+            default="normal",
+            check=checks.priority,
+        ),
+    ]
+    nodes: Annotated[
+        int | str,
+        Parameter(
+            "number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one takes Slurm",
+            default=1,
+            check=checks.count,
+            page="slurm.md#several-nodes",
+        ),
+    ]
+    partition: Annotated[
+        str | None,
+        Parameter(
+            "Slurm partition; None for the connection's. Like the next four, it says nothing to a cluster without "
+            "Slurm",
+            check=checks.optional(checks.word("gpu")),
+            page="slurm.md#what-a-job-asks-slurm-for",
+        ),
+    ]
+    account: Annotated[
+        str | None,
+        Parameter("Slurm account; None for the connection's", check=checks.optional(checks.word("research"))),
+    ]
+    qos: Annotated[
+        str | None, Parameter("Slurm QOS; None for the connection's", check=checks.optional(checks.word("long")))
+    ]
+    constraint: Annotated[
+        str | None,
+        Parameter(
+            "features that Slurm's nodes must have; None for the connection's",
+            check=checks.optional(checks.word("a100&nvlink")),
+        ),
+    ]
+    sbatch_options: Annotated[
+        str | Sequence[str] | None,
+        Parameter(
+            "further options of Slurm's ``sbatch``, as a list or one text, after the connection's",
+            check=checks.sbatch_options,
+        ),
+    ]
+    requirements: Annotated[
+        str | Sequence[str] | None,
+        Parameter(
+            "Python packages, as a list or as the text of a requirements file; None takes ``requirements.txt`` from "
+            "the code if it is there",
+            check=checks.requirements,
+        ),
+    ]
+    setup: Annotated[
+        str | Sequence[str] | None,
+        Parameter(
+            'shell lines to run first, such as ``["module load cuda/12.4"]``', check=checks.setup, renderer="bash"
+        ),
+    ]
+    pass_output_dirs: Annotated[
+        bool,
+        Parameter("pass ``--output_dir`` and ``--log_dir`` to the entry script", default=True, templated=False),
+    ]
+    run_script_template: Annotated[
+        str | None,
+        Parameter(
+            "path of a Jinja2 template to use instead of the package's ``run.sh.j2``, relative to the DAG file's "
+            "folder",
+            templated=False,
+            page="jobs.md#a-template-of-your-own",
+        ),
+    ]
+
+
+def _table(keys: type) -> Mapping[str, Parameter]:
+    annotations = inspect.get_annotations(keys)
+    return MappingProxyType({name: _named(name, annotation) for name, annotation in annotations.items()})
+
+
+def _named(name: str, annotation: Any) -> Parameter:
+    parameter: Parameter = annotation.__metadata__[0]
+    return parameter._replace(name=name, spec_name=parameter.spec_name or name, type=_text(annotation.__origin__))
+
+
+def _text(written: Any) -> str:
+    """Return a type as it is written in source code."""
+    if isinstance(written, ForwardRef):
+        return written.__forward_arg__
+    return written.__name__ if isinstance(written, type) else re.sub(r"(\w+\.)+", "", str(written))
+
+
+PARAMETERS = _table(JobParameters)
+"""Every parameter of a job, by its name."""
+
+SPEC_PARAMETERS = tuple(parameter for parameter in PARAMETERS.values() if parameter.check)
+"""Those of which the :class:`.JobSpec` says something."""
+
+
+def spelled_out(taker: _Taker) -> _Taker:
+    """
+    Show every parameter of a job in the signature and the docstring of what takes them as ``**keywords``.
+
+    That is for ``help()``, notebooks and pages of documentation. Type checkers and editors have them from
+    ``**keywords: Unpack[JobParameters]``; with another type, ``keywords`` are more than these, and are shown as well.
+
+    :param taker: a function, or a class whose ``__init__`` takes them and whose docstring explains them.
+    """
+    function: Any = taker.__init__ if isinstance(taker, type) else taker  # type: ignore[misc]
+    signature = inspect.signature(function)
+    *own, keywords = signature.parameters.values()
+    more = [] if keywords.annotation == "Unpack[JobParameters]" else [keywords]
+    ours = [parameter for name, parameter in PARAMETERS.items() if name not in signature.parameters]
+    in_signature = [parameter.in_signature() for parameter in ours]
+    function.__signature__ = signature.replace(parameters=[*own, *in_signature, *more])
+
+    def explain(entry: re.Match[str]) -> str:
+        lines = [f"{entry[1]}:param {parameter.name}: {parameter.explanation()}" for parameter in ours]
+        return "\n".join([*lines, entry[0]] if more else lines)
+
+    if taker.__doc__:
+        entry = rf"^( *):param {keywords.name}: .*(?:\n\1    .*)*"
+        taker.__doc__ = re.sub(entry, explain, taker.__doc__, flags=re.MULTILINE)
+    return taker
