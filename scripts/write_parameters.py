@@ -41,7 +41,7 @@ def main() -> None:
 def outdated() -> dict[Path, str]:
     """Return the files that are not as they should be, each with the text it should have."""
     texts = {OPERATOR: _operator(_read(OPERATOR)), PAGE: _page(_read(PAGE))}
-    texts.update({path: _explained(_read(path), mark="hooks" not in path.parts) for path in EXPLAIN_SOME})
+    texts.update({path: _explained(_read(path), by_airflow="hooks" not in path.parts) for path in EXPLAIN_SOME})
     return {path: text for path, text in texts.items() if text != _read(path)}
 
 
@@ -57,7 +57,7 @@ def _operator(text: str) -> str:
     text = _replaced(text, rf"^        (?:{_NAMES}): .* = .*,\n", in_signature)
     text = _replaced(text, rf"^        self\.({_NAMES}) = \1\n", assignments)
     return _replaced(
-        text, rf"^    :param (?:{_NAMES}): .*\n(?:        .*\n)*", (_entry(one, mark=True) for one in parameters)
+        text, rf"^    :param (?:{_NAMES}): .*\n(?:        .*\n)*", (_entry(one, by_airflow=True) for one in parameters)
     )
 
 
@@ -67,21 +67,20 @@ def _replaced(text: str, pattern: str, lines: Iterable[str]) -> str:
     return text[: found[0].start()] + "".join(lines) + text[found[-1].end() :]
 
 
-def _explained(text: str, *, mark: bool) -> str:
+def _explained(text: str, *, by_airflow: bool) -> str:
     """Put the explanations of the list in the place of those that are there."""
 
     def entry(found: re.Match[str]) -> str:
         indent, name = found.groups()
-        return _entry(PARAMETERS[name], mark=mark, indent=indent)
+        return _entry(PARAMETERS[name], by_airflow=by_airflow, indent=indent)
 
     return re.sub(rf"^( +):param ({_NAMES}): .*\n(?:\1    .*\n)*", entry, text, flags=re.MULTILINE)
 
 
-def _entry(parameter: Parameter, *, mark: bool, indent: str = "    ") -> str:
+def _entry(parameter: Parameter, *, by_airflow: bool, indent: str = "    ") -> str:
     """Return the entry of a docstring."""
-    text = f":param {parameter.name}: {parameter.explanation() if mark else parameter.doc + '.'}"
     lines = textwrap.wrap(
-        text,
+        parameter.explanation(by_airflow=by_airflow),
         width=120,
         initial_indent=indent,
         subsequent_indent=f"{indent}    ",

@@ -52,9 +52,14 @@ class Parameter(NamedTuple):
         """Return it as a keyword argument."""
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=self.default, annotation=self.type)
 
-    def explanation(self) -> str:
-        """Return what a docstring says of it."""
-        return f"{self.doc}. (templated)" if self.templated else f"{self.doc}."
+    def explanation(self, *, by_airflow: bool) -> str:
+        """
+        Return its entry in a docstring.
+
+        :param by_airflow: of something whose templates Airflow fills in.
+        """
+        mark = " (templated)" if by_airflow and self.templated else ""
+        return f":param {self.name}: {self.doc}.{mark}"
 
 
 class JobParameters(TypedDict, total=False):
@@ -265,7 +270,7 @@ def spelled_out(taker: _Taker) -> _Taker:
     function.__signature__ = signature.replace(parameters=[*own, *in_signature, *more])
 
     def explain(entry: re.Match[str]) -> str:
-        lines = [f"{entry[1]}:param {parameter.name}: {parameter.explanation()}" for parameter in ours]
+        lines = [f"{entry[1]}{parameter.explanation(by_airflow=isinstance(taker, type))}" for parameter in ours]
         return "\n".join([*lines, entry[0]] if more else lines)
 
     if taker.__doc__:

@@ -54,7 +54,7 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
 
         :raises InvalidJobError: a value cannot be used.
         """
-        return make_spec(**{name: getattr(self, name) for name in PARAMETERS})
+        return make_spec(**vars(self))
 
     def sources(self, *, base_dir: Path) -> Sequence[Source]:
         """

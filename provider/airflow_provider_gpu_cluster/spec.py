@@ -51,18 +51,19 @@ def make_spec(*, grace_s: float | str = GRACE_S, **parameters: Unpack[JobParamet
     :param parameters: the parameters.
     :raises InvalidJobError: a parameter is not valid; the message says which, its value, and what is valid.
     """
-    unknown = [name for name in parameters if name not in PARAMETERS]
-    if unknown:
-        raise TypeError(f"make_spec() got an unexpected keyword argument {unknown[0]!r}")
+    for name in parameters.keys() - PARAMETERS.keys():
+        raise TypeError(f"make_spec() got an unexpected keyword argument {name!r}")
 
-    def checked(name: str) -> Any:
-        return _checked(PARAMETERS[name], parameters.get(name, PARAMETERS[name].default))
+    def checked(parameter: Parameter) -> Any:
+        return _checked(parameter, parameters.get(parameter.name, parameter.default))
 
-    script, shell = checked("entry_script"), checked("command")
+    script, shell = checked(PARAMETERS["entry_script"]), checked(PARAMETERS["command"])
     if (script is None) == (shell is None):
         found = "neither was" if script is None else f"both ({script!r} and a command) were"
         raise InvalidJobError(f"give exactly one of entry_script and command; {found} given")
-    if checked("script_args") and script is None:
+    args = checked(PARAMETERS["script_args"])
+    if args and script is None:
         raise InvalidJobError("script_args are for an entry_script; write the arguments of a command into it")
-    values = {parameter.spec_name: checked(parameter.name) for parameter in SPEC_PARAMETERS}
-    return JobSpec(**values, grace_s=check_grace_s("grace_s", grace_s))
+    run = {"entry_script": script, "command": shell, "script_args": args}
+    needs = {parameter.spec_name: checked(parameter) for parameter in SPEC_PARAMETERS if parameter.name not in run}
+    return JobSpec(**run, **needs, grace_s=check_grace_s("grace_s", grace_s))
