@@ -183,7 +183,7 @@ def test_a_system_that_copies_nothing_by_itself(
 
     keep(contents, DATA)
     monkeypatch.setattr(os, "copy_file_range", copy_file_range)
-    monkeypatch.setattr(placing, "clone", lambda source, target: False)
+    monkeypatch.setattr(copying, "clone", lambda source, target: False)
     folder = new_folder(tmp_path, "one")
     place(contents, [row("x")], str(folder))
     assert (folder / "x").read_bytes() == DATA

@@ -5,7 +5,7 @@ stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one li
 so, bytes. Whatever a login shell prints before the mark is skipped by the reader. Some verbs go on in both directions
 after their reply: ``watch``, ``fill``, and ``stage`` and ``submit`` where inputs are needed; see :mod:`.watch.server`
 and
-:mod:`.staging.inputs.receiving`.
+:mod:`.staging.receiving`.
 """
 
 REPLY_MARK = b"\x1e gpu-run 1 \x1e"
