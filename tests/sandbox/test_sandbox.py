@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import io
 import json
@@ -168,6 +169,20 @@ def test_a_process_that_only_knows_the_connection_is_left_alone(sandbox: Sandbox
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_command_that_outlives_its_connection_is_ended_and_waited_for(
+    sandbox: Sandbox, recwarn: pytest.WarningsRecorder
+) -> None:
+    with connect(sandbox.connection) as client:
+        _, stdout, _ = client.exec_command("echo $$; trap '' HUP PIPE; sleep 300")
+        pid = int(stdout.readline())
+        sandbox.stop()
+    # Nobody else can: it is this process's child.
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    gc.collect()
+    assert not [warning for warning in recwarn if warning.category is ResourceWarning]
 
 
 def test_many_clients_at_once(sandbox: Sandbox) -> None:
