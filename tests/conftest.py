@@ -25,6 +25,7 @@ import paramiko
 import pytest
 
 from tests.harness.leftovers import kill_everything_under
+from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import HOW_TO_INSTALL, SSHD, RealSshd, login
 
@@ -132,7 +133,7 @@ def connections_to(sshd: RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]
             pkey=paramiko.Ed25519Key.from_private_key(io.StringIO(sshd.client_key)),
             allow_agent=False,
             look_for_keys=False,
-            timeout=10,
+            timeout=PATIENCE_S,
         )
         return client
 
@@ -197,7 +198,7 @@ def sandbox() -> Iterator[Sandbox]:
 def eventually() -> Callable[..., Any]:
     """Return a function that calls another until its result is true, and returns that."""
 
-    def wait(check: Callable[[], Any], *, timeout_s: float = 20, every_s: float = 0.05) -> Any:
+    def wait(check: Callable[[], Any], *, timeout_s: float = PATIENCE_S, every_s: float = 0.05) -> Any:
         deadline = time.monotonic() + timeout_s
         while not (result := check()):
             assert time.monotonic() < deadline, f"not within {timeout_s} s; last result: {result!r}"

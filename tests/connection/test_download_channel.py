@@ -37,7 +37,7 @@ def test_a_little_is_not_kept_back() -> None:
     assert (pipe.read_ready(), len(pipe)) == (True, 3)
     began = time.monotonic()
     assert pipe.read(1 << 20, 5) == b"{}\n"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
     assert (pipe.read_ready(), len(pipe)) == (False, 0)
 
 

@@ -256,11 +256,11 @@ def test_a_login_shell_that_prints(cluster: Cluster, start_file: Callable[[str],
 
 @pytest.mark.parametrize("noise", ["yes", "cat /dev/zero", "yes ''"])
 def test_a_login_shell_that_prints_without_end(cluster: Cluster, start_file: Callable[[str], Any], noise: str) -> None:
-    start_file(f"timeout 20 {noise}")
+    start_file(f"timeout 120 {noise}")
     began = time.monotonic()
     with pytest.raises(GpuClusterSetupError, match="prints without end before it runs a command"):
         cluster.check()
-    assert time.monotonic() - began < 19
+    assert time.monotonic() - began < 100
 
 
 def test_a_login_shell_that_refuses(cluster: Cluster, start_file: Callable[[str], Any]) -> None:
@@ -284,7 +284,7 @@ def test_no_sftp(cluster: Cluster, start_file: Callable[[str], Any], start: str,
     began = time.monotonic()
     with pytest.raises(GpuClusterSetupError, match=rf"SFTP does not work there \(.*{words}.*must print nothing"):
         cluster.check()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100
 
 
 # -- disks -------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from airflow_provider_gpu_cluster import gpu_run
 from airflow_provider_gpu_cluster.connection.program import Program, build_program
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from tests.harness.leftovers import kill_everything_under
+from tests.harness.patience import PATIENCE_S
 from tests.harness.small_disk import fill, make_read_only, small_disk
 
 PYTHON = os.path.realpath(sys.executable)
@@ -46,7 +47,7 @@ def start(path: Path, verb: str = "capacity", python: str = PYTHON, **environmen
 
 def answer(process: subprocess.Popen[bytes], leases: Path) -> dict[str, Any]:
     settings = {"virtual_gpus": 2, "lease_dir": str(leases), "python": None}
-    out, err = process.communicate(json.dumps({"settings": settings}).encode() + b"\n", timeout=30)
+    out, err = process.communicate(json.dumps({"settings": settings}).encode() + b"\n", timeout=PATIENCE_S)
     mark, _, reply = out.partition(protocol.REPLY_MARK + b"\n")
     assert reply, err.decode()
     assert mark.strip() == b""
@@ -218,7 +219,7 @@ def test_real_old_pythons_say_so_as_well(tmp_path: Path) -> None:
 
 def test_a_request_that_is_cut_is_not_carried_out(tmp_path: Path) -> None:
     process = start(put(tmp_path), "submit")
-    out, _ = process.communicate(b'{"job_id": "j", "spec": {', timeout=30)
+    out, _ = process.communicate(b'{"job_id": "j", "spec": {', timeout=PATIENCE_S)
     assert out.strip() == b""
     assert process.returncode == protocol.EXIT_REQUEST_CUT
     kill_everything_under(tmp_path)

@@ -36,6 +36,7 @@ from airflow.utils.helpers import log_filename_template_renderer
 from airflow_provider_gpu_cluster.triggers import watchers
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
 from airflow_provider_gpu_cluster.watch import loop
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import DagRun, TaskInstance
 
 
@@ -150,7 +151,7 @@ def own_watchers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("watcher of "):
-            thread.join(timeout=20)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive(), "somebody still waits for a job"
 
 
@@ -224,7 +225,7 @@ class Triggerer:
         task: asyncio.Task[None] = self._runner.triggers[trigger_id]["task"]
         return task
 
-    async def event(self, trigger_id: int, timeout_s: float = 60) -> TriggerEvent:
+    async def event(self, trigger_id: int, timeout_s: float = PATIENCE_S) -> TriggerEvent:
         """Return what a trigger fires, when it has ended."""
         await asyncio.wait_for(self.task(trigger_id), timeout_s)
         (event,) = (entry.event for entry in self._runner.events if entry.trigger_id == trigger_id)

@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, submit_request
 from airflow_provider_gpu_cluster.sources import Source
+from tests.harness.patience import PATIENCE_S
 
 _numbers = itertools.count(1)
 
@@ -91,7 +92,7 @@ def submit_array(
     )
 
 
-def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = 30) -> JobStatus:
+def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = PATIENCE_S) -> JobStatus:
     """Return a job's status as soon as it is in one of ``states``; by default, in a final one."""
     deadline = time.monotonic() + timeout_s
     while True:

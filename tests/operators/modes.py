@@ -32,10 +32,10 @@ from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from tests.harness import jobs
 from tests.harness.deferral import TaskLogs, Triggerer, XComs, through_the_database
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import StateStore, TaskInstance, task_context
 from tests.servers.proxy import CutProxy
 
-PATIENCE_S = 60
 RUNS = "GPU job runs"
 
 
@@ -82,7 +82,7 @@ class Scene:
     def until(self, check: Callable[[], Any]) -> Any:
         """Wait until something is true."""
         pause = threading.Event()
-        for _ in range(PATIENCE_S * 50):
+        for _ in range(round(PATIENCE_S * 50)):
             if result := check():
                 return result
             pause.wait(0.02)

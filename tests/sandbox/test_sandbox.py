@@ -25,6 +25,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run.linux.processes import with_environment
 from airflow_provider_gpu_cluster.sandbox import Sandbox
 from airflow_provider_gpu_cluster.sandbox.sandbox import marker
+from tests.harness.patience import PATIENCE_S
 
 MIB = 1 << 20
 
@@ -57,7 +58,7 @@ def client(sandbox: Sandbox) -> Iterator[paramiko.SSHClient]:
 
 
 def run(client: paramiko.SSHClient, command: str, data: bytes = b"") -> tuple[int, bytes, bytes]:
-    stdin, stdout, stderr = client.exec_command(command, timeout=30)
+    stdin, stdout, stderr = client.exec_command(command, timeout=PATIENCE_S)
     with stdin:
         for start in range(0, len(data), MIB):
             stdin.channel.sendall(data[start : start + MIB])
@@ -285,7 +286,7 @@ def test_the_command_prints_a_connection_that_works(stop: signal.Signals) -> Non
             assert run(client, "echo hello")[1] == b"hello\n"
             run(client, "setsid sleep 300 < /dev/null > /dev/null 2>&1 &")
         process.send_signal(stop)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
     folder = Path(connection["extra"]["root_dir"]).parent
     assert not folder.exists()
     assert with_environment(marker(folder)) == []

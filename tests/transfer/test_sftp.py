@@ -251,7 +251,7 @@ def test_a_connection_that_brings_nothing_runs_out_of_patience(
         collect(far, home)
     with pytest.raises(GpuClusterConnectionError):
         stage(far, "other", tmp_path, data="input")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 90
     assert not (home / "large").exists()
 
 

@@ -598,7 +598,7 @@ def test_a_file_that_cannot_be_read_to_its_end_does_not_leave_both_sides_waiting
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"'data\.bin' cannot be read: .*Input/output error"):
         cluster.stage("job", wanted, record=jobs.record())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_cluster_that_asks_for_what_was_not_offered_gets_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
 from tests.harness import jobs
 from tests.harness.deferral import TaskLogs, Triggerer, XComs
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import TaskInstance
 from tests.triggers.test_output import arguments, until
 
@@ -103,7 +104,7 @@ def test_user_who_ends_the_task_ends_all_elements(
         trigger_id = await triggerer.start(ti, *arguments(handle, cancel_on_kill=True))
         await until(lambda: sum(event.endswith("GPU job runs") for event in logs.events) == 4)
         await triggerer.user_ends_task(trigger_id)
-        await asyncio.wait({triggerer.task(trigger_id)}, timeout=20)
+        await asyncio.wait({triggerer.task(trigger_id)}, timeout=PATIENCE_S)
 
     asyncio.run(run())
     if is_cancelled:

@@ -38,14 +38,13 @@ from airflow_provider_gpu_cluster.watch.polling import WINDOW_BYTES
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.harness import jobs
 from tests.harness.leftovers import processes_under
+from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd
 
 Connect = Callable[..., paramiko.SSHClient]
 MakeWatcher = Callable[..., Watcher]
 Event = TypeVar("Event")
-
-PATIENCE_S = 30
 
 
 class Waiting:

@@ -30,6 +30,7 @@ from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
 from tests.gpu_run.host import NOBODY, Host, as_other_user
 from tests.gpu_run.old import DAY, make_job_old, make_old
 from tests.gpu_run.staging import receiver
+from tests.harness.patience import PATIENCE_S
 
 as_root = pytest.mark.skipif(os.getuid() != 0 and os.environ.get("CI") != "true", reason="only root can be two users")
 
@@ -849,7 +850,7 @@ def test_drafts_of_the_dead_go(host: Host) -> None:
 
 def gpu_run(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "-S", host.program, "gc", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_person_clears_old_jobs_away(host: Host) -> None:

@@ -165,7 +165,7 @@ def test_a_hanging_driver_is_not_waited_for(fake: FakeNvidiaSmi, monkeypatch: py
     began = time.monotonic()
     with pytest.raises(Refused, match="the driver may hang"):
         find_gpus(None)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_gpus_on_which_somebody_computes_are_passed_over(fake: FakeNvidiaSmi, allocator: Allocator) -> None:
@@ -187,7 +187,7 @@ def test_when_a_process_without_a_lease_ends_the_next_job_starts_soon(
     fake.says(processes="")
     began = time.monotonic()
     while not allocator.grant([ticket(2)])[0]:
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 30
         time.sleep(0.1)
 
 

@@ -196,7 +196,7 @@ def test_a_running_job_makes_its_lease_again(cluster_folder: Path, eventually: A
     job = host.submit("sleep 100", gpus=1)
     host.wait(job, state="RUNNING")
     shutil.rmtree(cluster_folder / "leases")
-    eventually(lambda: job in notes(Leases(str(cluster_folder / "leases")))[0], timeout_s=5)
+    eventually(lambda: job in notes(Leases(str(cluster_folder / "leases")))[0])
 
 
 def test_a_dispatcher_whose_queue_file_was_removed_goes_on(leases: Leases, folder: Path) -> None:

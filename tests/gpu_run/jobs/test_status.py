@@ -40,7 +40,7 @@ def test_a_job_whose_supervisor_was_killed_is_lost_and_its_gpus_are_free(cluster
     assert Path(handle.job_dir, "outputs/FAILED").exists()
     after = submit(cluster, "true", gpus=4).handle
     assert wait(cluster, after.job_id).state is JobState.SUCCEEDED
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_a_job_from_before_a_reboot_is_lost(cluster: Cluster) -> None:

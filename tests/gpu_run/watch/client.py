@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.watch.subscription import PIECE_BYTES
 from tests.gpu_run.host import Host
+from tests.harness.patience import PATIENCE_S
 
 Event = dict[str, Any]
 
@@ -107,4 +108,4 @@ class Client:
         assert self.process.stderr is not None
         with self.process.stderr as stderr:
             said = stderr.read().decode()
-        return self.process.wait(10), said
+        return self.process.wait(PATIENCE_S), said
