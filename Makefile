@@ -39,6 +39,7 @@ bench: $(VENV)/.installed-development
 	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip $(SLURM)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m long
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist

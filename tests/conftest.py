@@ -54,6 +54,18 @@ os.environ.update(
 VIRTUAL_GPUS = 4
 
 
+# Fixtures that start a server: an SSH server, a Slurm, a whole Airflow, a store of objects.
+_SERVERS = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need a server, so that ``make check`` can leave them out."""
+    for item in items:
+        if _SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what is remembered of files, and those half arrived, out of the cache of who runs the tests."""

@@ -319,14 +319,16 @@ def test_a_job_that_cannot_be_is_refused_alone(cluster: Cluster, make_watcher: M
 # -- many over one connection ------------------------------------------------------------------------------------
 
 
-def test_thirty_jobs_share_a_connection_and_a_channel(
+@pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.long)])
+def test_many_jobs_share_a_connection_and_a_channel(
+    count: int,
     cluster: Cluster,
     cluster_folder: Path,
     make_watcher: MakeWatcher,
     cut_proxy: CutProxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for number in range(30):
+    for number in range(count):
         jobs.submit(cluster, f"echo {number}; sleep 1; echo {number}", job_id=f"job-{number}", gpus=0)
     watcher = make_watcher(cut_proxy.port)
     opened: list[object] = []
@@ -338,10 +340,10 @@ def test_thirty_jobs_share_a_connection_and_a_channel(
 
     monkeypatch.setattr(Cluster, "hold", note)
     monkeypatch.setattr(Cluster, "_exchange", None)
-    waiting = [Waiting(watcher, f"job-{number}") for number in range(30)]
+    waiting = [Waiting(watcher, f"job-{number}") for number in range(count)]
     assert {one.to_the_end().state for one in waiting} == {JobState.SUCCEEDED}
     assert len(far_ends(cluster_folder)) == 1
-    assert [one.output.decode() for one in waiting] == [f"{number}\n{number}\n" for number in range(30)]
+    assert [one.output.decode() for one in waiting] == [f"{number}\n{number}\n" for number in range(count)]
     assert (cut_proxy.connections, len(opened)) == (1, 1)
 
 
@@ -755,11 +757,13 @@ def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, wat
     assert (again.created, again.status.attempt) == (False, 1)
 
 
+@pytest.mark.parametrize("count", [10, pytest.param(40, marks=pytest.mark.long)])
 def test_many_are_launched_over_one_connection(
+    count: int,
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy
 ) -> None:
     watcher = make_watcher(cut_proxy.port)
-    names = [f"launched-{number}" for number in range(40)]
+    names = [f"launched-{number}" for number in range(count)]
     futures = [watcher.launch(jobs.request("true", job_id=name, gpus=0)) for name in names]
     assert all(future.result(PATIENCE_S).created for future in futures)
     assert cut_proxy.connections == 1

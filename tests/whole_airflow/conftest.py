@@ -172,6 +172,8 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "MODELS_DIR": str(folder / "models"),
         "TEST_RUNS": str(folder / "runs"),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # Nobody changes the DAGs; by default each file is read again every half minute.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         # How soon a killed worker is noticed; five minutes by default.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",

@@ -153,10 +153,12 @@ def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster
     assert lab.runs(handle["job_id"]) == 1
 
 
-def test_fifty_jobs_survive_cut_connections_and_a_restart_of_sshd(lab: Lab, sshd: RealSshd) -> None:
-    run_id = lab.start("deferred_many")
-    sensors = [f"done_{number}" for number in range(50)]
-    lab.until("fifty watched jobs", lambda: all(lab.output("deferred_many", run_id, sensor) for sensor in sensors))
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.long)])
+def test_many_jobs_survive_cut_connections_and_a_restart_of_sshd(lab: Lab, sshd: RealSshd, count: int) -> None:
+    dag_id = f"deferred_{count}"
+    run_id = lab.start(dag_id)
+    sensors = [f"done_{number}" for number in range(count)]
+    lab.until("many watched jobs", lambda: all(lab.output(dag_id, run_id, sensor) for sensor in sensors))
     for _ in range(3):
         lab.proxy.cut_now()
         time.sleep(1)
@@ -165,10 +167,10 @@ def test_fifty_jobs_survive_cut_connections_and_a_restart_of_sshd(lab: Lab, sshd
     sshd.start()
     time.sleep(2)
     lab.proxy.cut_now()
-    assert lab.end("deferred_many", run_id) == "success"
+    assert lab.end(dag_id, run_id) == "success"
     for number, sensor in enumerate(sensors):
-        assert lab.output("deferred_many", run_id, sensor) == [f"{number}: line {line}" for line in range(1, 26)]
-        assert lab.log("deferred_many", run_id, sensor) == []
+        assert lab.output(dag_id, run_id, sensor) == [f"{number}: line {line}" for line in range(1, 26)]
+        assert lab.log(dag_id, run_id, sensor) == []
 
 
 def _starts(records: list[dict[str, Any]]) -> list[str]:
