@@ -759,8 +759,7 @@ def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, wat
 
 @pytest.mark.parametrize("count", [10, pytest.param(40, marks=pytest.mark.long)])
 def test_many_are_launched_over_one_connection(
-    count: int,
-    cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy
+    count: int, cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy
 ) -> None:
     watcher = make_watcher(cut_proxy.port)
     names = [f"launched-{number}" for number in range(count)]

@@ -66,7 +66,7 @@ def test_a_folder_that_is_not_there_holds_nothing(folder: str) -> None:
 
 
 def test_more_packs_than_are_kept_open(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs, "_MOST_OPEN", 5)
+    monkeypatch.setattr(packs, "MOST_OPEN", 5)
     contents = [str(number).encode() for number in range(40)]
     for data in contents:
         write(folder, data)
@@ -80,7 +80,7 @@ def test_more_packs_than_are_kept_open(folder: str, monkeypatch: pytest.MonkeyPa
 def test_a_pack_has_a_limited_size_and_what_is_larger_goes_into_the_next(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packs, "_MOST_BYTES", 100)
+    monkeypatch.setattr(packs, "MOST_BYTES", 100)
     contents = [bytes([number]) * 30 for number in range(10)] + [b"x" * 250]
     write(folder, *contents)
     assert [os.path.getsize(path) for path in named(folder, ".data")].count(90) == 3

@@ -825,7 +825,7 @@ def test_programs_that_somebody_uses_stay(host: Host) -> None:
 def test_a_program_that_is_started_at_the_last_moment_stays(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     path = fill_cache(host, days_ago=100)["program"]
     looks: list[set[str]] = [set(), {A}]
-    monkeypatch.setattr(old_programs, "_in_processes", lambda: looks.pop(0))
+    monkeypatch.setattr(old_programs, "in_processes", lambda: looks.pop(0))
     assert collect(host)["programs"] == 0
     assert path.exists()
 

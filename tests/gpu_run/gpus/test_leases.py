@@ -362,7 +362,7 @@ def test_a_folder_that_cannot_be_made_says_why() -> None:
 def test_a_stopped_process_that_holds_the_mutex_is_named(
     leases: Leases, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "_MUTEX_S", 0.3)
+    monkeypatch.setattr(leases_module, "MUTEX_S", 0.3)
     leases.make_folder()
     text = (
         "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2); print('locked', flush=True); input()"

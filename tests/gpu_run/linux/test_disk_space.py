@@ -69,7 +69,7 @@ def test_a_quota_is_noticed_and_named(tmp_path: Path) -> None:
 def test_a_disk_in_memory_takes_none_to_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with small_disk(tmp_path / "disk", 100 * 1024) as disk:
         # Whatever is set aside there is taken from all who work on the host.
-        monkeypatch.setattr(disk_space, "_FALLOC_FL_KEEP_SIZE", -1)
+        monkeypatch.setattr(disk_space, "FALLOC_FL_KEEP_SIZE", -1)
         assert room_for(str(disk), 50 * MB) == Room(50 * MB)
         fill(disk, leave_kb=1024)
         room = room_for(str(disk), 50 * MB)

@@ -185,7 +185,7 @@ def test_a_sign_of_life_while_what_is_there_already_is_read(
     outputs: OutputsFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "x").write_bytes(os.urandom(3 * PIECE))
-    monkeypatch.setattr(sending, "_SIGN_OF_LIFE_S", 0)
+    monkeypatch.setattr(sending, "SIGN_OF_LIFE_S", 0)
     out = io.BytesIO()
     assert len(send(outputs, ("x", 3 * PIECE, stamp(outputs, "x")), out=out)[0]) == 0
     assert out.getvalue().count(b"\n{}\n") >= 1
@@ -211,7 +211,7 @@ def test_a_sign_of_life_while_checksums_are_computed(
 ) -> None:
     for name in ("x", "y"):
         (folder / name).write_bytes(b"1" * 10)
-    monkeypatch.setattr(sending, "_SIGN_OF_LIFE_S", 0)
+    monkeypatch.setattr(sending, "SIGN_OF_LIFE_S", 0)
     out = io.BytesIO()
     checksums_of(outputs, ["x", "y"], out)
     assert out.getvalue() == b"{}\n{}\n"

@@ -225,7 +225,7 @@ def test_an_error_in_a_thread_is_told_once_and_nothing_gets_into_place(
         copying.write_all(fd, data)
 
     monkeypatch.setattr(placing, "write_all", write_all)
-    monkeypatch.setattr(placing, "_FILES_AT_ONCE", 10)
+    monkeypatch.setattr(placing, "FILES_AT_ONCE", 10)
     threads = threading.active_count()
     wanted = {"type": "upload", "kind": "data", "name": "x", "written": "x", "single_file": False, "digest": "x"}
     with pytest.raises(Refused, match=r"^x: no space left on the disk of .*job: ") as caught:

@@ -26,8 +26,8 @@ PIECE = 1 << 20
 # A range is written down at the latest when it has become that long.
 _NOTE_BYTES = 1 << 22
 # Somebody whose connection has died may hold on to the bytes for so long at most.
-_WRITERS_GONE_S = 150.0
-_PAUSE_S = 0.1
+WRITERS_GONE_S = 150.0
+PAUSE_S = 0.1
 
 
 class Damaged(Exception):
@@ -235,7 +235,7 @@ class Incoming:
         return sha256
 
     def _until_alone(self, fd: int) -> None:
-        deadline = time.monotonic() + _WRITERS_GONE_S
+        deadline = time.monotonic() + WRITERS_GONE_S
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -243,7 +243,7 @@ class Incoming:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise Busy(self.key) from None
-                time.sleep(_PAUSE_S)
+                time.sleep(PAUSE_S)
 
     def discard(self) -> None:
         """Remove what is left under this key. The lock comes last: who gets it next finds nothing, or the content."""

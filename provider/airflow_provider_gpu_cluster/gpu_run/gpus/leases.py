@@ -33,7 +33,7 @@ from .queue import live_tickets
 from .schedule import Slot, Ticket
 
 DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
-_MUTEX_S = 5.0
+MUTEX_S = 5.0
 _MOST_BYTES = 4096
 _MOST_CHARACTERS = 120
 
@@ -86,7 +86,7 @@ class Leases:
             )
 
     @contextlib.contextmanager
-    def mutex(self, patience_s: float = _MUTEX_S) -> Iterator[None]:
+    def mutex(self, patience_s: float = MUTEX_S) -> Iterator[None]:
         """
         Keep every other reader and writer of the folder out, for the few milliseconds this takes.
 

@@ -40,7 +40,7 @@ from ..protocol.files import CHANGED, MAX_BATCH_FILES, MAX_ZEROS, PIECE, SMALL
 from ..protocol.holes import extents, update_with_zeros
 from .folder import Outputs, Unsendable, mode_of, stamp_of
 
-_SIGN_OF_LIFE_S = 5.0
+SIGN_OF_LIFE_S = 5.0
 
 
 def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
@@ -212,7 +212,7 @@ class _Pulse:
 
     def beat(self) -> None:
         """Give one if it is time."""
-        if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:
+        if time.monotonic() - self._told_at > SIGN_OF_LIFE_S:
             self._told_at = time.monotonic()
             self._out.write(b"{}\n")
             self._out.flush()
