@@ -239,7 +239,7 @@ def test_what_is_wrong_in_any_case_is_said_when_the_dag_is_read(arguments: dict[
 
 
 def test_what_is_known_only_later_is_not_checked_when_the_dag_is_read() -> None:
-    submit(
+    operator = submit(
         gpus="{{ params.gpus }}",
         memory="{{ params.memory }}",
         command="{{ params.command }}",
@@ -247,6 +247,7 @@ def test_what_is_known_only_later_is_not_checked_when_the_dag_is_read() -> None:
         time_limit="{{ params.limit }}",
         env={"SEED": "{{ params.seed }}"},
     )
+    assert operator.gpus == "{{ params.gpus }}"
 
 
 def test_bad_rendered_value_is_an_error(use: Any) -> None:

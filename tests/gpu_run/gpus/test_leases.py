@@ -383,7 +383,7 @@ def test_a_mutex_that_is_removed_while_it_is_held_hinders_nobody(leases: Leases,
     with leases.mutex():
         (folder / "mutex").unlink()
         with leases.mutex(0.5):
-            pass
+            assert (folder / "mutex").exists()
 
 
 def test_a_full_disk_costs_a_lease_only_its_name(tmp_path: Path) -> None:

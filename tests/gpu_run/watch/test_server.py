@@ -130,11 +130,14 @@ def test_the_place_in_line_is_told(host: Host, watch: Callable[..., Client]) -> 
     first, second = host.submit("true", gpus=4), host.submit("true", gpus=4)
     client = watch(LOOK_OFTEN)
     client.subscribe(second)
-    while client.until("status")["status"].get("queue_place") != 2:
-        pass
+
+    def until_place(place: int) -> None:
+        while client.until("status")["status"].get("queue_place") != place:
+            assert not client.has_ended
+
+    until_place(2)
     cancel(host.root, host.engine, [first], "the test", 0)
-    while client.until("status")["status"].get("queue_place") != 1:
-        pass
+    until_place(1)
 
 
 def test_a_line_that_nobody_serves_is_served_again_and_no_process_is_left(

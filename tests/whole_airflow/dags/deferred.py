@@ -89,7 +89,7 @@ def many_jobs(count: int) -> None:
     """Define a DAG that launches so many jobs and waits for each of them."""
 
     @task(do_xcom_push=False)
-    def launch(*, ti: Any = None, run_id: str = "") -> None:
+    def launch(*, ti: Any = None, run_id: str | None = None) -> None:
         with GpuClusterHook("gpu_cluster_far") as hook:
             for number in range(count):
                 command = f"for i in $(seq 25); do echo {number}: line $i; sleep 1; done"
