@@ -11,13 +11,16 @@ GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
 TOOLS := git:git procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2
 SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd mariadb-server:mariadbd
 
+# Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check lint bench clean
 
 help:
 	@echo "make demo         run the DAG gpu_train_digits in a real Airflow, against a sandbox cluster, and end"
 	@echo "make demo UI=1    the same, and leave Airflow's web page up"
 	@echo "make test         run every test (ARGS='-k sandbox' for some; WORKERS=$(WORKERS) at a time)"
-	@echo "make check        lint, and run the tests that need no server of their own: under two minutes"
+	@echo "make check        lint, and run the tests that start no server and install nothing: under two minutes"
 	@echo "make lint         check style, types, and that gpu_run stays Python 3.8"
 	@echo "make bench        measure what the README claims, and run the long tests"
 	@echo "make clean        remove the virtual environment and all caches"
@@ -32,7 +35,7 @@ test: $(VENV)/.installed-development
 
 check: lint
 	@scripts/system-packages $(TOOLS)
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not long and not server" $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not long and not heavy" $(ARGS)
 
 lint: $(VENV)/.installed-development
 	$(PY) -m ruff check .

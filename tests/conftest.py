@@ -54,16 +54,16 @@ os.environ.update(
 VIRTUAL_GPUS = 4
 
 
-# Fixtures that start a server: an SSH server, a Slurm, a whole Airflow, a store of objects.
-_SERVERS = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3"}
+# Fixtures that start a server (an SSH server, a Slurm, a whole Airflow, a store of objects) or have packages installed.
+_HEAVY = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3", "wheels"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a server, so that ``make check`` can leave them out."""
+    """Mark tests that take much, so that ``make check`` can leave them out."""
     for item in items:
-        if _SERVERS & set(getattr(item, "fixturenames", ())):
-            item.add_marker("server")
+        if _HEAVY & set(getattr(item, "fixturenames", ())):
+            item.add_marker("heavy")
 
 
 @pytest.fixture(scope="session", autouse=True)
