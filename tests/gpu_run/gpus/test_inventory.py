@@ -93,8 +93,8 @@ exec sh {folder}/then
         program.chmod(0o755)
 
     def says(self, *, gpus: str | None = None, processes: str | None = None, then: str = "exit 0") -> None:
-        if inventory is not None:
-            (self.folder / "gpus").write_text(inventory)
+        if gpus is not None:
+            (self.folder / "gpus").write_text(gpus)
         if processes is not None:
             (self.folder / "processes").write_text(processes)
         (self.folder / "then").write_text(then + "\n")

@@ -294,7 +294,7 @@ def test_garbage_in_shared_files_stops_nobody(leases: Leases, folder: Path, text
     held = []
     for name in ("gpu-virtual-0", "queue-x"):
         (folder / name).write_bytes(text.encode("latin-1"))
-        fd = locks.lock(str(folder / name))
+        fd = locks.lock(str(folder / name), shared=True)
         assert fd is not None
         held.append(fd)
     grants, _ = Allocator(leases, 4, "me").grant([ticket("mine", 3, "me")])

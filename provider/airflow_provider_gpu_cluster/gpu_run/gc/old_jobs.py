@@ -9,7 +9,6 @@ removal of the directory both take the job's lock and then look again, so that o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
@@ -200,12 +199,8 @@ def _is_staged_into(job: JobDirectory) -> bool:
     """Tell whether a process that lives makes an input in this directory; see :mod:`.staging.inputs`."""
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(
-                job.at(".job", name, "lock"), "r+"
-            ) as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+            with contextlib.suppress(NotADirectoryError):
+                if locks.is_locked(job.at(".job", name, "lock")):
                     return True
     return False
 

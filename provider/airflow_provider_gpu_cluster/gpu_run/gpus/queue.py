@@ -61,7 +61,7 @@ class Queue:
 
     def _open(self) -> None:
         try:
-            fd = locks.lock(self._path)
+            fd = locks.lock(self._path, shared=True)
         except OSError as error:
             raise Refused(protocol.GPUS_UNAVAILABLE, f"{self._path} cannot be opened: {error.strerror}") from error
         if fd is None:

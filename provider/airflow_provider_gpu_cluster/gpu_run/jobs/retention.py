@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import sys
 import time
 from typing import Any
 
+from ..linux import locks
 from ..store.directories import Root
 
 _EVERY_S = 3600.0
@@ -49,9 +49,10 @@ def _claim(stamp: str) -> bool:
             return True
         except FileExistsError:
             return False
-    fd = os.open(stamp, os.O_RDWR | os.O_CLOEXEC)
+    fd = locks.lock(stamp, create=False)
+    if fd is None:
+        return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_old(os.fstat(fd)):
             return False
         os.utime(fd)

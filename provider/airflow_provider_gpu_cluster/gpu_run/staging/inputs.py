@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 
 from .. import protocol
 from ..errors import Refused
+from ..linux import locks
 from ..store import records
 from ..store.directories import JobDirectory, Root
 from ..store.writing import no_space, remove_tree, write_text, writing
@@ -276,7 +276,7 @@ def _draft(job: JobDirectory) -> Iterator[str]:
     os.mkdir(unlocked, 0o700)
     with open(os.path.join(unlocked, "lock"), "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.lock_file(lock.fileno())
             os.rename(unlocked, folder)
             yield folder
         finally:
@@ -287,9 +287,11 @@ def _sweep(job: JobDirectory) -> None:
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
             folder = job.at(".job", name)
-            with contextlib.suppress(OSError), open(os.path.join(folder, "lock"), "r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_tree(folder)
+            with contextlib.suppress(OSError):
+                fd = locks.lock(os.path.join(folder, "lock"), create=False)
+                if fd is not None:
+                    remove_tree(folder)
+                    os.close(fd)
 
 
 # -- git, and what is on the cluster already ---------------------------------------------------------------------

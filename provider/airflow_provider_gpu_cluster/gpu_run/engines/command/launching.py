@@ -16,8 +16,7 @@ from typing import Any, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...linux import processes
-from ...locks import try_lock
+from ...linux import locks, processes
 from ...store.directories import Attempt
 from ...store.writing import write_text
 from ...supervise import diagnosis
@@ -128,7 +127,7 @@ class Launching:
     def launch_waiting(self) -> None:
         """Hand over what others were to hand over who have died."""
         os.makedirs(self._launches.folder, exist_ok=True)
-        fd = try_lock(os.path.join(self._launches.folder, "launching.lock"))
+        fd = locks.lock(os.path.join(self._launches.folder, "launching.lock"))
         if fd is None:
             return
         try:
@@ -142,13 +141,13 @@ class Launching:
     def is_handing_over(self) -> bool:
         """Tell whether somebody does that now."""
         os.makedirs(self._launches.folder, exist_ok=True)
-        fd = try_lock(os.path.join(self._launches.folder, "launching.lock"))
+        fd = locks.lock(os.path.join(self._launches.folder, "launching.lock"))
         if fd is not None:
             os.close(fd)
         return fd is None
 
     def _launch(self, attempt: Attempt) -> None:
-        fd = try_lock(attempt.at("launch.lock"))
+        fd = locks.lock(attempt.at("launch.lock"))
         if fd is None:
             # Somebody else does.
             return

@@ -19,8 +19,7 @@ from ... import protocol
 from ...gpus.allocator import Allocator
 from ...gpus.leases import DEFAULT_FOLDER, Leases
 from ...gpus.schedule import Ticket, Wait
-from ...linux import processes
-from ...locks import try_lock
+from ...linux import locks, processes
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import writing
@@ -136,7 +135,7 @@ class Line:
 
     def lock(self) -> int | None:
         """Return the lock of the one dispatcher; None when one runs."""
-        return try_lock(os.path.join(self.path, "dispatcher.lock"))
+        return locks.lock(os.path.join(self.path, "dispatcher.lock"))
 
     def ensure_dispatcher(self, program: str) -> None:
         """

@@ -13,8 +13,7 @@ import time
 from typing import Callable, Iterable, NamedTuple
 
 from ...errors import Refused
-from ...linux import processes
-from ...locks import try_lock
+from ...linux import locks, processes
 from ...store import records
 from . import commands, words
 from .runner import TIMEOUT_S, run
@@ -109,7 +108,7 @@ class View:
 
     def _lock(self) -> int | None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        return try_lock(f"{self._path}.lock")
+        return locks.lock(f"{self._path}.lock")
 
     def _find_out(self, fd: int, since: float) -> None:
         """Ask, and write down what is answered."""
