@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -20,8 +19,9 @@ from ..engines.host.engine import POOL_FILE, HostEngine
 from ..engines.host.waiting import Line
 from ..errors import Refused
 from ..gpus.allocator import Grant
-from ..linux import processes
+from ..linux import detached, processes
 from ..store import records
+from ..store.claims import new_claim
 from ..store.directories import Attempt, Root
 from ..store.writing import write_text
 from ..supervise.allocation import Allocation
@@ -47,15 +47,8 @@ def run(root: Root, program: str, arguments: list[str], umask: int) -> int:
     # Until the process is ready for it, a TERM shall wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with open(attempt.at("supervisor.log"), "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", program, "wait-and-supervise", attempt.path],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process.returncode = 0
+        process = detached.start_detached(detached.own_command(program, "wait-and-supervise", attempt.path), out=log)
+    detached.leave(process)
     print(process.pid)
     print("output: {}".format(attempt.job.at("logs", "training.log")), file=sys.stderr)
     print("result: {} (SUCCESS or FAILED)".format(attempt.job.at("outputs")), file=sys.stderr)
@@ -148,7 +141,7 @@ def wait_and_supervise(path: str) -> int:
         signal.signal(number, lambda number, frame: _give_up(attempt))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # With a claim that names this process, an attempt whose process was killed is not taken for one that waits.
-    if not attempt.claim(dict(processes.identity(), by="waiter", at=records.now())):
+    if not attempt.claim(new_claim("waiter")):
         return 0
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from typing import Any
 
+from ..linux.detached import own_command
 from ..store.directories import Attempt
 from .environment import BuildFailed, group, is_built, use
 
@@ -45,7 +45,7 @@ class Builds:
         elif len(self._running) < _AT_ONCE:
             attempt.event("environment_building")
             self._running[key] = subprocess.Popen(
-                [sys.executable, "-I", "-S", request["program"], "build-environment", attempt.path],
+                own_command(request["program"], "build-environment", attempt.path),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -23,7 +23,7 @@ import math
 import os
 import stat
 import time
-from typing import Iterator, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from .. import protocol
 from ..errors import Refused
@@ -192,6 +192,17 @@ class Leases:
 
     def _path(self, key: str) -> str:
         return os.path.join(self.folder, "gpu-" + key)
+
+
+def leases_of(settings: dict[str, Any]) -> Leases:
+    """
+    Return the leases that jobs get their GPUs from.
+
+    :param settings: of the engine; without a ``lease_dir``, they are those of all users of the host.
+    """
+    folder = os.path.expanduser(settings.get("lease_dir") or DEFAULT_FOLDER)
+    # As for root_dir, a relative path is meant from the home; who reads this may run in any folder.
+    return Leases(os.path.normpath(os.path.join(os.path.expanduser("~"), folder)))
 
 
 def _write(fd: int, content: bytes) -> None:

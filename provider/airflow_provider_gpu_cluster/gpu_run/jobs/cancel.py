@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import protocol
-from ..linux import processes
 from ..store import records
+from ..store.claims import new_claim
 from ..store.directories import Attempt, JobDirectory, Root
 from .status import job_status, statuses
 
@@ -60,7 +60,7 @@ def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
     asked = {"by": by, "at": records.now()}
     if records.create_json(attempt.at("cancel.json"), asked):
         attempt.event("cancel_requested", by=by)
-    if attempt.claim(dict(processes.identity(), by="cancel", at=records.now())):
+    if attempt.claim(new_claim("cancel")):
         # Nobody can start it any more.
         request = attempt.request()
         message = f"cancelled by {by} before it started"

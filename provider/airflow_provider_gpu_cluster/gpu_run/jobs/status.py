@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import protocol
 from ..errors import Refused
 from ..linux import processes
+from ..store.claims import run_facts
 from ..store.directories import Attempt, Root
 from ..supervise import diagnosis
 
@@ -103,10 +104,7 @@ def _base(attempt: Attempt) -> dict[str, Any]:
 def _running(attempt: Attempt, claim: dict[str, Any]) -> dict[str, Any]:
     return {
         "submitted_at": attempt.request()["requested_at"],
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim.get("nodes") or claim["host"],
-        "pid": claim["pid"],
+        **run_facts(claim),
     }
 
 

@@ -18,11 +18,12 @@ from functools import partial
 from typing import Any
 
 from .. import protocol
-from ..engines.host.waiting import Line
 from ..errors import traceback_text
+from ..gpus.leases import leases_of
 from ..linux import processes
 from ..store import records
-from ..store.directories import Attempt, Root
+from ..store.claims import new_claim
+from ..store.directories import Attempt
 from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
@@ -56,7 +57,7 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
     pid = processes.start_copy(partial(_begin, run, waited))
     try:
-        leases = Line(Root(os.path.dirname(attempt.job.path)), run.request["settings"]).leases
+        leases = leases_of(run.request["settings"])
         status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)
         guard.record_loss(attempt, run.token, status, run.facts(), is_explained=allocation.is_explained)
     finally:
@@ -114,10 +115,8 @@ class _Run:
 
     def claim(self, waited: bool) -> bool:
         """Take the attempt; False when somebody else has it."""
-        claim = dict(
-            processes.identity(),
-            by="supervisor",
-            at=records.now(),
+        claim = new_claim(
+            "supervisor",
             leased_at=self.allocation.since,
             gpus=self.allocation.gpus,
             token=self.token,

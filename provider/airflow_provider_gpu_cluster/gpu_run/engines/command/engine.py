@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...linux import processes
+from ...linux import detached, processes
+from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor
@@ -103,16 +103,8 @@ class CommandEngine:
         if self._launching.is_handing_over():
             return
         with open(os.path.join(self._launches.folder, "launching.log"), "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", self._program, "launch-waiting"],
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        # It outlives this one.
-        process.returncode = 0
+            command = detached.own_command(self._program, "launch-waiting")
+            detached.leave(detached.start_detached(command, out=log))
 
     # -- how attempts stand --------------------------------------------------------------------------------------
 
@@ -307,11 +299,5 @@ def _settle_marked(attempt: Attempt, claim: dict[str, Any]) -> bool:
     marked = attempt.marked()
     if marked is None:
         return False
-    facts = {
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim["host"],
-        "pid": claim["pid"],
-    }
-    attempt.finish(**{**facts, **marked})
+    attempt.finish(**{**run_facts(claim), **marked})
     return True

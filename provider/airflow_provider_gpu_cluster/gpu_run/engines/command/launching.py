@@ -9,14 +9,13 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...linux import locks, processes
+from ...linux import detached, locks, processes
 from ...store.directories import Attempt
 from ...store.writing import write_text
 from ...supervise import diagnosis
@@ -180,13 +179,11 @@ class Launching:
         self._launches.write(attempt, note)
         with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
             try:
-                called = subprocess.Popen(
+                called = detached.start_detached(
                     [*_WITH_UMASK, f"{attempt.request()['umask']:03o}", *command],
+                    out=out,
+                    errors=errors,
                     cwd=attempt.job.path,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=errors,
-                    start_new_session=True,
                 )
             except OSError as error:
                 message = f"its launcher {command[0]} cannot be started: {error.strerror}"
@@ -202,7 +199,7 @@ class Launching:
         template = template_of(request["settings"])
         # Sites show the name of the script in their lists.
         script = attempt.at(f"{attempt.job.job_id}.sh")
-        supervise = [sys.executable, "-I", "-S", request["program"], "supervise-launched", attempt.path]
+        supervise = detached.own_command(request["program"], "supervise-launched", attempt.path)
         write_text(script, _SCRIPT.format(command=_quoted(supervise), log=_quoted([attempt.at("supervisor.log")])))
         os.chmod(script, 0o700)
         values = values_of(request["spec"], script=script, job_id=attempt.job.job_id, job_dir=attempt.job.path)
@@ -233,7 +230,7 @@ class Launching:
             if claim is not None and self._is_long(note):
                 # It runs, whatever its launcher still has to say.
                 if called is not None:
-                    called.returncode = 0
+                    detached.leave(called)
                 return
             if time.time() > note["called_at"] + PATIENCE_S:
                 self._gave_no_answer = True
@@ -243,7 +240,7 @@ class Launching:
             time.sleep(_LOOK_S)
         if called is not None and not is_over:
             # Whoever starts processes after it is to wait for it.
-            called.returncode = 0
+            detached.leave(called)
         if code:
             self._refuse(attempt, f"has ended with exit code {code}")
         elif pid is None:

@@ -20,8 +20,8 @@ from ...environments.environment import BuildFailed
 from ...errors import Refused, traceback_text
 from ...gpus.allocator import Grant
 from ...gpus.schedule import Ticket, Wait
-from ...linux import processes
 from ...store import records
+from ...store.claims import new_claim
 from ...store.directories import Attempt
 from ...store.writing import write_text
 from . import supervisor_start
@@ -219,7 +219,7 @@ class Dispatcher:
 
     def _give_up(self, waiting: _Waiting, message: str) -> None:
         try:
-            if waiting.attempt.claim(dict(processes.identity(), by="dispatcher", at=records.now())):
+            if waiting.attempt.claim(new_claim("dispatcher")):
                 waiting.attempt.finish(
                     protocol.FAILED,
                     protocol.LAUNCH_FAILED,

@@ -11,11 +11,10 @@ import ctypes  # noqa: F401  (each copy needs it)
 import json
 import os
 import subprocess
-import sys
 from functools import partial
 from typing import Any, BinaryIO, Dict, Union
 
-from ...linux import processes
+from ...linux import detached, processes
 from ...store.directories import Attempt, Root
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
@@ -64,15 +63,8 @@ def run(program: str, attempt: Attempt, lease: Lease) -> None:
 
 
 def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", program, "supervise", attempt.path],
-        cwd="/",
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        pass_fds=lease["fds"],
-    )
+    command = detached.own_command(program, "supervise", attempt.path)
+    process = detached.start_detached(command, stdin=subprocess.PIPE, out=log, pass_fds=lease["fds"])
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:
         process.stdin.write(json.dumps(lease).encode())
@@ -80,10 +72,6 @@ def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) 
 
 
 def _supervise_in_copy(program: str, attempt: Attempt, lease: Lease, log: int) -> None:
-    os.setsid()
-    os.chdir("/")
-    for fd in (1, 2):
-        os.dup2(log, fd)
-    processes.close_files(keep=(1, 2, *lease["fds"]))
+    detached.detach(log, keep=lease["fds"])
     processes.rename(program, "supervise", attempt.job.job_id)
     run(program, attempt, lease)

@@ -11,15 +11,13 @@ import contextlib
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 from ... import protocol
 from ...gpus.allocator import Allocator
-from ...gpus.leases import DEFAULT_FOLDER, Leases
+from ...gpus.leases import Leases, leases_of
 from ...gpus.schedule import Ticket, Wait
-from ...linux import locks, processes
+from ...linux import detached, locks, processes
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import writing
@@ -38,10 +36,8 @@ class Line:
     def __init__(self, root: Root, settings: dict[str, Any]) -> None:
         self.root = root
         self.virtual_gpus: int | None = settings.get("virtual_gpus")
-        lease_dir = os.path.expanduser(settings.get("lease_dir") or DEFAULT_FOLDER)
-        # As for root_dir, a relative path is meant from the home; who reads this may run in any folder.
-        self.lease_dir = os.path.normpath(os.path.join(os.path.expanduser("~"), lease_dir))
-        self.leases = Leases(self.lease_dir)
+        self.leases = leases_of(settings)
+        self.lease_dir = self.leases.folder
         # A home directory may be shared by several hosts, and each has its own GPUs.
         pool = json.dumps([processes.hostname(), self.lease_dir, self.virtual_gpus])
         self.path = os.path.join(root.own, "queue", hashlib.sha256(pool.encode()).hexdigest()[:12])
@@ -149,14 +145,7 @@ class Line:
             return
         try:
             with open(os.path.join(self.path, "dispatcher.log"), "ab") as log:
-                subprocess.Popen(
-                    [sys.executable, "-I", "-S", program, "dispatch", self.path, str(fd)],
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=[fd],
-                ).returncode = 0
+                command = detached.own_command(program, "dispatch", self.path, str(fd))
+                detached.leave(detached.start_detached(command, out=log, pass_fds=[fd]))
         finally:
             os.close(fd)
