@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.jobs import retention
 from airflow_provider_gpu_cluster.gpu_run.jobs.retention import clear_if_due
+from airflow_provider_gpu_cluster.gpu_run.linux import detached
 from airflow_provider_gpu_cluster.gpu_run.protocol.durations import seconds_of
 from tests.gpu_run.host import Host
 from tests.gpu_run.old import DAY, make_job_old, make_old

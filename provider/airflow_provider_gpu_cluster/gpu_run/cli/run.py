@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 import uuid
-from typing import NoReturn
+from typing import NoReturn, Sequence
 
 from .. import protocol
 from ..engines.host.engine import POOL_FILE, HostEngine
@@ -21,7 +21,7 @@ from ..errors import Refused
 from ..gpus.allocator import Grant
 from ..linux import detached, processes
 from ..store import records
-from ..store.claims import new_claim
+from ..store.claims import claim_by
 from ..store.directories import Attempt, Root
 from ..store.writing import write_text
 from ..supervise.allocation import Allocation
@@ -31,7 +31,7 @@ _LOOK_S = 0.5
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def run(root: Root, program: str, arguments: list[str], umask: int) -> int:
+def run(*arguments: str, root: Root, program: str, umask: int) -> int:
     """
     Put a script in line, and print the process id that stands for it until it has ended.
 
@@ -55,7 +55,7 @@ def run(root: Root, program: str, arguments: list[str], umask: int) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run",
         description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
@@ -141,7 +141,7 @@ def wait_and_supervise(path: str) -> int:
         signal.signal(number, lambda number, frame: _give_up(attempt))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # With a claim that names this process, an attempt whose process was killed is not taken for one that waits.
-    if not attempt.claim(new_claim("waiter")):
+    if not attempt.claim(claim_by("waiter")):
         return 0
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:

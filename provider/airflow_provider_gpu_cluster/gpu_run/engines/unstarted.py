@@ -9,7 +9,7 @@ from .. import protocol
 from ..environments import environment
 from ..environments.environment import BuildFailed
 from ..store import records
-from ..store.claims import new_claim
+from ..store.claims import claim_by
 from ..store.directories import Attempt, Root
 from ..store.writing import write_text
 
@@ -21,7 +21,7 @@ def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, mes
     :param by: who does so, for the claim.
     """
     end = {"state": state, "reason": reason, "message": message}
-    if not attempt.claim(new_claim(by, end=end)):
+    if not attempt.claim(claim_by(by, end=end)):
         return False
     attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
     return True

@@ -8,11 +8,26 @@ import time
 from typing import Any
 
 from ..linux.detached import own_command
-from ..store.directories import Attempt
-from .environment import BuildFailed, group, is_built, use
+from ..store.directories import Attempt, Root
+from .environment import BuildFailed, build, group, is_built, use
 
 _AT_ONCE = 2
 _TRIES = 2
+
+
+def build_and_print(path: str, *, root: Root) -> int:
+    """
+    Build the environment of an attempt, and print it as JSON; or why that failed.
+
+    :param path: the attempt's folder.
+    """
+    attempt = Attempt.at_path(path)
+    try:
+        result = build(root, attempt.request()["environment"], attempt.job.at("code"))
+    except (BuildFailed, OSError) as error:
+        result = {"error": str(error)}
+    print(json.dumps(result))
+    return 0
 
 
 class Builds:

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from ..linux import locks
+from ..reply import Reply
 from ..store.directories import JobDirectory, Root
 from ..store.writing import writing
 from .old_cache import OldCache
@@ -19,6 +20,12 @@ from .old_programs import OldPrograms
 from .trash import Trash, measure
 
 _MOST_FAILURES = 100
+
+
+def answer(root: Root, program: str, request: dict[str, Any]) -> Reply:
+    """Carry out the verb ``gc``."""
+    older_than_s, dry_run = request["older_than_s"], request["dry_run"]
+    return Reply(collect_garbage(root, request["settings"], program, older_than_s, dry_run=dry_run))
 
 
 def collect_garbage(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _PREPARED_S = 3600.0
 # Between a request's note of use and the time in its attempt's record, whose milliseconds are cut off.
 _MOMENT_S = 1.0
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 def jobs_of(root: Root) -> Iterator[JobDirectory]:
@@ -131,7 +131,7 @@ class OldJobs:
         request = records.read_json(attempts[-1].at("request.json")) if attempts else None
         settings: dict[str, Any] = self._settings if request is None else request["settings"]
         return json.dumps(settings, sort_keys=True), engine_of(
-            self._root, settings, self._program, patience_s=_PATIENCE_S
+            self._root, settings, self._program, timeout_s=_TIMEOUT_S
         )
 
     def is_old(self, job: JobDirectory) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import protocol
 from ..errors import Refused
 from ..linux import processes
+from ..reply import Reply
 from ..store.claims import run_facts
 from ..store.directories import Attempt, Root
 from ..supervise import diagnosis
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from ..engines.engine import Engine
 
 _PROGRESS_BYTES = 4096
+
+
+def answer(root: Root, engine: Engine, request: dict[str, Any]) -> Reply:
+    """Carry out the verb ``status``."""
+    return Reply({"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])})
 
 
 def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ import threading
 from typing import Any, BinaryIO, Callable, Iterator
 
 from .. import protocol
-from ..cache.contents import Contents, checked_key, digest_of
+from ..cache.contents import Contents, digest_of
 from ..cache.incoming import Busy, Damaged, Incoming
 from ..cache.packs import PackWriter
 from ..cache.ranges import total
@@ -95,43 +95,6 @@ def receive(
         worker.say({"error": {"code": protocol.INTERNAL, "message": message}})
     finally:
         worker.end()
-
-
-def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
-    """
-    Carry out the verb ``fill``: write pieces of contents that another channel's process has asked for.
-
-    :return: how many bytes came.
-    """
-    contents = Contents(root)
-    pack = PackWriter(contents.packs)
-    pieces = Pieces(stream, contents.incoming)
-    count = 0
-    incoming: Incoming | None = None
-    try:
-        for header in pieces.headers():
-            key = checked_key(header["key"])
-            count += header["n"]
-            if header.get("whole"):
-                sha256, data = pieces.whole(header["n"])
-                # Who has asked for it finds that it did not come.
-                if sha256 == header.get("sha256", key):
-                    pack.add(key, sha256, data)
-                continue
-            if incoming is None or incoming.key != key:
-                if incoming is not None:
-                    incoming.release()
-                incoming = Incoming(contents, key, 0)
-            pieces.take(header, incoming)
-    except (Gone, lines.BrokenStream):
-        pass
-    finally:
-        stop_listening()
-        pieces.close()
-        pack.close()
-        if incoming is not None:
-            incoming.release()
-    return {"bytes": count}
 
 
 class _Receiving:

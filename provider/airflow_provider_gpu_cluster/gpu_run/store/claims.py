@@ -8,14 +8,14 @@ from ..linux import processes
 from . import records
 
 
-def new_claim(by: str, **more: Any) -> dict[str, Any]:
+def claim_by(name: str, **more: Any) -> dict[str, Any]:
     """
-    Return a claim of this process, for :meth:`.store.directories.Attempt.claim`.
+    Return a claim of this process, made now, for :meth:`.store.directories.Attempt.claim`.
 
-    :param by: what this process does, such as ``supervisor`` or ``cancel``.
+    :param name: what it is to the attempt: its ``supervisor``, a ``cancel``, or whatever else claims one.
     :param more: what the claim says besides.
     """
-    return dict(processes.identity(), by=by, at=records.now(), **more)
+    return dict(processes.identity(), by=name, at=records.now(), **more)
 
 
 def run_facts(claim: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ..errors import traceback_text
 from ..gpus.leases import leases_of
 from ..linux import processes
 from ..store import records
-from ..store.claims import new_claim
+from ..store.claims import claim_by
 from ..store.directories import Attempt
 from ..store.writing import write_text
 from . import guard
@@ -32,10 +32,10 @@ from .variables import variables
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
-_KILL_PATIENCE_S = 10.0
-_RECORD_PATIENCE_S = 60.0
-_TERM_PATIENCE_S = 1.0
-_END_PATIENCE_S = 0.05
+_KILL_TIMEOUT_S = 10.0
+_RECORD_TIMEOUT_S = 60.0
+_TERM_TIMEOUT_S = 1.0
+_END_TIMEOUT_S = 0.05
 _PIECE = 1 << 16
 _MEMORY_MARGIN = 1.25
 # At most this part of the time goes into looking at the job's memory, which slows down the job as well.
@@ -115,7 +115,7 @@ class _Run:
 
     def claim(self, waited: bool) -> bool:
         """Take the attempt; False when somebody else has it."""
-        claim = new_claim(
+        claim = claim_by(
             "supervisor",
             leased_at=self.allocation.since,
             gpus=self.allocation.gpus,
@@ -197,7 +197,7 @@ class _Run:
                 self._check_limits()
         self.code_ended_at = records.now()
         if self.allocation.is_scheduled:
-            self._await_cancel(_TERM_PATIENCE_S if _is_signal(self.status, signal.SIGTERM) else _END_PATIENCE_S)
+            self._await_cancel(_TERM_TIMEOUT_S if _is_signal(self.status, signal.SIGTERM) else _END_TIMEOUT_S)
         self._end_leftovers()
         while self._relay_errors():
             pass
@@ -269,9 +269,9 @@ class _Run:
                 self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
         self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
 
-    def _await_cancel(self, patience_s: float) -> None:
+    def _await_cancel(self, timeout_s: float) -> None:
         """Wait a moment for the signal that has ended the job's processes, if one has, to come here as well."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while not self.cancel_asked and time.monotonic() < deadline:
             time.sleep(0.01)
         if self.cancel_asked:
@@ -311,7 +311,7 @@ class _Run:
 
     def _kill_all(self) -> None:
         """Kill every process of the job."""
-        deadline = time.monotonic() + _KILL_PATIENCE_S
+        deadline = time.monotonic() + _KILL_TIMEOUT_S
         while self._reap() and time.monotonic() < deadline:
             processes.send_signal(self._tree(), signal.SIGKILL)
             time.sleep(0.01)
@@ -351,7 +351,7 @@ class _Run:
 
     def _finish(self, state: str, reason: str | None, message: str, **details: Any) -> None:
         """Write the exit record. Where even the space set aside for it does not do, somebody may make room."""
-        deadline = time.monotonic() + _RECORD_PATIENCE_S
+        deadline = time.monotonic() + _RECORD_TIMEOUT_S
         while True:
             try:
                 return self.attempt.finish(state, reason, message, **details, **self.facts())

@@ -36,6 +36,7 @@ from .. import protocol
 from ..errors import Refused, traceback_text
 from ..jobs.launches import Launches
 from ..linux.inotify import Inotify
+from ..reply import Reply
 from ..store.directories import Root
 from .channel import BrokenClient, Channel, Gone
 from .subscription import FULL_LOOK_S, Events, Subscription
@@ -49,6 +50,12 @@ ALIVE_S = 5.0
 SILENCE_S = 150.0
 # A client that lags this far behind is told nothing new until it has caught up.
 _MOST_BACKLOG = 1 << 20
+
+
+def answer(root: Root, engine: Engine, program: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+    """Carry out the verb ``watch``."""
+    launches = Launches(root, program, request)
+    return Reply({}, lambda out: watch(root, engine, launches, stream, out))
 
 
 def watch(root: Root, engine: Engine, launches: Launches, source: BinaryIO, out: BinaryIO) -> None:

@@ -136,7 +136,7 @@ def test_a_launcher_that_fails(site: Site, root_with: RootWith, script: str, mes
 def test_a_launcher_that_hangs_is_ended(
     site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(launching, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(launching, "TIMEOUT_S", 0.5)
     root = root_with(f"{site.launcher('trap : TERM; echo wait...; sleep 1000 & while :; do wait; done')} {{script}}")
     with pytest.raises(Refused, match=r"has printed no process id in 0\.5 s, and was ended; it said: wait\.\.\."):
         root.submit(RUN, job_id="hangs")
@@ -148,7 +148,7 @@ def test_a_launcher_that_hangs_is_ended(
 def test_those_of_an_array_are_not_all_tried_with_a_launcher_that_hangs(
     site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(launching, "TIMEOUT_S", 0.5)
     root = root_with(f"{site.launcher('sleep 1000')} {{script}}")
     attempts = root.attempts(20, RUN)
     with pytest.raises(Refused, match="printed no process id in"):

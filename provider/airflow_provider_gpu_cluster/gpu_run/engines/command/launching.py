@@ -16,7 +16,7 @@ from typing import Any, Sequence
 from ... import protocol
 from ...errors import Refused
 from ...linux import detached, locks, processes
-from ...store.directories import Attempt
+from ...store.directories import Attempt, Root
 from ...store.writing import write_text
 from ...supervise import diagnosis
 from ..unstarted import end_unstarted
@@ -25,7 +25,7 @@ from .template import NotGiven, Template, values_of
 
 BY = "command"
 # How long a launcher may take to print a process id, and for how long one is waited for that has, and goes on.
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 FOREGROUND_S = 3.0
 # An array may have hundreds of elements, and others want the login node, too.
 _AT_ONCE = 4
@@ -77,6 +77,12 @@ def program_of(template: Template) -> str:
             f"a login that runs one command{where}",
         )
     return path
+
+
+def launch_waiting(root: Root) -> int:
+    """Hand over what others were to hand over who have died."""
+    Launching(Launches(root)).launch_waiting()
+    return 0
 
 
 class Launching:
@@ -232,10 +238,10 @@ class Launching:
                 if called is not None:
                     detached.leave(called)
                 return
-            if time.time() > note["called_at"] + PATIENCE_S:
+            if time.time() > note["called_at"] + TIMEOUT_S:
                 self._gave_no_answer = True
                 _end(note["launcher"], called)
-                self._refuse(attempt, f"has printed no process id in {PATIENCE_S:g} s, and was ended")
+                self._refuse(attempt, f"has printed no process id in {TIMEOUT_S:g} s, and was ended")
                 return
             time.sleep(_LOOK_S)
         if called is not None and not is_over:

@@ -21,7 +21,7 @@ from ...errors import Refused, traceback_text
 from ...gpus.allocator import Grant
 from ...gpus.schedule import Ticket, Wait
 from ...store import records
-from ...store.claims import new_claim
+from ...store.claims import claim_by
 from ...store.directories import Attempt
 from ...store.writing import write_text
 from . import supervisor_start
@@ -219,7 +219,7 @@ class Dispatcher:
 
     def _give_up(self, waiting: _Waiting, message: str) -> None:
         try:
-            if waiting.attempt.claim(new_claim("dispatcher")):
+            if waiting.attempt.claim(claim_by("dispatcher")):
                 waiting.attempt.finish(
                     protocol.FAILED,
                     protocol.LAUNCH_FAILED,
@@ -243,8 +243,13 @@ class Dispatcher:
                 self._waits = waits
 
 
-def dispatch(path: str, lock: int, program: str) -> None:
-    """Serve the line at ``path``, and see to it that nobody who came at the last moment is left waiting."""
+def dispatch(path: str, lock: str, *, program: str) -> int:
+    """
+    Serve the line at ``path``, and see to it that nobody who came at the last moment is left waiting.
+
+    :param lock: the number of the open file that is the lock of its dispatcher.
+    """
     line = Line.at_path(path)
-    Dispatcher(line, lock, program).run()
+    Dispatcher(line, int(lock), program).run()
     line.ensure_dispatcher(program)
+    return 0

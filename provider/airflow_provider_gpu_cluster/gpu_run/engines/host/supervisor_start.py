@@ -11,6 +11,7 @@ import ctypes  # noqa: F401  (each copy needs it)
 import json
 import os
 import subprocess
+import sys
 from functools import partial
 from typing import Any, BinaryIO, Dict, Union
 
@@ -52,6 +53,16 @@ def start(program: str, attempt: Attempt, lease: Lease, *, running: str) -> Proc
         if program != running:
             return _start_program(program, attempt, lease, log)
         return Copy(processes.start_copy(partial(_supervise_in_copy, program, attempt, lease, log.fileno())))
+
+
+def supervise_leased(path: str, *, program: str) -> int:
+    """
+    Supervise an attempt to its end; its lease comes on standard input.
+
+    :param path: the attempt's folder.
+    """
+    run(program, Attempt.at_path(path), json.load(sys.stdin))
+    return 0
 
 
 def run(program: str, attempt: Attempt, lease: Lease) -> None:

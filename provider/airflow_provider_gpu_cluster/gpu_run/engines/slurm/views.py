@@ -41,14 +41,14 @@ class View:
 
     :param path: of the file with the answer.
     :param interval_s: how often it may be asked.
-    :param patience_s: how long to wait for an answer. It may come later, for the next who looks.
+    :param timeout_s: how long to wait for an answer. It may come later, for the next who looks.
     :param ask: asks Slurm about the jobs since a time.
     """
 
-    def __init__(self, path: str, *, interval_s: float, patience_s: float, ask: Callable[[float], Told]) -> None:
+    def __init__(self, path: str, *, interval_s: float, timeout_s: float, ask: Callable[[float], Told]) -> None:
         self._path = path
         self._interval_s = interval_s
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._ask = ask
         self._asking: threading.Thread | None = None
         self._stamp: tuple[int, int, int] | None = None
@@ -70,7 +70,7 @@ class View:
         self._read()
         if not self._is_due(since):
             return
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._timeout_s
         if self._asking is None or not self._asking.is_alive():
             fd = self._lock()
             if fd is not None:
