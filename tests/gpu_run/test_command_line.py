@@ -16,14 +16,14 @@ TYPES = {
     "umask": "int",
     "stream": "BinaryIO",
 }
-PERSONS = {"gc, by a person": command_line._PERSONS_GC, "a script": command_line._PERSONS_SCRIPT}
+CLI = {"gc, by a person": command_line._CLI_GC, "a script": command_line._CLI_RUN}
 
 
 def test_the_airflow_side_asks_for_the_verbs_of_the_protocol() -> None:
     assert {name for name, verb in VERBS.items() if verb.is_asked} == set(protocol.VERBS)
 
 
-@pytest.mark.parametrize("verb", [pytest.param(verb, id=name) for name, verb in {**VERBS, **PERSONS}.items()])
+@pytest.mark.parametrize("verb", [pytest.param(verb, id=name) for name, verb in {**VERBS, **CLI}.items()])
 def test_a_verb_names_work_that_takes_what_it_needs(verb: Verb) -> None:
     work = inspect.signature(verb.work())
     assert work.return_annotation == ("Reply" if verb.is_asked else "int")

@@ -77,13 +77,13 @@ VERBS = {
     "supervise": Verb("engines.host.supervisor_start", "supervise_leased", ("program",), is_asked=False),
     "supervise-slurm": Verb("engines.slurm.supervise", "supervise_slurm", is_asked=False),
     "supervise-launched": Verb("engines.command.supervise", "supervise_launched", is_asked=False),
-    "launch-waiting": Verb("engines.command.launching", "launch_waiting", ("root",), is_asked=False),
+    "launch-waiting": Verb("engines.command.handover", "launch_waiting", ("root",), is_asked=False),
     "build-environment": Verb("environments.builds", "build_and_print", ("root",), is_asked=False),
     "wait-and-supervise": Verb("cli.run", "wait_and_supervise", is_asked=False),
 }
 # A person's calls.
-_PERSONS_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
-_PERSONS_SCRIPT = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
+_CLI_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
+_CLI_RUN = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
 
 
 def main(program: str, arguments: list[str]) -> int:
@@ -96,10 +96,10 @@ def main(program: str, arguments: list[str]) -> int:
     given = {"umask": os.umask(0o077), "program": program, "root": Root(os.path.dirname(os.path.dirname(program)))}
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
-        return _start(_PERSONS_GC, given, arguments[1:])
+        return _start(_CLI_GC, given, arguments[1:])
     verb = VERBS.get(name)
     if verb is None:
-        return _start(_PERSONS_SCRIPT, given, arguments)
+        return _start(_CLI_RUN, given, arguments)
     return _answer(name, verb, given) if verb.is_asked else _start(verb, given, arguments[1:])
 
 

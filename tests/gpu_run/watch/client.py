@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.watch.subscription import PIECE_BYTES
+from airflow_provider_gpu_cluster.gpu_run.watch.watched_job import PIECE_BYTES
 from tests.gpu_run.host import Host
 
 Event = dict[str, Any]

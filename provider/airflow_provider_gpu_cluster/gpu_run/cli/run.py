@@ -16,7 +16,7 @@ from typing import NoReturn, Sequence
 
 from .. import protocol
 from ..engines.host.engine import POOL_FILE, HostEngine
-from ..engines.host.waiting import Line
+from ..engines.host.root_queue import RootQueue
 from ..errors import Refused
 from ..gpus.allocator import Grant
 from ..linux import detached, processes
@@ -33,7 +33,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def run(*arguments: str, root: Root, program: str, umask: int) -> int:
     """
-    Put a script in line, and print the process id that stands for it until it has ended.
+    Put a script into the queue, and print the process id that stands for it until it has ended.
 
     :param umask: the person's own, for the files the script makes.
     :return: the command's exit status: 0, or 2 when the script can never run here.
@@ -161,17 +161,17 @@ def wait_and_supervise(path: str) -> int:
 
 def _wait(attempt: Attempt) -> Grant:
     request = attempt.request()
-    line = Line(Root(os.path.dirname(attempt.job.path)), request["settings"])
-    allocator = line.allocator(f"{os.getuid()}-{os.getpid()}")
-    ticket = line.ticket(attempt, request, allocator.name)
+    queue = RootQueue(Root(os.path.dirname(attempt.job.path)), request["settings"])
+    allocator = queue.allocator(f"{os.getuid()}-{os.getpid()}")
+    queued = queue.queued_job(attempt, request, allocator.name)
     told = ""
     try:
         while True:
             try:
-                grants, waits = allocator.grant([ticket])
-                if ticket in grants:
-                    return grants[ticket]
-                why = waits[ticket].why if ticket in waits else told
+                grants, waits = allocator.grant([queued])
+                if queued in grants:
+                    return grants[queued]
+                why = waits[queued].why if queued in waits else told
             except (Refused, OSError) as error:
                 why = str(error)
             if why != told:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..linux.detached import own_command
 from ..store.directories import Attempt, Root
-from .environment import BuildFailed, build, group, is_built, use
+from .python_environment import BuildFailed, build, group, is_built, use
 
 _AT_ONCE = 2
 _TRIES = 2

@@ -7,7 +7,7 @@ import re
 import stat
 from typing import Callable, Iterator
 
-from ..environments import environment
+from ..environments import python_environment
 from ..linux import locks
 from ..store import records
 from ..store.directories import Root
@@ -122,10 +122,10 @@ class OldCache:
     def _is_old(self, path: str, needs: Needs) -> bool:
         if os.path.realpath(path) in needs.environments:
             return False
-        built = records.read_json(environment.mark_of(path))
+        built = records.read_json(python_environment.mark_of(path))
         if built is not None and needs.groups and built.get("group", "") in (*needs.groups, ""):
             return False
-        used = max(_changed(path), _changed(environment.mark_of(path)))
+        used = max(_changed(path), _changed(python_environment.mark_of(path)))
         return used < self._now - max(self._older_than_s, _NOTED_S)
 
     def _discard(self, path: str, needs: Needs, trash: Trash) -> bool:

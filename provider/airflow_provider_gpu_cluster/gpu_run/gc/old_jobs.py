@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 from .. import protocol
 from ..engines import engine_of
-from ..environments import environment
+from ..environments import python_environment
 from ..errors import Refused
 from ..jobs.status import status_of
 from ..linux import locks, processes
@@ -51,7 +51,7 @@ class Needs:
 
     :param programs: names of files in ``.gpu-run``.
     :param environments: paths of Python environments that running jobs work with.
-    :param groups: see :func:`.environments.environment.group`; those of waiting jobs.
+    :param groups: see :func:`.environments.python_environment.group`; those of waiting jobs.
     :param paths: where links among their inputs lead to.
     """
 
@@ -72,7 +72,7 @@ class Needs:
                 request = records.read_json(attempt.at("request.json")) or {}
                 self.programs.add(os.path.basename(request.get("program", "")))
                 if request.get("environment"):
-                    self.groups.add(environment.group(request["environment"]))
+                    self.groups.add(python_environment.group(request["environment"]))
                 built = records.read_json(attempt.at("environment.json"))
                 if built is not None:
                     self.environments.add(os.path.realpath(built["path"]))
@@ -114,7 +114,7 @@ class OldJobs:
         claim = attempt.claimed()
         if attempt.ended() is None:
             if claim is None:
-                # It waits. To ask for its state would put it in line, should it not be there.
+                # It waits. To ask for its state would queue it, should it not be there.
                 return False
             status_of(attempt, self._engine_of([attempt])[1])
         ended = attempt.ended()

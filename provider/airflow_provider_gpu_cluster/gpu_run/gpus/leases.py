@@ -29,8 +29,8 @@ from .. import protocol
 from ..errors import Refused
 from ..linux import locks, processes
 from .inventory import Gpu
-from .queue import live_tickets
-from .schedule import Slot, Ticket
+from .queue import live_queued_jobs
+from .schedule import QueuedJob, Slot
 
 DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
 _MUTEX_S = 5.0
@@ -186,9 +186,9 @@ class Leases:
                             return True
         return False
 
-    def tickets(self) -> list[Ticket]:
+    def queued_jobs(self) -> list[QueuedJob]:
         """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
-        return live_tickets(self.folder)
+        return live_queued_jobs(self.folder)
 
     def _path(self, key: str) -> str:
         return os.path.join(self.folder, "gpu-" + key)

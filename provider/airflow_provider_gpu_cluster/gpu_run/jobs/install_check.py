@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..environments.environment import find_uv
+from ..environments.python_environment import find_uv
 from ..errors import Refused
 from ..linux import processes
 from ..reply import Reply

@@ -10,7 +10,7 @@ from ..cache.packs import PackWriter
 from ..protocol import lines
 from ..reply import Reply
 from ..store.directories import Root
-from .pieces import Gone, Pieces, stop_listening
+from .pieces import Pieces, WorkerGone, stop_listening
 
 
 def answer(root: Root, stream: BinaryIO) -> Reply:
@@ -44,7 +44,7 @@ def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
                     incoming.release()
                 incoming = Incoming(contents, key, 0)
             pieces.take(header, incoming)
-    except (Gone, lines.BrokenStream):
+    except (WorkerGone, lines.BrokenStream):
         pass
     finally:
         stop_listening()

@@ -52,7 +52,7 @@ from ..store.directories import JobDirectory, Root
 from ..store.writing import writing
 from . import placing
 from .inputs import bring
-from .pieces import Gone, Pieces, listen, stop_listening
+from .pieces import Pieces, WorkerGone, listen, stop_listening
 
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
@@ -86,7 +86,7 @@ def receive(
         worker.say({"done": go_on()})
     except Refused as refusal:
         worker.say({"error": {"code": refusal.code, "message": refusal.message}})
-    except (Gone, lines.BrokenStream):
+    except (WorkerGone, lines.BrokenStream):
         pass
     except lines.GarbledStream as garbled:
         worker.say({"error": {"code": protocol.CHECKSUM_MISMATCH, "message": f"{garbled}; nothing of it was kept"}})
@@ -287,13 +287,13 @@ class _Worker:
         """
         Return the rows of inputs, which come first.
 
-        :raises Gone: it has hung up.
+        :raises WorkerGone: it has hung up.
         """
         listen()
         line = self.stream.readline(_MOST_ROW_BYTES)
         stop_listening()
         if not line.endswith(b"\n"):
-            raise Gone
+            raise WorkerGone
         rows: list[Any] = json.loads(line)["rows"]
         return rows
 
@@ -314,11 +314,11 @@ class _Worker:
         """
         Wait for a moment while the worker has nothing to say.
 
-        :raises Gone: it has hung up.
+        :raises WorkerGone: it has hung up.
         """
         readable, _, _ = select.select([self.stream], [], [], _PAUSE_S)
         if readable:
-            raise Gone
+            raise WorkerGone
 
     def end(self) -> None:
         """Say nothing any more."""

@@ -28,7 +28,7 @@ from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
-from .variables import variables
+from .variables import job_variables
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
@@ -52,7 +52,7 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
     fds = allocation.fds
     for fd in fds:
         os.set_inheritable(fd, False)
-    run = _Run(attempt, allocation)
+    run = _AttemptRun(attempt, allocation)
     processes.become_subreaper()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
     pid = processes.start_copy(partial(_begin, run, waited))
@@ -65,7 +65,7 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _begin(run: _Run, waited: bool) -> None:
+def _begin(run: _AttemptRun, waited: bool) -> None:
     """Be the supervisor, below the guard."""
     processes.become_subreaper()
     processes.die_with_parent(signal.SIGTERM)
@@ -75,7 +75,7 @@ def _begin(run: _Run, waited: bool) -> None:
         run.to_the_end()
 
 
-class _Run:
+class _AttemptRun:
     def __init__(self, attempt: Attempt, allocation: Allocation) -> None:
         self.attempt = attempt
         self.job = attempt.job
@@ -141,7 +141,7 @@ class _Run:
     # -- start ---------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        env = variables(self.attempt, self.request, self.allocation)
+        env = job_variables(self.attempt, self.request, self.allocation)
         name, value = self.token.split("=", 1)
         env[name] = value
         for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):

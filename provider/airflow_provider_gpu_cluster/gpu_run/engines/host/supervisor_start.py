@@ -19,7 +19,7 @@ from ...linux import detached, processes
 from ...store.directories import Attempt, Root
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
-from .waiting import Line
+from .root_queue import RootQueue
 
 # ``fds``, ``gpus`` (the ``key`` and ``index`` of each) and ``leased_at``, in plain JSON values.
 Lease = Dict[str, Any]
@@ -70,7 +70,7 @@ def run(program: str, attempt: Attempt, lease: Lease) -> None:
     settings = attempt.request()["settings"]
     supervise(attempt, Allocation(lease["gpus"], lease["leased_at"], lease["fds"]))
     # The GPUs are free now; whoever waits for them shall not wait for the next who asks.
-    Line(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
+    RootQueue(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
 
 
 def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ from ...supervise import diagnosis
 from . import words
 from .batch import Batch
 from .commands import Row
-from .submission import end_unstarted
+from .submitter import end_unstarted
 
 
 def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:

@@ -19,7 +19,7 @@ from . import commands, words
 from .batch import Batch, attempts_at
 from .ends import finish, settle_ended, settle_unstarted
 from .runner import run
-from .submission import Submission, end_unstarted, search
+from .submitter import Submitter, end_unstarted, search
 from .views import View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class SlurmEngine:
         self._settings = settings
         self._interval_s: float = settings.get("slurm_interval_s") or INTERVAL_S
         self._timeout_s = timeout_s
-        self._submission = Submission(root, settings, program, self._interval_s)
+        self._submission = Submitter(root, settings, program, self._interval_s)
         self._queue = self._view("queue.json", self._interval_s, ask_queue)
         self._accounting = self._view("accounting.json", 2 * self._interval_s, ask_accounting)
         self._visible_s = _VISIBLE * self._interval_s

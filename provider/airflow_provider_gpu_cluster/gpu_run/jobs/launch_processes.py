@@ -32,7 +32,7 @@ class _Running(NamedTuple):
     said: bytearray
 
 
-class Launches:
+class LaunchProcesses:
     """
     Carries out launches, a few at a time.
 

@@ -20,7 +20,7 @@ from ...store.directories import Attempt, Root
 from ...store.writing import write_text
 from ...supervise import diagnosis
 from ..unstarted import end_unstarted
-from .launches import Launches
+from .launch_notes import LaunchNotes
 from .template import NotGiven, Template, values_of
 
 BY = "command"
@@ -81,15 +81,15 @@ def program_of(template: Template) -> str:
 
 def launch_waiting(root: Root) -> int:
     """Hand over what others were to hand over who have died."""
-    Launching(Launches(root)).launch_waiting()
+    Handover(LaunchNotes(root)).launch_waiting()
     return 0
 
 
-class Launching:
+class Handover:
     """Hands the attempts of one root to the launcher."""
 
-    def __init__(self, launches: Launches) -> None:
-        self._launches = launches
+    def __init__(self, launches: LaunchNotes) -> None:
+        self._notes = launches
         self._gave_no_answer = False
 
     def note(self, attempt: Attempt) -> None:
@@ -100,7 +100,7 @@ class Launching:
             "boot": processes.boot_id(),
             "noted_at": time.time(),
         }
-        self._launches.add(attempt, note)
+        self._notes.add(attempt, note)
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """
@@ -131,12 +131,12 @@ class Launching:
 
     def launch_waiting(self) -> None:
         """Hand over what others were to hand over who have died."""
-        os.makedirs(self._launches.folder, exist_ok=True)
-        fd = locks.lock(os.path.join(self._launches.folder, "launching.lock"))
+        os.makedirs(self._notes.folder, exist_ok=True)
+        fd = locks.lock(os.path.join(self._notes.folder, "launching.lock"))
         if fd is None:
             return
         try:
-            for attempt, note in self._launches.all():
+            for attempt, note in self._notes.all():
                 if "process" not in note and note["host"] == processes.hostname():
                     with contextlib.suppress(Refused):
                         self._launch(attempt)
@@ -145,8 +145,8 @@ class Launching:
 
     def is_handing_over(self) -> bool:
         """Tell whether somebody does that now."""
-        os.makedirs(self._launches.folder, exist_ok=True)
-        fd = locks.lock(os.path.join(self._launches.folder, "launching.lock"))
+        os.makedirs(self._notes.folder, exist_ok=True)
+        fd = locks.lock(os.path.join(self._notes.folder, "launching.lock"))
         if fd is not None:
             os.close(fd)
         return fd is None
@@ -157,7 +157,7 @@ class Launching:
             # Somebody else does.
             return
         try:
-            note = self._launches.read(attempt)
+            note = self._notes.read(attempt)
             if note is None or "process" in note or note["host"] != processes.hostname():
                 return
             called = None
@@ -182,7 +182,7 @@ class Launching:
             # Those of an attempt before would tell of this one's end.
             attempt.clear_markers()
         note.update(called_at=time.time(), noted_at=time.time(), offsets=[_size(attempt.at(name)) for name in _OUTPUTS])
-        self._launches.write(attempt, note)
+        self._notes.write(attempt, note)
         with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
             try:
                 called = detached.start_detached(
@@ -196,7 +196,7 @@ class Launching:
                 self._fail(attempt, message)
                 raise Refused(protocol.LAUNCH_REFUSED, message) from error
         note.update(launcher=processes.identity(called.pid), noted_at=time.time())
-        self._launches.write(attempt, note)
+        self._notes.write(attempt, note)
         attempt.event("launcher_called", command=command)
         return called
 
@@ -275,7 +275,7 @@ class Launching:
             )
             return
         note.update(process=process, noted_at=time.time())
-        self._launches.write(attempt, note)
+        self._notes.write(attempt, note)
         attempt.event("launched", pid=pid)
         claim = attempt.claimed()
         if claim is not None and claim["by"] != "supervisor":
@@ -299,7 +299,7 @@ class Launching:
         attempt.event("launch_failed", message=message, code=code)
         if not end_unstarted(attempt, BY, protocol.FAILED, protocol.LAUNCH_FAILED, message):
             return False
-        self._launches.remove(attempt)
+        self._notes.remove(attempt)
         return True
 
 
