@@ -21,6 +21,7 @@ from ..environments import python_environment
 from ..errors import Refused
 from ..jobs.status import status_of
 from ..linux import locks, processes
+from ..linux.paths import is_within
 from ..store import arrays, records
 from ..store.directories import Attempt, JobDirectory, Root
 
@@ -80,7 +81,7 @@ class Needs:
     def are_in(self, job: JobDirectory) -> bool:
         """Tell whether another job works with something in that job's directory."""
         top = os.path.realpath(job.path)
-        return any(path == top or path.startswith(top + os.sep) for path in self.paths)
+        return any(is_within(path, top) for path in self.paths)
 
 
 class OldJobs:

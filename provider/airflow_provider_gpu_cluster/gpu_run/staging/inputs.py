@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks
+from ..linux.paths import is_really_within, is_within
 from ..store import records
 from ..store.directories import JobDirectory, Root
 from ..store.writing import no_space, remove_tree, write_text, writing
@@ -326,7 +327,7 @@ def _take_from_cluster(job: JobDirectory, wanted: dict[str, Any]) -> None:
         elif not is_folder:
             os.mkdir(ready)
             _copy(wanted, path, os.path.join(ready, os.path.basename(path)))
-        elif _contains(os.path.realpath(path), os.path.realpath(job.path)):
+        elif is_really_within(job.path, path):
             raise _no_source(wanted, f"{path} contains the job's own directory, so a copy of it has no end")
         else:
             _copy(wanted, path, ready)
@@ -368,13 +369,9 @@ def _make_independent(path: str, copy: str) -> None:
             link = os.path.join(where, name)
             if os.path.islink(link) and not os.path.isabs(os.readlink(link)):
                 target = os.path.realpath(os.path.join(original, os.path.relpath(link, copy)))
-                if not _contains(original, target):
+                if not is_within(target, original):
                     os.unlink(link)
                     os.symlink(target, link)
-
-
-def _contains(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _no_source(wanted: dict[str, Any], message: str) -> Refused:
