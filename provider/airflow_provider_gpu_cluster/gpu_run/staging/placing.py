@@ -240,5 +240,6 @@ def _check_links(rows: list[list[Any]], folder: str) -> None:
     top = os.path.realpath(folder)
     for path, kind, _, target, *_ in rows:
         if kind == "link":
-            if os.path.isabs(target) or not is_within(os.path.realpath(os.path.join(top, path)), top):
+            real = os.path.realpath(os.path.join(top, path))
+            if os.path.isabs(target) or not is_within(real, top):
                 raise Refused(protocol.CHECKSUM_MISMATCH, f"the link {path!r} leaves its folder")
