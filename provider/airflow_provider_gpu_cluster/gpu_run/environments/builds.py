@@ -41,7 +41,7 @@ class Builds:
 
     def is_ready(self, attempt: Attempt, request: dict[str, Any]) -> bool:
         """
-        Tell whether the environment of a job is there; see to it that it gets built.
+        Return whether the environment of a job is there; see to it that it gets built.
 
         :raises BuildFailed: it could not be built; everybody hears so who had asked for it by then. Who asks later
             gets another try.

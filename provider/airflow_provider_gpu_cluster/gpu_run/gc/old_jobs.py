@@ -79,7 +79,7 @@ class Needs:
                     self.environments.add(os.path.realpath(built["path"]))
 
     def are_in(self, job: JobDirectory) -> bool:
-        """Tell whether another job works with something in that job's directory."""
+        """Return whether another job works with something in that job's directory."""
         top = os.path.realpath(job.path)
         return any(is_within(path, top) for path in self.paths)
 
@@ -104,7 +104,7 @@ class OldJobs:
 
     def is_in_use(self, job: JobDirectory) -> bool:
         """
-        Tell whether a job waits, runs, is being staged or might be.
+        Return whether a job waits, runs, is being staged or might be.
 
         :raises Exception: its records cannot be read; jobs can write to them, so there may be anything in them.
         """
@@ -137,7 +137,7 @@ class OldJobs:
 
     def is_old(self, job: JobDirectory) -> bool:
         """
-        Tell whether a job that is not in use was of no use for long enough, and holds no lease.
+        Return whether a job that is not in use was of no use for long enough, and holds no lease.
 
         :raises Exception: see :meth:`is_in_use`.
         """
@@ -197,7 +197,7 @@ def _seconds(attempt: Attempt, record: str, name: str) -> float:
 
 
 def _is_staged_into(job: JobDirectory) -> bool:
-    """Tell whether a process that lives makes an input in this directory; see :mod:`.staging.inputs`."""
+    """Return whether a process that lives makes an input in this directory; see :mod:`.staging.inputs`."""
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
             with contextlib.suppress(NotADirectoryError):

@@ -176,7 +176,7 @@ class Leases:
         return {slot.gpu.key for slot in self.slots(gpus, {}) if slot.free_at}
 
     def held_by(self, job_id: str, owner: str = "") -> bool:
-        """Tell whether a job of that dispatcher holds a lease on any GPU of this host."""
+        """Return whether a job of that dispatcher holds a lease on any GPU of this host."""
         with self.mutex():
             for name in os.listdir(self.folder):
                 if name.startswith("gpu-"):

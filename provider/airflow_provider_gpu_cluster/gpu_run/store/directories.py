@@ -68,7 +68,7 @@ class JobDirectory:
         return os.path.join(self.path, *parts)
 
     def exists(self) -> bool:
-        """Tell whether the job is known here."""
+        """Return whether the job is known here."""
         return os.path.isdir(self.at(".job"))
 
     def create(self) -> None:
@@ -248,7 +248,7 @@ class Attempt:
             write_text(self.job.at("outputs", marker), _status_line(record))
 
     def is_marked(self) -> bool:
-        """Tell whether outputs/ has a marker."""
+        """Return whether outputs/ has a marker."""
         return any(os.path.exists(self.job.at("outputs", marker)) for marker in _MARKERS)
 
     def marked(self) -> dict[str, Any] | None:

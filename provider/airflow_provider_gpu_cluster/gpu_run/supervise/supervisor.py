@@ -394,7 +394,7 @@ def _too_long(limit_s: float) -> str:
 
 
 def _is_signal(status: int, number: int) -> bool:
-    """Tell whether a signal has ended a process, or a child that a shell has reported so."""
+    """Return whether a signal has ended a process, or a child that a shell has reported so."""
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status) == number
     return os.WEXITSTATUS(status) == 128 + number

@@ -175,7 +175,7 @@ class CommandEngine:
 
     def _is_there(self, note: dict[str, Any]) -> bool | str | None:
         """
-        Tell whether the process is there that stands for an attempt.
+        Return whether the process is there that stands for an attempt.
 
         :param note: of an attempt that was handed over on this host.
         :return: a text, why that cannot be told now; None when it is too early to tell.
@@ -195,7 +195,7 @@ class CommandEngine:
         self._processes.look([one["pid"] for one in named if (one["host"], one["boot"]) == (here, boot)])
 
     def _is_over(self, attempt: Attempt, note: dict[str, Any]) -> bool:
-        """Tell whether a process is gone for so long that whatever it has handed on would show by now."""
+        """Return whether a process is gone for so long that whatever it has handed on would show by now."""
         if "gone_at" not in note:
             note["gone_at"] = time.time()
             self._notes.write(attempt, note)
@@ -232,7 +232,7 @@ class CommandEngine:
 
     def still_runs(self, job_id: str) -> bool:
         """
-        Tell whether a job waits or runs, even if the job's directory is gone.
+        Return whether a job waits or runs, even if the job's directory is gone.
 
         :raises Refused: it cannot be told now.
         """

@@ -143,11 +143,11 @@ class Dispatcher:
         self._trouble.pop(name, None)
 
     def _is_over(self, attempt: Attempt) -> bool:
-        """Tell whether an attempt needs no start: it has one, is cancelled, or its directory was deleted."""
+        """Return whether an attempt needs no start: it has one, is cancelled, or its directory was deleted."""
         return not os.path.exists(attempt.at("request.json")) or os.path.exists(attempt.at("claim.json"))
 
     def _is_ready(self, waiting: _Waiting, waits: dict[str, Wait]) -> bool:
-        """Tell whether a job can use GPUs as soon as it has them; otherwise ``waits`` says what it waits for."""
+        """Return whether a job can use GPUs as soon as it has them; otherwise ``waits`` says what it waits for."""
         if waiting.name in self._starting:
             return False
         trouble = self._trouble.get(waiting.name)

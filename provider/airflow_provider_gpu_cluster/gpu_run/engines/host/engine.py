@@ -177,7 +177,7 @@ class HostEngine:
             processes.send_signal([claim["pid"]], signal.SIGTERM)
 
     def still_runs(self, job_id: str) -> bool:
-        """Tell whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
+        """Return whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
         # To open the leases would make their folder. Where there is none, nobody holds anything.
         return os.path.isdir(self._queue.lease_dir) and self._queue.leases.held_by(job_id, self._queue.owner())
 
