@@ -66,7 +66,7 @@ def test_a_launcher(site: Site, root_with: RootWith, script: str) -> None:
     assert site.calls == 1
     assert root.log(job_id) == f"{root.job(job_id).at('code')}\n"
     assert Path(root.job(job_id).at("outputs", "SUCCESS")).read_text().startswith("SUCCEEDED exit_code=0")
-    assert not root.engine._launches.all()
+    assert not root.engine._notes.all()
 
 
 def test_what_the_launcher_finds(site: Site, root_with: RootWith) -> None:
@@ -336,7 +336,7 @@ def test_100_waiting_jobs_cost_one_question(
     attempts = root.attempts(99, "true")
     for attempt in attempts:
         root.engine._handover.note(attempt)
-        root.engine._launches.write(attempt, {**root.note(first), "path": attempt.path})
+        root.engine._notes.write(attempt, {**root.note(first), "path": attempt.path})
     log = cluster_folder / "asked"
     commands = cluster_folder / "bin"
     commands.mkdir()
