@@ -22,7 +22,7 @@ class Client:
             "import sys\n"
             "from airflow_provider_gpu_cluster.gpu_run import command_line\n"
             "from airflow_provider_gpu_cluster.gpu_run.linux import inotify\n"
-            "from airflow_provider_gpu_cluster.gpu_run.watch import server, subscription\n"
+            "from airflow_provider_gpu_cluster.gpu_run.watch import server, watched_job\n"
             f"{change}\n"
             "sys.exit(command_line.main(sys.argv[1], ['watch']))"
         )
