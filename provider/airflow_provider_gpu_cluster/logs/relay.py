@@ -20,6 +20,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
@@ -41,15 +42,14 @@ class LogPosition:
 
 
 @dataclass(frozen=True)
-class LogChunk:
+class Output:
     """
-    A piece of a job's output, and how the job stood when it was read.
+    A piece of a job's output.
 
     :param start: where the piece begins.
     :param log_bytes: size of the whole log of that attempt.
     """
 
-    status: JobStatus
     start: LogPosition
     data: bytes
     log_bytes: int
@@ -58,6 +58,18 @@ class LogChunk:
     def end(self) -> LogPosition:
         """Where the piece ends."""
         return LogPosition(self.start.attempt, self.start.offset + len(self.data))
+
+
+@dataclass(frozen=True)
+class LogChunk(Output):
+    """
+    A piece of a job's output, and how the job stood when it was read.
+
+    :param note: JSON values that the reader has noted where the piece begins; None when nothing was noted there.
+    """
+
+    status: JobStatus
+    note: dict[str, Any] | None = None
 
 
 def has_ended(attempt: int, status: JobStatus) -> bool:

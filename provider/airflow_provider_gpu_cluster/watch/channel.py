@@ -12,8 +12,8 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
 
 # The cluster gives a sign of life every five seconds, and wants one within 150.
@@ -48,7 +48,7 @@ class WatchChannel:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         try:
-            self._channel, received = cluster.hold("watch", {})
+            self._channel, received = cluster.session.hold("watch", {})
         except GpuClusterConnectionError as error:
             if cluster.is_connected():
                 raise WatchRefused(error) from error
@@ -114,7 +114,7 @@ class WatchChannel:
             raise self._end()
         now = time.monotonic()
         if now - self._heard_at > SILENCE_S:
-            raise self._cluster.broken(f"nothing was heard from it for {SILENCE_S:g} s")
+            raise self._cluster.session.broken(f"nothing was heard from it for {SILENCE_S:g} s")
         if now - self._spoke_at >= ALIVE_S:
             self._say("alive")
         self._send()
@@ -150,10 +150,10 @@ class WatchChannel:
 
     def _end(self) -> GpuClusterConnectionError | WatchRefused:
         if not self._channel.eof_received:
-            return self._cluster.broken("the connection broke")
+            return self._cluster.session.broken("the connection broke")
         self._receive_errors()
         said = self._said.decode("utf-8", "backslashreplace").strip() or "nothing"
-        return WatchRefused(self._cluster.broken(f"gpu-run watch was ended there; it said: {said}"))
+        return WatchRefused(self._cluster.session.broken(f"gpu-run watch was ended there; it said: {said}"))
 
     def _deliver(self) -> None:
         *lines, self._received = self._received.split(b"\n")
@@ -172,14 +172,14 @@ class WatchChannel:
         if message["event"] == "launched":
             launch.succeed(self._cluster.submission_of(message))
         else:
-            launch.fail(self._cluster.error_of(message))
+            launch.fail(self._cluster.session.error_of(message))
 
     def _event(self, message: dict[str, Any]) -> WatchEvent | None:
         kind = message.get("event")
         if kind == "status":
             return JobStatus.from_json(message["status"])
         if kind == "refused":
-            return Failure(self._cluster.error_of(message))
+            return Failure(self._cluster.session.error_of(message))
         if kind not in ("place", "output", "acked"):
             return None
         position = LogPosition(message["attempt"], message["offset"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 
-from airflow_provider_gpu_cluster.cluster import Cluster, NotedChunk
+from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Output, Place
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place
 from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
 
 WINDOW_BYTES = 1 << 17
@@ -194,7 +194,7 @@ class _Job:
         if chunk.start.attempt:
             self._deliver(chunk)
 
-    def _deliver(self, chunk: NotedChunk) -> None:
+    def _deliver(self, chunk: LogChunk) -> None:
         start = chunk.start
         if self._start is None or self._start.attempt != start.attempt:
             self._start, self._delivered = start, start.offset
