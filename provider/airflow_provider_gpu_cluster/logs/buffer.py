@@ -87,7 +87,7 @@ class OutputBuffer:
         return left
 
     def drained(self, status: JobStatus) -> bool:
-        """Tell whether the job has ended and all of its output is dealt with."""
+        """Return whether the job has ended and all of its output is dealt with."""
         if not status.final or self.left(status):
             return False
         return not self._runs or has_ended(self._runs[-1].start.attempt, status)

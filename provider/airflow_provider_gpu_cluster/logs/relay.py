@@ -71,10 +71,15 @@ class LogChunk(Output):
     status: JobStatus
     note: dict[str, Any] | None = None
 
+    @property
+    def is_last_known(self) -> bool:
+        """Whether no output is known of beyond this piece: neither of this attempt nor of a newer one."""
+        return self.end.offset >= self.log_bytes and self.status.attempt <= self.start.attempt
+
 
 def has_ended(attempt: int, status: JobStatus) -> bool:
     """
-    Tell whether an attempt is over, as far as a status tells.
+    Return whether an attempt is over, as far as a status tells.
 
     The status of an earlier attempt does not; one without any attempt is of a job that is gone.
     """

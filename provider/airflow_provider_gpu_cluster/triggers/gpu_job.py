@@ -250,7 +250,7 @@ class GpuJobTrigger(BaseTrigger):
         return None
 
     async def _is_awaited(self) -> bool:
-        """Tell whether the task is still deferred; if that cannot be read, it most likely is."""
+        """Return whether the task is still deferred; if that cannot be read, it most likely is."""
         if self._ti is None:
             return True
         try:
@@ -264,7 +264,7 @@ class GpuJobTrigger(BaseTrigger):
 
     async def _is_abandoned(self, job_id: str) -> bool:
         """
-        Tell whether the task does not wait for the job any more, because of what a user did.
+        Return whether the task does not wait for the job any more, because of what a user did.
 
         :raises Exception: that cannot be read now.
         """

@@ -69,7 +69,7 @@ class JobFollower:
             first = await self._events.get()
             # By now the watcher knows the cluster by its name.
             self._job_log = self._make_job_log()
-            location = f"{self._watcher.name}:{self._handle.job_dir}/logs/training.log"
+            location = self._handle.log_location(self._watcher.name)
             self._display = self._make_display(location, subscription.ack)
             self._take(first)
             while not self._is_over():

@@ -87,7 +87,7 @@ class OutputDisplay:
         return self._buffer.left(status)
 
     def drained(self, status: JobStatus) -> bool:
-        """Tell whether all has been shown of a job that has ended."""
+        """Return whether all has been shown of a job that has ended."""
         return self._buffer.drained(status)
 
     @property

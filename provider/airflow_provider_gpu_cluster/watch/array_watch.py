@@ -9,7 +9,8 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import Log
-from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay
+from airflow_provider_gpu_cluster.logs.relay import LogChunk
+from airflow_provider_gpu_cluster.logs.remembered_relay import RememberedRelay
 from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES, Watch
 
 if TYPE_CHECKING:
@@ -101,9 +102,7 @@ class _WatchedElement:
         def emit(line: str) -> None:
             log.info(self._log.prefix + line)
 
-        self.relay = LogRelay(emit, location=f"{cluster}:{handle.job_dir}/logs/training.log")
-        if shown := self._log.memory.get("shown"):
-            self.relay.position = LogPosition(*shown)
+        self.relay = RememberedRelay(emit, location=handle.log_location(cluster), memory=self._log.memory)
 
     def take(self, status: JobStatus) -> None:
         """Take how it stands, when its output is not to be shown."""
@@ -116,15 +115,13 @@ class _WatchedElement:
         self.status = status = chunk.status
         self._log.tell(status)
         has_moved = self.relay.feed(chunk)
-        if (place := self.relay.position) is not None:
-            self._log.memory["shown"] = [place.attempt, place.offset]
         # What fits into one reply may be none of its output.
-        self._left = chunk.end.offset < chunk.log_bytes or status.attempt > chunk.start.attempt
+        self._left = not chunk.is_last_known
         # The cluster knows then up to where it was shown.
         self.is_done = status.final and not has_moved and not self._left
         return has_moved
 
     def reads_on(self, has_moved: bool) -> bool:
-        """Tell whether there may be more to show now, or to acknowledge."""
+        """Return whether there may be more to show now, or to acknowledge."""
         assert self.status is not None
         return (self.status.final and not self.is_done) or (has_moved and self._left)

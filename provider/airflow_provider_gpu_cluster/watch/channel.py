@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.channel import BREAKS, SAID_BYTES, text_of
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
@@ -20,7 +20,6 @@ from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
 SILENCE_S = 20.0
 ALIVE_S = 30.0
 _FULL_S = 0.1
-_SAID_BYTES = 2000
 _PIECE = 1 << 16
 _PIECES_AT_ONCE = 16
 
@@ -146,13 +145,13 @@ class WatchChannel:
 
     def _receive_errors(self) -> None:
         while self._channel.recv_stderr_ready():
-            self._said = (self._said + self._channel.recv_stderr(_PIECE))[-_SAID_BYTES:]
+            self._said = (self._said + self._channel.recv_stderr(_PIECE))[-SAID_BYTES:]
 
     def _end(self) -> GpuClusterConnectionError | WatchRefused:
         if not self._channel.eof_received:
             return self._cluster.session.broken("the connection broke")
         self._receive_errors()
-        said = self._said.decode("utf-8", "backslashreplace").strip() or "nothing"
+        said = text_of(self._said) or "nothing"
         return WatchRefused(self._cluster.session.broken(f"gpu-run watch was ended there; it said: {said}"))
 
     def _deliver(self) -> None:

@@ -8,7 +8,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
-from airflow_provider_gpu_cluster.logs.relay import LogPosition, LogRelay
+from airflow_provider_gpu_cluster.logs.remembered_relay import RememberedRelay
 from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES, Watch
 
 if TYPE_CHECKING:
@@ -35,10 +35,8 @@ class JobWatch(Watch):
         super().__init__(cluster, handle, reader=reader)
         self._job_log = JobLog(log, job_id=handle.job_id, cluster=cluster.settings.name, memory=memory)
         self.memory = self._job_log.memory
-        location = f"{cluster.settings.name}:{handle.job_dir}/logs/training.log"
-        self._relay = LogRelay(log.info, location=location)
-        if shown := self.memory.get("shown"):
-            self._relay.position = LogPosition(*shown)
+        location = handle.log_location(cluster.settings.name)
+        self._relay = RememberedRelay(log.info, location=location, memory=self.memory)
 
     def look(self) -> JobStatus:
         """Ask how the job stands, and write what is new; see :meth:`.Watch.look`."""
@@ -58,12 +56,7 @@ class JobWatch(Watch):
             chunk = self._cluster.read_log(self._handle.job_id, reader=reader, ack=self._relay.position)
             self._tell(chunk.status)
             moved = self._relay.feed(chunk)
-            if (place := self._relay.position) is not None:
-                self.memory["shown"] = [place.attempt, place.offset]
-            left = (
-                chunk.status.final or chunk.end.offset < chunk.log_bytes or chunk.status.attempt > chunk.start.attempt
-            )
-            if not (moved and left):
+            if not moved or (chunk.is_last_known and not chunk.status.final):
                 return chunk.status
 
     def _tell(self, status: JobStatus) -> None:

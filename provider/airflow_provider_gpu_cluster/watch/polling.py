@@ -11,9 +11,9 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place
 from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
+from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES
 
 WINDOW_BYTES = 1 << 17
-TAIL_BYTES = 4096
 
 
 class Polling:
@@ -125,7 +125,7 @@ class _Job:
         self._acked: Ack | None = None
 
     def is_news(self, status: JobStatus) -> bool:
-        """Tell whether something that matters is other than it was."""
+        """Return whether something that matters is other than it was."""
         return self._status is None or _matter(status) != _matter(self._status)
 
     def tell(self, status: JobStatus) -> None:
