@@ -55,8 +55,6 @@ EXCEPTIONS = {
     # The sandbox plays the cluster, and ends what is left there.
     ("sandbox.sandbox", "gpu_run.linux.processes"),
 }
-# Arrows that are to go.
-FOR_NOW = {("connection.session", "transfer.sftp_upload")}
 
 
 @cache
@@ -115,11 +113,11 @@ def is_downward(name: str, other: str) -> bool:
 
 def test_a_room_imports_from_the_floors_below_it() -> None:
     wrong = {arrow for arrow in arrows() if not is_downward(*arrow)}
-    assert wrong - EXCEPTIONS - FOR_NOW == set()
+    assert wrong - EXCEPTIONS == set()
 
 
 def test_no_exception_is_kept_longer_than_needed() -> None:
-    assert (EXCEPTIONS | FOR_NOW) - {arrow for arrow in arrows() if not is_downward(*arrow)} == set()
+    assert EXCEPTIONS - {arrow for arrow in arrows() if not is_downward(*arrow)} == set()
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
