@@ -33,7 +33,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     NoSpaceError,
 )
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.staging.spool import Parcels
+from airflow_provider_gpu_cluster.gpu_run.staging.spool import SpooledStream
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.transfer import sftp_download, sftp_upload, upload
 from tests.harness import jobs
@@ -56,8 +56,8 @@ def cluster_settings(cluster_settings: ClusterSettings) -> ClusterSettings:
 
 @pytest.fixture
 def far(cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy) -> Iterator[Cluster]:
-    """Return the cluster through a proxy, with a patience of a second; the program is there."""
-    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=1) as cluster:
+    """Return the cluster through a proxy, with a second for other tries; the program is there."""
+    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), retry_for_s=1) as cluster:
         cluster.check()
         yield cluster
 
@@ -188,7 +188,7 @@ def test_what_is_zero_lands_as_a_hole(cluster: Cluster, outputs: Path, home: Pat
 def test_a_long_line_is_filled_over_several_connections(
     far: Cluster, cut_proxy: CutProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "lanes_for", lambda round_trip_s, size: 3)
+    monkeypatch.setattr(upload, "streams_for", lambda round_trip_s, size: 3)
     before = cut_proxy.connections
     (tmp_path / "large").write_bytes(os.urandom(60 * MB))
     job = stage(far, "job", tmp_path, data="large")
@@ -210,8 +210,8 @@ def test_an_upload_that_is_cut_goes_on_where_it_was(far: Cluster, tmp_path: Path
     assert leftovers(far.settings.root_dir) == []
     assert same(job / "data" / "large", tmp_path / "large")
     assert cut_proxy.connections - before == 4
-    # Of what was on its way a parcel is lost each time, and a little of the one that was just whole.
-    assert up.take() < size + 4 * 2 * sftp_upload.PARCEL_BYTES
+    # Of what was on its way a spool file is lost each time, and a little of the one that was just whole.
+    assert up.take() < size + 4 * 2 * sftp_upload.SPOOL_FILE_BYTES
 
 
 def test_small_files_that_are_cut_go_on_where_they_were(far: Cluster, tmp_path: Path, cut_proxy: CutProxy) -> None:
@@ -222,7 +222,7 @@ def test_small_files_that_are_cut_go_on_where_they_were(far: Cluster, tmp_path: 
     cut_proxy.cut_after(nbytes=20 * MB, direction="up")
     job = stage(far, "job", tmp_path, data="d")
     assert files(job / "data" / "d") == files(tmp_path / "d")
-    assert up.take() < 30 * MB + 2 * sftp_upload.PARCEL_BYTES
+    assert up.take() < 30 * MB + 2 * sftp_upload.SPOOL_FILE_BYTES
 
 
 def test_a_download_that_is_cut_goes_on_where_it_was(
@@ -240,7 +240,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
     assert cut_proxy.passed["down"] - before < size + MB + 6 * 2 * MB
 
 
-def test_a_connection_that_brings_nothing_runs_out_of_patience(
+def test_a_connection_that_brings_nothing_is_given_up(
     far: Cluster, outputs: Path, home: Path, tmp_path: Path, cut_proxy: CutProxy
 ) -> None:
     write_random(outputs / "large", 5 * MB)
@@ -354,7 +354,7 @@ def test_a_disk_that_becomes_full_on_the_way(
     (tmp_path / "large").write_bytes(os.urandom(30 * MB))
     with small_disk(tmp_path / "disk", 80 << 10) as disk:
         settings = replace(cluster_settings, root_dir=str(disk / "jobs"))
-        with Cluster(settings, ssh_connect, patience_s=1) as cluster:
+        with Cluster(settings, ssh_connect, retry_for_s=1) as cluster:
             real = PipelinedFile.finish
 
             def finish(self: PipelinedFile) -> None:
@@ -377,8 +377,8 @@ def test_a_disk_that_becomes_full_on_the_way(
 )
 def test_a_name_that_is_none(tmp_path: Path, name: object) -> None:
     stream = io.BytesIO(json.dumps({"in": name}).encode() + b"\n")
-    with pytest.raises(Refused, match="no name of a parcel"):
-        Parcels(stream, str(tmp_path), lambda: None).readline()
+    with pytest.raises(Refused, match="no name of a spool file"):
+        SpooledStream(stream, str(tmp_path), lambda: None).readline()
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, os.mkdir, lambda path: None])
@@ -386,7 +386,7 @@ def test_a_parcel_that_is_none(tmp_path: Path, make: Callable[[Path], Any]) -> N
     name = "0" * 32 + ".tmp"
     make(tmp_path / name)
     with pytest.raises(Refused):
-        Parcels(io.BytesIO(b'{"in": "%s"}\n' % name.encode()), str(tmp_path), lambda: None).readline()
+        SpooledStream(io.BytesIO(b'{"in": "%s"}\n' % name.encode()), str(tmp_path), lambda: None).readline()
 
 
 def test_parcels_are_read_as_one_stream(tmp_path: Path) -> None:
@@ -395,7 +395,9 @@ def test_parcels_are_read_as_one_stream(tmp_path: Path) -> None:
     for name, content in zip(names, (b'{"n": 5}\nab', b"cde", b'{"end": true}\n'), strict=True):
         (tmp_path / name).write_bytes(content)
     lines = [b"{}\n", *(b'{"in": "%s"}\n{}\n' % name.encode() for name in names)]
-    with contextlib.closing(Parcels(io.BytesIO(b"".join(lines)), str(tmp_path), lambda: heard.append(1))) as parcels:
+    with contextlib.closing(
+        SpooledStream(io.BytesIO(b"".join(lines)), str(tmp_path), lambda: heard.append(1))
+    ) as parcels:
         assert parcels.readline() == b'{"n": 5}\n'
         assert parcels.read(5) == b"abcde"
         assert parcels.readline() == b'{"end": true}\n'

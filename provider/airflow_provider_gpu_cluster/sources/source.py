@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, BinaryIO, Literal
 
-KINDS = ("code", "data", "models")
-
 FILE_MODE = 0o644
 PROGRAM_MODE = 0o755
 

@@ -34,7 +34,7 @@ class SftpDownload(Download):
     Each connection asks for the checksums of what comes next, by :meth:`request`, and fetches that, by :meth:`fetch`::
 
         while download.left:
-            frames.write_line(out, download.request())
+            lines.write_line(out, download.request())
             download.take_checksums(stream)
             download.fetch(sftp, path_of, progress)
     """
@@ -42,7 +42,7 @@ class SftpDownload(Download):
     _group: tuple[str, ...] = ()
     _unknown: tuple[str, ...] = ()
 
-    def request(self, lanes: int = 1) -> dict[str, Any]:
+    def request(self) -> dict[str, Any]:
         """Return what to ask the cluster for: the checksums of the files that come next, unless they are known."""
         group: list[str] = []
         size = 0

@@ -305,7 +305,6 @@ def test_many_want_one_content_and_exactly_one_gives_it_its_name(contents: Conte
 
 def test_it_gets_its_name_when_nobody_writes_any_more(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "WRITERS_GONE_S", 0.2)
-    monkeypatch.setattr(incoming, "PAUSE_S", 0.01)
     arriving, other = begun(contents), Incoming(contents, KEY, 0)
     write(arriving, 0, SIZE)
     other.write(0, DATA[:5])

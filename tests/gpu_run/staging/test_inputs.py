@@ -30,8 +30,8 @@ from airflow_provider_gpu_cluster.gpu_run.staging import inputs
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
+from airflow_provider_gpu_cluster.transfer.piece_sender import Content, Piece, PieceSender
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
-from airflow_provider_gpu_cluster.transfer.upload import Content, Piece, PieceSender
 from tests.gpu_run.staging import receiver
 from tests.harness.real_disk import real_disk, set_quota
 from tests.harness.small_disk import small_disk

@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 from .. import protocol
-from ..environments import environment
-from ..environments.environment import BuildFailed
-from ..linux import processes
+from ..environments import python_environment
+from ..environments.python_environment import BuildFailed
 from ..store import records
+from ..store.claims import claim_by
 from ..store.directories import Attempt, Root
 from ..store.writing import write_text
 
@@ -21,7 +21,7 @@ def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, mes
     :param by: who does so, for the claim.
     """
     end = {"state": state, "reason": reason, "message": message}
-    if not attempt.claim(dict(processes.identity(), by=by, at=records.now(), end=end)):
+    if not attempt.claim(claim_by(by, end=end)):
         return False
     attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
     return True
@@ -52,8 +52,8 @@ def build_environment(attempt: Attempt, by: str) -> bool:
         return True
     attempt.event("environment_building")
     try:
-        built = environment.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
-        environment.use(built)
+        built = python_environment.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
+        python_environment.use(built)
     except (BuildFailed, OSError) as error:
         write_text(attempt.job.at("logs", "environment.log"), f"{error}\n")
         message = f"its Python environment could not be built: {error}"

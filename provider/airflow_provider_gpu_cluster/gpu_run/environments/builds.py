@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from typing import Any
 
-from ..store.directories import Attempt
-from .environment import BuildFailed, group, is_built, use
+from ..linux.detached import own_command
+from ..store.directories import Attempt, Root
+from .python_environment import BuildFailed, build, group, is_built, use
 
 _AT_ONCE = 2
 _TRIES = 2
+
+
+def build_and_print(path: str, *, root: Root) -> int:
+    """
+    Build the environment of an attempt, and print it as JSON; or why that failed.
+
+    :param path: the attempt's folder.
+    """
+    attempt = Attempt.at_path(path)
+    try:
+        result = build(root, attempt.request()["environment"], attempt.job.at("code"))
+    except (BuildFailed, OSError) as error:
+        result = {"error": str(error)}
+    print(json.dumps(result))
+    return 0
 
 
 class Builds:
@@ -26,7 +41,7 @@ class Builds:
 
     def is_ready(self, attempt: Attempt, request: dict[str, Any]) -> bool:
         """
-        Tell whether the environment of a job is there; see to it that it gets built.
+        Return whether the environment of a job is there; see to it that it gets built.
 
         :raises BuildFailed: it could not be built; everybody hears so who had asked for it by then. Who asks later
             gets another try.
@@ -45,7 +60,7 @@ class Builds:
         elif len(self._running) < _AT_ONCE:
             attempt.event("environment_building")
             self._running[key] = subprocess.Popen(
-                [sys.executable, "-I", "-S", request["program"], "build-environment", attempt.path],
+                own_command(request["program"], "build-environment", attempt.path),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -26,7 +26,7 @@ _THREADS = 8
 _APART_S = 1e-6
 
 
-class _Element(NamedTuple):
+class _AskedElement(NamedTuple):
     """
     An element as it stood when the request came.
 
@@ -90,7 +90,7 @@ def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[st
     }
 
 
-def _elements(root: Root, request: dict[str, Any]) -> list[_Element]:
+def _elements(root: Root, request: dict[str, Any]) -> list[_AskedElement]:
     count = len(request["elements"])
     common = {name: value for name, value in request.items() if name != "elements"}
     elements = []
@@ -105,25 +105,25 @@ def _elements(root: Root, request: dict[str, Any]) -> list[_Element]:
             run_script=own["run_script"],
             array={"job_id": request["job_id"], "index": index, "count": count},
         )
-        elements.append(_Element(job, one, submission.latest_attempt(job)))
+        elements.append(_AskedElement(job, one, submission.latest_attempt(job)))
     return elements
 
 
-def _is_there(element: _Element, engine: Engine) -> bool:
+def _is_there(element: _AskedElement, engine: Engine) -> bool:
     return submission.existing(element.job, engine, element.request) is not None
 
 
-def _all_there(elements: list[_Element], engine: Engine) -> bool:
+def _all_there(elements: list[_AskedElement], engine: Engine) -> bool:
     return all(_is_there(element, engine) for element in elements)
 
 
-def _prepare(array: JobDirectory, elements: list[_Element]) -> None:
+def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
     """Make the directories of elements, with copies of the inputs in them."""
     if not copying.shares_blocks(array.path):
         needed = inputs.bytes_of(array) * len(elements)
         check_room(array.path, needed, f"a copy of the inputs for each of {len(elements)} elements")
 
-    def prepare(element: _Element) -> None:
+    def prepare(element: _AskedElement) -> None:
         element.job.create()
         submission.keep_identity(element.job, element.request["record"])
         inputs.take_over(element.job, array)
@@ -131,11 +131,11 @@ def _prepare(array: JobDirectory, elements: list[_Element]) -> None:
     _each(prepare, elements)
 
 
-def _attempts(elements: list[_Element], engine: Engine) -> list[tuple[Attempt, bool]]:
+def _attempts(elements: list[_AskedElement], engine: Engine) -> list[tuple[Attempt, bool]]:
     """Return an attempt of each element, and whether it was made now; call under the array's lock."""
     now = time.time()
 
-    def attempt(element: _Element) -> tuple[Attempt, bool]:
+    def attempt(element: _AskedElement) -> tuple[Attempt, bool]:
         job, request = element.job, element.request
         request["submitted"] = now + request["array"]["index"] * _APART_S
         with job.lock():
@@ -147,7 +147,7 @@ def _attempts(elements: list[_Element], engine: Engine) -> list[tuple[Attempt, b
     return _each(attempt, elements)
 
 
-def _each(work: Any, elements: list[_Element]) -> list[Any]:
+def _each(work: Any, elements: list[_AskedElement]) -> list[Any]:
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, elements))
 
@@ -165,7 +165,7 @@ def _check_not_cancelled(array: JobDirectory, before: dict[str, Any] | None) -> 
         )
 
 
-def _check_size(array: JobDirectory, elements: list[_Element], engine: Engine) -> None:
+def _check_size(array: JobDirectory, elements: list[_AskedElement], engine: Engine) -> None:
     """
     Refuse another number of elements than in an earlier try, as one's index would mean another then.
 

@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import protocol
-from ..linux import processes
+from ..reply import Reply
 from ..store import records
+from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
 from .status import job_status, statuses
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from ..engines.engine import Engine
 
 _LOOK_S = 0.05
+
+
+def answer(root: Root, engine: Engine, request: dict[str, Any]) -> Reply:
+    """Carry out the verb ``cancel``."""
+    return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])})
 
 
 def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[dict[str, Any]]:
@@ -60,7 +66,7 @@ def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
     asked = {"by": by, "at": records.now()}
     if records.create_json(attempt.at("cancel.json"), asked):
         attempt.event("cancel_requested", by=by)
-    if attempt.claim(dict(processes.identity(), by="cancel", at=records.now())):
+    if attempt.claim(claim_by("cancel")):
         # Nobody can start it any more.
         request = attempt.request()
         message = f"cancelled by {by} before it started"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .. import protocol
 from ..errors import Refused
 from ..linux import processes
+from ..reply import Reply
+from ..store.claims import run_facts
 from ..store.directories import Attempt, Root
 from ..supervise import diagnosis
 
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from ..engines.engine import Engine
 
 _PROGRESS_BYTES = 4096
+
+
+def answer(root: Root, engine: Engine, request: dict[str, Any]) -> Reply:
+    """Carry out the verb ``status``."""
+    return Reply({"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])})
 
 
 def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[dict[str, Any]]:
@@ -103,10 +110,7 @@ def _base(attempt: Attempt) -> dict[str, Any]:
 def _running(attempt: Attempt, claim: dict[str, Any]) -> dict[str, Any]:
     return {
         "submitted_at": attempt.request()["requested_at"],
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim.get("nodes") or claim["host"],
-        "pid": claim["pid"],
+        **run_facts(claim),
     }
 
 

@@ -1,4 +1,4 @@
-"""From a request to an attempt: found, or made and put in line, but never made twice."""
+"""From a request to an attempt: found, or made and queued, but never made twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import protocol
-from ..environments import environment
+from ..environments import python_environment
 from ..errors import Refused
 from ..linux import processes
 from ..staging import inputs as staging
@@ -166,7 +166,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> A
         "host": processes.hostname(),
         "umask": request["umask"],
         "context": request.get("context", {}),
-        "environment": environment.wanted(
+        "environment": python_environment.wanted(
             request["spec"].get("requirements"),
             request["spec"].get("setup", ""),
             request["settings"].get("python"),

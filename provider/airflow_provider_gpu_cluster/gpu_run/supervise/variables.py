@@ -29,7 +29,7 @@ _FOREIGN = (
 )
 
 
-def variables(attempt: Attempt, request: dict[str, Any], allocation: Allocation) -> dict[str, str]:
+def job_variables(attempt: Attempt, request: dict[str, Any], allocation: Allocation) -> dict[str, str]:
     """
     Return the variables, the job's own among them.
 

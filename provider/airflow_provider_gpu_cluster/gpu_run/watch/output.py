@@ -6,17 +6,33 @@ import contextlib
 import hashlib
 import json
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import protocol
 from ..errors import Refused
 from ..jobs.status import job_status, status_or_unknown
+from ..reply import Reply
 from ..store import records
 from ..store.directories import JobDirectory, Root
 from ..store.writing import write_text
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+
+
+def answer(root: Root, engine: Engine, request: dict[str, Any]) -> Reply:
+    """Carry out the verb ``logs``, for one job or for several."""
+    if "jobs" in request:
+        replies, pieces = read_logs(root, engine, request)
+        return Reply(replies, lambda out: out.writelines(pieces))
+    value, log = open_log(root, engine, request)
+    return Reply(value) if log is None else Reply(value, partial(_copy, log, value["length"]))
+
+
+def _copy(log: BinaryIO, length: int, out: BinaryIO) -> None:
+    with log:
+        out.write(log.read(length))
 
 
 def open_log(root: Root, engine: Engine, request: dict[str, Any]) -> tuple[dict[str, Any], BinaryIO | None]:

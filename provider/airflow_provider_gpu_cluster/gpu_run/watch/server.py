@@ -34,11 +34,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 
 from .. import protocol
 from ..errors import Refused, traceback_text
-from ..jobs.launches import Launches
+from ..jobs.launch_processes import LaunchProcesses
 from ..linux.inotify import Inotify
+from ..reply import Reply
 from ..store.directories import Root
-from .channel import BrokenClient, Channel, Gone
-from .subscription import FULL_LOOK_S, Events, Subscription
+from .channel import BrokenClient, Channel, ClientGone
+from .watched_job import FULL_LOOK_S, Events, WatchedJob
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -51,7 +52,13 @@ SILENCE_S = 150.0
 _MOST_BACKLOG = 1 << 20
 
 
-def watch(root: Root, engine: Engine, launches: Launches, source: BinaryIO, out: BinaryIO) -> None:
+def answer(root: Root, engine: Engine, program: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+    """Carry out the verb ``watch``."""
+    launches = LaunchProcesses(root, program, request)
+    return Reply({}, lambda out: watch(root, engine, launches, stream, out))
+
+
+def watch(root: Root, engine: Engine, launches: LaunchProcesses, source: BinaryIO, out: BinaryIO) -> None:
     """
     Serve a client until it is gone.
 
@@ -66,13 +73,13 @@ def watch(root: Root, engine: Engine, launches: Launches, source: BinaryIO, out:
 
 
 class _Watch:
-    def __init__(self, root: Root, engine: Engine, launches: Launches, channel: Channel) -> None:
+    def __init__(self, root: Root, engine: Engine, launches: LaunchProcesses, channel: Channel) -> None:
         self._root = root
         self._engine = engine
         self._launches = launches
         self._channel = channel
         self._inotify = Inotify()
-        self._subscriptions: dict[int, Subscription] = {}
+        self._subscriptions: dict[int, WatchedJob] = {}
         # The keys of those that have output to send, who waits longest first.
         self._talking: dict[int, None] = {}
         self._heard_at = time.monotonic()
@@ -81,7 +88,7 @@ class _Watch:
         self._nudge_at = self._heard_at
 
     def run(self) -> None:
-        with contextlib.suppress(Gone):
+        with contextlib.suppress(ClientGone):
             while time.monotonic() < self._heard_at + SILENCE_S:
                 self._channel.wait(self._pause(), self._also())
                 self._engine.refresh()
@@ -140,7 +147,7 @@ class _Watch:
         self._drop(key)
 
         def begin() -> Events:
-            subscription = Subscription(key, self._root, job_id, reader)
+            subscription = WatchedJob(key, self._root, job_id, reader)
             acked = [] if ack is None else subscription.acknowledge(ack)
             self._subscriptions[key] = subscription
             now = time.monotonic()
@@ -170,7 +177,7 @@ class _Watch:
             subscription = self._subscriptions[key]
             self._inotify.follow(key, subscription.folder)
             if subscription.has_output:
-                # Whoever is in line keeps its place.
+                # Whoever is queued keeps its place.
                 self._talking.setdefault(key)
         except Refused as refusal:
             self._refuse(key, refusal.code, refusal.message)
@@ -208,7 +215,7 @@ class _Watch:
         for key in keys:
             self._look_at(key, self._subscriptions[key], now)
 
-    def _look_at(self, key: int, subscription: Subscription, now: float) -> None:
+    def _look_at(self, key: int, subscription: WatchedJob, now: float) -> None:
         if now < subscription.full_look_at:
             if now < subscription.glance_at:
                 return
@@ -238,7 +245,7 @@ class _Watch:
     # -- the engine ----------------------------------------------------------------------------------------------
 
     def _nudge(self) -> None:
-        """See to it that the line is served; whoever has served it before is this process's child."""
+        """See to it that the queue is served; whoever has served it before is this process's child."""
         with contextlib.suppress(OSError):
             self._engine.nudge()
         with contextlib.suppress(ChildProcessError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ... import protocol
+from ...store.claims import run_facts
 from ...store.directories import Attempt
 from ...supervise import diagnosis
 from . import words
 from .batch import Batch
 from .commands import Row
-from .submission import end_unstarted
+from .submitter import end_unstarted
 
 
 def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
@@ -49,10 +50,4 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: dict[str, Any], job: str
 def finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | None, message: str) -> None:
     """Record an end, with what the supervisor has written down when it was told to stop."""
     stopped = attempt.stopped().get("facts") or {}
-    facts = {
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim.get("nodes") or claim["host"],
-        "pid": claim["pid"],
-    }
-    attempt.finish(state, reason, message, **{**facts, **stopped})
+    attempt.finish(state, reason, message, **{**run_facts(claim), **stopped})

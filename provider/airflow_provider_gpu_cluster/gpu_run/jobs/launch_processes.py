@@ -21,7 +21,7 @@ from ..store.directories import Root
 # A scheduler gets no more of them at the same time.
 AT_ONCE = 4
 # How long it may take to answer, in seconds.
-_PATIENCE_S = 20.0
+_TIMEOUT_S = 20.0
 _PIECE = 1 << 16
 
 Events = List[Dict[str, Any]]
@@ -32,7 +32,7 @@ class _Running(NamedTuple):
     said: bytearray
 
 
-class Launches:
+class LaunchProcesses:
     """
     Carries out launches, a few at a time.
 
@@ -98,7 +98,7 @@ class Launches:
         from .submission import submit
 
         try:
-            engine = engine_of(self._root, self._asked["settings"], self._asked["program"], patience_s=_PATIENCE_S)
+            engine = engine_of(self._root, self._asked["settings"], self._asked["program"], timeout_s=_TIMEOUT_S)
             reply = submit(self._root, engine, {**request, **self._asked})
             if reply.get("needs"):
                 raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit brings along")

@@ -39,7 +39,7 @@ class Found(NamedTuple):
     trouble: str = ""
 
 
-class Submission:
+class Submitter:
     """
     Submits batches for one root.
 

@@ -14,7 +14,7 @@ from ...store import records
 from ...store.directories import Attempt, Root
 
 
-class Launches:
+class LaunchNotes:
     """
     The notes of one root.
 
