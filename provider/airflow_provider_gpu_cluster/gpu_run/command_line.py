@@ -13,16 +13,23 @@ import json
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Optional, Tuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Mapping, Optional, Tuple
 
 from . import protocol
 from .engines import engine_of
 from .errors import Refused, traceback_text
 from .protocol import lines
+from .protocol.submit_request import to_be_carried_out
 from .store.directories import Root
 
 if TYPE_CHECKING:
     from .engines.engine import Engine
+    from .protocol import requests
+    from .protocol.inputs import UploadInput
+    from .protocol.notes import BuildFault
+    from .protocol.records import Environment
+    from .protocol.replies import SendReply, StageReply, SubmitReply
 
 _HEARTBEAT_S = 5.0
 # From linux/fcntl.h; the module has it since Python 3.10. What everybody may ask for.
@@ -33,7 +40,7 @@ _MAX_REQUEST = 1 << 28
 _PATIENCE_S = 20.0
 _WATCH_PATIENCE_S = 0.2
 
-Reply = Tuple[Dict[str, Any], Optional[Callable[[BinaryIO], None]]]
+Reply = Tuple[Mapping[str, object], Optional[Callable[[BinaryIO], None]]]
 
 
 def main(program: str, arguments: list[str]) -> int:
@@ -94,7 +101,7 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
     heart = threading.Thread(target=_beat, args=(out, done), daemon=True)
     heart.start()
     body: Callable[[BinaryIO], None] | None = None
-    request: dict[str, Any] = {}
+    request: Any = {}
     try:
         line = stream.readline(_MAX_REQUEST)
         if not line.endswith(b"\n"):
@@ -102,7 +109,7 @@ def _answer(root: Root, program: str, verb: str, umask: int) -> int:
             return protocol.EXIT_REQUEST_CUT
         request = dict(json.loads(line), umask=umask)
         value, body = _carry_out(root, program, verb, request, stream)
-        reply: dict[str, Any] = {"ok": value}
+        reply: dict[str, object] = {"ok": value}
     except Refused as refusal:
         reply = {"error": {"code": refusal.code, "message": refusal.message}}
     except Exception as error:
@@ -142,7 +149,8 @@ def _beat(out: BinaryIO, done: threading.Event) -> None:
         out.flush()
 
 
-def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+def _carry_out(root: Root, program: str, verb: str, request: Any, stream: BinaryIO) -> Reply:
+    """Carry out a verb. What a request holds is for its verb to say."""
     # Who watches must go on with what else there is to tell.
     patience_s = _WATCH_PATIENCE_S if verb == "watch" else _PATIENCE_S
     engine = engine_of(root, request["settings"], program, patience_s=patience_s)
@@ -153,7 +161,7 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     if verb == "capacity":
         return engine.capacity(), None
     if verb in ("stage", "submit"):
-        return _with_inputs(root, engine, verb, dict(request, program=program), stream)
+        return _with_inputs(root, program, engine, verb, request, stream)
     if verb == "fill":
         from .staging.receiving import fill
 
@@ -162,7 +170,8 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     if verb == "status":
         from .jobs.status import statuses
 
-        return {"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])}, None
+        look: requests.StatusRequest = request
+        return {"jobs": statuses(root, engine, look["job_ids"], look["tail_bytes"])}, None
     if verb == "watch":
         from .jobs.launches import Launches
         from .watch.server import watch
@@ -171,12 +180,14 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     if verb == "cancel":
         from .jobs.cancel import cancel
 
-        return {"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])}, None
+        end: requests.CancelRequest = request
+        return {"jobs": cancel(root, engine, end["job_ids"], end["by"], end["wait_s"])}, None
     if verb == "gc":
         from .gc.collection import collect_garbage
 
+        old: requests.GcRequest = request
         settings = request["settings"]
-        return collect_garbage(root, settings, program, request["older_than_s"], dry_run=request["dry_run"]), None
+        return collect_garbage(root, settings, program, old["older_than_s"], dry_run=old["dry_run"]), None
     if verb == "logs":
         from .watch.output import open_log, read_logs
 
@@ -188,44 +199,57 @@ def _carry_out(root: Root, program: str, verb: str, request: dict[str, Any], str
     from .outputs.folder import Outputs, OutputsFolder
     from .outputs.sending import answer
 
-    folder: Outputs = OutputsFolder(root, request["job_id"])
+    send: requests.SendRequest = request
+    folder: Outputs = OutputsFolder(root, send["job_id"])
     elements: list[str] = []
-    if not root.job(request["job_id"]).attempts():
+    if not root.job(send["job_id"]).attempts():
         from .outputs.array import ArrayOutputs
         from .store.arrays import elements_of
 
-        elements = elements_of(root.job(request["job_id"]))
+        elements = elements_of(root.job(send["job_id"]))
         folder = ArrayOutputs(root, elements) if elements else folder
-    reply = {"entries": folder.entries(), "is_array": bool(elements)} if request["list"] else {}
+    reply: SendReply = {"entries": folder.entries(), "is_array": bool(elements)} if send["list"] else {}
     # More is asked for when the reply is there, or sooner.
     return reply, lambda out: answer(folder, stream, out)
 
 
-def _with_inputs(root: Root, engine: Engine, verb: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+def _with_inputs(root: Root, program: str, engine: Engine, verb: str, request: Any, stream: BinaryIO) -> Reply:
     """Carry out a verb that may have to wait for inputs from the worker."""
-    from .jobs import submission
-
-    carry_out = submission.stage if verb == "stage" else submission.submit
-    if request.get("elements"):
-        from .jobs.array_submission import submit_array
-
-        carry_out = submit_array
-    value = carry_out(root, engine, request)
+    carry_out = _staging(root, engine, request) if verb == "stage" else _submitting(root, program, engine, request)
+    value = carry_out()
     if not value.get("needs"):
         return value, None
 
-    def go_on() -> dict[str, Any]:
+    def go_on() -> StageReply | SubmitReply:
         # Sending may have taken long.
         engine.refresh()
-        return carry_out(root, engine, request)
+        return carry_out()
 
     def body(out: BinaryIO) -> None:
         from .staging.receiving import receive
 
-        inputs = [request["inputs"][number] for number in value["needs"]]
+        inputs: list[UploadInput] = [request["inputs"][number] for number in value["needs"]]
         receive(root.job(request["job_id"]), inputs, stream, out, go_on)
 
     return {"needs": value["needs"]}, body
+
+
+def _staging(root: Root, engine: Engine, request: requests.StageRequest) -> Callable[[], StageReply | SubmitReply]:
+    from .jobs.submission import stage
+
+    return partial(stage, root, engine, request)
+
+
+def _submitting(root: Root, program: str, engine: Engine, request: Any) -> Callable[[], StageReply | SubmitReply]:
+    # The same object both times: what the first has noted in it counts for the second.
+    asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
+    if asked.get("elements"):
+        from .jobs.array_submission import submit_array
+
+        return partial(submit_array, root, engine, asked)
+    from .jobs.submission import submit
+
+    return partial(submit, root, engine, asked)
 
 
 def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:
@@ -246,8 +270,11 @@ def _build_environment(root: Root, path: str) -> int:
     from .store.directories import Attempt
 
     attempt = Attempt.at_path(path)
+    parts = attempt.request()["environment"]
+    assert parts is not None, "it needs no environment"
+    result: Environment | BuildFault
     try:
-        result = build(root, attempt.request()["environment"], attempt.job.at("code"))
+        result = build(root, parts, attempt.job.at("code"))
     except (BuildFailed, OSError) as error:
         result = {"error": str(error)}
     print(json.dumps(result))

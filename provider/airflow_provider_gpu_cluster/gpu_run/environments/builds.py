@@ -6,10 +6,14 @@ import json
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..store.directories import Attempt
 from .environment import BuildFailed, group, is_built, use
+
+if TYPE_CHECKING:
+    from ..protocol.notes import BuildFault
+    from ..protocol.records import AttemptRequest, Environment, EnvironmentParts
 
 _AT_ONCE = 2
 _TRIES = 2
@@ -19,20 +23,21 @@ class Builds:
     """Builds what waiting jobs need, once for all that need the same."""
 
     def __init__(self) -> None:
-        self._built: dict[str, dict[str, Any]] = {}
+        self._built: dict[str, Environment] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._killed: dict[str, int] = {}
         self._failed: dict[str, tuple[str, float]] = {}
 
-    def is_ready(self, attempt: Attempt, request: dict[str, Any]) -> bool:
+    def is_ready(self, attempt: Attempt, request: AttemptRequest, parts: EnvironmentParts) -> bool:
         """
-        Tell whether the environment of a job is there; see to it that it gets built.
+        Return whether the environment of a job is there; see to it that it gets built.
 
+        :param parts: what it is made of.
         :raises BuildFailed: it could not be built; everybody hears so who had asked for it by then. Who asks later
             gets another try.
         :raises OSError: no build can be started now.
         """
-        key = group(request["environment"])
+        key = group(parts)
         if key in self._built:
             if is_built(self._built[key]):
                 return True
@@ -52,7 +57,7 @@ class Builds:
             )
         return False
 
-    def environment(self, parts: dict[str, Any]) -> dict[str, Any]:
+    def environment(self, parts: EnvironmentParts) -> Environment:
         """
         Return an environment that is ready.
 
@@ -64,7 +69,7 @@ class Builds:
             raise FileNotFoundError("the Python environment was removed just now")
         use(built)
         # Only the first has paid for it.
-        self._built[key] = dict(built, reused=True, seconds=0.0)
+        self._built[key] = {**built, "reused": True, "seconds": 0.0}
         return built
 
     def _end(self, key: str, process: subprocess.Popen[bytes]) -> None:
@@ -72,7 +77,7 @@ class Builds:
         with process.stdout:
             output = process.stdout.read().decode("utf-8", "replace")
         try:
-            result = json.loads(output)
+            result: Environment | BuildFault = json.loads(output)
         except ValueError:
             self._killed[key] = self._killed.get(key, 0) + 1
             if self._killed[key] < _TRIES:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import stat
-from typing import Callable, Iterator
+from typing import TYPE_CHECKING, Callable, Iterator
 
 from ..environments import environment
 from ..linux import locks
@@ -15,6 +15,9 @@ from ..store import records
 from ..store.directories import Root
 from .old_jobs import Needs
 from .trash import Trash, size_of
+
+if TYPE_CHECKING:
+    from ..protocol.records import Environment
 
 _DRAFTS_S = 3600.0
 _PARTS_S = 86400.0
@@ -124,7 +127,7 @@ class OldCache:
     def _is_old(self, path: str, needs: Needs) -> bool:
         if os.path.realpath(path) in needs.environments:
             return False
-        built = records.read_json(environment.mark_of(path))
+        built: Environment | None = records.read_json(environment.mark_of(path))
         if built is not None and needs.groups and built.get("group", "") in (*needs.groups, ""):
             return False
         used = max(_changed(path), _changed(environment.mark_of(path)))

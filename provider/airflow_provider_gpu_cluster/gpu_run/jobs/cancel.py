@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
-from ..linux import processes
 from ..store import records
+from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
 from .status import job_status, statuses
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.records import Cancellation
+    from ..protocol.status import Status
 
 _LOOK_S = 0.05
 
 
-def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[dict[str, Any]]:
+def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[Status]:
     """
     Cancel jobs; a second time changes nothing.
 
@@ -57,10 +59,10 @@ def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> No
 
 
 def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
-    asked = {"by": by, "at": records.now()}
+    asked: Cancellation = {"by": by, "at": records.now()}
     if records.create_json(attempt.at("cancel.json"), asked):
         attempt.event("cancel_requested", by=by)
-    if attempt.claim(dict(processes.identity(), by="cancel", at=records.now())):
+    if attempt.claim(claim_by("cancel")):
         # Nobody can start it any more.
         request = attempt.request()
         message = f"cancelled by {by} before it started"

@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ... import protocol
 from ...gpus.allocator import Allocator
@@ -24,6 +24,11 @@ from ...locks import try_lock
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import writing
+
+if TYPE_CHECKING:
+    from ...protocol.notes import LineEntry, WaitNotes
+    from ...protocol.records import AttemptRequest
+    from ...protocol.settings import Settings
 
 # Between the end of a job's time limit and that of its grace, and a moment for everything to end.
 _ENDING_S = 5.0
@@ -36,9 +41,9 @@ class Line:
     :param settings: of the engine: ``virtual_gpus``, ``lease_dir``, ``python``.
     """
 
-    def __init__(self, root: Root, settings: dict[str, Any]) -> None:
+    def __init__(self, root: Root, settings: Settings) -> None:
         self.root = root
-        self.virtual_gpus: int | None = settings.get("virtual_gpus")
+        self.virtual_gpus = settings.get("virtual_gpus")
         lease_dir = os.path.expanduser(settings.get("lease_dir") or DEFAULT_FOLDER)
         # As for root_dir, a relative path is meant from the home; who reads this may run in any folder.
         self.lease_dir = os.path.normpath(os.path.join(os.path.expanduser("~"), lease_dir))
@@ -51,8 +56,8 @@ class Line:
     @classmethod
     def at_path(cls, path: str) -> Line:
         """Return the line whose folder that is."""
-        pool = records.read_json(os.path.join(path, "pool.json")) or {}
-        line = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool)
+        pool: Settings | None = records.read_json(os.path.join(path, "pool.json"))
+        line = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool or {})
         line.path, line.waits_path = path, os.path.join(path, "waits.json")
         return line
 
@@ -73,19 +78,21 @@ class Line:
         """Return a name for its dispatcher that no other on this host has."""
         return f"{os.getuid()}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
 
-    def add(self, attempt: Attempt, request: dict[str, Any]) -> None:
+    def add(self, attempt: Attempt, request: AttemptRequest) -> None:
         """Put an attempt in line; a second time changes nothing."""
         rank = protocol.PRIORITIES.index(request["spec"].get("priority") or "normal")
         name = "{}-{:020.6f}-{}".format(rank, request["submitted"], attempt.job.job_id)
         with writing(self.path):
             os.makedirs(self.path, exist_ok=True)
-            pool = os.path.join(self.path, "pool.json")
-            if not os.path.exists(pool):
-                records.write_json(pool, {"virtual_gpus": self.virtual_gpus, "lease_dir": self.lease_dir})
+            pool_path = os.path.join(self.path, "pool.json")
+            if not os.path.exists(pool_path):
+                pool: Settings = {"virtual_gpus": self.virtual_gpus, "lease_dir": self.lease_dir}
+                records.write_json(pool_path, pool)
             path = os.path.join(self.path, name)
             if not os.path.exists(path):
                 # Should it be lost, the next who asks for the job puts it in line again.
-                records.write_json(path, {"attempt": attempt.path}, sync=False)
+                entry: LineEntry = {"attempt": attempt.path}
+                records.write_json(path, entry, sync=False)
 
     def entries(self) -> list[str]:
         """Return the names of the waiting jobs' files, in the order in which they are served."""
@@ -103,15 +110,15 @@ class Line:
 
     def read(self, name: str) -> Attempt | None:
         """Return the attempt of one entry; None when it has just gone."""
-        record = records.read_json(os.path.join(self.path, name))
-        return None if record is None else Attempt.at_path(record["attempt"])
+        entry: LineEntry | None = records.read_json(os.path.join(self.path, name))
+        return None if entry is None else Attempt.at_path(entry["attempt"])
 
     def remove(self, name: str) -> None:
         """Take an entry out of the line."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, name))
 
-    def ticket(self, attempt: Attempt, request: dict[str, Any], owner: str) -> Ticket:
+    def ticket(self, attempt: Attempt, request: AttemptRequest, owner: str) -> Ticket:
         """Return an attempt's place in the queue of the whole host."""
         spec = request["spec"]
         limit = spec.get("time_limit_s")
@@ -128,7 +135,8 @@ class Line:
     def waits(self) -> dict[str, Wait]:
         """Return why each job waits, as its dispatcher last saw it."""
         try:
-            return {job_id: Wait(*wait) for job_id, wait in (records.read_json(self.waits_path) or {}).items()}
+            notes: WaitNotes | None = records.read_json(self.waits_path)
+            return {job_id: Wait(*wait) for job_id, wait in (notes or {}).items()}
         except (ValueError, TypeError):
             return {}
 
