@@ -33,8 +33,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TriggerEvent
 from airflow.utils.helpers import log_filename_template_renderer
 
+from airflow_provider_gpu_cluster.triggers import watchers
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
-from airflow_provider_gpu_cluster.watch import loop, watcher
+from airflow_provider_gpu_cluster.watch import loop
 from tests.harness.task_context import DagRun, TaskInstance
 
 
@@ -144,7 +145,7 @@ def task_logs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskLog
 def own_watchers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test meet a watcher of another's cluster, and leave none behind."""
     before = set(threading.enumerate())
-    monkeypatch.setattr(watcher, "_watchers", {})
+    monkeypatch.setattr(watchers, "_watchers", {})
     monkeypatch.setattr(loop, "LINGER_S", 0.1)
     yield
     for thread in set(threading.enumerate()) - before:

@@ -57,7 +57,7 @@ class Line:
 
 class Upload:
     """
-    Sends the contents that the cluster asks for; the conversation is that of :mod:`.gpu_run.staging.inputs.receiving`.
+    Sends the contents that the cluster asks for; the conversation is that of :mod:`.gpu_run.staging.receiving`.
 
     ::
 

@@ -91,7 +91,7 @@ def refused(job: JobDirectory, written: str) -> str:
 
 
 def commit_of(repositories: Path, ref: str) -> str:
-    return git(repositories / "repo.git", "rev-parse", f"{ref}^{{commit}}")
+    return git_server.git(repositories / "repo.git", "rev-parse", f"{ref}^{{commit}}")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.linux import copying
 from airflow_provider_gpu_cluster.gpu_run.linux.copying import shares_blocks
 from airflow_provider_gpu_cluster.gpu_run.staging import inputs, placing
 from airflow_provider_gpu_cluster.gpu_run.staging.placing import Missing, place
@@ -177,8 +178,8 @@ def test_a_system_that_copies_nothing_by_itself(contents: Contents, tmp_path: Pa
         return MB
 
     keep(contents, DATA)
-    monkeypatch.setattr(placing.os, "copy_file_range", copy_file_range)
-    monkeypatch.setattr(placing, "clone", lambda source, target: False)
+    monkeypatch.setattr(copying.os, "copy_file_range", copy_file_range)
+    monkeypatch.setattr(copying, "clone", lambda source, target: False)
     folder = new_folder(tmp_path, "one")
     place(contents, [row("x")], str(folder))
     assert (folder / "x").read_bytes() == DATA

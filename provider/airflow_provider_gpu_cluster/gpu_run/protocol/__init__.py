@@ -3,9 +3,8 @@
 One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
 stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
 so, bytes. Whatever a login shell prints before the mark is skipped by the reader. Some verbs go on in both directions
-after their reply: ``watch``, ``fill``, and ``stage`` and ``submit`` where inputs are needed; see :mod:`.watch.server`
-and
-:mod:`.staging.inputs.receiving`.
+after their reply: ``watch``, ``fill``, and ``stage`` and ``submit`` where inputs are needed; see :mod:`.watch.server` and
+:mod:`.staging.receiving`.
 """
 
 REPLY_MARK = b"\x1e gpu-run 1 \x1e"
@@ -81,7 +80,7 @@ INTERNAL = "internal"
 # A content of a file up to this size travels in one piece, and is not asked for again in part.
 WHOLE_BYTES = 1 << 20
 
-# Exit codes without a reply: of the program, and of the line of shell that starts it (see session.py).
+# Exit codes without a reply: of the program, and of the line of shell that starts it (see connection/command_line.py).
 EXIT_REQUEST_CUT = 96
 EXIT_PROGRAM_MISSING = 97
 EXIT_NO_PYTHON = 98

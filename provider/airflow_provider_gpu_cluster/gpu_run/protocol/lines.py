@@ -1,7 +1,7 @@
 """
 Lines of JSON, among the bytes of files that they announce.
 
-Both ends of a channel use this module; what the lines say is told in :mod:`.staging.inputs.receiving` and
+Both ends of a channel use this module; what the lines say is told in :mod:`.staging.receiving` and
 :mod:`.outputs.sending`. A reader tells a stream that broke off from one that holds what no sender writes: the first is
     worth another try.
 """

@@ -1,5 +1,5 @@
 """Pieces of contents as they come over a channel, and what to do when none come any more. See
-:mod:`.staging.inputs.receiving`."""
+:mod:`.staging.receiving`."""
 
 from __future__ import annotations
 

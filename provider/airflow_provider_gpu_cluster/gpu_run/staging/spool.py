@@ -1,7 +1,7 @@
 """
 What the worker says, where part of it comes by SFTP: for clusters whose commands cannot be given bytes.
 
-Instead of a stream of pieces (see :mod:`.staging.inputs.receiving`) the worker writes the same stream into files,
+Instead of a stream of pieces (see :mod:`.staging.receiving`) the worker writes the same stream into files,
 parcels, one after the other, and names each on the channel when it is whole::
 
     {"in": "0123456789abcdef0123456789abcdef.tmp"}

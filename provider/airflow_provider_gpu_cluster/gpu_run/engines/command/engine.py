@@ -44,7 +44,7 @@ class CommandEngine:
     """
     Runs jobs through the site's launcher, on whose host this program runs.
 
-    :param settings: ``launch_command``, see :mod:`.command_template`; and ``python``.
+    :param settings: ``launch_command``, see :mod:`.template`; and ``python``.
     :param program: path of this program, for the processes it starts.
     """
 

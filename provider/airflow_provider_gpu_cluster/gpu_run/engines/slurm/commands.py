@@ -34,7 +34,7 @@ class Row(NamedTuple):
     A job as Slurm lists it.
 
     :param id: ``12``, or ``12_3`` for an element of an array.
-    :param state: a word of :data:`.slurm_words.STATES`, or one that is not there.
+    :param state: a word of :data:`.words.STATES`, or one that is not there.
     :param reason: why it waits, or how it ended.
     :param start: when it started or is expected to, in seconds since the epoch; None when that is not known.
     :param end: when it ended or will at the latest.
