@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pathspec
 
@@ -27,6 +27,32 @@ from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.transfer.collector import Collecting
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.upload import Line, Upload
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
+        Capacity,
+        Check,
+        GcReport,
+        Handle,
+        LogReply,
+        LogsReply,
+        StageReply,
+        StatusReply,
+        SubmitReply,
+    )
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import (
+        Acknowledgement,
+        Asker,
+        CancelRequest,
+        GcRequest,
+        LogRequest,
+        LogsRequest,
+        StageRequest,
+        StatusRequest,
+        SubmitRequest,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -52,27 +78,30 @@ class Cluster(Session):
     :class:`GpuClusterSetupError` when it cannot run jobs at all, and what else each says.
     """
 
-    def check(self) -> dict[str, Any]:
+    def check(self) -> Check:
         """Look whether the cluster can run jobs, and return what was found. Gives up at once when out of reach."""
         patience, self.patience_s = self.patience_s, 0.0
         try:
-            return self._call("install-check", {})
+            found: Check = self._call("install-check", {})
+            return found
         finally:
             self.patience_s = patience
 
-    def capacity(self) -> dict[str, Any]:
+    def capacity(self) -> Capacity:
         """Return the cluster's GPUs, with who has them, and how many jobs wait."""
-        return self._call("capacity", {})
+        capacity: Capacity = self._call("capacity", {})
+        return capacity
 
-    def stage(self, job_id: str, sources: Sequence[Source], *, record: Mapping[str, Any]) -> JobHandle:
+    def stage(self, job_id: str, sources: Sequence[Source], *, record: Asker) -> JobHandle:
         """
         Make a job's directory and bring its inputs there, without launching anything.
 
         :param record: who asks.
         :raises StagingError: a source could not be brought there.
         """
-        request = {"job_id": job_id, "inputs": self._described(sources), "record": record}
-        return self._handle(self._with_uploads("stage", request, sources)["handle"])
+        request: StageRequest = {"job_id": job_id, "inputs": self._described(sources), "record": record}
+        reply: StageReply = self._with_uploads("stage", request, sources)
+        return self._handle(reply["handle"])
 
     def submit(
         self, job_id: str, *, sources: Sequence[Source] | None, elements: Sequence[Element] = (), **asked: Any
@@ -89,13 +118,15 @@ class Cluster(Session):
         """
         inputs = None if sources is None else self._described(sources)
         request = submit_request(job_id, inputs=inputs, elements=elements, **asked)
-        return self.submission_of(self._with_uploads("submit", request, sources or ()))
+        reply: SubmitReply = self._with_uploads("submit", request, sources or ())
+        return self.submission_of(reply)
 
-    def launch(self, request: Mapping[str, Any]) -> Submission:
+    def launch(self, request: SubmitRequest) -> Submission:
         """Do the same with a request from :func:`.submit_request` that needs no files from here."""
-        return self.submission_of(self._call("submit", dict(request)))
+        reply: SubmitReply = self._call("submit", request)
+        return self.submission_of(reply)
 
-    def submission_of(self, reply: Mapping[str, Any]) -> Submission:
+    def submission_of(self, reply: SubmitReply | LaunchedEvent) -> Submission:
         """Return what came of a submit, from the cluster's reply to it."""
         handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
         return Submission(handle, status, reply["created"], reply.get("launched", 0))
@@ -106,7 +137,8 @@ class Cluster(Session):
 
         :param tail_bytes: how much of the end of each output to bring along.
         """
-        reply = self._call("status", {"job_ids": list(job_ids), "tail_bytes": tail_bytes})
+        request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes}
+        reply: StatusReply = self._call("status", request)
         return [JobStatus.from_json(status) for status in reply["jobs"]]
 
     def read_log(
@@ -127,9 +159,16 @@ class Cluster(Session):
         :param note: JSON values for the cluster to keep together with that place.
         :param tail_bytes: how much of the end of the output to put into the status.
         """
-        place = None if ack is None else {"attempt": ack.attempt, "offset": ack.offset, "note": note}
-        request = {"job_id": job_id, "reader": reader, "ack": place, "max_bytes": max_bytes, "tail_bytes": tail_bytes}
-
+        place = _acknowledgement(ack)
+        if place is not None:
+            place["note"] = note
+        request: LogRequest = {
+            "job_id": job_id,
+            "reader": reader,
+            "ack": place,
+            "max_bytes": max_bytes,
+            "tail_bytes": tail_bytes,
+        }
         return cast(NotedChunk, self._exchange("logs", request, take=self._take_chunk))
 
     def read_logs(
@@ -141,19 +180,18 @@ class Cluster(Session):
         :param places: of each job up to where the reader is done; None when it does not know.
         :param max_bytes: how much output to return of all of them together.
         """
-        jobs = [
-            {"job_id": job_id, "reader": reader, "ack": place and {"attempt": place.attempt, "offset": place.offset}}
-            for job_id, place in places.items()
+        jobs: list[LogRequest] = [
+            {"job_id": job_id, "reader": reader, "ack": _acknowledgement(place)} for job_id, place in places.items()
         ]
 
-        def take(reply: dict[str, Any], stream: BinaryIO) -> dict[str, NotedChunk]:
+        def take(reply: LogsReply, stream: BinaryIO) -> dict[str, NotedChunk]:
             chunks = [self._take_chunk(one, stream) for one in reply["jobs"]]
             return dict(zip(places, chunks, strict=True))
 
-        request = {"jobs": jobs, "max_bytes": max_bytes}
+        request: LogsRequest = {"jobs": jobs, "max_bytes": max_bytes}
         return cast("dict[str, NotedChunk]", self._exchange("logs", request, take=take))
 
-    def _take_chunk(self, reply: dict[str, Any], stream: BinaryIO) -> NotedChunk:
+    def _take_chunk(self, reply: LogReply, stream: BinaryIO) -> NotedChunk:
         data = stream.read(reply["length"])
         if len(data) != reply["length"]:
             raise self.broken("the connection broke while the log was read")
@@ -168,7 +206,8 @@ class Cluster(Session):
         :param requested_by: who asks, for the record.
         :param wait_s: how long to wait for them to be gone, in seconds.
         """
-        reply = self._call("cancel", {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s})
+        request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
+        reply: StatusReply = self._call("cancel", request)
         return [JobStatus.from_json(status) for status in reply["jobs"]]
 
     def collect(
@@ -190,7 +229,7 @@ class Cluster(Session):
                 self._exchange("send", collecting.request, converse=collecting.converse, continues=collecting.has_begun)
         return collecting.files
 
-    def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> dict[str, Any]:
+    def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> GcReport:
         """
         Remove jobs that ended long ago, and what was kept for jobs and none was given since. Nothing in use goes.
 
@@ -207,9 +246,11 @@ class Cluster(Session):
                 f"{self._where()}: nothing says how old what is to be removed must be; set 'retention' in the "
                 "connection (such as 14d), or give older_than"
             )
-        return self._call("gc", {"older_than_s": older_than_s, "dry_run": dry_run})
+        request: GcRequest = {"older_than_s": older_than_s, "dry_run": dry_run}
+        report: GcReport = self._call("gc", request)
+        return report
 
-    def _described(self, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    def _described(self, sources: Sequence[Source]) -> list[Input]:
         """Return inputs as the remote program takes them. Files are read for that while the connection is opened."""
         if not any(isinstance(source, UploadSource) for source in sources):
             return [source.to_json() for source in sources]
@@ -225,11 +266,11 @@ class Cluster(Session):
         with contextlib.suppress(GpuClusterError):
             self.open()
 
-    def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
+    def _with_uploads(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         """Call a verb that may ask for inputs first, and send those it asks for."""
         upload = Upload(sources, self._line())
         for _ in range(_STAGE_ROUNDS):
-            reply: dict[str, Any] | None = None
+            reply: StageReply | SubmitReply | None = None
             while reply is None:
                 reply = self._exchange(verb, request, converse=upload.converse, continues=upload.has_begun)
             if not reply.get("needs"):
@@ -246,8 +287,12 @@ class Cluster(Session):
             pieces_to=self.pieces_to,
         )
 
-    def _handle(self, reply: dict[str, Any]) -> JobHandle:
+    def _handle(self, reply: Handle) -> JobHandle:
         return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)
+
+
+def _acknowledgement(place: LogPosition | None) -> Acknowledgement | None:
+    return None if place is None else {"attempt": place.attempt, "offset": place.offset}
 
 
 def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

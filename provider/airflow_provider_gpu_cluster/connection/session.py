@@ -14,8 +14,8 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import paramiko
 import tenacity
@@ -46,6 +46,10 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.transfer.sftp_upload import Parcels
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Fault
+    from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 
 _Self = TypeVar("_Self", bound="Session")
 
@@ -142,7 +146,7 @@ class Session:
         transport.join(_MOMENT_S)
         return transport.is_active()
 
-    def hold(self, verb: str, request: dict[str, Any]) -> tuple[paramiko.Channel, bytes]:
+    def hold(self, verb: str, request: Mapping[str, object]) -> tuple[paramiko.Channel, bytes]:
         """
         Begin an operation that goes on in both directions after its reply; the caller closes the channel.
 
@@ -158,17 +162,18 @@ class Session:
             except TimeoutError:
                 return channel, b""
 
-    def _call(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
-        return cast("dict[str, Any]", self._exchange(verb, request))
+    def _call(self, verb: str, request: Mapping[str, object]) -> Any:
+        """Return the reply of a verb. What it holds is for whoever calls to say."""
+        return self._exchange(verb, request)
 
     def _exchange(
         self,
         verb: str,
-        request: dict[str, Any] | Callable[[], dict[str, Any]],
+        request: Mapping[str, object] | Callable[[], Mapping[str, object]],
         *,
         send: Callable[[BinaryIO], None] | None = None,
-        take: Callable[[dict[str, Any], BinaryIO], Any] | None = None,
-        converse: Callable[[dict[str, Any], BinaryIO, BinaryIO], Any] | None = None,
+        take: Callable[[Any, BinaryIO], Any] | None = None,
+        converse: Callable[[Any, BinaryIO, BinaryIO], Any] | None = None,
         continues: bool = False,
     ) -> Any:
         """
@@ -231,10 +236,10 @@ class Session:
     def _exchange_once(
         self,
         verb: str,
-        request: dict[str, Any],
+        request: Mapping[str, object],
         send: Callable[[BinaryIO], None] | None,
-        take: Callable[[dict[str, Any], BinaryIO], Any] | None,
-        converse: Callable[[dict[str, Any], BinaryIO, BinaryIO], Any] | None,
+        take: Callable[[Any, BinaryIO], Any] | None,
+        converse: Callable[[Any, BinaryIO, BinaryIO], Any] | None,
     ) -> Any:
         with self._breaks_explained(verb):
             reply, channel, stream = self._ask(verb, request, send, goes_on=converse is not None)
@@ -251,7 +256,7 @@ class Session:
 
     @contextlib.contextmanager
     def conversation(
-        self, verb: str, request: dict[str, Any], send: Callable[[BinaryIO], None] | None = None
+        self, verb: str, request: Mapping[str, object], send: Callable[[BinaryIO], None] | None = None
     ) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         """
         Carry out an operation that goes on in both directions after its reply, with one try.
@@ -306,7 +311,12 @@ class Session:
             raise self.broken(f"the connection broke during {what}: {error or type(error).__name__}") from error
 
     def _ask(
-        self, verb: str, request: dict[str, Any], send: Callable[[BinaryIO], None] | None, *, goes_on: bool = False
+        self,
+        verb: str,
+        request: Mapping[str, object],
+        send: Callable[[BinaryIO], None] | None,
+        *,
+        goes_on: bool = False,
     ) -> tuple[Any, paramiko.Channel, io.BufferedReader]:
         """
         Send a request, and what follows it, and wait for the reply.
@@ -315,7 +325,7 @@ class Session:
         :return: the reply, the channel, which is still open, and what to read from it.
         """
         names = (*ENGINE_SETTINGS[self.settings.engine], "engine", "python", "retention_s")
-        settings = {name: getattr(self.settings, name) for name in names}
+        settings = cast("Settings", {name: getattr(self.settings, name) for name in names})
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
         for is_first in (True, False):
             channel = self._open_channel(verb)
@@ -417,7 +427,7 @@ class Session:
                 f"{self._where()}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
             )
 
-    def error_of(self, error: dict[str, str]) -> GpuClusterError:
+    def error_of(self, error: Fault) -> GpuClusterError:
         """Return the error for a refusal by the cluster, its ``code`` and ``message``."""
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
         hint = ""

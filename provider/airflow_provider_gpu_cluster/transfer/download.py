@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, cast
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import IF_DAMAGED_AGAIN
@@ -22,6 +22,14 @@ from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer.download_streams import PIECE_BYTES, FilePiece
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.small_files import SmallFile, SmallFiles
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import (
+        ChecksumsRequest,
+        FileHeader,
+        FilesRequest,
+        OutputEntry,
+    )
 
 _CHECK_EVERY_S = 0.2
 # What the first connection brings over a long line while the others are being opened.
@@ -60,11 +68,11 @@ class Download:
     :raises CollectError: that is no list of files.
     """
 
-    def __init__(self, job_id: str, entries: list[dict[str, Any]], sink: Sink, checksums: Checksums) -> None:
+    def __init__(self, job_id: str, entries: list[OutputEntry], sink: Sink, checksums: Checksums) -> None:
         if not all(map(_is_entry, entries)):
             raise CollectError(f"job {job_id}: the cluster's list of outputs is garbled")
         self.job_id = job_id
-        self.left: dict[str, dict[str, Any]] = {entry["path"]: entry for entry in entries}
+        self.left: dict[str, OutputEntry] = {entry["path"]: entry for entry in entries}
         self.collected: list[CollectedFile] = []
         self.received = 0
         """Bytes that came so far, holes included."""
@@ -88,7 +96,8 @@ class Download:
         present = self.present()
         if not present:
             return
-        lines.write_line(out, {"checksums_of": present})
+        request: ChecksumsRequest = {"checksums_of": present}
+        lines.write_line(out, request)
         self.skip_unchanged(dict(zip(present, self._read_checksums(len(present), stream), strict=True)))
 
     def _read_checksums(self, count: int, stream: BinaryIO) -> list[str | None]:
@@ -126,7 +135,7 @@ class Download:
         needed = (entry.get("needs", entry["size"]) - self._arrived(entry) for entry in self.left.values())
         self._sink.check_space(max(0, size) for size in needed)
 
-    def request(self, lanes: int = 1) -> dict[str, Any]:
+    def request(self, lanes: int = 1) -> FilesRequest | ChecksumsRequest:
         """
         Return what to ask the cluster for: every file that is left, from where it is here already.
 
@@ -343,11 +352,10 @@ class Download:
             self.received += nbytes
         progress.advance(nbytes)
 
-    def _arrived(self, entry: dict[str, Any]) -> int:
+    def _arrived(self, entry: OutputEntry) -> int:
         if "stamp" not in entry or entry["path"] in self._busy:
             return 0
-        size: int = entry["size"]
-        return min(size, self._sink.arrived(entry["path"], self._key(entry["path"]), entry["stamp"]))
+        return min(entry["size"], self._sink.arrived(entry["path"], self._key(entry["path"]), entry["stamp"]))
 
     def _key(self, path: str) -> str:
         return f"{self.job_id}/{path}"
@@ -392,7 +400,7 @@ def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0
 
 
-def _is_entry(entry: dict[str, Any]) -> bool:
+def _is_entry(entry: OutputEntry) -> bool:
     numbers = [entry.get("size"), entry.get("mode"), entry.get("needs", 0)]
     return isinstance(entry["path"], str) and all(map(_is_count, numbers)) and isinstance(entry.get("stamp", ""), str)
 
@@ -403,7 +411,7 @@ def _is_row(row: Any) -> bool:
     return all(map(_is_count, row[:3])) and isinstance(row[3], str)
 
 
-def _is_header(header: dict[str, Any]) -> bool:
+def _is_header(header: dict[str, Any]) -> TypeGuard[FileHeader]:
     numbers = [header.get(name) for name in ("file", "mode", "at", "until", "size")]
     return all(map(_is_count, numbers)) and header["until"] <= header["size"] and isinstance(header.get("stamp"), str)
 

@@ -11,13 +11,16 @@ import time
 import uuid
 from collections import deque
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import paramiko
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import ParcelLine
 
 PARCEL_BYTES = 8 << 20
 # The cluster takes them out of the way while the next ones are sent; what it has not taken needs room.
@@ -118,7 +121,7 @@ class Parcels:
         if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:
             self._say({})
 
-    def _say(self, line: dict[str, Any]) -> None:
+    def _say(self, line: ParcelLine) -> None:
         self._out.write(json.dumps(line).encode("ascii") + b"\n")
         self._told_at = time.monotonic()
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, GpuClusterError, SourceError, StagingError
@@ -23,6 +23,10 @@ from airflow_provider_gpu_cluster.sources.source import Entry
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.streams import lanes_for
 from airflow_provider_gpu_cluster.transfer.upload_streams import Lane, UploadLanes
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import PieceHeader, UploadNews, Want
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Fault, StageReply, SubmitReply
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,7 @@ class Line:
     lane: Lane
     round_trip_s: Callable[[], float]
     check: Callable[[], None]
-    error_of: Callable[[dict[str, Any]], GpuClusterError]
+    error_of: Callable[[Fault], GpuClusterError]
     pieces_to: Callable[[BinaryIO], AbstractContextManager[BinaryIO]] = contextlib.nullcontext
 
 
@@ -75,7 +79,9 @@ class Upload:
         self.has_begun = False
         """Whether the cluster has asked for anything."""
 
-    def converse(self, reply: dict[str, Any], stream: BinaryIO, out: BinaryIO) -> dict[str, Any] | None:
+    def converse(
+        self, reply: StageReply | SubmitReply, stream: BinaryIO, out: BinaryIO
+    ) -> StageReply | SubmitReply | None:
         """
         Send what the cluster asks for until all is in place.
 
@@ -106,9 +112,9 @@ class Upload:
                     return None
                 raise
 
-    def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> dict[str, Any]:
+    def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> StageReply | SubmitReply:
         progress: TransferProgress | None = None
-        wants: list[Any] = []
+        wants: list[Want] = []
         # For now, as many as are of use if it lacks everything.
         size = sum(content.entry.size for content in self._contents.values())
         lanes: UploadLanes | None = stack.enter_context(self._lanes(size))
@@ -122,13 +128,12 @@ class Upload:
                 progress = stack.enter_context(TransferProgress(f"upload to {self._line.name}", message["send"]))
             self._send(wants, out, progress, lanes or stack.enter_context(self._lanes(message["send"])))
             wants, lanes = [], None
-        result: dict[str, Any] = message["done"]
-        return result
+        return message["done"]
 
     def _lanes(self, size: int) -> UploadLanes:
         return UploadLanes(lanes_for(self._line.round_trip_s(), size) - 1, self._line.lane)
 
-    def _next(self, stream: BinaryIO) -> dict[str, Any]:
+    def _next(self, stream: BinaryIO) -> UploadNews:
         """Return what the cluster says next; an error is raised."""
         while True:
             line = stream.readline()
@@ -136,12 +141,12 @@ class Upload:
                 raise lines.BrokenStream("the connection broke while files were sent")
             if line != b"\n":
                 break
-        message: dict[str, Any] = json.loads(line)
+        message: UploadNews = json.loads(line)
         if "error" in message:
             raise self._line.error_of(message["error"])
         return message
 
-    def _send(self, wants: list[Any], out: BinaryIO, progress: TransferProgress, lanes: UploadLanes) -> None:
+    def _send(self, wants: list[Want], out: BinaryIO, progress: TransferProgress, lanes: UploadLanes) -> None:
         pieces = deque(self._pieces(wants))
 
         def send_all(out: BinaryIO) -> PieceSender:
@@ -160,7 +165,7 @@ class Upload:
             # Lanes that go on have nothing left to do.
             pieces.clear()
 
-    def _pieces(self, wants: list[Any]) -> Iterator[Piece]:
+    def _pieces(self, wants: list[Want]) -> Iterator[Piece]:
         for key, ranges in wants:
             content = self._contents.get(key)
             if content is None:
@@ -221,7 +226,7 @@ class PieceSender:
 
     def end(self) -> None:
         """Say that nothing more comes."""
-        self._line({"end": True})
+        self._bytes(b'{"end": true}\n')
         self._flush()
         self._out.flush()
 
@@ -230,7 +235,7 @@ class PieceSender:
             self._close()
             self._open = _OpenContent(self._contents[piece.key], piece.key)
         for start, end, is_data in self._open.parts(piece.start, piece.end):
-            header: dict[str, Any] = {"key": piece.key, "at": start, "n": end - start}
+            header: PieceHeader = {"key": piece.key, "at": start, "n": end - start}
             if self._open.content.entry.size <= protocol.WHOLE_BYTES:
                 header["whole"] = True
             if not is_data:
@@ -250,7 +255,7 @@ class PieceSender:
             self._open.close()
             self._open = None
 
-    def _line(self, header: dict[str, Any]) -> None:
+    def _line(self, header: PieceHeader) -> None:
         self._bytes(json.dumps(header).encode("ascii") + b"\n")
 
     def _bytes(self, data: bytes) -> None:

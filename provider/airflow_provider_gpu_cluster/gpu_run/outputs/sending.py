@@ -41,7 +41,7 @@ from ..protocol.holes import extents, update_with_zeros
 from .folder import Outputs, Unsendable, mode_of, stamp_of
 
 if TYPE_CHECKING:
-    from ..protocol.outputs import FileHeader
+    from ..protocol.outputs import ChecksumsRequest, FileHeader, FilesRequest
 
 _SIGN_OF_LIFE_S = 5.0
 
@@ -52,7 +52,7 @@ def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
         if not line.endswith(b"\n"):
             # The connection broke.
             return
-        wanted = json.loads(line)
+        wanted: FilesRequest | ChecksumsRequest = json.loads(line)
         if "files" in wanted:
             send_outputs(folder, wanted["files"], out)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict, Union
+from typing import Any, Literal, TypedDict, Union, final
 
 from .replies import Fault, Handle
 from .requests import Acknowledgement, Position, SubmitRequest
@@ -108,6 +108,7 @@ class RefusedEvent(Fault):
     key: int
 
 
+@final
 class AliveEvent(TypedDict):
     """A sign of life."""
 

@@ -131,3 +131,12 @@ class UploadNews(TypedDict, total=False):
     send: int
     done: StageReply | SubmitReply
     error: Fault
+
+
+# The first name is a word of Python's.
+ParcelLine = TypedDict("ParcelLine", {"in": str, "fault": str}, total=False)
+"""
+Said of a file with the bytes of pieces; nothing is a sign of life. See :mod:`.staging.spool`.
+
+``in`` is its name, and ``fault`` why it could not be written.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict, final
 
 
 class _OutputEntry(TypedDict):
@@ -42,3 +42,21 @@ class FileHeader(TypedDict):
     stamp: str
     at: int
     until: int
+
+
+@final
+class FilesRequest(TypedDict):
+    """
+    Files to be sent, in their order.
+
+    :param files: of each its path, from which byte on, its stamp and, of a part of it, the end and perhaps the start.
+    """
+
+    files: list[list[Any]]
+
+
+@final
+class ChecksumsRequest(TypedDict):
+    """Files whose SHA-256 is asked for."""
+
+    checksums_of: list[str]

@@ -40,8 +40,9 @@ class Asker(TypedDict, total=False):
     triggered_by: str | None
     bundle_name: str | None
     bundle_version: str | None
-    dag_version: str | None
+    dag_version_id: str | None
     airflow_host: str
+    asked_at: str | None
     provider_version: str
     person: str
     folder: str
