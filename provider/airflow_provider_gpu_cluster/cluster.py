@@ -20,7 +20,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, submit_request
+from airflow_provider_gpu_cluster.jobs.submission import Submission, submit_request
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
@@ -29,6 +29,8 @@ from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.upload import Line, Upload
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         StatusRequest,
         SubmitRequest,
     )
+    from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +106,7 @@ class Cluster(Session):
         reply: StageReply = self._with_uploads("stage", request, sources)
         return self._handle(reply["handle"])
 
-    def submit(
-        self, job_id: str, *, sources: Sequence[Source] | None, elements: Sequence[Element] = (), **asked: Any
-    ) -> Submission:
+    def submit(self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]) -> Submission:
         """
         Launch a job, or find it launched; see :func:`.gpu_run.jobs.submission.submit` for which.
 
@@ -117,7 +118,7 @@ class Cluster(Session):
         :raises LaunchError: the cluster cannot run it.
         """
         inputs = None if sources is None else self._described(sources)
-        request = submit_request(job_id, inputs=inputs, elements=elements, **asked)
+        request = submit_request(job_id, inputs=inputs, **asked)
         reply: SubmitReply = self._with_uploads("submit", request, sources or ())
         return self.submission_of(reply)
 

@@ -20,7 +20,6 @@ from . import protocol
 from .engines import engine_of
 from .errors import Refused, traceback_text
 from .protocol import lines
-from .protocol.submit_request import to_be_carried_out
 from .store.directories import Root
 
 if TYPE_CHECKING:
@@ -241,6 +240,8 @@ def _staging(root: Root, engine: Engine, request: requests.StageRequest) -> Call
 
 
 def _submitting(root: Root, program: str, engine: Engine, request: Any) -> Callable[[], StageReply | SubmitReply]:
+    from .protocol.submit_request import to_be_carried_out
+
     # The same object both times: what the first has noted in it counts for the second.
     asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
     if asked.get("elements"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from airflow_provider_gpu_cluster.gpu_run.protocol.submit_request import submit_request as submit_request_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, element_id
@@ -12,6 +12,8 @@ from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 if TYPE_CHECKING:
+    from typing_extensions import NotRequired, Unpack
+
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, SubmitRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec, SpecPart
@@ -47,35 +49,44 @@ class Element:
     run_script: str
 
 
-def submit_request(
-    job_id: str,
-    *,
-    inputs: Sequence[Input] | None,
-    spec: JobSpec,
-    env: Mapping[str, str],
-    run_script: str,
-    request_key: str,
-    generation: str,
-    record: Asker,
-    elements: Sequence[Element] = (),
-) -> SubmitRequest:
+class LaunchArguments(TypedDict):
+    """
+    What :func:`submit_request` takes besides the job's id and its inputs.
+
+    :param env: the job's own environment variables; they go into no record.
+    :param run_script: text of ``run.sh``.
+    :param request_key: names one try; with the same key the same attempt comes back.
+    :param generation: changes when a user asks for a new beginning.
+    :param record: who asks.
+    :param elements: makes an array of it.
+    """
+
+    spec: JobSpec
+    env: Mapping[str, str]
+    run_script: str
+    request_key: str
+    generation: str
+    record: Asker
+    elements: NotRequired[Sequence[Element]]
+
+
+def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpack[LaunchArguments]) -> SubmitRequest:
     """
     Return the request for a job that a task asks for; see :func:`.gpu_run.protocol.submit_request.submit_request`.
 
     :param inputs: its inputs; None when they are staged.
-    :param elements: makes an array of it.
     """
-    common = spec.to_json()
+    common = asked["spec"].to_json()
     return submit_request_of(
         job_id,
         spec=common,
         inputs=None if inputs is None else list(inputs),
-        env=dict(env),
-        run_script=run_script,
-        request_key=request_key,
-        generation=generation,
-        record=record,
-        context=_context_variables(record),
+        env=dict(asked["env"]),
+        run_script=asked["run_script"],
+        request_key=asked["request_key"],
+        generation=asked["generation"],
+        record=asked["record"],
+        context=_context_variables(asked["record"]),
         elements=[
             {
                 "job_id": element_id(job_id, index),
@@ -83,7 +94,7 @@ def submit_request(
                 "env": dict(element.env),
                 "run_script": element.run_script,
             }
-            for index, element in enumerate(elements)
+            for index, element in enumerate(asked.get("elements", ()))
         ],
     )
 
