@@ -3,11 +3,11 @@
 One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
 stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
 so, bytes. Whatever a login shell prints before the mark is skipped by the reader. Some verbs go on in both directions
-after their reply: ``watch``, ``fill``, and ``stage`` and ``submit`` where inputs are needed; see :mod:`.watch.server`
-and :mod:`.staging.receiving`.
+after their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are needed, ``stage`` and ``submit``
+(:mod:`.staging.receiving`).
 
-What requests, replies, events and records hold is said by the types in the modules here. They are imported for checks
-of types only: to make such a class takes time at the start of every process.
+The types in the modules here say what requests, replies, events and records hold. They are imported only where types
+are checked, as to make such a class would take time at the start of every process.
 """
 
 REPLY_MARK = b"\x1e gpu-run 1 \x1e"
