@@ -306,16 +306,6 @@ def test_an_output_that_is_damaged_on_its_way(
         (lambda path: path.write_bytes(path.read_bytes() + b"more"), "is not what its checksum"),
     ],
 )
-def test_a_checksum_that_comes_with_the_list_is_not_believed(home: Path):
-    """What a file is checked against is what the cluster has computed when it was asked to."""
-    entry = {"path": "x", "kind": "file", "size": 1, "mode": 0o644, "sha256": hashlib.sha256(b"x").hexdigest()}
-    with open_checksums() as checksums:
-        download = sftp_download.SftpDownload("a-job", [entry], LocalSink(home), checksums)
-        assert download.request() == {"checksums_of": ["x"]}
-        download.take_checksums(io.BytesIO(b'{"sha256": ["0000"]}\n'))
-        assert download.request() == {"checksums_of": []}
-
-
 def test_an_output_that_becomes_another(
     cluster: Cluster, outputs: Path, home: Path, size: int, change: Callable[[Path], Any], words: str
 ):
@@ -328,6 +318,16 @@ def test_an_output_that_becomes_another(
     with pytest.raises(CollectError, match=words):
         cluster.collect("job", Sink(home))
     assert files(home) == {}
+
+
+def test_a_checksum_that_comes_with_the_list_is_not_believed(home: Path):
+    """What a file is checked against is what the cluster has computed when it was asked to."""
+    entry = {"path": "x", "kind": "file", "size": 1, "mode": 0o644, "sha256": hashlib.sha256(b"x").hexdigest()}
+    with open_checksums() as checksums:
+        download = sftp_download.SftpDownload("a-job", [entry], LocalSink(home), checksums)
+        assert download.request() == {"checksums_of": ["x"]}
+        download.take_checksums(io.BytesIO(b'{"sha256": ["0000"]}\n'))
+        assert download.request() == {"checksums_of": []}
 
 
 @pytest.mark.parametrize("size", [1000, 20 * MB])
