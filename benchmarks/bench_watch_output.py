@@ -99,7 +99,7 @@ def _relay(megabytes: int) -> None:
     running = JobStatus("job", JobState.RUNNING, attempt=1)
     began = time.perf_counter()
     for start in range(0, size, len(data)):
-        relay.feed(LogChunk(running, LogPosition(1, start), data, size))
+        relay.feed(LogChunk(LogPosition(1, start), data, size, running))
     _print_rate("LogRelay alone, into nothing", relay.lines, time.perf_counter() - began)
 
 

@@ -11,8 +11,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.logs.relay import Output
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
-from airflow_provider_gpu_cluster.watch.events import Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.events import Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
 
 

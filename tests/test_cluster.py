@@ -22,8 +22,9 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.connection import connection as connection_module
 from airflow_provider_gpu_cluster.connection import retry
-from airflow_provider_gpu_cluster.connection import session as session_module
+from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
@@ -42,7 +43,7 @@ Connect = Callable[..., paramiko.SSHClient]
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no time pass between two tries."""
-    monkeypatch.setattr(Cluster, "_nap", lambda self, seconds: None)
+    monkeypatch.setattr(Connection, "sleep", lambda self, seconds: None)
 
 
 def ends(cluster: Cluster, *job_ids: str) -> list[str]:
@@ -98,7 +99,7 @@ def test_a_connection_cut_at_every_step_of_a_submit(
         }
         # What the last connection says when it is closed must not count for the next one.
         eventually(lambda: cut_proxy.is_idle)
-        with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=0 if killed else 60) as cut:
+        with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), retry_for_s=0 if killed else 60) as cut:
             if connected:
                 cut.statuses([])
             before = cut_proxy.connections
@@ -160,8 +161,8 @@ def test_every_call_survives_a_cut(
 def test_long_after_the_beginning_a_cut_is_still_survived(
     cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy, quick_retries: None, tmp_path: Path
 ):
-    """Patience is about trouble, not about how long a transfer has gone well before."""
-    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=1.0) as cluster:
+    """Time for other tries is about trouble, not about how long a transfer has gone well before."""
+    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), retry_for_s=1.0) as cluster:
         jobs.submit(cluster, "trap '' TERM; sleep 30", job_id="job", grace_s=30)
         jobs.wait(cluster, "job", JobState.RUNNING)
         timer = threading.Timer(2.0, cut_proxy.cut_now)
@@ -274,7 +275,7 @@ def test_a_forgotten_request_does_not_launch_a_job_again(
     source = GitSource("code", "", "git+https://host/x.git", url="https://host/x.git")
     command = f"echo run >> {tmp_path}/runs; exit 3"
 
-    dying = Cluster(slow, ssh_connect, patience_s=0)
+    dying = Cluster(slow, ssh_connect, retry_for_s=0)
     thread = threading.Thread(
         target=lambda: _ignore(lambda: jobs.submit(dying, command, job_id="job", sources=[source]))
     )
@@ -379,7 +380,7 @@ def test_an_interruption_between_the_parts_of_a_call_counts(cluster: Cluster, tm
 def test_a_long_silence_on_the_way_is_no_fault_as_long_as_the_program_works(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(session_module, "IDLE_TIMEOUT_S", 5.7)
+    monkeypatch.setattr(connection_module, "IDLE_TIMEOUT_S", 5.7)
     jobs.submit(cluster, "trap '' TERM; sleep 30", job_id="job", grace_s=30)
     jobs.wait(cluster, "job", JobState.RUNNING)
     (status,) = cluster.cancel(["job"], requested_by="me", wait_s=6.5)
@@ -389,10 +390,10 @@ def test_a_long_silence_on_the_way_is_no_fault_as_long_as_the_program_works(
 def test_a_server_that_falls_silent_is_given_up(
     cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
 ):
-    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=0) as cluster:
+    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), retry_for_s=0) as cluster:
         jobs.submit(cluster, "trap '' TERM; sleep 30", job_id="job", grace_s=30)
         jobs.wait(cluster, "job", JobState.RUNNING)
-        monkeypatch.setattr(session_module, "IDLE_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(connection_module, "IDLE_TIMEOUT_S", 1.0)
         began = time.monotonic()
         with pytest.raises(GpuClusterConnectionError, match="the connection broke during cancel"):
             cluster.cancel(["job"], requested_by="me", wait_s=20)
@@ -403,7 +404,7 @@ def test_a_server_that_falls_silent_is_given_up(
 def test_an_address_that_is_wrong_is_given_up_soon(
     cluster_settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
-    monkeypatch.setattr(retry, "PATIENCE_WITH_ADDRESS_S", 0.5)
+    monkeypatch.setattr(retry, "RETRY_WRONG_ADDRESS_FOR_S", 0.5)
 
     def connect() -> paramiko.SSHClient:
         if fault == "unknown":

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import copy
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import paramiko
 import pathspec
 
+from airflow_provider_gpu_cluster.connection.connection import Connection
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.connection.session import Session
-from airflow_provider_gpu_cluster.exceptions import (
-    GpuClusterError,
-    GpuClusterSetupError,
-    InvalidJobError,
-)
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission, submit_request
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
-from airflow_provider_gpu_cluster.transfer.collector import Collecting
+from airflow_provider_gpu_cluster.transfer.collector import Collector
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
-from airflow_provider_gpu_cluster.transfer.upload import Line, Upload
+from airflow_provider_gpu_cluster.transfer.upload import Upload
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -57,42 +57,77 @@ if TYPE_CHECKING:
     )
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 
-log = logging.getLogger(__name__)
-
 _STAGE_ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class NotedChunk(LogChunk):
+class Cluster:
     """
-    A piece of a job's output, with what the reader has noted where it begins.
-
-    :param note: JSON values; None when nothing was noted there.
-    """
-
-    note: dict[str, Any] | None
-
-
-class Cluster(Session):
-    """
-    A cluster, through one SSH session. Use it from one thread at a time.
+    A cluster, through one SSH connection. Use it from one thread at a time.
 
     All methods raise :class:`GpuClusterConnectionError` when the cluster stays out of reach,
     :class:`GpuClusterSetupError` when it cannot run jobs at all, and what else each says.
+
+    :param connect: opens an SSH connection, or raises an error of :mod:`.exceptions`.
+    :param retry_for_s: for how long to try again to reach the cluster, in seconds.
     """
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        connect: Callable[[], paramiko.SSHClient],
+        *,
+        retry_for_s: float = RETRY_FOR_S,
+    ) -> None:
+        self.settings = settings
+        self.session = Session(Connection(settings, connect), retry_for_s=retry_for_s)
+        """Speaks with the program on the cluster, for what the methods here do not offer."""
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def retrying_for(self, seconds: float) -> Cluster:
+        """Return the same cluster, through the same connection, that is tried to be reached for so long."""
+        other = copy.copy(self)
+        other.session = self.session.retrying_for(seconds)
+        return other
+
+    def open(self) -> None:
+        """
+        Connect now, unless it is connected.
+
+        :raises GpuClusterConnectionError: the cluster cannot be reached; there is no second try.
+        """
+        self.session.connection.open()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        self.session.connection.close()
+
+    def is_connected(self) -> bool:
+        """Return whether the connection lives, as far as is known without asking the other side."""
+        return self.session.connection.is_connected()
+
+    def interrupt(self) -> None:
+        """
+        Make a call that waits for the cluster fail now, without another try. The next call works as usual.
+
+        Safe in a signal handler.
+        """
+        self.session.connection.interrupt()
 
     def check(self) -> Check:
         """Look whether the cluster can run jobs, and return what was found. Gives up at once when out of reach."""
-        patience, self.patience_s = self.patience_s, 0.0
-        try:
-            found: Check = self._call("install-check", {})
-            return found
-        finally:
-            self.patience_s = patience
+        found: Check = self.session.retrying_for(0).call("install-check", {})
+        return found
 
     def capacity(self) -> Capacity:
         """Return the cluster's GPUs, with who has them, and how many jobs wait."""
-        capacity: Capacity = self._call("capacity", {})
+        capacity: Capacity = self.session.call("capacity", {})
         return capacity
 
     def stage(self, job_id: str, sources: Sequence[Source], *, record: Asker) -> JobHandle:
@@ -124,7 +159,7 @@ class Cluster(Session):
 
     def launch(self, request: SubmitRequest) -> Submission:
         """Do the same with a request from :func:`.submit_request` that needs no files from here."""
-        reply: SubmitReply = self._call("submit", request)
+        reply: SubmitReply = self.session.call("submit", request)
         return self.submission_of(reply)
 
     def submission_of(self, reply: SubmitReply | LaunchedEvent) -> Submission:
@@ -139,7 +174,7 @@ class Cluster(Session):
         :param tail_bytes: how much of the end of each output to bring along.
         """
         request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes}
-        reply: StatusReply = self._call("status", request)
+        reply: StatusReply = self.session.call("status", request)
         return [JobStatus.from_json(status) for status in reply["jobs"]]
 
     def read_log(
@@ -151,7 +186,7 @@ class Cluster(Session):
         ack: LogPosition | None = None,
         note: Mapping[str, Any] | None = None,
         tail_bytes: int = 0,
-    ) -> NotedChunk:
+    ) -> LogChunk:
         """
         Return how a job stands together with the output that this reader has not acknowledged yet.
 
@@ -170,11 +205,11 @@ class Cluster(Session):
             "max_bytes": max_bytes,
             "tail_bytes": tail_bytes,
         }
-        return cast(NotedChunk, self._exchange("logs", request, take=self._take_chunk))
+        return self.session.read("logs", request, self._take_chunk)
 
     def read_logs(
         self, places: Mapping[str, LogPosition | None], *, reader: str, max_bytes: int = 1 << 20
-    ) -> dict[str, NotedChunk]:
+    ) -> dict[str, LogChunk]:
         """
         Do the same for several jobs in one call.
 
@@ -185,20 +220,20 @@ class Cluster(Session):
             {"job_id": job_id, "reader": reader, "ack": _acknowledgement(place)} for job_id, place in places.items()
         ]
 
-        def take(reply: LogsReply, stream: BinaryIO) -> dict[str, NotedChunk]:
+        def take(reply: LogsReply, stream: BinaryIO) -> dict[str, LogChunk]:
             chunks = [self._take_chunk(one, stream) for one in reply["jobs"]]
             return dict(zip(places, chunks, strict=True))
 
         request: LogsRequest = {"jobs": jobs, "max_bytes": max_bytes}
-        return cast("dict[str, NotedChunk]", self._exchange("logs", request, take=take))
+        return self.session.read("logs", request, take)
 
-    def _take_chunk(self, reply: LogReply, stream: BinaryIO) -> NotedChunk:
+    def _take_chunk(self, reply: LogReply, stream: BinaryIO) -> LogChunk:
         data = stream.read(reply["length"])
         if len(data) != reply["length"]:
-            raise self.broken("the connection broke while the log was read")
+            raise self.session.broken("the connection broke while the log was read")
         start = LogPosition(reply["attempt"], reply["offset"])
         status = JobStatus.from_json(reply["status"])
-        return NotedChunk(status, start, data, reply["log_bytes"], reply.get("note"))
+        return LogChunk(start, data, reply["log_bytes"], status, reply.get("note"))
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
         """
@@ -208,7 +243,7 @@ class Cluster(Session):
         :param wait_s: how long to wait for them to be gone, in seconds.
         """
         request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
-        reply: StatusReply = self._call("cancel", request)
+        reply: StatusReply = self.session.call("cancel", request)
         return [JobStatus.from_json(status) for status in reply["jobs"]]
 
     def collect(
@@ -225,10 +260,10 @@ class Cluster(Session):
         :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
         """
         is_wanted = partial(_is_wanted, include=include, exclude=exclude)
-        with Collecting(self, job_id, sink, is_wanted, self._stop_if_interrupted) as collecting:
-            while not collecting.is_done:
-                self._exchange("send", collecting.request, converse=collecting.converse, continues=collecting.has_begun)
-        return collecting.files
+        with Collector(self.session, job_id, sink, is_wanted) as collector:
+            while not collector.is_done:
+                self.session.converse("send", collector.request, collector.converse, continues=collector.has_begun)
+        return collector.files
 
     def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> GcReport:
         """
@@ -244,11 +279,11 @@ class Cluster(Session):
             older_than_s = self.settings.retention_s
         if older_than_s is None:
             raise GpuClusterSetupError(
-                f"{self._where()}: nothing says how old what is to be removed must be; set 'retention' in the "
+                f"{self.settings.where}: nothing says how old what is to be removed must be; set 'retention' in the "
                 "connection (such as 14d), or give older_than"
             )
         request: GcRequest = {"older_than_s": older_than_s, "dry_run": dry_run}
-        report: GcReport = self._call("gc", request)
+        report: GcReport = self.session.call("gc", request)
         return report
 
     def _described(self, sources: Sequence[Source]) -> list[Input]:
@@ -269,24 +304,14 @@ class Cluster(Session):
 
     def _with_uploads(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         """Call a verb that may ask for inputs first, and send those it asks for."""
-        upload = Upload(sources, self._line())
+        upload = Upload(sources, self.session)
         for _ in range(_STAGE_ROUNDS):
             reply: StageReply | SubmitReply | None = None
             while reply is None:
-                reply = self._exchange(verb, request, converse=upload.converse, continues=upload.has_begun)
+                reply = self.session.converse(verb, lambda: request, upload.converse, continues=upload.has_begun)
             if not reply.get("needs"):
                 return reply
-        raise GpuClusterError(f"{self._where()}: inputs of {request['job_id']} were sent and are missing again")
-
-    def _line(self) -> Line:
-        return Line(
-            name=self.settings.name,
-            lane=partial(self.lane, "fill"),
-            round_trip_s=lambda: self.round_trip_s,
-            check=self._stop_if_interrupted,
-            error_of=self.error_of,
-            pieces_to=self.pieces_to,
-        )
+        raise GpuClusterError(f"{self.settings.where}: inputs of {request['job_id']} were sent and are missing again")
 
     def _handle(self, reply: Handle) -> JobHandle:
         return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)

@@ -37,6 +37,9 @@ class FakeCluster:
         """Stand in for the class, so that a hook can be given this one."""
         return self
 
+    def retrying_for(self, seconds: float) -> FakeCluster:
+        return self
+
     def submit(
         self, job_id: str, *, spec: JobSpec, request_key: str, record: Mapping[str, Any], **more: Any
     ) -> Submission:
@@ -58,7 +61,7 @@ class FakeCluster:
             self.acknowledged[reader] = ack
         start = self.acknowledged.get(reader, LogPosition(1, 0))
         data = self.log[start.offset :][:max_bytes]
-        return LogChunk(replace(self.status, job_id=job_id), start, data, len(self.log))
+        return LogChunk(start, data, len(self.log), replace(self.status, job_id=job_id))
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
         self.cancelled += job_ids

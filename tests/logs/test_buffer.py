@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs import relay as log_relay
 from airflow_provider_gpu_cluster.logs.buffer import OutputBuffer
-from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay, Output
 
 RUNNING = JobStatus("j", JobState.RUNNING, attempt=1)
 SECOND = JobStatus("j", JobState.RUNNING, attempt=2)
@@ -24,7 +24,8 @@ class Shown:
         self.buffer = OutputBuffer(self.relay)
 
     def add(self, offset: int, data: bytes, log_bytes: int | None = None, *, attempt: int = 1) -> None:
-        self.buffer.add(LogPosition(attempt, offset), data, offset + len(data) if log_bytes is None else log_bytes)
+        size = offset + len(data) if log_bytes is None else log_bytes
+        self.buffer.add(Output(LogPosition(attempt, offset), data, size))
 
     def show(self, status: JobStatus = RUNNING, *, max_bytes: int = 16384, max_lines: int = 1000) -> list[str]:
         """Show all there is, and return what is new."""
@@ -136,7 +137,7 @@ def test_it_goes_on_from_where_the_relay_is() -> None:
     relay = LogRelay(lines.append)
     relay.position = LogPosition(1, 4)
     buffer = OutputBuffer(relay)
-    buffer.add(LogPosition(1, 0), b"one\ntwo\n", 8)
+    buffer.add(Output(LogPosition(1, 0), b"one\ntwo\n", 8))
     buffer.show(RUNNING)
     assert lines == ["two"]
 
@@ -258,7 +259,7 @@ LOGS = st.binary(max_size=120) | st.text("a\né😀\r", max_size=60).map(str.enc
 
 def all_at_once(log: bytes) -> list[str]:
     lines: list[str] = []
-    LogRelay(lines.append).feed(LogChunk(ended(len(log)), LogPosition(1, 0), log, len(log)))
+    LogRelay(lines.append).feed(LogChunk(LogPosition(1, 0), log, len(log), ended(len(log))))
     return lines
 
 

@@ -23,7 +23,7 @@ class Cluster:
         self.position = ack or self.position
         data = self.log[self.position.offset : self.position.offset + max_bytes]
         self.read_bytes += len(data)
-        return LogChunk(JobStatus("j", self.state, attempt=1), self.position, data, len(self.log))
+        return LogChunk(self.position, data, len(self.log), JobStatus("j", self.state, attempt=1))
 
     def poke(self, *, max_bytes: int = 1 << 20, cap: int = 10_000_000) -> list[str]:
         """Show what is new, with a relay that knows nothing of earlier ones."""
@@ -66,7 +66,7 @@ def test_the_last_line_needs_no_end_once_the_job_has_ended(cluster: Cluster) -> 
 def test_a_reader_who_will_not_come_back_sees_all() -> None:
     lines: list[str] = []
     relay = LogRelay(lines.append)
-    chunk = LogChunk(JobStatus("j", JobState.RUNNING, attempt=1), LogPosition(1, 0), b"half", 4)
+    chunk = LogChunk(LogPosition(1, 0), b"half", 4, JobStatus("j", JobState.RUNNING, attempt=1))
     assert not relay.feed(chunk)
     assert relay.position == LogPosition(1, 0)
     assert relay.feed(chunk, final=True)
@@ -76,14 +76,14 @@ def test_a_reader_who_will_not_come_back_sees_all() -> None:
 def test_the_output_of_an_attempt_ends_where_the_next_one_begins() -> None:
     lines: list[str] = []
     status = JobStatus("j", JobState.RUNNING, attempt=2)
-    assert LogRelay(lines.append).feed(LogChunk(status, LogPosition(1, 10), b"cut o", 15))
+    assert LogRelay(lines.append).feed(LogChunk(LogPosition(1, 10), b"cut o", 15, status))
     assert lines == ["cut o"]
 
 
 def test_the_end_of_an_earlier_attempt_does_not_cut_a_line() -> None:
     lines: list[str] = []
     status = JobStatus("j", JobState.FAILED, attempt=1)
-    assert not LogRelay(lines.append).feed(LogChunk(status, LogPosition(2, 0), b"hal", 3))
+    assert not LogRelay(lines.append).feed(LogChunk(LogPosition(2, 0), b"hal", 3, status))
     assert lines == []
 
 
@@ -93,9 +93,9 @@ def test_lines_that_were_shown_are_not_shown_again() -> None:
     relay.lines = 10
     relay.skip(["same", "same"])
     running = JobStatus("j", JobState.RUNNING, attempt=1)
-    relay.feed(LogChunk(running, LogPosition(1, 0), b"same\n", 5))
+    relay.feed(LogChunk(LogPosition(1, 0), b"same\n", 5, running))
     assert (lines, relay.lines, relay.position) == ([], 11, LogPosition(1, 5))
-    relay.feed(LogChunk(running, LogPosition(1, 5), b"same\nsame\n", 15))
+    relay.feed(LogChunk(LogPosition(1, 5), b"same\nsame\n", 15, running))
     assert (lines, relay.lines) == (["same"], 13)
 
 
@@ -104,7 +104,7 @@ def test_a_difference_ends_the_skipping() -> None:
     relay = LogRelay(lines.append)
     relay.skip(["one", "two", "three"])
     data = b"one\nother\nthree\n"
-    relay.feed(LogChunk(JobStatus("j", JobState.RUNNING, attempt=1), LogPosition(1, 0), data, len(data)))
+    relay.feed(LogChunk(LogPosition(1, 0), data, len(data), JobStatus("j", JobState.RUNNING, attempt=1)))
     assert lines == ["other", "three"]
 
 
@@ -113,7 +113,7 @@ def test_a_new_attempt_ends_the_skipping() -> None:
     relay = LogRelay(lines.append)
     relay.position = LogPosition(1, 100)
     relay.skip(["one"])
-    relay.feed(LogChunk(JobStatus("j", JobState.RUNNING, attempt=2), LogPosition(2, 0), b"one\n", 4))
+    relay.feed(LogChunk(LogPosition(2, 0), b"one\n", 4, JobStatus("j", JobState.RUNNING, attempt=2)))
     assert lines == ["one"]
 
 
@@ -239,7 +239,7 @@ def test_the_tail_of_a_flood_may_come_in_pieces() -> None:
     status = JobStatus("j", JobState.SUCCEEDED, attempt=1)
 
     def feed(start: int, data: bytes) -> bool:
-        return relay.feed(LogChunk(status, LogPosition(1, start), data, log_bytes))
+        return relay.feed(LogChunk(LogPosition(1, start), data, log_bytes, status))
 
     tail = b"cut\n" + b"x" * (TAIL_BYTES - 8) + b"\nend"
     assert not feed(100_000, tail[:2])

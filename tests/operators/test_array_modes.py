@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuJobCancelled, GpuJobFailed
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
-from airflow_provider_gpu_cluster.watch import job_watch
+from airflow_provider_gpu_cluster.watch import watch
 from tests.harness import jobs
 from tests.harness.deferral import own_watchers, task_logs
 from tests.operators.modes import ALL, DEFERRABLE, DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, SUBMITS, Mode, Scene
@@ -29,7 +29,7 @@ def in_modes(*modes: Mode) -> pytest.MarkDecorator:
 
 @pytest.fixture(autouse=True)
 def _quick_and_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(job_watch, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(watch, "RETRY_FOR_S", 0.1)
     with own_watchers(monkeypatch):
         yield
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.watch import job_watch
+from airflow_provider_gpu_cluster.watch import watch
 from tests.harness.deferral import own_watchers, task_logs
 from tests.operators.modes import (
     ALL,
@@ -335,7 +335,7 @@ TABLE = [
 @pytest.fixture(autouse=True)
 def _quick_and_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # How long a worker tries again to reach a cluster before it calls that an outage.
-    monkeypatch.setattr(job_watch, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(watch, "RETRY_FOR_S", 0.1)
     with own_watchers(monkeypatch):
         yield
 

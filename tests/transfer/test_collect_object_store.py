@@ -119,7 +119,7 @@ def test_what_has_arrived_on_the_worker_is_gone_on_with(
             raise ConnectionRefusedError("no second connection")
         return ssh_connect(cut_proxy.port)
 
-    with Cluster(cluster_settings, connect, patience_s=1) as cluster:
+    with Cluster(cluster_settings, connect, retry_for_s=1) as cluster:
         cluster.statuses(["job"])
         cut_proxy.cut_after(nbytes=15 << 20, direction="down")
         with pytest.raises(GpuClusterConnectionError):

@@ -57,8 +57,8 @@ def cluster_settings(cluster_settings: ClusterSettings) -> ClusterSettings:
 
 @pytest.fixture
 def far(cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy) -> Iterator[Cluster]:
-    """Return the cluster through a proxy, with a patience of a second; the program is there."""
-    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=1) as cluster:
+    """Return the cluster through a proxy, with a second for other tries; the program is there."""
+    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), retry_for_s=1) as cluster:
         cluster.check()
         yield cluster
 
@@ -189,7 +189,7 @@ def test_what_is_zero_lands_as_a_hole(cluster: Cluster, outputs: Path, home: Pat
 def test_a_long_line_is_filled_over_several_connections(
     far: Cluster, cut_proxy: CutProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(upload, "lanes_for", lambda round_trip_s, size: 3)
+    monkeypatch.setattr(upload, "streams_for", lambda round_trip_s, size: 3)
     before = cut_proxy.connections
     (tmp_path / "large").write_bytes(os.urandom(60 * MB))
     job = stage(far, "job", tmp_path, data="large")
@@ -211,8 +211,8 @@ def test_an_upload_that_is_cut_goes_on_where_it_was(far: Cluster, tmp_path: Path
     assert leftovers(far.settings.root_dir) == []
     assert same(job / "data" / "large", tmp_path / "large")
     assert cut_proxy.connections - before == 4
-    # Of what was on its way a parcel is lost each time, and a little of the one that was just whole.
-    assert up.take() < size + 4 * 2 * sftp_upload.PARCEL_BYTES
+    # Of what was on its way a spool file is lost each time, and a little of the one that was just whole.
+    assert up.take() < size + 4 * 2 * sftp_upload.SPOOL_FILE_BYTES
 
 
 def test_small_files_that_are_cut_go_on_where_they_were(far: Cluster, tmp_path: Path, cut_proxy: CutProxy):
@@ -223,7 +223,7 @@ def test_small_files_that_are_cut_go_on_where_they_were(far: Cluster, tmp_path: 
     cut_proxy.cut_after(nbytes=20 * MB, direction="up")
     job = stage(far, "job", tmp_path, data="d")
     assert files(job / "data" / "d") == files(tmp_path / "d")
-    assert up.take() < 30 * MB + 2 * sftp_upload.PARCEL_BYTES
+    assert up.take() < 30 * MB + 2 * sftp_upload.SPOOL_FILE_BYTES
 
 
 def test_a_download_that_is_cut_goes_on_where_it_was(far: Cluster, outputs: Path, home: Path, cut_proxy: CutProxy):
@@ -239,7 +239,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(far: Cluster, outputs: Path
     assert cut_proxy.passed["down"] - before < size + MB + 6 * 2 * MB
 
 
-def test_a_connection_that_brings_nothing_runs_out_of_patience(
+def test_a_connection_that_brings_nothing_is_given_up(
     far: Cluster, outputs: Path, home: Path, tmp_path: Path, cut_proxy: CutProxy
 ):
     write_random(outputs / "large", 5 * MB)
@@ -362,7 +362,7 @@ def test_a_disk_that_becomes_full_on_the_way(
     (tmp_path / "large").write_bytes(os.urandom(30 * MB))
     with small_disk(tmp_path / "disk", 80 << 10) as disk:
         settings = replace(cluster_settings, root_dir=str(disk / "jobs"))
-        with Cluster(settings, ssh_connect, patience_s=1) as cluster:
+        with Cluster(settings, ssh_connect, retry_for_s=1) as cluster:
             real = PipelinedFile.finish
 
             def finish(self: PipelinedFile) -> None:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.connection.session import Session
+from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     CollectError,
@@ -34,8 +35,8 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.files.checksums import Checksums, sha256_of
 from airflow_provider_gpu_cluster.gpu_run.protocol.files import SMALL
 from airflow_provider_gpu_cluster.sinks import LocalSink
-from airflow_provider_gpu_cluster.transfer.download import Download
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
 from tests.harness import jobs
 from tests.harness.small_disk import fill, small_disk
 from tests.servers.proxy import CutProxy
@@ -276,10 +277,10 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(
 def test_twenty_cuts_in_one_file(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
 ):
-    """With a patience of a second: what counts is that each connection brings something."""
+    """With a second for other tries: what counts is that each connection brings something."""
     write_random(outputs / "model.pth", SIZE)
     points = [random.randrange(SIZE // 40, SIZE // 22) for _ in range(20)]
-    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), patience_s=1) as cluster:
+    with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), retry_for_s=1) as cluster:
         cluster.statuses(["job"])
         before = cut_proxy.passed["down"]
         cut_proxy.cut_at(points)
@@ -292,7 +293,7 @@ def test_twenty_cuts_in_one_file(
     assert os.listdir(home) == ["model.pth"]
 
 
-def test_a_connection_that_brings_nothing_runs_out_of_patience(
+def test_a_connection_that_brings_nothing_is_given_up(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
 ):
     write_random(outputs / "model.pth", 20 << 20)
@@ -469,7 +470,7 @@ def break_off(settings: ClusterSettings, ssh_connect: Connect, home: Path, proxy
             raise ConnectionRefusedError("no second connection")
         return ssh_connect(proxy.port)
 
-    with Cluster(settings, connect, patience_s=1) as cluster:
+    with Cluster(settings, connect, retry_for_s=1) as cluster:
         cluster.statuses(["job"])
         proxy.cut_after(nbytes=8 << 20, direction="down")
         with pytest.raises(GpuClusterConnectionError, match="no second connection"):
@@ -501,13 +502,13 @@ def test_a_collect_is_one_command(cluster: Cluster, outputs: Path, home: Path, m
     for number in range(1500):
         (outputs / f"{number}").write_bytes(b"%d" % number)
     verbs: list[str] = []
-    open_channel = Session._open_channel
+    start = Connection.start
 
-    def note(session: Session, verb: str) -> paramiko.Channel:
-        verbs.append(verb)
-        return open_channel(session, verb)
+    def note(connection: Connection, command: str, **how: bool) -> paramiko.Channel:
+        verbs.append(shlex.split(command)[-1].split()[-1])
+        return start(connection, command, **how)
 
-    monkeypatch.setattr(Session, "_open_channel", note)
+    monkeypatch.setattr(Connection, "start", note)
     assert len(collect(cluster, home)) == 1500
     assert verbs == ["send"]
     # All are there now, and the cluster says so in one line.
@@ -521,8 +522,7 @@ def test_small_messages_do_not_wait_for_an_acknowledgement_where_much_is_receive
     cluster: Cluster, outputs: Path, tmp_path: Path
 ):
     def sends_at_once() -> bool:
-        assert cluster._client is not None
-        transport = cluster._client.get_transport()
+        transport = cluster.session.connection._transport
         assert transport is not None
         return bool(transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
@@ -573,7 +573,7 @@ def test_a_disk_that_becomes_full_on_the_way(cluster: Cluster, outputs: Path, tm
 @pytest.fixture
 def long_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the line pass for one of 40 ms."""
-    monkeypatch.setattr(Session, "round_trip_s", 0.04)
+    monkeypatch.setattr(Connection, "round_trip_s", 0.04)
 
 
 def test_a_long_line_is_filled_over_several_connections(
@@ -650,7 +650,7 @@ def lines_of(*lines: Any) -> bytes:
 
 
 def receive(home: Path, *lines: Any, entries: list[dict[str, Any]] = ENTRIES) -> list[str]:
-    download = Download("job", entries, LocalSink(home), Checksums(None))
+    download = StreamDownload("job", entries, LocalSink(home), Checksums(None))
     download.request()
     with TransferProgress("outputs", 0) as progress:
         download.receive(io.BytesIO(lines_of(*lines)), progress)

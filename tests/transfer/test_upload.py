@@ -22,6 +22,7 @@ from airflow.sdk.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
@@ -32,7 +33,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     SourceError,
 )
 from airflow_provider_gpu_cluster.sources import Source, UploadSource, folder, parse_sources
-from airflow_provider_gpu_cluster.transfer import streams, upload
+from airflow_provider_gpu_cluster.transfer import streams, upload, upload_streams
 from tests.conftest import REPOSITORY
 from tests.gpu_run.host import processes_with
 from tests.harness import jobs
@@ -342,14 +343,14 @@ def long_line(cut_proxy: CutProxy, far: Cluster, monkeypatch: pytest.MonkeyPatch
     """Make the round trip 40 ms, and return a list that receives over how many connections uploads go."""
     cut_proxy.delay_s = 0.02
     # The kernel sees the way to the proxy only.
-    monkeypatch.setattr(Session, "round_trip_s", 0.04)
+    monkeypatch.setattr(Connection, "round_trip_s", 0.04)
     counts: list[int] = []
 
-    def lanes_for(round_trip_s: float, size: int) -> int:
-        counts.append(streams.lanes_for(round_trip_s, size))
+    def streams_for(round_trip_s: float, size: int) -> int:
+        counts.append(streams.streams_for(round_trip_s, size))
         return counts[-1]
 
-    monkeypatch.setattr(upload, "lanes_for", lanes_for)
+    monkeypatch.setattr(upload, "streams_for", streams_for)
     return counts
 
 
@@ -370,17 +371,17 @@ def test_connections_that_are_not_to_be_had_are_done_without(
     far: Cluster, long_line: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As with a server that takes no more; and one that breaks in the middle leaves its piece to the others."""
-    real = far.lane
+    real = upload_streams.open_stream
     count = 0
 
     @contextlib.contextmanager
-    def lane(verb: str) -> Iterator[tuple[Any, Any]]:
+    def open_stream(session: Session) -> Iterator[tuple[Any, Any]]:
         nonlocal count
         count += 1
         number = count
         if number > 2:
             raise GpuClusterConnectionError("it takes no more")
-        with real(verb) as (stream, out):
+        with real(session) as (stream, out):
             if number == 1:
                 # It breaks when it has sent half a piece.
                 written = []
@@ -399,7 +400,7 @@ def test_connections_that_are_not_to_be_had_are_done_without(
             else:
                 yield stream, out
 
-    monkeypatch.setattr(far, "lane", lane)
+    monkeypatch.setattr(upload_streams, "open_stream", open_stream)
     (tmp_path / "large").write_bytes(os.urandom(20 * MB))
     job = stage(far, "job", tmp_path, data="large")
     assert files(job / "data") == {"large": (tmp_path / "large").read_bytes()}
@@ -422,7 +423,7 @@ def test_connections_that_are_not_to_be_had_are_done_without(
     ],
 )
 def test_how_many_connections(round_trip_s: float, size: int, count: int):
-    assert streams.lanes_for(round_trip_s, size) == count
+    assert streams.streams_for(round_trip_s, size) == count
 
 
 # -- files of a job are its own ----------------------------------------------------------------------------------
@@ -601,16 +602,14 @@ def test_a_cluster_that_asks_for_what_was_not_offered_gets_nothing(tmp_path: Pat
     (tmp_path / "d").write_bytes(b"x")
     (source,) = sources(tmp_path, data="d")
     assert isinstance(source, UploadSource)
-    line = upload.Line(
-        name="me@gpu1",
-        lane=contextlib.nullcontext,  # type: ignore[arg-type]
-        round_trip_s=lambda: 0.0,
-        check=lambda: None,
-        error_of=lambda error: SourceError(str(error)),
-    )
+
+    class Near(Connection):
+        round_trip_s = 0.0
+
+    session = Session(Near(ClusterSettings(conn_id="gpu", name="me@gpu1"), paramiko.SSHClient))
     for want in (["0" * 64, [[0, 1]]], ["/etc/passwd", [[0, 1]]]):
         said = b"".join(json.dumps(line).encode() + b"\n" for line in ({"want": [want]}, {"send": 1}))
         out = io.BytesIO()
         with pytest.raises(GpuClusterError, match="was not offered"):
-            upload.Upload([source], line).converse({"needs": [0]}, io.BytesIO(said), out)
+            upload.Upload([source], session).converse({"needs": [0]}, io.BytesIO(said), out)
         assert json.loads(out.getvalue()) == {"rows": [source.rows]}

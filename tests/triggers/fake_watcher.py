@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch.events import Acked, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
+from airflow_provider_gpu_cluster.watch.events import Acked, Place, WatchEvent
 
 
 class FakeSubscription:

@@ -528,15 +528,15 @@ def test_a_cluster_that_is_away_for_a_moment_is_asked_again(
     ]
 
 
-@pytest.mark.parametrize("patience_s", [0.0, 0.2])
+@pytest.mark.parametrize("retry_for_s", [0.0, 0.2])
 def test_a_cluster_that_stays_away_fails_the_task(
-    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch, patience_s: float
+    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch, retry_for_s: float
 ) -> None:
     monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher._PAUSE_S", 0.05)
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher.PATIENCE_S", patience_s)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher.RETRY_FOR_S", retry_for_s)
     watcher = use(to_launch(*[GONE] * 20))
     assert type(end_of(launching(logs)).error) is GpuClusterConnectionError
-    assert (len(watcher.launched) == 1) == (patience_s == 0)
+    assert (len(watcher.launched) == 1) == (retry_for_s == 0)
 
 
 def test_a_cluster_that_lets_nobody_in_is_not_asked_again(use: Use, logs: TaskLogs, xcoms: XComs) -> None:

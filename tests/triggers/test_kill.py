@@ -46,7 +46,7 @@ class Killed:
         self.asked: list[dict[str, Any]] = []
         self.answer: Callable[[], object] = lambda: None
         """Called before the task's state is told."""
-        self.patience_s = 20.0
+        self.timeout_s = 20.0
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(gpu_job, "_KILL_PAUSE_S", 0.02)
         monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", lambda conn_id: self.watcher)
@@ -60,7 +60,7 @@ class Killed:
     def __call__(self, end: Callable[[Triggerer, int], Awaitable[None]] | None = None, **arguments: Any) -> list[str]:
         """End the trigger, by default as a user does that ends the task, and return the jobs that were cancelled."""
         trigger = GpuJobTrigger(**{"job": HANDLE, "cancel_on_kill": True, **arguments})
-        self._monkeypatch.setattr(gpu_job, "_KILL_PATIENCE_S", self.patience_s)
+        self._monkeypatch.setattr(gpu_job, "_KILL_TIMEOUT_S", self.timeout_s)
 
         async def run() -> None:
             triggerer = Triggerer(self.logs)
@@ -116,7 +116,7 @@ def test_deferred_task_without_a_job_in_xcom_leaves_the_job(killed: Killed) -> N
     """Between a clear and the next launch it is seen for a moment, and cannot be told from a hand-over."""
     killed.ti.state = "deferred"
     killed.xcoms.clear()
-    killed.patience_s = 0.3
+    killed.timeout_s = 0.3
     assert killed() == []
     assert any("left alone: no more time" in one.event for one in killed.logs.records)
 
@@ -139,7 +139,7 @@ def test_unreadable_state_leaves_the_job(killed: Killed) -> None:
         raise RuntimeError("API server is away")
 
     killed.answer = fail
-    killed.patience_s = 0.3
+    killed.timeout_s = 0.3
     assert killed() == []
     assert len(killed.asked) > 1
     # What keeps it from being done is told once.
@@ -161,7 +161,7 @@ def test_state_is_read_again_until_it_can_be(killed: Killed) -> None:
 def test_unreadable_xcom_leaves_the_job(killed: Killed) -> None:
     killed.ti.state = "deferred"
     killed.xcoms["wait", -1, KILL_XCOM_KEY] = "no note at all"
-    killed.patience_s = 0.3
+    killed.timeout_s = 0.3
     assert killed() == []
     assert TRYING in killed.logs.events
 
@@ -245,7 +245,7 @@ def test_cluster_that_cannot_be_reached_is_told_and_asked_again(killed: Killed) 
     killed.ti.state = "failed"
     killed.watcher.answer = Future()
     killed.watcher.answer.set_exception(GpuClusterConnectionError("no route to host"))
-    killed.patience_s = 0.3
+    killed.timeout_s = 0.3
     assert len(killed()) > 1
     (record,) = (one for one in killed.logs.told if one.event == TRYING)
     assert record.fields["error"] == "no route to host"
@@ -253,7 +253,7 @@ def test_cluster_that_cannot_be_reached_is_told_and_asked_again(killed: Killed) 
 
 
 def test_waiting_for_the_cluster_has_an_end(killed: Killed) -> None:
-    killed.patience_s = 0.2
+    killed.timeout_s = 0.2
     killed.ti.state = "failed"
     killed.watcher.answer = Future()
     assert killed() == ["job-1"]

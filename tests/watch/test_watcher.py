@@ -19,7 +19,8 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.connection import session
+from airflow_provider_gpu_cluster.connection import connection
+from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
@@ -29,10 +30,10 @@ from airflow_provider_gpu_cluster.exceptions import (
     LaunchError,
 )
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 from airflow_provider_gpu_cluster.watch import channel, loop
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
 from airflow_provider_gpu_cluster.watch.polling import WINDOW_BYTES
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
@@ -331,9 +332,10 @@ def test_thirty_jobs_share_a_connection_and_a_channel(
         jobs.submit(cluster, f"echo {number}; sleep 1; echo {number}", job_id=f"job-{number}", gpus=0)
     watcher = make_watcher(cut_proxy.port)
     opened: list[object] = []
-    hold = Cluster.hold
-    monkeypatch.setattr(Cluster, "hold", lambda *args: opened.append(args) or hold(*args))
-    monkeypatch.setattr(Cluster, "_exchange", None)
+    hold = Session.hold
+    monkeypatch.setattr(Session, "hold", lambda *args: opened.append(args) or hold(*args))
+    for name in ("call", "read", "converse"):
+        monkeypatch.setattr(Session, name, None)
     waiting = [Waiting(watcher, f"job-{number}") for number in range(30)]
     assert {one.to_the_end().state for one in waiting} == {JobState.SUCCEEDED}
     assert len(far_ends(cluster_folder)) == 1
@@ -630,7 +632,7 @@ def test_a_cluster_that_ends_the_program_again_and_again_is_asked_in_intervals(
     script: str,
 ):
     caplog.set_level("INFO", logger=loop.__name__)
-    monkeypatch.setattr(session, "IDLE_TIMEOUT_S", 4.0)
+    monkeypatch.setattr(connection, "IDLE_TIMEOUT_S", 4.0)
     monkeypatch.setattr(loop, "REFUSALS", 2)
     jobs.submit(cluster, PRINT, job_id="job")
     waiting = Waiting(make_watcher(python=python_that(script)), "job")

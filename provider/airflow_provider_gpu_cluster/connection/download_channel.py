@@ -58,7 +58,7 @@ class DownloadPipe:
                 self._changed.notify_all()
 
     def read_ready(self) -> bool:
-        """Tell whether there is something."""
+        """Return whether there is something."""
         return self._size > 0
 
     def read(self, nbytes: int, timeout: float | None = None) -> bytes:

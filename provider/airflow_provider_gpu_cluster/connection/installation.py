@@ -10,57 +10,40 @@ import uuid
 import paramiko
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.program import Program
+from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, NoSpaceError
 
 COMMAND = "gpu-run"
-_TIMEOUT_S = 40.0
 _OLD_S = 3600
+_WHY_SFTP = (
+    "gpu-run is uploaded by it. The SSH server needs its sftp subsystem, and the login shell's start files must print "
+    "nothing when there is no terminal"
+)
 # In the C locale, for all systems that have a name for it.
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
-def install(client: paramiko.SSHClient, root_dir: str, program: Program, where: str) -> None:
+def install(connection: Connection, program: Program) -> None:
     """
     Upload the program under a name of its own and rename it to its final one; make ``gpu-run`` a link to it.
 
-    :param where: the cluster, for messages.
+    :param connection: an open connection.
     :raises GpuClusterSetupError: ``root_dir`` cannot be written to, or there is no SFTP.
     :raises NoSpaceError: the disk is full, or the quota used up.
     :raises paramiko.SSHException: the connection broke.
     """
-    folder = f"{sftp_path(root_dir)}/.gpu-run"
-    with _open_sftp(client, where) as sftp:
+    folder = sftp_path(connection.settings.root_dir, ".gpu-run")
+    with connection.sftp(why=_WHY_SFTP, downloads=False) as sftp:
         channel = sftp.get_channel()
         assert channel is not None
-        channel.settimeout(_TIMEOUT_S)
         try:
             _upload(sftp, folder, program)
         except OSError as error:
             if channel.closed or isinstance(error, TimeoutError):
                 raise paramiko.SSHException(f"the connection broke while the program was uploaded: {error}") from error
-            raise _explained(client, folder, root_dir, len(program.content), error, where) from error
-
-
-def sftp_path(root_dir: str) -> str:
-    """Return the path for SFTP, which starts in the home directory and knows no tilde."""
-    if root_dir == "~" or root_dir.startswith("~/"):
-        root_dir = root_dir[1:].lstrip("/") or "."
-    return root_dir.rstrip("/")
-
-
-def _open_sftp(client: paramiko.SSHClient, where: str) -> paramiko.SFTPClient:
-    try:
-        return client.open_sftp()
-    except (paramiko.SFTPError, *BREAKS) as error:
-        transport = client.get_transport()
-        if transport is None or not transport.is_active():
-            raise
-        raise GpuClusterSetupError(
-            f"{where}: SFTP does not work there ({error or type(error).__name__}), and gpu-run is uploaded by it. The "
-            "SSH server needs its sftp subsystem, and the login shell's start files must print nothing when there is "
-            "no terminal; the command `sftp` shows what is wrong"
-        ) from error
+            raise _explained(connection, folder, len(program.content), error) from error
 
 
 def _upload(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
@@ -118,18 +101,18 @@ def _link(sftp: paramiko.SFTPClient, target: str, path: str) -> None:
         sftp.posix_rename(draft, path)
 
 
-def _explained(
-    client: paramiko.SSHClient, folder: str, root_dir: str, size: int, error: OSError, where: str
-) -> GpuClusterError:
+def _explained(connection: Connection, folder: str, size: int, error: OSError) -> GpuClusterError:
     """Find out why something could not be written, as SFTP has one word for nearly everything: ``Failure``."""
+    where, root_dir = connection.settings.where, connection.settings.root_dir
     probe = f".probe-{uuid.uuid4().hex}"
     script = (
         f"LC_ALL=C; export LC_ALL; f={shlex.quote(folder)}; "
         f'mkdir -p "$f" && head -c {size} /dev/zero > "$f/{probe}"; rm -f "$f/{probe}"; '
         'while [ ! -d "$f" ] && [ "$f" != "${f%/*}" ]; do f=${f%/*}; done; df -Pk "$f/." | tail -n 1 >&2'
     )
-    _, _, stderr = client.exec_command(f"exec sh -c {shlex.quote(script)}", timeout=_TIMEOUT_S)
-    said = stderr.read(1 << 16).decode("utf-8", "backslashreplace").strip().splitlines()
+    with contextlib.closing(connection.start(f"exec sh -c {shlex.quote(script)}")) as channel:
+        stderr = channel.makefile_stderr("rb").read(1 << 16)
+    said = stderr.decode("utf-8", "backslashreplace").strip().splitlines()
     free = _free_bytes(said.pop()) if said else None
     why = said[-1] if said else str(error)
     if any(sign in why for sign in _NO_SPACE):

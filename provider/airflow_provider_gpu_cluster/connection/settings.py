@@ -53,3 +53,8 @@ class ClusterSettings:
     launch_command: str | None = None
     retention_s: float | None = None
     transfer: str = STREAM
+
+    @property
+    def where(self) -> str:
+        """The cluster and its connection, as messages begin."""
+        return f"cluster {self.name} (connection {self.conn_id})"

@@ -12,8 +12,6 @@ import paramiko
 from paramiko.sftp import CMD_DATA, CMD_READ, CMD_WRITE, int64
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
-from airflow_provider_gpu_cluster.connection.download_channel import open_download
-from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 
 # Every server takes and gives so much at once; one that gives less is asked for the rest. With what SFTP adds, what is
 # written still is one packet of SSH.
@@ -21,7 +19,7 @@ READ_BYTES = 1 << 15
 _WRITE_BYTES = 31 << 10
 # OpenSSH lets 2 MiB of a channel be on their way.
 _MOST_WRITES = 64
-# Enough for a long line, as in download_pipe.py.
+# Enough for a long line, as in download_channel.py.
 _MOST_READS = 256
 
 
@@ -29,29 +27,15 @@ class SftpRefusal(Exception):
     """The server answered that it cannot do what it was asked for. That is no fault of the connection."""
 
 
-@contextlib.contextmanager
-def open_sftp(transport: paramiko.Transport, timeout_s: float, where: str) -> Iterator[paramiko.SFTPClient]:
+def sftp_path(root_dir: str, path: str) -> str:
     """
-    Speak SFTP over a connection.
+    Return the path by which SFTP knows something below the root: it starts in the home directory and knows no tilde.
 
-    :param timeout_s: for each answer, in seconds.
-    :param where: the cluster, for messages.
-    :raises GpuClusterSetupError: there is no SFTP.
+    :param root_dir: the root, as the connection gives it.
     """
-    try:
-        channel = open_download(transport, timeout_s)
-        channel.settimeout(timeout_s)
-        channel.invoke_subsystem("sftp")
-        sftp = paramiko.SFTPClient(channel)
-    except (paramiko.SFTPError, *BREAKS) as error:
-        if not transport.is_active():
-            raise
-        raise GpuClusterSetupError(
-            f"{where}: SFTP does not work there ({error or type(error).__name__}), and the connection says that "
-            "files go by it; the command `sftp` shows what is wrong"
-        ) from error
-    with sftp:
-        yield sftp
+    if root_dir == "~" or root_dir.startswith("~/"):
+        root_dir = root_dir[1:].lstrip("/") or "."
+    return f"{root_dir.rstrip('/')}/{path}"
 
 
 class PipelinedFile:

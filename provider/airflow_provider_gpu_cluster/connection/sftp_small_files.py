@@ -27,14 +27,14 @@ def read_small_files(
     size = 0
     for number, (_, its_size) in enumerate(files):
         if batch and (len(batch) >= _MOST_OPEN or size + its_size > _MOST_BYTES):
-            yield from zip(batch, _Batch(sftp).read([files[one] for one in batch]), strict=True)
+            yield from zip(batch, _OpenedFiles(sftp).read([files[one] for one in batch]), strict=True)
             batch, size = [], 0
         batch.append(number)
         size += its_size
-    yield from zip(batch, _Batch(sftp).read([files[one] for one in batch]), strict=True)
+    yield from zip(batch, _OpenedFiles(sftp).read([files[one] for one in batch]), strict=True)
 
 
-class _Batch:
+class _OpenedFiles:
     """Files that are opened, read and closed together."""
 
     def __init__(self, sftp: paramiko.SFTPClient) -> None:

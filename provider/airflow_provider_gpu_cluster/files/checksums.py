@@ -69,7 +69,7 @@ class Checksums:
         return sha256
 
     def knows(self, address: str) -> bool:
-        """Tell whether a checksum was noted for that address, whatever has become of it since."""
+        """Return whether a checksum was noted for that address, whatever has become of it since."""
         return self._noted(os.fsencode(address)) is not None
 
     def recall(self, address: str, stamp: str) -> str | None:

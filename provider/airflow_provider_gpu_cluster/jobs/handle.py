@@ -54,6 +54,14 @@ class JobHandle:
         job_dir = posixpath.join(posixpath.dirname(self.job_dir), job_id)
         return replace(self, job_id=job_id, job_dir=job_dir, array_size=None)
 
+    def log_location(self, cluster: str) -> str:
+        """
+        Return where the job's whole output lies, as a person would write it.
+
+        :param cluster: name of its cluster, ``user@host:port``.
+        """
+        return f"{cluster}:{self.job_dir}/logs/training.log"
+
     def to_json(self) -> dict[str, Any]:
         """Return the handle as the small dict that goes through XCom."""
         value = asdict(self)

@@ -156,7 +156,7 @@ def _unset(value: object) -> bool:
 
 
 def _passes_to_a_process(text: str) -> bool:
-    """Tell whether text can be handed to a process: no NUL, and no half of a surrogate pair."""
+    """Return whether text can be handed to a process: no NUL, and no half of a surrogate pair."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay, has_ended
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay, Output, has_ended
 
 
 class OutputBuffer:
@@ -15,7 +15,7 @@ class OutputBuffer:
     ::
 
         buffer.place(position)                  # where the cluster says that its reader is
-        buffer.add(start, data, log_bytes)      # a piece arrived
+        buffer.add(output)                      # a piece arrived
         while buffer.show(status):              # between two calls, others have their turn
             await asyncio.sleep(0)
         acknowledge(relay.position)
@@ -29,10 +29,10 @@ class OutputBuffer:
 
     def __init__(self, relay: LogRelay) -> None:
         self._relay = relay
-        self._runs: deque[_Run] = deque()
+        self._runs: deque[_Stretch] = deque()
         """In order; a new attempt begins a new one, and so does what follows a gap. Only the last one still grows."""
         if relay.position is not None:
-            self._runs.append(_Run(relay.position))
+            self._runs.append(_Stretch(relay.position))
 
     def place(self, position: LogPosition) -> None:
         """
@@ -44,22 +44,18 @@ class OutputBuffer:
         if run is not None:
             run.drop(position.offset)
 
-    def add(self, start: LogPosition, data: bytes, log_bytes: int) -> None:
-        """
-        Take a piece of output.
-
-        :param start: where it begins.
-        :param log_bytes: size of the whole log of that attempt.
-        """
+    def add(self, output: Output) -> None:
+        """Take a piece of output."""
+        start = output.start
         run = self._run_of(start)
         if run is None:
             return
         if start.offset > run.end:
             # What is missing was dealt with elsewhere, or will never come.
-            run = _Run(start)
+            run = _Stretch(start)
             self._runs.append(run)
-        run.data += data[run.end - start.offset :]
-        run.log_bytes = max(run.log_bytes, log_bytes, run.end)
+        run.data += output.data[run.end - start.offset :]
+        run.log_bytes = max(run.log_bytes, output.log_bytes, run.end)
 
     def show(self, status: JobStatus, *, max_bytes: int = 16384, max_lines: int = 1000) -> bool:
         """
@@ -74,7 +70,7 @@ class OutputBuffer:
             return False
         run = self._runs[0]
         is_over = run is not self._runs[-1]
-        chunk = LogChunk(status, run.start, run.head(max_bytes, max_lines), self._size(run, status))
+        chunk = LogChunk(run.start, run.head(max_bytes, max_lines), self._size(run, status), status)
         moved = self._relay.feed(chunk, final=is_over)
         assert self._relay.position is not None
         run.drop(self._relay.position.offset)
@@ -91,27 +87,27 @@ class OutputBuffer:
         return left
 
     def drained(self, status: JobStatus) -> bool:
-        """Tell whether the job has ended and all of its output is dealt with."""
+        """Return whether the job has ended and all of its output is dealt with."""
         if not status.final or self.left(status):
             return False
         return not self._runs or has_ended(self._runs[-1].start.attempt, status)
 
-    def _run_of(self, position: LogPosition) -> _Run | None:
+    def _run_of(self, position: LogPosition) -> _Stretch | None:
         """Return the run a place belongs to; None if its attempt is over."""
         last = self._runs[-1] if self._runs else None
         if last is None or position.attempt > last.start.attempt:
-            last = _Run(position)
+            last = _Stretch(position)
             self._runs.append(last)
         return last if position.attempt == last.start.attempt else None
 
-    def _size(self, run: _Run, status: JobStatus) -> int:
+    def _size(self, run: _Stretch, status: JobStatus) -> int:
         """Return how long the log of a run's attempt is, or what there is of it if the rest can no longer come."""
         if run is not self._runs[-1] or (status.final and not status.attempt):
             return run.end
         return max(run.log_bytes, status.log_bytes) if status.attempt == run.start.attempt else run.log_bytes
 
 
-class _Run:
+class _Stretch:
     """
     Bytes that arrived without a gap.
 

@@ -20,6 +20,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
@@ -41,15 +42,14 @@ class LogPosition:
 
 
 @dataclass(frozen=True)
-class LogChunk:
+class Output:
     """
-    A piece of a job's output, and how the job stood when it was read.
+    A piece of a job's output.
 
     :param start: where the piece begins.
     :param log_bytes: size of the whole log of that attempt.
     """
 
-    status: JobStatus
     start: LogPosition
     data: bytes
     log_bytes: int
@@ -60,9 +60,26 @@ class LogChunk:
         return LogPosition(self.start.attempt, self.start.offset + len(self.data))
 
 
+@dataclass(frozen=True)
+class LogChunk(Output):
+    """
+    A piece of a job's output, and how the job stood when it was read.
+
+    :param note: JSON values that the reader has noted where the piece begins; None when nothing was noted there.
+    """
+
+    status: JobStatus
+    note: dict[str, Any] | None = None
+
+    @property
+    def is_last_known(self) -> bool:
+        """Whether no output is known of beyond this piece: neither of this attempt nor of a newer one."""
+        return self.end.offset >= self.log_bytes and self.status.attempt <= self.start.attempt
+
+
 def has_ended(attempt: int, status: JobStatus) -> bool:
     """
-    Tell whether an attempt is over, as far as a status tells.
+    Return whether an attempt is over, as far as a status tells.
 
     The status of an earlier attempt does not; one without any attempt is of a job that is gone.
     """

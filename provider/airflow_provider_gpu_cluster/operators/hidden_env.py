@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HIDDEN = "***"
 
 
-class JobEnv(ResolveMixin):
+class HiddenEnv(ResolveMixin):
     """
     Environment variables whose values appear nowhere but in the job.
 
@@ -28,8 +28,8 @@ class JobEnv(ResolveMixin):
     :param values: the variables, or the output of another task that returns them.
     """
 
-    def __init__(self, values: Mapping[str, Any] | XComArg | JobEnv | None = None) -> None:
-        self.values: Any = values.values if isinstance(values, JobEnv) else values or {}
+    def __init__(self, values: Mapping[str, Any] | XComArg | HiddenEnv | None = None) -> None:
+        self.values: Any = values.values if isinstance(values, HiddenEnv) else values or {}
         if not isinstance(self.values, (Mapping, ResolveMixin)):
             raise InvalidJobError(
                 f"env is a {type(self.values).__name__}; it must be a dict of names and values, such as {{'SEED': '7'}}"
@@ -39,9 +39,9 @@ class JobEnv(ResolveMixin):
         """Name the tasks whose output the values need; Airflow makes them upstream."""
         return XComArg.iter_xcom_references(self.values)
 
-    def resolve(self, context: Context) -> JobEnv:
+    def resolve(self, context: Context) -> HiddenEnv:
         """Return the environment with its templates and XComs filled in."""
-        return JobEnv(context["task"].render_template(self.values, context))
+        return HiddenEnv(context["task"].render_template(self.values, context))
 
     def serialize(self) -> dict[str, str] | str:
         """Return what may be seen: the names."""
@@ -53,32 +53,32 @@ class JobEnv(ResolveMixin):
         return str(self.serialize())
 
     def __repr__(self) -> str:
-        return f"JobEnv({self})"
+        return f"HiddenEnv({self})"
 
     def __bool__(self) -> bool:
         return not isinstance(self.values, Mapping) or bool(self.values)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, JobEnv) and bool(self.values == other.values)
+        return isinstance(other, HiddenEnv) and bool(self.values == other.values)
 
 
-class JobArray(ResolveMixin):
+class HiddenArray(ResolveMixin):
     """
-    What is each job's own, of an array. Environments among that are as hidden as :class:`JobEnv`; arguments are not.
+    What is each job's own, of an array. Environments among that are as hidden as :class:`HiddenEnv`; arguments are not.
 
     :param values: the list, or the output of another task that returns it, or a template of either.
     """
 
-    def __init__(self, values: Sequence[Any] | XComArg | str | JobArray) -> None:
-        self.values: Any = values.values if isinstance(values, JobArray) else values
+    def __init__(self, values: Sequence[Any] | XComArg | str | HiddenArray) -> None:
+        self.values: Any = values.values if isinstance(values, HiddenArray) else values
 
     def iter_references(self) -> Iterable[tuple[Operator, str]]:
         """Name the tasks whose output is needed; Airflow makes them upstream."""
         return XComArg.iter_xcom_references(self.values)
 
-    def resolve(self, context: Context) -> JobArray:
+    def resolve(self, context: Context) -> HiddenArray:
         """Return the array with its templates and XComs filled in."""
-        return JobArray(context["task"].render_template(self.values, context))
+        return HiddenArray(context["task"].render_template(self.values, context))
 
     def serialize(self) -> list[Any] | str:
         """Return what may be seen."""
@@ -92,10 +92,10 @@ class JobArray(ResolveMixin):
         return str(self.serialize())
 
     def __repr__(self) -> str:
-        return f"JobArray({self})"
+        return f"HiddenArray({self})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, JobArray) and bool(self.values == other.values)
+        return isinstance(other, HiddenArray) and bool(self.values == other.values)
 
 
 def _visible(element: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.operators.hidden_env import JobArray, JobEnv
+from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 
 
 class JobPartial(OperatorPartial):
@@ -32,10 +32,10 @@ class JobPartial(OperatorPartial):
         if isinstance(envs, Mapping):
             raise InvalidJobError("expand(env=...) takes a list of dicts, one for each job")
         if isinstance(envs, Sequence):
-            mapped_kwargs["env"] = [JobEnv(env) for env in envs]
+            mapped_kwargs["env"] = [HiddenEnv(env) for env in envs]
         arrays = mapped_kwargs.get("array")
         if isinstance(arrays, Sequence) and not isinstance(arrays, str):
-            mapped_kwargs["array"] = [JobArray(array) for array in arrays]
+            mapped_kwargs["array"] = [HiddenArray(array) for array in arrays]
         return super().expand(**mapped_kwargs)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> MappedOperator:
@@ -48,7 +48,7 @@ class JobPartial(OperatorPartial):
 def _hidden(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     hidden = dict(kwargs)
     if "env" in kwargs:
-        hidden["env"] = JobEnv(kwargs["env"])
+        hidden["env"] = HiddenEnv(kwargs["env"])
     if kwargs.get("array") is not None:
-        hidden["array"] = JobArray(kwargs["array"])
+        hidden["array"] = HiddenArray(kwargs["array"])
     return hidden

@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.logs.job_log import tell_submission
-from airflow_provider_gpu_cluster.operators.hidden_env import JobArray, JobEnv
+from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.operators.partial import JobPartial
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -171,8 +171,8 @@ class SubmitGpuJobOperator(BaseOperator):
         cpus: int | str | None = None,
         memory: int | str | None = None,
         time_limit: float | str | timedelta | None = None,
-        env: Mapping[str, Any] | XComArg | JobEnv | None = None,
-        array: Sequence[Any] | XComArg | str | JobArray | None = None,
+        env: Mapping[str, Any] | XComArg | HiddenEnv | None = None,
+        array: Sequence[Any] | XComArg | str | HiddenArray | None = None,
         priority: str = "normal",
         nodes: int | str = 1,
         partition: str | None = None,
@@ -209,8 +209,8 @@ class SubmitGpuJobOperator(BaseOperator):
         self.cpus = cpus
         self.memory = memory
         self.time_limit = time_limit
-        self.env = JobEnv(env)
-        self.array = None if array is None else JobArray(array)
+        self.env = HiddenEnv(env)
+        self.array = None if array is None else HiddenArray(array)
         self.priority = priority
         self.nodes = nodes
         self.partition = partition
@@ -246,7 +246,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
     ) -> Any:
         """Render a value; an environment stays one, so that its values stay hidden."""
-        if isinstance(content, (JobEnv, JobArray)):
+        if isinstance(content, (HiddenEnv, HiddenArray)):
             return type(content)(super().render_template(content.values, context, jinja_env, seen_oids))
         return super().render_template(content, context, jinja_env, seen_oids)
 

@@ -45,14 +45,13 @@ def ask_cluster(handle: JobHandle) -> JobStatus:
     :raises GpuClusterError: the cluster could not be asked.
     """
     with cluster_of(handle.gpu_cluster_conn_id) as cluster:
-        # Who looks at a page wants to know now, and asks again in a moment anyway.
-        cluster.patience_s = 0
         # A cluster that accepts the call and then says nothing must not keep a thread for longer than this.
         limit = threading.Timer(CALL_LIMIT_S, cluster.interrupt)
         limit.daemon = True
         limit.start()
         try:
-            return cluster.statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)[0]
+            # Who looks at a page wants to know now, and asks again in a moment anyway.
+            return cluster.retrying_for(0).statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)[0]
         finally:
             limit.cancel()
 

@@ -196,7 +196,7 @@ class _Walk:
         yield from self._folder(target, path, (*regions, _Region(target, path)))
 
     def _is_sent(self, path: str, region: _Region, *, is_folder: bool) -> bool:
-        """Tell whether what lies at this path of the upload is not left out, nor any folder above it."""
+        """Return whether what lies at this path of the upload is not left out, nor any folder above it."""
         inner = posixpath.relpath(posixpath.join("/", path), posixpath.join("/", region.path)).split("/")
         if inner == ["."]:
             return True

@@ -64,11 +64,11 @@ class Ignore:
         return cls(lines, path)
 
     def skips_file(self, path: str) -> bool:
-        """Tell whether the file or link at this path, relative to the folder, stays at home."""
+        """Return whether the file or link at this path, relative to the folder, stays at home."""
         return bool(self._spec.check_file(_matchable(path)).include)
 
     def skips_folder(self, path: str, real_path: str) -> bool:
-        """Tell whether the folder at this path, which on this machine is ``real_path``, stays at home."""
+        """Return whether the folder at this path, which on this machine is ``real_path``, stays at home."""
         decision = self._spec.check_file(_matchable(path) + "/").include
         if decision is None:
             return os.path.lexists(os.path.join(real_path, "pyvenv.cfg"))

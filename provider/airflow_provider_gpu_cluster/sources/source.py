@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import ClusterInput, GitInput, Input, Row, UploadInput
 
-KINDS = ("code", "data", "models")
-
 FILE_MODE = 0o644
 PROGRAM_MODE = 0o755
 

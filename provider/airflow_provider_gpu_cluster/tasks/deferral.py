@@ -27,7 +27,7 @@ DEFAULT_DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fa
 
 def needs_no_worker_to_start(operator: BaseOperator) -> bool:
     """
-    Tell whether the scheduler may start a task's trigger by itself.
+    Return whether the scheduler may start a task's trigger by itself.
 
     It calls none of what a worker would call first.
     """
@@ -41,7 +41,7 @@ def needs_no_worker_to_start(operator: BaseOperator) -> bool:
 
 def needs_no_worker_to_end(operator: BaseOperator) -> bool:
     """
-    Tell whether a trigger may end a task by itself.
+    Return whether a trigger may end a task by itself.
 
     Airflow 3.3 then makes no asset events of its outlets, calls none of what a worker would call last, and refuses the
     whole DAG where a plugin has listeners.
@@ -65,7 +65,7 @@ def time_left(context: Context, timeout: timedelta | None) -> timedelta | None:
 
 def is_of_another_job(end: WatchEnd, job_id: str, log: Log) -> bool:
     """
-    Tell whether what a trigger said is about another job than the one that its task waits for, and log it.
+    Return whether what a trigger said is about another job than the one that its task waits for, and log it.
 
     On SQLite, Airflow 3.3 gives the id of a trigger that has just gone to the next one, and brings that one's task the
     event of the trigger before.

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, BinaryIO
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
+from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
 from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.sinks import Sink
-from airflow_provider_gpu_cluster.transfer.download import CollectedFile, Download
-from airflow_provider_gpu_cluster.transfer.download_streams import DownloadLanes
+from airflow_provider_gpu_cluster.transfer.download import CollectedFile
+from airflow_provider_gpu_cluster.transfer.download_streams import DownloadStreams
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.sftp_download import SftpDownload
-from airflow_provider_gpu_cluster.transfer.streams import lanes_for
+from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
+from airflow_provider_gpu_cluster.transfer.streams import streams_for
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import OutputEntry
@@ -32,17 +34,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Collecting:
+class Collector:
     """
     The verb ``send`` carried out, with as many connections as that takes::
 
-        with Collecting(session, "job", sink, is_wanted, check) as collecting:
-            while not collecting.is_done:
-                exchange("send", collecting.request, converse=collecting.converse)
+        with Collector(session, "job", sink, is_wanted) as collector:
+            while not collector.is_done:
+                session.converse("send", collector.request, collector.converse)
 
     :param session: its connection is the one on which :meth:`converse` speaks.
     :param is_wanted: chooses paths below a job's ``outputs/``.
-    :param check: called again and again while this waits; what it raises ends that.
     """
 
     def __init__(
@@ -51,17 +52,15 @@ class Collecting:
         job_id: str,
         sink: Sink,
         is_wanted: Callable[[str], bool],
-        check: Callable[[], None],
     ) -> None:
         self._session = session
         self._job_id = job_id
         self._sink = sink
         self._is_wanted = is_wanted
-        self._check = check
         self._stack = contextlib.ExitStack()
-        self._download: Download | None = None
+        self._download: SftpDownload | StreamDownload | None = None
 
-    def __enter__(self) -> Collecting:
+    def __enter__(self) -> Collector:
         self._checksums: Checksums = self._stack.enter_context(open_checksums())
         return self
 
@@ -111,38 +110,42 @@ class Collecting:
             if download.received == before:
                 raise
             log.info("connection to %s broke, going on where it was: %s", self._name, error)
-            self._session.close()
+            self._session.connection.close()
 
-    def _begin(self, entries: list[OutputEntry], stream: BinaryIO, out: BinaryIO) -> Download:
+    def _begin(self, entries: list[OutputEntry], stream: BinaryIO, out: BinaryIO) -> SftpDownload | StreamDownload:
         wanted = [entry for entry in entries if self._is_wanted(self._locate(entry["path"])[1])]
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {self._job_id} on {self._name}: {_refusal(entry)}")
         by_sftp = self._session.settings.transfer == SFTP
-        download = (SftpDownload if by_sftp else Download)(self._job_id, wanted, self._sink, self._checksums)
+        download = (SftpDownload if by_sftp else StreamDownload)(self._job_id, wanted, self._sink, self._checksums)
         download.skip_present(stream, out)
         download.check_space()
         what = f"outputs of {self._job_id} from {self._name}"
         self._progress = self._stack.enter_context(TransferProgress(what, download.missing_bytes()))
         return download
 
-    def _take(self, download: Download, stream: BinaryIO, out: BinaryIO) -> None:
-        lanes = lanes_for(self._session.round_trip_s, download.missing_bytes())
-        request = download.request(lanes)
+    def _take(self, download: StreamDownload, stream: BinaryIO, out: BinaryIO) -> None:
+        connection = self._session.connection
+        count = streams_for(connection.round_trip_s, download.missing_bytes())
+        request = download.request(count)
         receive_piece = partial(download.receive_piece, progress=self._progress)
         try:
-            with DownloadLanes(self._job_id, download.pieces, lanes - 1, self._session.beside, receive_piece):
+            with DownloadStreams(self._job_id, download.pieces, count - 1, self._session, receive_piece):
                 lines.write_line(out, request)
-                download.receive(stream, self._progress, self._check)
+                download.receive(stream, self._progress, connection.stop_if_interrupted)
         finally:
             download.close_pieces()
 
     def _fetch(self, download: SftpDownload, stream: BinaryIO, out: BinaryIO) -> None:
         lines.write_line(out, download.request())
         download.take_checksums(stream)
-        with self._session.sftp() as sftp:
-            path_of = self._session.sftp_path
-            download.fetch(sftp, lambda path: path_of("/outputs/".join(self._locate(path))), self._progress)
+        with self._session.connection.sftp() as sftp:
+            download.fetch(sftp, self._path_of, self._progress)
+
+    def _path_of(self, path: str) -> str:
+        """Return the path by which SFTP knows an output."""
+        return sftp_path(self._session.settings.root_dir, "/outputs/".join(self._locate(path)))
 
     def _locate(self, path: str) -> tuple[str, str]:
         """Return the job of which something is an output, and its path there."""

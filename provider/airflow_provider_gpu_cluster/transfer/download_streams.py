@@ -7,6 +7,7 @@ for it. A piece has a partial file of its own, and so goes on from where it was 
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections import deque
@@ -57,11 +58,12 @@ class FilePiece:
             self.arrived.set_exception(error)
 
 
-class DownloadLanes:
+class DownloadStreams:
     """
     Fetches pieces for as long as the context lasts: each connection the next that none has asked for.
 
-    :param make_session: makes a session with a connection of its own.
+    :param count: over how many connections.
+    :param session: speaks with the cluster over the connection beside which they are opened.
     :param take: reads a piece that was asked for from a stream.
     """
 
@@ -69,19 +71,19 @@ class DownloadLanes:
         self,
         job_id: str,
         pieces: Sequence[FilePiece],
-        lanes: int,
-        make_session: Callable[[], Session],
+        count: int,
+        session: Session,
         take: Callable[[FilePiece, BinaryIO], None],
     ) -> None:
         self._request = {"job_id": job_id, "list": False}
         self._pieces = deque(pieces)
         self._take = take
-        self._sessions = [make_session() for _ in range(min(lanes, len(pieces)))]
+        self._sessions = [session.beside() for _ in range(min(count, len(pieces)))]
         self._threads = [
             threading.Thread(target=self._fetch, args=(session,), daemon=True) for session in self._sessions
         ]
 
-    def __enter__(self) -> DownloadLanes:
+    def __enter__(self) -> DownloadStreams:
         for thread in self._threads:
             thread.start()
         return self
@@ -91,19 +93,17 @@ class DownloadLanes:
     ) -> None:
         # Those that are done already do not notice.
         for session in self._sessions:
-            session.interrupt()
+            session.connection.interrupt()
         for thread in self._threads:
             thread.join()
 
     def _fetch(self, session: Session) -> None:
         asked = deque(self._next(_ASKED_AHEAD))
-
-        def ask_first(out: BinaryIO) -> None:
-            for piece in asked:
-                _ask(out, piece)
-
+        first = io.BytesIO()
+        for piece in asked:
+            _ask(first, piece)
         try:
-            with session, session.conversation("send", self._request, ask_first) as (stream, out):
+            with session, session.conversation("send", self._request, first.getvalue()) as (stream, out):
                 while asked:
                     self._take(asked[0], stream)
                     asked.popleft()

@@ -39,7 +39,7 @@ class SftpDownload(Download):
     Each connection asks for the checksums of what comes next, by :meth:`request`, and fetches that, by :meth:`fetch`::
 
         while download.left:
-            frames.write_line(out, download.request())
+            lines.write_line(out, download.request())
             download.take_checksums(stream)
             download.fetch(sftp, path_of, progress)
     """
@@ -51,7 +51,7 @@ class SftpDownload(Download):
         super().__init__(job_id, entries, sink, checksums)
         self._sha256: dict[str, str] = {}
 
-    def request(self, lanes: int = 1) -> ChecksumsRequest:
+    def request(self) -> ChecksumsRequest:
         """Return what to ask the cluster for: the checksums of the files that come next, unless they are known."""
         group: list[str] = []
         size = 0

@@ -10,32 +10,46 @@ import os
 import time
 import uuid
 from collections import deque
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import paramiko
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
-from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
+from airflow_provider_gpu_cluster.connection.session import Session
+from airflow_provider_gpu_cluster.connection.settings import SFTP
+from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal, sftp_path
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import ParcelLine
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import SpoolLine
 
-PARCEL_BYTES = 8 << 20
+SPOOL_FILE_BYTES = 8 << 20
 # The cluster takes them out of the way while the next ones are sent; what it has not taken needs room.
 _MOST_UNTAKEN = 4
 _SIGN_OF_LIFE_S = 5.0
 _PAUSE_S = 0.02
-# How long the cluster may take to look why a parcel could not be written.
+# How long the cluster may take to look why a spool file could not be written.
 _LOOK_S = 3.0
 
 
-class Parcels:
-    """
-    A channel to write to whose bytes go by SFTP. What is written at once stays in one parcel.
+@contextlib.contextmanager
+def pieces_to(session: Session, out: BinaryIO) -> Iterator[BinaryIO]:
+    """Return what to write the bytes of inputs to, for a command whose channel is ``out``."""
+    if session.settings.transfer == SFTP:
+        folder = sftp_path(session.settings.root_dir, ".cache/incoming")
+        with session.connection.sftp() as sftp, SpoolWriter(sftp, folder, out) as spool:
+            yield cast(BinaryIO, spool)
+    else:
+        yield out
 
-    :param folder: where the cluster looks for parcels.
+
+class SpoolWriter:
+    """
+    A channel to write to whose bytes go by SFTP. What is written at once stays in one spool file.
+
+    :param folder: where the cluster looks for spool files.
     :param out: the channel itself, which gets lines of JSON.
     """
 
@@ -50,7 +64,7 @@ class Parcels:
         self._sent: deque[str] = deque()
         self._told_at = time.monotonic()
 
-    def __enter__(self) -> Parcels:
+    def __enter__(self) -> SpoolWriter:
         return self
 
     def __exit__(
@@ -69,14 +83,14 @@ class Parcels:
                 self._file.close()
 
     def write(self, data: bytes | memoryview) -> int:
-        """Send bytes, and begin another parcel when this one is full."""
+        """Send bytes, and begin another spool file when this one is full."""
         try:
             if self._file is None:
                 self._begin()
             assert self._file is not None
             self._file.write(data)
             self._tell_of_life()
-            if self._file.size >= PARCEL_BYTES:
+            if self._file.size >= SPOOL_FILE_BYTES:
                 self.flush()
         except SftpRefusal as refusal:
             self._give_up(refusal)
@@ -103,7 +117,7 @@ class Parcels:
         self._file = PipelinedFile(self._sftp, self._path(self._name), "wx")
 
     def _wait_for(self, name: str, most_s: float = math.inf) -> None:
-        """Wait until the cluster has taken a parcel. Should it have hung up, to tell of life fails."""
+        """Wait until the cluster has taken a spool file. Should it have hung up, to tell of life fails."""
         until = time.monotonic() + most_s
         with contextlib.suppress(FileNotFoundError):
             while self._sftp.stat(self._path(name)) and time.monotonic() < until:
@@ -121,7 +135,7 @@ class Parcels:
         if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:
             self._say({})
 
-    def _say(self, line: ParcelLine) -> None:
+    def _say(self, line: SpoolLine) -> None:
         self._out.write(json.dumps(line).encode("ascii") + b"\n")
         self._told_at = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Over how many connections to move something."""
+"""Over how many connections to move something: each is one stream."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _WINDOW_BYTES = 2 << 20
 _LONG_ROUND_TRIP_S = 0.02
 _WANTED_BYTES_PER_S = 400e6
 # A stock sshd begins to turn away when ten connections are at it at once (MaxStartups).
-_MOST_LANES = 8
-_LANE_BYTES = 4 << 20
+_MOST_STREAMS = 8
+_STREAM_BYTES = 4 << 20
 
 
-def lanes_for(round_trip_s: float, size: int) -> int:
+def streams_for(round_trip_s: float, size: int) -> int:
     """
     Return over how many connections to move so many bytes.
 
@@ -23,4 +23,4 @@ def lanes_for(round_trip_s: float, size: int) -> int:
     if round_trip_s < _LONG_ROUND_TRIP_S:
         return 1
     wanted = math.ceil(round_trip_s * _WANTED_BYTES_PER_S / _WINDOW_BYTES)
-    return max(1, min(wanted, size // _LANE_BYTES, _MOST_LANES))
+    return max(1, min(wanted, size // _STREAM_BYTES, _MOST_STREAMS))

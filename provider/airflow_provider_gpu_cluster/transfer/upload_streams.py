@@ -5,42 +5,57 @@ beside the one on which it asks for them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, StagingError
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+from airflow_provider_gpu_cluster.transfer.sftp_upload import pieces_to
 
 log = logging.getLogger(__name__)
 
 _CHECK_EVERY_S = 0.2
 
-Lane: TypeAlias = "Callable[[], AbstractContextManager[tuple[BinaryIO, BinaryIO]]]"
+
+@contextlib.contextmanager
+def open_stream(session: Session) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """
+    Open a further channel that takes pieces, over a connection of its own.
+
+    :return: what to read from it and what to write pieces to.
+    """
+    with (
+        session.beside() as beside,
+        beside.conversation("fill", {}) as (stream, out),
+        pieces_to(beside, out) as pieces_out,
+    ):
+        yield stream, pieces_out
 
 
-class UploadLanes:
+class UploadStreams:
     """
     Further channels that take pieces, for as long as the context lasts.
 
     :param count: how many.
-    :param lane: opens one, over a connection of its own.
+    :param session: speaks with the cluster over the connection beside which they are opened.
     """
 
-    def __init__(self, count: int, lane: Lane) -> None:
-        self._lane = lane
+    def __init__(self, count: int, session: Session) -> None:
+        self._session = session
         self._send: Callable[[BinaryIO], None] | None = None
         self._is_known = threading.Event()
         self._begin = threading.Lock()
         self._begun: list[threading.Thread] = []
         self._errors: list[StagingError] = []
-        self._threads = [threading.Thread(target=self._use_lane, daemon=True) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._use_stream, daemon=True) for _ in range(count)]
 
-    def __enter__(self) -> UploadLanes:
+    def __enter__(self) -> UploadStreams:
         for thread in self._threads:
             thread.start()
         return self
@@ -59,19 +74,19 @@ class UploadLanes:
         self._send = send
         self._is_known.set()
 
-    def finish(self, check: Callable[[], None]) -> None:
+    def finish(self) -> None:
         """
         Wait until they have sent what they have taken on, as far as they could. Those that are still being opened are
         not waited for.
 
-        :param check: called again and again; what it raises ends the waiting.
         :raises StagingError: something could not be read.
+        :raises GpuClusterConnectionError: the call was interrupted.
         """
         self._stop_beginning()
         for thread in self._begun:
             while thread.is_alive():
                 thread.join(_CHECK_EVERY_S)
-                check()
+                self._session.connection.stop_if_interrupted()
         if self._errors:
             raise self._errors[0]
 
@@ -80,9 +95,9 @@ class UploadLanes:
             self._send = None
         self._is_known.set()
 
-    def _use_lane(self) -> None:
+    def _use_stream(self) -> None:
         try:
-            with self._lane() as (stream, out):
+            with open_stream(self._session) as (stream, out):
                 self._is_known.wait()
                 with self._begin:
                     send = self._send

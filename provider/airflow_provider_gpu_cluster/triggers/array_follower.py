@@ -13,7 +13,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.triggers.job_follower import Following
+from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
@@ -21,8 +21,8 @@ from airflow_provider_gpu_cluster.watch.events import WatchEvent
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 
-class ArrayFollowing:
-    """Follows an array, as :class:`.Following` does a job, and with the same parameters."""
+class ArrayFollower:
+    """Follows an array, as :class:`.JobFollower` does a job, and with the same parameters."""
 
     def __init__(self, handle: JobHandle, watcher: Watcher, *, log: Log, ti: Any, **how: Any) -> None:
         self._handle = handle
@@ -33,7 +33,7 @@ class ArrayFollowing:
         self.shown_before = functools.cache(lambda: shown_lines(ti))
         self._status: JobStatus | None = None
         self._elements = [
-            _ElementFollowing(self, index, element, watcher, log=log, ti=ti, **how)
+            _ElementFollower(self, index, element, watcher, log=log, ti=ti, **how)
             for index, element in enumerate(handle.elements)
         ]
 
@@ -86,9 +86,9 @@ class ArrayFollowing:
         return all(element.status is not None and element.status.final for element in self._elements)
 
 
-class _ElementFollowing(Following):
+class _ElementFollower(JobFollower):
     def __init__(
-        self, array: ArrayFollowing, index: int, handle: JobHandle, watcher: Watcher, *, log: Log, **how: Any
+        self, array: ArrayFollower, index: int, handle: JobHandle, watcher: Watcher, *, log: Log, **how: Any
     ) -> None:
         super().__init__(handle, watcher, log=log, **how)
         self._array = array

@@ -25,12 +25,12 @@ from airflow_provider_gpu_cluster.tasks.states import state_of
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
-    from airflow_provider_gpu_cluster.triggers.launcher import Launching
+    from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
     from airflow_provider_gpu_cluster.watch.end import WatchEnd
     from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
-# Airflow's own patience is 30 s ([triggerer] on_kill_timeout).
-_KILL_PATIENCE_S = 25.0
+# Airflow's own time limit is 30 s ([triggerer] on_kill_timeout).
+_KILL_TIMEOUT_S = 25.0
 _KILL_PAUSE_S = 1.0
 
 
@@ -84,7 +84,7 @@ class GpuJobTrigger(BaseTrigger):
         self.end_from_trigger = end_from_trigger
         self.handle_key = handle_key
         self.masked = list(masked)
-        self._launching: Launching | None = None
+        self._launcher: JobLauncher | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments to make this trigger again, in another triggerer perhaps."""
@@ -115,7 +115,7 @@ class GpuJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
         # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
-        from airflow_provider_gpu_cluster.triggers.job_or_array import following_of
+        from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         began = time.monotonic()
@@ -133,7 +133,7 @@ class GpuJobTrigger(BaseTrigger):
             yield await self._resume(WatchEnd(error=error, job_id=self._job_to_launch), began)
             return
 
-        following = following_of(
+        follower = follower_of(
             handle,
             self._watcher(),
             log=self.log,
@@ -142,9 +142,9 @@ class GpuJobTrigger(BaseTrigger):
             poll_interval_s=self.poll_interval,
             unreachable_timeout_s=self.unreachable_timeout,
         )
-        end = await following.to_the_end()
+        end = await follower.to_the_end()
         if self._ends_here(end):
-            following.tell_success()
+            follower.tell_success()
             yield TaskSuccessEvent()
         else:
             yield await self._resume(end, began)
@@ -167,7 +167,7 @@ class GpuJobTrigger(BaseTrigger):
             return
         work = asyncio.ensure_future(self._cancel_if_abandoned())
         # Airflow 3.3 tells a trigger to stop once a second until it has, and breaks this off each time.
-        deadline = asyncio.get_running_loop().time() + _KILL_PATIENCE_S
+        deadline = asyncio.get_running_loop().time() + _KILL_TIMEOUT_S
         while not work.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({work}, timeout=left)
@@ -177,9 +177,9 @@ class GpuJobTrigger(BaseTrigger):
 
     async def _cancel_if_abandoned(self) -> None:
         """Try until it is done; what keeps it from being done is told once."""
-        if self._launching is not None:
+        if self._launcher is not None:
             # A job that is launched after it was cancelled would run on.
-            await self._launching.settle()
+            await self._launcher.settle()
         job_id = self.launch["job_id"] if self.launch is not None else (await self._handle()).job_id
         told = ""
         while True:
@@ -231,10 +231,10 @@ class GpuJobTrigger(BaseTrigger):
         return handle_of(self.job)
 
     async def _launch(self, request: SubmitRequest) -> JobHandle:
-        from airflow_provider_gpu_cluster.triggers.launcher import Launching
+        from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
 
-        self._launching = Launching(request, self._watcher(), log=self.log)
-        return (await self._launching.to_the_end()).handle
+        self._launcher = JobLauncher(request, self._watcher(), log=self.log)
+        return (await self._launcher.to_the_end()).handle
 
     async def _publish(self, handle: JobHandle) -> None:
         """Push what an operator or sensor pushes on a worker."""
@@ -255,7 +255,7 @@ class GpuJobTrigger(BaseTrigger):
         return None
 
     async def _is_awaited(self) -> bool:
-        """Tell whether the task is still deferred; if that cannot be read, it most likely is."""
+        """Return whether the task is still deferred; if that cannot be read, it most likely is."""
         if self._ti is None:
             return True
         try:
@@ -269,7 +269,7 @@ class GpuJobTrigger(BaseTrigger):
 
     async def _is_abandoned(self, job_id: str) -> bool:
         """
-        Tell whether the task does not wait for the job any more, because of what a user did.
+        Return whether the task does not wait for the job any more, because of what a user did.
 
         :raises Exception: that cannot be read now.
         """

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import PROGRESS_EVERY_S, JobLog, Log
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
-
-if TYPE_CHECKING:
-    pass
 
 # More than this, left when the job has ended, is shown sooner by a worker, which has its log for itself.
 LEFT_FOR_WORKER_BYTES = 1 << 18
-_ACK_PATIENCE_S = 10.0
+_ACK_TIMEOUT_S = 10.0
 # The job's log holds progress back for a while; if nothing else comes until then, it is told again.
 _HELD_BACK_S = PROGRESS_EVERY_S + 0.5
 
 
-class Following:
+class JobFollower:
     """
     Follows one job.
 
@@ -72,7 +69,7 @@ class Following:
             first = await self._events.get()
             # By now the watcher knows the cluster by its name.
             self._job_log = self._make_job_log()
-            location = f"{self._watcher.name}:{self._handle.job_dir}/logs/training.log"
+            location = self._handle.log_location(self._watcher.name)
             self._display = self._make_display(location, subscription.ack)
             self._take(first)
             while not self._is_over():
@@ -114,7 +111,7 @@ class Following:
 
     async def _take_events(self) -> None:
         """Wait for an event, and take all that have come."""
-        event = await self._next_event(self._patience_s())
+        event = await self._next_event(self._longest_wait_s())
         if event is not None:
             self._take(event)
         elif self._outage is not None:
@@ -125,17 +122,17 @@ class Following:
         while not self._events.empty():
             self._take(self._events.get_nowait())
 
-    async def _next_event(self, patience_s: float | None) -> WatchEvent | None:
+    async def _next_event(self, timeout_s: float | None) -> WatchEvent | None:
         """Return the next event; None when none has come in time."""
         # Before Python 3.12, asyncio.wait_for may take an event for an answer to being cancelled, and go on.
         coming = asyncio.ensure_future(self._events.get())
         try:
-            await asyncio.wait({coming}, timeout=patience_s)
+            await asyncio.wait({coming}, timeout=timeout_s)
             return coming.result() if coming.done() else None
         finally:
             coming.cancel()
 
-    def _patience_s(self) -> float | None:
+    def _longest_wait_s(self) -> float | None:
         """Return for how long to wait for the next event; None for as long as it takes."""
         if self._outage is None:
             return _HELD_BACK_S if self._may_hold_back else None
@@ -171,7 +168,7 @@ class Following:
                 return
 
     async def _until_acknowledged(self) -> None:
-        deadline = asyncio.get_running_loop().time() + _ACK_PATIENCE_S
+        deadline = asyncio.get_running_loop().time() + _ACK_TIMEOUT_S
         while not self._display.is_acknowledged and self._error is None:
             event = await self._next_event(max(0.0, deadline - asyncio.get_running_loop().time()))
             if event is None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
-from airflow_provider_gpu_cluster.triggers.job_follower import Following
+from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
+from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
-if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollowing
 
-
-def following_of(handle: JobHandle, watcher: Watcher, **how: Any) -> Following | ArrayFollowing:
-    """Return what follows a job, or an array; see :class:`Following` for the parameters."""
-    if handle.array_size is None:
-        return Following(handle, watcher, **how)
-    from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollowing
-
-    return ArrayFollowing(handle, watcher, **how)
+def follower_of(handle: JobHandle, watcher: Watcher, **how: Any) -> JobFollower | ArrayFollower:
+    """Return what follows a job, or an array; see :class:`.JobFollower` for the parameters."""
+    follower = JobFollower if handle.array_size is None else ArrayFollower
+    return follower(handle, watcher, **how)

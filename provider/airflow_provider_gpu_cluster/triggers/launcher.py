@@ -7,8 +7,14 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from airflow_provider_gpu_cluster.connection.retry import PATIENCE_S, is_worth_another_try, patience_with
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+import tenacity
+
+from airflow_provider_gpu_cluster.connection.retry import (
+    RETRY_FOR_S,
+    StopWhenOutOfReach,
+    error_of_try,
+    is_worth_another_try,
+)
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.job_log import Log, tell_submission
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
 _PAUSE_S = 1.0
 
 
-class Launching:
+class JobLauncher:
     """
     Launches one job.
 
@@ -43,24 +49,25 @@ class Launching:
         :raises GpuClusterError: the cluster cannot launch it.
         """
         began = time.monotonic()
-        trouble_since: float | None = None
-        while True:
-            self._asked = self._watcher.launch(self._request)
-            try:
-                submission = await asyncio.wrap_future(self._asked)
-            except GpuClusterConnectionError as error:
-                now = time.monotonic()
-                if trouble_since is None:
-                    trouble_since = now
-                    event = "GPU cluster cannot be reached; the job is not launched yet, trying again"
-                    self._log.warning(event, job_id=self._request["job_id"], error=str(error))
-                if not is_worth_another_try(error) or now - trouble_since >= patience_with(error, PATIENCE_S):
-                    raise
-            else:
-                duration_s = time.monotonic() - began
-                tell_submission(submission, self._log, cluster=self._watcher.name, duration_s=duration_s)
-                return submission
-            await asyncio.sleep(_PAUSE_S)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(is_worth_another_try),
+            wait=tenacity.wait_fixed(_PAUSE_S),
+            stop=StopWhenOutOfReach(RETRY_FOR_S),
+            before_sleep=self._tell_outage,
+            reraise=True,
+        )
+        submission: Submission = await retrying(self._try_once)
+        tell_submission(submission, self._log, cluster=self._watcher.name, duration_s=time.monotonic() - began)
+        return submission
+
+    async def _try_once(self) -> Submission:
+        self._asked = self._watcher.launch(self._request)
+        return await asyncio.wrap_future(self._asked)
+
+    def _tell_outage(self, state: tenacity.RetryCallState) -> None:
+        if state.attempt_number == 1:
+            event = "GPU cluster cannot be reached; the job is not launched yet, trying again"
+            self._log.warning(event, job_id=self._request["job_id"], error=str(error_of_try(state)))
 
     async def settle(self) -> None:
         """Return when nobody is about to launch the job any more, whether it was launched or not."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.buffer import OutputBuffer
-from airflow_provider_gpu_cluster.logs.relay import LogPosition, LogRelay
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, LogRelay, Output
 from airflow_provider_gpu_cluster.triggers.output_log import OutputLog
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
-from airflow_provider_gpu_cluster.watch.events import Output, Place
+from airflow_provider_gpu_cluster.watch.events import Place
 
 # What is shown in one batch. Even in lines of one character it fits into the socket that triggers log through.
 _BATCH_BYTES = 2048
@@ -70,7 +70,7 @@ class OutputDisplay:
 
     def add(self, output: Output) -> None:
         """Take a piece of output."""
-        self._buffer.add(output.start, output.data, output.log_bytes)
+        self._buffer.add(output)
 
     async def show(self, status: JobStatus) -> bool:
         """Show some lines, and return whether there may be more to show now."""
@@ -87,7 +87,7 @@ class OutputDisplay:
         return self._buffer.left(status)
 
     def drained(self, status: JobStatus) -> bool:
-        """Tell whether all has been shown of a job that has ended."""
+        """Return whether all has been shown of a job that has ended."""
         return self._buffer.drained(status)
 
     @property

@@ -1,22 +1,29 @@
-"""Following an array from a task: each look is one call for all elements that have not ended yet."""
+"""Watching an array from a task: each look is one call for all elements that have not ended yet."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import Log
-from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRelay
-from airflow_provider_gpu_cluster.watch.job_watch import TAIL_BYTES, JobWatch
+from airflow_provider_gpu_cluster.logs.relay import LogChunk
+from airflow_provider_gpu_cluster.logs.remembered_relay import RememberedRelay
+from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES, Watch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
 
 
-class ArrayWatch(JobWatch):
-    """Follows an array, as :class:`JobWatch` does a job."""
+class ArrayWatch(Watch):
+    """
+    Watches an array.
+
+    :param log: where to write.
+    :param memory: what an earlier watch of this array remembered.
+    """
 
     def __init__(
         self,
@@ -27,27 +34,26 @@ class ArrayWatch(JobWatch):
         reader: str | None,
         memory: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(cluster, handle, log=log, reader=reader)
+        super().__init__(cluster, handle, reader=reader)
         self._array_log = ArrayLog(log, handle, cluster=cluster.settings.name, memory=memory)
         self.memory = self._array_log.memory
         ended = self._array_log.ended
         self._elements = {
-            element.job_id: _Element(index, element, self._array_log, cluster.settings.name, log)
+            element.job_id: _WatchedElement(index, element, self._array_log, cluster.settings.name, log)
             for index, element in enumerate(handle.elements)
             if index not in ended
         }
 
-    def unreachable_s(self, error: Any) -> float:
-        """Note that the cluster could not be reached; see :meth:`JobWatch.unreachable_s`."""
+    def unreachable_s(self, error: GpuClusterConnectionError) -> float:
+        """Note that the cluster could not be reached; see :meth:`.Watch.unreachable_s`."""
         return self._array_log.tell_outage(0, error)
 
     def look(self) -> JobStatus:
-        """
-        Ask how the elements stand, and write what is new.
-
-        :return: how the array stands: final when all of them have ended, and all of their output is shown.
-        """
-        super().look()
+        """Ask how the elements stand, and write what is new; see :meth:`.Watch.look`."""
+        if self._reader is not None:
+            self._show_output(self._reader)
+        elif self._elements:
+            self._take_statuses()
         for job_id, element in list(self._elements.items()):
             if element.is_done:
                 assert element.status is not None
@@ -55,43 +61,35 @@ class ArrayWatch(JobWatch):
                 del self._elements[job_id]
         if self._elements:
             self._array_log.tell_waiting(one.status for one in self._elements.values() if one.status is not None)
-            return JobStatus(self.handle.job_id, JobState.RUNNING)
-        return self.cluster.statuses([self.handle.job_id], tail_bytes=TAIL_BYTES)[0]
+            return JobStatus(self._handle.job_id, JobState.RUNNING)
+        return self._cluster.statuses([self._handle.job_id], tail_bytes=TAIL_BYTES)[0]
 
-    def _status(self) -> JobStatus:
-        if self._elements:
-            statuses = self.cluster.statuses(list(self._elements))
-            self._array_log.tell_reached(0)
-            for status in statuses:
-                self._elements[status.job_id].take(status)
-        return JobStatus(self.handle.job_id, JobState.RUNNING)
+    def _take_statuses(self) -> None:
+        statuses = self._cluster.statuses(list(self._elements))
+        self._array_log.tell_reached(0)
+        for status in statuses:
+            self._elements[status.job_id].take(status)
 
-    def _show_output(self) -> JobStatus:
+    def _show_output(self, reader: str) -> None:
         """Read and show until nothing is left."""
-        assert self.reader is not None
         to_read = dict(self._elements)
         while to_read:
             places = {job_id: element.relay.position for job_id, element in to_read.items()}
-            chunks = self.cluster.read_logs(places, reader=self.reader)
+            chunks = self._cluster.read_logs(places, reader=reader)
             self._array_log.tell_reached(0)
             has_moved = {job_id: to_read[job_id].show(chunk) for job_id, chunk in chunks.items()}
             if not any(has_moved.values()):
                 break
             to_read = {job_id: element for job_id, element in to_read.items() if element.reads_on(has_moved[job_id])}
-        return JobStatus(self.handle.job_id, JobState.RUNNING)
 
     def end(self, status: JobStatus) -> None:
-        """
-        Write how the array ended.
-
-        :raises GpuJobError: an element ended badly; the class says why the first of them did.
-        """
+        """Write how the array ended; see :meth:`.Watch.end`."""
         self._array_log.tell_summary(status)
         if status.state is not JobState.SUCCEEDED:
-            raise status.error(self.cluster.settings.name)
+            raise status.error(self._cluster.settings.name)
 
 
-class _Element:
+class _WatchedElement:
     """One element that has not ended, or whose output is not shown to its end."""
 
     def __init__(self, index: int, handle: JobHandle, array_log: ArrayLog, cluster: str, log: Log) -> None:
@@ -104,9 +102,7 @@ class _Element:
         def emit(line: str) -> None:
             log.info(self._log.prefix + line)
 
-        self.relay = LogRelay(emit, location=f"{cluster}:{handle.job_dir}/logs/training.log")
-        if shown := self._log.memory.get("shown"):
-            self.relay.position = LogPosition(*shown)
+        self.relay = RememberedRelay(emit, location=handle.log_location(cluster), memory=self._log.memory)
 
     def take(self, status: JobStatus) -> None:
         """Take how it stands, when its output is not to be shown."""
@@ -119,15 +115,13 @@ class _Element:
         self.status = status = chunk.status
         self._log.tell(status)
         has_moved = self.relay.feed(chunk)
-        if (place := self.relay.position) is not None:
-            self._log.memory["shown"] = [place.attempt, place.offset]
         # What fits into one reply may be none of its output.
-        self._left = chunk.end.offset < chunk.log_bytes or status.attempt > chunk.start.attempt
+        self._left = not chunk.is_last_known
         # The cluster knows then up to where it was shown.
         self.is_done = status.final and not has_moved and not self._left
         return has_moved
 
     def reads_on(self, has_moved: bool) -> bool:
-        """Tell whether there may be more to show now, or to acknowledge."""
+        """Return whether there may be more to show now, or to acknowledge."""
         assert self.status is not None
         return (self.status.final and not self.is_done) or (has_moved and self._left)

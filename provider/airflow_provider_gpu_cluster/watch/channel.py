@@ -9,11 +9,11 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.channel import BREAKS, SAID_BYTES, text_of
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Output, Place, WatchEvent
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 SILENCE_S = 20.0
 ALIVE_S = 30.0
 _FULL_S = 0.1
-_SAID_BYTES = 2000
 _PIECE = 1 << 16
 _PIECES_AT_ONCE = 16
 
@@ -51,7 +50,7 @@ class WatchChannel:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         try:
-            self._channel, received = cluster.hold("watch", {})
+            self._channel, received = cluster.session.hold("watch", {})
         except GpuClusterConnectionError as error:
             if cluster.is_connected():
                 raise WatchRefused(error) from error
@@ -125,7 +124,7 @@ class WatchChannel:
             raise self._end()
         now = time.monotonic()
         if now - self._heard_at > SILENCE_S:
-            raise self._cluster.broken(f"nothing was heard from it for {SILENCE_S:g} s")
+            raise self._cluster.session.broken(f"nothing was heard from it for {SILENCE_S:g} s")
         if now - self._spoke_at >= ALIVE_S:
             self._say({"do": "alive"})
         self._send()
@@ -157,14 +156,14 @@ class WatchChannel:
 
     def _receive_errors(self) -> None:
         while self._channel.recv_stderr_ready():
-            self._said = (self._said + self._channel.recv_stderr(_PIECE))[-_SAID_BYTES:]
+            self._said = (self._said + self._channel.recv_stderr(_PIECE))[-SAID_BYTES:]
 
     def _end(self) -> GpuClusterConnectionError | WatchRefused:
         if not self._channel.eof_received:
-            return self._cluster.broken("the connection broke")
+            return self._cluster.session.broken("the connection broke")
         self._receive_errors()
-        said = self._said.decode("utf-8", "backslashreplace").strip() or "nothing"
-        return WatchRefused(self._cluster.broken(f"gpu-run watch was ended there; it said: {said}"))
+        said = text_of(self._said) or "nothing"
+        return WatchRefused(self._cluster.session.broken(f"gpu-run watch was ended there; it said: {said}"))
 
     def _deliver(self) -> None:
         *lines, self._received = self._received.split(b"\n")
@@ -190,13 +189,13 @@ class WatchChannel:
             launch.succeed(self._cluster.submission_of(message))
         else:
             assert message["event"] == "refused", message
-            launch.fail(self._cluster.error_of(message))
+            launch.fail(self._cluster.session.error_of(message))
 
     def _event(self, message: Event) -> WatchEvent | None:
         if message["event"] == "status":
             return JobStatus.from_json(message["status"])
         if message["event"] == "refused":
-            return Failure(self._cluster.error_of(message))
+            return Failure(self._cluster.session.error_of(message))
         if message["event"] == "place":
             return Place(LogPosition(message["attempt"], message["offset"]), message["note"])
         if message["event"] == "acked":

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
+from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +20,6 @@ class Place:
 
     position: LogPosition
     note: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """
-    A piece of a job's output.
-
-    :param log_bytes: size of the whole log of that attempt.
-    """
-
-    start: LogPosition
-    data: bytes
-    log_bytes: int
-
-    @property
-    def end(self) -> LogPosition:
-        """Where the piece ends."""
-        return LogPosition(self.start.attempt, self.start.offset + len(self.data))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.logs.job_log import Log
+from airflow_provider_gpu_cluster.watch.array_watch import ArrayWatch
 from airflow_provider_gpu_cluster.watch.job_watch import JobWatch
+from airflow_provider_gpu_cluster.watch.watch import Watch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
@@ -14,10 +16,7 @@ if TYPE_CHECKING:
 
 def watch_of(
     cluster: Cluster, handle: JobHandle, *, log: Log, reader: str | None, memory: dict[str, Any] | None = None
-) -> JobWatch:
-    """Return what follows a job, or an array; see :class:`JobWatch` for the parameters."""
-    if handle.array_size is None:
-        return JobWatch(cluster, handle, log=log, reader=reader, memory=memory)
-    from airflow_provider_gpu_cluster.watch.array_watch import ArrayWatch
-
-    return ArrayWatch(cluster, handle, log=log, reader=reader, memory=memory)
+) -> Watch:
+    """Return what watches a job, or an array; see :class:`.JobWatch` for the parameters."""
+    watch = JobWatch if handle.array_size is None else ArrayWatch
+    return watch(cluster, handle, log=log, reader=reader, memory=memory)

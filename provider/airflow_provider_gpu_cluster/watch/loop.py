@@ -92,8 +92,7 @@ class WatchLoop:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Cluster]:
         try:
-            cluster = self._make_cluster()
-            cluster.patience_s = 0.0
+            cluster = self._make_cluster().retrying_for(0)
             cluster.open()
         except GpuClusterError:
             raise

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 
-from airflow_provider_gpu_cluster.cluster import Cluster, NotedChunk
+from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Output, Place
+from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place
 from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
+from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES
 
 WINDOW_BYTES = 1 << 17
-TAIL_BYTES = 4096
 
 
 class Polling:
@@ -125,7 +125,7 @@ class _Job:
         self._acked: Ack | None = None
 
     def is_news(self, status: JobStatus) -> bool:
-        """Tell whether something that matters is other than it was."""
+        """Return whether something that matters is other than it was."""
         return self._status is None or _matter(status) != _matter(self._status)
 
     def tell(self, status: JobStatus) -> None:
@@ -194,7 +194,7 @@ class _Job:
         if chunk.start.attempt:
             self._deliver(chunk)
 
-    def _deliver(self, chunk: NotedChunk) -> None:
+    def _deliver(self, chunk: LogChunk) -> None:
         start = chunk.start
         if self._start is None or self._start.attempt != start.attempt:
             self._start, self._delivered = start, start.offset

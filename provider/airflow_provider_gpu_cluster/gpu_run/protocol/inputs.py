@@ -134,7 +134,7 @@ class UploadNews(TypedDict, total=False):
 
 
 # The first name is a word of Python's.
-ParcelLine = TypedDict("ParcelLine", {"in": str, "fault": str}, total=False)
+SpoolLine = TypedDict("SpoolLine", {"in": str, "fault": str}, total=False)
 """
 Said of a file with the bytes of pieces; nothing is a sign of life. See :mod:`.staging.spool`.
 

@@ -1,0 +1,123 @@
+"""The stream of files that the verb ``send`` gives, as it is read here: nothing in it is believed unchecked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, cast
+
+from airflow_provider_gpu_cluster.files.partial_file import PartialFile
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import FileHeader, OutputEntry
+
+LINE_BYTES = 1 << 16
+
+
+def read_line(stream: BinaryIO, limit: int = LINE_BYTES) -> dict[str, Any]:
+    """Read one line of JSON, signs of life aside."""
+    while not (line := lines.read_line(stream, limit)):
+        pass
+    return line
+
+
+def fill(view: memoryview, stream: BinaryIO, keep: Callable[[memoryview], None] = lambda piece: None) -> None:
+    """
+    Read as many bytes as fit.
+
+    :param keep: receives them, and what there is of them when the stream breaks off.
+    """
+    filled = 0
+    try:
+        while filled < len(view):
+            count = cast(io.BufferedIOBase, stream).readinto1(view[filled:])
+            if not count:
+                raise lines.BrokenStream("the stream of files broke off")
+            filled += count
+    finally:
+        keep(view[:filled])
+
+
+def read_batch(rows: Any, stream: BinaryIO) -> list[tuple[int, int, str, memoryview]]:
+    """
+    Read small files that come together.
+
+    :param rows: what the line before them says of each.
+    :return: number, mode, SHA-256 and content of each.
+    :raises GarbledStream: there are too many, or they are too large.
+    """
+    if not isinstance(rows, list) or len(rows) > MAX_BATCH_FILES or not all(map(is_row, rows)):
+        raise garbled(rows)
+    total = sum(row[1] for row in rows)
+    if total > MAX_BATCH_BYTES:
+        raise garbled(rows)
+    content = memoryview(bytearray(total))
+    fill(content, stream)
+    files = []
+    for number, size, mode, sha256 in rows:
+        files.append((number, mode, sha256, content[:size]))
+        content = content[size:]
+    return files
+
+
+def take_part(
+    line: dict[str, Any],
+    partial: PartialFile,
+    left: int,
+    stream: BinaryIO,
+    buffer: memoryview,
+    count: Callable[[int], None],
+) -> None:
+    """
+    Add the next part of a file that comes in parts to what is here of it.
+
+    :param line: what stands before the part.
+    :param left: how many bytes may still come.
+    :param buffer: room for one part.
+    :param count: called with the number of bytes that were added, also when the stream breaks off among them.
+    :raises GarbledStream: it is none that may come.
+    """
+    data, zeros = line.get("data"), line.get("zeros")
+    if is_count(data) and 0 < data <= min(left, PIECE):
+
+        def keep(piece: memoryview) -> None:
+            partial.write(piece)
+            count(len(piece))
+
+        fill(buffer[:data], stream, keep)
+    elif is_count(zeros) and 0 < zeros <= min(left, MAX_ZEROS):
+        partial.write_zeros(zeros)
+        count(zeros)
+    elif line:
+        raise garbled(line)
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Return whether a value is a number of something."""
+    return type(value) is int and value >= 0
+
+
+def is_entry(entry: OutputEntry) -> bool:
+    """Return whether a value can be a file in the list of outputs."""
+    numbers = [entry.get("size"), entry.get("mode"), entry.get("needs", 0)]
+    return isinstance(entry["path"], str) and all(map(is_count, numbers)) and isinstance(entry.get("stamp", ""), str)
+
+
+def is_row(row: Any) -> bool:
+    """Return whether a value can be a small file's number, size, mode and SHA-256."""
+    if not isinstance(row, list) or len(row) != 4:
+        return False
+    return all(map(is_count, row[:3])) and isinstance(row[3], str)
+
+
+def is_header(header: dict[str, Any]) -> TypeGuard[FileHeader]:
+    """Return whether a value can stand before a file that comes in parts."""
+    numbers = [header.get(name) for name in ("file", "mode", "at", "until", "size")]
+    return all(map(is_count, numbers)) and header["until"] <= header["size"] and isinstance(header.get("stamp"), str)
+
+
+def garbled(what: object) -> lines.GarbledStream:
+    """Return the error for something that cannot come here."""
+    return lines.GarbledStream(f"the stream of files is garbled at {repr(what)[:60]}")
