@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from airflow_provider_gpu_cluster.connection.program import build_program
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
-from airflow_provider_gpu_cluster.gpu_run.engines.host.waiting import Line
+from airflow_provider_gpu_cluster.gpu_run.engines.host.root_queue import RootQueue
 from airflow_provider_gpu_cluster.gpu_run.jobs import status, submission
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt, JobDirectory, Root
@@ -45,8 +45,8 @@ class Host:
         return HostEngine(self.root, self.settings, self.program)
 
     @property
-    def line(self) -> Line:
-        return Line(self.root, self.settings)
+    def queue(self) -> RootQueue:
+        return RootQueue(self.root, self.settings)
 
     def submit(self, command: str, *, code: dict[str, str] | None = None, **more: Any) -> str:
         """Launch a job that runs shell text, and return its id; see :meth:`request`."""
@@ -109,7 +109,7 @@ class Host:
 
     def told(self, job_id: str) -> str:
         """Return what the job's supervisor and the dispatcher have printed."""
-        paths = [Path(self.attempt(job_id).at("supervisor.log")), Path(self.line.path, "dispatcher.log")]
+        paths = [Path(self.attempt(job_id).at("supervisor.log")), Path(self.queue.path, "dispatcher.log")]
         return "\n".join(path.read_text() for path in paths if path.exists())
 
     def run(self, command: str, **more: Any) -> dict[str, Any]:

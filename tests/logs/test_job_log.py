@@ -96,7 +96,7 @@ def test_a_queue_that_moves_does_not_flood_the_log(told: Told) -> None:
 
 
 def test_a_new_reason_and_the_first_place_are_told_at_once(told: Told) -> None:
-    told.tell(replace(QUEUED, queue_place=None, message="it was just put in line"))
+    told.tell(replace(QUEUED, queue_place=None, message="it was just put into the queue"))
     told.tell(QUEUED, replace(QUEUED, message="2 GPUs are kept for jobs ahead"))
     assert [fields.get("place") for _, fields in told.lines] == [None, 3, 3]
 

@@ -34,7 +34,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.files.checksums import open_checksums
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.staging.spool import Parcels
+from airflow_provider_gpu_cluster.gpu_run.staging.spool import SpooledStream
 from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.transfer import sftp_download, sftp_upload, upload
 from tests.harness import jobs
@@ -385,8 +385,8 @@ def test_a_disk_that_becomes_full_on_the_way(
 )
 def test_a_name_that_is_none(tmp_path: Path, name: object):
     stream = io.BytesIO(json.dumps({"in": name}).encode() + b"\n")
-    with pytest.raises(Refused, match="no name of a parcel"):
-        Parcels(stream, str(tmp_path), lambda: None).readline()
+    with pytest.raises(Refused, match="no name of a spool file"):
+        SpooledStream(stream, str(tmp_path), lambda: None).readline()
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, os.mkdir, lambda path: None])
@@ -394,7 +394,7 @@ def test_a_parcel_that_is_none(tmp_path: Path, make: Callable[[Path], Any]):
     name = "0" * 32 + ".tmp"
     make(tmp_path / name)
     with pytest.raises(Refused):
-        Parcels(io.BytesIO(b'{"in": "%s"}\n' % name.encode()), str(tmp_path), lambda: None).readline()
+        SpooledStream(io.BytesIO(b'{"in": "%s"}\n' % name.encode()), str(tmp_path), lambda: None).readline()
 
 
 def test_parcels_are_read_as_one_stream(tmp_path: Path):
@@ -403,7 +403,9 @@ def test_parcels_are_read_as_one_stream(tmp_path: Path):
     for name, content in zip(names, (b'{"n": 5}\nab', b"cde", b'{"end": true}\n'), strict=True):
         (tmp_path / name).write_bytes(content)
     lines = [b"{}\n", *(b'{"in": "%s"}\n{}\n' % name.encode() for name in names)]
-    with contextlib.closing(Parcels(io.BytesIO(b"".join(lines)), str(tmp_path), lambda: heard.append(1))) as parcels:
+    with contextlib.closing(
+        SpooledStream(io.BytesIO(b"".join(lines)), str(tmp_path), lambda: heard.append(1))
+    ) as parcels:
         assert parcels.readline() == b'{"n": 5}\n'
         assert parcels.read(5) == b"abcde"
         assert parcels.readline() == b'{"end": true}\n'

@@ -18,7 +18,7 @@ def find_newer():
 
 
 def runs(path):
-    """Tell whether an interpreter starts: pyenv puts some into the PATH that only say that they are not there."""
+    """Return whether an interpreter starts: pyenv puts some into the PATH that only say that they are not there."""
     import subprocess
 
     with open(os.devnull, "r+") as nothing:

@@ -1,0 +1,1 @@
+"""Jobs as values: parameters, request, handle, status, identity, progress; no input or output."""

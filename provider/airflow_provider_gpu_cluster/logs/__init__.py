@@ -1,0 +1,1 @@
+"""A job's output on its way into the task log."""

@@ -1,0 +1,1 @@
+"""Files on their way: inputs to the cluster, outputs from it."""

@@ -1,0 +1,1 @@
+"""One watcher for all jobs of a cluster, over one connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import subprocess
@@ -302,7 +303,6 @@ def test_many_want_one_content_and_exactly_one_gives_it_its_name(contents: Conte
 
 def test_it_gets_its_name_when_nobody_writes_any_more(contents: Contents, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(incoming, "_WRITERS_GONE_S", 0.2)
-    monkeypatch.setattr(incoming, "_PAUSE_S", 0.01)
     arriving, other = begun(contents), Incoming(contents, KEY, 0)
     write(arriving, 0, SIZE)
     other.write(0, DATA[:5])
@@ -333,7 +333,7 @@ def test_who_opened_it_in_the_last_moment_does_not_write_to_what_has_its_name(
 ):
     arriving, other = begun(contents), Incoming(contents, KEY, 0)
     write(arriving, 0, SIZE)
-    real = incoming.fcntl.flock
+    real = fcntl.flock
     published = []
 
     def flock(fd: int, how: int) -> None:
@@ -342,7 +342,7 @@ def test_who_opened_it_in_the_last_moment_does_not_write_to_what_has_its_name(
             arriving.publish()
         real(fd, how)
 
-    monkeypatch.setattr(incoming.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(FileNotFoundError, match="final name"):
         other.write(0, b"late")
     assert read(contents) == DATA

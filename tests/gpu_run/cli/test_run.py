@@ -174,7 +174,7 @@ def test_a_folder_that_is_gone_is_a_failure_to_launch(host: Host, folder: Path, 
 def test_a_mutex_that_is_held_is_waited_for(
     host: Host, folder: Path, eventually: Callable[..., Any], cluster_folder: Path
 ) -> None:
-    host.line.open_leases()
+    host.queue.open_leases()
     with open(cluster_folder / "leases" / "mutex", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         pid = start(host, folder, "true")

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.environments import environment
+from airflow_provider_gpu_cluster.gpu_run.environments import python_environment
 from airflow_provider_gpu_cluster.gpu_run.gc import old_jobs, old_programs
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.gc.trash import Trash
@@ -769,7 +769,7 @@ def test_an_environment_that_a_job_waits_for_stays(host: Host, is_known: bool) -
     record = Path(host.attempt(waiting).at("request.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "environment": parts}))
     mark = path / "built.json"
-    group = {"group": environment.group(parts)} if is_known else {}
+    group = {"group": python_environment.group(parts)} if is_known else {}
     mark.write_text(json.dumps({"path": str(path), "key": KEY, **group}))
     make_old(path)
     assert collect(host)["environments"] == []

@@ -13,7 +13,7 @@ from airflow_provider_gpu_cluster.gpu_run.gpus import inventory
 from airflow_provider_gpu_cluster.gpu_run.gpus.allocator import Allocator
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu, find_busy, find_gpus, parse_busy, parse_gpus
 from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Leases
-from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Ticket
+from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import QueuedJob
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 
 A100 = """\
@@ -93,8 +93,8 @@ exec sh {folder}/then
         program.chmod(0o755)
 
     def says(self, *, gpus: str | None = None, processes: str | None = None, then: str = "exit 0") -> None:
-        if inventory is not None:
-            (self.folder / "gpus").write_text(inventory)
+        if gpus is not None:
+            (self.folder / "gpus").write_text(gpus)
         if processes is not None:
             (self.folder / "processes").write_text(processes)
         (self.folder / "then").write_text(then + "\n")
@@ -116,8 +116,8 @@ def allocator(tmp_path: Path) -> Allocator:
     return Allocator(Leases(str(tmp_path / "leases")), None, "me")
 
 
-def ticket(count: int = 1, job_id: str = "job") -> Ticket:
-    return Ticket(job_id, 1, 0.0, count, None, None, "me")
+def ticket(count: int = 1, job_id: str = "job") -> QueuedJob:
+    return QueuedJob(job_id, 1, 0.0, count, None, None, "me")
 
 
 def test_gpus_are_found_with_nvidia_smi(fake: FakeNvidiaSmi) -> None:

@@ -23,8 +23,8 @@ from airflow_provider_gpu_cluster.gpu_run.gpus import leases as leases_module
 from airflow_provider_gpu_cluster.gpu_run.gpus.allocator import Allocator
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu, find_gpus
 from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Holder, Leases
-from airflow_provider_gpu_cluster.gpu_run.gpus.queue import Queue, live_tickets
-from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Slot, Ticket
+from airflow_provider_gpu_cluster.gpu_run.gpus.queue import HostQueue, live_queued_jobs
+from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import QueuedJob, Slot
 from airflow_provider_gpu_cluster.gpu_run.linux import locks
 from tests.gpu_run.host import Host, as_other_user
 from tests.harness.small_disk import fill, small_disk
@@ -63,8 +63,8 @@ def notes(leases: Leases) -> list[str]:
     return [slot.note for slot in slots(leases)]
 
 
-def ticket(job_id: str, count: int, owner: str, submitted: float = 0.0) -> Ticket:
-    return Ticket(job_id, 1, submitted, count, None, None, owner)
+def ticket(job_id: str, count: int, owner: str, submitted: float = 0.0) -> QueuedJob:
+    return QueuedJob(job_id, 1, submitted, count, None, None, owner)
 
 
 # -- who has a GPU ---------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_a_dispatcher_whose_queue_file_was_removed_goes_on(leases: Leases, folde
     (folder / "queue-me").unlink()
     assert not allocator.grant([waiting])[0]
     with leases.mutex():
-        assert leases.tickets() == [waiting]
+        assert leases.queued_jobs() == [waiting]
     shutil.rmtree(folder)
     allocator.grant([waiting])
     os.close(held)
@@ -237,31 +237,31 @@ def test_who_came_first_at_another_dispatcher_goes_first(leases: Leases) -> None
 
 
 def test_the_queue_of_a_dead_dispatcher_counts_for_nothing_and_goes(leases: Leases, folder: Path) -> None:
-    queue = Queue(str(folder), "dead")
+    queue = HostQueue(str(folder), "dead")
     with leases.mutex():
         queue.publish([ticket("x", 4, "dead")])
-        assert len(leases.tickets()) == 1
+        assert len(leases.queued_jobs()) == 1
         fd = queue._fd
         assert fd is not None
         os.close(fd)  # as the kernel does
         queue._fd = None
-        assert leases.tickets() == []
+        assert leases.queued_jobs() == []
     assert not (folder / "queue-dead").exists()
 
 
 def test_the_queue_of_a_stopped_dispatcher_counts_for_nothing(leases: Leases, folder: Path) -> None:
-    queue = Queue(str(folder), "stopped")
+    queue = HostQueue(str(folder), "stopped")
     with leases.mutex():
         queue.publish([ticket("x", 4, "stopped")])
         os.utime(folder / "queue-stopped", (time.time() - 100, time.time() - 100))
-        assert leases.tickets() == []
+        assert leases.queued_jobs() == []
         queue.publish([ticket("x", 4, "stopped")])
-        assert len(leases.tickets()) == 1
+        assert len(leases.queued_jobs()) == 1
     queue.close()
 
 
 def test_a_name_that_is_taken_is_refused(leases: Leases, folder: Path) -> None:
-    queue, second = Queue(str(folder), "me"), Queue(str(folder), "me")
+    queue, second = HostQueue(str(folder), "me"), HostQueue(str(folder), "me")
     with leases.mutex():
         queue.publish([])
         with pytest.raises(Refused, match="another process has locked"):
@@ -294,7 +294,7 @@ def test_garbage_in_shared_files_stops_nobody(leases: Leases, folder: Path, text
     held = []
     for name in ("gpu-virtual-0", "queue-x"):
         (folder / name).write_bytes(text.encode("latin-1"))
-        fd = locks.lock(str(folder / name))
+        fd = locks.lock(str(folder / name), shared=True)
         assert fd is not None
         held.append(fd)
     grants, _ = Allocator(leases, 4, "me").grant([ticket("mine", 3, "me")])
@@ -426,7 +426,7 @@ def test_two_users_share_the_gpus(leases: Leases) -> None:
 def test_another_users_dead_queue_is_no_hindrance(leases: Leases, folder: Path) -> None:
     def other() -> None:
         os.umask(0o077)
-        queue = Queue(str(folder), "theirs")
+        queue = HostQueue(str(folder), "theirs")
         with leases.mutex():
             queue.publish([ticket("x", 4, "theirs")])
         os.close(1 if queue._fd is None else queue._fd)
@@ -435,9 +435,9 @@ def test_another_users_dead_queue_is_no_hindrance(leases: Leases, folder: Path) 
     as_other_user(other)
     assert (folder / "queue-theirs").exists()
 
-    def third() -> list[Ticket]:
+    def third() -> list[QueuedJob]:
         with leases.mutex():
-            return live_tickets(str(folder))
+            return live_queued_jobs(str(folder))
 
     os.chown(folder / "queue-theirs", 12345, 12345)
     assert as_other_user(third) == []

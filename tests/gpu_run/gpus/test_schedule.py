@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu
-from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Slot, Ticket, plan
+from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import QueuedJob, Slot, plan
 
 HIGH, NORMAL, LOW = 0, 1, 2
 NOW = 1000.0
@@ -38,16 +38,16 @@ def ticket(
     kind: str | None = None,
     limit_s: float | None = None,
     owner: str = "me",
-) -> Ticket:
-    return Ticket(job_id, rank, submitted, count, kind, limit_s, owner)
+) -> QueuedJob:
+    return QueuedJob(job_id, rank, submitted, count, kind, limit_s, owner)
 
 
-def starts(tickets: Sequence[Ticket], slots: Sequence[Slot]) -> dict[str, list[int]]:
+def starts(tickets: Sequence[QueuedJob], slots: Sequence[Slot]) -> dict[str, list[int]]:
     found, _ = plan(tickets, slots, NOW)
     return {ticket.job_id: [gpu.number for gpu in cards] for ticket, cards in found.items()}
 
 
-def why(tickets: Sequence[Ticket], slots: Sequence[Slot], job_id: str) -> tuple[int, str]:
+def why(tickets: Sequence[QueuedJob], slots: Sequence[Slot], job_id: str) -> tuple[int, str]:
     _, waits = plan(tickets, slots, NOW)
     return next((wait.place, wait.why) for ticket, wait in waits.items() if ticket.job_id == job_id)
 
@@ -126,7 +126,7 @@ def test_the_plan_for_thousands_is_quick() -> None:
 
 
 tickets = st.builds(
-    Ticket,
+    QueuedJob,
     job_id=st.uuids().map(str),
     rank=st.integers(0, 2),
     submitted=st.integers(0, 20).map(float),
@@ -151,7 +151,7 @@ slot_lists = cards.flatmap(
 @settings(max_examples=150, database=None, deadline=None)
 @given(st.lists(tickets, max_size=12), slot_lists)
 def test_every_job_gets_what_it_asks_for_or_waits_and_no_gpu_goes_twice(
-    queue: list[Ticket], slots: Sequence[Slot]
+    queue: list[QueuedJob], slots: Sequence[Slot]
 ) -> None:
     found, waits = plan(queue, slots, NOW)
     assert set(found) | set(waits) == set(queue)
@@ -165,11 +165,11 @@ def test_every_job_gets_what_it_asks_for_or_waits_and_no_gpu_goes_twice(
     assert [wait.place for wait in waits.values()] == list(range(1, len(waits) + 1))
 
 
-def simulate(cards: Sequence[Gpu], queue: Sequence[Ticket]) -> dict[Ticket, float]:
+def simulate(cards: Sequence[Gpu], queue: Sequence[QueuedJob]) -> dict[QueuedJob, float]:
     """
     Return when each job starts, if all wait from the beginning and every job runs exactly as long as its time limit.
     """
-    began: dict[Ticket, float] = {}
+    began: dict[QueuedJob, float] = {}
     until = {gpu.key: 0.0 for gpu in cards}
     moments = [0.0]
     while moments:
@@ -187,7 +187,7 @@ def simulate(cards: Sequence[Gpu], queue: Sequence[Ticket]) -> dict[Ticket, floa
     return began
 
 
-def in_order(draft: Sequence[tuple[int, float | None, str | None]]) -> list[Ticket]:
+def in_order(draft: Sequence[tuple[int, float | None, str | None]]) -> list[QueuedJob]:
     return [
         ticket(f"job-{number}", count, submitted=number, limit_s=limit, kind=kind)
         for number, (count, limit, kind) in enumerate(draft)
@@ -202,7 +202,7 @@ queues = st.lists(st.tuples(st.integers(1, 4), limits, st.sampled_from([None, "A
 
 @settings(max_examples=400, database=None, deadline=None)
 @given(queues, cards)
-def test_whoever_comes_behind_never_delays_anybody_ahead(queue: list[Ticket], found: Sequence[Gpu]) -> None:
+def test_whoever_comes_behind_never_delays_anybody_ahead(queue: list[QueuedJob], found: Sequence[Gpu]) -> None:
     everyone = simulate(found, queue)
     for count in range(1, len(queue)):
         alone = simulate(found, queue[:count])
@@ -212,7 +212,7 @@ def test_whoever_comes_behind_never_delays_anybody_ahead(queue: list[Ticket], fo
 
 @settings(max_examples=100, database=None, deadline=None)
 @given(queues, st.integers(1, 4))
-def test_nobody_starves(queue: list[Ticket], count: int) -> None:
+def test_nobody_starves(queue: list[QueuedJob], count: int) -> None:
     limited = [one._replace(time_limit_s=one.time_limit_s or 5.0, gpu_type=None) for one in queue]
     assert set(simulate(gpus(count), limited)) == {one for one in limited if one.gpus <= count}
 
@@ -220,10 +220,10 @@ def test_nobody_starves(queue: list[Ticket], count: int) -> None:
 def test_a_gap_that_one_waiting_job_does_not_fit_into_is_open_to_the_next() -> None:
     """Three GPUs are busy for 100 s and two are wanted: one is free until then, for who is done by then."""
     slots = [Slot(Gpu(f"g{number}", number, "virtual", 0), 100.0 if number else 0.0, "") for number in range(4)]
-    wide = Ticket("wide", 1, 1.0, 2, None, None, "x")
-    endless = Ticket("endless", 1, 2.0, 1, None, None, "x")
-    short = Ticket("short", 1, 3.0, 1, None, 10.0, "x")
-    long = Ticket("long", 1, 4.0, 1, None, 1000.0, "x")
+    wide = QueuedJob("wide", 1, 1.0, 2, None, None, "x")
+    endless = QueuedJob("endless", 1, 2.0, 1, None, None, "x")
+    short = QueuedJob("short", 1, 3.0, 1, None, 10.0, "x")
+    long = QueuedJob("long", 1, 4.0, 1, None, 1000.0, "x")
     starts, waits = plan([wide, endless, short, long], slots, 1.0)
     assert set(starts) == {short}
     assert set(waits) == {wide, endless, long}

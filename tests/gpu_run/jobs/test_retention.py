@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.jobs import retention
 from airflow_provider_gpu_cluster.gpu_run.jobs.retention import clear_if_due
+from airflow_provider_gpu_cluster.gpu_run.linux import detached
 from airflow_provider_gpu_cluster.gpu_run.protocol.durations import seconds_of
 from tests.gpu_run.host import Host
 from tests.gpu_run.old import DAY, make_job_old, make_old
@@ -34,7 +34,7 @@ def starts(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         def __init__(self, command: list[str], **options: Any) -> None:
             commands.append(command)
 
-    monkeypatch.setattr(retention.subprocess, "Popen", Process)
+    monkeypatch.setattr(detached.subprocess, "Popen", Process)
     return commands
 
 
@@ -121,7 +121,7 @@ def test_what_goes_wrong_is_not_the_launchs_concern(host: Host, monkeypatch: pyt
     def fail(*arguments: Any, **options: Any) -> Any:
         raise OSError("no more processes")
 
-    monkeypatch.setattr(retention.subprocess, "Popen", fail)
+    monkeypatch.setattr(detached.subprocess, "Popen", fail)
     due(host)
     Path(host.root.own, "gc.stamp").unlink()
     Path(host.root.own, "gc.stamp").mkdir()

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.watch.subscription import PIECE_BYTES
+from airflow_provider_gpu_cluster.gpu_run.watch.watched_job import PIECE_BYTES
 from tests.gpu_run.host import Host
 
 Event = dict[str, Any]
@@ -22,7 +22,7 @@ class Client:
             "import sys\n"
             "from airflow_provider_gpu_cluster.gpu_run import command_line\n"
             "from airflow_provider_gpu_cluster.gpu_run.linux import inotify\n"
-            "from airflow_provider_gpu_cluster.gpu_run.watch import server, subscription\n"
+            "from airflow_provider_gpu_cluster.gpu_run.watch import server, watched_job\n"
             f"{change}\n"
             "sys.exit(command_line.main(sys.argv[1], ['watch']))"
         )

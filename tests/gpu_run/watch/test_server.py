@@ -17,14 +17,14 @@ from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
-from airflow_provider_gpu_cluster.gpu_run.watch import subscription
-from airflow_provider_gpu_cluster.gpu_run.watch.subscription import PIECE_BYTES, WINDOW_BYTES, Subscription
+from airflow_provider_gpu_cluster.gpu_run.watch import watched_job
+from airflow_provider_gpu_cluster.gpu_run.watch.watched_job import PIECE_BYTES, WINDOW_BYTES, WatchedJob
 from tests.gpu_run.host import Host
 from tests.gpu_run.watch.client import Client
 
 # What a test changes in the process, so as not to wait for what is rare.
 WITHOUT_INOTIFY = "inotify.Inotify.follow = lambda *arguments: False"
-LOOK_OFTEN = "server.FULL_LOOK_S = subscription.FULL_LOOK_S = 0.2"
+LOOK_OFTEN = "server.FULL_LOOK_S = watched_job.FULL_LOOK_S = 0.2"
 
 
 def made_up(host: Host, job_id: str = "made-up", log: bytes = b"") -> Attempt:
@@ -379,14 +379,14 @@ def test_a_job_that_cannot_be_watched_leaves_the_others_alone(host: Host, watch:
 
 def test_changes_of_little_weight_are_told_now_and_then(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     status: dict[str, Any] = {}
-    monkeypatch.setattr(subscription, "status_or_unknown", lambda *arguments: dict(status))
-    job = Subscription(1, host.root, "job", None)
+    monkeypatch.setattr(watched_job, "status_or_unknown", lambda *arguments: dict(status))
+    job = WatchedJob(1, host.root, "job", None)
 
     def told(now: float, **changes: Any) -> bool:
         status.update(changes)
         return [event["event"] for event in job.look(host.engine, now)] == ["status"]
 
-    assert told(0, state="QUEUED", attempt=1, message="it was just put in line")
+    assert told(0, state="QUEUED", attempt=1, message="it was just put into the queue")
     assert told(1, message="it needs 1 GPU", queue_place=9)
     assert not told(2, queue_place=8)
     assert not told(10, queue_place=7)

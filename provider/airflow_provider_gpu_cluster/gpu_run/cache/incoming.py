@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
-import time
 
-from ..linux.locks import is_current
+from ..linux import locks
 from .contents import Contents
 from .ranges import Range, merged, missing, total
 
@@ -27,7 +25,6 @@ PIECE = 1 << 20
 _NOTE_BYTES = 1 << 22
 # Somebody whose connection has died may hold on to the bytes for so long at most.
 _WRITERS_GONE_S = 150.0
-_PAUSE_S = 0.1
 
 
 class Damaged(Exception):
@@ -58,18 +55,9 @@ class Incoming:
 
     def take(self) -> bool:
         """Become the one who asks for it; False when somebody else does. By now it may be here already: look again."""
-        while self._lock is None:
-            fd = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                return False
-            if not is_current(fd, self.path + ".lock"):
-                os.close(fd)
-                continue
-            self._lock = fd
-        return True
+        if self._lock is None:
+            self._lock = locks.lock(self.path + ".lock")
+        return self._lock is not None
 
     def begin(self) -> None:
         """Make the file, of its full size, without taking up space for what is not there."""
@@ -186,7 +174,7 @@ class Incoming:
             try:
                 # If the bytes were thrown away, this may be the note of others that have come in their place. In this
                 # order: who makes new bytes removes the notes that are there.
-                if is_current(self._fd, self.path):
+                if locks.is_current(self._fd, self.path):
                     os.write(fd, f"{start} {end}\n".encode("ascii"))
             finally:
                 os.close(fd)
@@ -200,8 +188,8 @@ class Incoming:
         if self._fd is not None:
             return
         fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        if not is_current(fd, self.path):
+        locks.lock_file(fd, timeout_s=None, exclusive=False)
+        if not locks.is_current(fd, self.path):
             os.close(fd)
             raise FileNotFoundError(errno.ENOENT, "it has its final name", self.path)
         self._fd = fd
@@ -217,7 +205,8 @@ class Incoming:
         """
         self._start_writing()
         assert self._fd is not None
-        self._until_alone(self._fd)
+        if not locks.lock_file(self._fd, timeout_s=_WRITERS_GONE_S):
+            raise Busy(self.key)
         self._check_stored(self._fd)
         while piece := os.pread(self._fd, PIECE, self._hashed):
             self._digest.update(piece)
@@ -233,17 +222,6 @@ class Incoming:
         self._contents.tag(self.key, sha256)
         self.discard()
         return sha256
-
-    def _until_alone(self, fd: int) -> None:
-        deadline = time.monotonic() + _WRITERS_GONE_S
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Busy(self.key) from None
-                time.sleep(_PAUSE_S)
 
     def discard(self) -> None:
         """Remove what is left under this key. The lock comes last: who gets it next finds nothing, or the content."""

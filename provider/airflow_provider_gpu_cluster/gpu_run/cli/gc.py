@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 from ..engines.host.engine import POOL_FILE
 from ..errors import Refused
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..protocol.settings import Settings
 
 
-def run(root: Root, program: str, arguments: list[str]) -> int:
+def run(*arguments: str, root: Root, program: str) -> int:
     """
     Remove what was of no use for long enough, and print what that was.
 
@@ -44,7 +44,7 @@ def run(root: Root, program: str, arguments: list[str]) -> int:
     return 1 if report["failures"] else 0
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run gc",
         description="Remove jobs that ended long ago, and files and Python environments that no job was given since.",

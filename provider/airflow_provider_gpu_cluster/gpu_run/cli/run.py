@@ -8,20 +8,19 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 import traceback
 import uuid
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Sequence
 
 from .. import protocol
 from ..engines.host.engine import POOL_FILE, HostEngine
-from ..engines.host.waiting import Line
+from ..engines.host.root_queue import RootQueue
 from ..errors import Refused
 from ..gpus.allocator import Grant
 from ..jobs.submission import add_attempt
-from ..linux import processes
+from ..linux import detached, processes
 from ..protocol.submit_request import submit_request, to_be_carried_out
 from ..store import records
 from ..store.claims import claim_by
@@ -38,9 +37,9 @@ _LOOK_S = 0.5
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def run(root: Root, program: str, arguments: list[str], umask: int) -> int:
+def run(*arguments: str, root: Root, program: str, umask: int) -> int:
     """
-    Put a script in line, and print the process id that stands for it until it has ended.
+    Put a script into the queue, and print the process id that stands for it until it has ended.
 
     :param umask: the person's own, for the files the script makes.
     :return: the command's exit status: 0, or 2 when the script can never run here.
@@ -54,22 +53,15 @@ def run(root: Root, program: str, arguments: list[str], umask: int) -> int:
     # Until the process is ready for it, a TERM shall wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with open(attempt.at("supervisor.log"), "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", program, "wait-and-supervise", attempt.path],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process.returncode = 0
+        process = detached.start_detached(detached.own_command(program, "wait-and-supervise", attempt.path), out=log)
+    detached.leave(process)
     print(process.pid)
     print("output: {}".format(attempt.job.at("logs", "training.log")), file=sys.stderr)
     print("result: {} (SUCCESS or FAILED)".format(attempt.job.at("outputs")), file=sys.stderr)
     return 0
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run",
         description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
@@ -170,17 +162,17 @@ def wait_and_supervise(path: str) -> int:
 
 def _wait(attempt: Attempt) -> Grant:
     request = attempt.request()
-    line = Line(Root(os.path.dirname(attempt.job.path)), request["settings"])
-    allocator = line.allocator(f"{os.getuid()}-{os.getpid()}")
-    ticket = line.ticket(attempt, request, allocator.name)
+    queue = RootQueue(Root(os.path.dirname(attempt.job.path)), request["settings"])
+    allocator = queue.allocator(f"{os.getuid()}-{os.getpid()}")
+    queued = queue.queued_job(attempt, request, allocator.name)
     told = ""
     try:
         while True:
             try:
-                grants, waits = allocator.grant([ticket])
-                if ticket in grants:
-                    return grants[ticket]
-                why = waits[ticket].why if ticket in waits else told
+                grants, waits = allocator.grant([queued])
+                if queued in grants:
+                    return grants[queued]
+                why = waits[queued].why if queued in waits else told
             except (Refused, OSError) as error:
                 why = str(error)
             if why != told:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
-def engine_of(root: Root, settings: Settings, program: str, *, patience_s: float) -> Engine:
+def engine_of(root: Root, settings: Settings, program: str, *, timeout_s: float) -> Engine:
     """
     Return the engine that a cluster's settings name.
 
     :param settings: its ``engine`` is the name; without one, it is the host.
     :param program: path of this program, for the processes it starts.
-    :param patience_s: how long a look at a job may wait for a scheduler's answer.
+    :param timeout_s: how long a look at a job may wait for a scheduler's answer.
     :raises Refused: there is no such engine.
     """
     # Imported where it is chosen, since every request starts a process.
@@ -31,7 +31,7 @@ def engine_of(root: Root, settings: Settings, program: str, *, patience_s: float
     if name == "slurm":
         from .slurm.engine import SlurmEngine
 
-        return SlurmEngine(root, settings, program, patience_s)
+        return SlurmEngine(root, settings, program, timeout_s)
     if name == "command":
         from .command.engine import CommandEngine
 

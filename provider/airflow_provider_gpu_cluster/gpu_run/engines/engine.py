@@ -65,7 +65,7 @@ class Engine(Protocol):
 
     def still_runs(self, job_id: str) -> bool:
         """
-        Tell whether a job runs, or holds GPUs, even if its directory is gone.
+        Return whether a job runs, or holds GPUs, even if its directory is gone.
 
         :raises Refused: it cannot be told now.
         """

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..linux import processes
+from ..store.claims import run_facts
 from ..store.directories import Attempt
 
 if TYPE_CHECKING:
     from ..protocol.records import Claim
 
-_KILL_PATIENCE_S = 5.0
+_KILL_TIMEOUT_S = 5.0
 
 
 def settle_lost_supervisor(attempt: Attempt, claim: Claim) -> None:
@@ -26,13 +27,5 @@ def settle_lost_supervisor(attempt: Attempt, claim: Claim) -> None:
         message = "the host was rebooted"
     else:
         message = f"its supervisor (process {claim['pid']}) was killed"
-        processes.kill_with_environment(claim["token"], _KILL_PATIENCE_S)
-    attempt.finish(
-        protocol.LOST,
-        protocol.REASON_LOST,
-        message,
-        started_at=claim["at"],
-        gpus=[gpu["index"] for gpu in claim["gpus"]],
-        host=claim["host"],
-        pid=claim["pid"],
-    )
+        processes.kill_with_environment(claim["token"], _KILL_TIMEOUT_S)
+    attempt.finish(protocol.LOST, protocol.REASON_LOST, message, **run_facts(claim))

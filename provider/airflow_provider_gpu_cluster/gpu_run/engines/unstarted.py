@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
-from ..environments import environment
-from ..environments.environment import BuildFailed
+from ..environments import python_environment
+from ..environments.python_environment import BuildFailed
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt, Root
@@ -56,8 +56,8 @@ def build_environment(attempt: Attempt, by: str) -> bool:
         return True
     attempt.event("environment_building")
     try:
-        built = environment.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
-        environment.use(built)
+        built = python_environment.build(Root(os.path.dirname(attempt.job.path)), wanted, attempt.job.at("code"))
+        python_environment.use(built)
     except (BuildFailed, OSError) as error:
         write_text(attempt.job.at("logs", "environment.log"), f"{error}\n")
         message = f"its Python environment could not be built: {error}"

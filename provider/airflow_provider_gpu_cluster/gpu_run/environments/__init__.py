@@ -1,0 +1,1 @@
+"""Python environments for jobs, built once for all that need the same packages."""

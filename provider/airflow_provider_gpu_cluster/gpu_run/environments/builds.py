@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..store.directories import Attempt
-from .environment import BuildFailed, group, is_built, use
+from ..linux.detached import own_command
+from ..store.directories import Attempt, Root
+from .python_environment import BuildFailed, build, group, is_built, use
 
 if TYPE_CHECKING:
     from ..protocol.notes import BuildFault
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 2
 _TRIES = 2
+
+
+def build_and_print(path: str, *, root: Root) -> int:
+    """
+    Build the environment of an attempt, and print it as JSON; or why that failed.
+
+    :param path: the attempt's folder.
+    """
+    attempt = Attempt.at_path(path)
+    parts = attempt.request()["environment"]
+    assert parts is not None, "it needs no environment"
+    result: Environment | BuildFault
+    try:
+        result = build(root, parts, attempt.job.at("code"))
+    except (BuildFailed, OSError) as error:
+        result = {"error": str(error)}
+    print(json.dumps(result))
+    return 0
 
 
 class Builds:
@@ -50,7 +68,7 @@ class Builds:
         elif len(self._running) < _AT_ONCE:
             attempt.event("environment_building")
             self._running[key] = subprocess.Popen(
-                [sys.executable, "-I", "-S", request["program"], "build-environment", attempt.path],
+                own_command(request["program"], "build-environment", attempt.path),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

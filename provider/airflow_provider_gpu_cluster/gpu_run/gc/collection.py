@@ -6,11 +6,12 @@ Nothing that is in use goes. What cannot be removed is reported, and keeps nothi
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from typing import TYPE_CHECKING
 
+from ..linux import locks
+from ..reply import Reply
 from ..store.directories import JobDirectory, Root
 from ..store.writing import writing
 from .old_cache import OldCache
@@ -22,9 +23,16 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ..protocol.replies import GcReport
+    from ..protocol.requests import GcCall
     from ..protocol.settings import Settings
 
 _MOST_FAILURES = 100
+
+
+def answer(root: Root, program: str, request: GcCall) -> Reply:
+    """Carry out the verb ``gc``."""
+    older_than_s, dry_run = request["older_than_s"], request["dry_run"]
+    return Reply(collect_garbage(root, request["settings"], program, older_than_s, dry_run=dry_run))
 
 
 def collect_garbage(
@@ -44,12 +52,12 @@ def collect_garbage(
     report = _Report(older_than_s, dry_run)
     with writing(root.path):
         os.makedirs(root.own, exist_ok=True)
-        lock = os.open(os.path.join(root.own, "gc.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _Collection(root, settings, program, report).run()
-    except BlockingIOError:
+        lock = locks.lock(os.path.join(root.own, "gc.lock"))
+    if lock is None:
         report.values["busy"] = True
+        return report.values
+    try:
+        _Collection(root, settings, program, report).run()
     finally:
         os.close(lock)
     return report.values

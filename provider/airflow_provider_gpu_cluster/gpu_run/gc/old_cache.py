@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
 import stat
 from typing import TYPE_CHECKING, Callable, Iterator
 
-from ..environments import environment
+from ..environments import python_environment
 from ..linux import locks
 from ..store import records
 from ..store.directories import Root
@@ -97,11 +95,11 @@ class OldCache:
     def _remove_part(self, path: str) -> Iterator[int]:
         before = self._now - min(self._older_than_s, _PARTS_S)
         lock = None if self._dry_run else locks.lock(path + ".lock")
-        if lock is None and (not self._dry_run or _is_locked(path + ".lock")):
+        if lock is None and (not self._dry_run or locks.is_locked(path + ".lock")):
             return
         try:
             # Who writes into it has locked the bytes themselves.
-            if not _is_locked(path) and all(_changed(path + suffix) < before for suffix in ("", ".ranges")):
+            if not locks.is_locked(path) and all(_changed(path + suffix) < before for suffix in ("", ".ranges")):
                 # The lock comes last: who gets it next finds nothing of what was.
                 for suffix in (".ranges", "", ".lock"):
                     yield from self._remove(path + suffix, self._now + 1)
@@ -127,15 +125,15 @@ class OldCache:
     def _is_old(self, path: str, needs: Needs) -> bool:
         if os.path.realpath(path) in needs.environments:
             return False
-        built: Environment | None = records.read_json(environment.mark_of(path))
+        built: Environment | None = records.read_json(python_environment.mark_of(path))
         if built is not None and needs.groups and built.get("group", "") in (*needs.groups, ""):
             return False
-        used = max(_changed(path), _changed(environment.mark_of(path)))
+        used = max(_changed(path), _changed(python_environment.mark_of(path)))
         return used < self._now - max(self._older_than_s, _NOTED_S)
 
     def _discard(self, path: str, needs: Needs, trash: Trash) -> bool:
         if self._dry_run:
-            return not _is_locked(path + ".lock")
+            return not locks.is_locked(path + ".lock")
         lock = locks.lock(path + ".lock")
         if lock is None:
             # It is being built, or given to a job.
@@ -186,18 +184,3 @@ def _changed(path: str) -> float:
         return os.lstat(path).st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _is_locked(path: str) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(fd)

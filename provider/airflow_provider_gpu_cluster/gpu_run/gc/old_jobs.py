@@ -9,7 +9,6 @@ removal of the directory both take the job's lock and then look again, so that o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Iterator
 
 from .. import protocol
 from ..engines import engine_of
-from ..environments import environment
+from ..environments import python_environment
 from ..errors import Refused
 from ..jobs.status import status_of
 from ..linux import locks, processes
+from ..linux.paths import is_within
 from ..store import arrays, records
 from ..store.directories import Attempt, JobDirectory, Root
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _PREPARED_S = 3600.0
 # Between a request's note of use and the time in its attempt's record, whose milliseconds are cut off.
 _MOMENT_S = 1.0
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 def jobs_of(root: Root) -> Iterator[JobDirectory]:
@@ -55,7 +55,7 @@ class Needs:
 
     :param programs: names of files in ``.gpu-run``.
     :param environments: paths of Python environments that running jobs work with.
-    :param groups: see :func:`.environments.environment.group`; those of waiting jobs.
+    :param groups: see :func:`.environments.python_environment.group`; those of waiting jobs.
     :param paths: where links among their inputs lead to.
     """
 
@@ -79,15 +79,15 @@ class Needs:
                     self.programs.add(os.path.basename(request.get("program", "")))
                     parts = request.get("environment")
                     if parts:
-                        self.groups.add(environment.group(parts))
+                        self.groups.add(python_environment.group(parts))
                 built: Environment | None = records.read_json(attempt.at("environment.json"))
                 if built is not None:
                     self.environments.add(os.path.realpath(built["path"]))
 
     def are_in(self, job: JobDirectory) -> bool:
-        """Tell whether another job works with something in that job's directory."""
+        """Return whether another job works with something in that job's directory."""
         top = os.path.realpath(job.path)
-        return any(path == top or path.startswith(top + os.sep) for path in self.paths)
+        return any(is_within(path, top) for path in self.paths)
 
 
 class OldJobs:
@@ -110,7 +110,7 @@ class OldJobs:
 
     def is_in_use(self, job: JobDirectory) -> bool:
         """
-        Tell whether a job waits, runs, is being staged or might be.
+        Return whether a job waits, runs, is being staged or might be.
 
         :raises Exception: its records cannot be read; jobs can write to them, so there may be anything in them.
         """
@@ -121,7 +121,7 @@ class OldJobs:
         claim = attempt.claimed()
         if attempt.ended() is None:
             if claim is None:
-                # It waits. To ask for its state would put it in line, should it not be there.
+                # It waits. To ask for its state would queue it, should it not be there.
                 return False
             status_of(attempt, self._engine_of([attempt])[1])
         ended = attempt.ended()
@@ -138,12 +138,12 @@ class OldJobs:
         request: AttemptRequest | None = records.read_json(attempts[-1].at("request.json")) if attempts else None
         settings = self._settings if request is None else request["settings"]
         return json.dumps(settings, sort_keys=True), engine_of(
-            self._root, settings, self._program, patience_s=_PATIENCE_S
+            self._root, settings, self._program, timeout_s=_TIMEOUT_S
         )
 
     def is_old(self, job: JobDirectory) -> bool:
         """
-        Tell whether a job that is not in use was of no use for long enough, and holds no lease.
+        Return whether a job that is not in use was of no use for long enough, and holds no lease.
 
         :raises Exception: see :meth:`is_in_use`.
         """
@@ -203,15 +203,11 @@ def _seconds(attempt: Attempt, record: str, name: str) -> float:
 
 
 def _is_staged_into(job: JobDirectory) -> bool:
-    """Tell whether a process that lives makes an input in this directory; see :mod:`.staging.inputs`."""
+    """Return whether a process that lives makes an input in this directory; see :mod:`.staging.inputs`."""
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(
-                job.at(".job", name, "lock"), "r+"
-            ) as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+            with contextlib.suppress(NotADirectoryError):
+                if locks.is_locked(job.at(".job", name, "lock")):
                     return True
     return False
 

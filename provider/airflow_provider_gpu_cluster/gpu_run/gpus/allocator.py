@@ -9,8 +9,8 @@ from typing import NamedTuple, Sequence
 from ..linux import processes
 from .inventory import Gpu, find_busy, find_gpus
 from .leases import Holder, Leases
-from .queue import Queue
-from .schedule import Ticket, Wait, plan
+from .queue import HostQueue
+from .schedule import QueuedJob, Wait, plan
 
 _INVENTORY_S = 60.0
 _BUSY_S = 1.0
@@ -34,7 +34,7 @@ class Allocator:
     def __init__(self, leases: Leases, virtual_gpus: int | None, queue_name: str) -> None:
         self._leases = leases
         self._virtual_gpus = virtual_gpus
-        self._queue = Queue(leases.folder, queue_name)
+        self._queue = HostQueue(leases.folder, queue_name)
         self._gpus: list[Gpu] = []
         self._gpus_due = time.monotonic()
         self._busy: dict[str, str] = {}
@@ -42,14 +42,14 @@ class Allocator:
 
     @property
     def name(self) -> str:
-        """Owner of this process's tickets."""
+        """Owner of this process's queued jobs."""
         return self._queue.name
 
     def grant(
-        self, tickets: Sequence[Ticket], at_most: int | None = None
-    ) -> tuple[dict[Ticket, Grant], dict[Ticket, Wait]]:
+        self, queued_jobs: Sequence[QueuedJob], at_most: int | None = None
+    ) -> tuple[dict[QueuedJob, Grant], dict[QueuedJob, Wait]]:
         """
-        Lease GPUs to those of ``tickets`` whose turn it is.
+        Lease GPUs to those of ``queued_jobs`` whose turn it is.
 
         :param at_most: to how many of them now, None for all; the others' turn comes again.
         :return: the leases, and why the others wait.
@@ -59,42 +59,42 @@ class Allocator:
             self._gpus = find_gpus(self._virtual_gpus)
             self._gpus_due = time.monotonic() + _INVENTORY_S
         with self._leases.mutex():
-            self._queue.publish(tickets)
-            starts, waits = self._plan(tickets)
+            self._queue.publish(queued_jobs)
+            starts, waits = self._plan(queued_jobs)
         # Asking nvidia-smi takes long, so it is done outside the mutex: always when something could start, and now
         # and then while processes that hold no lease are in the way.
         if not starts and (not self._busy or time.monotonic() < self._busy_due):
             return {}, waits
         busy = find_busy(self._virtual_gpus)
         self._busy_due = time.monotonic() + _BUSY_S
-        grants: dict[Ticket, Grant] = {}
+        grants: dict[QueuedJob, Grant] = {}
         with self._leases.mutex():
             # What computes on a leased GPU is its holder's own.
             leased = self._leases.held(self._gpus)
             self._busy = {key: word for key, word in busy.items() if key not in leased}
-            starts, waits = self._plan(tickets)
-            for ticket, gpus in list(starts.items())[:at_most]:
-                grant = self._take(ticket, gpus)
+            starts, waits = self._plan(queued_jobs)
+            for queued, gpus in list(starts.items())[:at_most]:
+                grant = self._take(queued, gpus)
                 if grant is not None:
-                    grants[ticket] = grant
-            self._queue.publish([ticket for ticket in tickets if ticket not in grants])
+                    grants[queued] = grant
+            self._queue.publish([queued for queued in queued_jobs if queued not in grants])
         return grants, waits
 
-    def _plan(self, tickets: Sequence[Ticket]) -> tuple[dict[Ticket, list[Gpu]], dict[Ticket, Wait]]:
-        """Plan for the whole host and return what of it is about ``tickets``."""
-        everyone = [*self._queue.others(), *tickets]
+    def _plan(self, queued_jobs: Sequence[QueuedJob]) -> tuple[dict[QueuedJob, list[Gpu]], dict[QueuedJob, Wait]]:
+        """Plan for the whole host and return what of it is about ``queued_jobs``."""
+        everyone = [*self._queue.others(), *queued_jobs]
         starts, waits = plan(everyone, self._leases.slots(self._gpus, self._busy), time.time())
-        mine = set(tickets)
+        mine = set(queued_jobs)
         return (
-            {ticket: gpus for ticket, gpus in starts.items() if ticket in mine},
-            {ticket: wait for ticket, wait in waits.items() if ticket in mine},
+            {queued: gpus for queued, gpus in starts.items() if queued in mine},
+            {queued: wait for queued, wait in waits.items() if queued in mine},
         )
 
-    def _take(self, ticket: Ticket, gpus: Sequence[Gpu]) -> Grant | None:
+    def _take(self, queued: QueuedJob, gpus: Sequence[Gpu]) -> Grant | None:
         """Lock these GPUs, all or none."""
         now = time.time()
-        until = None if ticket.time_limit_s is None else now + ticket.time_limit_s
-        holder = Holder(ticket.job_id, processes.user(), now, until, ticket.owner)
+        until = None if queued.time_limit_s is None else now + queued.time_limit_s
+        holder = Holder(queued.job_id, processes.user(), now, until, queued.owner)
         fds: list[int] = []
         for gpu in gpus:
             fd = self._leases.take(gpu, holder)

@@ -36,7 +36,7 @@ class Gpu(NamedTuple):
     memory_mb: int
 
     def is_a(self, gpu_type: str | None) -> bool:
-        """Tell whether this GPU answers to the type a job asks for."""
+        """Return whether this GPU answers to the type a job asks for."""
         return gpu_type is None or gpu_type.lower() in self.type.lower()
 
 

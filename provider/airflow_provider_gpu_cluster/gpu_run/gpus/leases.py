@@ -23,14 +23,17 @@ import math
 import os
 import stat
 import time
-from typing import Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks, processes
 from .inventory import Gpu
-from .queue import live_tickets
-from .schedule import Slot, Ticket
+from .queue import live_queued_jobs
+from .schedule import QueuedJob, Slot
+
+if TYPE_CHECKING:
+    from ..protocol.settings import Settings
 
 DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
 _MUTEX_S = 5.0
@@ -72,7 +75,7 @@ class Leases:
         :raises Refused: it cannot be made, or this user cannot work in it.
         """
         try:
-            locks.make_folder(self.folder)
+            locks.make_shared_folder(self.folder)
             usable = stat.S_ISDIR(os.lstat(self.folder).st_mode) and os.access(self.folder, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:
             raise Refused(
@@ -86,42 +89,35 @@ class Leases:
             )
 
     @contextlib.contextmanager
-    def mutex(self, patience_s: float = _MUTEX_S) -> Iterator[None]:
+    def mutex(self, timeout_s: float = _MUTEX_S) -> Iterator[None]:
         """
         Keep every other reader and writer of the folder out, for the few milliseconds this takes.
 
-        :param patience_s: how long to wait for it, in seconds.
+        :param timeout_s: how long to wait for it, in seconds.
         :raises Refused: somebody has held it for all that time, which only a stopped process does.
         """
         self.make_folder()
         path = os.path.join(self.folder, "mutex")
-        deadline = time.monotonic() + patience_s
-        fd = self._try_mutex(path)
-        while fd is None:
-            if time.monotonic() > deadline:
-                owner = locks.lock_owner(path)
-                who = "a process" if owner is None else f"process {owner}"
-                raise Refused(
-                    protocol.GPUS_UNAVAILABLE,
-                    f"{who} has kept {path} locked for {patience_s:.0f} s, so no GPU can be leased; let it go on "
-                    "(kill -CONT) or end it",
-                )
-            time.sleep(0.005)
-            fd = self._try_mutex(path)
         try:
-            yield
-        finally:
-            os.close(fd)
-
-    def _try_mutex(self, path: str) -> int | None:
-        try:
-            return locks.lock(path)
+            fd = locks.lock(path, timeout_s=timeout_s, shared=True)
         except OSError as error:
             raise Refused(
                 protocol.GPUS_UNAVAILABLE,
                 f"{path} cannot be opened: {error.strerror}; it belongs to all users of the host: have its owner "
                 "remove it or run 'chmod 666' on it",
             ) from error
+        if fd is None:
+            owner = locks.lock_owner(path)
+            who = "a process" if owner is None else f"process {owner}"
+            raise Refused(
+                protocol.GPUS_UNAVAILABLE,
+                f"{who} has kept {path} locked for {timeout_s:.0f} s, so no GPU can be leased; let it go on "
+                "(kill -CONT) or end it",
+            )
+        try:
+            yield
+        finally:
+            os.close(fd)
 
     def take(self, gpu: Gpu, holder: Holder) -> int | None:
         """
@@ -130,7 +126,7 @@ class Leases:
         :return: the open file that is the lease; None when it cannot be had.
         """
         try:
-            fd = locks.lock(self._path(gpu.key))
+            fd = locks.lock(self._path(gpu.key), shared=True)
         except OSError:
             return None
         if fd is not None:
@@ -148,8 +144,8 @@ class Leases:
         with contextlib.suppress(Refused, OSError):
             os.utime(fd)
             if not locks.is_current(fd, self._path(key)):
-                with self.mutex(patience_s=1.0):
-                    again = locks.lock(self._path(key))
+                with self.mutex(timeout_s=1.0):
+                    again = locks.lock(self._path(key), shared=True)
                 if again is not None:
                     _write(again, os.pread(fd, _MOST_BYTES, 0))
                     return again
@@ -183,7 +179,7 @@ class Leases:
         return {slot.gpu.key for slot in self.slots(gpus, {}) if slot.free_at}
 
     def held_by(self, job_id: str, owner: str = "") -> bool:
-        """Tell whether a job of that dispatcher holds a lease on any GPU of this host."""
+        """Return whether a job of that dispatcher holds a lease on any GPU of this host."""
         with self.mutex():
             for name in os.listdir(self.folder):
                 if name.startswith("gpu-"):
@@ -193,12 +189,23 @@ class Leases:
                             return True
         return False
 
-    def tickets(self) -> list[Ticket]:
+    def queued_jobs(self) -> list[QueuedJob]:
         """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
-        return live_tickets(self.folder)
+        return live_queued_jobs(self.folder)
 
     def _path(self, key: str) -> str:
         return os.path.join(self.folder, "gpu-" + key)
+
+
+def leases_of(settings: Settings) -> Leases:
+    """
+    Return the leases that jobs get their GPUs from.
+
+    :param settings: of the engine; without a ``lease_dir``, they are those of all users of the host.
+    """
+    folder = os.path.expanduser(settings.get("lease_dir") or DEFAULT_FOLDER)
+    # As for root_dir, a relative path is meant from the home; who reads this may run in any folder.
+    return Leases(os.path.normpath(os.path.join(os.path.expanduser("~"), folder)))
 
 
 def _write(fd: int, content: bytes) -> None:

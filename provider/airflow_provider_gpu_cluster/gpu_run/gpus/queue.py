@@ -2,7 +2,7 @@
 The queue of the host: the waiting jobs of all its dispatchers, whoever's they are.
 
 Each dispatcher has a file ``queue-<name>`` in the folder of leases. It keeps the file locked as long as it lives and
-renews its time stamp at every look, so the tickets of one that was killed or stopped count for nothing, and hold
+renews its time stamp at every look, so the queued jobs of one that was killed or stopped count for nothing, and hold
 nobody up.
 """
 
@@ -18,14 +18,14 @@ from typing import Any, Sequence
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks
-from .schedule import Ticket
+from .schedule import QueuedJob
 
 _PREFIX = "queue-"
 _STALE_S = 60.0
 _MOST_BYTES = 1 << 24
 
 
-class Queue:
+class HostQueue:
     """
     The queue of the host, as one dispatcher sees it.
 
@@ -40,7 +40,7 @@ class Queue:
         self._written: list[Any] | None = None
         self.name = name
 
-    def publish(self, tickets: Sequence[Ticket]) -> None:
+    def publish(self, queued_jobs: Sequence[QueuedJob]) -> None:
         """
         Show one's own waiting jobs to everyone else; call under the mutex.
 
@@ -49,7 +49,7 @@ class Queue:
         if self._fd is None or not locks.is_current(self._fd, self._path):
             self._open()
         assert self._fd is not None
-        values = [list(ticket) for ticket in tickets]
+        values = [list(queued) for queued in queued_jobs]
         # On a full disk the others do not see them. That costs them their place, and no job its GPUs.
         with contextlib.suppress(OSError):
             if values != self._written:
@@ -61,7 +61,7 @@ class Queue:
 
     def _open(self) -> None:
         try:
-            fd = locks.lock(self._path)
+            fd = locks.lock(self._path, shared=True)
         except OSError as error:
             raise Refused(protocol.GPUS_UNAVAILABLE, f"{self._path} cannot be opened: {error.strerror}") from error
         if fd is None:
@@ -69,9 +69,9 @@ class Queue:
         self._drop()
         self._fd, self._written = fd, None
 
-    def others(self) -> list[Ticket]:
+    def others(self) -> list[QueuedJob]:
         """Return the waiting jobs of everyone else; call under the mutex."""
-        return live_tickets(self._folder, besides=os.path.basename(self._path))
+        return live_queued_jobs(self._folder, besides=os.path.basename(self._path))
 
     def close(self) -> None:
         """Leave the queue."""
@@ -86,17 +86,17 @@ class Queue:
             self._fd = None
 
 
-def live_tickets(folder: str, besides: str = "") -> list[Ticket]:
+def live_queued_jobs(folder: str, besides: str = "") -> list[QueuedJob]:
     """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
-    tickets: list[Ticket] = []
+    queued_jobs: list[QueuedJob] = []
     for name in os.listdir(folder):
         if name.startswith(_PREFIX) and name != besides:
             with contextlib.suppress(OSError):
-                tickets += _read(os.path.join(folder, name))
-    return tickets
+                queued_jobs += _read(os.path.join(folder, name))
+    return queued_jobs
 
 
-def _read(path: str) -> list[Ticket]:
+def _read(path: str) -> list[QueuedJob]:
     fd = locks.lock(path, create=False)
     if fd is not None:
         # Nobody keeps it: its dispatcher is dead. It is locked now, so it can go, if it is ours to remove.
@@ -108,16 +108,16 @@ def _read(path: str) -> list[Ticket]:
         if time.time() - os.fstat(file.fileno()).st_mtime > _STALE_S:
             return []
         try:
-            return [_ticket(*values) for values in json.loads(file.read(_MOST_BYTES))]
+            return [_queued_job(*values) for values in json.loads(file.read(_MOST_BYTES))]
         except (ValueError, TypeError, OverflowError, RecursionError):
             return []
 
 
-def _ticket(
+def _queued_job(
     job_id: str, rank: int, submitted: float, gpus: int, gpu_type: str | None, time_limit_s: float | None, owner: str
-) -> Ticket:
-    """Return a ticket of which every part is what it should be; anything else is an error."""
-    ticket = Ticket(
+) -> QueuedJob:
+    """Return a queued job of which every part is what it should be; anything else is an error."""
+    queued = QueuedJob(
         job_id=str(job_id),
         rank=int(rank),
         submitted=float(submitted),
@@ -126,7 +126,7 @@ def _ticket(
         time_limit_s=None if time_limit_s is None else float(time_limit_s),
         owner=str(owner),
     )
-    numbers = (ticket.submitted, ticket.time_limit_s or 0.0)
-    if ticket.gpus < 1 or not 0 <= ticket.rank < len(protocol.PRIORITIES) or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"no ticket: {ticket}")
-    return ticket
+    numbers = (queued.submitted, queued.time_limit_s or 0.0)
+    if queued.gpus < 1 or not 0 <= queued.rank < len(protocol.PRIORITIES) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"no queued job: {queued}")
+    return queued

@@ -8,7 +8,7 @@ from typing import NamedTuple, Sequence
 from .inventory import Gpu
 
 
-class Ticket(NamedTuple):
+class QueuedJob(NamedTuple):
     """
     A place in the queue.
 
@@ -50,8 +50,8 @@ class Wait(NamedTuple):
 
 
 def plan(
-    tickets: Sequence[Ticket], slots: Sequence[Slot], now: float
-) -> tuple[dict[Ticket, list[Gpu]], dict[Ticket, Wait]]:
+    queued_jobs: Sequence[QueuedJob], slots: Sequence[Slot], now: float
+) -> tuple[dict[QueuedJob, list[Gpu]], dict[QueuedJob, Wait]]:
     """
     Decide for every waiting job.
 
@@ -60,41 +60,41 @@ def plan(
     scheduling system", 1995): a later job may use free GPUs if its time limit ends it before any job ahead could
     have started. Where it is not known when the GPUs come free, nothing is backfilled.
 
-    Tickets, and not job ids, name the results: two controllers may each have a job of the same id.
+    Queued jobs, and not job ids, name the results: two controllers may each have a job of the same id.
 
     :return: the GPUs of each job that starts now, and why each other job waits.
     """
-    starts: dict[Ticket, list[Gpu]] = {}
-    waits: dict[Ticket, Wait] = {}
+    starts: dict[QueuedJob, list[Gpu]] = {}
+    waits: dict[QueuedJob, Wait] = {}
     free_at = {slot.gpu.key: slot.free_at for slot in slots}
     # From when on a GPU is kept for a job ahead.
     kept_from = {slot.gpu.key: math.inf for slot in slots}
     fitting_type: dict[str | None, list[Slot]] = {}
-    for ticket in sorted(tickets, key=lambda ticket: (ticket.rank, ticket.submitted, ticket.job_id)):
-        if ticket.gpu_type not in fitting_type:
-            fitting_type[ticket.gpu_type] = [slot for slot in slots if slot.gpu.is_a(ticket.gpu_type)]
-        fitting = fitting_type[ticket.gpu_type]
-        if len(fitting) < ticket.gpus:
+    for queued in sorted(queued_jobs, key=lambda queued: (queued.rank, queued.submitted, queued.job_id)):
+        if queued.gpu_type not in fitting_type:
+            fitting_type[queued.gpu_type] = [slot for slot in slots if slot.gpu.is_a(queued.gpu_type)]
+        fitting = fitting_type[queued.gpu_type]
+        if len(fitting) < queued.gpus:
             # The GPUs it was admitted for are gone. It waits for them to come back, and holds up nobody.
-            waits[ticket] = Wait(len(waits) + 1, _too_few(ticket, len(fitting)))
+            waits[queued] = Wait(len(waits) + 1, _too_few(queued, len(fitting)))
             continue
-        end = math.inf if ticket.time_limit_s is None else now + ticket.time_limit_s
+        end = math.inf if queued.time_limit_s is None else now + queued.time_limit_s
         free = [slot.gpu for slot in fitting if free_at[slot.gpu.key] <= now]
         usable = [gpu for gpu in free if end <= kept_from[gpu.key]]
-        if len(usable) >= ticket.gpus:
-            starts[ticket] = usable[: ticket.gpus]
-            for gpu in starts[ticket]:
+        if len(usable) >= queued.gpus:
+            starts[queued] = usable[: queued.gpus]
+            for gpu in starts[queued]:
                 free_at[gpu.key] = end
             continue
         start = sorted(_usable_at(free_at[slot.gpu.key], kept_from[slot.gpu.key], end - now) for slot in fitting)[
-            ticket.gpus - 1
+            queued.gpus - 1
         ]
         if start == math.inf:
             # Nobody knows when it can start, so nobody may slip in before it.
             start = now
         for slot in fitting:
             kept_from[slot.gpu.key] = min(kept_from[slot.gpu.key], start)
-        waits[ticket] = Wait(len(waits) + 1, _why(ticket, fitting, free, len(free) - len(usable)))
+        waits[queued] = Wait(len(waits) + 1, _why(queued, fitting, free, len(free) - len(usable)))
     return starts, waits
 
 
@@ -105,11 +105,11 @@ def _usable_at(free_at: float, kept_from: float, duration: float) -> float:
     return max(free_at, kept_from)
 
 
-def _too_few(ticket: Ticket, there: int) -> str:
-    return f"it needs {_gpus(ticket.gpus, ticket.gpu_type)}; this host has {there} now"
+def _too_few(queued: QueuedJob, there: int) -> str:
+    return f"it needs {_gpus(queued.gpus, queued.gpu_type)}; this host has {there} now"
 
 
-def _why(ticket: Ticket, fitting: Sequence[Slot], free: Sequence[Gpu], kept: int) -> str:
+def _why(queued: QueuedJob, fitting: Sequence[Slot], free: Sequence[Gpu], kept: int) -> str:
     taken: dict[str, int] = {}
     for slot in fitting:
         if slot.gpu not in free:
@@ -119,7 +119,7 @@ def _why(ticket: Ticket, fitting: Sequence[Slot], free: Sequence[Gpu], kept: int
     if kept:
         parts[0] += " but kept for jobs ahead"
     parts += [f"{count} with {note}" for note, count in sorted(taken.items())]
-    return "it needs {}; of {} there are {}".format(_gpus(ticket.gpus, ticket.gpu_type), len(fitting), ", ".join(parts))
+    return "it needs {}; of {} there are {}".format(_gpus(queued.gpus, queued.gpu_type), len(fitting), ", ".join(parts))
 
 
 def _gpus(count: int, gpu_type: str | None) -> str:

@@ -32,7 +32,7 @@ _APART_S = 1e-6
 _Result = TypeVar("_Result")
 
 
-class _Element(NamedTuple):
+class _AskedElement(NamedTuple):
     """
     An element as it stood when the request came.
 
@@ -96,30 +96,30 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     }
 
 
-def _elements(root: Root, request: Submit) -> list[_Element]:
+def _elements(root: Root, request: Submit) -> list[_AskedElement]:
     elements = []
     for one in element_requests(request):
         job = root.job(one["job_id"])
         job.use()
-        elements.append(_Element(job, one, submission.latest_attempt(job)))
+        elements.append(_AskedElement(job, one, submission.latest_attempt(job)))
     return elements
 
 
-def _is_there(element: _Element, engine: Engine) -> bool:
+def _is_there(element: _AskedElement, engine: Engine) -> bool:
     return submission.existing(element.job, engine, element.request) is not None
 
 
-def _all_there(elements: list[_Element], engine: Engine) -> bool:
+def _all_there(elements: list[_AskedElement], engine: Engine) -> bool:
     return all(_is_there(element, engine) for element in elements)
 
 
-def _prepare(array: JobDirectory, elements: list[_Element]) -> None:
+def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
     """Make the directories of elements, with copies of the inputs in them."""
     if not copying.shares_blocks(array.path):
         needed = inputs.bytes_of(array) * len(elements)
         check_room(array.path, needed, f"a copy of the inputs for each of {len(elements)} elements")
 
-    def prepare(element: _Element) -> None:
+    def prepare(element: _AskedElement) -> None:
         element.job.create()
         submission.keep_identity(element.job, element.request["record"])
         inputs.take_over(element.job, array)
@@ -127,11 +127,11 @@ def _prepare(array: JobDirectory, elements: list[_Element]) -> None:
     _each(prepare, elements)
 
 
-def _attempts(elements: list[_Element], engine: Engine) -> list[tuple[Attempt, bool]]:
+def _attempts(elements: list[_AskedElement], engine: Engine) -> list[tuple[Attempt, bool]]:
     """Return an attempt of each element, and whether it was made now; call under the array's lock."""
     now = time.time()
 
-    def attempt(element: _Element) -> tuple[Attempt, bool]:
+    def attempt(element: _AskedElement) -> tuple[Attempt, bool]:
         job, request = element.job, element.request
         request["submitted"] = now + request["array"]["index"] * _APART_S
         with job.lock():
@@ -143,7 +143,7 @@ def _attempts(elements: list[_Element], engine: Engine) -> list[tuple[Attempt, b
     return _each(attempt, elements)
 
 
-def _each(work: Callable[[_Element], _Result], elements: list[_Element]) -> list[_Result]:
+def _each(work: Callable[[_AskedElement], _Result], elements: list[_AskedElement]) -> list[_Result]:
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, elements))
 
@@ -161,7 +161,7 @@ def _check_not_cancelled(array: JobDirectory, before: Cancellation | None) -> No
         )
 
 
-def _check_size(array: JobDirectory, elements: list[_Element], engine: Engine) -> None:
+def _check_size(array: JobDirectory, elements: list[_AskedElement], engine: Engine) -> None:
     """
     Refuse another number of elements than in an earlier try, as one's index would mean another then.
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import protocol
+from ..reply import Reply
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
@@ -14,9 +15,15 @@ from .status import job_status, statuses
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.records import Cancellation
+    from ..protocol.requests import CancelRequest
     from ..protocol.status import Status
 
 _LOOK_S = 0.05
+
+
+def answer(root: Root, engine: Engine, request: CancelRequest) -> Reply:
+    """Carry out the verb ``cancel``."""
+    return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])})
 
 
 def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[Status]:

@@ -10,9 +10,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from ..environments.environment import find_uv
+from ..environments.python_environment import find_uv
 from ..errors import Refused
 from ..linux import processes
+from ..reply import Reply
 from ..store.directories import Root
 from ..store.writing import writing
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from ..protocol.replies import Check
 
 _LITTLE_SPACE = 1 << 30
+
+
+def answer(root: Root, engine: Engine) -> Reply:
+    """Carry out the verb ``install-check``."""
+    return Reply(check(root, engine))
 
 
 def check(root: Root, engine: Engine) -> Check:

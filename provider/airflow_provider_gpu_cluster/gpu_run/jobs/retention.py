@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
+from ..linux import detached, locks
 from ..store.directories import Root
 
 if TYPE_CHECKING:
@@ -31,14 +29,8 @@ def clear_if_due(root: Root, program: str, settings: Settings) -> None:
         if not _claim(os.path.join(root.own, "gc.stamp")):
             return
         with open(os.path.join(root.own, "gc.log"), "wb") as log:
-            subprocess.Popen(
-                [sys.executable, "-I", "-S", program, "gc", "--older-than", f"{older_than:f}"],
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            ).returncode = 0
+            command = detached.own_command(program, "gc", "--older-than", f"{older_than:f}")
+            detached.leave(detached.start_detached(command, out=log))
 
 
 def _claim(stamp: str) -> bool:
@@ -52,9 +44,10 @@ def _claim(stamp: str) -> bool:
             return True
         except FileExistsError:
             return False
-    fd = os.open(stamp, os.O_RDWR | os.O_CLOEXEC)
+    fd = locks.lock(stamp, create=False)
+    if fd is None:
+        return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_old(os.fstat(fd)):
             return False
         os.utime(fd)

@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING, cast
 from .. import protocol
 from ..errors import Refused
 from ..linux import processes
+from ..reply import Reply
+from ..store.claims import run_facts
 from ..store.directories import Attempt, Root
 from ..supervise import diagnosis
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.records import Claim
+    from ..protocol.requests import StatusRequest
     from ..protocol.status import Observed, Progress, Started, Status
 
 _PROGRESS_BYTES = 4096
+
+
+def answer(root: Root, engine: Engine, request: StatusRequest) -> Reply:
+    """Carry out the verb ``status``."""
+    return Reply({"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])})
 
 
 def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[Status]:
@@ -108,12 +116,13 @@ def _base(attempt: Attempt) -> Observed:
 
 
 def _running(attempt: Attempt, claim: Claim) -> Started:
+    facts = run_facts(claim)
     return {
         "submitted_at": attempt.request()["requested_at"],
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim.get("nodes") or claim["host"],
-        "pid": claim["pid"],
+        "started_at": facts["started_at"],
+        "gpus": facts["gpus"],
+        "host": facts["host"],
+        "pid": facts["pid"],
     }
 
 

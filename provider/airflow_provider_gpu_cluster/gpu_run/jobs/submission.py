@@ -1,4 +1,4 @@
-"""From a request to an attempt: found, or made and put in line, but never made twice."""
+"""From a request to an attempt: found, or made and queued, but never made twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
-from ..environments import environment
+from ..environments import python_environment
 from ..errors import Refused
 from ..linux import processes
 from ..protocol.submit_request import attempt_request
@@ -162,7 +162,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
         request,
         requested_at=records.now(),
         host=processes.hostname(),
-        environment=environment.wanted(
+        environment=python_environment.wanted(
             request["spec"].get("requirements"),
             request["spec"].get("setup", ""),
             request["settings"].get("python"),

@@ -54,7 +54,7 @@ def clone(source: int, target: int) -> bool:
 
 
 def shares_blocks(folder: str) -> bool:
-    """Tell whether files in a folder can be clones."""
+    """Return whether files in a folder can be clones."""
     with tempfile.TemporaryFile(dir=folder) as source, tempfile.TemporaryFile(dir=folder) as target:
         source.write(b"x")
         source.flush()

@@ -85,7 +85,7 @@ def _obstacle(folder: str, size: int) -> int:
 
 
 def _is_memory(libc: ctypes.CDLL, fd: int) -> bool:
-    """Tell whether setting bytes aside would take as much of the host's memory; what is free is exact there."""
+    """Return whether setting bytes aside would take as much of the host's memory; what is free is exact there."""
     # struct statfs begins with the type.
     found = ctypes.create_string_buffer(512)
     return libc.fstatfs(fd, found) == 0 and ctypes.c_long.from_buffer(found).value == _TMPFS_MAGIC

@@ -62,7 +62,7 @@ class Inotify:
         return True
 
     def follows(self, key: int) -> bool:
-        """Tell whether there will be word for a key."""
+        """Return whether there will be word for a key."""
         return key in self._folder_of
 
     def leave(self, key: int) -> None:

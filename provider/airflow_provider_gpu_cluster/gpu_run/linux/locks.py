@@ -1,11 +1,19 @@
-"""Files in a folder that is writable for all, which every user of the host reads and locks."""
+"""
+Locks on files (flock(2)): for processes of one user, or of all users of a host.
+
+A lock is the open file's: it passes to processes that inherit the file, and the kernel releases it when the last of
+them closes it or dies.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import time
 from typing import Iterator
+
+_PAUSE_S = 0.005
 
 
 @contextlib.contextmanager
@@ -18,40 +26,73 @@ def _for_everyone() -> Iterator[None]:
         os.umask(before)
 
 
-def make_folder(path: str) -> None:
+def make_shared_folder(path: str) -> None:
     """Make a folder in which everybody can make files and remove their own; one that is there is left as it is."""
     with contextlib.suppress(FileExistsError), _for_everyone():
         os.mkdir(path, 0o1777)
 
 
-def lock(path: str, *, create: bool = True) -> int | None:
+def lock(path: str, *, timeout_s: float | None = 0.0, create: bool = True, shared: bool = False) -> int | None:
     """
-    Open and lock a file; None when somebody else has locked it.
+    Open and lock a file; return None when somebody else has locked it.
 
-    The lock is the open file's (flock(2)): it passes to processes that inherit the file, and the kernel releases it
-    when the last of them closes it or dies.
-
+    :param timeout_s: how long to wait for it, in seconds; None waits for as long as it takes.
     :param create: make the file if there is none.
+    :param shared: the file is for all users of the host, and made so that they can lock it.
     :raises FileNotFoundError: there is none and it is not to be made.
     """
     while True:
-        fd = _open(path, create)
+        fd = _open(path, create, shared)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
+            if not lock_file(fd, timeout_s=timeout_s):
+                os.close(fd)
+                return None
+            if is_current(fd, path):
+                return fd
         except BaseException:
             os.close(fd)
             raise
-        if is_current(fd, path):
-            return fd
         # Somebody removed the file between the two steps: this lock would be one that nobody else sees.
         os.close(fd)
 
 
+def lock_file(fd: int, *, timeout_s: float | None = 0.0, exclusive: bool = True) -> bool:
+    """
+    Lock an open file; return whether that was possible in time.
+
+    :param timeout_s: how long to wait for it, in seconds; None waits for as long as it takes.
+    :param exclusive: nobody else may have locked it; otherwise others may, as long as nobody does so exclusively.
+    """
+    how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    if timeout_s is None:
+        fcntl.flock(fd, how)
+        return True
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(_PAUSE_S)
+
+
+def is_locked(path: str) -> bool:
+    """Return whether somebody has locked a file; nobody has if there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not lock_file(fd)
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
 def is_current(fd: int, path: str) -> bool:
-    """Tell whether ``path`` still is the file that was opened as ``fd``."""
+    """Return whether ``path`` still is the file that was opened as ``fd``."""
     try:
         there, mine = os.stat(path, follow_symlinks=False), os.fstat(fd)
     except FileNotFoundError:
@@ -73,7 +114,7 @@ def lock_owner(path: str) -> int | None:
     return None
 
 
-def _open(path: str, create: bool) -> int:
+def _open(path: str, create: bool, shared: bool) -> int:
     """
     Open a file for reading and writing.
 
@@ -87,5 +128,5 @@ def _open(path: str, create: bool) -> int:
         except FileNotFoundError:
             if not create:
                 raise
-        with contextlib.suppress(FileExistsError), _for_everyone():
-            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        with contextlib.suppress(FileExistsError), _for_everyone() if shared else contextlib.nullcontext():
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666 if shared else 0o600)

@@ -249,9 +249,9 @@ def send_signal(pids: Iterable[int], number: int) -> None:
             continue
 
 
-def kill_with_environment(entry: str, patience_s: float) -> bool:
+def kill_with_environment(entry: str, timeout_s: float) -> bool:
     """Kill all processes that :func:`with_environment` finds, and their new children; True when none is left."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while True:
         left = [pid for pid in with_environment(entry) if pid != os.getpid() and start_ticks(pid) is not None]
         if not left:

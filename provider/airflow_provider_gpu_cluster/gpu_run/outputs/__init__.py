@@ -1,0 +1,1 @@
+"""A job's outputs, listed and sent."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Iterator, Protocol
 
 from .. import protocol
 from ..errors import Refused
+from ..linux.paths import is_really_within
 from ..protocol import lines
 from ..protocol.files import CHANGED, SMALL
 from ..store.directories import JobDirectory, Root
@@ -103,14 +104,9 @@ def _walk(folder: str, unreadable: list[str]) -> Iterator[str]:
         for name in sorted(files) + sorted(folders):
             path = os.path.join(where, name)
             is_link = os.path.islink(path)
-            if name in folders and (not is_link or _is_inside(path, folder)):
+            if name in folders and (not is_link or is_really_within(path, folder)):
                 continue
             yield os.path.relpath(path, folder)
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    real, top = os.path.realpath(path), os.path.realpath(folder)
-    return real == top or real.startswith(top + os.sep)
 
 
 def _describe(folder: str, name: str) -> OutputEntry:
@@ -118,7 +114,7 @@ def _describe(folder: str, name: str) -> OutputEntry:
     entry: OutputEntry = {"path": name, "kind": "file", "size": 0, "mode": 0o644}
     if os.path.islink(path):
         entry["target"] = os.readlink(path)
-        if not _is_inside(path, folder):
+        if not is_really_within(path, folder):
             return {**entry, "kind": "outside"}
     try:
         found = os.stat(path)

@@ -66,7 +66,7 @@ def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None
 
     :param files: of each its path, from which byte on, and the stamp that it had then, and which part of it.
     """
-    batch = _Batch(out)
+    batch = _SmallFiles(out)
     for number, (name, offset, stamp, *part) in enumerate(files):
         try:
             fd, found = folder.open(name)
@@ -109,7 +109,7 @@ def _checksum_of(folder: Outputs, name: str, pulse: _Pulse) -> str | None:
     return digest.hexdigest()
 
 
-class _Batch:
+class _SmallFiles:
     """Small files that are sent together."""
 
     def __init__(self, out: BinaryIO) -> None:

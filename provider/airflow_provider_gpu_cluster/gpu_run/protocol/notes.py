@@ -24,14 +24,14 @@ class Lease(TypedDict):
     leased_at: str
 
 
-class LineEntry(TypedDict):
-    """One that waits in the line of a host: the path of its attempt."""
+class QueueEntry(TypedDict):
+    """One that waits in a queue of a host: the path of its attempt."""
 
     attempt: str
 
 
 WaitNotes = Dict[str, List[Any]]
-"""Why jobs wait in that line: of each a place and a sentence, see :class:`.gpus.schedule.Wait`."""
+"""Why jobs wait in that queue: of each a place and a sentence, see :class:`.gpus.schedule.Wait`."""
 
 
 class BuildFault(TypedDict):

@@ -6,7 +6,7 @@ On the way each of them gets ``settings``, and on the cluster ``umask``; see :cl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Sequence, TypedDict
+from typing import TYPE_CHECKING, Any, Sequence, TypedDict, final
 
 from .inputs import Input
 from .settings import Settings
@@ -100,6 +100,10 @@ class SubmitRequest(_SubmitRequest, total=False):
     elements: list[ElementRequest]
 
 
+class SubmitCall(SubmitRequest, Call):
+    """That request as it arrives."""
+
+
 class Submit(SubmitRequest, total=False):
     """
     That request as it is carried out.
@@ -169,6 +173,7 @@ class _LogRequest(TypedDict):
     ack: Acknowledgement | None
 
 
+@final
 class LogRequest(_LogRequest, total=False):
     """
     A job's output from where a reader is.
@@ -183,6 +188,7 @@ class LogRequest(_LogRequest, total=False):
     tail_bytes: int
 
 
+@final
 class LogsRequest(TypedDict):
     """The same of several jobs."""
 
@@ -211,3 +217,7 @@ class GcRequest(TypedDict):
 
     older_than_s: float
     dry_run: bool
+
+
+class GcCall(GcRequest, Call):
+    """That request as it arrives."""

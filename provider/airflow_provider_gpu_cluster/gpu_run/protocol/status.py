@@ -60,7 +60,7 @@ class Started(TypedDict):
     """What the claim tells of an attempt that runs."""
 
     submitted_at: str
-    started_at: str
+    started_at: str | None
     gpus: list[int]
     host: str
     pid: int

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from urllib.parse import urlsplit
 
+from ..linux.paths import is_within
+
 _LINES = 12
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{4,63}")
@@ -122,7 +124,6 @@ def _remove_repository(folder: str) -> None:
 
 def _subdirectory(folder: str, part: str | None) -> str:
     path = os.path.realpath(os.path.join(folder, part or "."))
-    top = os.path.realpath(folder)
-    if not os.path.isdir(path) or (path != top and not path.startswith(top + os.sep)):
+    if not os.path.isdir(path) or not is_within(path, os.path.realpath(folder)):
         raise GitFailed(f"there is no folder {part!r} in the repository")
     return path

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 
 from .. import protocol
 from ..errors import Refused
+from ..linux import locks
+from ..linux.paths import is_really_within, is_within
 from ..store import records
 from ..store.directories import JobDirectory, Root
 from ..store.writing import no_space, remove_tree, write_text, writing
@@ -277,7 +278,7 @@ def _draft(job: JobDirectory) -> Iterator[str]:
     os.mkdir(unlocked, 0o700)
     with open(os.path.join(unlocked, "lock"), "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.lock_file(lock.fileno())
             os.rename(unlocked, folder)
             yield folder
         finally:
@@ -288,9 +289,11 @@ def _sweep(job: JobDirectory) -> None:
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
             folder = job.at(".job", name)
-            with contextlib.suppress(OSError), open(os.path.join(folder, "lock"), "r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_tree(folder)
+            with contextlib.suppress(OSError):
+                fd = locks.lock(os.path.join(folder, "lock"), create=False)
+                if fd is not None:
+                    remove_tree(folder)
+                    os.close(fd)
 
 
 # -- git, and what is on the cluster already ---------------------------------------------------------------------
@@ -325,7 +328,7 @@ def _take_from_cluster(job: JobDirectory, wanted: ClusterInput) -> None:
         elif not is_folder:
             os.mkdir(ready)
             _copy(wanted, path, os.path.join(ready, os.path.basename(path)))
-        elif _contains(os.path.realpath(path), os.path.realpath(job.path)):
+        elif is_really_within(job.path, path):
             raise _no_source(wanted, f"{path} contains the job's own directory, so a copy of it has no end")
         else:
             _copy(wanted, path, ready)
@@ -367,13 +370,9 @@ def _make_independent(path: str, copy: str) -> None:
             link = os.path.join(where, name)
             if os.path.islink(link) and not os.path.isabs(os.readlink(link)):
                 target = os.path.realpath(os.path.join(original, os.path.relpath(link, copy)))
-                if not _contains(original, target):
+                if not is_within(target, original):
                     os.unlink(link)
                     os.symlink(target, link)
-
-
-def _contains(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _no_source(wanted: Input, message: str) -> Refused:

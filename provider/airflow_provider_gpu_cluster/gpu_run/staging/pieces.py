@@ -12,7 +12,7 @@ from .. import protocol
 from ..cache.incoming import PIECE, Incoming
 from ..errors import Refused
 from ..protocol import lines
-from .spool import Parcels
+from .spool import SpooledStream
 
 if TYPE_CHECKING:
     from ..protocol.inputs import PieceHeader
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 SILENCE_S = 120
 
 
-class Gone(Exception):
+class WorkerGone(Exception):
     """The worker is not there any more."""
 
 
 def listen() -> None:
-    """From now on, have :class:`Gone` raised when nothing comes for :data:`SILENCE_S`; called again, it counts anew."""
+    """From now on, raise :class:`WorkerGone` when nothing comes for :data:`SILENCE_S`; called again, it counts anew."""
     signal.signal(signal.SIGALRM, _fall_silent)
     signal.alarm(SILENCE_S)
 
@@ -37,7 +37,7 @@ def stop_listening() -> None:
 
 
 def _fall_silent(*_: object) -> None:
-    raise Gone
+    raise WorkerGone
 
 
 class Pieces:
@@ -45,11 +45,11 @@ class Pieces:
     The pieces that a worker sends over one channel.
 
     :param stream: the channel.
-    :param folder: where parcels lie, if the worker sends any.
+    :param folder: where spool files lie, if the worker sends any.
     """
 
     def __init__(self, stream: BinaryIO, folder: str) -> None:
-        self._stream = Parcels(stream, folder, listen)
+        self._stream = SpooledStream(stream, folder, listen)
 
     def headers(self) -> Iterator[PieceHeader]:
         """
@@ -74,7 +74,7 @@ class Pieces:
         Write a piece to its place, as far as it comes.
 
         :return: False when it arrived damaged.
-        :raises Gone: it does not come to its end.
+        :raises WorkerGone: it does not come to its end.
         """
         at, left = header["at"], header["n"]
         if header.get("zeros"):
@@ -91,7 +91,7 @@ class Pieces:
         while left:
             data = self._read(min(PIECE, left))
             if not data:
-                raise Gone
+                raise WorkerGone
             with _here_already():
                 incoming.write(at, data)
             at, left = at + len(data), left - len(data)
@@ -101,14 +101,14 @@ class Pieces:
         """
         Return so many bytes, and their SHA-256 first.
 
-        :raises Gone: there are not as many.
+        :raises WorkerGone: there are not as many.
         :raises Refused: that is too much to be read at once.
         """
         if size > PIECE:
             raise Refused(protocol.BAD_REQUEST, f"a piece of {size} bytes that has to be read as a whole")
         data = self._read(size)
         if len(data) < size:
-            raise Gone
+            raise WorkerGone
         return hashlib.sha256(data).hexdigest(), data
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from .. import protocol
 from ..cache.contents import Contents, checked_key
 from ..errors import Refused
 from ..linux.copying import copy_content, write_all
+from ..linux.paths import is_within
 from ..protocol import lines
 from .replaced_folder import ReplacedFolder
 
@@ -243,5 +244,5 @@ def _check_links(rows: list[Row], folder: str) -> None:
     for path, kind, _, target, *_ in rows:
         if kind == "link":
             real = os.path.realpath(os.path.join(top, path))
-            if os.path.isabs(target) or not (real == top or real.startswith(top + os.sep)):
+            if os.path.isabs(target) or not is_within(real, top):
                 raise Refused(protocol.CHECKSUM_MISMATCH, f"the link {path!r} leaves its folder")

@@ -39,7 +39,7 @@ import threading
 from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator
 
 from .. import protocol
-from ..cache.contents import Contents, checked_key, digest_of
+from ..cache.contents import Contents, digest_of
 from ..cache.incoming import Busy, Damaged, Incoming
 from ..cache.packs import PackWriter
 from ..cache.ranges import total
@@ -52,11 +52,11 @@ from ..store.directories import JobDirectory, Root
 from ..store.writing import writing
 from . import placing
 from .inputs import bring
-from .pieces import Gone, Pieces, listen, stop_listening
+from .pieces import Pieces, WorkerGone, listen, stop_listening
 
 if TYPE_CHECKING:
     from ..protocol.inputs import DescribedUpload, PieceHeader, Row, UploadInput, UploadNews, Want
-    from ..protocol.replies import FillReply, StageReply, SubmitReply
+    from ..protocol.replies import StageReply, SubmitReply
 
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
@@ -90,7 +90,7 @@ def receive(
         worker.say({"done": go_on()})
     except Refused as refusal:
         worker.say({"error": {"code": refusal.code, "message": refusal.message}})
-    except (Gone, lines.BrokenStream):
+    except (WorkerGone, lines.BrokenStream):
         pass
     except lines.GarbledStream as garbled:
         worker.say({"error": {"code": protocol.CHECKSUM_MISMATCH, "message": f"{garbled}; nothing of it was kept"}})
@@ -99,43 +99,6 @@ def receive(
         worker.say({"error": {"code": protocol.INTERNAL, "message": message}})
     finally:
         worker.end()
-
-
-def fill(root: Root, stream: BinaryIO) -> FillReply:
-    """
-    Carry out the verb ``fill``: write pieces of contents that another channel's process has asked for.
-
-    :return: how many bytes came.
-    """
-    contents = Contents(root)
-    pack = PackWriter(contents.packs)
-    pieces = Pieces(stream, contents.incoming)
-    count = 0
-    incoming: Incoming | None = None
-    try:
-        for header in pieces.headers():
-            key = checked_key(header["key"])
-            count += header["n"]
-            if header.get("whole"):
-                sha256, data = pieces.whole(header["n"])
-                # Who has asked for it finds that it did not come.
-                if sha256 == header.get("sha256", key):
-                    pack.add(key, sha256, data)
-                continue
-            if incoming is None or incoming.key != key:
-                if incoming is not None:
-                    incoming.release()
-                incoming = Incoming(contents, key, 0)
-            pieces.take(header, incoming)
-    except (Gone, lines.BrokenStream):
-        pass
-    finally:
-        stop_listening()
-        pieces.close()
-        pack.close()
-        if incoming is not None:
-            incoming.release()
-    return {"bytes": count}
 
 
 class _Receiving:
@@ -328,13 +291,13 @@ class _Worker:
         """
         Return the rows of inputs, which come first.
 
-        :raises Gone: it has hung up.
+        :raises WorkerGone: it has hung up.
         """
         listen()
         line = self.stream.readline(_MOST_ROW_BYTES)
         stop_listening()
         if not line.endswith(b"\n"):
-            raise Gone
+            raise WorkerGone
         rows: list[list[Row]] = json.loads(line)["rows"]
         return rows
 
@@ -355,11 +318,11 @@ class _Worker:
         """
         Wait for a moment while the worker has nothing to say.
 
-        :raises Gone: it has hung up.
+        :raises WorkerGone: it has hung up.
         """
         readable, _, _ = select.select([self.stream], [], [], _PAUSE_S)
         if readable:
-            raise Gone
+            raise WorkerGone
 
     def end(self) -> None:
         """Say nothing any more."""

@@ -43,7 +43,7 @@ class ReplacedFolder:
         return False
 
     def _is_own(self, folder: str) -> bool:
-        """Tell whether a folder is one, and not a link to a place that is somebody else's."""
+        """Return whether a folder is one, and not a link to a place that is somebody else's."""
         known = self._folders.get(folder)
         if known is None:
             path = os.path.join(self._path, folder)

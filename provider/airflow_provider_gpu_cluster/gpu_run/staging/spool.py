@@ -1,16 +1,16 @@
 """
 What the worker says, where part of it comes by SFTP: for clusters whose commands cannot be given bytes.
 
-Instead of a stream of pieces (see :mod:`.staging.receiving`) the worker writes the same stream into files,
-parcels, one after the other, and names each on the channel when it is whole::
+Instead of a stream of pieces (see :mod:`.staging.receiving`) the worker writes the same stream into spool files, one
+after the other, and names each on the channel when it is whole::
 
     {"in": "0123456789abcdef0123456789abcdef.tmp"}
     {}                                                 a sign of life
     {"in": "...", "fault": "Failure"}                  what SFTP said when it was to be written
 
 They lie in ``incoming/`` and are removed as soon as they are open; in the end, so is whatever has the same first 24
-digits. A parcel begins and ends between lines or amid the bytes of a piece, never within a line. So bytes go the same
-way into a content, whichever way they came.
+digits. A spool file begins and ends between lines or amid the bytes of a piece, never within a line. So bytes go the
+same way into a content, whichever way they came.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from typing import BinaryIO, Callable
 from .. import protocol
 from ..errors import Refused
 
-_PARCEL = b'{"in": '
+_NEXT_FILE = b'{"in": '
 _SIGN_OF_LIFE = b"{}\n"
 _NAME = re.compile(r"([0-9a-f]{24})[0-9a-f]{8}\.tmp\Z")
 _MAX_LINE = 1 << 16
 _PROBE = bytes(1 << 20)
 
 
-class Parcels:
+class SpooledStream:
     """
-    A stream to read from: the channel itself, or what came in parcels from the first of them on.
+    A stream to read from: the channel itself, or what came in spool files from the first of them on.
 
     :param stream: the channel.
-    :param folder: where parcels lie.
+    :param folder: where spool files lie.
     :param heard: called at each sign of life.
     """
 
@@ -45,31 +45,31 @@ class Parcels:
         self._stream = stream
         self._folder = folder
         self._heard = heard
-        self._parcel: BinaryIO | None = None
+        self._file: BinaryIO | None = None
         self._series: str | None = None
 
     def readline(self, limit: int = _MAX_LINE) -> bytes:
         """Return the next line; less than one at the end."""
         while True:
-            line = self._parcel.readline(limit) if self._parcel is not None else b""
+            line = self._file.readline(limit) if self._file is not None else b""
             if line:
                 return line
             line = self._line(limit)
-            if not line.startswith(_PARCEL):
+            if not line.startswith(_NEXT_FILE):
                 return line
             self._open(line)
 
     def read(self, size: int) -> bytes:
         """Return so many bytes; less at the end."""
-        if self._parcel is None:
+        if self._file is None:
             return self._stream.read(size)
-        data = self._parcel.read(size)
+        data = self._file.read(size)
         while len(data) < size:
             line = self._line(_MAX_LINE)
-            if not line.startswith(_PARCEL):
+            if not line.startswith(_NEXT_FILE):
                 break
             self._open(line)
-            data += self._parcel.read(size - len(data))
+            data += self._file.read(size - len(data))
         return data
 
     def close(self) -> None:
@@ -85,9 +85,9 @@ class Parcels:
         self._series = None
 
     def _leave(self) -> None:
-        if self._parcel is not None:
-            self._parcel.close()
-            self._parcel = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _line(self, limit: int) -> bytes:
         while (line := self._stream.readline(limit)) == _SIGN_OF_LIFE:
@@ -96,19 +96,19 @@ class Parcels:
 
     def _open(self, line: bytes) -> None:
         """
-        Go on with another parcel.
+        Go on with another spool file.
 
         :raises Refused: there is none of that name, or it could not be written.
         """
         self._leave()
-        parcel = json.loads(line) if line.endswith(b"\n") else {"in": None}
-        name = parcel["in"]
+        told = json.loads(line) if line.endswith(b"\n") else {"in": None}
+        name = told["in"]
         if not isinstance(name, str) or (match := _NAME.match(name)) is None:
-            raise Refused(protocol.BAD_REQUEST, f"{name!r} is no name of a parcel")
+            raise Refused(protocol.BAD_REQUEST, f"{name!r} is no name of a spool file")
         self._series = match.group(1)
         path = os.path.join(self._folder, name)
-        if "fault" in parcel:
-            self._explain(path, str(parcel["fault"]))
+        if "fault" in told:
+            self._explain(path, str(told["fault"]))
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -119,13 +119,13 @@ class Parcels:
             ) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise Refused(protocol.BAD_REQUEST, f"{path} is no parcel")
-        self._parcel = os.fdopen(fd, "rb")
+            raise Refused(protocol.BAD_REQUEST, f"{path} is no spool file")
+        self._file = os.fdopen(fd, "rb")
         os.unlink(path)
 
     def _explain(self, path: str, said: str) -> None:
         """
-        Find out why SFTP could not write a parcel.
+        Find out why SFTP could not write a spool file.
 
         :raises OSError: the same reason by its name, such as a full disk.
         :raises Refused: it can be written from here.

@@ -1,0 +1,1 @@
+"""The directories and records of jobs."""

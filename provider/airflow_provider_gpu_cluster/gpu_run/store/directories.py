@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Iterator, Mapping
@@ -74,7 +73,7 @@ class JobDirectory:
         return os.path.join(self.path, *parts)
 
     def exists(self) -> bool:
-        """Tell whether the job is known here."""
+        """Return whether the job is known here."""
         return os.path.isdir(self.at(".job"))
 
     def create(self) -> None:
@@ -120,25 +119,12 @@ class JobDirectory:
 
         :raises FileNotFoundError: it has no directory.
         """
-        fd = self._locked()
+        with writing(self.path):
+            fd = locks.lock(self.at(".job", "lock"), timeout_s=None)
+        assert fd is not None
         try:
             yield
         finally:
-            os.close(fd)
-
-    def _locked(self) -> int:
-        path = self.at(".job", "lock")
-        while True:
-            with writing(self.path):
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                if locks.is_current(fd, path):
-                    return fd
-            except BaseException:
-                os.close(fd)
-                raise
-            # The directory was cleared away meanwhile: this lock would be one that nobody else sees.
             os.close(fd)
 
     def attempts(self) -> list[Attempt]:
@@ -274,7 +260,7 @@ class Attempt:
             write_text(self.job.at("outputs", marker), _status_line(record))
 
     def is_marked(self) -> bool:
-        """Tell whether outputs/ has a marker."""
+        """Return whether outputs/ has a marker."""
         return any(os.path.exists(self.job.at("outputs", marker)) for marker in _MARKERS)
 
     def marked(self) -> Marked | None:

@@ -44,7 +44,7 @@ class Allocation(NamedTuple):
 
     @property
     def is_explained(self) -> bool:
-        """Tell whether a scheduler can say why it has ended."""
+        """Return whether a scheduler can say why it has ended."""
         return self.is_scheduled and self.gives_reasons
 
     @property

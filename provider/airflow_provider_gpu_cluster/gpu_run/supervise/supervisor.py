@@ -18,27 +18,27 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import protocol
-from ..engines.host.waiting import Line
 from ..errors import traceback_text
+from ..gpus.leases import leases_of
 from ..linux import processes
 from ..store import records
 from ..store.claims import claim_by
-from ..store.directories import Attempt, Root
+from ..store.directories import Attempt
 from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
-from .variables import variables
+from .variables import job_variables
 
 if TYPE_CHECKING:
     from ..protocol.records import Cancellation, EndFacts
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
-_KILL_PATIENCE_S = 10.0
-_RECORD_PATIENCE_S = 60.0
-_TERM_PATIENCE_S = 1.0
-_END_PATIENCE_S = 0.05
+_KILL_TIMEOUT_S = 10.0
+_RECORD_TIMEOUT_S = 60.0
+_TERM_TIMEOUT_S = 1.0
+_END_TIMEOUT_S = 0.05
 _PIECE = 1 << 16
 _MEMORY_MARGIN = 1.25
 # At most this part of the time goes into looking at the job's memory, which slows down the job as well.
@@ -55,12 +55,12 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
     fds = allocation.fds
     for fd in fds:
         os.set_inheritable(fd, False)
-    run = _Run(attempt, allocation)
+    run = _AttemptRun(attempt, allocation)
     processes.become_subreaper()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
     pid = processes.start_copy(partial(_begin, run, waited))
     try:
-        leases = Line(Root(os.path.dirname(attempt.job.path)), run.request["settings"]).leases
+        leases = leases_of(run.request["settings"])
         status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)
         guard.record_loss(attempt, run.token, status, run.facts(), is_explained=allocation.is_explained)
     finally:
@@ -68,7 +68,7 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _begin(run: _Run, waited: bool) -> None:
+def _begin(run: _AttemptRun, waited: bool) -> None:
     """Be the supervisor, below the guard."""
     processes.become_subreaper()
     processes.die_with_parent(signal.SIGTERM)
@@ -78,7 +78,7 @@ def _begin(run: _Run, waited: bool) -> None:
         run.to_the_end()
 
 
-class _Run:
+class _AttemptRun:
     def __init__(self, attempt: Attempt, allocation: Allocation) -> None:
         self.attempt = attempt
         self.job = attempt.job
@@ -141,7 +141,7 @@ class _Run:
     # -- start ---------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        env = variables(self.attempt, self.request, self.allocation)
+        env = job_variables(self.attempt, self.request, self.allocation)
         name, value = self.token.split("=", 1)
         env[name] = value
         for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):
@@ -197,7 +197,7 @@ class _Run:
                 self._check_limits()
         self.code_ended_at = records.now()
         if self.allocation.is_scheduled:
-            self._await_cancel(_TERM_PATIENCE_S if _is_signal(self.status, signal.SIGTERM) else _END_PATIENCE_S)
+            self._await_cancel(_TERM_TIMEOUT_S if _is_signal(self.status, signal.SIGTERM) else _END_TIMEOUT_S)
         self._end_leftovers()
         while self._relay_errors():
             pass
@@ -269,9 +269,9 @@ class _Run:
                 self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
         self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
 
-    def _await_cancel(self, patience_s: float) -> None:
+    def _await_cancel(self, timeout_s: float) -> None:
         """Wait a moment for the signal that has ended the job's processes, if one has, to come here as well."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while not self.cancel_asked and time.monotonic() < deadline:
             time.sleep(0.01)
         if self.cancel_asked:
@@ -311,7 +311,7 @@ class _Run:
 
     def _kill_all(self) -> None:
         """Kill every process of the job."""
-        deadline = time.monotonic() + _KILL_PATIENCE_S
+        deadline = time.monotonic() + _KILL_TIMEOUT_S
         while self._reap() and time.monotonic() < deadline:
             processes.send_signal(self._tree(), signal.SIGKILL)
             time.sleep(0.01)
@@ -351,7 +351,7 @@ class _Run:
 
     def _finish(self, state: str, reason: str | None, message: str, details: EndFacts) -> None:
         """Write the exit record. Where even the space set aside for it does not do, somebody may make room."""
-        deadline = time.monotonic() + _RECORD_PATIENCE_S
+        deadline = time.monotonic() + _RECORD_TIMEOUT_S
         while True:
             try:
                 facts = self.facts()
@@ -396,7 +396,7 @@ def _too_long(limit_s: float) -> str:
 
 
 def _is_signal(status: int, number: int) -> bool:
-    """Tell whether a signal has ended a process, or a child that a shell has reported so."""
+    """Return whether a signal has ended a process, or a child that a shell has reported so."""
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status) == number
     return os.WEXITSTATUS(status) == 128 + number

@@ -32,7 +32,7 @@ _FOREIGN = (
 )
 
 
-def variables(attempt: Attempt, request: AttemptRequest, allocation: Allocation) -> dict[str, str]:
+def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocation) -> dict[str, str]:
     """
     Return the variables, the job's own among them.
 

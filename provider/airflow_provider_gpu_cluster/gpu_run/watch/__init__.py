@@ -1,0 +1,1 @@
+"""News of jobs and their output, for a client that stays connected."""

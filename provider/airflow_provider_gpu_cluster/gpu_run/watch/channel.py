@@ -15,7 +15,7 @@ _LONGEST_LINE = 1 << 20
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """The client has closed its end."""
 
 
@@ -50,7 +50,7 @@ class Channel:
         Wait until there is something to read, or room for what could not be written yet.
 
         :param also: other open files that may become readable.
-        :raises Gone: nobody reads the events any more, and there are no commands left.
+        :raises ClientGone: nobody reads the events any more, and there are no commands left.
         """
         poll = select.poll()
         poll.register(self._source, select.POLLIN)
@@ -61,14 +61,14 @@ class Channel:
         self._is_heard = self._is_heard and not ready.get(self._out, 0) & _BROKEN
         # What the client has said before it went counts: it has shown to somebody what it acknowledges.
         if not self._is_heard and self._source not in ready:
-            raise Gone
+            raise ClientGone
         self._flush()
 
     def commands(self) -> list[dict[str, Any]]:
         """
         Return the commands that have come.
 
-        :raises Gone: there will be no more.
+        :raises ClientGone: there will be no more.
         :raises BrokenClient: it is no line of JSON, or one without end.
         """
         try:
@@ -76,9 +76,9 @@ class Channel:
         except BlockingIOError:
             return []
         except OSError as error:
-            raise Gone from error
+            raise ClientGone from error
         if not data:
-            raise Gone
+            raise ClientGone
         *lines, self._unread = (self._unread + data).split(b"\n")
         if len(self._unread) > _LONGEST_LINE:
             raise BrokenClient(f"a command longer than {_LONGEST_LINE} bytes")

@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import protocol
 from ..errors import Refused
 from ..jobs.status import job_status, status_or_unknown
+from ..reply import Reply
 from ..store import records
 from ..store.directories import JobDirectory, Root
 from ..store.writing import write_text
@@ -20,6 +22,20 @@ if TYPE_CHECKING:
     from ..protocol.notes import CursorNote
     from ..protocol.replies import LogReply, LogsReply
     from ..protocol.requests import Acknowledgement, LogRequest, LogsRequest, Position
+
+
+def answer(root: Root, engine: Engine, request: LogRequest | LogsRequest) -> Reply:
+    """Carry out the verb ``logs``, for one job or for several."""
+    if "jobs" in request:
+        replies, pieces = read_logs(root, engine, request)
+        return Reply(replies, lambda out: out.writelines(pieces))
+    value, log = open_log(root, engine, request)
+    return Reply(value) if log is None else Reply(value, partial(_copy, log, value["length"]))
+
+
+def _copy(log: BinaryIO, length: int, out: BinaryIO) -> None:
+    with log:
+        out.write(log.read(length))
 
 
 def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply, BinaryIO | None]:

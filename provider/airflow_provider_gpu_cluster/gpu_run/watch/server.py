@@ -34,16 +34,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Sequence, cast
 
 from .. import protocol
 from ..errors import Refused, traceback_text
-from ..jobs.launches import Launches
+from ..jobs.launch_processes import LaunchProcesses
 from ..linux.inotify import Inotify
+from ..reply import Reply
 from ..store.directories import Root
-from .channel import BrokenClient, Channel, Gone
-from .subscription import FULL_LOOK_S, Subscription
+from .channel import BrokenClient, Channel, ClientGone
+from .watched_job import FULL_LOOK_S, WatchedJob
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.events import Event
-    from ..protocol.requests import Acknowledgement
+    from ..protocol.requests import Acknowledgement, Call
 
 TICK_S = 0.5
 WATCHED_TICK_S = 1.0
@@ -53,7 +54,13 @@ SILENCE_S = 150.0
 _MOST_BACKLOG = 1 << 20
 
 
-def watch(root: Root, engine: Engine, launches: Launches, source: BinaryIO, out: BinaryIO) -> None:
+def answer(root: Root, engine: Engine, program: str, request: Call, stream: BinaryIO) -> Reply:
+    """Carry out the verb ``watch``."""
+    launches = LaunchProcesses(root, program, request)
+    return Reply({}, lambda out: watch(root, engine, launches, stream, out))
+
+
+def watch(root: Root, engine: Engine, launches: LaunchProcesses, source: BinaryIO, out: BinaryIO) -> None:
     """
     Serve a client until it is gone.
 
@@ -68,13 +75,13 @@ def watch(root: Root, engine: Engine, launches: Launches, source: BinaryIO, out:
 
 
 class _Watch:
-    def __init__(self, root: Root, engine: Engine, launches: Launches, channel: Channel) -> None:
+    def __init__(self, root: Root, engine: Engine, launches: LaunchProcesses, channel: Channel) -> None:
         self._root = root
         self._engine = engine
         self._launches = launches
         self._channel = channel
         self._inotify = Inotify()
-        self._subscriptions: dict[int, Subscription] = {}
+        self._subscriptions: dict[int, WatchedJob] = {}
         # The keys of those that have output to send, who waits longest first.
         self._talking: dict[int, None] = {}
         self._heard_at = time.monotonic()
@@ -83,7 +90,7 @@ class _Watch:
         self._nudge_at = self._heard_at
 
     def run(self) -> None:
-        with contextlib.suppress(Gone):
+        with contextlib.suppress(ClientGone):
             while time.monotonic() < self._heard_at + SILENCE_S:
                 self._channel.wait(self._pause(), self._also())
                 self._engine.refresh()
@@ -141,7 +148,7 @@ class _Watch:
         self._drop(key)
 
         def begin() -> Sequence[Event]:
-            subscription = Subscription(key, self._root, job_id, reader)
+            subscription = WatchedJob(key, self._root, job_id, reader)
             acked = [] if acknowledged is None else subscription.acknowledge(acknowledged)
             self._subscriptions[key] = subscription
             now = time.monotonic()
@@ -171,7 +178,7 @@ class _Watch:
             subscription = self._subscriptions[key]
             self._inotify.follow(key, subscription.folder)
             if subscription.has_output:
-                # Whoever is in line keeps its place.
+                # Whoever is queued keeps its place.
                 self._talking.setdefault(key)
         except Refused as refusal:
             self._refuse(key, refusal.code, refusal.message)
@@ -209,7 +216,7 @@ class _Watch:
         for key in keys:
             self._look_at(key, self._subscriptions[key], now)
 
-    def _look_at(self, key: int, subscription: Subscription, now: float) -> None:
+    def _look_at(self, key: int, subscription: WatchedJob, now: float) -> None:
         if now < subscription.full_look_at:
             if now < subscription.glance_at:
                 return
@@ -239,7 +246,7 @@ class _Watch:
     # -- the engine ----------------------------------------------------------------------------------------------
 
     def _nudge(self) -> None:
-        """See to it that the line is served; whoever has served it before is this process's child."""
+        """See to it that the queue is served; whoever has served it before is this process's child."""
         with contextlib.suppress(OSError):
             self._engine.nudge()
         with contextlib.suppress(ChildProcessError):

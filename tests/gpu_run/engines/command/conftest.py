@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.gpu_run.engines.command import engine, launching
+from airflow_provider_gpu_cluster.gpu_run.engines.command import engine, handover
 from tests.harness.leftovers import kill_everything_under
 from tests.servers.command_site import CommandRoot, Site
 
@@ -33,7 +33,7 @@ def root_with(cluster_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """Return a function that makes a root for a launch command. What it looks at, it looks at often."""
     monkeypatch.setattr(engine, "INTERVAL_S", 0.1)
     monkeypatch.setattr(engine, "GONE_S", 1.0)
-    monkeypatch.setattr(launching, "FOREGROUND_S", 0.5)
+    monkeypatch.setattr(handover, "FOREGROUND_S", 0.5)
     yield lambda launch_command: CommandRoot(cluster_folder, launch_command)
     kill_everything_under(cluster_folder)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.engines.command import launching
+from airflow_provider_gpu_cluster.gpu_run.engines.command import handover
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import status
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
@@ -66,7 +66,7 @@ def test_a_launcher(site: Site, root_with: RootWith, script: str) -> None:
     assert site.calls == 1
     assert root.log(job_id) == f"{root.job(job_id).at('code')}\n"
     assert Path(root.job(job_id).at("outputs", "SUCCESS")).read_text().startswith("SUCCEEDED exit_code=0")
-    assert not root.engine._launches.all()
+    assert not root.engine._notes.all()
 
 
 def test_what_the_launcher_finds(site: Site, root_with: RootWith) -> None:
@@ -136,7 +136,7 @@ def test_a_launcher_that_fails(site: Site, root_with: RootWith, script: str, mes
 def test_a_launcher_that_hangs_is_ended(
     site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(launching, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(handover, "TIMEOUT_S", 0.5)
     root = root_with(f"{site.launcher('trap : TERM; echo wait...; sleep 1000 & while :; do wait; done')} {{script}}")
     with pytest.raises(Refused, match=r"has printed no process id in 0\.5 s, and was ended; it said: wait\.\.\."):
         root.submit(RUN, job_id="hangs")
@@ -148,7 +148,7 @@ def test_a_launcher_that_hangs_is_ended(
 def test_those_of_an_array_are_not_all_tried_with_a_launcher_that_hangs(
     site: Site, root_with: RootWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(handover, "TIMEOUT_S", 0.5)
     root = root_with(f"{site.launcher('sleep 1000')} {{script}}")
     attempts = root.attempts(20, RUN)
     with pytest.raises(Refused, match="printed no process id in"):
@@ -236,7 +236,7 @@ def test_a_home_is_understood(
 def kill_while_it_launches(root: CommandRoot, job_id: str, eventually: Eventually) -> None:
     """Have a process of its own hand a job over, and kill that when it has called the launcher."""
     (attempt,) = root.attempts(1, RUN, job_id=job_id)
-    root.engine._launching.note(attempt)
+    root.engine._handover.note(attempt)
     process = subprocess.Popen([sys.executable, "-I", "-S", root.program, "launch-waiting"])
     eventually(lambda: "launcher" in root.note(job_id))
     process.kill()
@@ -258,7 +258,7 @@ def test_killed_before_anything_was_noted(site: Site, root_with: RootWith, event
 def test_killed_before_the_launcher_began(site: Site, root_with: RootWith) -> None:
     root = root_with(f"{site.launcher(DETACHING)} {{script}}")
     (attempt,) = root.attempts(1, RUN)
-    root.engine._launching.note(attempt)
+    root.engine._handover.note(attempt)
     job_id = attempt.job.job_id
     note = {**root.note(job_id), "called_at": time.time() - 60, "offsets": [0, 0]}
     root.note_path(job_id).write_text(json.dumps(note))
@@ -335,8 +335,8 @@ def test_100_waiting_jobs_cost_one_question(
     first = root.submit("true")
     attempts = root.attempts(99, "true")
     for attempt in attempts:
-        root.engine._launching.note(attempt)
-        root.engine._launches.write(attempt, {**root.note(first), "path": attempt.path})
+        root.engine._handover.note(attempt)
+        root.engine._notes.write(attempt, {**root.note(first), "path": attempt.path})
     log = cluster_folder / "asked"
     commands = cluster_folder / "bin"
     commands.mkdir()
@@ -550,7 +550,7 @@ def test_a_cancel_while_the_launcher_is_called(
 
     sleep = time.sleep
     with monkeypatch.context() as patch:
-        patch.setattr(launching.time, "sleep", cancel_meanwhile)
+        patch.setattr(handover.time, "sleep", cancel_meanwhile)
         root.engine.launch([attempt])
     assert runs(root, attempt.job.job_id) == 0
     assert not processes_under(cluster_folder)

@@ -1,0 +1,1 @@
+"""The engine that calls a site's own launcher."""

@@ -8,19 +8,19 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...linux import processes
+from ...linux import detached, processes
+from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor
 from ..unstarted import end_unstarted, record_unstarted
-from .launches import Launches
-from .launching import BY, Launching, end_launcher, end_process, program_of, said_by_launcher, template_of
+from .handover import BY, Handover, end_launcher, end_process, program_of, said_by_launcher, template_of
+from .launch_notes import LaunchNotes
 from .processes import Processes, alive
 from .template import NotGiven, values_of
 
@@ -54,8 +54,8 @@ class CommandEngine:
         self._root = root
         self._settings = settings
         self._program = program
-        self._launches = Launches(root)
-        self._launching = Launching(self._launches)
+        self._notes = LaunchNotes(root)
+        self._handover = Handover(self._notes)
         self._processes = Processes(INTERVAL_S)
 
     def refresh(self) -> None:
@@ -93,31 +93,23 @@ class CommandEngine:
 
         :raises Refused: it has failed with one of them, which has ended.
         """
-        self._launching.launch(attempts)
+        self._handover.launch(attempts)
 
     def nudge(self) -> None:
         """See to it that those are handed to the launcher whose own request died before it could."""
         now = time.time()
-        for attempt, note in self._launches.all():
+        for attempt, note in self._notes.all():
             is_left = "process" not in note and now > note["noted_at"] + _HANDED_OVER_WITHIN_S
             if is_left and note["host"] == processes.hostname() and attempt.claimed() is None:
                 self._launch_waiting()
                 return
 
     def _launch_waiting(self) -> None:
-        if self._launching.is_handing_over():
+        if self._handover.is_handing_over():
             return
-        with open(os.path.join(self._launches.folder, "launching.log"), "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", self._program, "launch-waiting"],
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        # It outlives this one.
-        process.returncode = 0
+        with open(os.path.join(self._notes.folder, "launching.log"), "ab") as log:
+            command = detached.own_command(self._program, "launch-waiting")
+            detached.leave(detached.start_detached(command, out=log))
 
     # -- how attempts stand --------------------------------------------------------------------------------------
 
@@ -138,11 +130,11 @@ class CommandEngine:
             "submitted_at": request["requested_at"],
             "host": request["host"],
         }
-        note = self._launches.read(attempt)
+        note = self._notes.read(attempt)
         if note is None:
             # Whoever made the attempt died before it was noted, or is about to.
             if request["host"] == processes.hostname():
-                self._launching.note(attempt)
+                self._handover.note(attempt)
             return {**queued, "message": "it is to be handed to the launcher"}
         if note["host"] != processes.hostname():
             return _unknown(queued, _elsewhere("it was handed over on", note["host"]))
@@ -173,7 +165,7 @@ class CommandEngine:
                 settle_lost_supervisor(attempt, claim)
             return None
         # The launcher has taken it to another host.
-        note = self._launches.read(attempt)
+        note = self._notes.read(attempt)
         if note is None or "process" not in note or note["host"] != processes.hostname():
             where = "" if note is None else note["host"]
             return _unknown(running, _elsewhere(f"it runs on {claim['host']}, from", where))
@@ -193,7 +185,7 @@ class CommandEngine:
 
     def _is_there(self, note: LaunchNote) -> bool | str | None:
         """
-        Tell whether the process is there that stands for an attempt.
+        Return whether the process is there that stands for an attempt.
 
         :param note: of an attempt that was handed over on this host.
         :return: a text, why that cannot be told now; None when it is too early to tell.
@@ -209,14 +201,14 @@ class CommandEngine:
 
     def _look(self) -> None:
         here, boot = processes.hostname(), processes.boot_id()
-        named = [note["process"] for _, note in self._launches.all() if "process" in note]
+        named = [note["process"] for _, note in self._notes.all() if "process" in note]
         self._processes.look([one["pid"] for one in named if (one["host"], one["boot"]) == (here, boot)])
 
     def _is_over(self, attempt: Attempt, note: LaunchNote) -> bool:
-        """Tell whether a process is gone for so long that whatever it has handed on would show by now."""
+        """Return whether a process is gone for so long that whatever it has handed on would show by now."""
         if "gone_at" not in note:
             note["gone_at"] = time.time()
-            self._launches.write(attempt, note)
+            self._notes.write(attempt, note)
         return time.time() > note["gone_at"] + GONE_S
 
     def _settle_unstarted(self, attempt: Attempt, process: ProcessIdentity) -> None:
@@ -237,7 +229,7 @@ class CommandEngine:
 
     def leave(self, attempt: Attempt) -> None:
         """End the launcher's process for an attempt. Should that not be possible, its script finds nothing to do."""
-        note = self._launches.read(attempt)
+        note = self._notes.read(attempt)
         if note is None:
             return
         if "process" in note:
@@ -252,11 +244,11 @@ class CommandEngine:
 
     def still_runs(self, job_id: str) -> bool:
         """
-        Tell whether a job waits or runs, even if the job's directory is gone.
+        Return whether a job waits or runs, even if the job's directory is gone.
 
         :raises Refused: it cannot be told now.
         """
-        notes = self._launches.of_job(job_id)
+        notes = self._notes.of_job(job_id)
         for attempt, note in notes:
             if note["host"] != processes.hostname():
                 message = _elsewhere(f"job {job_id} was handed over on", note["host"])
@@ -267,7 +259,7 @@ class CommandEngine:
             if is_there is not False:
                 return True
             if not os.path.exists(attempt.path):
-                self._launches.remove(attempt)
+                self._notes.remove(attempt)
         # A process can have handed it on.
         return bool(notes) and bool(processes.with_environment(f"JOB_DIR={self._root.job(job_id).path}"))
 
@@ -289,7 +281,7 @@ class CommandEngine:
                 f"jobs cannot be followed on {processes.hostname()}, as 'ps -p PID -o stat' does not work: {error}",
             ) from None
         waiting = []
-        for attempt, _ in self._launches.all():
+        for attempt, _ in self._notes.all():
             with contextlib.suppress(Refused):
                 if attempt.claimed() is None:
                     waiting.append(attempt.request()["spec"]["gpus"])
@@ -323,12 +315,7 @@ def _settle_marked(attempt: Attempt, claim: Claim) -> bool:
     marked = attempt.marked()
     if marked is None:
         return False
-    facts: EndFacts = {
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim["host"],
-        "pid": claim["pid"],
-    }
+    facts: EndFacts = run_facts(claim)
     facts.update(marked["facts"])
     attempt.finish(marked["state"], marked["reason"], marked["message"], **facts)
     return True

@@ -37,7 +37,7 @@ class Processes:
         self.trouble = ""
 
     def is_due(self) -> bool:
-        """Tell whether it may be asked again."""
+        """Return whether it may be asked again."""
         return time.monotonic() >= self._asked + self._interval_s
 
     def look(self, pids: Sequence[int]) -> None:
@@ -53,7 +53,7 @@ class Processes:
 
     def is_alive(self, process: ProcessIdentity) -> bool:
         """
-        Tell whether the process of that identity was there.
+        Return whether the process of that identity was there.
 
         :param process: a process of this host that was there before the last answer.
         """

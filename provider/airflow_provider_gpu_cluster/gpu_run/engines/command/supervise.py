@@ -12,7 +12,7 @@ from ...store.directories import Attempt
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
-from .launching import BY
+from .handover import BY
 
 if TYPE_CHECKING:
     from ...protocol.spec import Spec

@@ -86,7 +86,7 @@ class Template:
             raise ValueError(f"it has no {{script}}, the path of what it is to run; {VALID}")
 
     def has(self, name: str) -> bool:
-        """Tell whether it has that placeholder."""
+        """Return whether it has that placeholder."""
         return any(name in word.names for word in self._words)
 
     @property

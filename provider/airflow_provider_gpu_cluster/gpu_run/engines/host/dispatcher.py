@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ... import protocol
 from ...environments.builds import Builds
-from ...environments.environment import BuildFailed
+from ...environments.python_environment import BuildFailed
 from ...errors import Refused, traceback_text
 from ...gpus.allocator import Grant
-from ...gpus.schedule import Ticket, Wait
+from ...gpus.schedule import QueuedJob, Wait
 from ...store import records
 from ...store.claims import claim_by
 from ...store.directories import Attempt
 from ...store.writing import write_text
 from . import supervisor_start
-from .waiting import Line
+from .root_queue import RootQueue
 
 if TYPE_CHECKING:
     from ...protocol.notes import Lease, WaitNotes
@@ -43,7 +43,7 @@ class _Waiting(NamedTuple):
     name: str
     attempt: Attempt
     request: AttemptRequest
-    ticket: Ticket
+    queued: QueuedJob
 
 
 class _Trouble(NamedTuple):
@@ -56,17 +56,17 @@ class _Trouble(NamedTuple):
 
 class Dispatcher:
     """
-    Serves one line until nobody waits.
+    Serves one queue until nobody waits.
 
-    :param lock: the line's lock, held as an open file.
+    :param lock: the queue's lock, held as an open file.
     :param program: path of this program.
     """
 
-    def __init__(self, line: Line, lock: int, program: str) -> None:
-        self._line = line
+    def __init__(self, queue: RootQueue, lock: int, program: str) -> None:
+        self._queue = queue
         self._lock = lock
         self._program = program
-        self._allocator = line.allocator(line.owner())
+        self._allocator = queue.allocator(queue.owner())
         self._builds = Builds()
         self._waiting: dict[str, _Waiting] = {}
         self._starting: dict[str, supervisor_start.Process] = {}
@@ -87,7 +87,7 @@ class Dispatcher:
 
     def _tick(self) -> bool:
         """Look once, and pause; False when nobody waits."""
-        self._read_line()
+        self._read_queue()
         self._check_starts()
         waits: dict[str, Wait] = {}
         ready = [waiting for waiting in list(self._waiting.values()) if self._is_ready(waiting, waits)]
@@ -95,15 +95,15 @@ class Dispatcher:
         try:
             # A GPU is leased when its supervisor can start at once, and not while that waits for a processor.
             at_most = max(0, _STARTING_AT_ONCE - len(self._starting))
-            grants, whys = self._allocator.grant([waiting.ticket for waiting in ready], at_most)
-            waits.update((ticket.job_id, wait) for ticket, wait in whys.items())
+            grants, whys = self._allocator.grant([waiting.queued for waiting in ready], at_most)
+            waits.update((queued.job_id, wait) for queued, wait in whys.items())
         except (Refused, OSError) as error:
             grants = {}
-            waits.update((waiting.ticket.job_id, Wait(0, str(error))) for waiting in ready)
+            waits.update((waiting.queued.job_id, Wait(0, str(error))) for waiting in ready)
             pause = _TROUBLE_S
         for waiting in ready:
-            if waiting.ticket in grants:
-                self._start(waiting, grants[waiting.ticket])
+            if waiting.queued in grants:
+                self._start(waiting, grants[waiting.queued])
         self._tell(waits)
         if not self._waiting and not self._starting:
             return False
@@ -112,8 +112,8 @@ class Dispatcher:
 
     # -- who waits -----------------------------------------------------------------------------------------------
 
-    def _read_line(self) -> None:
-        names = self._line.entries()
+    def _read_queue(self) -> None:
+        names = self._queue.entries()
         recheck = time.monotonic() - self._checked > _RECHECK_S
         for name in set(self._waiting) - set(names):
             self._forget(name)
@@ -121,42 +121,42 @@ class Dispatcher:
             if name not in self._waiting:
                 self._admit(name)
             elif recheck and name not in self._starting and self._is_over(self._waiting[name].attempt):
-                self._line.remove(name)
+                self._queue.remove(name)
         if recheck:
             self._checked = time.monotonic()
 
     def _admit(self, name: str) -> None:
         try:
-            attempt = self._line.read(name)
+            attempt = self._queue.read(name)
             if attempt is None:
                 return
             if not self._is_over(attempt):
                 request = attempt.request()
-                ticket = self._line.ticket(attempt, request, self._allocator.name)
-                self._waiting[name] = _Waiting(name, attempt, request, ticket)
+                queued = self._queue.queued_job(attempt, request, self._allocator.name)
+                self._waiting[name] = _Waiting(name, attempt, request, queued)
                 return
         except OSError:
             # It cannot be read now.
             return
         except (Refused, ValueError, KeyError, TypeError):
             print(records.now(), f"{name} is no entry and is removed:\n{traceback_text()}", file=sys.stderr)
-        self._line.remove(name)
+        self._queue.remove(name)
 
     def _forget(self, name: str) -> None:
         self._waiting.pop(name, None)
         self._trouble.pop(name, None)
 
     def _is_over(self, attempt: Attempt) -> bool:
-        """Tell whether an attempt needs no start: it has one, is cancelled, or its directory was deleted."""
+        """Return whether an attempt needs no start: it has one, is cancelled, or its directory was deleted."""
         return not os.path.exists(attempt.at("request.json")) or os.path.exists(attempt.at("claim.json"))
 
     def _is_ready(self, waiting: _Waiting, waits: dict[str, Wait]) -> bool:
-        """Tell whether a job can use GPUs as soon as it has them; otherwise ``waits`` says what it waits for."""
+        """Return whether a job can use GPUs as soon as it has them; otherwise ``waits`` says what it waits for."""
         if waiting.name in self._starting:
             return False
         trouble = self._trouble.get(waiting.name)
         if trouble is not None and time.monotonic() < trouble.until:
-            waits[waiting.ticket.job_id] = Wait(0, trouble.message)
+            waits[waiting.queued.job_id] = Wait(0, trouble.message)
             return False
         parts = waiting.request.get("environment")
         if not parts:
@@ -169,10 +169,10 @@ class Dispatcher:
             self._give_up(waiting, f"its Python environment could not be built: {error}")
             return False
         except OSError as error:
-            waits[waiting.ticket.job_id] = Wait(0, f"its Python environment cannot be built now: {error}")
+            waits[waiting.queued.job_id] = Wait(0, f"its Python environment cannot be built now: {error}")
             return False
         if not ready:
-            waits[waiting.ticket.job_id] = Wait(0, "its Python environment is being built")
+            waits[waiting.queued.job_id] = Wait(0, "its Python environment is being built")
         return ready
 
     # -- starts --------------------------------------------------------------------------------------------------
@@ -200,13 +200,13 @@ class Dispatcher:
                 os.close(fd)
 
     def _check_starts(self) -> None:
-        """Take those that have started out of the line; start those again whose supervisor died before it began."""
+        """Take those that have started out of the queue; start those again whose supervisor died before it began."""
         self._running = [process for process in self._running if process.poll() is None]
         for name, process in list(self._starting.items()):
             waiting = self._waiting.get(name)
             ended = process.poll() is not None
             if waiting is None or self._is_over(waiting.attempt):
-                self._line.remove(name)
+                self._queue.remove(name)
                 self._forget(name)
                 self._running.append(process)
                 del self._starting[name]
@@ -237,7 +237,7 @@ class Dispatcher:
             times = self._trouble[waiting.name].times if waiting.name in self._trouble else 1
             self._trouble[waiting.name] = _Trouble(times, f"{message}; {error}", time.monotonic() + _RECHECK_S)
             return
-        self._line.remove(waiting.name)
+        self._queue.remove(waiting.name)
         self._forget(waiting.name)
 
     def _tell(self, waits: dict[str, Wait]) -> None:
@@ -245,12 +245,17 @@ class Dispatcher:
         if waits != self._waits:
             with contextlib.suppress(OSError):
                 told: WaitNotes = {job_id: list(wait) for job_id, wait in waits.items()}
-                records.write_json(self._line.waits_path, told, sync=False)
+                records.write_json(self._queue.waits_path, told, sync=False)
                 self._waits = waits
 
 
-def dispatch(path: str, lock: int, program: str) -> None:
-    """Serve the line at ``path``, and see to it that nobody who came at the last moment is left waiting."""
-    line = Line.at_path(path)
-    Dispatcher(line, lock, program).run()
-    line.ensure_dispatcher(program)
+def dispatch(path: str, lock: str, *, program: str) -> int:
+    """
+    Serve the queue at ``path``, and see to it that nobody who came at the last moment is left waiting.
+
+    :param lock: the number of the open file that is the lock of its dispatcher.
+    """
+    queue = RootQueue.at_path(path)
+    Dispatcher(queue, int(lock), program).run()
+    queue.ensure_dispatcher(program)
+    return 0

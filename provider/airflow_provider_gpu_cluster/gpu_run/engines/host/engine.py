@@ -1,4 +1,4 @@
-"""A bare Linux host with GPUs and no scheduler: leases, a line of waiting jobs, and a supervisor for each that runs."""
+"""A bare Linux host with GPUs and no scheduler: leases, a queue of jobs, and a supervisor for each that runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...store import records
 from ...store.directories import Attempt, Root
 from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor
-from .waiting import Line
+from .root_queue import RootQueue
 
 if TYPE_CHECKING:
     from ...protocol.notes import GpuNote
@@ -45,14 +45,14 @@ class HostEngine:
         self._root = root
         self._settings = settings
         self._program = program
-        self._line = Line(root, settings)
+        self._queue = RootQueue(root, settings)
         self._virtual = settings.get("virtual_gpus")
         self.refresh()
 
     def refresh(self) -> None:
         """Look anew at what is looked at only once."""
         self._known_waits: dict[str, Wait] | None = None
-        self._known_line: set[str] | None = None
+        self._known_queue: set[str] | None = None
 
     def check(self, spec: Spec) -> None:
         """
@@ -72,7 +72,7 @@ class HostEngine:
             gpus = self._list_gpus()
             if not self._fits(spec, gpus):
                 raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, gpus))
-        self._line.open_leases()
+        self._queue.open_leases()
 
     def _fits(self, spec: Spec, gpus: list[Gpu]) -> bool:
         return sum(gpu.is_a(spec.get("gpu_type")) for gpu in gpus) >= spec["gpus"]
@@ -96,10 +96,10 @@ class HostEngine:
         return os.path.join(self._root.own, f"gpus-{processes.boot_id()}.json")
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
-        """Put attempts in line, and see to it that the line is served."""
+        """Put attempts into the queue, and see to it that the queue is served."""
         self._share_pool()
         for attempt in attempts:
-            self._line.add(attempt, attempt.request())
+            self._queue.add(attempt, attempt.request())
         self.nudge()
 
     def _share_pool(self) -> None:
@@ -113,8 +113,8 @@ class HostEngine:
             records.write_json(path, pool)
 
     def nudge(self) -> None:
-        """See to it that the line is served."""
-        self._line.ensure_dispatcher(self._program)
+        """See to it that the queue is served."""
+        self._queue.ensure_dispatcher(self._program)
 
     # -- how attempts stand --------------------------------------------------------------------------------------
 
@@ -143,45 +143,45 @@ class HostEngine:
         if request["host"] != processes.hostname():
             message = "it waits on {}, this is {}".format(request["host"], processes.hostname())
             return {**standing, "state": protocol.UNKNOWN, "message": message}
-        if not request.get("waiter") and not self._is_in_line(attempt) and attempt.claimed() is None:
-            # Whoever made the attempt died before it was in line.
+        if not request.get("waiter") and not self._is_queued(attempt) and attempt.claimed() is None:
+            # Whoever made the attempt died before it was queued.
             self.launch([attempt])
         wait = self._waits.get(attempt.job.job_id)
         if wait is None:
             is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
             trouble = "" if is_new else self._trouble()
-            return {**standing, "message": trouble or "it was just put in line"}
+            return {**standing, "message": trouble or "it was just put into the queue"}
         return {**standing, "queue_place": wait.place or None, "message": wait.why}
 
     @property
     def _waits(self) -> dict[str, Wait]:
         """Why each waiting job waits."""
         if self._known_waits is None:
-            self._known_waits = self._line.waits()
+            self._known_waits = self._queue.waits()
         return self._known_waits
 
-    def _is_in_line(self, attempt: Attempt) -> bool:
-        if self._known_line is None:
-            self._known_line = {Line.job_id(name) for name in self._line.entries()}
-        return attempt.job.job_id in self._known_line
+    def _is_queued(self, attempt: Attempt) -> bool:
+        if self._known_queue is None:
+            self._known_queue = {RootQueue.job_id(name) for name in self._queue.entries()}
+        return attempt.job.job_id in self._known_queue
 
     def _trouble(self) -> str:
-        """Return what keeps the line from being served, as far as its dispatcher could still say it."""
-        path = os.path.join(self._line.path, "dispatcher.log")
+        """Return what keeps the queue from being served, as far as its dispatcher could still say it."""
+        path = os.path.join(self._queue.path, "dispatcher.log")
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 said = file.read()[-_MOST_SAID:].strip().splitlines()
         except OSError:
             return ""
-        return f"nobody serves its line; the last line of {path} is: {said[-1]}" if said else ""
+        return f"nobody serves its queue; the last line of {path} is: {said[-1]}" if said else ""
 
     # -- the end of attempts -------------------------------------------------------------------------------------
 
     def leave(self, attempt: Attempt) -> None:
-        """Take an attempt out of the line."""
-        for name in self._line.entries():
-            if Line.job_id(name) == attempt.job.job_id:
-                self._line.remove(name)
+        """Take an attempt out of the queue."""
+        for name in self._queue.entries():
+            if RootQueue.job_id(name) == attempt.job.job_id:
+                self._queue.remove(name)
 
     def stop(self, attempt: Attempt, claim: Claim) -> None:
         """Tell the supervisor of a running attempt to end it."""
@@ -189,9 +189,9 @@ class HostEngine:
             processes.send_signal([claim["pid"]], signal.SIGTERM)
 
     def still_runs(self, job_id: str) -> bool:
-        """Tell whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
+        """Return whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
         # To open the leases would make their folder. Where there is none, nobody holds anything.
-        return os.path.isdir(self._line.lease_dir) and self._line.leases.held_by(job_id, self._line.owner())
+        return os.path.isdir(self._queue.lease_dir) and self._queue.leases.held_by(job_id, self._queue.owner())
 
     # -- the host ------------------------------------------------------------------------------------------------
 
@@ -203,10 +203,10 @@ class HostEngine:
         """Return every GPU with who has it, and how many jobs of all users wait."""
         gpus = self._list_gpus()
         busy = find_busy(self._virtual)
-        leases = self._line.open_leases()
+        leases = self._queue.open_leases()
         with leases.mutex():
             slots = leases.slots(gpus, busy)
-            waiting = leases.tickets()
+            waiting = leases.queued_jobs()
         return {
             "gpus": [
                 {
@@ -221,7 +221,7 @@ class HostEngine:
             ],
             "free_gpus": sum(slot.free_at == 0 for slot in slots),
             "waiting_jobs": len(waiting),
-            "waiting_gpus": sum(ticket.gpus for ticket in waiting),
+            "waiting_gpus": sum(queued.gpus for queued in waiting),
         }
 
 

@@ -15,11 +15,11 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Union
 
-from ...linux import processes
+from ...linux import detached, processes
 from ...store.directories import Attempt, Root
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
-from .waiting import Line
+from .root_queue import RootQueue
 
 if TYPE_CHECKING:
     from ...protocol.notes import Lease
@@ -55,24 +55,27 @@ def start(program: str, attempt: Attempt, lease: Lease, *, running: str) -> Proc
         return Copy(processes.start_copy(partial(_supervise_in_copy, program, attempt, lease, log.fileno())))
 
 
+def supervise_leased(path: str, *, program: str) -> int:
+    """
+    Supervise an attempt to its end; its lease comes on standard input.
+
+    :param path: the attempt's folder.
+    """
+    run(program, Attempt.at_path(path), json.load(sys.stdin))
+    return 0
+
+
 def run(program: str, attempt: Attempt, lease: Lease) -> None:
     """Supervise an attempt to its end."""
     settings = attempt.request()["settings"]
     supervise(attempt, Allocation(lease["gpus"], lease["leased_at"], lease["fds"]))
     # The GPUs are free now; whoever waits for them shall not wait for the next who asks.
-    Line(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
+    RootQueue(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
 
 
 def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", program, "supervise", attempt.path],
-        cwd="/",
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        pass_fds=lease["fds"],
-    )
+    command = detached.own_command(program, "supervise", attempt.path)
+    process = detached.start_detached(command, stdin=subprocess.PIPE, out=log, pass_fds=lease["fds"])
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:
         process.stdin.write(json.dumps(lease).encode())
@@ -80,10 +83,6 @@ def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) 
 
 
 def _supervise_in_copy(program: str, attempt: Attempt, lease: Lease, log: int) -> None:
-    os.setsid()
-    os.chdir("/")
-    for fd in (1, 2):
-        os.dup2(log, fd)
-    processes.close_files(keep=(1, 2, *lease["fds"]))
+    detached.detach(log, keep=lease["fds"])
     processes.rename(program, "supervise", attempt.job.job_id)
     run(program, attempt, lease)

@@ -1,0 +1,1 @@
+"""The engine that hands jobs to Slurm."""

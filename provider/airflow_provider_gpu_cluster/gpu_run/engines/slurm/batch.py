@@ -8,7 +8,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Sequence
 
-from ...locks import try_lock
+from ...linux import locks
 from ...store import records
 from ...store.directories import Attempt, Root
 
@@ -76,7 +76,7 @@ class Batch:
 
     def lock(self) -> int | None:
         """Return an open file that keeps everybody else from submitting it; None when somebody does so now."""
-        return try_lock(os.path.join(self.folder, "slurm.lock"))
+        return locks.lock(os.path.join(self.folder, "slurm.lock"))
 
     def ids_of(self, attempt: Attempt, ids: Sequence[str]) -> list[str]:
         """Return what Slurm calls an attempt in jobs of those ids."""

@@ -223,12 +223,12 @@ def said(errors: str) -> str:
 
 
 def is_unreachable(errors: str) -> bool:
-    """Tell whether a command has failed because Slurm could not be reached."""
+    """Return whether a command has failed because Slurm could not be reached."""
     return any(sign in errors for sign in words.UNREACHABLE)
 
 
 def is_submit_limit(errors: str) -> bool:
-    """Tell whether sbatch was refused only because there are too many jobs now."""
+    """Return whether sbatch was refused only because there are too many jobs now."""
     if any(sign in errors for sign in words.SUBMIT_LIMITS):
         return True
     lines = [line for line in errors.splitlines() if line.strip()]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import protocol
+from ...store.claims import run_facts
 from ...store.directories import Attempt
 from ...supervise import diagnosis
 from . import words
 from .batch import Batch
 from .commands import Row
-from .submission import end_unstarted
+from .submitter import end_unstarted
 
 if TYPE_CHECKING:
     from ...protocol.records import Claim, EndFacts
@@ -51,11 +52,6 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: 
 
 def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str) -> None:
     """Record an end, with what the supervisor has written down when it was told to stop."""
-    facts: EndFacts = {
-        "started_at": claim["at"],
-        "gpus": [gpu["index"] for gpu in claim["gpus"]],
-        "host": claim.get("nodes") or claim["host"],
-        "pid": claim["pid"],
-    }
+    facts: EndFacts = run_facts(claim)
     facts.update(attempt.stopped().get("facts") or {})
     attempt.finish(state, reason, message, **facts)

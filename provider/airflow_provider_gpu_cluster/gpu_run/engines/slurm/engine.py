@@ -19,7 +19,7 @@ from . import commands, words
 from .batch import Batch, attempts_at
 from .ends import finish, settle_ended, settle_unstarted
 from .runner import run
-from .submission import Submission, end_unstarted, search
+from .submitter import Submitter, end_unstarted, search
 from .views import Told, View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
@@ -46,17 +46,17 @@ class SlurmEngine:
     :param settings: ``partition``, ``account``, ``qos``, ``constraint``, ``sbatch_options``, ``python``, and
         ``slurm_interval_s``, how often Slurm is asked about all jobs together.
     :param program: path of this program, which the jobs run.
-    :param patience_s: how long a look may wait for Slurm's word.
+    :param timeout_s: how long a look may wait for Slurm's word.
     """
 
     name = "slurm"
 
-    def __init__(self, root: Root, settings: Settings, program: str, patience_s: float) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str, timeout_s: float) -> None:
         self._root = root
         self._settings = settings
         self._interval_s: float = settings.get("slurm_interval_s") or INTERVAL_S
-        self._patience_s = patience_s
-        self._submission = Submission(root, settings, program, self._interval_s)
+        self._timeout_s = timeout_s
+        self._submission = Submitter(root, settings, program, self._interval_s)
         self._queue = self._view("queue.json", self._interval_s, ask_queue)
         self._accounting = self._view("accounting.json", 2 * self._interval_s, ask_accounting)
         self._visible_s = _VISIBLE * self._interval_s
@@ -66,7 +66,7 @@ class SlurmEngine:
 
     def _view(self, name: str, interval_s: float, ask: Callable[[float], Told]) -> View:
         path = os.path.join(self._root.own, "slurm", name)
-        return View(path, interval_s=interval_s, patience_s=self._patience_s, ask=ask)
+        return View(path, interval_s=interval_s, timeout_s=self._timeout_s, ask=ask)
 
     def refresh(self) -> None:
         """Let waiting jobs be handed to Slurm again, for a while."""
@@ -164,7 +164,7 @@ class SlurmEngine:
         if time.monotonic() < self._submitting_until and not (self._submitting and self._submitting.is_alive()):
             self._submitting = threading.Thread(target=submit, daemon=True)
             self._submitting.start()
-            self._submitting.join(self._patience_s)
+            self._submitting.join(self._timeout_s)
         return said[-1]
 
     def _running(self, attempt: Attempt, claim: Claim) -> Standing | None:
@@ -238,7 +238,7 @@ class SlurmEngine:
         claim: Claim | None = None,
     ) -> Standing | None:
         """Settle an attempt of which neither the queue nor the accounting knows, if the controller agrees."""
-        answer = run(commands.details(job), timeout_s=max(self._patience_s, 1.0))
+        answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
         state = commands.detail(answer.output, "JobState") if answer.code == 0 else None
         if state is not None:
             # It was submitted, or came to its end, between the two looks.
@@ -269,7 +269,7 @@ class SlurmEngine:
 
     def _is_requeued(self, claim: Claim, job: str) -> bool:
         """Tell whether a job that waits has been started before, as its claim is by a run that is over."""
-        answer = run(commands.details(job), timeout_s=max(self._patience_s, 1.0))
+        answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
         restarts = commands.detail(answer.output, "Restarts") if answer.code == 0 else None
         return restarts is not None and int(restarts) > claim["restarts"]
 
@@ -303,7 +303,7 @@ class SlurmEngine:
             self._scancel([claim["slurm_job"]], attempt)
 
     def _scancel(self, jobs: Sequence[str], attempt: Attempt) -> None:
-        answer = run(commands.cancel(jobs), timeout_s=max(self._patience_s, 1.0))
+        answer = run(commands.cancel(jobs), timeout_s=max(self._timeout_s, 1.0))
         if answer.code != 0:
             attempt.event("scancel_failed", slurm_jobs=list(jobs), message=commands.said(answer.errors))
 

@@ -16,7 +16,7 @@ from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
 from . import words
 from .batch import element
-from .submission import BY
+from .submitter import BY
 
 if TYPE_CHECKING:
     from ...protocol.records import Claim

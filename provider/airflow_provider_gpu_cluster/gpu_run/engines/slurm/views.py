@@ -13,8 +13,7 @@ import time
 from typing import TYPE_CHECKING, Callable, Iterable, NamedTuple
 
 from ...errors import Refused
-from ...linux import processes
-from ...locks import try_lock
+from ...linux import locks, processes
 from ...store import records
 from . import commands, words
 from .runner import TIMEOUT_S, run
@@ -45,14 +44,14 @@ class View:
 
     :param path: of the file with the answer.
     :param interval_s: how often it may be asked.
-    :param patience_s: how long to wait for an answer. It may come later, for the next who looks.
+    :param timeout_s: how long to wait for an answer. It may come later, for the next who looks.
     :param ask: asks Slurm about the jobs since a time.
     """
 
-    def __init__(self, path: str, *, interval_s: float, patience_s: float, ask: Callable[[float], Told]) -> None:
+    def __init__(self, path: str, *, interval_s: float, timeout_s: float, ask: Callable[[float], Told]) -> None:
         self._path = path
         self._interval_s = interval_s
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._ask = ask
         self._asking: threading.Thread | None = None
         self._stamp: tuple[int, int, int] | None = None
@@ -74,7 +73,7 @@ class View:
         self._read()
         if not self._is_due(since):
             return
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._timeout_s
         if self._asking is None or not self._asking.is_alive():
             fd = self._lock()
             if fd is not None:
@@ -112,7 +111,7 @@ class View:
 
     def _lock(self) -> int | None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        return try_lock(f"{self._path}.lock")
+        return locks.lock(f"{self._path}.lock")
 
     def _find_out(self, fd: int, since: float) -> None:
         """Ask, and write down what is answered."""

@@ -44,7 +44,7 @@ class Found(NamedTuple):
     trouble: str = ""
 
 
-class Submission:
+class Submitter:
     """
     Submits batches for one root.
 

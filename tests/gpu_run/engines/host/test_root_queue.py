@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.engines.host.waiting import Line
+from airflow_provider_gpu_cluster.gpu_run.engines.host.root_queue import RootQueue
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
@@ -42,7 +42,7 @@ def test_a_thousand_waiting_jobs_are_one_waiting_process(
         later = {**request, "request_key": str(number), "submitted": request["submitted"] + number}
         attempt = job.add_attempt(1, later, {})
         assert attempt is not None
-        host.line.add(attempt, later)
+        host.queue.add(attempt, later)
         jobs.append(job.job_id)
     host.dispatcher(jobs[-1])
     # The supervisor and its guard.
@@ -105,7 +105,7 @@ def test_the_dispatcher_ends_with_the_last_that_waits(host: Host, eventually: Ca
     host.wait(job, state="RUNNING")
     eventually(lambda: not host.processes("dispatch"), timeout_s=5)
     assert not list(Path(host.settings["lease_dir"]).glob("queue-*"))
-    assert host.line.entries() == []
+    assert host.queue.entries() == []
 
 
 @pytest.mark.parametrize("revive", ["end of a job", "status", "submit", "cancel"])
@@ -166,14 +166,14 @@ def test_a_waiting_job_whose_directory_is_deleted_holds_up_nobody(host: Host) ->
 def test_entries_that_are_none_are_removed_and_the_others_served(host: Host) -> None:
     first = host.submit("sleep 0.5", gpus=4)
     host.wait(first, state="RUNNING")
-    os.makedirs(host.line.path, exist_ok=True)
+    os.makedirs(host.queue.path, exist_ok=True)
     for number, text in enumerate(["", "{", "[]", '{"attempt": 7}', '{"attempt": "/nowhere/1"}', '{"x": 1}']):
-        Path(host.line.path, f"0-00000000000{number}.000000-garbage-{number}").write_text(text)
+        Path(host.queue.path, f"0-00000000000{number}.000000-garbage-{number}").write_text(text)
     broken = host.submit("true", gpus=4)
     Path(host.attempt(broken).at("request.json")).write_text("{")
     job = host.submit("true")
     assert host.wait(job)["state"] == "SUCCEEDED"
-    assert not [name for name in host.line.entries() if "garbage" in name]
+    assert not [name for name in host.queue.entries() if "garbage" in name]
 
 
 def test_a_mutex_that_is_held_is_told_and_survived(host: Host, eventually: Callable[..., Any]) -> None:
@@ -189,18 +189,18 @@ def test_a_mutex_that_is_held_is_told_and_survived(host: Host, eventually: Calla
 
 def test_the_line_is_its_hosts_and_its_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(tmp_path)
-    path = host.line.path
+    path = host.queue.path
     monkeypatch.setattr(processes, "hostname", lambda: "another")
-    assert host.line.path != path
+    assert host.queue.path != path
     monkeypatch.undo()
-    assert Line(host.root, {**host.settings, "virtual_gpus": 5}).path != path
-    assert host.line.path == path
+    assert RootQueue(host.root, {**host.settings, "virtual_gpus": 5}).path != path
+    assert host.queue.path == path
 
 
 def test_a_relative_lease_dir_is_meant_from_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     host = Host(tmp_path, lease_dir="x/../leases")
-    assert host.line.lease_dir == str(tmp_path / "leases")
-    os.makedirs(host.line.path)
-    Path(host.line.path, "pool.json").write_text(json.dumps({"virtual_gpus": 4, "lease_dir": host.line.lease_dir}))
-    assert Line.at_path(host.line.path).lease_dir == str(tmp_path / "leases")
+    assert host.queue.lease_dir == str(tmp_path / "leases")
+    os.makedirs(host.queue.path)
+    Path(host.queue.path, "pool.json").write_text(json.dumps({"virtual_gpus": 4, "lease_dir": host.queue.lease_dir}))
+    assert RootQueue.at_path(host.queue.path).lease_dir == str(tmp_path / "leases")

@@ -14,7 +14,7 @@ system has a part of that, pip does the work.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import os
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..protocol.records import Environment, EnvironmentParts
 
 _MARK = "built.json"
-_USE_PATIENCE_S = 2.0
+_USE_TIMEOUT_S = 2.0
 _LOG_LINES = 30
 _LOG_CHARACTERS = 8000
 _INCLUDE = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
@@ -191,12 +191,12 @@ def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
     """Keep everybody else from building an environment, or clearing it away."""
-    while True:
-        with open(path + ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if locks.is_current(lock.fileno(), path + ".lock"):
-                yield
-                return
+    fd = locks.lock(path + ".lock", timeout_s=None)
+    assert fd is not None
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 class _Shell:
@@ -352,15 +352,8 @@ def use(environment: Environment) -> None:
     :raises OSError: it is not there any more, or being built again.
     """
     path = environment["path"]
-    deadline = time.monotonic() + _USE_PATIENCE_S
     with open(path + ".lock", encoding="ascii") as lock:
-        while True:
-            try:
-                # Whoever clears environments away holds this exclusively, for a moment.
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        # Whoever clears environments away holds this exclusively, for a moment.
+        if not locks.lock_file(lock.fileno(), timeout_s=_USE_TIMEOUT_S, exclusive=False):
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), path)
         os.utime(mark_of(path))

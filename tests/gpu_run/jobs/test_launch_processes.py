@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.jobs.launches import AT_ONCE
+from airflow_provider_gpu_cluster.gpu_run.jobs.launch_processes import AT_ONCE
 from tests.gpu_run.host import Host
 from tests.gpu_run.watch.client import Client
 
@@ -15,11 +15,11 @@ from tests.gpu_run.watch.client import Client
 CHANGE = """
 import os, time
 from airflow_provider_gpu_cluster.gpu_run.jobs import launches
-outcome = launches.Launches._outcome
+outcome = launches.LaunchProcesses._outcome
 def changed(self, request):
     {change}
     return outcome(self, request)
-launches.Launches._outcome = changed
+launches.LaunchProcesses._outcome = changed
 """
 KILLED = CHANGE.format(change="os.kill(os.getpid(), 9)")
 

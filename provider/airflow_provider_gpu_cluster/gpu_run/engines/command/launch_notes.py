@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...protocol.notes import LaunchNote
 
 
-class Launches:
+class LaunchNotes:
     """The notes of one root."""
 
     def __init__(self, root: Root) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # A scheduler gets no more of them at the same time.
 AT_ONCE = 4
 # How long it may take to answer, in seconds.
-_PATIENCE_S = 20.0
+_TIMEOUT_S = 20.0
 _PIECE = 1 << 16
 
 
@@ -36,7 +36,7 @@ class _Running(NamedTuple):
     said: bytearray
 
 
-class Launches:
+class LaunchProcesses:
     """
     Carries out launches, a few at a time.
 
@@ -104,7 +104,7 @@ class Launches:
 
         try:
             settings = self._asked["settings"]
-            engine = engine_of(self._root, settings, self._program, patience_s=_PATIENCE_S)
+            engine = engine_of(self._root, settings, self._program, timeout_s=_TIMEOUT_S)
             asked = to_be_carried_out(request, settings=settings, umask=self._asked["umask"], program=self._program)
             reply = submit(self._root, engine, asked)
             if reply.get("needs"):

@@ -9,20 +9,18 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...linux import processes
-from ...locks import try_lock
-from ...store.directories import Attempt
+from ...linux import detached, locks, processes
+from ...store.directories import Attempt, Root
 from ...store.writing import write_text
 from ...supervise import diagnosis
 from ..unstarted import end_unstarted
-from .launches import Launches
+from .launch_notes import LaunchNotes
 from .template import NotGiven, Template, values_of
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
 BY = "command"
 # How long a launcher may take to print a process id, and for how long one is waited for that has, and goes on.
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 FOREGROUND_S = 3.0
 # An array may have hundreds of elements, and others want the login node, too.
 _AT_ONCE = 4
@@ -86,11 +84,17 @@ def program_of(template: Template) -> str:
     return path
 
 
-class Launching:
+def launch_waiting(root: Root) -> int:
+    """Hand over what others were to hand over who have died."""
+    Handover(LaunchNotes(root)).launch_waiting()
+    return 0
+
+
+class Handover:
     """Hands the attempts of one root to the launcher."""
 
-    def __init__(self, launches: Launches) -> None:
-        self._launches = launches
+    def __init__(self, launches: LaunchNotes) -> None:
+        self._notes = launches
         self._gave_no_answer = False
 
     def note(self, attempt: Attempt) -> None:
@@ -101,7 +105,7 @@ class Launching:
             "boot": processes.boot_id(),
             "noted_at": time.time(),
         }
-        self._launches.add(attempt, note)
+        self._notes.add(attempt, note)
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """
@@ -132,12 +136,12 @@ class Launching:
 
     def launch_waiting(self) -> None:
         """Hand over what others were to hand over who have died."""
-        os.makedirs(self._launches.folder, exist_ok=True)
-        fd = try_lock(os.path.join(self._launches.folder, "launching.lock"))
+        os.makedirs(self._notes.folder, exist_ok=True)
+        fd = locks.lock(os.path.join(self._notes.folder, "launching.lock"))
         if fd is None:
             return
         try:
-            for attempt, note in self._launches.all():
+            for attempt, note in self._notes.all():
                 if "process" not in note and note["host"] == processes.hostname():
                     with contextlib.suppress(Refused):
                         self._launch(attempt)
@@ -146,19 +150,19 @@ class Launching:
 
     def is_handing_over(self) -> bool:
         """Tell whether somebody does that now."""
-        os.makedirs(self._launches.folder, exist_ok=True)
-        fd = try_lock(os.path.join(self._launches.folder, "launching.lock"))
+        os.makedirs(self._notes.folder, exist_ok=True)
+        fd = locks.lock(os.path.join(self._notes.folder, "launching.lock"))
         if fd is not None:
             os.close(fd)
         return fd is None
 
     def _launch(self, attempt: Attempt) -> None:
-        fd = try_lock(attempt.at("launch.lock"))
+        fd = locks.lock(attempt.at("launch.lock"))
         if fd is None:
             # Somebody else does.
             return
         try:
-            note = self._launches.read(attempt)
+            note = self._notes.read(attempt)
             if note is None or "process" in note or note["host"] != processes.hostname():
                 return
             called = None
@@ -184,23 +188,21 @@ class Launching:
             attempt.clear_markers()
         note["called_at"] = note["noted_at"] = time.time()
         note["offsets"] = [_size(attempt.at(name)) for name in _OUTPUTS]
-        self._launches.write(attempt, note)
+        self._notes.write(attempt, note)
         with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
             try:
-                called = subprocess.Popen(
+                called = detached.start_detached(
                     [*_WITH_UMASK, f"{attempt.request()['umask']:03o}", *command],
+                    out=out,
+                    errors=errors,
                     cwd=attempt.job.path,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=errors,
-                    start_new_session=True,
                 )
             except OSError as error:
                 message = f"its launcher {command[0]} cannot be started: {error.strerror}"
                 self._fail(attempt, message)
                 raise Refused(protocol.LAUNCH_REFUSED, message) from error
         note["launcher"], note["noted_at"] = processes.identity(called.pid), time.time()
-        self._launches.write(attempt, note)
+        self._notes.write(attempt, note)
         attempt.event("launcher_called", command=command)
         return called
 
@@ -209,7 +211,7 @@ class Launching:
         template = template_of(request["settings"])
         # Sites show the name of the script in their lists.
         script = attempt.at(f"{attempt.job.job_id}.sh")
-        supervise = [sys.executable, "-I", "-S", request["program"], "supervise-launched", attempt.path]
+        supervise = detached.own_command(request["program"], "supervise-launched", attempt.path)
         write_text(script, _SCRIPT.format(command=_quoted(supervise), log=_quoted([attempt.at("supervisor.log")])))
         os.chmod(script, 0o700)
         values = values_of(request["spec"], script=script, job_id=attempt.job.job_id, job_dir=attempt.job.path)
@@ -240,17 +242,17 @@ class Launching:
             if claim is not None and self._is_long(note):
                 # It runs, whatever its launcher still has to say.
                 if called is not None:
-                    called.returncode = 0
+                    detached.leave(called)
                 return
-            if time.time() > note["called_at"] + PATIENCE_S:
+            if time.time() > note["called_at"] + TIMEOUT_S:
                 self._gave_no_answer = True
                 _end(note["launcher"], called)
-                self._refuse(attempt, f"has printed no process id in {PATIENCE_S:g} s, and was ended")
+                self._refuse(attempt, f"has printed no process id in {TIMEOUT_S:g} s, and was ended")
                 return
             time.sleep(_LOOK_S)
         if called is not None and not is_over:
             # Whoever starts processes after it is to wait for it.
-            called.returncode = 0
+            detached.leave(called)
         if code:
             self._refuse(attempt, f"has ended with exit code {code}")
         elif pid is None:
@@ -279,7 +281,7 @@ class Launching:
             )
             return
         note["process"], note["noted_at"] = process, time.time()
-        self._launches.write(attempt, note)
+        self._notes.write(attempt, note)
         attempt.event("launched", pid=pid)
         claim = attempt.claimed()
         if claim is not None and claim["by"] != "supervisor":
@@ -303,7 +305,7 @@ class Launching:
         attempt.event("launch_failed", message=message, code=code)
         if not end_unstarted(attempt, BY, protocol.FAILED, protocol.LAUNCH_FAILED, message):
             return False
-        self._launches.remove(attempt)
+        self._notes.remove(attempt)
         return True
 
 

@@ -28,13 +28,13 @@ _TAIL_BYTES = 4096
 _LONG_AGO = float("-inf")
 
 
-class Subscription:
+class WatchedJob:
     """
     A job as one subscriber sees it.
 
     There are two ways to look at it. A glance is a handful of ``stat`` calls: is there a record that was not there, or
     has a file grown? Then a full look is worth its price. It is so every now and then as well, for what no ``stat``
-    shows: a supervisor that was killed, another place in line, a directory that is gone.
+    shows: a supervisor that was killed, another place in the queue, a directory that is gone.
 
     :param key: the client's name for it.
     :param reader: whom the output is for; None when it is for nobody.

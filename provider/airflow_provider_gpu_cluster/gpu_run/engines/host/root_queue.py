@@ -11,22 +11,19 @@ import contextlib
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from ... import protocol
 from ...gpus.allocator import Allocator
-from ...gpus.leases import DEFAULT_FOLDER, Leases
-from ...gpus.schedule import Ticket, Wait
-from ...linux import processes
-from ...locks import try_lock
+from ...gpus.leases import Leases, leases_of
+from ...gpus.schedule import QueuedJob, Wait
+from ...linux import detached, locks, processes
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import writing
 
 if TYPE_CHECKING:
-    from ...protocol.notes import LineEntry, WaitNotes
+    from ...protocol.notes import QueueEntry, WaitNotes
     from ...protocol.records import AttemptRequest
     from ...protocol.settings import Settings
 
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 _ENDING_S = 5.0
 
 
-class Line:
+class RootQueue:
     """
     The waiting jobs of a root that want GPUs of one pool.
 
@@ -44,22 +41,20 @@ class Line:
     def __init__(self, root: Root, settings: Settings) -> None:
         self.root = root
         self.virtual_gpus = settings.get("virtual_gpus")
-        lease_dir = os.path.expanduser(settings.get("lease_dir") or DEFAULT_FOLDER)
-        # As for root_dir, a relative path is meant from the home; who reads this may run in any folder.
-        self.lease_dir = os.path.normpath(os.path.join(os.path.expanduser("~"), lease_dir))
-        self.leases = Leases(self.lease_dir)
+        self.leases = leases_of(settings)
+        self.lease_dir = self.leases.folder
         # A home directory may be shared by several hosts, and each has its own GPUs.
         pool = json.dumps([processes.hostname(), self.lease_dir, self.virtual_gpus])
         self.path = os.path.join(root.own, "queue", hashlib.sha256(pool.encode()).hexdigest()[:12])
         self.waits_path = os.path.join(self.path, "waits.json")
 
     @classmethod
-    def at_path(cls, path: str) -> Line:
-        """Return the line whose folder that is."""
+    def at_path(cls, path: str) -> RootQueue:
+        """Return the queue whose folder that is."""
         pool: Settings | None = records.read_json(os.path.join(path, "pool.json"))
-        line = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool or {})
-        line.path, line.waits_path = path, os.path.join(path, "waits.json")
-        return line
+        queue = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool or {})
+        queue.path, queue.waits_path = path, os.path.join(path, "waits.json")
+        return queue
 
     def open_leases(self) -> Leases:
         """
@@ -79,7 +74,7 @@ class Line:
         return f"{os.getuid()}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
 
     def add(self, attempt: Attempt, request: AttemptRequest) -> None:
-        """Put an attempt in line; a second time changes nothing."""
+        """Put an attempt into the queue; a second time changes nothing."""
         rank = protocol.PRIORITIES.index(request["spec"].get("priority") or "normal")
         name = "{}-{:020.6f}-{}".format(rank, request["submitted"], attempt.job.job_id)
         with writing(self.path):
@@ -90,8 +85,8 @@ class Line:
                 records.write_json(pool_path, pool)
             path = os.path.join(self.path, name)
             if not os.path.exists(path):
-                # Should it be lost, the next who asks for the job puts it in line again.
-                entry: LineEntry = {"attempt": attempt.path}
+                # Should it be lost, the next who asks for the job queues it again.
+                entry: QueueEntry = {"attempt": attempt.path}
                 records.write_json(path, entry, sync=False)
 
     def entries(self) -> list[str]:
@@ -110,19 +105,19 @@ class Line:
 
     def read(self, name: str) -> Attempt | None:
         """Return the attempt of one entry; None when it has just gone."""
-        entry: LineEntry | None = records.read_json(os.path.join(self.path, name))
+        entry: QueueEntry | None = records.read_json(os.path.join(self.path, name))
         return None if entry is None else Attempt.at_path(entry["attempt"])
 
     def remove(self, name: str) -> None:
-        """Take an entry out of the line."""
+        """Take an entry out of the queue."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, name))
 
-    def ticket(self, attempt: Attempt, request: AttemptRequest, owner: str) -> Ticket:
+    def queued_job(self, attempt: Attempt, request: AttemptRequest, owner: str) -> QueuedJob:
         """Return an attempt's place in the queue of the whole host."""
         spec = request["spec"]
         limit = spec.get("time_limit_s")
-        return Ticket(
+        return QueuedJob(
             job_id=attempt.job.job_id,
             rank=protocol.PRIORITIES.index(spec.get("priority") or "normal"),
             submitted=request["submitted"],
@@ -144,7 +139,7 @@ class Line:
 
     def lock(self) -> int | None:
         """Return the lock of the one dispatcher; None when one runs."""
-        return try_lock(os.path.join(self.path, "dispatcher.lock"))
+        return locks.lock(os.path.join(self.path, "dispatcher.lock"))
 
     def ensure_dispatcher(self, program: str) -> None:
         """
@@ -158,14 +153,7 @@ class Line:
             return
         try:
             with open(os.path.join(self.path, "dispatcher.log"), "ab") as log:
-                subprocess.Popen(
-                    [sys.executable, "-I", "-S", program, "dispatch", self.path, str(fd)],
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=[fd],
-                ).returncode = 0
+                command = detached.own_command(program, "dispatch", self.path, str(fd))
+                detached.leave(detached.start_detached(command, out=log, pass_fds=[fd]))
         finally:
             os.close(fd)

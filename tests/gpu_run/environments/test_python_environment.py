@@ -18,8 +18,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.environments import environment
-from airflow_provider_gpu_cluster.gpu_run.environments.environment import BuildFailed, build, find_uv, group, wanted
+from airflow_provider_gpu_cluster.gpu_run.environments import python_environment
+from airflow_provider_gpu_cluster.gpu_run.environments.python_environment import (
+    BuildFailed,
+    build,
+    find_uv,
+    group,
+    wanted,
+)
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.gpu_run.host import Host, processes_with
 
@@ -157,7 +163,7 @@ def test_the_interpreter_counts(root: Root, code: Path, wheels: Path, system: Pa
 def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "uv" and UV is None:
         pytest.fail("there is no uv here") if os.environ.get("CI") == "true" else pytest.skip("there is no uv here")
-    monkeypatch.setattr(environment, "find_uv", lambda: UV if request.param == "uv" else None)
+    monkeypatch.setattr(python_environment, "find_uv", lambda: UV if request.param == "uv" else None)
     return str(request.param)
 
 
@@ -210,7 +216,7 @@ def test_without_ensurepip_the_systems_pip_does(
     root: Root, code: Path, wheels: Path, system: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on Debian without python3-venv."""
-    monkeypatch.setattr(environment, "find_uv", lambda: None)
+    monkeypatch.setattr(python_environment, "find_uv", lambda: None)
     setup = without("ensurepip", code)
     built = build(root, parts(needs("needy", wheels), code, python=str(system), setup=setup), str(code))
     assert ask(built, "needy.VERSION", "needy") == "1.0"
@@ -371,21 +377,21 @@ def test_use_is_noted_where_it_is_not_cleared_away(host: Host, wheels: Path) -> 
     first = host.submit(SHOW, requirements=text)
     assert host.wait(first)["state"] == "SUCCEEDED"
     built = event(host, first, "environment_ready")
-    mark = Path(environment.mark_of(built["path"]))
+    mark = Path(python_environment.mark_of(built["path"]))
     os.utime(mark, (0, 0))
     second = host.submit(SHOW, requirements=text)
     assert host.wait(second)["state"] == "SUCCEEDED"
     assert mark.stat().st_mtime > 0
     os.utime(mark, (0, 0))
-    environment.use(built)
+    python_environment.use(built)
     assert mark.stat().st_mtime > 0
     with open(built["path"] + ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError):
-            environment.use(built)
+            python_environment.use(built)
     shutil.rmtree(built["path"])
     with pytest.raises(FileNotFoundError):
-        environment.use(built)
+        python_environment.use(built)
 
 
 def test_uv_says_that_it_does_not_look_at_the_systems_packages() -> None:

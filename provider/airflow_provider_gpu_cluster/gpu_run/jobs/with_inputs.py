@@ -1,0 +1,63 @@
+"""The verbs ``stage`` and ``submit``, which may have to wait for inputs from the worker."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Callable, cast
+
+from ..protocol.submit_request import to_be_carried_out
+from ..reply import Reply
+from ..store.directories import JobDirectory, Root
+from . import submission
+
+if TYPE_CHECKING:
+    from ..engines.engine import Engine
+    from ..protocol.inputs import Input, UploadInput
+    from ..protocol.replies import StageReply, SubmitReply
+    from ..protocol.requests import StageRequest, SubmitCall
+
+
+def stage(root: Root, engine: Engine, program: str, request: StageRequest, stream: BinaryIO) -> Reply:
+    """Carry out the verb ``stage``."""
+    carry_out = partial(submission.stage, root, engine, request)
+    return _with_inputs(root.job(request["job_id"]), engine, request["inputs"], stream, carry_out)
+
+
+def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream: BinaryIO) -> Reply:
+    """Carry out the verb ``submit``, for a job or an array."""
+    carry_out = submission.submit
+    if request.get("elements"):
+        from .array_submission import submit_array
+
+        carry_out = submit_array
+    # The same object both times: what the first has noted in it counts for the second.
+    asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
+    job = root.job(request["job_id"])
+    return _with_inputs(job, engine, request["inputs"] or [], stream, partial(carry_out, root, engine, asked))
+
+
+def _with_inputs(
+    job: JobDirectory,
+    engine: Engine,
+    inputs: list[Input],
+    stream: BinaryIO,
+    carry_out: Callable[[], StageReply | SubmitReply],
+) -> Reply:
+    value = carry_out()
+    needs = value.get("needs")
+    if not needs:
+        return Reply(value)
+    # The worker has to send nothing else.
+    needed = [cast("UploadInput", inputs[number]) for number in needs]
+
+    def go_on() -> StageReply | SubmitReply:
+        # Sending may have taken long.
+        engine.refresh()
+        return carry_out()
+
+    def body(out: BinaryIO) -> None:
+        from ..staging.receiving import receive
+
+        receive(job, needed, stream, out, go_on)
+
+    return Reply({"needs": needs}, body)
