@@ -9,14 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
 from airflow_provider_gpu_cluster.connection.program import build_program
+from airflow_provider_gpu_cluster.connection.session import Session
+from airflow_provider_gpu_cluster.connection.settings import STREAM
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import Source
-from airflow_provider_gpu_cluster.transfer.upload import Line, Upload
+from airflow_provider_gpu_cluster.transfer.upload import Upload
 
 
 @contextlib.contextmanager
@@ -52,6 +55,13 @@ def error_of(error: dict[str, Any]) -> Any:
     return Refused(error["code"], error["message"])
 
 
+def _session() -> Session:
+    """Return what an upload asks of its session. Here is no SSH, and a line so short that one stream does."""
+    settings = SimpleNamespace(name="the cluster", transfer=STREAM)
+    connection = SimpleNamespace(round_trip_s=0.0, stop_if_interrupted=lambda: None)
+    return cast(Session, SimpleNamespace(settings=settings, connection=connection, error_of=error_of))
+
+
 def stage(
     job: JobDirectory,
     inputs: Sequence[dict[str, Any]],
@@ -66,13 +76,7 @@ def stage(
     :raises Refused: what the cluster says.
     """
     root = Root(str(Path(job.path).parent))
-
-    @contextlib.contextmanager
-    def lane() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-        with process(root, "fill", {}) as (_, stream, out):
-            yield stream, out
-
-    upload = Upload(sources, Line("the cluster", lane, lambda: 0.0, lambda: None, error_of))
+    upload = Upload(sources, _session())
     request = {"job_id": job.job_id, "inputs": list(inputs), "record": {}}
     with process(root, "stage", request) as (reply, stream, out):
         meanwhile()
