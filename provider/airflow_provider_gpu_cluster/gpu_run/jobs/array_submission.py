@@ -20,7 +20,7 @@ from .status import status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.records import Cancellation
+    from ..protocol.cancellation import CancelRecord
     from ..protocol.replies import SubmitReply
     from ..protocol.requests import Submit
 
@@ -148,7 +148,7 @@ def _each(work: Callable[[_AskedElement], _Result], elements: list[_AskedElement
         return list(pool.map(work, elements))
 
 
-def _check_not_cancelled(array: JobDirectory, before: Cancellation | None) -> None:
+def _check_not_cancelled(array: JobDirectory, before: CancelRecord | None) -> None:
     """
     Refuse to launch what somebody has cancelled since it was asked for.
 

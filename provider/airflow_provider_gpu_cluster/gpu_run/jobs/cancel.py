@@ -14,7 +14,7 @@ from .status import job_status, statuses
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.records import Cancellation
+    from ..protocol.cancellation import CancelRecord
     from ..protocol.requests import CancelRequest
     from ..protocol.status import Status
 
@@ -66,7 +66,7 @@ def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> No
 
 
 def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
-    asked: Cancellation = {"by": by, "at": records.now()}
+    asked: CancelRecord = {"by": by, "at": records.now()}
     if records.create_json(attempt.at("cancel.json"), asked):
         attempt.event("cancel_requested", by=by)
     if attempt.claim(claim_by("cancel")):

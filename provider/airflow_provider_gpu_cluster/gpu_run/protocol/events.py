@@ -9,7 +9,7 @@ from .requests import Acknowledgement, Position, SubmitRequest
 from .status import Status
 
 
-class Subscribe(TypedDict):
+class SubscribeCommand(TypedDict):
     """Watch a job; for a reader, send its output as well."""
 
     do: Literal["subscribe"]
@@ -19,21 +19,21 @@ class Subscribe(TypedDict):
     ack: Acknowledgement | None
 
 
-class Acknowledge(Acknowledgement):
+class AcknowledgeCommand(Acknowledgement):
     """Up to where a reader is done."""
 
     do: Literal["ack"]
     key: int
 
 
-class Unsubscribe(TypedDict):
+class UnsubscribeCommand(TypedDict):
     """Watch a job no more."""
 
     do: Literal["unsubscribe"]
     key: int
 
 
-class Launch(TypedDict):
+class LaunchCommand(TypedDict):
     """Launch a job for which nothing has to be sent."""
 
     do: Literal["launch"]
@@ -41,13 +41,13 @@ class Launch(TypedDict):
     request: SubmitRequest
 
 
-class ClientAlive(TypedDict):
+class AliveCommand(TypedDict):
     """A sign of life."""
 
     do: Literal["alive"]
 
 
-Command = Union[Subscribe, Acknowledge, Unsubscribe, Launch, ClientAlive]
+Command = Union[SubscribeCommand, AcknowledgeCommand, UnsubscribeCommand, LaunchCommand, AliveCommand]
 
 
 class StatusEvent(TypedDict):

@@ -72,7 +72,7 @@ class Environment(TypedDict, total=False):
     A Python environment that was built: the mark in it, and ``environment.json`` of an attempt that was given it.
 
     :param tool: what has installed into it.
-    :param group: see :func:`.environments.environment.group`; missing in what older versions have built.
+    :param group: see :func:`.environments.python_environment.group`; missing in what older versions have built.
     :param reused: whether it was there already.
     :param seconds: how long it took to get it.
     """
@@ -208,21 +208,6 @@ class OwnerRecord(TypedDict):
 
     job_id: str
     by: Asker
-
-
-class _Cancellation(TypedDict):
-    by: str
-    at: str
-
-
-class Cancellation(_Cancellation, total=False):
-    """
-    ``cancel.json``: who has cancelled an attempt, or an array.
-
-    :param token: that no other cancellation of the array has.
-    """
-
-    token: str
 
 
 class ArrayRecord(TypedDict, total=False):

@@ -6,14 +6,12 @@ On the way each of them gets ``settings``, and on the cluster ``umask``; see :cl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Sequence, TypedDict, final
+from typing import Any, Sequence, TypedDict, final
 
+from .cancellation import CancelRecord
 from .inputs import Input
 from .settings import Settings
 from .spec import Spec, SpecPart
-
-if TYPE_CHECKING:
-    from .records import Cancellation
 
 
 class Call(TypedDict):
@@ -121,7 +119,7 @@ class Submit(SubmitRequest, total=False):
     program: str
     array: ArrayPlace
     submitted: float
-    cancelled: Cancellation | None
+    cancelled: CancelRecord | None
     cwd: str
     waiter: bool
 

@@ -16,7 +16,8 @@ from . import records
 from .directories import JobDirectory
 
 if TYPE_CHECKING:
-    from ..protocol.records import ArrayRecord, Cancellation
+    from ..protocol.cancellation import CancelRecord
+    from ..protocol.records import ArrayRecord
 
 
 def elements_of(job: JobDirectory) -> list[str]:
@@ -45,11 +46,11 @@ def _record(job: JobDirectory) -> ArrayRecord:
 
 def note_cancellation(job: JobDirectory, by: str) -> None:
     """Note that an array was cancelled, for whoever is about to launch it."""
-    cancellation: Cancellation = {"by": by, "at": records.now(), "token": records.new_name()}
+    cancellation: CancelRecord = {"by": by, "at": records.now(), "token": records.new_name()}
     records.write_json(job.at(".job", "cancel.json"), cancellation)
 
 
-def last_cancellation(job: JobDirectory) -> Cancellation | None:
+def last_cancellation(job: JobDirectory) -> CancelRecord | None:
     """Return who cancelled an array last, and a token that no other cancellation has; None when nobody has."""
-    cancellation: Cancellation | None = records.read_json(job.at(".job", "cancel.json"))
+    cancellation: CancelRecord | None = records.read_json(job.at(".job", "cancel.json"))
     return cancellation

@@ -31,7 +31,8 @@ from .diagnosis import TAIL_BYTES, diagnose, read_end
 from .variables import job_variables
 
 if TYPE_CHECKING:
-    from ..protocol.records import Cancellation, EndFacts
+    from ..protocol.cancellation import CancelRecord
+    from ..protocol.records import EndFacts
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
@@ -257,7 +258,7 @@ class _AttemptRun:
     def _cancel(self) -> None:
         if self.stop_reason is not None:
             return
-        asked: Cancellation | None = records.read_json(self.attempt.at("cancel.json"))
+        asked: CancelRecord | None = records.read_json(self.attempt.at("cancel.json"))
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
         if self.allocation.is_scheduled:
             # A scheduler's signal goes to the job's processes at the same time, and some end sooner, even with code 0.
