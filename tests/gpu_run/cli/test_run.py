@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -84,6 +85,17 @@ def test_a_script_that_can_run_by_itself_does(host: Host, folder: Path, eventual
     done = gpu_run(host, folder, f"./{name}")
     eventually(lambda: not shown_by_ps(int(done.stdout)))
     assert (folder / "out").read_text().startswith("y")
+
+
+def test_its_records_are_those_of_any_job(host: Host, folder: Path, eventually: Callable[..., Any]) -> None:
+    pid = start(host, folder, "true")
+    other = host.submit("true")
+    eventually(lambda: not shown_by_ps(pid))
+    assert {*attempt(host).request()} == {*host.attempt(other).request(), "cwd", "waiter"}
+    assert attempt(host).request()["environment"] is None
+    described, like = (json.loads(Path(job.spec).read_text()) for job in (attempt(host).job, host.job(other)))
+    assert {*described} == {*like}
+    assert described["by"]["folder"] == str(folder)
 
 
 def test_its_gpus_are_of_the_same_pool(host: Host, folder: Path, eventually: Callable[..., Any]) -> None:
