@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import paramiko
 import pathspec
@@ -20,13 +20,42 @@ from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, submit_request
+from airflow_provider_gpu_cluster.jobs.submission import Submission, submit_request
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.transfer.collector import Collector
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.upload import Upload
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
+        Capacity,
+        Check,
+        GcReport,
+        Handle,
+        LogReply,
+        LogsReply,
+        StageReply,
+        StatusReply,
+        SubmitReply,
+    )
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import (
+        Acknowledgement,
+        Asker,
+        CancelRequest,
+        GcRequest,
+        LogRequest,
+        LogsRequest,
+        StageRequest,
+        StatusRequest,
+        SubmitRequest,
+    )
+    from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 
 _STAGE_ROUNDS = 3
 
@@ -91,27 +120,28 @@ class Cluster:
         """
         self.session.connection.interrupt()
 
-    def check(self) -> dict[str, Any]:
+    def check(self) -> Check:
         """Look whether the cluster can run jobs, and return what was found. Gives up at once when out of reach."""
-        return self.session.retrying_for(0).call("install-check", {})
+        found: Check = self.session.retrying_for(0).call("install-check", {})
+        return found
 
-    def capacity(self) -> dict[str, Any]:
+    def capacity(self) -> Capacity:
         """Return the cluster's GPUs, with who has them, and how many jobs wait."""
-        return self.session.call("capacity", {})
+        capacity: Capacity = self.session.call("capacity", {})
+        return capacity
 
-    def stage(self, job_id: str, sources: Sequence[Source], *, record: Mapping[str, Any]) -> JobHandle:
+    def stage(self, job_id: str, sources: Sequence[Source], *, record: Asker) -> JobHandle:
         """
         Make a job's directory and bring its inputs there, without launching anything.
 
         :param record: who asks.
         :raises StagingError: a source could not be brought there.
         """
-        request = {"job_id": job_id, "inputs": self._described(sources), "record": record}
-        return self._handle(self._with_uploads("stage", request, sources)["handle"])
+        request: StageRequest = {"job_id": job_id, "inputs": self._described(sources), "record": record}
+        reply: StageReply = self._with_uploads("stage", request, sources)
+        return self._handle(reply["handle"])
 
-    def submit(
-        self, job_id: str, *, sources: Sequence[Source] | None, elements: Sequence[Element] = (), **asked: Any
-    ) -> Submission:
+    def submit(self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]) -> Submission:
         """
         Launch a job, or find it launched; see :func:`.gpu_run.jobs.submission.submit` for which.
 
@@ -123,14 +153,16 @@ class Cluster:
         :raises LaunchError: the cluster cannot run it.
         """
         inputs = None if sources is None else self._described(sources)
-        request = submit_request(job_id, inputs=inputs, elements=elements, **asked)
-        return self.submission_of(self._with_uploads("submit", request, sources or ()))
+        request = submit_request(job_id, inputs=inputs, **asked)
+        reply: SubmitReply = self._with_uploads("submit", request, sources or ())
+        return self.submission_of(reply)
 
-    def launch(self, request: Mapping[str, Any]) -> Submission:
+    def launch(self, request: SubmitRequest) -> Submission:
         """Do the same with a request from :func:`.submit_request` that needs no files from here."""
-        return self.submission_of(self.session.call("submit", dict(request)))
+        reply: SubmitReply = self.session.call("submit", request)
+        return self.submission_of(reply)
 
-    def submission_of(self, reply: Mapping[str, Any]) -> Submission:
+    def submission_of(self, reply: SubmitReply | LaunchedEvent) -> Submission:
         """Return what came of a submit, from the cluster's reply to it."""
         handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
         return Submission(handle, status, reply["created"], reply.get("launched", 0))
@@ -141,7 +173,8 @@ class Cluster:
 
         :param tail_bytes: how much of the end of each output to bring along.
         """
-        reply = self.session.call("status", {"job_ids": list(job_ids), "tail_bytes": tail_bytes})
+        request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes}
+        reply: StatusReply = self.session.call("status", request)
         return [JobStatus.from_json(status) for status in reply["jobs"]]
 
     def read_log(
@@ -162,8 +195,16 @@ class Cluster:
         :param note: JSON values for the cluster to keep together with that place.
         :param tail_bytes: how much of the end of the output to put into the status.
         """
-        place = None if ack is None else {"attempt": ack.attempt, "offset": ack.offset, "note": note}
-        request = {"job_id": job_id, "reader": reader, "ack": place, "max_bytes": max_bytes, "tail_bytes": tail_bytes}
+        place = _acknowledgement(ack)
+        if place is not None:
+            place["note"] = note
+        request: LogRequest = {
+            "job_id": job_id,
+            "reader": reader,
+            "ack": place,
+            "max_bytes": max_bytes,
+            "tail_bytes": tail_bytes,
+        }
         return self.session.read("logs", request, self._take_chunk)
 
     def read_logs(
@@ -175,19 +216,18 @@ class Cluster:
         :param places: of each job up to where the reader is done; None when it does not know.
         :param max_bytes: how much output to return of all of them together.
         """
-        jobs = [
-            {"job_id": job_id, "reader": reader, "ack": place and {"attempt": place.attempt, "offset": place.offset}}
-            for job_id, place in places.items()
+        jobs: list[LogRequest] = [
+            {"job_id": job_id, "reader": reader, "ack": _acknowledgement(place)} for job_id, place in places.items()
         ]
 
-        def take(reply: dict[str, Any], stream: BinaryIO) -> dict[str, LogChunk]:
+        def take(reply: LogsReply, stream: BinaryIO) -> dict[str, LogChunk]:
             chunks = [self._take_chunk(one, stream) for one in reply["jobs"]]
             return dict(zip(places, chunks, strict=True))
 
-        request = {"jobs": jobs, "max_bytes": max_bytes}
+        request: LogsRequest = {"jobs": jobs, "max_bytes": max_bytes}
         return self.session.read("logs", request, take)
 
-    def _take_chunk(self, reply: dict[str, Any], stream: BinaryIO) -> LogChunk:
+    def _take_chunk(self, reply: LogReply, stream: BinaryIO) -> LogChunk:
         data = stream.read(reply["length"])
         if len(data) != reply["length"]:
             raise self.session.broken("the connection broke while the log was read")
@@ -202,7 +242,8 @@ class Cluster:
         :param requested_by: who asks, for the record.
         :param wait_s: how long to wait for them to be gone, in seconds.
         """
-        reply = self.session.call("cancel", {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s})
+        request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
+        reply: StatusReply = self.session.call("cancel", request)
         return [JobStatus.from_json(status) for status in reply["jobs"]]
 
     def collect(
@@ -224,7 +265,7 @@ class Cluster:
                 self.session.converse("send", collector.request, collector.converse, continues=collector.has_begun)
         return collector.files
 
-    def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> dict[str, Any]:
+    def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> GcReport:
         """
         Remove jobs that ended long ago, and what was kept for jobs and none was given since. Nothing in use goes.
 
@@ -241,9 +282,11 @@ class Cluster:
                 f"{self.settings.where}: nothing says how old what is to be removed must be; set 'retention' in the "
                 "connection (such as 14d), or give older_than"
             )
-        return self.session.call("gc", {"older_than_s": older_than_s, "dry_run": dry_run})
+        request: GcRequest = {"older_than_s": older_than_s, "dry_run": dry_run}
+        report: GcReport = self.session.call("gc", request)
+        return report
 
-    def _described(self, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    def _described(self, sources: Sequence[Source]) -> list[Input]:
         """Return inputs as the remote program takes them. Files are read for that while the connection is opened."""
         if not any(isinstance(source, UploadSource) for source in sources):
             return [source.to_json() for source in sources]
@@ -259,19 +302,23 @@ class Cluster:
         with contextlib.suppress(GpuClusterError):
             self.open()
 
-    def _with_uploads(self, verb: str, request: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
+    def _with_uploads(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         """Call a verb that may ask for inputs first, and send those it asks for."""
         upload = Upload(sources, self.session)
         for _ in range(_STAGE_ROUNDS):
-            reply: dict[str, Any] | None = None
+            reply: StageReply | SubmitReply | None = None
             while reply is None:
                 reply = self.session.converse(verb, lambda: request, upload.converse, continues=upload.has_begun)
             if not reply.get("needs"):
                 return reply
         raise GpuClusterError(f"{self.settings.where}: inputs of {request['job_id']} were sent and are missing again")
 
-    def _handle(self, reply: dict[str, Any]) -> JobHandle:
+    def _handle(self, reply: Handle) -> JobHandle:
         return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)
+
+
+def _acknowledgement(place: LogPosition | None) -> Acknowledgement | None:
+    return None if place is None else {"attempt": place.attempt, "offset": place.offset}
 
 
 def _is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

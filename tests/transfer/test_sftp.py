@@ -32,6 +32,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     NoSpaceError,
 )
+from airflow_provider_gpu_cluster.files.checksums import open_checksums
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.staging.spool import SpooledStream
 from airflow_provider_gpu_cluster.sinks import LocalSink
@@ -320,6 +321,16 @@ def test_an_output_that_becomes_another(
     with pytest.raises(CollectError, match=words):
         cluster.collect("job", Sink(home))
     assert files(home) == {}
+
+
+def test_a_checksum_that_comes_with_the_list_is_not_believed(home: Path) -> None:
+    """What a file is checked against is what the cluster has computed when it was asked to."""
+    entry: Any = {"path": "x", "kind": "file", "size": 1, "mode": 0o644, "sha256": hashlib.sha256(b"x").hexdigest()}
+    with open_checksums() as checksums:
+        download = sftp_download.SftpDownload("a-job", [entry], LocalSink(home), checksums)
+        assert download.request() == {"checksums_of": ["x"]}
+        download.take_checksums(io.BytesIO(b'{"sha256": ["0000"]}\n'))
+        assert download.request() == {"checksums_of": []}
 
 
 @pytest.mark.parametrize("size", [1000, 20 * MB])

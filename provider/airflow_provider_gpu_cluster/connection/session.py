@@ -12,9 +12,9 @@ import io
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import paramiko
 import tenacity
@@ -40,6 +40,10 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Fault
+    from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 
 _Result = TypeVar("_Result")
 
@@ -89,11 +93,11 @@ class Session:
 
     # -- operations that are repeated until they are done
 
-    def call(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+    def call(self, verb: str, request: Mapping[str, object]) -> Any:
         """Carry out an operation, and return the reply."""
         return self._repeat(verb, lambda: request, lambda reply, channel, stream: reply)
 
-    def read(self, verb: str, request: dict[str, Any], take: Callable[[dict[str, Any], BinaryIO], _Result]) -> _Result:
+    def read(self, verb: str, request: Mapping[str, object], take: Callable[[Any, BinaryIO], _Result]) -> _Result:
         """
         Carry out an operation whose reply is followed by bytes.
 
@@ -104,8 +108,8 @@ class Session:
     def converse(
         self,
         verb: str,
-        request: Callable[[], dict[str, Any]],
-        speak: Callable[[dict[str, Any], BinaryIO, BinaryIO], _Result],
+        request: Callable[[], Mapping[str, object]],
+        speak: Callable[[Any, BinaryIO, BinaryIO], _Result],
         *,
         continues: bool = False,
     ) -> _Result:
@@ -127,8 +131,8 @@ class Session:
     def _repeat(
         self,
         verb: str,
-        request: Callable[[], dict[str, Any]],
-        use: Callable[[dict[str, Any], paramiko.Channel, io.BufferedReader], _Result],
+        request: Callable[[], Mapping[str, object]],
+        use: Callable[[Any, paramiko.Channel, io.BufferedReader], _Result],
         *,
         goes_on: bool = False,
         continues: bool = False,
@@ -167,7 +171,7 @@ class Session:
 
     # -- operations with one try
 
-    def hold(self, verb: str, request: dict[str, Any]) -> tuple[paramiko.Channel, bytes]:
+    def hold(self, verb: str, request: Mapping[str, object]) -> tuple[paramiko.Channel, bytes]:
         """
         Begin an operation that goes on in both directions after its reply; the caller closes the channel.
 
@@ -185,7 +189,7 @@ class Session:
 
     @contextlib.contextmanager
     def conversation(
-        self, verb: str, request: dict[str, Any], first: bytes = b""
+        self, verb: str, request: Mapping[str, object], first: bytes = b""
     ) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         """
         Carry out an operation that goes on in both directions after its reply, with one try.
@@ -201,7 +205,7 @@ class Session:
     # -- request and reply
 
     def _ask(
-        self, verb: str, request: dict[str, Any], first: bytes = b"", *, goes_on: bool
+        self, verb: str, request: Mapping[str, object], first: bytes = b"", *, goes_on: bool
     ) -> tuple[Any, paramiko.Channel, io.BufferedReader]:
         """
         Send a request, and wait for the reply.
@@ -211,7 +215,7 @@ class Session:
         :return: the reply, the channel, which is still open, and what to read from it.
         """
         names = (*ENGINE_SETTINGS[self.settings.engine], "engine", "python", "retention_s")
-        settings = {name: getattr(self.settings, name) for name in names}
+        settings = cast("Settings", {name: getattr(self.settings, name) for name in names})
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
         command = command_line(self.settings, self._program.name, verb)
         for is_first in (True, False):
@@ -257,7 +261,7 @@ class Session:
 
     # -- errors
 
-    def error_of(self, error: dict[str, str]) -> GpuClusterError:
+    def error_of(self, error: Fault) -> GpuClusterError:
         """Return the error for a refusal by the cluster, its ``code`` and ``message``."""
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
         hint = ""

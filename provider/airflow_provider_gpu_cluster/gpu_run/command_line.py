@@ -127,7 +127,7 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
             return protocol.EXIT_REQUEST_CUT
         request = dict(json.loads(line), umask=given["umask"])
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
-        reply: dict[str, Any] = {"ok": value}
+        reply: dict[str, object] = {"ok": value}
     except Refused as refusal:
         reply = {"error": {"code": refusal.code, "message": refusal.message}}
     except Exception as error:

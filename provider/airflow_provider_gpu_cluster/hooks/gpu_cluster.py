@@ -277,7 +277,7 @@ class GpuClusterHook(BaseHook):
 
     def capacity(self) -> dict[str, Any]:
         """Ask which GPUs the cluster has, which are free, and how many jobs run and wait."""
-        return self.cluster.capacity()
+        return dict(self.cluster.capacity())
 
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
@@ -297,7 +297,7 @@ class GpuClusterHook(BaseHook):
         if isinstance(older_than, timedelta):
             older_than = older_than.total_seconds()
         older_than_s = None if older_than is None else durations.seconds_of(older_than)
-        return self.cluster.collect_garbage(older_than_s, dry_run=dry_run)
+        return dict(self.cluster.collect_garbage(older_than_s, dry_run=dry_run))
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection, for the button of that name: whether it works, and what was found."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity, Check
 
-def summary_of(settings: ClusterSettings, found: dict[str, Any]) -> str:
+
+def summary_of(settings: ClusterSettings, found: Check) -> str:
     """
     Put what the cluster's own check found into a few sentences.
 
@@ -25,7 +28,7 @@ def summary_of(settings: ClusterSettings, found: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def _gpus(capacity: dict[str, Any]) -> str:
+def _gpus(capacity: Capacity) -> str:
     if "launcher" in capacity:
         return f"jobs go to {capacity['launcher']}, which alone knows the GPUs"
     gpus = capacity["gpus"]

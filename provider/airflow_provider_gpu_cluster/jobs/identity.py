@@ -10,13 +10,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_current_context, timezone
 
 from airflow_provider_gpu_cluster import __version__
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker
 
 _MOST_FORERUNNERS = 20
 
@@ -36,7 +39,7 @@ class JobIdentity:
     job_id: str
     request_key: str
     generation: str
-    record: dict[str, Any]
+    record: Asker
 
 
 def identity_of(context: Mapping[str, Any], *, durable: bool = True, job_id: str | None = None) -> JobIdentity:
@@ -91,12 +94,12 @@ def current_identity(*, job_id: str | None = None) -> JobIdentity:
             raise InvalidJobError(
                 "outside of a running task a job has no identity of its own; give it one with job_id="
             ) from None
-        record = {"airflow_host": socket.gethostname(), "provider_version": __version__}
+        record: Asker = {"airflow_host": socket.gethostname(), "provider_version": __version__}
         return JobIdentity(job_id, uuid.uuid4().hex, "", record)
     return identity_of(context, job_id=job_id)
 
 
-def record_of(context: Mapping[str, Any]) -> dict[str, Any]:
+def record_of(context: Mapping[str, Any]) -> Asker:
     """Say who and what asked for a job, in plain JSON values."""
     ti, dag_run = context["ti"], context["dag_run"]
     bundle = getattr(ti, "bundle_instance", None)

@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
 from airflow_provider_gpu_cluster.jobs.parameters import check_env, make_spec
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
-from airflow_provider_gpu_cluster.jobs.submission import Element
+from airflow_provider_gpu_cluster.jobs.submission import Element, LaunchArguments
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sources import Source
@@ -168,7 +168,7 @@ class JobRequest:
             elements.append(replace(one, env=element.env))
         return elements
 
-    def launch_arguments(self, identity: JobIdentity, *, base_dir: Path, staged: bool) -> dict[str, Any]:
+    def launch_arguments(self, identity: JobIdentity, *, base_dir: Path, staged: bool) -> LaunchArguments:
         """
         Return what :func:`.submit_request` takes besides the inputs.
 

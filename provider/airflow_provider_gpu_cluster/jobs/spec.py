@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class JobSpec:
     setup: str = ""
     grace_s: float = 10.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Spec:
         """Return the spec as plain JSON values."""
-        lists = {"script_args": list(self.script_args), "sbatch_options": list(self.sbatch_options)}
-        return {**asdict(self), **lists}
+        spec = cast("Spec", asdict(self))
+        spec["script_args"], spec["sbatch_options"] = list(self.script_args), list(self.sbatch_options)
+        return spec

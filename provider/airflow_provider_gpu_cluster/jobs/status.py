@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
 
 
 class JobState(str, Enum):
@@ -67,7 +70,7 @@ class JobStatus:
     gpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     queue_place: int | None = None
-    progress: dict[str, Any] | None = None
+    progress: Progress | None = None
     host: str | None = None
     pid: int | None = None
     log_bytes: int = 0
@@ -75,16 +78,17 @@ class JobStatus:
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> JobStatus:
+    def from_json(cls, value: Status) -> JobStatus:
         """Read a status from a reply; names this version does not know are left out."""
         known = {item.name for item in fields(cls)}
-        values = {name: item for name, item in value.items() if name in known}
+        values: dict[str, Any] = {name: item for name, item in value.items() if name in known}
         values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
         return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Status:
         """Return the status as plain JSON values."""
-        value = {**asdict(self), "state": str(self.state), "gpus": list(self.gpus)}
+        value = cast("Status", asdict(self))
+        value["state"], value["gpus"] = str(self.state), list(self.gpus)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
+from airflow_provider_gpu_cluster.gpu_run.protocol.submit_request import submit_request as submit_request_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, element_id
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired, Unpack
+
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, SubmitRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec, SpecPart
 
 
 @dataclass(frozen=True)
@@ -41,22 +49,10 @@ class Element:
     run_script: str
 
 
-def submit_request(
-    job_id: str,
-    *,
-    inputs: Sequence[Mapping[str, Any]] | None,
-    spec: JobSpec,
-    env: Mapping[str, str],
-    run_script: str,
-    request_key: str,
-    generation: str,
-    record: Mapping[str, Any],
-    elements: Sequence[Element] = (),
-) -> dict[str, Any]:
+class LaunchArguments(TypedDict):
     """
-    Return a request as :func:`.gpu_run.jobs.submission.submit` takes it, in plain JSON values.
+    What :func:`submit_request` takes besides the job's id and its inputs.
 
-    :param inputs: its inputs; None when they are staged.
     :param env: the job's own environment variables; they go into no record.
     :param run_script: text of ``run.sh``.
     :param request_key: names one try; with the same key the same attempt comes back.
@@ -64,35 +60,50 @@ def submit_request(
     :param record: who asks.
     :param elements: makes an array of it.
     """
-    request: dict[str, Any] = {
-        "job_id": job_id,
-        "spec": spec.to_json(),
-        "inputs": inputs,
-        "env": dict(env),
-        "run_script": run_script,
-        "request_key": request_key,
-        "generation": generation,
-        "record": record,
-        "context": _context_variables(record),
-    }
-    if elements:
-        request["elements"] = [
+
+    spec: JobSpec
+    env: Mapping[str, str]
+    run_script: str
+    request_key: str
+    generation: str
+    record: Asker
+    elements: NotRequired[Sequence[Element]]
+
+
+def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpack[LaunchArguments]) -> SubmitRequest:
+    """
+    Return the request for a job that a task asks for; see :func:`.gpu_run.protocol.submit_request.submit_request`.
+
+    :param inputs: its inputs; None when they are staged.
+    """
+    common = asked["spec"].to_json()
+    return submit_request_of(
+        job_id,
+        spec=common,
+        inputs=None if inputs is None else list(inputs),
+        env=dict(asked["env"]),
+        run_script=asked["run_script"],
+        request_key=asked["request_key"],
+        generation=asked["generation"],
+        record=asked["record"],
+        context=_context_variables(asked["record"]),
+        elements=[
             {
                 "job_id": element_id(job_id, index),
-                "spec": _difference(element.spec.to_json(), request["spec"]),
+                "spec": _difference(element.spec.to_json(), common),
                 "env": dict(element.env),
                 "run_script": element.run_script,
             }
-            for index, element in enumerate(elements)
-        ]
-    return request
+            for index, element in enumerate(asked.get("elements", ()))
+        ],
+    )
 
 
-def _difference(value: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    return {name: item for name, item in value.items() if item != other[name]}
+def _difference(value: Spec, other: Spec) -> SpecPart:
+    return cast("SpecPart", {name: item for name, item in value.items() if item != other.get(name)})
 
 
-def _context_variables(record: Mapping[str, Any]) -> dict[str, str]:
+def _context_variables(record: Asker) -> dict[str, str]:
     """Return the environment variables by which Airflow tells a task who it is."""
     names = {
         "AIRFLOW_CTX_DAG_ID": "dag_id",
@@ -101,4 +112,5 @@ def _context_variables(record: Mapping[str, Any]) -> dict[str, str]:
         "AIRFLOW_CTX_TRY_NUMBER": "try_number",
         "AIRFLOW_CTX_MAP_INDEX": "map_index",
     }
-    return {name: str(record[key]) for name, key in names.items() if record.get(key) is not None}
+    said = {name: record.get(key) for name, key in names.items()}
+    return {name: str(value) for name, value in said.items() if value is not None}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.jobs.submission import submit_request
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.sources import Source
 
 # MySQL has 64 KiB for a trigger's arguments, which Airflow's encoding and encryption make half as long again.
@@ -20,7 +21,7 @@ _MOST_BYTES = 32_000
 
 def request_for_trigger(
     request: JobRequest, identity: JobIdentity, *, base_dir: Path, staged: bool
-) -> dict[str, Any] | None:
+) -> SubmitRequest | None:
     """
     Return the request with which a trigger can launch a job; None when it takes a worker.
 

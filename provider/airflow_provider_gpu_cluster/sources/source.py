@@ -9,7 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import ClusterInput, GitInput, Input, Row, UploadInput
 
 FILE_MODE = 0o644
 PROGRAM_MODE = 0o755
@@ -60,11 +63,8 @@ class Source(ABC):
     written: str
 
     @abstractmethod
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Input:
         """Return the source as the remote program's input."""
-
-    def _json(self, source_type: str) -> dict[str, Any]:
-        return {"kind": self.kind, "name": self.name, "written": self.written, "type": source_type}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class UploadSource(Source):
         """Give each file the key of its content."""
 
     @property
-    def rows(self) -> list[list[Any]]:
+    def rows(self) -> list[Row]:
         """The manifest as the remote program takes it, see :mod:`.gpu_run.staging.placing`."""
         return [
             [entry.path, entry.kind, entry.mode, entry.content, entry.size]
@@ -114,9 +114,16 @@ class UploadSource(Source):
             for entry in self.manifest
         ]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> UploadInput:
         """Return the source as the remote program's input; computes the digest."""
-        return {**self._json("upload"), "digest": self.digest, "single_file": self.single_file}
+        return {
+            "type": "upload",
+            "kind": self.kind,
+            "name": self.name,
+            "written": self.written,
+            "digest": self.digest,
+            "single_file": self.single_file,
+        }
 
 
 @dataclass(frozen=True)
@@ -135,10 +142,13 @@ class GitSource(Source):
     subdirectory: str | None = None
     credentials: str | None = field(default=None, repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> GitInput:
         """Return the source as the remote program's input, with its secret in ``credentials`` only."""
         return {
-            **self._json("git"),
+            "type": "git",
+            "kind": self.kind,
+            "name": self.name,
+            "written": self.written,
             "url": self.url,
             "ref": self.ref,
             "subdirectory": self.subdirectory,
@@ -156,9 +166,15 @@ class ClusterSource(Source):
 
     path: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ClusterInput:
         """Return the source as the remote program's input."""
-        return {**self._json("cluster"), "path": self.path}
+        return {
+            "type": "cluster",
+            "kind": self.kind,
+            "name": self.name,
+            "written": self.written,
+            "path": self.path,
+        }
 
 
 def canonical_digest(rows: Iterable[list[Any]]) -> str:

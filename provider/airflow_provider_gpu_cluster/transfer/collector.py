@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
@@ -25,6 +25,11 @@ from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.sftp_download import SftpDownload
 from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
 from airflow_provider_gpu_cluster.transfer.streams import streams_for
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import OutputEntry
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import SendReply
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SendRequest
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +84,11 @@ class Collector:
         """What was brought, in the order of the paths."""
         return [] if self._download is None else sorted(self._download.collected, key=lambda file: file.path)
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> SendRequest:
         """Return what to begin with."""
         return {"job_id": self._job_id, "list": not self.has_begun}
 
-    def converse(self, reply: dict[str, Any], stream: BinaryIO, out: BinaryIO) -> None:
+    def converse(self, reply: SendReply, stream: BinaryIO, out: BinaryIO) -> None:
         """
         Bring what is left. A connection that broke after it has brought something was worth it: there is another.
 
@@ -91,7 +96,7 @@ class Collector:
         :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
         """
         if self._download is None:
-            self._is_array: bool = reply["is_array"]
+            self._is_array = reply["is_array"]
             self._download = self._begin(reply["entries"], stream, out)
         download = self._download
         before = download.received
@@ -107,7 +112,7 @@ class Collector:
             log.info("connection to %s broke, going on where it was: %s", self._name, error)
             self._session.connection.close()
 
-    def _begin(self, entries: list[dict[str, Any]], stream: BinaryIO, out: BinaryIO) -> SftpDownload | StreamDownload:
+    def _begin(self, entries: list[OutputEntry], stream: BinaryIO, out: BinaryIO) -> SftpDownload | StreamDownload:
         wanted = [entry for entry in entries if self._is_wanted(self._locate(entry["path"])[1])]
         for entry in wanted:
             if entry["kind"] != "file":
@@ -156,7 +161,7 @@ class Collector:
         return self._session.settings.name
 
 
-def _refusal(entry: dict[str, Any]) -> str:
+def _refusal(entry: OutputEntry) -> str:
     path = entry["path"]
     why = {
         "outside": f"is a link to {entry.get('target')}, which lies outside the job's outputs",

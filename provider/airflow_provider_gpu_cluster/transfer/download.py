@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_gpu_cluster.connection.session import IF_DAMAGED_AGAIN
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
@@ -16,6 +16,9 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer.file_stream import LINE_BYTES, is_entry, read_line
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import OutputEntry
 
 # What one takes in a list, in JSON.
 _CHECKSUM_BYTES = 68
@@ -44,11 +47,11 @@ class Download:
     :raises CollectError: that is no list of files.
     """
 
-    def __init__(self, job_id: str, entries: list[dict[str, Any]], sink: Sink, checksums: Checksums) -> None:
+    def __init__(self, job_id: str, entries: list[OutputEntry], sink: Sink, checksums: Checksums) -> None:
         if not all(map(is_entry, entries)):
             raise CollectError(f"job {job_id}: the cluster's list of outputs is garbled")
         self.job_id = job_id
-        self.left: dict[str, dict[str, Any]] = {entry["path"]: entry for entry in entries}
+        self.left: dict[str, OutputEntry] = {entry["path"]: entry for entry in entries}
         self.collected: list[CollectedFile] = []
         self.received = 0
         """Bytes that came so far, holes included."""
@@ -126,11 +129,10 @@ class Download:
             self.received += nbytes
         progress.advance(nbytes)
 
-    def _arrived(self, entry: dict[str, Any]) -> int:
+    def _arrived(self, entry: OutputEntry) -> int:
         if "stamp" not in entry or entry["path"] in self._busy:
             return 0
-        size: int = entry["size"]
-        return min(size, self._sink.arrived(entry["path"], self._key(entry["path"]), entry["stamp"]))
+        return min(entry["size"], self._sink.arrived(entry["path"], self._key(entry["path"]), entry["stamp"]))
 
     def _key(self, path: str) -> str:
         return f"{self.job_id}/{path}"

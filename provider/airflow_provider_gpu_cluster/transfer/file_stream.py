@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, cast
 
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.gpu_run.protocol.files import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import FileHeader, OutputEntry
 
 LINE_BYTES = 1 << 16
 
@@ -96,7 +99,7 @@ def is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0
 
 
-def is_entry(entry: dict[str, Any]) -> bool:
+def is_entry(entry: OutputEntry) -> bool:
     """Return whether a value can be a file in the list of outputs."""
     numbers = [entry.get("size"), entry.get("mode"), entry.get("needs", 0)]
     return isinstance(entry["path"], str) and all(map(is_count, numbers)) and isinstance(entry.get("stamp", ""), str)
@@ -109,7 +112,7 @@ def is_row(row: Any) -> bool:
     return all(map(is_count, row[:3])) and isinstance(row[3], str)
 
 
-def is_header(header: dict[str, Any]) -> bool:
+def is_header(header: dict[str, Any]) -> TypeGuard[FileHeader]:
     """Return whether a value can stand before a file that comes in parts."""
     numbers = [header.get(name) for name in ("file", "mode", "at", "until", "size")]
     return all(map(is_count, numbers)) and header["until"] <= header["size"] and isinstance(header.get("stamp"), str)

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_gpu_cluster.exceptions import ChecksumError, SourceError, StagingError
 from airflow_provider_gpu_cluster.gpu_run import protocol
@@ -16,6 +16,9 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.holes import extents
 from airflow_provider_gpu_cluster.sources import UploadSource
 from airflow_provider_gpu_cluster.sources.source import Entry
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import PieceHeader
 
 _READ_BYTES = 1 << 20
 
@@ -70,7 +73,7 @@ class PieceSender:
 
     def end(self) -> None:
         """Say that nothing more comes."""
-        self._say({"end": True})
+        self._bytes(b'{"end": true}\n')
         self._flush()
         self._out.flush()
 
@@ -79,7 +82,7 @@ class PieceSender:
             self._close()
             self._open = _OpenContent(self._contents[piece.key], piece.key)
         for start, end, is_data in self._open.parts(piece.start, piece.end):
-            header: dict[str, Any] = {"key": piece.key, "at": start, "n": end - start}
+            header: PieceHeader = {"key": piece.key, "at": start, "n": end - start}
             if self._open.content.entry.size <= protocol.WHOLE_BYTES:
                 header["whole"] = True
             if not is_data:
@@ -99,7 +102,7 @@ class PieceSender:
             self._open.close()
             self._open = None
 
-    def _say(self, header: dict[str, Any]) -> None:
+    def _say(self, header: PieceHeader) -> None:
         self._bytes(json.dumps(header).encode("ascii") + b"\n")
 
     def _bytes(self, data: bytes) -> None:

@@ -10,16 +10,21 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import paramiko
 
 from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
 from airflow_provider_gpu_cluster.connection.sftp_small_files import read_small_files
 from airflow_provider_gpu_cluster.exceptions import CollectError
+from airflow_provider_gpu_cluster.files.checksums import Checksums
 from airflow_provider_gpu_cluster.gpu_run.protocol.files import CHANGED
+from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.transfer.download import Download
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import ChecksumsRequest, OutputEntry
 
 # The cluster is asked for the checksums of so many at a time, or so much: it has to read all that, and each time a
 # program is started there.
@@ -42,7 +47,11 @@ class SftpDownload(Download):
     _group: tuple[str, ...] = ()
     _unknown: tuple[str, ...] = ()
 
-    def request(self) -> dict[str, Any]:
+    def __init__(self, job_id: str, entries: list[OutputEntry], sink: Sink, checksums: Checksums) -> None:
+        super().__init__(job_id, entries, sink, checksums)
+        self._sha256: dict[str, str] = {}
+
+    def request(self) -> ChecksumsRequest:
         """Return what to ask the cluster for: the checksums of the files that come next, unless they are known."""
         group: list[str] = []
         size = 0
@@ -52,7 +61,7 @@ class SftpDownload(Download):
                 break
             group.append(path)
         self._group = tuple(group)
-        self._unknown = tuple(path for path in group if "sha256" not in self.left[path])
+        self._unknown = tuple(path for path in group if path not in self._sha256)
         return {"checksums_of": list(self._unknown)}
 
     def take_checksums(self, stream: BinaryIO) -> None:
@@ -63,9 +72,9 @@ class SftpDownload(Download):
         """
         for path, sha256 in zip(self._unknown, self._read_checksums(len(self._unknown), stream), strict=True):
             if sha256 is not None:
-                self.left[path]["sha256"] = sha256
+                self._sha256[path] = sha256
         for path in self._group:
-            if "sha256" not in self.left[path]:
+            if path not in self._sha256:
                 raise self._fault(path, CHANGED)
 
     def fetch(self, sftp: paramiko.SFTPClient, path_of: Callable[[str], str], progress: TransferProgress) -> None:
@@ -91,15 +100,15 @@ class SftpDownload(Download):
         if isinstance(content, SftpRefusal):
             raise self._refused(path, content) from content
         entry = self.left[path]
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        if hashlib.sha256(content).hexdigest() != self._sha256[path]:
             raise self._other(path)
         self._sink.put(path, memoryview(content), entry["mode"])
-        self._publish(path, len(content), entry["sha256"])
+        self._publish(path, len(content), self._sha256[path])
         self._count(len(content), progress)
 
     def _fetch_large(self, path: str, file: PipelinedFile, progress: TransferProgress) -> None:
         entry = self.left[path]
-        size, sha256 = entry["size"], entry["sha256"]
+        size, sha256 = entry["size"], self._sha256[path]
         expected = self._arrived(entry)
         with self._sink.partial(path, self._key(path), entry["stamp"]) as partial:
             # Somebody else may collect the same file meanwhile, and have what was here.

@@ -12,7 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import paramiko
 
@@ -21,6 +21,9 @@ from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
 from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal, sftp_path
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import SpoolLine
 
 SPOOL_FILE_BYTES = 8 << 20
 # The cluster takes them out of the way while the next ones are sent; what it has not taken needs room.
@@ -132,7 +135,7 @@ class SpoolWriter:
         if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:
             self._say({})
 
-    def _say(self, line: dict[str, Any]) -> None:
+    def _say(self, line: SpoolLine) -> None:
         self._out.write(json.dumps(line).encode("ascii") + b"\n")
         self._told_at = time.monotonic()
 

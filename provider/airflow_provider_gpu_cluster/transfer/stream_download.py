@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import wait
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterError
@@ -27,6 +27,9 @@ from airflow_provider_gpu_cluster.transfer.file_stream import (
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.small_files import SmallFile, SmallFiles
 
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import FilesRequest, OutputEntry
+
 _CHECK_EVERY_S = 0.2
 # What the first connection brings over a long line while the others are being opened.
 _HEAD_START_BYTES = 24 << 20
@@ -43,7 +46,7 @@ class StreamDownload(Download):
             download.receive(stream, progress)
     """
 
-    def __init__(self, job_id: str, entries: list[dict[str, Any]], sink: Sink, checksums: Checksums) -> None:
+    def __init__(self, job_id: str, entries: list[OutputEntry], sink: Sink, checksums: Checksums) -> None:
         super().__init__(job_id, entries, sink, checksums)
         self.pieces: list[FilePiece] = []
         """What was not asked for by the last request, since it is to come beside it."""
@@ -54,7 +57,7 @@ class StreamDownload(Download):
         self._waiting: set[int] = set()
         self._buffer = memoryview(bytearray(PIECE))
 
-    def request(self, streams: int = 1) -> dict[str, Any]:
+    def request(self, streams: int = 1) -> FilesRequest:
         """
         Return what to ask the cluster for: every file that is left, from where it is here already.
 

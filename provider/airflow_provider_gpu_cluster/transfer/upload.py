@@ -7,7 +7,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
@@ -19,6 +19,10 @@ from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.sftp_upload import pieces_to
 from airflow_provider_gpu_cluster.transfer.streams import streams_for
 from airflow_provider_gpu_cluster.transfer.upload_streams import UploadStreams
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import UploadNews, Want
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import StageReply, SubmitReply
 
 PIECE_BYTES = 1 << 23
 # Nobody knows the SHA-256 of these before they were sent, so each has that of its own bytes, and is in memory for it.
@@ -49,7 +53,9 @@ class Upload:
         self.has_begun = False
         """Whether the cluster has asked for anything."""
 
-    def converse(self, reply: dict[str, Any], stream: BinaryIO, out: BinaryIO) -> dict[str, Any] | None:
+    def converse(
+        self, reply: StageReply | SubmitReply, stream: BinaryIO, out: BinaryIO
+    ) -> StageReply | SubmitReply | None:
         """
         Send what the cluster asks for until all is in place.
 
@@ -80,9 +86,9 @@ class Upload:
                     return None
                 raise
 
-    def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> dict[str, Any]:
+    def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> StageReply | SubmitReply:
         progress: TransferProgress | None = None
-        wants: list[Any] = []
+        wants: list[Want] = []
         # For now, as many as are of use if it lacks everything.
         size = sum(content.entry.size for content in self._contents.values())
         streams: UploadStreams | None = stack.enter_context(self._streams(size))
@@ -96,14 +102,13 @@ class Upload:
                 progress = stack.enter_context(TransferProgress(f"upload to {self._name}", message["send"]))
             self._send(wants, out, progress, streams or stack.enter_context(self._streams(message["send"])))
             wants, streams = [], None
-        result: dict[str, Any] = message["done"]
-        return result
+        return message["done"]
 
     def _streams(self, size: int) -> UploadStreams:
         count = streams_for(self._session.connection.round_trip_s, size) - 1
         return UploadStreams(count, self._session)
 
-    def _next(self, stream: BinaryIO) -> dict[str, Any]:
+    def _next(self, stream: BinaryIO) -> UploadNews:
         """Return what the cluster says next; an error is raised."""
         while True:
             line = stream.readline()
@@ -111,12 +116,12 @@ class Upload:
                 raise lines.BrokenStream("the connection broke while files were sent")
             if line != b"\n":
                 break
-        message: dict[str, Any] = json.loads(line)
+        message: UploadNews = json.loads(line)
         if "error" in message:
             raise self._session.error_of(message["error"])
         return message
 
-    def _send(self, wants: list[Any], out: BinaryIO, progress: TransferProgress, streams: UploadStreams) -> None:
+    def _send(self, wants: list[Want], out: BinaryIO, progress: TransferProgress, streams: UploadStreams) -> None:
         pieces = deque(self._pieces(wants))
 
         def send_all(out: BinaryIO) -> PieceSender:
@@ -135,7 +140,7 @@ class Upload:
             # Streams that go on have nothing left to do.
             pieces.clear()
 
-    def _pieces(self, wants: list[Any]) -> Iterator[Piece]:
+    def _pieces(self, wants: list[Want]) -> Iterator[Piece]:
         for key, ranges in wants:
             content = self._contents.get(key)
             if content is None:

@@ -24,6 +24,7 @@ from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.states import state_of
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
     from airflow_provider_gpu_cluster.watch.end import WatchEnd
     from airflow_provider_gpu_cluster.watch.watcher import Watcher
@@ -59,7 +60,7 @@ class GpuJobTrigger(BaseTrigger):
         job: dict[str, Any] | None = None,
         *,
         job_from: dict[str, str] | None = None,
-        launch: dict[str, Any] | None = None,
+        launch: SubmitRequest | None = None,
         gpu_cluster_conn_id: str | None = None,
         get_logs: bool = True,
         reader: str | None = None,
@@ -105,7 +106,11 @@ class GpuJobTrigger(BaseTrigger):
 
     def __repr__(self) -> str:
         """Name the job; the arguments hold what must not be shown."""
-        return f"<GpuJobTrigger {self.job or self.job_from or (self.launch or {}).get('job_id')}>"
+        return f"<GpuJobTrigger {self.job or self.job_from or self._job_to_launch}>"
+
+    @property
+    def _job_to_launch(self) -> str | None:
+        return None if self.launch is None else self.launch["job_id"]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
@@ -125,7 +130,7 @@ class GpuJobTrigger(BaseTrigger):
         try:
             handle = await self._handle()
         except GpuClusterError as error:
-            yield await self._resume(WatchEnd(error=error, job_id=(self.launch or {}).get("job_id")), began)
+            yield await self._resume(WatchEnd(error=error, job_id=self._job_to_launch), began)
             return
 
         follower = follower_of(
@@ -225,7 +230,7 @@ class GpuJobTrigger(BaseTrigger):
             await self._publish(handle_of(self.job))
         return handle_of(self.job)
 
-    async def _launch(self, request: dict[str, Any]) -> JobHandle:
+    async def _launch(self, request: SubmitRequest) -> JobHandle:
         from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
 
         self._launcher = JobLauncher(request, self._watcher(), log=self.log)

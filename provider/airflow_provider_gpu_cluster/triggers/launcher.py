@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tenacity
 
@@ -20,6 +19,9 @@ from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.job_log import Log, tell_submission
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
+
 _PAUSE_S = 1.0
 
 
@@ -31,7 +33,7 @@ class JobLauncher:
     :param log: the task's log.
     """
 
-    def __init__(self, request: Mapping[str, Any], watcher: Watcher, *, log: Log) -> None:
+    def __init__(self, request: SubmitRequest, watcher: Watcher, *, log: Log) -> None:
         self._request = request
         self._watcher = watcher
         self._log = log

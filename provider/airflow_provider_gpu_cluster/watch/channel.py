@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.channel import BREAKS, SAID_BYTES, text_of
@@ -15,6 +15,9 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event
 
 # The cluster gives a sign of life every five seconds, and wants one within 150.
 SILENCE_S = 20.0
@@ -83,22 +86,30 @@ class WatchChannel:
         key, ack = subscription.key, subscription.latest_ack
         if key in self._subscriptions:
             if ack is not None and ack is not self._sent_acks[key]:
-                self._say("ack", key=key, **ack.to_json())
+                self._say({"do": "ack", "key": key, **ack.to_json()})
         elif not subscription.closed:
             self._subscriptions[key] = subscription
             place = None if ack is None else ack.to_json()
-            self._say("subscribe", key=key, job_id=subscription.job_id, reader=subscription.reader, ack=place)
+            self._say(
+                {
+                    "do": "subscribe",
+                    "key": key,
+                    "job_id": subscription.job_id,
+                    "reader": subscription.reader,
+                    "ack": place,
+                }
+            )
         self._sent_acks[key] = ack
         if subscription.closed:
             del self._sent_acks[key]
             if self._subscriptions.pop(key, None) is not None:
-                self._say("unsubscribe", key=key)
+                self._say({"do": "unsubscribe", "key": key})
 
     def launch(self, launch: Launch) -> None:
         """Ask the cluster to launch a job."""
         if launch.begin():
             self._launches[launch.key] = launch
-            self._say("launch", key=launch.key, request=launch.request)
+            self._say({"do": "launch", "key": launch.key, "request": launch.request})
 
     def work(self) -> None:
         """
@@ -115,11 +126,11 @@ class WatchChannel:
         if now - self._heard_at > SILENCE_S:
             raise self._cluster.session.broken(f"nothing was heard from it for {SILENCE_S:g} s")
         if now - self._spoke_at >= ALIVE_S:
-            self._say("alive")
+            self._say({"do": "alive"})
         self._send()
 
-    def _say(self, command: str, **fields: Any) -> None:
-        self._to_send += json.dumps({"do": command, **fields}).encode("ascii") + b"\n"
+    def _say(self, command: Command) -> None:
+        self._to_send += json.dumps(command).encode("ascii") + b"\n"
         self._spoke_at = time.monotonic()
 
     def _send(self) -> None:
@@ -157,33 +168,40 @@ class WatchChannel:
     def _deliver(self) -> None:
         *lines, self._received = self._received.split(b"\n")
         for line in lines:
-            message = json.loads(line or b"{}")
-            key = message.get("key")
-            if key in self._launches:
-                self._answer(self._launches.pop(key), message)
-                continue
-            subscription = self._subscriptions.get(key)
-            event = self._event(message)
-            if subscription is not None and event is not None:
-                subscription.deliver(event)
+            if line:
+                self._take(json.loads(line))
 
-    def _answer(self, launch: Launch, message: dict[str, Any]) -> None:
+    def _take(self, message: Event) -> None:
+        if "key" not in message:
+            # It is a sign of life.
+            return
+        key = message["key"]
+        if key in self._launches:
+            self._answer(self._launches.pop(key), message)
+            return
+        subscription = self._subscriptions.get(key)
+        event = self._event(message)
+        if subscription is not None and event is not None:
+            subscription.deliver(event)
+
+    def _answer(self, launch: Launch, message: Event) -> None:
         if message["event"] == "launched":
             launch.succeed(self._cluster.submission_of(message))
         else:
+            assert message["event"] == "refused", message
             launch.fail(self._cluster.session.error_of(message))
 
-    def _event(self, message: dict[str, Any]) -> WatchEvent | None:
-        kind = message.get("event")
-        if kind == "status":
+    def _event(self, message: Event) -> WatchEvent | None:
+        if message["event"] == "status":
             return JobStatus.from_json(message["status"])
-        if kind == "refused":
+        if message["event"] == "refused":
             return Failure(self._cluster.session.error_of(message))
-        if kind not in ("place", "output", "acked"):
-            return None
-        position = LogPosition(message["attempt"], message["offset"])
-        if kind == "place":
-            return Place(position, message["note"])
-        if kind == "acked":
-            return Acked(position)
-        return Output(position, message["data"].encode("utf-8", "surrogateescape"), message["log_bytes"])
+        if message["event"] == "place":
+            return Place(LogPosition(message["attempt"], message["offset"]), message["note"])
+        if message["event"] == "acked":
+            return Acked(LogPosition(message["attempt"], message["offset"]))
+        if message["event"] == "output":
+            data = message["data"].encode("utf-8", "surrogateescape")
+            return Output(LogPosition(message["attempt"], message["offset"]), data, message["log_bytes"])
+        # The program is newer, and tells of something that is not known here.
+        return None

@@ -10,16 +10,19 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.watch.events import Failure, WatchEvent
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Acknowledgement, SubmitRequest
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class Ack:
     position: LogPosition
     note: dict[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Acknowledgement:
         """Return it as the cluster takes it."""
         return {"attempt": self.position.attempt, "offset": self.position.offset, "note": self.note}
 
@@ -134,7 +137,7 @@ class Launch(Errand[Submission]):
     :param request: from :func:`.submit_request`, with nothing to send.
     """
 
-    request: Mapping[str, Any]
+    request: SubmitRequest
     key: int = field(default_factory=lambda: next(_keys))
 
     def begin(self) -> bool:
@@ -199,7 +202,7 @@ class Mailbox:
             self._ring()
         return cancellation
 
-    def launch(self, request: Mapping[str, Any]) -> Launch | None:
+    def launch(self, request: SubmitRequest) -> Launch | None:
         """Add a job to launch; None when the thread is at its end."""
         launch = Launch(request)
         with self._lock:

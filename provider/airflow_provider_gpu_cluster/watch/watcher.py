@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -13,6 +13,9 @@ from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.watch.events import WatchEvent
 from airflow_provider_gpu_cluster.watch.loop import WatchLoop
 from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
 
 __all__ = ["Subscription", "Watcher"]
 
@@ -64,7 +67,7 @@ class Watcher:
         """
         return self._leave(lambda mailbox: mailbox.subscribe(job_id, notify, reader, poll_interval_s))
 
-    def launch(self, request: Mapping[str, Any]) -> Future[Submission]:
+    def launch(self, request: SubmitRequest) -> Future[Submission]:
         """
         Launch a job, or find it launched, over the connection that is there, or else over a new one.
 

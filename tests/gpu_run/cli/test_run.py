@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -87,6 +88,17 @@ def test_a_script_that_can_run_by_itself_does(host: Host, folder: Path, eventual
     assert (folder / "out").read_text().startswith("y")
 
 
+def test_its_records_are_those_of_any_job(host: Host, folder: Path, eventually: Callable[..., Any]) -> None:
+    pid = start(host, folder, "true")
+    other = host.submit("true")
+    eventually(lambda: not shown_by_ps(pid))
+    assert {*attempt(host).request()} == {*host.attempt(other).request(), "cwd", "waiter"}
+    assert attempt(host).request()["environment"] is None
+    described, like = (json.loads(Path(job.spec).read_text()) for job in (attempt(host).job, host.job(other)))
+    assert {*described} == {*like}
+    assert described["by"]["folder"] == str(folder)
+
+
 def test_its_gpus_are_of_the_same_pool(host: Host, folder: Path, eventually: Callable[..., Any]) -> None:
     blocker = host.submit("sleep 1000", gpus=3)
     host.wait(blocker, state="RUNNING")
@@ -139,7 +151,9 @@ def test_a_kill_right_after_the_start_is_not_lost(host: Host, folder: Path, even
     pid = start(host, folder, "sleep 1000")
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: attempt(host).ended())
-    assert (attempt(host).ended() or {})["state"] == "CANCELLED"
+    ended = attempt(host).ended()
+    assert ended is not None
+    assert ended["state"] == "CANCELLED"
 
 
 def test_limits_hold(host: Host, folder: Path, eventually: Callable[..., Any]) -> None:

@@ -14,12 +14,12 @@ from tests.gpu_run.watch.client import Client
 # What a test changes in the process.
 CHANGE = """
 import os, time
-from airflow_provider_gpu_cluster.gpu_run.jobs import launches
-outcome = launches.LaunchProcesses._outcome
+from airflow_provider_gpu_cluster.gpu_run.jobs import launch_processes
+outcome = launch_processes.LaunchProcesses._outcome
 def changed(self, request):
     {change}
     return outcome(self, request)
-launches.LaunchProcesses._outcome = changed
+launch_processes.LaunchProcesses._outcome = changed
 """
 KILLED = CHANGE.format(change="os.kill(os.getpid(), 9)")
 

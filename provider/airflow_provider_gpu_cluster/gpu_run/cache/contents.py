@@ -19,13 +19,16 @@ import json
 import os
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..errors import Refused
 from ..store import records
 from ..store.directories import Root
 from .packs import Packs
+
+if TYPE_CHECKING:
+    from ..protocol.inputs import Row
 
 # Use is noted no more often than this.
 _USED_S = 3600.0
@@ -134,19 +137,19 @@ class Contents:
 
     # -- manifests
 
-    def manifest(self, digest: str) -> list[list[Any]] | None:
+    def manifest(self, digest: str) -> list[Row] | None:
         """Return the rows of an input, if they are known and as they were written."""
         path = self._manifest_path(digest)
         try:
             with open(path, encoding="ascii") as file:
                 found = json.load(file)
             self._note_use(path, os.stat(path))
-            rows: list[list[Any]] = found["rows"]
+            rows: list[Row] = found["rows"]
             return rows if digest_of(rows) == found["check"] else None
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
-    def keep_manifest(self, digest: str, rows: list[list[Any]]) -> None:
+    def keep_manifest(self, digest: str, rows: list[Row]) -> None:
         """Keep the rows of an input, so that the next job that is given it need not be told them."""
         draft = self._draft()
         with open(draft, "x", encoding="ascii") as file:
@@ -160,12 +163,12 @@ class Contents:
         return os.path.join(self.incoming, records.new_name() + ".tmp")
 
 
-def digest_of(rows: list[list[Any]]) -> str:
+def digest_of(rows: list[Row]) -> str:
     """Return the SHA-256 of rows, whatever their order; the worker computes the same."""
     return hashlib.sha256(json.dumps(sorted(rows), separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-def checked_key(key: Any) -> str:
+def checked_key(key: object) -> str:
     """
     Return a key, which becomes the name of a file.
 

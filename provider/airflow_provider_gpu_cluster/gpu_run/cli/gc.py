@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from ..engines.host.engine import POOL_FILE
 from ..errors import Refused
@@ -15,6 +15,10 @@ from ..protocol import durations
 from ..store import records
 from ..store.directories import Root
 from .run import Parser
+
+if TYPE_CHECKING:
+    from ..protocol.replies import GcReport
+    from ..protocol.settings import Settings
 
 
 def run(*arguments: str, root: Root, program: str) -> int:
@@ -27,9 +31,9 @@ def run(*arguments: str, root: Root, program: str) -> int:
     with contextlib.suppress(OSError):
         # Jobs come first.
         os.nice(10)
-    settings = records.read_json(os.path.join(root.own, POOL_FILE)) or {}
+    pool: Settings | None = records.read_json(os.path.join(root.own, POOL_FILE))
     try:
-        report = collect_garbage(root, settings, program, options.older_than, dry_run=options.dry_run)
+        report = collect_garbage(root, pool or {}, program, options.older_than, dry_run=options.dry_run)
     except Refused as refusal:
         print(f"gpu-run: {refusal.message}", file=sys.stderr)
         return 2
@@ -59,7 +63,7 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print(report: GcReport) -> None:
     for job_id in report["jobs"]:
         print(job_id)
     done = "would remove" if report["dry_run"] else "removed"

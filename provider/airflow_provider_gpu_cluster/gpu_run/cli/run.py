@@ -12,20 +12,26 @@ import sys
 import time
 import traceback
 import uuid
-from typing import NoReturn, Sequence
+from typing import TYPE_CHECKING, NoReturn, Sequence
 
 from .. import protocol
 from ..engines.host.engine import POOL_FILE, HostEngine
 from ..engines.host.root_queue import RootQueue
 from ..errors import Refused
 from ..gpus.allocator import Grant
+from ..jobs.submission import add_attempt
 from ..linux import detached, processes
+from ..protocol.submit_request import submit_request, to_be_carried_out
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt, Root
-from ..store.writing import write_text
 from ..supervise.allocation import Allocation
 from ..supervise.supervisor import supervise
+
+if TYPE_CHECKING:
+    from ..protocol.records import LeasedGpu
+    from ..protocol.settings import Settings
+    from ..protocol.spec import Spec
 
 _LOOK_S = 0.5
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -94,8 +100,9 @@ def _bytes(text: str) -> int:
 
 
 def _make(root: Root, program: str, options: argparse.Namespace, umask: int) -> Attempt:
-    settings = records.read_json(os.path.join(root.own, POOL_FILE)) or {}
-    spec = {
+    pool: Settings | None = records.read_json(os.path.join(root.own, POOL_FILE))
+    settings = pool or {}
+    spec: Spec = {
         "gpus": options.gpus,
         "gpu_type": options.gpu_type,
         "memory_bytes": options.memory,
@@ -111,27 +118,21 @@ def _make(root: Root, program: str, options: argparse.Namespace, umask: int) -> 
     job.create()
     command = [script] if os.access(script, os.X_OK) else ["bash", script]
     text = "#!/usr/bin/env bash\nexec {}\n".format(" ".join(shlex.quote(word) for word in command + options.arguments))
-    write_text(job.at("run.sh"), text)
-    os.chmod(job.at("run.sh"), 0o700)
-    by = {"person": processes.user(), "folder": os.getcwd()}
-    records.write_json(job.spec, {"job_id": job.job_id, "by": by, "spec": spec, "engine": engine.name, "inputs": {}})
-    request = {
-        "request_key": job.job_id,
-        "generation": "",
-        "requested_at": records.now(),
-        "submitted": time.time(),
-        "by": by,
-        "spec": spec,
-        "settings": settings,
-        "program": program,
-        "host": processes.hostname(),
-        "cwd": os.getcwd(),
-        "umask": umask,
-        "waiter": True,
-    }
-    attempt = job.add_attempt(1, request, {})
-    assert attempt is not None
-    return attempt
+    request = submit_request(
+        job.job_id,
+        spec=spec,
+        inputs=None,
+        env={},
+        run_script=text,
+        request_key=job.job_id,
+        generation="",
+        record={"person": processes.user(), "folder": os.getcwd()},
+        context={},
+    )
+    asked = to_be_carried_out(request, settings=settings, umask=umask, program=program)
+    asked["cwd"], asked["waiter"] = os.getcwd(), True
+    with job.lock():
+        return add_attempt(job, engine, asked)
 
 
 def wait_and_supervise(path: str) -> int:
@@ -146,7 +147,7 @@ def wait_and_supervise(path: str) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         grant = _wait(attempt)
-        gpus = [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus]
+        gpus: list[LeasedGpu] = [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus]
         supervise(attempt, Allocation(gpus, records.now(), grant.fds), waited=True)
     except Exception:
         print(traceback.format_exc(), flush=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..errors import Refused
 
 if TYPE_CHECKING:
+    from ..protocol.settings import Settings
     from ..store.directories import Root
     from .engine import Engine
 
 
-def engine_of(root: Root, settings: dict[str, Any], program: str, *, timeout_s: float) -> Engine:
+def engine_of(root: Root, settings: Settings, program: str, *, timeout_s: float) -> Engine:
     """
     Return the engine that a cluster's settings name.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Protocol, Sequence
+from typing import TYPE_CHECKING, Protocol, Sequence
 
 from ..store.directories import Attempt
 
-# How an attempt stands that has no exit record: its ``state``, and what else of a status the engine knows.
-Standing = Dict[str, Any]
+if TYPE_CHECKING:
+    from ..protocol.records import Claim
+    from ..protocol.replies import Capacity
+    from ..protocol.spec import Spec
+    from ..protocol.status import Standing
 
 
 class Engine(Protocol):
@@ -25,7 +28,7 @@ class Engine(Protocol):
         """Look anew at what is looked at only once, as most of this program's processes answer one request."""
         ...
 
-    def check(self, spec: dict[str, Any]) -> None:
+    def check(self, spec: Spec) -> None:
         """
         Refuse what can never run here.
 
@@ -41,7 +44,7 @@ class Engine(Protocol):
         """See to it that waiting jobs are served."""
         ...
 
-    def standing(self, attempt: Attempt, claim: dict[str, Any] | None) -> Standing | None:
+    def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
         """
         Return how an attempt stands that has no exit record.
 
@@ -56,7 +59,7 @@ class Engine(Protocol):
         """Take out of the queue what will not run any more, since its cancel has claimed it."""
         ...
 
-    def stop(self, attempt: Attempt, claim: dict[str, Any]) -> None:
+    def stop(self, attempt: Attempt, claim: Claim) -> None:
         """Have whoever has claimed an attempt end it."""
         ...
 
@@ -68,7 +71,7 @@ class Engine(Protocol):
         """
         ...
 
-    def capacity(self) -> dict[str, Any]:
+    def capacity(self) -> Capacity:
         """
         Return every GPU with who has it, and how many jobs of all users wait.
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..linux import processes
 from ..store.claims import run_facts
 from ..store.directories import Attempt
 
+if TYPE_CHECKING:
+    from ..protocol.records import Claim
+
 _KILL_TIMEOUT_S = 5.0
 
 
-def settle_lost_supervisor(attempt: Attempt, claim: dict[str, Any]) -> None:
+def settle_lost_supervisor(attempt: Attempt, claim: Claim) -> None:
     """
     Record that an attempt's supervisor vanished before its end.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..environments import python_environment
@@ -13,6 +13,9 @@ from ..store.claims import claim_by
 from ..store.directories import Attempt, Root
 from ..store.writing import write_text
 
+if TYPE_CHECKING:
+    from ..protocol.records import Claim, End
+
 
 def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, message: str) -> bool:
     """
@@ -20,20 +23,21 @@ def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, mes
 
     :param by: who does so, for the claim.
     """
-    end = {"state": state, "reason": reason, "message": message}
-    if not attempt.claim(claim_by(by, end=end)):
+    claim = claim_by(by)
+    claim["end"] = {"state": state, "reason": reason, "message": message}
+    if not attempt.claim(claim):
         return False
     attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
     return True
 
 
-def record_unstarted(attempt: Attempt, claim: dict[str, Any]) -> None:
+def record_unstarted(attempt: Attempt, claim: Claim) -> None:
     """
     Record the end of an attempt that was claimed so that nobody begins it, by somebody who has died since.
 
     :param claim: by a cancel, or see :func:`end_unstarted`.
     """
-    end = claim.get("end") or {
+    end: End = claim.get("end") or {
         "state": protocol.CANCELLED,
         "reason": protocol.REASON_CANCELLED,
         "message": "cancelled before it started",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..linux.detached import own_command
 from ..store.directories import Attempt, Root
 from .python_environment import BuildFailed, build, group, is_built, use
+
+if TYPE_CHECKING:
+    from ..protocol.notes import BuildFault
+    from ..protocol.records import AttemptRequest, Environment, EnvironmentParts
 
 _AT_ONCE = 2
 _TRIES = 2
@@ -22,8 +26,11 @@ def build_and_print(path: str, *, root: Root) -> int:
     :param path: the attempt's folder.
     """
     attempt = Attempt.at_path(path)
+    parts = attempt.request()["environment"]
+    assert parts is not None, "it needs no environment"
+    result: Environment | BuildFault
     try:
-        result = build(root, attempt.request()["environment"], attempt.job.at("code"))
+        result = build(root, parts, attempt.job.at("code"))
     except (BuildFailed, OSError) as error:
         result = {"error": str(error)}
     print(json.dumps(result))
@@ -34,20 +41,21 @@ class Builds:
     """Builds what waiting jobs need, once for all that need the same."""
 
     def __init__(self) -> None:
-        self._built: dict[str, dict[str, Any]] = {}
+        self._built: dict[str, Environment] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._killed: dict[str, int] = {}
         self._failed: dict[str, tuple[str, float]] = {}
 
-    def is_ready(self, attempt: Attempt, request: dict[str, Any]) -> bool:
+    def is_ready(self, attempt: Attempt, request: AttemptRequest, parts: EnvironmentParts) -> bool:
         """
         Return whether the environment of a job is there; see to it that it gets built.
 
+        :param parts: what it is made of.
         :raises BuildFailed: it could not be built; everybody hears so who had asked for it by then. Who asks later
             gets another try.
         :raises OSError: no build can be started now.
         """
-        key = group(request["environment"])
+        key = group(parts)
         if key in self._built:
             if is_built(self._built[key]):
                 return True
@@ -67,7 +75,7 @@ class Builds:
             )
         return False
 
-    def environment(self, parts: dict[str, Any]) -> dict[str, Any]:
+    def environment(self, parts: EnvironmentParts) -> Environment:
         """
         Return an environment that is ready.
 
@@ -79,7 +87,7 @@ class Builds:
             raise FileNotFoundError("the Python environment was removed just now")
         use(built)
         # Only the first has paid for it.
-        self._built[key] = dict(built, reused=True, seconds=0.0)
+        self._built[key] = {**built, "reused": True, "seconds": 0.0}
         return built
 
     def _end(self, key: str, process: subprocess.Popen[bytes]) -> None:
@@ -87,7 +95,7 @@ class Builds:
         with process.stdout:
             output = process.stdout.read().decode("utf-8", "replace")
         try:
-            result = json.loads(output)
+            result: Environment | BuildFault = json.loads(output)
         except ValueError:
             self._killed[key] = self._killed.get(key, 0) + 1
             if self._killed[key] < _TRIES:

@@ -22,12 +22,16 @@ import re
 import signal
 import subprocess
 import time
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
 
 from ..linux import locks, processes
 from ..store import records
 from ..store.directories import Root
 from ..store.writing import remove_tree
+
+if TYPE_CHECKING:
+    from ..protocol.notes import Interpreter
+    from ..protocol.records import Environment, EnvironmentParts
 
 _MARK = "built.json"
 _USE_TIMEOUT_S = 2.0
@@ -72,7 +76,7 @@ class BuildFailed(Exception):
     """An environment could not be built; the message ends with the last lines of the tool that failed."""
 
 
-def wanted(requirements: str | None, setup: str, python: str | None, code: str) -> dict[str, Any] | None:
+def wanted(requirements: str | None, setup: str, python: str | None, code: str) -> EnvironmentParts | None:
     """
     Return what a job's environment is made of; None when it needs none.
 
@@ -133,7 +137,7 @@ def _state_of(folder: str) -> list[Any]:
     return [folder, _hash(state)]
 
 
-def group(parts: dict[str, Any]) -> str:
+def group(parts: EnvironmentParts) -> str:
     """Return a key that jobs share when their environments are surely the same; known without any interpreter."""
     return _hash(
         [parts["requirements"], sorted(parts["includes"].values()), parts["private"], parts["setup"], parts["python"]]
@@ -144,7 +148,7 @@ def _hash(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
-def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
+def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
     """
     Return the environment for ``parts``, built now unless it is there.
 
@@ -153,16 +157,24 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
     began = time.monotonic()
     shell = _Shell(parts["setup"], code)
     asked = os.path.expanduser(parts["python"] or "python3")
-    interpreter = shell.json([asked, "-c", _ASK], f"asking {asked} for its version")
-    key = _hash([group(parts), *(interpreter[name] for name in ("executable", "version", "prefix", "platform"))])
+    interpreter: Interpreter = shell.json([asked, "-c", _ASK], f"asking {asked} for its version")
+    key = _hash(
+        [
+            group(parts),
+            interpreter["executable"],
+            interpreter["version"],
+            interpreter["prefix"],
+            interpreter["platform"],
+        ]
+    )
     folder = os.path.join(root.cache, "environments")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, key)
     with _locked(path):
-        built = records.read_json(os.path.join(path, _MARK))
+        built: Environment | None = records.read_json(os.path.join(path, _MARK))
         if built is not None:
             os.utime(os.path.join(path, _MARK))
-            return dict(built, reused=True, seconds=round(time.monotonic() - began, 3))
+            return {**built, "reused": True, "seconds": round(time.monotonic() - began, 3)}
         remove_tree(path)
         try:
             tool = _make(shell, path, asked, interpreter, parts)
@@ -173,7 +185,7 @@ def build(root: Root, parts: dict[str, Any], code: str) -> dict[str, Any]:
         # By this a job that waits is known to need it, before anybody has asked an interpreter.
         built["group"] = group(parts)
         records.write_json(os.path.join(path, _MARK), built)
-        return dict(built, reused=False, seconds=round(time.monotonic() - began, 3))
+        return {**built, "reused": False, "seconds": round(time.monotonic() - began, 3)}
 
 
 @contextlib.contextmanager
@@ -246,7 +258,7 @@ def _die_with_builder() -> None:
     processes.die_with_parent(signal.SIGKILL)
 
 
-def _make(shell: _Shell, path: str, asked: str, interpreter: dict[str, Any], parts: dict[str, Any]) -> str:
+def _make(shell: _Shell, path: str, asked: str, interpreter: Interpreter, parts: EnvironmentParts) -> str:
     """Make the virtual environment and install into it; return the name of the tool that installed."""
     # Without pip it is made in a moment, also where the system lacks ensurepip (Debian's python3 without -venv).
     make = [asked, "-c", _MODULE, "venv", "--system-site-packages", "--without-pip", path]
@@ -323,7 +335,7 @@ def _pip(shell: _Shell, python: str) -> list[str] | None:
     return None
 
 
-def is_built(environment: dict[str, Any]) -> bool:
+def is_built(environment: Environment) -> bool:
     """Tell whether an environment that was built once is still there."""
     return os.path.exists(mark_of(environment["path"]))
 
@@ -333,13 +345,13 @@ def mark_of(path: str) -> str:
     return os.path.join(path, _MARK)
 
 
-def use(environment: dict[str, Any]) -> None:
+def use(environment: Environment) -> None:
     """
     Note that a job is given an environment that was built once, so that it is not cleared away from here on.
 
     :raises OSError: it is not there any more, or being built again.
     """
-    path: str = environment["path"]
+    path = environment["path"]
     with open(path + ".lock", encoding="ascii") as lock:
         # Whoever clears environments away holds this exclusively, for a moment.
         if not locks.lock_file(lock.fileno(), timeout_s=_USE_TIMEOUT_S, exclusive=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..linux import locks
 from ..reply import Reply
@@ -19,18 +19,25 @@ from .old_jobs import Needs, OldJobs, alone_with, jobs_of
 from .old_programs import OldPrograms
 from .trash import Trash, measure
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ..protocol.replies import GcReport
+    from ..protocol.requests import GcCall
+    from ..protocol.settings import Settings
+
 _MOST_FAILURES = 100
 
 
-def answer(root: Root, program: str, request: dict[str, Any]) -> Reply:
+def answer(root: Root, program: str, request: GcCall) -> Reply:
     """Carry out the verb ``gc``."""
     older_than_s, dry_run = request["older_than_s"], request["dry_run"]
     return Reply(collect_garbage(root, request["settings"], program, older_than_s, dry_run=dry_run))
 
 
 def collect_garbage(
-    root: Root, settings: dict[str, Any], program: str, older_than_s: float, *, dry_run: bool = False
-) -> dict[str, Any]:
+    root: Root, settings: Settings, program: str, older_than_s: float, *, dry_run: bool = False
+) -> GcReport:
     """
     Remove what was of no use for long enough.
 
@@ -58,7 +65,7 @@ def collect_garbage(
 
 class _Report:
     def __init__(self, older_than_s: float, dry_run: bool) -> None:
-        self.values: dict[str, Any] = {
+        self.values: GcReport = {
             "older_than_s": older_than_s,
             "dry_run": dry_run,
             "busy": False,
@@ -80,7 +87,7 @@ class _Report:
             # Names on a disk need not be text.
             self.values["failed"].append({"path": os.fsencode(path).decode("utf-8", "backslashreplace"), "why": why})
 
-    def count(self, name: str, freed: int) -> None:
+    def count(self, name: Literal["cache_entries", "uploads", "programs"], freed: int) -> None:
         self.values[name] += 1
         self.values["bytes_freed"] += freed
 
@@ -88,11 +95,11 @@ class _Report:
 class _Collection:
     """One run; call under the lock that keeps others from running at the same time."""
 
-    def __init__(self, root: Root, settings: dict[str, Any], program: str, report: _Report) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str, report: _Report) -> None:
         self._root = root
         self._report = report
-        self._dry_run: bool = report.values["dry_run"]
-        older_than_s: float = report.values["older_than_s"]
+        self._dry_run = report.values["dry_run"]
+        older_than_s = report.values["older_than_s"]
         now = time.time()
         self._old_jobs = OldJobs(root, settings, program, older_than_s, now)
         self._old_cache = OldCache(root, older_than_s, now, self._dry_run, report.fail)

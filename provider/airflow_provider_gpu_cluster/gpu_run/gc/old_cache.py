@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import Callable, Iterator
+from typing import TYPE_CHECKING, Callable, Iterator
 
 from ..environments import python_environment
 from ..linux import locks
@@ -13,6 +13,9 @@ from ..store import records
 from ..store.directories import Root
 from .old_jobs import Needs
 from .trash import Trash, size_of
+
+if TYPE_CHECKING:
+    from ..protocol.records import Environment
 
 _DRAFTS_S = 3600.0
 _PARTS_S = 86400.0
@@ -122,7 +125,7 @@ class OldCache:
     def _is_old(self, path: str, needs: Needs) -> bool:
         if os.path.realpath(path) in needs.environments:
             return False
-        built = records.read_json(python_environment.mark_of(path))
+        built: Environment | None = records.read_json(python_environment.mark_of(path))
         if built is not None and needs.groups and built.get("group", "") in (*needs.groups, ""):
             return False
         used = max(_changed(path), _changed(python_environment.mark_of(path)))

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Iterator
 
 from .. import protocol
 from ..engines import engine_of
@@ -27,6 +27,9 @@ from ..store.directories import Attempt, JobDirectory, Root
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.inputs import InputNotes
+    from ..protocol.records import AttemptRequest, Environment
+    from ..protocol.settings import Settings
 
 # A launch can take that long from its first word to its attempt, however short the retention.
 _PREPARED_S = 3600.0
@@ -65,16 +68,19 @@ class Needs:
     def add(self, job: JobDirectory) -> None:
         """Note what a job needs, as far as its records tell."""
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-            for facts in (records.read_json(job.at(".job", "inputs.json")) or {}).values():
+            noted: InputNotes | None = records.read_json(job.at(".job", "inputs.json"))
+            for facts in (noted or {}).values():
                 if facts.get("path"):
                     self.paths.add(os.path.realpath(facts["path"]))
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
             for attempt in job.attempts()[-1:]:
-                request = records.read_json(attempt.at("request.json")) or {}
-                self.programs.add(os.path.basename(request.get("program", "")))
-                if request.get("environment"):
-                    self.groups.add(python_environment.group(request["environment"]))
-                built = records.read_json(attempt.at("environment.json"))
+                request: AttemptRequest | None = records.read_json(attempt.at("request.json"))
+                if request is not None:
+                    self.programs.add(os.path.basename(request.get("program", "")))
+                    parts = request.get("environment")
+                    if parts:
+                        self.groups.add(python_environment.group(parts))
+                built: Environment | None = records.read_json(attempt.at("environment.json"))
                 if built is not None:
                     self.environments.add(os.path.realpath(built["path"]))
 
@@ -94,7 +100,7 @@ class OldJobs:
     :param now: in seconds since the epoch.
     """
 
-    def __init__(self, root: Root, settings: dict[str, Any], program: str, older_than_s: float, now: float) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str, older_than_s: float, now: float) -> None:
         self._root = root
         self._settings = settings
         self._program = program
@@ -129,8 +135,8 @@ class OldJobs:
 
     def _engine_of(self, attempts: list[Attempt]) -> tuple[str, Engine]:
         """Return the engine of a job with those attempts, and a name that it has in common with no other."""
-        request = records.read_json(attempts[-1].at("request.json")) if attempts else None
-        settings: dict[str, Any] = self._settings if request is None else request["settings"]
+        request: AttemptRequest | None = records.read_json(attempts[-1].at("request.json")) if attempts else None
+        settings = self._settings if request is None else request["settings"]
         return json.dumps(settings, sort_keys=True), engine_of(
             self._root, settings, self._program, timeout_s=_TIMEOUT_S
         )

@@ -23,7 +23,7 @@ import math
 import os
 import stat
 import time
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence
 
 from .. import protocol
 from ..errors import Refused
@@ -31,6 +31,9 @@ from ..linux import locks, processes
 from .inventory import Gpu
 from .queue import live_queued_jobs
 from .schedule import QueuedJob, Slot
+
+if TYPE_CHECKING:
+    from ..protocol.settings import Settings
 
 DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
 MUTEX_S = 5.0
@@ -194,7 +197,7 @@ class Leases:
         return os.path.join(self.folder, "gpu-" + key)
 
 
-def leases_of(settings: dict[str, Any]) -> Leases:
+def leases_of(settings: Settings) -> Leases:
     """
     Return the leases that jobs get their GPUs from.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple, TypeVar
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import copying
 from ..linux.disk_space import check_room
 from ..protocol import array_status
+from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
 from ..store.directories import Attempt, JobDirectory, Root
@@ -19,11 +20,16 @@ from .status import status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.cancellation import CancelRecord
+    from ..protocol.replies import SubmitReply
+    from ..protocol.requests import Submit
 
 # To make records and files is mostly waiting for the disk, on a network's file system above all.
 _THREADS = 8
 # Who waits is served in the order in which it was submitted, to the microsecond.
 _APART_S = 1e-6
+
+_Result = TypeVar("_Result")
 
 
 class _AskedElement(NamedTuple):
@@ -35,11 +41,11 @@ class _AskedElement(NamedTuple):
     """
 
     job: JobDirectory
-    request: dict[str, Any]
+    request: Submit
     seen: Attempt | None
 
 
-def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
+def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     """
     Launch an array, or find what an earlier request of it has launched.
 
@@ -83,28 +89,18 @@ def submit_array(root: Root, engine: Engine, request: dict[str, Any]) -> dict[st
     status = array_status.summary(array.job_id, [status_of(attempt, engine) for attempt, _ in made])
     handle = submission.handle_of(array, engine, status["submitted_at"], request["spec"]["gpus"])
     return {
-        "handle": dict(handle, array_size=len(elements)),
+        "handle": {**handle, "array_size": len(elements)},
         "status": status,
         "created": launched > 0,
         "launched": launched,
     }
 
 
-def _elements(root: Root, request: dict[str, Any]) -> list[_AskedElement]:
-    count = len(request["elements"])
-    common = {name: value for name, value in request.items() if name != "elements"}
+def _elements(root: Root, request: Submit) -> list[_AskedElement]:
     elements = []
-    for index, own in enumerate(request["elements"]):
-        job = root.job(own["job_id"])
+    for one in element_requests(request):
+        job = root.job(one["job_id"])
         job.use()
-        one = dict(
-            common,
-            job_id=job.job_id,
-            spec=dict(request["spec"], **own["spec"]),
-            env=dict(request["env"], **own["env"]),
-            run_script=own["run_script"],
-            array={"job_id": request["job_id"], "index": index, "count": count},
-        )
         elements.append(_AskedElement(job, one, submission.latest_attempt(job)))
     return elements
 
@@ -147,12 +143,12 @@ def _attempts(elements: list[_AskedElement], engine: Engine) -> list[tuple[Attem
     return _each(attempt, elements)
 
 
-def _each(work: Any, elements: list[_AskedElement]) -> list[Any]:
+def _each(work: Callable[[_AskedElement], _Result], elements: list[_AskedElement]) -> list[_Result]:
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, elements))
 
 
-def _check_not_cancelled(array: JobDirectory, before: dict[str, Any] | None) -> None:
+def _check_not_cancelled(array: JobDirectory, before: CancelRecord | None) -> None:
     """
     Refuse to launch what somebody has cancelled since it was asked for.
 

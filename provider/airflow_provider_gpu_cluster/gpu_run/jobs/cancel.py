@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..reply import Reply
@@ -14,16 +14,19 @@ from .status import job_status, statuses
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.cancellation import CancelRecord
+    from ..protocol.requests import CancelRequest
+    from ..protocol.status import Status
 
 _LOOK_S = 0.05
 
 
-def answer(root: Root, engine: Engine, request: dict[str, Any]) -> Reply:
+def answer(root: Root, engine: Engine, request: CancelRequest) -> Reply:
     """Carry out the verb ``cancel``."""
     return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])})
 
 
-def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[dict[str, Any]]:
+def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[Status]:
     """
     Cancel jobs; a second time changes nothing.
 
@@ -63,7 +66,7 @@ def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> No
 
 
 def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
-    asked = {"by": by, "at": records.now()}
+    asked: CancelRecord = {"by": by, "at": records.now()}
     if records.create_json(attempt.at("cancel.json"), asked):
         attempt.event("cancel_requested", by=by)
     if attempt.claim(claim_by("cancel")):

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..environments.python_environment import find_uv
 from ..errors import Refused
@@ -19,6 +19,7 @@ from ..store.writing import writing
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.replies import Check
 
 _LITTLE_SPACE = 1 << 30
 
@@ -28,7 +29,7 @@ def answer(root: Root, engine: Engine) -> Reply:
     return Reply(check(root, engine))
 
 
-def check(root: Root, engine: Engine) -> dict[str, Any]:
+def check(root: Root, engine: Engine) -> Check:
     """
     Look at everything a job will need.
 
@@ -48,7 +49,7 @@ def check(root: Root, engine: Engine) -> dict[str, Any]:
     if disk.free < _LITTLE_SPACE:
         warnings.append(f"only {disk.free / 1e6:.1f} MB are free in {root.path}")
     warnings += engine.warnings()
-    facts: dict[str, Any] = {
+    facts: Check = {
         "host": processes.hostname(),
         "user": processes.user(),
         "engine": engine.name,

@@ -10,21 +10,25 @@ from __future__ import annotations
 import json
 import os
 from functools import partial
-from typing import Any, Dict, List, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import protocol
 from ..engines import engine_of
 from ..errors import Refused, traceback_text
 from ..linux import processes
+from ..protocol.submit_request import to_be_carried_out
 from ..store.directories import Root
+
+if TYPE_CHECKING:
+    from ..protocol.events import LaunchedEvent, RefusedEvent
+    from ..protocol.replies import Fault, SubmitReply
+    from ..protocol.requests import Call, SubmitRequest
 
 # A scheduler gets no more of them at the same time.
 AT_ONCE = 4
 # How long it may take to answer, in seconds.
 _TIMEOUT_S = 20.0
 _PIECE = 1 << 16
-
-Events = List[Dict[str, Any]]
 
 
 class _Running(NamedTuple):
@@ -40,13 +44,14 @@ class LaunchProcesses:
     :param asked: what ``watch`` was asked with: ``settings`` of the cluster, and ``umask``.
     """
 
-    def __init__(self, root: Root, program: str, asked: dict[str, Any]) -> None:
+    def __init__(self, root: Root, program: str, asked: Call) -> None:
         self._root = root
-        self._asked = {"settings": asked["settings"], "umask": asked["umask"], "program": program}
-        self._waiting: dict[int, dict[str, Any]] = {}
+        self._program = program
+        self._asked = asked
+        self._waiting: dict[int, SubmitRequest] = {}
         self._running: dict[int, _Running] = {}
 
-    def add(self, key: int, request: dict[str, Any]) -> None:
+    def add(self, key: int, request: SubmitRequest) -> None:
         """
         Take up a launch; :meth:`answers` tells what came of it.
 
@@ -61,14 +66,14 @@ class LaunchProcesses:
         """Open files that become readable when there may be an answer."""
         return list(self._running)
 
-    def answers(self) -> Events:
+    def answers(self) -> list[LaunchedEvent | RefusedEvent]:
         """Return ``launched`` or ``refused`` for each launch that is done."""
-        events = []
+        events: list[LaunchedEvent | RefusedEvent] = []
         for fd, running in list(self._running.items()):
             if _has_ended(fd, running.said):
                 os.close(fd)
                 del self._running[fd]
-                events.append({"key": running.key, **_answer(running.said)})
+                events.append(_answer(running.key, running.said))
         self._start()
         return events
 
@@ -85,29 +90,31 @@ class LaunchProcesses:
             os.set_blocking(fd, False)
             self._running[fd] = _Running(key, bytearray())
 
-    def _launch_in_copy(self, request: dict[str, Any], answer: int) -> None:
+    def _launch_in_copy(self, request: SubmitRequest, answer: int) -> None:
         # The client's channel ends with the process that it was opened for.
         processes.close_files(keep=(2, answer))
         with os.fdopen(answer, "wb") as file:
             file.write(json.dumps(self._outcome(request)).encode("ascii"))
         from .retention import clear_if_due
 
-        clear_if_due(self._root, self._asked["program"], self._asked["settings"])
+        clear_if_due(self._root, self._program, self._asked["settings"])
 
-    def _outcome(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _outcome(self, request: SubmitRequest) -> SubmitReply | Fault:
         from .submission import submit
 
         try:
-            engine = engine_of(self._root, self._asked["settings"], self._asked["program"], timeout_s=_TIMEOUT_S)
-            reply = submit(self._root, engine, {**request, **self._asked})
+            settings = self._asked["settings"]
+            engine = engine_of(self._root, settings, self._program, timeout_s=_TIMEOUT_S)
+            asked = to_be_carried_out(request, settings=settings, umask=self._asked["umask"], program=self._program)
+            reply = submit(self._root, engine, asked)
             if reply.get("needs"):
                 raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit brings along")
-            return dict(reply, event="launched")
+            return reply
         except Refused as refusal:
-            return {"event": "refused", "code": refusal.code, "message": refusal.message}
+            return {"code": refusal.code, "message": refusal.message}
         except Exception as error:
             message = f"the launch failed on the cluster: {error!r}\n{traceback_text()}"
-            return {"event": "refused", "code": protocol.INTERNAL, "message": message}
+            return {"code": protocol.INTERNAL, "message": message}
 
 
 def _has_ended(fd: int, said: bytearray) -> bool:
@@ -122,9 +129,17 @@ def _has_ended(fd: int, said: bytearray) -> bool:
         said += piece
 
 
-def _answer(said: bytearray) -> dict[str, Any]:
+def _answer(key: int, said: bytearray) -> LaunchedEvent | RefusedEvent:
     if not said:
         message = "the process that was to launch it was killed on the cluster; try again"
-        return {"event": "refused", "code": protocol.INTERNAL, "message": message}
-    answer: dict[str, Any] = json.loads(said)
-    return answer
+        return {"event": "refused", "key": key, "code": protocol.INTERNAL, "message": message}
+    outcome: SubmitReply | Fault = json.loads(said)
+    if "code" in outcome:
+        return {"event": "refused", "key": key, "code": outcome["code"], "message": outcome["message"]}
+    return {
+        "event": "launched",
+        "key": key,
+        "handle": outcome["handle"],
+        "status": outcome["status"],
+        "created": outcome["created"],
+    }

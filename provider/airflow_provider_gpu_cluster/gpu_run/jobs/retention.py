@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..linux import detached, locks
 from ..store.directories import Root
 
+if TYPE_CHECKING:
+    from ..protocol.settings import Settings
+
 _EVERY_S = 3600.0
 
 
-def clear_if_due(root: Root, program: str, settings: dict[str, Any]) -> None:
+def clear_if_due(root: Root, program: str, settings: Settings) -> None:
     """
     Start a ``gpu-run gc`` that lives on by itself, if the connection wants one and none was started for an hour.
 

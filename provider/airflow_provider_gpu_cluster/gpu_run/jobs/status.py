@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from .. import protocol
 from ..errors import Refused
@@ -16,22 +16,25 @@ from ..supervise import diagnosis
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.records import Claim
+    from ..protocol.requests import StatusRequest
+    from ..protocol.status import Observed, Progress, Started, Status
 
 _PROGRESS_BYTES = 4096
 
 
-def answer(root: Root, engine: Engine, request: dict[str, Any]) -> Reply:
+def answer(root: Root, engine: Engine, request: StatusRequest) -> Reply:
     """Carry out the verb ``status``."""
     return Reply({"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])})
 
 
-def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[dict[str, Any]]:
+def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[Status]:
     """Return how each job stands; a job that cannot be found out about does not keep the others from theirs."""
     engine.nudge()
     return [status_or_unknown(root, engine, job_id, tail_bytes) for job_id in job_ids]
 
 
-def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> dict[str, Any]:
+def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> Status:
     """Return how a job stands; UNKNOWN, and why, when that cannot be found out."""
     try:
         return job_status(root, engine, job_id, tail_bytes)
@@ -41,7 +44,7 @@ def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int =
         return _unknown(job_id, f"its records cannot be read: {error!r}")
 
 
-def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> dict[str, Any]:
+def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> Status:
     """Return how a job stands, with the last lines of its output if it has ended or has printed any."""
     job = root.job(job_id)
     attempts = job.attempts()
@@ -53,7 +56,7 @@ def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> 
     return status
 
 
-def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -> dict[str, Any]:
+def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -> Status:
     job = root.job(job_id)
     if job.exists():
         from ..store import arrays
@@ -65,12 +68,14 @@ def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -
     if engine.still_runs(job_id):
         return _unknown(job_id, f"it runs, but its directory {job.path} is gone")
     gone = "there is no {} on {} and nothing runs for it: it was deleted, or the connection's root_dir is another"
-    return dict(
-        _unknown(job_id, gone.format(job.path, processes.hostname())), state=protocol.LOST, reason=protocol.REASON_LOST
-    )
+    return {
+        **_unknown(job_id, gone.format(job.path, processes.hostname())),
+        "state": protocol.LOST,
+        "reason": protocol.REASON_LOST,
+    }
 
 
-def _array_status(root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int) -> dict[str, Any]:
+def _array_status(root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int) -> Status:
     from ..protocol import array_status
 
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
@@ -81,36 +86,43 @@ def _array_status(root: Root, engine: Engine, array_id: str, elements: list[str]
     return array_status.summary(array_id, found)
 
 
-def _unknown(job_id: str, message: str) -> dict[str, Any]:
+def _unknown(job_id: str, message: str) -> Status:
     return {"job_id": job_id, "state": protocol.UNKNOWN, "message": message}
 
 
-def status_of(attempt: Attempt, engine: Engine) -> dict[str, Any]:
+def status_of(attempt: Attempt, engine: Engine) -> Status:
     """Return how an attempt stands. One that is gone without a record is settled by its engine."""
     ended = attempt.ended()
     if ended is None:
         claim = attempt.claimed()
         standing = engine.standing(attempt, claim)
         if standing is not None:
-            running = _running(attempt, claim) if claim and standing["state"] == protocol.RUNNING else {}
-            return dict(_base(attempt), **{**running, **standing})
+            status: Status = {**_base(attempt), "job_id": attempt.job.job_id, **standing}
+            if claim and standing["state"] == protocol.RUNNING:
+                return {**status, **_running(attempt, claim), **standing}
+            return status
         ended = attempt.ended()
         assert ended is not None
-    return dict(_base(attempt), **{name: value for name, value in ended.items() if name != "job_id"})
+    # All that an exit record says belongs to a status.
+    return {**_base(attempt), **cast("Status", ended), "job_id": attempt.job.job_id}
 
 
-def _base(attempt: Attempt) -> dict[str, Any]:
-    status = {"job_id": attempt.job.job_id, "attempt": attempt.number, "log_bytes": _log_bytes(attempt)}
+def _base(attempt: Attempt) -> Observed:
+    status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt)}
     progress = _progress(attempt)
     if progress is not None:
         status["progress"] = progress
     return status
 
 
-def _running(attempt: Attempt, claim: dict[str, Any]) -> dict[str, Any]:
+def _running(attempt: Attempt, claim: Claim) -> Started:
+    facts = run_facts(claim)
     return {
         "submitted_at": attempt.request()["requested_at"],
-        **run_facts(claim),
+        "started_at": facts["started_at"],
+        "gpus": facts["gpus"],
+        "host": facts["host"],
+        "pid": facts["pid"],
     }
 
 
@@ -121,7 +133,7 @@ def _log_bytes(attempt: Attempt) -> int:
         return 0
 
 
-def _progress(attempt: Attempt) -> dict[str, Any] | None:
+def _progress(attempt: Attempt) -> Progress | None:
     """Return the last whole line of the progress file that is a JSON object."""
     try:
         with open(attempt.job.at("logs", "progress.jsonl"), "rb") as file:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..environments import python_environment
 from ..errors import Refused
 from ..linux import processes
+from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
 from ..store.directories import Attempt, JobDirectory, Root
@@ -19,9 +19,15 @@ from .status import status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.inputs import Input
+    from ..protocol.records import JobRecord, OwnerRecord
+    from ..protocol.replies import Handle, StageReply, SubmitReply
+    from ..protocol.requests import Asker, StageRequest, Submit
+    from ..protocol.spec import Spec
+    from ..protocol.status import Status
 
 
-def stage(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
+def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
     """
     Make the job's directory and bring in its inputs, without launching anything.
 
@@ -40,7 +46,7 @@ def stage(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]
     return {"needs": needs, "handle": handle_of(job, engine, None, 0)}
 
 
-def submit(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
+def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     """
     Launch a job, or find what an earlier request of it has launched.
 
@@ -78,7 +84,7 @@ def submit(root: Root, engine: Engine, request: dict[str, Any]) -> dict[str, Any
     return _reply(job, engine, attempt, status, created=False)
 
 
-def existing(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> tuple[Attempt, dict[str, Any]] | None:
+def existing(job: JobDirectory, engine: Engine, request: Submit) -> tuple[Attempt, Status] | None:
     latest = latest_attempt(job)
     if latest is None:
         return None
@@ -97,7 +103,7 @@ def existing(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> tupl
     return None
 
 
-def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Attempt, dict[str, Any]] | None:
+def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Attempt, Status] | None:
     """
     Return the attempt that another try has made since this request began, however it ended.
 
@@ -134,14 +140,14 @@ def latest_attempt(job: JobDirectory) -> Attempt | None:
     return attempts[-1] if attempts else None
 
 
-def _created(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
+def _created(job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
     """Make the next attempt and launch it; call under the job's lock."""
     attempt = add_attempt(job, engine, request)
     engine.launch([attempt])
     return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
 
 
-def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> Attempt:
+def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     """Make the next attempt; call under the job's lock."""
     before = latest_attempt(job)
     if before is not None and before.request()["generation"] != request["generation"]:
@@ -152,49 +158,42 @@ def add_attempt(job: JobDirectory, engine: Engine, request: dict[str, Any]) -> A
             os.makedirs(job.at("outputs"), exist_ok=True)
     if before is not None:
         _put_logs_aside(job, before.number)
-    # In an array, of which it is an element.
-    place = {"array": request["array"]} if "array" in request else {}
-    record = {
-        "request_key": request["request_key"],
-        "generation": request["generation"],
-        "requested_at": records.now(),
-        "submitted": request.get("submitted", time.time()),
-        "by": request["record"],
-        "spec": request["spec"],
-        "settings": request["settings"],
-        "program": request["program"],
-        "host": processes.hostname(),
-        "umask": request["umask"],
-        "context": request.get("context", {}),
-        "environment": python_environment.wanted(
+    record = attempt_request(
+        request,
+        requested_at=records.now(),
+        host=processes.hostname(),
+        environment=python_environment.wanted(
             request["spec"].get("requirements"),
             request["spec"].get("setup", ""),
             request["settings"].get("python"),
             job.at("code"),
         ),
-        **place,
-    }
+    )
     with writing(job.path):
         write_text(job.at("run.sh"), request["run_script"])
         os.chmod(job.at("run.sh"), 0o700)
-    records.write_json(
-        job.spec,
-        {
-            "job_id": job.job_id,
-            "by": request["record"],
-            "spec": request["spec"],
-            **place,
-            "environment_names": sorted(request["env"]),
-            "engine": engine.name,
-            "inputs": records.read_json(job.at(".job", "inputs.json")) or {},
-        },
-    )
+    _describe(job, engine, request)
     number = before.number + 1 if before is not None else 1
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by somebody else")
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
+
+
+def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:
+    """Write down for people what the job is."""
+    record: JobRecord = {
+        "job_id": job.job_id,
+        "by": request["record"],
+        "spec": request["spec"],
+        "environment_names": sorted(request["env"]),
+        "engine": engine.name,
+        "inputs": records.read_json(job.at(".job", "inputs.json")) or {},
+    }
+    if "array" in request:
+        record["array"] = request["array"]
+    records.write_json(job.spec, record)
 
 
 def _put_logs_aside(job: JobDirectory, number: int) -> None:
@@ -205,15 +204,13 @@ def _put_logs_aside(job: JobDirectory, number: int) -> None:
             os.rename(job.at("logs", name), job.at("logs", f"{stem}.attempt-{number}{suffix}"))
 
 
-def _reply(
-    job: JobDirectory, engine: Engine, attempt: Attempt, status: dict[str, Any], created: bool
-) -> dict[str, Any]:
+def _reply(job: JobDirectory, engine: Engine, attempt: Attempt, status: Status, created: bool) -> SubmitReply:
     request = attempt.request()
     handle = handle_of(job, engine, request["requested_at"], request["spec"]["gpus"])
     return {"handle": handle, "status": status, "created": created}
 
 
-def handle_of(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus: int) -> dict[str, Any]:
+def handle_of(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus: int) -> Handle:
     return {
         "job_id": job.job_id,
         "job_dir": job.path,
@@ -226,20 +223,22 @@ def handle_of(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus:
 _IDENTITY = ("dag_id", "run_id", "task_id", "map_index")
 
 
-def keep_identity(job: JobDirectory, record: dict[str, Any]) -> None:
+def keep_identity(job: JobDirectory, record: Asker) -> None:
     """Note whose directory this is, or find that it is somebody else's."""
+    owner: OwnerRecord = {"job_id": job.job_id, "by": record}
     with writing(job.path):
-        if not records.create_json(job.at(".job", "owner.json"), {"job_id": job.job_id, "by": record}):
+        if not records.create_json(job.at(".job", "owner.json"), owner):
             _check_identity(job, record)
 
 
-def _check_identity(job: JobDirectory, record: dict[str, Any]) -> None:
+def _check_identity(job: JobDirectory, record: Asker) -> None:
     """
     Refuse a job whose directory another task has made.
 
     :raises Refused: two tasks came to the same job id.
     """
-    owner = (records.read_json(job.at(".job", "owner.json")) or {}).get("by", {})
+    noted: OwnerRecord | None = records.read_json(job.at(".job", "owner.json"))
+    owner: Asker = noted.get("by", {}) if noted else {}
     mine, theirs = ([who.get(name) for name in _IDENTITY] for who in (record, owner))
     if mine != theirs:
         raise Refused(
@@ -250,7 +249,7 @@ def _check_identity(job: JobDirectory, record: dict[str, Any]) -> None:
         )
 
 
-def use_linked(root: Root, inputs: list[dict[str, Any]]) -> None:
+def use_linked(root: Root, inputs: list[Input]) -> None:
     """Note that the jobs are used whose outputs become inputs of another, before links lead to them."""
     for wanted in inputs:
         if wanted["type"] == "cluster":
@@ -273,7 +272,7 @@ def check_staged(job: JobDirectory) -> None:
     job.create()
 
 
-def check_code(job: JobDirectory, spec: dict[str, Any]) -> None:
+def check_code(job: JobDirectory, spec: Spec) -> None:
     """
     Refuse an entry script that is not in the code.
 

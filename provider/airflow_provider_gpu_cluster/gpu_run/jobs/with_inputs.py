@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, BinaryIO, Callable, cast
 
+from ..protocol.submit_request import to_be_carried_out
 from ..reply import Reply
-from ..store.directories import Root
+from ..store.directories import JobDirectory, Root
 from . import submission
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.inputs import Input, UploadInput
+    from ..protocol.replies import StageReply, SubmitReply
+    from ..protocol.requests import StageRequest, SubmitCall
 
 
-def stage(root: Root, engine: Engine, program: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+def stage(root: Root, engine: Engine, program: str, request: StageRequest, stream: BinaryIO) -> Reply:
     """Carry out the verb ``stage``."""
-    request = dict(request, program=program)
-    return _with_inputs(root, engine, request, stream, partial(submission.stage, root, engine, request))
+    carry_out = partial(submission.stage, root, engine, request)
+    return _with_inputs(root.job(request["job_id"]), engine, request["inputs"], stream, carry_out)
 
 
-def submit(root: Root, engine: Engine, program: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream: BinaryIO) -> Reply:
     """Carry out the verb ``submit``, for a job or an array."""
     carry_out = submission.submit
     if request.get("elements"):
@@ -27,18 +31,26 @@ def submit(root: Root, engine: Engine, program: str, request: dict[str, Any], st
 
         carry_out = submit_array
     # The same object both times: what the first has noted in it counts for the second.
-    request = dict(request, program=program)
-    return _with_inputs(root, engine, request, stream, partial(carry_out, root, engine, request))
+    asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
+    job = root.job(request["job_id"])
+    return _with_inputs(job, engine, request["inputs"] or [], stream, partial(carry_out, root, engine, asked))
 
 
 def _with_inputs(
-    root: Root, engine: Engine, request: dict[str, Any], stream: BinaryIO, carry_out: Callable[[], dict[str, Any]]
+    job: JobDirectory,
+    engine: Engine,
+    inputs: list[Input],
+    stream: BinaryIO,
+    carry_out: Callable[[], StageReply | SubmitReply],
 ) -> Reply:
     value = carry_out()
-    if not value.get("needs"):
+    needs = value.get("needs")
+    if not needs:
         return Reply(value)
+    # The worker has to send nothing else.
+    needed = [cast("UploadInput", inputs[number]) for number in needs]
 
-    def go_on() -> dict[str, Any]:
+    def go_on() -> StageReply | SubmitReply:
         # Sending may have taken long.
         engine.refresh()
         return carry_out()
@@ -46,7 +58,6 @@ def _with_inputs(
     def body(out: BinaryIO) -> None:
         from ..staging.receiving import receive
 
-        inputs = [request["inputs"][number] for number in value["needs"]]
-        receive(root.job(request["job_id"]), inputs, stream, out, go_on)
+        receive(job, needed, stream, out, go_on)
 
-    return Reply({"needs": value["needs"]}, body)
+    return Reply({"needs": needs}, body)

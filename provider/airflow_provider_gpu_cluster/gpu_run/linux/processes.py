@@ -9,9 +9,12 @@ import pwd
 import signal
 import sys
 import time
-from typing import Any, Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Callable, Collection, Iterable
 
 from ..errors import traceback_text
+
+if TYPE_CHECKING:
+    from ..protocol.records import ProcessIdentity
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG = 1
@@ -37,7 +40,7 @@ def user() -> str:
         return str(os.getuid())
 
 
-def identity(pid: int | None = None) -> dict[str, Any]:
+def identity(pid: int | None = None) -> ProcessIdentity:
     """
     Return what tells a process from every other, on any host, before and after a reboot.
 
@@ -57,7 +60,7 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19])
 
 
-def is_alive(who: dict[str, Any]) -> bool | None:
+def is_alive(who: ProcessIdentity) -> bool | None:
     """Tell whether the process of that :func:`identity` still runs; None when it ran on another host."""
     if who["host"] != hostname():
         return None

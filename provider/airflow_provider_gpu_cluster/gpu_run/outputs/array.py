@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..protocol.files import CHANGED
 from ..store.directories import Root
 from .folder import OutputsFolder, Unsendable
+
+if TYPE_CHECKING:
+    from ..protocol.outputs import OutputEntry
 
 
 class ArrayOutputs:
@@ -23,10 +26,10 @@ class ArrayOutputs:
             if root.job(job_id).exists():
                 self._folders[str(index)] = OutputsFolder(root, job_id)
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[OutputEntry]:
         """List everything that is no folder; see :meth:`.OutputsFolder.entries`."""
         return [
-            dict(entry, path=f"{index}/{entry['path']}")
+            {**entry, "path": f"{index}/{entry['path']}"}
             for index, folder in self._folders.items()
             for entry in folder.entries()
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Any, Iterator, Protocol
+from typing import TYPE_CHECKING, Iterator, Protocol
 
 from .. import protocol
 from ..errors import Refused
@@ -13,6 +13,9 @@ from ..linux.paths import is_really_within
 from ..protocol import lines
 from ..protocol.files import CHANGED, SMALL
 from ..store.directories import JobDirectory, Root
+
+if TYPE_CHECKING:
+    from ..protocol.outputs import OutputEntry
 
 # What ``st_blocks`` counts in, whatever the file system.
 _BLOCK = 512
@@ -25,7 +28,7 @@ class Unsendable(Exception):
 class Outputs(Protocol):
     """Outputs that can be listed and read."""
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[OutputEntry]:
         """List everything that is no folder."""
         ...
 
@@ -53,18 +56,16 @@ class OutputsFolder:
         self.path = job.at("outputs")
         self._inside = os.path.realpath(self.path) + os.sep
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[OutputEntry]:
         """
         List everything that is no folder.
 
-        :return: ``path``, ``kind`` (``file``, or why it cannot be sent: ``outside`` for a link that leaves the folder,
-            ``broken``, ``special``, ``unreadable``), ``size``, ``mode``; ``target`` of a link that cannot be followed;
-            and of a file that is not small the ``stamp``, and the bytes it ``needs`` on a disk.
         """
         unreadable: list[str] = []
         # A folder that cannot be listed must not pass for an empty one.
         entries = [_describe(self.path, name) for name in _walk(self.path, unreadable)]
-        return entries + [{"path": name, "kind": "unreadable", "size": 0, "mode": 0} for name in unreadable]
+        entries += [{"path": name, "kind": "unreadable", "size": 0, "mode": 0} for name in unreadable]
+        return entries
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
         """
@@ -108,25 +109,25 @@ def _walk(folder: str, unreadable: list[str]) -> Iterator[str]:
             yield os.path.relpath(path, folder)
 
 
-def _describe(folder: str, name: str) -> dict[str, Any]:
+def _describe(folder: str, name: str) -> OutputEntry:
     path = os.path.join(folder, name)
-    entry: dict[str, Any] = {"path": name, "kind": "file", "size": 0, "mode": 0o644}
+    entry: OutputEntry = {"path": name, "kind": "file", "size": 0, "mode": 0o644}
     if os.path.islink(path):
         entry["target"] = os.readlink(path)
         if not is_really_within(path, folder):
-            return dict(entry, kind="outside")
+            return {**entry, "kind": "outside"}
     try:
         found = os.stat(path)
     except OSError:
-        return dict(entry, kind="broken")
+        return {**entry, "kind": "broken"}
     if not stat.S_ISREG(found.st_mode):
-        return dict(entry, kind="special")
+        return {**entry, "kind": "special"}
     if not os.access(path, os.R_OK):
-        return dict(entry, kind="unreadable")
-    entry.update(size=found.st_size, mode=mode_of(found))
+        return {**entry, "kind": "unreadable"}
+    entry["size"], entry["mode"] = found.st_size, mode_of(found)
     if found.st_size >= SMALL:
         # A file with holes needs less than its size.
-        entry.update(stamp=stamp_of(found), needs=min(found.st_size, found.st_blocks * _BLOCK))
+        entry["stamp"], entry["needs"] = stamp_of(found), min(found.st_size, found.st_blocks * _BLOCK)
     return entry
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..reply import Reply
 from ..store.directories import Root
 from . import sending
 from .folder import Outputs, OutputsFolder
 
+if TYPE_CHECKING:
+    from ..protocol.replies import SendReply
+    from ..protocol.requests import SendRequest
 
-def answer(root: Root, request: dict[str, Any], stream: BinaryIO) -> Reply:
+
+def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
     """Carry out the verb ``send``."""
     job = root.job(request["job_id"])
     folder: Outputs = OutputsFolder(root, job.job_id)
@@ -21,6 +25,6 @@ def answer(root: Root, request: dict[str, Any], stream: BinaryIO) -> Reply:
 
         elements = elements_of(job)
         folder = ArrayOutputs(root, elements) if elements else folder
-    value = {"entries": folder.entries(), "is_array": bool(elements)} if request["list"] else {}
+    value: SendReply = {"entries": folder.entries(), "is_array": bool(elements)} if request["list"] else {}
     # More is asked for when the reply is there, or sooner.
     return Reply(value, lambda out: sending.answer(folder, stream, out))

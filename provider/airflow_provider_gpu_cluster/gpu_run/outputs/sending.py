@@ -33,12 +33,15 @@ import hashlib
 import json
 import os
 import time
-from typing import Any, BinaryIO, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Iterator, NamedTuple
 
 from ..protocol import lines
 from ..protocol.files import CHANGED, MAX_BATCH_FILES, MAX_ZEROS, PIECE, SMALL
 from ..protocol.holes import extents, update_with_zeros
 from .folder import Outputs, Unsendable, mode_of, stamp_of
+
+if TYPE_CHECKING:
+    from ..protocol.outputs import ChecksumsRequest, FileHeader, FilesRequest
 
 SIGN_OF_LIFE_S = 5.0
 
@@ -49,7 +52,7 @@ def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
         if not line.endswith(b"\n"):
             # The connection broke.
             return
-        wanted = json.loads(line)
+        wanted: FilesRequest | ChecksumsRequest = json.loads(line)
         if "files" in wanted:
             send_outputs(folder, wanted["files"], out)
         else:
@@ -170,7 +173,7 @@ def _part(
 
 
 def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part: _Part) -> None:
-    header = {
+    header: FileHeader = {
         "file": number,
         "size": found.st_size,
         "mode": mode_of(found),

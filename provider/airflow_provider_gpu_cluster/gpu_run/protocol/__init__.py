@@ -5,6 +5,9 @@ stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one li
 so, bytes. Whatever a login shell prints before the mark is skipped by the reader. Some verbs go on in both directions
 after their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are needed, ``stage`` and ``submit``
 (:mod:`.staging.receiving`).
+
+The types in the modules here say what requests, replies, events and records hold. They are imported only where types
+are checked, as to make such a class would take time at the start of every process.
 """
 
 REPLY_MARK = b"\x1e gpu-run 1 \x1e"

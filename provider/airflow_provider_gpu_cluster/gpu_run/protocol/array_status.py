@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from .. import protocol
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from .status import Status
 
 _MOST_NAMED = 10
 MOST_TAILS = 3
@@ -27,7 +32,7 @@ _WORDS = (
 )
 
 
-def summary(array_id: str, elements: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(array_id: str, elements: Sequence[Status]) -> Status:
     """
     Return the status of an array.
 
@@ -36,7 +41,7 @@ def summary(array_id: str, elements: Sequence[dict[str, Any]]) -> dict[str, Any]
     :param elements: the statuses of its elements, in their order.
     """
     state, first = _state(elements)
-    status: dict[str, Any] = {
+    status: Status = {
         "job_id": array_id,
         "state": state,
         "message": message(elements),
@@ -47,7 +52,8 @@ def summary(array_id: str, elements: Sequence[dict[str, Any]]) -> dict[str, Any]
         "log_tail": tails(elements),
     }
     if first is not None:
-        status.update({name: first.get(name) for name in ("reason", "exit_code", "signal")})
+        status["reason"], status["exit_code"] = first.get("reason"), first.get("exit_code")
+        status["signal"] = first.get("signal")
     ended = [element for element in elements if element["state"] in protocol.FINAL_STATES]
     status["submitted_at"] = _least(elements, "submitted_at")
     status["started_at"] = _least(elements, "started_at")
@@ -65,7 +71,7 @@ def summary(array_id: str, elements: Sequence[dict[str, Any]]) -> dict[str, Any]
     return status
 
 
-def _state(elements: Sequence[dict[str, Any]]) -> tuple[str, dict[str, Any] | None]:
+def _state(elements: Sequence[Status]) -> tuple[str, Status | None]:
     """Return the state, and the first element that has ended badly if that is why."""
     states = {element["state"] for element in elements}
     for state in (protocol.RUNNING, protocol.UNKNOWN, protocol.QUEUED):
@@ -75,7 +81,7 @@ def _state(elements: Sequence[dict[str, Any]]) -> tuple[str, dict[str, Any] | No
     return (protocol.SUCCEEDED, None) if bad is None else (bad["state"], bad)
 
 
-def message(elements: Sequence[dict[str, Any]]) -> str:
+def message(elements: Sequence[Status]) -> str:
     """Say how many stand how, and which ended badly and why."""
     counts = [(sum(element["state"] == state for element in elements), word) for state, word in _WORDS]
     said = ", ".join(f"{count} {word}" for count, word in counts if count)
@@ -94,17 +100,17 @@ def message(elements: Sequence[dict[str, Any]]) -> str:
     return f"of {len(elements)} elements {said}: {'; '.join(named)}{more}"
 
 
-def _cause(element: dict[str, Any]) -> str:
+def _cause(element: Status) -> str:
     return ": ".join(filter(None, (element.get("reason") or element["state"], element.get("message"))))
 
 
-def telling(elements: Sequence[dict[str, Any]]) -> list[int]:
+def telling(elements: Sequence[Status]) -> list[int]:
     """Return the indexes of those elements whose last lines say most."""
     indexes = [index for states in _TELLING for index, one in enumerate(elements) if one["state"] in states]
     return indexes[:MOST_TAILS]
 
 
-def tails(elements: Sequence[dict[str, Any]]) -> str:
+def tails(elements: Sequence[Status]) -> str:
     """Return the last lines of those elements, each line with the element it is of."""
     return "".join(
         f"{prefix(index, len(elements))}{line}\n"
@@ -118,5 +124,5 @@ def prefix(index: int, count: int) -> str:
     return f"[{index}/{count}] "
 
 
-def _least(elements: Sequence[dict[str, Any]], name: str) -> str | None:
-    return min((element[name] for element in elements if element.get(name)), default=None)
+def _least(elements: Sequence[Status], name: Literal["submitted_at", "started_at"]) -> str | None:
+    return min(filter(None, (element.get(name) for element in elements)), default=None)

@@ -9,7 +9,7 @@ Both ends of a channel use this module; what the lines say is told in :mod:`.sta
 from __future__ import annotations
 
 import json
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Mapping
 
 _MAX_LINE = 1 << 16
 
@@ -33,7 +33,7 @@ def safe_path(path: str) -> str:
     return path
 
 
-def write_line(out: BinaryIO, value: dict[str, Any]) -> None:
+def write_line(out: BinaryIO, value: Mapping[str, object]) -> None:
     """Write one line of JSON."""
     out.write(json.dumps(value).encode("ascii") + b"\n")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..cache.contents import Contents, checked_key
 from ..cache.incoming import Incoming
@@ -12,13 +12,16 @@ from ..reply import Reply
 from ..store.directories import Root
 from .pieces import Pieces, WorkerGone, stop_listening
 
+if TYPE_CHECKING:
+    from ..protocol.replies import FillReply
+
 
 def answer(root: Root, stream: BinaryIO) -> Reply:
     """Carry out the verb ``fill``; it answers when all has come."""
     return Reply({}, lambda out: lines.write_line(out, fill(root, stream)))
 
 
-def fill(root: Root, stream: BinaryIO) -> dict[str, Any]:
+def fill(root: Root, stream: BinaryIO) -> FillReply:
     """
     Write pieces of contents to where they belong.
 

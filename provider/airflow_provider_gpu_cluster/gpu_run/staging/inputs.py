@@ -26,12 +26,13 @@ from ..store.writing import no_space, remove_tree, write_text, writing
 
 if TYPE_CHECKING:
     from ..cache.contents import Contents
+    from ..protocol.inputs import ClusterInput, GitInput, Input, InputFacts, InputNotes, Row, UploadInput
 
 _KINDS = ("code", "data", "models")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def stage(root: Root, job: JobDirectory, inputs: list[dict[str, Any]]) -> list[int]:
+def stage(root: Root, job: JobDirectory, inputs: list[Input]) -> list[int]:
     """
     Bring in what the cluster has, or can fetch by itself.
 
@@ -53,7 +54,7 @@ def stage(root: Root, job: JobDirectory, inputs: list[dict[str, Any]]) -> list[i
     return needs
 
 
-def _bring_known(root: Root, job: JobDirectory, wanted: dict[str, Any]) -> bool:
+def _bring_known(root: Root, job: JobDirectory, wanted: UploadInput) -> bool:
     """Bring in an upload of which everything is here; False when something of it is not."""
     # Imported where it is needed, as most submits begin without it and each is a process of its own.
     from ..cache.contents import Contents
@@ -64,7 +65,7 @@ def _bring_known(root: Root, job: JobDirectory, wanted: dict[str, Any]) -> bool:
 
 
 def bring(
-    job: JobDirectory, contents: Contents, wanted: dict[str, Any], rows: list[list[Any]], checked: Collection[str] = ()
+    job: JobDirectory, contents: Contents, wanted: UploadInput, rows: list[Row], checked: Collection[str] = ()
 ) -> bool:
     """
     Make an upload out of contents that are on the cluster, and put it in place.
@@ -137,37 +138,37 @@ def bytes_of(job: JobDirectory) -> int:
 # -- what is in place --------------------------------------------------------------------------------------------
 
 
-def in_place(job: JobDirectory, wanted: dict[str, Any]) -> bool:
+def in_place(job: JobDirectory, wanted: Input) -> bool:
     """Tell whether that very input is where it belongs."""
     return _is_noted(job, _target(wanted), {"identity": _identity(wanted)})
 
 
-def _is_noted(job: JobDirectory, target: str, facts: dict[str, Any]) -> bool:
+def _is_noted(job: JobDirectory, target: str, facts: InputFacts) -> bool:
     """Tell whether an input is where it belongs, with that identity and, if it is said, of that commit."""
     noted = _noted(job).get(target)
     if noted is None or not os.path.lexists(job.at(target)):
         return False
-    names = ("identity", "commit") if "commit" in facts else ("identity",)
-    return all(noted.get(name) == facts[name] for name in names)
+    is_same = noted.get("identity") == facts["identity"]
+    return is_same and ("commit" not in facts or noted.get("commit") == facts["commit"])
 
 
-def _noted(job: JobDirectory) -> dict[str, Any]:
-    return records.read_json(job.at(".job", "inputs.json")) or {}
+def _noted(job: JobDirectory) -> InputNotes:
+    noted: InputNotes | None = records.read_json(job.at(".job", "inputs.json"))
+    return noted or {}
 
 
-def _note(job: JobDirectory, noted: dict[str, Any]) -> None:
+def _note(job: JobDirectory, noted: InputNotes) -> None:
     records.write_json(job.at(".job", "inputs.json"), noted)
 
 
-def _target(wanted: dict[str, Any]) -> str:
-    kind: str = wanted["kind"]
-    name: str = wanted["name"]
+def _target(wanted: Input) -> str:
+    kind, name = wanted["kind"], wanted["name"]
     if kind not in _KINDS or "/" in name or "\0" in name or name in (".", ".."):
         raise Refused(protocol.BAD_REQUEST, f"an input cannot become {kind}/{name}")
     return os.path.join(kind, name).rstrip("/")
 
 
-def _identity(wanted: dict[str, Any]) -> list[Any]:
+def _identity(wanted: Input) -> list[Any]:
     return [wanted["type"]] + [wanted.get(name) for name in ("digest", "url", "ref", "subdirectory", "path")]
 
 
@@ -179,13 +180,13 @@ def _is_in_use(job: JobDirectory) -> bool:
 
 def _publish(
     job: JobDirectory,
-    wanted: dict[str, Any],
+    wanted: Input,
     ready: str,
-    facts: dict[str, Any],
+    facts: InputFacts,
     checksums: dict[str, str] | None = None,
 ) -> None:
     target = _target(wanted)
-    facts = dict(facts, identity=_identity(wanted), written=wanted["written"])
+    facts = {**facts, "identity": _identity(wanted), "written": wanted["written"]}
     keep = None if checksums is None else partial(_keep_checksums, job, target, checksums)
     _put_in_place(job, target, ready, facts, keep)
 
@@ -194,7 +195,7 @@ def _put_in_place(
     job: JobDirectory,
     target: str,
     ready: str,
-    facts: dict[str, Any],
+    facts: InputFacts,
     keep_checksums: Callable[[], str] | None,
 ) -> None:
     """
@@ -212,11 +213,11 @@ def _put_in_place(
             # Should this process die between here and the end, the note must not vouch for other content.
             _note(job, noted)
         if keep_checksums is not None:
-            facts = dict(facts, checksums=keep_checksums())
+            facts = {**facts, "checksums": keep_checksums()}
         os.makedirs(os.path.dirname(job.at(target)), exist_ok=True)
         with _put_away(job, [target]):
             os.rename(ready, job.at(target))
-        noted[target] = dict(facts, at=records.now())
+        noted[target] = {**facts, "at": records.now()}
         _note(job, noted)
 
 
@@ -298,7 +299,7 @@ def _sweep(job: JobDirectory) -> None:
 # -- git, and what is on the cluster already ---------------------------------------------------------------------
 
 
-def _clone(job: JobDirectory, wanted: dict[str, Any]) -> None:
+def _clone(job: JobDirectory, wanted: GitInput) -> None:
     from . import git
 
     with writing(job.path), _draft(job) as draft:
@@ -311,7 +312,7 @@ def _clone(job: JobDirectory, wanted: dict[str, Any]) -> None:
         _publish(job, wanted, folder, {"commit": commit})
 
 
-def _take_from_cluster(job: JobDirectory, wanted: dict[str, Any]) -> None:
+def _take_from_cluster(job: JobDirectory, wanted: ClusterInput) -> None:
     """Copy code, so that the job has it to itself; link data and models, which may be large."""
     path = os.path.abspath(os.path.expanduser(wanted["path"]))
     try:
@@ -335,7 +336,7 @@ def _take_from_cluster(job: JobDirectory, wanted: dict[str, Any]) -> None:
         _publish(job, wanted, ready, {"path": path})
 
 
-def _copy(wanted: dict[str, Any], path: str, target: str) -> None:
+def _copy(wanted: ClusterInput, path: str, target: str) -> None:
     import shutil
 
     try:
@@ -374,5 +375,5 @@ def _make_independent(path: str, copy: str) -> None:
                     os.symlink(target, link)
 
 
-def _no_source(wanted: dict[str, Any], message: str) -> Refused:
+def _no_source(wanted: Input, message: str) -> Refused:
     return Refused(protocol.SOURCE_ERROR, "{} {}: {}".format(wanted["kind"], wanted["written"], message))

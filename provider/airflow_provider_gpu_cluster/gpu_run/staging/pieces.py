@@ -6,13 +6,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import signal
-from typing import Any, BinaryIO, Iterator, cast
+from typing import TYPE_CHECKING, BinaryIO, Iterator, cast
 
 from .. import protocol
 from ..cache.incoming import PIECE, Incoming
 from ..errors import Refused
 from ..protocol import lines
 from .spool import SpooledStream
+
+if TYPE_CHECKING:
+    from ..protocol.inputs import PieceHeader
 
 # A worker from which nothing comes for so long has gone; what it held is for others then.
 SILENCE_S = 120
@@ -48,7 +51,7 @@ class Pieces:
     def __init__(self, stream: BinaryIO, folder: str) -> None:
         self._stream = SpooledStream(stream, folder, listen)
 
-    def headers(self) -> Iterator[dict[str, Any]]:
+    def headers(self) -> Iterator[PieceHeader]:
         """
         Yield the headers of pieces up to the end; the caller takes what follows each.
 
@@ -64,9 +67,9 @@ class Pieces:
             at, length = header.get("at"), header.get("n")
             if not isinstance(at, int) or not isinstance(length, int) or at < 0 or length <= 0:
                 raise Refused(protocol.BAD_REQUEST, f"{header} is no piece of a content")
-            yield header
+            yield cast("PieceHeader", header)
 
-    def take(self, header: dict[str, Any], incoming: Incoming) -> bool:
+    def take(self, header: PieceHeader, incoming: Incoming) -> bool:
         """
         Write a piece to its place, as far as it comes.
 

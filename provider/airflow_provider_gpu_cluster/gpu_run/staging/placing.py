@@ -16,7 +16,7 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Collection
+from typing import TYPE_CHECKING, Collection, Iterable
 
 from .. import protocol
 from ..cache.contents import Contents, checked_key
@@ -25,6 +25,9 @@ from ..linux.copying import copy_content, write_all
 from ..linux.paths import is_within
 from ..protocol import lines
 from .replaced_folder import ReplacedFolder
+
+if TYPE_CHECKING:
+    from ..protocol.inputs import DescribedUpload, Row
 
 _PIECE = 1 << 20
 _THREADS = 4
@@ -39,7 +42,7 @@ class Missing(Exception):
 
 def place(
     contents: Contents,
-    rows: list[list[Any]],
+    rows: list[Row],
     folder: str,
     checked: Collection[str] = (),
     replaced: ReplacedFolder | None = None,
@@ -187,7 +190,7 @@ class _Hashing(threading.Thread):
             self.sha256 = digest.hexdigest()
 
 
-def size_of(inputs: list[dict[str, Any]], *, are_clones: bool) -> int:
+def size_of(inputs: Iterable[DescribedUpload], *, are_clones: bool) -> int:
     """
     Return how many bytes the files of all inputs take up.
 
@@ -200,7 +203,7 @@ def size_of(inputs: list[dict[str, Any]], *, are_clones: bool) -> int:
 # -- what rows may say -------------------------------------------------------------------------------------------
 
 
-def check(rows: list[list[Any]], written: str) -> None:
+def check(rows: list[Row], written: str) -> None:
     """
     Check that rows describe a folder that can be made. Folders come before what is in them.
 
@@ -213,7 +216,7 @@ def check(rows: list[list[Any]], written: str) -> None:
         raise Refused(protocol.CHECKSUM_MISMATCH, f"{written}: {error}") from error
 
 
-def _check(rows: list[list[Any]]) -> None:
+def _check(rows: list[Row]) -> None:
     folders = {""}
     seen = {""}
     for path, kind, mode, content, *size in rows:
@@ -235,7 +238,7 @@ def _check(rows: list[list[Any]]) -> None:
             raise ValueError(f"{path!r} is of the unknown kind {kind!r}")
 
 
-def _check_links(rows: list[list[Any]], folder: str) -> None:
+def _check_links(rows: list[Row], folder: str) -> None:
     """Check links when what they lead through is there."""
     top = os.path.realpath(folder)
     for path, kind, _, target, *_ in rows:

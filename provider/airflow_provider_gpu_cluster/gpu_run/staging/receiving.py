@@ -36,7 +36,7 @@ import os
 import resource
 import select
 import threading
-from typing import Any, BinaryIO, Callable, Iterator
+from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator
 
 from .. import protocol
 from ..cache.contents import Contents, digest_of
@@ -54,6 +54,10 @@ from . import placing
 from .inputs import bring
 from .pieces import Pieces, WorkerGone, listen, stop_listening
 
+if TYPE_CHECKING:
+    from ..protocol.inputs import DescribedUpload, PieceHeader, Row, UploadInput, UploadNews, Want
+    from ..protocol.replies import StageReply, SubmitReply
+
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
 _WANTS_IN_LINE = 200
@@ -64,10 +68,10 @@ _MOST_ROUNDS = 5
 
 def receive(
     job: JobDirectory,
-    inputs: list[dict[str, Any]],
+    inputs: list[UploadInput],
     stream: BinaryIO,
     out: BinaryIO,
-    go_on: Callable[[], dict[str, Any]],
+    go_on: Callable[[], StageReply | SubmitReply],
 ) -> None:
     """
     Have inputs sent, and go on with what they were needed for.
@@ -80,7 +84,7 @@ def receive(
         rows = worker.rows()
         if len(rows) != len(inputs):
             raise Refused(protocol.BAD_REQUEST, f"{len(rows)} inputs were described, and {len(inputs)} are needed")
-        wanted = [dict(one, rows=its_rows) for one, its_rows in zip(inputs, rows)]
+        wanted: list[DescribedUpload] = [{**one, "rows": its_rows} for one, its_rows in zip(inputs, rows)]
         with writing(job.path):
             _Receiving(job, wanted, worker).run()
         worker.say({"done": go_on()})
@@ -98,7 +102,7 @@ def receive(
 
 
 class _Receiving:
-    def __init__(self, job: JobDirectory, inputs: list[dict[str, Any]], worker: _Worker) -> None:
+    def __init__(self, job: JobDirectory, inputs: list[DescribedUpload], worker: _Worker) -> None:
         self._job = job
         self._inputs = inputs
         self._worker = worker
@@ -128,7 +132,7 @@ class _Receiving:
             f"contents under {self._contents.folder} are damaged as soon as they are written; look at the disk",
         )
 
-    def _check(self, wanted: dict[str, Any]) -> None:
+    def _check(self, wanted: DescribedUpload) -> None:
         rows = wanted["rows"]
         placing.check(rows, wanted["written"])
         if not wanted["digest"].startswith("etag:") and digest_of(rows) != wanted["digest"]:
@@ -182,9 +186,9 @@ class _Receiving:
                     incoming.leave()
             lacking = {key: size for key, size in lacking.items() if self._contents.find(key, size) is None}
 
-    def _wants(self, lacking: dict[str, int], owned: dict[str, Incoming]) -> list[Any]:
+    def _wants(self, lacking: dict[str, int], owned: dict[str, Incoming]) -> list[Want]:
         """Return what to ask for now: nothing that somebody else is being sent, and not more than can be open."""
-        wants: list[Any] = []
+        wants: list[Want] = []
         for key, size in lacking.items():
             if size <= protocol.WHOLE_BYTES:
                 wants.append([key, [[0, size]]])
@@ -202,7 +206,7 @@ class _Receiving:
             wants.append([key, incoming.missing()])
         return wants
 
-    def _ask(self, wants: list[Any], owned: dict[str, Incoming]) -> bool:
+    def _ask(self, wants: list[Want], owned: dict[str, Incoming]) -> bool:
         """Have contents sent, and tell whether anything came."""
         for start in range(0, len(wants), _WANTS_IN_LINE):
             self._worker.say({"want": wants[start : start + _WANTS_IN_LINE]})
@@ -234,7 +238,7 @@ class _Receiving:
                 raise Refused(protocol.BAD_REQUEST, f"nobody has asked for {header}")
         return arrived
 
-    def _take_whole(self, header: dict[str, Any]) -> None:
+    def _take_whole(self, header: PieceHeader) -> None:
         key = header["key"]
         sha256, data = self._pieces.whole(header["n"])
         if sha256 != header.get("sha256", key):
@@ -283,7 +287,7 @@ class _Worker:
         out.flush()
         threading.Thread(target=self._beat, daemon=True).start()
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> list[list[Row]]:
         """
         Return the rows of inputs, which come first.
 
@@ -294,10 +298,10 @@ class _Worker:
         stop_listening()
         if not line.endswith(b"\n"):
             raise WorkerGone
-        rows: list[Any] = json.loads(line)["rows"]
+        rows: list[list[Row]] = json.loads(line)["rows"]
         return rows
 
-    def say(self, message: dict[str, Any]) -> None:
+    def say(self, message: UploadNews) -> None:
         """Send a line; one that nobody reads any more is lost."""
         self._write(json.dumps(message).encode("ascii") + b"\n")
 

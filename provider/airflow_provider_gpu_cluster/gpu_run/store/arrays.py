@@ -10,10 +10,14 @@ array itself holds the inputs that its elements get copies of, and two records:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import records
 from .directories import JobDirectory
+
+if TYPE_CHECKING:
+    from ..protocol.cancellation import CancelRecord
+    from ..protocol.records import ArrayRecord
 
 
 def elements_of(job: JobDirectory) -> list[str]:
@@ -31,19 +35,22 @@ def keep_elements(job: JobDirectory, job_ids: list[str]) -> None:
     """Note the elements of an array."""
     former = [job_id for job_id in all_elements_of(job) if job_id not in set(job_ids)]
     if elements_of(job) != job_ids:
-        records.write_json(job.at(".job", "array.json"), {"elements": job_ids, "former": former})
+        record: ArrayRecord = {"elements": job_ids, "former": former}
+        records.write_json(job.at(".job", "array.json"), record)
 
 
-def _record(job: JobDirectory) -> dict[str, Any]:
-    return records.read_json(job.at(".job", "array.json")) or {}
+def _record(job: JobDirectory) -> ArrayRecord:
+    record: ArrayRecord | None = records.read_json(job.at(".job", "array.json"))
+    return record or {}
 
 
 def note_cancellation(job: JobDirectory, by: str) -> None:
     """Note that an array was cancelled, for whoever is about to launch it."""
-    path = job.at(".job", "cancel.json")
-    records.write_json(path, {"by": by, "at": records.now(), "token": records.new_name()})
+    cancellation: CancelRecord = {"by": by, "at": records.now(), "token": records.new_name()}
+    records.write_json(job.at(".job", "cancel.json"), cancellation)
 
 
-def last_cancellation(job: JobDirectory) -> dict[str, Any] | None:
+def last_cancellation(job: JobDirectory) -> CancelRecord | None:
     """Return who cancelled an array last, and a token that no other cancellation has; None when nobody has."""
-    return records.read_json(job.at(".job", "cancel.json"))
+    cancellation: CancelRecord | None = records.read_json(job.at(".job", "cancel.json"))
+    return cancellation

@@ -17,13 +17,18 @@ import contextlib
 import errno
 import os
 from datetime import datetime
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks
 from . import records
 from .writing import remove_tree, write_text, writing
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..protocol.records import AttemptRequest, Claim, EndFacts, ExitRecord, Marked, Stopped
 
 # Set aside for the exit record, which must find room on a disk that the job has filled.
 _RESERVE_BYTES = 16384
@@ -134,7 +139,7 @@ class JobDirectory:
         """Return the attempt of that number, whether it exists or not."""
         return Attempt(self, number)
 
-    def add_attempt(self, number: int, request: dict[str, Any], env: dict[str, str]) -> Attempt | None:
+    def add_attempt(self, number: int, request: AttemptRequest, env: dict[str, str]) -> Attempt | None:
         """
         Add an attempt; None when that number is taken.
 
@@ -176,9 +181,9 @@ class Attempt:
         """Return the path of one of its files."""
         return os.path.join(self.path, name)
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> AttemptRequest:
         """Return what to run and who asked."""
-        request = records.read_json(self.at("request.json"))
+        request: AttemptRequest | None = records.read_json(self.at("request.json"))
         if request is None:
             raise Refused(
                 protocol.NO_SUCH_JOB,
@@ -187,24 +192,26 @@ class Attempt:
             )
         return request
 
-    def claimed(self) -> dict[str, Any] | None:
+    def claimed(self) -> Claim | None:
         """Return who runs it, or has cancelled it before it ran; None while it waits."""
-        return records.read_json(self.at("claim.json"))
+        claim: Claim | None = records.read_json(self.at("claim.json"))
+        return claim
 
-    def claim(self, claim: dict[str, Any]) -> bool:
+    def claim(self, claim: Claim) -> bool:
         """Take the attempt; only one caller ever gets True."""
         return records.create_json(self.at("claim.json"), claim)
 
-    def ended(self) -> dict[str, Any] | None:
+    def ended(self) -> ExitRecord | None:
         """Return how it ended; None while it has not."""
-        return records.read_json(self.at("exit.json"))
+        ended: ExitRecord | None = records.read_json(self.at("exit.json"))
+        return ended
 
     def event(self, name: str, **details: Any) -> None:
         """Note what happened, as far as the disk takes it."""
         with contextlib.suppress(OSError):
             records.append_line(self.at("events.jsonl"), dict(details, at=records.now(), event=name))
 
-    def finish(self, state: str, reason: str | None, message: str, **details: Any) -> None:
+    def finish(self, state: str, reason: str | None, message: str, **details: Unpack[EndFacts]) -> None:
         """
         Record the end, if none is recorded yet: the exit record first, which is the proof, then the markers.
 
@@ -212,33 +219,38 @@ class Attempt:
         so that a full disk does not swallow the record.
         """
         os.makedirs(self.path, exist_ok=True)
-        record: dict[str, Any] = dict(
-            {"exit_code": None, "signal": None, "gpus": [], "gpu_seconds": 0.0, "peak_memory_bytes": None},
-            job_id=self.job.job_id,
-            attempt=self.number,
-            state=state,
-            reason=reason,
-            message=message,
-            ended_at=records.now(),
-        )
-        record.update(details)
+        record: ExitRecord = {
+            "exit_code": None,
+            "signal": None,
+            "gpus": [],
+            "gpu_seconds": 0.0,
+            "peak_memory_bytes": None,
+            "job_id": self.job.job_id,
+            "attempt": self.number,
+            "state": state,
+            "reason": reason,
+            "message": message,
+            "ended_at": records.now(),
+            **details,
+        }
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.at("reserve"))
         if records.create_json(self.at("exit.json"), record):
             self.event("ended", state=state, reason=reason)
             self.mark(record)
 
-    def note_stop(self, state: str, reason: str | None, message: str, facts: dict[str, Any]) -> None:
+    def note_stop(self, state: str, reason: str | None, message: str, facts: EndFacts) -> None:
         """Note an end of which a scheduler knows more; whoever asks it makes the exit record."""
         with contextlib.suppress(OSError):
-            end = {"state": state, "reason": reason, "message": message}
-            records.create_json(self.at("stopped.json"), {"end": end, "facts": facts})
+            stopped: Stopped = {"end": {"state": state, "reason": reason, "message": message}, "facts": facts}
+            records.create_json(self.at("stopped.json"), stopped)
 
-    def stopped(self) -> dict[str, Any]:
+    def stopped(self) -> Stopped:
         """Return what was noted: ``end`` and ``facts``; nothing when nothing was."""
-        return records.read_json(self.at("stopped.json")) or {}
+        stopped: Stopped | None = records.read_json(self.at("stopped.json"))
+        return stopped or {}
 
-    def mark(self, record: dict[str, Any]) -> None:
+    def mark(self, record: ExitRecord) -> None:
         """Write what people and other tools look for in outputs/: the marker and one line of status."""
         with contextlib.suppress(OSError):
             os.makedirs(self.job.at("outputs"), exist_ok=True)
@@ -251,11 +263,12 @@ class Attempt:
         """Return whether outputs/ has a marker."""
         return any(os.path.exists(self.job.at("outputs", marker)) for marker in _MARKERS)
 
-    def marked(self) -> dict[str, Any] | None:
+    def marked(self) -> Marked | None:
         """
         Return the end that the marker in outputs/ tells of, for an attempt whose exit record is missing.
 
-        :return: ``state``, ``reason`` and ``message``, and what else its line says; None when there is no marker.
+        :return: ``state``, ``reason`` and ``message``, and as ``facts`` what else its line says; None when there is no
+            marker.
         """
         for marker in _MARKERS:
             try:
@@ -272,7 +285,7 @@ class Attempt:
                 os.unlink(self.job.at("outputs", marker))
 
 
-def _status_line(record: dict[str, Any]) -> str:
+def _status_line(record: Mapping[str, Any]) -> str:
     words = [record["state"]]
     for name in ("reason", "exit_code", "signal", "started_at", "ended_at"):
         if record.get(name) is not None:
@@ -280,21 +293,33 @@ def _status_line(record: dict[str, Any]) -> str:
     return " ".join(words) + "\n"
 
 
-def _told_by_marker(marker: str, words: list[str]) -> dict[str, Any]:
+def _told_by_marker(marker: str, words: list[str]) -> Marked:
     """Return what a marker tells, whether it has a line of status or somebody else has made it."""
     is_success = marker == "SUCCESS"
-    told: dict[str, Any] = {"state": protocol.SUCCEEDED if is_success else protocol.FAILED}
-    told["reason"] = None if is_success else protocol.USER_ERROR
-    told["message"] = f"outputs/{marker} says so, and there is no other record of its end"
+    told: Marked = {
+        "state": protocol.SUCCEEDED if is_success else protocol.FAILED,
+        "reason": None if is_success else protocol.USER_ERROR,
+        "message": f"outputs/{marker} says so, and there is no other record of its end",
+        "facts": {},
+    }
     if not words or words[0] not in protocol.FINAL_STATES or (words[0] == protocol.SUCCEEDED) != is_success:
         return told
     told["state"] = words[0]
     said = dict(word.partition("=")[::2] for word in words[1:])
     if not is_success and said.get("reason") in protocol.REASONS:
         told["reason"] = said["reason"]
-    told.update((name, int(said[name])) for name in ("exit_code", "signal") if said.get(name, "").isdigit())
-    for name in ("started_at", "ended_at"):
-        with contextlib.suppress(KeyError, ValueError):
-            datetime.fromisoformat(said[name])
-            told[name] = said[name]
+    if said.get("exit_code", "").isdigit():
+        told["facts"]["exit_code"] = int(said["exit_code"])
+    if said.get("signal", "").isdigit():
+        told["facts"]["signal"] = int(said["signal"])
+    if _is_time(said.get("started_at")):
+        told["facts"]["started_at"] = said["started_at"]
+    if _is_time(said.get("ended_at")):
+        told["facts"]["ended_at"] = said["ended_at"]
     return told
+
+
+def _is_time(text: str | None) -> bool:
+    with contextlib.suppress(ValueError):
+        return text is not None and bool(datetime.fromisoformat(text))
+    return False

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Mapping, TextIO
 
 
 def now() -> str:
@@ -24,17 +24,16 @@ def new_name() -> str:
     return os.urandom(16).hex()
 
 
-def read_json(path: str) -> dict[str, Any] | None:
-    """Return the record at ``path``, None when there is none."""
+def read_json(path: str) -> Any:
+    """Return the record at ``path``, None when there is none. What it holds is for whoever reads it to say."""
     try:
         with open(path, encoding="utf-8") as file:
-            value: dict[str, Any] = json.load(file)
-            return value
+            return json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def write_json(path: str, value: dict[str, Any], *, sync: bool = True) -> None:
+def write_json(path: str, value: Mapping[str, object], *, sync: bool = True) -> None:
     """
     Write or replace the record at ``path``; a reader sees the old one or the new one.
 
@@ -48,7 +47,7 @@ def write_json(path: str, value: dict[str, Any], *, sync: bool = True) -> None:
         raise
 
 
-def create_json(path: str, value: dict[str, Any]) -> bool:
+def create_json(path: str, value: Mapping[str, object]) -> bool:
     """
     Write the record at ``path`` unless there is one: of any number of callers on any host, one gets True.
 
@@ -69,7 +68,7 @@ def create_json(path: str, value: dict[str, Any]) -> bool:
         os.unlink(draft)
 
 
-def _create_without_links(path: str, value: dict[str, Any]) -> bool:
+def _create_without_links(path: str, value: Mapping[str, object]) -> bool:
     """Do the same on a file system that has no hard links; there a crash can leave a record cut short."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -80,7 +79,7 @@ def _create_without_links(path: str, value: dict[str, Any]) -> bool:
     return True
 
 
-def _draft(path: str, value: dict[str, Any], sync: bool = True) -> str:
+def _draft(path: str, value: Mapping[str, object], sync: bool = True) -> str:
     draft = f"{path}.{new_name()}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -94,13 +93,13 @@ def _draft(path: str, value: dict[str, Any], sync: bool = True) -> str:
     return draft
 
 
-def _dump(value: dict[str, Any], file: Any) -> None:
+def _dump(value: Mapping[str, object], file: TextIO) -> None:
     json.dump(value, file, indent=1, sort_keys=True)
     file.write("\n")
     file.flush()
 
 
-def append_line(path: str, value: dict[str, Any]) -> None:
+def append_line(path: str, value: Mapping[str, object]) -> None:
     """Append one record to a file of JSON lines, in one write."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..linux import processes
+
+if TYPE_CHECKING:
+    from ..protocol.records import LeasedGpu, SlurmRun
 
 
 class Allocation(NamedTuple):
@@ -26,7 +29,7 @@ class Allocation(NamedTuple):
     :param gives_reasons: whether that can be asked why it has taken it back.
     """
 
-    gpus: list[dict[str, Any]]
+    gpus: list[LeasedGpu]
     since: str
     fds: list[int]
     nodes: int = 1
@@ -35,7 +38,7 @@ class Allocation(NamedTuple):
     master: str = "localhost"
     master_port: int | None = None
     launcher: tuple[str, ...] = ()
-    claimed: dict[str, Any] | None = None
+    claimed: SlurmRun | None = None
     is_scheduled: bool = False
     gives_reasons: bool = True
 

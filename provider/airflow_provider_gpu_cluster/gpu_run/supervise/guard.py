@@ -13,12 +13,15 @@ import contextlib
 import os
 import signal
 import time
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from .. import protocol
 from ..gpus.leases import Leases
 from ..linux import processes
 from ..store.directories import Attempt
+
+if TYPE_CHECKING:
+    from ..protocol.records import EndFacts
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _LOOK_S = 1.0
@@ -76,9 +79,7 @@ def _reap() -> bool:
         return False
 
 
-def record_loss(
-    attempt: Attempt, token: str, status: int, facts: dict[str, Any], *, is_explained: bool = False
-) -> None:
+def record_loss(attempt: Attempt, token: str, status: int, facts: EndFacts, *, is_explained: bool = False) -> None:
     """
     Record that an attempt's supervisor is gone and has left no exit record.
 
@@ -93,7 +94,7 @@ def record_loss(
             return
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
         message = "its supervisor (process {}) was ended by {}".format(claim["pid"], how)
-        facts = dict(facts, pid=claim["pid"], started_at=claim["at"])
+        facts = {**facts, "pid": claim["pid"], "started_at": claim["at"]}
         if is_explained:
             attempt.note_stop(protocol.LOST, protocol.REASON_LOST, message, facts)
         else:

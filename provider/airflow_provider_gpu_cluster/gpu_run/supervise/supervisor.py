@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..errors import traceback_text
@@ -29,6 +29,10 @@ from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
 from .variables import job_variables
+
+if TYPE_CHECKING:
+    from ..protocol.cancellation import CancelRecord
+    from ..protocol.records import EndFacts
 
 _TICK_S = 0.5
 _LEFTOVER_GRACE_S = 2.0
@@ -80,7 +84,7 @@ class _AttemptRun:
         self.attempt = attempt
         self.job = attempt.job
         self.request = attempt.request()
-        self.spec: dict[str, Any] = self.request["spec"]
+        self.spec = self.request["spec"]
         self.allocation = allocation
         self.started_at: str | None = None
         self.code_ended_at: str | None = None
@@ -115,13 +119,10 @@ class _AttemptRun:
 
     def claim(self, waited: bool) -> bool:
         """Take the attempt; False when somebody else has it."""
-        claim = claim_by(
-            "supervisor",
-            leased_at=self.allocation.since,
-            gpus=self.allocation.gpus,
-            token=self.token,
-            **(self.allocation.claimed or {}),
-        )
+        claim = claim_by("supervisor")
+        claim["leased_at"], claim["gpus"], claim["token"] = self.allocation.since, self.allocation.gpus, self.token
+        if self.allocation.claimed is not None:
+            claim = {**claim, **self.allocation.claimed}
         if waited:
             records.write_json(self.attempt.at("claim.json"), claim)
             return True
@@ -136,7 +137,7 @@ class _AttemptRun:
             self._kill_all()
             message = "its supervisor could not run it: " + traceback_text().strip().splitlines()[-1]
             self.attempt.event("supervisor_error", traceback=traceback_text())
-            self._finish(protocol.FAILED, protocol.LAUNCH_FAILED, message)
+            self._finish(protocol.FAILED, protocol.LAUNCH_FAILED, message, {})
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -257,7 +258,7 @@ class _AttemptRun:
     def _cancel(self) -> None:
         if self.stop_reason is not None:
             return
-        asked = records.read_json(self.attempt.at("cancel.json"))
+        asked: CancelRecord | None = records.read_json(self.attempt.at("cancel.json"))
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
         if self.allocation.is_scheduled:
             # A scheduler's signal goes to the job's processes at the same time, and some end sooner, even with code 0.
@@ -336,9 +337,9 @@ class _AttemptRun:
             reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
         if self.is_taken_away:
             # Why, its scheduler knows; whoever asks it makes the record from this.
-            self.attempt.note_stop(state, reason, message, dict(self.facts(), exit_code=exit_code, signal=number))
+            self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
         else:
-            self._finish(state, reason, message, exit_code=exit_code, signal=number)
+            self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
 
     def _limit_reached(self, at: float) -> tuple[str, str, str] | None:
         """Return how it ended, if it was over a limit when whoever has launched it ended it, and did not say why."""
@@ -349,18 +350,20 @@ class _AttemptRun:
             return protocol.FAILED, protocol.TIME_LIMIT, _too_long(time_limit)
         return None
 
-    def _finish(self, state: str, reason: str | None, message: str, **details: Any) -> None:
+    def _finish(self, state: str, reason: str | None, message: str, details: EndFacts) -> None:
         """Write the exit record. Where even the space set aside for it does not do, somebody may make room."""
         deadline = time.monotonic() + _RECORD_TIMEOUT_S
         while True:
             try:
-                return self.attempt.finish(state, reason, message, **details, **self.facts())
+                facts = self.facts()
+                facts.update(details)
+                return self.attempt.finish(state, reason, message, **facts)
             except OSError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> EndFacts:
         """Return what the exit record says besides how it ended."""
         released_at = records.now()
         gpus = self.allocation.gpus

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..store import records
 from ..store.directories import Attempt
 from .allocation import Allocation
+
+if TYPE_CHECKING:
+    from ..protocol.records import AttemptRequest, Environment
 
 # What sshd, systemd and the shell set for the login that happened to start all this, and Slurm for the supervisor's
 # script; it says nothing about the job.
@@ -29,7 +32,7 @@ _FOREIGN = (
 )
 
 
-def job_variables(attempt: Attempt, request: dict[str, Any], allocation: Allocation) -> dict[str, str]:
+def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocation) -> dict[str, str]:
     """
     Return the variables, the job's own among them.
 
@@ -53,16 +56,18 @@ def job_variables(attempt: Attempt, request: dict[str, Any], allocation: Allocat
     )
     if spec.get("cpus"):
         env["OMP_NUM_THREADS"] = str(spec["cpus"])
-    if request["settings"].get("python"):
-        env["PYTHON"] = os.path.expanduser(request["settings"]["python"])
-    built = records.read_json(attempt.at("environment.json"))
+    python = request["settings"].get("python")
+    if python:
+        env["PYTHON"] = os.path.expanduser(python)
+    built: Environment | None = records.read_json(attempt.at("environment.json"))
     if built:
         env["VIRTUAL_ENV"] = built["path"]
         env.pop("PYTHON", None)
     if request.get("array"):
         env.update(ARRAY_INDEX=str(request["array"]["index"]), ARRAY_COUNT=str(request["array"]["count"]))
     env.update(request.get("context", {}))
-    env.update(records.read_json(attempt.at("env.json")) or {})
+    own: dict[str, str] | None = records.read_json(attempt.at("env.json"))
+    env.update(own or {})
     with contextlib.suppress(FileNotFoundError):
         os.unlink(attempt.at("env.json"))
     return env

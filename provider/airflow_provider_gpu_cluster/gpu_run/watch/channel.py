@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import select
-from typing import Any, Iterable
+from typing import TYPE_CHECKING, Any, Iterable
+
+if TYPE_CHECKING:
+    from ..protocol.events import Event
 
 _PIECE = 1 << 16
 _LONGEST_LINE = 1 << 20
@@ -81,7 +84,7 @@ class Channel:
             raise BrokenClient(f"a command longer than {_LONGEST_LINE} bytes")
         return [_parse(line) for line in lines]
 
-    def send(self, event: dict[str, Any]) -> None:
+    def send(self, event: Event) -> None:
         """Send an event, or keep it until there is room."""
         if self._is_heard:
             self._unsent += json.dumps(event).encode("ascii") + b"\n"

@@ -19,9 +19,12 @@ from ..store.writing import write_text
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.notes import CursorNote
+    from ..protocol.replies import LogReply, LogsReply
+    from ..protocol.requests import Acknowledgement, LogRequest, LogsRequest, Position
 
 
-def answer(root: Root, engine: Engine, request: dict[str, Any]) -> Reply:
+def answer(root: Root, engine: Engine, request: LogRequest | LogsRequest) -> Reply:
     """Carry out the verb ``logs``, for one job or for several."""
     if "jobs" in request:
         replies, pieces = read_logs(root, engine, request)
@@ -35,51 +38,51 @@ def _copy(log: BinaryIO, length: int, out: BinaryIO) -> None:
         out.write(log.read(length))
 
 
-def open_log(root: Root, engine: Engine, request: dict[str, Any]) -> tuple[dict[str, Any], BinaryIO | None]:
+def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply, BinaryIO | None]:
     """
     Return how a job stands, and its output from where this reader was.
 
     The reader's place moves when it acknowledges what it has shown, not when something is sent: a reply that is lost
     is sent again. The state is read before the output, so an output that ends with a final state is complete.
 
-    :param request: ``job_id``; ``reader``, a name; ``ack``, a place or None; ``max_bytes``; ``tail_bytes``.
     :return: the reply, whose ``length`` says how many bytes of the open file follow.
     """
     job = root.job(request["job_id"])
     status = job_status(root, engine, request["job_id"], request.get("tail_bytes", 0))
-    reply: dict[str, Any] = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
+    reply: LogReply = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
     attempt = status.get("attempt")
     if not attempt or not job.attempts():
         return reply, None
     cursor = Cursor(job, request["reader"])
-    if request.get("ack") is not None:
-        cursor.move(request["ack"])
+    ack = request.get("ack")
+    if ack is not None:
+        cursor.move(ack)
         cursor.save()
     offset, note = cursor.place_in(attempt)
-    reply.update(attempt=attempt, offset=offset, note=note)
+    reply["attempt"], reply["offset"], reply["note"] = attempt, offset, note
     log = None if status["state"] == protocol.QUEUED else open_log_of(job, attempt)
     if log is None:
         return reply, None
     size = log.seek(0, os.SEEK_END)
     log.seek(offset)
-    reply.update(log_bytes=size, length=max(0, min(size - offset, request["max_bytes"])))
+    reply["log_bytes"], reply["length"] = size, max(0, min(size - offset, request["max_bytes"]))
     return reply, log
 
 
-def read_logs(root: Root, engine: Engine, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+def read_logs(root: Root, engine: Engine, request: LogsRequest) -> tuple[LogsReply, list[bytes]]:
     """
     Do the same for several jobs at once, and read what there is.
 
     One that cannot be found out about does not keep the others from theirs.
 
-    :param request: ``jobs``, of each what :func:`open_log` takes, and ``max_bytes`` of all of them together.
-    :return: the reply, ``jobs``; and what follows it.
+    :return: the reply, and what follows it.
     """
-    replies, pieces = [], []
+    replies: list[LogReply] = []
+    pieces: list[bytes] = []
     left = request["max_bytes"]
     for one in request["jobs"]:
         try:
-            reply, log = open_log(root, engine, dict(one, max_bytes=left))
+            reply, log = open_log(root, engine, {**one, "max_bytes": left})
         except Refused:
             status = status_or_unknown(root, engine, one["job_id"])
             reply, log = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}, None
@@ -122,7 +125,7 @@ class Cursor:
         self._is_saved = True
         # After a crash of the host it may be cut short.
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            kept = records.read_json(self._path)
+            kept: CursorNote | None = records.read_json(self._path)
             if kept is not None:
                 self._place = (int(kept["place"]["attempt"]), int(kept["place"]["offset"]))
                 self._note = kept.get("note")
@@ -131,27 +134,26 @@ class Cursor:
         """Return the offset in the log of an attempt, and the note; a new attempt begins with a new log."""
         return (self._place[1], self._note) if self._place[0] == attempt else (0, None)
 
-    def move(self, ack: dict[str, Any]) -> None:
+    def move(self, ack: Acknowledgement) -> None:
         """
         Move to a place that the reader has acknowledged, never backwards.
-
-        :param ack: ``attempt``, ``offset``, and ``note`` if there is one.
         """
         place, note = (ack["attempt"], ack["offset"]), ack.get("note")
         if place > self._place or (place == self._place and note is not None and note != self._note):
             self._place, self._note, self._is_saved = place, note, False
 
-    def save(self) -> dict[str, int]:
+    def save(self) -> Position:
         """
         Write down where the reader is, and return that.
 
         :raises OSError: the job's directory is gone, or cannot be written to.
         """
-        place = {"attempt": self._place[0], "offset": self._place[1]}
+        place: Position = {"attempt": self._place[0], "offset": self._place[1]}
         if not self._is_saved:
             # Only this folder is made: it must not bring back the directory of a job that was deleted.
             with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.dirname(self._path))
-            write_text(self._path, json.dumps({"reader": self._reader, "place": place, "note": self._note}))
+            note: CursorNote = {"reader": self._reader, "place": place, "note": self._note}
+            write_text(self._path, json.dumps(note))
             self._is_saved = True
         return place

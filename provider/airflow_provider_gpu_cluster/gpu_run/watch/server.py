@@ -30,7 +30,7 @@ import os
 import random
 import sys
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Sequence, cast
 
 from .. import protocol
 from ..errors import Refused, traceback_text
@@ -39,10 +39,12 @@ from ..linux.inotify import Inotify
 from ..reply import Reply
 from ..store.directories import Root
 from .channel import BrokenClient, Channel, ClientGone
-from .watched_job import FULL_LOOK_S, Events, WatchedJob
+from .watched_job import FULL_LOOK_S, WatchedJob
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.events import Event
+    from ..protocol.requests import Acknowledgement, Call
 
 TICK_S = 0.5
 WATCHED_TICK_S = 1.0
@@ -52,7 +54,7 @@ SILENCE_S = 150.0
 _MOST_BACKLOG = 1 << 20
 
 
-def answer(root: Root, engine: Engine, program: str, request: dict[str, Any], stream: BinaryIO) -> Reply:
+def answer(root: Root, engine: Engine, program: str, request: Call, stream: BinaryIO) -> Reply:
     """Carry out the verb ``watch``."""
     launches = LaunchProcesses(root, program, request)
     return Reply({}, lambda out: watch(root, engine, launches, stream, out))
@@ -142,13 +144,12 @@ class _Watch:
         job_id = _take(command, "job_id", str)
         reader = _take(command, "reader", str, type(None))
         ack = _take(command, "ack", dict, type(None))
-        if ack is not None:
-            _checked_ack(ack)
+        acknowledged = None if ack is None else _checked_ack(ack)
         self._drop(key)
 
-        def begin() -> Events:
+        def begin() -> Sequence[Event]:
             subscription = WatchedJob(key, self._root, job_id, reader)
-            acked = [] if ack is None else subscription.acknowledge(ack)
+            acked = [] if acknowledged is None else subscription.acknowledge(acknowledged)
             self._subscriptions[key] = subscription
             now = time.monotonic()
             # Those that come at once shall not all be looked at at once ever after.
@@ -157,7 +158,7 @@ class _Watch:
 
         self._tell(key, begin)
 
-    def _acknowledge(self, key: int, ack: dict[str, Any]) -> None:
+    def _acknowledge(self, key: int, ack: Acknowledgement) -> None:
         subscription = self._subscriptions.get(key)
         if subscription is not None:
             self._tell(key, lambda: subscription.acknowledge(ack))
@@ -169,7 +170,7 @@ class _Watch:
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def _tell(self, key: int, find: Callable[[], Events]) -> None:
+    def _tell(self, key: int, find: Callable[[], Sequence[Event]]) -> None:
         """Tell what ``find`` returns. A failure ends this subscription, and not those to other jobs."""
         try:
             for event in find():
@@ -260,7 +261,7 @@ def _take(command: dict[str, Any], name: str, *types: type) -> Any:
     return value
 
 
-def _checked_ack(ack: dict[str, Any]) -> dict[str, Any]:
+def _checked_ack(ack: dict[str, Any]) -> Acknowledgement:
     for name in ("attempt", "offset"):
         _take(ack, name, int)
-    return ack
+    return cast("Acknowledgement", ack)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..jobs.status import status_or_unknown
@@ -15,6 +15,10 @@ from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
+    from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent
+    from ..protocol.records import Claim, ProcessIdentity
+    from ..protocol.requests import Acknowledgement
+    from ..protocol.status import Status
 
 FULL_LOOK_S = 10.0
 PROGRESS_S = 2.0
@@ -22,8 +26,6 @@ WINDOW_BYTES = 1 << 17
 PIECE_BYTES = 1 << 15
 _TAIL_BYTES = 4096
 _LONG_AGO = float("-inf")
-
-Events = List[Dict[str, Any]]
 
 
 class WatchedJob:
@@ -49,7 +51,7 @@ class WatchedJob:
         self._progress = self._job.at("logs", "progress.jsonl")
         self._cursor = None if reader is None else Cursor(self._job, reader)
         # What the client was told. Changes of little weight are told less often than they come.
-        self._told: dict[str, Any] | None = None
+        self._told: Status | None = None
         self._message_told_at = _LONG_AGO
         self._progress_told_at = _LONG_AGO
         self._progress_at = _LONG_AGO
@@ -57,7 +59,7 @@ class WatchedJob:
         self._attempt = 0
         self._state = protocol.UNKNOWN
         self._is_over = True
-        self._supervisor: dict[str, Any] | None = None
+        self._supervisor: ProcessIdentity | None = None
         self._seen: set[str] = set()
         self._progress_seen: tuple[int, int] | None = None
         self._name_records()
@@ -102,7 +104,7 @@ class WatchedJob:
         supervisor = self._supervisor
         return supervisor is not None and os.access(self._claim, os.F_OK) and bool(processes.is_alive(supervisor))
 
-    def look(self, engine: Engine, now: float) -> Events:
+    def look(self, engine: Engine, now: float) -> list[Event]:
         """
         Look at everything.
 
@@ -117,10 +119,10 @@ class WatchedJob:
         is_final = status["state"] in protocol.FINAL_STATES
         if is_final and attempt and status["state"] != protocol.SUCCEEDED:
             status["log_tail"] = diagnosis.tail(self._job.at("logs"), _TAIL_BYTES)
-        events = []
+        events: list[Event] = []
         if self._is_worth_telling(status, now):
             self._told = status
-            events.append(self._event("status", status=status))
+            events.append({"event": "status", "key": self._key, "status": status})
         if not self._differs(status, "progress"):
             self._progress_seen = progress_seen
         self._seen = seen
@@ -131,11 +133,11 @@ class WatchedJob:
             self._name_records()
             events += self._place()
         self._is_over = is_final or not self._attempt
-        claim = records.read_json(self._claim) if self._state == protocol.RUNNING else None
+        claim: Claim | None = records.read_json(self._claim) if self._state == protocol.RUNNING else None
         self._supervisor = claim if claim is not None and processes.is_alive(claim) else None
         return events
 
-    def _is_worth_telling(self, status: dict[str, Any], now: float) -> bool:
+    def _is_worth_telling(self, status: Status, now: float) -> bool:
         if self._told is None or self._differs(status, "state", "attempt"):
             return True
         if now >= self._message_told_at + FULL_LOOK_S and self._differs(status, "message", "queue_place", "reason"):
@@ -146,20 +148,20 @@ class WatchedJob:
             return True
         return False
 
-    def _differs(self, status: dict[str, Any], *names: str) -> bool:
+    def _differs(self, status: Status, *names: str) -> bool:
         """Tell whether any of that is not what the client was told."""
-        told = self._told or {}
+        told = self._told
         # Compared as text, since what a job reports may be NaN, which equals nothing.
-        return any(repr(told.get(name)) != repr(status.get(name)) for name in names)
+        return any(repr(told and told.get(name)) != repr(status.get(name)) for name in names)
 
-    def _place(self) -> Events:
+    def _place(self) -> list[PlaceEvent]:
         if self._cursor is None:
             return []
         offset, note = self._cursor.place_in(self._attempt)
         self._sent = self._acknowledged = offset
-        return [self._event("place", attempt=self._attempt, offset=offset, note=note)]
+        return [{"event": "place", "key": self._key, "attempt": self._attempt, "offset": offset, "note": note}]
 
-    def acknowledge(self, ack: dict[str, Any]) -> Events:
+    def acknowledge(self, ack: Acknowledgement) -> list[AckedEvent]:
         """Move the reader's place forward to what it has acknowledged, and go on sending from there at least."""
         if self._cursor is None:
             return []
@@ -168,7 +170,7 @@ class WatchedJob:
             self._sent = max(self._sent, ack["offset"])
         self._cursor.move(ack)
         try:
-            return [self._event("acked", **self._cursor.save())]
+            return [{"event": "acked", "key": self._key, **self._cursor.save()}]
         except OSError:
             # It is written with the next one; if that never comes, the reader reads something twice.
             return []
@@ -182,7 +184,7 @@ class WatchedJob:
         """Whether there is output to send, and room for it."""
         return self._cursor is not None and self._log_bytes > self._sent and self._room > 0
 
-    def next_piece(self) -> Events:
+    def next_piece(self) -> list[OutputEvent]:
         """Return the next piece of output, if it can be read."""
         # Should there be none, since the job has cut its log perhaps, the next look says how long it is now.
         self._log_bytes = 0
@@ -201,10 +203,16 @@ class WatchedJob:
         self._sent += len(data)
         self._log_bytes = size
         text = data.decode("utf-8", "surrogateescape")
-        return [self._event("output", attempt=self._attempt, offset=start, data=text, log_bytes=size)]
-
-    def _event(self, name: str, **content: Any) -> dict[str, Any]:
-        return {"event": name, "key": self._key, **content}
+        return [
+            {
+                "event": "output",
+                "key": self._key,
+                "attempt": self._attempt,
+                "offset": start,
+                "data": text,
+                "log_bytes": size,
+            }
+        ]
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

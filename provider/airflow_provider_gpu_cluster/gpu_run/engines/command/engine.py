@@ -9,7 +9,7 @@ import contextlib
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
@@ -25,7 +25,12 @@ from .processes import Processes, alive
 from .template import NotGiven, values_of
 
 if TYPE_CHECKING:
-    from ..engine import Standing
+    from ...protocol.notes import LaunchNote
+    from ...protocol.records import Claim, EndFacts, ProcessIdentity
+    from ...protocol.replies import Capacity
+    from ...protocol.settings import Settings
+    from ...protocol.spec import Spec
+    from ...protocol.status import Standing
 
 # How often ps is asked.
 INTERVAL_S = 5.0
@@ -45,7 +50,7 @@ class CommandEngine:
 
     name = "command"
 
-    def __init__(self, root: Root, settings: dict[str, Any], program: str) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str) -> None:
         self._root = root
         self._settings = settings
         self._program = program
@@ -56,7 +61,7 @@ class CommandEngine:
     def refresh(self) -> None:
         """Nothing needs it: what is looked at, is looked at anew at every interval."""
 
-    def check(self, spec: dict[str, Any]) -> None:
+    def check(self, spec: Spec) -> None:
         """
         Refuse what the launcher cannot be told.
 
@@ -78,8 +83,8 @@ class CommandEngine:
             if is_wanted and not template.has(name):
                 raise Refused(
                     protocol.BAD_REQUEST,
-                    f"the job asks for {name}={spec[name]}, and the launcher cannot be told, since launch_command of "
-                    f"the connection has no {{{name}}}",
+                    f"the job asks for {name}={spec.get(name)}, and the launcher cannot be told, since launch_command "
+                    f"of the connection has no {{{name}}}",
                 )
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
@@ -108,7 +113,7 @@ class CommandEngine:
 
     # -- how attempts stand --------------------------------------------------------------------------------------
 
-    def standing(self, attempt: Attempt, claim: dict[str, Any] | None) -> Standing | None:
+    def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
         """Return how an attempt stands, by the process that the launcher has named and that which has claimed it."""
         if claim is None:
             return self._waiting(attempt)
@@ -120,32 +125,37 @@ class CommandEngine:
     def _waiting(self, attempt: Attempt) -> Standing | None:
         """Return how an attempt stands that has not begun."""
         request = attempt.request()
-        queued = {"state": protocol.QUEUED, "submitted_at": request["requested_at"], "host": request["host"]}
+        queued: Standing = {
+            "state": protocol.QUEUED,
+            "submitted_at": request["requested_at"],
+            "host": request["host"],
+        }
         note = self._notes.read(attempt)
         if note is None:
             # Whoever made the attempt died before it was noted, or is about to.
             if request["host"] == processes.hostname():
                 self._handover.note(attempt)
-            return dict(queued, message="it is to be handed to the launcher")
+            return {**queued, "message": "it is to be handed to the launcher"}
         if note["host"] != processes.hostname():
-            return dict(queued, state=protocol.UNKNOWN, message=_elsewhere("it was handed over on", note["host"]))
+            return _unknown(queued, _elsewhere("it was handed over on", note["host"]))
         process = note.get("process")
         if process is None:
-            return dict(queued, message="it is being handed to the launcher")
+            return {**queued, "message": "it is being handed to the launcher"}
         is_there = self._is_there(note)
         if isinstance(is_there, str):
-            return dict(queued, state=protocol.UNKNOWN, message=is_there)
+            return _unknown(queued, is_there)
         if is_there is not False:
-            return dict(queued, message=f"process {process['pid']} of the launcher stands for it, and has not begun it")
+            message = f"process {process['pid']} of the launcher stands for it, and has not begun it"
+            return {**queued, "message": message}
         if not self._is_over(attempt, note):
-            return dict(queued, message=f"process {process['pid']} of the launcher has ended")
+            return {**queued, "message": f"process {process['pid']} of the launcher has ended"}
         self._settle_unstarted(attempt, process)
         # A supervisor may have claimed it meanwhile.
         return None if attempt.ended() is not None else queued
 
-    def _running(self, attempt: Attempt, claim: dict[str, Any]) -> Standing | None:
+    def _running(self, attempt: Attempt, claim: Claim) -> Standing | None:
         """Return how an attempt stands whose supervisor has begun."""
-        running = {"state": protocol.RUNNING}
+        running: Standing = {"state": protocol.RUNNING}
         is_alive = processes.is_alive(claim)
         if is_alive:
             return running
@@ -158,10 +168,10 @@ class CommandEngine:
         note = self._notes.read(attempt)
         if note is None or "process" not in note or note["host"] != processes.hostname():
             where = "" if note is None else note["host"]
-            return dict(running, state=protocol.UNKNOWN, message=_elsewhere(f"it runs on {claim['host']}, from", where))
+            return _unknown(running, _elsewhere(f"it runs on {claim['host']}, from", where))
         is_there = self._is_there(note)
         if isinstance(is_there, str):
-            return dict(running, state=protocol.UNKNOWN, message=is_there)
+            return _unknown(running, is_there)
         if is_there is not False or not self._is_over(attempt, note):
             return running
         if attempt.ended() is not None or _settle_marked(attempt, claim):
@@ -171,9 +181,9 @@ class CommandEngine:
             f"job's supervisor still runs on {claim['host']} (process {claim['pid']}); if it does not, make "
             f"{attempt.job.at('outputs', 'FAILED')}"
         )
-        return dict(running, state=protocol.UNKNOWN, message=message)
+        return _unknown(running, message)
 
-    def _is_there(self, note: dict[str, Any]) -> bool | str | None:
+    def _is_there(self, note: LaunchNote) -> bool | str | None:
         """
         Return whether the process is there that stands for an attempt.
 
@@ -194,14 +204,14 @@ class CommandEngine:
         named = [note["process"] for _, note in self._notes.all() if "process" in note]
         self._processes.look([one["pid"] for one in named if (one["host"], one["boot"]) == (here, boot)])
 
-    def _is_over(self, attempt: Attempt, note: dict[str, Any]) -> bool:
+    def _is_over(self, attempt: Attempt, note: LaunchNote) -> bool:
         """Return whether a process is gone for so long that whatever it has handed on would show by now."""
         if "gone_at" not in note:
             note["gone_at"] = time.time()
             self._notes.write(attempt, note)
-        return bool(time.time() > note["gone_at"] + GONE_S)
+        return time.time() > note["gone_at"] + GONE_S
 
-    def _settle_unstarted(self, attempt: Attempt, process: dict[str, Any]) -> None:
+    def _settle_unstarted(self, attempt: Attempt, process: ProcessIdentity) -> None:
         marked = attempt.marked()
         if marked is not None:
             end_unstarted(attempt, BY, marked["state"], marked["reason"], marked["message"])
@@ -219,13 +229,15 @@ class CommandEngine:
 
     def leave(self, attempt: Attempt) -> None:
         """End the launcher's process for an attempt. Should that not be possible, its script finds nothing to do."""
-        note = self._notes.read(attempt) or {}
+        note = self._notes.read(attempt)
+        if note is None:
+            return
         if "process" in note:
             end_process(note["process"])
         elif "launcher" in note:
             end_launcher(note["launcher"])
 
-    def stop(self, attempt: Attempt, claim: dict[str, Any]) -> None:
+    def stop(self, attempt: Attempt, claim: Claim) -> None:
         """Tell the supervisor of a running attempt to end it. On another host it finds out by itself."""
         if claim["by"] == "supervisor":
             end_process(claim)
@@ -253,7 +265,7 @@ class CommandEngine:
 
     # -- the cluster ---------------------------------------------------------------------------------------------
 
-    def capacity(self) -> dict[str, Any]:
+    def capacity(self) -> Capacity:
         """
         Return what there is to know: the launcher, and how many of the user's jobs wait.
 
@@ -290,14 +302,20 @@ class CommandEngine:
         return warnings
 
 
+def _unknown(standing: Standing, message: str) -> Standing:
+    return {**standing, "state": protocol.UNKNOWN, "message": message}
+
+
 def _elsewhere(what: str, host: str) -> str:
     return f"{what} {host or 'another host'}, and this is {processes.hostname()}; point the connection there"
 
 
-def _settle_marked(attempt: Attempt, claim: dict[str, Any]) -> bool:
+def _settle_marked(attempt: Attempt, claim: Claim) -> bool:
     """Record the end that the marker in outputs/ tells of; False when there is none."""
     marked = attempt.marked()
     if marked is None:
         return False
-    attempt.finish(**{**run_facts(claim), **marked})
+    facts: EndFacts = run_facts(claim)
+    facts.update(marked["facts"])
+    attempt.finish(marked["state"], marked["reason"], marked["message"], **facts)
     return True

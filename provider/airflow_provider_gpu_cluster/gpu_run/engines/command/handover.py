@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
@@ -22,6 +22,11 @@ from ...supervise import diagnosis
 from ..unstarted import end_unstarted
 from .launch_notes import LaunchNotes
 from .template import NotGiven, Template, values_of
+
+if TYPE_CHECKING:
+    from ...protocol.notes import LaunchNote
+    from ...protocol.records import Claim, ProcessIdentity
+    from ...protocol.settings import Settings
 
 BY = "command"
 # How long a launcher may take to print a process id, and for how long one is waited for that has, and goes on.
@@ -45,7 +50,7 @@ exec {command} < /dev/null >> {log} 2>&1
 """
 
 
-def template_of(settings: dict[str, Any]) -> Template:
+def template_of(settings: Settings) -> Template:
     """
     Return the launch command of a cluster.
 
@@ -94,7 +99,7 @@ class Handover:
 
     def note(self, attempt: Attempt) -> None:
         """Note that an attempt is to be handed over."""
-        note = {
+        note: LaunchNote = {
             "path": attempt.path,
             "host": processes.hostname(),
             "boot": processes.boot_id(),
@@ -171,7 +176,7 @@ class Handover:
 
     # -- the call ------------------------------------------------------------------------------------------------
 
-    def _call(self, attempt: Attempt, note: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def _call(self, attempt: Attempt, note: LaunchNote) -> subprocess.Popen[bytes]:
         """Call the launcher. It goes on when this process dies, and what it prints is in files."""
         try:
             command = self._command(attempt)
@@ -181,7 +186,8 @@ class Handover:
         if "called_at" not in note:
             # Those of an attempt before would tell of this one's end.
             attempt.clear_markers()
-        note.update(called_at=time.time(), noted_at=time.time(), offsets=[_size(attempt.at(name)) for name in _OUTPUTS])
+        note["called_at"] = note["noted_at"] = time.time()
+        note["offsets"] = [_size(attempt.at(name)) for name in _OUTPUTS]
         self._notes.write(attempt, note)
         with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
             try:
@@ -195,7 +201,7 @@ class Handover:
                 message = f"its launcher {command[0]} cannot be started: {error.strerror}"
                 self._fail(attempt, message)
                 raise Refused(protocol.LAUNCH_REFUSED, message) from error
-        note.update(launcher=processes.identity(called.pid), noted_at=time.time())
+        note["launcher"], note["noted_at"] = processes.identity(called.pid), time.time()
         self._notes.write(attempt, note)
         attempt.event("launcher_called", command=command)
         return called
@@ -214,7 +220,7 @@ class Handover:
         except NotGiven as error:
             raise Refused(protocol.BAD_REQUEST, str(error)) from None
 
-    def _await(self, attempt: Attempt, note: dict[str, Any], called: subprocess.Popen[bytes] | None) -> None:
+    def _await(self, attempt: Attempt, note: LaunchNote, called: subprocess.Popen[bytes] | None) -> None:
         """
         Wait for a process id.
 
@@ -254,19 +260,19 @@ class Handover:
         else:
             self._accept(attempt, note, pid)
 
-    def _stays(self, note: dict[str, Any], pid: int, claim: dict[str, Any] | None) -> bool:
+    def _stays(self, note: LaunchNote, pid: int, claim: Claim | None) -> bool:
         """Tell whether a launcher that has printed an id goes on for as long as the job."""
         return (self._is_long(note) or claim is not None) and processes.start_ticks(pid) is not None
 
-    def _is_long(self, note: dict[str, Any]) -> bool:
-        return bool(time.time() > note["called_at"] + FOREGROUND_S)
+    def _is_long(self, note: LaunchNote) -> bool:
+        return time.time() > note["called_at"] + FOREGROUND_S
 
-    def _accept(self, attempt: Attempt, note: dict[str, Any], pid: int) -> None:
+    def _accept(self, attempt: Attempt, note: LaunchNote, pid: int) -> None:
         launcher = note["launcher"]
         process = processes.identity(pid)
         if launcher["boot"] != process["boot"]:
             # It was called before the host was rebooted.
-            process.update(boot=launcher["boot"], start=None)
+            process["boot"], process["start"] = launcher["boot"], None
         elif process["start"] is not None and process["start"] < (launcher["start"] or 0):
             self._refuse(
                 attempt,
@@ -274,7 +280,7 @@ class Handover:
                 "number it prints must be the id of the process that stands for the job",
             )
             return
-        note.update(process=process, noted_at=time.time())
+        note["process"], note["noted_at"] = process, time.time()
         self._notes.write(attempt, note)
         attempt.event("launched", pid=pid)
         claim = attempt.claimed()
@@ -312,20 +318,20 @@ def said_by_launcher(attempt: Attempt) -> str:
     return " | ".join(lines)[-_MOST_CHARACTERS:]
 
 
-def end_process(process: dict[str, Any]) -> None:
+def end_process(process: ProcessIdentity) -> None:
     """Tell the process that stands for an attempt to end, if it is there and still the same."""
     if processes.is_alive(process):
         processes.send_signal([process["pid"]], signal.SIGTERM)
 
 
-def end_launcher(launcher: dict[str, Any]) -> None:
+def end_launcher(launcher: ProcessIdentity) -> None:
     """Tell a launcher that has printed no process id yet to end, with what it has started in its group."""
     if processes.is_alive(launcher):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(launcher["pid"], signal.SIGTERM)
 
 
-def _end(launcher: dict[str, Any], called: subprocess.Popen[bytes] | None) -> None:
+def _end(launcher: ProcessIdentity, called: subprocess.Popen[bytes] | None) -> None:
     """See to it that a launcher has ended."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _TERM_S
@@ -337,7 +343,7 @@ def _end(launcher: dict[str, Any], called: subprocess.Popen[bytes] | None) -> No
             time.sleep(_LOOK_S)
 
 
-def _printed_pid(attempt: Attempt, note: dict[str, Any]) -> int | None:
+def _printed_pid(attempt: Attempt, note: LaunchNote) -> int | None:
     """Return the first whole number in what the launcher has printed, if that line is complete or it has ended."""
     try:
         with open(attempt.at(_OUTPUTS[0]), "rb") as file:

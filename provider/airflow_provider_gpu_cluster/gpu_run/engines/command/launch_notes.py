@@ -8,40 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...store import records
 from ...store.directories import Attempt, Root
 
+if TYPE_CHECKING:
+    from ...protocol.notes import LaunchNote
+
 
 class LaunchNotes:
-    """
-    The notes of one root.
-
-    ``path``       of the attempt
-    ``host``       where it is handed over, and ``boot``, that host's
-    ``noted_at``   when this was last changed, in seconds since the epoch
-    ``called_at``  when the launcher was called; written before that
-    ``offsets``    where in the files of its output that of this call begins
-    ``launcher``   the process of that call; see :func:`.linux.processes.identity`
-    ``process``    the one whose id the launcher has printed
-    ``gone_at``    when that was first seen to be gone
-    """
+    """The notes of one root."""
 
     def __init__(self, root: Root) -> None:
         self.folder = os.path.join(root.own, "command")
         self._notes = os.path.join(self.folder, "launches")
 
-    def read(self, attempt: Attempt) -> dict[str, Any] | None:
+    def read(self, attempt: Attempt) -> LaunchNote | None:
         """Return the note of an attempt; None when there is none."""
-        return records.read_json(self._path(attempt))
+        note: LaunchNote | None = records.read_json(self._path(attempt))
+        return note
 
-    def add(self, attempt: Attempt, note: dict[str, Any]) -> None:
+    def add(self, attempt: Attempt, note: LaunchNote) -> None:
         """Note an attempt that is to be handed over, unless it is noted."""
         os.makedirs(self._notes, exist_ok=True)
         records.create_json(self._path(attempt), note)
 
-    def write(self, attempt: Attempt, note: dict[str, Any]) -> None:
+    def write(self, attempt: Attempt, note: LaunchNote) -> None:
         """Replace the note of an attempt."""
         records.write_json(self._path(attempt), note)
 
@@ -50,7 +43,7 @@ class LaunchNotes:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path(attempt))
 
-    def all(self) -> list[tuple[Attempt, dict[str, Any]]]:
+    def all(self) -> list[tuple[Attempt, LaunchNote]]:
         """Return all attempts that are noted. Those that have ended meanwhile are forgotten."""
         found = []
         for attempt, note in self._read(self._names()):
@@ -60,16 +53,16 @@ class LaunchNotes:
                 found.append((attempt, note))
         return found
 
-    def of_job(self, job_id: str) -> list[tuple[Attempt, dict[str, Any]]]:
+    def of_job(self, job_id: str) -> list[tuple[Attempt, LaunchNote]]:
         """Return the attempts of a job that are noted."""
         return self._read([name for name in self._names() if name.rsplit(".", 2)[0] == job_id])
 
-    def _read(self, names: list[str]) -> list[tuple[Attempt, dict[str, Any]]]:
+    def _read(self, names: list[str]) -> list[tuple[Attempt, LaunchNote]]:
         found = []
         for name in names:
             # A job can write to them, and one shall not keep the others from being looked at.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                note = records.read_json(os.path.join(self._notes, name))
+                note: LaunchNote | None = records.read_json(os.path.join(self._notes, name))
                 if note is not None:
                     found.append((Attempt.at_path(note["path"]), note))
         return found

@@ -6,9 +6,12 @@ import os
 import re
 import subprocess
 import time
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from ...linux import processes
+
+if TYPE_CHECKING:
+    from ...protocol.records import ProcessIdentity
 
 _TIMEOUT_S = 10.0
 _LINE = re.compile(r"^\s*(\d+)\s+(\S+)\s*$")
@@ -48,7 +51,7 @@ class Processes:
         else:
             self.told_at, self.trouble = asked_at, ""
 
-    def is_alive(self, process: dict[str, Any]) -> bool:
+    def is_alive(self, process: ProcessIdentity) -> bool:
         """
         Return whether the process of that identity was there.
 

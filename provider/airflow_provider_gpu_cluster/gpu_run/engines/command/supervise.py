@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
 from ...linux import processes
@@ -13,6 +13,9 @@ from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
 from .handover import BY
+
+if TYPE_CHECKING:
+    from ...protocol.spec import Spec
 
 
 def supervise_launched(path: str) -> int:
@@ -35,7 +38,7 @@ def supervise_launched(path: str) -> int:
     return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
 
 
-def allocation_of(env: Mapping[str, str], spec: dict[str, Any]) -> Allocation:
+def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
     """
     Return what the launcher has given to this process.
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from typing import Any, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from ...protocol.spec import Spec
 
 PLACEHOLDERS = ("gpus", "gpu_type", "cpus", "memory", "time_limit", "priority", "script", "job_id", "job_dir")
 VALID = "valid are {}, and {{{{ and }}}} for braces themselves".format(
@@ -136,7 +139,7 @@ def _parse(word: str) -> Word:
     return Word(word, tuple(parts) or ((False, ""),))
 
 
-def values_of(spec: dict[str, Any], *, script: str, job_id: str, job_dir: str) -> Values:
+def values_of(spec: Spec, *, script: str, job_id: str, job_dir: str) -> Values:
     """
     Return what a job's placeholders stand for.
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ... import protocol
 from ...environments.builds import Builds
@@ -27,6 +27,10 @@ from ...store.writing import write_text
 from . import supervisor_start
 from .root_queue import RootQueue
 
+if TYPE_CHECKING:
+    from ...protocol.notes import Lease, WaitNotes
+    from ...protocol.records import AttemptRequest
+
 _TICK_S = 0.25
 _STARTING_TICK_S = 0.02
 _STARTING_AT_ONCE = max(2, os.cpu_count() or 1)
@@ -38,7 +42,7 @@ _STARTS = 3
 class _Waiting(NamedTuple):
     name: str
     attempt: Attempt
-    request: dict[str, Any]
+    request: AttemptRequest
     queued: QueuedJob
 
 
@@ -154,10 +158,11 @@ class Dispatcher:
         if trouble is not None and time.monotonic() < trouble.until:
             waits[waiting.queued.job_id] = Wait(0, trouble.message)
             return False
-        if not waiting.request.get("environment"):
+        parts = waiting.request.get("environment")
+        if not parts:
             return True
         try:
-            ready = self._builds.is_ready(waiting.attempt, waiting.request)
+            ready = self._builds.is_ready(waiting.attempt, waiting.request, parts)
         except BuildFailed as error:
             with contextlib.suppress(OSError):
                 write_text(waiting.attempt.job.at("logs", "environment.log"), f"{error}\n")
@@ -174,14 +179,15 @@ class Dispatcher:
 
     def _start(self, waiting: _Waiting, grant: Grant) -> None:
         """Start the supervisor and pass it the leases."""
-        lease = {
+        lease: Lease = {
             "fds": grant.fds,
             "gpus": [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus],
             "leased_at": records.now(),
         }
         try:
-            if waiting.request.get("environment"):
-                environment = self._builds.environment(waiting.request["environment"])
+            parts = waiting.request.get("environment")
+            if parts:
+                environment = self._builds.environment(parts)
                 records.write_json(waiting.attempt.at("environment.json"), environment)
                 waiting.attempt.event("environment_ready", **environment)
             program = waiting.request["program"]
@@ -238,7 +244,7 @@ class Dispatcher:
         """Write down why jobs wait, for whoever asks."""
         if waits != self._waits:
             with contextlib.suppress(OSError):
-                told = {job_id: list(wait) for job_id, wait in waits.items()}
+                told: WaitNotes = {job_id: list(wait) for job_id, wait in waits.items()}
                 records.write_json(self._queue.waits_path, told, sync=False)
                 self._waits = waits
 

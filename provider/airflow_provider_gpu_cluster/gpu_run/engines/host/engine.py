@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
@@ -18,7 +18,12 @@ from ..lost import settle_lost_supervisor
 from .root_queue import RootQueue
 
 if TYPE_CHECKING:
-    from ..engine import Standing
+    from ...protocol.notes import GpuNote
+    from ...protocol.records import Claim
+    from ...protocol.replies import Capacity
+    from ...protocol.settings import Settings
+    from ...protocol.spec import Spec
+    from ...protocol.status import Standing
 
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6
@@ -36,7 +41,7 @@ class HostEngine:
 
     name = "host"
 
-    def __init__(self, root: Root, settings: dict[str, Any], program: str) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str) -> None:
         self._root = root
         self._settings = settings
         self._program = program
@@ -49,7 +54,7 @@ class HostEngine:
         self._known_waits: dict[str, Wait] | None = None
         self._known_queue: set[str] | None = None
 
-    def check(self, spec: dict[str, Any]) -> None:
+    def check(self, spec: Spec) -> None:
         """
         Refuse what this host can never run.
 
@@ -69,14 +74,13 @@ class HostEngine:
                 raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, gpus))
         self._queue.open_leases()
 
-    def _fits(self, spec: dict[str, Any], gpus: list[Gpu]) -> bool:
-        wanted: int = spec["gpus"]
-        return sum(gpu.is_a(spec.get("gpu_type")) for gpu in gpus) >= wanted
+    def _fits(self, spec: Spec, gpus: list[Gpu]) -> bool:
+        return sum(gpu.is_a(spec.get("gpu_type")) for gpu in gpus) >= spec["gpus"]
 
     def _known_gpus(self) -> list[Gpu]:
         if self._virtual is not None:
             return find_gpus(self._virtual)
-        known = records.read_json(self._inventory())
+        known: GpuNote | None = records.read_json(self._inventory())
         if known is None:
             return self._list_gpus()
         return [Gpu(*values) for values in known["gpus"]]
@@ -84,7 +88,8 @@ class HostEngine:
     def _list_gpus(self) -> list[Gpu]:
         gpus = find_gpus(self._virtual)
         if self._virtual is None:
-            records.write_json(self._inventory(), {"gpus": [list(gpu) for gpu in gpus]})
+            note: GpuNote = {"gpus": [list(gpu) for gpu in gpus]}
+            records.write_json(self._inventory(), note)
         return gpus
 
     def _inventory(self) -> str:
@@ -100,7 +105,10 @@ class HostEngine:
     def _share_pool(self) -> None:
         """Note which pool of GPUs this root's jobs come from, for a person's own calls on the host."""
         path = os.path.join(self._root.own, POOL_FILE)
-        pool = {name: self._settings.get(name) for name in ("virtual_gpus", "lease_dir")}
+        pool: Settings = {
+            "virtual_gpus": self._settings.get("virtual_gpus"),
+            "lease_dir": self._settings.get("lease_dir"),
+        }
         if records.read_json(path) != pool:
             records.write_json(path, pool)
 
@@ -110,7 +118,7 @@ class HostEngine:
 
     # -- how attempts stand --------------------------------------------------------------------------------------
 
-    def standing(self, attempt: Attempt, claim: dict[str, Any] | None) -> Standing | None:
+    def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
         """Return how an attempt stands, which is a matter of whether the process that has claimed it lives."""
         if claim is None:
             return self._waiting(attempt)
@@ -127,10 +135,14 @@ class HostEngine:
 
     def _waiting(self, attempt: Attempt) -> Standing:
         request = attempt.request()
-        standing = {"state": protocol.QUEUED, "submitted_at": request["requested_at"], "host": request["host"]}
+        standing: Standing = {
+            "state": protocol.QUEUED,
+            "submitted_at": request["requested_at"],
+            "host": request["host"],
+        }
         if request["host"] != processes.hostname():
             message = "it waits on {}, this is {}".format(request["host"], processes.hostname())
-            return dict(standing, state=protocol.UNKNOWN, message=message)
+            return {**standing, "state": protocol.UNKNOWN, "message": message}
         if not request.get("waiter") and not self._is_queued(attempt) and attempt.claimed() is None:
             # Whoever made the attempt died before it was queued.
             self.launch([attempt])
@@ -138,8 +150,8 @@ class HostEngine:
         if wait is None:
             is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
             trouble = "" if is_new else self._trouble()
-            return dict(standing, message=trouble or "it was just put into the queue")
-        return dict(standing, queue_place=wait.place or None, message=wait.why)
+            return {**standing, "message": trouble or "it was just put into the queue"}
+        return {**standing, "queue_place": wait.place or None, "message": wait.why}
 
     @property
     def _waits(self) -> dict[str, Wait]:
@@ -171,7 +183,7 @@ class HostEngine:
             if RootQueue.job_id(name) == attempt.job.job_id:
                 self._queue.remove(name)
 
-    def stop(self, attempt: Attempt, claim: dict[str, Any]) -> None:
+    def stop(self, attempt: Attempt, claim: Claim) -> None:
         """Tell the supervisor of a running attempt to end it."""
         if processes.is_alive(claim):
             processes.send_signal([claim["pid"]], signal.SIGTERM)
@@ -187,7 +199,7 @@ class HostEngine:
         """Return what will cause trouble here."""
         return logout_warnings()
 
-    def capacity(self) -> dict[str, Any]:
+    def capacity(self) -> Capacity:
         """Return every GPU with who has it, and how many jobs of all users wait."""
         gpus = self._list_gpus()
         busy = find_busy(self._virtual)
@@ -213,7 +225,7 @@ class HostEngine:
         }
 
 
-def _too_few(spec: dict[str, Any], gpus: list[Gpu]) -> str:
+def _too_few(spec: Spec, gpus: list[Gpu]) -> str:
     kinds: dict[str, int] = {}
     for gpu in gpus:
         kinds[gpu.type] = kinds.get(gpu.type, 0) + 1
@@ -224,7 +236,7 @@ def _too_few(spec: dict[str, Any], gpus: list[Gpu]) -> str:
     return "the job asks for {}, but {} has {}".format(wanted, processes.hostname(), has or "none")
 
 
-def _settle_lost(attempt: Attempt, claim: dict[str, Any]) -> None:
+def _settle_lost(attempt: Attempt, claim: Claim) -> None:
     """
     Record that whoever had claimed the attempt vanished before its end.
 

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ... import protocol
 from ...gpus.allocator import Allocator
@@ -21,6 +21,11 @@ from ...linux import detached, locks, processes
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import writing
+
+if TYPE_CHECKING:
+    from ...protocol.notes import QueueEntry, WaitNotes
+    from ...protocol.records import AttemptRequest
+    from ...protocol.settings import Settings
 
 # Between the end of a job's time limit and that of its grace, and a moment for everything to end.
 _ENDING_S = 5.0
@@ -33,9 +38,9 @@ class RootQueue:
     :param settings: of the engine: ``virtual_gpus``, ``lease_dir``, ``python``.
     """
 
-    def __init__(self, root: Root, settings: dict[str, Any]) -> None:
+    def __init__(self, root: Root, settings: Settings) -> None:
         self.root = root
-        self.virtual_gpus: int | None = settings.get("virtual_gpus")
+        self.virtual_gpus = settings.get("virtual_gpus")
         self.leases = leases_of(settings)
         self.lease_dir = self.leases.folder
         # A home directory may be shared by several hosts, and each has its own GPUs.
@@ -46,8 +51,8 @@ class RootQueue:
     @classmethod
     def at_path(cls, path: str) -> RootQueue:
         """Return the queue whose folder that is."""
-        pool = records.read_json(os.path.join(path, "pool.json")) or {}
-        queue = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool)
+        pool: Settings | None = records.read_json(os.path.join(path, "pool.json"))
+        queue = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool or {})
         queue.path, queue.waits_path = path, os.path.join(path, "waits.json")
         return queue
 
@@ -68,19 +73,21 @@ class RootQueue:
         """Return a name for its dispatcher that no other on this host has."""
         return f"{os.getuid()}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
 
-    def add(self, attempt: Attempt, request: dict[str, Any]) -> None:
+    def add(self, attempt: Attempt, request: AttemptRequest) -> None:
         """Put an attempt into the queue; a second time changes nothing."""
         rank = protocol.PRIORITIES.index(request["spec"].get("priority") or "normal")
         name = "{}-{:020.6f}-{}".format(rank, request["submitted"], attempt.job.job_id)
         with writing(self.path):
             os.makedirs(self.path, exist_ok=True)
-            pool = os.path.join(self.path, "pool.json")
-            if not os.path.exists(pool):
-                records.write_json(pool, {"virtual_gpus": self.virtual_gpus, "lease_dir": self.lease_dir})
+            pool_path = os.path.join(self.path, "pool.json")
+            if not os.path.exists(pool_path):
+                pool: Settings = {"virtual_gpus": self.virtual_gpus, "lease_dir": self.lease_dir}
+                records.write_json(pool_path, pool)
             path = os.path.join(self.path, name)
             if not os.path.exists(path):
                 # Should it be lost, the next who asks for the job queues it again.
-                records.write_json(path, {"attempt": attempt.path}, sync=False)
+                entry: QueueEntry = {"attempt": attempt.path}
+                records.write_json(path, entry, sync=False)
 
     def entries(self) -> list[str]:
         """Return the names of the waiting jobs' files, in the order in which they are served."""
@@ -98,15 +105,15 @@ class RootQueue:
 
     def read(self, name: str) -> Attempt | None:
         """Return the attempt of one entry; None when it has just gone."""
-        record = records.read_json(os.path.join(self.path, name))
-        return None if record is None else Attempt.at_path(record["attempt"])
+        entry: QueueEntry | None = records.read_json(os.path.join(self.path, name))
+        return None if entry is None else Attempt.at_path(entry["attempt"])
 
     def remove(self, name: str) -> None:
         """Take an entry out of the queue."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, name))
 
-    def queued_job(self, attempt: Attempt, request: dict[str, Any], owner: str) -> QueuedJob:
+    def queued_job(self, attempt: Attempt, request: AttemptRequest, owner: str) -> QueuedJob:
         """Return an attempt's place in the queue of the whole host."""
         spec = request["spec"]
         limit = spec.get("time_limit_s")
@@ -123,7 +130,8 @@ class RootQueue:
     def waits(self) -> dict[str, Wait]:
         """Return why each job waits, as its dispatcher last saw it."""
         try:
-            return {job_id: Wait(*wait) for job_id, wait in (records.read_json(self.waits_path) or {}).items()}
+            notes: WaitNotes | None = records.read_json(self.waits_path)
+            return {job_id: Wait(*wait) for job_id, wait in (notes or {}).items()}
         except (ValueError, TypeError):
             return {}
 

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from functools import partial
-from typing import Any, BinaryIO, Dict, Union
+from typing import TYPE_CHECKING, BinaryIO, Union
 
 from ...linux import detached, processes
 from ...store.directories import Attempt, Root
@@ -21,8 +21,8 @@ from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
 from .root_queue import RootQueue
 
-# ``fds``, ``gpus`` (the ``key`` and ``index`` of each) and ``leased_at``, in plain JSON values.
-Lease = Dict[str, Any]
+if TYPE_CHECKING:
+    from ...protocol.notes import Lease
 
 
 class Copy:

@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import os
 import shutil
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from ...linux import locks
 from ...store import records
 from ...store.directories import Attempt, Root
+
+if TYPE_CHECKING:
+    from ...protocol.notes import BatchAttempts, BatchNote
 
 # In an attempt's folder, and in that of an array.
 _RECORD = "slurm.json"
@@ -39,9 +42,8 @@ class Batch:
     @classmethod
     def of(cls, attempt: Attempt) -> Batch:
         """Return the batch that an attempt belongs to, or is by itself."""
-        pointer = records.read_json(attempt.at(_RECORD)) or {}
-        array = pointer.get("array")
-        listed = None if array is None else records.read_json(os.path.join(array, _ATTEMPTS))
+        array = _noted(attempt.path).get("array")
+        listed = None if array is None else _listed(array)
         if array is None or listed is None:
             return cls(attempt.path, _name(attempt), attempt.job.path, [attempt], is_array=False)
         attempts = [Attempt.at_path(path) for path in listed["attempts"]]
@@ -57,16 +59,18 @@ class Batch:
         array = os.path.join(arrays, hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16])
         _clear(arrays)
         os.makedirs(array, exist_ok=True)
-        records.write_json(os.path.join(array, _ATTEMPTS), {"attempts": paths})
+        listed: BatchAttempts = {"attempts": paths}
+        records.write_json(os.path.join(array, _ATTEMPTS), listed)
+        pointer: BatchNote = {"array": array}
         for attempt in attempts:
-            records.create_json(attempt.at(_RECORD), {"array": array})
+            records.create_json(attempt.at(_RECORD), pointer)
         return cls.of(attempts[0])
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> BatchNote:
         """Return what came of it; nothing before the first try."""
-        return records.read_json(os.path.join(self.folder, _RECORD)) or {}
+        return _noted(self.folder)
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: BatchNote) -> None:
         """Write down what came of it."""
         records.write_json(os.path.join(self.folder, _RECORD), record)
 
@@ -94,7 +98,7 @@ class Batch:
 
 def element(path: str) -> Attempt:
     """Return the attempt that a script runs: the one at ``path``, or that of its element in the array there."""
-    listed = records.read_json(os.path.join(path, _ATTEMPTS))
+    listed = _listed(path)
     if listed is None:
         return Attempt.at_path(path)
     return Attempt.at_path(listed["attempts"][int(os.environ["SLURM_ARRAY_TASK_ID"])])
@@ -102,7 +106,18 @@ def element(path: str) -> Attempt:
 
 def attempts_at(folder: str) -> list[str]:
     """Return the paths of the attempts of the array in that folder; none when there is no array."""
-    return list((records.read_json(os.path.join(folder, _ATTEMPTS)) or {}).get("attempts", ()))
+    listed = _listed(folder)
+    return [] if listed is None else list(listed.get("attempts", ()))
+
+
+def _noted(folder: str) -> BatchNote:
+    note: BatchNote | None = records.read_json(os.path.join(folder, _RECORD))
+    return note or {}
+
+
+def _listed(folder: str) -> BatchAttempts | None:
+    listed: BatchAttempts | None = records.read_json(os.path.join(folder, _ATTEMPTS))
+    return listed
 
 
 def _name(attempt: Attempt) -> str:

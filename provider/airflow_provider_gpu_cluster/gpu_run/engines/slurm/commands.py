@@ -6,9 +6,13 @@ import math
 import re
 import shlex
 import time
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
 from . import words
+
+if TYPE_CHECKING:
+    from ...protocol.settings import Settings
+    from ...protocol.spec import Spec
 
 # Between fields, since names and folders may have anything else in them.
 SEPARATOR = "\x1f"
@@ -50,8 +54,8 @@ class Row(NamedTuple):
 
 
 def sbatch(
-    spec: dict[str, Any],
-    settings: dict[str, Any],
+    spec: Spec,
+    settings: Settings,
     *,
     name: str,
     comment: str,
@@ -93,10 +97,11 @@ def sbatch(
         command.append(f"--array=0-{elements - 1}")
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
-    if spec.get("memory_bytes"):
-        command.append("--mem={}M".format(math.ceil((spec["memory_bytes"] + _MORE_MEMORY) / 2**20)))
-    if spec.get("time_limit_s"):
-        seconds = spec["time_limit_s"] + spec.get("grace_s", 0.0) + _MORE_TIME_S
+    memory, time_limit = spec.get("memory_bytes"), spec.get("time_limit_s")
+    if memory:
+        command.append(f"--mem={math.ceil((memory + _MORE_MEMORY) / 2**20)}M")
+    if time_limit:
+        seconds = time_limit + spec.get("grace_s", 0.0) + _MORE_TIME_S
         command.append(f"--time={math.ceil(seconds / 60)}")
     if spec.get("priority") == "low":
         command.append(f"--nice={_LOW_NICE}")

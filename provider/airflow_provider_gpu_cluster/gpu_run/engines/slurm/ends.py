@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ... import protocol
 from ...store.claims import run_facts
@@ -12,6 +12,9 @@ from . import words
 from .batch import Batch
 from .commands import Row
 from .submitter import end_unstarted
+
+if TYPE_CHECKING:
+    from ...protocol.records import Claim, EndFacts
 
 
 def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
@@ -26,7 +29,7 @@ def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
     end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
 
 
-def settle_ended(attempt: Attempt, batch: Batch, claim: dict[str, Any], job: str, state: words.State) -> None:
+def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: words.State) -> None:
     """
     Record an end that the supervisor could not record: by Slurm's word, or by the supervisor's own last one.
 
@@ -47,7 +50,8 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: dict[str, Any], job: str
         finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
 
 
-def finish(attempt: Attempt, claim: dict[str, Any], state: str, reason: str | None, message: str) -> None:
+def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str) -> None:
     """Record an end, with what the supervisor has written down when it was told to stop."""
-    stopped = attempt.stopped().get("facts") or {}
-    attempt.finish(state, reason, message, **{**run_facts(claim), **stopped})
+    facts: EndFacts = run_facts(claim)
+    facts.update(attempt.stopped().get("facts") or {})
+    attempt.finish(state, reason, message, **facts)

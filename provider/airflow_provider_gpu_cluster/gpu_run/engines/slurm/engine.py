@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from ... import protocol
 from ...errors import Refused
@@ -20,10 +20,15 @@ from .batch import Batch, attempts_at
 from .ends import finish, settle_ended, settle_unstarted
 from .runner import run
 from .submitter import Submitter, end_unstarted, search
-from .views import View, ask_accounting, ask_queue
+from .views import Told, View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
-    from ..engine import Standing
+    from ...protocol.notes import Moment
+    from ...protocol.records import Claim
+    from ...protocol.replies import Capacity, GpuState
+    from ...protocol.settings import Settings
+    from ...protocol.spec import Spec
+    from ...protocol.status import Standing
 
 INTERVAL_S = 15.0
 # In intervals: records that were written on another node can be seen here so much later; and a job can be missing in
@@ -46,7 +51,7 @@ class SlurmEngine:
 
     name = "slurm"
 
-    def __init__(self, root: Root, settings: dict[str, Any], program: str, timeout_s: float) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str, timeout_s: float) -> None:
         self._root = root
         self._settings = settings
         self._interval_s: float = settings.get("slurm_interval_s") or INTERVAL_S
@@ -59,7 +64,7 @@ class SlurmEngine:
         self._submitting: threading.Thread | None = None
         self.refresh()
 
-    def _view(self, name: str, interval_s: float, ask: Any) -> View:
+    def _view(self, name: str, interval_s: float, ask: Callable[[float], Told]) -> View:
         path = os.path.join(self._root.own, "slurm", name)
         return View(path, interval_s=interval_s, timeout_s=self._timeout_s, ask=ask)
 
@@ -67,7 +72,7 @@ class SlurmEngine:
         """Let waiting jobs be handed to Slurm again, for a while."""
         self._submitting_until = time.monotonic() + _SUBMIT_AT_ONCE_S
 
-    def check(self, spec: dict[str, Any]) -> None:
+    def check(self, spec: Spec) -> None:
         """
         Refuse what can never run here, as far as that shows without asking Slurm for it.
 
@@ -105,7 +110,7 @@ class SlurmEngine:
 
     # -- how attempts stand --------------------------------------------------------------------------------------
 
-    def standing(self, attempt: Attempt, claim: dict[str, Any] | None) -> Standing | None:
+    def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
         """Return how an attempt stands, which is what Slurm says of its job."""
         if claim is None:
             return self._waiting(attempt)
@@ -124,14 +129,14 @@ class SlurmEngine:
             record = batch.record()
             if attempt.ended() is not None:
                 return None
-        queued = {"state": protocol.QUEUED, "submitted_at": attempt.request()["requested_at"]}
+        queued: Standing = {"state": protocol.QUEUED, "submitted_at": attempt.request()["requested_at"]}
         if not record.get("ids"):
-            return dict(queued, message=message)
+            return {**queued, "message": message}
         rows = self._rows(batch, attempt, record["answered_at"])
         if isinstance(rows, str):
-            return dict(queued, state=protocol.UNKNOWN, message=rows)
+            return {**queued, "state": protocol.UNKNOWN, "message": rows}
         if rows is None:
-            return dict(queued, message=message)
+            return {**queued, "message": message}
         if not rows:
             return self._forgotten(attempt, batch.ids_of(attempt, record["ids"])[0], record["answered_at"], queued)
         unknown = [row for row in rows if row.state not in words.STATES]
@@ -139,7 +144,10 @@ class SlurmEngine:
             return _unknown_word(queued, unknown[0])
         alive = [row for row in rows if words.STATES[row.state].phase != words.ENDED]
         if alive:
-            return dict(queued, message=_why(alive[0]), **({"host": alive[0].nodes} if alive[0].nodes else {}))
+            queued["message"] = _why(alive[0])
+            if alive[0].nodes:
+                queued["host"] = alive[0].nodes
+            return queued
         settle_unstarted(attempt, batch, rows[0])
         # A supervisor may have claimed it meanwhile.
         return None if attempt.ended() is not None else queued
@@ -159,14 +167,14 @@ class SlurmEngine:
             self._submitting.join(self._timeout_s)
         return said[-1]
 
-    def _running(self, attempt: Attempt, claim: dict[str, Any]) -> Standing | None:
+    def _running(self, attempt: Attempt, claim: Claim) -> Standing | None:
         """Return how an attempt stands whose supervisor has begun."""
         batch = Batch.of(attempt)
-        running = {"state": protocol.RUNNING}
+        running: Standing = {"state": protocol.RUNNING}
         job = claim["slurm_job"]
         rows = self._rows(batch, attempt, claim["unix_time"], job)
         if isinstance(rows, str):
-            return dict(running, state=protocol.UNKNOWN, message=rows)
+            return {**running, "state": protocol.UNKNOWN, "message": rows}
         if rows is None:
             return running
         if not rows:
@@ -227,7 +235,7 @@ class SlurmEngine:
         job: str,
         since: float,
         standing: Standing,
-        claim: dict[str, Any] | None = None,
+        claim: Claim | None = None,
     ) -> Standing | None:
         """Settle an attempt of which neither the queue nor the accounting knows, if the controller agrees."""
         answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
@@ -236,8 +244,8 @@ class SlurmEngine:
             # It was submitted, or came to its end, between the two looks.
             return standing
         if words.UNKNOWN_JOB not in answer.errors:
-            trouble = commands.said(answer.errors)
-            return dict(standing, state=protocol.UNKNOWN, message=f"Slurm cannot be asked: {trouble}")
+            message = f"Slurm cannot be asked: {commands.said(answer.errors)}"
+            return {**standing, "state": protocol.UNKNOWN, "message": message}
         noted = self._noted(attempt)
         if time.time() < noted + self._visible_s:
             return standing
@@ -254,16 +262,18 @@ class SlurmEngine:
     def _noted(self, attempt: Attempt) -> float:
         """Return when it was first seen that Slurm has forgotten an attempt."""
         path = attempt.at("forgotten.json")
-        records.create_json(path, {"at": time.time()})
-        return float((records.read_json(path) or {}).get("at", 0.0))
+        seen: Moment = {"at": time.time()}
+        records.create_json(path, seen)
+        first: Moment | None = records.read_json(path)
+        return 0.0 if first is None else float(first.get("at", 0.0))
 
-    def _is_requeued(self, claim: dict[str, Any], job: str) -> bool:
+    def _is_requeued(self, claim: Claim, job: str) -> bool:
         """Tell whether a job that waits has been started before, as its claim is by a run that is over."""
         answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
         restarts = commands.detail(answer.output, "Restarts") if answer.code == 0 else None
         return restarts is not None and int(restarts) > claim["restarts"]
 
-    def _settle_requeued(self, attempt: Attempt, claim: dict[str, Any], job: str) -> None:
+    def _settle_requeued(self, attempt: Attempt, claim: Claim, job: str) -> None:
         """Slurm has put a job back into its queue whose code has begun, and must not begin again as this attempt."""
         self._accounting.look(claim["unix_time"] - self._accounted_s)
         batch = Batch.of(attempt)
@@ -287,7 +297,7 @@ class SlurmEngine:
         if ids:
             self._scancel(batch.ids_of(attempt, ids), attempt)
 
-    def stop(self, attempt: Attempt, claim: dict[str, Any]) -> None:
+    def stop(self, attempt: Attempt, claim: Claim) -> None:
         """End the job of a running attempt. Should Slurm not be reached, its supervisor finds that it was cancelled."""
         if claim["by"] == "supervisor":
             self._scancel([claim["slurm_job"]], attempt)
@@ -311,7 +321,7 @@ class SlurmEngine:
 
     # -- the cluster ---------------------------------------------------------------------------------------------
 
-    def capacity(self) -> dict[str, Any]:
+    def capacity(self) -> Capacity:
         """
         Return every GPU that its partition has, and how many jobs of all users wait.
 
@@ -319,14 +329,21 @@ class SlurmEngine:
         """
         found = commands.node_gpus(_answer(commands.nodes(self._settings.get("partition"))))
         waiting = commands.pending_gpus(_answer(commands.pending()))
-        gpus: list[dict[str, Any]] = []
+        gpus: list[GpuState] = []
         for kind in found:
             for number in range(kind.total):
                 free = kind.is_up and number >= kind.used
                 used_by = "" if free else "a job" if number < kind.used else "its node takes no jobs now"
-                key = f"{kind.node}:{number}"
-                gpu = {"index": len(gpus), "key": key, "type": kind.type, "memory_mb": None, "free": free}
-                gpus.append({**gpu, "used_by": used_by})
+                gpus.append(
+                    {
+                        "index": len(gpus),
+                        "key": f"{kind.node}:{number}",
+                        "type": kind.type,
+                        "memory_mb": None,
+                        "free": free,
+                        "used_by": used_by,
+                    }
+                )
         return {
             "gpus": gpus,
             "free_gpus": sum(gpu["free"] for gpu in gpus),
@@ -397,4 +414,4 @@ def _wishes(attempt: Attempt) -> str:
 
 def _unknown_word(standing: Standing, row: commands.Row) -> Standing:
     message = f"Slurm says that job {row.id} is {row.state}, a word that is not known here"
-    return dict(standing, state=protocol.UNKNOWN, message=message)
+    return {**standing, "state": protocol.UNKNOWN, "message": message}

@@ -9,7 +9,7 @@ import os
 import random
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ... import protocol
 from ...errors import Refused
@@ -20,6 +20,11 @@ from .. import unstarted
 from . import commands, words
 from .batch import Batch
 from .runner import Answer, run
+
+if TYPE_CHECKING:
+    from ...protocol.notes import BatchNote, GateNote
+    from ...protocol.settings import Settings
+    from ...protocol.spec import Spec
 
 # Who ends attempts that nobody has begun, in their claims.
 BY = "slurm"
@@ -47,7 +52,7 @@ class Submitter:
     :param interval_s: how long to wait after Slurm has refused a job for the time being, in seconds.
     """
 
-    def __init__(self, root: Root, settings: dict[str, Any], program: str, interval_s: float) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str, interval_s: float) -> None:
         self._root = root
         self._settings = settings
         self._program = program
@@ -119,7 +124,7 @@ class Submitter:
             end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
         raise Refused(code, f"{message} (it asks for {_wishes(spec, self._settings)})")
 
-    def _sbatch(self, batch: Batch, spec: dict[str, Any], fd: int) -> Answer:
+    def _sbatch(self, batch: Batch, spec: Spec, fd: int) -> Answer:
         command = commands.sbatch(
             spec,
             self._settings,
@@ -135,12 +140,16 @@ class Submitter:
         return run(command, commands.script(python, self._program, batch.folder), pass_fds=[fd])
 
     def _note(self, batch: Batch, ids: list[str]) -> str:
-        batch.write({"asked_at": batch.record().get("asked_at"), "answered_at": time.time(), "ids": ids})
+        note: BatchNote = {"answered_at": time.time(), "ids": ids}
+        record = batch.record()
+        if "asked_at" in record:
+            note["asked_at"] = record["asked_at"]
+        batch.write(note)
         for attempt in batch.attempts:
             attempt.event("submitted", slurm_jobs=batch.ids_of(attempt, ids))
         return ""
 
-    def _gpu_type(self, spec: dict[str, Any]) -> str | None:
+    def _gpu_type(self, spec: Spec) -> str | None:
         """
         Return what Slurm calls the GPUs that a job asks for.
 
@@ -152,7 +161,7 @@ class Submitter:
         partition = spec.get("partition") or self._settings.get("partition")
         answer = run(commands.nodes(partition))
         if answer.code != 0:
-            return str(wanted).lower()
+            return wanted.lower()
         kinds = sorted({gpus.type for gpus in commands.node_gpus(answer.output)})
         fitting = [kind for kind in kinds if wanted.lower() in kind.lower()]
         exact = [kind for kind in fitting if kind.lower() == wanted.lower()]
@@ -164,7 +173,7 @@ class Submitter:
             f"{problem}; Slurm knows {', '.join(kinds) or 'no GPUs'}. Where its GPUs have no types, use 'constraint'",
         )
 
-    def check(self, spec: dict[str, Any]) -> None:
+    def check(self, spec: Spec) -> None:
         """
         Refuse what can never run here, as far as that shows without asking for it.
 
@@ -172,7 +181,7 @@ class Submitter:
         """
         self._gpu_type(spec)
 
-    def _gate(self, spec: dict[str, Any]) -> _Gate:
+    def _gate(self, spec: Spec) -> _Gate:
         wishes = [spec.get(name) or self._settings.get(name) for name in ("partition", "account", "qos")]
         name = hashlib.sha256(json.dumps(wishes).encode()).hexdigest()[:8]
         return _Gate(os.path.join(self._root.own, "slurm", f"gate-{name}.json"))
@@ -187,7 +196,7 @@ class _Gate:
     def closed(self) -> str:
         """Return why it is closed; empty when it is open."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            state = records.read_json(self._path)
+            state: GateNote | None = records.read_json(self._path)
             if state is not None and time.time() < state["until"] < time.time() + state["for_s"] * 2:
                 return str(state["message"])
         return ""
@@ -198,7 +207,8 @@ class _Gate:
         until = time.time() + seconds * (0.75 + random.random() / 2)
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            records.write_json(self._path, {"until": until, "for_s": seconds, "message": message})
+            state: GateNote = {"until": until, "for_s": seconds, "message": message}
+            records.write_json(self._path, state)
         return message
 
 
@@ -222,7 +232,7 @@ def end_unstarted(attempt: Attempt, state: str, reason: str, message: str) -> bo
     return unstarted.end_unstarted(attempt, BY, state, reason, message)
 
 
-def _wishes(spec: dict[str, Any], settings: dict[str, Any]) -> str:
+def _wishes(spec: Spec, settings: Settings) -> str:
     wishes = ["{} nodes with".format(spec["nodes"])] if (spec.get("nodes") or 1) > 1 else []
     wishes.append("{} GPU{}".format(spec["gpus"], "" if spec["gpus"] == 1 else "s"))
     for name in ("gpu_type", "cpus", "memory_bytes", "time_limit_s"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
 from ...linux import processes
@@ -17,6 +17,10 @@ from ..unstarted import build_environment
 from . import words
 from .batch import element
 from .submitter import BY
+
+if TYPE_CHECKING:
+    from ...protocol.records import Claim
+    from ...protocol.spec import Spec
 
 _FIRST_PORT = 20000
 _PORTS = 20000
@@ -47,7 +51,7 @@ def supervise_slurm(path: str) -> int:
     return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
 
 
-def allocation_of(env: Mapping[str, str], spec: dict[str, Any]) -> Allocation:
+def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
     """
     Return what Slurm has allocated to this job.
 
@@ -91,7 +95,7 @@ def _restarts(env: Mapping[str, str]) -> int:
     return int(text) if re.match(r"^\d+$", text) else 0
 
 
-def _launcher(nodes: int, spec: dict[str, Any]) -> tuple[str, ...]:
+def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
     command = [
         "srun",
         f"--nodes={nodes}",
@@ -108,7 +112,7 @@ def _launcher(nodes: int, spec: dict[str, Any]) -> tuple[str, ...]:
     return (*command, "bash", "-c", _ON_NODE)
 
 
-def _end_requeued(attempt: Attempt, claim: dict[str, Any], allocation: Allocation) -> None:
+def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:
     """End an attempt that an earlier run of this very job has begun."""
     mine = allocation.claimed or {}
     if claim["by"] == "supervisor" and claim["slurm_job"] == mine["slurm_job"] and claim["restarts"] < mine["restarts"]:

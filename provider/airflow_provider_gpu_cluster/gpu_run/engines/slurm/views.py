@@ -10,13 +10,16 @@ import contextlib
 import os
 import threading
 import time
-from typing import Callable, Iterable, NamedTuple
+from typing import TYPE_CHECKING, Callable, Iterable, NamedTuple
 
 from ...errors import Refused
 from ...linux import locks, processes
 from ...store import records
 from . import commands, words
 from .runner import TIMEOUT_S, run
+
+if TYPE_CHECKING:
+    from ...protocol.notes import ViewNote
 
 _LOOK_S = 0.02
 
@@ -116,15 +119,17 @@ class View:
             try:
                 asked_at = time.time()
                 told = self._ask(since)
-                before = records.read_json(self._path) or {}
-                answer = {"asked_at": asked_at, "trouble": told.trouble, "is_off": told.is_off}
-                if told.rows is None:
-                    answer.update((name, before[name]) for name in ("told_at", "since", "rows") if name in before)
-                else:
-                    answer.update(told_at=asked_at, since=since, rows=[list(row) for row in told.rows])
+                answer = self._written() if told.rows is None else {}
+                answer.update({"asked_at": asked_at, "trouble": told.trouble, "is_off": told.is_off})
+                if told.rows is not None:
+                    answer.update({"told_at": asked_at, "since": since, "rows": [list(row) for row in told.rows]})
                 records.write_json(self._path, answer)
             finally:
                 os.close(fd)
+
+    def _written(self) -> ViewNote:
+        answer: ViewNote | None = records.read_json(self._path)
+        return answer or {}
 
     def _read(self) -> None:
         try:
@@ -135,7 +140,7 @@ class View:
         if stamp == self._stamp:
             return
         try:
-            answer = records.read_json(self._path) or {}
+            answer = self._written()
             rows = [commands.Row(*values) for values in answer.get("rows", ())]
         except (OSError, ValueError, TypeError):
             return

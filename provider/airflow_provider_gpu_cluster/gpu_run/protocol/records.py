@@ -1,0 +1,217 @@
+"""
+The records in a job's directory. One version of the program writes them, and another may read them.
+
+Jobs can write to them as well, so whoever reads one may find anything in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, final
+
+from .inputs import InputNotes
+from .requests import ArrayPlace, Asker
+from .settings import Settings
+from .spec import Spec
+
+
+class _AttemptRequest(TypedDict):
+    request_key: str
+    generation: str
+    requested_at: str
+    submitted: float
+    by: Asker
+    spec: Spec
+    settings: Settings
+    program: str
+    host: str
+    umask: int
+
+
+class AttemptRequest(_AttemptRequest, total=False):
+    """
+    ``request.json`` of an attempt: what to run and who asked.
+
+    :param submitted: its place in the order of those that wait, in seconds since the epoch.
+    :param program: path of the program that runs it.
+    :param host: on which it was asked for.
+    :param context: environment variables that tell it who it is.
+    :param environment: what its Python environment is made of; None when it needs none.
+    :param array: of which array it is an element.
+    :param cwd: where it runs, unless in its code.
+    :param waiter: whether the process that waits for it is the one that runs it.
+    """
+
+    context: dict[str, str]
+    environment: EnvironmentParts | None
+    array: ArrayPlace
+    cwd: str
+    waiter: bool
+
+
+class EnvironmentParts(TypedDict):
+    """
+    What a Python environment is made of.
+
+    :param requirements: text of the requirements.
+    :param includes: text of the files that these include, by path.
+    :param private: what changes when the code does, if the requirements depend on it.
+    :param setup: shell lines to run first.
+    :param python: the interpreter.
+    """
+
+    requirements: str
+    includes: dict[str, str]
+    private: list[Any] | None
+    setup: str
+    python: str | None
+
+
+@final
+class Environment(TypedDict, total=False):
+    """
+    A Python environment that was built: the mark in it, and ``environment.json`` of an attempt that was given it.
+
+    :param tool: what has installed into it.
+    :param group: see :func:`.environments.python_environment.group`; missing in what older versions have built.
+    :param reused: whether it was there already.
+    :param seconds: how long it took to get it.
+    """
+
+    path: str
+    key: str
+    python: str
+    tool: str
+    built_at: str
+    group: str
+    reused: bool
+    seconds: float
+
+
+class ProcessIdentity(TypedDict):
+    """What tells a process from every other; see :func:`.linux.processes.identity`."""
+
+    pid: int
+    start: int | None
+    boot: str
+    host: str
+
+
+class LeasedGpu(TypedDict):
+    """A GPU that an attempt has: what its lease is kept by, and its index in PCI bus order."""
+
+    key: str
+    index: int
+
+
+class End(TypedDict):
+    """How an attempt ended, in the words of whoever has ended it."""
+
+    state: str
+    reason: str | None
+    message: str
+
+
+class SlurmRun(TypedDict, total=False):
+    """
+    What a claim says of a run in Slurm.
+
+    :param slurm_job: Slurm's id of it.
+    :param nodes: where it runs.
+    :param restarts: how often Slurm had put it back into its queue.
+    :param unix_time: when it began, in seconds since the epoch.
+    """
+
+    slurm_job: str
+    nodes: str | None
+    restarts: int
+    unix_time: float
+
+
+class _Claim(ProcessIdentity):
+    by: str
+    at: str
+
+
+class Claim(_Claim, SlurmRun, total=False):
+    """
+    ``claim.json``: who runs an attempt, or has ended it before anybody could.
+
+    :param by: ``supervisor``, ``waiter``, ``cancel``, ``dispatcher``, or the engine.
+    :param leased_at: when the supervisor got its GPUs.
+    :param token: what only this attempt's processes have in their environment.
+    :param end: how it ended, when nobody is to begin it.
+    """
+
+    leased_at: str
+    gpus: list[LeasedGpu]
+    token: str
+    end: End
+
+
+class EndFacts(TypedDict, total=False):
+    """What an exit record says besides how the attempt ended, as far as it is known."""
+
+    exit_code: int | None
+    signal: int | None
+    submitted_at: str
+    leased_at: str
+    started_at: str | None
+    ended_at: str
+    released_at: str
+    gpus: list[int]
+    gpu_keys: list[str]
+    gpu_seconds: float
+    peak_memory_bytes: int | None
+    host: str
+    pid: int
+
+
+class _ExitRecord(End):
+    job_id: str
+    attempt: int
+
+
+class ExitRecord(_ExitRecord, EndFacts, total=False):
+    """``exit.json``: how an attempt ended."""
+
+
+class Stopped(TypedDict, total=False):
+    """``stopped.json``: how an end looked from within, where a scheduler has to say why it came."""
+
+    end: End
+    facts: EndFacts
+
+
+class Marked(End):
+    """What the marker in outputs/ tells of an end."""
+
+    facts: EndFacts
+
+
+class _JobRecord(TypedDict):
+    job_id: str
+    by: Asker
+    spec: Spec
+    environment_names: list[str]
+    engine: str
+    inputs: InputNotes
+
+
+class JobRecord(_JobRecord, total=False):
+    """``spec.json``, which tells people what a job is; nothing reads it."""
+
+    array: ArrayPlace
+
+
+class OwnerRecord(TypedDict):
+    """``owner.json``: whose a job's directory is."""
+
+    job_id: str
+    by: Asker
+
+
+class ArrayRecord(TypedDict, total=False):
+    """``array.json``: the job ids of an array's elements, and of those that it had before."""
+
+    elements: list[str]
+    former: list[str]

@@ -1,0 +1,195 @@
+"""The reply of each verb."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, final
+
+from .outputs import OutputEntry
+from .status import Status
+
+
+class Fault(TypedDict):
+    """Why a request is refused: one of the codes of :mod:`.protocol`, and a sentence."""
+
+    code: str
+    message: str
+
+
+class _Handle(TypedDict):
+    job_id: str
+    job_dir: str
+    engine: str
+    submitted_at: str | None
+    gpus: int
+
+
+class Handle(_Handle, total=False):
+    """
+    Where a job is.
+
+    :param array_size: of an array.
+    """
+
+    array_size: int
+
+
+class StageReply(TypedDict, total=False):
+    """
+    What came of staging.
+
+    :param needs: numbers of the inputs that the worker has to send first.
+    """
+
+    needs: list[int]
+    handle: Handle
+
+
+@final
+class SubmitReply(TypedDict, total=False):
+    """
+    What came of a submit: ``needs``, or all the others.
+
+    :param needs: numbers of the inputs that the worker has to send first.
+    :param created: whether this request made the attempt, or one of an element.
+    :param launched: of an array, how many attempts it made.
+    """
+
+    needs: list[int]
+    handle: Handle
+    status: Status
+    created: bool
+    launched: int
+
+
+class StatusReply(TypedDict):
+    """How jobs stand, in the order in which they were asked for; so answers ``cancel`` as well."""
+
+    jobs: list[Status]
+
+
+class _LogReply(TypedDict):
+    status: Status
+    attempt: int
+    offset: int
+    log_bytes: int
+    length: int
+
+
+class LogReply(_LogReply, total=False):
+    """
+    A job's output from where its reader was.
+
+    :param attempt: the attempt whose output it is, and ``offset``, where in it that begins.
+    :param log_bytes: size of the whole log.
+    :param length: how many bytes follow the reply.
+    :param note: what the reader had noted there.
+    """
+
+    note: Any
+
+
+class LogsReply(TypedDict):
+    """The same of several jobs; their bytes follow one after the other."""
+
+    jobs: list[LogReply]
+
+
+class SendReply(TypedDict, total=False):
+    """
+    What there is to be sent, if that was asked for.
+
+    :param is_array: whether the outputs are those of elements, each in a folder that is its index.
+    """
+
+    entries: list[OutputEntry]
+    is_array: bool
+
+
+class GpuState(TypedDict):
+    """A GPU, and who has it."""
+
+    index: int
+    key: str
+    type: str
+    memory_mb: int | None
+    free: bool
+    used_by: str
+
+
+class _Capacity(TypedDict):
+    gpus: list[GpuState]
+    free_gpus: int | None
+    waiting_jobs: int
+    waiting_gpus: int
+
+
+class Capacity(_Capacity, total=False):
+    """
+    The GPUs of a cluster, and how many jobs of all users wait.
+
+    :param launcher: the program that alone knows the GPUs, where that is so.
+    """
+
+    launcher: str
+
+
+class PythonFacts(TypedDict):
+    """The interpreter that runs this program."""
+
+    version: str
+    executable: str
+
+
+class DiskFacts(TypedDict):
+    """The disk of the root, in bytes."""
+
+    free: int
+    total: int
+
+
+class _Check(TypedDict):
+    host: str
+    user: str
+    engine: str
+    root_dir: str
+    python: PythonFacts
+    disk: DiskFacts
+    cpus: int | None
+    uv: str | None
+    git: str | None
+    warnings: list[str]
+
+
+class Check(_Check, total=False):
+    """What there is to know about a cluster before the first job."""
+
+    capacity: Capacity
+
+
+class NotRemoved(TypedDict):
+    """What could not be removed, and why."""
+
+    path: str
+    why: str
+
+
+class GcReport(TypedDict):
+    """What was removed; see :func:`.gc.collection.collect_garbage`."""
+
+    older_than_s: float
+    dry_run: bool
+    busy: bool
+    jobs: list[str]
+    environments: list[str]
+    cache_entries: int
+    uploads: int
+    programs: int
+    bytes_freed: int
+    failed: list[NotRemoved]
+    failures: int
+
+
+class FillReply(TypedDict):
+    """How many bytes came over a further channel."""
+
+    bytes: int

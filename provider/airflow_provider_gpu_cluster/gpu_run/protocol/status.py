@@ -1,0 +1,66 @@
+"""How a job stands, as every reply and event that tells of it says it."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, TypedDict
+
+Progress = Dict[str, Any]
+"""The last line of a job's progress file: whatever it has written."""
+
+
+class _State(TypedDict):
+    state: str
+
+
+class Standing(_State, total=False):
+    """
+    How an attempt stands, as far as it is known; the Airflow side says more of each in its ``JobStatus``.
+
+    What is not known is left out.
+    """
+
+    reason: str | None
+    message: str
+    exit_code: int | None
+    signal: int | None
+    attempt: int
+    submitted_at: str | None
+    leased_at: str
+    started_at: str | None
+    ended_at: str | None
+    released_at: str
+    gpus: list[int]
+    gpu_keys: list[str]
+    gpu_seconds: float | None
+    peak_memory_bytes: int | None
+    queue_place: int | None
+    progress: Progress | None
+    host: str | None
+    pid: int | None
+    log_bytes: int
+    log_tail: str
+    elements: list[list[str | None]]
+
+
+class Status(Standing):
+    """How a job stands."""
+
+    job_id: str
+
+
+class Observed(TypedDict, total=False):
+    """What an attempt's files tell, whatever its state."""
+
+    attempt: int
+    log_bytes: int
+    progress: Progress
+
+
+class Started(TypedDict):
+    """What the claim tells of an attempt that runs."""
+
+    submitted_at: str
+    started_at: str | None
+    gpus: list[int]
+    host: str
+    pid: int

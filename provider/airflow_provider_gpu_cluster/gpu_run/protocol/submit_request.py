@@ -1,0 +1,123 @@
+"""
+What a launch is asked for with: by a task of Airflow, for an element of an array, and by a person on the host.
+
+Every request is made here, and every attempt's record of it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Sequence, cast
+
+if TYPE_CHECKING:
+    from .inputs import Input
+    from .records import AttemptRequest, EnvironmentParts
+    from .requests import Asker, ElementRequest, Submit, SubmitRequest
+    from .settings import Settings
+    from .spec import Spec
+
+
+def submit_request(
+    job_id: str,
+    *,
+    spec: Spec,
+    inputs: list[Input] | None,
+    env: dict[str, str],
+    run_script: str,
+    request_key: str,
+    generation: str,
+    record: Asker,
+    context: dict[str, str],
+    elements: Sequence[ElementRequest] = (),
+) -> SubmitRequest:
+    """
+    Return a request as :func:`.jobs.submission.submit` takes it, in plain JSON values.
+
+    :param spec: what the job runs and needs.
+    :param inputs: its inputs; None when they are staged.
+    :param env: the job's own environment variables; they go into no record.
+    :param run_script: text of ``run.sh``.
+    :param request_key: names one try; with the same key the same attempt comes back.
+    :param generation: changes when a user asks for a new beginning.
+    :param record: who asks.
+    :param context: environment variables that tell the job who it is.
+    :param elements: makes an array of it.
+    """
+    request: SubmitRequest = {
+        "job_id": job_id,
+        "spec": spec,
+        "inputs": inputs,
+        "env": env,
+        "run_script": run_script,
+        "request_key": request_key,
+        "generation": generation,
+        "record": record,
+        "context": context,
+    }
+    if elements:
+        request["elements"] = list(elements)
+    return request
+
+
+def to_be_carried_out(request: SubmitRequest, *, settings: Settings, umask: int, program: str) -> Submit:
+    """
+    Return a request together with what is known only on the cluster.
+
+    :param settings: of the cluster.
+    :param umask: of the user's login.
+    :param program: path of this program.
+    """
+    asked = cast("Submit", request.copy())
+    asked["settings"], asked["umask"], asked["program"] = settings, umask, program
+    return asked
+
+
+def element_requests(request: Submit) -> list[Submit]:
+    """Return a request for each element of an array by itself."""
+    count = len(request["elements"])
+    common = request.copy()
+    del common["elements"]
+    return [
+        {
+            **common,
+            "job_id": own["job_id"],
+            "spec": {**request["spec"], **own["spec"]},
+            "env": {**request["env"], **own["env"]},
+            "run_script": own["run_script"],
+            "array": {"job_id": request["job_id"], "index": index, "count": count},
+        }
+        for index, own in enumerate(request["elements"])
+    ]
+
+
+def attempt_request(
+    request: Submit, *, requested_at: str, host: str, environment: EnvironmentParts | None
+) -> AttemptRequest:
+    """
+    Return the record of a request in the attempt that it has made. The job's own variables are not in it.
+
+    :param requested_at: when the attempt is made.
+    :param host: where.
+    :param environment: what its Python environment is made of; None when it needs none.
+    """
+    record: AttemptRequest = {
+        "request_key": request["request_key"],
+        "generation": request["generation"],
+        "requested_at": requested_at,
+        "submitted": request["submitted"] if "submitted" in request else time.time(),
+        "by": request["record"],
+        "spec": request["spec"],
+        "settings": request["settings"],
+        "program": request["program"],
+        "host": host,
+        "umask": request["umask"],
+        "context": request.get("context", {}),
+        "environment": environment,
+    }
+    if "array" in request:
+        record["array"] = request["array"]
+    if "cwd" in request:
+        record["cwd"] = request["cwd"]
+    if "waiter" in request:
+        record["waiter"] = request["waiter"]
+    return record
