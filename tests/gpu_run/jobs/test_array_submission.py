@@ -348,7 +348,7 @@ def test_a_program_killed_on_the_cluster_while_it_makes_the_elements_is_made_goo
     command = MARK.format(runs=runs)
 
     def submit_once(request_key: str) -> None:
-        with contextlib.suppress(GpuClusterError), Cluster(cluster_settings, ssh_connect, patience_s=0) as cluster:
+        with contextlib.suppress(GpuClusterError), Cluster(cluster_settings, ssh_connect, retry_for_s=0) as cluster:
             submit_array(cluster, command, envs(24), request_key=request_key)
 
     with Cluster(cluster_settings, ssh_connect) as cluster:
