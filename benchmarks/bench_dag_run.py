@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.measure import Bench, bench, line
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from whole_airflow import WholeAirflow  # type: ignore[import-not-found]
+from whole_airflow import WholeAirflow
 
 TIMEOUT_S = 300
 

@@ -19,6 +19,7 @@ from airflow_provider_gpu_cluster.gpu_run.engines.host.root_queue import RootQue
 from airflow_provider_gpu_cluster.gpu_run.jobs import status, submission
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt, JobDirectory, Root
+from tests.harness.patience import PATIENCE_S
 
 NOBODY = 65534
 _numbers = itertools.count(1)
@@ -86,7 +87,7 @@ class Host:
     def status(self, job_id: str) -> dict[str, Any]:
         return status.statuses(self.root, self.engine, [job_id], 0)[0]
 
-    def wait(self, *job_ids: str, state: str | None = None, timeout_s: float = 30) -> dict[str, Any]:
+    def wait(self, *job_ids: str, state: str | None = None, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """
         Return the last job's status when each of them is in that state; by default, when it and its supervisor have
         ended.
@@ -121,7 +122,7 @@ class Host:
 
     def dispatcher(self, waiting: str) -> int:
         """Return the id of the dispatcher by which a job waits."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while len(pids := self.processes("dispatch")) != 1 or not self.status(waiting).get("queue_place"):
             assert time.monotonic() < deadline, f"{pids} {self.status(waiting)}"
             time.sleep(0.02)

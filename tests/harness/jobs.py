@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, submit_request
 from airflow_provider_gpu_cluster.sources import Source
+from tests.harness.patience import PATIENCE_S
 
 _numbers = itertools.count(1)
 
@@ -24,7 +25,7 @@ def record(**changes: Any) -> dict[str, Any]:
 
 def submit(
     cluster: Cluster,
-    command: str = "true",
+    command: str | None = "true",
     *,
     job_id: str | None = None,
     sources: Sequence[Source] | None = (),
@@ -65,7 +66,7 @@ def request(command: str = "true", *, job_id: str | None = None, **spec: Any) ->
 
 def submit_array(
     cluster: Cluster,
-    command: str,
+    command: str | None,
     envs: Sequence[dict[str, str]],
     *,
     job_id: str = "a",
@@ -91,7 +92,7 @@ def submit_array(
     )
 
 
-def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = 30) -> JobStatus:
+def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = PATIENCE_S) -> JobStatus:
     """Return a job's status as soon as it is in one of ``states``; by default, in a final one."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -83,10 +83,24 @@ def test_variables_of_arrays_are_reserved_in_arrays_only() -> None:
         JobRequest(**SCRIPT, env={"ARRAY_INDEX": "1"}, array=[["x"]]).check()
 
 
+def refusals(requests: list[JobRequest]) -> list[str]:
+    """Return what the check has against each of them."""
+    found = []
+    for request in requests:
+        try:
+            request.check()
+        except InvalidJobError as error:
+            found.append(str(error))
+    return found
+
+
 def test_what_is_known_only_later_is_not_checked_before() -> None:
-    JobRequest(**SCRIPT, array="{{ ti.xcom_pull('choose') }}").check()
-    JobRequest(**SCRIPT, array=[{"SEED": "{{ params.seed }}"}]).check()
-    JobRequest(command="{{ params.command }}", array=[["--lr", "0.1"]]).check()
+    requests = [
+        JobRequest(**SCRIPT, array="{{ ti.xcom_pull('choose') }}"),
+        JobRequest(**SCRIPT, array=[{"SEED": "{{ params.seed }}"}]),
+        JobRequest(command="{{ params.command }}", array=[["--lr", "0.1"]]),
+    ]
+    assert refusals(requests) == []
 
 
 def test_a_thousand_scripts_come_from_one_template(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
 from tests.gpu_run.host import NOBODY, Host, as_other_user
 from tests.gpu_run.old import DAY, make_job_old, make_old
 from tests.gpu_run.staging import receiver
+from tests.harness.patience import PATIENCE_S
 
 as_root = pytest.mark.skipif(os.getuid() != 0 and os.environ.get("CI") != "true", reason="only root can be two users")
 
@@ -765,7 +766,7 @@ def test_an_environment_that_a_job_waits_for_stays(host: Host, is_known: bool) -
     blocker = host.submit("sleep 1000", gpus=4)
     host.wait(blocker, state="RUNNING")
     waiting = host.submit("true")
-    parts = {"requirements": "x", "includes": {}, "private": None, "setup": "", "python": None}
+    parts: dict[str, Any] = {"requirements": "x", "includes": {}, "private": None, "setup": "", "python": None}
     record = Path(host.attempt(waiting).at("request.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "environment": parts}))
     mark = path / "built.json"
@@ -824,7 +825,7 @@ def test_programs_that_somebody_uses_stay(host: Host) -> None:
 def test_a_program_that_is_started_at_the_last_moment_stays(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     path = fill_cache(host, days_ago=100)["program"]
     looks: list[set[str]] = [set(), {A}]
-    monkeypatch.setattr(old_programs, "_in_processes", lambda: looks.pop(0))
+    monkeypatch.setattr(old_programs, "in_processes", lambda: looks.pop(0))
     assert collect(host)["programs"] == 0
     assert path.exists()
 
@@ -849,7 +850,7 @@ def test_drafts_of_the_dead_go(host: Host) -> None:
 
 def gpu_run(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "-S", host.program, "gc", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_person_clears_old_jobs_away(host: Host) -> None:

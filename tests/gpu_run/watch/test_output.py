@@ -53,13 +53,13 @@ def read(
     return reply["attempt"], reply["offset"], data
 
 
-def test_before_there_is_anything(root: Root, job: JobDirectory):
+def test_before_there_is_anything(root: Root, job: JobDirectory) -> None:
     assert read(root) == (0, 0, b"")
     job.add_attempt(1, {}, {})
     assert read(root) == (1, 0, b"")
 
 
-def test_each_byte_comes_until_it_is_acknowledged(root: Root, job: JobDirectory):
+def test_each_byte_comes_until_it_is_acknowledged(root: Root, job: JobDirectory) -> None:
     job.add_attempt(1, {}, {})
     write(job, b"0123456789")
     assert read(root, max_bytes=4) == (1, 0, b"0123")
@@ -75,14 +75,14 @@ def test_each_byte_comes_until_it_is_acknowledged(root: Root, job: JobDirectory)
     assert read(root) == (1, 10, b"ab")
 
 
-def test_an_old_acknowledgement_does_not_go_back(root: Root, job: JobDirectory):
+def test_an_old_acknowledgement_does_not_go_back(root: Root, job: JobDirectory) -> None:
     job.add_attempt(1, {}, {})
     write(job, b"0123456789")
     read(root, ack=(1, 8))
     assert read(root, ack=(1, 3)) == (1, 8, b"89")
 
 
-def test_readers_do_not_disturb_each_other(root: Root, job: JobDirectory):
+def test_readers_do_not_disturb_each_other(root: Root, job: JobDirectory) -> None:
     job.add_attempt(1, {}, {})
     write(job, b"0123")
     assert read(root, reader="a", ack=(1, 2)) == (1, 2, b"23")
@@ -90,7 +90,7 @@ def test_readers_do_not_disturb_each_other(root: Root, job: JobDirectory):
     assert read(root, reader="a") == (1, 2, b"23")
 
 
-def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, state: dict[str, Any]):
+def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, state: dict[str, Any]) -> None:
     job.add_attempt(1, {}, {})
     write(job, b"first")
     read(root, ack=(1, 5))
@@ -107,7 +107,7 @@ def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, stat
 
 def test_while_it_waits_the_log_of_the_attempt_before_is_not_its_own(
     root: Root, job: JobDirectory, state: dict[str, Any]
-):
+) -> None:
     job.add_attempt(1, {}, {})
     write(job, b"stale")
     state["state"] = protocol.QUEUED
@@ -119,7 +119,7 @@ def cursor_file(job: JobDirectory) -> Path:
     return path
 
 
-def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory):
+def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory) -> None:
     job.add_attempt(1, {}, {})
     cursor = output.Cursor(job, "r")
     assert cursor.place_in(1) == (0, None)
@@ -142,7 +142,7 @@ def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirect
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"place": 3}', '{"place": {"attempt": null, "offset": 1}}'])
-def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobDirectory, content: str):
+def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobDirectory, content: str) -> None:
     job.add_attempt(1, {}, {})
     write(job, b"0123")
     read(root, ack=(1, 3))
@@ -152,7 +152,7 @@ def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobD
     assert read(root) == (1, 2, b"23")
 
 
-def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory):
+def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory) -> None:
     cursor = output.Cursor(job, "r")
     cursor.move({"attempt": 1, "offset": 4})
     shutil.rmtree(job.path)
@@ -161,7 +161,7 @@ def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory):
     assert not Path(job.path).exists()
 
 
-def test_the_log_of_the_attempt_after_is_not_taken_for_this_one(job: JobDirectory):
+def test_the_log_of_the_attempt_after_is_not_taken_for_this_one(job: JobDirectory) -> None:
     job.add_attempt(1, {}, {})
     assert output.open_log_of(job, 1) is None
     write(job, b"first")

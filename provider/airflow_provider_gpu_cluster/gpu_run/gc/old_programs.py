@@ -50,7 +50,7 @@ class OldPrograms:
         """
         command = os.path.join(self._folder, "gpu-run")
         kept = {os.path.basename(path) for path in (self._program, os.path.realpath(command), *needs.programs)}
-        kept = {os.path.splitext(name)[0] for name in kept} | _in_processes()
+        kept = {os.path.splitext(name)[0] for name in kept} | in_processes()
         before = self._now - max(self._older_than_s, _DRAFTS_S)
         found: dict[str, float] = {}
         for name in os.listdir(self._folder):
@@ -65,7 +65,7 @@ class OldPrograms:
         path = os.path.join(self._folder, name)
         # Nobody starts an archive that is not there: it is uploaded again. Who has started it by now can be seen.
         moved = trash.take(path + ".pyz") if os.path.lexists(path + ".pyz") else None
-        if name in _in_processes():
+        if name in in_processes():
             if moved is not None:
                 os.rename(moved, path + ".pyz")
             return False
@@ -90,7 +90,7 @@ class OldPrograms:
                     yield path
 
 
-def _in_processes() -> set[str]:
+def in_processes() -> set[str]:
     """Return every name of a version that is on the command line of a live process."""
     found: set[bytes] = set()
     for pid in processes.all_pids():

@@ -550,7 +550,7 @@ def test_a_cancel_while_the_launcher_is_called(
 
     sleep = time.sleep
     with monkeypatch.context() as patch:
-        patch.setattr(handover.time, "sleep", cancel_meanwhile)
+        patch.setattr(time, "sleep", cancel_meanwhile)
         root.engine.launch([attempt])
     assert runs(root, attempt.job.job_id) == 0
     assert not processes_under(cluster_folder)

@@ -128,6 +128,7 @@ def test_a_launcher_that_holds_the_job_to_its_limit(
     settings: ClusterSettings, site: Site, ssh_connect: Callable[..., paramiko.SSHClient]
 ) -> None:
     # It counts the job's supervisor as well, and so would end a job before its own limit if it had the same.
+    assert settings.launch_command is not None
     launch_command = settings.launch_command.partition(" --")[0] + " --memory 480M {script}"
     with Cluster(replace(settings, launch_command=launch_command), ssh_connect) as cluster:
         job_ids = [submit(cluster, LARGE, memory_bytes=LIMIT).handle.job_id for _ in range(3)]

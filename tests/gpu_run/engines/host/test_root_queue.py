@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from tests.gpu_run.host import Host, is_alive
+from tests.harness.patience import PATIENCE_S
 
 
 def seconds(text: str) -> float:
@@ -103,7 +104,7 @@ def test_a_freed_gpu_finds_its_next_job_with_nobody_connected(host: Host) -> Non
 def test_the_dispatcher_ends_with_the_last_that_waits(host: Host, eventually: Callable[..., Any]) -> None:
     job = host.submit("sleep 1000")
     host.wait(job, state="RUNNING")
-    eventually(lambda: not host.processes("dispatch"), timeout_s=5)
+    eventually(lambda: not host.processes("dispatch"))
     assert not list(Path(host.settings["lease_dir"]).glob("queue-*"))
     assert host.queue.entries() == []
 
@@ -124,7 +125,7 @@ def test_a_killed_dispatcher_is_revived(host: Host, eventually: Callable[..., An
         host.submit("true")
         eventually(lambda: len(host.processes("dispatch")) == 1)
     os.kill(supervisor, signal.SIGKILL if revive == "cancel" else signal.SIGTERM)
-    eventually(lambda: os.path.exists(attempt.at("exit.json")), timeout_s=10)
+    eventually(lambda: os.path.exists(attempt.at("exit.json")))
     assert host.status(waiting)["state"] == "SUCCEEDED"
     assert len(host.job(waiting).attempts()) == 1
 
@@ -139,7 +140,7 @@ def test_a_dispatcher_killed_between_lease_and_claim_starts_nothing_twice(
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.15)
         statuses(host.root, host.engine, jobs, 0)
-    host.wait(*jobs, timeout_s=40)
+    host.wait(*jobs, timeout_s=PATIENCE_S)
     assert sorted(ran.read_text().split()) == sorted(jobs)
 
 

@@ -30,7 +30,7 @@ class SlurmRoot(Host):
         """Make attempts of new jobs that run shell text, without launching them."""
         launched: list[Attempt] = []
         engine = self._engine
-        launch, engine.launch = engine.launch, launched.extend  # type: ignore[method-assign]
+        launch, engine.launch = engine.launch, launched.extend  # type: ignore[method-assign, assignment]
         standing, engine.standing = engine.standing, lambda *_: {"state": "QUEUED"}  # type: ignore[method-assign]
         try:
             for _ in range(count):

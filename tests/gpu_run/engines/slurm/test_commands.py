@@ -61,7 +61,8 @@ def test_sbatch_takes_each_wish(spec: dict[str, object], option: str) -> None:
 
 
 def test_sbatch_takes_the_cluster_s_wishes_where_the_job_has_none() -> None:
-    settings = {"partition": "gpu", "account": "a", "qos": "q", "constraint": "c", "sbatch_options": ["--x=1"]}
+    settings: dict[str, object] = {"partition": "gpu", "account": "a", "qos": "q", "constraint": "c"}
+    settings["sbatch_options"] = ["--x=1"]
     command = build({"qos": "mine", "sbatch_options": ["--x=2"]}, settings)
     assert command[-6:] == ["--partition=gpu", "--account=a", "--qos=mine", "--constraint=c", "--x=1", "--x=2"]
 
