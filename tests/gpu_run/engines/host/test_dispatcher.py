@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.jobs import submission
+from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Submit
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from tests.gpu_run.host import Host
 from tests.harness.leftovers import kill_everything_under
@@ -110,7 +111,7 @@ def test_a_job_is_supervised_by_the_program_it_was_submitted_with(cluster_folder
     shutil.copy(host.program, older)
     blocker = host.submit("sleep 1000", gpus=4)
     host.wait(blocker, state="RUNNING")
-    request = {**host.request("true", job_id="older"), "program": str(older)}
+    request: Submit = {**host.request("true", job_id="older"), "program": str(older)}
     host.job("older").create()
     submission.submit(host.root, host.engine, request)
     host.dispatcher("older")
