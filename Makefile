@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-development
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy --strict
-	MYPYPATH=provider:scripts $(PY) -m mypy --strict scripts/demo.py scripts/whole_airflow.py
+	MYPYPATH=provider:scripts $(PY) -m mypy --strict scripts/*.py
 	$(VENV)/bin/vermin --target=3.8- --no-tips --violations --quiet $(GPU_RUN)
 
 bench: $(VENV)/.installed-development
