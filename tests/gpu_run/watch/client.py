@@ -38,8 +38,8 @@ class Client:
         self._left: list[Event] = []
         self.has_ended = False
         self._send({"settings": host.settings})
-        while self.stdout.readline().rstrip(b"\n") != protocol.REPLY_MARK:
-            pass
+        while (line := self.stdout.readline()).rstrip(b"\n") != protocol.REPLY_MARK:
+            assert line, f"it has ended: {self.end()}"
         assert json.loads(self.stdout.readline()) == {"ok": {}}
 
     def _send(self, command: Event) -> None:
