@@ -72,7 +72,7 @@ def is_of_another_job(end: WatchEnd, job_id: str, log: Log) -> bool:
     """
     if end.about in (None, job_id):
         return False
-    log.warning("News of another job came here; waiting on", job_id=job_id, other_job_id=end.about)
+    log.warning("Received an event of another job; still waiting", job_id=job_id, other_job_id=end.about)
     return True
 
 

@@ -156,7 +156,7 @@ class WatchLoop:
             self._mailbox.wait(until, linger_s=0)
 
     def _fall_back(self, error: GpuClusterError) -> None:
-        log.warning("jobs are asked for in intervals, for the next %.0f min: %s", POLLING_S / 60, error)
+        log.warning("jobs are polled at intervals for the next %.0f min: %s", POLLING_S / 60, error)
         self._polls_until = time.monotonic() + POLLING_S
 
     def _tell_outage(self, error: GpuClusterConnectionError) -> None:
@@ -167,7 +167,7 @@ class WatchLoop:
         self._fail_errands(error)
 
     def _give_up(self, error: GpuClusterError) -> None:
-        log.warning("jobs are watched no more: %s", error)
+        log.warning("jobs are no longer watched: %s", error)
         self._polls_until = -math.inf
         for subscription in self._mailbox.subscriptions():
             subscription.deliver(Failure(error))
