@@ -94,9 +94,11 @@ def test_it_holds_the_package_and_nothing_else() -> None:
 
 
 def test_it_imports_nothing_but_itself_and_the_standard_library() -> None:
-    found = set()
+    found: set[str] = set()
     for path in Path(gpu_run.__file__).parent.rglob("*.py"):
-        found |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE))
+        # What only type checkers read is there where they run, and nowhere else.
+        text = re.sub(r"^if TYPE_CHECKING:\n(?:(?: .*)?\n)+", "", path.read_text(), flags=re.MULTILINE)
+        found |= set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE))
     assert found - set(sys.stdlib_module_names) - {"gpu_run"} == set()
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
-from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
-from airflow_provider_gpu_cluster.jobs.submission import Element, Submission
+from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.sources import Source
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_gpu_cluster.cluster import Cluster
 
 
@@ -24,7 +25,7 @@ class TasksCluster(Protocol):
     settings: ClusterSettings
 
     def submit(
-        self, job_id: str, *, sources: Sequence[Source] | None, elements: Sequence[Element] = (), **asked: Any
+        self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]
     ) -> Submission: ...
 
     def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]: ...
@@ -34,6 +35,8 @@ class TasksCluster(Protocol):
     ) -> LogChunk: ...
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]: ...
+
+    def retrying_for(self, seconds: float) -> TasksCluster: ...
 
     def interrupt(self) -> None: ...
 
@@ -66,12 +69,10 @@ class FakeCluster:
     def retrying_for(self, seconds: float) -> FakeCluster:
         return self
 
-    def submit(
-        self, job_id: str, *, sources: Sequence[Source] | None, elements: Sequence[Element] = (), **asked: Any
-    ) -> Submission:
-        self.submits.append({"job_id": job_id, "sources": sources, "elements": elements, **asked})
+    def submit(self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]) -> Submission:
+        self.submits.append({"job_id": job_id, "sources": sources, **asked})
         created = len(self.submits) == 1
-        spec: JobSpec = asked["spec"]
+        spec = asked["spec"]
         handle = JobHandle(job_id, "gpu_cluster_default", f"/jobs/{job_id}", "host", "2026-01-01", spec.gpus)
         return Submission(handle, JobStatus(job_id, JobState.QUEUED, attempt=1), created)
 

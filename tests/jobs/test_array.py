@@ -16,7 +16,8 @@ SCRIPT: dict[str, Any] = {"entry_script": "train.py", "script_args": ["--epochs"
 
 def arguments(written: Any) -> tuple[str, ...]:
     (element,) = JobRequest(**SCRIPT, array=[written]).elements()
-    return element.spec().script_args
+    given: tuple[str, ...] = element.spec().script_args
+    return given
 
 
 @pytest.mark.parametrize(

@@ -323,9 +323,9 @@ def test_an_output_that_becomes_another(
     assert files(home) == {}
 
 
-def test_a_checksum_that_comes_with_the_list_is_not_believed(home: Path):
+def test_a_checksum_that_comes_with_the_list_is_not_believed(home: Path) -> None:
     """What a file is checked against is what the cluster has computed when it was asked to."""
-    entry = {"path": "x", "kind": "file", "size": 1, "mode": 0o644, "sha256": hashlib.sha256(b"x").hexdigest()}
+    entry: Any = {"path": "x", "kind": "file", "size": 1, "mode": 0o644, "sha256": hashlib.sha256(b"x").hexdigest()}
     with open_checksums() as checksums:
         download = sftp_download.SftpDownload("a-job", [entry], LocalSink(home), checksums)
         assert download.request() == {"checksums_of": ["x"]}

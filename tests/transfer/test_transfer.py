@@ -649,7 +649,7 @@ def test_a_file_that_changes_while_pieces_of_it_come(
 # -- what a cluster that is not to be trusted may send ----------------------------------------------------------
 
 
-ENTRIES = [
+ENTRIES: list[Any] = [
     {"path": "a", "kind": "file", "size": 4, "mode": 0o644},
     {"path": "b", "kind": "file", "size": SMALL, "mode": 0o644, "stamp": "1"},
 ]
@@ -659,7 +659,7 @@ def lines_of(*lines: Any) -> bytes:
     return b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def receive(home: Path, *lines: Any, entries: list[dict[str, Any]] = ENTRIES) -> list[str]:
+def receive(home: Path, *lines: Any, entries: list[Any] = ENTRIES) -> list[str]:
     download = StreamDownload("job", entries, LocalSink(home), Checksums(None))
     download.request()
     with TransferProgress("outputs", 0) as progress:

@@ -462,7 +462,7 @@ def test_arguments_for_the_scheduler_are_plain_values() -> None:
 
 # -- a job that the trigger launches -----------------------------------------------------------------------------
 
-REQUEST = {"job_id": "job-1"}
+REQUEST: Any = {"job_id": "job-1"}
 LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
 
 

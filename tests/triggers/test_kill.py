@@ -274,7 +274,7 @@ def test_trigger_that_is_told_to_end_ends_even_if_news_come_at_that_moment(kille
 
 # -- a job that the trigger launches -----------------------------------------------------------------------------
 
-REQUEST = {"job_id": "job-1"}
+REQUEST: Any = {"job_id": "job-1"}
 LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
 NOT_LAUNCHED = JobStatus("job-1", JobState.LOST, reason="lost")
 TOO_EARLY = "A user ended the task before its GPU job was launched"

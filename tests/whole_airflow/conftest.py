@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +16,9 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from tests.conftest import REPOSITORY
 from tests.harness.leftovers import kill_everything_under
+from tests.servers.airflow import WholeAirflow
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd, login
-
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-from whole_airflow import WholeAirflow
 
 RUN_TIMEOUT_S = 180
 

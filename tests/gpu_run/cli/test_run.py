@@ -151,7 +151,9 @@ def test_a_kill_right_after_the_start_is_not_lost(host: Host, folder: Path, even
     pid = start(host, folder, "sleep 1000")
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: attempt(host).ended())
-    assert (attempt(host).ended() or {})["state"] == "CANCELLED"
+    ended = attempt(host).ended()
+    assert ended is not None
+    assert ended["state"] == "CANCELLED"
 
 
 def test_limits_hold(host: Host, folder: Path, eventually: Callable[..., Any]) -> None:

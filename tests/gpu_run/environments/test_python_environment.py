@@ -26,6 +26,7 @@ from airflow_provider_gpu_cluster.gpu_run.environments.python_environment import
     group,
     wanted,
 )
+from airflow_provider_gpu_cluster.gpu_run.protocol.records import Environment, EnvironmentParts
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.gpu_run.host import Host, processes_with
 from tests.harness.patience import PATIENCE_S
@@ -92,13 +93,13 @@ def needs(requirements: str, wheels: Path) -> str:
 
 def parts(
     requirements: str | None, code: Path, *, setup: str = "", python: str | None = sys.executable
-) -> dict[str, Any]:
+) -> EnvironmentParts:
     found = wanted(requirements, setup, python, str(code))
     assert found is not None
     return found
 
 
-def ask(built: dict[str, Any], expression: str, *modules: str) -> str:
+def ask(built: Environment, expression: str, *modules: str) -> str:
     """Return what an expression is in an environment."""
     text = "".join(f"import {module}\n" for module in modules) + f"print({expression})"
     command = [os.path.join(built["path"], "bin", "python3"), "-c", text]

@@ -221,7 +221,7 @@ def test_cancelling_the_array_cancels_what_waits_and_what_runs_and_leaves_what_h
     assert states == ["SUCCEEDED", "CANCELLED", "CANCELLED", "CANCELLED"]
 
 
-def array_request(host: Host, **changes: Any) -> dict[str, Any]:
+def array_request(host: Host, **changes: Any) -> Any:
     """Return a request for an array of two, as the command line gives it to the program."""
     return {
         "job_id": "a",

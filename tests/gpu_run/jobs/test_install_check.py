@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,13 +11,15 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import install_check
+from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Check
+from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.harness.small_disk import fill, make_read_only, small_disk
 
 
-def check(folder: Path, leases: Path, virtual_gpus: int | None = 2) -> dict[str, Any]:
+def check(folder: Path, leases: Path, virtual_gpus: int | None = 2) -> Check:
     root = Root(str(folder))
-    settings = {"virtual_gpus": virtual_gpus, "lease_dir": str(leases), "python": None}
+    settings: Settings = {"virtual_gpus": virtual_gpus, "lease_dir": str(leases), "python": None}
     return install_check.check(root, HostEngine(root, settings, "/nonexistent/gpu-run.pyz"))
 
 

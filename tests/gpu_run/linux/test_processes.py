@@ -20,6 +20,7 @@ from tests.harness.patience import PATIENCE_S
 
 def test_a_process_is_itself_and_no_later_one_with_its_number() -> None:
     me = processes.identity()
+    assert me["start"] is not None
     assert processes.is_alive(me)
     assert not processes.is_alive({**me, "start": me["start"] + 1})
     assert not processes.is_alive({**me, "boot": "another"})

@@ -215,7 +215,7 @@ def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker
     stage(job, *sources(worker, data="a.csv"))
     (worker / "a.csv").write_text("second")
     (late,) = sources(worker, data="a.csv")
-    request = {
+    request: Any = {
         "settings": {},
         "spec": {"gpus": 1, "priority": "normal"},
         "submitted": 0.0,

@@ -192,7 +192,8 @@ def test_a_system_that_copies_nothing_by_itself(
 @pytest.mark.parametrize(("are_clones", "size"), [(True, 7), (False, LARGE + 7)])
 def test_what_shares_blocks_needs_no_room_but_small_files_do(are_clones: bool, size: int) -> None:
     rows = [row("d/large", b"x" * LARGE), row("small", b"1234567"), ["d", "dir", 0o755, ""], ["l", "link", 0o755, "d"]]
-    assert placing.size_of([{"rows": rows[:1]}, {"rows": rows[1:]}], are_clones=are_clones) == size
+    described: Any = [{"rows": rows[:1]}, {"rows": rows[1:]}]
+    assert placing.size_of(described, are_clones=are_clones) == size
 
 
 # -- small files, several at a time
@@ -227,7 +228,7 @@ def test_an_error_in_a_thread_is_told_once_and_nothing_gets_into_place(
     monkeypatch.setattr(placing, "write_all", write_all)
     monkeypatch.setattr(placing, "FILES_AT_ONCE", 10)
     threads = threading.active_count()
-    wanted = {"type": "upload", "kind": "data", "name": "x", "written": "x", "single_file": False, "digest": "x"}
+    wanted: Any = {"type": "upload", "kind": "data", "name": "x", "written": "x", "single_file": False, "digest": "x"}
     with pytest.raises(Refused, match=r"^x: no space left on the disk of .*job: ") as caught:
         inputs.bring(job, contents, wanted, [row(data.decode(), data) for data in small])
     assert caught.value.code == protocol.NO_SPACE

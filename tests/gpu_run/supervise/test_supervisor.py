@@ -318,7 +318,7 @@ def test_a_killed_supervisor_frees_its_gpus_and_the_next_starts_also_without_a_d
     eventually(lambda: not is_alive(dispatcher))
     os.kill(supervisor, signal.SIGKILL)
     eventually(lambda: os.path.exists(waiting.at("exit.json")))
-    assert read_json(host.attempt(job).at("exit.json"))["state"] == "LOST"  # type: ignore[index]
+    assert read_json(host.attempt(job).at("exit.json"))["state"] == "LOST"
 
 
 def test_after_a_reboot_what_ran_is_lost(host: Host) -> None:
@@ -335,7 +335,7 @@ def test_after_a_reboot_what_ran_is_lost(host: Host) -> None:
 def test_two_supervisors_run_an_attempt_once(host: Host, eventually: Callable[..., Any]) -> None:
     job = host.submit("echo ran; sleep 0.5")
     host.wait(job, state="RUNNING")
-    folder = Path(host.settings["lease_dir"])
+    folder = Path(host.lease_dir)
     fd = os.open(folder / "gpu-virtual-3", os.O_RDWR | os.O_CREAT)
     lease = {"fds": [fd], "gpus": [{"key": "virtual-3", "index": 3}], "leased_at": "2026-01-01T00:00:00+00:00"}
     command = [sys.executable, "-I", "-S", host.program, "supervise", host.attempt(job).path]
@@ -447,7 +447,7 @@ def test_no_bash_is_a_failure_to_launch(host: Host, monkeypatch: pytest.MonkeyPa
     status = host.run("true")
     assert (status["state"], status["reason"]) == ("FAILED", "launch_failed")
     assert "'bash'" in status["message"]
-    assert Leases(host.settings["lease_dir"]).held_by("x") is False
+    assert Leases(host.lease_dir).held_by("x") is False
 
 
 def test_a_term_to_the_supervisor_is_a_cancel(host: Host) -> None:

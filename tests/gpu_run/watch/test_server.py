@@ -32,10 +32,10 @@ def made_up(host: Host, job_id: str = "made-up", log: bytes = b"") -> Attempt:
     """Make a job that this process claims to supervise, so that a test says what its records and its log are."""
     job = host.job(job_id)
     job.create()
-    request = {"requested_at": records.now(), "host": processes.hostname(), "spec": {"gpus": 1}}
+    request: Any = {"requested_at": records.now(), "host": processes.hostname(), "spec": {"gpus": 1}}
     attempt = job.add_attempt(1, request, {})
     assert attempt is not None
-    who = dict(processes.identity(), by="supervisor", at=records.now(), gpus=[], token="NO=PROCESS")
+    who: Any = dict(processes.identity(), by="supervisor", at=records.now(), gpus=[], token="NO=PROCESS")
     assert attempt.claim(who)
     write(attempt, log)
     return attempt

@@ -336,7 +336,8 @@ def test_100_waiting_jobs_cost_one_question(
     attempts = root.attempts(99, "true")
     for attempt in attempts:
         root.engine._handover.note(attempt)
-        root.engine._notes.write(attempt, {**root.note(first), "path": attempt.path})
+        note: Any = {**root.note(first), "path": attempt.path}
+        root.engine._notes.write(attempt, note)
     log = cluster_folder / "asked"
     commands = cluster_folder / "bin"
     commands.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,8 @@ def build(
         "gpu_type": None,
     }
     named["environment"] = ["PATH", "HOME", "AWS_SECRET_ACCESS_KEY", "PIP_INDEX_URL"]
-    return commands.sbatch({**SPEC, **(spec or {})}, settings or {}, **{**named, **more})  # type: ignore[arg-type]
+    wanted: Any = {**SPEC, **(spec or {})}
+    return commands.sbatch(wanted, settings or {}, **{**named, **more})  # type: ignore[arg-type]
 
 
 def test_sbatch_asks_for_what_the_job_wants() -> None:
