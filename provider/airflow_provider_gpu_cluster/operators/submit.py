@@ -80,16 +80,16 @@ class SubmitGpuJobOperator(BaseOperator):
     :param cpus: CPU cores; None leaves it to the cluster. (templated)
     :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit. (templated)
     :param time_limit: limit on the job's run time, in seconds or as a timedelta; None for no limit. (templated)
-    :param env: environment variables of the job. The values are shown nowhere in Airflow, are sent apart from the rest,
-        and are recorded nowhere on the cluster. (templated)
-    :param array: makes an array of jobs: a list, or the output of a task that returns one, of what is each one's own.
-        An element is a dict of environment variables, merged over ``env`` and as hidden; or arguments, a list or text
-        that is split as a shell does, which come after ``script_args`` or at the end of ``command``. (templated)
-    :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order. (templated)
-    :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one takes Slurm.
+    :param env: environment variables of the job. The values are never shown in Airflow, are sent separately, and are
+        not recorded on the cluster. (templated)
+    :param array: makes an array of jobs: a list, or the output of a task that returns one, of what differs in each job.
+        An element is a dict of environment variables, merged over ``env`` and hidden like it; or arguments, as a list
+        or as text that is split as by a shell, which follow ``script_args`` or are appended to ``command``. (templated)
+    :param priority: ``high``, ``normal`` or ``low``: waiting jobs are served in this order. (templated)
+    :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one requires Slurm.
         (templated)
-    :param partition: Slurm partition; None for the connection's. Like the next four, it says nothing to a cluster
-        without Slurm. (templated)
+    :param partition: Slurm partition; None for the connection's. Clusters without Slurm ignore this and the next four
+        parameters. (templated)
     :param account: Slurm account; None for the connection's. (templated)
     :param qos: Slurm QOS; None for the connection's. (templated)
     :param constraint: features that Slurm's nodes must have; None for the connection's. (templated)
