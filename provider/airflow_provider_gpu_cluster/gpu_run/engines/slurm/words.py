@@ -1,4 +1,4 @@
-"""Slurm's own words for how jobs stand, why they wait and why they are refused, as data; see squeue(1)."""
+"""Slurm's own words for job states, reasons to wait and reasons to refuse, as data; see squeue(1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ... import protocol
 
-# What a state of Slurm's is about.
+# The phase that a Slurm state belongs to.
 WAITS = "waits"
 RUNS = "runs"
 ENDED = "ended"
@@ -16,12 +16,12 @@ REQUEUED = "Slurm put it back into its queue, and code that has begun is not run
 
 class State(NamedTuple):
     """
-    What a word of Slurm's for a job's state means.
+    The meaning of a Slurm word for a job's state.
 
     :param phase: WAITS, RUNS or ENDED.
-    :param state: how an attempt ends whose allocation ended so; None where only its own record can say it.
+    :param state: the final state of an attempt whose allocation ended so; None where only its own record can say it.
     :param reason: why it ended.
-    :param message: the same in words.
+    :param message: the reason in words.
     """
 
     phase: str
@@ -59,8 +59,8 @@ STATES = {
     "OUT_OF_MEMORY": State(ENDED, protocol.FAILED, protocol.OUT_OF_MEMORY, "Slurm ended it for its use of memory"),
 }
 
-# What Slurm writes into a script's output when it ends it, and the state that it means: it may say more there than in
-# the state itself.
+# What Slurm writes to a script's output when it ends the script, and the state that it means, as it may say more there
+# than in the state itself.
 OUTPUT_SIGNS = (
     ("DUE TO TIME LIMIT", STATES["TIMEOUT"]),
     ("DUE TO PREEMPTION", STATES["PREEMPTED"]),
@@ -72,7 +72,7 @@ OUTPUT_SIGNS = (
     ("oom_kill event", STATES["OUT_OF_MEMORY"]),
 )
 
-# Why a job waits. Words that are not here are shown as they are.
+# Why a job waits. Unknown words are shown as they are.
 PENDING_REASONS = {
     "None": "Slurm has not looked at it yet",
     "Priority": "jobs of higher priority wait before it",
@@ -134,17 +134,17 @@ PENDING_REASONS = {
     "QOSMinGRES": "it asks for fewer GPUs than its QOS wants",
 }
 
-# In what sbatch says: it takes no more jobs of this user now. The same job will be taken later.
+# Parts of sbatch messages: it takes no more jobs of this user now, but will take the same job later.
 SUBMIT_LIMITS = (
     "MaxSubmitJob",
     "GrpSubmitJob",
     "Resource temporarily unavailable",
     "temporarily unable to accept job",
 )
-# As well, but only when no line of its own names another limit.
+# This means the same, but only when no line of its own names another limit.
 ANY_LIMIT = "Job violates accounting/QOS policy"
 
-# In what Slurm's commands say: nobody knows whether the request got through.
+# Parts of the messages of Slurm's commands: it is unknown whether the request succeeded.
 UNREACHABLE = (
     "Unable to contact slurm controller",
     "Unable to contact controller",
