@@ -1,4 +1,4 @@
-"""For a person on the host: ``gpu-run gc --older-than 14d`` clears old jobs away."""
+"""For a person on the host: ``gpu-run gc --older-than 14d`` removes old jobs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 def run(*arguments: str, root: Root, program: str) -> int:
     """
-    Remove what was of no use for long enough, and print what that was.
+    Remove what has not been used for long enough, and print what was removed.
 
     :return: the command's exit status: 0, 1 when something could not be removed, 2 when it cannot begin.
     """
     options = _parse(arguments)
     with contextlib.suppress(OSError):
-        # Jobs come first.
+        # Jobs have priority.
         os.nice(10)
     pool: Settings | None = records.read_json(os.path.join(root.own, POOL_FILE))
     try:
