@@ -47,12 +47,12 @@ def run(*arguments: str, root: Root, program: str) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run gc",
-        description="Remove jobs that ended long ago, and files and Python environments that no job was given since.",
+        description="Remove jobs that ended long ago, and files and Python environments that no job has used since.",
     )
     parser.add_argument(
         "--older-than", type=_seconds, required=True, metavar="DURATION", help="such as 14d, 36h, 90m or seconds"
     )
-    parser.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be")
+    parser.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be removed")
     return parser.parse_args(arguments)
 
 
@@ -68,7 +68,7 @@ def _print(report: GcReport) -> None:
         print(job_id)
     done = "would remove" if report["dry_run"] else "removed"
     print(
-        "{} {} jobs, {} environments, {} cache entries, {} uploads in part, {} old programs: {:.1f} MB".format(
+        "{} {} jobs, {} environments, {} cache entries, {} partial uploads, {} old programs: {:.1f} MB".format(
             done,
             len(report["jobs"]),
             len(report["environments"]),

@@ -65,14 +65,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run",
         description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
-        epilog="'gpu-run gc --help' tells how to clear old jobs away.",
+        epilog="'gpu-run gc --help' says how to remove old jobs.",
     )
     parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
     parser.add_argument("--gpu-type", help="only GPUs whose name contains this")
     parser.add_argument("--memory", type=_bytes, help="limit on host memory, such as 32G (default none)")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="limit on the run time (default none)")
     parser.add_argument("--priority", choices=protocol.PRIORITIES, default="normal")
-    parser.add_argument("script", help="what to run, in the present folder")
+    parser.add_argument("script", help="the script to run, in the current folder")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     options = parser.parse_args(arguments)
     if options.gpus < 1:
@@ -95,7 +95,7 @@ class Parser(argparse.ArgumentParser):
 def _bytes(text: str) -> int:
     match = re.match(r"^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$", text.strip(), re.IGNORECASE)
     if not match or not float(match.group(1)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 512M or 32G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 512M or 32G")
     return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 

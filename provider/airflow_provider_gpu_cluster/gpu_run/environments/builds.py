@@ -101,7 +101,7 @@ class Builds:
             if self._killed[key] < _TRIES:
                 # The build tool reported no error, so the next try may succeed.
                 return
-            result = {"error": f"building it ended {_TRIES} times with exit code {process.returncode} and no word"}
+            result = {"error": f"building it ended {_TRIES} times with exit code {process.returncode} and no message"}
         self._killed.pop(key, None)
         if "error" in result:
             self._failed[key] = (result["error"], time.time())

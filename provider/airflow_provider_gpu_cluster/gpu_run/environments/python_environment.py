@@ -237,7 +237,7 @@ class _Shell:
                 value = json.loads(line)
                 if isinstance(value, (dict, list)):
                     return value
-        raise BuildFailed(f"{doing} gave no proper answer: {output[-_LOG_CHARACTERS:]}")
+        raise BuildFailed(f"{doing} gave no valid answer: {output[-_LOG_CHARACTERS:]}")
 
     def works(self, command: list[str]) -> bool:
         return self._done(command, subprocess.DEVNULL).returncode == 0

@@ -172,7 +172,7 @@ class _Collection:
 
     def _fail(self, job: JobDirectory, error: Exception) -> None:
         if not isinstance(error, FileNotFoundError):
-            self._report.fail(job.path, OSError(f"it is left as it is: {error or repr(error)}"))
+            self._report.fail(job.path, OSError(f"it is not removed: {error or repr(error)}"))
 
     # -- programs
 

@@ -55,7 +55,7 @@ class Holder(NamedTuple):
     owner: str = ""
 
 
-_UNKNOWN_HOLDER = Holder("a job that does not say its name", "unknown user", 0, None)
+_UNKNOWN_HOLDER = Holder("an unnamed job", "unknown user", 0, None)
 
 
 class Leases:
@@ -111,7 +111,7 @@ class Leases:
             who = "a process" if owner is None else f"process {owner}"
             raise Refused(
                 protocol.GPUS_UNAVAILABLE,
-                f"{who} has kept {path} locked for {timeout_s:.0f} s, so no GPU can be leased; let it go on "
+                f"{who} has kept {path} locked for {timeout_s:.0f} s, so no GPU can be leased; continue it "
                 "(kill -CONT) or end it",
             )
         try:

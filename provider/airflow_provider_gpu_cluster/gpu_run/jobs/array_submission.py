@@ -174,6 +174,6 @@ def _check_size(array: JobDirectory, elements: list[_AskedElement], engine: Engi
     if attempt.request()["generation"] == elements[0].request["generation"]:
         raise Refused(
             protocol.JOB_CONFLICT,
-            f"array {array.job_id} had {len(earlier)} elements in an earlier try and has {len(elements)} now; it has "
-            "to be the same in every try. To begin anew, clear the task",
+            f"array {array.job_id} had {len(earlier)} elements in an earlier try and has {len(elements)} now; the "
+            "number must be the same in every try. To begin anew, clear the task",
         )

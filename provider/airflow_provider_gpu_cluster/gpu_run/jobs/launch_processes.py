@@ -108,7 +108,7 @@ class LaunchProcesses:
             asked = to_be_carried_out(request, settings=settings, umask=self._asked["umask"], program=self._program)
             reply = submit(self._root, engine, asked)
             if reply.get("needs"):
-                raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit brings along")
+                raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit can send")
             return reply
         except Refused as refusal:
             return {"code": refusal.code, "message": refusal.message}

@@ -67,7 +67,7 @@ def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -
         return _unknown(job_id, "it is staged, and was not launched")
     if engine.still_runs(job_id):
         return _unknown(job_id, f"it runs, but its directory {job.path} is gone")
-    gone = "there is no {} on {} and nothing runs for it: it was deleted, or the connection's root_dir is another"
+    gone = "there is no {} on {} and nothing runs for it: it was deleted, or the connection has another root_dir"
     return {
         **_unknown(job_id, gone.format(job.path, processes.hostname())),
         "state": protocol.LOST,

@@ -176,7 +176,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     number = before.number + 1 if before is not None else 1
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
-        raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by somebody else")
+        raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
 

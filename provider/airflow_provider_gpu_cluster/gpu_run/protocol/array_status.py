@@ -28,7 +28,7 @@ _WORDS = (
     (protocol.CANCELLED, "were cancelled"),
     (protocol.RUNNING, "run"),
     (protocol.QUEUED, "wait"),
-    (protocol.UNKNOWN, "cannot be told"),
+    (protocol.UNKNOWN, "are unknown"),
 )
 
 

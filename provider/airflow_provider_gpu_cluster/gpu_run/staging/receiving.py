@@ -177,7 +177,9 @@ class _Receiving:
                     arrived = self._ask(wants, owned)
                     rounds_without_news = 0 if arrived else rounds_without_news + 1
                     if rounds_without_news >= _MOST_ROUNDS:
-                        raise Refused(protocol.CHECKSUM_MISMATCH, "what was asked for does not arrive as it was sent")
+                        raise Refused(
+                            protocol.CHECKSUM_MISMATCH, "the requested contents do not arrive as they were sent"
+                        )
                 else:
                     self._worker.pause()
                 self._publish(owned)
@@ -235,7 +237,7 @@ class _Receiving:
                 self._take_whole(header)
                 arrived = True
             else:
-                raise Refused(protocol.BAD_REQUEST, f"nobody has asked for {header}")
+                raise Refused(protocol.BAD_REQUEST, f"{header} was not asked for")
         return arrived
 
     def _take_whole(self, header: PieceHeader) -> None:
@@ -261,8 +263,8 @@ class _Receiving:
     def _changed(self, key: str) -> Refused:
         return Refused(
             protocol.CHECKSUM_MISMATCH,
-            f"{self._paths[key]!r} is not what its checksum says: it changed between the moment that was taken and the "
-            "moment it was sent; nothing of it was kept, try again",
+            f"{self._paths[key]!r} is not what its checksum says: it changed after the checksum was computed and "
+            "before it was sent; nothing of it was kept, try again",
         )
 
     # -- the job

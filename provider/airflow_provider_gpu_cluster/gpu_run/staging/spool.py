@@ -114,8 +114,8 @@ class SpooledStream:
         except OSError as error:
             raise Refused(
                 protocol.INTERNAL,
-                f"what was sent by SFTP is not at {path}: {error.strerror}; perhaps SFTP is given other folders there "
-                "than commands are",
+                f"the file that was sent by SFTP is not at {path}: {error.strerror}; perhaps SFTP sees other folders "
+                "there than commands do",
             ) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)

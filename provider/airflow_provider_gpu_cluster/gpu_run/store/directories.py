@@ -55,7 +55,7 @@ class Root:
         if not job_id or not allowed or job_id.startswith(".") or len(job_id) > 100:
             raise Refused(
                 protocol.BAD_REQUEST,
-                f"{job_id!r} is no job id: up to 100 of A-Z a-z 0-9 . _ - that do not begin with a dot",
+                f"{job_id!r} is no job id: use up to 100 of A-Z a-z 0-9 . _ - and do not begin with a dot",
             )
         return JobDirectory(os.path.join(self.path, job_id), job_id)
 

@@ -264,7 +264,7 @@ class _AttemptRun:
             # A scheduler's signal reaches the job's processes too, and some of them end sooner, even with code 0.
             self.is_taken_away = asked is None and self.allocation.gives_reasons
             if asked is None and not self.allocation.gives_reasons:
-                message = "whatever has launched it, or somebody on the host, ended its supervisor"
+                message = "its launcher, or somebody on the host, ended its supervisor"
                 self.taken_at = time.monotonic()
             if self.status is not None:
                 self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)

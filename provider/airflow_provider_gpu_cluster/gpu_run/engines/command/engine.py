@@ -84,8 +84,8 @@ class CommandEngine:
             if is_wanted and not template.has(name):
                 raise Refused(
                     protocol.BAD_REQUEST,
-                    f"the job asks for {name}={spec.get(name)}, and the launcher cannot be told, since launch_command "
-                    f"of the connection has no {{{name}}}",
+                    f"the job asks for {name}={spec.get(name)}, but launch_command of the connection has no "
+                    f"{{{name}}} to tell the launcher",
                 )
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
@@ -146,7 +146,7 @@ class CommandEngine:
         if isinstance(is_there, str):
             return _unknown(queued, is_there)
         if is_there is not False:
-            message = f"process {process['pid']} of the launcher stands for it, and has not begun it"
+            message = f"process {process['pid']} of the launcher lives, and has not begun the job"
             return {**queued, "message": message}
         if not self._is_over(attempt, note):
             return {**queued, "message": f"process {process['pid']} of the launcher has ended"}
@@ -178,8 +178,8 @@ class CommandEngine:
         if attempt.ended() is not None or _settle_marked(attempt, claim):
             return None
         message = (
-            f"process {note['process']['pid']} of the launcher has ended, and nobody can see from here whether the "
-            f"job's supervisor still runs on {claim['host']} (process {claim['pid']}); if it does not, make "
+            f"process {note['process']['pid']} of the launcher has ended, and this host cannot see whether the "
+            f"job's supervisor still runs on {claim['host']} (process {claim['pid']}); if it does not, create "
             f"{attempt.job.at('outputs', 'FAILED')}"
         )
         return _unknown(running, message)

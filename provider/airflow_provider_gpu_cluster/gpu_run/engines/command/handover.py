@@ -77,8 +77,8 @@ def program_of(template: Template) -> str:
         where = "" if os.sep in name else ", which is {}".format(os.environ.get("PATH", "empty"))
         raise Refused(
             protocol.GPUS_UNAVAILABLE,
-            f"there is no program {template.program!r} on {processes.hostname()}, with which launch_command of the "
-            "connection begins; it must be an absolute path (~ is the home), or the name of a program in the PATH of "
+            f"there is no program {template.program!r} on {processes.hostname()}; launch_command of the connection "
+            "must begin with an absolute path (~ is the home), or with the name of a program in the PATH of "
             f"a login that runs one command{where}",
         )
     return path
@@ -276,8 +276,8 @@ class Handover:
         elif process["start"] is not None and process["start"] < (launcher["start"] or 0):
             self._refuse(
                 attempt,
-                f"has printed {pid} as the first number, which is a process that was there before. The first whole "
-                "number it prints must be the id of the process that stands for the job",
+                f"has printed {pid} as the first number, which is an older process. The first whole number it prints "
+                "must be the id of a process that lives as long as the job",
             )
             return
         note["process"], note["noted_at"] = process, time.time()

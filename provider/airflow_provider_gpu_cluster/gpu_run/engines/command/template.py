@@ -116,7 +116,7 @@ class Template:
                 name = missing[0]
                 raise NotGiven(
                     f"{name} must be given here: launch_command has it in {word.written!r}, which cannot be left out. "
-                    f"Left out is an option with its value, such as '--{name} {{{name}}}' or '--{name}={{{name}}}'"
+                    f"Only an option with its value can be, such as '--{name} {{{name}}}' or '--{name}={{{name}}}'"
                 )
         return arguments
 

@@ -46,7 +46,7 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: 
     elif stopped:
         finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
     else:
-        message = f"Slurm says no more than that it has ended ({job}), and its supervisor left no record"
+        message = f"Slurm says only that it has ended ({job}), and its supervisor left no record"
         finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
 
 

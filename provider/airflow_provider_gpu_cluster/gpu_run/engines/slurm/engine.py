@@ -255,7 +255,7 @@ class SlurmEngine:
             return None if attempt.ended() is not None else standing
         else:
             settle_ended(
-                attempt, Batch.of(attempt), claim, f"job {job}, which it knows no more", words.State(words.ENDED)
+                attempt, Batch.of(attempt), claim, f"job {job}, which it no longer knows", words.State(words.ENDED)
             )
         return None
 
@@ -358,7 +358,7 @@ class SlurmEngine:
             config = run(["scontrol", "show", "config"])
             age = commands.detail(config.output, "MinJobAge") or "?"
             return [
-                "Slurm keeps no accounting here, so how a job ended that left no record of its own is known for only "
+                "Slurm keeps no accounting here, so if a job leaves no record of its own, its end is known for only "
                 f"{age} s (MinJobAge)"
             ]
         return [f"Slurm's accounting cannot be asked: {told.trouble}"] if told.trouble else []
@@ -413,5 +413,5 @@ def _wishes(attempt: Attempt) -> str:
 
 
 def _unknown_word(standing: Standing, row: commands.Row) -> Standing:
-    message = f"Slurm says that job {row.id} is {row.state}, a word that is not known here"
+    message = f"Slurm says that job {row.id} is {row.state}, which is an unknown word here"
     return {**standing, "state": protocol.UNKNOWN, "message": message}

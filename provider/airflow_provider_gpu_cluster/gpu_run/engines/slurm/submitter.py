@@ -104,7 +104,7 @@ class Submitter:
         job = commands.submitted_id(answer.output) if answer.code == 0 else None
         if job is not None:
             return self._note(batch, [job])
-        said = commands.said(answer.errors) or f"sbatch ended with exit code {answer.code} and no word"
+        said = commands.said(answer.errors) or f"sbatch ended with exit code {answer.code} and no message"
         if answer.code and commands.is_submit_limit(answer.errors):
             batch.write({"message": said})
             return gate.close(
