@@ -8,16 +8,21 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
+TOOLS := git:git procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2
 SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd mariadb-server:mariadbd
 
-.PHONY: help demo test lint bench clean
+# Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test check lint bench clean
 
 help:
 	@echo "make demo         run the DAG gpu_train_digits in a real Airflow, against a sandbox cluster, and end"
 	@echo "make demo UI=1    the same, and leave Airflow's web page up"
 	@echo "make test         run every test (ARGS='-k sandbox' for some; WORKERS=$(WORKERS) at a time)"
+	@echo "make check        lint, and run the tests that start no server and install nothing: under two minutes"
 	@echo "make lint         check style, types, and that gpu_run stays Python 3.8"
-	@echo "make bench        measure what the README claims"
+	@echo "make bench        measure what the README claims, and run the long tests"
 	@echo "make clean        remove the virtual environment and all caches"
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter of the virtual environment."
 
@@ -25,21 +30,24 @@ demo: $(VENV)/.installed
 	@$(PY) scripts/demo.py $(if $(UI),--ui) $(ARGS)
 
 test: $(VENV)/.installed-development
-	@scripts/system-packages openssh-server:sshd openssh-client:ssh git:git rsync:rsync procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2 \
-	  $(SLURM)
+	@scripts/system-packages openssh-server:sshd openssh-client:ssh rsync:rsync $(TOOLS) $(SLURM)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: lint
+	@scripts/system-packages $(TOOLS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not long and not heavy" $(ARGS)
 
 lint: $(VENV)/.installed-development
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy --strict
-	MYPYPATH=provider:scripts $(PY) -m mypy --strict scripts/demo.py scripts/whole_airflow.py
 	$(VENV)/bin/vermin --target=3.8- --no-tips --violations --quiet $(GPU_RUN)
 
 bench: $(VENV)/.installed-development
 	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip $(SLURM)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m long
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist

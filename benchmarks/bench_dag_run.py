@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from benchmarks.measure import Bench, bench, line
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from whole_airflow import WholeAirflow  # type: ignore[import-not-found]
+from tests.servers.airflow import WholeAirflow
 
 TIMEOUT_S = 300
 

@@ -177,7 +177,7 @@ class WholeAirflow:
             while time.monotonic() < deadline:
                 yield number
                 self._check()
-                time.sleep(0.25)
+                time.sleep(0.5)
                 number += 1
             raise AirflowFailed(f"waited {timeout_s:.0f} s for {what}; see {self.log}")
 

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ import paramiko
 import pytest
 
 from tests.harness.leftovers import kill_everything_under
+from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import HOW_TO_INSTALL, SSHD, RealSshd, login
 
@@ -52,12 +54,32 @@ os.environ.update(
 VIRTUAL_GPUS = 4
 
 
+# Fixtures that start a server (an SSH server, a Slurm, a whole Airflow, a store of objects) or have packages installed.
+_HEAVY = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3", "wheels"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that take much, so that ``make check`` can leave them out."""
+    for item in items:
+        if _HEAVY & set(getattr(item, "fixturenames", ())):
+            item.add_marker("heavy")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what is remembered of files, and those half arrived, out of the cache of who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_of_a_terminal() -> None:
+    """Let the processes of tests begin as those of a terminal do; a shell without job control lets some be ignored."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +145,7 @@ def connections_to(sshd: RealSshd) -> Iterator[Callable[..., paramiko.SSHClient]
             pkey=paramiko.Ed25519Key.from_private_key(io.StringIO(sshd.client_key)),
             allow_agent=False,
             look_for_keys=False,
-            timeout=10,
+            timeout=PATIENCE_S,
         )
         return client
 
@@ -188,7 +210,7 @@ def sandbox() -> Iterator[Sandbox]:
 def eventually() -> Callable[..., Any]:
     """Return a function that calls another until its result is true, and returns that."""
 
-    def wait(check: Callable[[], Any], *, timeout_s: float = 20, every_s: float = 0.05) -> Any:
+    def wait(check: Callable[[], Any], *, timeout_s: float = PATIENCE_S, every_s: float = 0.05) -> Any:
         deadline = time.monotonic() + timeout_s
         while not (result := check()):
             assert time.monotonic() < deadline, f"not within {timeout_s} s; last result: {result!r}"

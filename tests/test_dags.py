@@ -75,7 +75,10 @@ def test_it_clears_old_jobs_away(
     pid = json.loads(record.read_text())["pid"]
     eventually(lambda: not Path(f"/proc/{pid}").exists())
     source = MAINTENANCE.read_text()
-    run = run_dag(tmp_path, source.replace("        False,\n", "        True,\n") if dry_run else source, monkeypatch)
+    # Not beside the cluster: Airflow would look for DAGs there as well.
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    run = run_dag(folder, source.replace("        False,\n", "        True,\n") if dry_run else source, monkeypatch)
     assert str(run.state) == "success"
     assert (root / "old").exists() is dry_run
     assert (root / "new").exists()

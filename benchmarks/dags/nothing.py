@@ -44,6 +44,8 @@ class SshSleep(Sleep):
         import paramiko
 
         connection = BaseHook.get_connection("bench_ssh")
+        assert connection.host
+        assert connection.port
         kind, host_key = connection.extra_dejson["host_key"].split()
         with paramiko.SSHClient() as client:
             client.get_host_keys().add(

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from airflow_provider_gpu_cluster.connection.program import build_program
 from airflow_provider_gpu_cluster.gpu_run import protocol
@@ -18,7 +18,10 @@ from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.engines.host.root_queue import RootQueue
 from airflow_provider_gpu_cluster.gpu_run.jobs import status, submission
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
+from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Submit
+from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt, JobDirectory, Root
+from tests.harness.patience import PATIENCE_S
 
 NOBODY = 65534
 _numbers = itertools.count(1)
@@ -33,7 +36,9 @@ class Host:
 
     def __init__(self, folder: Path, *, name: str = "ml-jobs", virtual_gpus: int | None = 4, **settings: Any) -> None:
         self.root = Root(str(folder / name))
-        self.settings = {"virtual_gpus": virtual_gpus, "lease_dir": str(folder / "leases"), "python": None, **settings}
+        self.lease_dir: str = settings.get("lease_dir", str(folder / "leases"))
+        usual = {"virtual_gpus": virtual_gpus, "lease_dir": self.lease_dir, "python": None}
+        self.settings = cast(Settings, {**usual, **settings})
         program = build_program()
         self.program = str(Path(self.root.own) / program.name)
         if not Path(self.program).exists():
@@ -60,9 +65,9 @@ class Host:
         submission.submit(self.root, self.engine, request)
         return job.job_id
 
-    def request(self, command: str, *, job_id: str | None = None, **more: Any) -> dict[str, Any]:
+    def request(self, command: str, *, job_id: str | None = None, **more: Any) -> Submit:
         """Return a request to launch a job that is staged. What is no part of the request is the spec's."""
-        return {
+        request = {
             "job_id": job_id or f"job-{next(_numbers)}",
             "inputs": None,
             "env": more.pop("env", {}),
@@ -76,6 +81,7 @@ class Host:
             "context": {},
             "spec": {"gpus": 1, "priority": "normal", "grace_s": 1.0, "setup": "", **more},
         }
+        return cast(Submit, request)
 
     def job(self, job_id: str) -> JobDirectory:
         return self.root.job(job_id)
@@ -84,9 +90,9 @@ class Host:
         return self.job(job_id).attempts()[-1]
 
     def status(self, job_id: str) -> dict[str, Any]:
-        return status.statuses(self.root, self.engine, [job_id], 0)[0]
+        return dict(status.statuses(self.root, self.engine, [job_id], 0)[0])
 
-    def wait(self, *job_ids: str, state: str | None = None, timeout_s: float = 30) -> dict[str, Any]:
+    def wait(self, *job_ids: str, state: str | None = None, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """
         Return the last job's status when each of them is in that state; by default, when it and its supervisor have
         ended.
@@ -121,7 +127,7 @@ class Host:
 
     def dispatcher(self, waiting: str) -> int:
         """Return the id of the dispatcher by which a job waits."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while len(pids := self.processes("dispatch")) != 1 or not self.status(waiting).get("queue_place"):
             assert time.monotonic() < deadline, f"{pids} {self.status(waiting)}"
             time.sleep(0.02)

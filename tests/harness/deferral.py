@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -36,6 +36,7 @@ from airflow.utils.helpers import log_filename_template_renderer
 from airflow_provider_gpu_cluster.triggers import watchers
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
 from airflow_provider_gpu_cluster.watch import loop
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import DagRun, TaskInstance
 
 
@@ -83,7 +84,7 @@ class TaskLogs:
         trigger_id = values.get("trigger_id")
         self.raw.append({"logger": name, "event": event, **values})
         fields = {key: value for key, value in values.items() if key not in _OF_THE_TRIGGER}
-        self.records.append(Record(name, event, fields))
+        self.records.append(Record(name, str(event), fields))
         if trigger_id is not None:
             processors = logging_processors(json_output=True)
             getattr(self._files[trigger_id](processors), method)(event, logger=name, **fields)
@@ -91,12 +92,12 @@ class TaskLogs:
 
     def keep(self, trigger_id: int, path: str, ti: TaskInstanceDTO) -> None:
         """Write what a trigger logs into a file, as the triggerer's main process does."""
-        self._files[trigger_id] = TriggerLoggingFactory(log_path=path, ti=ti)
+        self._files[trigger_id] = TriggerLoggingFactory(log_path=path, ti=cast(Any, ti))
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
-            file.close()
+            file.close()  # type: ignore[no-untyped-call]
 
     @property
     def output(self) -> list[str]:
@@ -150,7 +151,7 @@ def own_watchers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("watcher of "):
-            thread.join(timeout=20)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive(), "somebody still waits for a job"
 
 
@@ -181,7 +182,7 @@ class Triggerer:
 
     def __init__(self, logs: TaskLogs, *, job_id: int = 1) -> None:
         self._logs = logs
-        self._runner = TriggerRunner()
+        self._runner = TriggerRunner()  # type: ignore[no-untyped-call]
         self._runner.job_id = job_id
         self._job_id = job_id
 
@@ -215,7 +216,7 @@ class Triggerer:
                 **from_scheduler,
             )
         )
-        await self._runner.create_triggers()
+        await self._runner.create_triggers()  # type: ignore[no-untyped-call]
         assert not self._runner.failed_triggers, self._runner.failed_triggers
         return trigger_id
 
@@ -224,7 +225,7 @@ class Triggerer:
         task: asyncio.Task[None] = self._runner.triggers[trigger_id]["task"]
         return task
 
-    async def event(self, trigger_id: int, timeout_s: float = 60) -> TriggerEvent:
+    async def event(self, trigger_id: int, timeout_s: float = PATIENCE_S) -> TriggerEvent:
         """Return what a trigger fires, when it has ended."""
         await asyncio.wait_for(self.task(trigger_id), timeout_s)
         (event,) = (entry.event for entry in self._runner.events if entry.trigger_id == trigger_id)
@@ -234,7 +235,7 @@ class Triggerer:
     async def user_ends_task(self, trigger_id: int) -> None:
         """Tell a trigger that its task waits no more; Airflow does so once a second until the trigger has ended."""
         self._runner.to_cancel.append(trigger_id)
-        await self._runner.cancel_triggers()
+        await self._runner.cancel_triggers()  # type: ignore[no-untyped-call]
 
     async def shut_down(self) -> None:
         """End as a triggerer does that is stopped."""

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
-from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
-from airflow_provider_gpu_cluster.jobs.submission import Submission
+from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
+from airflow_provider_gpu_cluster.sources import Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from airflow_provider_gpu_cluster.cluster import Cluster
+
+
+class TasksCluster(Protocol):
+    """What tasks that launch a job and wait for it ask of a cluster."""
+
+    settings: ClusterSettings
+
+    def submit(
+        self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]
+    ) -> Submission: ...
+
+    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]: ...
+
+    def read_log(
+        self, job_id: str, *, reader: str, max_bytes: int = 1 << 20, ack: LogPosition | None = None
+    ) -> LogChunk: ...
+
+    def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]: ...
+
+    def retrying_for(self, seconds: float) -> TasksCluster: ...
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class FakeCluster:
@@ -40,11 +69,10 @@ class FakeCluster:
     def retrying_for(self, seconds: float) -> FakeCluster:
         return self
 
-    def submit(
-        self, job_id: str, *, spec: JobSpec, request_key: str, record: Mapping[str, Any], **more: Any
-    ) -> Submission:
-        self.submits.append({"job_id": job_id, "spec": spec, "request_key": request_key, "record": record, **more})
+    def submit(self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]) -> Submission:
+        self.submits.append({"job_id": job_id, "sources": sources, **asked})
         created = len(self.submits) == 1
+        spec = asked["spec"]
         handle = JobHandle(job_id, "gpu_cluster_default", f"/jobs/{job_id}", "host", "2026-01-01", spec.gpus)
         return Submission(handle, JobStatus(job_id, JobState.QUEUED, attempt=1), created)
 
@@ -81,3 +109,8 @@ class FakeCluster:
             self.log += step
         else:
             self.status = step
+
+
+def _is_alike(real: Cluster, fake: FakeCluster) -> list[TasksCluster]:
+    """Have it checked, where types are, that the fake and the real one can do the same."""
+    return [real, fake]

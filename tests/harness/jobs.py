@@ -5,33 +5,36 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, SubmitRequest
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Element, Submission, submit_request
 from airflow_provider_gpu_cluster.sources import Source
+from tests.harness.patience import PATIENCE_S
 
 _numbers = itertools.count(1)
 
 
-def record(**changes: Any) -> dict[str, Any]:
+def record(**changes: Any) -> Asker:
     """Return who asks: one task of one DAG run."""
-    return {"dag_id": "dag", "run_id": "run", "task_id": "task", "map_index": -1, "try_number": 1, **changes}
+    who = {"dag_id": "dag", "run_id": "run", "task_id": "task", "map_index": -1, "try_number": 1}
+    return cast(Asker, {**who, **changes})
 
 
 def submit(
     cluster: Cluster,
-    command: str = "true",
+    command: str | None = "true",
     *,
     job_id: str | None = None,
     sources: Sequence[Source] | None = (),
     env: dict[str, str] | None = None,
     request_key: str = "try-1",
     generation: str = "0",
-    who: dict[str, Any] | None = None,
+    who: Asker | None = None,
     **spec: Any,
 ) -> Submission:
     """Launch a job that runs a shell command."""
@@ -48,7 +51,7 @@ def submit(
     )
 
 
-def request(command: str = "true", *, job_id: str | None = None, **spec: Any) -> dict[str, Any]:
+def request(command: str = "true", *, job_id: str | None = None, **spec: Any) -> SubmitRequest:
     """Return a request to launch such a job, as a trigger has it."""
     job_spec = JobSpec(**{"command": command, "grace_s": 1.0, **spec})
     return submit_request(
@@ -65,14 +68,14 @@ def request(command: str = "true", *, job_id: str | None = None, **spec: Any) ->
 
 def submit_array(
     cluster: Cluster,
-    command: str,
+    command: str | None,
     envs: Sequence[dict[str, str]],
     *,
     job_id: str = "a",
     sources: Sequence[Source] | None = (),
     request_key: str = "try-1",
     generation: str = "0",
-    who: dict[str, Any] | None = None,
+    who: Asker | None = None,
     **spec: Any,
 ) -> Submission:
     """Launch an array of jobs that run a shell command, each with environment variables of its own."""
@@ -91,7 +94,7 @@ def submit_array(
     )
 
 
-def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = 30) -> JobStatus:
+def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = PATIENCE_S) -> JobStatus:
     """Return a job's status as soon as it is in one of ``states``; by default, in a final one."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-_PATIENCE_S = 5.0
+from tests.harness.patience import PATIENCE_S
 
 
 def kill_everything_under(folder: Path) -> None:
@@ -17,7 +17,7 @@ def kill_everything_under(folder: Path) -> None:
     A process belongs to it when an argument, a value in its environment or its working directory is a path in
     it.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while pids := processes_under(folder):
         assert time.monotonic() < deadline, f"these processes do not die: {pids}"
         for pid in pids:

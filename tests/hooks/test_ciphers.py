@@ -29,7 +29,7 @@ def cipher(monkeypatch: pytest.MonkeyPatch) -> Cipher:
         with hook.connect() as client:
             transport = client.get_transport()
             assert transport is not None
-            assert transport.local_cipher == transport.remote_cipher
+            assert transport.local_cipher == transport.remote_cipher  # type: ignore[attr-defined]
             return str(transport.local_cipher)
 
     return connect
@@ -46,21 +46,21 @@ def old_server(tmp_path: Path) -> Iterator[RealSshd]:
     server.stop()
 
 
-def test_aes_gcm_where_both_sides_have_it(sshd: RealSshd, cipher: Cipher):
+def test_aes_gcm_where_both_sides_have_it(sshd: RealSshd, cipher: Cipher) -> None:
     assert cipher(sshd) == "aes128-gcm@openssh.com"
 
 
-def test_what_there_is_elsewhere(old_server: RealSshd, cipher: Cipher):
+def test_what_there_is_elsewhere(old_server: RealSshd, cipher: Cipher) -> None:
     assert cipher(old_server) == "aes128-ctr"
 
 
-def test_the_connection_may_say_otherwise(sshd: RealSshd, cipher: Cipher):
+def test_the_connection_may_say_otherwise(sshd: RealSshd, cipher: Cipher) -> None:
     assert cipher(sshd, ciphers=["aes256-ctr"]) == "aes256-ctr"
     assert cipher(sshd, disabled_algorithms={"ciphers": ["aes128-gcm@openssh.com"]}) == "aes128-ctr"
     # What it says of other algorithms does not count.
     assert cipher(sshd, disabled_algorithms={"pubkeys": ["ssh-dss"]}) == "aes128-gcm@openssh.com"
 
 
-def test_a_cipher_that_the_server_does_not_have(old_server: RealSshd, cipher: Cipher):
+def test_a_cipher_that_the_server_does_not_have(old_server: RealSshd, cipher: Cipher) -> None:
     with pytest.raises(GpuClusterConnectionError, match="no acceptable ciphers"):
         cipher(old_server, ciphers=["aes256-gcm@openssh.com"])

@@ -16,7 +16,8 @@ SCRIPT: dict[str, Any] = {"entry_script": "train.py", "script_args": ["--epochs"
 
 def arguments(written: Any) -> tuple[str, ...]:
     (element,) = JobRequest(**SCRIPT, array=[written]).elements()
-    return element.spec().script_args
+    given: tuple[str, ...] = element.spec().script_args
+    return given
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,24 @@ def test_variables_of_arrays_are_reserved_in_arrays_only() -> None:
         JobRequest(**SCRIPT, env={"ARRAY_INDEX": "1"}, array=[["x"]]).check()
 
 
+def refusals(requests: list[JobRequest]) -> list[str]:
+    """Return what the check has against each of them."""
+    found = []
+    for request in requests:
+        try:
+            request.check()
+        except InvalidJobError as error:
+            found.append(str(error))
+    return found
+
+
 def test_what_is_known_only_later_is_not_checked_before() -> None:
-    JobRequest(**SCRIPT, array="{{ ti.xcom_pull('choose') }}").check()
-    JobRequest(**SCRIPT, array=[{"SEED": "{{ params.seed }}"}]).check()
-    JobRequest(command="{{ params.command }}", array=[["--lr", "0.1"]]).check()
+    requests = [
+        JobRequest(**SCRIPT, array="{{ ti.xcom_pull('choose') }}"),
+        JobRequest(**SCRIPT, array=[{"SEED": "{{ params.seed }}"}]),
+        JobRequest(command="{{ params.command }}", array=[["--lr", "0.1"]]),
+    ]
+    assert refusals(requests) == []
 
 
 def test_a_thousand_scripts_come_from_one_template(tmp_path: Path) -> None:

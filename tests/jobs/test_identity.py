@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_named_job_needs_no_task() -> None:
 
 
 def test_reader_outlives_a_retry_and_not_a_clear() -> None:
-    def reader(**ti: int) -> str:
+    def reader(**ti: Any) -> str:
         return reader_of(task_context(TaskInstance(**ti)))
 
     assert reader(try_number=1, max_tries=2) == reader(try_number=2, max_tries=2)

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.jobs.parameters import make_spec
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
-from airflow_provider_gpu_cluster.jobs.spec import JobSpec
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec, make_spec
 
 SHOW = """import json, os, sys
 json.dump(sys.argv[1:], open(os.environ["OUTPUT_DIR"] + "/argv.json", "w"))

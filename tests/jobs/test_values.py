@@ -137,7 +137,8 @@ def test_status_from_a_reply() -> None:
     status = JobStatus.from_json(json.loads(json.dumps(reply)))
     assert status == JobStatus("j-1", JobState.RUNNING, attempt=2, gpus=(0, 3), progress={"step": 1})
     assert not status.final
-    assert JobStatus.from_json({"job_id": "j-1", "state": "LOST", "gpus": None}).final
+    of_an_older_version: Any = {"job_id": "j-1", "state": "LOST", "gpus": None}
+    assert JobStatus.from_json(of_an_older_version).final
 
 
 def test_status_with_a_state_that_does_not_exist() -> None:
@@ -147,7 +148,8 @@ def test_status_with_a_state_that_does_not_exist() -> None:
 
 def test_run_seconds() -> None:
     times = {"started_at": "2026-03-01T12:00:00+00:00", "ended_at": "2026-03-01T12:01:30.5+00:00"}
-    status = JobStatus.from_json({"job_id": "j-1", "state": "FAILED", **times})
+    reply: Any = {"job_id": "j-1", "state": "FAILED", **times}
+    status = JobStatus.from_json(reply)
     assert status.run_seconds == 90.5
     assert JobStatus("j-1", JobState.RUNNING, started_at=times["started_at"]).run_seconds is None
 

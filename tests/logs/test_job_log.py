@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -42,7 +43,7 @@ class Told:
 
     def tell(self, *statuses: JobStatus) -> None:
         for status in statuses:
-            self(lambda job_log, status=status: job_log.tell(status))
+            self(operator.methodcaller("tell", status))
 
     def new(self) -> list[str]:
         events = [event for event, _ in self.lines]

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from airflow.sdk._shared.secrets_masker import _secrets_masker, redact
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.task_runner import _run_execute_callable
+from airflow.sdk.log import amask_secret, mask_secret
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
@@ -31,10 +32,10 @@ from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from tests.harness import jobs
 from tests.harness.deferral import TaskLogs, Triggerer, XComs, through_the_database
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import StateStore, TaskInstance, task_context
 from tests.servers.proxy import CutProxy
 
-PATIENCE_S = 60
 RUNS = "GPU job runs"
 
 
@@ -81,7 +82,7 @@ class Scene:
     def until(self, check: Callable[[], Any]) -> Any:
         """Wait until something is true."""
         pause = threading.Event()
-        for _ in range(PATIENCE_S * 50):
+        for _ in range(round(PATIENCE_S * 50)):
             if result := check():
                 return result
             pause.wait(0.02)
@@ -113,7 +114,7 @@ class Scene:
 
     def on_worker(self, operator: BaseOperator, execute: Callable[..., Any]) -> Any:
         """Run a task as Airflow's task runner does, in a process that was started for it."""
-        _secrets_masker().reset_masker()
+        _secrets_masker().reset_masker()  # type: ignore[no-untyped-call]
         context = task_context(self.ti, store=self.store)
         result = _run_execute_callable(context, execute, operator)
         if operator.do_xcom_push and result is not None:
@@ -124,7 +125,7 @@ class Scene:
         self, classpath: str, kwargs: dict[str, Any], *, timeout: timedelta | None, dag: DAG | None = None
     ) -> TriggerEvent | None:
         """Run the task's trigger, and return what it fires; None when its time is over before."""
-        _secrets_masker().reset_masker()
+        _secrets_masker().reset_masker()  # type: ignore[no-untyped-call]
         self.masked.clear()
 
         async def run() -> TriggerEvent | None:
@@ -144,7 +145,6 @@ class Scene:
         return asyncio.run(run())
 
     def _note_secrets(self) -> None:
-        mask_secret, amask_secret = request.mask_secret, gpu_job.amask_secret
 
         def mask(secret: str, name: str | None = None) -> None:
             self.masked.append(secret)
@@ -211,7 +211,11 @@ def _reschedule(scene: Scene, job: dict[str, Any], arguments: dict[str, Any]) ->
             return
         except AirflowRescheduleException as reschedule:
             scene.ti.first_reschedule = scene.ti.first_reschedule or started
-            scene.until(lambda until=reschedule.reschedule_date: timezone.utcnow() >= until)
+            scene.until(functools.partial(_is_past, reschedule.reschedule_date))
+
+
+def _is_past(moment: datetime) -> bool:
+    return timezone.utcnow() >= moment
 
 
 def _defer(scene: Scene, make: Callable[[], BaseOperator]) -> None:
@@ -238,7 +242,8 @@ def _scheduled_sensor(scene: Scene, job: dict[str, Any], arguments: dict[str, An
     # All that the scheduler has is the DAG as the database keeps it.
     stored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
     args = stored.get_task(made.task_id).start_trigger_args
-    event = scene.in_triggerer(args.trigger_cls, args.trigger_kwargs, timeout=args.timeout, dag=dag)
+    assert args is not None
+    event = scene.in_triggerer(args.trigger_cls, args.trigger_kwargs or {}, timeout=args.timeout, dag=dag)
     _go_on(scene, _sensor(scene, arguments, deferrable=True), args.next_method, event)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import CollectError, InvalidJobError
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, CollectGpuJobOperator
 from tests.harness import jobs
@@ -145,8 +146,11 @@ def test_ended_job_is_left_as_it_is_in_silence(cluster: Cluster, monkeypatch: py
 
 
 @pytest.mark.parametrize("job", [None, "None", ""])
-def test_nothing_was_launched(job: Any) -> None:
+def test_where_nothing_was_launched_nobody_is_asked(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(GpuClusterHook, "connect", lambda hook: asked.append(hook))
     cancel(job)
+    assert asked == []
 
 
 @pytest.mark.parametrize("job", [{"job_id": "x"}, "job-1", 7, ["x"]])

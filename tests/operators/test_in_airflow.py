@@ -28,12 +28,13 @@ def rendered(run: Any, task_id: str, map_index: int = -1) -> dict[str, Any]:
 
     fields = RenderedTaskInstanceFields
     with create_session() as session:
-        found: dict[str, Any] = session.scalar(
+        found = session.scalar(
             select(fields.rendered_fields).where(
                 fields.dag_id == run.dag_id, fields.task_id == task_id, fields.map_index == map_index
             )
         )
-    return found
+    assert found is not None
+    return dict(found)
 
 
 MAPPED = """

@@ -46,6 +46,11 @@ def release(scene: Scene) -> None:
     scene.open_gate()
 
 
+def release_after_a_step(scene: Scene) -> None:
+    scene.until_told("GPU job progress: step 1")
+    scene.open_gate()
+
+
 def cancel(scene: Scene) -> None:
     scene.until_told(RUNS)
     scene.cluster.cancel([job_of(scene)], requested_by="somebody else")
@@ -157,7 +162,7 @@ TABLE = [
             ]
         ),
         f"{STEP_1}; {GATE}; {STEP_2}",
-        meanwhile=lambda scene: (scene.until_told("GPU job progress: step 1"), scene.open_gate()),
+        meanwhile=release_after_a_step,
     ),
     Row(
         "job that fails",

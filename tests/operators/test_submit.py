@@ -239,7 +239,7 @@ def test_what_is_wrong_in_any_case_is_said_when_the_dag_is_read(arguments: dict[
 
 
 def test_what_is_known_only_later_is_not_checked_when_the_dag_is_read() -> None:
-    submit(
+    operator = submit(
         gpus="{{ params.gpus }}",
         memory="{{ params.memory }}",
         command="{{ params.command }}",
@@ -247,6 +247,7 @@ def test_what_is_known_only_later_is_not_checked_when_the_dag_is_read() -> None:
         time_limit="{{ params.limit }}",
         env={"SEED": "{{ params.seed }}"},
     )
+    assert operator.gpus == "{{ params.gpus }}"
 
 
 def test_bad_rendered_value_is_an_error(use: Any) -> None:
@@ -324,7 +325,7 @@ def test_values_of_env_are_nowhere_in_the_serialized_dag() -> None:
         def token() -> dict[str, str]:
             return {"TOKEN": "x"}
 
-        made = token()
+        made: Any = token()
         SubmitGpuJobOperator(task_id="one", command="true", env={"A": "s3cret", "B": made["TOKEN"]})
         SubmitGpuJobOperator(task_id="whole", command="true", env=made)
         partial = SubmitGpuJobOperator.partial(task_id="two", command="true", env={"A": "s3cret"})

@@ -107,7 +107,7 @@ def token() -> str:
 
 def launched(xcom: Any, *, map_index: int = -1, key: str = "return_value") -> dict[str, Any]:
     """Put a task instance with this XCom into the database; return what its page is asked with."""
-    task = {**TASK, "run_id": f"manual__{uuid.uuid4()}+00:00", "map_index": map_index}
+    task: dict[str, Any] = {**TASK, "run_id": f"manual__{uuid.uuid4()}+00:00", "map_index": map_index}
     with create_session() as session:
         run = DagRun(dag_id="mine", run_id=task["run_id"], run_type=DagRunType.MANUAL)
         session.add(run)

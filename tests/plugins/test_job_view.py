@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
@@ -106,8 +107,9 @@ def test_progress_without_a_measure_is_shown_as_text(progress: dict[str, object]
 
 
 def test_progress_can_be_anything() -> None:
-    for progress in ({}, [1, 2], "half", None):
-        status = replace(RUNNING, progress=progress)  # type: ignore[arg-type]
+    whatever: tuple[Any, ...] = ({}, [1, 2], "half", None)
+    for progress in whatever:
+        status = replace(RUNNING, progress=progress)
         assert job_view(HANDLE, JobAnswer(status), NOW)["progress"] is None
     wide = {f"metric {i}": "x" * 5000 for i in range(1000)}
     values = job_view(HANDLE, JobAnswer(replace(RUNNING, progress=wide)), NOW)["progress"]["values"]

@@ -97,6 +97,6 @@ def _clusters(monkeypatch: pytest.MonkeyPatch, unreachable: str = "") -> list[tu
                 raise GpuClusterConnectionError("no route")
             cancelled.append((self.name, job_ids))
 
-    monkeypatch.setattr(manual_end, "_abandoned", lambda since: ABANDONED)
+    monkeypatch.setattr(manual_end, "abandoned", lambda since: ABANDONED)
     monkeypatch.setattr(cluster_access, "cluster_of", Cluster)
     return cancelled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run.linux.processes import with_environment
 from airflow_provider_gpu_cluster.sandbox import Sandbox
 from airflow_provider_gpu_cluster.sandbox.sandbox import marker
+from tests.harness.patience import PATIENCE_S
 
 MIB = 1 << 20
 
@@ -56,7 +58,7 @@ def client(sandbox: Sandbox) -> Iterator[paramiko.SSHClient]:
 
 
 def run(client: paramiko.SSHClient, command: str, data: bytes = b"") -> tuple[int, bytes, bytes]:
-    stdin, stdout, stderr = client.exec_command(command, timeout=30)
+    stdin, stdout, stderr = client.exec_command(command, timeout=PATIENCE_S)
     with stdin:
         for start in range(0, len(data), MIB):
             stdin.channel.sendall(data[start : start + MIB])
@@ -170,6 +172,20 @@ def test_a_process_that_only_knows_the_connection_is_left_alone(sandbox: Sandbox
         other.wait()
 
 
+def test_a_command_that_outlives_its_connection_is_ended_and_waited_for(
+    sandbox: Sandbox, recwarn: pytest.WarningsRecorder
+) -> None:
+    with connect(sandbox.connection) as client:
+        _, stdout, _ = client.exec_command("echo $$; trap '' HUP PIPE; sleep 300")
+        pid = int(stdout.readline())
+        sandbox.stop()
+    # Nobody else can: it is this process's child.
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    gc.collect()
+    assert not [warning for warning in recwarn if warning.category is ResourceWarning]
+
+
 def test_many_clients_at_once(sandbox: Sandbox) -> None:
     def ask(number: int) -> bytes:
         with connect(sandbox.connection) as client:
@@ -254,7 +270,7 @@ def test_the_command_prints_a_connection_that_works(stop: signal.Signals) -> Non
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout as output:
-        lines = []
+        lines: list[str] = []
         while not lines or "stop" not in lines[-1]:
             lines.append(output.readline())
             assert lines[-1], "it ended by itself"
@@ -270,7 +286,7 @@ def test_the_command_prints_a_connection_that_works(stop: signal.Signals) -> Non
             assert run(client, "echo hello")[1] == b"hello\n"
             run(client, "setsid sleep 300 < /dev/null > /dev/null 2>&1 &")
         process.send_signal(stop)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
     folder = Path(connection["extra"]["root_dir"]).parent
     assert not folder.exists()
     assert with_environment(marker(folder)) == []

@@ -85,7 +85,7 @@ class CommandRoot(Host):
         """Make attempts of new jobs that run shell text, without launching them."""
         launched: list[Attempt] = []
         engine = self._engine
-        launch, engine.launch = engine.launch, launched.extend  # type: ignore[method-assign]
+        launch, engine.launch = engine.launch, launched.extend  # type: ignore[method-assign, assignment]
         try:
             for _ in range(count):
                 self.submit(command, **spec)

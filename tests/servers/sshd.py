@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.harness.patience import PATIENCE_S
+
 SSHD = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
 
 HOW_TO_INSTALL = (
@@ -119,7 +121,7 @@ class RealSshd:
             return
         sessions = _children(self._process.pid)
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
         for pid in sessions:
             try:
                 os.kill(pid, 15)
@@ -129,7 +131,7 @@ class RealSshd:
 
     def _wait(self) -> bool:
         assert self._process is not None
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with socket.socket() as probe:
                 probe.settimeout(1)

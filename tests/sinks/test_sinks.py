@@ -36,7 +36,7 @@ def bring(sink: LocalSink | ObjectStorageSink, path: str = "a/b.bin", mode: int 
         sink.publish(partial, path, mode)
 
 
-class PlainFileSystem(MemoryFileSystem):
+class PlainFileSystem(MemoryFileSystem):  # type: ignore[misc]
     """A store on which a put can be seen while it goes on."""
 
     protocol = "plain"

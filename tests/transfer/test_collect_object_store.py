@@ -92,7 +92,7 @@ def test_what_was_put_is_not_fetched_again(
     outputs: Path,
     open_store: Callable[[], ObjectStorageSink],
     cut_proxy: CutProxy,
-):
+) -> None:
     with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port)) as cluster:
         first = cluster.collect("job", open_store())
         assert [file.path for file in first] == ["checkpoints/model.pth", "metrics.json"]
@@ -113,7 +113,7 @@ def test_what_has_arrived_on_the_worker_is_gone_on_with(
     outputs: Path,
     open_store: Callable[[], ObjectStorageSink],
     cut_proxy: CutProxy,
-):
+) -> None:
     def connect() -> paramiko.SSHClient:
         if cut_proxy.connections:
             raise ConnectionRefusedError("no second connection")
@@ -138,7 +138,7 @@ def test_what_has_arrived_on_the_worker_is_gone_on_with(
 
 def test_a_put_that_fails_keeps_what_was_fetched(
     cluster: Cluster, outputs: Path, open_store: Callable[[], ObjectStorageSink], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def put_file(*arguments: Any, **more: Any) -> None:
         raise OSError(5, "the store is down")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
 
-from airflow_provider_gpu_cluster.transfer.progress import TransferProgress, progress_line, time
+from airflow_provider_gpu_cluster.transfer.progress import TransferProgress, progress_line
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def lines(
     return move
 
 
-def test_a_line_every_five_seconds_and_one_at_the_end(lines: Callable[..., list[str]]):
+def test_a_line_every_five_seconds_and_one_at_the_end(lines: Callable[..., list[str]]) -> None:
     steps = [(number * 1.0, 50_000_000) for number in range(1, 13)]
     assert lines(steps) == [
         "outputs of job from me@gpu1: 250.0 of 1,000.0 MB (25%), 50.0 MB/s, 15 s left",
@@ -40,11 +41,11 @@ def test_a_line_every_five_seconds_and_one_at_the_end(lines: Callable[..., list[
     ]
 
 
-def test_a_short_transfer_is_not_worth_a_line(lines: Callable[..., list[str]]):
+def test_a_short_transfer_is_not_worth_a_line(lines: Callable[..., list[str]]) -> None:
     assert lines([(1.0, 500_000_000), (4.9, 500_000_000)]) == []
 
 
-def test_bytes_that_have_to_come_again_are_counted_back(lines: Callable[..., list[str]]):
+def test_bytes_that_have_to_come_again_are_counted_back(lines: Callable[..., list[str]]) -> None:
     assert lines([(1.0, 600_000_000), (2.0, -600_000_000), (5.0, 100_000_000)])[0].startswith(
         "outputs of job from me@gpu1: 100.0 of 1,000.0 MB (10%)"
     )
@@ -60,11 +61,11 @@ def test_bytes_that_have_to_come_again_are_counted_back(lines: Callable[..., lis
         (1_000_000, 5_000_000, 0.1, "1.0 of 5.0 MB (20%)"),
     ],
 )
-def test_only_what_can_be_told_is_told(done: int, total: int, seconds: float, line: str):
+def test_only_what_can_be_told_is_told(done: int, total: int, seconds: float, line: str) -> None:
     assert progress_line(done, total, seconds) == line
 
 
-def test_a_bar_where_a_person_watches(lines: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch):
+def test_a_bar_where_a_person_watches(lines: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

@@ -34,7 +34,7 @@ def damaged(path: str) -> CollectError:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_all_are_written_and_noted_in_the_thread_that_gives_them(tmp_path: Path, threads: int):
+def test_all_are_written_and_noted_in_the_thread_that_gives_them(tmp_path: Path, threads: int) -> None:
     sink, noted = LocalSink(tmp_path), Noted()
     sink.concurrent_puts = threads
     files = [small(f"{number % 7}/{number}", b"%d" % number) for number in range(2000)]
@@ -48,7 +48,7 @@ def test_all_are_written_and_noted_in_the_thread_that_gives_them(tmp_path: Path,
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_a_damaged_one_is_not_written_and_the_others_are(tmp_path: Path, threads: int):
+def test_a_damaged_one_is_not_written_and_the_others_are(tmp_path: Path, threads: int) -> None:
     sink, noted = LocalSink(tmp_path), Noted()
     sink.concurrent_puts = threads
     files = [small(str(number), b"%d" % number, "0" * 64 if number == 70 else None) for number in range(200)]
@@ -60,7 +60,7 @@ def test_a_damaged_one_is_not_written_and_the_others_are(tmp_path: Path, threads
     assert {str(number) for number in range(64)} <= written
 
 
-def test_what_was_given_is_written_when_the_stream_breaks_off(tmp_path: Path):
+def test_what_was_given_is_written_when_the_stream_breaks_off(tmp_path: Path) -> None:
     noted = Noted()
 
     def break_off() -> None:
@@ -73,7 +73,7 @@ def test_what_was_given_is_written_when_the_stream_breaks_off(tmp_path: Path):
     assert len(set(noted)) == len(list(tmp_path.iterdir())) == 500
 
 
-def test_what_cannot_be_written_is_told_by_its_name(tmp_path: Path):
+def test_what_cannot_be_written_is_told_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with (
         pytest.raises(CollectError, match="a cannot be written"),

@@ -43,7 +43,7 @@ from tests.servers.proxy import CutProxy
 
 Connect = Callable[..., paramiko.SSHClient]
 
-SIZE = 200_000_000
+SIZE = 60_000_000
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def files(folder: Path) -> dict[str, bytes]:
 # -- home --------------------------------------------------------------------------------------------------------
 
 
-def test_thousands_of_small_files(cluster: Cluster, outputs: Path, home: Path):
+def test_thousands_of_small_files(cluster: Cluster, outputs: Path, home: Path) -> None:
     for number in range(2000):
         path = outputs / f"{number % 40}" / f"{number}.txt"
         path.parent.mkdir(exist_ok=True)
@@ -92,22 +92,22 @@ def test_thousands_of_small_files(cluster: Cluster, outputs: Path, home: Path):
     assert all(file.sha256 == hashlib.sha256((home / file.path).read_bytes()).hexdigest() for file in collected)
 
 
-def test_a_large_file_and_an_empty_one(cluster: Cluster, outputs: Path, home: Path):
+def test_a_large_file_and_an_empty_one(cluster: Cluster, outputs: Path, home: Path) -> None:
     (outputs / "empty").touch()
     with open(outputs / "large", "wb") as file:
-        file.truncate(300 << 20)
-        file.seek(150 << 20)
+        file.truncate(100 << 20)
+        file.seek(50 << 20)
         file.write(b"middle")
     large, empty = reversed(cluster.collect("job", LocalSink(home)))
-    assert (empty.size, large.size) == (0, 300 << 20)
+    assert (empty.size, large.size) == (0, 100 << 20)
     assert (home / "empty").read_bytes() == b""
     with open(home / "large", "rb") as file:
-        assert sha256_of(file) == (large.sha256, 300 << 20)
-        file.seek(150 << 20)
+        assert sha256_of(file) == (large.sha256, 100 << 20)
+        file.seek(50 << 20)
         assert file.read(6) == b"middle"
 
 
-def test_names_links_and_modes(cluster: Cluster, outputs: Path, home: Path):
+def test_names_links_and_modes(cluster: Cluster, outputs: Path, home: Path) -> None:
     names = ["a b", "new\nline", "ünï…", "-rf", "'\"$(id)`", "back\\slash", os.fsdecode(b"\xff\xfe"), "n" * 255, "..x"]
     for name in names:
         (outputs / name).write_bytes(os.fsencode(name))
@@ -142,7 +142,7 @@ def test_names_links_and_modes(cluster: Cluster, outputs: Path, home: Path):
 )
 def test_patterns_are_those_of_gitignore(
     cluster: Cluster, outputs: Path, home: Path, include: list[str], exclude: list[str], expected: set[str]
-):
+) -> None:
     for name in ("metrics.json", "a.pth", "logs/1.txt", "logs/keep/2.txt", "tmp/x"):
         (outputs / name).parent.mkdir(parents=True, exist_ok=True)
         (outputs / name).touch()
@@ -165,7 +165,7 @@ def test_patterns_are_those_of_gitignore(
 )
 def test_what_is_not_sent_keeps_everything_at_its_place_and_says_what_to_do(
     cluster: Cluster, outputs: Path, home: Path, make: Callable[[Path], Any], words: str
-):
+) -> None:
     (outputs / "a").touch()
     make(outputs / "z")
     with pytest.raises(CollectError) as caught:
@@ -179,7 +179,7 @@ def test_what_is_not_sent_keeps_everything_at_its_place_and_says_what_to_do(
 @pytest.mark.parametrize("name", ["a[1]", "!b", "#c", "*", "d e ", "f\\g", "sub/[h]"])
 def test_a_name_full_of_wildcards_can_be_left_out_as_the_error_says(
     cluster: Cluster, outputs: Path, home: Path, name: str
-):
+) -> None:
     (outputs / "sub").mkdir()
     (outputs / name).symlink_to("/etc")
     (outputs / "a1").touch()
@@ -189,7 +189,7 @@ def test_a_name_full_of_wildcards_can_be_left_out_as_the_error_says(
     assert collect(cluster, home, exclude=exclude) == ["a1"]
 
 
-def test_a_file_that_is_written_to_meanwhile(cluster: Cluster, outputs: Path, home: Path):
+def test_a_file_that_is_written_to_meanwhile(cluster: Cluster, outputs: Path, home: Path) -> None:
     """Either what comes is a whole state of the file, or it is refused."""
     (outputs / "log").write_bytes(bytes(40 << 20))
     stop = threading.Event()
@@ -211,7 +211,7 @@ def test_a_file_that_is_written_to_meanwhile(cluster: Cluster, outputs: Path, ho
     assert collect(cluster, home) == ["log"]
 
 
-def test_a_file_that_vanishes_meanwhile(cluster: Cluster, outputs: Path, home: Path):
+def test_a_file_that_vanishes_meanwhile(cluster: Cluster, outputs: Path, home: Path) -> None:
     (outputs / "a").write_bytes(b"a")
     (outputs / "b").write_bytes(b"b")
 
@@ -225,7 +225,7 @@ def test_a_file_that_vanishes_meanwhile(cluster: Cluster, outputs: Path, home: P
     assert collect(cluster, home) == ["a"]
 
 
-def test_collecting_again_replaces_files_at_once(cluster: Cluster, outputs: Path, home: Path):
+def test_collecting_again_replaces_files_at_once(cluster: Cluster, outputs: Path, home: Path) -> None:
     (outputs / "model").write_bytes(b"1" * (8 << 20))
     collect(cluster, home)
     (outputs / "model").write_bytes(b"2" * (8 << 20))
@@ -251,7 +251,7 @@ def test_collecting_again_replaces_files_at_once(cluster: Cluster, outputs: Path
 @pytest.mark.parametrize("after", [30_000, 300_000, 3_000_000])
 def test_a_connection_that_is_cut_goes_on_where_it_was(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy, after: int
-):
+) -> None:
     for number in range(200):
         (outputs / f"{number:03}").write_bytes(os.urandom(20_000))
     published: list[str] = []
@@ -274,28 +274,35 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(
 # -- once ---------------------------------------------------------------------------------------------------------
 
 
-def test_twenty_cuts_in_one_file(
-    cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
-):
+@pytest.mark.parametrize(("cuts", "size"), [(6, SIZE), pytest.param(20, 200_000_000, marks=pytest.mark.long)])
+def test_many_cuts_in_one_file(
+    cluster_settings: ClusterSettings,
+    ssh_connect: Connect,
+    outputs: Path,
+    home: Path,
+    cut_proxy: CutProxy,
+    cuts: int,
+    size: int,
+) -> None:
     """With a second for other tries: what counts is that each connection brings something."""
-    write_random(outputs / "model.pth", SIZE)
-    points = [random.randrange(SIZE // 40, SIZE // 22) for _ in range(20)]
+    write_random(outputs / "model.pth", size)
+    points = [random.randrange(size // (2 * cuts), size // (cuts + 2)) for _ in range(cuts)]
     with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port), retry_for_s=1) as cluster:
         cluster.statuses(["job"])
         before = cut_proxy.passed["down"]
         cut_proxy.cut_at(points)
         (file,) = cluster.collect("job", LocalSink(home))
-    assert cut_proxy.connections == 21
-    assert cut_proxy.passed["down"] - before < 1.3 * SIZE
+    assert cut_proxy.connections == cuts + 1
+    assert cut_proxy.passed["down"] - before < 1.3 * size
     assert same(home / "model.pth", outputs / "model.pth")
     with open(home / "model.pth", "rb") as content:
-        assert sha256_of(content) == (file.sha256, SIZE)
+        assert sha256_of(content) == (file.sha256, size)
     assert os.listdir(home) == ["model.pth"]
 
 
 def test_a_connection_that_brings_nothing_is_given_up(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
-):
+) -> None:
     write_random(outputs / "model.pth", 20 << 20)
     partial = break_off(cluster_settings, ssh_connect, home, cut_proxy)
     # What came is kept, and not under its name.
@@ -308,7 +315,7 @@ def test_a_connection_that_brings_nothing_is_given_up(
 
 def test_an_interruption_ends_it_at_once_though_something_came(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path
-):
+) -> None:
     write_random(outputs / "model.pth", 50 << 20)
     with Cluster(cluster_settings, ssh_connect) as cluster:
 
@@ -320,7 +327,7 @@ def test_an_interruption_ends_it_at_once_though_something_came(
         began = time.monotonic()
         with pytest.raises(GpuClusterConnectionError):
             cluster.collect("job", Sink(home))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert not (home / "model.pth").exists()
         assert collect(cluster, home) == ["model.pth"]
 
@@ -350,7 +357,7 @@ def test_a_worker_that_is_killed_half_way(
     home: Path,
     cut_proxy: CutProxy,
     eventually: Callable[..., Any],
-):
+) -> None:
     write_random(outputs / "model.pth", SIZE)
     for number in range(100):
         (outputs / f"{number}").write_bytes(os.urandom(10_000))
@@ -378,7 +385,7 @@ def test_a_worker_that_is_killed_half_way(
 
 def test_what_is_there_is_not_fetched_again(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
-):
+) -> None:
     for number in range(20):
         (outputs / f"{number}").write_bytes(os.urandom(100_000))
     write_random(outputs / "large", 5 << 20)
@@ -400,7 +407,7 @@ def test_what_is_there_is_not_fetched_again(
 
 def test_two_collects_at_once_into_one_folder(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path
-):
+) -> None:
     write_random(outputs / "model.pth", 40 << 20)
     found: list[Any] = []
 
@@ -421,7 +428,7 @@ def test_two_collects_at_once_into_one_folder(
 
 def test_a_file_that_became_another_between_two_tries(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
-):
+) -> None:
     write_random(outputs / "model.pth", 20 << 20)
     break_off(cluster_settings, ssh_connect, home, cut_proxy)
     write_random(outputs / "new", 20 << 20)
@@ -434,7 +441,7 @@ def test_a_file_that_became_another_between_two_tries(
 
 def test_what_was_damaged_on_the_workers_disk_is_found_and_fetched_anew(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
-):
+) -> None:
     write_random(outputs / "model.pth", 20 << 20)
     partial = break_off(cluster_settings, ssh_connect, home, cut_proxy)
     with open(partial, "r+b") as file:
@@ -450,7 +457,7 @@ def test_what_was_damaged_on_the_workers_disk_is_found_and_fetched_anew(
 
 def test_what_another_collect_works_on_is_left_to_it(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
-):
+) -> None:
     write_random(outputs / "model.pth", 20 << 20)
     partial = break_off(cluster_settings, ssh_connect, home, cut_proxy)
     with Cluster(cluster_settings, ssh_connect) as cluster, open(partial, "r+b") as others:
@@ -482,23 +489,23 @@ def break_off(settings: ClusterSettings, ssh_connect: Connect, home: Path, proxy
 
 def test_holes_stay_holes(
     cluster_settings: ClusterSettings, ssh_connect: Connect, outputs: Path, home: Path, cut_proxy: CutProxy
-):
+) -> None:
     with open(outputs / "sparse", "wb") as file:
-        file.truncate(2_000_000_000)
-        file.seek(1_000_000_000)
+        file.truncate(400_000_000)
+        file.seek(200_000_000)
         file.write(b"middle")
     with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port)) as cluster:
         (found,) = cluster.collect("job", LocalSink(home))
-    assert cut_proxy.passed["down"] < 200_000
-    assert (home / "sparse").stat().st_size == found.size == 2_000_000_000
+    assert cut_proxy.passed["down"] < 100_000
+    assert (home / "sparse").stat().st_size == found.size == 400_000_000
     assert (home / "sparse").stat().st_blocks * 512 < 1 << 20
     with open(home / "sparse", "rb") as file:
         assert sha256_of(file)[0] == found.sha256
-        file.seek(1_000_000_000)
+        file.seek(200_000_000)
         assert file.read(6) == b"middle"
 
 
-def test_a_collect_is_one_command(cluster: Cluster, outputs: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_collect_is_one_command(cluster: Cluster, outputs: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1500):
         (outputs / f"{number}").write_bytes(b"%d" % number)
     verbs: list[str] = []
@@ -520,10 +527,11 @@ def test_a_collect_is_one_command(cluster: Cluster, outputs: Path, home: Path, m
 
 def test_small_messages_do_not_wait_for_an_acknowledgement_where_much_is_received(
     cluster: Cluster, outputs: Path, tmp_path: Path
-):
+) -> None:
     def sends_at_once() -> bool:
         transport = cluster.session.connection._transport
         assert transport is not None
+        assert isinstance(transport.sock, socket.socket)
         return bool(transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     cluster.statuses([])
@@ -532,7 +540,7 @@ def test_small_messages_do_not_wait_for_an_acknowledgement_where_much_is_receive
     assert sends_at_once()
 
 
-def test_what_does_not_fit_is_told_before_anything_is_sent(cluster: Cluster, outputs: Path, tmp_path: Path):
+def test_what_does_not_fit_is_told_before_anything_is_sent(cluster: Cluster, outputs: Path, tmp_path: Path) -> None:
     write_random(outputs / "large", 4 << 20)
     (outputs / "small").write_bytes(b"small")
     with small_disk(tmp_path / "disk", 512) as disk:
@@ -546,7 +554,7 @@ def test_what_does_not_fit_is_told_before_anything_is_sent(cluster: Cluster, out
         assert collect(cluster, disk / "home", exclude=["small"]) == ["large"]
 
 
-def test_a_disk_that_becomes_full_on_the_way(cluster: Cluster, outputs: Path, tmp_path: Path):
+def test_a_disk_that_becomes_full_on_the_way(cluster: Cluster, outputs: Path, tmp_path: Path) -> None:
     write_random(outputs / "large", 8 << 20)
     with small_disk(tmp_path / "disk", 10 << 10) as disk:
 
@@ -583,7 +591,7 @@ def test_a_long_line_is_filled_over_several_connections(
     outputs: Path,
     home: Path,
     cut_proxy: CutProxy,
-):
+) -> None:
     write_random(outputs / "large", 50_000_001)
     write_random(outputs / "medium", 9_000_000)
     (outputs / "small").write_bytes(b"small")
@@ -608,19 +616,21 @@ def test_pieces_that_came_are_not_fetched_again(
     outputs: Path,
     home: Path,
     cut_proxy: CutProxy,
-):
+) -> None:
     """One connection after the other breaks; what has come over any of them counts."""
-    write_random(outputs / "large", 80_000_000)
+    write_random(outputs / "large", 50_000_000)
     with Cluster(cluster_settings, lambda: ssh_connect(cut_proxy.port)) as cluster:
         cluster.statuses([])
-        cut_proxy.cut_after(nbytes=10_000_000, direction="down", times=6)
+        cut_proxy.cut_after(nbytes=8_000_000, direction="down", times=4)
         assert collect(cluster, home) == ["large"]
     assert same(home / "large", outputs / "large")
-    assert cut_proxy.passed["down"] < 1.3 * 80_000_000
+    assert cut_proxy.passed["down"] < 1.3 * 50_000_000
     assert os.listdir(home) == ["large"]
 
 
-def test_a_file_that_changes_while_pieces_of_it_come(long_line: None, cluster: Cluster, outputs: Path, home: Path):
+def test_a_file_that_changes_while_pieces_of_it_come(
+    long_line: None, cluster: Cluster, outputs: Path, home: Path
+) -> None:
     write_random(outputs / "large", 40_000_000)
 
     class Sink(LocalSink):
@@ -639,7 +649,7 @@ def test_a_file_that_changes_while_pieces_of_it_come(long_line: None, cluster: C
 # -- what a cluster that is not to be trusted may send ----------------------------------------------------------
 
 
-ENTRIES = [
+ENTRIES: list[Any] = [
     {"path": "a", "kind": "file", "size": 4, "mode": 0o644},
     {"path": "b", "kind": "file", "size": SMALL, "mode": 0o644, "stamp": "1"},
 ]
@@ -649,7 +659,7 @@ def lines_of(*lines: Any) -> bytes:
     return b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def receive(home: Path, *lines: Any, entries: list[dict[str, Any]] = ENTRIES) -> list[str]:
+def receive(home: Path, *lines: Any, entries: list[Any] = ENTRIES) -> list[str]:
     download = StreamDownload("job", entries, LocalSink(home), Checksums(None))
     download.request()
     with TransferProgress("outputs", 0) as progress:
@@ -671,7 +681,7 @@ def large(number: Any = 1, content: bytes = b"evil" * (SMALL // 4), **changes: A
 BEGUN = large()[0]
 
 
-def test_what_was_asked_for_is_taken(home: Path):
+def test_what_was_asked_for_is_taken(home: Path) -> None:
     assert receive(home, *small(), {}, *large(), {"end": 2}) == ["a", "b"]
     assert files(home) == {"a": b"evil", "b": b"evil" * (SMALL // 4)}
 
@@ -713,7 +723,7 @@ def test_what_was_asked_for_is_taken(home: Path):
         pytest.param([*large()[:3], {"sha256": 7}], "SHA-256 differs", id="no checksum of a large one"),
     ],
 )
-def test_anything_else_is_refused(tmp_path: Path, home: Path, lines: list[Any], words: str):
+def test_anything_else_is_refused(tmp_path: Path, home: Path, lines: list[Any], words: str) -> None:
     with pytest.raises(CollectError, match=words):
         receive(home, *lines)
     names = {name for name in files(tmp_path) if ".gpu-collect-" not in name}
@@ -722,7 +732,7 @@ def test_anything_else_is_refused(tmp_path: Path, home: Path, lines: list[Any], 
 
 @pytest.mark.parametrize("path", ["../a", "/etc/passwd", "x/../../a", "", "a\0b"])
 @pytest.mark.parametrize("size", [4, SMALL])
-def test_a_listing_that_leads_out_is_refused(tmp_path: Path, home: Path, path: str, size: int):
+def test_a_listing_that_leads_out_is_refused(tmp_path: Path, home: Path, path: str, size: int) -> None:
     entry = {"path": path, "kind": "file", "size": size, "mode": 0o644}
     with pytest.raises(CollectError, match="leaves the outputs folder"):
         receive(home, *small(), entries=[entry])
@@ -734,21 +744,21 @@ def test_a_listing_that_leads_out_is_refused(tmp_path: Path, home: Path, path: s
 @pytest.mark.parametrize(
     "change", [{"path": 7}, {"size": -1}, {"size": "4"}, {"mode": None}, {"needs": 0.5}, {"stamp": 1}]
 )
-def test_a_listing_that_is_none_is_refused(home: Path, change: dict[str, Any]):
+def test_a_listing_that_is_none_is_refused(home: Path, change: dict[str, Any]) -> None:
     with pytest.raises(CollectError, match="list of outputs is garbled"):
         receive(home, *small(), entries=[{**ENTRIES[1], **change}])
 
 
 @pytest.mark.parametrize("what", [small(), large()])
 @pytest.mark.parametrize("length", [0, 10, 60, 90])
-def test_a_stream_that_breaks_off_is_a_broken_connection(home: Path, what: list[Any], length: int):
+def test_a_stream_that_breaks_off_is_a_broken_connection(home: Path, what: list[Any], length: int) -> None:
     with pytest.raises(GpuClusterConnectionError):
         receive(home, lines_of(*what)[:length])
     assert not (home / "a").exists()
     assert not (home / "b").exists()
 
 
-def test_every_byte_that_came_is_kept(home: Path):
+def test_every_byte_that_came_is_kept(home: Path) -> None:
     for length, kept in ((0, []), (100, [100]), (70_000, [70_000])):
         whole = lines_of(*large()[:2])
         with pytest.raises(GpuClusterConnectionError):

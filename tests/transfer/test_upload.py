@@ -100,7 +100,7 @@ def cache(cluster_settings: ClusterSettings) -> Path:
 # -- once --------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_cluster_has_does_not_travel_again(far: Cluster, tmp_path: Path, up: Counter):
+def test_what_the_cluster_has_does_not_travel_again(far: Cluster, tmp_path: Path, up: Counter) -> None:
     large, small = os.urandom(3 * MB), os.urandom(300_000)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(large)
@@ -122,7 +122,7 @@ def test_what_the_cluster_has_does_not_travel_again(far: Cluster, tmp_path: Path
     assert files(third / "models") == {"e/renamed": large, "e/small": small, "e/new": b"new"}
 
 
-def test_of_thousands_of_files_those_that_changed_travel(far: Cluster, tmp_path: Path, up: Counter):
+def test_of_thousands_of_files_those_that_changed_travel(far: Cluster, tmp_path: Path, up: Counter) -> None:
     for number in range(2000):
         path = tmp_path / "d" / f"{number % 20}" / f"{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def test_of_thousands_of_files_those_that_changed_travel(far: Cluster, tmp_path:
     assert up.take() < 250_000
 
 
-def test_a_job_that_is_staged_again_gets_anew_what_changed_on_either_side(cluster: Cluster, tmp_path: Path):
+def test_a_job_that_is_staged_again_gets_anew_what_changed_on_either_side(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for number in range(50):
         (tmp_path / "d" / f"{number}").write_bytes(os.urandom(4000))
@@ -160,7 +160,7 @@ def test_a_job_that_is_staged_again_gets_anew_what_changed_on_either_side(cluste
 
 def test_two_jobs_that_stage_the_same_at_once_send_it_once(
     cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy, tmp_path: Path
-):
+) -> None:
     """Large and small files, under the same name and under another."""
     with Cluster(cluster_settings, ssh_connect) as cluster:
         cluster.check()
@@ -192,7 +192,7 @@ def test_two_jobs_that_stage_the_same_at_once_send_it_once(
 
 def test_objects_of_a_store_travel_once_as_well(
     far: Cluster, up: Counter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Nobody knows their SHA-256 before they were sent."""
     # Airflow keeps what was attached first for the whole process.
     monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})
@@ -215,28 +215,30 @@ def test_objects_of_a_store_travel_once_as_well(
 # -- broken connections ------------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_is_cut_twenty_times(far: Cluster, tmp_path: Path, cut_proxy: CutProxy, up: Counter):
-    size = 200 * MB
+@pytest.mark.parametrize(("cuts", "size"), [(6, 60 * MB), pytest.param(20, 200 * MB, marks=pytest.mark.long)])
+def test_an_upload_that_is_cut_many_times(
+    far: Cluster, tmp_path: Path, cut_proxy: CutProxy, up: Counter, cuts: int, size: int
+) -> None:
     (tmp_path / "large").write_bytes(random.Random(7).randbytes(size))
-    moments = sorted(random.Random(11).sample(range(size), 20))
+    moments = sorted(random.Random(11).sample(range(size), cuts))
     real = cut_proxy._allow
     passed = 0
 
-    def allow(nbytes: int, direction: str) -> tuple[int, bool]:
+    def allow(size: int, direction: str) -> tuple[int, bool]:
         nonlocal passed
-        passed += nbytes if direction == "up" else 0
+        passed += size if direction == "up" else 0
         if moments and passed >= moments[0]:
             moments.pop(0)
-            real(nbytes, direction)
-            return nbytes // 2, True
-        return real(nbytes, direction)
+            real(size, direction)
+            return size // 2, True
+        return real(size, direction)
 
     cut_proxy._allow = allow  # type: ignore[method-assign]
     before = cut_proxy.connections
     job = stage(far, "job", tmp_path, data="large")
     assert (job / "data" / "large").read_bytes() == (tmp_path / "large").read_bytes()
     assert moments == []
-    assert cut_proxy.connections - before >= 20
+    assert cut_proxy.connections - before >= cuts
     assert up.take() < 1.3 * size
     assert leftovers(job.parent / ".cache") == []
 
@@ -298,7 +300,7 @@ def other_worker(sshd: RealSshd, cluster_settings: ClusterSettings, cut_proxy: C
 
 def test_a_worker_that_is_killed_half_way_costs_what_was_on_its_way(
     far: Cluster, other_worker: OtherWorker, tmp_path: Path, up: Counter, cache: Path, eventually: Any
-):
+) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(os.urandom(60 * MB))
     for number in range(500):
@@ -318,7 +320,7 @@ def test_a_worker_that_is_killed_half_way_costs_what_was_on_its_way(
 
 def test_who_waits_for_another_takes_over_when_that_one_dies(
     cluster: Cluster, other_worker: OtherWorker, tmp_path: Path, up: Counter, eventually: Any
-):
+) -> None:
     cluster.check()
     (tmp_path / "large").write_bytes(os.urandom(60 * MB))
     with other_worker.stage("first", "large") as process:
@@ -356,7 +358,7 @@ def long_line(cut_proxy: CutProxy, far: Cluster, monkeypatch: pytest.MonkeyPatch
 
 def test_a_long_line_is_filled_over_several_connections(
     far: Cluster, long_line: list[int], tmp_path: Path, up: Counter
-):
+) -> None:
     (tmp_path / "d").mkdir()
     for number, size in enumerate([10 * MB, 3 * MB, *range(1000, 1100)]):
         (tmp_path / "d" / f"{number}").write_bytes(os.urandom(size))
@@ -369,7 +371,7 @@ def test_a_long_line_is_filled_over_several_connections(
 
 def test_connections_that_are_not_to_be_had_are_done_without(
     far: Cluster, long_line: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """As with a server that takes no more; and one that breaks in the middle leaves its piece to the others."""
     real = upload_streams.open_stream
     count = 0
@@ -422,14 +424,14 @@ def test_connections_that_are_not_to_be_had_are_done_without(
         (0.05, 0, 1),
     ],
 )
-def test_how_many_connections(round_trip_s: float, size: int, count: int):
+def test_how_many_connections(round_trip_s: float, size: int, count: int) -> None:
     assert streams.streams_for(round_trip_s, size) == count
 
 
 # -- files of a job are its own ----------------------------------------------------------------------------------
 
 
-def test_a_job_that_writes_into_its_inputs_changes_no_other(cluster: Cluster, tmp_path: Path):
+def test_a_job_that_writes_into_its_inputs_changes_no_other(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(b"1" * (2 << 20))
     (tmp_path / "d" / "small").write_bytes(b"2")
@@ -446,7 +448,7 @@ def test_a_job_that_writes_into_its_inputs_changes_no_other(cluster: Cluster, tm
 
 def test_a_content_that_the_disk_has_damaged_is_found_and_sent_anew(
     far: Cluster, tmp_path: Path, cache: Path, up: Counter
-):
+) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(os.urandom(2 * MB))
     for number in range(100):
@@ -473,7 +475,9 @@ def test_a_content_that_the_disk_has_damaged_is_found_and_sent_anew(
 
 @pytest.mark.parametrize("how", ["cut short", "emptied", "removed"])
 @pytest.mark.parametrize("which", ["contents/*/*", "packs/*.data", "packs/*.index", "manifests/*"])
-def test_whatever_happens_to_the_cache_is_mended(far: Cluster, tmp_path: Path, cache: Path, which: str, how: str):
+def test_whatever_happens_to_the_cache_is_mended(
+    far: Cluster, tmp_path: Path, cache: Path, which: str, how: str
+) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(os.urandom(2 * MB))
     (tmp_path / "d" / "small").write_bytes(b"small")
@@ -488,27 +492,29 @@ def test_whatever_happens_to_the_cache_is_mended(far: Cluster, tmp_path: Path, c
     assert files(job / "data" / "d") == files(tmp_path / "d")
 
 
-def test_holes_stay_holes(far: Cluster, tmp_path: Path, up: Counter):
+def test_holes_stay_holes(far: Cluster, tmp_path: Path, up: Counter) -> None:
     with open(tmp_path / "sparse", "wb") as file:
         file.write(b"start")
-        file.seek(500 * MB)
+        file.seek(100 * MB)
         file.write(b"middle")
-        file.truncate(1000 * MB)
+        file.truncate(200 * MB)
     job = stage(far, "job", tmp_path, data="sparse")
     assert up.take() < 100_000
     staged = job / "data" / "sparse"
-    assert staged.stat().st_size == 1000 * MB
+    assert staged.stat().st_size == 200 * MB
     assert staged.stat().st_blocks * 512 < MB
     with open(staged, "rb") as file:
         assert file.read(6) == b"start\0"
-        file.seek(500 * MB)
+        file.seek(100 * MB)
         assert file.read(7) == b"middle\0"
 
 
 # -- what cannot be sent -----------------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_is_not_begun(cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path):
+def test_what_does_not_fit_is_not_begun(
+    cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path
+) -> None:
     (tmp_path / "data.bin").write_bytes(os.urandom(30 * MB))
     with small_disk(tmp_path / "disk", 20_000) as disk:
         settings = ClusterSettings(**{**cluster_settings.__dict__, "root_dir": str(disk)})
@@ -525,7 +531,7 @@ def test_what_does_not_fit_is_not_begun(cluster_settings: ClusterSettings, ssh_c
 
 def test_a_disk_that_fills_up_on_the_way(
     cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy, tmp_path: Path, eventually: Any
-):
+) -> None:
     (tmp_path / "large").write_bytes(os.urandom(30 * MB))
     up = Counter(cut_proxy)
     with small_disk(tmp_path / "disk", 80_000) as disk:
@@ -554,7 +560,7 @@ def test_a_disk_that_fills_up_on_the_way(
 @pytest.mark.parametrize("size", [100, 3 * MB])
 def test_a_file_that_changes_between_its_checksum_and_its_sending(
     cluster: Cluster, tmp_path: Path, size: int, cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     (tmp_path / "data.bin").write_bytes(b"1" * size)
     wanted = sources(tmp_path, data="data.bin")
     wanted[0].to_json()
@@ -581,7 +587,7 @@ def test_a_file_that_changes_between_its_checksum_and_its_sending(
 
 def test_a_file_that_cannot_be_read_to_its_end_does_not_leave_both_sides_waiting(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     class Bad(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(5, "Input/output error")
@@ -595,10 +601,10 @@ def test_a_file_that_cannot_be_read_to_its_end_does_not_leave_both_sides_waiting
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"'data\.bin' cannot be read: .*Input/output error"):
         cluster.stage("job", wanted, record=jobs.record())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
-def test_a_cluster_that_asks_for_what_was_not_offered_gets_nothing(tmp_path: Path):
+def test_a_cluster_that_asks_for_what_was_not_offered_gets_nothing(tmp_path: Path) -> None:
     (tmp_path / "d").write_bytes(b"x")
     (source,) = sources(tmp_path, data="d")
     assert isinstance(source, UploadSource)

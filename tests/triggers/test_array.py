@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
 from tests.harness import jobs
 from tests.harness.deferral import TaskLogs, Triggerer, XComs
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import TaskInstance
 from tests.triggers.test_output import arguments, until
 
@@ -63,6 +65,9 @@ def test_lines_of_each_element_come_once_though_acknowledgements_are_lost(
     ti = TaskInstance("wait")
     acknowledge = Subscription.ack
 
+    def shown(count: int) -> bool:
+        return len(logs.output) == count
+
     async def run() -> TriggerEvent:
         # The second triggerer is killed between logging and acknowledging.
         for number, allowed, ack in ((1, 50, acknowledge), (2, 200, lambda *_: None)):
@@ -70,7 +75,7 @@ def test_lines_of_each_element_come_once_though_acknowledgements_are_lost(
             triggerer = Triggerer(logs, job_id=number)
             await triggerer.start(ti, *arguments(handle))
             allow(allowed)
-            await until(lambda allowed=allowed: len(logs.output) == ELEMENTS * allowed)
+            await until(functools.partial(shown, ELEMENTS * allowed))
             await triggerer.shut_down()
         monkeypatch.setattr(Subscription, "ack", acknowledge)
         triggerer = Triggerer(logs, job_id=3)
@@ -99,7 +104,7 @@ def test_user_who_ends_the_task_ends_all_elements(
         trigger_id = await triggerer.start(ti, *arguments(handle, cancel_on_kill=True))
         await until(lambda: sum(event.endswith("GPU job runs") for event in logs.events) == 4)
         await triggerer.user_ends_task(trigger_id)
-        await asyncio.wait({triggerer.task(trigger_id)}, timeout=20)
+        await asyncio.wait({triggerer.task(trigger_id)}, timeout=PATIENCE_S)
 
     asyncio.run(run())
     if is_cancelled:

@@ -86,7 +86,7 @@ def end_of(event: TriggerEvent) -> WatchEnd:
 
 # -- what goes through the database -----------------------------------------------------------------------------------
 
-EVERY_ARGUMENT = {
+EVERY_ARGUMENT: dict[str, Any] = {
     "job": HANDLE,
     "job_from": {"task_id": "train", "key": "return_value"},
     "launch": {"job_id": "job-1", "env": {"TOKEN": "s3cret"}, "inputs": [], "spec": {"gpus": 1, "gpu_type": None}},
@@ -295,7 +295,9 @@ def test_an_outage_is_told_ever_less_often(use: Use, logs: TaskLogs, monkeypatch
 
     began = datetime(2026, 1, 1, tzinfo=timezone.utc)
     elapsed = timedelta()
-    monkeypatch.setitem(JobLog.__init__.__kwdefaults__, "now", lambda: began + elapsed)
+    defaults = JobLog.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "now", lambda: began + elapsed)
     watcher = use(FakeWatcher(RUNNING))
 
     async def run() -> WatchEnd:
@@ -460,7 +462,7 @@ def test_arguments_for_the_scheduler_are_plain_values() -> None:
 
 # -- a job that the trigger launches -----------------------------------------------------------------------------
 
-REQUEST = {"job_id": "job-1"}
+REQUEST: Any = {"job_id": "job-1"}
 LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
 
 

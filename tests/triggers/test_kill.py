@@ -19,6 +19,7 @@ from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import TaskInstance
 from tests.triggers.fake_watcher import FakeWatcher, status
 
@@ -69,7 +70,7 @@ class Killed:
                 await asyncio.sleep(0)
             task = triggerer.task(trigger_id)
             await (end(triggerer, trigger_id) if end else triggerer.user_ends_task(trigger_id))
-            await asyncio.wait({task}, timeout=20)
+            await asyncio.wait({task}, timeout=PATIENCE_S)
             assert task.cancelled()
 
         asyncio.run(run())
@@ -195,7 +196,7 @@ def test_being_told_again_every_second_breaks_nothing_off(killed: Killed) -> Non
     """Airflow 3.3 cancels what the trigger does then each time, until the trigger has ended."""
     killed.ti.state = "failed"
     may_go_on = threading.Event()
-    killed.answer = lambda: may_go_on.wait(20)
+    killed.answer = lambda: may_go_on.wait(PATIENCE_S)
     killed.watcher.answer = Future()
 
     async def again_and_again(triggerer: Triggerer, trigger_id: int) -> None:
@@ -222,7 +223,7 @@ def test_being_told_again_every_second_breaks_nothing_off(killed: Killed) -> Non
 def test_it_goes_on_with_that_however_often_it_is_broken_off(killed: Killed) -> None:
     killed.ti.state = "failed"
     may_go_on = threading.Event()
-    killed.answer = lambda: may_go_on.wait(20)
+    killed.answer = lambda: may_go_on.wait(PATIENCE_S)
 
     async def run() -> None:
         trigger = GpuJobTrigger(HANDLE, cancel_on_kill=True)
@@ -273,7 +274,7 @@ def test_trigger_that_is_told_to_end_ends_even_if_news_come_at_that_moment(kille
 
 # -- a job that the trigger launches -----------------------------------------------------------------------------
 
-REQUEST = {"job_id": "job-1"}
+REQUEST: Any = {"job_id": "job-1"}
 LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
 NOT_LAUNCHED = JobStatus("job-1", JobState.LOST, reason="lost")
 TOO_EARLY = "A user ended the task before its GPU job was launched"
@@ -303,7 +304,7 @@ class KilledLaunch(Killed):
             await asyncio.sleep(0.05)
             assert self.watcher.cancelled == [] or self.launch.done()
             meanwhile()
-            await asyncio.wait({task}, timeout=20)
+            await asyncio.wait({task}, timeout=PATIENCE_S)
             assert task.cancelled()
 
         asyncio.run(run())

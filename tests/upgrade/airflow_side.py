@@ -134,12 +134,12 @@ def disconnect() -> None:
 def statuses(handles: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return how jobs of one cluster stand."""
     hook = _hook(handles[0]["gpu_cluster_conn_id"])
-    return [status.to_json() for status in hook.statuses(handles, tail_bytes=1000)]
+    return [dict(status.to_json()) for status in hook.statuses(handles, tail_bytes=1000)]
 
 
 def cancel(handle: dict[str, Any]) -> dict[str, Any]:
     """Cancel a job, and return how it stands when it is gone."""
-    return _hook(handle["gpu_cluster_conn_id"]).cancel(handle, wait_s=60).to_json()
+    return dict(_hook(handle["gpu_cluster_conn_id"]).cancel(handle, wait_s=60).to_json())
 
 
 def collect(handle: dict[str, Any], destination: str) -> dict[str, Any]:

@@ -39,14 +39,13 @@ from airflow_provider_gpu_cluster.watch.polling import WINDOW_BYTES
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.harness import jobs
 from tests.harness.leftovers import processes_under
+from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd
 
 Connect = Callable[..., paramiko.SSHClient]
 MakeWatcher = Callable[..., Watcher]
 Event = TypeVar("Event")
-
-PATIENCE_S = 30
 
 
 class Waiting:
@@ -194,7 +193,7 @@ def watcher(request: pytest.FixtureRequest, make_watcher: MakeWatcher, python_th
 # -- in order, by the channel or by asking -----------------------------------------------------------------------
 
 
-def test_the_life_of_a_job(cluster: Cluster, watcher: Watcher, tmp_path: Path):
+def test_the_life_of_a_job(cluster: Cluster, watcher: Watcher, tmp_path: Path) -> None:
     jobs.submit(cluster, "sleep 60", job_id="other", gpus=4)
     command = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo hello; echo bye >&2; exit 3"
     jobs.submit(cluster, command, job_id="job", gpus=1)
@@ -212,14 +211,14 @@ def test_the_life_of_a_job(cluster: Cluster, watcher: Watcher, tmp_path: Path):
     assert kinds.count(Place) == 1
 
 
-def test_without_a_reader_there_is_no_output(cluster: Cluster, watcher: Watcher):
+def test_without_a_reader_there_is_no_output(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     waiting = Waiting(watcher, "job", reader=None)
     waiting.until(JobStatus, lambda status: status.final)
     assert {type(event) for event in [*waiting.seen, *waiting.rest()]} == {JobStatus}
 
 
-def test_output_arrives_byte_for_byte(cluster: Cluster, cluster_settings: ClusterSettings, watcher: Watcher):
+def test_output_arrives_byte_for_byte(cluster: Cluster, cluster_settings: ClusterSettings, watcher: Watcher) -> None:
     """More than fits into the window, and all of it no text."""
     script = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 2000)"
     jobs.submit(cluster, f"{sys.executable} -c '{script}'", job_id="job")
@@ -229,7 +228,7 @@ def test_output_arrives_byte_for_byte(cluster: Cluster, cluster_settings: Cluste
     assert waiting.output == (Path(cluster_settings.root_dir) / "job/logs/training.log").read_bytes()
 
 
-def test_no_more_is_delivered_than_is_acknowledged(cluster: Cluster, watcher: Watcher):
+def test_no_more_is_delivered_than_is_acknowledged(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "head -c 300000 /dev/zero", job_id="job")
     jobs.wait(cluster, "job")
     waiting = Waiting(watcher, "job", acks=False)
@@ -242,7 +241,7 @@ def test_no_more_is_delivered_than_is_acknowledged(cluster: Cluster, watcher: Wa
     assert len(waiting.output) == WINDOW_BYTES + 100
 
 
-def test_an_acknowledgement_ahead_skips_what_is_between(cluster: Cluster, watcher: Watcher):
+def test_an_acknowledgement_ahead_skips_what_is_between(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "head -c 300000 /dev/zero; echo end", job_id="job")
     jobs.wait(cluster, "job")
     waiting = Waiting(watcher, "job", acks=False)
@@ -254,7 +253,7 @@ def test_an_acknowledgement_ahead_skips_what_is_between(cluster: Cluster, watche
     assert waiting.until(Output) == Output(LogPosition(1, 299_000), bytes(1000) + b"end\n", 300_004)
 
 
-def test_a_note_comes_back_with_the_place(cluster: Cluster, watcher: Watcher):
+def test_a_note_comes_back_with_the_place(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     first = Waiting(watcher, "job")
     first.to_the_end()
@@ -263,7 +262,7 @@ def test_a_note_comes_back_with_the_place(cluster: Cluster, watcher: Watcher):
     assert Waiting(watcher, "job", reader="another").until(Place) == Place(LogPosition(1, 0), None)
 
 
-def test_what_was_acknowledged_last_counts_although_nobody_listens_any_more(cluster: Cluster, watcher: Watcher):
+def test_what_was_acknowledged_last_counts_although_nobody_listens_any_more(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     jobs.wait(cluster, "job")
     first = Waiting(watcher, "job", acks=False)
@@ -273,7 +272,7 @@ def test_what_was_acknowledged_last_counts_although_nobody_listens_any_more(clus
     assert Waiting(watcher, "job").until(Place) == Place(LogPosition(1, 6), {"all": True})
 
 
-def test_a_new_attempt_begins_at_its_own_place(cluster: Cluster, watcher: Watcher):
+def test_a_new_attempt_begins_at_its_own_place(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo one; exit 1", job_id="job")
     first = Waiting(watcher, "job")
     first.to_the_end()
@@ -284,7 +283,7 @@ def test_a_new_attempt_begins_at_its_own_place(cluster: Cluster, watcher: Watche
     assert first.until(Acked) == Acked(LogPosition(2, 7))
 
 
-def test_who_listens_no_more_is_told_nothing(cluster: Cluster, watcher: Watcher, tmp_path: Path):
+def test_who_listens_no_more_is_told_nothing(cluster: Cluster, watcher: Watcher, tmp_path: Path) -> None:
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
     closed, open_ = Waiting(watcher, "job"), Waiting(watcher, "job", reader="another")
     closed.until(JobStatus)
@@ -296,7 +295,7 @@ def test_who_listens_no_more_is_told_nothing(cluster: Cluster, watcher: Watcher,
     assert closed.rest() == []
 
 
-def test_who_cannot_take_events_gets_no_more_and_disturbs_nobody(cluster: Cluster, watcher: Watcher):
+def test_who_cannot_take_events_gets_no_more_and_disturbs_nobody(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "echo hello", job_id="job")
     tried: list[WatchEvent] = []
 
@@ -309,7 +308,7 @@ def test_who_cannot_take_events_gets_no_more_and_disturbs_nobody(cluster: Cluste
     assert len(tried) == 1
 
 
-def test_a_job_that_cannot_be_is_refused_alone(cluster: Cluster, make_watcher: MakeWatcher):
+def test_a_job_that_cannot_be_is_refused_alone(cluster: Cluster, make_watcher: MakeWatcher) -> None:
     watcher = make_watcher()
     jobs.submit(cluster, "echo hello", job_id="job")
     bad, good = Waiting(watcher, "../etc"), Waiting(watcher, "job")
@@ -321,29 +320,36 @@ def test_a_job_that_cannot_be_is_refused_alone(cluster: Cluster, make_watcher: M
 # -- many over one connection ------------------------------------------------------------------------------------
 
 
-def test_thirty_jobs_share_a_connection_and_a_channel(
+@pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.long)])
+def test_many_jobs_share_a_connection_and_a_channel(
+    count: int,
     cluster: Cluster,
     cluster_folder: Path,
     make_watcher: MakeWatcher,
     cut_proxy: CutProxy,
     monkeypatch: pytest.MonkeyPatch,
-):
-    for number in range(30):
+) -> None:
+    for number in range(count):
         jobs.submit(cluster, f"echo {number}; sleep 1; echo {number}", job_id=f"job-{number}", gpus=0)
     watcher = make_watcher(cut_proxy.port)
     opened: list[object] = []
     hold = Session.hold
-    monkeypatch.setattr(Session, "hold", lambda *args: opened.append(args) or hold(*args))
+
+    def note(*args: Any) -> Any:
+        opened.append(args)
+        return hold(*args)
+
+    monkeypatch.setattr(Session, "hold", note)
     for name in ("call", "read", "converse"):
         monkeypatch.setattr(Session, name, None)
-    waiting = [Waiting(watcher, f"job-{number}") for number in range(30)]
+    waiting = [Waiting(watcher, f"job-{number}") for number in range(count)]
     assert {one.to_the_end().state for one in waiting} == {JobState.SUCCEEDED}
     assert len(far_ends(cluster_folder)) == 1
-    assert [one.output.decode() for one in waiting] == [f"{number}\n{number}\n" for number in range(30)]
+    assert [one.output.decode() for one in waiting] == [f"{number}\n{number}\n" for number in range(count)]
     assert (cut_proxy.connections, len(opened)) == (1, 1)
 
 
-def test_a_thousand_subscriptions_at_once(make_watcher: MakeWatcher):
+def test_a_thousand_subscriptions_at_once(make_watcher: MakeWatcher) -> None:
     """Both sides have more to say at once than fits between them."""
     watcher = make_watcher()
     events: queue.Queue[tuple[int, WatchEvent]] = queue.Queue()
@@ -366,7 +372,7 @@ def test_the_connection_is_kept_for_the_next_and_then_closed(
     cut_proxy: CutProxy,
     monkeypatch: pytest.MonkeyPatch,
     eventually: Any,
-):
+) -> None:
     monkeypatch.setattr(loop, "LINGER_S", 60)
     jobs.submit(cluster, "true", job_id="job")
     watcher = make_watcher(cut_proxy.port)
@@ -386,7 +392,7 @@ def test_the_connection_is_kept_for_the_next_and_then_closed(
     assert cut_proxy.connections == 2
 
 
-def test_nothing_is_left_open(cluster: Cluster, make_watcher: MakeWatcher, eventually: Any):
+def test_nothing_is_left_open(cluster: Cluster, make_watcher: MakeWatcher, eventually: Any) -> None:
     jobs.submit(cluster, "true", job_id="job")
     watcher = make_watcher()
 
@@ -401,7 +407,7 @@ def test_nothing_is_left_open(cluster: Cluster, make_watcher: MakeWatcher, event
     assert [watch_once() for _ in range(3)] == [before] * 3
 
 
-def test_a_process_has_one_watcher_for_a_connection(cluster: Cluster, gpu_cluster_conn: dict[str, Any]):
+def test_a_process_has_one_watcher_for_a_connection(cluster: Cluster, gpu_cluster_conn: dict[str, Any]) -> None:
     watcher = watcher_of("gpu_cluster_default")
     assert watcher_of("gpu_cluster_default") is watcher
     assert watcher_of("another") is not watcher
@@ -412,7 +418,7 @@ def test_a_process_has_one_watcher_for_a_connection(cluster: Cluster, gpu_cluste
 
 def test_a_process_that_watches_comes_to_its_end(
     cluster: Cluster, cluster_folder: Path, gpu_cluster_conn: dict[str, Any], eventually: Any
-):
+) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     program = """
 import queue
@@ -448,7 +454,7 @@ PRINTED = "".join(f"{number} {'x' * 2000}\n" for number in range(60)).encode()
 
 def test_jobs_print_and_end_while_the_connection_is_cut(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, quick_pauses: None
-):
+) -> None:
     watcher = make_watcher(cut_proxy.port)
     for number in range(4):
         jobs.submit(cluster, PRINT, job_id=f"job-{number}")
@@ -463,7 +469,7 @@ def test_jobs_print_and_end_while_the_connection_is_cut(
 
 def test_a_connection_that_breaks_as_something_is_to_be_sent(
     cluster: Cluster, make_watcher: MakeWatcher, monkeypatch: pytest.MonkeyPatch, quick_pauses: None
-):
+) -> None:
     change = channel.WatchChannel.change
     cuts: list[int] = []
 
@@ -483,7 +489,7 @@ def test_a_connection_that_breaks_as_something_is_to_be_sent(
 
 def test_jobs_print_and_end_while_the_server_restarts(
     sshd: RealSshd, cluster: Cluster, make_watcher: MakeWatcher, quick_pauses: None, eventually: Any
-):
+) -> None:
     watcher = make_watcher()
     jobs.submit(cluster, PRINT, job_id="job")
     waiting = Waiting(watcher, "job")
@@ -499,7 +505,7 @@ def test_jobs_print_and_end_while_the_server_restarts(
 
 def test_a_cut_that_is_mended_at_once_is_no_outage(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, tmp_path: Path
-):
+) -> None:
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
     waiting = Waiting(make_watcher(cut_proxy.port), "job")
     waiting.until(JobStatus, lambda status: status.state is JobState.RUNNING)
@@ -513,7 +519,7 @@ def test_a_cut_that_is_mended_at_once_is_no_outage(
 
 def test_a_cluster_out_of_reach_is_tried_again_and_again(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, quick_pauses: None
-):
+) -> None:
     cut_proxy.refusing = True
     jobs.submit(cluster, "echo hello", job_id="job")
     waiting = Waiting(make_watcher(cut_proxy.port), "job")
@@ -526,7 +532,7 @@ def test_a_cluster_out_of_reach_is_tried_again_and_again(
 
 def test_a_newcomer_does_not_wait_for_the_next_try(
     make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     for name, seconds in {"SHORTEST_PAUSE_S": 3600.0, "LONGEST_PAUSE_S": 3600.0, "NEWCOMER_PAUSE_S": 0.1}.items():
         monkeypatch.setattr(loop, name, seconds)
     cut_proxy.refusing = True
@@ -548,7 +554,7 @@ def test_a_channel_that_falls_silent_is_given_up(
     eventually: Any,
     tmp_path: Path,
     frozen: str,
-):
+) -> None:
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
     waiting = Waiting(make_watcher(cut_proxy.port), "job")
     waiting.until(Place)
@@ -572,7 +578,7 @@ def test_a_channel_that_falls_silent_is_given_up(
 
 def test_a_quiet_channel_is_not_given_up(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """A sign of life every few seconds is enough."""
     monkeypatch.setattr(channel, "SILENCE_S", 7.0)
     jobs.submit(cluster, "sleep 9", job_id="job")
@@ -584,7 +590,7 @@ def test_a_quiet_channel_is_not_given_up(
 # -- clusters that cannot be watched -----------------------------------------------------------------------------
 
 
-def test_a_cluster_that_cannot_run_jobs_is_a_failure(make_watcher: MakeWatcher):
+def test_a_cluster_that_cannot_run_jobs_is_a_failure(make_watcher: MakeWatcher) -> None:
     watcher = make_watcher(python="/no/such/python")
     waiting = Waiting(watcher, "job")
     assert isinstance(waiting.until(Failure).error, GpuClusterSetupError)
@@ -592,7 +598,7 @@ def test_a_cluster_that_cannot_run_jobs_is_a_failure(make_watcher: MakeWatcher):
     assert isinstance(watcher.cancel("job", requested_by="me").exception(PATIENCE_S), GpuClusterSetupError)
 
 
-def test_a_connection_that_does_not_exist_is_a_failure():
+def test_a_connection_that_does_not_exist_is_a_failure() -> None:
     waiting = Waiting(watcher_of("no_such_connection"), "job")
     assert isinstance(waiting.until(Failure).error, GpuClusterSetupError)
 
@@ -603,7 +609,7 @@ def test_airflow_that_cannot_be_asked_for_the_connection_any_more_is_an_outage(
     ssh_connect: Connect,
     cut_proxy: CutProxy,
     quick_pauses: None,
-):
+) -> None:
     down = threading.Event()
 
     def make() -> Cluster:
@@ -630,7 +636,7 @@ def test_a_cluster_that_ends_the_program_again_and_again_is_asked_in_intervals(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     script: str,
-):
+) -> None:
     caplog.set_level("INFO", logger=loop.__name__)
     monkeypatch.setattr(connection, "IDLE_TIMEOUT_S", 4.0)
     monkeypatch.setattr(loop, "REFUSALS", 2)
@@ -648,7 +654,7 @@ def test_watching_is_tried_again_later(
     python_that: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
     eventually: Any,
-):
+) -> None:
     monkeypatch.setattr(loop, "POLLING_S", 0.5)
     jobs.submit(cluster, "sleep 60", job_id="job")
     python = python_that(REFUSE)
@@ -678,7 +684,7 @@ def cancel_calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
-def test_a_job_that_is_watched_is_cancelled(cluster: Cluster, watcher: Watcher):
+def test_a_job_that_is_watched_is_cancelled(cluster: Cluster, watcher: Watcher) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     waiting = Waiting(watcher, "job")
     waiting.until(JobStatus, lambda status: status.state is JobState.RUNNING)
@@ -690,7 +696,7 @@ def test_a_job_that_is_watched_is_cancelled(cluster: Cluster, watcher: Watcher):
 
 def test_cancellations_that_come_together_are_one_call(
     cluster: Cluster, make_watcher: MakeWatcher, cancel_calls: list[list[str]]
-):
+) -> None:
     names = [f"job-{number}" for number in range(5)]
     for name in names:
         jobs.submit(cluster, "sleep 60", job_id=name, gpus=0)
@@ -701,7 +707,7 @@ def test_cancellations_that_come_together_are_one_call(
     assert {jobs.wait(cluster, name).state for name in names} == {JobState.CANCELLED}
 
 
-def test_one_job_that_cannot_be_cancelled_keeps_no_other_from_it(cluster: Cluster, make_watcher: MakeWatcher):
+def test_one_job_that_cannot_be_cancelled_keeps_no_other_from_it(cluster: Cluster, make_watcher: MakeWatcher) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     watcher = make_watcher()
     bad, good = (watcher.cancel(name, requested_by="me") for name in ("../etc", "job"))
@@ -712,7 +718,7 @@ def test_one_job_that_cannot_be_cancelled_keeps_no_other_from_it(cluster: Cluste
 
 def test_a_job_out_of_reach_is_not_cancelled_later(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, tmp_path: Path, eventually: Any
-):
+) -> None:
     """Whoever asked was told that it did not work."""
     cut_proxy.refusing = True
     jobs.submit(cluster, f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", job_id="job")
@@ -729,7 +735,7 @@ def test_a_job_out_of_reach_is_not_cancelled_later(
 
 def test_a_cancellation_survives_a_cut(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     jobs.submit(cluster, "sleep 60", job_id="job")
     watcher = make_watcher(cut_proxy.port)
     waiting = Waiting(watcher, "job")
@@ -742,7 +748,7 @@ def test_a_cancellation_survives_a_cut(
 # -- launching ---------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, watcher: Watcher):
+def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, watcher: Watcher) -> None:
     submission = watcher.launch(jobs.request("echo hello", job_id="job")).result(PATIENCE_S)
     assert submission.created
     assert submission.handle.gpu_cluster_conn_id == cluster.settings.conn_id
@@ -753,16 +759,19 @@ def test_a_job_is_launched_and_watched_over_one_connection(cluster: Cluster, wat
     assert (again.created, again.status.attempt) == (False, 1)
 
 
-def test_many_are_launched_over_one_connection(cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy):
+@pytest.mark.parametrize("count", [10, pytest.param(40, marks=pytest.mark.long)])
+def test_many_are_launched_over_one_connection(
+    count: int, cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy
+) -> None:
     watcher = make_watcher(cut_proxy.port)
-    names = [f"launched-{number}" for number in range(40)]
+    names = [f"launched-{number}" for number in range(count)]
     futures = [watcher.launch(jobs.request("true", job_id=name, gpus=0)) for name in names]
     assert all(future.result(PATIENCE_S).created for future in futures)
     assert cut_proxy.connections == 1
     assert {jobs.wait(cluster, name).state for name in names} == {JobState.SUCCEEDED}
 
 
-def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watcher: Watcher):
+def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watcher: Watcher) -> None:
     bad, good = (watcher.launch(jobs.request("true", job_id=f"launched-{gpus}", gpus=gpus)) for gpus in (99, 1))
     assert isinstance(bad.exception(PATIENCE_S), LaunchError)
     assert good.result(PATIENCE_S).created
@@ -770,7 +779,7 @@ def test_what_cannot_be_launched_keeps_no_other_from_it(cluster: Cluster, watche
 
 def test_a_launch_survives_a_cut_and_comes_about_once(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, tmp_path: Path
-):
+) -> None:
     watcher = make_watcher(cut_proxy.port)
     blocker = Waiting(watcher, jobs.submit(cluster, "sleep 60", gpus=0).handle.job_id)
     blocker.until(JobStatus, lambda status: status.state is JobState.RUNNING)
@@ -785,7 +794,7 @@ def test_a_launch_survives_a_cut_and_comes_about_once(
 
 def test_a_launch_out_of_reach_does_not_come_about_later(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, eventually: Any
-):
+) -> None:
     """Whoever asked was told that it did not work."""
     cut_proxy.refusing = True
     watcher = make_watcher(cut_proxy.port)
@@ -798,7 +807,7 @@ def test_a_launch_out_of_reach_does_not_come_about_later(
 
 def test_a_launch_that_was_not_asked_for_yet_can_be_taken_back(
     cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, eventually: Any
-):
+) -> None:
     cut_proxy.refusing = True
     watcher = make_watcher(cut_proxy.port)
     waiting = Waiting(watcher, "other")
@@ -810,6 +819,6 @@ def test_a_launch_that_was_not_asked_for_yet_can_be_taken_back(
     assert cluster.statuses(["job"])[0].attempt == 0
 
 
-def test_a_cluster_that_cannot_be_used_is_said_to_who_launches(make_watcher: MakeWatcher):
+def test_a_cluster_that_cannot_be_used_is_said_to_who_launches(make_watcher: MakeWatcher) -> None:
     watcher = make_watcher(python="/no/such/python")
     assert isinstance(watcher.launch(jobs.request("true", job_id="job")).exception(PATIENCE_S), GpuClusterSetupError)

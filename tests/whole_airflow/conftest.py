@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +16,9 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from tests.conftest import REPOSITORY
 from tests.harness.leftovers import kill_everything_under
+from tests.servers.airflow import WholeAirflow
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd, login
-
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-from whole_airflow import WholeAirflow
 
 RUN_TIMEOUT_S = 180
 
@@ -104,7 +101,12 @@ class Lab:
     def task_state(self, dag_id: str, run_id: str, task_id: str = "train") -> str | None:
         """Return the state of a task."""
         states = {task["task_id"]: task["state"] for task in self.airflow.tasks(dag_id, run_id)}
-        return states[task_id]
+        state: str | None = states[task_id]
+        return state
+
+    def until_deferred(self, dag_id: str, run_id: str, task_id: str = "train") -> None:
+        """Wait until a task is deferred."""
+        self.until("the deferral", lambda: self.task_state(dag_id, run_id, task_id) == "deferred")
 
     def mark(self, dag_id: str, run_id: str, state: str, task_id: str = "train") -> None:
         """Mark a task, as a user does in the UI."""
@@ -118,7 +120,7 @@ class Lab:
         how the trigger before it has ended. Here something that lasts has the highest one.
         """
         run_id = self.start("keeps_trigger_ids")
-        self.until("its deferral", lambda: self.task_state("keeps_trigger_ids", run_id, "keep") == "deferred")
+        self.until_deferred("keeps_trigger_ids", run_id, "keep")
 
     def clear(self, dag_id: str, run_id: str, task_id: str = "train") -> None:
         """Clear a task, as a user does in the UI."""
@@ -167,6 +169,8 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "MODELS_DIR": str(folder / "models"),
         "TEST_RUNS": str(folder / "runs"),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # Nobody changes the DAGs; by default each file is read again every half minute.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         # How soon a killed worker is noticed; five minutes by default.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -69,7 +70,7 @@ class LongJobs:
         self.runs = {how: lab.start(self.dag_id) for how in self.ways}
         self.handles = {how: lab.handle(self.dag_id, run_id) for how, run_id in self.runs.items()}
         for run_id in self.runs.values():
-            lab.until("the deferral", lambda run_id=run_id: lab.task_state(self.dag_id, run_id) == "deferred")
+            lab.until_deferred(self.dag_id, run_id)
         self._until_all("the start of the jobs", lambda state: state is JobState.RUNNING)
 
     def end_all(self) -> None:
@@ -92,7 +93,7 @@ class LongJobs:
         handle = self.lab.until(
             "the next try's job", lambda: _other(self.lab.xcom(self.dag_id, run_id, "train"), first)
         )
-        self.lab.until("its deferral", lambda: self.lab.task_state(self.dag_id, run_id) == "deferred")
+        self.lab.until_deferred(self.dag_id, run_id)
         assert self.cluster.statuses([handle["job_id"]])[0].state in (JobState.QUEUED, JobState.RUNNING)
         self.lab.keep_trigger_ids()
         self.lab.mark(self.dag_id, run_id, "failed")
@@ -104,7 +105,7 @@ def test_users_who_end_deferred_tasks_end_their_jobs(lab: Lab, lab_cluster: Clus
     jobs = LongJobs(lab, lab_cluster, dag_id)
     for how, run_id in jobs.runs.items():
         # A child of the job's own shell, two processes below its supervisor.
-        said = lab.until("the first line", lambda run_id=run_id: lab.output(dag_id, run_id, "train"))
+        said = lab.until("the first line", functools.partial(lab.output, dag_id, run_id, "train"))
         assert _runs(int(said[0].split()[1])), how
     jobs.end_all()
     for how, run_id in jobs.runs.items():
@@ -119,7 +120,7 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     lab.airflow.stop_component("triggerer")
     launched = set(lab.folder.glob("ml-jobs/launched_by_trigger-*"))
     too_early = lab.start("launched_by_trigger")
-    lab.until("the deferral", lambda: lab.task_state("launched_by_trigger", too_early) == "deferred")
+    lab.until_deferred("launched_by_trigger", too_early)
     lab.mark("launched_by_trigger", too_early, "failed")
     jobs = LongJobs(lab, lab_cluster)
     jobs.end_all()
@@ -152,10 +153,12 @@ def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster
     assert lab.runs(handle["job_id"]) == 1
 
 
-def test_fifty_jobs_survive_cut_connections_and_a_restart_of_sshd(lab: Lab, sshd: RealSshd) -> None:
-    run_id = lab.start("deferred_many")
-    sensors = [f"done_{number}" for number in range(50)]
-    lab.until("fifty watched jobs", lambda: all(lab.output("deferred_many", run_id, sensor) for sensor in sensors))
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.long)])
+def test_many_jobs_survive_cut_connections_and_a_restart_of_sshd(lab: Lab, sshd: RealSshd, count: int) -> None:
+    dag_id = f"deferred_{count}"
+    run_id = lab.start(dag_id)
+    sensors = [f"done_{number}" for number in range(count)]
+    lab.until("many watched jobs", lambda: all(lab.output(dag_id, run_id, sensor) for sensor in sensors))
     for _ in range(3):
         lab.proxy.cut_now()
         time.sleep(1)
@@ -164,10 +167,10 @@ def test_fifty_jobs_survive_cut_connections_and_a_restart_of_sshd(lab: Lab, sshd
     sshd.start()
     time.sleep(2)
     lab.proxy.cut_now()
-    assert lab.end("deferred_many", run_id) == "success"
+    assert lab.end(dag_id, run_id) == "success"
     for number, sensor in enumerate(sensors):
-        assert lab.output("deferred_many", run_id, sensor) == [f"{number}: line {line}" for line in range(1, 26)]
-        assert lab.log("deferred_many", run_id, sensor) == []
+        assert lab.output(dag_id, run_id, sensor) == [f"{number}: line {line}" for line in range(1, 26)]
+        assert lab.log(dag_id, run_id, sensor) == []
 
 
 def _starts(records: list[dict[str, Any]]) -> list[str]:

@@ -17,12 +17,14 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
+from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 if TYPE_CHECKING:
     import paramiko
     from airflow.sdk import Connection
+    from typing_extensions import Unpack
 
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
@@ -125,7 +127,8 @@ class GpuClusterHook(BaseHook):
         """
         Bring code, data and models to the cluster, without launching anything.
 
-        :param code: source of the code; see the documentation of sources.
+        :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
+            ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
         :param data: one or more sources for the job's ``data/``.
         :param models: one or more sources for the job's ``models/``.
         :param base_dir: folder that relative sources start from; the DAG file's, or else the current
@@ -136,13 +139,14 @@ class GpuClusterHook(BaseHook):
         request = JobRequest(code=code, data=data, models=models)
         return self.prepare(request, current_identity(job_id=job_id), base_dir=base_dir).to_json()
 
+    @spelled_out
     def submit(
         self,
         *,
         job: Job | None = None,
         job_id: str | None = None,
         base_dir: str | os.PathLike[str] | None = None,
-        **parameters: Any,
+        **parameters: Unpack[JobParameters],
     ) -> dict[str, Any]:
         """
         Launch a job and return at once.
@@ -154,8 +158,7 @@ class GpuClusterHook(BaseHook):
         :param job_id: the job; by default it is derived from the running task.
         :param base_dir: folder that relative sources start from; the DAG file's, or else the current
             directory.
-        :param parameters: what to run and what it needs; see
-            :class:`~airflow_provider_gpu_cluster.jobs.request.JobRequest`.
+        :param parameters: what to run and what it needs; see :class:`.JobParameters`.
         :return: the job's handle, as the operators leave it in XCom.
         """
         staged = job_id_of(job) if job is not None else None

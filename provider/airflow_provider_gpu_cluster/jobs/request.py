@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from datetime import timedelta
+from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,79 +14,39 @@ from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
-from airflow_provider_gpu_cluster.jobs.parameters import check_env, make_spec
+from airflow_provider_gpu_cluster.jobs.parameter_checks import check_env
+from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS, JobParameters
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
-from airflow_provider_gpu_cluster.jobs.spec import JobSpec
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec, make_spec
 from airflow_provider_gpu_cluster.jobs.submission import Element, LaunchArguments
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_gpu_cluster.sources import Source
-    from airflow_provider_gpu_cluster.sources.parse import Written
 
 SHORTEST_SECRET = 5
 # Stand-ins for values that are known only when the task runs: any that would pass the check.
 _STAND_INS: dict[str, Any] = {"entry_script": "train.py", "command": "true"}
 
 
-@dataclass(frozen=True)
-class JobRequest:
-    """
-    A job as its user describes it.
+_Fields: Any = make_dataclass(
+    "_Fields",
+    [
+        (parameter.name, Any, field(default=parameter.default, repr=not parameter.secret))
+        for parameter in PARAMETERS.values()
+    ],
+    frozen=True,
+    kw_only=True,
+)
 
-    :param code: source of the code: a local file or folder, ``git+...``, ``cluster:...``, or a URL of an
-        object store. A folder's content becomes the job's ``code/``, where the job runs.
-    :param entry_script: script to run, relative to the code. Either this or ``command``.
-    :param script_args: arguments of the entry script.
-    :param command: shell text to run instead of an entry script.
-    :param data: one or more sources for ``data/``.
-    :param models: one or more sources for ``models/``.
-    :param gpus: number of whole GPUs.
-    :param gpu_type: only GPUs whose name contains this text, such as ``"A100"``; None for any.
-    :param cpus: CPU cores; None leaves it to the cluster.
-    :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit.
-    :param time_limit: limit on the run time, in seconds or as a timedelta; None for no limit.
-    :param env: environment variables of the job. Their values are sent apart, and recorded nowhere.
-    :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order.
-    :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each.
-    :param partition: Slurm partition; None for the connection's. So with ``account``, ``qos`` and ``constraint``.
-    :param account: Slurm account.
-    :param qos: Slurm QOS.
-    :param constraint: features that Slurm's nodes must have.
-    :param sbatch_options: further options of Slurm's ``sbatch``.
-    :param requirements: Python packages, as lines of a requirements file or a list of them; None takes
-        ``requirements.txt`` from the code if it is there.
-    :param setup: shell lines to run first, such as ``module load cuda``.
-    :param pass_output_dirs: pass ``--output_dir`` and ``--log_dir`` to the entry script.
-    :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``,
-        relative to the DAG file's folder; None for the package's own.
-    :param array: makes an array of it: of each element what is its own, see :func:`.jobs.array.parse_array`; None for
-        one job.
-    """
 
-    code: Written | None = None
-    entry_script: str | None = None
-    script_args: Sequence[Any] | None = None
-    command: str | None = None
-    data: Written | Sequence[Written] | None = None
-    models: Written | Sequence[Written] | None = None
-    gpus: int | str = 1
-    gpu_type: str | None = None
-    cpus: int | str | None = None
-    memory: int | str | None = None
-    time_limit: float | str | timedelta | None = None
-    env: Mapping[str, Any] | None = field(default=None, repr=False)
-    priority: str = "normal"
-    nodes: int | str = 1
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    sbatch_options: str | Sequence[str] | None = None
-    requirements: str | Sequence[str] | None = None
-    setup: str | Sequence[str] | None = None
-    pass_output_dirs: bool = True
-    run_script_template: str | None = None
-    array: Any = field(default=None, repr=False)
+class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the table
+    """A job as its user describes it: a value for each of the :class:`.JobParameters`, as it is written."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **parameters: Unpack[JobParameters]) -> None: ...
 
     def spec(self) -> JobSpec:
         """
@@ -95,25 +54,7 @@ class JobRequest:
 
         :raises InvalidJobError: a value cannot be used.
         """
-        return make_spec(
-            entry_script=self.entry_script,
-            script_args=self.script_args,
-            command=self.command,
-            gpus=self.gpus,
-            gpu_type=self.gpu_type,
-            cpus=self.cpus,
-            memory=self.memory,
-            time_limit=self.time_limit,
-            priority=self.priority,
-            nodes=self.nodes,
-            partition=self.partition,
-            account=self.account,
-            qos=self.qos,
-            constraint=self.constraint,
-            sbatch_options=self.sbatch_options,
-            requirements=self.requirements,
-            setup=self.setup,
-        )
+        return make_spec(**vars(self))
 
     def sources(self, *, base_dir: Path) -> Sequence[Source]:
         """
@@ -217,11 +158,12 @@ class JobRequest:
         :param staged: the job's sources are staged already, and cannot be given again.
         :raises InvalidJobError: a value cannot be used, whatever the others will be.
         """
-        open_fields = {item.name: item for item in fields(self) if _is_open(getattr(self, item.name))}
-        for name in ("env", "array"):
-            open_fields.pop(name, None)
-        known = {name: _STAND_INS.get(name, item.default) for name, item in open_fields.items()}
-        stand_in = replace(self, **known, env={}, array=None)
+        known = {
+            name: _STAND_INS.get(name, parameter.default)
+            for name, parameter in PARAMETERS.items()
+            if _is_open(getattr(self, name))
+        }
+        stand_in = replace(self, **{**known, "env": {}, "array": None})
         stand_in.spec()
         if staged and (self.code or self.data or self.models):
             raise InvalidJobError(

@@ -1,60 +1,78 @@
-"""What a job runs and what it needs: the checked values, as they go to the cluster."""
+"""What a job runs and what it needs, as the cluster gets it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import asdict, make_dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.jobs.parameter_checks import grace_s as check_grace_s
+from airflow_provider_gpu_cluster.jobs.parameters import (
+    PARAMETERS,
+    SPEC_PARAMETERS,
+    JobParameters,
+    Parameter,
+    spelled_out,
+)
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
 
+GRACE_S = 10.0
 
-@dataclass(frozen=True)
-class JobSpec:
+
+def _checked(parameter: Parameter, written: Any) -> Any:
+    assert parameter.check
+    return parameter.check(parameter.name, written)
+
+
+_Fields: Any = make_dataclass(
+    "_Fields",
+    [
+        *((parameter.spec_name, Any, _checked(parameter, parameter.default)) for parameter in SPEC_PARAMETERS),
+        ("grace_s", float, GRACE_S),
+    ],
+    frozen=True,
+)
+
+
+class JobSpec(_Fields):  # type: ignore[misc]  # its fields are those of the table
     """
-    What a job runs and what it needs. The values are checked where they are parsed (see :mod:`.jobs.parameters`).
+    What a job runs and what it needs: of each of :data:`.SPEC_PARAMETERS` what its check returns, by its ``spec_name``.
 
-    :param entry_script: path of the script to run, relative to the code; None when ``command`` is given.
-    :param script_args: arguments of the entry script.
-    :param command: shell text to run instead of an entry script.
-    :param gpus: number of whole GPUs.
-    :param gpu_type: only GPUs whose name contains this text, compared without case; None for any.
-    :param cpus: CPU cores; None leaves it to the cluster.
-    :param memory_bytes: limit on host memory; None for no limit.
-    :param time_limit_s: limit on the run time in seconds; None for no limit.
-    :param priority: ``high``, ``normal`` or ``low``.
-    :param nodes: how many nodes it runs on, with ``gpus``, ``cpus`` and ``memory_bytes`` on each.
-    :param partition: Slurm partition; None for the connection's. So with the next three.
-    :param account: Slurm account.
-    :param qos: Slurm QOS.
-    :param constraint: features that Slurm's nodes must have.
-    :param sbatch_options: further options of ``sbatch``, after the connection's.
-    :param requirements: text of a requirements file; None takes ``requirements.txt`` from the code if it is there.
-    :param setup: shell lines to run first, such as ``module load cuda``.
-    :param grace_s: seconds between TERM and KILL when the job is stopped.
+    Besides, ``grace_s`` is the seconds between TERM and KILL when the job is stopped.
     """
-
-    entry_script: str | None = None
-    script_args: tuple[str, ...] = ()
-    command: str | None = None
-    gpus: int = 1
-    gpu_type: str | None = None
-    cpus: int | None = None
-    memory_bytes: int | None = None
-    time_limit_s: float | None = None
-    priority: str = "normal"
-    nodes: int = 1
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    sbatch_options: tuple[str, ...] = ()
-    requirements: str | None = None
-    setup: str = ""
-    grace_s: float = 10.0
 
     def to_json(self) -> Spec:
         """Return the spec as plain JSON values."""
-        spec = cast("Spec", asdict(self))
-        spec["script_args"], spec["sbatch_options"] = list(self.script_args), list(self.sbatch_options)
-        return spec
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return cast("Spec", plain)
+
+
+@spelled_out
+def make_spec(*, grace_s: float | str = GRACE_S, **parameters: Unpack[JobParameters]) -> JobSpec:
+    """
+    Check the parameters of a job. Those of which the spec says nothing take no part.
+
+    :param grace_s: seconds between TERM and KILL when the job is stopped, 0 or more.
+    :param parameters: the parameters.
+    :raises InvalidJobError: a parameter is not valid; the message says which, its value, and what is valid.
+    """
+    for name in parameters.keys() - PARAMETERS.keys():
+        raise TypeError(f"make_spec() got an unexpected keyword argument {name!r}")
+
+    def checked(parameter: Parameter) -> Any:
+        return _checked(parameter, parameters.get(parameter.name, parameter.default))
+
+    script, shell = checked(PARAMETERS["entry_script"]), checked(PARAMETERS["command"])
+    if (script is None) == (shell is None):
+        found = "neither was" if script is None else f"both ({script!r} and a command) were"
+        raise InvalidJobError(f"give exactly one of entry_script and command; {found} given")
+    args = checked(PARAMETERS["script_args"])
+    if args and script is None:
+        raise InvalidJobError("script_args are for an entry_script; write the arguments of a command into it")
+    run = {"entry_script": script, "command": shell, "script_args": args}
+    needs = {parameter.spec_name: checked(parameter) for parameter in SPEC_PARAMETERS if parameter.name not in run}
+    return JobSpec(**run, **needs, grace_s=check_grace_s("grace_s", grace_s))

@@ -27,7 +27,8 @@ class StageGpuJobOperator(BaseOperator):
     again.
 
     :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
-        ``cluster:...``, or a URL of an object store. (templated)
+        ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
+        (templated)
     :param data: one or more sources for the job's ``data/``. (templated)
     :param models: one or more sources for the job's ``models/``. (templated)
     :param gpu_cluster_conn_id: connection of the cluster.

@@ -16,6 +16,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCance
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
@@ -67,8 +68,8 @@ class SubmitGpuJobOperator(BaseOperator):
     :param job: output of a :class:`StageGpuJobOperator`, whose sources are used; without it, ``code``,
         ``data`` and ``models`` are staged first. (templated)
     :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
-        ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it
-        runs. (templated)
+        ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
+        (templated)
     :param entry_script: script to run, relative to the code. Either this or ``command``. (templated)
     :param script_args: arguments of the entry script, as a list. (templated)
     :param command: shell text to run instead of an entry script. (templated)
@@ -78,10 +79,12 @@ class SubmitGpuJobOperator(BaseOperator):
     :param gpu_type: only GPUs whose name contains this text, such as ``"A100"``; None for any. (templated)
     :param cpus: CPU cores; None leaves it to the cluster. (templated)
     :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit. (templated)
-    :param time_limit: limit on the job's run time, in seconds or as a timedelta; None for no limit.
-        (templated)
-    :param env: environment variables of the job. The values are shown nowhere in Airflow, are sent apart from
-        the rest, and are recorded nowhere on the cluster. (templated)
+    :param time_limit: limit on the job's run time, in seconds or as a timedelta; None for no limit. (templated)
+    :param env: environment variables of the job. The values are shown nowhere in Airflow, are sent apart from the rest,
+        and are recorded nowhere on the cluster. (templated)
+    :param array: makes an array of jobs: a list, or the output of a task that returns one, of what is each one's own.
+        An element is a dict of environment variables, merged over ``env`` and as hidden; or arguments, a list or text
+        that is split as a shell does, which come after ``script_args`` or at the end of ``command``. (templated)
     :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order. (templated)
     :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one takes Slurm.
         (templated)
@@ -95,12 +98,9 @@ class SubmitGpuJobOperator(BaseOperator):
     :param requirements: Python packages, as a list or as the text of a requirements file; None takes
         ``requirements.txt`` from the code if it is there. (templated)
     :param setup: shell lines to run first, such as ``["module load cuda/12.4"]``. (templated)
-    :param array: makes an array of jobs: a list, or the output of a task that returns one, of what is each one's own.
-        An element is a dict of environment variables, merged over ``env`` and as hidden; or arguments, a list or text
-        that is split as a shell does, which come after ``script_args`` or at the end of ``command``. (templated)
     :param pass_output_dirs: pass ``--output_dir`` and ``--log_dir`` to the entry script.
-    :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``,
-        relative to the DAG file's folder.
+    :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``, relative to the
+        DAG file's folder.
     :param gpu_cluster_conn_id: connection of the cluster; by default the one of ``job``, or
         ``gpu_cluster_default``. (templated)
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
@@ -127,32 +127,11 @@ class SubmitGpuJobOperator(BaseOperator):
     """
 
     template_fields = FilledFields(
-        "job",
-        "code",
-        "entry_script",
-        "script_args",
-        "command",
-        "data",
-        "models",
-        "gpus",
-        "gpu_type",
-        "cpus",
-        "memory",
-        "time_limit",
-        "env",
-        "array",
-        "priority",
-        "nodes",
-        "partition",
-        "account",
-        "qos",
-        "constraint",
-        "sbatch_options",
-        "requirements",
-        "setup",
-        "gpu_cluster_conn_id",
+        "job", *(name for name, parameter in PARAMETERS.items() if parameter.templated), "gpu_cluster_conn_id"
     )
-    template_fields_renderers = {"command": "bash", "setup": "bash", "env": "json", "array": "json"}
+    template_fields_renderers = {
+        name: parameter.renderer for name, parameter in PARAMETERS.items() if parameter.renderer is not None
+    }
     operator_extra_links = (GpuJobLink(),)
     ui_color = "#e4ecf4"
 
@@ -160,6 +139,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self,
         *,
         job: JobArgument | None = None,
+        # The parameters of a job; scripts/write_parameters.py writes them here, as below and in the docstring.
         code: Written | None = None,
         entry_script: str | None = None,
         script_args: Sequence[Any] | None = None,
@@ -171,8 +151,8 @@ class SubmitGpuJobOperator(BaseOperator):
         cpus: int | str | None = None,
         memory: int | str | None = None,
         time_limit: float | str | timedelta | None = None,
-        env: Mapping[str, Any] | XComArg | HiddenEnv | None = None,
-        array: Sequence[Any] | XComArg | str | HiddenArray | None = None,
+        env: Mapping[str, Any] | XComArg | None = None,
+        array: Sequence[Any] | XComArg | str | None = None,
         priority: str = "normal",
         nodes: int | str = 1,
         partition: str | None = None,
@@ -209,8 +189,6 @@ class SubmitGpuJobOperator(BaseOperator):
         self.cpus = cpus
         self.memory = memory
         self.time_limit = time_limit
-        self.env = HiddenEnv(env)
-        self.array = None if array is None else HiddenArray(array)
         self.priority = priority
         self.nodes = nodes
         self.partition = partition
@@ -222,6 +200,8 @@ class SubmitGpuJobOperator(BaseOperator):
         self.setup = setup
         self.pass_output_dirs = pass_output_dirs
         self.run_script_template = run_script_template
+        self.env = HiddenEnv(env)
+        self.array = None if array is None else HiddenArray(array)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
@@ -362,32 +342,10 @@ class SubmitGpuJobOperator(BaseOperator):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=left)
 
     def _request(self) -> JobRequest:
-        return JobRequest(
-            code=self.code,
-            entry_script=self.entry_script,
-            script_args=self.script_args,
-            command=self.command,
-            data=self.data,
-            models=self.models,
-            gpus=self.gpus,
-            gpu_type=self.gpu_type,
-            cpus=self.cpus,
-            memory=self.memory,
-            time_limit=self.time_limit,
-            env=self.env.values,
-            array=None if self.array is None else self.array.values,
-            priority=self.priority,
-            nodes=self.nodes,
-            partition=self.partition,
-            account=self.account,
-            qos=self.qos,
-            constraint=self.constraint,
-            sbatch_options=self.sbatch_options,
-            requirements=self.requirements,
-            setup=self.setup,
-            pass_output_dirs=self.pass_output_dirs,
-            run_script_template=self.run_script_template,
-        )
+        values = {name: getattr(self, name) for name in PARAMETERS}
+        values["env"] = self.env.values
+        values["array"] = None if self.array is None else self.array.values
+        return JobRequest(**values)
 
     def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
         started = time.monotonic()

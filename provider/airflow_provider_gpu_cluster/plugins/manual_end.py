@@ -58,7 +58,7 @@ def end_abandoned_jobs(since: datetime) -> None:
     """Cancel the jobs of tasks that ended since then, and that have asked for it."""
     by_connection = defaultdict(list)
     try:
-        for conn_id, job_id in _abandoned(since):
+        for conn_id, job_id in abandoned(since):
             by_connection[conn_id].append(job_id)
     except Exception:
         log.exception("could not look for jobs of tasks that were marked")
@@ -78,7 +78,7 @@ def _cancel(conn_id: str, job_ids: list[str]) -> None:
         log.warning("could not cancel %s, whose tasks were marked: %s", ", ".join(job_ids), error)
 
 
-def _abandoned(since: datetime) -> list[tuple[str, str]]:
+def abandoned(since: datetime) -> list[tuple[str, str]]:
     """Return the connection and the job of each that is to end with its task, of tasks that ended since then."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel

@@ -85,13 +85,20 @@ class Sandbox:
         if self._loop is not None and self._thread is not None:
             if self._server is not None:
                 asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result()
+                if self.temporary:
+                    self._kill_all()
+                    # While its loop runs, which takes note of their ends.
+                    asyncio.run_coroutine_threadsafe(self._server.see_the_end(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
             self._loop = self._thread = self._server = None
         if self.temporary and self.folder != Path():
-            kill_with_environment(marker(self.folder), _KILL_PATIENCE_S)
+            self._kill_all()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _kill_all(self) -> None:
+        kill_with_environment(marker(self.folder), _KILL_PATIENCE_S)
 
     def __enter__(self) -> Sandbox:
         self.start()

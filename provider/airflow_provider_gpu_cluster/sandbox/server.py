@@ -33,6 +33,7 @@ class SandboxServer:
         self._env = _environment(marker)
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._sessions: set[asyncio.Task[None]] = set()
+        self._processes: set[asyncio.subprocess.Process] = set()
         self._acceptor: asyncssh.SSHAcceptor | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -63,6 +64,11 @@ class SandboxServer:
         for session in self._sessions:
             session.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+
+    async def see_the_end(self) -> None:
+        """Wait for the processes that were left when the server stopped, and that somebody has ended."""
+        if waits := [asyncio.ensure_future(process.wait()) for process in self._processes]:
+            await asyncio.wait(waits, timeout=1)
 
     def _open_session(
         self,
@@ -104,10 +110,12 @@ class SandboxServer:
         finally:
             for _, write_end in outputs:
                 os.close(write_end)
+        self._processes.add(process)
         feeding = asyncio.ensure_future(_feed(stdin, process))
         try:
             await asyncio.gather(_drain(outputs[0][0], stdout), _drain(outputs[1][0], stderr))
             status = await process.wait()
+            self._processes.discard(process)
         finally:
             feeding.cancel()
             _close_input(process)

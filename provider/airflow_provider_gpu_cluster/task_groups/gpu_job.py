@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TaskGroup
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.jobs.parameters import spelled_out
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
     CollectGpuJobOperator,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sources.parse import Written
 
 
+@spelled_out
 class GpuJobTaskGroup(TaskGroup):
     """
     The whole life of a GPU job, as tasks: stage, submit, wait, collect, and a cancel that runs when one of
@@ -40,9 +42,11 @@ class GpuJobTaskGroup(TaskGroup):
 
     :param group_id: id of the group; its tasks are ``<group_id>.stage`` and so on.
     :param destination: where the outputs go; see :class:`CollectGpuJobOperator`.
-    :param code: source of the code; see :class:`SubmitGpuJobOperator`.
-    :param data: one or more sources for the job's ``data/``.
-    :param models: one or more sources for the job's ``models/``.
+    :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
+        ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
+        (templated)
+    :param data: one or more sources for the job's ``data/``. (templated)
+    :param models: one or more sources for the job's ``models/``. (templated)
     :param include: patterns of the outputs to collect; by default everything.
     :param exclude: patterns of outputs to leave on the cluster.
     :param gpu_cluster_conn_id: connection of the cluster.
@@ -57,7 +61,7 @@ class GpuJobTaskGroup(TaskGroup):
     :param default_args: defaults of the group's tasks, such as ``{"retries": 2}``.
     :param tooltip: text shown over the group.
     :param group_display_name: name shown for the group.
-    :param job: every other parameter of :class:`SubmitGpuJobOperator` but those for waiting.
+    :param job: the other parameters of :class:`SubmitGpuJobOperator` but those for waiting.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run.cache import incoming
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
 from airflow_provider_gpu_cluster.gpu_run.cache.incoming import Busy, Damaged, Incoming
+from airflow_provider_gpu_cluster.gpu_run.cache.ranges import merged
 from tests.conftest import REPOSITORY
 from tests.gpu_run.cache.kept_contents import keep, make_contents, sha256_of, tag_of
 from tests.harness.small_disk import fill, small_disk
@@ -60,7 +61,7 @@ def read(contents: Contents) -> bytes:
 
 @pytest.mark.parametrize("key", [KEY, tag_of("object")])
 @pytest.mark.parametrize("order", ["forwards", "backwards", "mixed"])
-def test_it_arrives_in_any_order_and_in_several_tries(contents: Contents, key: str, order: str):
+def test_it_arrives_in_any_order_and_in_several_tries(contents: Contents, key: str, order: str) -> None:
     places = list(range(0, SIZE, PIECE))
     if order != "forwards":
         places.reverse() if order == "backwards" else random.Random(1).shuffle(places)
@@ -78,7 +79,7 @@ def test_it_arrives_in_any_order_and_in_several_tries(contents: Contents, key: s
     assert left(contents) == []
 
 
-def test_zeros_are_there_without_being_written(contents: Contents):
+def test_zeros_are_there_without_being_written(contents: Contents) -> None:
     data = bytes(8 << 20) + b"x"
     arriving = Incoming(contents, sha256_of(data), len(data))
     assert arriving.take()
@@ -92,14 +93,14 @@ def test_zeros_are_there_without_being_written(contents: Contents):
     assert found.st_blocks * 512 < 100_000
 
 
-def test_of_what_nothing_has_arrived_nothing_is_kept(contents: Contents):
+def test_of_what_nothing_has_arrived_nothing_is_kept(contents: Contents) -> None:
     arriving = begun(contents)
     arriving.leave()
     assert left(contents) == []
     arriving.leave()
 
 
-def test_only_one_asks_for_it(contents: Contents):
+def test_only_one_asks_for_it(contents: Contents) -> None:
     arriving, other = begun(contents), Incoming(contents, KEY, SIZE)
     assert arriving.take()
     assert not other.take()
@@ -109,7 +110,7 @@ def test_only_one_asks_for_it(contents: Contents):
     assert other.missing() == [(PIECE, SIZE)]
 
 
-def test_what_is_damaged_is_kept_no_longer(contents: Contents):
+def test_what_is_damaged_is_kept_no_longer(contents: Contents) -> None:
     arriving = begun(contents)
     write(arriving, 0, SIZE)
     arriving.rest()
@@ -128,7 +129,7 @@ def test_what_is_damaged_is_kept_no_longer(contents: Contents):
     assert arriving.publish() == KEY
 
 
-def test_of_what_was_cut_nothing_counts(contents: Contents):
+def test_of_what_was_cut_nothing_counts(contents: Contents) -> None:
     arriving = begun(contents)
     write(arriving, 0, SIZE)
     arriving.leave()
@@ -140,14 +141,14 @@ def test_of_what_was_cut_nothing_counts(contents: Contents):
     "rest",
     [b"200 3", b"200 300 400\n", b"\0\0200 300\n", b"\xff\n\n-5 200\n", b"0 1e9\n", b"\0" * 99],
 )
-def test_notes_that_are_cut_or_damaged_do_not_count(contents: Contents, rest: bytes):
+def test_notes_that_are_cut_or_damaged_do_not_count(contents: Contents, rest: bytes) -> None:
     arriving = begun(contents)
     Path(arriving.path + ".ranges").write_bytes(b"0 100\n" + rest)
     assert arriving.missing() == [(100, SIZE)]
     assert arriving.arrived() == 100
 
 
-def test_a_disk_that_is_full_for_a_while(tmp_path: Path):
+def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
     """It cuts a note anywhere; whatever is noted afterwards, nothing counts that is not there."""
     with small_disk(tmp_path / "disk", 10_000) as disk:
         contents = make_contents(disk)
@@ -166,7 +167,7 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path):
 
 def test_a_disk_that_says_only_at_the_end_that_it_could_not_store_it(
     contents: Contents, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """As a network's file system does, when the quota there is used up."""
 
     def fail(fd: int) -> int:
@@ -175,7 +176,7 @@ def test_a_disk_that_says_only_at_the_end_that_it_could_not_store_it(
     arriving = begun(contents)
     write(arriving, 0, SIZE)
     with monkeypatch.context() as patch:
-        patch.setattr(incoming.os, "dup", fail)
+        patch.setattr(os, "dup", fail)
         with pytest.raises(OSError, match="quota"):
             arriving.publish()
         with pytest.raises(OSError, match="quota"):
@@ -189,6 +190,7 @@ def test_a_disk_that_says_only_at_the_end_that_it_could_not_store_it(
 WRITER = """
 import os, random, sys, time
 from airflow_provider_gpu_cluster.gpu_run.cache.contents import Contents
+from airflow_provider_gpu_cluster.gpu_run.cache.ranges import merged
 from airflow_provider_gpu_cluster.gpu_run.cache.incoming import Damaged, Incoming
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 what, folder, key, number, count, piece, source = sys.argv[1:]
@@ -263,7 +265,7 @@ def writers(contents: Contents, what: str, count: int) -> Iterator[list[subproce
         yield children
 
 
-def test_ranges_from_several_processes_at_once(contents: Contents):
+def test_ranges_from_several_processes_at_once(contents: Contents) -> None:
     arriving = begun(contents)
     with writers(contents, "fill", 4) as children:
         assert [child.communicate()[0] for child in children] == ["done\n"] * 4
@@ -272,7 +274,7 @@ def test_ranges_from_several_processes_at_once(contents: Contents):
     assert read(contents) == DATA
 
 
-def test_what_has_arrived_before_a_process_is_killed_counts(contents: Contents):
+def test_what_has_arrived_before_a_process_is_killed_counts(contents: Contents) -> None:
     begun(contents).release()
     notes = Path(contents.incoming, KEY + ".ranges")
     for _ in range(4):
@@ -285,7 +287,7 @@ def test_what_has_arrived_before_a_process_is_killed_counts(contents: Contents):
     arriving = begun(contents)
     assert 0 < arriving.arrived() <= SIZE
     there = Path(arriving.path).read_bytes()
-    for start, end in incoming.merged(arriving._noted()):
+    for start, end in merged(arriving._noted()):
         assert there[start:end] == DATA[start:end]
     for start, end in arriving.missing():
         write(arriving, start, end)
@@ -293,7 +295,7 @@ def test_what_has_arrived_before_a_process_is_killed_counts(contents: Contents):
 
 
 @pytest.mark.parametrize("what", ["send", "give up"])
-def test_many_want_one_content_and_exactly_one_gives_it_its_name(contents: Contents, what: str):
+def test_many_want_one_content_and_exactly_one_gives_it_its_name(contents: Contents, what: str) -> None:
     with writers(contents, what, 8) as children:
         said = [child.communicate()[0] for child in children]
     assert sorted(said) == ["done\n"] * 7 + ["published\ndone\n"]
@@ -301,22 +303,22 @@ def test_many_want_one_content_and_exactly_one_gives_it_its_name(contents: Conte
     assert left(contents) == []
 
 
-def test_it_gets_its_name_when_nobody_writes_any_more(contents: Contents, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(incoming, "_WRITERS_GONE_S", 0.2)
+def test_it_gets_its_name_when_nobody_writes_any_more(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "WRITERS_GONE_S", 0.2)
     arriving, other = begun(contents), Incoming(contents, KEY, 0)
     write(arriving, 0, SIZE)
     other.write(0, DATA[:5])
     with pytest.raises(Busy):
         arriving.publish()
     assert contents.find(KEY, SIZE) is None
-    monkeypatch.setattr(incoming, "_WRITERS_GONE_S", 20)
+    monkeypatch.setattr(incoming, "WRITERS_GONE_S", 20)
     gone = threading.Timer(0.1, other.release)
     gone.start()
     assert arriving.publish() == KEY
     gone.join()
 
 
-def test_what_has_its_name_is_not_written_to(contents: Contents):
+def test_what_has_its_name_is_not_written_to(contents: Contents) -> None:
     arriving, other = begun(contents), Incoming(contents, KEY, 0)
     write(arriving, 0, SIZE)
     arriving.publish()
@@ -330,11 +332,11 @@ def test_what_has_its_name_is_not_written_to(contents: Contents):
 
 def test_who_opened_it_in_the_last_moment_does_not_write_to_what_has_its_name(
     contents: Contents, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     arriving, other = begun(contents), Incoming(contents, KEY, 0)
     write(arriving, 0, SIZE)
     real = fcntl.flock
-    published = []
+    published: list[bool] = []
 
     def flock(fd: int, how: int) -> None:
         if not published:
@@ -348,7 +350,7 @@ def test_who_opened_it_in_the_last_moment_does_not_write_to_what_has_its_name(
     assert read(contents) == DATA
 
 
-def test_it_can_be_written_to_until_it_has_its_name(contents: Contents, monkeypatch: pytest.MonkeyPatch):
+def test_it_can_be_written_to_until_it_has_its_name(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is killed in between would else leave what nobody but root can go on with."""
 
     def adopt(sha256: str, path: str) -> None:
@@ -362,7 +364,7 @@ def test_it_can_be_written_to_until_it_has_its_name(contents: Contents, monkeypa
         arriving.publish()
 
 
-def test_who_writes_into_bytes_that_were_thrown_away_notes_nothing_of_those_that_came_after(contents: Contents):
+def test_who_writes_into_bytes_that_were_thrown_away_notes_nothing_of_those_that_came_after(contents: Contents) -> None:
     late = Incoming(contents, tag_of("object"), 0)
     first = begun(contents, tag_of("object"))
     late.write(0, DATA[:PIECE])
@@ -375,7 +377,7 @@ def test_who_writes_into_bytes_that_were_thrown_away_notes_nothing_of_those_that
     assert second.publish() == KEY
 
 
-def test_a_content_that_is_here_already_is_replaced_by_the_same(contents: Contents):
+def test_a_content_that_is_here_already_is_replaced_by_the_same(contents: Contents) -> None:
     keep(contents, DATA)
     before = os.stat(contents.path_of(KEY)).st_ino
     keep(contents, DATA)

@@ -39,7 +39,7 @@ def named(folder: str, suffix: str) -> list[str]:
     return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(suffix))
 
 
-def test_what_was_written_is_found_by_its_checksum_and_its_tag(folder: str):
+def test_what_was_written_is_found_by_its_checksum_and_its_tag(folder: str) -> None:
     write(folder, b"one", b"two", tags={"object 3": b"three"})
     kept = Packs(folder)
     assert kept.read(sha256_of(b"two"), 3) == (b"two", sha256_of(b"two"))
@@ -51,13 +51,13 @@ def test_what_was_written_is_found_by_its_checksum_and_its_tag(folder: str):
     assert kept.find("tag-" + sha256_of(b"one"), 3) is None
 
 
-def test_another_size_is_another_content(folder: str):
+def test_another_size_is_another_content(folder: str) -> None:
     write(folder, b"one")
     assert Packs(folder).find(sha256_of(b"one"), 4) is None
     assert Packs(folder).read(sha256_of(b"one"), 2) is None
 
 
-def test_a_folder_that_is_not_there_holds_nothing(folder: str):
+def test_a_folder_that_is_not_there_holds_nothing(folder: str) -> None:
     kept = Packs(folder)
     assert kept.find(sha256_of(b"x"), 1) is None
     kept.remove(sha256_of(b"x"))
@@ -65,8 +65,8 @@ def test_a_folder_that_is_not_there_holds_nothing(folder: str):
     assert not os.path.exists(folder)
 
 
-def test_more_packs_than_are_kept_open(folder: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(packs, "_MOST_OPEN", 5)
+def test_more_packs_than_are_kept_open(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "MOST_OPEN", 5)
     contents = [str(number).encode() for number in range(40)]
     for data in contents:
         write(folder, data)
@@ -77,8 +77,10 @@ def test_more_packs_than_are_kept_open(folder: str, monkeypatch: pytest.MonkeyPa
     assert len(os.listdir("/proc/self/fd")) <= before + 5
 
 
-def test_a_pack_has_a_limited_size_and_what_is_larger_goes_into_the_next(folder: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(packs, "_MOST_BYTES", 100)
+def test_a_pack_has_a_limited_size_and_what_is_larger_goes_into_the_next(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs, "MOST_BYTES", 100)
     contents = [bytes([number]) * 30 for number in range(10)] + [b"x" * 250]
     write(folder, *contents)
     assert [os.path.getsize(path) for path in named(folder, ".data")].count(90) == 3
@@ -86,7 +88,7 @@ def test_a_pack_has_a_limited_size_and_what_is_larger_goes_into_the_next(folder:
     assert all(read(folder, data) == data for data in contents)
 
 
-def test_two_writers_at_once(folder: str):
+def test_two_writers_at_once(folder: str) -> None:
     first, second = PackWriter(Packs(folder)), PackWriter(Packs(folder))
     for number in range(100):
         for writer in (first, second):
@@ -102,7 +104,7 @@ def test_two_writers_at_once(folder: str):
     assert all(read(folder, str(number).encode()) for number in range(100))
 
 
-def test_what_is_removed_is_gone_and_its_neighbours_stay(folder: str):
+def test_what_is_removed_is_gone_and_its_neighbours_stay(folder: str) -> None:
     write(folder, b"one", b"two", tags={"t": b"two"})
     kept = Packs(folder)
     kept.remove(sha256_of(b"two"))
@@ -112,7 +114,7 @@ def test_what_is_removed_is_gone_and_its_neighbours_stay(folder: str):
         assert where.find(tag_of("t"), 3) is None
 
 
-def test_an_index_that_is_cut(folder: str):
+def test_an_index_that_is_cut(folder: str) -> None:
     write(folder, b"one", b"two")
     (index,) = named(folder, ".index")
     whole = Path(index).read_bytes()
@@ -124,7 +126,7 @@ def test_an_index_that_is_cut(folder: str):
 
 
 @pytest.mark.parametrize("at", ["key", "sha256", "offset", "size"])
-def test_an_index_that_is_damaged_vouches_for_nothing_once_it_is_noticed(folder: str, at: str):
+def test_an_index_that_is_damaged_vouches_for_nothing_once_it_is_noticed(folder: str, at: str) -> None:
     write(folder, b"one")
     (index,) = named(folder, ".index")
     record = bytearray(Path(index).read_bytes())
@@ -140,7 +142,7 @@ def test_an_index_that_is_damaged_vouches_for_nothing_once_it_is_noticed(folder:
     assert Packs(folder).find(sha256_of(b"one"), 3) is None
 
 
-def test_data_that_is_gone_is_not_promised_again(folder: str):
+def test_data_that_is_gone_is_not_promised_again(folder: str) -> None:
     write(folder, b"one")
     write(folder, b"two")
     os.unlink(next(path for path in named(folder, ".data") if Path(path).read_bytes() == b"one"))
@@ -151,7 +153,7 @@ def test_data_that_is_gone_is_not_promised_again(folder: str):
     assert read(kept, b"two") == b"two"
 
 
-def test_an_index_without_a_pack_that_is_removed_meanwhile(folder: str):
+def test_an_index_without_a_pack_that_is_removed_meanwhile(folder: str) -> None:
     """Old packs are cleared up while others work with them."""
     write(folder, b"one", b"two")
     kept = Packs(folder)
@@ -164,7 +166,7 @@ def test_an_index_without_a_pack_that_is_removed_meanwhile(folder: str):
     assert read(folder, b"two") is None
 
 
-def test_a_pack_that_could_not_be_written_leaves_no_data(folder: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_pack_that_could_not_be_written_leaves_no_data(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -182,7 +184,7 @@ def test_a_pack_that_could_not_be_written_leaves_no_data(folder: str, monkeypatc
     assert read(folder, b"two") == b"two"
 
 
-def test_use_is_noted_now_and_then(folder: str):
+def test_use_is_noted_now_and_then(folder: str) -> None:
     write(folder, b"one")
     (index,) = named(folder, ".index")
     for ago, is_noted in ((100, False), (7200, True)):
@@ -192,7 +194,7 @@ def test_use_is_noted_now_and_then(folder: str):
         assert (os.stat(index).st_mtime > then + 1) is is_noted
 
 
-def test_a_large_index_takes_little_memory(folder: str):
+def test_a_large_index_takes_little_memory(folder: str) -> None:
     count = 20_000
     os.makedirs(folder)
     with open(os.path.join(folder, "0" * 32 + ".index"), "wb") as file:

@@ -23,7 +23,7 @@ def marked(ranges: list[Range], size: int = MOST) -> bytearray:
 
 
 @given(RANGES)
-def test_merged_ranges_are_the_same_bytes_in_order_and_as_few_as_can_be(ranges: list[Range]):
+def test_merged_ranges_are_the_same_bytes_in_order_and_as_few_as_can_be(ranges: list[Range]) -> None:
     found = merged(ranges)
     assert marked(found) == marked(ranges)
     assert all(start < end for start, end in found)
@@ -33,7 +33,7 @@ def test_merged_ranges_are_the_same_bytes_in_order_and_as_few_as_can_be(ranges: 
 
 
 @given(RANGES, st.integers(0, MOST))
-def test_what_is_missing_is_what_is_not_marked(ranges: list[Range], size: int):
+def test_what_is_missing_is_what_is_not_marked(ranges: list[Range], size: int) -> None:
     gaps = missing(ranges, size)
     assert marked(gaps, size) == bytearray(1 - bit for bit in marked(ranges, size))
     assert merged(gaps) == gaps
@@ -41,13 +41,13 @@ def test_what_is_missing_is_what_is_not_marked(ranges: list[Range], size: int):
 
 
 @given(st.permutations(range(8)), st.integers(1, 8))
-def test_the_order_in_which_ranges_come_does_not_matter(order: list[int], count: int):
+def test_the_order_in_which_ranges_come_does_not_matter(order: list[int], count: int) -> None:
     ranges = [(at * 4, at * 4 + 4) for at in order[:count]]
     assert merged(ranges) == merged(sorted(ranges))
     assert total(missing(ranges, 32)) == 32 - 4 * count
 
 
-def test_nothing():
+def test_nothing() -> None:
     assert merged([]) == []
     assert missing([], 0) == []
     assert missing([], 5) == [(0, 5)]

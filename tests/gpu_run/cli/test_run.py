@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from airflow_provider_gpu_cluster.gpu_run.store.records import read_json
 from tests.gpu_run.host import Host, is_alive
+from tests.harness.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def folder(cluster_folder: Path) -> Path:
 
 def gpu_run(host: Host, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [os.path.join(host.root.own, "gpu-run"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def script(folder: Path, text: str, name: str = "my script.sh", mode: int = 0o644) -> str:
@@ -132,7 +133,7 @@ def test_a_kill_ends_the_job(
     eventually(lambda: log.exists() and log.read_text())
     os.kill(pid, number)
     eventually(lambda: not is_alive(pid))
-    status = host.wait(job.job_id, timeout_s=5)
+    status = host.wait(job.job_id)
     assert status["state"] == ("LOST" if (number, moment) == (signal.SIGKILL, "waiting") else "CANCELLED")
     # Who asked is that process; whether anything of the job is left says /proc.
     eventually(lambda: not host.processes("wait-and-supervise"))
@@ -150,7 +151,9 @@ def test_a_kill_right_after_the_start_is_not_lost(host: Host, folder: Path, even
     pid = start(host, folder, "sleep 1000")
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: attempt(host).ended())
-    assert (attempt(host).ended() or {})["state"] == "CANCELLED"
+    ended = attempt(host).ended()
+    assert ended is not None
+    assert ended["state"] == "CANCELLED"
 
 
 def test_limits_hold(host: Host, folder: Path, eventually: Callable[..., Any]) -> None:
@@ -179,7 +182,7 @@ def test_a_mutex_that_is_held_is_waited_for(
         fcntl.flock(file, fcntl.LOCK_EX)
         pid = start(host, folder, "true")
         log = Path(attempt(host).at("supervisor.log"))
-        eventually(lambda: "mutex locked" in log.read_text(), timeout_s=20)
+        eventually(lambda: "mutex locked" in log.read_text())
         assert is_alive(pid)
     eventually(lambda: attempt(host).ended())
     assert (read_json(attempt(host).at("exit.json")) or {})["state"] == "SUCCEEDED"

@@ -26,8 +26,10 @@ from airflow_provider_gpu_cluster.gpu_run.environments.python_environment import
     group,
     wanted,
 )
+from airflow_provider_gpu_cluster.gpu_run.protocol.records import Environment, EnvironmentParts
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.gpu_run.host import Host, processes_with
+from tests.harness.patience import PATIENCE_S
 
 # Airflow brings uv along, beside the interpreter of its environment.
 UV = find_uv() or shutil.which("uv", path=os.path.dirname(sys.executable))
@@ -91,13 +93,13 @@ def needs(requirements: str, wheels: Path) -> str:
 
 def parts(
     requirements: str | None, code: Path, *, setup: str = "", python: str | None = sys.executable
-) -> dict[str, Any]:
+) -> EnvironmentParts:
     found = wanted(requirements, setup, python, str(code))
     assert found is not None
     return found
 
 
-def ask(built: dict[str, Any], expression: str, *modules: str) -> str:
+def ask(built: Environment, expression: str, *modules: str) -> str:
     """Return what an expression is in an environment."""
     text = "".join(f"import {module}\n" for module in modules) + f"print({expression})"
     command = [os.path.join(built["path"], "bin", "python3"), "-c", text]
@@ -349,7 +351,7 @@ def test_an_interrupted_build_is_built_again(host: Host, wheels: Path, eventuall
     eventually(lambda: os.path.exists(f"{marks}/second"))
     (builder,) = processes_with(host.program, "build-environment")
     os.kill(builder, signal.SIGKILL)
-    assert host.wait(job, timeout_s=40)["state"] == "SUCCEEDED"
+    assert host.wait(job, timeout_s=PATIENCE_S)["state"] == "SUCCEEDED"
     assert host.log(job) == "2.0\n"
     # Nothing of the first build goes on.
     assert not [pid for pid in processes_with("bash", "-c") if marks in _command(pid)]

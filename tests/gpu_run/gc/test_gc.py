@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -25,11 +25,16 @@ from airflow_provider_gpu_cluster.gpu_run.gc import old_jobs, old_programs
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.gc.trash import Trash
 from airflow_provider_gpu_cluster.gpu_run.jobs import submission
+from airflow_provider_gpu_cluster.gpu_run.protocol.records import Claim, EnvironmentParts
+from airflow_provider_gpu_cluster.gpu_run.protocol.replies import GcReport
+from airflow_provider_gpu_cluster.gpu_run.protocol.requests import StageRequest
+from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
 from tests.gpu_run.host import NOBODY, Host, as_other_user
 from tests.gpu_run.old import DAY, make_job_old, make_old
 from tests.gpu_run.staging import receiver
+from tests.harness.patience import PATIENCE_S
 
 as_root = pytest.mark.skipif(os.getuid() != 0 and os.environ.get("CI") != "true", reason="only root can be two users")
 
@@ -48,7 +53,7 @@ NOTHING = {
 }
 
 
-def collect(host: Host, older_than_s: float = 14 * DAY, *, dry_run: bool = False) -> dict[str, Any]:
+def collect(host: Host, older_than_s: float = 14 * DAY, *, dry_run: bool = False) -> GcReport:
     return collect_garbage(host.root, host.settings, host.program, older_than_s, dry_run=dry_run)
 
 
@@ -65,7 +70,7 @@ def ended(host: Host, command: str = "true", *, days_ago: float = 100, **more: A
 
 def staged(host: Host, job_id: str, *, days_ago: float = 100) -> str:
     """Return a job that was staged some days ago and never launched."""
-    request = {"job_id": job_id, "inputs": [], "record": {"dag_id": "dag"}}
+    request: StageRequest = {"job_id": job_id, "inputs": [], "record": {"dag_id": "dag"}}
     submission.stage(host.root, host.engine, request)
     make_job_old(host, job_id, days_ago * DAY)
     return job_id
@@ -182,7 +187,9 @@ def test_a_job_whose_supervisor_was_killed_has_ended_when_that_is_found(host: Ho
     os.unlink(host.attempt(job).at("exit.json"))
     make_job_old(host, job)
     assert collect(host)["jobs"] == []
-    assert (host.attempt(job).ended() or {})["state"] == "LOST"
+    end = host.attempt(job).ended()
+    assert end is not None
+    assert end["state"] == "LOST"
     make_job_old(host, job)
     assert collect(host)["jobs"] == [job]
 
@@ -246,7 +253,7 @@ def test_a_job_that_another_works_with_stays(host: Host, tmp_path: Path) -> None
     alias.symlink_to(host.root.path)
     wanted = {"type": "cluster", "kind": "models", "name": "model", "written": "x"}
     wanted["path"] = f"{alias}/{source}/outputs/model"
-    request = {"job_id": "user", "inputs": [wanted], "record": {"dag_id": "dag"}}
+    request: Any = {"job_id": "user", "inputs": [wanted], "record": {"dag_id": "dag"}}
     submission.stage(host.root, host.engine, request)
     make_job_old(host, source)
     assert collect(host)["jobs"] == []
@@ -262,7 +269,7 @@ def test_a_job_that_another_works_with_stays(host: Host, tmp_path: Path) -> None
 def test_a_job_that_another_is_given_at_the_last_moment_stays(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ended(host)
     wanted = {"type": "cluster", "kind": "data", "name": "x", "written": "x", "path": host.job(source).at("outputs")}
-    request = {"job_id": "user", "inputs": [wanted], "record": {"dag_id": "dag"}}
+    request: Any = {"job_id": "user", "inputs": [wanted], "record": {"dag_id": "dag"}}
 
     def late(self: Any, job: Any) -> bool:
         submission.stage(host.root, host.engine, request)
@@ -412,18 +419,19 @@ def job_of_now(root: Root, job_id: str) -> Path:
     """Make a job that has ended long ago, without running anything."""
     job = root.job(job_id)
     job.create()
-    attempt = job.add_attempt(1, {"requested_at": "2000-01-01T00:00:00+00:00", "settings": {}, "program": ""}, {})
+    request: Any = {"requested_at": "2000-01-01T00:00:00+00:00", "settings": {}, "program": ""}
+    attempt = job.add_attempt(1, request, {})
     assert attempt is not None
-    attempt.claim({"by": "cancel"})
+    attempt.claim(cast(Claim, {"by": "cancel"}))
     attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "")
     Path(attempt.at("exit.json")).write_text('{"state": "CANCELLED", "ended_at": "2000-01-01T00:00:00+00:00"}')
     make_old(job.path)
     return Path(job.path)
 
 
-def collect_in(root: Root) -> dict[str, Any]:
+def collect_in(root: Root) -> GcReport:
     os.makedirs(root.own, exist_ok=True)
-    settings = {"lease_dir": os.path.join(root.path, "no leases")}
+    settings: Settings = {"lease_dir": os.path.join(root.path, "no leases")}
     return collect_garbage(root, settings, os.path.join(root.own, "program.pyz"), DAY)
 
 
@@ -765,7 +773,7 @@ def test_an_environment_that_a_job_waits_for_stays(host: Host, is_known: bool) -
     blocker = host.submit("sleep 1000", gpus=4)
     host.wait(blocker, state="RUNNING")
     waiting = host.submit("true")
-    parts = {"requirements": "x", "includes": {}, "private": None, "setup": "", "python": None}
+    parts: EnvironmentParts = {"requirements": "x", "includes": {}, "private": None, "setup": "", "python": None}
     record = Path(host.attempt(waiting).at("request.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "environment": parts}))
     mark = path / "built.json"
@@ -824,7 +832,7 @@ def test_programs_that_somebody_uses_stay(host: Host) -> None:
 def test_a_program_that_is_started_at_the_last_moment_stays(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     path = fill_cache(host, days_ago=100)["program"]
     looks: list[set[str]] = [set(), {A}]
-    monkeypatch.setattr(old_programs, "_in_processes", lambda: looks.pop(0))
+    monkeypatch.setattr(old_programs, "in_processes", lambda: looks.pop(0))
     assert collect(host)["programs"] == 0
     assert path.exists()
 
@@ -849,7 +857,7 @@ def test_drafts_of_the_dead_go(host: Host) -> None:
 
 def gpu_run(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "-S", host.program, "gc", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_person_clears_old_jobs_away(host: Host) -> None:
@@ -893,7 +901,7 @@ def test_options_that_make_no_sense(host: Host, options: list[str], message: str
 def test_it_gives_signs_of_life(host: Host) -> None:
     """Deleting takes long where there is much to delete; the other side hears that it goes on."""
     job = ended(host)
-    with open(Path(host.settings["lease_dir"], "mutex"), "w") as mutex:
+    with open(Path(host.lease_dir, "mutex"), "w") as mutex:
         # It cannot be told who holds leases, so nothing goes; and to find that out takes five seconds, once.
         fcntl.flock(mutex, fcntl.LOCK_EX)
         process = start(host, "gc", {"older_than_s": DAY, "dry_run": False})

@@ -196,7 +196,7 @@ def test_a_running_job_makes_its_lease_again(cluster_folder: Path, eventually: A
     job = host.submit("sleep 100", gpus=1)
     host.wait(job, state="RUNNING")
     shutil.rmtree(cluster_folder / "leases")
-    eventually(lambda: job in notes(Leases(str(cluster_folder / "leases")))[0], timeout_s=5)
+    eventually(lambda: job in notes(Leases(str(cluster_folder / "leases")))[0])
 
 
 def test_a_dispatcher_whose_queue_file_was_removed_goes_on(leases: Leases, folder: Path) -> None:
@@ -362,7 +362,7 @@ def test_a_folder_that_cannot_be_made_says_why() -> None:
 def test_a_stopped_process_that_holds_the_mutex_is_named(
     leases: Leases, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "_MUTEX_S", 0.3)
+    monkeypatch.setattr(leases_module, "MUTEX_S", 0.3)
     leases.make_folder()
     text = (
         "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2); print('locked', flush=True); input()"
@@ -383,7 +383,7 @@ def test_a_mutex_that_is_removed_while_it_is_held_hinders_nobody(leases: Leases,
     with leases.mutex():
         (folder / "mutex").unlink()
         with leases.mutex(0.5):
-            pass
+            assert (folder / "mutex").exists()
 
 
 def test_a_full_disk_costs_a_lease_only_its_name(tmp_path: Path) -> None:
@@ -540,11 +540,13 @@ def test_in_a_storm_of_jobs_from_two_controllers_no_gpu_is_ever_given_twice(
 def test_locks_survive_no_removal_between_open_and_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is removed in the moment between the two would give a lock that nobody else sees."""
     path = tmp_path / "gpu-x"
-    real, removed = fcntl.flock, []
+    real = fcntl.flock
+    removed: list[Path] = []
 
     def flock(fd: int, how: int) -> None:
         if not removed:
-            removed.append(path.unlink())
+            removed.append(path)
+            path.unlink()
         real(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -160,7 +160,7 @@ def test_what_the_cluster_can_never_run_is_refused_before_anything_is_made(clust
     (tmp_path / "code" / "train.py").touch()
     sources = parse_sources(code="code", data=(), models=(), base_dir=tmp_path)
     with pytest.raises(InvalidJobError, match=r"has train\.py"):
-        submit_array(cluster, None, envs(3), entry_script="trian.py", sources=sources)  # type: ignore[arg-type]
+        submit_array(cluster, None, envs(3), entry_script="trian.py", sources=sources)
     with pytest.raises(StagingError, match="stage it"):
         submit_array(cluster, "true", envs(3), job_id="b", sources=None)
     assert not list(Path(cluster.settings.root_dir).glob("*_*"))
@@ -200,7 +200,7 @@ def test_an_array_of_a_staged_job_takes_what_was_staged(cluster: Cluster, tmp_pa
         envs(2),
         entry_script="train.py",
         sources=None,
-        who=record(task_id="submit"),  # type: ignore[arg-type]
+        who=record(task_id="submit"),
     )
     assert wait(cluster, "a").state is JobState.SUCCEEDED
     assert log_of(cluster, "a_1") == "11\n"
@@ -221,7 +221,7 @@ def test_cancelling_the_array_cancels_what_waits_and_what_runs_and_leaves_what_h
     assert states == ["SUCCEEDED", "CANCELLED", "CANCELLED", "CANCELLED"]
 
 
-def array_request(host: Host, **changes: Any) -> dict[str, Any]:
+def array_request(host: Host, **changes: Any) -> Any:
     """Return a request for an array of two, as the command line gives it to the program."""
     return {
         "job_id": "a",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,17 +11,19 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import install_check
+from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Check
+from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.harness.small_disk import fill, make_read_only, small_disk
 
 
-def check(folder: Path, leases: Path, virtual_gpus: int | None = 2) -> dict[str, Any]:
+def check(folder: Path, leases: Path, virtual_gpus: int | None = 2) -> Check:
     root = Root(str(folder))
-    settings = {"virtual_gpus": virtual_gpus, "lease_dir": str(leases), "python": None}
+    settings: Settings = {"virtual_gpus": virtual_gpus, "lease_dir": str(leases), "python": None}
     return install_check.check(root, HostEngine(root, settings, "/nonexistent/gpu-run.pyz"))
 
 
-def test_what_there_is(tmp_path: Path):
+def test_what_there_is(tmp_path: Path) -> None:
     found = check(tmp_path / "root", tmp_path / "leases")
     assert found["engine"] == "host"
     assert found["capacity"]["free_gpus"] == 2
@@ -31,7 +32,7 @@ def test_what_there_is(tmp_path: Path):
     assert not [name for name in os.listdir(tmp_path / "root" / ".gpu-run") if name.startswith("probe")]
 
 
-def test_no_git_is_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_git_is_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     found = check(tmp_path / "root", tmp_path / "leases")
     assert found["git"] is None
@@ -39,7 +40,7 @@ def test_no_git_is_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert any("no git" in warning for warning in found["warnings"])
 
 
-def test_little_space_is_a_warning_and_none_an_error(tmp_path: Path):
+def test_little_space_is_a_warning_and_none_an_error(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 512) as disk:
         found = check(disk, tmp_path / "leases")
         assert any(f"MB are free in {disk}" in warning for warning in found["warnings"])
@@ -50,7 +51,7 @@ def test_little_space_is_a_warning_and_none_an_error(tmp_path: Path):
         assert not [name for name in os.listdir(disk / ".gpu-run") if name.startswith("probe")]
 
 
-def test_a_disk_that_is_read_only(tmp_path: Path):
+def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 512) as disk:
         (disk / ".gpu-run").mkdir()
         make_read_only(disk)
@@ -59,7 +60,7 @@ def test_a_disk_that_is_read_only(tmp_path: Path):
         assert caught.value.code == protocol.ROOT_NOT_WRITABLE
 
 
-def test_no_gpus_says_that_the_rest_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_gpus_says_that_the_rest_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(Refused, match=r"everything else is ready: Python 3") as caught:
         check(tmp_path / "root", tmp_path / "leases", virtual_gpus=None)

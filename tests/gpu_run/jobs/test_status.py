@@ -40,7 +40,7 @@ def test_a_job_whose_supervisor_was_killed_is_lost_and_its_gpus_are_free(cluster
     assert Path(handle.job_dir, "outputs/FAILED").exists()
     after = submit(cluster, "true", gpus=4).handle
     assert wait(cluster, after.job_id).state is JobState.SUCCEEDED
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_a_job_from_before_a_reboot_is_lost(cluster: Cluster) -> None:
@@ -74,7 +74,7 @@ def test_a_job_that_deletes_its_own_directory_fails_and_is_never_lost_sight_of(
 ) -> None:
     gate = tmp_path / "gate"
     handle = submit(cluster, f'rm -rf "$JOB_DIR"; until [ -e {gate} ]; do sleep 0.05; done').handle
-    seen = set()
+    seen: set[JobState] = set()
     deadline = time.monotonic() + 30
     while not (status := cluster.statuses([handle.job_id])[0]).final:
         assert time.monotonic() < deadline, seen

@@ -156,7 +156,7 @@ def test_many_submits_at_once_run_it_once(cluster_settings: Any, ssh_connect: An
 
 
 def test_a_submit_that_died_before_its_job_was_in_line_is_completed(cluster: Cluster, runs: Path) -> None:
-    blocker = submit(cluster, "sleep 30", gpus=4).handle
+    blocker = submit(cluster, "sleep 300", gpus=4).handle
     wait(cluster, blocker.job_id, JobState.RUNNING)
     handle = submit(cluster, marking(runs), job_id="j").handle
     # What is left when the process dies right after it has made the attempt.
@@ -266,11 +266,11 @@ def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_it_once(
 
 
 def test_submit_is_quick_to_answer_while_nothing_is_free(cluster: Cluster) -> None:
-    submit(cluster, "sleep 30", gpus=4)
+    submit(cluster, "sleep 300", gpus=4)
     waiting = submit(cluster, "true", gpus=4).handle
     began = time.monotonic()
     while not (status := cluster.statuses([waiting.job_id])[0]).queue_place:
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         time.sleep(0.05)
     assert status.state is JobState.QUEUED
     assert status.queue_place == 1

@@ -15,10 +15,12 @@ import pytest
 
 from airflow_provider_gpu_cluster import gpu_run
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
+from tests.harness.patience import PATIENCE_S
 
 
 def test_a_process_is_itself_and_no_later_one_with_its_number() -> None:
     me = processes.identity()
+    assert me["start"] is not None
     assert processes.is_alive(me)
     assert not processes.is_alive({**me, "start": me["start"] + 1})
     assert not processes.is_alive({**me, "boot": "another"})
@@ -48,7 +50,7 @@ def test_all_that_descends_from_a_process(
         real = os.path.exists
         monkeypatch.setattr(os.path, "exists", lambda path: not str(path).endswith("/children") and real(path))
     with subprocess.Popen(["bash", "-c", "setsid bash -c 'sleep 20 & wait' & sleep 20 & wait"]) as process:
-        eventually(lambda: len(processes.descendants(process.pid)) == 3, timeout_s=5)
+        eventually(lambda: len(processes.descendants(process.pid)) == 3)
         processes.send_signal(processes.descendants(process.pid) | {process.pid}, signal.SIGKILL)
     assert processes.descendants(process.pid) == set()
 
@@ -79,7 +81,7 @@ def test_processes_are_found_by_their_environment_and_killed() -> None:
             time.sleep(0.01)
         assert processes.kill_with_environment(entry, 5)
         assert processes.with_environment(entry) == []
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
     assert processes.kill_with_environment(entry + "x", 5)
 
 
@@ -88,6 +90,7 @@ def test_a_child_dies_with_its_parent(eventually: Callable[..., Any]) -> None:
 import subprocess, sys
 sys.path.insert(0, sys.argv[1])
 from gpu_run.linux import processes
+from tests.harness.patience import PATIENCE_S
 child = subprocess.Popen(["sleep", "20"], preexec_fn=lambda: processes.die_with_parent(9))
 print(child.pid, flush=True)
 input()

@@ -43,7 +43,7 @@ def read(root: Root, name: str) -> bytes:
     return content
 
 
-def test_files_in_all_folders(root: Root, folder: Path):
+def test_files_in_all_folders(root: Root, folder: Path) -> None:
     names = ["a", "sub/b", "sub/deep/c d", "new\nline", "ünï", os.fsdecode(b"\xff"), ".hidden", "..x"]
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def test_files_in_all_folders(root: Root, folder: Path):
     assert {name: read(root, name) for name in names} == {name: os.fsencode(name) for name in names}
 
 
-def test_links(root: Root, folder: Path):
+def test_links(root: Root, folder: Path) -> None:
     (folder / "sub").mkdir()
     (folder / "sub" / "best").write_text("best")
     for name, target in {
@@ -90,7 +90,7 @@ def test_links(root: Root, folder: Path):
     assert read(root, "inside") == b"best"
 
 
-def test_what_is_no_file_is_named_and_never_opened(root: Root, folder: Path):
+def test_what_is_no_file_is_named_and_never_opened(root: Root, folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         here = os.getcwd()
@@ -111,7 +111,7 @@ def test_what_is_no_file_is_named_and_never_opened(root: Root, folder: Path):
     "become",
     ["ln -sf /etc/passwd x", "rm x", "rm x; mkdir x", "rm x; mkfifo x", "rm -r sub; ln -s /etc sub"],
 )
-def test_what_was_a_file_when_it_was_listed(root: Root, folder: Path, become: str):
+def test_what_was_a_file_when_it_was_listed(root: Root, folder: Path, become: str) -> None:
     """Nothing outside is ever read, and nothing waits for ever."""
     name = "sub/passwd" if "sub" in become else "x"
     (folder / "sub").mkdir()
@@ -123,12 +123,12 @@ def test_what_was_a_file_when_it_was_listed(root: Root, folder: Path, become: st
 
 
 @pytest.mark.parametrize("path", ["../../../etc/passwd", "/etc/passwd", "", "sub/../../x"])
-def test_no_request_leads_out_of_the_folder(root: Root, path: str):
+def test_no_request_leads_out_of_the_folder(root: Root, path: str) -> None:
     with pytest.raises(ValueError, match="does not stay inside"):
         OutputsFolder(root, "job").open(path)
 
 
-def test_a_file_that_is_not_small_has_a_stamp_and_says_what_it_needs(root: Root, folder: Path):
+def test_a_file_that_is_not_small_has_a_stamp_and_says_what_it_needs(root: Root, folder: Path) -> None:
     with open(folder / "sparse", "wb") as file:
         file.truncate(1 << 40)
         file.write(b"x")
@@ -146,7 +146,7 @@ def test_a_file_that_is_not_small_has_a_stamp_and_says_what_it_needs(root: Root,
     assert {entry["path"]: entry for entry in OutputsFolder(root, "job").entries()}["dense"]["stamp"] != stamp
 
 
-def test_no_outputs_and_no_job(root: Root, folder: Path):
+def test_no_outputs_and_no_job(root: Root, folder: Path) -> None:
     assert OutputsFolder(root, "job").entries() == []
     folder.rmdir()
     assert OutputsFolder(root, "job").entries() == []
@@ -171,7 +171,7 @@ send_outputs(folder, [["file", 0, None]], sys.stdout.buffer)
 """
 
 
-def test_what_may_not_be_read_does_not_pass_for_absent():
+def test_what_may_not_be_read_does_not_pass_for_absent() -> None:
     with tempfile.TemporaryDirectory() as top:
         job = Root(top).job("job")
         job.create()

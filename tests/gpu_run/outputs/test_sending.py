@@ -70,14 +70,14 @@ def stamp(outputs: OutputsFolder, name: str) -> str:
 
 
 @pytest.mark.parametrize("size", [0, 1, SMALL - 1, SMALL, SMALL + 1, 3 * PIECE + 7])
-def test_files_of_any_size(outputs: OutputsFolder, folder: Path, size: int):
+def test_files_of_any_size(outputs: OutputsFolder, folder: Path, size: int) -> None:
     content = os.urandom(size)
     (folder / "x").write_bytes(content)
     assert send(outputs, ("x", 0, None), ("x", 0, None)) == {0: content, 1: content}
     assert checksums_of(outputs, ["x", "none"], io.BytesIO()) == [hashlib.sha256(content).hexdigest(), None]
 
 
-def test_many_small_files_come_together_in_pieces_that_are_not_too_large(outputs: OutputsFolder, folder: Path):
+def test_many_small_files_come_together_in_pieces_that_are_not_too_large(outputs: OutputsFolder, folder: Path) -> None:
     for number in range(600):
         (folder / str(number)).write_bytes(bytes([number % 256]) * (number * 20))
     (folder / "large").write_bytes(bytes(SMALL))
@@ -90,7 +90,7 @@ def test_many_small_files_come_together_in_pieces_that_are_not_too_large(outputs
 @pytest.mark.parametrize("offset", [0, 1, PIECE, 2 * PIECE + 5, 3 * PIECE])
 def test_a_file_is_sent_from_any_byte_on_and_its_checksum_is_that_of_all(
     outputs: OutputsFolder, folder: Path, offset: int
-):
+) -> None:
     content = os.urandom(3 * PIECE)
     (folder / "x").write_bytes(content)
     out = io.BytesIO()
@@ -99,7 +99,7 @@ def test_a_file_is_sent_from_any_byte_on_and_its_checksum_is_that_of_all(
     assert hashlib.sha256(content).hexdigest().encode() in out.getvalue()[-200:]
 
 
-def test_a_file_that_is_another_now_is_sent_from_its_beginning(outputs: OutputsFolder, folder: Path):
+def test_a_file_that_is_another_now_is_sent_from_its_beginning(outputs: OutputsFolder, folder: Path) -> None:
     (folder / "x").write_bytes(b"1" * 2 * PIECE)
     old = stamp(outputs, "x")
     (folder / "new").write_bytes(b"2" * 2 * PIECE)
@@ -108,7 +108,7 @@ def test_a_file_that_is_another_now_is_sent_from_its_beginning(outputs: OutputsF
 
 
 @pytest.mark.parametrize("at", [0, 1, 5 * PIECE, (8 << 20) + 1, 16 << 20])
-def test_holes_take_no_bytes(outputs: OutputsFolder, folder: Path, at: int):
+def test_holes_take_no_bytes(outputs: OutputsFolder, folder: Path, at: int) -> None:
     with open(folder / "x", "wb") as file:
         file.truncate(16 << 20)
         file.seek(8 << 20)
@@ -119,18 +119,20 @@ def test_holes_take_no_bytes(outputs: OutputsFolder, folder: Path, at: int):
     assert hashlib.sha256((folder / "x").read_bytes()).hexdigest().encode() in out.getvalue()
 
 
-def test_a_file_system_that_does_not_tell_holes(outputs: OutputsFolder, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_system_that_does_not_tell_holes(
+    outputs: OutputsFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lseek(fd: int, at: int, how: int) -> int:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(sending.os, "lseek", lseek)
+    monkeypatch.setattr(os, "lseek", lseek)
     with open(folder / "x", "wb") as file:
         file.truncate(4 << 20)
     assert send(outputs, ("x", 0, None)) == {0: bytes(4 << 20)}
 
 
 @pytest.mark.parametrize("change", ["write", "grow", "shrink"])
-def test_a_file_that_is_written_to_while_it_is_sent(outputs: OutputsFolder, folder: Path, change: str):
+def test_a_file_that_is_written_to_while_it_is_sent(outputs: OutputsFolder, folder: Path, change: str) -> None:
     (folder / "x").write_bytes(b"1" * 3 * PIECE)
     (folder / "y").write_bytes(b"ok")
 
@@ -146,7 +148,7 @@ def test_a_file_that_is_written_to_while_it_is_sent(outputs: OutputsFolder, fold
     assert send(outputs, ("x", 0, None), ("y", 0, None), out=Out()) == {0: CHANGED, 1: b"ok"}
 
 
-def test_a_file_that_is_replaced_while_it_is_sent_arrives_whole(outputs: OutputsFolder, folder: Path):
+def test_a_file_that_is_replaced_while_it_is_sent_arrives_whole(outputs: OutputsFolder, folder: Path) -> None:
     """Checkpoints are commonly written beside and renamed: what was opened stays as it was."""
     (folder / "x").write_bytes(b"1" * 3 * PIECE)
     stop = threading.Event()
@@ -169,27 +171,27 @@ def test_a_file_that_is_replaced_while_it_is_sent_arrives_whole(outputs: Outputs
 @pytest.mark.parametrize("size", [5, 2 * PIECE])
 def test_a_file_that_cannot_be_read_is_told(
     outputs: OutputsFolder, folder: Path, monkeypatch: pytest.MonkeyPatch, size: int
-):
+) -> None:
     def pread(fd: int, size: int, at: int) -> bytes:
         raise OSError(5, "Input/output error")
 
     (folder / "x").write_bytes(bytes([1]) * size)
-    monkeypatch.setattr(sending.os, "pread", pread)
+    monkeypatch.setattr(os, "pread", pread)
     assert send(outputs, ("x", 0, None), ("gone", 0, None)) == {0: "could not be read: Input/output error", 1: CHANGED}
     assert checksums_of(outputs, ["x"], io.BytesIO()) == [None]
 
 
 def test_a_sign_of_life_while_what_is_there_already_is_read(
     outputs: OutputsFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     (folder / "x").write_bytes(os.urandom(3 * PIECE))
-    monkeypatch.setattr(sending, "_SIGN_OF_LIFE_S", 0)
+    monkeypatch.setattr(sending, "SIGN_OF_LIFE_S", 0)
     out = io.BytesIO()
     assert len(send(outputs, ("x", 3 * PIECE, stamp(outputs, "x")), out=out)[0]) == 0
     assert out.getvalue().count(b"\n{}\n") >= 1
 
 
-def test_one_thing_after_the_other_is_asked_for(outputs: OutputsFolder, folder: Path):
+def test_one_thing_after_the_other_is_asked_for(outputs: OutputsFolder, folder: Path) -> None:
     (folder / "x").write_bytes(b"1" * 10)
     (folder / "y").write_bytes(b"2" * 2 * PIECE)
     checksums = [hashlib.sha256(content).hexdigest() for content in (b"1" * 10, b"2" * 2 * PIECE)]
@@ -206,10 +208,10 @@ def test_one_thing_after_the_other_is_asked_for(outputs: OutputsFolder, folder: 
 
 def test_a_sign_of_life_while_checksums_are_computed(
     outputs: OutputsFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     for name in ("x", "y"):
         (folder / name).write_bytes(b"1" * 10)
-    monkeypatch.setattr(sending, "_SIGN_OF_LIFE_S", 0)
+    monkeypatch.setattr(sending, "SIGN_OF_LIFE_S", 0)
     out = io.BytesIO()
     checksums_of(outputs, ["x", "y"], out)
     assert out.getvalue() == b"{}\n{}\n"

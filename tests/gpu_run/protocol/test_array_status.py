@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.protocol.array_status import MOST_TAILS, summary
+from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
 
 
-def element(state: str, **more: Any) -> dict[str, Any]:
-    return {"job_id": "x", "state": state, "attempt": 1, **more}
+def element(state: str, **more: Any) -> Status:
+    return cast(Status, {"job_id": "x", "state": state, "attempt": 1, **more})
 
 
-def failed(reason: str = "user_error", message: str = "it ended with exit code 1", **more: Any) -> dict[str, Any]:
+def failed(reason: str = "user_error", message: str = "it ended with exit code 1", **more: Any) -> Status:
     return element("FAILED", **{"reason": reason, "message": message, "exit_code": 1, **more})
 
 
@@ -37,9 +38,7 @@ WAITS = element("QUEUED", submitted_at="2026-01-01T00:00:00")
         ([element("CANCELLED", reason="cancelled"), failed()], "CANCELLED"),
     ],
 )
-def test_it_has_ended_when_all_have_and_as_the_first_that_ended_badly(
-    elements: list[dict[str, Any]], state: str
-) -> None:
+def test_it_has_ended_when_all_have_and_as_the_first_that_ended_badly(elements: list[Status], state: str) -> None:
     assert summary("a", elements)["state"] == state
 
 
@@ -68,7 +67,7 @@ def test_times_and_costs_are_those_of_all() -> None:
 
 def test_last_lines_are_of_a_few_elements_that_ended_badly_first() -> None:
     bad = failed(log_tail="Traceback\nboom\n")
-    status = summary("a", [dict(DONE, log_tail="fine\n"), bad])
+    status = summary("a", [{**DONE, "log_tail": "fine\n"}, bad])
     assert status["log_tail"] == "[1/2] Traceback\n[1/2] boom\n[0/2] fine\n"
     assert summary("a", [bad] * 50)["log_tail"].count("boom") == MOST_TAILS
 

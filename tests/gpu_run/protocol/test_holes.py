@@ -42,7 +42,7 @@ def check(path: Path, found: Extents, start: int = 0, end: int = SIZE) -> None:
         assert is_data or not any(content[first:last])
 
 
-def test_holes_are_found_and_data_is_never_taken_for_one(folder: Path):
+def test_holes_are_found_and_data_is_never_taken_for_one(folder: Path) -> None:
     path = folder / "sparse"
     with open(path, "wb") as file:
         file.truncate(SIZE)
@@ -56,7 +56,7 @@ def test_holes_are_found_and_data_is_never_taken_for_one(folder: Path):
     assert sum(end - start for start, end, is_data in parts if is_data) < 400_000
 
 
-def test_all_of_it_is_a_hole_or_none(folder: Path):
+def test_all_of_it_is_a_hole_or_none(folder: Path) -> None:
     with open(folder / "empty", "wb") as file:
         file.truncate(SIZE)
     (folder / "full").write_bytes(b"x" * SIZE)
@@ -66,22 +66,22 @@ def test_all_of_it_is_a_hole_or_none(folder: Path):
     assert extents_of(folder / "nothing", 0, 0) == []
 
 
-def test_what_lies_behind_the_end_is_a_hole(folder: Path):
+def test_what_lies_behind_the_end_is_a_hole(folder: Path) -> None:
     (folder / "short").write_bytes(b"x" * 8192)
     assert extents_of(folder / "short", 0, 20000) == [(0, 8192, True), (8192, 20000, False)]
 
 
-def test_a_file_system_that_knows_no_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_system_that_knows_no_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lseek(fd: int, at: int, how: int) -> int:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(holes.os, "lseek", lseek)
+    monkeypatch.setattr(os, "lseek", lseek)
     with open(tmp_path / "x", "wb") as file:
         file.truncate(SIZE)
     assert extents_of(tmp_path / "x", 5) == [(5, SIZE, True)]
 
 
-def test_a_file_that_is_cut_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_that_is_cut_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"x" * SIZE)
     real = os.lseek
@@ -91,6 +91,6 @@ def test_a_file_that_is_cut_while_it_is_looked_at(tmp_path: Path, monkeypatch: p
             os.truncate(path, 0)
         return real(fd, at, how)
 
-    monkeypatch.setattr(holes.os, "lseek", lseek)
+    monkeypatch.setattr(os, "lseek", lseek)
     with contextlib.closing(open(path, "rb")) as file:
         assert list(holes.extents(file.fileno(), 0, SIZE)) == [(0, SIZE, False)]

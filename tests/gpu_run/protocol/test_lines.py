@@ -24,7 +24,7 @@ def stream(*lines: Any) -> BinaryIO:
     )
 
 
-def test_lines_among_bytes():
+def test_lines_among_bytes() -> None:
     out = io.BytesIO()
     write_line(out, {"data": 3, "path": "\udcff…\n"})
     out.write(b"\n{}")
@@ -38,7 +38,7 @@ def test_lines_among_bytes():
         read_line(source)
 
 
-def test_a_line_cut_anywhere_is_never_taken_for_a_whole_one():
+def test_a_line_cut_anywhere_is_never_taken_for_a_whole_one() -> None:
     whole = stream({"file": 1, "size": 20}).read()
     for length in range(len(whole)):
         with pytest.raises(BrokenStream):
@@ -56,17 +56,17 @@ def test_a_line_cut_anywhere_is_never_taken_for_a_whole_one():
         pytest.param(b"{" + b" " * (1 << 17), id="endless line"),
     ],
 )
-def test_what_no_sender_writes_is_refused(line):
+def test_what_no_sender_writes_is_refused(line: Any) -> None:
     with pytest.raises(GarbledStream):
         read_line(stream(line))
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "a\0b"])
-def test_paths_that_leave_their_folder_are_refused(path):
+def test_paths_that_leave_their_folder_are_refused(path: str) -> None:
     with pytest.raises(ValueError, match="does not stay inside"):
         safe_path(path)
 
 
 @pytest.mark.parametrize("path", ["a", "a/b", "..a", "a..", ".hidden", "a b\nc", "\udcff", "…"])
-def test_any_other_name_is_a_name(path):
+def test_any_other_name_is_a_name(path: str) -> None:
     assert safe_path(path) == path

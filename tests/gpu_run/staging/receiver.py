@@ -7,7 +7,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
@@ -23,7 +23,7 @@ from airflow_provider_gpu_cluster.transfer.upload import Upload
 
 
 @contextlib.contextmanager
-def process(root: Root, verb: str, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], BinaryIO, BinaryIO]]:
+def process(root: Root, verb: str, request: dict[str, Any]) -> Iterator[tuple[Any, BinaryIO, BinaryIO]]:
     """
     Run a verb that goes on after its reply; yield the reply, what to read from, and what to write to.
 
@@ -64,7 +64,7 @@ def _session() -> Session:
 
 def stage(
     job: JobDirectory,
-    inputs: Sequence[dict[str, Any]],
+    inputs: Sequence[Mapping[str, Any]],
     sources: Sequence[Source],
     *,
     meanwhile: Callable[[], object] = lambda: None,

@@ -99,7 +99,7 @@ def commit_of(repositories: Path, ref: str) -> str:
     [("", "2"), ("@main", "2"), ("@v1", "1"), ("@v2", "2"), ("@feature/x", "2"), ("@refs/tags/v1", "1")],
 )
 @pytest.mark.parametrize("over", ["file", "http"])
-def test_branches_and_tags(job: JobDirectory, repositories: Path, over: str, ref: str, content: str):
+def test_branches_and_tags(job: JobDirectory, repositories: Path, over: str, ref: str, content: str) -> None:
     with git_server.serve(repositories) as url:
         base = url if over == "http" else f"file://{repositories}"
         if (over, ref) == ("file", "@feature/x"):
@@ -113,20 +113,20 @@ def test_branches_and_tags(job: JobDirectory, repositories: Path, over: str, ref
     assert os.readlink(job.at("code", "out")) == "/etc"
 
 
-def test_a_submodule_beside_the_repository(job: JobDirectory, repositories: Path):
+def test_a_submodule_beside_the_repository(job: JobDirectory, repositories: Path) -> None:
     with git_server.serve(repositories, f"user:{SECRET}") as url:
         stage(job, f"git+{url.replace('//', f'//user:{WRITTEN_SECRET}@')}/repo.git@feature/x")
     assert Path(job.at("code", "vendor", "lib.py")).read_text() == "lib"
     assert not os.path.lexists(job.at("code", "vendor", ".git"))
 
 
-def test_a_full_commit(job: JobDirectory, repositories: Path):
+def test_a_full_commit(job: JobDirectory, repositories: Path) -> None:
     first = commit_of(repositories, "v1")
     assert stage(job, f"git+file://{repositories}/repo.git@{first}")["commit"] == first
     assert Path(job.at("code", "train.py")).read_text() == "1"
 
 
-def test_a_server_that_gives_a_commit_only_with_its_history(job: JobDirectory, repositories: Path):
+def test_a_server_that_gives_a_commit_only_with_its_history(job: JobDirectory, repositories: Path) -> None:
     """The old protocol gives only what a branch or tag points to."""
     Path(os.environ["HOME"], ".gitconfig").write_text("[protocol]\n\tversion = 0\n")
     git_server.git(repositories / "repo.git", "tag", "-d", "v1")
@@ -137,25 +137,25 @@ def test_a_server_that_gives_a_commit_only_with_its_history(job: JobDirectory, r
     assert Path(job.at("code", "train.py")).read_text() == "1"
 
 
-def test_a_part_of_a_repository(job: JobDirectory, repositories: Path):
+def test_a_part_of_a_repository(job: JobDirectory, repositories: Path) -> None:
     stage(job, f"git+file://{repositories}/repo.git@v1#subdirectory=sub%20dir")
     assert os.listdir(job.at("code")) == ["x.sh"]
     assert os.access(job.at("code", "x.sh"), os.X_OK)
 
 
 @pytest.mark.parametrize("part", ["missing", "train.py", "out"])
-def test_a_part_that_is_not_there(job: JobDirectory, repositories: Path, part: str):
+def test_a_part_that_is_not_there(job: JobDirectory, repositories: Path, part: str) -> None:
     message = refused(job, f"git+file://{repositories}/repo.git#subdirectory={part}")
     assert message.endswith(f"there is no folder '{part}' in the repository")
 
 
-def test_staging_again_asks_nobody(job: JobDirectory, repositories: Path):
+def test_staging_again_asks_nobody(job: JobDirectory, repositories: Path) -> None:
     noted = stage(job, f"git+file://{repositories}/repo.git@main")
     (repositories / "repo.git").rename(repositories / "gone.git")
     assert stage(job, f"git+file://{repositories}/repo.git@main") == noted
 
 
-def test_a_ref_that_is_not_there(job: JobDirectory, repositories: Path):
+def test_a_ref_that_is_not_there(job: JobDirectory, repositories: Path) -> None:
     message = refused(job, f"git+file://{repositories}/repo.git@nope")
     assert "no branch, tag or commit 'nope' in that repository" in message
     short = commit_of(repositories, "v1")[:8]
@@ -163,7 +163,7 @@ def test_a_ref_that_is_not_there(job: JobDirectory, repositories: Path):
 
 
 @pytest.mark.parametrize("ref", ["--upload-pack=touch /tmp/evil", "-x", "--help"])
-def test_what_looks_like_an_option_is_none(job: JobDirectory, repositories: Path, tmp_path: Path, ref: str):
+def test_what_looks_like_an_option_is_none(job: JobDirectory, repositories: Path, tmp_path: Path, ref: str) -> None:
     """The worker refuses such refs already; here they would have been sent all the same."""
     ref = ref.replace("/tmp/evil", str(tmp_path / "evil"))
     (tmp_path / "draft").mkdir()
@@ -175,7 +175,7 @@ def test_what_looks_like_an_option_is_none(job: JobDirectory, repositories: Path
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_repository_that_is_not_there(job: JobDirectory, repositories: Path):
+def test_a_repository_that_is_not_there(job: JobDirectory, repositories: Path) -> None:
     assert "does not appear to be a git repository" in refused(job, f"git+file://{repositories}/nope.git")
     assert "Failed to connect" in refused(job, "git+http://127.0.0.1:1/nope.git")
 
@@ -186,7 +186,7 @@ def test_a_private_repository(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     seen: list[list[str]] = []
     real = subprocess.run
 
@@ -194,7 +194,7 @@ def test_a_private_repository(
         seen.append(command)
         return real(command, **options)
 
-    monkeypatch.setattr(git.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     with git_server.serve(repositories, f"user:{SECRET}") as url:
         assert "wants credentials: put them into the URL" in refused(job, f"git+{url}/repo.git")
         wrong = refused(job, f"git+{url.replace('//', '//user:wr0ng@')}/repo.git")
@@ -213,7 +213,7 @@ def test_a_private_repository(
     assert "s3cr3t" not in "".join(capfd.readouterr())
 
 
-def test_a_login_goes_to_its_own_host_only(repositories: Path, tmp_path: Path):
+def test_a_login_goes_to_its_own_host_only(repositories: Path, tmp_path: Path) -> None:
     """A submodule on another server must not get it."""
     with git_server.serve(repositories, "user:pw") as theirs, git_server.serve(repositories) as ours:
         work = repositories / "work"
@@ -226,12 +226,12 @@ def test_a_login_goes_to_its_own_host_only(repositories: Path, tmp_path: Path):
             git.fetch(f"{ours}/repo.git", "feature/x", None, "user:pw", str(tmp_path / "draft"))
 
 
-def test_no_git_on_the_cluster(job: JobDirectory, monkeypatch: pytest.MonkeyPatch):
+def test_no_git_on_the_cluster(job: JobDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert "there is no git on the cluster; install it" in refused(job, "git+https://host/repo.git")
 
 
-def test_a_full_disk(tmp_path: Path, repositories: Path):
+def test_a_full_disk(tmp_path: Path, repositories: Path) -> None:
     (repositories / "work" / "big").write_bytes(os.urandom(1 << 20))
     git_server.git(repositories / "work", "add", ".")
     git_server.git(repositories / "work", "commit", "-qm", "big")

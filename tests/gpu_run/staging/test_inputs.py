@@ -30,8 +30,8 @@ from airflow_provider_gpu_cluster.gpu_run.staging import inputs
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory, Root
 from airflow_provider_gpu_cluster.sources import ClusterSource, Entry, Source, UploadSource, parse_sources
+from airflow_provider_gpu_cluster.transfer.piece_sender import Content, Piece, PieceSender
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
-from airflow_provider_gpu_cluster.transfer.upload import Content, Piece, PieceSender
 from tests.gpu_run.staging import receiver
 from tests.harness.real_disk import real_disk, set_quota
 from tests.harness.small_disk import small_disk
@@ -129,7 +129,7 @@ def drafts(job: JobDirectory) -> list[str]:
 # -- from the worker ---------------------------------------------------------------------------------------------
 
 
-def test_a_folder_arrives_as_it_is(job: JobDirectory, worker: Path):
+def test_a_folder_arrives_as_it_is(job: JobDirectory, worker: Path) -> None:
     code = worker / "train"
     (code / "pkg" / "deep").mkdir(parents=True)
     (code / "empty").mkdir()
@@ -152,7 +152,7 @@ def test_a_folder_arrives_as_it_is(job: JobDirectory, worker: Path):
     assert checksums["train.py"] == hashlib.sha256(b"print()").hexdigest()
 
 
-def test_files_and_folders_of_data_keep_their_names(job: JobDirectory, worker: Path):
+def test_files_and_folders_of_data_keep_their_names(job: JobDirectory, worker: Path) -> None:
     (worker / "digits.csv").write_text("1,2")
     (worker / "images").mkdir()
     (worker / "images" / "1.png").write_bytes(b"\x89")
@@ -163,7 +163,7 @@ def test_files_and_folders_of_data_keep_their_names(job: JobDirectory, worker: P
     assert tree(job.at("models")) == {"images": None, "images/1.png": b"\x89"}
 
 
-def test_any_name_that_a_file_can_have(job: JobDirectory, worker: Path):
+def test_any_name_that_a_file_can_have(job: JobDirectory, worker: Path) -> None:
     names = [b"a b", b"new\nline", b"\xff\xfe", "ünï…".encode(), b"-rf", b"'\"$(id)`", b"\\n", b"n" * 255]
     folder = os.fsencode(worker / "data")
     os.mkdir(folder)
@@ -176,7 +176,7 @@ def test_any_name_that_a_file_can_have(job: JobDirectory, worker: Path):
     assert tree(job.at("data", "data")) == tree(os.fsdecode(folder))
 
 
-def test_staging_again_sends_nothing_and_other_content_replaces(job: JobDirectory, worker: Path):
+def test_staging_again_sends_nothing_and_other_content_replaces(job: JobDirectory, worker: Path) -> None:
     code = worker / "train"
     code.mkdir()
     (code / "a.py").write_text("1")
@@ -193,7 +193,7 @@ def test_staging_again_sends_nothing_and_other_content_replaces(job: JobDirector
     assert drafts(job) == []
 
 
-def test_what_is_no_longer_asked_for_goes(job: JobDirectory, worker: Path):
+def test_what_is_no_longer_asked_for_goes(job: JobDirectory, worker: Path) -> None:
     """A job must not find the data of an earlier generation beside its own."""
     (worker / "train").mkdir()
     (worker / "train" / "old.py").write_text("old")
@@ -209,13 +209,13 @@ def test_what_is_no_longer_asked_for_goes(job: JobDirectory, worker: Path):
     assert tree(job.at("code")) == {"old.py": b"old"}
 
 
-def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker: Path):
+def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker: Path) -> None:
     """A slow upload that comes to its end when another request has launched the job changes nothing."""
     (worker / "a.csv").write_text("first")
     stage(job, *sources(worker, data="a.csv"))
     (worker / "a.csv").write_text("second")
     (late,) = sources(worker, data="a.csv")
-    request = {
+    request: Any = {
         "settings": {},
         "spec": {"gpus": 1, "priority": "normal"},
         "submitted": 0.0,
@@ -235,7 +235,7 @@ def test_what_a_job_that_runs_works_with_is_left_alone(job: JobDirectory, worker
 
 def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
     job: JobDirectory, worker: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Content is new, the note is old: then going back to the old content must not find it in place."""
     (worker / "a.csv").write_text("old")
     (old,) = sources(worker, data="a.csv")
@@ -246,7 +246,7 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
     other.create()
     stage(other, new)  # so that it is here, and this process puts it in place
     writes = []
-    real = inputs.records.write_json
+    real = records.write_json
 
     def write_json(path: str, value: dict[str, Any]) -> None:
         if "data/a.csv" in value:
@@ -255,7 +255,7 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
         real(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(inputs.records, "write_json", write_json)
+        patch.setattr(records, "write_json", write_json)
         with pytest.raises(KeyboardInterrupt):
             inputs.stage(root_of(job), job, [new.to_json()])
     assert writes
@@ -264,7 +264,7 @@ def test_a_crash_while_content_is_replaced_does_not_leave_a_wrong_note(
     assert tree(job.at("data")) == {"a.csv": b"old"}
 
 
-def test_many_at_once(job: JobDirectory, worker: Path):
+def test_many_at_once(job: JobDirectory, worker: Path) -> None:
     (worker / "code").mkdir()
     for number in range(50):
         (worker / "code" / f"{number}.py").write_text(str(number) * 1000)
@@ -287,7 +287,7 @@ def test_many_at_once(job: JobDirectory, worker: Path):
     assert drafts(job) == []
 
 
-def test_drafts_of_the_dead_are_removed_and_those_of_the_living_are_not(job: JobDirectory, worker: Path):
+def test_drafts_of_the_dead_are_removed_and_those_of_the_living_are_not(job: JobDirectory, worker: Path) -> None:
     for name in ("dead", "alive"):
         os.makedirs(job.at(".job", f"incoming-{name}", "content"))
         Path(job.at(".job", f"incoming-{name}", "lock")).touch()
@@ -298,7 +298,7 @@ def test_drafts_of_the_dead_are_removed_and_those_of_the_living_are_not(job: Job
     assert drafts(job) == ["incoming-alive"]
 
 
-def test_rows_that_are_not_those_of_the_digest(job: JobDirectory):
+def test_rows_that_are_not_those_of_the_digest(job: JobDirectory) -> None:
     with pytest.raises(Refused, match="the rows are not those of its digest") as caught:
         stage(job, Bytes(file("a"), contents=[EVIL], digest="0" * 64))
     assert caught.value.code == protocol.BAD_REQUEST
@@ -306,7 +306,7 @@ def test_rows_that_are_not_those_of_the_digest(job: JobDirectory):
     assert drafts(job) == []
 
 
-def test_a_job_whose_directory_was_removed_meanwhile(job: JobDirectory, tmp_path: Path):
+def test_a_job_whose_directory_was_removed_meanwhile(job: JobDirectory, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="was removed while inputs were sent") as caught:
         stage(job, Bytes(file("a"), contents=[EVIL]), meanwhile=lambda: shutil.rmtree(job.path))
     assert caught.value.code == protocol.NOT_STAGED
@@ -346,7 +346,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("rows", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_rows_leave_nothing(tmp_path: Path, job: JobDirectory, rows: list[Any]):
+def test_hostile_rows_leave_nothing(tmp_path: Path, job: JobDirectory, rows: list[Any]) -> None:
     with pytest.raises(Refused) as caught:
         stage(job, Bytes(*rows, contents=[EVIL]))
     assert caught.value.code in (protocol.CHECKSUM_MISMATCH, protocol.BAD_REQUEST)
@@ -359,21 +359,21 @@ def test_hostile_rows_leave_nothing(tmp_path: Path, job: JobDirectory, rows: lis
 @pytest.mark.parametrize(
     ("kind", "name"), [("code", ".."), ("data", "../x"), ("data", "."), (".job", "x"), ("..", "x"), ("", "/etc/x")]
 )
-def test_an_input_never_becomes_anything_but_code_data_and_models(job: JobDirectory, kind: str, name: str):
+def test_an_input_never_becomes_anything_but_code_data_and_models(job: JobDirectory, kind: str, name: str) -> None:
     source = Bytes(file("a"), contents=[EVIL])
     with pytest.raises(Refused, match="cannot become") as caught:
         receiver.stage(job, [{**source.to_json(), "kind": kind, "name": name}], [source])
     assert caught.value.code == protocol.BAD_REQUEST
 
 
-def test_a_name_that_the_cluster_cannot_store(job: JobDirectory):
+def test_a_name_that_the_cluster_cannot_store(job: JobDirectory) -> None:
     with pytest.raises(Refused, match="File name too long") as caught:
         stage(job, Bytes(file("n" * 256), contents=[EVIL]))
     assert caught.value.code == protocol.SOURCE_ERROR
     assert drafts(job) == []
 
 
-def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_path: Path):
+def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 2048) as disk:
         job = Root(str(disk)).job("job")
         job.create()
@@ -388,7 +388,7 @@ def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_pa
         assert tree(job.at("code")) == {"small": EVIL}
 
 
-def test_a_quota_is_noticed_before_anything_is_sent_and_named_with_both_numbers(tmp_path: Path):
+def test_a_quota_is_noticed_before_anything_is_sent_and_named_with_both_numbers(tmp_path: Path) -> None:
     with real_disk(tmp_path / "disk", "btrfs") as disk:
         set_quota(disk, 30 << 20)
         job = Root(str(disk)).job("job")
@@ -407,7 +407,7 @@ def test_a_quota_is_noticed_before_anything_is_sent_and_named_with_both_numbers(
         assert tree(job.at("code")) == {"fits": fits}
 
 
-def test_small_files_need_room_twice_even_where_blocks_are_shared(tmp_path: Path):
+def test_small_files_need_room_twice_even_where_blocks_are_shared(tmp_path: Path) -> None:
     """They are kept many to a pack, which no file shares blocks with."""
     with real_disk(tmp_path / "disk", "btrfs") as disk:
         set_quota(disk, 30 << 20)
@@ -437,18 +437,18 @@ def sending(opened: Callable[[], io.BytesIO]) -> PieceSender:
     return PieceSender({"key": Content(source, entry)}, io.BytesIO(), TransferProgress("x", 5))
 
 
-def test_a_file_that_is_shorter_than_it_was():
+def test_a_file_that_is_shorter_than_it_was() -> None:
     with pytest.raises(ChecksumError, match="'x' changed while it was being sent"):
         sending(lambda: io.BytesIO(b"123")).send_all(deque([Piece("key", 0, 5)]))
 
 
 @pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), RuntimeError("503 Slow Down")])
-def test_a_file_that_cannot_be_read_while_it_is_sent(error: Exception):
+def test_a_file_that_cannot_be_read_while_it_is_sent(error: Exception) -> None:
     with pytest.raises(SourceError, match="code x: 'x' cannot be read"):
         sending(lambda: Bad(error)).send_all(deque([Piece("key", 0, 5)]))
 
 
-def test_a_file_that_has_vanished(worker: Path):
+def test_a_file_that_has_vanished(worker: Path) -> None:
     (worker / "d").mkdir()
     (worker / "d" / "x").write_text("x")
     (source,) = sources(worker, data="d")
@@ -473,7 +473,7 @@ def shared(tmp_path: Path) -> Path:
     return folder
 
 
-def test_code_is_copied_and_data_is_linked(job: JobDirectory, shared: Path):
+def test_code_is_copied_and_data_is_linked(job: JobDirectory, shared: Path) -> None:
     code = ClusterSource("code", "", f"cluster:{shared}", path=str(shared))
     data = ClusterSource("data", "shared", f"cluster:{shared}", path=str(shared))
     model = ClusterSource("models", "train.py", f"cluster:{shared}/train.py", path=f"{shared}/train.py")
@@ -487,18 +487,18 @@ def test_code_is_copied_and_data_is_linked(job: JobDirectory, shared: Path):
     assert tree(shared) == {"train.py": b"changed", "pkg": None, "pkg/m.py": b"2"}
 
 
-def test_one_file_of_code_is_copied_by_its_name(job: JobDirectory, shared: Path):
+def test_one_file_of_code_is_copied_by_its_name(job: JobDirectory, shared: Path) -> None:
     stage(job, ClusterSource("code", "", "x", path=f"{shared}/train.py"))
     assert tree(job.at("code")) == {"train.py": b"1"}
 
 
-def test_the_home_folder_is_meant_by_a_tilde(job: JobDirectory, shared: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_home_folder_is_meant_by_a_tilde(job: JobDirectory, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(shared))
     stage(job, ClusterSource("data", "pkg", "cluster:~/pkg", path="~/pkg"))
     assert os.readlink(job.at("data", "pkg")) == str(shared / "pkg")
 
 
-def test_a_copy_can_be_written_to_and_its_links_lead_where_they_led(job: JobDirectory, shared: Path):
+def test_a_copy_can_be_written_to_and_its_links_lead_where_they_led(job: JobDirectory, shared: Path) -> None:
     (shared.parent / "lib.py").write_text("lib")
     (shared / "pkg" / "lib.py").symlink_to("../../lib.py")
     (shared / "pkg" / "t.py").symlink_to("../train.py")
@@ -515,7 +515,7 @@ def test_a_copy_can_be_written_to_and_its_links_lead_where_they_led(job: JobDire
         assert os.stat(job.at("code", folder)).st_mode & 0o700 == 0o700
 
 
-def test_sources_that_are_not_there(job: JobDirectory, shared: Path):
+def test_sources_that_are_not_there(job: JobDirectory, shared: Path) -> None:
     os.mkfifo(shared / "pipe")
     for path, words in (
         (f"{shared}/missing", "No such file or directory"),
@@ -532,7 +532,7 @@ def test_sources_that_are_not_there(job: JobDirectory, shared: Path):
         assert drafts(job) == []
 
 
-def test_a_copy_that_does_not_fit(tmp_path: Path, shared: Path):
+def test_a_copy_that_does_not_fit(tmp_path: Path, shared: Path) -> None:
     (shared / "pkg" / "big").write_bytes(bytes(1 << 20))
     with small_disk(tmp_path / "disk", 256) as disk:
         job = Root(str(disk)).job("job")
@@ -573,7 +573,7 @@ print(sorted(name for name in os.listdir(job.at(".job")) if name.startswith(("in
 """
 
 
-def test_as_an_ordinary_user():
+def test_as_an_ordinary_user() -> None:
     """What root never notices: folders that may not be read, and read-only ones that cannot be moved."""
     # Not below pytest's own folder, which other users cannot enter.
     with tempfile.TemporaryDirectory() as folder:

@@ -82,7 +82,7 @@ def new_folder(disk: Path, name: str) -> Path:
     return disk / name
 
 
-def test_a_job_file_is_a_clone_of_its_content(cloning: Path):
+def test_a_job_file_is_a_clone_of_its_content(cloning: Path) -> None:
     contents = make_contents(cloning)
     data = os.urandom(50 * MB)
     key = keep(contents, data)
@@ -95,7 +95,7 @@ def test_a_job_file_is_a_clone_of_its_content(cloning: Path):
     assert (cloning / "one" / "x").read_bytes() == data
 
 
-def test_what_a_job_writes_into_its_file_nobody_else_has(disk: Path):
+def test_what_a_job_writes_into_its_file_nobody_else_has(disk: Path) -> None:
     contents = make_contents(disk)
     key = keep(contents, DATA)
     for name in ("one", "two"):
@@ -111,19 +111,19 @@ def test_what_a_job_writes_into_its_file_nobody_else_has(disk: Path):
 
 
 @pytest.mark.parametrize(("kind", "is_shared"), [("xfs", True), ("btrfs", True), ("ext4", False), ("ext2", False)])
-def test_whether_files_can_share_blocks(tmp_path: Path, kind: str, is_shared: bool):
+def test_whether_files_can_share_blocks(tmp_path: Path, kind: str, is_shared: bool) -> None:
     with real_disk(tmp_path / "disk", kind) as disk:
         before = sorted(os.listdir(disk))
         assert shares_blocks(str(disk)) is is_shared
         assert sorted(os.listdir(disk)) == before
 
 
-def test_no_blocks_are_shared_in_memory(tmp_path: Path):
+def test_no_blocks_are_shared_in_memory(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 100) as disk:
         assert not shares_blocks(str(disk))
 
 
-def test_a_content_that_the_disk_has_damaged_is_given_to_nobody(disk: Path):
+def test_a_content_that_the_disk_has_damaged_is_given_to_nobody(disk: Path) -> None:
     contents = make_contents(disk)
     key = keep(contents, DATA)
     with open(contents.path_of(key), "r+b") as file:
@@ -134,7 +134,7 @@ def test_a_content_that_the_disk_has_damaged_is_given_to_nobody(disk: Path):
     assert contents.find(key, len(DATA)) is None
 
 
-def test_what_was_hashed_in_this_process_is_not_hashed_again(contents: Contents, tmp_path: Path):
+def test_what_was_hashed_in_this_process_is_not_hashed_again(contents: Contents, tmp_path: Path) -> None:
     key = keep(contents, DATA)
     with open(contents.path_of(key), "r+b") as file:
         file.write(b"other")
@@ -144,7 +144,9 @@ def test_what_was_hashed_in_this_process_is_not_hashed_again(contents: Contents,
 
 
 @pytest.mark.parametrize("size", [1, 100])
-def test_a_small_content_that_the_disk_has_damaged_is_given_to_nobody(contents: Contents, tmp_path: Path, size: int):
+def test_a_small_content_that_the_disk_has_damaged_is_given_to_nobody(
+    contents: Contents, tmp_path: Path, size: int
+) -> None:
     key = keep(contents, b"x" * size)
     (name,) = (name for name in os.listdir(contents.packs.folder) if name.endswith(".data"))
     Path(contents.packs.folder, name).write_bytes(b"y" * size)
@@ -153,7 +155,7 @@ def test_a_small_content_that_the_disk_has_damaged_is_given_to_nobody(contents: 
     assert contents.find(key, size) is None
 
 
-def test_holes_stay_holes(disk: Path):
+def test_holes_stay_holes(disk: Path) -> None:
     contents = make_contents(disk)
     data = bytes(4 * MB) + b"middle" + bytes(4 * MB)
     keep(contents, data)
@@ -168,7 +170,9 @@ def test_holes_stay_holes(disk: Path):
     assert os.stat(disk / "one" / "x").st_blocks * 512 < MB
 
 
-def test_a_system_that_copies_nothing_by_itself(contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_system_that_copies_nothing_by_itself(
+    contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Old kernels, and copies from one network's file system to another."""
 
     def copy_file_range(source: int, target: int, count: int, source_at: int, target_at: int) -> int:
@@ -178,7 +182,7 @@ def test_a_system_that_copies_nothing_by_itself(contents: Contents, tmp_path: Pa
         return MB
 
     keep(contents, DATA)
-    monkeypatch.setattr(copying.os, "copy_file_range", copy_file_range)
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
     monkeypatch.setattr(copying, "clone", lambda source, target: False)
     folder = new_folder(tmp_path, "one")
     place(contents, [row("x")], str(folder))
@@ -186,15 +190,16 @@ def test_a_system_that_copies_nothing_by_itself(contents: Contents, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("are_clones", "size"), [(True, 7), (False, LARGE + 7)])
-def test_what_shares_blocks_needs_no_room_but_small_files_do(are_clones: bool, size: int):
+def test_what_shares_blocks_needs_no_room_but_small_files_do(are_clones: bool, size: int) -> None:
     rows = [row("d/large", b"x" * LARGE), row("small", b"1234567"), ["d", "dir", 0o755, ""], ["l", "link", 0o755, "d"]]
-    assert placing.size_of([{"rows": rows[:1]}, {"rows": rows[1:]}], are_clones=are_clones) == size
+    described: Any = [{"rows": rows[:1]}, {"rows": rows[1:]}]
+    assert placing.size_of(described, are_clones=are_clones) == size
 
 
 # -- small files, several at a time
 
 
-def test_many_small_files(contents: Contents, tmp_path: Path):
+def test_many_small_files(contents: Contents, tmp_path: Path) -> None:
     files = {f"d/{number}": b"%d" % (number % 50) * (number % 7) for number in range(500)}
     keep_small(contents, {sha256_of(data): data for data in files.values() if data})
     rows = [["d", "dir", 0o755, ""], *(row(path, data) for path, data in files.items())]
@@ -206,25 +211,24 @@ def test_many_small_files(contents: Contents, tmp_path: Path):
 @pytest.mark.parametrize("failing", [0, 40, 499])
 def test_an_error_in_a_thread_is_told_once_and_nothing_gets_into_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
-):
+) -> None:
     contents = make_contents(tmp_path)
     job = Root(str(tmp_path)).job("job")
     job.create()
     small = [b"%d" % number for number in range(500)]
     keep_small(contents, {sha256_of(data): data for data in small})
-    real = placing.write_all
-    failed = []
+    failed: list[bytes] = []
 
     def write_all(fd: int, data: bytes) -> None:
         if data == small[failing]:
             failed.append(data)
             raise OSError(28, "No space left on device")
-        real(fd, data)
+        copying.write_all(fd, data)
 
     monkeypatch.setattr(placing, "write_all", write_all)
-    monkeypatch.setattr(placing, "_FILES_AT_ONCE", 10)
+    monkeypatch.setattr(placing, "FILES_AT_ONCE", 10)
     threads = threading.active_count()
-    wanted = {"type": "upload", "kind": "data", "name": "x", "written": "x", "single_file": False, "digest": "x"}
+    wanted: Any = {"type": "upload", "kind": "data", "name": "x", "written": "x", "single_file": False, "digest": "x"}
     with pytest.raises(Refused, match=r"^x: no space left on the disk of .*job: ") as caught:
         inputs.bring(job, contents, wanted, [row(data.decode(), data) for data in small])
     assert caught.value.code == protocol.NO_SPACE
@@ -234,7 +238,7 @@ def test_an_error_in_a_thread_is_told_once_and_nothing_gets_into_place(
     assert not [name for name in os.listdir(job.at(".job")) if name.startswith("incoming")]
 
 
-def test_what_goes_wrong_elsewhere_is_told_while_threads_write(contents: Contents, tmp_path: Path):
+def test_what_goes_wrong_elsewhere_is_told_while_threads_write(contents: Contents, tmp_path: Path) -> None:
     small = {sha256_of(b"%d" % number): b"%d" % number for number in range(200)}
     keep_small(contents, small)
     rows = [row(data.decode(), data) for data in small.values()]

@@ -32,7 +32,7 @@ def hand_on(old: Path, mode: int = 0o644, data: bytes = DATA) -> bool:
 
 
 @pytest.mark.parametrize(("mode", "wanted"), [(0o600, 0o644), (0o644, 0o644), (0o700, 0o755), (0o755, 0o755)])
-def test_what_is_as_it_was_is_handed_on(old: Path, mode: int, wanted: int):
+def test_what_is_as_it_was_is_handed_on(old: Path, mode: int, wanted: int) -> None:
     (old / "sub" / "file").chmod(mode)
     assert hand_on(old, wanted)
     assert (old / "sub" / "file").samefile(old.parent / "new")
@@ -84,19 +84,19 @@ def _put_old_elsewhere(old: Path) -> None:
         shutil.rmtree,
     ],
 )
-def test_what_is_not_is_left(old: Path, what: Callable[[Path], object]):
+def test_what_is_not_is_left(old: Path, what: Callable[[Path], object]) -> None:
     what(old)
     assert not hand_on(old)
     assert not (old.parent / "new").exists()
 
 
-def test_an_empty_file_and_another_mode(old: Path):
+def test_an_empty_file_and_another_mode(old: Path) -> None:
     make(old / "sub" / "file", b"")
     assert not hand_on(old, 0o755, b"")
     assert hand_on(old, 0o644, b"")
 
 
-def test_a_folder_whose_files_cannot_have_second_names(old: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_whose_files_cannot_have_second_names(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on FAT; a file system that cannot is no part of this kernel."""
 
     def link(source: str, target: str) -> None:

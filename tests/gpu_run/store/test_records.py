@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.writing import writing
 
 
-def test_what_is_written_is_read(tmp_path: Path):
+def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = str(tmp_path / "r.json")
     assert records.read_json(path) is None
     records.write_json(path, {"name": "\udcff ü \n", "n": 1})
@@ -27,13 +27,13 @@ def test_what_is_written_is_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize("write", [records.write_json, records.create_json])
-def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, write: Callable[..., Any]):
+def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, write: Callable[..., Any]) -> None:
     with pytest.raises(TypeError):
         write(str(tmp_path / "r.json"), {"x": object()})
     assert os.listdir(tmp_path) == []
 
 
-def test_a_record_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path):
+def test_a_record_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "r.json").mkdir()
     with pytest.raises(OSError, match="directory"):
         records.write_json(str(tmp_path / "r.json"), {})
@@ -41,7 +41,7 @@ def test_a_record_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path):
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_of_many_who_create_a_record_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool):
+def test_of_many_who_create_a_record_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
     if not has_links:
 
         def link(*paths: str) -> None:
@@ -67,7 +67,7 @@ def test_of_many_who_create_a_record_one_does(tmp_path: Path, monkeypatch: pytes
     assert os.listdir(tmp_path) == ["claim.json"]
 
 
-def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NFS may carry out a link, lose the reply, and report that it exists."""
     real = os.link
 
@@ -88,7 +88,7 @@ def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.
         (errno.EACCES, protocol.ROOT_NOT_WRITABLE, "Permission denied"),
     ],
 )
-def test_failures_to_write_are_named(tmp_path: Path, code: int, expected: str, words: str):
+def test_failures_to_write_are_named(tmp_path: Path, code: int, expected: str, words: str) -> None:
     with pytest.raises(Refused, match=words) as caught, writing(str(tmp_path / "job")):
         raise OSError(code, os.strerror(code), str(tmp_path / "job" / "x"))
     assert caught.value.code == expected

@@ -20,6 +20,7 @@ from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store.records import read_json, seconds_between, write_json
 from tests.gpu_run.host import Host, is_alive, processes_with
 from tests.harness.leftovers import kill_everything_under
+from tests.harness.patience import PATIENCE_S
 from tests.harness.small_disk import small_disk
 
 MIB = 1 << 20
@@ -275,9 +276,9 @@ def test_nothing_outlives_a_killed_supervisor(
         eventually(lambda: len(daemons()) == 1)
     guard = parent(supervisor)
     os.kill(supervisor if victim == "supervisor" else guard, signal.SIGKILL)
-    status = host.wait(job, timeout_s=5)
+    status = host.wait(job)
     assert status["state"] == ("LOST" if victim == "supervisor" else "CANCELLED")
-    eventually(lambda: daemons() == [], timeout_s=2)
+    eventually(lambda: daemons() == [])
     if victim == "supervisor":
         # By the guard's word, or by that of a status that came before it.
         assert status["message"].startswith(f"its supervisor (process {supervisor}) was ")
@@ -300,8 +301,8 @@ def test_both_killed_at_one_stroke(
     for pid in (guard, supervisor):
         os.kill(pid, signal.SIGKILL)
     # The kernel ends the one that the supervisor had started; asking ends the others.
-    eventually(lambda: len(daemons()) < 2, timeout_s=2)
-    assert host.wait(job, timeout_s=5)["state"] == "LOST"
+    eventually(lambda: len(daemons()) < 2)
+    assert host.wait(job)["state"] == "LOST"
     assert daemons() == []
     assert host.run("true", gpus=4)["state"] == "SUCCEEDED"
 
@@ -316,8 +317,8 @@ def test_a_killed_supervisor_frees_its_gpus_and_the_next_starts_also_without_a_d
     os.kill(dispatcher, signal.SIGKILL)
     eventually(lambda: not is_alive(dispatcher))
     os.kill(supervisor, signal.SIGKILL)
-    eventually(lambda: os.path.exists(waiting.at("exit.json")), timeout_s=10)
-    assert read_json(host.attempt(job).at("exit.json"))["state"] == "LOST"  # type: ignore[index]
+    eventually(lambda: os.path.exists(waiting.at("exit.json")))
+    assert read_json(host.attempt(job).at("exit.json"))["state"] == "LOST"
 
 
 def test_after_a_reboot_what_ran_is_lost(host: Host) -> None:
@@ -334,11 +335,11 @@ def test_after_a_reboot_what_ran_is_lost(host: Host) -> None:
 def test_two_supervisors_run_an_attempt_once(host: Host, eventually: Callable[..., Any]) -> None:
     job = host.submit("echo ran; sleep 0.5")
     host.wait(job, state="RUNNING")
-    folder = Path(host.settings["lease_dir"])
+    folder = Path(host.lease_dir)
     fd = os.open(folder / "gpu-virtual-3", os.O_RDWR | os.O_CREAT)
     lease = {"fds": [fd], "gpus": [{"key": "virtual-3", "index": 3}], "leased_at": "2026-01-01T00:00:00+00:00"}
     command = [sys.executable, "-I", "-S", host.program, "supervise", host.attempt(job).path]
-    subprocess.run(command, input=json.dumps(lease).encode(), pass_fds=[fd], check=True, timeout=20)
+    subprocess.run(command, input=json.dumps(lease).encode(), pass_fds=[fd], check=True, timeout=PATIENCE_S)
     os.close(fd)
     host.wait(job)
     assert host.log(job) == "ran\n"
@@ -404,7 +405,7 @@ while len(x) < 1000:
     began = time.monotonic()
     job = python(host, "grows", text, memory_bytes=60 * MIB, grace_s=60)
     assert host.wait(job)["reason"] == "out_of_memory"
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50
 
 
 # -- what a job can do to itself -------------------------------------------------------------------------------------
@@ -412,7 +413,7 @@ while len(x) < 1000:
 
 def test_a_job_that_deletes_its_directory_fails_and_frees_its_gpus(host: Host) -> None:
     job = host.submit('rm -rf "$JOB_DIR"; exit 0', gpus=4)
-    status = host.wait(job, timeout_s=10)
+    status = host.wait(job)
     assert (status["state"], status["reason"]) == ("FAILED", "user_error")
     assert status["message"] == "it deleted its own job directory"
     assert host.run("true", gpus=4)["state"] == "SUCCEEDED"
@@ -446,7 +447,7 @@ def test_no_bash_is_a_failure_to_launch(host: Host, monkeypatch: pytest.MonkeyPa
     status = host.run("true")
     assert (status["state"], status["reason"]) == ("FAILED", "launch_failed")
     assert "'bash'" in status["message"]
-    assert Leases(host.settings["lease_dir"]).held_by("x") is False
+    assert Leases(host.lease_dir).held_by("x") is False
 
 
 def test_a_term_to_the_supervisor_is_a_cancel(host: Host) -> None:

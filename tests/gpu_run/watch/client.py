@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.watch.watched_job import PIECE_BYTES
 from tests.gpu_run.host import Host
+from tests.harness.patience import PATIENCE_S
 
 Event = dict[str, Any]
 
@@ -26,8 +27,9 @@ class Client:
             f"{change}\n"
             "sys.exit(command_line.main(sys.argv[1], ['watch']))"
         )
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        self.process = subprocess.Popen([sys.executable, "-c", program, host.program], **pipes)
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", program, host.program]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
@@ -106,4 +108,4 @@ class Client:
         assert self.process.stderr is not None
         with self.process.stderr as stderr:
             said = stderr.read().decode()
-        return self.process.wait(10), said
+        return self.process.wait(PATIENCE_S), said

@@ -33,6 +33,10 @@ def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return status
 
 
+# Nothing of it is read here.
+REQUEST: Any = {}
+
+
 def write(job: JobDirectory, text: bytes) -> None:
     with open(job.at("logs", "training.log"), "ab") as file:
         file.write(text)
@@ -53,14 +57,14 @@ def read(
     return reply["attempt"], reply["offset"], data
 
 
-def test_before_there_is_anything(root: Root, job: JobDirectory):
+def test_before_there_is_anything(root: Root, job: JobDirectory) -> None:
     assert read(root) == (0, 0, b"")
-    job.add_attempt(1, {}, {})
+    job.add_attempt(1, REQUEST, {})
     assert read(root) == (1, 0, b"")
 
 
-def test_each_byte_comes_until_it_is_acknowledged(root: Root, job: JobDirectory):
-    job.add_attempt(1, {}, {})
+def test_each_byte_comes_until_it_is_acknowledged(root: Root, job: JobDirectory) -> None:
+    job.add_attempt(1, REQUEST, {})
     write(job, b"0123456789")
     assert read(root, max_bytes=4) == (1, 0, b"0123")
     # That reply got lost, so nothing was acknowledged.
@@ -75,27 +79,27 @@ def test_each_byte_comes_until_it_is_acknowledged(root: Root, job: JobDirectory)
     assert read(root) == (1, 10, b"ab")
 
 
-def test_an_old_acknowledgement_does_not_go_back(root: Root, job: JobDirectory):
-    job.add_attempt(1, {}, {})
+def test_an_old_acknowledgement_does_not_go_back(root: Root, job: JobDirectory) -> None:
+    job.add_attempt(1, REQUEST, {})
     write(job, b"0123456789")
     read(root, ack=(1, 8))
     assert read(root, ack=(1, 3)) == (1, 8, b"89")
 
 
-def test_readers_do_not_disturb_each_other(root: Root, job: JobDirectory):
-    job.add_attempt(1, {}, {})
+def test_readers_do_not_disturb_each_other(root: Root, job: JobDirectory) -> None:
+    job.add_attempt(1, REQUEST, {})
     write(job, b"0123")
     assert read(root, reader="a", ack=(1, 2)) == (1, 2, b"23")
     assert read(root, reader="../../b é") == (1, 0, b"0123")
     assert read(root, reader="a") == (1, 2, b"23")
 
 
-def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, state: dict[str, Any]):
-    job.add_attempt(1, {}, {})
+def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, state: dict[str, Any]) -> None:
+    job.add_attempt(1, REQUEST, {})
     write(job, b"first")
     read(root, ack=(1, 5))
     Path(job.at("logs", "training.log")).unlink()
-    job.add_attempt(2, {}, {})
+    job.add_attempt(2, REQUEST, {})
     state.update(attempt=2, state=protocol.QUEUED)
     assert read(root) == (2, 0, b"")
     state.update(state=protocol.RUNNING)
@@ -107,8 +111,8 @@ def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, stat
 
 def test_while_it_waits_the_log_of_the_attempt_before_is_not_its_own(
     root: Root, job: JobDirectory, state: dict[str, Any]
-):
-    job.add_attempt(1, {}, {})
+) -> None:
+    job.add_attempt(1, REQUEST, {})
     write(job, b"stale")
     state["state"] = protocol.QUEUED
     assert read(root) == (1, 0, b"")
@@ -119,8 +123,8 @@ def cursor_file(job: JobDirectory) -> Path:
     return path
 
 
-def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory):
-    job.add_attempt(1, {}, {})
+def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory) -> None:
+    job.add_attempt(1, REQUEST, {})
     cursor = output.Cursor(job, "r")
     assert cursor.place_in(1) == (0, None)
     cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 2}})
@@ -142,8 +146,8 @@ def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirect
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"place": 3}', '{"place": {"attempt": null, "offset": 1}}'])
-def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobDirectory, content: str):
-    job.add_attempt(1, {}, {})
+def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobDirectory, content: str) -> None:
+    job.add_attempt(1, REQUEST, {})
     write(job, b"0123")
     read(root, ack=(1, 3))
     cursor_file(job).write_text(content)
@@ -152,7 +156,7 @@ def test_a_place_that_was_lost_in_a_crash_is_the_beginning(root: Root, job: JobD
     assert read(root) == (1, 2, b"23")
 
 
-def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory):
+def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory) -> None:
     cursor = output.Cursor(job, "r")
     cursor.move({"attempt": 1, "offset": 4})
     shutil.rmtree(job.path)
@@ -161,11 +165,11 @@ def test_a_place_is_not_kept_for_a_job_that_is_gone(job: JobDirectory):
     assert not Path(job.path).exists()
 
 
-def test_the_log_of_the_attempt_after_is_not_taken_for_this_one(job: JobDirectory):
-    job.add_attempt(1, {}, {})
+def test_the_log_of_the_attempt_after_is_not_taken_for_this_one(job: JobDirectory) -> None:
+    job.add_attempt(1, REQUEST, {})
     assert output.open_log_of(job, 1) is None
     write(job, b"first")
     with output.open_log_of(job, 1) as log:  # type: ignore[union-attr]
         assert log.read() == b"first"
-    job.add_attempt(2, {}, {})
+    job.add_attempt(2, REQUEST, {})
     assert output.open_log_of(job, 1) is None

@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.gpu_run.watch import watched_job
 from airflow_provider_gpu_cluster.gpu_run.watch.watched_job import PIECE_BYTES, WINDOW_BYTES, WatchedJob
 from tests.gpu_run.host import Host
 from tests.gpu_run.watch.client import Client
+from tests.harness.patience import PATIENCE_S
 
 # What a test changes in the process, so as not to wait for what is rare.
 WITHOUT_INOTIFY = "inotify.Inotify.follow = lambda *arguments: False"
@@ -31,10 +32,10 @@ def made_up(host: Host, job_id: str = "made-up", log: bytes = b"") -> Attempt:
     """Make a job that this process claims to supervise, so that a test says what its records and its log are."""
     job = host.job(job_id)
     job.create()
-    request = {"requested_at": records.now(), "host": processes.hostname(), "spec": {"gpus": 1}}
+    request: Any = {"requested_at": records.now(), "host": processes.hostname(), "spec": {"gpus": 1}}
     attempt = job.add_attempt(1, request, {})
     assert attempt is not None
-    who = dict(processes.identity(), by="supervisor", at=records.now(), gpus=[], token="NO=PROCESS")
+    who: Any = dict(processes.identity(), by="supervisor", at=records.now(), gpus=[], token="NO=PROCESS")
     assert attempt.claim(who)
     write(attempt, log)
     return attempt
@@ -129,11 +130,14 @@ def test_the_place_in_line_is_told(host: Host, watch: Callable[..., Client]) -> 
     first, second = host.submit("true", gpus=4), host.submit("true", gpus=4)
     client = watch(LOOK_OFTEN)
     client.subscribe(second)
-    while client.until("status")["status"].get("queue_place") != 2:
-        pass
+
+    def until_place(place: int) -> None:
+        while client.until("status")["status"].get("queue_place") != place:
+            assert not client.has_ended
+
+    until_place(2)
     cancel(host.root, host.engine, [first], "the test", 0)
-    while client.until("status")["status"].get("queue_place") != 1:
-        pass
+    until_place(1)
 
 
 def test_a_line_that_nobody_serves_is_served_again_and_no_process_is_left(
@@ -274,7 +278,7 @@ def test_the_last_acknowledgements_of_a_client_that_vanishes_count(host: Host, w
     client.stdin.close()
     client.stdout.close()
     client.process.send_signal(signal.SIGCONT)
-    client.process.wait(10)
+    client.process.wait(PATIENCE_S)
     client = watch()
     client.subscribe("made-up", reader="task")
     assert client.until("place")["offset"] == 8
@@ -409,7 +413,7 @@ def test_it_ends_when_its_input_does(host: Host, watch: Callable[..., Client]) -
     client.subscribe(made_up(host).job.job_id)
     client.until("status")
     client.stdin.close()
-    assert client.process.wait(10) == 0
+    assert client.process.wait(PATIENCE_S) == 0
     assert client.stdout.read() == b""
 
 
@@ -418,7 +422,7 @@ def test_it_ends_when_nobody_reads_what_it_says(host: Host, watch: Callable[...,
     client.subscribe(made_up(host).job.job_id)
     client.until("status")
     client.stdout.close()
-    assert client.process.wait(10) == 0
+    assert client.process.wait(PATIENCE_S) == 0
 
 
 def test_it_gives_signs_of_life_and_ends_without_any_of_its_client(watch: Callable[..., Client]) -> None:
@@ -427,7 +431,7 @@ def test_it_gives_signs_of_life_and_ends_without_any_of_its_client(watch: Callab
     while time.monotonic() < began + 1.5:
         client.do("alive")
         assert client.read() == {"event": "alive"}
-    assert client.process.wait(10) == 0
+    assert client.process.wait(PATIENCE_S) == 0
 
 
 def test_it_ends_by_itself_also_when_its_client_reads_nothing(host: Host, watch: Callable[..., Client]) -> None:
@@ -436,7 +440,7 @@ def test_it_ends_by_itself_also_when_its_client_reads_nothing(host: Host, watch:
     client = watch("server.SILENCE_S = 1")
     for number in range(5):
         client.subscribe(f"job-{number}", key=number, reader="task")
-    assert client.process.wait(10) == 0
+    assert client.process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize(

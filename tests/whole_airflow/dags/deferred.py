@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
 from airflow.sdk import DAG, task
@@ -83,19 +84,24 @@ with DAG("deferred_sensor", schedule=None):
 with DAG("keeps_trigger_ids", schedule=None):
     TimeDeltaSensor(task_id="keep", delta=timedelta(days=1), deferrable=True)
 
-MANY = 50
 
-with DAG("deferred_many", schedule=None):
+def many_jobs(count: int) -> None:
+    """Define a DAG that launches so many jobs and waits for each of them."""
 
     @task(do_xcom_push=False)
-    def launch(*, ti, run_id):
+    def launch(*, ti: Any = None, run_id: str | None = None) -> None:
         with GpuClusterHook("gpu_cluster_far") as hook:
-            for number in range(MANY):
+            for number in range(count):
                 command = f"for i in $(seq 25); do echo {number}: line $i; sleep 1; done"
                 handle = hook.submit(job_id=f"{run_id}-{number}", command=command, gpus=1)
                 ti.xcom_push(f"job_{number}", handle)
 
-    launched = launch()
-    for number in range(MANY):
-        # Each starts and ends in the triggerer, so that fifty of them need no worker.
-        GpuJobSensor(task_id=f"done_{number}", job=XComArg(launched.operator, key=f"job_{number}"), deferrable=True)
+    with DAG(f"deferred_{count}", schedule=None):
+        launched: Any = launch()
+        for number in range(count):
+            # Each starts and ends in the triggerer, so that many of them need no worker.
+            GpuJobSensor(task_id=f"done_{number}", job=XComArg(launched.operator, key=f"job_{number}"), deferrable=True)
+
+
+for count in (10, 50):
+    many_jobs(count)

@@ -24,7 +24,7 @@ PIECE = 1 << 20
 # A range is noted at the latest when it has become this long.
 _NOTE_BYTES = 1 << 22
 # A process whose connection has died may hold its lock on the bytes for this long at most.
-_WRITERS_GONE_S = 150.0
+WRITERS_GONE_S = 150.0
 
 
 class Damaged(Exception):
@@ -205,7 +205,7 @@ class Incoming:
         """
         self._start_writing()
         assert self._fd is not None
-        if not locks.lock_file(self._fd, timeout_s=_WRITERS_GONE_S):
+        if not locks.lock_file(self._fd, timeout_s=WRITERS_GONE_S):
             raise Busy(self.key)
         self._check_stored(self._fd)
         while piece := os.pread(self._fd, PIECE, self._hashed):

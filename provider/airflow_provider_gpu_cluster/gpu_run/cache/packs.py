@@ -21,8 +21,8 @@ from ..store import records
 # Whether the key is a tag, the key, the SHA-256, the offset, and the size.
 _RECORD = struct.Struct(">?32s32sQQ")
 # A killed process loses the pack that it has not closed.
-_MOST_BYTES = 1 << 25
-_MOST_OPEN = 64
+MOST_BYTES = 1 << 25
+MOST_OPEN = 64
 _USED_S = 3600.0
 
 
@@ -116,7 +116,7 @@ class Packs:
 
     def _fd(self, pack: str) -> int:
         if pack not in self._open:
-            while len(self._open) >= _MOST_OPEN:
+            while len(self._open) >= MOST_OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
             self._open[pack] = os.open(self.path(pack, "data"), os.O_RDONLY | os.O_CLOEXEC)
         return self._open[pack]
@@ -143,7 +143,7 @@ class PackWriter:
 
     def add(self, key: str, sha256: str, data: bytes) -> None:
         """Add a content whose SHA-256 was checked."""
-        if self._size and self._size + len(data) > _MOST_BYTES:
+        if self._size and self._size + len(data) > MOST_BYTES:
             self.close()
         self._name = self._name or records.new_name()
         place = _Place(self._name, sha256, self._size, len(data))

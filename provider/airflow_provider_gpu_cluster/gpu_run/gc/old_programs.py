@@ -50,7 +50,7 @@ class OldPrograms:
         """
         command = os.path.join(self._folder, "gpu-run")
         kept = {os.path.basename(path) for path in (self._program, os.path.realpath(command), *needs.programs)}
-        kept = {os.path.splitext(name)[0] for name in kept} | _in_processes()
+        kept = {os.path.splitext(name)[0] for name in kept} | in_processes()
         before = self._now - max(self._older_than_s, _DRAFTS_S)
         found: dict[str, float] = {}
         for name in os.listdir(self._folder):
@@ -66,7 +66,7 @@ class OldPrograms:
         # No process can start a missing archive: it is uploaded again. Processes that have started it are visible by
         # now.
         moved = trash.take(path + ".pyz") if os.path.lexists(path + ".pyz") else None
-        if name in _in_processes():
+        if name in in_processes():
             if moved is not None:
                 os.rename(moved, path + ".pyz")
             return False
@@ -91,7 +91,7 @@ class OldPrograms:
                     yield path
 
 
-def _in_processes() -> set[str]:
+def in_processes() -> set[str]:
     """Return all version names that are on the command line of a live process."""
     found: set[bytes] = set()
     for pid in processes.all_pids():

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from .. import protocol
 from ..errors import Refused
 
-_QUERY_S = 30.0
+QUERY_S = 30.0
 _KILL_S = 1.0
 _MOST_CHARACTERS = 500
-_USUAL_PLACES = ("/usr/bin", "/usr/local/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib", "/opt/bin")
+USUAL_PLACES = ("/usr/bin", "/usr/local/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib", "/opt/bin")
 # A key has only characters that are safe in a file name.
 _GPU_LINE = re.compile(r"^\s*(\d+), *([A-Za-z0-9-]+), *(.+), *([^,]+?)\s*$")
 _PROCESS_LINE = re.compile(r"^\s*([A-Za-z0-9-]+), *(\d+), *(.*?)\s*$")
@@ -102,7 +102,7 @@ def parse_busy(text: str) -> dict[str, str]:
 def _ask(query: str) -> str:
     import shutil
 
-    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=os.pathsep.join(_USUAL_PLACES))
+    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=os.pathsep.join(USUAL_PLACES))
     if program is None:
         raise Refused(
             protocol.GPUS_UNAVAILABLE,
@@ -116,14 +116,14 @@ def _ask(query: str) -> str:
         stderr=subprocess.STDOUT,
     )
     try:
-        output = process.communicate(timeout=_QUERY_S)[0].decode("utf-8", "replace")
+        output = process.communicate(timeout=QUERY_S)[0].decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         # If the driver hangs, not even KILL ends nvidia-smi.
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_KILL_S)
         raise Refused(
-            protocol.GPUS_UNAVAILABLE, f"nvidia-smi gave no answer in {_QUERY_S:g} s; the driver may hang"
+            protocol.GPUS_UNAVAILABLE, f"nvidia-smi gave no answer in {QUERY_S:g} s; the driver may hang"
         ) from None
     if process.returncode:
         raise Refused(protocol.GPUS_UNAVAILABLE, f"nvidia-smi failed: {output.strip()[-_MOST_CHARACTERS:]}")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..protocol.settings import Settings
 
 DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
-_MUTEX_S = 5.0
+MUTEX_S = 5.0
 _MOST_BYTES = 4096
 _MOST_CHARACTERS = 120
 
@@ -89,7 +89,7 @@ class Leases:
             )
 
     @contextlib.contextmanager
-    def mutex(self, timeout_s: float = _MUTEX_S) -> Iterator[None]:
+    def mutex(self, timeout_s: float = MUTEX_S) -> Iterator[None]:
         """
         Keep all other readers and writers of the folder out, for the few milliseconds this takes.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from .. import protocol
 from ..errors import Refused
 
-_FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_KEEP_SIZE = 1
 _TMPFS_MAGIC = 0x01021994
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -77,7 +77,7 @@ def _obstacle(folder: str, size: int) -> int:
             fallocate = libc.fallocate
         except AttributeError:
             return 0
-        if fallocate(file.fileno(), _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
+        if fallocate(file.fileno(), FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
             return 0
         # If a file system cannot reserve anything, trust what it says; and one file need not hold everything.
         why = ctypes.get_errno()

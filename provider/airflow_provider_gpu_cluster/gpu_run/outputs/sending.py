@@ -43,7 +43,7 @@ from .folder import Outputs, Unsendable, mode_of, stamp_of
 if TYPE_CHECKING:
     from ..protocol.outputs import ChecksumsRequest, FileHeader, FilesRequest
 
-_SIGN_OF_LIFE_S = 5.0
+SIGN_OF_LIFE_S = 5.0
 
 
 def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
@@ -215,7 +215,7 @@ class _Pulse:
 
     def beat(self) -> None:
         """Send a sign of life if it is time."""
-        if time.monotonic() - self._told_at > _SIGN_OF_LIFE_S:
+        if time.monotonic() - self._told_at > SIGN_OF_LIFE_S:
             self._told_at = time.monotonic()
             self._out.write(b"{}\n")
             self._out.flush()

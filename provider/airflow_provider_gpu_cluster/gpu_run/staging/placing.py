@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 20
 _THREADS = 4
-_FILES_AT_ONCE = 64
+FILES_AT_ONCE = 64
 _BYTES_AT_ONCE = 1 << 21
 _EMPTY = hashlib.sha256().hexdigest()
 
@@ -117,7 +117,7 @@ class _Writing:
         """Write a new file soon."""
         self._some.append((path, mode, data))
         self._bytes += len(data)
-        if len(self._some) >= _FILES_AT_ONCE or self._bytes >= _BYTES_AT_ONCE:
+        if len(self._some) >= FILES_AT_ONCE or self._bytes >= _BYTES_AT_ONCE:
             self._hand_over()
 
     def _hand_over(self) -> None:

@@ -340,7 +340,8 @@ def test_100_waiting_jobs_cost_one_question(
     attempts = root.attempts(99, "true")
     for attempt in attempts:
         root.engine._handover.note(attempt)
-        root.engine._notes.write(attempt, {**root.note(first), "path": attempt.path})
+        note: Any = {**root.note(first), "path": attempt.path}
+        root.engine._notes.write(attempt, note)
     log = cluster_folder / "asked"
     commands = cluster_folder / "bin"
     commands.mkdir()
@@ -554,7 +555,7 @@ def test_a_cancel_while_the_launcher_is_called(
 
     sleep = time.sleep
     with monkeypatch.context() as patch:
-        patch.setattr(handover.time, "sleep", cancel_meanwhile)
+        patch.setattr(time, "sleep", cancel_meanwhile)
         root.engine.launch([attempt])
     assert runs(root, attempt.job.job_id) == 0
     assert not processes_under(cluster_folder)

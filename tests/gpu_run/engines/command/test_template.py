@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.engines.command.template import NotGiven, Template, values_of
+from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
 
 FULL: dict[str, Any] = {
     "gpus": 2,
@@ -22,7 +23,7 @@ BARE = {"gpus": 1}
 
 
 def words(template: str, spec: dict[str, Any]) -> list[str]:
-    values = values_of(spec, script=SCRIPT, job_id="job", job_dir="/jobs/my job")
+    values = values_of(cast(Spec, spec), script=SCRIPT, job_id="job", job_dir="/jobs/my job")
     parsed = Template(template)
     return [parsed.program, *parsed.arguments(values)]
 

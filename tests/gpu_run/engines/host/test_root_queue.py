@@ -20,7 +20,9 @@ from airflow_provider_gpu_cluster.gpu_run.engines.host.root_queue import RootQue
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
+from airflow_provider_gpu_cluster.gpu_run.protocol.records import AttemptRequest
 from tests.gpu_run.host import Host, is_alive
+from tests.harness.patience import PATIENCE_S
 
 
 def seconds(text: str) -> float:
@@ -39,7 +41,7 @@ def test_a_thousand_waiting_jobs_are_one_waiting_process(
         # As a submit does it, without all that it checks.
         job = host.job(f"waits-{number}")
         job.create()
-        later = {**request, "request_key": str(number), "submitted": request["submitted"] + number}
+        later: AttemptRequest = {**request, "request_key": str(number), "submitted": request["submitted"] + number}
         attempt = job.add_attempt(1, later, {})
         assert attempt is not None
         host.queue.add(attempt, later)
@@ -103,8 +105,8 @@ def test_a_freed_gpu_finds_its_next_job_with_nobody_connected(host: Host) -> Non
 def test_the_dispatcher_ends_with_the_last_that_waits(host: Host, eventually: Callable[..., Any]) -> None:
     job = host.submit("sleep 1000")
     host.wait(job, state="RUNNING")
-    eventually(lambda: not host.processes("dispatch"), timeout_s=5)
-    assert not list(Path(host.settings["lease_dir"]).glob("queue-*"))
+    eventually(lambda: not host.processes("dispatch"))
+    assert not list(Path(host.lease_dir).glob("queue-*"))
     assert host.queue.entries() == []
 
 
@@ -124,7 +126,7 @@ def test_a_killed_dispatcher_is_revived(host: Host, eventually: Callable[..., An
         host.submit("true")
         eventually(lambda: len(host.processes("dispatch")) == 1)
     os.kill(supervisor, signal.SIGKILL if revive == "cancel" else signal.SIGTERM)
-    eventually(lambda: os.path.exists(attempt.at("exit.json")), timeout_s=10)
+    eventually(lambda: os.path.exists(attempt.at("exit.json")))
     assert host.status(waiting)["state"] == "SUCCEEDED"
     assert len(host.job(waiting).attempts()) == 1
 
@@ -139,7 +141,7 @@ def test_a_dispatcher_killed_between_lease_and_claim_starts_nothing_twice(
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.15)
         statuses(host.root, host.engine, jobs, 0)
-    host.wait(*jobs, timeout_s=40)
+    host.wait(*jobs, timeout_s=PATIENCE_S)
     assert sorted(ran.read_text().split()) == sorted(jobs)
 
 
@@ -180,7 +182,7 @@ def test_a_mutex_that_is_held_is_told_and_survived(host: Host, eventually: Calla
     blocker = host.submit("sleep 1000", gpus=4)
     host.wait(blocker, state="RUNNING")
     job = host.submit("true")
-    with open(Path(host.settings["lease_dir"], "mutex"), "w") as file:
+    with open(Path(host.lease_dir, "mutex"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         eventually(lambda: f"process {os.getpid()} has kept" in host.status(job)["message"], timeout_s=30)
     os.kill(host.status(blocker)["pid"], signal.SIGTERM)

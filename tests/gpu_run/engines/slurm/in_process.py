@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm.engine import SlurmEngine
+from airflow_provider_gpu_cluster.gpu_run.protocol.status import Standing
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.engines.slurm.conftest import INTERVAL_S
 from tests.gpu_run.host import Host
@@ -30,8 +31,8 @@ class SlurmRoot(Host):
         """Make attempts of new jobs that run shell text, without launching them."""
         launched: list[Attempt] = []
         engine = self._engine
-        launch, engine.launch = engine.launch, launched.extend  # type: ignore[method-assign]
-        standing, engine.standing = engine.standing, lambda *_: {"state": "QUEUED"}  # type: ignore[method-assign]
+        launch, engine.launch = engine.launch, launched.extend  # type: ignore[method-assign, assignment]
+        standing, engine.standing = engine.standing, lambda *_: Standing(state="QUEUED")  # type: ignore[method-assign]
         try:
             for _ in range(count):
                 self.submit(command, **spec)

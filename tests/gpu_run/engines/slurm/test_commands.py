@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,8 @@ def build(
         "gpu_type": None,
     }
     named["environment"] = ["PATH", "HOME", "AWS_SECRET_ACCESS_KEY", "PIP_INDEX_URL"]
-    return commands.sbatch({**SPEC, **(spec or {})}, settings or {}, **{**named, **more})  # type: ignore[arg-type]
+    wanted: Any = {**SPEC, **(spec or {})}
+    return commands.sbatch(wanted, settings or {}, **{**named, **more})  # type: ignore[arg-type]
 
 
 def test_sbatch_asks_for_what_the_job_wants() -> None:
@@ -61,7 +63,8 @@ def test_sbatch_takes_each_wish(spec: dict[str, object], option: str) -> None:
 
 
 def test_sbatch_takes_the_cluster_s_wishes_where_the_job_has_none() -> None:
-    settings = {"partition": "gpu", "account": "a", "qos": "q", "constraint": "c", "sbatch_options": ["--x=1"]}
+    settings: dict[str, object] = {"partition": "gpu", "account": "a", "qos": "q", "constraint": "c"}
+    settings["sbatch_options"] = ["--x=1"]
     command = build({"qos": "mine", "sbatch_options": ["--x=2"]}, settings)
     assert command[-6:] == ["--partition=gpu", "--account=a", "--qos=mine", "--constraint=c", "--x=1", "--x=2"]
 

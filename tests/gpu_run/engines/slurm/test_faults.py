@@ -228,7 +228,9 @@ def test_an_sbatch_that_answers_after_its_client_gave_up(
     assert runs(cluster, job_id) == 1
 
 
-def test_the_connection_is_cut_between_sbatch_and_its_reply_twenty_times(
+@pytest.mark.parametrize("cuts", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_the_connection_is_cut_between_sbatch_and_its_reply_again_and_again(
+    cuts: int,
     settings: ClusterSettings,
     connect: Callable[..., paramiko.SSHClient],
     proxy: CutProxy,
@@ -241,13 +243,13 @@ def test_the_connection_is_cut_between_sbatch_and_its_reply_twenty_times(
     with Cluster(settings, lambda: connect(proxy.port)) as cluster:
         cluster.check()
         jobs = []
-        for number in range(20):
+        for number in range(cuts):
             there.unlink(missing_ok=True)
             cutter = _cut_when(there.exists, proxy)
             submission = submit(cluster, COUNTED, request_key=f"try-{number}")
             cutter.join()
             jobs.append(submission.handle.job_id)
-        assert proxy.connections > 20
+        assert proxy.connections > cuts
         for job_id in jobs:
             assert wait(cluster, job_id).state is JobState.SUCCEEDED
             assert runs(cluster, job_id) == 1

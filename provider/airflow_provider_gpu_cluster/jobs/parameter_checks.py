@@ -1,0 +1,281 @@
+"""
+What a DAG author writes for a parameter of a job, checked and made one kind of value.
+
+Numbers may be written as text, because that is what templates give.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.jobs.sbatch_options import VALID
+from airflow_provider_gpu_cluster.jobs.sbatch_options import sbatch_options as words_of
+
+# Takes a parameter's name and what is written for it, and returns what is meant.
+Check: TypeAlias = Callable[[str, Any], Any]
+
+RESERVED_ENV = (
+    "JOB_ID",
+    "JOB_DIR",
+    "OUTPUT_DIR",
+    "LOG_DIR",
+    "DATA_DIR",
+    "MODEL_DIR",
+    "CHECKPOINT_DIR",
+    "PROGRESS_FILE",
+    "ATTEMPT",
+    "GPU_COUNT",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "GPUS_PER_NODE",
+    "NNODES",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+"""Environment variables that every job gets from its supervisor, and that a DAG cannot set."""
+
+RESERVED_ARRAY_ENV = ("ARRAY_INDEX", "ARRAY_COUNT")
+"""Those that the elements of an array get as well."""
+
+# Linux takes no longer argument or environment variable (MAX_ARG_STRLEN, with its final NUL).
+_MAX_STRING_BYTES = 131_072 - 1
+_MIN_MEMORY_BYTES = 1 << 20
+_MAX_MEMORY_BYTES = (1 << 63) - 1
+
+
+def check_env(env: Mapping[str, Any] | None, *, is_array: bool = False) -> dict[str, str]:
+    """
+    Check the environment variables a DAG gives to a job.
+
+    :param env: names, and values that are texts, numbers or booleans; None for none.
+    :param is_array: they are for an array, or an element of one.
+    :raises InvalidJobError: a name or value is not valid. The message never holds a value.
+    """
+    if env is None:
+        return {}
+    if not isinstance(env, Mapping):
+        raise InvalidJobError(f"env is a {type(env).__name__}; valid is a dict such as {{'SEED': '7'}}")
+    reserved = RESERVED_ENV + RESERVED_ARRAY_ENV if is_array else RESERVED_ENV
+    return {_env_name(name, reserved): _env_value(name, value) for name, value in env.items()}
+
+
+def _invalid(parameter: str, value: object, valid: str) -> InvalidJobError:
+    shown = repr(value)
+    if len(shown) > 200:
+        shown = f"{shown[:200]}..."
+    return InvalidJobError(f"{parameter}={shown} is not valid; valid is {valid}")
+
+
+def _passes_to_a_process(text: str) -> bool:
+    """Return whether text can be handed to a process: no NUL, and no half of a surrogate pair."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def optional(check: Check) -> Check:
+    """Return a check for which None, empty text, and the text ``None`` (as a template renders None) are None."""
+
+    def check_unless_unset(parameter: str, value: Any) -> Any:
+        unset = value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+        return None if unset else check(parameter, value)
+
+    return check_unless_unset
+
+
+def entry_script(parameter: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    valid = "the path of a file in the code, relative to it, such as 'train.py' or 'src/train.py'"
+    if not isinstance(value, (str, os.PathLike)):
+        raise _invalid(parameter, value, valid)
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text.strip() or not _passes_to_a_process(text):
+        raise _invalid(parameter, value, valid)
+    path = posixpath.normpath(text)
+    if text.endswith("/") or path in (".", "..") or path.startswith(("/", "../")):
+        raise _invalid(parameter, value, valid)
+    return path
+
+
+def command(parameter: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not value.strip() or not _passes_to_a_process(value):
+        raise _invalid(parameter, value, "shell text, such as 'python train.py --epochs 3 | tee out.txt'")
+    return value.replace("\r\n", "\n")
+
+
+def script_args(parameter: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise _invalid(parameter, value, "a list with one item per argument, such as ['--epochs', '20']")
+    return tuple(_script_arg(f"{parameter}[{position}]", item) for position, item in enumerate(value))
+
+
+def _script_arg(parameter: str, item: Any) -> str:
+    text = os.fspath(item) if isinstance(item, os.PathLike) else item
+    if isinstance(text, (bool, int, float)):
+        text = str(text)
+    if isinstance(text, str) and _passes_to_a_process(text) and len(text.encode()) <= _MAX_STRING_BYTES:
+        return text
+    valid = f"text (without NUL, at most {_MAX_STRING_BYTES} bytes), a number or a boolean"
+    raise _invalid(parameter, item, valid)
+
+
+def priority(parameter: str, value: Any) -> str:
+    if not isinstance(value, str) or value not in protocol.PRIORITIES:
+        raise _invalid(parameter, value, "one of " + ", ".join(map(repr, protocol.PRIORITIES)))
+    return value
+
+
+def count(parameter: str, value: Any) -> int:
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and re.fullmatch(r"[0-9]{1,9}", text):
+        text = int(text)
+    if isinstance(text, bool) or not isinstance(text, int) or text < 1:
+        raise _invalid(parameter, value, "a whole number from 1 up")
+    return text
+
+
+def gpu_type(parameter: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise _invalid(parameter, value, "a part of the GPU's name as nvidia-smi shows it, such as 'A100'")
+    return value.strip()
+
+
+def word(example: str) -> Check:
+    """Return the check of what becomes the end of one of sbatch's options."""
+
+    def check(parameter: str, value: Any) -> str:
+        if not isinstance(value, str) or not value.isprintable():
+            raise _invalid(parameter, value, f"one line of text, such as {example!r}")
+        return value.strip()
+
+    return check
+
+
+def sbatch_options(parameter: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (str, list, tuple)) or not all(isinstance(word, str) for word in value):
+        raise _invalid(parameter, value, VALID)
+    try:
+        return words_of(value)
+    except ValueError as error:
+        raise InvalidJobError(f"{parameter}={value!r} is not valid: {error}") from None
+
+
+def memory_bytes(parameter: str, value: Any) -> int:
+    valid = "bytes, or a number with a unit (powers of 1024): '512M', '32G', '1.5T'"
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        pattern = r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(?:([KMGTPE])I?)?B?\s*"
+        match = re.fullmatch(pattern, value.upper()) if isinstance(value, str) else None
+        if match is None:
+            raise _invalid(parameter, value, valid)
+        exponent = "_KMGTPE".index(match[2]) if match[2] else 0
+        size = int(Decimal(match[1]) * 1024**exponent)
+    if size < _MIN_MEMORY_BYTES:
+        raise _invalid(parameter, value, f"{valid}; it is {size} bytes, and no job starts with less than 1M")
+    if size > _MAX_MEMORY_BYTES:
+        raise _invalid(parameter, value, f"{valid}; less than 8E")
+    return size
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a number of seconds; None when the value is none."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def time_limit_s(parameter: str, value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds is None or seconds <= 0:
+        raise _invalid(parameter, value, "seconds above 0, such as 3600, or timedelta(hours=1)")
+    return seconds
+
+
+def grace_s(parameter: str, value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds is None or seconds < 0:
+        raise _invalid(parameter, value, "seconds from 0 up, such as 10")
+    return seconds
+
+
+def requirements(parameter: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    valid = "requirement lines, such as ['numpy>=2', 'torch==2.5.1'], or the text of a requirements file"
+    lines = [value] if isinstance(value, str) else value
+    if not isinstance(lines, (list, tuple)) or not all(isinstance(line, str) for line in lines):
+        raise _invalid(parameter, value, valid)
+    text = "\n".join(lines).replace("\r\n", "\n").strip("\n")
+    if not _passes_to_a_process(text):
+        raise _invalid(parameter, value, valid)
+    if re.fullmatch(r"\s*\S+\.(txt|in|toml)\s*", text):
+        raise _invalid(
+            parameter,
+            value,
+            f"{valid}, not its path; a requirements.txt at the top of the code is used without being named",
+        )
+    return f"{text}\n" if text.strip() else ""
+
+
+def setup(parameter: str, value: Any) -> str:
+    if value is None:
+        return ""
+    lines = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(lines, (list, tuple))
+        or not all(isinstance(line, str) for line in lines)
+        or not _passes_to_a_process("\n".join(lines))
+    ):
+        raise _invalid(parameter, value, "shell lines, such as ['module load cuda/12.4'], or one text")
+    return "\n".join(lines).replace("\r\n", "\n").strip("\n")
+
+
+def _env_name(name: Any, reserved: tuple[str, ...]) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise InvalidJobError(f"env has the name {name!r}; valid are letters, digits and _, not beginning with a digit")
+    if name in reserved:
+        raise InvalidJobError(
+            f"env sets {name}, which every job gets from the cluster; use another name "
+            f"(reserved are {', '.join(reserved)})"
+        )
+    return name
+
+
+def _env_value(name: Any, value: Any) -> str:
+    if not isinstance(value, (str, int, float)):
+        raise InvalidJobError(f"env[{name!r}] is a {type(value).__name__}; valid are text, numbers and booleans")
+    text = str(value)
+    if not _passes_to_a_process(text):
+        raise InvalidJobError(f"env[{name!r}] holds a NUL or broken Unicode (its value is not shown)")
+    size = len(name) + 1 + len(text.encode())
+    if size > _MAX_STRING_BYTES:
+        raise InvalidJobError(
+            f"env[{name!r}] has {size} bytes with its name, and Linux takes at most {_MAX_STRING_BYTES}; "
+            "put it into a file among the data"
+        )
+    return text
