@@ -509,7 +509,7 @@ def test_jobs_that_cannot_be_read_do_not_keep_others_from_theirs(
 def test_a_job_that_deletes_its_own_directory_is_not_launched_beside_itself(
     cluster: Cluster, cluster_settings: ClusterSettings, tmp_path: Path, eventually: Any
 ) -> None:
-    command = f'echo run >> {tmp_path}/runs; rm -rf "$JOB_DIR"; touch {tmp_path}/gone; sleep 3'
+    command = f'echo run >> {tmp_path}/runs; until rm -rf "$JOB_DIR"; do :; done; touch {tmp_path}/gone; sleep 3'
     jobs.submit(cluster, command, job_id="job")
     eventually((tmp_path / "gone").exists)
     for key in ("try-1", "try-2"):

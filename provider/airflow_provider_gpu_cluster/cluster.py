@@ -1,4 +1,4 @@
-"""What can be done on a cluster: stage, submit, look, read, cancel, collect."""
+"""The operations on a cluster: stage, submit, get statuses, read logs, cancel, collect."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Cluster:
     """
     A cluster, through one SSH connection. Use it from one thread at a time.
 
-    All methods raise :class:`GpuClusterConnectionError` when the cluster stays out of reach,
-    :class:`GpuClusterSetupError` when it cannot run jobs at all, and what else each says.
+    All methods raise :class:`GpuClusterConnectionError` if the cluster stays unreachable,
+    :class:`GpuClusterSetupError` if it cannot run jobs at all, and the errors that each documents.
 
     :param connect: opens an SSH connection, or raises an error of :mod:`.exceptions`.
-    :param retry_for_s: for how long to try again to reach the cluster, in seconds.
+    :param retry_for_s: how long to keep trying to reach the cluster, in seconds.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Cluster:
     ) -> None:
         self.settings = settings
         self.session = Session(Connection(settings, connect), retry_for_s=retry_for_s)
-        """Speaks with the program on the cluster, for what the methods here do not offer."""
+        """Talks to the program on the cluster, for operations that the methods here do not offer."""
 
     def __enter__(self) -> Cluster:
         return self
@@ -91,14 +91,14 @@ class Cluster:
         self.close()
 
     def retrying_for(self, seconds: float) -> Cluster:
-        """Return the same cluster, through the same connection, that is tried to be reached for so long."""
+        """Return the same cluster over the same connection, with another time to keep trying to reach it."""
         other = copy.copy(self)
         other.session = self.session.retrying_for(seconds)
         return other
 
     def open(self) -> None:
         """
-        Connect now, unless it is connected.
+        Connect now, unless already connected.
 
         :raises GpuClusterConnectionError: the cluster cannot be reached; there is no second try.
         """
@@ -109,33 +109,33 @@ class Cluster:
         self.session.connection.close()
 
     def is_connected(self) -> bool:
-        """Return whether the connection lives, as far as is known without asking the other side."""
+        """Return whether the connection is alive, as far as this side knows."""
         return self.session.connection.is_connected()
 
     def interrupt(self) -> None:
         """
-        Make a call that waits for the cluster fail now, without another try. The next call works as usual.
+        Make a call that waits for the cluster fail now, without retries. The next call works as usual.
 
         Safe in a signal handler.
         """
         self.session.connection.interrupt()
 
     def check(self) -> Check:
-        """Look whether the cluster can run jobs, and return what was found. Gives up at once when out of reach."""
+        """Check whether the cluster can run jobs, and return the findings. Does not retry an unreachable cluster."""
         found: Check = self.session.retrying_for(0).call("install-check", {})
         return found
 
     def capacity(self) -> Capacity:
-        """Return the cluster's GPUs, with who has them, and how many jobs wait."""
+        """Return the cluster's GPUs, who holds them, and how many jobs wait."""
         capacity: Capacity = self.session.call("capacity", {})
         return capacity
 
     def stage(self, job_id: str, sources: Sequence[Source], *, record: Asker) -> JobHandle:
         """
-        Make a job's directory and bring its inputs there, without launching anything.
+        Create a job's directory and copy its inputs there, without launching the job.
 
         :param record: who asks.
-        :raises StagingError: a source could not be brought there.
+        :raises StagingError: a source could not be copied.
         """
         request: StageRequest = {"job_id": job_id, "inputs": self._described(sources), "record": record}
         reply: StageReply = self._with_uploads("stage", request, sources)
@@ -143,13 +143,13 @@ class Cluster:
 
     def submit(self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]) -> Submission:
         """
-        Launch a job, or find it launched; see :func:`.gpu_run.jobs.submission.submit` for which.
+        Launch a job, or find it already launched; see :func:`.gpu_run.jobs.submission.submit`.
 
-        Of an array, that goes for each element by itself.
+        For an array, this applies to each element separately.
 
-        :param sources: its inputs; None when they are staged.
-        :param asked: the rest of what :func:`.submit_request` takes.
-        :raises StagingError: a source could not be brought there.
+        :param sources: its inputs; None if they are already staged.
+        :param asked: the other parameters of :func:`.submit_request`.
+        :raises StagingError: a source could not be copied.
         :raises LaunchError: the cluster cannot run it.
         """
         inputs = None if sources is None else self._described(sources)
@@ -158,20 +158,20 @@ class Cluster:
         return self.submission_of(reply)
 
     def launch(self, request: SubmitRequest) -> Submission:
-        """Do the same with a request from :func:`.submit_request` that needs no files from here."""
+        """Launch a job from a request of :func:`.submit_request` that needs no files from this machine."""
         reply: SubmitReply = self.session.call("submit", request)
         return self.submission_of(reply)
 
     def submission_of(self, reply: SubmitReply | LaunchedEvent) -> Submission:
-        """Return what came of a submit, from the cluster's reply to it."""
+        """Return the result of a submit, from the cluster's reply."""
         handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
         return Submission(handle, status, reply["created"], reply.get("launched", 0))
 
     def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
         """
-        Return how jobs stand, in one call and in their order.
+        Return the statuses of jobs, in the given order, from one call.
 
-        :param tail_bytes: how much of the end of each output to bring along.
+        :param tail_bytes: how much of the end of each output to include, in bytes.
         """
         request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes}
         reply: StatusReply = self.session.call("status", request)
@@ -188,12 +188,12 @@ class Cluster:
         tail_bytes: int = 0,
     ) -> LogChunk:
         """
-        Return how a job stands together with the output that this reader has not acknowledged yet.
+        Return a job's status together with the output that this reader has not acknowledged yet.
 
-        :param reader: a name; the cluster keeps the place of each.
-        :param ack: up to where the reader is done.
-        :param note: JSON values for the cluster to keep together with that place.
-        :param tail_bytes: how much of the end of the output to put into the status.
+        :param reader: a name, under which the cluster remembers the reader's place.
+        :param ack: the place up to which the reader has processed the output.
+        :param note: JSON values for the cluster to store with that place.
+        :param tail_bytes: how much of the end of the output to put into the status, in bytes.
         """
         place = _acknowledgement(ack)
         if place is not None:
@@ -213,8 +213,8 @@ class Cluster:
         """
         Do the same for several jobs in one call.
 
-        :param places: of each job up to where the reader is done; None when it does not know.
-        :param max_bytes: how much output to return of all of them together.
+        :param places: for each job, the place up to which the reader has processed its output; None if unknown.
+        :param max_bytes: how much output to return, of all jobs together.
         """
         jobs: list[LogRequest] = [
             {"job_id": job_id, "reader": reader, "ack": _acknowledgement(place)} for job_id, place in places.items()
@@ -237,10 +237,10 @@ class Cluster:
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
         """
-        Cancel jobs; those that have ended are left as they are.
+        Cancel jobs; jobs that have ended are not changed.
 
         :param requested_by: who asks, for the record.
-        :param wait_s: how long to wait for them to be gone, in seconds.
+        :param wait_s: how long to wait for them to end, in seconds.
         """
         request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
         reply: StatusReply = self.session.call("cancel", request)
@@ -250,14 +250,14 @@ class Cluster:
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
     ) -> list[CollectedFile]:
         """
-        Bring a job's outputs home, each checked against its checksum. What is there already and the same stays.
+        Download a job's outputs, each checked against its checksum. Identical files at the destination are kept.
 
-        Those of an array come into a folder for each element, by its index.
+        The outputs of an array go into one folder per element, named after its index.
 
-        :param include: patterns in the language of ``.gitignore``, relative to ``outputs``; empty for everything.
-        :param exclude: patterns of what to leave.
-        :raises CollectError: a wanted output leaves its folder, is no file, or did not arrive whole.
-        :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
+        :param include: patterns in the syntax of ``.gitignore``, relative to ``outputs``; empty for everything.
+        :param exclude: patterns of outputs to leave on the cluster.
+        :raises CollectError: a wanted output leads out of its folder, is not a file, or did not arrive whole.
+        :raises NoSpaceError: there is not enough space; if a disk fills up later, what has arrived is kept.
         """
         is_wanted = partial(_is_wanted, include=include, exclude=exclude)
         with Collector(self.session, job_id, sink, is_wanted) as collector:
@@ -267,19 +267,19 @@ class Cluster:
 
     def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> GcReport:
         """
-        Remove jobs that ended long ago, and what was kept for jobs and none was given since. Nothing in use goes.
+        Remove jobs that ended long ago, and cached files that no job has used since. Nothing in use is removed.
 
-        :param older_than_s: for how long they must have been of no use, in seconds; by default the connection's
+        :param older_than_s: how long they must have been unused, in seconds; by default the connection's
             ``retention``.
-        :param dry_run: remove nothing, and report what would be.
+        :param dry_run: remove nothing, and report what would be removed.
         :return: what was removed, and what could not be; see :func:`.gpu_run.gc.collection.collect_garbage`.
-        :raises GpuClusterSetupError: no time is given, here or in the connection.
+        :raises GpuClusterSetupError: neither this call nor the connection gives a duration.
         """
         if older_than_s is None:
             older_than_s = self.settings.retention_s
         if older_than_s is None:
             raise GpuClusterSetupError(
-                f"{self.settings.where}: nothing says how old what is to be removed must be; set 'retention' in the "
+                f"{self.settings.where}: no age is given after which to remove jobs and files; set 'retention' in the "
                 "connection (such as 14d), or give older_than"
             )
         request: GcRequest = {"older_than_s": older_than_s, "dry_run": dry_run}
@@ -287,7 +287,7 @@ class Cluster:
         return report
 
     def _described(self, sources: Sequence[Source]) -> list[Input]:
-        """Return inputs as the remote program takes them. Files are read for that while the connection is opened."""
+        """Return inputs in the remote program's form. Files are read while the connection is opened."""
         if not any(isinstance(source, UploadSource) for source in sources):
             return [source.to_json() for source in sources]
         opening = threading.Thread(target=self._open_quietly, daemon=True)
@@ -298,12 +298,12 @@ class Cluster:
             opening.join()
 
     def _open_quietly(self) -> None:
-        # Whoever needs the connection next tries again, and says what is wrong.
+        # The next call that needs the connection tries again, and raises the error.
         with contextlib.suppress(GpuClusterError):
             self.open()
 
     def _with_uploads(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
-        """Call a verb that may ask for inputs first, and send those it asks for."""
+        """Call a verb that may first ask for inputs, and send the inputs that it asks for."""
         upload = Upload(sources, self.session)
         for _ in range(_STAGE_ROUNDS):
             reply: StageReply | SubmitReply | None = None
@@ -311,7 +311,7 @@ class Cluster:
                 reply = self.session.converse(verb, lambda: request, upload.converse, continues=upload.has_begun)
             if not reply.get("needs"):
                 return reply
-        raise GpuClusterError(f"{self.settings.where}: inputs of {request['job_id']} were sent and are missing again")
+        raise GpuClusterError(f"{self.settings.where}: inputs of {request['job_id']} are missing after they were sent")
 
     def _handle(self, reply: Handle) -> JobHandle:
         return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)

@@ -1,5 +1,5 @@
 """
-Everything that can go wrong, as one tree.
+All errors that this provider raises, as one tree.
 
 ::
 
@@ -7,22 +7,22 @@ Everything that can go wrong, as one tree.
     ├── InvalidJobError              the job is described wrongly; no retry will help
     ├── GpuClusterConnectionError    the cluster could not be reached now
     │   ├── GpuClusterAuthenticationError   it was reached, and refused this user or key
-    │   └── GpuClusterHostKeyError          its host key is unknown, or has changed
-    ├── GpuClusterSetupError         the cluster is not usable: no Python, root_dir not writable, no GPUs to see
-    ├── StagingError                 code, data or models could not be brought to the job's directory
+    │   └── GpuClusterHostKeyError          its host key is unknown or has changed
+    ├── GpuClusterSetupError         the cluster is not usable: no Python, root_dir not writable, no GPUs found
+    ├── StagingError                 code, data or models could not be copied to the job's directory
     │   ├── SourceError                     a source does not exist, or could not be read
     │   ├── ChecksumError                   what arrived is not what was sent
     │   └── NoSpaceError                    disk full, or quota used up
     ├── LaunchError                  the job could not be started
     │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
     │   └── JobConflictError                its directory belongs to another job
-    ├── CollectError                 outputs could not be brought home whole
+    ├── CollectError                 outputs could not be downloaded whole
     └── GpuJobError                  the job ended badly; carries job_id, state, reason, exit_code, log_tail
         ├── GpuJobFailed                    the user's code failed (reason user_error)
         ├── GpuJobOutOfMemory               it needed more host memory than it asked for
         ├── GpuJobGpuOutOfMemory            it needed more GPU memory than there is
         ├── GpuJobTimeLimit                 it ran longer than its time limit
-        ├── GpuJobPreempted                 the scheduler took its place away
+        ├── GpuJobPreempted                 the scheduler stopped it in favour of another job
         ├── GpuJobNodeFailure               the machine it ran on failed
         ├── GpuJobDiskFull                  it ran out of disk space
         ├── GpuJobLaunchFailed              it could not be started on the cluster (environment, run.sh)
@@ -56,7 +56,7 @@ class GpuClusterAuthenticationError(GpuClusterConnectionError):
 
 
 class GpuClusterHostKeyError(GpuClusterConnectionError):
-    """The cluster's host key is not known, or is not the one that is known."""
+    """The cluster's host key is unknown, or differs from the known one."""
 
 
 class GpuClusterSetupError(GpuClusterError):
@@ -64,7 +64,7 @@ class GpuClusterSetupError(GpuClusterError):
 
 
 class StagingError(GpuClusterError):
-    """Code, data or models could not be brought into the job's directory."""
+    """Code, data or models could not be copied into the job's directory."""
 
 
 class SourceError(StagingError):
@@ -76,7 +76,7 @@ class ChecksumError(StagingError):
 
 
 class NoSpaceError(StagingError):
-    """The disk is full or the quota is used up on the side that receives."""
+    """The disk is full, or the quota is used up, on the receiving side."""
 
 
 class LaunchError(GpuClusterError):
@@ -92,19 +92,19 @@ class JobConflictError(LaunchError):
 
 
 class CollectError(GpuClusterError):
-    """Outputs could not be brought home whole, or one of them points out of the outputs folder."""
+    """Outputs could not be downloaded whole, or one of them leads out of the outputs folder."""
 
 
 class GpuJobError(GpuClusterError):
     """
     A job ended badly.
 
-    :param message: one sentence for a person.
-    :param job_id: the job.
+    :param message: one readable sentence.
+    :param job_id: id of the job.
     :param state: its final state: FAILED, CANCELLED or LOST.
-    :param reason: why, one of the reasons in :mod:`airflow_provider_gpu_cluster.gpu_run.protocol`.
-    :param exit_code: exit code of the user's code; None when it did not exit by itself.
-    :param log_tail: the last lines it printed.
+    :param reason: why it ended, one of the reasons in :mod:`airflow_provider_gpu_cluster.gpu_run.protocol`.
+    :param exit_code: exit code of the user's code; None if it did not exit by itself.
+    :param log_tail: the last lines that it printed.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class GpuJobFailed(GpuJobError):
 
 
 class GpuJobOutOfMemory(GpuJobError):
-    """The job used more host memory than its limit, or the kernel killed it for memory."""
+    """The job used more host memory than its limit, or the kernel killed it because memory ran out."""
 
 
 class GpuJobGpuOutOfMemory(GpuJobError):
@@ -150,7 +150,7 @@ class GpuJobNodeFailure(GpuJobError):
 
 
 class GpuJobDiskFull(GpuJobError):
-    """The job could not write because the disk was full or the quota used up."""
+    """The job could not write because the disk was full or the quota was used up."""
 
 
 class GpuJobLaunchFailed(GpuJobError):

@@ -1,4 +1,4 @@
-"""What Airflow's provider manager asks for. A literal: it is read before Airflow's configuration exists."""
+"""The provider's description for Airflow's provider manager. A literal, read before Airflow's configuration exists."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "key_file": {
                         "label": "Private key file",
-                        "description": "Path of a key on the Airflow workers, instead of the key itself.",
+                        "description": "Path of a key file on the Airflow workers, instead of the key itself.",
                         "schema": _TEXT,
                     },
                     "private_key_passphrase": {
@@ -78,39 +78,39 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "root_dir": {
                         "label": "Directory for jobs",
-                        "description": "On the cluster. Every job gets a directory of its own in it.",
+                        "description": "On the cluster. Every job gets its own directory in it.",
                         "schema": {"type": ["string", "null"], "default": "~/ml-jobs"},
                     },
                     "engine": {
                         "label": "Engine",
                         "description": "host: one Linux machine without a scheduler, whose GPUs are leased. slurm: a "
-                        "login node of a Slurm cluster. command: a machine with a launch command of its own.",
+                        "login node of a Slurm cluster. command: a machine with its own launch command.",
                         "schema": {"type": ["string", "null"], "enum": ["host", "slurm", "command"], "default": "host"},
                     },
                     "launch_command": {
                         "label": "Launch command",
-                        "description": "Of the engine 'command': the site's own, which prints a process id, such as "
-                        "gpu-run --gpus {gpus} --memory {memory} {script}",
+                        "description": "For the engine 'command': the site's own command, which prints a process id, "
+                        "such as gpu-run --gpus {gpus} --memory {memory} {script}",
                         "schema": _TEXT,
                     },
                     "partition": {
                         "label": "Slurm partition",
-                        "description": "Of jobs that name none. Empty: Slurm's own default.",
+                        "description": "For jobs that name none. Empty: Slurm's own default.",
                         "schema": _TEXT,
                     },
                     "account": {
                         "label": "Slurm account",
-                        "description": "Of jobs that name none. Empty: the user's default.",
+                        "description": "For jobs that name none. Empty: the user's default.",
                         "schema": _TEXT,
                     },
                     "qos": {
                         "label": "Slurm QOS",
-                        "description": "Of jobs that name none. Empty: the account's default.",
+                        "description": "For jobs that name none. Empty: the account's default.",
                         "schema": _TEXT,
                     },
                     "constraint": {
                         "label": "Slurm constraint",
-                        "description": "Features that nodes must have, for jobs that name none, such as a100&nvlink.",
+                        "description": "Features that nodes must have, such as a100&nvlink, for jobs that name none.",
                         "schema": _TEXT,
                     },
                     "sbatch_options": {
@@ -120,7 +120,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "slurm_interval": {
                         "label": "Slurm interval (s)",
-                        "description": "How often Slurm is asked how all jobs stand, in one question.",
+                        "description": "How often Slurm is asked for the states of all jobs, in one call.",
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "default": 15},
                     },
                     "python": {
@@ -141,7 +141,7 @@ def get_provider_info() -> dict[str, Any]:
                     "retention": {
                         "label": "Retention",
                         "description": "How long jobs and cached inputs stay on the cluster after their last use, such "
-                        "as 14d, 36h or 90m. Empty: for ever.",
+                        "as 14d, 36h or 90m. Empty: forever.",
                         "schema": _TEXT,
                     },
                     "transfer": {

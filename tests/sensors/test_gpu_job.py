@@ -200,7 +200,7 @@ def test_unknown_state_is_no_end(use: Any) -> None:
     pokes = Pokes()
     assert not pokes.poke()
     assert not pokes.poke()
-    assert pokes.events == ["State of the GPU job cannot be told now"]
+    assert pokes.events == ["State of the GPU job is not known now"]
 
 
 def test_timeout_and_its_soft_form_are_airflows_own(use: Any) -> None:

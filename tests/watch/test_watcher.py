@@ -644,7 +644,7 @@ def test_a_cluster_that_ends_the_program_again_and_again_is_asked_in_intervals(
     waiting = Waiting(make_watcher(python=python_that(script)), "job")
     waiting.to_the_end()
     assert bytes(waiting.output) == PRINTED
-    assert "jobs are asked for in intervals" in caplog.text
+    assert "jobs are polled at intervals" in caplog.text
 
 
 def test_watching_is_tried_again_later(

@@ -1,4 +1,4 @@
-"""What paramiko leaves to us of a connection: channels as files, and what only the kernel knows."""
+"""What paramiko does not offer: channels as files, and settings and measurements of the kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import paramiko
 # What using a connection that breaks may raise.
 BREAKS = (OSError, EOFError, paramiko.SSHException)
 SAID_BYTES = 2000
-# What paramiko leaves free of a packet's greatest size.
+# Part of a packet's maximum size that paramiko reserves.
 _PACKET_OVERHEAD = 64
 _READ_BYTES = 1 << 18
 # tcpi_min_rtt in the kernel's struct tcp_info (linux/tcp.h), in microseconds.
@@ -52,7 +52,7 @@ class _Writer:
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
-        # So much goes into one packet. paramiko would copy all the rest of a longer piece for each.
+        # What fits into one packet. For a longer piece, paramiko would copy the whole rest for each packet.
         self._most = channel.out_max_packet_size - _PACKET_OVERHEAD
 
     def write(self, data: bytes | memoryview) -> int:
@@ -62,16 +62,16 @@ class _Writer:
         return len(view)
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Do nothing: nothing is buffered here."""
 
 
 def execute(channel: paramiko.Channel, command: str) -> None:
     """
-    Have a command executed, without waiting for the server to say that it will.
+    Request the execution of a command, without waiting for the server's confirmation.
 
-    ``Channel.exec_command`` waits for that without any time-out; here the channel's own holds, when the reply is read.
-    Should the server refuse, paramiko closes the channel, which its reader sees. (It saves no round trip with OpenSSH,
-    which takes no data for a command before it has started it.)
+    ``Channel.exec_command`` waits for it without a time-out; here the channel's own time-out applies when the reply is
+    read. If the server refuses, paramiko closes the channel, which its reader notices. (This saves no round trip with
+    OpenSSH, which accepts no data for a command before it has started the command.)
     """
     message = paramiko.Message()
     message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
@@ -84,24 +84,24 @@ def execute(channel: paramiko.Channel, command: str) -> None:
 
 
 def give_up_on_silence(transport: paramiko.Transport, timeout_s: float) -> None:
-    """Have the kernel end a connection whose other side stopped acknowledging; by default that takes it 15 minutes."""
+    """Let the kernel end a connection whose other side stops acknowledging; by default it waits 15 minutes."""
     with contextlib.suppress(AttributeError, OSError):
         _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
 
 def send_at_once(transport: paramiko.Transport) -> None:
     """
-    Have the kernel send what is small as soon as it is written, rather than when the other side has acknowledged.
+    Let the kernel send small packets as soon as they are written, not only after the other side has acknowledged.
 
-    What is small is word that there is room in a channel's window again, for which the other side waits. Where this
-    side sends much, the kernel had better put its packets together.
+    Small packets say that a channel's window has room again, and the other side waits for them. If this side sends
+    much, the kernel should combine packets instead.
     """
     with contextlib.suppress(AttributeError, OSError):
         _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def shortest_round_trip_s(transport: paramiko.Transport) -> float | None:
-    """Return how long the line there and back is, in seconds; None where the kernel does not see the other side."""
+    """Return the shortest round trip in seconds; None if the kernel does not see the other side."""
     with contextlib.suppress(AttributeError, OSError, struct.error):
         info = _socket(transport).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         return float(_MIN_RTT.unpack_from(info, _MIN_RTT_AT)[0]) / 1e6
@@ -113,7 +113,7 @@ def _socket(transport: paramiko.Transport) -> socket.socket:
 
 
 def said_on_stderr(channel: paramiko.Channel) -> bytes:
-    """Return the first of what a command has said there, without waiting for more."""
+    """Return the beginning of a command's stderr, without waiting for more."""
     data = b""
     while len(data) < SAID_BYTES and channel.recv_stderr_ready():
         data += channel.recv_stderr(SAID_BYTES)
@@ -121,5 +121,5 @@ def said_on_stderr(channel: paramiko.Channel) -> bytes:
 
 
 def text_of(said: bytes | bytearray) -> str:
-    """Return the last of what a command or a login shell has said."""
+    """Return the end of what a command or a login shell has printed, as text."""
     return said[-SAID_BYTES:].decode("utf-8", "backslashreplace").strip()

@@ -1,4 +1,4 @@
-"""The command line that runs the program on the cluster, through whatever login shell there is."""
+"""The command line that runs the program on the cluster, through any login shell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 
 def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
     """
-    Return a line that any login shell understands: start the program, or say by exit code why not.
+    Return a line that any login shell understands: it starts the program, or its exit code says why it cannot.
 
     :param program: name of the program's archive.
     """
@@ -27,7 +27,7 @@ def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
 
 
 def _shell_path(path: str) -> str:
-    """Quote a path for sh, with ``~/`` as the home there; a relative path is meant from the home as well."""
+    """Quote a path for sh; ``~/`` is the home directory on the cluster, where relative paths start, too."""
     if path == "~":
         return '"$HOME"'
     if path.startswith("/"):

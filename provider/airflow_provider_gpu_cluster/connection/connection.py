@@ -1,4 +1,4 @@
-"""One SSH connection to a cluster: opened when it is first needed, and again after it broke."""
+"""One SSH connection to a cluster, opened when it is first needed, and again after it broke."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Connection:
         self._client: paramiko.SSHClient | None = None
         self._answered_after_s = math.inf
         self.is_interrupted = False
-        """Whether :meth:`interrupt` was called; whoever begins a new call sets it back."""
+        """Whether :meth:`interrupt` was called; the next call resets it."""
 
     def beside(self) -> Connection:
         """Return another connection to the same cluster, which is not open yet."""
@@ -50,7 +50,7 @@ class Connection:
 
     def open(self) -> None:
         """
-        Connect now, unless it is connected.
+        Connect now, unless already connected.
 
         :raises GpuClusterConnectionError: the cluster cannot be reached; there is no second try.
         """
@@ -58,17 +58,17 @@ class Connection:
             self._opened()
 
     def close(self) -> None:
-        """Close the connection; whoever needs it next opens another."""
+        """Close the connection; the next call that needs one opens another."""
         if self._client is not None:
             self._client.close()
             self._client = None
 
     def is_connected(self) -> bool:
-        """Return whether the connection lives, as far as is known without asking the other side."""
+        """Return whether the connection is alive, as far as this side knows."""
         transport = self._transport
         if transport is None:
             return False
-        # When it breaks, its channels are told a moment before it is inactive itself.
+        # When it breaks, its channels are notified a moment before it becomes inactive itself.
         transport.join(_MOMENT_S)
         return transport.is_active()
 
@@ -77,13 +77,13 @@ class Connection:
         return None if self._client is None else self._client.get_transport()
 
     def _opened(self) -> paramiko.Transport:
-        """Return the connection, opened if there is none."""
+        """Return the connection; open it first if necessary."""
         transport = self._transport
         if transport is None or not transport.is_active():
             self.close()
             self._client = self._connect()
             transport = self._client.get_transport()
-            # An interruption while it was being opened found nothing to shut down.
+            # An interrupt while it was being opened had nothing to shut down.
             self.stop_if_interrupted()
             if transport is not None:
                 give_up_on_silence(transport, IDLE_TIMEOUT_S)
@@ -94,7 +94,7 @@ class Connection:
 
     def interrupt(self) -> None:
         """
-        Make a call that waits for the cluster fail now, without another try. The next call works as usual.
+        Make a call that waits for the cluster fail now, without retries. The next call works as usual.
 
         Safe in a signal handler: it only shuts the socket down, and takes no lock.
         """
@@ -106,16 +106,16 @@ class Connection:
 
     def stop_if_interrupted(self) -> None:
         """
-        Do nothing, unless the call that goes on was interrupted.
+        Raise if the current call was interrupted.
 
-        :raises GpuClusterConnectionError: it was.
+        :raises GpuClusterConnectionError: it was interrupted.
         """
         if self.is_interrupted:
             raise self.broken("the call was interrupted")
 
     def sleep(self, seconds: float) -> None:
         """
-        Sleep in short pieces: a signal handler that returns does not end a sleep.
+        Sleep in short pieces, because a signal handler that returns does not end a sleep.
 
         :raises GpuClusterConnectionError: the call was interrupted meanwhile.
         """
@@ -128,29 +128,29 @@ class Connection:
 
     def start(self, command: str, *, downloads: bool = False) -> paramiko.Channel:
         """
-        Start a command on the cluster, and return its channel; what goes wrong is told to whoever reads from it.
+        Start a command on the cluster, and return its channel; errors appear when the channel is read.
 
-        :param downloads: whether much is to come from it.
+        :param downloads: whether the command will send much data.
         """
         channel = self._open_channel(self._opened(), downloads=downloads)
         execute(channel, command)
         return channel
 
     def exit_status(self, channel: paramiko.Channel) -> int:
-        """Return the exit status of a command that has ended; -1 when it has none, or does not come."""
+        """Return the exit status of a command that has ended; -1 if it has none or none arrives."""
         channel.status_event.wait(IDLE_TIMEOUT_S)
         return channel.exit_status
 
     @contextlib.contextmanager
     def sftp(
-        self, *, why: str = "the connection says that files go by it", downloads: bool = True
+        self, *, why: str = "the connection's field transfer is sftp", downloads: bool = True
     ) -> Iterator[paramiko.SFTPClient]:
         """
-        Speak SFTP over the connection that is open.
+        Open SFTP over the existing connection.
 
-        :param why: what it is needed for, as a part of the message that it does not work.
-        :param downloads: whether much is to come.
-        :raises GpuClusterSetupError: there is no SFTP.
+        :param why: why SFTP is needed, for the error message.
+        :param downloads: whether much data will arrive.
+        :raises GpuClusterSetupError: the cluster has no SFTP.
         """
         transport = self._transport
         if transport is None:
@@ -182,10 +182,10 @@ class Connection:
     @property
     def round_trip_s(self) -> float:
         """
-        How long it takes to the other side and back, in seconds.
+        The round-trip time, in seconds.
 
-        The kernel knows best, as it does not wait for anybody's processor. Where the connection goes through another
-        program, it is how soon the other side has answered at best.
+        The kernel's measurement is best, because it does not depend on any process. If the connection goes through
+        another program, this is the shortest time in which the other side has answered.
         """
         transport = self._transport
         seen = None if transport is None else shortest_round_trip_s(transport)
@@ -196,9 +196,9 @@ class Connection:
     @contextlib.contextmanager
     def breaks_explained(self, what: str) -> Iterator[None]:
         """
-        Turn what a connection that breaks raises into an error that says so.
+        Turn the exceptions of a broken connection into an error that says so.
 
-        :param what: what is done meanwhile.
+        :param what: the operation, for the message.
         """
         try:
             yield
@@ -206,5 +206,5 @@ class Connection:
             raise self.broken(f"the connection broke during {what}: {error or type(error).__name__}") from error
 
     def broken(self, message: str) -> GpuClusterConnectionError:
-        """Return the error for something that went wrong on the way."""
+        """Return the error for a fault of the connection."""
         return GpuClusterConnectionError(f"{self.settings.where}: {message}")

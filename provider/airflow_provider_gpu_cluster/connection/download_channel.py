@@ -1,4 +1,4 @@
-"""A channel for downloads: much may be on its way at once, and what has come waits for a reader that wants much."""
+"""A channel for downloads: it allows much data in flight, and buffers it for a reader that takes much at once."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from paramiko.buffered_pipe import PipeTimeout
 
 from airflow_provider_gpu_cluster.connection.channel import send_at_once
 
-# How long to wait for more when there is something already. At full speed a megabyte takes that long.
+# How long to wait for more data once there is some. At full speed a megabyte takes that long.
 _LINGER_S = 0.005
-# What may be on its way; as much as OpenSSH's own programs allow. sshd takes from a command whatever the window has
-# room for, and copies what waits again and again: the larger the window, the longer that takes it on a slow line.
+# Data in flight; as much as OpenSSH's own programs allow. sshd reads from a command whatever fits into the window, and
+# copies waiting data again and again: the larger the window, the longer that takes on a slow connection.
 _WINDOW_BYTES = 2 << 20
-# OpenSSH makes use of it when it is the faster side, and each packet costs the slower side the same.
+# OpenSSH uses packets of this size if it is the faster side, and each packet costs the slower side the same.
 _PACKET_BYTES = 1 << 16
 
 
 def open_download(transport: paramiko.Transport, timeout: float) -> paramiko.Channel:
     """
-    Open a channel on which much is to come.
+    Open a channel for receiving much data.
 
-    :param timeout: for the server to agree, in seconds.
+    :param timeout: how long the server may take to agree, in seconds.
     """
     send_at_once(transport)
     channel = transport.open_session(window_size=_WINDOW_BYTES, max_packet_size=_PACKET_BYTES, timeout=timeout)
-    # Nothing can have come yet.
+    # Nothing can have arrived yet.
     channel.in_buffer = cast(Any, DownloadPipe())
     return channel
 
 
 class DownloadPipe:
     """
-    A channel's buffer that keeps packets as they came, and wakes its reader when as much is there as it wants.
+    A channel's buffer that keeps packets unchanged, and wakes its reader once as much data is there as it wants.
 
-    paramiko's own copies each packet twice, and wakes the reader for every one: 30 times for a megabyte.
+    paramiko's own buffer copies each packet twice, and wakes the reader for each: 30 times for a megabyte.
     """
 
     def __init__(self) -> None:
@@ -63,9 +63,9 @@ class DownloadPipe:
 
     def read(self, nbytes: int, timeout: float | None = None) -> bytes:
         """
-        Return up to so many bytes, and none only when the other side has closed the channel.
+        Return up to so many bytes; none only if the other side has closed the channel.
 
-        :raises PipeTimeout: there was nothing for that long, in seconds.
+        :raises PipeTimeout: nothing arrived within the time-out, in seconds.
         """
         with self._lock:
             if not self._wait_for(1, timeout) and not self._closed:
@@ -74,7 +74,7 @@ class DownloadPipe:
             return self._take(nbytes)
 
     def close(self) -> None:
-        """Note that nothing comes any more."""
+        """Note that no more data will arrive."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
@@ -83,7 +83,7 @@ class DownloadPipe:
         return self._size
 
     def _wait_for(self, nbytes: int, timeout: float | None) -> bool:
-        """Wait until so much is there; False when it is not, in time or ever."""
+        """Wait until so many bytes are there; False if they do not arrive in time, or at all."""
         until = None if timeout is None else time.monotonic() + timeout
         self._wanted = nbytes
         while self._size < nbytes and not self._closed:

@@ -1,4 +1,4 @@
-"""Put the program on a cluster, by SFTP: whole or not at all, however many do it at once."""
+"""Installs the program on a cluster by SFTP: whole or not at all, even if several do so at once."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 def install(connection: Connection, program: Program) -> None:
     """
-    Upload the program under a name of its own and rename it to its final one; make ``gpu-run`` a link to it.
+    Upload the program under a unique name and rename it to its final one; make ``gpu-run`` a link to it.
 
     :param connection: an open connection.
-    :raises GpuClusterSetupError: ``root_dir`` cannot be written to, or there is no SFTP.
-    :raises NoSpaceError: the disk is full, or the quota used up.
+    :raises GpuClusterSetupError: ``root_dir`` cannot be written to, or the cluster has no SFTP.
+    :raises NoSpaceError: the disk is full, or the quota is used up.
     :raises paramiko.SSHException: the connection broke.
     """
     folder = sftp_path(connection.settings.root_dir, ".gpu-run")
@@ -66,7 +66,7 @@ def _upload(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
 
 
 def _remove_old_drafts(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
-    """Remove what was left by uploads that broke off; by the cluster's clock, which need not be ours."""
+    """Remove drafts of interrupted uploads; judge their age by the cluster's clock, which may differ from ours."""
     now = sftp.stat(f"{folder}/{program.name}").st_mtime or 0
     for entry in sftp.listdir_attr(folder):
         if entry.filename.endswith(".tmp") and (entry.st_mtime or 0) < now - _OLD_S:
@@ -102,7 +102,7 @@ def _link(sftp: paramiko.SFTPClient, target: str, path: str) -> None:
 
 
 def _explained(connection: Connection, folder: str, size: int, error: OSError) -> GpuClusterError:
-    """Find out why something could not be written, as SFTP has one word for nearly everything: ``Failure``."""
+    """Find out why a file could not be written, because SFTP reports nearly every error as ``Failure``."""
     where, root_dir = connection.settings.where, connection.settings.root_dir
     probe = f".probe-{uuid.uuid4().hex}"
     script = (

@@ -31,8 +31,8 @@ class Program:
         """
         Its file name: the SHA-256 of its sources, and ``.pyz``.
 
-        Of the sources and not of the zip file, which would have to be made for every job only to find that the cluster
-        has it, and whose bytes are another's with another zlib.
+        It is the hash of the sources, not of the zip file. The zip file would have to be built for every job, only to
+        find that the cluster has it, and its bytes depend on the version of zlib.
         """
         digest = hashlib.sha256(_SHEBANG)
         for path, source in sorted(self._sources.items()):

@@ -1,4 +1,4 @@
-"""The reply to a request, among whatever a login shell prints."""
+"""Finds the reply to a request in the output of a login shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_NOISE_BYTES = 1 << 20
 
 def read_reply(stream: BinaryIO, where: str) -> tuple[dict[str, Any] | None, str]:
     """
-    Return the reply, None when there is none, and what a login shell printed before it.
+    Return the reply, or None if there is none, and what a login shell printed before it.
 
     :param where: the cluster, for messages.
     :raises GpuClusterSetupError: the shell prints without end.
@@ -28,7 +28,7 @@ def read_reply(stream: BinaryIO, where: str) -> tuple[dict[str, Any] | None, str
         if line.rstrip(b"\r\n").endswith(protocol.REPLY_MARK):
             text = stream.readline()
             return (json.loads(text) if text.endswith(b"\n") else None), text_of(noise)
-        # Signs of life are empty lines; they count, as a shell may print those without end as well.
+        # Signs of life are empty lines; they count, because a shell may also print empty lines without end.
         size += len(line)
         noise += line.lstrip(b"\n")
     raise GpuClusterSetupError(

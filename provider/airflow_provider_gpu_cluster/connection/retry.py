@@ -1,4 +1,4 @@
-"""For how long to try again to reach a cluster, by what went wrong."""
+"""How long to keep trying to reach a cluster, depending on the error."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ RETRY_WRONG_ADDRESS_FOR_S = 5.0
 
 
 def is_worth_another_try(error: BaseException) -> bool:
-    """Return whether what went wrong may go well the next time."""
+    """Return whether another try may succeed after this error."""
     final = (GpuClusterAuthenticationError, GpuClusterHostKeyError)
     return isinstance(error, GpuClusterConnectionError) and not isinstance(error, final)
 
 
 class StopWhenOutOfReach:
     """
-    When tenacity is to stop: the cluster has been out of reach for long.
+    Tells tenacity to stop when the cluster has been unreachable for long.
 
-    That is measured from the first failure on: a transfer may have run for hours before.
+    The time counts from the first failure, because a transfer may have run for hours before.
 
-    :param seconds: for how long to try again, in seconds.
+    :param seconds: how long to keep trying, in seconds.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -49,7 +49,7 @@ class StopWhenOutOfReach:
 
 
 def error_of_try(state: tenacity.RetryCallState) -> BaseException | None:
-    """Return what the last try has raised."""
+    """Return the exception of the last try."""
     return None if state.outcome is None else state.outcome.exception()
 
 

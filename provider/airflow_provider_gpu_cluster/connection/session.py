@@ -1,8 +1,8 @@
 """
 The gpu-run protocol over an SSH connection.
 
-Every operation is one exec channel: a line of JSON in, a line of JSON out, and where files travel, their frames. All
-operations can be asked for again, so a connection that breaks is opened again, with back-off, and the call repeated.
+Every operation is one exec channel: a line of JSON in, a line of JSON out, and frames for files. All operations can be
+repeated, so after a broken connection the session reconnects, with back-off, and repeats the call.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _Result = TypeVar("_Result")
 log = logging.getLogger(__name__)
 
 _NO_EXIT_STATUS = -1
-# What to say of files that did not arrive as they were sent.
+# Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
     "connection to sftp"
@@ -61,8 +61,8 @@ class Session:
     """
     Carries out verbs of gpu-run. Use it from one thread at a time.
 
-    :param connection: is opened when it is first needed, and again when it broke.
-    :param retry_for_s: for how long to try again to reach the cluster, in seconds.
+    :param connection: opened when it is first needed, and again after it broke.
+    :param retry_for_s: how long to keep trying to reach the cluster, in seconds.
     """
 
     def __init__(self, connection: Connection, *, retry_for_s: float = RETRY_FOR_S) -> None:
@@ -80,15 +80,15 @@ class Session:
 
     @property
     def settings(self) -> ClusterSettings:
-        """What is known of the cluster."""
+        """The settings of the cluster."""
         return self.connection.settings
 
     def retrying_for(self, seconds: float) -> Session:
-        """Return a session over the same connection that tries again to reach the cluster for so long."""
+        """Return a session over the same connection, with another time to keep trying to reach the cluster."""
         return Session(self.connection, retry_for_s=seconds)
 
     def beside(self) -> Session:
-        """Return a session with a connection of its own, which can be used from another thread."""
+        """Return a session with its own connection, which another thread can use."""
         return Session(self.connection.beside())
 
     # -- operations that are repeated until they are done
@@ -101,7 +101,7 @@ class Session:
         """
         Carry out an operation whose reply is followed by bytes.
 
-        :param take: takes the reply, and what to read the bytes from; makes the result.
+        :param take: gets the reply and the stream of bytes; returns the result.
         """
         return self._repeat(verb, lambda: request, lambda reply, channel, stream: take(reply, stream))
 
@@ -114,11 +114,11 @@ class Session:
         continues: bool = False,
     ) -> _Result:
         """
-        Carry out an operation that goes on in both directions after its reply.
+        Carry out an operation that continues in both directions after its reply.
 
-        :param request: makes the request, anew for each try.
-        :param speak: takes the reply, what to read from and what to write to; makes the result.
-        :param continues: whether it is a part of a larger call, whose interruption counts here as well.
+        :param request: makes the request, again for each try.
+        :param speak: gets the reply, the stream to read and the stream to write; returns the result.
+        :param continues: whether it is part of a larger call, whose interruption applies here as well.
         """
         return self._repeat(
             verb,
@@ -137,7 +137,7 @@ class Session:
         goes_on: bool = False,
         continues: bool = False,
     ) -> _Result:
-        """Carry out one operation, however often the connection breaks meanwhile."""
+        """Carry out one operation, and repeat it after each broken connection."""
         connection = self.connection
         if not continues:
             connection.is_interrupted = False
@@ -173,11 +173,11 @@ class Session:
 
     def hold(self, verb: str, request: Mapping[str, object]) -> tuple[paramiko.Channel, bytes]:
         """
-        Begin an operation that goes on in both directions after its reply; the caller closes the channel.
+        Begin an operation that continues in both directions after its reply; the caller closes the channel.
 
-        There is one try only: what to do when it breaks is for the caller to know, then as well as later.
+        There is only one try: the caller decides what to do when the connection breaks, now or later.
 
-        :return: the channel, which blocks in neither direction, and what was read from it behind the reply.
+        :return: the channel, which is non-blocking in both directions, and the bytes already read after the reply.
         """
         with self.connection.breaks_explained(verb):
             _, channel, stream = self._ask(verb, request, goes_on=True)
@@ -192,10 +192,10 @@ class Session:
         self, verb: str, request: Mapping[str, object], first: bytes = b""
     ) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         """
-        Carry out an operation that goes on in both directions after its reply, with one try.
+        Carry out an operation that continues in both directions after its reply, with one try.
 
-        :param first: what to send without waiting for the reply.
-        :return: what to read from it and what to write to.
+        :param first: bytes to send without waiting for the reply.
+        :return: the stream to read and the stream to write.
         """
         with self.connection.breaks_explained(verb):
             _, channel, stream = self._ask(verb, request, first, goes_on=True)
@@ -210,9 +210,9 @@ class Session:
         """
         Send a request, and wait for the reply.
 
-        :param first: what follows the request at once.
+        :param first: bytes to send right after the request.
         :param goes_on: whether more is sent after the reply.
-        :return: the reply, the channel, which is still open, and what to read from it.
+        :return: the reply, the channel, which is still open, and the stream to read.
         """
         names = (*ENGINE_SETTINGS[self.settings.engine], "engine", "python", "retention_s")
         settings = cast("Settings", {name: getattr(self.settings, name) for name in names})
@@ -238,7 +238,7 @@ class Session:
         raise AssertionError("the second round returns or raises")
 
     def _missing_reply(self, channel: paramiko.Channel, verb: str, noise: str, *, may_install: bool) -> None:
-        """Install the program where it was missing; raise whatever else kept the reply from coming."""
+        """Install the program if it was missing; raise an error if the reply is missing for another reason."""
         status = self.connection.exit_status(channel)
         where = self.settings.where
         if status == protocol.EXIT_PROGRAM_MISSING and may_install:
@@ -262,7 +262,7 @@ class Session:
     # -- errors
 
     def error_of(self, error: Fault) -> GpuClusterError:
-        """Return the error for a refusal by the cluster, its ``code`` and ``message``."""
+        """Return the error for a refusal by the cluster, from its ``code`` and ``message``."""
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
         hint = ""
         if error_class is ChecksumError and self.settings.transfer == STREAM:
@@ -270,12 +270,12 @@ class Session:
         return error_class(f"{self.settings.where}: {error['message']}{hint}")
 
     def broken(self, message: str) -> GpuClusterConnectionError:
-        """Return the error for something that went wrong on the way."""
+        """Return the error for a fault of the connection."""
         return self.connection.broken(message)
 
 
 def _send(channel: paramiko.Channel, data: bytes, *, goes_on: bool) -> bool:
-    """Send a request; False when the other side stopped reading, and so has an answer already or is gone."""
+    """Send a request; False if the other side stopped reading, because it has already answered or is gone."""
     try:
         channel.sendall(data)
         if not goes_on:

@@ -1,4 +1,4 @@
-"""A file on the cluster, by SFTP, with many requests on their way: none waits for the answer to the one before."""
+"""A file on the cluster by SFTP, with many requests in flight: none waits for the answer to the one before."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from paramiko.sftp import CMD_DATA, CMD_READ, CMD_WRITE, int64
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 
-# Every server takes and gives so much at once; one that gives less is asked for the rest. With what SFTP adds, what is
-# written still is one packet of SSH.
+# Every server accepts and returns this much at once; if it returns less, the rest is requested again. With SFTP's
+# overhead, a write still fits into one packet of SSH.
 READ_BYTES = 1 << 15
 _WRITE_BYTES = 31 << 10
-# OpenSSH lets 2 MiB of a channel be on their way.
+# OpenSSH allows 2 MiB of a channel in flight.
 _MOST_WRITES = 64
-# Enough for a long line, as in download_channel.py.
+# Enough for a long round trip, as in download_channel.py.
 _MOST_READS = 256
 
 
 class SftpRefusal(Exception):
-    """The server answered that it cannot do what it was asked for. That is no fault of the connection."""
+    """The server refused a request. This is not a fault of the connection."""
 
 
 def sftp_path(root_dir: str, path: str) -> str:
     """
-    Return the path by which SFTP knows something below the root: it starts in the home directory and knows no tilde.
+    Return the SFTP path of something below the root: SFTP starts in the home directory and does not expand tildes.
 
-    :param root_dir: the root, as the connection gives it.
+    :param root_dir: the root, from the connection.
     """
     if root_dir == "~" or root_dir.startswith("~/"):
         root_dir = root_dir[1:].lstrip("/") or "."
@@ -40,15 +40,15 @@ def sftp_path(root_dir: str, path: str) -> str:
 
 class PipelinedFile:
     """
-    An open file. paramiko's own reads ahead without bounds, and now and then waits for all that it has written.
+    An open file. paramiko's own file reads ahead without limit, and at times waits for everything it has written.
 
     :param mode: as for ``open``.
-    :raises SftpRefusal: it cannot be opened.
+    :raises SftpRefusal: the file cannot be opened.
     """
 
     def __init__(self, sftp: paramiko.SFTPClient, path: bytes, mode: str) -> None:
         self.size = 0
-        """Bytes that were written."""
+        """Number of bytes written."""
         self._sftp: Any = sftp
         self._answers: dict[int, bytes] = {}
         self._writes = 0
@@ -65,14 +65,14 @@ class PipelinedFile:
         self.close()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
 
     def write(self, data: bytes | memoryview) -> None:
         """
-        Add bytes at the end. They are there after :meth:`finish`.
+        Append bytes. They are written for certain only after :meth:`finish`.
 
-        :raises SftpRefusal: these or others before could not be written.
+        :raises SftpRefusal: these or earlier bytes could not be written.
         """
         view = memoryview(data)
         for start in range(0, len(view), _WRITE_BYTES):
@@ -87,16 +87,16 @@ class PipelinedFile:
         """
         Wait until everything is written.
 
-        :raises SftpRefusal: it could not be.
+        :raises SftpRefusal: something could not be written.
         """
         while self._writes:
             self._hear()
 
     def read(self, start: int, end: int) -> Iterator[bytes]:
         """
-        Yield what it holds between two offsets, as far as it reaches.
+        Yield the bytes between two offsets, up to the end of the file.
 
-        :raises SftpRefusal: it cannot be read.
+        :raises SftpRefusal: the file cannot be read.
         """
         asked: deque[tuple[int, int, int]] = deque()
         at = start
@@ -107,7 +107,7 @@ class PipelinedFile:
                     asked.append(self._ask(at, min(end, at + READ_BYTES)))
                     at = asked[-1][2]
                 except BREAKS as error:
-                    # What has come before that counts.
+                    # Answers that arrived before that still count.
                     broken = error
             if broken is not None and not asked:
                 raise broken
@@ -132,7 +132,7 @@ class PipelinedFile:
             raise SftpRefusal(_text(self._refusal)) from self._refusal
 
     def _async_response(self, kind: int, message: paramiko.Message, number: int) -> None:
-        """Receive the answer to one request; the name is that by which paramiko calls it."""
+        """Receive the answer to one request; paramiko calls this method by its name."""
         if kind == CMD_DATA:
             self._answers[number] = message.get_string()
             return
@@ -147,7 +147,7 @@ class PipelinedFile:
 
 @contextlib.contextmanager
 def refusals_told(sftp: paramiko.SFTPClient) -> Iterator[None]:
-    """Tell what the server refuses from what a broken connection raises; with paramiko both are an ``OSError``."""
+    """Distinguish a server's refusal from a broken connection; with paramiko both are an ``OSError``."""
     try:
         yield
     except OSError as error:

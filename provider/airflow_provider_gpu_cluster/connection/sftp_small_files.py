@@ -1,4 +1,4 @@
-"""Small files by SFTP, many at a time: one after the other, each would take three times as long as an answer does."""
+"""Reads small files by SFTP, many at a time: one after the other, each would take three round trips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paramiko.sftp import CMD_CLOSE, CMD_DATA, CMD_HANDLE, CMD_OPEN, CMD_READ, S
 
 from airflow_provider_gpu_cluster.connection.sftp import READ_BYTES, SftpRefusal, refusals_told
 
-# A server may have 100 files open at once.
+# A server may allow only 100 open files.
 _MOST_OPEN = 64
 _MOST_BYTES = 8 << 20
 
@@ -19,9 +19,9 @@ def read_small_files(
     sftp: paramiko.SFTPClient, files: Sequence[tuple[bytes, int]]
 ) -> Iterator[tuple[int, bytes | SftpRefusal]]:
     """
-    Yield the content of each file, and its place in the sequence; what cannot be read is a refusal.
+    Yield each file's place in the sequence and its content, or a refusal if it cannot be read.
 
-    :param files: path and size of each. Of one that has grown it is the beginning, of one that was cut what there is.
+    :param files: path and size of each. If a file has grown, only that size is read; if it was cut, what is left.
     """
     batch: list[int] = []
     size = 0
@@ -35,14 +35,14 @@ def read_small_files(
 
 
 class _OpenedFiles:
-    """Files that are opened, read and closed together."""
+    """Opens, reads and closes files together."""
 
     def __init__(self, sftp: paramiko.SFTPClient) -> None:
         self._sftp: Any = sftp
         self._answers: dict[int, tuple[int, paramiko.Message]] = {}
 
     def read(self, files: list[tuple[bytes, int]]) -> list[bytes | SftpRefusal]:
-        """Return the content of each, or why it cannot be had."""
+        """Return the content of each, or why it cannot be read."""
         opens = [self._ask(CMD_OPEN, path, SFTP_FLAG_READ, paramiko.SFTPAttributes()) for path, _ in files]
         handles = [self._answer(number, CMD_HANDLE) for number in opens]
         reads: list[list[int]] = []
@@ -69,7 +69,7 @@ class _OpenedFiles:
         return number
 
     def _answer(self, number: int, kind: int) -> bytes | SftpRefusal:
-        """Wait for an answer; what is there of a file that has ended is nothing."""
+        """Wait for an answer; at the end of a file it is empty."""
         while number not in self._answers:
             self._sftp._read_response()
         found, message = self._answers.pop(number)
@@ -85,5 +85,5 @@ class _OpenedFiles:
         return b""
 
     def _async_response(self, kind: int, message: paramiko.Message, number: int) -> None:
-        """Receive an answer; the name is that by which paramiko calls it."""
+        """Receive an answer; paramiko calls this method by its name."""
         self._answers[number] = (kind, message)

@@ -1,9 +1,9 @@
 """
-The SHA-256 of files that were read before, for as long as they have not changed.
+Remembers the SHA-256 of files that were read before, as long as the files have not changed.
 
-They are kept in a small database of this user on this machine. It only saves work: whatever goes wrong with it, files
-are read again. A file counts as unchanged while its device, inode, size, time of modification and time of change are
-the same; the last of these cannot be set by a program.
+A small database of this user on this machine holds them. It only saves work: if anything goes wrong with it, files are
+read again. A file counts as unchanged while its device, inode, size, time of modification and time of change are the
+same; a program cannot set the last of these.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 _PIECE = 1 << 20
-# A file that was written to so shortly ago may be written to again without its times becoming others.
+# A file that was written so recently may be written again without a change of its times.
 _SETTLED_NS = 2_000_000_000
 _BUSY_TIMEOUT_S = 1.0
 _WRITE_EVERY_S = 1.0
-# Now and then, what was noted so long ago is removed.
+# At random times, entries older than this are removed.
 _FORGET_ODDS = 0.01
 _FORGET_AFTER_S = 90 * 86400
 _SCHEMA = "CREATE TABLE IF NOT EXISTS checksums (address BLOB PRIMARY KEY, stamp TEXT, sha256 TEXT, noted_at INTEGER)"
 
 
 def cache_folder() -> Path:
-    """Return the folder in which this user's own files are kept that can be made again: ``~/.cache/...``."""
+    """Return the folder for this user's files that can be made again: ``~/.cache/...``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-provider-gpu-cluster"
 
 
 class Checksums:
     """
-    What is known of files.
+    The known checksums of files.
 
     ::
 
@@ -44,7 +44,7 @@ class Checksums:
             for path in paths:
                 sha256 = checksums.of_file(path)
 
-    :param database: None when there is none, and nothing is remembered.
+    :param database: None if there is none; then nothing is remembered.
     """
 
     def __init__(self, database: sqlite3.Connection | None) -> None:
@@ -54,9 +54,9 @@ class Checksums:
 
     def of_file(self, path: str) -> str:
         """
-        Return the SHA-256 of a local file, which is read unless it is known.
+        Return the SHA-256 of a local file; read the file unless its checksum is known.
 
-        :raises OSError: it cannot be read.
+        :raises OSError: the file cannot be read.
         """
         address = os.path.realpath(path)
         stamp = stamp_of(os.stat(path))
@@ -69,11 +69,11 @@ class Checksums:
         return sha256
 
     def knows(self, address: str) -> bool:
-        """Return whether a checksum was noted for that address, whatever has become of it since."""
+        """Return whether a checksum was noted for that address, even if the file has changed since."""
         return self._noted(os.fsencode(address)) is not None
 
     def recall(self, address: str, stamp: str) -> str | None:
-        """Return the SHA-256 of what has that address, if it was noted with the same stamp."""
+        """Return the SHA-256 noted for that address, if it was noted with the same stamp."""
         noted = self._noted(os.fsencode(address))
         return noted[1] if noted is not None and noted[0] == stamp else None
 
@@ -81,7 +81,7 @@ class Checksums:
         """
         Note a SHA-256.
 
-        :param stamp: what changes with the content. A file's status of just now is not noted, see :data:`_SETTLED_NS`.
+        :param stamp: changes with the content. That of a very recent file is not noted, see :data:`_SETTLED_NS`.
         """
         if isinstance(stamp, os.stat_result):
             if time.time_ns() - max(stamp.st_mtime_ns, stamp.st_ctime_ns) < _SETTLED_NS:
@@ -92,7 +92,7 @@ class Checksums:
             self.write_down()
 
     def write_down(self) -> None:
-        """Put what was added into the database, all at once: others wait for as long as that takes."""
+        """Write new entries into the database, all at once, because other processes wait meanwhile."""
         with contextlib.suppress(sqlite3.Error):
             if self._database is not None and self._new:
                 now = int(time.time())
@@ -115,13 +115,13 @@ class Checksums:
 
 
 def stamp_of(status: os.stat_result) -> str:
-    """Return what changes when a file does."""
+    """Return a stamp that changes when a file changes."""
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 @contextlib.contextmanager
 def open_checksums() -> Iterator[Checksums]:
-    """Open what is known; what is added is written down every second, and at the end."""
+    """Open the known checksums; new ones are written every second, and at the end."""
     database = _open_database()
     checksums = Checksums(database)
     try:
@@ -145,7 +145,7 @@ def _open_database() -> sqlite3.Connection | None:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
-            # It is damaged, and nothing in it is worth more than making it again.
+            # It is damaged; everything in it can be computed again.
             path.unlink(missing_ok=True)
             return _connect(path)
     except (OSError, sqlite3.Error):
@@ -155,7 +155,7 @@ def _open_database() -> sqlite3.Connection | None:
 def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
     try:
-        # What a crash of the machine may cost is only what can be computed again.
+        # A crash of the machine loses only what can be computed again.
         database.execute("PRAGMA synchronous = OFF")
         database.execute(_SCHEMA)
         return database

@@ -1,8 +1,8 @@
 """
-A file that is on its way: hidden, and kept when the way breaks off, so that the next try goes on from there.
+A partly transferred file: hidden, and kept after an interruption, so that the next try resumes there.
 
-Its name is made of what it will be and of the version it is of; the size of the file is how far it has come. Whoever
-works on it holds a lock, which the kernel gives back however the holder ends.
+Its name is derived from the final file and its version; its size says how much has arrived. The process that works on
+it holds a lock, which the kernel releases however the process ends.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.holes import extents, update_
 
 PREFIX = ".gpu-collect-"
 SUFFIX = ".part"
-# Nobody comes back for it any more.
+# After this time, no try will resume it.
 _FORGET_AFTER_S = 30 * 86400
 _KEY_LENGTH = 16
 
 
 def write_error(where: str, error: OSError) -> CollectError | NoSpaceError:
-    """Return the error for something that cannot be written on the side that collects."""
+    """Return the error for something that cannot be written on the collecting side."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpaceError(f"{where}: {error.strerror} on the side that collects; make room and collect again")
     return CollectError(f"{where} cannot be written: {error.strerror or error}")
@@ -37,10 +37,10 @@ def write_error(where: str, error: OSError) -> CollectError | NoSpaceError:
 
 class PartialFile:
     """
-    One file on its way, open and locked. What is not published stays for the next try.
+    One partial file, open and locked. If it is not published, it stays for the next try.
 
-    :param name: what it will be, for a person.
-    :param kept: whether another try can find it; otherwise it is removed at the end.
+    :param name: readable name of the final file.
+    :param kept: whether another try can find it; if not, it is removed at the end.
     """
 
     def __init__(self, name: str, path: str, fd: int, *, kept: bool) -> None:
@@ -61,9 +61,9 @@ class PartialFile:
 
     def start_at(self, offset: int) -> None:
         """
-        Go on from an offset up to which there is something already; the rest is dropped.
+        Resume at an offset within the existing bytes; later bytes are dropped.
 
-        What is there is read for the checksum, which so covers the whole file.
+        The existing bytes are read, so that the checksum covers the whole file.
         """
         self._hash = hashlib.sha256()
         with self._errors_told():
@@ -94,7 +94,7 @@ class PartialFile:
         update_with_zeros(self._hash, count)
 
     def append(self, other: PartialFile) -> None:
-        """Add all of another one, which is then of no use any more."""
+        """Append all of another partial file, and discard that file."""
         with self._errors_told():
             for start, end, is_data in extents(other._fd, 0, other.size):
                 if not is_data:
@@ -105,17 +105,17 @@ class PartialFile:
         other.discard()
 
     def is_whole(self, size: int, sha256: str) -> bool:
-        """Compare what is there with what was sent."""
+        """Return whether this file has the size and checksum of the file that was sent."""
         return self.size == size and self._hash.hexdigest() == sha256
 
     def make_executable(self) -> None:
-        """Give the right to execute it to whom the umask left the right to read it."""
+        """Make it executable for everybody who may read it under the umask."""
         with self._errors_told():
             given = os.fstat(self._fd).st_mode & 0o777
             os.fchmod(self._fd, given | (given & 0o444) >> 2)
 
     def published(self) -> None:
-        """Note that its file has another name now, or is not needed any more."""
+        """Note that its file now has another name, or is no longer needed."""
         self._kept = False
 
     def discard(self) -> None:
@@ -136,7 +136,7 @@ class PartialFile:
 
     def _unlink(self) -> None:
         with contextlib.suppress(OSError):
-            # Renamed to its final name it is not there any more, and another's may be.
+            # After its rename to the final name, this path may belong to another process's file.
             if os.path.samestat(os.stat(self.path), os.fstat(self._fd)):
                 os.unlink(self.path)
 
@@ -164,7 +164,7 @@ class PartialFolder:
                     self._note(entry)
 
     def size(self, key: str, stamp: str, part: int = 0) -> int:
-        """Return how far a file of that version has come, or another part of it."""
+        """Return how many bytes of a file of that version, or of a part of it, have arrived."""
         name = _name(key, stamp, part)
         if name not in self._found.get(_digest(key), ()):
             return 0
@@ -175,14 +175,14 @@ class PartialFolder:
 
     def open(self, name: str, key: str, stamp: str, part: int = 0) -> PartialFile:
         """
-        Open a file of that version, and remove those of others that nobody works on.
+        Open a partial file of that version, and remove unused ones of other versions.
 
-        If somebody works on it already, what is opened is another one that no try will find.
+        If another process already works on it, open a new one, which no other try will find.
 
-        :param name: what it will be, for a person.
-        :param key: what it will be, for a program.
-        :param part: number of a part that comes by itself.
-        :raises CollectError: it cannot be written.
+        :param name: readable name of the final file.
+        :param key: key of the final file.
+        :param part: number of a part that is transferred separately.
+        :raises CollectError: the file cannot be written.
         """
         wanted = _name(key, stamp, part)
         found = self._found.setdefault(_digest(key), set())
@@ -201,7 +201,7 @@ class PartialFolder:
         return PartialFile(name, path, fd, kept=False)
 
     def remove(self, key: str) -> None:
-        """Remove what is left of a file that is not on its way any more."""
+        """Remove the partial files of a file that is no longer being transferred."""
         for name in self._found.pop(_digest(key), ()):
             self._remove_stale(name)
 
@@ -221,12 +221,12 @@ class PartialFolder:
 
 
 def _open_locked(path: str) -> int | None:
-    """Open a file, made if there is none, and lock it; None when somebody else has it, or locks are unknown there."""
+    """Open or create a file, and lock it; None if another process holds it, or the folder does not support locks."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who had it may have given it its final name in the meantime.
+            # The previous holder may have given it its final name in the meantime.
             if os.path.samestat(os.lstat(path), os.fstat(fd)):
                 return fd
         except FileNotFoundError:

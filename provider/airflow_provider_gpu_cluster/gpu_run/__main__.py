@@ -1,5 +1,5 @@
-# This file is read by whatever Python the cluster has, so it must parse there: no annotations, no f-strings.
-"""Entry point: find a Python that is new enough, unpack the program once so that it starts quickly, and run it."""
+# The cluster's default Python, of any version, reads this file, so it must parse there: no annotations, no f-strings.
+"""Entry point: find a new enough Python, unpack the program once so that it starts quickly, and run it."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def find_newer():
 
 
 def runs(path):
-    """Return whether an interpreter starts: pyenv puts some into the PATH that only say that they are not there."""
+    """Return whether an interpreter starts: pyenv puts some into the PATH that only say that they are missing."""
     import subprocess
 
     with open(os.devnull, "r+") as nothing:
@@ -27,10 +27,10 @@ def runs(path):
 
 def unpack(archive):
     """
-    Return a folder with the archive's content, next to it and with its name.
+    Return a folder with the archive's content, next to the archive and with its name.
 
-    Python caches compiled modules only for files in folders; from the archive itself every start would compile
-    everything again. The folder appears by rename, so that it is whole for whoever sees it.
+    Python caches compiled modules only for files in folders; from the archive itself, every start would compile
+    everything again. The folder appears by rename, so that every process sees it complete.
     """
     folder = os.path.splitext(archive)[0]
     if not os.path.isdir(folder):
@@ -64,7 +64,7 @@ def start():
         ).format(sys.version_info[0], sys.version_info[1], sys.executable)
         import json
 
-        # The literals of protocol.py, which this old Python may not be able to import.
+        # Literals from protocol.py, which this old Python may not be able to import.
         error = json.dumps({"error": {"code": "python_too_old", "message": message}})
         sys.stdout.write("\x1e gpu-run 1 \x1e\n" + error + "\n")
         return 0

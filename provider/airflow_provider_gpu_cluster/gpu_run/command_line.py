@@ -1,9 +1,9 @@
 """
-The program's two faces: verbs for the Airflow side, and options for a person on the host.
+The program's two interfaces: verbs for the Airflow side, and options for a person on the host.
 
-A verb that is asked reads one request from standard input and writes one reply; the others are what the program starts
-itself with. A person's call takes a script, puts it in the queue with everybody's jobs, and prints the process id to
-follow it by.
+A verb of the Airflow side reads one request from standard input and writes one reply; with the other verbs the program
+starts itself. A person's call takes a script, puts it in the queue with all other jobs, and prints the id of a process
+to follow it by.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .reply import Reply
 from .store.directories import Root
 
 _HEARTBEAT_S = 5.0
-# From linux/fcntl.h; the module has it since Python 3.10. What everybody may ask for.
+# From linux/fcntl.h; the module has it since Python 3.10. The size is what every user may ask for.
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
 _MAX_REQUEST = 1 << 28
@@ -30,17 +30,17 @@ _MAX_REQUEST = 1 << 28
 
 class Verb(NamedTuple):
     """
-    Where the work of a verb is done. It is imported when it is wanted, since each call starts a process.
+    The function that carries out a verb. Its module is imported when needed, since each call starts a process.
 
     :param module: its name in this package.
-    :param function: what to call there: with what it needs by name, and in order what is on the command line.
+    :param function: its name there. It gets what it needs by name, and the arguments of the command line in order.
     :param needs: which of these to call it with: ``root``, ``program`` (the path of this program) and ``umask`` (the
-        login's); for a verb that is asked also its ``request``, the ``stream`` that it was read from, and the
+        login's); for a verb of the Airflow side also its ``request``, the ``stream`` that it was read from, and the
         ``engine`` that it names.
-    :param is_asked: whether the Airflow side asks for it. It returns a :class:`.Reply`; other verbs return an exit
+    :param is_asked: whether the Airflow side calls it. It then returns a :class:`.Reply`; other verbs return an exit
         status.
     :param engine_timeout_s: how long the engine may wait for a scheduler's answer, in seconds.
-    :param clears: whether what is old is cleared away behind it, if the connection wants that and it is due.
+    :param clears: whether to start garbage collection afterwards, if the connection wants it and it is due.
     """
 
     module: str
@@ -51,7 +51,7 @@ class Verb(NamedTuple):
     clears: bool = False
 
     def work(self) -> Callable[..., Any]:
-        """Return what does the work."""
+        """Return the function that does the work."""
         module = __import__(f"{__package__}.{self.module}", fromlist=[self.function])
         work: Callable[..., Any] = getattr(module, self.function)
         return work
@@ -66,13 +66,13 @@ VERBS = {
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
     "fill": Verb("staging.fill", "answer", ("root", "stream")),
     "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
-    # Who watches must go on with what else there is to tell.
+    # A watch must not wait long, as it has other news to send.
     "watch": Verb("watch.server", "answer", ("root", "engine", "program", "request", "stream"), engine_timeout_s=0.2),
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
-    # What follows, the program starts itself with.
+    # With the following verbs the program starts itself.
     "dispatch": Verb("engines.host.dispatcher", "dispatch", ("program",), is_asked=False),
     "supervise": Verb("engines.host.supervisor_start", "supervise_leased", ("program",), is_asked=False),
     "supervise-slurm": Verb("engines.slurm.supervise", "supervise_slurm", is_asked=False),
@@ -104,15 +104,15 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _start(verb: Verb, given: dict[str, Any], arguments: list[str]) -> int:
-    """Do what this program was started for, and return its exit status."""
+    """Do the work of a verb, and return the exit status."""
     status: int = verb.work()(*arguments, **{need: given[need] for need in verb.needs})
     return status
 
 
 def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
-    """Read a request, carry it out, and write the reply, with a sign of life while that takes long."""
+    """Read a request, carry it out, and write the reply; give signs of life while that takes long."""
     stream = sys.stdin.buffer
-    # Nothing but the reply may get there; what else is printed goes to standard error.
+    # Standard output is only for the reply; other output goes to standard error.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     done = threading.Event()
@@ -123,7 +123,7 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
     try:
         line = stream.readline(_MAX_REQUEST)
         if not line.endswith(b"\n"):
-            # The connection went away before the request was whole; nobody is there to be answered.
+            # The connection broke before the request was complete; nobody waits for a reply.
             return protocol.EXIT_REQUEST_CUT
         request = dict(json.loads(line), umask=given["umask"])
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
@@ -140,7 +140,7 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
     done.set()
     heart.join()
     out.write(protocol.REPLY_MARK + b"\n" + json.dumps(reply).encode("ascii") + b"\n")
-    # Who goes on in both directions waits for the reply.
+    # A client that goes on in both directions waits for the reply.
     out.flush()
     if body is not None:
         for fd in (stream.fileno(), out.fileno()):
@@ -165,8 +165,8 @@ def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
 
 
 def _widen(pipe: int) -> None:
-    """Let sshd go on while this side works on what it has: by default a pipe holds 64 KiB."""
-    # It may be no pipe, or its user may have too many of that size.
+    """Let sshd go on while this side works on its data: by default a pipe holds 64 KiB."""
+    # It may not be a pipe, or its user may have too many of that size.
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
 

@@ -1,4 +1,4 @@
-"""What goes wrong: a request that is refused, with a code the other side turns into a class, and what is unforeseen."""
+"""Failures: a refused request, with a code that the other side turns into a class, and unexpected errors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Refused(Exception):
 
 
 def traceback_text() -> str:
-    """Return where the exception that is being handled came from, as Python prints it."""
-    # Imported where it is needed, which is seldom: every request starts a process.
+    """Return the traceback of the exception that is being handled."""
+    # Imported late, as it is seldom needed: every request starts a process.
     import traceback
 
     return traceback.format_exc()

@@ -1,4 +1,4 @@
-"""What a verb answers."""
+"""The reply of a verb."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import BinaryIO, Callable, Mapping, NamedTuple
 
 class Reply(NamedTuple):
     """
-    A line of JSON, and what may come behind it.
+    A line of JSON, and what may follow it.
 
-    :param value: what is answered.
-    :param body: called when the reply is out, with the open file to go on in; None where nothing follows.
+    :param value: the contents of the line.
+    :param body: called after the line was sent, with the open file to go on in; None when nothing follows.
     """
 
     value: Mapping[str, object]

@@ -1,4 +1,4 @@
-"""The hook: a cluster as an Airflow Connection describes it, and what can be done there."""
+"""The hook: the cluster that an Airflow Connection describes, and what can be done on it."""
 
 from __future__ import annotations
 
@@ -41,15 +41,14 @@ class GpuClusterHook(BaseHook):
     """
     Run GPU jobs on a cluster that can only be reached by SSH.
 
-    Its methods take and return plain values, so that a task can use them as they are::
+    Its methods take and return plain values, so that a task can use them directly::
 
         @task
         def train():
             with GpuClusterHook() as hook:
                 return hook.submit(code="train_digits", entry_script="train.py", gpus=1)
 
-    The SSH connection is opened by the first call that needs it and closed by :meth:`close` or at the end of
-    a ``with`` block.
+    The first call that needs the SSH connection opens it; :meth:`close` or the end of a ``with`` block closes it.
 
     :param gpu_cluster_conn_id: connection of type ``gpu_cluster``.
     """
@@ -72,13 +71,13 @@ class GpuClusterHook(BaseHook):
 
     @cached_property
     def _connection(self) -> Connection:
-        # Each look is a request to Airflow's API server.
+        # Reading it takes a request to Airflow's API server.
         return self.get_connection(self.gpu_cluster_conn_id)
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The cluster itself, for what the methods below do not offer."""
-        # Imported where it is needed, with all that SSH takes: a file of DAGs is read again and again.
+        """The cluster itself, for operations that the methods below do not offer."""
+        # Imported late, because it imports all of SSH, and Airflow parses DAG files again and again.
         from airflow_provider_gpu_cluster.cluster import Cluster
 
         return Cluster(self.settings, self.connect)
@@ -87,12 +86,12 @@ class GpuClusterHook(BaseHook):
         """
         Open an SSH connection; the caller closes it.
 
-        :raises GpuClusterConnectionError: the cluster cannot be reached, or lets nobody in.
+        :raises GpuClusterConnectionError: the cluster cannot be reached, or refuses the login.
         """
         return self._connector.connect()
 
     def get_conn(self) -> paramiko.SSHClient:
-        """Open an SSH connection, under the name that every hook has for it."""
+        """Open an SSH connection; the method name that all Airflow hooks share."""
         return self.connect()
 
     @cached_property
@@ -125,16 +124,16 @@ class GpuClusterHook(BaseHook):
         job_id: str | None = None,
     ) -> dict[str, Any]:
         """
-        Bring code, data and models to the cluster, without launching anything.
+        Copy code, data and models to the cluster without launching a job.
 
         :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
             ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
         :param data: one or more sources for the job's ``data/``.
         :param models: one or more sources for the job's ``models/``.
-        :param base_dir: folder that relative sources start from; the DAG file's, or else the current
+        :param base_dir: folder that relative sources start from; by default the DAG file's, or else the current
             directory.
-        :param job_id: the job; by default it is derived from the running task.
-        :return: the job's handle, to be given to :meth:`submit`.
+        :param job_id: id of the job; by default it is derived from the running task.
+        :return: the job's handle, to pass to :meth:`submit`.
         """
         request = JobRequest(code=code, data=data, models=models)
         return self.prepare(request, current_identity(job_id=job_id), base_dir=base_dir).to_json()
@@ -151,12 +150,12 @@ class GpuClusterHook(BaseHook):
         """
         Launch a job and return at once.
 
-        A task launches one job: called again, in a retry or after a lost answer, this finds the job that is
-        there. For a second job from one task, give it a ``job_id``.
+        A task launches one job: a second call, in a retry or after a lost reply, finds the existing job. To launch a
+        second job from one task, give it a ``job_id``.
 
-        :param job: handle of a job that was staged; its sources are used.
-        :param job_id: the job; by default it is derived from the running task.
-        :param base_dir: folder that relative sources start from; the DAG file's, or else the current
+        :param job: handle of a staged job, whose sources are used.
+        :param job_id: id of the job; by default it is derived from the running task.
+        :param base_dir: folder that relative sources start from; by default the DAG file's, or else the current
             directory.
         :param parameters: what to run and what it needs; see :class:`.JobParameters`.
         :return: the job's handle, as the operators leave it in XCom.
@@ -169,7 +168,7 @@ class GpuClusterHook(BaseHook):
     def prepare(
         self, request: JobRequest, identity: JobIdentity, *, base_dir: str | os.PathLike[str] | None = None
     ) -> JobHandle:
-        """Stage what a request names, for a job whose identity is known."""
+        """Stage the sources of a request, for a job with a known identity."""
         sources = request.sources(base_dir=_base_dir(base_dir))
         return self.cluster.stage(identity.job_id, sources, record=identity.record)
 
@@ -182,10 +181,10 @@ class GpuClusterHook(BaseHook):
         staged: bool = False,
     ) -> Submission:
         """
-        Launch what a request describes, for a job whose identity is known.
+        Launch the job that a request describes, under a known identity.
 
-        :param staged: the job's sources are on the cluster already.
-        :return: the job's handle, how it stands, and whether this call made the attempt or found it.
+        :param staged: the job's sources are already on the cluster.
+        :return: the job's handle, its status, and whether this call made the attempt or found it.
         """
         folder = _base_dir(base_dir)
         arguments = request.launch_arguments(identity, base_dir=folder, staged=staged)
@@ -194,14 +193,14 @@ class GpuClusterHook(BaseHook):
 
     def status(self, job: Job, *, tail_bytes: int = 0) -> JobStatus:
         """
-        Ask how a job stands.
+        Return the status of a job.
 
-        :param tail_bytes: how much of the end of its output to bring along, in bytes.
+        :param tail_bytes: how much of the end of its output to include, in bytes.
         """
         return self.statuses([job], tail_bytes=tail_bytes)[0]
 
     def statuses(self, jobs: Iterable[Job], *, tail_bytes: int = 0) -> list[JobStatus]:
-        """Ask how several jobs stand, in one call and in their order."""
+        """Return the statuses of several jobs, in the given order, from one call."""
         return self.cluster.statuses([job_id_of(job) for job in jobs], tail_bytes=tail_bytes)
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
@@ -216,9 +215,9 @@ class GpuClusterHook(BaseHook):
         """
         Cancel a job, unless it has ended.
 
-        :param requested_by: who asks, for the job's record; by default the running task.
-        :param wait_s: how long to wait for it to be gone, in seconds.
-        :return: how it stands then.
+        :param requested_by: who cancels it, for the job's record; by default the running task.
+        :param wait_s: how long to wait for the job to end, in seconds.
+        :return: its status after that.
         """
         job_ids = [job_id_of(job)]
         return self.cluster.cancel(job_ids, requested_by=requested_by or _running_task(), wait_s=wait_s)[0]
@@ -232,15 +231,15 @@ class GpuClusterHook(BaseHook):
         exclude: str | Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """
-        Bring a job's outputs home. Each file is checked against its checksum, then appears under its name.
+        Download a job's outputs. Each file is checked against its checksum before it gets its name.
 
         :param destination: an absolute local path, or the URL of an ``ObjectStoragePath``.
         :param include: patterns of paths below the job's ``outputs/``; by default everything.
-        :param exclude: patterns of what to leave there.
-        :return: ``job_id``, ``destination``, ``files`` (path, size, sha256) and the content of
-            ``metrics.json`` as ``metrics``, None if it is not among the files. Of an array the files of each element
-            are in a folder that is its index, and ``metrics`` is a list with one item for each.
-        :raises CollectError: a file was damaged, cannot be written, or points out of the outputs folder.
+        :param exclude: patterns of paths to leave on the cluster.
+        :return: ``job_id``, ``destination``, ``files`` (path, size, sha256) and ``metrics``, the content of
+            ``metrics.json``, or None if it is not among the files. For an array, the files of each element are in a
+            folder named after its index, and ``metrics`` is a list with one item for each element.
+        :raises CollectError: a file was damaged, cannot be written, or leads out of the outputs folder.
         """
         from airflow_provider_gpu_cluster.sinks import open_sink
 
@@ -279,23 +278,23 @@ class GpuClusterHook(BaseHook):
             return None
 
     def capacity(self) -> dict[str, Any]:
-        """Ask which GPUs the cluster has, which are free, and how many jobs run and wait."""
+        """Return which GPUs the cluster has, which are free, and how many jobs run and wait."""
         return dict(self.cluster.capacity())
 
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
     ) -> dict[str, Any]:
         """
-        Remove jobs that ended long ago, and what was kept for jobs and none was given since. Nothing in use goes.
+        Remove jobs that ended long ago, and cached files that no job has used since. Nothing in use is removed.
 
-        :param older_than: for how long they must have been of no use: a duration such as ``"14d"`` or ``"36h"``, or
+        :param older_than: how long they must have been unused: a duration such as ``"14d"`` or ``"36h"``, or
             seconds; by default the connection's ``retention``.
-        :param dry_run: remove nothing, and report what would be.
+        :param dry_run: remove nothing, and report what would be removed.
         :return: ``jobs`` and ``environments`` (names), ``cache_entries``, ``uploads`` and ``programs`` (counts),
             ``bytes_freed``, ``failed`` (a list of ``path`` and ``why``), ``failures`` (how many), and ``busy``: true
-            when nothing was done, as another process on the cluster was clearing up.
-        :raises GpuClusterSetupError: no time is given, here or in the connection.
-        :raises ValueError: ``older_than`` is no duration.
+            when nothing was done because another process on the cluster was already cleaning up.
+        :raises GpuClusterSetupError: neither this call nor the connection gives a duration.
+        :raises ValueError: ``older_than`` is not a duration.
         """
         if isinstance(older_than, timedelta):
             older_than = older_than.total_seconds()
@@ -303,7 +302,7 @@ class GpuClusterHook(BaseHook):
         return dict(self.cluster.collect_garbage(older_than_s, dry_run=dry_run))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection, for the button of that name: whether it works, and what was found."""
+        """Test the connection, for Airflow's button: return whether it works, and a message."""
         from airflow_provider_gpu_cluster.hooks.summary import summary_of
 
         try:
@@ -315,9 +314,9 @@ class GpuClusterHook(BaseHook):
 
 def job_id_of(job: Job) -> str:
     """
-    Return the id of a job, however it is given.
+    Return the id of a job, from a handle or an id.
 
-    :raises ValueError: it is a dict that is no job handle.
+    :raises ValueError: it is a dict, but not a job handle.
     """
     if isinstance(job, str):
         return job

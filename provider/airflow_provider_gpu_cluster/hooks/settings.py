@@ -1,4 +1,4 @@
-"""From an Airflow Connection to the settings of a cluster."""
+"""Reads the settings of a cluster from an Airflow Connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def settings_of(connection: Connection) -> ClusterSettings:
     """
     Read the settings of a cluster from its connection.
 
-    :raises GpuClusterSetupError: a field has a value that cannot be used.
+    :raises GpuClusterSetupError: a field has an invalid value.
     """
     conn_id = connection.conn_id
     try:
@@ -66,14 +66,14 @@ def settings_of(connection: Connection) -> ClusterSettings:
 
 
 def name_of(connection: Connection) -> str:
-    """Name the cluster as a person would: ``user@host:port``, without what is not given."""
+    """Return a readable name of the cluster: ``user@host:port``, without the parts that are not given."""
     user = f"{connection.login}@" if connection.login else ""
     port = "" if connection.port in (None, DEFAULT_PORT) else f":{connection.port}"
     return f"{user}{connection.host}{port}"
 
 
 def bad_field(conn_id: str, field: str, value: object, valid: str) -> GpuClusterSetupError:
-    """Return the error for a field of a connection that cannot be used."""
+    """Return the error for an invalid field of a connection."""
     return GpuClusterSetupError(f"connection {conn_id}: field {field} is {value!r}; it must be {valid}")
 
 

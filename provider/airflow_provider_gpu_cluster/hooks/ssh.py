@@ -1,4 +1,4 @@
-"""SSH connections for a cluster: SSHHook's handling of them, with faults told in one sentence each."""
+"""SSH connections to a cluster, opened by SSHHook; each fault becomes an error of one sentence."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-# By itself paramiko writes three lines for every connection into the task's log, and a traceback for every one that
-# breaks, also where the next try succeeds. What matters of it is in our own errors.
+# By default paramiko writes three lines into the task's log for each connection, and a traceback for each one that
+# breaks, even if the next try succeeds. Our own errors say what matters.
 for _name in ("paramiko.transport", "paramiko.transport.sftp"):
     if logging.getLogger(_name).level == logging.NOTSET:
         logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 CONNECT_TIMEOUT_S = 10
-# paramiko prefers AES-CTR, with which a transfer takes about twice as long as with AES-GCM. Its documentation names no
-# other way to change that than to disable what is not wanted.
+# paramiko prefers AES-CTR, with which a transfer takes about twice as long as with AES-GCM. The only documented way to
+# change that is to disable the ciphers that are not wanted.
 CIPHERS: tuple[str, ...] = paramiko.Transport._preferred_ciphers  # type: ignore[attr-defined]
 SLOW_CIPHERS = tuple(cipher for cipher in CIPHERS if "-gcm@" not in cipher)
 KEY_CLASSES = (paramiko.RSAKey, paramiko.ECDSAKey, paramiko.Ed25519Key)
@@ -59,7 +59,7 @@ class SshConnector:
         """
         Open a connection. Every call opens another.
 
-        :raises GpuClusterConnectionError: the host cannot be reached, or does not let us in (see its
+        :raises GpuClusterConnectionError: the host cannot be reached, or refuses the login (see the
             subclasses).
         """
         try:
@@ -73,11 +73,11 @@ class SshConnector:
             raise self._explained(error) from error
 
     def _connect(self, without_ciphers: Sequence[str]) -> paramiko.SSHClient:
-        # A copy of the prepared hook: SSHHook itself hands out the connection it opened first.
+        # A copy of the prepared hook, because SSHHook always returns the first connection that it opened.
         hook = copy.copy(self._hook)
         disabled = {"ciphers": list(without_ciphers), **(hook.disabled_algorithms or {})}
         if hook.ciphers:
-            # SSHHook asks for these when the connection is there already, which changes nothing any more.
+            # SSHHook sets these only after the connection is made, which has no effect.
             disabled["ciphers"] = [cipher for cipher in CIPHERS if cipher not in hook.ciphers]
         hook.disabled_algorithms = disabled
         client: paramiko.SSHClient = hook.get_conn()
@@ -93,7 +93,7 @@ class SshConnector:
             )
         key = self._read_key(extra.get("private_key"), extra.get("key_file"), extra.get("private_key_passphrase"))
         try:
-            # One attempt: the cluster's own back-off decides which faults are worth another one.
+            # One attempt: our own back-off decides which faults are worth another one.
             hook = SSHHook(ssh_conn_id=self.conn_id, conn_retry_attempts=1)
         except (AirflowException, ValueError, binascii.Error, paramiko.SSHException) as error:
             if extra.get("host_key") and "private" not in str(error).lower():
@@ -103,17 +103,17 @@ class SshConnector:
                 ) from error
             raise GpuClusterSetupError(f"connection {self.conn_id}: {error}") from error
         if key is not None:
-            # SSHHook would neither expand a tilde in key_file nor use the passphrase for it.
+            # SSHHook would neither expand a tilde in key_file nor use the passphrase for that file.
             hook.pkey, hook.key_file = key, None
         # Before version 7 the ssh provider does not check host keys unless it is told to.
         hook.no_host_key_check = str(extra.get("no_host_key_check")).lower() == "true"
         hook.conn_timeout = hook.conn_timeout or CONNECT_TIMEOUT_S
-        # SSHHook compresses unless told otherwise; for models and logs on a LAN that only costs time.
+        # SSHHook compresses by default; for models and logs on a LAN that only costs time.
         hook.compress = str(extra.get("compress")).lower() == "true"
         return hook
 
     def _read_key(self, private_key: str | None, key_file: str | None, passphrase: str | None) -> paramiko.PKey | None:
-        """Return the connection's key, or say what is wrong with it before the far end only says "no"."""
+        """Return the connection's key; raise what is wrong with it, since the server would only refuse it."""
         if private_key and key_file:
             raise GpuClusterSetupError(f"connection {self.conn_id} has both private_key and key_file; keep one of them")
         if key_file:
@@ -150,7 +150,7 @@ class SshConnector:
         )
 
     def _explained(self, error: Exception) -> GpuClusterConnectionError:
-        """Return the error of our own tree, with what happened, where, and what to do."""
+        """Return our own error for it, which says what happened, where, and what to do."""
         where, host = f"cluster {self.name} (connection {self.conn_id})", self.connection.host
         port = self.connection.port or DEFAULT_PORT
         if isinstance(error, socket.gaierror):

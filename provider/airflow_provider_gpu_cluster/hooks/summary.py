@@ -1,4 +1,4 @@
-"""What "Test connection" says about a cluster that works."""
+"""The message of "Test connection" for a cluster that works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def summary_of(settings: ClusterSettings, found: Check) -> str:
     """
-    Put what the cluster's own check found into a few sentences.
+    Summarize the cluster's self-check in a few sentences.
 
     :param found: the reply of :meth:`~airflow_provider_gpu_cluster.cluster.Cluster.check`.
     """

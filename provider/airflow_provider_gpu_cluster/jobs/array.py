@@ -1,4 +1,4 @@
-"""What a DAG author writes as an array of jobs: a list that says of each element what is its own."""
+"""Parses the ``array`` that a DAG author writes: a list with what differs in each element."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _VALID = (
 @dataclass(frozen=True)
 class ArrayElement:
     """
-    What is one element's own.
+    What differs in one element.
 
-    :param env: environment variables, merged over those of all.
-    :param arguments: arguments that come after those of all.
+    :param env: environment variables, merged over the common ones.
+    :param arguments: arguments that follow the common ones.
     """
 
     env: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -33,11 +33,11 @@ class ArrayElement:
 
 def parse_array(value: Any) -> list[ArrayElement]:
     """
-    Read what is written as ``array``.
+    Parse the value of ``array``.
 
-    :param value: a list, the output of a task that returned one, or its text, as a template gives it.
-    :raises InvalidJobError: it is no list, has too few or too many elements, or one of them is none; the message names
-        the index of that. It holds no value of an environment variable.
+    :param value: a list, the output of a task that returned one, or the list as text, which a template gives.
+    :raises InvalidJobError: it is not a list, has too few or too many elements, or has an invalid element; the message
+        then names its index. The message holds no value of an environment variable.
     """
     if isinstance(value, str):
         value = _from_template(value)
@@ -55,7 +55,7 @@ def parse_array(value: Any) -> list[ArrayElement]:
 
 @contextmanager
 def naming(index: int) -> Iterator[None]:
-    """Put the index of an element before what is wrong with it."""
+    """Prefix an error with the index of its element."""
     try:
         yield
     except InvalidJobError as error:
@@ -78,7 +78,7 @@ def _element(written: Any) -> ArrayElement:
 
 
 def _from_template(text: str) -> Any:
-    """Read a list that went through a template, which makes it text."""
+    """Read a list from the text that a template makes of it."""
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):

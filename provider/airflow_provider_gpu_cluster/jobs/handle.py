@@ -1,4 +1,4 @@
-"""What a DAG passes on of a job: enough to find it again."""
+"""The handle of a job: what a DAG passes on to find the job again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MAX_ARRAY_SIZE = 1000
 
 def element_id(array_id: str, index: int) -> str:
     """
-    Return the job id of an element of an array: that of the array, and the element's index.
+    Return the job id of an element of an array: the array's id and the element's index.
 
-    Of an id that is too long for that the beginning goes, as what makes it one of its kind stands at its end.
+    If that is too long, the beginning of the array's id is cut, because its end makes it unique.
     """
     tail = f"_{index}"
     return array_id[-(MAX_JOB_ID_LENGTH - len(tail)) :].lstrip("-._") + tail
@@ -24,15 +24,15 @@ def element_id(array_id: str, index: int) -> str:
 @dataclass(frozen=True)
 class JobHandle:
     """
-    What a DAG passes on: enough to find a job again from any task.
+    The handle of a job, with which any task can find the job.
 
     :param job_id: the job's identity, and the name of its directory.
     :param gpu_cluster_conn_id: the Airflow connection of its cluster.
     :param job_dir: its directory on the cluster.
     :param engine: ``host``, ``slurm`` or ``command``.
     :param submitted_at: when it was launched, ISO 8601 in UTC; None while it is only staged.
-    :param gpus: how many GPUs it asked for, each element of an array by itself; 0 while it is only staged.
-    :param array_size: of an array, how many elements it has; None for any other job.
+    :param gpus: how many GPUs it requests, for an array per element; 0 while it is only staged.
+    :param array_size: number of elements of an array; None for any other job.
     """
 
     job_id: str
@@ -45,7 +45,7 @@ class JobHandle:
 
     @property
     def elements(self) -> tuple[JobHandle, ...]:
-        """The elements of an array, each a job of its own."""
+        """The elements of an array, each a separate job."""
         return tuple(self.element(index) for index in range(self.array_size or 0))
 
     def element(self, index: int) -> JobHandle:
@@ -56,7 +56,7 @@ class JobHandle:
 
     def log_location(self, cluster: str) -> str:
         """
-        Return where the job's whole output lies, as a person would write it.
+        Return where the job's whole output is stored, in readable form.
 
         :param cluster: name of its cluster, ``user@host:port``.
         """
@@ -74,7 +74,7 @@ class JobHandle:
         """
         Read a handle back from XCom.
 
-        :raises ValueError: the value is no job handle.
+        :raises ValueError: the value is not a job handle.
         """
         names = [item.name for item in fields(cls) if item.default is MISSING]
         if not isinstance(value, dict) or any(name not in value for name in names):

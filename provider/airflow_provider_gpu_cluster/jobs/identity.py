@@ -1,4 +1,4 @@
-"""Who asks for a job: its identity and its record, as a task instance of Airflow gives them."""
+"""A job's identity, and the record of who asked for it, both derived from a task instance."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MOST_FORERUNNERS = 20
 @dataclass(frozen=True)
 class JobIdentity:
     """
-    What makes a launch the same launch, however often it is asked for.
+    What identifies a launch, so that repeated requests are the same launch.
 
-    :param job_id: the job; the same in every retry of a task, another after a clear.
-    :param request_key: one try of one task instance. Asked for twice, it is the same attempt, whatever became
-        of it.
+    :param job_id: the job; the same in every retry of a task, a new one after a clear.
+    :param request_key: one try of one task instance. A repeated request returns the same attempt, whatever its
+        state.
     :param generation: changes when a user clears the task (and in every try unless the job is durable).
     :param record: who and what asked, for the job's ``spec.json``.
     """
@@ -47,11 +47,11 @@ def identity_of(context: Mapping[str, Any], *, durable: bool = True, job_id: str
     Derive the identity of the job that a running task asks for.
 
     :param context: the task's context.
-    :param durable: a retry belongs to the same job. False makes every try a job of its own.
-    :param job_id: the job, where it is known already.
+    :param durable: a retry belongs to the same job. False makes every try a separate job.
+    :param job_id: the job, if it is already known.
     """
     ti = context["ti"]
-    # A clear sets max_tries to try_number + retries; a retry leaves it.
+    # A clear sets max_tries to try_number + retries; a retry does not change it.
     generation = str(ti.max_tries) if durable else f"{ti.max_tries}.{ti.try_number}"
     if job_id is None:
         job_id = _job_id(context, generation)
@@ -60,9 +60,9 @@ def identity_of(context: Mapping[str, Any], *, durable: bool = True, job_id: str
 
 def forerunners_of(context: Mapping[str, Any], *, retries: int) -> list[str]:
     """
-    Return the ids of all jobs that a task can have had before users cleared it, if it is durable.
+    Return the ids of all jobs that a durable task may have had before users cleared it.
 
-    :param retries: of the task: what ``max_tries`` was at first. Each clear has made more of it.
+    :param retries: the task's retries, which is the first value of ``max_tries``. Each clear has increased it.
     """
     generations = range(retries, context["ti"].max_tries)
     return [_job_id(context, str(generation)) for generation in generations[-_MOST_FORERUNNERS:]]
@@ -83,9 +83,9 @@ def _job_id(context: Mapping[str, Any], generation: str) -> str:
 
 def current_identity(*, job_id: str | None = None) -> JobIdentity:
     """
-    Derive the identity from the task that is running now, or make one for a job that has a name.
+    Derive the identity from the running task, or make one for a job with a given id.
 
-    :raises InvalidJobError: no task is running and no ``job_id`` is given.
+    :raises InvalidJobError: no task is running, and no ``job_id`` is given.
     """
     try:
         context = get_current_context()
@@ -100,7 +100,7 @@ def current_identity(*, job_id: str | None = None) -> JobIdentity:
 
 
 def record_of(context: Mapping[str, Any]) -> Asker:
-    """Say who and what asked for a job, in plain JSON values."""
+    """Return who and what asked for a job, as plain JSON values."""
     ti, dag_run = context["ti"], context["dag_run"]
     bundle = getattr(ti, "bundle_instance", None)
     dag_version = getattr(ti, "dag_version_id", None)
@@ -123,9 +123,9 @@ def record_of(context: Mapping[str, Any]) -> Asker:
 
 def reader_of(context: Mapping[str, Any]) -> str:
     """
-    Name the place up to which a task has shown a job's output, as kept on the cluster.
+    Return the name under which the cluster remembers how much of a job's output a task has shown.
 
-    It outlives retries, so that no line is shown twice; a clear starts from the first line again.
+    The name survives retries, so that no line is shown twice; after a clear, output starts from the first line again.
     """
     ti = context["ti"]
     key = json.dumps([ti.dag_id, ti.run_id, ti.task_id, _map_index(ti), ti.max_tries])
@@ -133,7 +133,7 @@ def reader_of(context: Mapping[str, Any]) -> str:
 
 
 def _request_key(ti: Any) -> str:
-    # The id of a task instance is new in every try, and stays when an executor delivers the same try twice.
+    # The id of a task instance is new in every try, but the same if an executor delivers the same try twice.
     return f"{ti.id}/{ti.try_number}"
 
 
@@ -158,9 +158,9 @@ def make_job_id(
     """
     Derive the identity of a job: the same task instance always gets the same one, on any machine and in any retry.
 
-    :param generation: changes when a user clears the task; a retry leaves it.
-    :param run_date: the DAG run's date; makes the id readable, and does not take part in the hash.
-    :param name: what to call the job in its id, which does not take part in the hash either; by default ``task_id``.
+    :param generation: changes when a user clears the task; a retry does not change it.
+    :param run_date: the DAG run's date; makes the id readable, and is not part of the hash.
+    :param name: name of the job in its id, not part of the hash either; by default ``task_id``.
     :return: ``<dag>-<task>-<yyyymmddThhmmss>-<8 hex>``, only ``[A-Za-z0-9._-]``, at most 100 characters.
     """
     key = json.dumps([dag_id, run_id, task_id, map_index, generation])

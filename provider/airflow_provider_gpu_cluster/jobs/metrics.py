@@ -14,8 +14,8 @@ def parse_metrics(content: bytes) -> Any:
     """
     Parse a ``metrics.json``.
 
-    Training code writes ``NaN`` and ``Infinity``, which no JSON column of a database takes: they become the
-    texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``float()`` turns back.
+    Training code writes ``NaN`` and ``Infinity``, which JSON columns of databases do not accept. They become the
+    texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``float()`` turns back into numbers.
 
     :raises ValueError: it is not JSON.
     """

@@ -1,7 +1,7 @@
-"""What a user can say about a job: every parameter, once. All who take, check or explain one have it from here."""
+"""The one table of a job's parameters. All code that takes, checks or explains a parameter uses this table."""
 
-# No `from __future__ import annotations` here: the table is made of the annotations. Types whose import takes long are
-# quoted, as a file of DAGs is read again and again.
+# No `from __future__ import annotations` here: the table is made from the annotations. Types whose import takes long
+# are quoted, because Airflow parses DAG files again and again.
 
 import inspect
 import re
@@ -25,13 +25,13 @@ class Parameter(NamedTuple):
     A parameter of a job.
 
     :param doc: what it means, in the words of every docstring and page that names it.
-    :param default: its value where none is given.
-    :param check: reads what is written for it, and returns what the :class:`.JobSpec` says; None if that says nothing
-        of it.
+    :param default: its value if none is given.
+    :param check: checks the user's value, and returns the value for the :class:`.JobSpec`; None if the spec does not
+        hold it.
     :param spec_name: its name in the spec; by default its own.
     :param templated: Airflow fills in templates and outputs of other tasks.
-    :param renderer: as what Airflow's UI shows the filled-in value.
-    :param secret: it is no part of any ``repr()``.
+    :param renderer: how Airflow's UI shows the filled-in value.
+    :param secret: whether it is left out of every ``repr()``.
     :param page: page of the documentation that says more.
     :param name: its key in :class:`JobParameters`.
     :param type: its type there, as text.
@@ -135,8 +135,8 @@ class JobParameters(TypedDict, total=False):
     env: Annotated[
         "Mapping[str, Any] | XComArg | None",
         Parameter(
-            "environment variables of the job. The values are shown nowhere in Airflow, are sent apart from the rest, "
-            "and are recorded nowhere on the cluster",
+            "environment variables of the job. The values are never shown in Airflow, are sent separately, and are "
+            "not recorded on the cluster",
             renderer="json",
             secret=True,
         ),
@@ -144,9 +144,9 @@ class JobParameters(TypedDict, total=False):
     array: Annotated[
         "Sequence[Any] | XComArg | str | None",
         Parameter(
-            "makes an array of jobs: a list, or the output of a task that returns one, of what is each one's own. An "
-            "element is a dict of environment variables, merged over ``env`` and as hidden; or arguments, a list or "
-            "text that is split as a shell does, which come after ``script_args`` or at the end of ``command``",
+            "makes an array of jobs: a list, or the output of a task that returns one, of what differs in each job. An "
+            "element is a dict of environment variables, merged over ``env`` and hidden like it; or arguments, as a "
+            "list or as text that is split as by a shell, which follow ``script_args`` or are appended to ``command``",
             renderer="json",
             secret=True,
             page="arrays.md",
@@ -155,7 +155,7 @@ class JobParameters(TypedDict, total=False):
     priority: Annotated[
         str,
         Parameter(
-            "``high``, ``normal`` or ``low``: who waits is served in this order",
+            "``high``, ``normal`` or ``low``: waiting jobs are served in this order",
             default="normal",
             check=checks.priority,
         ),
@@ -163,7 +163,7 @@ class JobParameters(TypedDict, total=False):
     nodes: Annotated[
         int | str,
         Parameter(
-            "number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one takes Slurm",
+            "number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one requires Slurm",
             default=1,
             check=checks.count,
             page="slurm.md#several-nodes",
@@ -172,8 +172,8 @@ class JobParameters(TypedDict, total=False):
     partition: Annotated[
         str | None,
         Parameter(
-            "Slurm partition; None for the connection's. Like the next four, it says nothing to a cluster without "
-            "Slurm",
+            "Slurm partition; None for the connection's. Clusters without Slurm ignore this and the next four "
+            "parameters",
             check=checks.optional(checks.word("gpu")),
             page="slurm.md#what-a-job-asks-slurm-for",
         ),

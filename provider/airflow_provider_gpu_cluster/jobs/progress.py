@@ -1,4 +1,4 @@
-"""A line of PROGRESS_FILE as a person reads it. Pure: a job may have written anything, and none of it raises."""
+"""A line of PROGRESS_FILE in readable form. Pure: whatever a job has written, nothing here raises."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ MAX_CHARACTERS = 200
 MAX_WORD_CHARACTERS = 40
 # Longer estimates say nothing.
 _LONGEST_S = 365 * 86400.0
-# Up to here, whole numbers can be told from others.
+# Below this, a float still distinguishes whole numbers from others.
 _MOST_STEPS = 1e15
 
 
 @dataclass(frozen=True)
 class Pace:
     """
-    How fast the steps of an attempt go: measured from the first one that was seen, so that it does not jump about.
+    The pace of an attempt's steps, measured from the first step seen, so that it stays steady.
 
-    A step that is smaller than the one before is a new beginning, such as one from a checkpoint.
+    A step that is smaller than the one before starts a new measurement, for instance after a checkpoint was loaded.
 
     :param since: when the first step was seen, in seconds since the epoch.
     :param start: that step.
-    :param step: the step that was seen last.
+    :param step: the last step seen.
     :param now: when that was, in seconds since the epoch.
     """
 
@@ -36,9 +36,9 @@ class Pace:
     @classmethod
     def seen(cls, progress: Any, before: Pace | None, now: float) -> Pace | None:
         """
-        Return the pace after a look at the progress.
+        Return the pace after reading the progress.
 
-        :param before: the pace at the look before; None at the first.
+        :param before: the pace at the previous reading; None at the first.
         """
         step = _step(progress)
         if step is None:
@@ -49,7 +49,7 @@ class Pace:
 
     @property
     def steps_per_s(self) -> float | None:
-        """Steps per second; None while that cannot be told."""
+        """Steps per second; None while that is not known."""
         if self.step <= self.start or self.now <= self.since:
             return None
         rate = (self.step - self.start) / (self.now - self.since)
@@ -60,10 +60,10 @@ def progress_text(progress: Any, pace: Pace | None = None) -> str:
     """
     Return a line such as ``step 40 of 100 (40%), 3.2 steps/s, 19 s left, loss 0.31, accuracy 0.87``.
 
-    What is missing or makes no sense is left out, so that the text may be empty.
+    Missing and meaningless values are left out, so the text may be empty.
 
-    :param progress: the JSON object that the job wrote; ``step`` and ``total`` count, everything else is a metric.
-    :param pace: how fast it goes; None leaves that and the time left out.
+    :param progress: the JSON object that the job wrote; ``step`` and ``total`` are counts, the rest are metrics.
+    :param pace: the pace of the steps; None leaves out the pace and the remaining time.
     """
     if not isinstance(progress, dict):
         return ""
@@ -93,7 +93,7 @@ def _how_far(step: float | None, total: float | None, rate: float | None) -> lis
 
 
 def _pace(rate: float | None) -> list[str]:
-    """Return the rate in words, to two digits: more of it is noise."""
+    """Return the rate in words, to two digits: more digits would be noise."""
     if rate is None:
         return []
     if rate <= 1 / 60:
@@ -103,7 +103,7 @@ def _pace(rate: float | None) -> list[str]:
 
 
 def _metric(name: Any, value: Any) -> str:
-    """Return a number or a short text with its name; nothing for what cannot be read in a line."""
+    """Return a number or a short text with its name; nothing for a value that does not fit into a line."""
     if name in ("step", "total") or isinstance(value, bool):
         return ""
     text = _words(value) if isinstance(value, str) else _number(value) if isinstance(value, (int, float)) else ""
@@ -112,13 +112,13 @@ def _metric(name: Any, value: Any) -> str:
 
 
 def _words(text: str) -> str:
-    # Cut before the rest, which would take its time over megabytes.
+    # Cut first, because cleaning megabytes would take long.
     words = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * MAX_WORD_CHARACTERS]).split())
     return words if len(words) <= MAX_WORD_CHARACTERS else words[: MAX_WORD_CHARACTERS - 1] + "…"
 
 
 def _number(value: float) -> str:
-    """Return a number to four digits, and a whole number whole. A loss that is NaN is worth knowing."""
+    """Return a number to four digits, a whole number in full. NaN is shown, because a NaN loss is worth knowing."""
     try:
         number = float(value)
     except OverflowError:
@@ -133,7 +133,7 @@ def _number(value: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as a person says it: ``2 h 5 min``, ``1 min 20 s``, ``3 s``."""
+    """Return a readable duration: ``2 h 5 min``, ``1 min 20 s``, ``3 s``."""
     whole = max(1, round(seconds))
     if whole >= 3600:
         minutes = round(whole / 60)
@@ -152,6 +152,6 @@ def _total(progress: dict[Any, Any]) -> float | None:
 
 
 def _count(value: Any) -> float | None:
-    """Return a number that can be a step; NaN compares with nothing."""
+    """Return a number that can be a step; NaN fails the comparison."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if is_number and 0 <= value < _MOST_STEPS else None

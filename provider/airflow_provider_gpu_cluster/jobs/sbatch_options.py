@@ -1,4 +1,4 @@
-"""Free options of ``sbatch``: which may be given, and which are gpu-run's own."""
+"""Free options of ``sbatch``: which ones a user may give, and which ones gpu-run sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 VALID = "options of sbatch, such as ['--reservation=maintenance', '--exclude=gpu07'], or one text"
 
-# With these gpu-run tells its jobs apart, finds what they print, keeps secrets out and reads what sbatch answers.
+# gpu-run uses these to identify its jobs, find their output, keep secrets out and read the answers of sbatch.
 RESERVED = (
     "--array",
     "--chdir",
@@ -39,7 +39,7 @@ def sbatch_options(value: str | Sequence[str]) -> tuple[str, ...]:
     Check free options of sbatch.
 
     :param value: the words, or one text of them as a shell would read it.
-    :raises ValueError: one of them cannot be given.
+    :raises ValueError: one of them is not allowed.
     """
     words = shlex.split(value) if isinstance(value, str) else list(value)
     for word in words:

@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "run.sh.j2"
 
-# What runs an entry script, by its suffix. Any other script is run directly.
+# The command that runs an entry script, by its suffix. Any other script is run directly.
 LAUNCHERS = {
     ".py": '"$PYTHON"',
     ".sh": "bash",
@@ -35,12 +35,12 @@ def render_run_script(
     Render the script that the supervisor runs on the cluster.
 
     The template sees ``spec`` (:class:`JobSpec`), ``job_id``, ``pass_output_dirs`` and ``launcher`` (shell
-    text that runs the entry script; empty when it runs by itself), and two filters: ``quote`` makes one shell
-    word of any text, ``comment`` makes it safe in a ``#`` line.
+    text that runs the entry script; empty if the script runs directly), and two filters: ``quote`` turns any text
+    into one shell word, ``comment`` makes it safe in a ``#`` line.
 
     :param pass_output_dirs: give the entry script ``--output_dir "$OUTPUT_DIR" --log_dir "$LOG_DIR"`` after
         its own arguments. A ``command`` never gets them.
-    :param template: a template to use instead of the built-in one: its path, or its text, which has more than
+    :param template: a template to use instead of the built-in one: its path, or its text if that has more than
         one line.
     :param job_id: the job the script is for; shown in its header.
     :raises InvalidJobError: the template cannot be read or rendered.
@@ -63,7 +63,7 @@ def render_run_script(
     return script if script.endswith("\n") else f"{script}\n"
 
 
-# The scripts of an array come from one template.
+# All scripts of an array come from one template.
 @lru_cache(maxsize=1)
 def _compiled(text: str) -> jinja2.Template:
     environment = jinja2.Environment(

@@ -1,4 +1,4 @@
-"""How a job stands: its state, and what is known of it."""
+"""The status of a job: its state, and what else is known about it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class JobState(str, Enum):
 @dataclass(frozen=True)
 class JobStatus:
     """
-    How a job stands. Times are ISO 8601 in UTC, None where not reached.
+    The status of a job. Times are ISO 8601 in UTC, None if not reached yet.
 
     :param reason: why it ended badly; None unless the state is FAILED, CANCELLED or LOST.
-    :param message: one sentence for a person: why it waits, or how it ended.
-    :param exit_code: exit code of the user's code, None while it runs or when a signal ended it.
+    :param message: one readable sentence: why it waits, or how it ended.
+    :param exit_code: exit code of the user's code; None while it runs or if a signal ended it.
     :param signal: the signal that ended it, if one did.
-    :param attempt: number of the attempt this is about, from 1; 0 when nothing was launched.
+    :param attempt: number of the attempt, from 1; 0 if nothing was launched.
     :param gpus: indexes of the leased GPUs.
     :param gpu_seconds: GPUs multiplied by the seconds they were leased.
     :param peak_memory_bytes: highest host memory of the whole process tree.
@@ -52,8 +52,8 @@ class JobStatus:
     :param host: host the attempt runs on.
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
-    :param log_tail: last lines of the output, where asked for.
-    :param elements: of an array, the state of each element and, of one that ended badly, its reason.
+    :param log_tail: last lines of the output, if requested.
+    :param elements: for an array, the state of each element, and its reason if it ended badly.
     """
 
     job_id: str
@@ -79,7 +79,7 @@ class JobStatus:
 
     @classmethod
     def from_json(cls, value: Status) -> JobStatus:
-        """Read a status from a reply; names this version does not know are left out."""
+        """Read a status from a reply; fields that this version does not know are ignored."""
         known = {item.name for item in fields(cls)}
         values: dict[str, Any] = {name: item for name, item in value.items() if name in known}
         values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
@@ -106,7 +106,7 @@ class JobStatus:
         return (ended - started).total_seconds()
 
     def error(self, cluster: str) -> GpuJobError:
-        """Return the exception for a job that ended badly on the cluster of that name."""
+        """Return the exception for a job that ended badly on a cluster with that name."""
         error_class = JOB_ERRORS.get(self.reason or "", GpuJobError)
         message = f"job {self.job_id} on {cluster} {self.state}"
         if self.reason:

@@ -1,4 +1,4 @@
-"""What a cluster is asked to launch, and what came of it."""
+"""The request to launch a job, and its result."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Submission:
     """
-    What came of a submit.
+    The result of a submit.
 
-    :param created: whether this call made the attempt, or one of an element; False when it found one.
-    :param launched: of an array, how many attempts it made.
+    :param created: whether this call made an attempt, of the job or of an element; False if it only found one.
+    :param launched: for an array, how many attempts this call made.
     """
 
     handle: JobHandle
@@ -37,10 +37,10 @@ class Submission:
 @dataclass(frozen=True)
 class Element:
     """
-    What is an element's own, of an array that is submitted.
+    What differs in one element of a submitted array.
 
     :param spec: what it runs and needs.
-    :param env: its variables, besides those of all.
+    :param env: its environment variables, besides the common ones.
     :param run_script: text of its ``run.sh``.
     """
 
@@ -53,12 +53,12 @@ class LaunchArguments(TypedDict):
     """
     What :func:`submit_request` takes besides the job's id and its inputs.
 
-    :param env: the job's own environment variables; they go into no record.
+    :param env: the job's own environment variables; they are written into no record.
     :param run_script: text of ``run.sh``.
-    :param request_key: names one try; with the same key the same attempt comes back.
-    :param generation: changes when a user asks for a new beginning.
+    :param request_key: identifies one try; the same key returns the same attempt.
+    :param generation: changes when a user starts the job over.
     :param record: who asks.
-    :param elements: makes an array of it.
+    :param elements: the elements, if the job is an array.
     """
 
     spec: JobSpec
@@ -72,9 +72,9 @@ class LaunchArguments(TypedDict):
 
 def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpack[LaunchArguments]) -> SubmitRequest:
     """
-    Return the request for a job that a task asks for; see :func:`.gpu_run.protocol.submit_request.submit_request`.
+    Return the request to launch a task's job; see :func:`.gpu_run.protocol.submit_request.submit_request`.
 
-    :param inputs: its inputs; None when they are staged.
+    :param inputs: its inputs; None if they are already staged.
     """
     common = asked["spec"].to_json()
     return submit_request_of(
@@ -104,7 +104,7 @@ def _difference(value: Spec, other: Spec) -> SpecPart:
 
 
 def _context_variables(record: Asker) -> dict[str, str]:
-    """Return the environment variables by which Airflow tells a task who it is."""
+    """Return the environment variables with which Airflow identifies a task."""
     names = {
         "AIRFLOW_CTX_DAG_ID": "dag_id",
         "AIRFLOW_CTX_TASK_ID": "task_id",

@@ -1,1 +1,1 @@
-"""A job's output on its way into the task log."""
+"""Shows a job's output in the task log."""

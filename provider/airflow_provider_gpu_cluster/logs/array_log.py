@@ -1,4 +1,4 @@
-"""What a task's log says about an array: of each element when it starts and ends, and of the rest now and then."""
+"""What a task's log says about an array: each start and end of an element, and from time to time who waits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WAITING_EVERY_S = 30.0
 
 class ArrayLog:
     """
-    Tells the life of an array, each thing once.
+    Logs the life of an array, each event once.
 
-    What it has told already is in :attr:`memory`: plain JSON values, for a task that goes on in another process. Of an
-    element that has ended there is only its index.
+    :attr:`memory` holds what was already logged: plain JSON values, for a task that continues in another process. For
+    an element that has ended it holds only the index.
 
     :param log: where to write.
     :param handle: the array.
@@ -34,21 +34,21 @@ class ArrayLog:
         self._log = log
         self._handle = handle
         self._cluster = cluster
-        # Told once for all elements.
+        # Logged once for all elements.
         self._outages = JobLog(log, job_id=handle.job_id, cluster=cluster, memory=self.memory.get("outage"))
         self._unreached: set[int] = set()
 
     @property
     def ended(self) -> set[int]:
-        """Indexes of the elements whose end was told."""
+        """Indexes of the elements whose end was logged."""
         return set(self.memory["ended"])
 
     def element(self, index: int) -> ElementLog:
-        """Return what tells the life of one element."""
+        """Return the log of one element."""
         return ElementLog(self, self._log, self._handle, index, cluster=self._cluster)
 
     def tell_waiting(self, statuses: Iterable[JobStatus]) -> None:
-        """Say how many elements wait, and why the first of them does: when that is news, and now and then only."""
+        """Log how many elements wait, and why the first one waits, if that has changed; at most every 30 seconds."""
         now = datetime.now(timezone.utc).timestamp()
         if abs(now - self.memory.get("waiting_told_at", 0)) < WAITING_EVERY_S:
             return
@@ -68,21 +68,21 @@ class ArrayLog:
         )
 
     def tell_outage(self, index: int, error: GpuClusterConnectionError) -> float:
-        """Say that the cluster cannot be reached; see :meth:`JobLog.tell_outage`."""
+        """Log that the cluster cannot be reached; see :meth:`JobLog.tell_outage`."""
         self._unreached.add(index)
         seconds = self._outages.tell_outage(error)
         self.memory["outage"] = self._outages.memory
         return seconds
 
     def tell_reached(self, index: int) -> None:
-        """Say that an outage is over, when it is for all elements."""
+        """Log that an outage is over, once it is over for all elements."""
         self._unreached.discard(index)
         if not self._unreached:
             self._outages.tell_reached()
             self.memory.pop("outage", None)
 
     def tell_end(self, index: int, status: JobStatus) -> None:
-        """Say how an element ended."""
+        """Log how an element ended."""
         self.memory["elements"].pop(str(index), None)
         if index in self.ended:
             return
@@ -102,18 +102,18 @@ class ArrayLog:
 
     def tell_summary(self, status: JobStatus) -> None:
         """
-        Say how the array ended.
+        Log how the array ended.
 
-        :param status: that of the array.
+        :param status: status of the array.
         """
         self._log.info("GPU job array ended", job_id=status.job_id, cluster=self._cluster, summary=status.message)
 
 
 class ElementLog(JobLog):
     """
-    Tells the life of one element, but for what its array tells for all.
+    Logs the life of one element, except for what its array logs for all elements.
 
-    Its memory is a part of the array's.
+    Its memory is part of the array's.
     """
 
     def __init__(self, array: ArrayLog, log: Log, handle: JobHandle, index: int, *, cluster: str) -> None:
@@ -125,23 +125,23 @@ class ElementLog(JobLog):
         self._index = index
 
     def tell_outage(self, error: GpuClusterConnectionError) -> float:
-        """Say that the cluster cannot be reached, once for the array."""
+        """Log that the cluster cannot be reached, once for the array."""
         return self._array.tell_outage(self._index, error)
 
     def tell_reached(self) -> None:
-        """Say that an outage is over, once for the array."""
+        """Log that an outage is over, once for the array."""
         self._array.tell_reached(self._index)
 
     def tell_success(self, status: JobStatus) -> None:
-        """Say that the element has succeeded."""
+        """Log that the element has succeeded."""
         self._array.tell_end(self._index, status)
 
     def _tell_queued(self, status: JobStatus) -> None:
-        """Leave it to the array: most of its elements wait most of the time."""
+        """Log nothing here; the array does, because most elements wait most of the time."""
 
 
 class _PrefixedLog:
-    """Writes lines that begin with the element they are about."""
+    """Writes lines that begin with their element."""
 
     def __init__(self, log: Log, line_start: str) -> None:
         self._log = log

@@ -1,4 +1,4 @@
-"""Output that arrives in pieces, kept until it makes the chunks that a :class:`LogRelay` wants. No IO."""
+"""Collects output that arrives in pieces into the chunks that a :class:`LogRelay` needs. No IO."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, LogRe
 
 class OutputBuffer:
     """
-    Feeds a relay with output as it comes, instead of output that is asked for.
+    Feeds a relay with output that is pushed to it, instead of output that it asks for.
 
     ::
 
-        buffer.place(position)                  # where the cluster says that its reader is
+        buffer.place(position)                  # the reader's place, from the cluster
         buffer.add(output)                      # a piece arrived
-        while buffer.show(status):              # between two calls, others have their turn
+        while buffer.show(status):              # other tasks run between two calls
             await asyncio.sleep(0)
         acknowledge(relay.position)
         if buffer.drained(status): ...
 
-    Pieces may repeat or overlap what came before. What a new attempt prints is shown after all that has arrived of
-    the one before.
+    Pieces may repeat or overlap earlier ones. The output of a new attempt is shown after all output that has arrived
+    from the attempt before.
 
-    :param relay: what shows the lines. Its position is up to where everything was dealt with.
+    :param relay: shows the lines. Everything before its position was dealt with.
     """
 
     def __init__(self, relay: LogRelay) -> None:
         self._relay = relay
         self._runs: deque[_Stretch] = deque()
-        """In order; a new attempt begins a new one, and so does what follows a gap. Only the last one still grows."""
+        """In order; a new attempt or a gap begins a new one. Only the last one still grows."""
         if relay.position is not None:
             self._runs.append(_Stretch(relay.position))
 
     def place(self, position: LogPosition) -> None:
         """
-        Go on from where the reader is.
+        Continue from the reader's place.
 
-        A place that was reached already changes nothing: the cluster knows only what was acknowledged.
+        A place that was already reached changes nothing: the cluster knows only what was acknowledged.
         """
         run = self._run_of(position)
         if run is not None:
             run.drop(position.offset)
 
     def add(self, output: Output) -> None:
-        """Take a piece of output."""
+        """Add a piece of output."""
         start = output.start
         run = self._run_of(start)
         if run is None:
             return
         if start.offset > run.end:
-            # What is missing was dealt with elsewhere, or will never come.
+            # The missing part was dealt with elsewhere, or will never arrive.
             run = _Stretch(start)
             self._runs.append(run)
         run.data += output.data[run.end - start.offset :]
@@ -59,12 +59,12 @@ class OutputBuffer:
 
     def show(self, status: JobStatus, *, max_bytes: int = 16384, max_lines: int = 1000) -> bool:
         """
-        Show lines that are complete; with the end of the attempt, the last one too.
+        Show complete lines; once the attempt has ended, also an incomplete last line.
 
-        :param status: how the job stands, as far as is known.
-        :param max_bytes: how many bytes to deal with in this call; more if a line is longer.
+        :param status: last known status of the job.
+        :param max_bytes: how many bytes to process in this call; more if a line is longer.
         :param max_lines: how many lines of output to show in this call, at least 1.
-        :return: whether to call again: the position moved, and there may be more to show.
+        :return: whether to call again, because the position moved and there may be more to show.
         """
         if not self._runs:
             return False
@@ -80,20 +80,20 @@ class OutputBuffer:
         return moved
 
     def left(self, status: JobStatus) -> int:
-        """Return how many bytes of output are not dealt with yet, whether they have arrived or not."""
+        """Return how many bytes of output are still to be processed, whether or not they have arrived."""
         left = sum(self._size(run, status) - run.start.offset for run in self._runs)
         if not self._runs or status.attempt > self._runs[-1].start.attempt:
             left += status.log_bytes
         return left
 
     def drained(self, status: JobStatus) -> bool:
-        """Return whether the job has ended and all of its output is dealt with."""
+        """Return whether the job has ended and all of its output was processed."""
         if not status.final or self.left(status):
             return False
         return not self._runs or has_ended(self._runs[-1].start.attempt, status)
 
     def _run_of(self, position: LogPosition) -> _Stretch | None:
-        """Return the run a place belongs to; None if its attempt is over."""
+        """Return the stretch that a place belongs to; None if its attempt is over."""
         last = self._runs[-1] if self._runs else None
         if last is None or position.attempt > last.start.attempt:
             last = _Stretch(position)
@@ -101,7 +101,7 @@ class OutputBuffer:
         return last if position.attempt == last.start.attempt else None
 
     def _size(self, run: _Stretch, status: JobStatus) -> int:
-        """Return how long the log of a run's attempt is, or what there is of it if the rest can no longer come."""
+        """Return the log size of a stretch's attempt; only what has arrived if the rest can no longer arrive."""
         if run is not self._runs[-1] or (status.final and not status.attempt):
             return run.end
         return max(run.log_bytes, status.log_bytes) if status.attempt == run.start.attempt else run.log_bytes
@@ -124,14 +124,14 @@ class _Stretch:
         return self.start.offset + len(self.data)
 
     def drop(self, offset: int) -> None:
-        """Forget what lies before a place."""
+        """Drop everything before a place."""
         if offset > self.start.offset:
             del self.data[: offset - self.start.offset]
             self.start = LogPosition(self.start.attempt, offset)
             self.log_bytes = max(self.log_bytes, offset)
 
     def head(self, max_bytes: int, max_lines: int) -> bytes:
-        """Return the first lines, as many as were asked for but at least one, or all there is."""
+        """Return up to so many of the first lines, at least one, or all there is."""
         end = 0
         for _ in range(max_lines):
             line_end = self.data.find(b"\n", end, max_bytes) + 1

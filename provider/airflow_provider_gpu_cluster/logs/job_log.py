@@ -1,4 +1,4 @@
-"""What a task's log says about its job, in whatever way the task learns of it."""
+"""What a task's log says about its job, whichever way the task waits."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Log(Protocol):
         ...
 
     def warning(self, event: str, **fields: Any) -> Any:
-        """Write a line that asks for attention."""
+        """Write a warning."""
         ...
 
 
 def tell_submission(submission: Submission, log: Log, *, cluster: str, duration_s: float) -> None:
-    """Say in a task's log that a job was launched, or found."""
+    """Log that a job was launched or found."""
     handle, size = submission.handle, submission.handle.array_size
     what = "GPU job" if size is None else "GPU job array"
     elements = {"elements": size, "launched": submission.launched, "found": size - submission.launched} if size else {}
@@ -51,9 +51,9 @@ def _utc_now() -> datetime:
 
 class JobLog:
     """
-    Tells the life of one job, each thing once.
+    Logs the life of one job, each event once.
 
-    What it has told already is in :attr:`memory`: plain JSON values, for a task that goes on in another process.
+    :attr:`memory` holds what was already logged: plain JSON values, for a task that continues in another process.
 
     :param log: where to write.
     :param job_id: the job.
@@ -79,10 +79,10 @@ class JobLog:
 
     def tell(self, status: JobStatus) -> None:
         """
-        Write what is new.
+        Log what is new.
 
-        Places in the queue and progress are told now and then only. What was held back is told when the same status
-        is told again later, and the last progress when the job has ended.
+        Places in the queue and progress are logged only every so often. What was held back is logged when this is
+        called again later with the same status; the last progress is logged when the job has ended.
         """
         if status.state is JobState.QUEUED:
             self._tell_queued(status)
@@ -97,15 +97,15 @@ class JobLog:
                 waited=_seconds_between(status.submitted_at, status.started_at),
             )
         elif status.state is JobState.UNKNOWN:
-            self._once("unknown", status.message, "State of the GPU job cannot be told now", why=status.message)
+            self._once("unknown", status.message, "State of the GPU job is not known now", why=status.message)
         if status.progress and (status.final or status.state is JobState.RUNNING):
             self._tell_progress(status)
 
     def tell_outage(self, error: GpuClusterConnectionError) -> float:
         """
-        Say that the cluster cannot be reached: the first time, and then ever less often.
+        Log that the cluster cannot be reached: the first time, and then less and less often.
 
-        :return: for how many seconds it has not been reached.
+        :return: how long it has been unreachable, in seconds.
         """
         now = self._now()
         is_new = "unreachable_since" not in self.memory
@@ -123,7 +123,7 @@ class JobLog:
         return seconds
 
     def tell_reached(self) -> None:
-        """Say that an outage is over, if there was one."""
+        """Log that an outage is over, if there was one."""
         self.memory.pop("unreachable_told_s", None)
         since = self.memory.pop("unreachable_since", None)
         if since is not None:
@@ -136,7 +136,7 @@ class JobLog:
             )
 
     def tell_success(self, status: JobStatus) -> None:
-        """Say that the job has succeeded, and what it took."""
+        """Log that the job has succeeded, and the time and resources it took."""
         self._log.info(
             "GPU job succeeded",
             job_id=self._job_id,
@@ -172,7 +172,7 @@ class JobLog:
         told, told_at = kept["told"], kept["told_at"]
         text = progress_text(status.progress)
         if text not in ("", told) and (status.final or abs(now - told_at) >= PROGRESS_EVERY_S):
-            # When a job that has ended made its last step is not known, so nothing is measured by it.
+            # The time of an ended job's last step is not known, so it gives no pace.
             line = text if status.final else progress_text(status.progress, pace)
             self._log.info(f"GPU job progress: {line}", job_id=self._job_id)
             told, told_at = text, now
@@ -184,7 +184,7 @@ class JobLog:
         }
 
     def _once(self, topic: str, value: Any, event: str, **fields: Any) -> bool:
-        """Write a line unless the last one on this topic was of the same value; return whether it was written."""
+        """Write a line unless the last one on this topic had the same value; return whether it was written."""
         if self.memory.get(topic) == value:
             return False
         self.memory[topic] = value

@@ -1,17 +1,17 @@
 """
 The job's output as lines of the task log.
 
-A relay keeps nothing of its own: it is made anew at each poke, and all it needs to go on is the position that
-the cluster remembers for its reader. Bytes it does not use (a line that is not complete yet) are read again.
+A relay keeps no state of its own: each poke makes a new one, which continues from the position that the cluster
+remembers for its reader. Bytes that were not used (an incomplete line) are read again.
 
-The flood cap follows from the position, too, for each attempt by itself:
+The cap on output also follows from the position, separately for each attempt:
 
-- Below ``max_bytes``, lines are shown as they come.
-- When more than that has been printed, one line says so, and the position is set to ``max_bytes`` or above,
-  which is how later relays know. While the job runs, nothing more is shown; the position follows the end at a
-  distance of :data:`TAIL_BYTES`, so that no poke transfers more than it must.
-- When the job has ended, one line says how many bytes were left out and where the whole log lies, and the
-  last :data:`TAIL_BYTES` are shown. A log that is longer than the cap by no more than that is shown whole.
+- Below ``max_bytes``, lines are shown as they arrive.
+- When the job has printed more, one line says so, and the position is set to ``max_bytes`` or above, which tells
+  later relays. While the job runs, nothing more is shown; the position stays :data:`TAIL_BYTES` behind the end,
+  so that no poke transfers more than necessary.
+- When the job has ended, one line says how many bytes were left out and where the whole log is stored, and the
+  last :data:`TAIL_BYTES` are shown. A log that exceeds the cap by no more than that is shown whole.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class LogChunk(Output):
     """
     A piece of a job's output, and how the job stood when it was read.
 
-    :param note: JSON values that the reader has noted where the piece begins; None when nothing was noted there.
+    :param note: JSON values that the reader has noted for the place where the piece begins; None if there are none.
     """
 
     status: JobStatus
@@ -73,15 +73,15 @@ class LogChunk(Output):
 
     @property
     def is_last_known(self) -> bool:
-        """Whether no output is known of beyond this piece: neither of this attempt nor of a newer one."""
+        """Whether no output beyond this piece is known, neither of this attempt nor of a newer one."""
         return self.end.offset >= self.log_bytes and self.status.attempt <= self.start.attempt
 
 
 def has_ended(attempt: int, status: JobStatus) -> bool:
     """
-    Return whether an attempt is over, as far as a status tells.
+    Return whether a status shows that an attempt is over.
 
-    The status of an earlier attempt does not; one without any attempt is of a job that is gone.
+    The status of an earlier attempt does not show it. A final status without an attempt belongs to a removed job.
     """
     return status.attempt > attempt or (status.final and status.attempt in (0, attempt))
 
@@ -97,11 +97,11 @@ class LogRelay:
         while more:
             more = relay.feed(cluster.read_log(job_id, reader=reader, ack=relay.position))
 
-    The last read of that loop brings nothing new and acknowledges what was shown.
+    The last read of that loop returns nothing new and acknowledges what was shown.
 
     :param emit: called with each line, without its line end.
-    :param location: where the whole log lies, for the line that says what was left out.
-    :param max_bytes: bytes of an attempt's output to show before the middle is left out.
+    :param location: where the whole log is stored, for the line that says what was left out.
+    :param max_bytes: how many bytes of an attempt's output to show before the middle is left out.
     """
 
     def __init__(self, emit: Callable[[str], object], *, location: str = "", max_bytes: int = 10_000_000) -> None:
@@ -109,18 +109,18 @@ class LogRelay:
         self._location = location or "logs/training.log in the job's directory"
         self._max_bytes = max_bytes
         self.position: LogPosition | None = None
-        """Up to where everything was dealt with: what to acknowledge. None before the first chunk."""
+        """Everything before this place was processed and can be acknowledged. None before the first chunk."""
         self.lines = 0
-        """How many lines were shown."""
+        """Number of lines shown."""
         self._shown_already: deque[str] = deque()
 
     def skip(self, lines: Iterable[str]) -> None:
         """
-        Keep lines from being shown again that were shown, and whose acknowledgement was lost.
+        Do not show again lines that were shown but whose acknowledgement was lost.
 
-        They count as shown. The first line that is another ends this, and so does a new attempt.
+        They count as shown. Skipping ends at the first line that differs, and with a new attempt.
 
-        :param lines: what comes first after the position.
+        :param lines: the first lines after the position.
         """
         self._shown_already = deque(lines)
 
@@ -128,8 +128,8 @@ class LogRelay:
         """
         Show the lines of a chunk, which must start at :attr:`position`.
 
-        :param final: show a line that is not complete yet, because nobody will read on.
-        :return: whether the position moved: then acknowledge it and read on, there may be more.
+        :param final: also show an incomplete last line, because no more will be read.
+        :return: whether the position moved; then acknowledge it and read on, because there may be more.
         """
         whole = final or has_ended(chunk.start.attempt, chunk.status)
         if self.position is not None and self.position.attempt != chunk.start.attempt:
@@ -148,7 +148,7 @@ class LogRelay:
         return stop > start
 
     def _show_start(self, chunk: LogChunk, cap: int, *, whole: bool) -> int:
-        """Show what lies below the cap, and return the offset reached."""
+        """Show the output below the cap, and return the offset reached."""
         start = chunk.start.offset
         flooded = chunk.log_bytes > cap and chunk.end.offset >= cap
         data = chunk.data[: cap - start] if flooded else chunk.data
@@ -164,7 +164,7 @@ class LogRelay:
         return cap
 
     def _show_tail(self, chunk: LogChunk) -> int:
-        """Show what lies after the part that is left out, and return the offset reached."""
+        """Show the output after the part that is left out, and return the offset reached."""
         start, tail_start, data = chunk.start.offset, self._tail_start(chunk), chunk.data
         if start < tail_start:
             return tail_start
@@ -218,9 +218,9 @@ def visible(line: bytes) -> str:
     """
     Return the text to show for one line of output.
 
-    Of a progress bar, which goes back with carriage returns, it is the last picture. Colours stay (Airflow's
-    UI draws them); other terminal sequences go; what is left of control characters, and bytes that are no
-    UTF-8, is shown like ``\\x00``.
+    Of a progress bar, which redraws itself with carriage returns, only the last state is kept. Colours stay,
+    because Airflow's UI draws them; other terminal sequences are removed. Remaining control characters, and bytes
+    that are not UTF-8, are shown as ``\\x00``.
     """
     picture = line.rstrip(b"\r").rpartition(b"\r")[2]
     text = _TERMINAL.sub(_colour_only, picture.decode("utf-8", "backslashreplace"))
@@ -230,7 +230,7 @@ def visible(line: bytes) -> str:
 # ECMA-48: control sequences (ESC [ ... letter) and operating system commands (ESC ] ... BEL or ESC \).
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
-# All of C0 and C1 but the tab, and but the ESC that begins a colour.
+# All of C0 and C1, except the tab and the ESC that begins a colour.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\[[0-9;:]*m)")
 
 
@@ -239,7 +239,7 @@ def _colour_only(match: re.Match[str]) -> str:
 
 
 def _cut(piece: bytes) -> bytes:
-    """Shorten a piece of a long line to end after a carriage return if it has one, else after a character."""
+    """Shorten a piece of a long line to end after its last carriage return, or else after a whole character."""
     returned = piece.rfind(b"\r") + 1
     if returned:
         return piece[:returned]

@@ -1,4 +1,4 @@
-"""A relay for a task that looks again in another process: its position is among what the task remembers."""
+"""A relay whose position is part of the task's memory, for a task that continues in another process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RememberedRelay(LogRelay):
     """
     Turns chunks of output into lines, as :class:`.LogRelay` does.
 
-    :param memory: plain JSON values; the position is kept there under ``shown``.
+    :param memory: plain JSON values, which hold the position under ``shown``.
     """
 
     def __init__(self, emit: Callable[[str], object], *, location: str, memory: dict[str, Any]) -> None:

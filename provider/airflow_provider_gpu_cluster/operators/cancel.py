@@ -26,20 +26,21 @@ _EVENTS = {
 
 class CancelGpuJobOperator(BaseOperator):
     """
-    Cancel a job that still waits or runs, and say nothing about one that has ended.
+    Cancel a job that still waits or runs, and do nothing if it has ended.
 
-    Made to be a teardown, which runs whatever became of the tasks before it::
+    Meant to be a teardown, which runs whether the tasks before it succeeded or failed::
 
         cancel = CancelGpuJobOperator(task_id="cancel", job=train.output).as_teardown()
         [train, done] >> cancel
 
-    Give it no ``setups``: Airflow clears a task's setups with it, and would launch again what only was to be collected.
+    Give it no ``setups``: Airflow clears a task's setups together with the task. To clear a failed collect would then
+    launch the job again.
 
-    :param job: output of the task that launched the job. Without one, nothing was launched, and the task
+    :param job: output of the task that launched the job. If it is missing, no job was launched, and the task
         succeeds. (templated)
-    :param wait_s: how long to wait for the job to be gone, in seconds.
-    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched
-        with.
+    :param wait_s: how long to wait for the job to end, in seconds.
+    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
+        with. (templated)
     """
 
     template_fields: Sequence[str] = ("job", "gpu_cluster_conn_id")
@@ -59,7 +60,7 @@ class CancelGpuJobOperator(BaseOperator):
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
 
     def execute(self, context: Context) -> None:
-        """Cancel, if there is anything to cancel."""
+        """Cancel the job, if there is one to cancel."""
         if is_missing(self.job):
             self.log.info(_NOTHING)
             return

@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 class CollectGpuJobOperator(BaseOperator):
     """
-    Bring the outputs of a job home.
+    Download the outputs of a job.
 
-    Every file is checked against the checksum that the cluster computed, and then appears under its name by a
-    rename: nobody ever sees half a file. Paths and links that leave the job's ``outputs/`` are refused.
+    Each file is checked against the checksum that the cluster computed, and then renamed to its final name, so nobody
+    ever sees half a file. Paths and links that lead out of the job's ``outputs/`` are refused.
 
-    What an earlier try has brought is not fetched again, down to the byte within a large file. The event of each
-    :class:`~airflow.sdk.Asset` among the ``outlets`` carries ``job_id``, ``destination``, ``metrics``, and ``files``:
-    the SHA-256 of each path.
+    A retry does not download again what an earlier try has downloaded; it resumes a large file at the next byte. The
+    event of each :class:`~airflow.sdk.Asset` among the ``outlets`` carries ``job_id``, ``destination``, ``metrics``,
+    and ``files``: the SHA-256 of each path.
 
-    It waits for nothing. From a job that has not succeeded it collects what is there, with a warning: so the
-    partial outputs of a failed job can be had by a task with ``trigger_rule="all_done"``.
+    The task does not wait for the job. If the job has not succeeded, the task logs a warning and collects the outputs
+    that exist. A task with ``trigger_rule="all_done"`` can thus collect the partial outputs of a failed job.
 
     :param job: output of the task that launched the job, or of the sensor that waited for it. (templated)
-    :param destination: where the files go: an absolute path of the worker, a URL such as
-        ``s3://connection@bucket/folder``, or an ``ObjectStoragePath``. Paths below ``outputs/`` are kept; those of
-        an array go into a folder for each element, named by its index. (templated)
-    :param include: pattern or patterns of paths below ``outputs/``, such as ``["*.pth", "metrics.json"]``; by
+    :param destination: where the files go: an absolute path on the worker, a URL such as
+        ``s3://connection@bucket/folder``, or an ``ObjectStoragePath``. Files keep their paths below ``outputs/``; the
+        files of an array go into one folder per element, named after its index. (templated)
+    :param include: one or more patterns of paths below ``outputs/``, such as ``["*.pth", "metrics.json"]``; by
         default everything. (templated)
-    :param exclude: pattern or patterns of what to leave on the cluster. (templated)
-    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched
-        with.
+    :param exclude: one or more patterns of paths to leave on the cluster. (templated)
+    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
+        with. (templated)
     :return: ``job_id``, ``destination``, ``files`` (``path``, ``size``, ``sha256``) and ``metrics``, the
-        content of ``metrics.json`` or None; of an array a list of these, one for each element.
+        content of ``metrics.json`` or None; for an array, a list with one item for each element.
     """
 
     template_fields: Sequence[str] = ("job", "destination", "include", "exclude", "gpu_cluster_conn_id")
@@ -64,7 +64,7 @@ class CollectGpuJobOperator(BaseOperator):
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Collect, and return what was collected."""
+        """Collect the outputs, and return what was collected."""
         started = time.monotonic()
         handle = handle_of(self.job)
         with hook_for(handle, self.gpu_cluster_conn_id) as hook:
@@ -89,7 +89,7 @@ class CollectGpuJobOperator(BaseOperator):
         return result
 
     def _tell_assets(self, context: Context, result: dict[str, Any]) -> None:
-        """Put into the event of each asset what it consists of now."""
+        """Put into the event of each asset what it now consists of."""
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {

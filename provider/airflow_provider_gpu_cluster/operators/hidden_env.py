@@ -1,4 +1,4 @@
-"""The environment that a user gives a job. Its values are secrets until proven otherwise."""
+"""The environment variables that a user gives a job. All values are treated as secrets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HIDDEN = "***"
 
 class HiddenEnv(ResolveMixin):
     """
-    Environment variables whose values appear nowhere but in the job.
+    Environment variables whose values appear only in the job.
 
-    Airflow writes template fields into the serialized DAG and into the rendered view of the UI, by
-    ``serialize()`` where an object has it and by ``str()`` elsewhere: both show names only. It resolves XComs
-    and templates in the values, as those of a plain dict.
+    Airflow writes template fields into the serialized DAG and into the rendered view of the UI. It calls
+    ``serialize()`` if the object has it, else ``str()``: here both show only names. Airflow resolves XComs and
+    templates in the values, as in a plain dict.
 
     :param values: the variables, or the output of another task that returns them.
     """
@@ -36,7 +36,7 @@ class HiddenEnv(ResolveMixin):
             )
 
     def iter_references(self) -> Iterable[tuple[Operator, str]]:
-        """Name the tasks whose output the values need; Airflow makes them upstream."""
+        """Return the tasks whose output the values need; Airflow sets them upstream."""
         return XComArg.iter_xcom_references(self.values)
 
     def resolve(self, context: Context) -> HiddenEnv:
@@ -44,7 +44,7 @@ class HiddenEnv(ResolveMixin):
         return HiddenEnv(context["task"].render_template(self.values, context))
 
     def serialize(self) -> dict[str, str] | str:
-        """Return what may be seen: the names."""
+        """Return what may be shown: the names."""
         if isinstance(self.values, Mapping):
             return {str(name): HIDDEN for name in self.values}
         return HIDDEN
@@ -64,16 +64,16 @@ class HiddenEnv(ResolveMixin):
 
 class HiddenArray(ResolveMixin):
     """
-    What is each job's own, of an array. Environments among that are as hidden as :class:`HiddenEnv`; arguments are not.
+    The elements of an array. Their environment variables are hidden as in :class:`HiddenEnv`; their arguments are not.
 
-    :param values: the list, or the output of another task that returns it, or a template of either.
+    :param values: the list, the output of another task that returns it, or a template of either.
     """
 
     def __init__(self, values: Sequence[Any] | XComArg | str | HiddenArray) -> None:
         self.values: Any = values.values if isinstance(values, HiddenArray) else values
 
     def iter_references(self) -> Iterable[tuple[Operator, str]]:
-        """Name the tasks whose output is needed; Airflow makes them upstream."""
+        """Return the tasks whose output the elements need; Airflow sets them upstream."""
         return XComArg.iter_xcom_references(self.values)
 
     def resolve(self, context: Context) -> HiddenArray:
@@ -81,7 +81,7 @@ class HiddenArray(ResolveMixin):
         return HiddenArray(context["task"].render_template(self.values, context))
 
     def serialize(self) -> list[Any] | str:
-        """Return what may be seen."""
+        """Return what may be shown."""
         if isinstance(self.values, str):
             return self.values if "{{" in self.values else HIDDEN
         if isinstance(self.values, ResolveMixin) or not isinstance(self.values, Iterable):

@@ -1,4 +1,4 @@
-"""Whether a trigger can launch a job, and with what."""
+"""The request with which a trigger launches a job, if a trigger can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.sources import Source
 
-# MySQL has 64 KiB for a trigger's arguments, which Airflow's encoding and encryption make half as long again.
+# MySQL has 64 KiB for a trigger's arguments, and Airflow's encoding and encryption make them half as long again.
 _MOST_BYTES = 32_000
 
 
@@ -23,11 +23,11 @@ def request_for_trigger(
     request: JobRequest, identity: JobIdentity, *, base_dir: Path, staged: bool
 ) -> SubmitRequest | None:
     """
-    Return the request with which a trigger can launch a job; None when it takes a worker.
+    Return the request with which a trigger can launch a job; None when only a worker can.
 
-    That is so where files are to be sent, for an array, and where the request is too long to be kept with a trigger.
+    Only a worker can send files, launch an array, or send a request that is too long to store with a trigger.
 
-    :param staged: the job's sources are on the cluster already.
+    :param staged: the job's sources are already on the cluster.
     :raises InvalidJobError: a value cannot be used.
     """
     if request.array is not None:

@@ -1,4 +1,4 @@
-"""Mapping over GPU jobs, with environments that stay hidden."""
+"""Mapped GPU jobs, whose environment variables stay hidden."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class JobPartial(OperatorPartial):
     """
     What ``SubmitGpuJobOperator.partial()`` returns.
 
-    Airflow writes the arguments of a mapped task into the serialized DAG before any operator is made of them,
-    so each ``env`` in them is wrapped here already.
+    Airflow writes the arguments of a mapped task into the serialized DAG before it makes an operator from them,
+    so this class already wraps each ``env`` among them.
     """
 
     @classmethod
     def of(cls, partial: Callable[..., OperatorPartial], **kwargs: Any) -> JobPartial:
-        """Call an operator class's ``partial``, and return the like of its result."""
+        """Call an operator class's ``partial``, and return its result as this class."""
         made = partial(**_hidden(kwargs))
-        made._expand_called = True  # this one is put aside, not forgotten
+        made._expand_called = True  # else Airflow warns that this one was never expanded
         return cls(operator_class=made.operator_class, kwargs=made.kwargs, params=made.params)
 
     def expand(self, **mapped_kwargs: Any) -> MappedOperator:

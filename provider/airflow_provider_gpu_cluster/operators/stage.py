@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 class StageGpuJobOperator(BaseOperator):
     """
-    Bring code, data and models to the cluster, without launching anything.
+    Copy code, data and models to the cluster without launching a job.
 
-    Give its output to ``SubmitGpuJobOperator(job=...)``. What the job has already, from an earlier try, is not sent
-    again.
+    Pass the output to ``SubmitGpuJobOperator(job=...)``. Inputs that the job already has from an earlier try are not
+    sent again.
 
     :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
         ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
         (templated)
     :param data: one or more sources for the job's ``data/``. (templated)
     :param models: one or more sources for the job's ``models/``. (templated)
-    :param gpu_cluster_conn_id: connection of the cluster.
-    :param durable: a retry of this task belongs to the same job. False makes every try a job of its own.
+    :param gpu_cluster_conn_id: connection of the cluster. (templated)
+    :param durable: a retry of this task belongs to the same job. False makes every try a separate job.
     :return: the job's handle.
     """
 
@@ -57,7 +57,7 @@ class StageGpuJobOperator(BaseOperator):
         self.durable = durable
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Stage, and return the handle."""
+        """Stage the inputs, and return the job's handle."""
         started = time.monotonic()
         identity = identity_of(context, durable=self.durable)
         request = JobRequest(code=self.code, data=self.data, models=self.models)

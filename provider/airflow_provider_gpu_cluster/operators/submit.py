@@ -54,16 +54,16 @@ class SubmitGpuJobOperator(BaseOperator):
     """
     Launch a GPU job on a cluster.
 
-    By default the task ends as soon as the job is launched or queued; a :class:`GpuJobSensor` waits for it.
-    With ``wait_for_completion=True`` one task does both, so that Airflow's ``retries`` are attempts of the
+    By default the task ends as soon as the job is launched or queued, and a :class:`GpuJobSensor` waits for the job.
+    With ``wait_for_completion=True`` one task does both, so that each of Airflow's ``retries`` is an attempt of the
     job.
 
-    However often it is asked, a job is launched once: a retry takes up the attempt that runs, takes the
-    result of one that has succeeded, or starts the next attempt of one that has failed. A clear starts a new
-    job.
+    The job is launched only once, however often the task asks for it. A retry waits on for a running attempt, takes
+    the result of a job that has succeeded, or starts the next attempt of a job that has failed. A clear starts a
+    new job.
 
-    With ``array`` it is many jobs that differ in their environment or arguments. Each is launched, and tried again, by
-    itself; the task ends when all of them have ended, and fails if one has failed.
+    With ``array`` the task launches many jobs that differ in their environment variables or arguments. Each of them is
+    launched and retried independently. The task ends when all of them have ended, and fails if any has failed.
 
     :param job: output of a :class:`StageGpuJobOperator`, whose sources are used; without it, ``code``,
         ``data`` and ``models`` are staged first. (templated)
@@ -80,16 +80,16 @@ class SubmitGpuJobOperator(BaseOperator):
     :param cpus: CPU cores; None leaves it to the cluster. (templated)
     :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit. (templated)
     :param time_limit: limit on the job's run time, in seconds or as a timedelta; None for no limit. (templated)
-    :param env: environment variables of the job. The values are shown nowhere in Airflow, are sent apart from the rest,
-        and are recorded nowhere on the cluster. (templated)
-    :param array: makes an array of jobs: a list, or the output of a task that returns one, of what is each one's own.
-        An element is a dict of environment variables, merged over ``env`` and as hidden; or arguments, a list or text
-        that is split as a shell does, which come after ``script_args`` or at the end of ``command``. (templated)
-    :param priority: ``high``, ``normal`` or ``low``: who waits is served in this order. (templated)
-    :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one takes Slurm.
+    :param env: environment variables of the job. The values are never shown in Airflow, are sent separately, and are
+        not recorded on the cluster. (templated)
+    :param array: makes an array of jobs: a list, or the output of a task that returns one, of what differs in each job.
+        An element is a dict of environment variables, merged over ``env`` and hidden like it; or arguments, as a list
+        or as text that is split as by a shell, which follow ``script_args`` or are appended to ``command``. (templated)
+    :param priority: ``high``, ``normal`` or ``low``: waiting jobs are served in this order. (templated)
+    :param nodes: number of nodes, with ``gpus``, ``cpus`` and ``memory`` on each; more than one requires Slurm.
         (templated)
-    :param partition: Slurm partition; None for the connection's. Like the next four, it says nothing to a cluster
-        without Slurm. (templated)
+    :param partition: Slurm partition; None for the connection's. Clusters without Slurm ignore this and the next four
+        parameters. (templated)
     :param account: Slurm account; None for the connection's. (templated)
     :param qos: Slurm QOS; None for the connection's. (templated)
     :param constraint: features that Slurm's nodes must have; None for the connection's. (templated)
@@ -104,26 +104,26 @@ class SubmitGpuJobOperator(BaseOperator):
     :param gpu_cluster_conn_id: connection of the cluster; by default the one of ``job``, or
         ``gpu_cluster_default``. (templated)
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
-    :param deferrable: wait in Airflow's triggerer, where all jobs of a cluster are watched over one connection, instead
-        of on a worker; by default as ``[operators] default_deferrable`` says.
-    :param launch_from_trigger: when deferrable, launch there as well, over that one connection, however many tasks do
-        so at once. A worker that launches needs a login, and most of its time for that; a trigger comes to it about a
-        second later. By default, mapped tasks do so. It takes a worker where files are to be sent (code, data and
-        models are neither on the cluster, nor from git, nor staged), and for an array.
-    :param end_from_trigger: when deferrable, end there as well, without a worker, where Airflow can: the job has
-        succeeded, little output is left to show, and the task has no ``outlets``, ``post_execute`` or
-        ``on_success_callback``, nor Airflow a plugin with listeners.
-    :param poll_interval: longest time between two looks at the job while waiting, in seconds. The first ones
-        come sooner, so that a short job is not waited for longer than it runs. When deferrable, it matters only on a
-        cluster that does not allow to watch; elsewhere news come by themselves.
+    :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead
+        of on a worker; by default the value of ``[operators] default_deferrable``.
+    :param launch_from_trigger: when deferrable, also launch the job from the triggerer, over the same connection for
+        any number of tasks. A worker would spend most of its time on the login; a trigger launches about a second
+        later. By default only mapped tasks do so. A worker still launches arrays, and jobs whose files must be sent
+        (code, data or models that are neither on the cluster, nor from git, nor staged).
+    :param end_from_trigger: when deferrable, also end the task in the triggerer, without a worker, where Airflow can:
+        the job has succeeded, little output is left to show, the task has no ``outlets``, ``post_execute`` or
+        ``on_success_callback``, and no Airflow plugin has listeners.
+    :param poll_interval: longest time between two polls of the job while waiting, in seconds. The first polls
+        come sooner, so that a short job is not waited for longer than it runs. When deferrable, this matters only on
+        a cluster that forbids long commands; other clusters report changes by themselves.
     :param unreachable_timeout: how long the cluster may be unreachable while waiting, in seconds or as a
-        timedelta, before the task fails. The job is left alone.
-    :param durable: a retry belongs to the same job. False makes every try a job of its own.
-    :param cancel_on_kill: cancel the job when a user ends the task (marks it, clears it) while it waits, or
-        when its ``execution_timeout`` is over. A worker or triggerer that is shut down never cancels it.
+        timedelta, before the task fails. The job keeps running.
+    :param durable: a retry belongs to the same job. False makes every try a separate job.
+    :param cancel_on_kill: cancel the job when a user ends the task (marks or clears it) while it waits, or
+        when its ``execution_timeout`` is over. A worker or triggerer that is shut down never cancels the job.
     :param get_logs: show the job's output in the task's log while waiting.
     :return: the job's handle: ``job_id``, ``gpu_cluster_conn_id``, ``job_dir``, ``engine``, ``submitted_at``,
-        ``gpus``, and of an array its ``array_size``. It is in XCom from the moment of the launch.
+        ``gpus``, and for an array its ``array_size``. It is in XCom from the moment of the launch.
     """
 
     template_fields = FilledFields(
@@ -214,7 +214,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self.get_logs = get_logs
         self._interrupt: Callable[[], None] | None = None
         self._killed = False
-        self._is_staged = job is not None  # job itself may turn out to be None, which is an error then
+        self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
         self._request().check(staged=job is not None)
 
     @classmethod
@@ -225,13 +225,13 @@ class SubmitGpuJobOperator(BaseOperator):
     def render_template(
         self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
     ) -> Any:
-        """Render a value; an environment stays one, so that its values stay hidden."""
+        """Render a value; hidden values stay hidden."""
         if isinstance(content, (HiddenEnv, HiddenArray)):
             return type(content)(super().render_template(content.values, context, jinja_env, seen_oids))
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Launch, wait if asked to, and return the handle."""
+        """Launch the job, wait for it if asked to, and return its handle."""
         return self._launch_and_wait(context)
 
     def _launch_and_wait(self, context: Context) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class SubmitGpuJobOperator(BaseOperator):
         return handle.to_json()
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on where the trigger has ended: show what output is left, and end as the job has."""
+        """Continue after the trigger: show the output that is left, and succeed or fail as the job did."""
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         end = WatchEnd.from_json(event)
@@ -260,13 +260,13 @@ class SubmitGpuJobOperator(BaseOperator):
         if end.error is not None:
             raise end.error
         assert end.handle is not None
-        self._request().variables()  # masks them in this process's log
+        self._request().variables()  # masks their values in this process's log
         with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), end.handle.job_id) as hook:
             resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=seconds(self.unreachable_timeout))
         return end.handle.to_json()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; where that took longer than ``execution_timeout``, cancel the job."""
+        """Resume after a deferral; cancel the job if the deferral took longer than ``execution_timeout``."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
@@ -276,9 +276,9 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """
-        Stop waiting. Whether the job is cancelled is decided in :meth:`execute`.
+        Stop waiting; :meth:`execute` decides whether to cancel the job.
 
-        Airflow calls this in a signal handler, and then lets ``execute`` go on for five seconds.
+        Airflow calls this in a signal handler, and then lets ``execute`` run for five more seconds.
         """
         self._killed = True
         if self._interrupt is not None:
@@ -293,7 +293,7 @@ class SubmitGpuJobOperator(BaseOperator):
 
     @contextlib.contextmanager
     def _stoppable(self, context: Context, hook: GpuClusterHook, job_id: str) -> Iterator[GpuClusterHook]:
-        """Open a hook for a job, and decide about the job when the task is told to stop meanwhile."""
+        """Open a hook for a job; if the task is stopped meanwhile, decide whether to cancel the job."""
         with hook:
             try:
                 self._interrupt = hook.cluster.interrupt
@@ -318,7 +318,7 @@ class SubmitGpuJobOperator(BaseOperator):
     def _defer_unless_a_worker_is_needed(
         self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool
     ) -> None:
-        """Defer, and leave the launch to the trigger, if that can be."""
+        """Defer the task and let its trigger launch the job, if a trigger can."""
         folder = Path(dag_folder(self))
         request = request_for_trigger(self._request(), identity, base_dir=folder, staged=staged)
         if request is not None:
@@ -357,8 +357,8 @@ class SubmitGpuJobOperator(BaseOperator):
         return submission.handle
 
     def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:
-        """Cancel what this task had launched before a user cleared it, should nobody else have done so."""
-        # A job that is staged keeps its id after a clear, and one that is not durable has another in every try.
+        """Cancel the jobs that this task launched before a user cleared it, unless that has been done already."""
+        # A staged job keeps its id after a clear, and a job that is not durable has another id in every try.
         if self.wait_for_completion and self.cancel_on_kill and self.durable and not self._is_staged:
             forerunners = forerunners_of(context, retries=self.retries or 0)
             if forerunners:
@@ -377,7 +377,7 @@ class SubmitGpuJobOperator(BaseOperator):
         watch.end(status)
 
     def _sleep(self, seconds: float) -> None:
-        """Sleep in short naps: a signal handler that returns does not end a sleep."""
+        """Sleep in short pieces, because a signal handler that returns does not end a sleep."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._killed:
             time.sleep(min(left, 0.2))
@@ -407,6 +407,6 @@ class SubmitGpuJobOperator(BaseOperator):
 
 
 def _cancel_anew(hook: GpuClusterHook, job_id: str) -> None:
-    """Cancel over a connection of its own: the other one was broken off in the middle of something."""
+    """Cancel over a new connection, because the old one was interrupted in the middle of a call."""
     with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
         anew.cancel(job_id)

@@ -1,4 +1,4 @@
-"""A job's cluster, as the API server may reach it."""
+"""Access of the API server to a job's cluster."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 @contextlib.contextmanager
 def cluster_of(conn_id: str) -> Iterator[Cluster]:
     """
-    Give the cluster of a job, by the connection that XCom says.
+    Yield the cluster of the connection that a job's XCom names.
 
-    :raises GpuClusterSetupError: it does not lead to a cluster.
+    :raises GpuClusterSetupError: the connection is not one to a cluster.
     """
     with GpuClusterHook(conn_id) as hook:
         conn_type = hook.get_connection(hook.gpu_cluster_conn_id).conn_type
         if conn_type != hook.conn_type:
-            # What is in XCom must not lead the API server to a database's host with its password.
+            # An XCom must not make the API server send the password of a database to the database's host.
             raise GpuClusterSetupError(
                 f"connection {hook.gpu_cluster_conn_id} is of type {conn_type}; "
                 f"the API server only talks to connections of type {hook.conn_type}"

@@ -1,4 +1,4 @@
-"""The Airflow plugin that adds to the API server what belongs to GPU jobs."""
+"""The Airflow plugin that adds the page of GPU jobs, and their cancellation, to the API server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ async def job_page(scope: Any, receive: Any, send: Any) -> None:
     """
     Serve the page of a GPU job.
 
-    Airflow loads plugins in every one of its processes. FastAPI and the database models are imported with the
-    first request, so that only the API server pays for them.
+    Airflow loads plugins in all of its processes. FastAPI and the database models are imported at the first
+    request, so that only the API server pays for them.
     """
     from airflow_provider_gpu_cluster.plugins.job_page import app
 
@@ -24,7 +24,7 @@ async def job_page(scope: Any, receive: Any, send: Any) -> None:
 
 
 class GpuClusterPlugin(AirflowPlugin):
-    """Mounts the page behind the extra link of the GPU job operators, and ends the jobs of tasks that users mark."""
+    """Mounts the page behind the operators' extra link, and cancels the jobs of tasks that users mark."""
 
     name = "gpu_cluster"
     fastapi_root_middlewares = [{"middleware": ManualEnds, "args": [], "kwargs": {}, "name": "Ends of GPU jobs"}]

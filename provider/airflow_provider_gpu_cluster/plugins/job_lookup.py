@@ -1,4 +1,4 @@
-"""How a job stands, asked for by many open pages and answered by few calls to its cluster."""
+"""Looks up the status of jobs: many open pages are served by few calls to the cluster."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CALL_LIMIT_S = 20.0
 @dataclass(frozen=True)
 class JobAnswer:
     """
-    What a cluster said about a job.
+    A cluster's answer about a job.
 
-    :param status: how the job stands; None when the cluster has not said.
+    :param status: the job's status; None if the cluster has not answered.
     :param error: why it has not, in one sentence; None while the call is still under way.
-    :param answered_at: reading of the monotonic clock.
+    :param answered_at: time of the answer, by the monotonic clock.
     """
 
     status: JobStatus | None = None
@@ -45,12 +45,12 @@ def ask_cluster(handle: JobHandle) -> JobStatus:
     :raises GpuClusterError: the cluster could not be asked.
     """
     with cluster_of(handle.gpu_cluster_conn_id) as cluster:
-        # A cluster that accepts the call and then says nothing must not keep a thread for longer than this.
+        # A cluster that accepts the call and then stays silent must not block a thread for longer than this.
         limit = threading.Timer(CALL_LIMIT_S, cluster.interrupt)
         limit.daemon = True
         limit.start()
         try:
-            # Who looks at a page wants to know now, and asks again in a moment anyway.
+            # No retries: the user wants an answer now, and the page asks again in a moment anyway.
             return cluster.retrying_for(0).statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)[0]
         finally:
             limit.cancel()
@@ -58,13 +58,13 @@ def ask_cluster(handle: JobHandle) -> JobStatus:
 
 class JobLookup:
     """
-    Answers how jobs stand. One call serves everybody who asks for the same job during it and shortly after.
+    Returns the status of jobs. One call serves everybody who asks for the same job during the call and shortly after.
 
     :param ask: asks the cluster; blocks, and runs in a thread.
-    :param keep_s: seconds an answer is good for.
-    :param keep_error_s: seconds a cluster that could not be reached is left alone, for all its jobs.
-    :param max_jobs: jobs remembered at most.
-    :param threads: calls under way at once at most.
+    :param keep_s: how long an answer is valid, in seconds.
+    :param keep_error_s: how long a cluster that could not be reached is not asked again for any job, in seconds.
+    :param max_jobs: largest number of jobs to remember.
+    :param threads: largest number of calls at once.
     """
 
     def __init__(
@@ -87,16 +87,16 @@ class JobLookup:
 
     async def look(self, handle: JobHandle, *, wait_s: float) -> JobAnswer:
         """
-        Return how the job stands.
+        Return the job's status.
 
-        :param wait_s: seconds to wait for the cluster; after that the answer has neither a status nor an
-            error, the call goes on, and the next one who asks gets what it brought.
+        :param wait_s: how long to wait for the cluster, in seconds. After that the answer has neither a status nor
+            an error; the call continues, and the next caller gets its result.
         """
         with self._lock:
             call = self._calls.get(handle)
             if call is None or self._stale(call):
                 if not self._make_room(handle):
-                    return JobAnswer(error="Too many jobs are looked at right now; try again in a moment.")
+                    return JobAnswer(error="Too many job pages are open right now; try again in a moment.")
                 call = self._calls[handle] = self._pool.submit(self._answer, handle)
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(call)), wait_s)
@@ -107,7 +107,7 @@ class JobLookup:
         return call.done() and call.result().answered_at + self._keep_s < time.monotonic()
 
     def _make_room(self, handle: JobHandle) -> bool:
-        """Forget the oldest answers so that one more call fits; a call under way is never forgotten."""
+        """Drop the oldest answers so that one more call fits; calls under way are never dropped."""
         self._calls.pop(handle, None)
         for old in [other for other, call in self._calls.items() if call.done()]:
             if len(self._calls) < self._max_jobs:
@@ -129,9 +129,9 @@ class JobLookup:
         except (GpuClusterError, AirflowNotFoundException) as error:
             return JobAnswer(error=str(error))
         except Exception as error:
-            # Its text may hold anything, a password included: it goes to the API server's log only.
+            # Its text may hold anything, even a password, so it goes only to the API server's log.
             log.exception("could not ask %s about job %s", conn_id, handle.job_id)
             return JobAnswer(
-                error=f"An unexpected {type(error).__name__} came up while asking the cluster; "
-                "the API server's log has it in full."
+                error=f"An unexpected {type(error).__name__} occurred while asking the cluster; "
+                "the API server's log has the details."
             )

@@ -1,9 +1,9 @@
 """
-The page of a GPU job in Airflow's API server: how the job stands right now, asked from its cluster.
+The page of a GPU job in Airflow's API server: the job's current status, asked from its cluster.
 
-``/gpu-cluster/job?dag_id=..&run_id=..&task_id=..&map_index=..`` is the page, ``/gpu-cluster/job.json`` has
-the same as JSON. Both need a login that may read the DAG's task logs. The job is the one that the task
-instance's XCom names, so nobody can make the API server connect to a cluster, or look at a job, of their own
+``/gpu-cluster/job?dag_id=..&run_id=..&task_id=..&map_index=..`` is the page, and ``/gpu-cluster/job.json`` returns
+the same as JSON. Both require a login that may read the DAG's task logs. The job is the one that the task
+instance's XCom names, so a user cannot make the API server connect to a cluster, or show a job, of their own
 choice.
 """
 
@@ -36,10 +36,10 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
 
-# As operators.base.handle_key has them; that module would bring all operators into the API server.
+# The keys that tasks.handles.handle_key returns, repeated here to keep the API server's imports few.
 HANDLE_XCOM_KEYS = ("return_value", "gpu_job")
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-# The page comes soon and says that the cluster is being asked; its script then has more patience.
+# The page returns soon and says that the cluster is being asked; its script then waits longer.
 PAGE_WAIT_S = 2.0
 JSON_WAIT_S = 10.0
 HEADERS = {
@@ -66,7 +66,7 @@ class TaskInstanceId:
     run_id: Annotated[str, Query(min_length=1)]
     task_id: Annotated[str, Query(min_length=1)]
     map_index: Annotated[int, Query(ge=-1)] = -1
-    element: Annotated[int | None, Query(ge=0, description="index in the array that it launched")] = None
+    element: Annotated[int | None, Query(ge=0, description="index in the array that the task launched")] = None
 
     @property
     def path(self) -> str:
@@ -106,7 +106,7 @@ async def page(request: Request, ti: Annotated[TaskInstanceId, Depends()]) -> HT
 
 @app.get("/job.json", dependencies=[may_read])
 async def page_data(ti: Annotated[TaskInstanceId, Depends()]) -> JSONResponse:
-    """Return what the page shows; its script asks for this again and again while the job runs."""
+    """Return what the page shows; its script polls this while the job runs."""
     handle = await run_in_threadpool(job_of, ti)
     answer = await lookup.look(handle, wait_s=JSON_WAIT_S)
     return JSONResponse(job_view(handle, answer, datetime.now(timezone.utc)))
@@ -116,7 +116,7 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     """
     Return the job that the task instance launched.
 
-    :raises HTTPException: 404, there is no such task instance, or it has launched no job (yet).
+    :raises HTTPException: 404: there is no such task instance, or it has not launched a job (yet).
     """
     where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
     with create_session() as session:
@@ -130,7 +130,7 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     if known is None:
         raise HTTPException(404, "There is no such task instance in this Airflow.")
     try:
-        # Plain JSON, read as such: nothing in an XCom shall be able to build objects in the API server.
+        # Read as plain JSON: nothing in an XCom may build objects in the API server.
         handle = JobHandle.from_json(json.loads(value) if isinstance(value, str) else value)
     except ValueError:
         raise HTTPException(
@@ -149,7 +149,7 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
 
 @app.exception_handler(StarletteHTTPException)
 async def refuse(request: Request, error: StarletteHTTPException) -> Response:
-    """Say in one sentence why there is nothing to show."""
+    """Explain in one sentence why there is nothing to show."""
     if request.url.path.endswith("/job"):
         come_back = urlencode({"next": f"{request.url.path}?{request.url.query}"})
         login = f"../api/v2/auth/login?{come_back}" if error.status_code == 401 else None

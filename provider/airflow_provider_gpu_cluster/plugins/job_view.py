@@ -39,7 +39,7 @@ def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, A
 
 
 def readable(text: str) -> str:
-    """Make a log fit for a page: no terminal codes, and only the last state of a line that was redrawn."""
+    """Make a log readable on a page: no terminal codes, and only the last state of a redrawn line."""
     text = ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
     lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     cleaned = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
@@ -58,7 +58,7 @@ def _headline(status: JobStatus) -> str:
 
 
 def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[list[str]]:
-    """Return label and text of everything that is known."""
+    """Return label and text of each known fact."""
     facts: list[tuple[str, str | None]] = []
     if status:
         facts += [
@@ -87,7 +87,7 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
 
 
 def _elements(status: JobStatus | None) -> list[list[str]]:
-    """Return of each element of an array its state, and what to say of it."""
+    """Return the state and the label of each element of an array."""
     return [
         [str(state), f"{index}: {state}" + (f", {reason.replace('_', ' ')}" if reason else "")]
         for index, (state, reason) in enumerate(status.elements if status else ())
@@ -102,7 +102,7 @@ def _gpus(handle: JobHandle, status: JobStatus) -> str:
 
 
 def _progress(status: JobStatus | None) -> dict[str, Any] | None:
-    """Return the job's last line of progress: how far it is, and everything else it wrote as text."""
+    """Return the job's last line of progress: how far it is, and all other values as text."""
     if status is None or not isinstance(status.progress, dict) or not status.progress:
         return None
     rest = dict(status.progress)

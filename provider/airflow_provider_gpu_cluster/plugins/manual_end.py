@@ -1,12 +1,12 @@
 """
-The end of a job whose task a user has marked in Airflow's UI or REST API.
+Cancels a job when a user marks its task in Airflow's UI or REST API.
 
-A task that runs, or whose trigger runs, hears of it and cancels its job. But a task that was deferred a moment ago has
-no trigger yet, and none for as long as the triggerer is down; nobody tells it anything. So here, in the API server,
-each request that may mark tasks is followed by a look for those that ended in its course. Cancelling a job twice, or
-one that has ended, does no harm.
+A task that runs on a worker, or whose trigger runs, is told to stop and cancels its job. But a task that was deferred a
+moment ago has no trigger yet, and has none as long as the triggerer is down, so it is not told. Therefore the API
+server, after each request that may mark tasks, looks for the tasks that the request has ended. Cancelling a job twice,
+or a job that has ended, does no harm.
 
-(Airflow has listeners for this, but lets no task end from its trigger where a plugin has any.)
+(Airflow has listeners for this, but no task may end from its trigger if a plugin has listeners.)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ManualEnds:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Have a request answered, and look what came of it."""
+        """Answer a request, and then look for the tasks that it has ended."""
         # Task instances, one or many, and DAG runs are marked by PATCH.
         if scope["type"] != "http" or scope["method"] != "PATCH" or "/dagRuns" not in scope["path"]:
             await self._app(scope, receive, send)
@@ -55,7 +55,7 @@ class ManualEnds:
 
 
 def end_abandoned_jobs(since: datetime) -> None:
-    """Cancel the jobs of tasks that ended since then, and that have asked for it."""
+    """Cancel the jobs of tasks that ended since then and asked for cancellation."""
     by_connection = defaultdict(list)
     try:
         for conn_id, job_id in abandoned(since):
@@ -67,7 +67,7 @@ def end_abandoned_jobs(since: datetime) -> None:
 
 
 def _cancel(conn_id: str, job_ids: list[str]) -> None:
-    """Cancel jobs of one cluster. Where this machine cannot reach it, it is up to the triggerer."""
+    """Cancel jobs of one cluster. If this machine cannot reach the cluster, only the triggerer can cancel them."""
     # Airflow loads plugins in all of its processes; only the API server pays for this.
     from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
@@ -79,7 +79,7 @@ def _cancel(conn_id: str, job_ids: list[str]) -> None:
 
 
 def abandoned(since: datetime) -> list[tuple[str, str]]:
-    """Return the connection and the job of each that is to end with its task, of tasks that ended since then."""
+    """Return connection and job of each task that ended since then and asked for its job to end with it."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
@@ -99,7 +99,7 @@ def abandoned(since: datetime) -> list[tuple[str, str]]:
         .where(
             XComModel.key == KILL_XCOM_KEY,
             TaskInstance.state.in_(_ENDED),
-            # It was this process that wrote the time, unless the triggerer has touched the row since.
+            # This process wrote the time, unless the triggerer has updated the row since.
             TaskInstance.updated_at >= since,
         )
     )

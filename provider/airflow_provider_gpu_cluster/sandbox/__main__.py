@@ -13,7 +13,7 @@ from airflow_provider_gpu_cluster.sandbox import Sandbox
 
 
 def main() -> int:
-    """Run a sandbox cluster; its first lines can be read by a shell."""
+    """Run a sandbox cluster; a shell can read the lines that it prints first."""
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_gpu_cluster.sandbox",
         description="A cluster on this machine, with virtual GPUs, reached by SSH on loopback.",
@@ -24,14 +24,14 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.gpus < 1:
         parser.error("--gpus must be at least 1")
-    # Every way to stop it is the same as Ctrl-C.
+    # All signals that stop it act like Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         with Sandbox(gpus=arguments.gpus, port=arguments.port, root=arguments.root) as sandbox:
             print(_explanation(sandbox), flush=True)
             while True:
-                # Where another thread took the signal, it is noticed here afterwards; pause() would go on for ever.
+                # If another thread received the signal, this loop notices it; pause() would block forever.
                 time.sleep(0.5)
     except KeyboardInterrupt:
         return 0

@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.sandbox.server import SandboxServer
 
 CONN_ENV = "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT"
 _KILL_PATIENCE_S = 5.0
-# asyncssh tells of every connection and command at INFO, in the process of whoever uses a sandbox.
+# asyncssh logs every connection and command at INFO, in the process that uses the sandbox.
 if logging.getLogger("asyncssh").level == logging.NOTSET:
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
@@ -34,14 +34,15 @@ def marker(folder: Path) -> str:
 
 class Sandbox:
     """
-    A cluster on this machine, as a context manager. It listens on loopback only, with keys of its own.
+    A cluster on this machine, as a context manager. It listens only on loopback, with its own keys.
 
-    Everything submitted to it runs as the current user. Leaving the context ends what still runs there.
+    Everything submitted to it runs as the current user. Leaving the context ends the jobs that still run, unless
+    ``root`` is given.
 
     :param gpus: number of virtual GPUs.
     :param port: TCP port to listen on; 0 takes a free one.
-    :param root: folder for its keys, jobs and GPU leases; it is kept, together with what runs there, for the
-        next time. None makes a temporary one, which is removed at the end.
+    :param root: folder for its keys, jobs and GPU leases; the folder and running jobs are kept for the next time.
+        None makes a temporary folder, which is removed at the end.
     :raises OSError: the port is taken, or the folder cannot be written.
     """
 
@@ -87,7 +88,7 @@ class Sandbox:
                 asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result()
                 if self.temporary:
                     self._kill_all()
-                    # While its loop runs, which takes note of their ends.
+                    # Done while its loop still runs, because the loop notices when they end.
                     asyncio.run_coroutine_threadsafe(self._server.see_the_end(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()

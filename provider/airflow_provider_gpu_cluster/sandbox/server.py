@@ -1,4 +1,4 @@
-"""The SSH server of the sandbox: commands as real processes, and SFTP, as a client knows them from sshd."""
+"""The SSH server of the sandbox: it runs commands as real processes and serves SFTP, like sshd."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SandboxServer:
         await asyncio.gather(*self._sessions, return_exceptions=True)
 
     async def see_the_end(self) -> None:
-        """Wait for the processes that were left when the server stopped, and that somebody has ended."""
+        """Wait for the processes that were left when the server stopped and have been killed since."""
         if waits := [asyncio.ensure_future(process.wait()) for process in self._processes]:
             await asyncio.wait(waits, timeout=1)
 
@@ -126,7 +126,7 @@ class SandboxServer:
 
 
 async def _feed(stdin: asyncssh.SSHReader[bytes], process: asyncio.subprocess.Process) -> None:
-    """Pass what the client sends to the process, until either of them has no more use for it."""
+    """Pass the client's input to the process, until either of them closes it."""
     assert process.stdin is not None
     try:
         while True:
@@ -160,7 +160,7 @@ def _send_signal(pid: int, name: str) -> None:
 
 
 async def _drain(read_end: int, writer: asyncssh.SSHWriter[bytes]) -> None:
-    """Pass what the process writes to the client, no faster than the client takes it."""
+    """Pass the process's output to the client, no faster than the client reads it."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_PIECE)
     transport, _ = await loop.connect_read_pipe(

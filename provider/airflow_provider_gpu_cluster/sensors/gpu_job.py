@@ -38,30 +38,31 @@ UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
 class GpuJobSensor(BaseSensorOperator):
     """
-    Wait for a GPU job to end, and show its output in the task's log as it comes.
+    Wait for a GPU job to end, and show its output in the task's log as it arrives.
 
-    By default it holds no worker slot between two looks (``mode="reschedule"``). With ``deferrable=True`` it waits in
-    Airflow's triggerer, where all jobs of a cluster are watched over one connection. It succeeds when the job has
-    succeeded, and fails with the class of error that says why when it has not. A cluster that cannot be
-    reached is no failure of the job: the sensor waits on.
+    By default the sensor holds no worker slot between two pokes (``mode="reschedule"``). With ``deferrable=True`` it
+    waits in Airflow's triggerer, which watches all jobs of a cluster over one connection. The sensor succeeds when the
+    job has succeeded. When the job has ended badly, it raises the error class of the cause. An unreachable cluster
+    does not count as a failed job: the sensor keeps waiting.
 
     :param job: output of the task that launched the job. (templated)
-    :param poke_interval: time between two looks at the job, in seconds or as a timedelta. In reschedule mode it is
-        at least :func:`.shortest_absence_s`; use ``mode="poke"`` for shorter ones. When deferrable, it matters only
-        on a cluster that does not allow to watch; elsewhere news come by themselves.
-    :param mode: ``reschedule`` or ``poke``, which holds its worker slot all the time. When deferrable, neither.
-    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says.
-    :param start_from_trigger: when deferrable, start there as well, without a worker, where Airflow can: ``job`` must
-        be the output of a task, and the sensor not mapped, nor have a ``pre_execute`` or ``on_execute_callback``.
-    :param end_from_trigger: when deferrable, end there as well, without a worker, where Airflow can: the job has
-        succeeded, little output is left to show, and the sensor has no ``outlets``, ``post_execute`` or
-        ``on_success_callback``, nor Airflow a plugin with listeners.
-    :param get_logs: show the job's output. Each line comes once.
+    :param poke_interval: time between two pokes, in seconds or as a timedelta. In reschedule mode it is at least
+        :func:`.shortest_absence_s`; use ``mode="poke"`` for shorter intervals. When deferrable, this matters only on
+        a cluster that forbids long commands; other clusters report changes by themselves.
+    :param mode: ``reschedule``, or ``poke``, which holds its worker slot all the time. Ignored when deferrable.
+    :param deferrable: wait in the triggerer; by default the value of ``[operators] default_deferrable``.
+    :param start_from_trigger: when deferrable, also start the sensor in the triggerer, without a worker, where Airflow
+        can: ``job`` is the output of a task, and the sensor is not mapped and has no ``pre_execute`` or
+        ``on_execute_callback``.
+    :param end_from_trigger: when deferrable, also end the sensor in the triggerer, without a worker, where Airflow
+        can: the job has succeeded, little output is left to show, the sensor has no ``outlets``, ``post_execute`` or
+        ``on_success_callback``, and no Airflow plugin has listeners.
+    :param get_logs: show the job's output, each line once.
     :param unreachable_timeout: how long the cluster may be unreachable, in seconds or as a timedelta, before
-        the task fails. The job is left alone.
-    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one it was launched
+        the task fails. The job keeps running.
+    :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
         with. (templated)
-    :return: the job's handle, so that what takes the output of the launching task also takes this one's.
+    :return: the job's handle, so that this output can be used wherever the launching task's output can.
     """
 
     template_fields: Sequence[str] = ("job", "gpu_cluster_conn_id")
@@ -92,7 +93,7 @@ class GpuJobSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger and needs_no_worker_to_end(self)
         self._hook: GpuClusterHook | None = None
-        # Other forms of job, and templates, would be rendered in the triggerer, which cannot read every XCom
+        # The triggerer would have to render other forms of job, and templates, but it cannot read every XCom
         # (Airflow 3.3 leaves the trigger hanging).
         if deferrable and start_from_trigger and isinstance(job, PlainXComArg) and "{{" not in str(gpu_cluster_conn_id):
             self.start_from_trigger = needs_no_worker_to_start(self)
@@ -105,7 +106,7 @@ class GpuJobSensor(BaseSensorOperator):
             )
 
     def execute(self, context: Context) -> Any:
-        """Poke, and keep the connection to the cluster for as long as this process lives; or defer."""
+        """Poke, keeping the connection to the cluster open as long as this process lives; or defer."""
         if self.deferrable:
             self._defer(context)
         try:
@@ -115,7 +116,7 @@ class GpuJobSensor(BaseSensorOperator):
                 self._hook.close()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral. As in the other modes, ``soft_fail`` is about time that is over, not bad ends."""
+        """Resume after a deferral. As in the other modes, ``soft_fail`` applies to timeouts, not to failed jobs."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSkipException as skip:
@@ -124,7 +125,7 @@ class GpuJobSensor(BaseSensorOperator):
             raise
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on where the trigger has ended: show what output is left, and end as the job has."""
+        """Continue after the trigger: show the output that is left, and succeed or fail as the job did."""
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         end = WatchEnd.from_json(event)
@@ -169,7 +170,7 @@ class GpuJobSensor(BaseSensorOperator):
         )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look at the job once."""
+        """Check the job once."""
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
 
         handle = handle_of(self.job)
@@ -195,7 +196,7 @@ class GpuJobSensor(BaseSensorOperator):
         return PokeReturnValue(True, handle.to_json())
 
     def _recall(self, context: Context, handle: JobHandle, reader: str) -> dict[str, Any]:
-        """Return what the last poke remembered, unless that was of another job or before a clear."""
+        """Return what the last poke remembered, unless it belongs to another job or precedes a clear."""
         stored: Any = context["task_state_store"].get(MEMORY_KEY) or {}
         if [stored.get("job_id"), stored.get("reader")] != [handle.job_id, reader]:
             return {}

@@ -1,8 +1,8 @@
 """
 Where collected files go.
 
-What is brought there becomes visible under its name by one rename or put, after its checksum was compared. Small files
-come at once; larger ones are kept beside or in a cache until they are whole, also from one try to the next::
+A file becomes visible under its name by one rename or put, after its checksum was verified. Small files arrive at once;
+larger ones are kept next to their destination or in a cache until they are whole, even across tries::
 
     sink.put("metrics.json", content, mode)
 

@@ -16,9 +16,9 @@ from airflow_provider_gpu_cluster.sinks.sink import check_path, check_space
 
 
 class LocalSink:
-    """Receives files into a folder of this machine. Each is written beside its final name, then renamed."""
+    """Receives files into a folder of this machine. Each is written next to its final name, then renamed."""
 
-    # What takes the time is the kernel, which makes files in different folders side by side.
+    # The kernel takes most of the time, and creates files in different folders in parallel.
     concurrent_puts = 4
 
     def __init__(self, destination: Path) -> None:
@@ -65,7 +65,7 @@ class LocalSink:
         return self._partial_folder(folder).size(key, stamp, part) if os.path.isdir(folder) else 0
 
     def check_space(self, sizes: Iterable[int]) -> None:
-        """Look whether files of these sizes fit; see :class:`Sink`."""
+        """Check that files of these sizes fit; see :class:`Sink`."""
         check_space(self._top, sum(sizes))
 
     def put(self, path: str, content: memoryview, mode: int) -> None:
@@ -107,7 +107,7 @@ class LocalSink:
         partial.published()
 
     def remember(self, path: str, sha256: str, checksums: Checksums) -> None:
-        """Note nothing: a file of this machine is read faster than fetched."""
+        """Note nothing: reading a local file is faster than fetching it."""
 
     def read(self, path: str) -> bytes:
         """Return the content of a published file."""
@@ -130,7 +130,7 @@ class LocalSink:
             raise write_error(folder, error) from error
         if self._real_top is None:
             self._real_top = os.path.realpath(self._top)
-        # A link that was there before us must not lead out of the destination either.
+        # An existing link must not lead out of the destination either.
         if not Path(os.path.realpath(folder)).is_relative_to(self._real_top):
             raise CollectError(f"{path}: {folder} is a link that leaves {self._top}")
         self._folders[parent] = folder

@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.files.checksums import Checksums, cache_folder
 from airflow_provider_gpu_cluster.files.partial_file import PREFIX, SUFFIX, PartialFile, PartialFolder, write_error
 from airflow_provider_gpu_cluster.sinks.sink import check_path, check_space
 
-# File systems on which a file that is being put cannot be seen before it is whole.
+# File systems on which a file is not visible before its put is complete.
 ATOMIC_PUT = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "adl", "az", "memory"})
 
 
@@ -22,9 +22,9 @@ class ObjectStorageSink:
     """
     Receives files into an object store.
 
-    A small file is put at once; a larger one goes to a file of the worker first, is checked, and is then put. Where a
-    put is atomic (S3, GCS, Azure: an object appears when its upload is complete), it goes straight to its key;
-    elsewhere to a temporary name that is then moved. Object stores keep no permission bits.
+    A small file is put at once; a larger one is first written to a file on the worker, checked, and then put. If a put
+    is atomic (S3, GCS, Azure: an object appears when its upload is complete), it goes directly to its key; elsewhere to
+    a temporary name that is then moved. Object stores keep no permission bits.
     """
 
     # Not every file system of fsspec can be used from several threads.
@@ -63,7 +63,7 @@ class ObjectStorageSink:
         return self._partial_folder().size(self._partial_key(key), stamp, part)
 
     def check_space(self, sizes: Iterable[int]) -> None:
-        """Look whether each of these files fits on its way; see :class:`Sink`."""
+        """Check that each of these files fits into the cache; see :class:`Sink`."""
         check_space(_partial_path(), max(sizes, default=0))
 
     def put(self, path: str, content: memoryview, mode: int) -> None:
@@ -84,7 +84,7 @@ class ObjectStorageSink:
         partial.published()
 
     def remember(self, path: str, sha256: str, checksums: Checksums) -> None:
-        """Note the checksum of what was just published: to ask the store for it means fetching it."""
+        """Note the checksum of the file just published, because the store could only tell it by sending the file."""
         if (stamp := self._stamp(self._key(path))) is not None:
             checksums.remember(self._address(path), stamp, sha256)
 
@@ -144,5 +144,5 @@ class ObjectStorageSink:
 
 
 def _partial_path() -> str:
-    """Return the folder on this machine through which files go into an object store."""
+    """Return the folder on this machine that holds files on their way into an object store."""
     return os.fspath(cache_folder() / "partial")

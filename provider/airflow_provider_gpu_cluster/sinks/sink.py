@@ -1,4 +1,4 @@
-"""What every sink can do, and what is refused in all of them."""
+"""The interface of all sinks, and the checks that they share."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ class Sink(Protocol):
     """
     Receives collected files.
 
-    All paths are relative to the outputs folder, with ``/``; one that leaves it is refused. Of the permission bits only
-    whether a file may be executed is kept.
+    All paths are relative to the outputs folder, with ``/``; a path that leads out of it is refused. Of the permission
+    bits, only the executable bit is kept.
     """
 
     def present(self, files: Mapping[str, tuple[int, int]], checksums: Checksums) -> list[str]:
         """
-        Return those of the files that are there already as far as size and mode tell.
+        Return those of the files that already exist with the same size and mode.
 
         :param files: size and mode of each path.
         """
         ...
 
     def sha256_of(self, path: str, checksums: Checksums) -> str | None:
-        """Return the checksum of a file that is present; None when it cannot be had without fetching it."""
+        """Return the checksum of a file that is present; None if that would take fetching it."""
         ...
 
     def arrived(self, path: str, key: str, stamp: str, part: int = 0) -> int:
-        """Return how many bytes of a file have arrived in tries before."""
+        """Return how many bytes of a file have arrived in earlier tries."""
         ...
 
     def check_space(self, sizes: Iterable[int]) -> None:
         """
-        Look whether files of these sizes fit.
+        Check that files of these sizes fit.
 
         :raises NoSpaceError: they do not.
         """
@@ -56,9 +56,9 @@ class Sink(Protocol):
         """
         Open a file that comes in pieces.
 
-        :param key: tells it from other files of any job.
-        :param stamp: tells versions of it from each other.
-        :param part: number of a part of it that comes by itself.
+        :param key: identifies the file among those of all jobs.
+        :param stamp: identifies the version of the file.
+        :param part: number of a part that is transferred separately.
         """
         ...
 
@@ -81,7 +81,7 @@ class Sink(Protocol):
 
 def check_space(folder: str, needed: int) -> None:
     """
-    Look whether so many bytes fit into a folder of this machine, which need not exist yet.
+    Check that so many bytes fit into a folder of this machine, which need not exist yet.
 
     :raises NoSpaceError: they do not.
     """
@@ -97,9 +97,9 @@ def check_space(folder: str, needed: int) -> None:
 
 def check_path(path: str) -> None:
     """
-    Look at a path that the cluster sent.
+    Check a path that the cluster sent.
 
-    :raises CollectError: it is not a plain relative path, and could name a file outside of the destination.
+    :raises CollectError: it is not a plain relative path, so it could name a file outside of the destination.
     """
     if not path or "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise CollectError(f"the cluster offers the output {path!r}, which leaves the outputs folder; refused")

@@ -1,4 +1,4 @@
-"""Where code, data and models come from: what a user writes becomes :class:`Source` values."""
+"""The sources of code, data and models: turns what a user writes into :class:`Source` values."""
 
 from __future__ import annotations
 

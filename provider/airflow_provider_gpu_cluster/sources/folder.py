@@ -1,4 +1,4 @@
-"""A local file or folder as a source: what is in it, symbolic links included, and its digest."""
+"""A local file or folder as a source: its content, including symbolic links, and its digest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LocalSource(UploadSource):
     """
     A file or folder on the worker.
 
-    :param path: where it lies, absolute.
+    :param path: its absolute path.
     """
 
     path: Path
@@ -40,8 +40,8 @@ class LocalSource(UploadSource):
         """
         Yield everything to send, a folder before what is in it.
 
-        A link that stays in the folder is sent as a relative link; instead of one that leaves it, what it
-        points to is sent.
+        A link that stays in the folder is sent as a relative link. For a link that leaves the folder, its
+        target is sent instead.
 
         :raises SourceError: a broken link, a socket, pipe or device, or something that cannot be read.
         """
@@ -68,7 +68,7 @@ class LocalSource(UploadSource):
 @dataclass(frozen=True)
 class _LocalFile:
     """
-    A file of this machine as it was found.
+    A file of this machine, in the version that was found.
 
     :param stamp: changes when the file does.
     """
@@ -78,7 +78,7 @@ class _LocalFile:
     stamp: str
 
     def __call__(self) -> BinaryIO:
-        """Open it. Two opens of it read the same, or the second fails."""
+        """Open the file. Two opens read the same content, or the second one fails."""
         try:
             stream = open(self.real_path, "rb", buffering=0)  # noqa: SIM115  (the caller closes it)
         except OSError as error:
@@ -90,7 +90,7 @@ class _LocalFile:
         return cast(BinaryIO, stream)
 
     def sha256(self, known: Checksums) -> str:
-        """Return its checksum, which is computed unless it is known."""
+        """Return its checksum; compute it unless it is known."""
         if (found := known.recall(self.real_path, self.stamp)) is not None:
             return found
         with self() as stream:
@@ -136,7 +136,7 @@ class _Folder:
 
 
 class _Walk:
-    """One walk over a folder; iterative, so that no depth of folders is too deep."""
+    """One walk over a folder; iterative, so that folders may be nested to any depth."""
 
     def __init__(self, root: str, ignore: Ignore) -> None:
         self._ignore = ignore
@@ -196,7 +196,7 @@ class _Walk:
         yield from self._folder(target, path, (*regions, _Region(target, path)))
 
     def _is_sent(self, path: str, region: _Region, *, is_folder: bool) -> bool:
-        """Return whether what lies at this path of the upload is not left out, nor any folder above it."""
+        """Return whether neither this path of the upload nor any folder above it is excluded."""
         inner = posixpath.relpath(posixpath.join("/", path), posixpath.join("/", region.path)).split("/")
         if inner == ["."]:
             return True

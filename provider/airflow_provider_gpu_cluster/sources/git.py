@@ -1,4 +1,4 @@
-"""A Git repository as it is written in a source: ``git+https://host/repo.git@ref#subdirectory=x``."""
+"""Parses a Git repository given as a source: ``git+https://host/repo.git@ref#subdirectory=x``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.sources.source import GitSource
 SCHEMES = ("https", "http", "ssh", "git", "file")
 _FORM = "git+https://host/repo.git@ref#subdirectory=folder"
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
-# What `git check-ref-format` refuses, and what git would take for an option.
+# What `git check-ref-format` refuses, and what git would interpret as an option.
 _NO_REF = re.compile(r"^$|^-|[\x00-\x20\x7f~^:?*\[\\]|\.\.")
 
 
@@ -20,9 +20,9 @@ def parse_git(kind: str, text: str) -> GitSource:
     """
     Parse ``git+<url>[@ref][#subdirectory=folder]``.
 
-    A user name and password or token in an http URL are taken out of it; the user name of an ssh URL stays.
+    A user name and password or token are removed from an http URL; the user name of an ssh URL stays.
 
-    :raises InvalidJobError: it has another form; the message holds no credentials.
+    :raises InvalidJobError: it has another form. The message holds no credentials.
     """
     shown = _without_credentials(text)
 
@@ -120,7 +120,7 @@ def _schemes() -> str:
 
 
 def _without_credentials(text: str) -> str:
-    """Cut out all that might be a credential, also in a URL too malformed to be parsed."""
+    """Remove everything that might be a credential, even from a URL that is too malformed to be parsed."""
     scheme, mark, rest = text.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if not mark:
@@ -129,7 +129,7 @@ def _without_credentials(text: str) -> str:
         return text
     if "@" in authority:
         return f"{scheme}{mark}***@{rest[authority.rindex('@') + 1 :]}"
-    # A bare slash in a password pushes its end out of the authority, and what should be a port is no number.
+    # An unescaped slash in a password cuts the authority short, so that its port is not a number.
     if ":" in authority and not re.fullmatch(r"[^:]*:\d*|.*\]:?\d*", authority):
         return f"{scheme}{mark}***"
     return text

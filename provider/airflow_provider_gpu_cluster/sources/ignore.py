@@ -1,4 +1,4 @@
-"""Which files of a folder stay at home: built-in patterns and the folder's own ``.gpujobignore``."""
+"""Which files of a folder are not sent: built-in patterns and the folder's own ``.gpujobignore``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_gpu_cluster.exceptions import SourceError
 
 IGNORE_FILE = ".gpujobignore"
 
-# Nothing here belongs to a job, and all of it changes on its own, which would defeat the cache of inputs.
+# No job needs these files, and they change on their own, which would defeat the cache of inputs.
 DEFAULT_PATTERNS = (
     ".git",
     ".hg/",
@@ -27,13 +27,13 @@ DEFAULT_PATTERNS = (
 
 class Ignore:
     """
-    The excludes of one folder, in the language of ``.gitignore``.
+    The excludes of one folder, in the syntax of ``.gitignore``.
 
-    Virtual environments (any folder with a ``pyvenv.cfg``) stay at home too: they are large, and bound to the
-    machine they were made on. ``!`` patterns in ``.gpujobignore`` bring back what is left out by default.
+    Virtual environments (any folder with a ``pyvenv.cfg``) are excluded too: they are large, and work only on the
+    machine they were made on. ``!`` patterns in ``.gpujobignore`` bring back what is excluded by default.
 
-    :param lines: patterns, which come after the built-in ones and so win over them.
-    :raises SourceError: a line is no pattern.
+    :param lines: patterns, which follow the built-in ones and so override them.
+    :raises SourceError: a line is not a pattern.
     """
 
     def __init__(self, lines: list[str], where: str = IGNORE_FILE) -> None:
@@ -51,7 +51,7 @@ class Ignore:
         """
         Read the excludes of a folder.
 
-        :raises SourceError: its ``.gpujobignore`` cannot be read or holds something that is no pattern.
+        :raises SourceError: its ``.gpujobignore`` cannot be read, or a line in it is not a pattern.
         """
         path = os.path.join(folder, IGNORE_FILE)
         try:
@@ -64,11 +64,11 @@ class Ignore:
         return cls(lines, path)
 
     def skips_file(self, path: str) -> bool:
-        """Return whether the file or link at this path, relative to the folder, stays at home."""
+        """Return whether the file or link at this path, relative to the folder, is excluded."""
         return bool(self._spec.check_file(_matchable(path)).include)
 
     def skips_folder(self, path: str, real_path: str) -> bool:
-        """Return whether the folder at this path, which on this machine is ``real_path``, stays at home."""
+        """Return whether the folder at this path, which on this machine is ``real_path``, is excluded."""
         decision = self._spec.check_file(_matchable(path) + "/").include
         if decision is None:
             return os.path.lexists(os.path.join(real_path, "pyvenv.cfg"))
@@ -77,7 +77,7 @@ class Ignore:
 
 def _matchable(path: str) -> str:
     """
-    Replace what a pattern cannot be matched against: a newline, and the escapes of bytes that are no UTF-8.
+    Replace characters that patterns cannot match: newlines, and the escapes of bytes that are not UTF-8.
 
     Wildcards match the replacement, so ``*.log`` finds such names too.
     """

@@ -24,9 +24,9 @@ _T = TypeVar("_T")
 @dataclass(frozen=True)
 class ObjectStoreSource(UploadSource):
     """
-    One object, or all objects below a prefix. Nothing is left out: excludes are for folders on the worker.
+    One object, or all objects below a prefix. Nothing is excluded: excludes apply to folders on the worker.
 
-    :param root: the object or prefix in the words of its file system, for instance ``bucket/key``.
+    :param root: the object or prefix as its file system names it, for instance ``bucket/key``.
     :param file_system: the fsspec file system.
     """
 
@@ -60,13 +60,13 @@ class ObjectStoreSource(UploadSource):
             yield replace(entry, content=keys[entry.path]) if entry.kind == "file" else entry
 
     def _key(self, name: str, info: dict[str, Any]) -> str:
-        """Return what the cluster knows this version of an object by, wherever it is in an input."""
+        """Return the key by which the cluster knows this version of an object, whatever its path in an input."""
         store = type(self.file_system).__name__
         return "tag-" + canonical_digest([[store, self.written, name, info["size"], self._tag(name, info)]])
 
     @cached_property
     def _objects(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Path in the upload, name in the store, and what the store says of each object."""
+        """Path in the upload, name in the store, and the store's information about each object."""
         if self.single_file:
             found = {self.root: self._ask(lambda: self.file_system.info(self.root))}
             paths = {self.root: self.name}
@@ -129,7 +129,7 @@ def open_store(written: str) -> tuple[Any, str]:
     """
     Return the file system and the path in it that a URL such as ``s3://conn_id@bucket/key`` means.
 
-    :raises InvalidJobError: no Airflow provider that is installed knows the scheme.
+    :raises InvalidJobError: no installed Airflow provider supports the scheme.
     :raises SourceError: the store cannot be reached.
     """
     from airflow.sdk import ObjectStoragePath
@@ -182,7 +182,7 @@ def object_store_source(kind: str, written: str, file_system: Any, root: str) ->
 
 
 def _ask(written: str, question: Callable[[], _T]) -> _T:
-    """Ask the store. Its libraries raise errors of every kind; all of them mean that it cannot be read."""
+    """Ask the store. Its libraries raise many kinds of errors; all of them mean that it cannot be read."""
     try:
         return question()
     except FileNotFoundError as error:

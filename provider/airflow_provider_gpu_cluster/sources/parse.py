@@ -1,4 +1,4 @@
-"""What a user writes for ``code``, ``data`` and ``models`` becomes :class:`Source` values."""
+"""Turns what a user writes for ``code``, ``data`` and ``models`` into :class:`Source` values."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _as_list(kind: str, value: Any) -> list[str]:
 
 
 def _as_text(kind: str, item: Any) -> str:
-    # An ObjectStoragePath is no os.PathLike for every store, and its text keeps the connection id.
+    # An ObjectStoragePath is not an os.PathLike for every store, and its text keeps the connection id.
     if hasattr(item, "protocol") and hasattr(item, "conn_id"):
         return str(item)
     if isinstance(item, (str, os.PathLike)):
@@ -84,7 +84,7 @@ def _parse(kind: str, text: str, base_dir: Path) -> Source:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         file_system, root = open_store(text)
         if text.startswith(("file://", "local://")):
-            # Read as any local path is: with excludes, links, and a digest of the content.
+            # Treated like any local path: with excludes, links, and a digest of the content.
             return _local_source(kind, text, Path(root), base_dir)
         return object_store_source(kind, text, file_system, root)
     return _local_source(kind, text, base_dir / os.path.expanduser(text), base_dir)

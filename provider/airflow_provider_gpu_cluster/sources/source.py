@@ -1,4 +1,4 @@
-"""The values of a source: where it comes from, where it goes, and what it consists of."""
+"""Sources as values: where each comes from, where it goes, and what it consists of."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Entry:
     """
     One file, folder or symbolic link of an upload.
 
-    :param path: relative to the source's folder, with ``/``; bytes that are no UTF-8 are surrogate escapes.
+    :param path: relative to the source's folder, with ``/``; bytes that are not UTF-8 are surrogate escapes.
     :param size: bytes of a file; 0 for a folder or a link.
     :param mode: ``0o755`` for folders, links and programs, ``0o644`` for other files.
     :param target: what a link points to, relative to the link's own folder; None for others.
-    :param content: the key of a file's content: its SHA-256, or ``tag-`` and one of what identifies it elsewhere. Empty
-        where nobody has asked for it yet, and for others.
-    :param is_local: whether what is opened is a file of this machine.
+    :param content: the key of a file's content: its SHA-256, or ``tag-`` and a hash of what identifies it in its store.
+        Empty if it was not computed yet, and for folders and links.
+    :param is_local: whether it is a file of this machine.
     :param open: opens the file for reading; raises :class:`SourceError` when it cannot be read.
     """
 
@@ -53,7 +53,7 @@ class Source(ABC):
     """
     One source of a job.
 
-    :param kind: ``code``, ``data`` or ``models``: the folder of the job it goes into.
+    :param kind: ``code``, ``data`` or ``models``: the job's folder for it.
     :param name: its path in that folder; empty when its content becomes the folder's content.
     :param written: as the user wrote it, without credentials.
     """
@@ -106,7 +106,7 @@ class UploadSource(Source):
 
     @property
     def rows(self) -> list[Row]:
-        """The manifest as the remote program takes it, see :mod:`.gpu_run.staging.placing`."""
+        """The manifest in the remote program's form, see :mod:`.gpu_run.staging.placing`."""
         return [
             [entry.path, entry.kind, entry.mode, entry.content, entry.size]
             if entry.kind == "file"
@@ -131,7 +131,7 @@ class GitSource(Source):
     """
     A Git repository, fetched on the cluster.
 
-    :param url: what ``git`` takes, without a password or token.
+    :param url: URL for ``git``, without a password or token.
     :param ref: branch, tag or commit; None for the repository's own default.
     :param subdirectory: the folder of the repository to take; None for all of it.
     :param credentials: ``user:token`` of an http URL. Secret: never recorded nor logged.
@@ -159,7 +159,7 @@ class GitSource(Source):
 @dataclass(frozen=True)
 class ClusterSource(Source):
     """
-    A file or folder that is on the cluster already: code is copied, data and models are linked.
+    A file or folder that is already on the cluster: code is copied, data and models are linked.
 
     :param path: absolute, or below the home folder with ``~/``.
     """

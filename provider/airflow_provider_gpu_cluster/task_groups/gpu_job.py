@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @spelled_out
 class GpuJobTaskGroup(TaskGroup):
     """
-    The whole life of a GPU job, as tasks: stage, submit, wait, collect, and a cancel that runs when one of
+    The whole life of a GPU job as tasks: stage, submit, wait, collect, and a cancel that runs when one of
     them fails.
 
     ::
@@ -50,18 +50,18 @@ class GpuJobTaskGroup(TaskGroup):
     :param include: patterns of the outputs to collect; by default everything.
     :param exclude: patterns of outputs to leave on the cluster.
     :param gpu_cluster_conn_id: connection of the cluster.
-    :param deferrable: wait in Airflow's triggerer; see :class:`GpuJobSensor`. By default as
-        ``[operators] default_deferrable`` says.
-    :param poke_interval: time between two looks at the job, in seconds or as a timedelta.
+    :param deferrable: wait in Airflow's triggerer; see :class:`GpuJobSensor`. By default the value of
+        ``[operators] default_deferrable``.
+    :param poke_interval: time between two pokes, in seconds or as a timedelta.
     :param timeout: how long to wait for the job, in seconds or as a timedelta; by default Airflow's own
         (``[sensors] default_timeout``).
     :param get_logs: show the job's output in the log of the wait task.
     :param unreachable_timeout: how long the cluster may be unreachable while waiting.
     :param durable: retries of stage and submit belong to the same job.
-    :param default_args: defaults of the group's tasks, such as ``{"retries": 2}``.
+    :param default_args: default arguments of the group's tasks, such as ``{"retries": 2}``.
     :param tooltip: text shown over the group.
     :param group_display_name: name shown for the group.
-    :param job: the other parameters of :class:`SubmitGpuJobOperator` but those for waiting.
+    :param job: the other parameters of :class:`SubmitGpuJobOperator`, except those for waiting.
     """
 
     def __init__(
@@ -129,10 +129,10 @@ class GpuJobTaskGroup(TaskGroup):
                 include=include,
                 exclude=exclude,
             )
-            # By the staged job, so that it finds the job even if the worker died between the launch and its report.
+            # From the staged job, so that cancel finds the job even if the worker died just after the launch.
             self.cancel = CancelGpuJobOperator(task_id="cancel", job=self.stage.output)
-            # A teardown without setups: Airflow clears a task's setups with it, and whoever clears a failed collect
-            # does not want to train again.
+            # A teardown without setups: Airflow clears a task's setups with the task, and a user who clears a failed
+            # collect does not want to train again.
             [self.submit, self.collect] >> self.cancel.as_teardown()
 
     @property

@@ -1,4 +1,4 @@
-"""What the submit operator and the sensor share when they are deferred: what needs a worker, and how to resume."""
+"""What the submit operator and the sensor share for deferral: when they need a worker, and how they resume."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ DEFAULT_DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fa
 
 def needs_no_worker_to_start(operator: BaseOperator) -> bool:
     """
-    Return whether the scheduler may start a task's trigger by itself.
+    Return whether the scheduler may start a task's trigger without a worker.
 
-    It calls none of what a worker would call first.
+    The scheduler does not call the hooks that a worker would call first.
     """
     kind = type(operator)
     return (
@@ -41,10 +41,10 @@ def needs_no_worker_to_start(operator: BaseOperator) -> bool:
 
 def needs_no_worker_to_end(operator: BaseOperator) -> bool:
     """
-    Return whether a trigger may end a task by itself.
+    Return whether a trigger may end a task without a worker.
 
-    Airflow 3.3 then makes no asset events of its outlets, calls none of what a worker would call last, and refuses the
-    whole DAG where a plugin has listeners.
+    Airflow 3.3 then makes no asset events for its outlets, does not call the hooks that a worker would call last, and
+    refuses the whole DAG if a plugin has listeners.
     """
     kind = type(operator)
     return (
@@ -57,7 +57,7 @@ def needs_no_worker_to_end(operator: BaseOperator) -> bool:
 
 
 def time_left(context: Context, timeout: timedelta | None) -> timedelta | None:
-    """Return what is left of a task's time limit; Airflow 3.3 itself does not hold a deferred task to it."""
+    """Return what is left of a task's time limit; Airflow 3.3 itself does not enforce it for deferred tasks."""
     if timeout is None:
         return None
     return max(timeout - (timezone.utcnow() - context["ti"].start_date), timedelta(0))
@@ -65,14 +65,14 @@ def time_left(context: Context, timeout: timedelta | None) -> timedelta | None:
 
 def is_of_another_job(end: WatchEnd, job_id: str, log: Log) -> bool:
     """
-    Return whether what a trigger said is about another job than the one that its task waits for, and log it.
+    Return whether an event is about another job than the one that the task waits for, and log it if so.
 
-    On SQLite, Airflow 3.3 gives the id of a trigger that has just gone to the next one, and brings that one's task the
-    event of the trigger before.
+    On SQLite, Airflow 3.3 reuses the id of a trigger that has just ended for the next trigger, and then delivers the
+    old trigger's event to the new trigger's task.
     """
     if end.about in (None, job_id):
         return False
-    log.warning("News of another job came here; waiting on", job_id=job_id, other_job_id=end.about)
+    log.warning("Received an event of another job; still waiting", job_id=job_id, other_job_id=end.about)
     return True
 
 
@@ -85,9 +85,9 @@ def resume(
     unreachable_timeout_s: float,
 ) -> None:
     """
-    Take over from a trigger: show what output is left, and end as the job has.
+    Take over from a trigger: show the output that is left, and succeed or fail as the job did.
 
-    :param end: what the trigger said; without an error.
+    :param end: the trigger's event; without an error.
     :param pause: waits for that many seconds before the cluster is asked again.
     :raises GpuJobError: the job ended badly; the class says why.
     """
@@ -104,9 +104,9 @@ def resume(
 
 def shortest_absence_s() -> float:
     """
-    Return how long a task that has left its worker must stay away at least, in seconds: 7.5 in a stock Airflow.
+    Return how long a task that has left its worker must at least stay away, in seconds: 7.5 in a stock Airflow.
 
-    The news that a task's process has ended may reach the scheduler as much as ``[workers] min_heartbeat_interval``
-    late (seen in Airflow 3.3). If the task is queued again by then, the scheduler takes that for a fault and fails it.
+    The scheduler may learn up to ``[workers] min_heartbeat_interval`` late that a task's process has ended (seen in
+    Airflow 3.3). If the task is queued again by then, the scheduler treats that as a fault and fails the task.
     """
     return 1.5 * float(conf.getfloat("workers", "min_heartbeat_interval"))

@@ -1,4 +1,4 @@
-"""What the operators share: which cluster, which job, which folder."""
+"""What the operators share: how they find their cluster, job and folder."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ JobArgument: TypeAlias = "dict[str, Any] | XComArg | str"
 
 class FilledFields:
     """
-    The ``template_fields`` of an operator that has many: of an instance, those that are not None.
+    The ``template_fields`` of an operator with many of them: for an instance, only those that are not None.
 
-    Airflow takes a millisecond of a worker's time for each, and shows each in its UI.
+    Each field takes a millisecond of a worker's time, and appears in Airflow's UI.
     """
 
     def __init__(self, *names: str) -> None:
@@ -41,17 +41,16 @@ class FilledFields:
 
 def dag_folder(operator: BaseOperator) -> str:
     """Return the folder of the DAG file, where relative sources start from."""
-    # In a worker a DAG is read from its bundle, and fileloc is the path there; mapped tasks and groups share
-    # the DAG.
+    # A worker reads a DAG from its bundle, and fileloc is the path in it; mapped tasks and groups share the DAG.
     dag = operator.get_dag()
     return os.path.dirname(dag.fileloc) if dag else os.getcwd()
 
 
 def handle_of(job: Any) -> JobHandle:
     """
-    Read the handle that a task is given as ``job``.
+    Read the handle that a task receives as ``job``.
 
-    :raises InvalidJobError: it is no job handle.
+    :raises InvalidJobError: it is not a job handle.
     """
     if isinstance(job, JobHandle):
         return job
@@ -64,17 +63,17 @@ def handle_of(job: Any) -> JobHandle:
 
 
 def is_missing(job: Any) -> bool:
-    """Whether there is no job: the upstream task left none, or was skipped."""
+    """Return whether there is no job, because the upstream task launched none or was skipped."""
     return job is None or (isinstance(job, str) and job.strip() in ("", "None", "null"))
 
 
 def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHook:
-    """Return the hook of a job's cluster: by the connection it was launched with, or another one to it."""
+    """Return the hook of a job's cluster, over the connection the job was launched with or over another one."""
     return GpuClusterHook(gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
 
 
 def handle_key(operator: BaseOperator) -> str:
-    """Return the XCom key for a job's handle: the return value's, unless the task is told to return nothing."""
+    """Return the XCom key of a job's handle: that of the return value, unless the task pushes no return value."""
     return BaseXCom.XCOM_RETURN_KEY if operator.do_xcom_push else "gpu_job"
 
 
@@ -82,8 +81,8 @@ def published(ti: Any, handle: JobHandle, key: str, *, ends_with_task: bool = Fa
     """
     Return the XComs by which others find a task's job: its handle, and the link to its page.
 
-    :param key: of the handle, from :func:`handle_key`.
-    :param ends_with_task: whether the job is to end when a user ends the task.
+    :param key: key of the handle, from :func:`handle_key`.
+    :param ends_with_task: whether to cancel the job when a user ends the task.
     """
     url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
     values = {GpuJobLink().xcom_key: url, key: handle.to_json()}
@@ -93,7 +92,7 @@ def published(ti: Any, handle: JobHandle, key: str, *, ends_with_task: bool = Fa
 
 
 def publish(operator: BaseOperator, context: Context, handle: JobHandle, *, ends_with_task: bool = False) -> None:
-    """Push that now, so that the link works while the task runs."""
+    """Push these XComs now, so that the link works while the task runs."""
     ti = context["ti"]
     for key, value in published(ti, handle, handle_key(operator), ends_with_task=ends_with_task).items():
         ti.xcom_push(key=key, value=value)
@@ -105,7 +104,7 @@ def seconds(duration: float | timedelta) -> float:
 
 
 def _from_template(text: str) -> Any:
-    """Read a handle that went through a template, which makes it the text of a dict."""
+    """Read a handle from the text of a dict, which a template makes of it."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

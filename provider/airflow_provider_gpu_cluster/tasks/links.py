@@ -1,4 +1,4 @@
-"""The extra link of a task that has launched a job: its page in Airflow's UI."""
+"""The extra link of a task to the page of its job in Airflow's UI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-# XCom of a task whose job is to end when a user ends the task: the job's `gpu_cluster_conn_id` and `job_id`.
+# XCom of a task whose job must end when a user ends the task: the job's `gpu_cluster_conn_id` and `job_id`.
 KILL_XCOM_KEY = "gpu_job_cancel_on_kill"
 
 
@@ -21,9 +21,9 @@ def job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
     """
     Return the address of the page that shows a task instance's job.
 
-    It is a path, not a whole address, so that it works through whatever host name the user came by. The page
-    reads the job's handle from the task instance's XCom, so that who may not see the one does not see the
-    other.
+    It is a path, not a full address, so that it works with any host name of the API server. The page reads the
+    job's handle from the task instance's XCom, so that a user who may not see the task instance does not see the
+    job.
     """
     base = urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")
     query = urlencode(
@@ -39,7 +39,7 @@ def job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
 
 @attrs.define()
 class GpuJobLink(BaseOperatorLink):
-    """Shows the job of a task while it runs and after it has ended."""
+    """Links a task to its job, while the task runs and after it has ended."""
 
     @property
     def name(self) -> str:
@@ -48,9 +48,9 @@ class GpuJobLink(BaseOperatorLink):
 
     @property
     def xcom_key(self) -> str:
-        """The UI reads this key and never calls :meth:`get_link`: pushed early, the link works early."""
+        """The UI reads this key and never calls :meth:`get_link`, so the link works as soon as the key is pushed."""
         return "gpu_job_link"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the link; Airflow stores it when the task has ended."""
+        """Return the link, which Airflow stores when the task has ended."""
         return job_url(dag_id=ti_key.dag_id, run_id=ti_key.run_id, task_id=ti_key.task_id, map_index=ti_key.map_index)

@@ -1,4 +1,4 @@
-"""Who wants a task to end: a user, or only Airflow's own machinery."""
+"""Tells whether a user or only Airflow itself wants a task to end."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from airflow.sdk import Context
 
 log = structlog.get_logger(__name__)
 
-# The task instance does not exist any more, and with it whoever could take the job up again.
+# The task instance no longer exists, so no retry can reattach to the job.
 GONE = "gone"
 
-# States that a user gives to a running task: marked failed, success or skipped, or cleared (restarting);
-# removed and upstream_failed follow from what a user did to the DAG or to the tasks before it.
+# States that a running task gets from a user: marked failed, success or skipped, or cleared (restarting);
+# removed and upstream_failed follow from what a user did to the DAG or to upstream tasks.
 USER_STATES = frozenset({"failed", "success", "skipped", "restarting", "removed", "upstream_failed", GONE})
 
 
 def asked_by_a_user(context: Context) -> bool:
     """
-    Tell from the state of a running task whether a user wants it to end.
+    Return whether a user wants a running task to end, judging by the task's state.
 
-    Its process gets the same signal when a user marks or clears the task, when a worker is shut down, and
-    when the API server cannot be reached; only the state tells them apart. A worker that is shut down leaves
-    it ``running``; a scheduler that takes tasks over makes it none, ``scheduled``, ``queued`` or
-    ``up_for_retry``. If it cannot be read, nobody is known to have asked.
+    The task's process gets the same signal when a user marks or clears the task, when a worker is shut down, and
+    when the API server cannot be reached; only the state distinguishes these. A worker that is shut down leaves
+    the state ``running``; a scheduler that adopts tasks sets it to none, ``scheduled``, ``queued`` or
+    ``up_for_retry``. If the state cannot be read, assume that no user has asked.
     """
     ti: Any = context["ti"]
     try:
@@ -38,7 +38,7 @@ def asked_by_a_user(context: Context) -> bool:
 
 
 def state_of(ti: Any, get_task_states: Callable[..., dict[str, Any]]) -> str:
-    """Return the present state of a task instance: Airflow's word for it, ``None``, or :data:`GONE`."""
+    """Return the current state of a task instance: Airflow's name for it, ``None``, or :data:`GONE`."""
     states = get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
     mapped = ti.map_index is not None and ti.map_index >= 0
     key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id

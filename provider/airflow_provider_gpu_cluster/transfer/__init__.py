@@ -1,1 +1,1 @@
-"""Files on their way: inputs to the cluster, outputs from it."""
+"""Transfers files: inputs to the cluster, outputs from it."""

@@ -1,4 +1,4 @@
-"""A job's outputs brought home: what is said to the cluster for that, on one connection after the other."""
+"""Collects a job's outputs: the conversation with the cluster, over one connection after another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 class Collector:
     """
-    The verb ``send`` carried out, with as many connections as that takes::
+    Carries out the verb ``send``, over as many connections as that takes::
 
         with Collector(session, "job", sink, is_wanted) as collector:
             while not collector.is_done:
@@ -71,29 +71,29 @@ class Collector:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it is known what to bring."""
+        """Whether the files to collect are known."""
         return self._download is not None
 
     @property
     def is_done(self) -> bool:
-        """Whether all is here."""
+        """Whether everything has arrived."""
         return self._download is not None and not self._download.left
 
     @property
     def files(self) -> list[CollectedFile]:
-        """What was brought, in the order of the paths."""
+        """The collected files, sorted by path."""
         return [] if self._download is None else sorted(self._download.collected, key=lambda file: file.path)
 
     def request(self) -> SendRequest:
-        """Return what to begin with."""
+        """Return the first request."""
         return {"job_id": self._job_id, "list": not self.has_begun}
 
     def converse(self, reply: SendReply, stream: BinaryIO, out: BinaryIO) -> None:
         """
-        Bring what is left. A connection that broke after it has brought something was worth it: there is another.
+        Collect what is left. If the connection breaks after some progress, return; another connection continues.
 
-        :raises CollectError: a wanted output leaves its folder, is no file, or did not arrive whole.
-        :raises NoSpaceError: there is no room for them; what has arrived when a disk becomes full is kept.
+        :raises CollectError: a wanted output leads out of its folder, is not a file, or did not arrive whole.
+        :raises NoSpaceError: there is not enough space; if a disk fills up later, what has arrived is kept.
         """
         if self._download is None:
             self._is_array = reply["is_array"]
@@ -109,7 +109,7 @@ class Collector:
         except (GpuClusterConnectionError, *BREAKS) as error:
             if download.received == before:
                 raise
-            log.info("connection to %s broke, going on where it was: %s", self._name, error)
+            log.info("connection to %s broke, resuming: %s", self._name, error)
             self._session.connection.close()
 
     def _begin(self, entries: list[OutputEntry], stream: BinaryIO, out: BinaryIO) -> SftpDownload | StreamDownload:
@@ -148,7 +148,7 @@ class Collector:
         return sftp_path(self._session.settings.root_dir, "/outputs/".join(self._locate(path)))
 
     def _locate(self, path: str) -> tuple[str, str]:
-        """Return the job of which something is an output, and its path there."""
+        """Return the job that an output belongs to, and the output's path in it."""
         if not self._is_array:
             return self._job_id, path
         index, _, path = path.partition("/")

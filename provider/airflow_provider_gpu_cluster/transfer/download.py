@@ -1,4 +1,4 @@
-"""A job's outputs on their way home: what is left to bring, and each file checked on arrival."""
+"""Downloads a job's outputs: keeps track of what is left, and checks each file on arrival."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHECKSUM_BYTES = 68
 @dataclass(frozen=True)
 class CollectedFile:
     """
-    A file that was brought home.
+    A file that was collected.
 
     :param path: relative to the job's outputs, and to the destination.
     :param size: in bytes.
@@ -41,10 +41,10 @@ class CollectedFile:
 
 class Download:
     """
-    The files of one job that are to be brought home, in whatever way they come.
+    The files of one job to collect, whichever way they travel.
 
-    :param entries: the files, as the cluster has listed them. It is not trusted: nothing else is taken from it.
-    :raises CollectError: that is no list of files.
+    :param entries: the cluster's list of files. The cluster is not trusted: only files in this list are accepted.
+    :raises CollectError: it is not a list of files.
     """
 
     def __init__(self, job_id: str, entries: list[OutputEntry], sink: Sink, checksums: Checksums) -> None:
@@ -61,7 +61,7 @@ class Download:
         self._busy: set[str] = set()
 
     def skip_present(self, stream: BinaryIO, out: BinaryIO) -> None:
-        """Leave out what is there already, and the same on the cluster, which is asked for the checksums."""
+        """Skip files that already exist and are the same on the cluster, which is asked for their checksums."""
         present = self.present()
         if not present:
             return
@@ -96,7 +96,7 @@ class Download:
 
     def check_space(self) -> None:
         """
-        Look whether what is left fits.
+        Check that what is left fits.
 
         :raises NoSpaceError: it does not.
         """

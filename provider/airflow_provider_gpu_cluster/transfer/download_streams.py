@@ -1,8 +1,9 @@
 """
-A long line filled over several connections: pieces of large files come beside the stream that brings everything else.
+Several connections for a download over a long round trip: they carry pieces of large files, in addition to the stream
+that carries everything else.
 
-One connection carries only so much over a distance, however large its window is, since the kernel limits what it keeps
-for it. A piece has a partial file of its own, and so goes on from where it was in the next try.
+Over a distance the throughput of one connection is limited, however large its window is, because the kernel limits its
+buffers. Each piece has its own partial file, so the next try resumes it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 22
-# So many are asked for before they come, so that a connection never waits for the next.
+# Number of pieces requested ahead, so that a connection never waits for the next one.
 _ASKED_AHEAD = 2
 
 
@@ -36,8 +37,8 @@ class FilePiece:
     """
     A range of a large file.
 
-    :param here: how many bytes of it are here from an earlier try.
-    :param arrived: gives it when it is whole and checked, or why it does not come.
+    :param here: how many bytes of it have arrived in an earlier try.
+    :param arrived: its result is the whole and checked piece, or the error why it does not arrive.
     """
 
     path: str
@@ -53,18 +54,18 @@ class FilePiece:
         return [self.path, self.start + self.here, self.stamp, self.end, self.start]
 
     def fail(self, error: BaseException) -> None:
-        """Say that it does not come."""
+        """Set the error why it does not arrive."""
         with suppress(InvalidStateError):
             self.arrived.set_exception(error)
 
 
 class DownloadStreams:
     """
-    Fetches pieces for as long as the context lasts: each connection the next that none has asked for.
+    Fetches pieces as long as the context lasts: each connection takes the next piece that none has requested.
 
-    :param count: over how many connections.
-    :param session: speaks with the cluster over the connection beside which they are opened.
-    :param take: reads a piece that was asked for from a stream.
+    :param count: number of connections.
+    :param session: session of the main connection, in addition to which these are opened.
+    :param take: reads a requested piece from a stream.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class DownloadStreams:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Those that are done already do not notice.
+        # This does not affect sessions that are already done.
         for session in self._sessions:
             session.connection.interrupt()
         for thread in self._threads:
@@ -125,7 +126,7 @@ class DownloadStreams:
         return pieces
 
     def _give_up(self, asked: Iterable[FilePiece], error: BaseException) -> None:
-        """Say that pieces do not come; without one of them, nobody needs those that are left."""
+        """Fail these pieces and all that are left, because a file is useless without one of its pieces."""
         for piece in (*asked, *self._next(len(self._pieces))):
             piece.fail(error)
 

@@ -1,4 +1,4 @@
-"""The stream of files that the verb ``send`` gives, as it is read here: nothing in it is believed unchecked."""
+"""Reads the stream of files of the verb ``send``, and checks everything in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_BYTES = 1 << 16
 
 
 def read_line(stream: BinaryIO, limit: int = LINE_BYTES) -> dict[str, Any]:
-    """Read one line of JSON, signs of life aside."""
+    """Read one line of JSON, skipping signs of life."""
     while not (line := lines.read_line(stream, limit)):
         pass
     return line
@@ -27,7 +27,7 @@ def fill(view: memoryview, stream: BinaryIO, keep: Callable[[memoryview], None] 
     """
     Read as many bytes as fit.
 
-    :param keep: receives them, and what there is of them when the stream breaks off.
+    :param keep: receives them; if the stream breaks off, those that have arrived.
     """
     filled = 0
     try:
@@ -42,9 +42,9 @@ def fill(view: memoryview, stream: BinaryIO, keep: Callable[[memoryview], None] 
 
 def read_batch(rows: Any, stream: BinaryIO) -> list[tuple[int, int, str, memoryview]]:
     """
-    Read small files that come together.
+    Read a batch of small files.
 
-    :param rows: what the line before them says of each.
+    :param rows: the entry of each file in the line before the batch.
     :return: number, mode, SHA-256 and content of each.
     :raises GarbledStream: there are too many, or they are too large.
     """
@@ -71,13 +71,13 @@ def take_part(
     count: Callable[[int], None],
 ) -> None:
     """
-    Add the next part of a file that comes in parts to what is here of it.
+    Append the next part of a file to its partial file.
 
-    :param line: what stands before the part.
-    :param left: how many bytes may still come.
-    :param buffer: room for one part.
-    :param count: called with the number of bytes that were added, also when the stream breaks off among them.
-    :raises GarbledStream: it is none that may come.
+    :param line: the line before the part.
+    :param left: how many bytes may still arrive.
+    :param buffer: buffer for one part.
+    :param count: called with the number of bytes that were added, even if the stream breaks off among them.
+    :raises GarbledStream: the line is not valid here.
     """
     data, zeros = line.get("data"), line.get("zeros")
     if is_count(data) and 0 < data <= min(left, PIECE):
@@ -119,5 +119,5 @@ def is_header(header: dict[str, Any]) -> TypeGuard[FileHeader]:
 
 
 def garbled(what: object) -> lines.GarbledStream:
-    """Return the error for something that cannot come here."""
+    """Return the error for something that is not valid here."""
     return lines.GarbledStream(f"the stream of files is garbled at {repr(what)[:60]}")

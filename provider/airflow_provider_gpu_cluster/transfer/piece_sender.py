@@ -25,7 +25,7 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A range of a content."""
+    """A range of a file's content."""
 
     key: str
     start: int
@@ -34,7 +34,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A content, and one of the files that have it."""
+    """A content, and one of the files with that content."""
 
     source: UploadSource
     entry: Entry
@@ -60,7 +60,7 @@ class PieceSender:
         self._open: _OpenContent | None = None
 
     def send_all(self, pieces: deque[Piece]) -> None:
-        """Send pieces until none is left for anybody."""
+        """Send pieces until none is left in the shared queue."""
         try:
             while True:
                 try:
@@ -106,7 +106,7 @@ class PieceSender:
         self._bytes(json.dumps(header).encode("ascii") + b"\n")
 
     def _bytes(self, data: bytes) -> None:
-        """Send bytes, small ones together with what comes next."""
+        """Send bytes; buffer small ones and send them together with the next."""
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         if self._waiting_bytes >= _READ_BYTES:
@@ -119,7 +119,7 @@ class PieceSender:
 
 
 class _OpenContent:
-    """A content that is being read. Whatever goes wrong with it is an error of the source, not of the connection."""
+    """A content that is being read. Errors in reading it are errors of the source, not of the connection."""
 
     def __init__(self, content: Content, key: str) -> None:
         self.content = content
@@ -144,7 +144,7 @@ class _OpenContent:
             self._stream.close()
 
     def parts(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-        """Yield the parts of a range, and of each whether it holds data. What is small has no holes."""
+        """Yield the parts of a range, each with whether it holds data. Small files count as having no holes."""
         if self.content.entry.size > protocol.WHOLE_BYTES and self.content.entry.is_local:
             with self._explained():
                 yield from extents(self._stream.fileno(), start, end)
@@ -155,7 +155,7 @@ class _OpenContent:
         """
         Yield the bytes of a range.
 
-        :raises ChecksumError: there are not as many as there were.
+        :raises ChecksumError: the file has become shorter.
         """
         with self._explained():
             if start != self._at or self.content.entry.is_local:

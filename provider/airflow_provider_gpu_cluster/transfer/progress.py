@@ -1,4 +1,4 @@
-"""How far a transfer is: a line in the task's log every few seconds, or a bar where a person watches a terminal."""
+"""The progress of a transfer: a line in the task's log every few seconds, or a bar in a terminal."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FIRST_RATE_S = 0.5
 
 class TransferProgress:
     """
-    Counts bytes, and tells of them. :meth:`advance` may be called from several threads.
+    Counts bytes, and shows the progress. :meth:`advance` may be called from several threads.
 
     ::
 
         with TransferProgress("upload to me@gpu1", total) as progress:
             progress.advance(len(piece))
 
-    A transfer that takes less than :data:`LOG_EVERY_S` is not worth a line.
+    A transfer that takes less than :data:`LOG_EVERY_S` is not logged.
 
-    :param what: what is moved, and where, for a person.
+    :param what: readable text of what is moved, and where.
     :param total: how many bytes that is.
     """
 
@@ -55,11 +55,11 @@ class TransferProgress:
         if self._bar is not None:
             self._bar.stop()
         elif self._told_at > self._began:
-            # Who has read that it began reads how it ended, too.
+            # If the progress was logged, the end is logged, too.
             self._tell(time.monotonic())
 
     def advance(self, nbytes: int) -> None:
-        """Count bytes that were moved; fewer than none if some have to be moved again."""
+        """Count bytes that were moved; a negative number if some must be moved again."""
         with self._lock:
             self._done += nbytes
             if self._bar is not None:
@@ -75,7 +75,7 @@ class TransferProgress:
 
 
 def progress_line(done: int, total: int, seconds: float) -> str:
-    """Return bytes, percent, rate and time left as text, as far as they can be told."""
+    """Return bytes, percent, rate and remaining time as text, as far as they are known."""
     words = [f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"]
     if total:
         words[0] += f" ({min(100, int(100 * done / total))}%)"

@@ -1,8 +1,8 @@
 """
-A job's outputs on their way home by SFTP, where commands cannot give bytes.
+Downloads a job's outputs by SFTP, for clusters whose commands cannot send bytes unchanged.
 
-The cluster lists them and computes their checksums, and refuses what leaves the folder or changes; the bytes are read
-from its disk as they are. Nothing is published but what has the checksum that the cluster has computed.
+The cluster lists the outputs, computes their checksums, and refuses files that lead out of the folder or change. SFTP
+reads the bytes from the cluster's disk. Only files with the checksum that the cluster has computed are published.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import ChecksumsRequest, OutputEntry
 
-# The cluster is asked for the checksums of so many at a time, or so much: it has to read all that, and each time a
-# program is started there.
+# The cluster is asked for the checksums of so many files, or bytes, at a time: it must read them all, and each request
+# starts a program there.
 _GROUP_FILES = 4096
 _GROUP_BYTES = 256 << 20
 
 
 class SftpDownload(Download):
     """
-    The files of one job that are to be brought home.
+    The files of one job to collect.
 
-    Each connection asks for the checksums of what comes next, by :meth:`request`, and fetches that, by :meth:`fetch`::
+    Each connection asks for the checksums of the next files, by :meth:`request`, and fetches them, by :meth:`fetch`::
 
         while download.left:
             lines.write_line(out, download.request())
@@ -52,7 +52,7 @@ class SftpDownload(Download):
         self._sha256: dict[str, str] = {}
 
     def request(self) -> ChecksumsRequest:
-        """Return what to ask the cluster for: the checksums of the files that come next, unless they are known."""
+        """Return the request to the cluster: for the checksums of the next files, unless they are known."""
         group: list[str] = []
         size = 0
         for path in sorted(self.left):
@@ -66,9 +66,9 @@ class SftpDownload(Download):
 
     def take_checksums(self, stream: BinaryIO) -> None:
         """
-        Read the checksums that were asked for.
+        Read the requested checksums.
 
-        :raises CollectError: a file is not what it was when it was listed.
+        :raises CollectError: a file has changed since it was listed.
         """
         for path, sha256 in zip(self._unknown, self._read_checksums(len(self._unknown), stream), strict=True):
             if sha256 is not None:
@@ -79,9 +79,9 @@ class SftpDownload(Download):
 
     def fetch(self, sftp: paramiko.SFTPClient, path_of: Callable[[str], str], progress: TransferProgress) -> None:
         """
-        Fetch the files whose checksums have come.
+        Fetch the files whose checksums have arrived.
 
-        :param path_of: returns the path by which SFTP knows a file.
+        :param path_of: returns the SFTP path of a file.
         :raises CollectError: a file changed, or was damaged.
         """
         small = [path for path in self._group if "stamp" not in self.left[path]]
@@ -111,7 +111,7 @@ class SftpDownload(Download):
         size, sha256 = entry["size"], self._sha256[path]
         expected = self._arrived(entry)
         with self._sink.partial(path, self._key(path), entry["stamp"]) as partial:
-            # Somebody else may collect the same file meanwhile, and have what was here.
+            # Another process may be collecting the same file, and hold its partial file.
             offset = min(size, partial.size)
             progress.advance(offset - expected)
             partial.start_at(offset)
@@ -123,7 +123,7 @@ class SftpDownload(Download):
                     partial.write(memoryview(piece))
                 self._count(len(piece), progress)
             if not partial.is_whole(size, sha256):
-                # The next try begins anew.
+                # The next try starts from the beginning.
                 partial.discard()
                 raise self._other(path)
             self._sink.publish(partial, path, entry["mode"])

@@ -1,4 +1,4 @@
-"""What goes to the cluster in files, by SFTP, where commands cannot be given bytes; see
+"""Sends inputs in spool files by SFTP, if commands cannot receive bytes unchanged; see
 :mod:`.gpu_run.staging.spool`."""
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import SpoolLine
 
 SPOOL_FILE_BYTES = 8 << 20
-# The cluster takes them out of the way while the next ones are sent; what it has not taken needs room.
+# The cluster removes spool files while the next ones are sent; those that it has not taken need space.
 _MOST_UNTAKEN = 4
 _SIGN_OF_LIFE_S = 5.0
 _PAUSE_S = 0.02
-# How long the cluster may take to look why a spool file could not be written.
+# How long the cluster may take to find out why a spool file could not be written.
 _LOOK_S = 3.0
 
 
 @contextlib.contextmanager
 def pieces_to(session: Session, out: BinaryIO) -> Iterator[BinaryIO]:
-    """Return what to write the bytes of inputs to, for a command whose channel is ``out``."""
+    """Yield the stream for the bytes of inputs, for a command whose channel is ``out``."""
     if session.settings.transfer == SFTP:
         folder = sftp_path(session.settings.root_dir, ".cache/incoming")
         with session.connection.sftp() as sftp, SpoolWriter(sftp, folder, out) as spool:
@@ -47,7 +47,7 @@ def pieces_to(session: Session, out: BinaryIO) -> Iterator[BinaryIO]:
 
 class SpoolWriter:
     """
-    A channel to write to whose bytes go by SFTP. What is written at once stays in one spool file.
+    A writable channel whose bytes go by SFTP. The bytes of one write stay in one spool file.
 
     :param folder: where the cluster looks for spool files.
     :param out: the channel itself, which gets lines of JSON.
@@ -72,7 +72,7 @@ class SpoolWriter:
     ) -> None:
         if error is None:
             return
-        # The cluster clears up as well, but may have done so before the last ones were there.
+        # The cluster removes them as well, but may have done so before the last ones arrived.
         channel = self._sftp.get_channel()
         is_alive = channel is not None and not channel.closed and not isinstance(error, TimeoutError)
         for name in (*self._sent, self._name) if is_alive else ():
@@ -97,7 +97,7 @@ class SpoolWriter:
         return len(data)
 
     def flush(self) -> None:
-        """Let the cluster have what was written."""
+        """Pass what was written to the cluster."""
         if self._file is None:
             return
         try:
@@ -117,7 +117,7 @@ class SpoolWriter:
         self._file = PipelinedFile(self._sftp, self._path(self._name), "wx")
 
     def _wait_for(self, name: str, most_s: float = math.inf) -> None:
-        """Wait until the cluster has taken a spool file. Should it have hung up, to tell of life fails."""
+        """Wait until the cluster has taken a spool file. If it has disconnected, the sign of life fails."""
         until = time.monotonic() + most_s
         with contextlib.suppress(FileNotFoundError):
             while self._sftp.stat(self._path(name)) and time.monotonic() < until:
@@ -125,9 +125,10 @@ class SpoolWriter:
                 time.sleep(_PAUSE_S)
 
     def _give_up(self, refusal: SftpRefusal) -> None:
-        """Have the cluster find out why: SFTP has one word for nearly everything, ``Failure``."""
+        """Let the cluster find out the cause, because SFTP reports nearly every error as ``Failure``."""
         self._say({"in": self._name, "fault": str(refusal)})
-        # Removed from here, it would make the room that the cluster shall find missing; but that may have gone.
+        # Do not remove the file before the cluster has looked, or the missing space would be free again; but do not
+        # wait long, because the cluster may be gone.
         self._wait_for(self._name, _LOOK_S)
         raise lines.BrokenStream(str(refusal)) from refusal
 

@@ -1,4 +1,4 @@
-"""Small files that came together, written by several threads while the next ones come."""
+"""Writes batches of small files in several threads, while the next ones arrive."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from types import TracebackType
 
 from airflow_provider_gpu_cluster.sinks import Sink
 
-# Files that one thread takes at a time: most of these are in one folder, and a folder takes one file at a time.
+# Files per thread: most of them are in one folder, and the kernel creates only one file at a time in a folder.
 _FILES_AT_ONCE = 64
-# So many times that may wait to be written, 2 MB each at most.
+# Number of such groups that may wait to be written, 2 MB each at most.
 _WAITING = 8
 
 
 @dataclass(frozen=True)
 class SmallFile:
     """
-    A file that has come.
+    A file that has arrived.
 
-    :param sha256: what its checksum is to be.
+    :param sha256: its expected checksum.
     """
 
     path: str
@@ -31,16 +31,16 @@ class SmallFile:
     sha256: str
 
 
-# What was written, and what kept the next one from it.
+# The files that were written, and the error that stopped the next one.
 _Written = tuple[list[SmallFile], BaseException | None]
 
 
 class SmallFiles:
     """
-    Checks and writes small files for as long as the context lasts; at its end, all that was given is written.
+    Checks and writes small files as long as the context lasts; at its end, all given files are written.
 
-    :param published: called in the thread that gives files, for each that was written.
-    :param damaged: returns what to raise for one whose checksum is another.
+    :param published: called for each written file, in the thread that gives files.
+    :param damaged: returns the error for a file with a wrong checksum.
     """
 
     def __init__(self, sink: Sink, published: Callable[[SmallFile], None], damaged: Callable[[str], Exception]) -> None:
@@ -61,7 +61,7 @@ class SmallFiles:
 
     def give(self, files: Sequence[SmallFile]) -> None:
         """
-        Have files written, in no order.
+        Write files, in any order.
 
         :raises CollectError: one that was given is damaged, or could not be written.
         """
@@ -72,13 +72,13 @@ class SmallFiles:
     def _begin(self, files: Sequence[SmallFile]) -> Future[_Written]:
         if self._sink.concurrent_puts > 1:
             return self._pool.submit(self._write, files)
-        # It is not to be used by another thread while this one notes what was published.
+        # No other thread may use the sink while this one notes what was published.
         written: Future[_Written] = Future()
         written.set_result(self._write(files))
         return written
 
     def _take_note(self, left: int, *, raises: bool = True) -> None:
-        """Take note of what was written, and wait for the rest until no more than so many wait."""
+        """Note what was written, and wait until no more than so many groups are left."""
         failure: BaseException | None = None
         while self._waiting and (len(self._waiting) > left or self._waiting[0].done()):
             written, error = self._waiting.popleft().result()

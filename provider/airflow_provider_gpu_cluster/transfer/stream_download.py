@@ -1,4 +1,4 @@
-"""A job's outputs on their way home through the channels of commands, over as many connections as it takes."""
+"""Downloads a job's outputs through the channels of commands, over one or more connections."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import FilesRequest, OutputEntry
 
 _CHECK_EVERY_S = 0.2
-# What the first connection brings over a long line while the others are being opened.
+# What the first connection transfers over a long round trip while the others are being opened.
 _HEAD_START_BYTES = 24 << 20
 
 
 class StreamDownload(Download):
     """
-    The files of one job that are to be brought home.
+    The files of one job to collect.
 
-    Each connection asks for what is left, by :meth:`request`, and takes what comes, by :meth:`receive`::
+    Each connection asks for what is left, by :meth:`request`, and takes what arrives, by :meth:`receive`::
 
         while download.left:
             lines.write_line(out, download.request())
@@ -49,7 +49,7 @@ class StreamDownload(Download):
     def __init__(self, job_id: str, entries: list[OutputEntry], sink: Sink, checksums: Checksums) -> None:
         super().__init__(job_id, entries, sink, checksums)
         self.pieces: list[FilePiece] = []
-        """What was not asked for by the last request, since it is to come beside it."""
+        """The pieces that the last request left out, because other connections fetch them."""
         self._pieces_of: dict[str, list[FilePiece]] = {}
         self._head_start = 0
         self._asked: list[str] = []
@@ -59,9 +59,9 @@ class StreamDownload(Download):
 
     def request(self, streams: int = 1) -> FilesRequest:
         """
-        Return what to ask the cluster for: every file that is left, from where it is here already.
+        Return the request to the cluster: every file that is left, from the first byte that is missing.
 
-        :param streams: over how many connections they come; of large files only one part in so many is asked for, and
+        :param streams: number of connections; of large files, the request covers only the first connection's part, and
             the rest becomes :attr:`pieces`.
         """
         self._asked = sorted(self.left)
@@ -89,9 +89,9 @@ class StreamDownload(Download):
 
     def receive_piece(self, piece: FilePiece, stream: BinaryIO, progress: TransferProgress) -> None:
         """
-        Take a piece that was asked for by itself. Called by other threads.
+        Take a piece that was requested separately. Called by other threads.
 
-        :raises CollectError: it has changed.
+        :raises CollectError: the file has changed.
         :raises GpuClusterConnectionError: the stream broke off.
         """
         with self._stream_errors():
@@ -124,7 +124,7 @@ class StreamDownload(Download):
             raise
 
     def _append_pieces(self, partial: PartialFile, path: str) -> None:
-        """Add what came beside the stream, as soon as it is there."""
+        """Append the pieces from other connections, as soon as they arrive."""
         for piece in self._pieces_of.get(path, ()):
             try:
                 while not wait([piece.arrived], _CHECK_EVERY_S).done:
@@ -136,7 +136,7 @@ class StreamDownload(Download):
                 raise lines.BrokenStream(f"a part of {path!r} did not come: {error}") from error
 
     def close_pieces(self) -> None:
-        """Close what came beside the stream and was not used; it stays for the next try."""
+        """Close unused pieces from other connections; they stay for the next try."""
         for piece in self.pieces:
             if piece.arrived.done() and piece.arrived.exception() is None:
                 piece.arrived.result().close()
@@ -145,9 +145,9 @@ class StreamDownload(Download):
         """
         Take the files that the verb ``send`` streams.
 
-        :param check: called again and again while this waits for pieces; what it raises ends that.
-        :raises CollectError: a file changed, was damaged, or is not what it was when it was listed.
-        :raises GpuClusterConnectionError: the stream broke off; what came until then is kept.
+        :param check: called repeatedly while this waits for pieces; an exception from it ends the wait.
+        :raises CollectError: a file was damaged, or has changed since it was listed.
+        :raises GpuClusterConnectionError: the stream broke off; what has arrived is kept.
         """
         self._check = check
         self._waiting = set(range(len(self._asked)))
@@ -162,13 +162,13 @@ class StreamDownload(Download):
             raise CollectError(f"job {self.job_id}: the cluster did not send {missing}, which it has listed")
 
     def _take_small(self, rows: Any, stream: BinaryIO, small: SmallFiles, progress: TransferProgress) -> None:
-        """Take files that came together."""
+        """Take a batch of small files."""
         files = read_batch(rows, stream)
         small.give([SmallFile(self._path(number), content, mode, sha256) for number, mode, sha256, content in files])
         self._count(sum(len(content) for *_, content in files), progress)
 
     def _take_file(self, header: dict[str, Any], stream: BinaryIO, progress: TransferProgress) -> None:
-        """Take a file that comes in pieces."""
+        """Take a file that arrives in parts."""
         number = header.get("file")
         if not is_count(number):
             raise garbled(header)
@@ -182,7 +182,7 @@ class StreamDownload(Download):
             raise garbled(header)
         with self._partial(path, stamp) as partial:
             if partial.size < offset:
-                # Somebody else collects the same file meanwhile, and has what was here.
+                # Another process is collecting the same file, and holds its partial file.
                 self._busy.add(path)
                 raise lines.BrokenStream(f"{path!r} has to be asked for anew")
             progress.advance(offset - asked_from)
@@ -193,7 +193,7 @@ class StreamDownload(Download):
                 self._append_pieces(partial, path)
             sha256 = line["sha256"]
             if not partial.is_whole(size, sha256):
-                # The next try begins anew.
+                # The next try starts from the beginning.
                 partial.discard()
                 raise self._damaged(path)
             self._sink.publish(partial, path, header["mode"])
@@ -216,7 +216,7 @@ class StreamDownload(Download):
         take_part(line, partial, left, stream, buffer, lambda nbytes: self._count(nbytes, progress))
 
     def _path(self, number: int) -> str:
-        """Return the path that was asked for under a number, and has not come yet."""
+        """Return the path requested under a number, which has not arrived yet."""
         if number not in self._waiting:
             raise garbled(number)
         self._waiting.remove(number)

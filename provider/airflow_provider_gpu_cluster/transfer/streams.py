@@ -1,4 +1,4 @@
-"""Over how many connections to move something: each is one stream."""
+"""How many connections a transfer uses; each is one stream."""
 
 from __future__ import annotations
 

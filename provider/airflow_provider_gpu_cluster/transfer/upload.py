@@ -1,4 +1,4 @@
-"""A job's inputs on their way to the cluster: what it lacks, and nothing else."""
+"""Uploads a job's inputs to the cluster: only what the cluster lacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import StageReply, SubmitReply
 
 PIECE_BYTES = 1 << 23
-# Nobody knows the SHA-256 of these before they were sent, so each has that of its own bytes, and is in memory for it.
+# The SHA-256 of such a content is not known before it was sent, so each piece carries its own, computed in memory.
 TAGGED_PIECE_BYTES = 1 << 20
 
 _BREAKS = (*BREAKS, lines.BrokenStream)
@@ -57,11 +57,10 @@ class Upload:
         self, reply: StageReply | SubmitReply, stream: BinaryIO, out: BinaryIO
     ) -> StageReply | SubmitReply | None:
         """
-        Send what the cluster asks for until all is in place.
+        Send what the cluster asks for until everything is in place.
 
-        :param reply: what it has said first; with ``needs``, the inputs that it needs.
-        :return: what came of it; None when the connection broke, after more had arrived than before: another one goes
-            on from there.
+        :param reply: the cluster's first reply; ``needs`` lists the inputs that it needs.
+        :return: the final reply; None if the connection broke after some progress: another connection continues.
         :raises SourceError: something cannot be read.
         :raises ChecksumError: a file has changed since its checksum was taken.
         """
@@ -89,7 +88,7 @@ class Upload:
     def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> StageReply | SubmitReply:
         progress: TransferProgress | None = None
         wants: list[Want] = []
-        # For now, as many as are of use if it lacks everything.
+        # At first, as many connections as are useful if it lacks everything.
         size = sum(content.entry.size for content in self._contents.values())
         streams: UploadStreams | None = stack.enter_context(self._streams(size))
         while "done" not in (message := self._next(stream)):
@@ -109,7 +108,7 @@ class Upload:
         return UploadStreams(count, self._session)
 
     def _next(self, stream: BinaryIO) -> UploadNews:
-        """Return what the cluster says next; an error is raised."""
+        """Return the cluster's next message; raise an error that it reports."""
         while True:
             line = stream.readline()
             if not line.endswith(b"\n"):
@@ -134,7 +133,7 @@ class Upload:
             with pieces_to(self._session, out) as pieces_out:
                 sender = send_all(pieces_out)
                 streams.finish()
-                # What one of them has taken on and not sent is asked for again.
+                # If a stream has taken a piece and not sent it, the cluster asks for it again.
                 sender.end()
         finally:
             # Streams that go on have nothing left to do.

@@ -1,6 +1,6 @@
 """
-A long line filled over several connections: they are opened while the cluster looks what it lacks, and take pieces
-beside the one on which it asks for them.
+Several connections for an upload over a long round trip: they are opened while the cluster checks what it lacks, and
+carry pieces in addition to the connection on which the cluster asks for them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def open_stream(session: Session) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 class UploadStreams:
     """
-    Further channels that take pieces, for as long as the context lasts.
+    Further channels that carry pieces, as long as the context lasts.
 
     :param count: how many.
     :param session: speaks with the cluster over the connection beside which they are opened.

@@ -1,4 +1,4 @@
-"""Following an array through the events of a watcher, each of its elements as a job."""
+"""Follows an array through the events of a watcher, each element as a job."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 
 class ArrayFollower:
-    """Follows an array, as :class:`.JobFollower` does a job, and with the same parameters."""
+    """Follows an array as :class:`.JobFollower` follows a job, with the same parameters."""
 
     def __init__(self, handle: JobHandle, watcher: Watcher, *, log: Log, ti: Any, **how: Any) -> None:
         self._handle = handle
         self._watcher = watcher
         self._log = log
         self._array_log: ArrayLog | None = None
-        # Read once for all elements.
+        # Read only once for all elements.
         self.shown_before = functools.cache(lambda: shown_lines(ti))
         self._status: JobStatus | None = None
         self._elements = [
@@ -38,7 +38,7 @@ class ArrayFollower:
         ]
 
     async def to_the_end(self) -> WatchEnd:
-        """Return why the watch is over: all elements have ended, or one of them cannot be watched."""
+        """Follow the array until all elements have ended or one cannot be watched; return which it was."""
         tasks = [asyncio.ensure_future(element.to_the_end()) for element in self._elements]
         try:
             left = set(tasks)
@@ -56,12 +56,12 @@ class ArrayFollower:
     def _end(self, ends: list[WatchEnd]) -> WatchEnd:
         statuses = [end.status.to_json() for end in ends if end.status is not None]
         self._status = JobStatus.from_json(array_status.summary(self._handle.job_id, statuses))
-        # A worker shows what output is left of any of them.
+        # A worker shows the output that is left, of any element.
         reader = next((end.reader for end in ends if end.reader is not None), None)
         return WatchEnd(self._handle, self._status, reader=reader, memory=self.log.memory)
 
     def tell_success(self) -> None:
-        """Say in the task's log that all have succeeded."""
+        """Log that all elements have succeeded."""
         assert self._status is not None
         self.log.tell_summary(self._status)
 
@@ -69,13 +69,13 @@ class ArrayFollower:
 
     @property
     def log(self) -> ArrayLog:
-        """What is told of the array. Asked for with the first event, when the watcher knows the cluster by its name."""
+        """The array's log. Made at the first event, because only then the watcher knows the cluster's name."""
         if self._array_log is None:
             self._array_log = ArrayLog(self._log, self._handle, cluster=self._watcher.name)
         return self._array_log
 
     def take(self) -> None:
-        """Note that there is news of an element."""
+        """Note that an element has changed."""
         statuses = [element.status for element in self._elements if element.status is not None]
         if len(statuses) == len(self._elements):
             self.log.tell_waiting(statuses)
@@ -96,11 +96,11 @@ class _ElementFollower(JobFollower):
 
     @property
     def status(self) -> JobStatus | None:
-        """How it stands, as far as is known."""
+        """Its last known status."""
         return self._status
 
     async def to_the_end(self) -> WatchEnd:
-        """Return why the watch is over."""
+        """Follow the element to its end, and log how it ended."""
         end = await super().to_the_end()
         if end.error is None and end.reader is None:
             assert end.status is not None
@@ -113,7 +113,7 @@ class _ElementFollower(JobFollower):
             self._array.take()
 
     def _is_for_worker(self) -> bool:
-        # As long as others run, there is time to show it here.
+        # As long as other elements run, there is time to show the output here.
         return self._array.has_ended and super()._is_for_worker()
 
     def _make_job_log(self) -> JobLog:

@@ -36,23 +36,24 @@ _KILL_PAUSE_S = 1.0
 
 class GpuJobTrigger(BaseTrigger):
     """
-    Watches a GPU job for a task that is deferred: shows its output in the task's log, and fires when it has ended.
+    Watches a GPU job for a deferred task: shows its output in the task's log, and fires when the job has ended.
 
-    All triggers of a triggerer whose jobs are on one cluster share one SSH connection.
+    All triggers in a triggerer share one SSH connection per cluster.
 
-    :param job: handle of the job; None when it comes from one of the next two.
-    :param job_from: ``task_id`` and ``key`` of the XCom that is the handle; from the scheduler, that knows no handle.
-    :param launch: request to launch the job, from :func:`.submit_request`, with nothing to send.
-    :param gpu_cluster_conn_id: connection to launch it with; or another connection to the job's cluster, by default the
-        one it was launched with.
+    :param job: handle of the job; None if one of the next two parameters provides it.
+    :param job_from: ``task_id`` and ``key`` of the XCom that holds the handle; set when the scheduler starts the
+        trigger, because the scheduler does not know the handle.
+    :param launch: request to launch the job, from :func:`.submit_request`, without files to send.
+    :param gpu_cluster_conn_id: connection to launch the job with; or another connection to the job's cluster, by
+        default the one the job was launched with.
     :param get_logs: show the job's output.
-    :param reader: name of the place up to which output was shown, as the cluster remembers it; None for this try's own.
-    :param poll_interval: time between two looks at the job in seconds, where a cluster does not allow to watch.
+    :param reader: name under which the cluster remembers how much output was shown; None for a name of this try.
+    :param poll_interval: time between two polls of the job in seconds, on a cluster that forbids long commands.
     :param unreachable_timeout: how long the cluster may be unreachable, in seconds.
     :param cancel_on_kill: cancel the job when a user ends the task.
-    :param end_from_trigger: end the task here when the job has succeeded, without a worker.
-    :param handle_key: key of the XCom in which the task has its job's handle.
-    :param masked: what must not appear in the log; Airflow keeps the arguments of triggers encrypted.
+    :param end_from_trigger: when the job has succeeded, end the task here, without a worker.
+    :param handle_key: key of the XCom in which the task keeps its job's handle.
+    :param masked: values that must not appear in the log; Airflow encrypts the arguments of triggers.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class GpuJobTrigger(BaseTrigger):
         self._launcher: JobLauncher | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class and the arguments to make this trigger again, in another triggerer perhaps."""
+        """Return the class and the arguments that recreate this trigger, perhaps in another triggerer."""
         names = (
             "job",
             "job_from",
@@ -105,7 +106,7 @@ class GpuJobTrigger(BaseTrigger):
         return f"{__name__}.GpuJobTrigger", {name: getattr(self, name) for name in names}
 
     def __repr__(self) -> str:
-        """Name the job; the arguments hold what must not be shown."""
+        """Name only the job, because the arguments hold secrets."""
         return f"<GpuJobTrigger {self.job or self.job_from or self._job_to_launch}>"
 
     @property
@@ -114,7 +115,7 @@ class GpuJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
-        # Imported where it is needed: every file of DAGs imports the trigger, and only a triggerer watches.
+        # Imported late: every DAG file imports the trigger, but only a triggerer watches.
         from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
@@ -122,7 +123,7 @@ class GpuJobTrigger(BaseTrigger):
         for secret in self.masked:
             await amask_secret(secret)
         if self.launch is not None and not await self._is_awaited():
-            # Its triggerer was down, or busy, when a user ended the task.
+            # A user ended the task while its triggerer was down or busy.
             told = "Nobody waits for the GPU job any more; it is not launched"
             self.log.info(told, job_id=self.launch["job_id"])
             yield await self._resume(WatchEnd(error=GpuClusterError(told), job_id=self.launch["job_id"]), began)
@@ -150,7 +151,7 @@ class GpuJobTrigger(BaseTrigger):
             yield await self._resume(end, began)
 
     async def _resume(self, end: WatchEnd, began: float) -> TriggerEvent:
-        """Return the event that has a worker go on with the task, when that can be."""
+        """Return the event that makes a worker continue the task, as soon as Airflow allows that."""
         was_on_worker = self.job_from is None and self._ti is not None
         if was_on_worker:
             await asyncio.sleep(began + shortest_absence_s() - time.monotonic())
@@ -160,13 +161,13 @@ class GpuJobTrigger(BaseTrigger):
         """
         Cancel the job if a user has ended the task.
 
-        Airflow also calls this when the trigger was handed to another triggerer (apache/airflow#73454), and, after a
-        clear, only when the next try waits in its turn.
+        Airflow also calls this when it has moved the trigger to another triggerer (apache/airflow#73454). After a
+        clear, it calls this only when the next try is deferred.
         """
         if not self.cancel_on_kill:
             return
         work = asyncio.ensure_future(self._cancel_if_abandoned())
-        # Airflow 3.3 tells a trigger to stop once a second until it has, and breaks this off each time.
+        # Airflow 3.3 tells a trigger to stop once a second until it has stopped, and cancels this call each time.
         deadline = asyncio.get_running_loop().time() + _KILL_TIMEOUT_S
         while not work.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
@@ -176,9 +177,9 @@ class GpuJobTrigger(BaseTrigger):
             self.log.error("The GPU job is left alone: no more time to cancel it")
 
     async def _cancel_if_abandoned(self) -> None:
-        """Try until it is done; what keeps it from being done is told once."""
+        """Try until it succeeds; log each obstacle only once."""
         if self._launcher is not None:
-            # A job that is launched after it was cancelled would run on.
+            # A job that is launched after the cancellation would keep running.
             await self._launcher.settle()
         job_id = self.launch["job_id"] if self.launch is not None else (await self._handle()).job_id
         told = ""
@@ -197,7 +198,7 @@ class GpuJobTrigger(BaseTrigger):
             await asyncio.sleep(_KILL_PAUSE_S)
 
     async def _cancel(self, job_id: str) -> None:
-        # The same words for all tasks, so that many jobs are cancelled in one call.
+        # All tasks use the same text, so that one call can cancel many jobs.
         cancelled = self._watcher().cancel(job_id, requested_by="Airflow, as a user ended its task")
         status = await asyncio.wrap_future(cancelled)
         if self.launch is not None and not status.attempt:
@@ -217,11 +218,11 @@ class GpuJobTrigger(BaseTrigger):
         return watcher_of(self.gpu_cluster_conn_id or handle_of(self.job).gpu_cluster_conn_id)
 
     def _reader_name(self) -> str:
-        # Started by the scheduler, a trigger does not get to know what sets a clear apart from a retry.
+        # A trigger that the scheduler starts cannot tell a clear from a retry.
         return self.reader or f"try-{self._ti.id}"
 
     async def _handle(self) -> JobHandle:
-        """Return the job's handle, which its task has in XCom then."""
+        """Return the job's handle, after pushing it to the task's XCom."""
         if self.job is None:
             if self.job_from is not None:
                 self.job = await self._pull(**self.job_from)
@@ -240,13 +241,13 @@ class GpuJobTrigger(BaseTrigger):
         """Push what an operator or sensor pushes on a worker."""
         ti = self._ti
         if ti is None:
-            # In dag.test() a trigger cannot; a worker does so at the end.
+            # In dag.test() a trigger cannot push XComs; a worker does so at the end.
             return
         for key, value in published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill).items():
             await asyncio.to_thread(XCom.set, key, value, **_place_of(ti, ti.task_id, ti.map_index))
 
     async def _pull(self, task_id: str, key: str) -> Any:
-        """Return an XCom of another task: from a mapped task group its own instance's, else the only one."""
+        """Return an XCom of another task: in a mapped task group from the same instance, else from the only one."""
         ti = self._ti
         for map_index in dict.fromkeys((ti.map_index, -1)):
             place = _place_of(ti, task_id, map_index)
@@ -255,7 +256,7 @@ class GpuJobTrigger(BaseTrigger):
         return None
 
     async def _is_awaited(self) -> bool:
-        """Return whether the task is still deferred; if that cannot be read, it most likely is."""
+        """Return whether the task is still deferred; assume so if its state cannot be read."""
         if self._ti is None:
             return True
         try:
@@ -269,15 +270,15 @@ class GpuJobTrigger(BaseTrigger):
 
     async def _is_abandoned(self, job_id: str) -> bool:
         """
-        Return whether the task does not wait for the job any more, because of what a user did.
+        Return whether the task no longer waits for the job, because of what a user did.
 
-        :raises Exception: that cannot be read now.
+        :raises Exception: the state cannot be read now.
         """
         state = await self._task_state()
         self.log.info("Trigger was told to stop", state=state)
         if state != TaskInstanceState.DEFERRED:
             return True
-        # Cleared, and waiting for another job already? Or still for this one, in another triggerer?
+        # Was it cleared, and does it already wait for another job? Or for this one, in another triggerer?
         current = await self._pull(self._ti.task_id, KILL_XCOM_KEY)
         if current is None:
             raise GpuClusterError("the task waits for a job again, and which one is not known yet")
@@ -285,7 +286,7 @@ class GpuJobTrigger(BaseTrigger):
 
     def _ends_here(self, end: WatchEnd) -> bool:
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED
-        # dag.test() runs triggers without a task instance, and knows no events that end a task.
+        # dag.test() runs triggers without a task instance, and does not support events that end a task.
         return self.end_from_trigger and succeeded and end.reader is None and self._ti is not None
 
 

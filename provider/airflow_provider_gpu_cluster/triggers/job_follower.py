@@ -1,4 +1,4 @@
-"""Following one job through the events of a watcher, until it has ended and its output is in the task's log."""
+"""Follows one job through the events of a watcher, until it has ended and its output is in the task's log."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
-# More than this, left when the job has ended, is shown sooner by a worker, which has its log for itself.
+# If more output than this is left when the job ends, a worker shows it faster, because it need not share its log.
 LEFT_FOR_WORKER_BYTES = 1 << 18
 _ACK_TIMEOUT_S = 10.0
-# The job's log holds progress back for a while; if nothing else comes until then, it is told again.
+# The job's log delays progress for a while; if nothing else arrives in that time, it is told the status again.
 _HELD_BACK_S = PROGRESS_EVERY_S + 0.5
 
 
@@ -28,8 +28,8 @@ class JobFollower:
     Follows one job.
 
     :param log: the task's log.
-    :param reader: name of the place up to which output was shown, as the cluster remembers it; None shows no output.
-    :param ti: the task instance, as the triggerer gives it to a trigger; None outside of a triggerer.
+    :param reader: name under which the cluster remembers how much output was shown; None shows no output.
+    :param ti: the task instance that the triggerer gave to the trigger; None outside of a triggerer.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class JobFollower:
         self._error: GpuClusterError | None = None
 
     async def to_the_end(self) -> WatchEnd:
-        """Return why the watch is over: the job has ended, or cannot be watched."""
+        """Follow the job until it has ended or cannot be watched; return which it was."""
         loop = asyncio.get_running_loop()
         subscription = self._watcher.subscribe(
             self._handle.job_id,
@@ -67,7 +67,7 @@ class JobFollower:
         )
         try:
             first = await self._events.get()
-            # By now the watcher knows the cluster by its name.
+            # Only now does the watcher know the cluster's name.
             self._job_log = self._make_job_log()
             location = self._handle.log_location(self._watcher.name)
             self._display = self._make_display(location, subscription.ack)
@@ -76,7 +76,7 @@ class JobFollower:
                 await self._take_events()
                 await self._show_output()
             if self._error is None and self._output_left():
-                # The worker starts where the cluster says that this reader is.
+                # The worker continues from the place that the cluster remembers for this reader.
                 await self._until_acknowledged()
         finally:
             subscription.close()
@@ -89,7 +89,7 @@ class JobFollower:
         return OutputDisplay(self._ti, location=location, acknowledge=acknowledge)
 
     def tell_success(self) -> None:
-        """Say in the task's log that the job has succeeded."""
+        """Log that the job has succeeded."""
         assert self._status is not None
         self._job_log.tell_success(self._status)
 
@@ -110,7 +110,7 @@ class JobFollower:
         return self._status is not None and self._status.final and not self._all_shown()
 
     async def _take_events(self) -> None:
-        """Wait for an event, and take all that have come."""
+        """Wait for an event, and process all that have arrived."""
         event = await self._next_event(self._longest_wait_s())
         if event is not None:
             self._take(event)
@@ -123,8 +123,8 @@ class JobFollower:
             self._take(self._events.get_nowait())
 
     async def _next_event(self, timeout_s: float | None) -> WatchEvent | None:
-        """Return the next event; None when none has come in time."""
-        # Before Python 3.12, asyncio.wait_for may take an event for an answer to being cancelled, and go on.
+        """Return the next event; None if none arrives in time."""
+        # Before Python 3.12, asyncio.wait_for may swallow a cancellation when an event arrives, and continue.
         coming = asyncio.ensure_future(self._events.get())
         try:
             await asyncio.wait({coming}, timeout=timeout_s)
@@ -133,7 +133,7 @@ class JobFollower:
             coming.cancel()
 
     def _longest_wait_s(self) -> float | None:
-        """Return for how long to wait for the next event; None for as long as it takes."""
+        """Return how long to wait for the next event, in seconds; None for no limit."""
         if self._outage is None:
             return _HELD_BACK_S if self._may_hold_back else None
         return max(0.0, self._unreachable_timeout_s - self._job_log.tell_outage(self._outage))
@@ -160,7 +160,7 @@ class JobFollower:
             self._display.acknowledged = event.position
 
     async def _show_output(self) -> None:
-        """Show what has arrived; a flood ends with the job, as far as this trigger is concerned."""
+        """Show the output that has arrived; once the job has ended, leave a flood of it to a worker."""
         while self._status is not None and await self._display.show(self._status):
             while not self._events.empty():
                 self._take(self._events.get_nowait())
@@ -172,7 +172,7 @@ class JobFollower:
         while not self._display.is_acknowledged and self._error is None:
             event = await self._next_event(max(0.0, deadline - asyncio.get_running_loop().time()))
             if event is None:
-                # Some lines may come twice then, and none is lost.
+                # Then some lines may be shown twice, but none is lost.
                 return
             self._take(event)
 

@@ -1,4 +1,4 @@
-"""What follows a job, or an array."""
+"""Chooses the follower of a job or an array."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 
 def follower_of(handle: JobHandle, watcher: Watcher, **how: Any) -> JobFollower | ArrayFollower:
-    """Return what follows a job, or an array; see :class:`.JobFollower` for the parameters."""
+    """Return the follower of a job or an array; see :class:`.JobFollower` for the parameters."""
     follower = JobFollower if handle.array_size is None else ArrayFollower
     return follower(handle, watcher, **how)

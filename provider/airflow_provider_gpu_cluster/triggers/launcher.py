@@ -1,4 +1,4 @@
-"""Launching the job of a deferred task, through the watcher that will watch it."""
+"""Launches the job of a deferred task, through the watcher that will watch it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class JobLauncher:
     """
     Launches one job.
 
-    :param request: from :func:`.submit_request`, with nothing to send.
+    :param request: from :func:`.submit_request`, without files to send.
     :param log: the task's log.
     """
 
@@ -41,12 +41,12 @@ class JobLauncher:
 
     async def to_the_end(self) -> Submission:
         """
-        Return what came of it, which is in the task's log then.
+        Launch the job, log the result, and return it.
 
-        Cancelled, it asks no cluster any more that it has not asked already; see :meth:`settle`.
+        If this is cancelled before the cluster was asked, the cluster is not asked; see :meth:`settle`.
 
-        :raises GpuClusterConnectionError: the cluster stays out of reach, for as long as a worker would try.
-        :raises GpuClusterError: the cluster cannot launch it.
+        :raises GpuClusterConnectionError: the cluster was unreachable for as long as a worker would have tried.
+        :raises GpuClusterError: the cluster cannot launch the job.
         """
         began = time.monotonic()
         retrying = tenacity.AsyncRetrying(
@@ -70,6 +70,6 @@ class JobLauncher:
             self._log.warning(event, job_id=self._request["job_id"], error=str(error_of_try(state)))
 
     async def settle(self) -> None:
-        """Return when nobody is about to launch the job any more, whether it was launched or not."""
+        """Wait until no launch is under way any more, whether the job was launched or not."""
         if self._asked is not None and not self._asked.cancel():
             await asyncio.wait({asyncio.wrap_future(self._asked)})

@@ -1,4 +1,4 @@
-"""A job's output on its way from a watcher's events into a task's log, each line once."""
+"""Shows a job's output, from a watcher's events, in a task's log, each line once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.triggers.output_log import OutputLog
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch.events import Place
 
-# What is shown in one batch. Even in lines of one character it fits into the socket that triggers log through.
+# Bytes shown in one batch. Even as lines of one character they fit into the socket that triggers log through.
 _BATCH_BYTES = 2048
 
 
@@ -20,15 +20,15 @@ class OutputDisplay:
     """
     Shows a job's output, and acknowledges what is safely in the log.
 
-    With each place that it acknowledges goes a note: the log, and how many lines of output are in it by then. The
-    trigger that goes on after this one was killed knows by it which lines of the log are beyond that place.
+    Each acknowledgement carries a note: which log it is, and how many lines of output the log holds by then. If this
+    trigger is killed, the next one can tell from the note which lines in the log lie beyond the acknowledged place.
 
     :param ti: the task instance whose log it is; None outside of a triggerer.
-    :param location: where the whole output lies, for the line that says what was left out.
-    :param acknowledge: tells the cluster up to where all is done.
-    :param prefix: stands before each line, in a log that has the output of other jobs, too.
-    :param shown_before: returns the lines of output that earlier triggers of this try have shown, where others have
-        looked already; None to look.
+    :param location: where the whole output is stored, for the line that says what was left out.
+    :param acknowledge: tells the cluster up to which place everything was shown.
+    :param prefix: begins each line, in a log that also holds the output of other jobs.
+    :param shown_before: returns the lines of output that earlier triggers of this try have shown, if the caller has
+        already read them; None to read them from the log.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class OutputDisplay:
         self._is_placed = False
         self._asked: LogPosition | None = None
         self.acknowledged: LogPosition | None = None
-        """What the cluster has noted."""
+        """The place that the cluster has noted."""
 
     def place(self, place: Place) -> None:
-        """Start where the reader is, or go on after the connection was made anew."""
+        """Start at the reader's place, or continue after a reconnect."""
         if not self._is_placed:
             self._is_placed = True
             self._skip_shown_lines(place.note or {})
         self._buffer.place(place.position)
 
     def _skip_shown_lines(self, note: dict[str, Any]) -> None:
-        """Find the lines that the log has beyond the place, because their acknowledgement was lost."""
+        """Skip the lines that are in the log beyond the place because their acknowledgement was lost."""
         if self._ti is not None:
             self._relay.lines = note["lines"] if note.get("log") == self._log_id else 0
             start = len(self._prefix)
@@ -73,7 +73,7 @@ class OutputDisplay:
         self._buffer.add(output)
 
     async def show(self, status: JobStatus) -> bool:
-        """Show some lines, and return whether there may be more to show now."""
+        """Show some lines, and return whether more can be shown now."""
         async with self._log.batch():
             more = self._buffer.show(status, max_bytes=_BATCH_BYTES)
         position = self._relay.position
@@ -87,10 +87,10 @@ class OutputDisplay:
         return self._buffer.left(status)
 
     def drained(self, status: JobStatus) -> bool:
-        """Return whether all has been shown of a job that has ended."""
+        """Return whether the job has ended and all of its output was shown."""
         return self._buffer.drained(status)
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether the cluster has noted all that was shown."""
+        """Whether the cluster has noted everything that was shown."""
         return self._asked is None or self.acknowledged == self._asked

@@ -1,16 +1,17 @@
 """
 A job's output in the log of a task whose trigger runs in Airflow's triggerer.
 
-What triggers log goes through one socket to the triggerer's main process, which reads a small piece of it in each round
-of its loop, between rounds with the database. So three things have to be seen to:
+Triggers log through one socket to the triggerer's main process. In each round of its loop, the main process reads a
+small piece from the socket, between queries of the database. This has three consequences:
 
-- When the socket is full, who logs waits, and with it the event loop with all its triggers. So only little is logged
-  ahead of what has been read.
-- When a trigger has ended, the main process closes its log, whether everything is read or not. So who has logged waits
-  until that has been read.
-- When the triggerer is killed, what was logged and not read is lost. So only what was read may be acknowledged.
+- When the socket is full, logging blocks, and with it the event loop and all of its triggers. Therefore only little is
+  logged ahead of what the main process has read.
+- When a trigger has ended, the main process closes its log, even if it has not read everything. Therefore a trigger
+  waits until everything that it has logged was read.
+- When the triggerer is killed, everything that was logged but not read is lost. Therefore only what was read may be
+  acknowledged.
 
-What has been read is known by asking the main process something: it takes one request in a round, too.
+To find out what was read, we send the main process a request: it answers one request per round, too.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from airflow.sdk.log import amask_secret
 
 LOGGER = "gpu_job.output"
 
-# What Airflow 3.3 reads of the log in one round, and about what a line needs besides its text.
+# How much of the log Airflow 3.3 reads in one round, and roughly what a line needs besides its text.
 READ_BYTES = 4096
 LINE_BYTES = 200
-# What may be logged ahead by all triggers together; the socket takes several times as much.
+# How much all triggers together may log ahead; the socket holds several times as much.
 AHEAD_BYTES = 16384
 
 
 class OutputLog:
     """
-    Logs lines of output for the trigger that makes it.
+    Logs lines of output for the trigger that creates it.
 
     ::
 
@@ -52,13 +53,13 @@ class OutputLog:
         self._bytes = 0
 
     def line(self, text: str) -> None:
-        """Log one line. Only in a batch."""
+        """Log one line. Call this only inside a batch."""
         self._context.run(self._logger.info, text)
         self._bytes += len(json.dumps(text)) + LINE_BYTES
 
     @contextlib.asynccontextmanager
     async def batch(self) -> AsyncIterator[None]:
-        """Wait until little is ahead, log without waiting for anything else, and wait until that has been read."""
+        """Wait until little is unread, let the caller log, and wait until that was read."""
         flow = _flows.setdefault(asyncio.get_running_loop(), _Flow())
         await flow.until_room()
         self._bytes = 0
@@ -67,7 +68,7 @@ class OutputLog:
 
 
 class _Flow:
-    """How much all triggers of an event loop have logged, and how much of that has been read."""
+    """How much all triggers of an event loop have logged, and how much of that was read."""
 
     def __init__(self) -> None:
         self._logged = 0
@@ -77,7 +78,7 @@ class _Flow:
         self._asking: asyncio.Task[None] | None = None
 
     async def until_room(self) -> None:
-        """Wait until little is ahead: first come, first served, and each sees what the one before has logged."""
+        """Wait until little is unread: first come, first served, so that each caller sees what the last one logged."""
         async with self._line:
             await self._until(lambda: self._logged - self._read <= AHEAD_BYTES)
 
@@ -99,7 +100,7 @@ class _Flow:
         while self._read < self._logged:
             in_socket, before = min(in_socket + READ_BYTES, self._logged), in_socket
             await _ask_main_process()
-            # It may have answered before it read, in its last round; what came before that is sure.
+            # It may have answered before it read in that round; only what came before that round is certain.
             self._read = before
             self._progress.set()
             self._progress = asyncio.Event()
@@ -111,9 +112,9 @@ _flows: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Flow] = weakref.We
 
 def _keep_only_the_trigger() -> None:
     """
-    Leave out what Airflow adds to each line to say where it comes from, but for the trigger.
+    Leave out the context that Airflow adds to each line, except for the trigger.
 
-    The file it goes into says as much, and more lines pass in a second without it.
+    The name of the log file says the same, and shorter lines let more of them pass per second.
     """
     trigger_id = structlog.contextvars.get_contextvars().get("trigger_id")
     if trigger_id is not None:
@@ -122,6 +123,6 @@ def _keep_only_the_trigger() -> None:
 
 
 async def _ask_main_process() -> None:
-    # Of all that can be asked this needs no database; no secret is empty, so nothing comes of it. Outside of a
-    # triggerer nobody is asked.
+    # Of all requests, this one needs no database, and masking an empty secret has no effect. Outside of a triggerer
+    # no request is sent.
     await amask_secret("")

@@ -1,9 +1,9 @@
 """
-What an earlier trigger has already shown of a job's output.
+The lines of a job's output that an earlier trigger has already shown.
 
-A trigger logs lines, and then acknowledges them on the cluster. When its triggerer is killed between the two, the
-acknowledgement is missing, but the log is there: in most installations on the same machine or volume, where the next
-trigger of the same try can look.
+A trigger logs lines, and then acknowledges them on the cluster. If its triggerer is killed in between, the
+acknowledgement is missing, but the log exists: in most installations on the same machine or volume, where the next
+trigger of the same try can read it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
 
 def shown_lines(ti: Any) -> list[str]:
     """
-    Return the lines of output in the logs of a try's triggers, as far as those logs are on this machine.
+    Return the lines of output in the logs of a try's triggers, if those logs are on this machine.
 
-    :param ti: the task instance, as the triggerer gives it to a trigger.
+    :param ti: the task instance that the triggerer gave to the trigger.
     """
     path = os.path.join(conf.get("logging", "base_log_folder"), log_filename_template_renderer()(ti=ti))
     files = glob.glob(f"{glob.escape(path)}.trigger.*.log")
@@ -37,7 +37,7 @@ def _lines(file: str) -> list[str]:
             try:
                 value = json.loads(record)
             except ValueError:
-                # The triggerer was killed while it wrote this.
+                # The triggerer was killed while it wrote this line.
                 continue
             if isinstance(value, dict) and value.get("logger") == LOGGER:
                 lines.append(str(value["event"]))

@@ -1,4 +1,4 @@
-"""The watchers of this process: one for each connection, shared by all that watch jobs there."""
+"""The watchers of this process: one for each connection, shared by all of its triggers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _lock = threading.Lock()
 
 
 def watcher_of(conn_id: str) -> Watcher:
-    """Return the watcher of a connection, the same for all in this process."""
+    """Return the watcher of a connection; the process has only one for each."""
     with _lock:
         if conn_id not in _watchers:
             _watchers[conn_id] = Watcher(conn_id, lambda: GpuClusterHook(conn_id).cluster)

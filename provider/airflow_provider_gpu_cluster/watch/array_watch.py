@@ -1,4 +1,4 @@
-"""Watching an array from a task: each look is one call for all elements that have not ended yet."""
+"""Watches an array from a task, with one call at a time for all elements that have not ended yet."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ArrayWatch(Watch):
         return self._array_log.tell_outage(0, error)
 
     def look(self) -> JobStatus:
-        """Ask how the elements stand, and write what is new; see :meth:`.Watch.look`."""
+        """Get the statuses of the elements, and log what is new; see :meth:`.Watch.look`."""
         if self._reader is not None:
             self._show_output(self._reader)
         elif self._elements:
@@ -71,7 +71,7 @@ class ArrayWatch(Watch):
             self._elements[status.job_id].take(status)
 
     def _show_output(self, reader: str) -> None:
-        """Read and show until nothing is left."""
+        """Read and show output until nothing is left."""
         to_read = dict(self._elements)
         while to_read:
             places = {job_id: element.relay.position for job_id, element in to_read.items()}
@@ -90,7 +90,7 @@ class ArrayWatch(Watch):
 
 
 class _WatchedElement:
-    """One element that has not ended, or whose output is not shown to its end."""
+    """One element that has not ended, or whose output was not shown completely."""
 
     def __init__(self, index: int, handle: JobHandle, array_log: ArrayLog, cluster: str, log: Log) -> None:
         self.index = index
@@ -105,7 +105,7 @@ class _WatchedElement:
         self.relay = RememberedRelay(emit, location=handle.log_location(cluster), memory=self._log.memory)
 
     def take(self, status: JobStatus) -> None:
-        """Take how it stands, when its output is not to be shown."""
+        """Take its status, when its output is not to be shown."""
         self.status = status
         self._log.tell(status)
         self.is_done = status.final
@@ -115,9 +115,9 @@ class _WatchedElement:
         self.status = status = chunk.status
         self._log.tell(status)
         has_moved = self.relay.feed(chunk)
-        # What fits into one reply may be none of its output.
+        # A reply may be too full for any output of this element.
         self._left = not chunk.is_last_known
-        # The cluster knows then up to where it was shown.
+        # By then the cluster knows how much was shown.
         self.is_done = status.final and not has_moved and not self._left
         return has_moved
 

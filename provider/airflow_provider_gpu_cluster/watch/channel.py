@@ -1,4 +1,4 @@
-"""The near end of ``gpu-run watch``: commands go in, events come out, as lines of JSON over one channel."""
+"""The Airflow side of ``gpu-run watch``: sends commands and receives events, as lines of JSON over one channel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event
 
-# The cluster gives a sign of life every five seconds, and wants one within 150.
+# The cluster sends a sign of life every five seconds, and expects one within 150.
 SILENCE_S = 20.0
 ALIVE_S = 30.0
 _FULL_S = 0.1
@@ -29,9 +29,9 @@ _PIECES_AT_ONCE = 16
 
 class WatchRefused(Exception):
     """
-    The cluster does not let ``gpu-run watch`` run, over a connection that is in order.
+    The cluster does not let ``gpu-run watch`` run, although the connection works.
 
-    :param error: what to tell of it.
+    :param error: the error to report.
     """
 
     def __init__(self, error: GpuClusterConnectionError) -> None:
@@ -41,10 +41,10 @@ class WatchRefused(Exception):
 
 class WatchChannel:
     """
-    Tells subscriptions of their jobs, over a channel that stays open. Nothing here waits for the cluster.
+    Delivers events of jobs to subscriptions, over a channel that stays open. Nothing here blocks on the cluster.
 
-    :param cluster: a connected cluster; its connection ends with the channel.
-    :raises WatchRefused: the channel was opened and gave no answer.
+    :param cluster: a connected cluster; its connection is closed with the channel.
+    :raises WatchRefused: the channel was opened but gave no answer.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -64,25 +64,25 @@ class WatchChannel:
         self._heard_at = self._spoke_at = time.monotonic()
 
     def close(self) -> None:
-        """Tell the far end that nobody listens any more, and hang up."""
+        """Tell the cluster that nobody listens any more, and disconnect."""
         with contextlib.suppress(*BREAKS):
             self._channel.shutdown_write()
-        # The connection goes first: with it ends the thread that writes to the pipe which the channel then closes.
+        # The connection is closed first. This ends the thread that writes to the pipe, which the channel then closes.
         self._cluster.close()
         self._channel.close()
 
     def fileno(self) -> int:
-        """Return what becomes readable when there is something to do."""
+        """Return the file descriptor that becomes readable when there is something to do."""
         return self._channel.fileno()
 
     @property
     def due(self) -> float:
-        """When there is something to do, if nothing comes before, by the monotonic clock."""
+        """When there is something to do even if nothing arrives, by the monotonic clock."""
         full = time.monotonic() + _FULL_S if self._to_send else math.inf
         return min(self._heard_at + SILENCE_S, self._spoke_at + ALIVE_S, full)
 
     def change(self, subscription: Subscription) -> None:
-        """Tell the cluster of a subscription that is new, was closed, or has acknowledged something."""
+        """Tell the cluster about a subscription that is new, was closed, or has acknowledged something."""
         key, ack = subscription.key, subscription.latest_ack
         if key in self._subscriptions:
             if ack is not None and ack is not self._sent_acks[key]:
@@ -113,10 +113,10 @@ class WatchChannel:
 
     def work(self) -> None:
         """
-        Deliver what has come, and send what can be sent.
+        Deliver what has arrived, and send what can be sent.
 
         :raises WatchRefused: the cluster has ended the program.
-        :raises GpuClusterConnectionError: the connection is broken, or nothing comes any more.
+        :raises GpuClusterConnectionError: the connection is broken or silent.
         """
         lives = self._receive()
         self._deliver()
@@ -134,14 +134,14 @@ class WatchChannel:
         self._spoke_at = time.monotonic()
 
     def _send(self) -> None:
-        """Send what there is room for at the far end, which may have none because it waits for us to read."""
-        # Whether the channel has ended is seen by who reads from it. (paramiko raises EOFError where it cannot write.)
+        """Send as much as the cluster has room for; it may have none while it waits for us to read."""
+        # Reading shows whether the channel has ended. (paramiko raises EOFError if it cannot write.)
         with contextlib.suppress(*BREAKS):
             while self._to_send and (sent := self._channel.send(bytes(self._to_send[:_PIECE]))):
                 del self._to_send[:sent]
 
     def _receive(self) -> bool:
-        """Read what has come, or the first of much; False when nothing comes after it."""
+        """Read what has arrived, up to a limit; False if no more will arrive."""
         self._receive_errors()
         for _ in range(_PIECES_AT_ONCE):
             try:
@@ -173,7 +173,7 @@ class WatchChannel:
 
     def _take(self, message: Event) -> None:
         if "key" not in message:
-            # It is a sign of life.
+            # A sign of life.
             return
         key = message["key"]
         if key in self._launches:
@@ -203,5 +203,5 @@ class WatchChannel:
         if message["event"] == "output":
             data = message["data"].encode("utf-8", "surrogateescape")
             return Output(LogPosition(message["attempt"], message["offset"]), data, message["log_bytes"])
-        # The program is newer, and tells of something that is not known here.
+        # The program is newer, and reports an event that is not known here.
         return None

@@ -1,4 +1,4 @@
-"""What a trigger that watched a job has to say to the task that it wakes."""
+"""What a trigger reports to the task that it resumes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 @dataclass(frozen=True)
 class WatchEnd:
     """
-    Why the watch over a job is over.
+    Why a trigger stopped watching a job.
 
-    :param handle: the job; None when the trigger found none.
-    :param status: how the job ended; None when the watch could not go on.
-    :param error: why the watch could not go on.
-    :param job_id: the job's id, where that is all that the trigger knew of it.
-    :param reader: name of the place from which on output is left for the task to show; None when all was shown.
-    :param memory: what was told in the task's log already; see :class:`JobLog`.
+    :param handle: the job; None if the trigger found none.
+    :param status: how the job ended; None if the trigger could not continue.
+    :param error: why the trigger could not continue.
+    :param job_id: the job's id, if the trigger knew nothing else about it.
+    :param reader: name under which the cluster remembers from where the task must show output; None if all was shown.
+    :param memory: what the task's log already says; see :class:`JobLog`.
     """
 
     handle: JobHandle | None = None
@@ -33,7 +33,7 @@ class WatchEnd:
 
     @property
     def about(self) -> str | None:
-        """The id of the job that it is about; None when the trigger did not know."""
+        """The id of the job that it is about; None if the trigger did not know."""
         return self.job_id if self.handle is None else self.handle.job_id
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class WatchEnd:
             handle=handle and JobHandle.from_json(handle),
             status=status and JobStatus.from_json(status),
             error=error and getattr(exceptions, error["class"], GpuClusterError)(error["message"]),
-            # The trigger may be of the version before.
+            # The trigger may be of an earlier version.
             job_id=value.get("job_id"),
             reader=value["reader"],
             memory=value["memory"],

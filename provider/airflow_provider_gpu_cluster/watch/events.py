@@ -1,4 +1,4 @@
-"""What a watcher tells of a job. Frozen values, no IO."""
+"""The events of a job that a watcher reports. Frozen values, no IO."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 @dataclass(frozen=True, slots=True)
 class Place:
     """
-    Where the reader of a job's output is; the next output starts there, whatever came before.
+    The place of the reader of a job's output; the next output starts there, whatever came before.
 
-    :param note: what was acknowledged together with this place; None when nothing was.
+    :param note: the note that was acknowledged together with this place; None if there was none.
     """
 
     position: LogPosition
@@ -24,21 +24,21 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """The cluster has noted up to where the reader is done."""
+    """The cluster has noted the place up to which the reader has processed the output."""
 
     position: LogPosition
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The cluster could not be reached just now; the watcher goes on trying. Any other event ends the outage."""
+    """The cluster could not be reached; the watcher keeps trying. Any other event ends the outage."""
 
     error: GpuClusterConnectionError
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """This job cannot be watched, and nothing more is told of it."""
+    """This job cannot be watched; no more events of it follow."""
 
     error: GpuClusterError
 

@@ -1,4 +1,4 @@
-"""What watches a job, or an array."""
+"""Chooses the watch of a job or an array."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 def watch_of(
     cluster: Cluster, handle: JobHandle, *, log: Log, reader: str | None, memory: dict[str, Any] | None = None
 ) -> Watch:
-    """Return what watches a job, or an array; see :class:`.JobWatch` for the parameters."""
+    """Return the watch of a job or an array; see :class:`.JobWatch` for the parameters."""
     watch = JobWatch if handle.array_size is None else ArrayWatch
     return watch(cluster, handle, log=log, reader=reader, memory=memory)

@@ -39,7 +39,7 @@ class JobWatch(Watch):
         self._relay = RememberedRelay(log.info, location=location, memory=self.memory)
 
     def look(self) -> JobStatus:
-        """Ask how the job stands, and write what is new; see :meth:`.Watch.look`."""
+        """Get the job's status, and log what is new; see :meth:`.Watch.look`."""
         if self._reader is not None:
             return self._show_output(self._reader)
         status = self._cluster.statuses([self._handle.job_id])[0]
@@ -51,7 +51,7 @@ class JobWatch(Watch):
         return self._job_log.tell_outage(error)
 
     def _show_output(self, reader: str) -> JobStatus:
-        """Read and show until nothing is left. The next read, now or later, acknowledges what was shown."""
+        """Read and show output until nothing is left. The next read, now or later, acknowledges what was shown."""
         while True:
             chunk = self._cluster.read_log(self._handle.job_id, reader=reader, ack=self._relay.position)
             self._tell(chunk.status)

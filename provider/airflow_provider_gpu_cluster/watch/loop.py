@@ -1,4 +1,4 @@
-"""The thread of a watcher: it keeps a connection to a cluster, and tells subscriptions what comes over it."""
+"""The thread of a watcher: it keeps a connection to a cluster, and delivers its events to subscriptions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 # How long the connection is kept for the next job.
 LINGER_S = 30.0
-# Between two tries to connect; when somebody new has come, no more than that from the last one.
+# Pauses between two tries to connect; the last one is the longest for a new subscription, launch or cancellation.
 SHORTEST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
 NEWCOMER_PAUSE_S = 3.0
-# A connection that lived so long was in order, and is made anew at once.
+# After a connection that lived so long, the watcher reconnects at once.
 STEADY_S = 10.0
-# A cluster that ends the program so often, each time before it has run so long, does not want it to run.
+# If a cluster ends the program so many times, each time within so many seconds, it forbids long commands.
 REFUSALS = 3
 UNWANTED_S = 60.0
 POLLING_S = 600.0
@@ -35,10 +35,10 @@ POLLING_S = 600.0
 
 class WatchLoop:
     """
-    Works until nobody has left anything to do in the mailbox for a while.
+    Works until the mailbox has been empty for a while.
 
     :param conn_id: the cluster's connection, for messages.
-    :param make_cluster: makes the cluster, anew for each connection.
+    :param make_cluster: makes the cluster, again for each connection.
     """
 
     def __init__(self, conn_id: str, mailbox: Mailbox, make_cluster: Callable[[], Cluster]) -> None:
@@ -54,7 +54,7 @@ class WatchLoop:
         self._polls_until = -math.inf
 
     def run(self) -> None:
-        """Work, to the end."""
+        """Work until the end."""
         while not self._mailbox.retire(0):
             try:
                 self._connect_and_serve()
@@ -73,7 +73,7 @@ class WatchLoop:
         self._tried_at = time.monotonic()
         self._mailbox.urgent = False
         with self._connection() as cluster:
-            # Not even a cluster that lets nobody watch keeps anybody from cancelling.
+            # Cancelling works even on a cluster that forbids watching.
             self._cancel(cluster)
             if time.monotonic() < self._polls_until:
                 self._serve(cluster, Polling(cluster), self._polls_until)
@@ -83,7 +83,7 @@ class WatchLoop:
             except GpuClusterConnectionError:
                 raise
             except GpuClusterError as error:
-                # Is it the whole cluster that cannot be used? Asking for the jobs tells.
+                # Polling the jobs will show whether the whole cluster is unusable.
                 self._fall_back(error)
                 return
             with contextlib.closing(channel):
@@ -126,7 +126,7 @@ class WatchLoop:
     # -- when it does not work
 
     def _go_on_after(self, error: GpuClusterConnectionError, *, is_refusal: bool) -> None:
-        """Have another try: at once when a connection broke that was in order, else ever later."""
+        """Try again: at once if a working connection broke, else after longer and longer pauses."""
         up_s = None if self._up_since is None else time.monotonic() - self._up_since
         if up_s is None:
             self._tell_outage(error)
@@ -156,7 +156,7 @@ class WatchLoop:
             self._mailbox.wait(until, linger_s=0)
 
     def _fall_back(self, error: GpuClusterError) -> None:
-        log.warning("jobs are asked for in intervals, for the next %.0f min: %s", POLLING_S / 60, error)
+        log.warning("jobs are polled at intervals for the next %.0f min: %s", POLLING_S / 60, error)
         self._polls_until = time.monotonic() + POLLING_S
 
     def _tell_outage(self, error: GpuClusterConnectionError) -> None:
@@ -167,7 +167,7 @@ class WatchLoop:
         self._fail_errands(error)
 
     def _give_up(self, error: GpuClusterError) -> None:
-        log.warning("jobs are watched no more: %s", error)
+        log.warning("jobs are no longer watched: %s", error)
         self._polls_until = -math.inf
         for subscription in self._mailbox.subscriptions():
             subscription.deliver(Failure(error))
@@ -181,7 +181,7 @@ class WatchLoop:
     # -- cancelling
 
     def _cancel(self, cluster: Cluster) -> None:
-        """Cancel all jobs that are to be cancelled, in one call for each who asks."""
+        """Cancel all jobs that are to be cancelled, in one call per requester."""
         waiting = self._mailbox.take_cancellations()
         by_requester: dict[str, list[Cancellation]] = {}
         for cancellation in waiting:
@@ -190,7 +190,7 @@ class WatchLoop:
             for together in by_requester.values():
                 _cancel_together(cluster, together)
         except Exception:
-            # It can be asked for again. Should the next connection not come about, they are told.
+            # The next connection tries again. If there is none, the requesters get the error.
             self._mailbox.give_back([cancellation for cancellation in waiting if not cancellation.future.done()])
             raise
 
@@ -204,7 +204,7 @@ def _cancel_together(cluster: Cluster, together: list[Cancellation]) -> None:
         if len(together) == 1:
             together[0].fail(error)
             return
-        # One of them must not keep the others from theirs.
+        # One failure must not prevent the other cancellations.
         for one in together:
             _cancel_together(cluster, [one])
         return

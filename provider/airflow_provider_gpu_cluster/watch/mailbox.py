@@ -1,4 +1,4 @@
-"""What other threads leave for the thread of a watcher, and what wakes it."""
+"""The mailbox in which other threads leave work for the thread of a watcher, and which wakes that thread."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ _Result = TypeVar("_Result")
 @dataclass(frozen=True, slots=True)
 class Ack:
     """
-    Up to where a reader is done with a job's output.
+    The place up to which a reader has processed a job's output.
 
-    :param note: what the cluster is to keep together with it.
+    :param note: JSON values that the cluster stores with it.
     """
 
     position: LogPosition
     note: dict[str, Any]
 
     def to_json(self) -> Acknowledgement:
-        """Return it as the cluster takes it."""
+        """Return it in the cluster's form."""
         return {"attempt": self.position.attempt, "offset": self.position.offset, "note": self.note}
 
 
 class Subscription:
-    """One job that somebody waits for. :meth:`ack` and :meth:`close` work from any thread, and at once."""
+    """One job that somebody waits for. :meth:`ack` and :meth:`close` work from any thread, without blocking."""
 
     __slots__ = ("_mailbox", "_notify", "closed", "job_id", "key", "latest_ack", "poll_interval_s", "reader")
 
@@ -71,30 +71,30 @@ class Subscription:
 
     def ack(self, position: LogPosition, note: dict[str, Any]) -> None:
         """
-        Say up to where the output was dealt with; :class:`.Acked` tells when the cluster knows.
+        Acknowledge the output up to a place; the event :class:`.Acked` says when the cluster knows.
 
-        Of acknowledgements that follow each other quickly only the newest gets there. One that lies ahead of what was
-        delivered skips what is between.
+        If acknowledgements follow each other quickly, only the newest is sent. An acknowledgement ahead of the
+        delivered output skips the output in between.
 
-        :param note: JSON values to get back with :class:`.Place` by whoever reads on from there.
+        :param note: JSON values that the next reader gets back with :class:`.Place`.
         """
         self.latest_ack = Ack(position, note)
         self._mailbox.changed(self)
 
     def close(self) -> None:
-        """Watch the job no more. An event that is being delivered in this moment may still arrive."""
+        """Stop watching the job. An event that is just being delivered may still arrive."""
         if not self.closed:
             self.closed = True
             self._mailbox.changed(self)
 
     def deliver(self, event: WatchEvent) -> None:
-        """Hand over an event, in the watcher's thread; who cannot take it gets no other."""
+        """Deliver an event, in the watcher's thread; a subscriber that raises gets no more events."""
         if self.closed:
             return
         try:
             self._notify(event)
         except Exception as error:
-            log.info("job %s is watched no more: who waited for it takes no events (%r)", self.job_id, error)
+            log.info("job %s is no longer watched: its subscriber raised an error (%r)", self.job_id, error)
             self.close()
         if isinstance(event, Failure):
             self.close()
@@ -102,25 +102,25 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Errand(Generic[_Result]):
-    """Something to be done once on the cluster, and where to say what came of it."""
+    """Something to do once on the cluster, and the future for its result."""
 
     future: Future[_Result] = field(default_factory=Future, kw_only=True)
 
     def succeed(self, result: _Result) -> None:
-        """Say what came of it."""
-        # Whoever asked may have given up waiting.
+        """Set the result."""
+        # The requester may have given up waiting.
         with contextlib.suppress(InvalidStateError):
             self.future.set_result(result)
 
     def fail(self, error: GpuClusterError) -> None:
-        """Say why it could not be done."""
+        """Set the error."""
         with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
 class Cancellation(Errand[JobStatus]):
-    """A job to cancel, which leads to how it stands then."""
+    """A job to cancel; the result is its status after that."""
 
     job_id: str
     requested_by: str
@@ -131,22 +131,22 @@ class Launch(Errand[Submission]):
     """
     A job to launch.
 
-    Until the cluster is asked, its future can be cancelled. From then on it leads to an answer, or to a connection
+    Its future can be cancelled until the cluster is asked. After that it ends with an answer, or with a connection
     error that leaves open whether the job was launched.
 
-    :param request: from :func:`.submit_request`, with nothing to send.
+    :param request: from :func:`.submit_request`, without files to send.
     """
 
     request: SubmitRequest
     key: int = field(default_factory=lambda: next(_keys))
 
     def begin(self) -> bool:
-        """Take note that the cluster is asked, perhaps again; False when nobody wants that any more."""
+        """Note that the cluster is asked, perhaps again; False if the launch was cancelled."""
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
 
 class Mailbox:
-    """What one thread of a watcher works on, from its start to its end."""
+    """The work of one thread of a watcher, from its start to its end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -158,7 +158,7 @@ class Mailbox:
         self._idle_since = time.monotonic()
         self._retired = False
         self.urgent = False
-        """Whether somebody has come who should not wait for the next try to connect."""
+        """Whether something new has come that should not wait long for the next try to connect."""
         self._news, self._bell = socket.socketpair()
         self._news.setblocking(False)
         self._bell.setblocking(False)
@@ -168,7 +168,7 @@ class Mailbox:
     def subscribe(
         self, job_id: str, notify: Callable[[WatchEvent], object], reader: str | None, poll_interval_s: float
     ) -> Subscription | None:
-        """Add a subscription; None when the thread is at its end."""
+        """Add a subscription; None if the thread has ended."""
         subscription = Subscription(self, job_id, notify, reader, poll_interval_s)
         with self._lock:
             if self._retired:
@@ -191,7 +191,7 @@ class Mailbox:
             self._ring()
 
     def cancel(self, job_id: str, requested_by: str) -> Cancellation | None:
-        """Add a job to cancel; None when the thread is at its end."""
+        """Add a job to cancel; None if the thread has ended."""
         cancellation = Cancellation(job_id, requested_by)
         with self._lock:
             if self._retired:
@@ -203,7 +203,7 @@ class Mailbox:
         return cancellation
 
     def launch(self, request: SubmitRequest) -> Launch | None:
-        """Add a job to launch; None when the thread is at its end."""
+        """Add a job to launch; None if the thread has ended."""
         launch = Launch(request)
         with self._lock:
             if self._retired:
@@ -221,14 +221,14 @@ class Mailbox:
             self._idle_since = time.monotonic()
 
     def _ring(self) -> None:
-        # When so much is unread that nothing goes in any more, the thread wakes up anyway.
+        # If the socket is full of unread bytes, the thread wakes up anyway.
         with contextlib.suppress(BlockingIOError):
             self._bell.send(b"!")
 
     # -- for the watcher's thread
 
     def subscriptions(self) -> list[Subscription]:
-        """Return all subscriptions as they are now; what has changed in them before is no news any more."""
+        """Return all current subscriptions; their earlier changes are no longer reported as changes."""
         with self._lock:
             self._changed.clear()
             return list(self._subscriptions.values())
@@ -240,7 +240,7 @@ class Mailbox:
         return changed
 
     def launches(self) -> list[Launch]:
-        """Return all launches that have no answer; none of them is new any more."""
+        """Return all launches without an answer; none of them counts as new any more."""
         with self._lock:
             self._new_launches.clear()
             return list(self._launches.values())
@@ -268,7 +268,7 @@ class Mailbox:
         return not self._subscriptions and not self._cancellations and not self._launches
 
     def retire(self, linger_s: float) -> bool:
-        """Take nothing more if there was nothing to do for that long, and tell whether it has come to that."""
+        """Accept nothing more if there was nothing to do for that long; return whether that is so."""
         with self._lock:
             if not self._retired and self._is_idle and time.monotonic() >= self._idle_since + linger_s:
                 self._retired = True
@@ -278,11 +278,11 @@ class Mailbox:
 
     def wait(self, until: float, *, linger_s: float, fileno: int | None = None) -> None:
         """
-        Return when something was left here, something can be read, or it is time.
+        Return when new work has arrived, something can be read, or the time is up.
 
-        :param until: when, by the monotonic clock.
-        :param linger_s: after how long without anything to do it is time as well.
-        :param fileno: what may become readable.
+        :param until: when the time is up, by the monotonic clock.
+        :param linger_s: after how many seconds without work the time is up as well.
+        :param fileno: a file descriptor that may become readable.
         """
         poll = select.poll()
         poll.register(self._news, select.POLLIN)

@@ -1,4 +1,4 @@
-"""Asking for jobs again and again, where a cluster lets no command run for long."""
+"""Polls jobs on a cluster that forbids long commands."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WINDOW_BYTES = 1 << 17
 
 class Polling:
     """
-    Tells subscriptions of their jobs as :class:`.WatchChannel` does, by calls that end at once.
+    Delivers events of jobs to subscriptions, like :class:`.WatchChannel`, by calls that end at once.
 
-    There is one call for all jobs at the shortest of their poll intervals, and one more for each job that has printed
+    It makes one call for all jobs at their shortest poll interval, and one more for each job that has printed
     something for a reader.
 
     :param cluster: a connected cluster.
@@ -35,7 +35,7 @@ class Polling:
         self._looked_at = time.monotonic()
 
     def fileno(self) -> None:
-        """Nothing comes by itself."""
+        """Return None: nothing arrives by itself."""
 
     @property
     def due(self) -> float:
@@ -67,7 +67,7 @@ class Polling:
 
     def work(self) -> None:
         """
-        Ask for what is due, or the first of much, and deliver it.
+        Make the next calls that are due, and deliver their results.
 
         :raises GpuClusterConnectionError: the connection is broken.
         """
@@ -114,7 +114,7 @@ class Polling:
 
 
 class _Job:
-    """What was told of one job."""
+    """What was delivered for one job."""
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
@@ -125,11 +125,11 @@ class _Job:
         self._acked: Ack | None = None
 
     def is_news(self, status: JobStatus) -> bool:
-        """Return whether something that matters is other than it was."""
+        """Return whether something relevant has changed."""
         return self._status is None or _matter(status) != _matter(self._status)
 
     def tell(self, status: JobStatus) -> None:
-        """Deliver how the job stands, if that is news."""
+        """Deliver the job's status, if it has changed."""
         is_news = self.is_news(status)
         self._status = status
         self._log_bytes = status.log_bytes
@@ -138,7 +138,7 @@ class _Job:
 
     @property
     def wants_read(self) -> bool:
-        """Whether the reader's place is to be asked for or moved, or there is output that may be delivered."""
+        """Whether the reader's place must be fetched or moved, or there is output that may be delivered."""
         if self.subscription.reader is None or self._status is None or not self._status.attempt:
             return False
         if self._start is None or self._start.attempt != self._status.attempt:
@@ -148,19 +148,19 @@ class _Job:
 
     @property
     def reads_on(self) -> bool:
-        """Whether an acknowledgement is to be passed on at once: it makes room for more, or is the last."""
+        """Whether to pass on an acknowledgement at once, because it makes room for more or is the last."""
         if self._start is None or self._status is None or not self.has_new_ack:
             return False
         return self._status.final or self._log_bytes > self._delivered
 
     @property
     def has_new_ack(self) -> bool:
-        """Whether something was acknowledged that the cluster does not know."""
+        """Whether there is an acknowledgement that the cluster does not know."""
         return self.subscription.reader is not None and self.subscription.latest_ack is not self._acked
 
     @property
     def _acknowledged(self) -> int:
-        """Up to where this attempt's output was acknowledged, or need not be."""
+        """The offset up to which this attempt's output was acknowledged, or need not be."""
         assert self._start is not None
         ack = self.subscription.latest_ack
         if ack is None or ack.position.attempt != self._start.attempt:
@@ -200,7 +200,7 @@ class _Job:
             self._start, self._delivered = start, start.offset
             self.subscription.deliver(Place(start, chunk.note))
         self._log_bytes = chunk.log_bytes
-        # What is not acknowledged is read again; what was acknowledged ahead is never read.
+        # Output that was not acknowledged is read again; output that was acknowledged ahead is never read.
         self._delivered = max(self._delivered, start.offset)
         data = chunk.data[self._delivered - start.offset :]
         if data:

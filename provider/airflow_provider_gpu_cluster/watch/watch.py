@@ -1,4 +1,4 @@
-"""Waiting for a job in a task: each look at it is one call, and what is new goes into the task's log."""
+"""Waits for a job in a task: polls it, and logs what is new in the task's log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
 
 TAIL_BYTES = 4096
-# Who waits for a job comes again anyway, and must not hold a worker slot through an outage.
+# A task that waits polls again anyway, and must not hold a worker slot through an outage.
 RETRY_FOR_S = 20.0
 _FIRST_PAUSE_S = 0.5
 _PAUSE_GROWTH = 1.25
@@ -26,13 +26,12 @@ class Watch(ABC):
 
     :param cluster: where the job is.
     :param handle: the job.
-    :param reader: name of the place up to which output was shown, as the cluster remembers it; None shows no
-        output.
+    :param reader: name under which the cluster remembers how much output was shown; None shows no output.
     """
 
     memory: dict[str, Any]
-    """What was told already, and up to where output was shown: plain JSON values, for a task that looks again in
-    another process."""
+    """What was already logged, and how much output was shown: plain JSON values, for a task that continues in another
+    process."""
 
     def __init__(self, cluster: Cluster, handle: JobHandle, *, reader: str | None) -> None:
         self._cluster = cluster.retrying_for(RETRY_FOR_S)
@@ -42,36 +41,36 @@ class Watch(ABC):
     @abstractmethod
     def look(self) -> JobStatus:
         """
-        Ask how the job stands, and write what is new.
+        Get the job's status, and log what is new.
 
-        :return: how it stands: final when it has ended, and all of its output is shown.
+        :return: its status; final when it has ended and all of its output was shown.
         :raises GpuClusterConnectionError: the cluster cannot be reached now.
         """
 
     @abstractmethod
     def unreachable_s(self, error: GpuClusterConnectionError) -> float:
         """
-        Note that the cluster could not be reached, and say so: the first time, and then ever less often.
+        Note that the cluster could not be reached, and log that: the first time, and then less and less often.
 
-        :return: for how many seconds it has not been reached.
+        :return: how long it has been unreachable, in seconds.
         """
 
     @abstractmethod
     def end(self, status: JobStatus) -> None:
         """
-        Write how the job ended.
+        Log how the job ended.
 
-        :raises GpuJobError: it ended badly; the class says why. Of an array, why the first element did.
+        :raises GpuJobError: it ended badly; the class says why. For an array, the class of the first such element.
         """
 
     def wait(
         self, *, pause: Callable[[float], None], longest_pause_s: float, unreachable_timeout_s: float
     ) -> JobStatus:
         """
-        Look until the job has ended: first often, so that a short job is not waited for longer than it runs.
+        Poll until the job has ended: often at first, so that a short job is not waited for longer than it runs.
 
-        :param pause: waits for that many seconds; what it raises ends the wait.
-        :param longest_pause_s: longest time between two looks, in seconds.
+        :param pause: waits for that many seconds; an exception from it ends the wait.
+        :param longest_pause_s: longest time between two polls, in seconds.
         :param unreachable_timeout_s: how long the cluster may be unreachable, in seconds.
         :raises GpuClusterConnectionError: it was unreachable for longer.
         """
@@ -81,7 +80,7 @@ class Watch(ABC):
                 if (status := self.look()).final:
                     return status
             except GpuClusterConnectionError as error:
-                # A call that was broken off because the wait is to end is no outage.
+                # A call that was interrupted to end the wait is not an outage.
                 pause(0)
                 if self.unreachable_s(error) > unreachable_timeout_s:
                     raise

@@ -1,4 +1,4 @@
-"""Watching jobs: one connection and one thread for all jobs of a cluster that are waited for in this process."""
+"""Watches jobs: one connection and one thread for all jobs of a cluster that this process waits for."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Watcher:
         ...
         subscription.close()
 
-    Its thread and its connection come with the first subscription, and go a while after the last one. The methods work
-    from any thread, and at once.
+    Its thread and its connection start with the first subscription, and end a while after the last one. The methods
+    work from any thread, without blocking.
 
     :param conn_id: the cluster's connection.
-    :param make_cluster: makes the cluster; called in the watcher's thread, for each connection anew, as a user may
-        change what the Airflow connection says.
+    :param make_cluster: makes the cluster; called in the watcher's thread, again for each connection, because a user
+        may change the Airflow connection.
     """
 
     def __init__(self, conn_id: str, make_cluster: Callable[[], Cluster]) -> None:
         self.name = conn_id
-        """The cluster for a person: ``user@host:port`` once it is known, and the connection's id before."""
+        """Readable name of the cluster: ``user@host:port`` once that is known, the connection's id before."""
         self._conn_id = conn_id
         self._make_cluster = make_cluster
         self._lock = threading.Lock()
@@ -59,35 +59,35 @@ class Watcher:
         """
         Watch a job.
 
-        :param notify: called with each event, in the watcher's thread; it must not block. When it raises, nothing more
-            is told of this job.
-        :param reader: a name, under which the cluster keeps up to where the job's output was dealt with; None for no
-            output.
-        :param poll_interval_s: how often to ask, in seconds, where the cluster lets no command run that would tell.
+        :param notify: called with each event, in the watcher's thread; it must not block. If it raises, it gets no
+            more events of this job.
+        :param reader: a name, under which the cluster remembers how much of the job's output was processed; None for
+            no output.
+        :param poll_interval_s: time between two polls in seconds, on a cluster that forbids long commands.
         """
         return self._leave(lambda mailbox: mailbox.subscribe(job_id, notify, reader, poll_interval_s))
 
     def launch(self, request: SubmitRequest) -> Future[Submission]:
         """
-        Launch a job, or find it launched, over the connection that is there, or else over a new one.
+        Launch a job, or find it launched, over the existing connection or a new one.
 
-        :param request: from :func:`.submit_request`; it must need no files from here.
-        :return: what came of it, or the error. As long as the cluster was not asked, it can be cancelled. After a
-            :class:`GpuClusterConnectionError` the same request tells whether the job was launched.
+        :param request: from :func:`.submit_request`; it must need no files from this machine.
+        :return: the result, or the error. It can be cancelled until the cluster is asked. After a
+            :class:`GpuClusterConnectionError`, repeat the request to find out whether the job was launched.
         """
         return self._leave(lambda mailbox: mailbox.launch(request)).future
 
     def cancel(self, job_id: str, *, requested_by: str) -> Future[JobStatus]:
         """
-        Cancel a job over the connection that is there, or else over a new one.
+        Cancel a job over the existing connection or a new one.
 
-        :param requested_by: who asks, for the record; jobs that the same one asks for go in one call.
-        :return: how the job stands then, or the error of the one try that was made.
+        :param requested_by: who asks, for the record; one call cancels all jobs with the same requester.
+        :return: the job's status after that, or the error of the only try.
         """
         return self._leave(lambda mailbox: mailbox.cancel(job_id, requested_by)).future
 
     def _leave(self, put: Callable[[Mailbox], _Left | None]) -> _Left:
-        """Put something into the mailbox of the thread, or of a new one if there is none, or none for long."""
+        """Put something into the thread's mailbox; start a new thread if there is none or it is ending."""
         with self._lock:
             if self._mailbox is not None and (left := put(self._mailbox)) is not None:
                 return left
@@ -95,7 +95,7 @@ class Watcher:
             left = put(mailbox)
             assert left is not None
             loop = WatchLoop(self._conn_id, mailbox, self._make_named_cluster)
-            # Nothing is lost when the process ends without it.
+            # A daemon, because nothing is lost if the process ends before it.
             threading.Thread(target=loop.run, name=f"watcher of {self._conn_id}", daemon=True).start()
             self._mailbox = mailbox
             return left

@@ -257,7 +257,7 @@ def test_setup_lines_choose_the_interpreter_and_may_be_noisy(
         ("echo no such module >&2; false", None, "asking python3 for its version failed:.*no such module"),
         ("if", None, "asking python3 for its version failed:.*syntax error"),
         ("", "/nowhere/python3", "/nowhere/python3: No such file"),
-        ("", "/bin/echo", "asking /bin/echo for its version gave no proper answer"),
+        ("", "/bin/echo", "asking /bin/echo for its version gave no valid answer"),
     ],
 )
 def test_what_is_wrong_with_the_interpreter_is_said(

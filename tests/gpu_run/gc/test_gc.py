@@ -319,7 +319,7 @@ def test_records_with_anything_in_them(host: Host, content: str) -> None:
         assert there(host) == {job}
         (failed,) = report["failed"]
         assert failed["path"] == host.job(job).path
-        assert failed["why"].startswith("it is left as it is: ")
+        assert failed["why"].startswith("it is not removed: ")
     for name in ("request.json", "claim.json", "environment.json"):
         job = ended(host)
         Path(host.attempt(job).at(name)).write_text(content)

@@ -393,7 +393,7 @@ def test_a_full_disk_costs_a_lease_only_its_name(tmp_path: Path) -> None:
         fill(disk)
         grants, _ = allocator.grant([ticket("mine", 2, "me")])
         assert len(grants) == 1
-        assert notes(leases)[:2] == ["a job that does not say its name (unknown user)"] * 2
+        assert notes(leases)[:2] == ["an unnamed job (unknown user)"] * 2
         for grant in grants.values():
             for fd in grant.fds:
                 os.close(fd)

@@ -1,1 +1,1 @@
-"""What jobs are given, kept once for all of them: contents by their SHA-256, in full or still arriving."""
+"""Inputs of jobs, kept once for all jobs: contents by their SHA-256, complete or still arriving."""

@@ -1,13 +1,13 @@
 """
-What jobs are given, kept once for all of them under ``<root_dir>/.cache``.
+Contents that jobs are given, kept once for all jobs under ``<root_dir>/.cache``.
 
 ``contents/ab/cdef...``   the content of a large file, by its SHA-256; read-only
-``tags/<key>``            a link to one: what else it is known by, such as the version of an object in a store
+``tags/<key>``            a link to one: another key it is known by, such as the version of an object in a store
 ``packs/``                the contents of small files, see :mod:`.cache.packs`
-``manifests/<digest>``    what an input consists of, by its digest
-``incoming/``             what is still on its way, see :mod:`.cache.incoming`
+``manifests/<digest>``    the rows of an input, by its digest
+``incoming/``             contents that are still arriving, see :mod:`.cache.incoming`
 
-A content is seen when its SHA-256 was computed here, and the time of modification says when a job was last given it. A
+A content appears only after its SHA-256 was computed here. Its time of modification says when a job last used it. A
 key is either the SHA-256 or a tag.
 """
 
@@ -30,7 +30,7 @@ from .packs import Packs
 if TYPE_CHECKING:
     from ..protocol.inputs import Row
 
-# Use is noted no more often than this.
+# The use of a content is noted no more often than this.
 _USED_S = 3600.0
 _KEY = re.compile(r"(tag-)?[0-9a-f]{64}\Z")
 
@@ -45,21 +45,21 @@ class Contents:
         self._now = time.time()
 
     def at(self, *parts: str) -> str:
-        """Return the path of something in here."""
+        """Return the path of a file or folder in here."""
         return os.path.join(self.folder, *parts)
 
     def create(self) -> None:
-        """Make the folders, where they are missing."""
+        """Make the folders that are missing."""
         for name in ("contents", "tags", "packs", "manifests", "incoming"):
             os.makedirs(self.at(name), mode=0o700, exist_ok=True)
 
     def path_of(self, sha256: str) -> str:
-        """Return where a content lies, if it is here."""
+        """Return the path of a content, whether it is here or not."""
         return self.at("contents", sha256[:2], sha256[2:])
 
     def find(self, key: str, size: int) -> str | None:
         """
-        Return the SHA-256 of a content that is here, as far as its size tells; note that it is used.
+        Return the SHA-256 of a content that is here, judged by its size only; note its use.
 
         :param key: its SHA-256, or a tag of it.
         """
@@ -80,7 +80,7 @@ class Contents:
         return sha256
 
     def open(self, key: str, size: int) -> tuple[int, str] | None:
-        """Open a large content for reading, and return its SHA-256 as well; None when it is not here."""
+        """Open a large content for reading, and return its descriptor and SHA-256; None when it is not here."""
         sha256 = self._sha256_of(key)
         if sha256 is None:
             return None
@@ -113,7 +113,7 @@ class Contents:
                 os.utime(path, follow_symlinks=False)
 
     def adopt(self, sha256: str, path: str) -> None:
-        """Give a file whose SHA-256 was checked its final name."""
+        """Give a file its final name; its SHA-256 was checked before."""
         final = self.path_of(sha256)
         try:
             os.rename(path, final)
@@ -122,7 +122,7 @@ class Contents:
             os.rename(path, final)
 
     def tag(self, key: str, sha256: str) -> None:
-        """Note that a content is known by another key as well."""
+        """Note another key by which a content is known."""
         if key == sha256:
             return
         draft = self._draft()
@@ -130,7 +130,7 @@ class Contents:
         os.rename(draft, self.at("tags", key))
 
     def remove(self, sha256: str) -> None:
-        """Keep a content no longer, since it is not what its name says."""
+        """Remove a content that does not match its name."""
         self.packs.remove(sha256)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path_of(sha256))
@@ -138,7 +138,7 @@ class Contents:
     # -- manifests
 
     def manifest(self, digest: str) -> list[Row] | None:
-        """Return the rows of an input, if they are known and as they were written."""
+        """Return the rows of an input, if they are known and undamaged."""
         path = self._manifest_path(digest)
         try:
             with open(path, encoding="ascii") as file:
@@ -150,7 +150,7 @@ class Contents:
             return None
 
     def keep_manifest(self, digest: str, rows: list[Row]) -> None:
-        """Keep the rows of an input, so that the next job that is given it need not be told them."""
+        """Keep the rows of an input, so that the worker need not send them for the next job that uses it."""
         draft = self._draft()
         with open(draft, "x", encoding="ascii") as file:
             file.write(json.dumps({"check": digest_of(rows), "rows": rows}))
@@ -164,15 +164,15 @@ class Contents:
 
 
 def digest_of(rows: list[Row]) -> str:
-    """Return the SHA-256 of rows, whatever their order; the worker computes the same."""
+    """Return the SHA-256 of rows, in whatever order they come; the worker computes the same."""
     return hashlib.sha256(json.dumps(sorted(rows), separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 def checked_key(key: object) -> str:
     """
-    Return a key, which becomes the name of a file.
+    Return a key if it is valid, as it becomes the name of a file.
 
-    :raises Refused: it is none.
+    :raises Refused: it is not a key.
     """
     if not isinstance(key, str) or not _KEY.match(key):
         raise Refused(protocol.BAD_REQUEST, f"{key!r} is no SHA-256 and no tag")

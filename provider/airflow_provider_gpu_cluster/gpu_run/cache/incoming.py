@@ -1,12 +1,12 @@
 """
-One content on its way from the worker: it arrives in any order, over several channels, and in several tries.
+A content that is arriving from the worker, in any order, over several channels, and in several tries.
 
 ``incoming/<key>``          its bytes, at their places
-``incoming/<key>.ranges``   which of them have arrived: a line for each range, added when it is written
-``incoming/<key>.lock``     locked by the process that asks the worker for it, so that nobody else does
+``incoming/<key>.ranges``   the ranges that have arrived: a line for each, added when its bytes are written
+``incoming/<key>.lock``     locked by the process that asks the worker for it, so that no other process does
 
-Who writes into it holds a shared lock on the bytes, and who gives them their final name an exclusive one: what has its
-name is never written to. Its SHA-256 is computed here before that, from all of it.
+A process that writes into it holds a shared lock on the bytes; the process that gives it its final name holds an
+exclusive one. So once it has its name, it is never written to. Before that, its whole SHA-256 is computed here.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .contents import Contents
 from .ranges import Range, merged, missing, total
 
 PIECE = 1 << 20
-# A range is written down at the latest when it has become that long.
+# A range is noted at the latest when it has become this long.
 _NOTE_BYTES = 1 << 22
-# Somebody whose connection has died may hold on to the bytes for so long at most.
+# A process whose connection has died may hold its lock on the bytes for this long at most.
 WRITERS_GONE_S = 150.0
 
 
 class Damaged(Exception):
-    """What has arrived is not the content it was said to be; nothing of it is kept."""
+    """The bytes that arrived are not the content they should be; none of them are kept."""
 
 
 class Busy(Exception):
-    """Somebody else is writing into it and does not end."""
+    """Another process is writing into it and does not stop."""
 
 
 class Incoming:
@@ -54,21 +54,21 @@ class Incoming:
         self._hashed = 0
 
     def take(self) -> bool:
-        """Become the one who asks for it; False when somebody else does. By now it may be here already: look again."""
+        """Become the process that asks for it; False when another one is. Look again then: it may be here by now."""
         if self._lock is None:
             self._lock = locks.lock(self.path + ".lock")
         return self._lock is not None
 
     def begin(self) -> None:
-        """Make the file, of its full size, without taking up space for what is not there."""
+        """Make the file in its full size, as a sparse file that takes up no space yet."""
         with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+") as file:
             if os.fstat(file.fileno()).st_size != self.size:
-                # It was never as long, or something has cut it: what was noted of it does not hold.
+                # It never had that size, or something has cut it: the ranges noted for it are wrong.
                 self._forget_ranges()
                 file.truncate(self.size)
 
     def release(self) -> None:
-        """Leave it to others, with what has arrived."""
+        """Leave the content, with the bytes that have arrived, to other processes."""
         try:
             self.rest()
         finally:
@@ -77,7 +77,7 @@ class Incoming:
                 self._lock = None
 
     def leave(self) -> None:
-        """Leave it to others, if it is not done; of what nothing has arrived nothing is kept."""
+        """Leave it to other processes, if it is not done; remove it if no bytes have arrived."""
         if self._lock is None:
             return
         try:
@@ -90,7 +90,7 @@ class Incoming:
     # -- what has arrived
 
     def missing(self) -> list[Range]:
-        """Return what has not arrived yet, from anybody."""
+        """Return the ranges that have not arrived from any process."""
         self._note()
         return missing(self._noted(), self.size)
 
@@ -103,8 +103,8 @@ class Incoming:
         with contextlib.suppress(FileNotFoundError), open(self.path + ".ranges", "rb") as file:
             for line in file:
                 words = line.split()
-                # A full disk cuts a line short, and the next is joined to it: to three words, or to a beginning that is
-                # larger than its own. So nothing counts that is not there.
+                # A full disk cuts a line short, and the next line is joined to it. That gives three words, or a start
+                # that is larger than the end. So a damaged line never counts bytes that are not there.
                 if line.endswith(b"\n") and len(words) == 2 and words[0].isdigit() and words[1].isdigit():
                     ranges.append((int(words[0]), int(words[1])))
         return ranges
@@ -116,7 +116,7 @@ class Incoming:
     # -- writing
 
     def write(self, at: int, data: bytes) -> None:
-        """Put bytes at their place. They count when they are written down: now and then, and by :meth:`rest`."""
+        """Put bytes at their place. They count once they are noted: from time to time, and by :meth:`rest`."""
         self._start_writing()
         assert self._fd is not None
         view = memoryview(data)
@@ -131,12 +131,12 @@ class Incoming:
             self._hashed = place
 
     def skip(self, at: int, length: int) -> None:
-        """Take note of zeros, which are there without being written."""
+        """Note zeros, which need not be written."""
         self._start_writing()
         self._add(at, at + length)
 
     def rest(self) -> None:
-        """Write down what has arrived, and keep nothing open but the lock."""
+        """Note what has arrived, and close everything but the lock."""
         if self._fd is None:
             return
         try:
@@ -147,11 +147,11 @@ class Incoming:
             self._fd = None
 
     def _check_stored(self, fd: int) -> None:
-        """Have a network's file system say, as it does when a file is closed, whether it could store what it took."""
+        """Let a network file system report, as it does on closing a file, whether it stored all it accepted."""
         try:
             os.close(os.dup(fd))
         except OSError:
-            # Which bytes were lost nobody knows.
+            # Nobody knows which bytes were lost.
             self._unnoted = (0, 0)
             self._forget_ranges()
             raise
@@ -172,8 +172,8 @@ class Incoming:
             assert self._fd is not None
             fd = os.open(self.path + ".ranges", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
-                # If the bytes were thrown away, this may be the note of others that have come in their place. In this
-                # order: who makes new bytes removes the notes that are there.
+                # If the bytes were thrown away, this note may belong to new bytes in their place. The check comes in
+                # this order because a process that makes new bytes first removes the existing notes.
                 if locks.is_current(self._fd, self.path):
                     os.write(fd, f"{start} {end}\n".encode("ascii"))
             finally:
@@ -198,10 +198,10 @@ class Incoming:
 
     def publish(self) -> str:
         """
-        Give it its final name, and return its SHA-256. Call when nothing is missing.
+        Give it its final name, and return its SHA-256. Call it when nothing is missing.
 
-        :raises Damaged: it is not what its key says.
-        :raises Busy: somebody else goes on writing into it.
+        :raises Damaged: the bytes do not match the key.
+        :raises Busy: another process goes on writing into it.
         """
         self._start_writing()
         assert self._fd is not None
@@ -217,14 +217,14 @@ class Incoming:
             raise Damaged(self.key)
         os.utime(self._fd)
         self._contents.adopt(sha256, self.path)
-        # Not before: bytes that are still on their way have to be opened for writing, by whoever goes on with them.
+        # Not earlier: while bytes are still arriving, another process may have to open the file for writing.
         os.fchmod(self._fd, 0o400)
         self._contents.tag(self.key, sha256)
         self.discard()
         return sha256
 
     def discard(self) -> None:
-        """Remove what is left under this key. The lock comes last: who gets it next finds nothing, or the content."""
+        """Remove all files under this key, the lock last: its next holder finds nothing, or the finished content."""
         self._unnoted = (0, 0)
         self._forget_ranges()
         for suffix in ("", ".lock"):

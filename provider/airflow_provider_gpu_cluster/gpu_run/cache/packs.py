@@ -1,11 +1,11 @@
 """
-Small contents, many to a file: to make a file takes far longer than to write a few kilobytes into one that is open.
+Small contents, many to a file: making a file takes far longer than writing a few kilobytes into one that is open.
 
 ``packs/<name>.data``    the contents, one after the other
-``packs/<name>.index``   a record for each: what it is known by, its SHA-256, where it begins, and its size
+``packs/<name>.index``   a record for each: its key, its SHA-256, where it begins, and its size
 
-A pack is written once. Its index comes last, so that a pack that is seen is whole. Its time of modification says when a
-job was last given something of it.
+A pack is written once. Its index is written last, so that a visible pack is complete. Its time of modification says
+when a job last used a content of it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from ..store import records
 
-# Whether the key is a tag, the key, the SHA-256, where, and how long.
+# Whether the key is a tag, the key, the SHA-256, the offset, and the size.
 _RECORD = struct.Struct(">?32s32sQQ")
-# A process that is killed loses what it has not closed.
+# A killed process loses the pack that it has not closed.
 MOST_BYTES = 1 << 25
 MOST_OPEN = 64
 _USED_S = 3600.0
@@ -34,7 +34,7 @@ class _Place(NamedTuple):
 
 
 class Packs:
-    """All packs in a folder. What others add after the first look is not seen."""
+    """All packs in a folder. Packs that other processes add after the first look are not seen."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Packs:
         self._used: set[str] = set()
 
     def find(self, key: str, size: int) -> str | None:
-        """Return the SHA-256 of a content that is here; note that it is used."""
+        """Return the SHA-256 of a content that is here; note its use."""
         place = self._index().get(key)
         if place is None or place.size != size:
             return None
@@ -51,7 +51,7 @@ class Packs:
         return place.sha256
 
     def read(self, key: str, size: int) -> tuple[bytes, str] | None:
-        """Return a content as the disk has it, and the SHA-256 that it should have; None when it is not here."""
+        """Return a content as it is on the disk, and the SHA-256 that it should have; None when it is not here."""
         place = self._index().get(key)
         if place is None or place.size != size:
             return None
@@ -59,22 +59,22 @@ class Packs:
         try:
             return os.pread(self._fd(place.pack), size, place.offset), place.sha256
         except (OSError, OverflowError):
-            # What its index promises is not there.
+            # The index promises contents that do not exist.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(place.pack, "index"))
             self.forget()
             return None
 
     def remove(self, sha256: str) -> None:
-        """Keep a content no longer, since it is not what its record says."""
-        # Not by its key alone: a record may be damaged as well, and then it is found under another.
+        """Remove a content that does not match its record."""
+        # Search by SHA-256, not by key: a damaged record may list the content under another key.
         for pack in {place.pack for place in self._index().values() if place.sha256 == sha256}:
             left = {key: other for key, other in self._read(pack).items() if other.sha256 != sha256}
             self.write_index(pack, left)
             self.forget()
 
     def forget(self) -> None:
-        """Look anew at what is here."""
+        """Look anew at which packs are here."""
         self._places = None
 
     def _index(self) -> dict[str, _Place]:
@@ -96,12 +96,12 @@ class Packs:
         places = {}
         for is_tag, key, sha256, offset, size in _RECORD.iter_unpack(data[:whole]):
             name = "tag-" + key.hex() if is_tag else key.hex()
-            # There may be a million: what is the same text is kept once.
+            # There may be a million: keep equal strings once.
             places[name] = _Place(pack, name if key == sha256 and not is_tag else sha256.hex(), offset, size)
         return places
 
     def write_index(self, pack: str, places: dict[str, _Place]) -> None:
-        """Write what is in a pack, or write it anew."""
+        """Write the index of a pack, or replace it."""
         draft = os.path.join(self.folder, records.new_name() + ".tmp")
         with open(draft, "xb") as file:
             for key, place in places.items():
@@ -131,7 +131,7 @@ class Packs:
 
 
 class PackWriter:
-    """Makes packs, of a limited size each."""
+    """Write packs of a limited size each."""
 
     def __init__(self, packs: Packs) -> None:
         self._packs = packs
@@ -152,7 +152,7 @@ class PackWriter:
         self._size += len(data)
 
     def close(self) -> None:
-        """Write what was added, so that it is seen."""
+        """Write what was added, so that other processes see it."""
         if not self._places:
             return
         os.makedirs(self._packs.folder, mode=0o700, exist_ok=True)

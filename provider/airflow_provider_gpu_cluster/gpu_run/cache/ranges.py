@@ -1,15 +1,15 @@
-"""Ranges of bytes: which of them there are, and which are missing. Pure."""
+"""Ranges of bytes: which are there, and which are missing. Pure."""
 
 from __future__ import annotations
 
 from typing import Iterable, Tuple
 
 Range = Tuple[int, int]
-"""Where it begins, and where it ends; the end is not in it."""
+"""Where it begins, and where it ends (exclusive)."""
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    """Return the same bytes in order, as few ranges as can be."""
+    """Return the same bytes in order, in as few ranges as possible."""
     found: list[Range] = []
     for start, end in sorted(ranges):
         if end <= start:
@@ -22,7 +22,7 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
 
 
 def missing(ranges: Iterable[Range], size: int) -> list[Range]:
-    """Return what is not among the first ``size`` bytes yet."""
+    """Return which of the first ``size`` bytes are not in any range."""
     gaps = []
     at = 0
     for start, end in merged(ranges):
@@ -37,5 +37,5 @@ def missing(ranges: Iterable[Range], size: int) -> list[Range]:
 
 
 def total(ranges: Iterable[Range]) -> int:
-    """Return how many bytes ranges that do not overlap have together."""
+    """Return the number of bytes in ranges that do not overlap."""
     return sum(end - start for start, end in ranges)

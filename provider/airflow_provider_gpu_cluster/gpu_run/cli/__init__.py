@@ -1,1 +1,1 @@
-"""The calls of a person on the host: run a script on leased GPUs, clear old jobs away."""
+"""Commands for a person on the host: run a script on leased GPUs, remove old jobs."""

@@ -1,4 +1,4 @@
-"""For a person on the host: ``gpu-run gc --older-than 14d`` clears old jobs away."""
+"""For a person on the host: ``gpu-run gc --older-than 14d`` removes old jobs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 def run(*arguments: str, root: Root, program: str) -> int:
     """
-    Remove what was of no use for long enough, and print what that was.
+    Remove what has not been used for long enough, and print what was removed.
 
     :return: the command's exit status: 0, 1 when something could not be removed, 2 when it cannot begin.
     """
     options = _parse(arguments)
     with contextlib.suppress(OSError):
-        # Jobs come first.
+        # Jobs have priority.
         os.nice(10)
     pool: Settings | None = records.read_json(os.path.join(root.own, POOL_FILE))
     try:
@@ -47,12 +47,12 @@ def run(*arguments: str, root: Root, program: str) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run gc",
-        description="Remove jobs that ended long ago, and files and Python environments that no job was given since.",
+        description="Remove jobs that ended long ago, and files and Python environments that no job has used since.",
     )
     parser.add_argument(
         "--older-than", type=_seconds, required=True, metavar="DURATION", help="such as 14d, 36h, 90m or seconds"
     )
-    parser.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be")
+    parser.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be removed")
     return parser.parse_args(arguments)
 
 
@@ -68,7 +68,7 @@ def _print(report: GcReport) -> None:
         print(job_id)
     done = "would remove" if report["dry_run"] else "removed"
     print(
-        "{} {} jobs, {} environments, {} cache entries, {} uploads in part, {} old programs: {:.1f} MB".format(
+        "{} {} jobs, {} environments, {} cache entries, {} partial uploads, {} old programs: {:.1f} MB".format(
             done,
             len(report["jobs"]),
             len(report["environments"]),

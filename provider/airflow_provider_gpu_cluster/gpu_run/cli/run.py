@@ -1,4 +1,4 @@
-"""For a person on the host: ``gpu-run --gpus 2 --memory 32G script.sh`` takes GPUs from the same pool as all jobs."""
+"""For a person on the host: ``gpu-run --gpus 2 --memory 32G script.sh`` takes GPUs from the pool of all jobs."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def run(*arguments: str, root: Root, program: str, umask: int) -> int:
     """
-    Put a script into the queue, and print the process id that stands for it until it has ended.
+    Put a script into the queue, and print the id of a process that lives until the script has ended.
 
-    :param umask: the person's own, for the files the script makes.
+    :param umask: the person's own, for the files that the script makes.
     :return: the command's exit status: 0, or 2 when the script can never run here.
     """
     options = _parse(arguments)
@@ -50,7 +50,7 @@ def run(*arguments: str, root: Root, program: str, umask: int) -> int:
     except Refused as refusal:
         print(f"gpu-run: {refusal.message}", file=sys.stderr)
         return 2
-    # Until the process is ready for it, a TERM shall wait.
+    # A TERM has to wait until the process can handle it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with open(attempt.at("supervisor.log"), "ab") as log:
         process = detached.start_detached(detached.own_command(program, "wait-and-supervise", attempt.path), out=log)
@@ -65,14 +65,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run",
         description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
-        epilog="'gpu-run gc --help' tells how to clear old jobs away.",
+        epilog="'gpu-run gc --help' says how to remove old jobs.",
     )
     parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
     parser.add_argument("--gpu-type", help="only GPUs whose name contains this")
     parser.add_argument("--memory", type=_bytes, help="limit on host memory, such as 32G (default none)")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="limit on the run time (default none)")
     parser.add_argument("--priority", choices=protocol.PRIORITIES, default="normal")
-    parser.add_argument("script", help="what to run, in the present folder")
+    parser.add_argument("script", help="the script to run, in the current folder")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     options = parser.parse_args(arguments)
     if options.gpus < 1:
@@ -88,14 +88,14 @@ class Parser(argparse.ArgumentParser):
     """Options of a person's call."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line."""
+        """Print what is wrong in one line, and exit."""
         self.exit(2, f"gpu-run: {message} (see gpu-run --help)\n")
 
 
 def _bytes(text: str) -> int:
     match = re.match(r"^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$", text.strip(), re.IGNORECASE)
     if not match or not float(match.group(1)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 512M or 32G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 512M or 32G")
     return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 
@@ -136,12 +136,12 @@ def _make(root: Root, program: str, options: argparse.Namespace, umask: int) -> 
 
 
 def wait_and_supervise(path: str) -> int:
-    """Wait in the queue of the host, then run the attempt: one process, with one id, stands for both."""
+    """Wait in the queue of the host, then run the attempt: one process with one id does both."""
     attempt = Attempt.at_path(path)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: _give_up(attempt))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # With a claim that names this process, an attempt whose process was killed is not taken for one that waits.
+    # The claim names this process, so that the attempt does not seem to wait after this process was killed.
     if not attempt.claim(claim_by("waiter")):
         return 0
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -1,4 +1,4 @@
-"""How jobs get to run, one module per kind of cluster; see :mod:`.engine` for what they have in common."""
+"""The engines, one per kind of cluster, that run jobs; see :mod:`.engine` for what they have in common."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def engine_of(root: Root, settings: Settings, program: str, *, timeout_s: float)
     :param timeout_s: how long a look at a job may wait for a scheduler's answer.
     :raises Refused: there is no such engine.
     """
-    # Imported where it is chosen, since every request starts a process.
+    # The chosen engine is imported late, since every request starts a process.
     name = settings.get("engine") or "host"
     if name == "host":
         from .host.engine import HostEngine

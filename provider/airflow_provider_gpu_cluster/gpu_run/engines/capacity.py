@@ -1,4 +1,4 @@
-"""The verb ``capacity``: the GPUs of a cluster, and who waits for them."""
+"""The verb ``capacity``: the GPUs of a cluster, and how many jobs wait for them."""
 
 from __future__ import annotations
 

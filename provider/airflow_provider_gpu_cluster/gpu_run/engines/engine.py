@@ -1,4 +1,4 @@
-"""What every engine does: the seam between a job's records and whatever runs it."""
+"""What every engine does: the seam between a job's records and the system that runs it."""
 
 from __future__ import annotations
 
@@ -15,70 +15,70 @@ if TYPE_CHECKING:
 
 class Engine(Protocol):
     """
-    Runs attempts, and knows how those stand that have not recorded their end.
+    Runs attempts, and knows the state of those that have not recorded their end.
 
-    Whoever runs an attempt claims it first (:meth:`.store.directories.Attempt.claim`), so none runs twice, however
-    often it is launched.
+    A process that runs an attempt claims it first (:meth:`.store.directories.Attempt.claim`), so no attempt runs twice,
+    however often it is launched.
     """
 
-    #: What the connection calls it.
+    #: Its name in the connection.
     name: str
 
     def refresh(self) -> None:
-        """Look anew at what is looked at only once, as most of this program's processes answer one request."""
+        """Forget what was looked at only once, since most of this program's processes answer a single request."""
         ...
 
     def check(self, spec: Spec) -> None:
         """
-        Refuse what can never run here.
+        Refuse a job that can never run here.
 
-        :raises Refused: saying why.
+        :raises Refused: with the reason.
         """
         ...
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
-        """See to it that attempts wait for their turn, together; for those that do already, this changes nothing."""
+        """Make attempts wait for their turn, together; this changes nothing for those that wait already."""
         ...
 
     def nudge(self) -> None:
-        """See to it that waiting jobs are served."""
+        """Make sure that waiting jobs are served."""
         ...
 
     def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
         """
-        Return how an attempt stands that has no exit record.
+        Return the state of an attempt that has no exit record.
 
-        One that has ended without is settled: it gets its record here.
+        If the attempt has ended without one, its record is written here.
 
-        :param claim: who runs it, or has cancelled it; None when nobody has yet.
-        :return: ``state`` and what else the engine knows for a status; None when the exit record is there by now.
+        :param claim: of the process that runs or has cancelled it; None when there is none yet.
+        :return: ``state`` and what else the engine knows for a status; None when the exit record exists by now.
         """
         ...
 
     def leave(self, attempt: Attempt) -> None:
-        """Take out of the queue what will not run any more, since its cancel has claimed it."""
+        """Take an attempt out of the queue that will not run any more, since its cancel has claimed it."""
         ...
 
     def stop(self, attempt: Attempt, claim: Claim) -> None:
-        """Have whoever has claimed an attempt end it."""
+        """Have the process that has claimed an attempt end it."""
         ...
 
     def still_runs(self, job_id: str) -> bool:
         """
         Return whether a job runs, or holds GPUs, even if its directory is gone.
 
-        :raises Refused: it cannot be told now.
+        :raises Refused: that is not known now.
         """
         ...
 
     def capacity(self) -> Capacity:
         """
-        Return every GPU with who has it, and how many jobs of all users wait.
+        Return every GPU and who uses it, and how many jobs of all users wait.
 
-        :raises Refused: it cannot be told now.
+        :raises Refused: that is not known now.
         """
         ...
 
     def warnings(self) -> list[str]:
-        """Return what will cause trouble here, for whoever tests the connection."""
+        """Return problems to expect on this cluster, for a user who tests the connection."""
         ...

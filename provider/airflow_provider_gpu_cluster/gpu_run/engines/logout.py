@@ -1,4 +1,4 @@
-"""What becomes of a user's processes when nobody is logged in."""
+"""What happens to a user's processes when the user logs out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..linux import processes
 
 
 def logout_warnings() -> list[str]:
-    """Return the warning that they are ended here, where they are."""
+    """Return a warning if this host ends them."""
     if not _kills_user_processes():
         return []
     return [

@@ -1,4 +1,4 @@
-"""Supervisors of this host that are gone, and have left no exit record."""
+"""Record the end of supervisors on this host that are gone and have left no exit record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def settle_lost_supervisor(attempt: Attempt, claim: Claim) -> None:
     """
     Record that an attempt's supervisor vanished before its end.
 
-    Its guard has killed the job; should the guard be gone too, this does it.
+    Its guard has killed the job; if the guard is gone too, this does it.
 
     :param claim: of that supervisor, which was a process of this host.
     """

@@ -1,4 +1,4 @@
-"""Attempts that nobody has begun to run: ended so that nobody will, or prepared so that somebody can."""
+"""Attempts that have not begun: end them so that they never run, or prepare them so that they can."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, message: str) -> bool:
     """
-    End an attempt that nobody has claimed, so that nobody will; False when somebody has meanwhile.
+    End an attempt that nobody has claimed, so that it never runs; return False when it was claimed meanwhile.
 
-    :param by: who does so, for the claim.
+    :param by: the claimant that ends it.
     """
     claim = claim_by(by)
     claim["end"] = {"state": state, "reason": reason, "message": message}
@@ -33,7 +33,7 @@ def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, mes
 
 def record_unstarted(attempt: Attempt, claim: Claim) -> None:
     """
-    Record the end of an attempt that was claimed so that nobody begins it, by somebody who has died since.
+    Record the end of an attempt that was claimed to keep it from running, by a process that has died since.
 
     :param claim: by a cancel, or see :func:`end_unstarted`.
     """
@@ -47,9 +47,9 @@ def record_unstarted(attempt: Attempt, claim: Claim) -> None:
 
 def build_environment(attempt: Attempt, by: str) -> bool:
     """
-    Build the attempt's Python environment, if it needs one; False when that has failed, and the attempt with it.
+    Build the attempt's Python environment, if it needs one; return False when that failed and so ended the attempt.
 
-    :param by: who does so.
+    :param by: the claimant that ends it then.
     """
     wanted = attempt.request()["environment"]
     if not wanted:

@@ -1,1 +1,1 @@
-"""Python environments for jobs, built once for all that need the same packages."""
+"""Python environments for jobs, built once for all jobs that need the same packages."""

@@ -1,4 +1,4 @@
-"""The Python environments that a dispatcher has built for its waiting jobs: one process for each build."""
+"""The Python environments that a dispatcher builds for its waiting jobs, with one process for each build."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIES = 2
 
 def build_and_print(path: str, *, root: Root) -> int:
     """
-    Build the environment of an attempt, and print it as JSON; or why that failed.
+    Build the environment of an attempt, and print it as JSON, or print why that failed.
 
     :param path: the attempt's folder.
     """
@@ -38,7 +38,7 @@ def build_and_print(path: str, *, root: Root) -> int:
 
 
 class Builds:
-    """Builds what waiting jobs need, once for all that need the same."""
+    """Builds the environments of waiting jobs, once for all that need the same one."""
 
     def __init__(self) -> None:
         self._built: dict[str, Environment] = {}
@@ -48,11 +48,11 @@ class Builds:
 
     def is_ready(self, attempt: Attempt, request: AttemptRequest, parts: EnvironmentParts) -> bool:
         """
-        Return whether the environment of a job is there; see to it that it gets built.
+        Return whether the environment of a job is there; start to build it if not.
 
         :param parts: what it is made of.
-        :raises BuildFailed: it could not be built; everybody hears so who had asked for it by then. Who asks later
-            gets another try.
+        :raises BuildFailed: it could not be built. Every job that was submitted before the failure gets this; a later
+            one gets another try.
         :raises OSError: no build can be started now.
         """
         key = group(parts)
@@ -79,14 +79,14 @@ class Builds:
         """
         Return an environment that is ready.
 
-        :raises OSError: somebody has just removed it.
+        :raises OSError: another process has just removed it.
         """
         key = group(parts)
         built = self._built.get(key)
         if built is None:
             raise FileNotFoundError("the Python environment was removed just now")
         use(built)
-        # Only the first has paid for it.
+        # Only the first job counts the time of the build.
         self._built[key] = {**built, "reused": True, "seconds": 0.0}
         return built
 
@@ -99,9 +99,9 @@ class Builds:
         except ValueError:
             self._killed[key] = self._killed.get(key, 0) + 1
             if self._killed[key] < _TRIES:
-                # That was no word of the tool's, so the next one may come through.
+                # The build tool reported no error, so the next try may succeed.
                 return
-            result = {"error": f"building it ended {_TRIES} times with exit code {process.returncode} and no word"}
+            result = {"error": f"building it ended {_TRIES} times with exit code {process.returncode} and no message"}
         self._killed.pop(key, None)
         if "error" in result:
             self._failed[key] = (result["error"], time.time())

@@ -1,14 +1,14 @@
 """
 Python environments for jobs, built once per content and kept under ``.cache/environments``.
 
-An environment sees the system's packages; what it adds is what the requirements file asks for beyond them. Its key
-covers the requirements (with the files they include), the interpreter, and the setup lines, since those may choose
-the interpreter or set what builds depend on. A build happens under a lock, in the environment's final place (virtual
-environments cannot be moved), and counts only when the mark of its end is there.
+An environment sees the system's packages; it adds what the requirements file asks for beyond them. Its key covers the
+requirements (with the files they include), the interpreter, and the setup lines, since those may choose the
+interpreter or set what builds depend on. A build happens under a lock, in the environment's final place (virtual
+environments cannot be moved), and counts only once its end is marked.
 
-uv installs several times faster than pip, but takes no notice of the system's packages (it says so in ``uv venv
---help``), and so would download a torch that the system has. Therefore uv is asked what it would install; where the
-system has a part of that, pip does the work.
+uv installs several times faster than pip, but ignores the system's packages (as ``uv venv --help`` says), and so would
+download a torch that the system has. Therefore this asks uv what it would install; if the system has some of those
+packages, pip does the work.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _INCLUDE = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
 _FOLDER = re.compile(r"^\s*(?:-f|--find-links)[\s=]*(\S+)")
 _LOCAL = re.compile(r"^\s*(?:-e\b|--editable\b|\.|/|file:|\S+\s*@\s*file:)")
 
-# Shell lines before the job's own: login shells define `module`, and this is none (as in run.sh).
+# Shell lines before the job's own: login shells define `module`, and this is not a login shell (as in run.sh).
 _SHELL = """\
 set -e
 if ! command -v module > /dev/null; then
@@ -53,9 +53,9 @@ eval "$1" >&2
 shift
 exec "$@"
 """
-# Start of every program below: the folder they run in is the job's code, whose modules are not meant to be theirs.
+# Start of every program below: they run in the folder of the job's code, but must not import its modules.
 _NOT_FROM_HERE = "import sys; sys.path[:] = [path for path in sys.path if path]; "
-# What makes two interpreters different, and where their packages are.
+# What distinguishes two interpreters, and where their packages are.
 _ASK = _NOT_FROM_HERE + (
     "import json, os, sysconfig;"
     "print(json.dumps({'executable': sys.executable, 'version': sys.version, 'prefix': sys.prefix,"
@@ -78,10 +78,10 @@ class BuildFailed(Exception):
 
 def wanted(requirements: str | None, setup: str, python: str | None, code: str) -> EnvironmentParts | None:
     """
-    Return what a job's environment is made of; None when it needs none.
+    Return the parts of a job's environment; None when it needs none.
 
-    :param requirements: text of the requirements; None takes requirements.txt from the code, if it is there.
-    :param code: the job's folder of code, which relative paths in the requirements are meant from.
+    :param requirements: text of the requirements; None takes requirements.txt from the code, if it exists.
+    :param code: the folder of the job's code, where relative paths in the requirements start.
     """
     if requirements is None:
         try:
@@ -97,7 +97,7 @@ def wanted(requirements: str | None, setup: str, python: str | None, code: str) 
     return {
         "requirements": requirements,
         "includes": includes,
-        # Requirements that lie in the code change with it, so their environment is for this state of it alone.
+        # Requirements in the code change with it, so their environment is only for the code in its present state.
         "private": _state_of(code) if any(_is_local(line) for line in everything) else None,
         "setup": setup,
         "python": python,
@@ -126,7 +126,7 @@ def _includes(text: str, folder: str, seen: dict[str, str] | None = None) -> dic
 
 
 def _state_of(folder: str) -> list[Any]:
-    """Return what changes with any change below a folder."""
+    """Return a state that changes with any change below a folder."""
     state = []
     for where, _, names in sorted(os.walk(folder)):
         for name in sorted(names):
@@ -138,7 +138,7 @@ def _state_of(folder: str) -> list[Any]:
 
 
 def group(parts: EnvironmentParts) -> str:
-    """Return a key that jobs share when their environments are surely the same; known without any interpreter."""
+    """Return a key that jobs share if their environments are certainly the same; it needs no interpreter."""
     return _hash(
         [parts["requirements"], sorted(parts["includes"].values()), parts["private"], parts["setup"], parts["python"]]
     )
@@ -150,7 +150,7 @@ def _hash(parts: list[Any]) -> str:
 
 def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
     """
-    Return the environment for ``parts``, built now unless it is there.
+    Return the environment for ``parts``, and build it if it does not exist.
 
     :raises BuildFailed: the interpreter, the virtual environment or the installation failed.
     """
@@ -182,7 +182,7 @@ def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
             remove_tree(path)
             raise
         built = {"path": path, "key": key, "python": interpreter["executable"], "tool": tool, "built_at": records.now()}
-        # By this a job that waits is known to need it, before anybody has asked an interpreter.
+        # This shows that a waiting job needs it, without asking an interpreter.
         built["group"] = group(parts)
         records.write_json(os.path.join(path, _MARK), built)
         return {**built, "reused": False, "seconds": round(time.monotonic() - began, 3)}
@@ -190,7 +190,7 @@ def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Keep everybody else from building an environment, or clearing it away."""
+    """Keep other processes from building an environment or removing it."""
     fd = locks.lock(path + ".lock", timeout_s=None)
     assert fd is not None
     try:
@@ -203,8 +203,8 @@ class _Shell:
     """
     Runs commands as the job will run: in its code, after its setup lines.
 
-    :param setup: those lines.
-    :param code: that folder.
+    :param setup: the setup lines.
+    :param code: the folder of the code.
     """
 
     def __init__(self, setup: str, code: str) -> None:
@@ -213,9 +213,9 @@ class _Shell:
 
     def run(self, command: list[str], doing: str) -> str:
         """
-        Return what a command prints.
+        Return the output of a command.
 
-        :raises BuildFailed: it failed; the message has its last lines.
+        :raises BuildFailed: the command failed; the message has its last lines.
         """
         done = self._done(command, subprocess.STDOUT)
         output = done.stdout.decode("utf-8", "replace")
@@ -226,18 +226,18 @@ class _Shell:
 
     def json(self, command: list[str], doing: str) -> Any:
         """
-        Return the JSON on the last line that a command prints.
+        Return the JSON on the last line of a command's output that holds any.
 
-        :raises BuildFailed: it failed, or prints something else.
+        :raises BuildFailed: the command failed, or printed no JSON.
         """
         output = self.run(command, doing)
         for line in reversed(output.strip().splitlines()):
-            # Warnings may come after it.
+            # Warnings may follow it.
             with contextlib.suppress(ValueError):
                 value = json.loads(line)
                 if isinstance(value, (dict, list)):
                     return value
-        raise BuildFailed(f"{doing} gave no proper answer: {output[-_LOG_CHARACTERS:]}")
+        raise BuildFailed(f"{doing} gave no valid answer: {output[-_LOG_CHARACTERS:]}")
 
     def works(self, command: list[str]) -> bool:
         return self._done(command, subprocess.DEVNULL).returncode == 0
@@ -249,7 +249,7 @@ class _Shell:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            # An installer that outlived its build would write into the next one's folder.
+            # An installer that outlived its build would write into the folder of the next one.
             preexec_fn=_die_with_builder,
         )
 
@@ -260,11 +260,11 @@ def _die_with_builder() -> None:
 
 def _make(shell: _Shell, path: str, asked: str, interpreter: Interpreter, parts: EnvironmentParts) -> str:
     """Make the virtual environment and install into it; return the name of the tool that installed."""
-    # Without pip it is made in a moment, also where the system lacks ensurepip (Debian's python3 without -venv).
+    # Without pip this takes a moment, and works where the system lacks ensurepip (Debian's python3 without -venv).
     make = [asked, "-c", _MODULE, "venv", "--system-site-packages", "--without-pip", path]
     shell.run(make, "making a virtual environment")
     if interpreter["is_environment"]:
-        # The interpreter is itself in a virtual environment, whose packages venv does not hand on.
+        # The interpreter is itself in a virtual environment, whose packages venv does not pass on.
         version = os.listdir(os.path.join(path, "lib"))[0]
         lines = [f"import site; site.addsitedir({folder!r})\n" for folder in interpreter["packages"]]
         with open(os.path.join(path, "lib", version, "site-packages", "parent.pth"), "w", encoding="utf-8") as file:
@@ -290,7 +290,7 @@ def _make(shell: _Shell, path: str, asked: str, interpreter: Interpreter, parts:
 
 
 def _absolute_paths(text: str, code: str) -> str:
-    """Rewrite the relative paths of included files and folders, since the text is read from another folder."""
+    """Make the relative paths of included files and folders absolute, since the text is read from another folder."""
 
     def absolute(line: str) -> str:
         match = _INCLUDE.match(line) or _FOLDER.match(line)
@@ -302,19 +302,19 @@ def _absolute_paths(text: str, code: str) -> str:
 
 
 def find_uv() -> str | None:
-    """Return the path of uv; its installer puts it where logins that run one command do not look."""
+    """Return the path of uv; its installer puts it where logins that run a single command do not look."""
     import shutil
 
     return shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin:~/.cargo/bin"))
 
 
 def _overlaps(shell: _Shell, uv: str, python: str, requirements: str) -> bool:
-    """Tell whether the system has some of the packages that uv would install."""
+    """Return whether the system has some of the packages that uv would install."""
     compile = [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", python, requirements]
     try:
         resolved = shell.run(compile, "resolving the requirements with uv")
     except BuildFailed:
-        # Where uv finds no solution, pip is asked; should it find none either, its words are the ones people know.
+        # If uv finds no solution, try pip; if it finds none either, its messages are the ones that people know.
         return True
     there = {_canonical(name) for name in shell.json([python, "-c", _DISTRIBUTIONS], "listing the system's packages")}
     names = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in resolved.splitlines())
@@ -326,7 +326,7 @@ def _canonical(name: str) -> str:
 
 
 def _pip(shell: _Shell, python: str) -> list[str] | None:
-    """Return the command that is an environment's pip: the system's, or one that is put into it; None for none."""
+    """Return the command that runs an environment's pip: the system's, or one installed into it; None without pip."""
     pip = [python, "-c", _MODULE, "pip"]
     if shell.works([python, "-c", _NOT_FROM_HERE + "import pip"]):
         return pip
@@ -336,24 +336,24 @@ def _pip(shell: _Shell, python: str) -> list[str] | None:
 
 
 def is_built(environment: Environment) -> bool:
-    """Tell whether an environment that was built once is still there."""
+    """Return whether an environment that was built still exists."""
     return os.path.exists(mark_of(environment["path"]))
 
 
 def mark_of(path: str) -> str:
-    """Return the path of an environment's mark, whose time of modification says when a job was last given it."""
+    """Return the path of an environment's mark, whose time of modification says when a job last used it."""
     return os.path.join(path, _MARK)
 
 
 def use(environment: Environment) -> None:
     """
-    Note that a job is given an environment that was built once, so that it is not cleared away from here on.
+    Note that a job uses an environment, so that garbage collection keeps it.
 
-    :raises OSError: it is not there any more, or being built again.
+    :raises OSError: it no longer exists, or is being built again.
     """
     path = environment["path"]
     with open(path + ".lock", encoding="ascii") as lock:
-        # Whoever clears environments away holds this exclusively, for a moment.
+        # The process that removes environments holds this exclusively, for a moment.
         if not locks.lock_file(lock.fileno(), timeout_s=_USE_TIMEOUT_S, exclusive=False):
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), path)
         os.utime(mark_of(path))

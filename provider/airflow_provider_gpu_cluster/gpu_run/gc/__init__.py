@@ -1,1 +1,1 @@
-"""Clearing away what is of no use any more: jobs, cached inputs, environments, programs."""
+"""Garbage collection: remove jobs, cached inputs, environments and programs that are no longer used."""

@@ -1,7 +1,7 @@
 """
-Clearing away what is of no use any more: old jobs, and what was kept for jobs and none was given for long.
+Garbage collection: remove old jobs, and whatever was kept for jobs but given to none for a long time.
 
-Nothing that is in use goes. What cannot be removed is reported, and keeps nothing else from being removed.
+Nothing in use is removed. What cannot be removed is reported, and does not keep the rest from being removed.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def collect_garbage(
     root: Root, settings: Settings, program: str, older_than_s: float, *, dry_run: bool = False
 ) -> GcReport:
     """
-    Remove what was of no use for long enough.
+    Remove what has not been used for long enough.
 
     :param settings: of the engine.
     :param program: path of this program.
-    :param older_than_s: for how long, in seconds.
-    :param dry_run: remove nothing, and report what would be.
+    :param older_than_s: how long, in seconds.
+    :param dry_run: remove nothing, and report what would be removed.
     :return: ``jobs`` and ``environments`` (names), ``cache_entries``, ``uploads`` and ``programs`` (counts),
-        ``bytes_freed``, ``failed`` (at most so many of ``path`` and ``why``) and ``failures`` (how many), and ``busy``,
-        which is true when nothing was done as another process does the same.
+        ``bytes_freed``, ``failed`` (a limited number of ``path`` and ``why``), ``failures`` (the full count), and
+        ``busy``, which is true when nothing was done because another process is collecting.
     """
     report = _Report(older_than_s, dry_run)
     with writing(root.path):
@@ -80,11 +80,11 @@ class _Report:
         }
 
     def fail(self, path: str, error: Exception) -> None:
-        """Note what could not be removed, and why."""
+        """Note a path that could not be removed, and why."""
         self.values["failures"] += 1
         if len(self.values["failed"]) < _MOST_FAILURES:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
-            # Names on a disk need not be text.
+            # File names need not be text.
             self.values["failed"].append({"path": os.fsencode(path).decode("utf-8", "backslashreplace"), "why": why})
 
     def count(self, name: Literal["cache_entries", "uploads", "programs"], freed: int) -> None:
@@ -93,7 +93,7 @@ class _Report:
 
 
 class _Collection:
-    """One run; call under the lock that keeps others from running at the same time."""
+    """One run; call under the lock that keeps other runs out."""
 
     def __init__(self, root: Root, settings: Settings, program: str, report: _Report) -> None:
         self._root = root
@@ -104,7 +104,7 @@ class _Collection:
         self._old_jobs = OldJobs(root, settings, program, older_than_s, now)
         self._old_cache = OldCache(root, older_than_s, now, self._dry_run, report.fail)
         self._old_programs = OldPrograms(root, program, older_than_s, now)
-        # Two, as the cache may be on another disk, where no rename leads to.
+        # Two, as the cache may be on another disk, and a rename cannot move anything there.
         self._trash = Trash(os.path.join(root.own, "trash"), report.fail)
         self._cache_trash = Trash(os.path.join(root.cache, "trash"), report.fail)
 
@@ -123,14 +123,14 @@ class _Collection:
                 self._report.values["bytes_freed"] += trash.empty()
 
     def _measure(self, path: str) -> None:
-        """Count what is not deleted in a dry run; otherwise it is counted when it is."""
+        """Count what a dry run would delete; a real run counts on deletion."""
         if self._dry_run:
             self._report.values["bytes_freed"] += measure(path)
 
     # -- jobs
 
     def _jobs(self) -> Needs:
-        """Put old jobs into the trash, and return what those in use need."""
+        """Move old jobs to the trash, and return what the jobs in use need."""
         needs = Needs()
         old = []
         for job in jobs_of(self._root):
@@ -140,7 +140,7 @@ class _Collection:
                 elif self._old_jobs.is_old(job):
                     old.append(job)
                 elif not job.attempts():
-                    # It is staged, and going to be launched.
+                    # The job is staged, and will be launched.
                     needs.add(job)
             except Exception as error:  # jobs can write to their records, and so there may be anything in them
                 needs.add(job)
@@ -164,7 +164,7 @@ class _Collection:
 
     def _discard(self, job: JobDirectory) -> bool:
         with alone_with(job) as alone:
-            # Whoever came before has noted it by now, and who comes after makes a new directory.
+            # A request that came before has noted its use by now; a later one makes a new directory.
             if not alone or self._old_jobs.is_in_use(job) or not self._old_jobs.is_old(job):
                 return False
             self._trash.take(job.path)
@@ -172,7 +172,7 @@ class _Collection:
 
     def _fail(self, job: JobDirectory, error: Exception) -> None:
         if not isinstance(error, FileNotFoundError):
-            self._report.fail(job.path, OSError(f"it is left as it is: {error or repr(error)}"))
+            self._report.fail(job.path, OSError(f"it is not removed: {error or repr(error)}"))
 
     # -- programs
 

@@ -1,4 +1,4 @@
-"""What lies under ``.cache`` and no job was given for long: contents, Python environments, uploads that broke off."""
+"""Contents, environments and partial uploads under ``.cache`` that no job was given for a long time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DRAFTS_S = 3600.0
 _PARTS_S = 86400.0
-# Use is noted no more often than this, so it may have been later by as much.
+# Use is noted no more often than this, so the last use may be this much later than noted.
 _NOTED_S = 3600.0
 _HEX2, _HEX62 = re.compile(r"[0-9a-f]{2}\Z"), re.compile(r"[0-9a-f]{62}\Z")
 _TAG = re.compile(r"[0-9A-Za-z._-]+\Z")
@@ -32,12 +32,12 @@ Failed = Callable[[str, OSError], None]
 
 class OldCache:
     """
-    Clears the cache of a root.
+    Removes old entries from the cache of a root.
 
-    :param older_than_s: for how long something must have been of no use, in seconds.
+    :param older_than_s: how long an entry must have been unused, in seconds.
     :param now: in seconds since the epoch.
-    :param dry_run: tell only what would be removed.
-    :param failed: told of what cannot be removed, and why.
+    :param dry_run: remove nothing, only report.
+    :param failed: called with a path that cannot be removed, and why.
     """
 
     def __init__(self, root: Root, older_than_s: float, now: float, dry_run: bool, failed: Failed) -> None:
@@ -50,7 +50,7 @@ class OldCache:
     # -- contents
 
     def entries(self) -> Iterator[int]:
-        """Remove contents that no job was given for long, and what refers to them; yield the bytes each has freed."""
+        """Remove contents that no job was given for long, and their tags; yield the bytes that each has freed."""
         before = self._now - self._older_than_s - _NOTED_S
         for folder in self._list(self._at("contents"), _HEX2):
             for path in self._list(folder, _HEX62):
@@ -58,13 +58,13 @@ class OldCache:
         for path in self._list(self._at("manifests"), _MANIFEST):
             yield from self._remove(path, before, stat.S_ISREG)
         for path in self._list(self._at("tags"), _TAG):
-            # One that leads nowhere is of no use at any age.
+            # A dangling link is useless at any age.
             yield from self._remove(path, before if os.path.exists(path) else self._now, stat.S_ISLNK)
 
         yield from self._packs(before)
 
     def _packs(self, before: float) -> Iterator[int]:
-        """Remove packs; what is in one goes together."""
+        """Remove packs, each as a whole."""
         folder = self._at("packs")
         for path in self._list(folder, _PACK):
             name, _, suffix = path.rpartition(".")
@@ -74,11 +74,11 @@ class OldCache:
                 if freed:
                     yield sum(freed) + sum(self._remove(name + ".data", self._now + 1, stat.S_ISREG))
             elif not os.path.lexists(index):
-                # Whoever wrote it died before the index came.
+                # The process that wrote it died before it wrote the index.
                 yield from self._remove(path, self._now - _DRAFTS_S)
 
     def parts(self) -> Iterator[int]:
-        """Remove what has arrived in part and nobody goes on with, and drafts; yield the bytes each has freed."""
+        """Remove partial contents that no process continues, and drafts; yield the bytes that each has freed."""
         folder = self._at("incoming")
         keys = set()
         for path in self._list(folder, _TAG):
@@ -98,9 +98,9 @@ class OldCache:
         if lock is None and (not self._dry_run or locks.is_locked(path + ".lock")):
             return
         try:
-            # Who writes into it has locked the bytes themselves.
+            # A process that writes into it has locked the bytes themselves.
             if not locks.is_locked(path) and all(_changed(path + suffix) < before for suffix in ("", ".ranges")):
-                # The lock comes last: who gets it next finds nothing of what was.
+                # The lock comes last, so that its next holder finds nothing else.
                 for suffix in (".ranges", "", ".lock"):
                     yield from self._remove(path + suffix, self._now + 1)
         finally:
@@ -111,7 +111,7 @@ class OldCache:
 
     def environments(self, needs: Needs, trash: Trash) -> Iterator[str]:
         """
-        Put environments that no job was given for long into the trash; yield their paths.
+        Move environments that no job was given for long to the trash; yield their paths.
 
         :param needs: of the jobs that wait or run.
         """
@@ -153,7 +153,7 @@ class OldCache:
         return os.path.join(self._folder, name)
 
     def _list(self, folder: str, names: re.Pattern[str]) -> list[str]:
-        """Return what is in a folder of the cache under a name of the cache's; a link is no such folder."""
+        """Return the paths in a folder of the cache whose names are the cache's; none if the folder is a link."""
         try:
             if not stat.S_ISDIR(os.lstat(folder).st_mode):
                 return []
@@ -165,7 +165,7 @@ class OldCache:
             return []
 
     def _remove(self, path: str, before: float, kind: Callable[[int], bool] | None = None) -> Iterator[int]:
-        """Remove what was last used before a time, and is of the kind; yield the bytes that has freed."""
+        """Remove a path of that kind that was last used before a time; yield the bytes that this has freed."""
         try:
             found = os.lstat(path)
             if stat.S_ISDIR(found.st_mode) or found.st_mtime >= before or (kind and not kind(found.st_mode)):

@@ -1,9 +1,9 @@
 """
-Which job directories are of no use any more, and what those that are in use need besides their own.
+Which job directories are no longer used, and what the jobs in use need outside their own directories.
 
-A job is in use while its latest attempt waits or runs, or nobody can tell; while inputs are brought in; while it holds
-a lease; and for a while after a request about it (:meth:`.store.directories.JobDirectory.use`). That request and the
-removal of the directory both take the job's lock and then look again, so that one of them comes first.
+A job is in use while its latest attempt waits or runs, or its state is unknown; while inputs are brought in; while it
+holds a lease; and for a while after a request about it (:meth:`.store.directories.JobDirectory.use`). Such a request
+and the removal of the directory both take the job's lock and then look again, so that one of them comes first.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest, Environment
     from ..protocol.settings import Settings
 
-# A launch can take that long from its first word to its attempt, however short the retention.
+# A launch can take this long from its first request to its attempt, even if the retention is shorter.
 _PREPARED_S = 3600.0
-# Between a request's note of use and the time in its attempt's record, whose milliseconds are cut off.
+# The greatest difference between a request's note of use and the time in its attempt's record, which is truncated.
 _MOMENT_S = 1.0
 _TIMEOUT_S = 60.0
 
 
 def jobs_of(root: Root) -> Iterator[JobDirectory]:
-    """Yield what is a job's directory and this user's; whatever else lies there is nobody's concern."""
+    """Yield the directories that are jobs of this user; other files there are left alone."""
     for name in sorted(os.listdir(root.path)):
         with contextlib.suppress(Refused, OSError):
             job = root.job(name)
@@ -51,12 +51,12 @@ def jobs_of(root: Root) -> Iterator[JobDirectory]:
 
 class Needs:
     """
-    What the jobs in use need besides their own directories.
+    What the jobs in use need outside their own directories.
 
     :param programs: names of files in ``.gpu-run``.
-    :param environments: paths of Python environments that running jobs work with.
-    :param groups: see :func:`.environments.python_environment.group`; those of waiting jobs.
-    :param paths: where links among their inputs lead to.
+    :param environments: paths of the Python environments of running jobs.
+    :param groups: of waiting jobs, see :func:`.environments.python_environment.group`.
+    :param paths: the targets of links among their inputs.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Needs:
         self.paths: set[str] = set()
 
     def add(self, job: JobDirectory) -> None:
-        """Note what a job needs, as far as its records tell."""
+        """Note what a job needs, as far as its records show."""
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
             noted: InputNotes | None = records.read_json(job.at(".job", "inputs.json"))
             for facts in (noted or {}).values():
@@ -85,18 +85,18 @@ class Needs:
                     self.environments.add(os.path.realpath(built["path"]))
 
     def are_in(self, job: JobDirectory) -> bool:
-        """Return whether another job works with something in that job's directory."""
+        """Return whether another job uses something in that job's directory."""
         top = os.path.realpath(job.path)
         return any(is_within(path, top) for path in self.paths)
 
 
 class OldJobs:
     """
-    Tells old jobs from others.
+    Decides which jobs are old.
 
-    :param settings: of whoever asks; jobs whose records are there have their own.
+    :param settings: of the request; jobs with records have their own.
     :param program: path of this program.
-    :param older_than_s: for how long a job must have been of no use, in seconds.
+    :param older_than_s: how long a job must have been unused, in seconds.
     :param now: in seconds since the epoch.
     """
 
@@ -112,7 +112,7 @@ class OldJobs:
         """
         Return whether a job waits, runs, is being staged or might be.
 
-        :raises Exception: its records cannot be read; jobs can write to them, so there may be anything in them.
+        :raises Exception: its records cannot be read; jobs can write to them, so they may contain anything.
         """
         attempts = job.attempts()
         return _is_staged_into(job) or (bool(attempts) and not self._has_ended(attempts[-1]))
@@ -121,7 +121,7 @@ class OldJobs:
         claim = attempt.claimed()
         if attempt.ended() is None:
             if claim is None:
-                # It waits. To ask for its state would queue it, should it not be there.
+                # It waits. Asking for its state would queue it if it is not queued.
                 return False
             status_of(attempt, self._engine_of([attempt])[1])
         ended = attempt.ended()
@@ -129,12 +129,12 @@ class OldJobs:
             return False
         if ended["state"] not in protocol.FINAL_STATES:
             raise ValueError("its exit record tells of no end")
-        # A job can forge its exit record, and not the death of its supervisor.
+        # A job can forge its exit record, but not the death of its supervisor.
         runs = claim is not None and claim["by"] in ("supervisor", "waiter") and processes.is_alive(claim)
         return not runs
 
     def _engine_of(self, attempts: list[Attempt]) -> tuple[str, Engine]:
-        """Return the engine of a job with those attempts, and a name that it has in common with no other."""
+        """Return the engine of a job with those attempts, and a name that is unique to that engine."""
         request: AttemptRequest | None = records.read_json(attempts[-1].at("request.json")) if attempts else None
         settings = self._settings if request is None else request["settings"]
         return json.dumps(settings, sort_keys=True), engine_of(
@@ -143,7 +143,7 @@ class OldJobs:
 
     def is_old(self, job: JobDirectory) -> bool:
         """
-        Return whether a job that is not in use was of no use for long enough, and holds no lease.
+        Return whether a job that is not in use was unused for long enough, and holds no lease.
 
         :raises Exception: see :meth:`is_in_use`.
         """
@@ -151,10 +151,10 @@ class OldJobs:
         asked_for = _changed(job.at(".job", "lock"))
         attempts = job.attempts()
         if not attempts:
-            # An array is of use for as long as there are elements of it.
+            # An array is needed as long as it has elements.
             is_old = max([asked_for, *_times(job)]) < prepared_before and not self._has_elements(job)
         elif asked_for > _seconds(attempts[-1], "request.json", "requested_at") + _MOMENT_S > _MOMENT_S:
-            # Somebody has asked for the job since its launch: for its result, or for another attempt.
+            # Another request for the job came after its launch: for its result, or for another attempt.
             is_old = max(asked_for, _ended_at(attempts[-1])) < prepared_before
         else:
             is_old = _ended_at(attempts[-1]) < self._now - self._older_than_s
@@ -170,13 +170,13 @@ class OldJobs:
         try:
             return engine.still_runs(job.job_id)
         except Refused as refusal:
-            # That has taken its time, and would with every job.
+            # This refusal has taken its time, and would take it again for every job.
             self._refused[name] = refusal
             raise
 
 
 def _times(job: JobDirectory) -> Iterator[float]:
-    """Yield when a job that was never launched was changed."""
+    """Yield the times at which a job that was never launched was changed."""
     for path in (job.path, job.at(".job")):
         yield _changed(path)
     for name in os.listdir(job.at(".job")):
@@ -195,7 +195,7 @@ def _ended_at(attempt: Attempt) -> float:
 
 
 def _seconds(attempt: Attempt, record: str, name: str) -> float:
-    """Return a time in an attempt's record; that of the record itself when there is none in it."""
+    """Return a time from an attempt's record; without one, the time of modification of the record."""
     try:
         return datetime.fromisoformat((records.read_json(attempt.at(record)) or {})[name]).timestamp()
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -203,7 +203,7 @@ def _seconds(attempt: Attempt, record: str, name: str) -> float:
 
 
 def _is_staged_into(job: JobDirectory) -> bool:
-    """Return whether a process that lives makes an input in this directory; see :mod:`.staging.inputs`."""
+    """Return whether a live process makes an input in this directory; see :mod:`.staging.inputs`."""
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
             with contextlib.suppress(NotADirectoryError):
@@ -214,12 +214,12 @@ def _is_staged_into(job: JobDirectory) -> bool:
 
 @contextlib.contextmanager
 def alone_with(job: JobDirectory) -> Iterator[bool]:
-    """Keep every request for a job waiting, if none is in progress; otherwise give out False."""
+    """Keep every request for a job waiting, and yield True; yield False if a request is in progress."""
     path = job.at(".job", "lock")
     try:
         fd = locks.lock(path)
     except PermissionError:
-        # The job has taken its own user's rights away.
+        # The job has taken away its own user's permissions.
         os.chmod(job.path, 0o700)
         os.chmod(job.at(".job"), 0o700)
         if not os.path.islink(path) and os.path.exists(path):

@@ -1,4 +1,4 @@
-"""Versions of this program in ``.gpu-run`` that nobody uses any more, and drafts of processes that died."""
+"""Versions of this program in ``.gpu-run`` that are no longer used, and drafts of processes that died."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .trash import Trash, measure
 _DRAFTS_S = 3600.0
 _PROGRAM = re.compile(r"([0-9a-f]{64})(\.pyz)?\Z")
 _ANY_PROGRAM = re.compile(rb"[0-9a-f]{64}")
-# What the upload, the link gpu-run, the records and the unpacking are called until they are whole.
+# Names of the upload, the link gpu-run, the records and the unpacked folder until they are complete.
 _DRAFTS = (
     ".*.tmp",
     "*.tmp",
@@ -29,7 +29,7 @@ _DRAFTS = (
 
 class OldPrograms:
     """
-    Clears ``.gpu-run``.
+    Removes old files from ``.gpu-run``.
 
     :param program: path of the version that runs this.
     :param older_than_s: how old a version must be, in seconds.
@@ -44,7 +44,7 @@ class OldPrograms:
 
     def find(self, needs: Needs) -> list[str]:
         """
-        Return the names of versions that can go.
+        Return the names of versions that can be removed.
 
         :param needs: of the jobs that wait or run.
         """
@@ -61,9 +61,10 @@ class OldPrograms:
         return sorted(name for name, changed in found.items() if changed < before)
 
     def discard(self, name: str, trash: Trash) -> bool:
-        """Put a version into the trash; False when somebody began to use it at the last moment."""
+        """Move a version to the trash; return False when a process began to use it at the last moment."""
         path = os.path.join(self._folder, name)
-        # Nobody starts an archive that is not there: it is uploaded again. Who has started it by now can be seen.
+        # No process can start a missing archive: it is uploaded again. Processes that have started it are visible by
+        # now.
         moved = trash.take(path + ".pyz") if os.path.lexists(path + ".pyz") else None
         if name in in_processes():
             if moved is not None:
@@ -74,12 +75,12 @@ class OldPrograms:
         return True
 
     def size(self, name: str) -> int:
-        """Return how many bytes a version takes."""
+        """Return how many bytes a version takes up."""
         path = os.path.join(self._folder, name)
         return measure(path) + measure(path + ".pyz")
 
     def drafts(self) -> Iterator[str]:
-        """Yield the paths of drafts that were left by processes that died."""
+        """Yield the paths of drafts that dead processes have left."""
         for pattern in _DRAFTS:
             for path in glob.glob(os.path.join(glob.escape(self._folder), pattern)):
                 try:
@@ -91,7 +92,7 @@ class OldPrograms:
 
 
 def in_processes() -> set[str]:
-    """Return every name of a version that is on the command line of a live process."""
+    """Return all version names that are on the command line of a live process."""
     found: set[bytes] = set()
     for pid in processes.all_pids():
         try:

@@ -1,4 +1,4 @@
-"""Where directories go by one rename before they are deleted, so that nobody ever finds a half of one."""
+"""Directories to delete: a rename moves each here first, so that no process ever finds one half deleted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 import uuid
 from typing import Callable
 
-# A file's size on the disk, in the unit of st_blocks.
+# The unit of st_blocks, which gives a file's size on the disk.
 _BLOCK = 512
 
 Failed = Callable[[str, OSError], None]
@@ -17,10 +17,10 @@ Failed = Callable[[str, OSError], None]
 
 class Trash:
     """
-    A folder of things to delete, on the file system they come from.
+    A folder of things to delete, on the file system that they come from.
 
-    :param path: where it is; made when something is put into it.
-    :param failed: told of what cannot be deleted, and why.
+    :param path: of the folder, which is made when it is needed.
+    :param failed: called with a path that cannot be deleted, and why.
     """
 
     def __init__(self, path: str, failed: Failed) -> None:
@@ -29,7 +29,7 @@ class Trash:
 
     def take(self, path: str) -> str:
         """
-        Move something here, at one stroke; return where it is now.
+        Move something here in one step, and return its new path.
 
         :raises OSError: it cannot be moved.
         """
@@ -39,21 +39,21 @@ class Trash:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            # A full disk has no room for a folder. What is to be deleted is one itself.
+            # A full disk has no room for a new folder, so move what is to be deleted beside this one.
             place = f"{self.path}-{uuid.uuid4().hex}"
         try:
             os.rename(path, place)
         except PermissionError:
-            # A folder has to be writable itself, as the entry for its parent changes.
+            # Moving a folder needs write permission on the folder itself, as its entry for the parent changes.
             _open_up(path)
             os.rename(path, place)
         return place
 
     def empty(self) -> int:
         """
-        Delete everything here, also what an earlier call could not finish; return how many bytes that has freed.
+        Delete everything here, including what an earlier call could not finish; return how many bytes this has freed.
 
-        Links are never followed, and a folder is opened up where its mode forbids to empty it. Each is moved to the
+        Links are never followed, and a folder whose mode forbids emptying it is opened up. Each folder is moved to the
         top before it is emptied, so that neither its depth nor the length of its path matters.
         """
         freed = 0
@@ -113,7 +113,7 @@ class Trash:
         return freed
 
     def _unlink_all(self, folder: int, origin: str) -> tuple[list[str], int]:
-        """Delete all in a folder that is no folder; return the folders in it, and how many bytes that has freed."""
+        """Delete everything in a folder except folders; return those, and how many bytes this has freed."""
         below = []
         freed = 0
         for entry in os.listdir(folder):
@@ -140,7 +140,7 @@ class Trash:
 
 
 def _unlink(name: str, folder: int) -> int | None:
-    """Delete what is no folder, and return how many bytes that has freed; None for a folder."""
+    """Delete a file, and return how many bytes this has freed; return None for a folder."""
     found = os.lstat(name, dir_fd=folder)
     if stat.S_ISDIR(found.st_mode):
         return None
@@ -149,9 +149,9 @@ def _unlink(name: str, folder: int) -> int | None:
 
 
 def _move_up(name: str, folder: int, top: int) -> str | None:
-    """Move a folder to the top under a name of its own, and return that; None when it was empty and is deleted."""
+    """Move a folder to the top under a new name, and return the name; delete an empty one, and return None."""
     try:
-        # This does for an empty one, whoever it belongs to.
+        # This works for an empty folder, whoever owns it.
         os.rmdir(name, dir_fd=folder)
         return None
     except OSError:
@@ -171,7 +171,7 @@ def _open_folder(name: str, parent: int) -> int:
 
 
 def _open_up(name: str, parent: int | None = None) -> None:
-    """Let this user do everything in a folder of theirs; through a file descriptor, as a link could take its place."""
+    """Give this user all rights in their folder; through a file descriptor, as a link could replace the folder."""
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         found = os.fstat(fd)
@@ -182,12 +182,12 @@ def _open_up(name: str, parent: int | None = None) -> None:
 
 
 def size_of(found: os.stat_result) -> int:
-    """Return how many bytes it frees to delete a file: none, while it has another name."""
+    """Return how many bytes deleting a file frees: none while it has another name."""
     return found.st_blocks * _BLOCK if found.st_nlink == 1 else 0
 
 
 def measure(path: str) -> int:
-    """Return how many bytes it would free to delete something, as far as that can be looked at."""
+    """Return how many bytes deleting something would free, as far as it can be read."""
     size = 0
     front = [path]
     while front:

@@ -1,1 +1,1 @@
-"""The GPUs of a host: which there are, who has leased them, who is queued, and who is next."""
+"""The GPUs of a host: which exist, who has leased them, who is queued, and who is next."""

@@ -1,4 +1,4 @@
-"""From waiting jobs to leased GPUs: one look at the queue, the leases and the GPUs, and the locks that follow."""
+"""Lease GPUs to waiting jobs: look at the queue, the leases and the GPUs, and take the locks that follow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BUSY_S = 1.0
 
 
 class Grant(NamedTuple):
-    """GPUs that are leased: the open files are the leases."""
+    """Leased GPUs; the open files are the leases."""
 
     gpus: list[Gpu]
     fds: list[int]
@@ -25,7 +25,7 @@ class Grant(NamedTuple):
 
 class Allocator:
     """
-    Serves the waiting jobs of one process out of the GPUs of the host.
+    Gives GPUs of the host to the waiting jobs of one process.
 
     :param virtual_gpus: see :func:`.gpus.inventory.find_gpus`.
     :param queue_name: unique on this host.
@@ -51,9 +51,9 @@ class Allocator:
         """
         Lease GPUs to those of ``queued_jobs`` whose turn it is.
 
-        :param at_most: to how many of them now, None for all; the others' turn comes again.
-        :return: the leases, and why the others wait.
-        :raises Refused: the GPUs cannot be listed, or the leases cannot be reached.
+        :param at_most: how many of them may get GPUs now, None for all; the others get another turn.
+        :return: the leases, and why the other jobs wait.
+        :raises Refused: the GPUs cannot be listed, or the leases cannot be accessed.
         """
         if time.monotonic() >= self._gpus_due:
             self._gpus = find_gpus(self._virtual_gpus)
@@ -61,15 +61,15 @@ class Allocator:
         with self._leases.mutex():
             self._queue.publish(queued_jobs)
             starts, waits = self._plan(queued_jobs)
-        # Asking nvidia-smi takes long, so it is done outside the mutex: always when something could start, and now
-        # and then while processes that hold no lease are in the way.
+        # Asking nvidia-smi takes long, so it is done outside the mutex: whenever a job could start, and from time to
+        # time while processes without a lease are in the way.
         if not starts and (not self._busy or time.monotonic() < self._busy_due):
             return {}, waits
         busy = find_busy(self._virtual_gpus)
         self._busy_due = time.monotonic() + _BUSY_S
         grants: dict[QueuedJob, Grant] = {}
         with self._leases.mutex():
-            # What computes on a leased GPU is its holder's own.
+            # Processes on a leased GPU belong to the holder of the lease.
             leased = self._leases.held(self._gpus)
             self._busy = {key: word for key, word in busy.items() if key not in leased}
             starts, waits = self._plan(queued_jobs)
@@ -81,7 +81,7 @@ class Allocator:
         return grants, waits
 
     def _plan(self, queued_jobs: Sequence[QueuedJob]) -> tuple[dict[QueuedJob, list[Gpu]], dict[QueuedJob, Wait]]:
-        """Plan for the whole host and return what of it is about ``queued_jobs``."""
+        """Plan for the whole host, and return the part of the plan for ``queued_jobs``."""
         everyone = [*self._queue.others(), *queued_jobs]
         starts, waits = plan(everyone, self._leases.slots(self._gpus, self._busy), time.time())
         mine = set(queued_jobs)
@@ -99,7 +99,7 @@ class Allocator:
         for gpu in gpus:
             fd = self._leases.take(gpu, holder)
             if fd is None:
-                # Somebody who does not keep to the mutex has it. All or none.
+                # A process that ignores the mutex has it. All or none.
                 for taken in fds:
                     os.close(taken)
                 return None

@@ -1,4 +1,4 @@
-"""The GPUs of this host: what there is, and what somebody already computes on."""
+"""The GPUs of this host: which exist, and which are already in use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUERY_S = 30.0
 _KILL_S = 1.0
 _MOST_CHARACTERS = 500
 USUAL_PLACES = ("/usr/bin", "/usr/local/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib", "/opt/bin")
-# Only characters that are safe in a file name make a key.
+# A key has only characters that are safe in a file name.
 _GPU_LINE = re.compile(r"^\s*(\d+), *([A-Za-z0-9-]+), *(.+), *([^,]+?)\s*$")
 _PROCESS_LINE = re.compile(r"^\s*([A-Za-z0-9-]+), *(\d+), *(.*?)\s*$")
 
@@ -24,7 +24,7 @@ class Gpu(NamedTuple):
     """
     One whole GPU.
 
-    :param key: its UUID, or ``virtual-<n>``; what leases are kept by.
+    :param key: its UUID, or ``virtual-<n>``; names its lease.
     :param number: its index in PCI bus order, as ``CUDA_VISIBLE_DEVICES`` takes it.
     :param type: its product name.
     :param memory_mb: its memory in MiB.
@@ -36,7 +36,7 @@ class Gpu(NamedTuple):
     memory_mb: int
 
     def is_a(self, gpu_type: str | None) -> bool:
-        """Return whether this GPU answers to the type a job asks for."""
+        """Return whether this GPU is of the type that a job asks for."""
         return gpu_type is None or gpu_type.lower() in self.type.lower()
 
 
@@ -44,7 +44,7 @@ def find_gpus(virtual_gpus: int | None) -> list[Gpu]:
     """
     List the GPUs of this host.
 
-    :param virtual_gpus: pretend to have that many; None asks ``nvidia-smi``.
+    :param virtual_gpus: pretend to have this many; None asks ``nvidia-smi``.
     :raises Refused: there is no ``nvidia-smi``, or it fails.
     """
     if virtual_gpus is not None:
@@ -59,7 +59,7 @@ def find_gpus(virtual_gpus: int | None) -> list[Gpu]:
 
 def find_busy(virtual_gpus: int | None) -> dict[str, str]:
     """
-    Return the GPUs on which some process computes, with a word on that process.
+    Return the GPUs on which a process computes, each with a few words on the process.
 
     :raises Refused: ``nvidia-smi`` fails.
     """
@@ -72,7 +72,7 @@ def parse_gpus(text: str) -> list[Gpu]:
     """
     Read the output of ``nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits``.
 
-    Warnings among its lines are passed over.
+    Warnings among its lines are skipped.
     """
     gpus = []
     for line in text.splitlines():
@@ -87,12 +87,12 @@ def parse_busy(text: str) -> dict[str, str]:
     """
     Read the output of ``nvidia-smi --query-compute-apps=gpu_uuid,pid,process_name --format=csv,noheader,nounits``.
 
-    The name of a process is whatever its owner wanted, commas and quotes included; nvidia-smi writes it as it is.
+    The owner of a process chooses its name, which may contain commas and quotes; nvidia-smi prints it unchanged.
     """
     busy = {}
     for line in text.splitlines():
         match = _PROCESS_LINE.match(line)
-        # The MPS server sits on every GPU it serves, used or not.
+        # The MPS server runs on every GPU it serves, whether in use or not.
         if match and not match.group(3).endswith("nvidia-cuda-mps-server"):
             key, pid, name = match.groups()
             busy[key] = f"process {pid} ({os.path.basename(name)})"
@@ -118,7 +118,7 @@ def _ask(query: str) -> str:
     try:
         output = process.communicate(timeout=QUERY_S)[0].decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
-        # Where the driver hangs, not even KILL ends it.
+        # If the driver hangs, not even KILL ends nvidia-smi.
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_KILL_S)

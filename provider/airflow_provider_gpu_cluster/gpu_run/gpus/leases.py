@@ -4,15 +4,15 @@ GPU leases on a bare host: shared by all its users and controllers, without root
 One folder, writable for all, holds
 
 ``gpu-<uuid>``
-    One file per GPU. Who holds an exclusive ``flock`` on it has the GPU; what is written in it is for others to read.
-    The processes of a job's supervisor hold the lock through an open file, so the kernel releases it when they die,
-    however they die.
+    One file per GPU. Whoever holds an exclusive ``flock`` on it has the GPU; its contents are for others to read. The
+    processes of a job's supervisor hold the lock through an open file, so the kernel releases it when they die, for
+    whatever reason.
 ``queue-<name>``
     The waiting jobs of one dispatcher; see :mod:`.gpus.queue`.
 ``mutex``
-    Locked by whoever reads or changes the above, for a few milliseconds.
+    Locked for a few milliseconds by each process that reads or changes the above.
 
-Other users wrote most of what is read here, so nothing in it is taken for granted.
+Other users wrote most of what is read here, so nothing in it is trusted.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _MOST_CHARACTERS = 120
 
 class Holder(NamedTuple):
     """
-    Who has a GPU: written into its file for everyone to read.
+    Who has a GPU; written into its lease file for everyone to read.
 
-    :param owner: the dispatcher that leased it, which tells jobs of one id under different roots apart.
+    :param owner: the dispatcher that leased it, which distinguishes jobs of the same id under different roots.
     """
 
     job_id: str
@@ -55,14 +55,14 @@ class Holder(NamedTuple):
     owner: str = ""
 
 
-_UNKNOWN_HOLDER = Holder("a job that does not say its name", "unknown user", 0, None)
+_UNKNOWN_HOLDER = Holder("an unnamed job", "unknown user", 0, None)
 
 
 class Leases:
     """
     The folder of leases.
 
-    :param folder: where it is.
+    :param folder: its path.
     """
 
     def __init__(self, folder: str) -> None:
@@ -70,7 +70,7 @@ class Leases:
 
     def make_folder(self) -> None:
         """
-        Make the folder where it is missing.
+        Make the folder if it is missing.
 
         :raises Refused: it cannot be made, or this user cannot work in it.
         """
@@ -91,10 +91,10 @@ class Leases:
     @contextlib.contextmanager
     def mutex(self, timeout_s: float = MUTEX_S) -> Iterator[None]:
         """
-        Keep every other reader and writer of the folder out, for the few milliseconds this takes.
+        Keep all other readers and writers of the folder out, for the few milliseconds this takes.
 
         :param timeout_s: how long to wait for it, in seconds.
-        :raises Refused: somebody has held it for all that time, which only a stopped process does.
+        :raises Refused: another process has held it for all that time, which only a stopped process does.
         """
         self.make_folder()
         path = os.path.join(self.folder, "mutex")
@@ -111,7 +111,7 @@ class Leases:
             who = "a process" if owner is None else f"process {owner}"
             raise Refused(
                 protocol.GPUS_UNAVAILABLE,
-                f"{who} has kept {path} locked for {timeout_s:.0f} s, so no GPU can be leased; let it go on "
+                f"{who} has kept {path} locked for {timeout_s:.0f} s, so no GPU can be leased; continue it "
                 "(kill -CONT) or end it",
             )
         try:
@@ -123,7 +123,7 @@ class Leases:
         """
         Lock one GPU; call under the mutex.
 
-        :return: the open file that is the lease; None when it cannot be had.
+        :return: the open file that is the lease; None when another process has it.
         """
         try:
             fd = locks.lock(self._path(gpu.key), shared=True)
@@ -135,8 +135,8 @@ class Leases:
 
     def keep(self, key: str, fd: int) -> int:
         """
-        Look after a lease that is held: cleaners of temporary folders remove what looks old, and people what they
-        take for rubbish. A file that was removed is made and locked again, if nobody was quicker.
+        Keep a lease that is held in place: cleaners of temporary folders remove old files, and people remove what they
+        think is rubbish. If its file was removed, make and lock it again, unless another process was quicker.
 
         :param key: of its GPU.
         :return: the open file that is the lease now.
@@ -153,9 +153,9 @@ class Leases:
 
     def slots(self, gpus: Sequence[Gpu], busy: dict[str, str]) -> list[Slot]:
         """
-        Say for each GPU when it is free and who has it; call under the mutex.
+        Return for each GPU when it is free and who has it; call under the mutex.
 
-        :param busy: GPUs on which processes compute that hold no lease, with a word on the process.
+        :param busy: GPUs in use by processes that hold no lease, each with a few words on the process.
         """
         slots = []
         for gpu in gpus:
@@ -165,7 +165,7 @@ class Leases:
                 slots.append(Slot(gpu, math.inf, f"a lease file that cannot be opened ({error})"))
                 continue
             if holder is not None:
-                # An end that is overdue is as good as unknown.
+                # An overdue end is as good as an unknown one.
                 until = holder.until if holder.until is not None and holder.until > time.time() else math.inf
                 slots.append(Slot(gpu, until, f"{holder.job_id} ({holder.user})"))
             elif gpu.key in busy:
@@ -175,7 +175,7 @@ class Leases:
         return slots
 
     def held(self, gpus: Sequence[Gpu]) -> set[str]:
-        """Return the keys of those GPUs that are leased; call under the mutex."""
+        """Return the keys of those of these GPUs that are leased; call under the mutex."""
         return {slot.gpu.key for slot in self.slots(gpus, {}) if slot.free_at}
 
     def held_by(self, job_id: str, owner: str = "") -> bool:
@@ -190,7 +190,7 @@ class Leases:
         return False
 
     def queued_jobs(self) -> list[QueuedJob]:
-        """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
+        """Return the waiting jobs of all live dispatchers; call under the mutex."""
         return live_queued_jobs(self.folder)
 
     def _path(self, key: str) -> str:
@@ -199,24 +199,24 @@ class Leases:
 
 def leases_of(settings: Settings) -> Leases:
     """
-    Return the leases that jobs get their GPUs from.
+    Return the leases of the GPUs for jobs.
 
-    :param settings: of the engine; without a ``lease_dir``, they are those of all users of the host.
+    :param settings: of the engine; without a ``lease_dir``, the leases are those of all users of the host.
     """
     folder = os.path.expanduser(settings.get("lease_dir") or DEFAULT_FOLDER)
-    # As for root_dir, a relative path is meant from the home; who reads this may run in any folder.
+    # Like root_dir, a relative path starts at the home, since this process may run in any folder.
     return Leases(os.path.normpath(os.path.join(os.path.expanduser("~"), folder)))
 
 
 def _write(fd: int, content: bytes) -> None:
-    # A lease is one also when a full disk keeps it from saying whose it is.
+    # The lease is valid even when a full disk keeps its holder's name from being written.
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, content, 0)
 
 
 def _holder(path: str) -> Holder | None:
-    """Return who has the GPU of that lease file; None when nobody has."""
+    """Return the holder of that lease file's GPU; None when it is free."""
     try:
         fd = locks.lock(path, create=False)
     except FileNotFoundError:
@@ -240,5 +240,5 @@ def _holder(path: str) -> Holder | None:
 
 
 def printable(text: object) -> str:
-    """Return what somebody else wrote as it can go into a message."""
+    """Return text that somebody else wrote in a form that is safe in a message."""
     return "".join(char for char in str(text)[:_MOST_CHARACTERS] if char.isprintable())

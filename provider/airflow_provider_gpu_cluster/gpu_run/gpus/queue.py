@@ -1,9 +1,9 @@
 """
-The queue of the host: the waiting jobs of all its dispatchers, whoever's they are.
+The queue of the host: the waiting jobs of all its dispatchers, of all users.
 
-Each dispatcher has a file ``queue-<name>`` in the folder of leases. It keeps the file locked as long as it lives and
-renews its time stamp at every look, so the queued jobs of one that was killed or stopped count for nothing, and hold
-nobody up.
+Each dispatcher has a file ``queue-<name>`` in the folder of leases. It keeps the file locked as long as it lives, and
+renews its time stamp at every look. So the queued jobs of a dispatcher that was killed or stopped do not count, and
+delay nobody.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class HostQueue:
 
     def publish(self, queued_jobs: Sequence[QueuedJob]) -> None:
         """
-        Show one's own waiting jobs to everyone else; call under the mutex.
+        Show this dispatcher's waiting jobs to all others; call under the mutex.
 
         :raises Refused: another process uses that name.
         """
@@ -50,7 +50,7 @@ class HostQueue:
             self._open()
         assert self._fd is not None
         values = [list(queued) for queued in queued_jobs]
-        # On a full disk the others do not see them. That costs them their place, and no job its GPUs.
+        # On a full disk the others do not see these jobs. That costs the jobs their place, but no GPUs.
         with contextlib.suppress(OSError):
             if values != self._written:
                 self._written = None
@@ -70,7 +70,7 @@ class HostQueue:
         self._fd, self._written = fd, None
 
     def others(self) -> list[QueuedJob]:
-        """Return the waiting jobs of everyone else; call under the mutex."""
+        """Return the waiting jobs of all other dispatchers; call under the mutex."""
         return live_queued_jobs(self._folder, besides=os.path.basename(self._path))
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class HostQueue:
 
 
 def live_queued_jobs(folder: str, besides: str = "") -> list[QueuedJob]:
-    """Return the waiting jobs of every dispatcher that lives; call under the mutex."""
+    """Return the waiting jobs of all live dispatchers; call under the mutex."""
     queued_jobs: list[QueuedJob] = []
     for name in os.listdir(folder):
         if name.startswith(_PREFIX) and name != besides:
@@ -99,7 +99,7 @@ def live_queued_jobs(folder: str, besides: str = "") -> list[QueuedJob]:
 def _read(path: str) -> list[QueuedJob]:
     fd = locks.lock(path, create=False)
     if fd is not None:
-        # Nobody keeps it: its dispatcher is dead. It is locked now, so it can go, if it is ours to remove.
+        # No dispatcher holds it: its dispatcher is dead. It is locked here now, so remove it, if this user may.
         with contextlib.suppress(OSError):
             os.unlink(path)
         os.close(fd)
@@ -116,7 +116,7 @@ def _read(path: str) -> list[QueuedJob]:
 def _queued_job(
     job_id: str, rank: int, submitted: float, gpus: int, gpu_type: str | None, time_limit_s: float | None, owner: str
 ) -> QueuedJob:
-    """Return a queued job of which every part is what it should be; anything else is an error."""
+    """Return a queued job if all its values are valid; raise otherwise."""
     queued = QueuedJob(
         job_id=str(job_id),
         rank=int(rank),

@@ -1,4 +1,4 @@
-"""Who gets which GPUs next: a pure function from the queue and the GPUs to what starts now and why the rest waits."""
+"""Which job gets which GPUs next: a pure function from queue and GPUs to what starts now and why the rest waits."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class QueuedJob(NamedTuple):
     :param rank: 0 for high priority, 1 normal, 2 low.
     :param submitted: when it was submitted, in seconds since the epoch.
     :param gpus: how many GPUs it needs.
-    :param gpu_type: what they must be called; None for any.
-    :param time_limit_s: how long it can run at most, its end included; None if nobody knows.
-    :param owner: whose dispatcher starts it.
+    :param gpu_type: text in their name; None for any.
+    :param time_limit_s: how long it can run at most, including its end; None if unknown.
+    :param owner: the dispatcher that starts it.
     """
 
     job_id: str
@@ -32,9 +32,9 @@ class QueuedJob(NamedTuple):
 
 class Slot(NamedTuple):
     """
-    A GPU and when it is free: 0 for now, seconds since the epoch at the latest, infinity when nobody knows.
+    A GPU and when it is free: 0 for now, else the latest time in seconds since the epoch, infinity when unknown.
 
-    :param note: who has it, for a person.
+    :param note: who has it, for a person to read.
     """
 
     gpu: Gpu
@@ -55,19 +55,19 @@ def plan(
     """
     Decide for every waiting job.
 
-    Served by priority, then first come. A job that cannot start yet keeps the GPUs it could use from everyone behind
-    it, so that small jobs cannot starve a big one. The one exception is EASY backfilling (Lifka, "The ANL/IBM SP
-    scheduling system", 1995): a later job may use free GPUs if its time limit ends it before any job ahead could
-    have started. Where it is not known when the GPUs come free, nothing is backfilled.
+    Jobs are served by priority, then first come, first served. A job that cannot start yet keeps the GPUs it could use
+    from all jobs behind it, so that small jobs cannot starve a big one. The one exception is EASY backfilling (Lifka,
+    "The ANL/IBM SP scheduling system", 1995): a later job may use free GPUs if its time limit ends it before any job
+    ahead could have started. If it is unknown when the GPUs become free, nothing is backfilled.
 
-    Queued jobs, and not job ids, name the results: two controllers may each have a job of the same id.
+    The results are keyed by queued jobs, not by job ids: two controllers may each have a job of the same id.
 
     :return: the GPUs of each job that starts now, and why each other job waits.
     """
     starts: dict[QueuedJob, list[Gpu]] = {}
     waits: dict[QueuedJob, Wait] = {}
     free_at = {slot.gpu.key: slot.free_at for slot in slots}
-    # From when on a GPU is kept for a job ahead.
+    # The time from which a GPU is kept for a job ahead.
     kept_from = {slot.gpu.key: math.inf for slot in slots}
     fitting_type: dict[str | None, list[Slot]] = {}
     for queued in sorted(queued_jobs, key=lambda queued: (queued.rank, queued.submitted, queued.job_id)):
@@ -75,7 +75,7 @@ def plan(
             fitting_type[queued.gpu_type] = [slot for slot in slots if slot.gpu.is_a(queued.gpu_type)]
         fitting = fitting_type[queued.gpu_type]
         if len(fitting) < queued.gpus:
-            # The GPUs it was admitted for are gone. It waits for them to come back, and holds up nobody.
+            # The GPUs it was admitted for are gone. It waits until they come back, and delays no other job.
             waits[queued] = Wait(len(waits) + 1, _too_few(queued, len(fitting)))
             continue
         end = math.inf if queued.time_limit_s is None else now + queued.time_limit_s
@@ -90,7 +90,7 @@ def plan(
             queued.gpus - 1
         ]
         if start == math.inf:
-            # Nobody knows when it can start, so nobody may slip in before it.
+            # Its start is unknown, so no job may be backfilled before it.
             start = now
         for slot in fitting:
             kept_from[slot.gpu.key] = min(kept_from[slot.gpu.key], start)
@@ -99,7 +99,7 @@ def plan(
 
 
 def _usable_at(free_at: float, kept_from: float, duration: float) -> float:
-    """Return the earliest time at which a job of that duration might get a GPU, which is kept for others from then."""
+    """Return the earliest time at which a job of that duration might get a GPU that is kept from ``kept_from`` on."""
     if kept_from == math.inf or free_at + duration <= kept_from:
         return free_at
     return max(free_at, kept_from)

@@ -1,1 +1,1 @@
-"""What is done with jobs: submit, look, cancel."""
+"""Operations on jobs: submit, look, cancel."""

@@ -1,4 +1,4 @@
-"""From a request for an array to an attempt of each of its elements: found, or made, and launched together."""
+"""Turn a request for an array into an attempt of each element: found or made, and launched together."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ..protocol.replies import SubmitReply
     from ..protocol.requests import Submit
 
-# To make records and files is mostly waiting for the disk, on a network's file system above all.
+# Making records and files is mostly waiting for the disk, above all on a network file system.
 _THREADS = 8
-# Who waits is served in the order in which it was submitted, to the microsecond.
+# Waiting elements are served in their order of submission, which has a resolution of a microsecond.
 _APART_S = 1e-6
 
 _Result = TypeVar("_Result")
@@ -34,9 +34,9 @@ _Result = TypeVar("_Result")
 
 class _AskedElement(NamedTuple):
     """
-    An element as it stood when the request came.
+    An element at the time when the request arrived.
 
-    :param request: for it alone.
+    :param request: for this element alone.
     :param seen: its latest attempt.
     """
 
@@ -47,20 +47,20 @@ class _AskedElement(NamedTuple):
 
 def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     """
-    Launch an array, or find what an earlier request of it has launched.
+    Launch an array, or find what an earlier request for it has launched.
 
-    Each element is a job of its own, for which :func:`.jobs.submission.submit` says what is found and what is made: so
+    Each element is a job of its own, and :func:`.jobs.submission.submit` defines when its attempt is found or made. So
     another try joins the elements that wait or run, takes the results of those that succeeded, and starts the next
     attempt of those that ended badly. The inputs are brought in once, for the array; its elements get copies.
 
-    :param request: as of one job, with ``elements``: of each its ``job_id``, its ``env`` and ``spec`` as far as they
-        are other than those of all, and its ``run_script``.
+    :param request: as for one job, with ``elements``: for each its ``job_id``, its ``run_script``, and the ``env`` and
+        ``spec`` values that differ from those of all.
     :return: the handle, the status, ``created``, and ``launched``, the number of attempts that were made; or ``needs``,
         when the worker has to send inputs first.
     """
     array = root.job(request["job_id"])
     array.use()
-    # Kept in the request, which is carried out again when inputs were sent.
+    # Kept in the request, which is carried out again after inputs were sent.
     before = request.setdefault("cancelled", arrays.last_cancellation(array))
     elements = _elements(root, request)
     if not _all_there(elements, engine):
@@ -114,7 +114,7 @@ def _all_there(elements: list[_AskedElement], engine: Engine) -> bool:
 
 
 def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
-    """Make the directories of elements, with copies of the inputs in them."""
+    """Make the directories of elements, and copy the inputs to them."""
     if not copying.shares_blocks(array.path):
         needed = inputs.bytes_of(array) * len(elements)
         check_room(array.path, needed, f"a copy of the inputs for each of {len(elements)} elements")
@@ -150,9 +150,9 @@ def _each(work: Callable[[_AskedElement], _Result], elements: list[_AskedElement
 
 def _check_not_cancelled(array: JobDirectory, before: CancelRecord | None) -> None:
     """
-    Refuse to launch what somebody has cancelled since it was asked for.
+    Refuse to launch an array that was cancelled after it was asked for.
 
-    :raises Refused: so it is.
+    :raises Refused: it was.
     """
     last = arrays.last_cancellation(array)
     if last is not None and last != before:
@@ -163,9 +163,9 @@ def _check_not_cancelled(array: JobDirectory, before: CancelRecord | None) -> No
 
 def _check_size(array: JobDirectory, elements: list[_AskedElement], engine: Engine) -> None:
     """
-    Refuse another number of elements than in an earlier try, as one's index would mean another then.
+    Refuse another number of elements than in an earlier try, as an element's index would mean another one then.
 
-    :raises Refused: so it is.
+    :raises Refused: the number differs.
     """
     earlier = arrays.elements_of(array)
     attempt = submission.latest_attempt(elements[0].job)
@@ -174,6 +174,6 @@ def _check_size(array: JobDirectory, elements: list[_AskedElement], engine: Engi
     if attempt.request()["generation"] == elements[0].request["generation"]:
         raise Refused(
             protocol.JOB_CONFLICT,
-            f"array {array.job_id} had {len(earlier)} elements in an earlier try and has {len(elements)} now; it has "
-            "to be the same in every try. To begin anew, clear the task",
+            f"array {array.job_id} had {len(earlier)} elements in an earlier try and has {len(elements)} now; the "
+            "number must be the same in every try. To begin anew, clear the task",
         )

@@ -1,4 +1,4 @@
-"""Stop jobs: those that wait never start, those that run are ended, those that have ended are left as they are."""
+"""Cancel jobs: waiting jobs never start, running ones are ended, and ended ones stay as they are."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
     Cancel jobs; a second time changes nothing.
 
     :param by: who asks, for the record.
-    :param wait_s: how long to wait for them to be gone.
-    :return: how they stand then.
+    :param wait_s: how long to wait until they are gone.
+    :return: their statuses afterwards.
     """
     for job_id in job_ids:
         job = root.job(job_id)
@@ -50,7 +50,7 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
 
 
 def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
-    """Cancel an array; or see to it that one is not launched that is about to be."""
+    """Cancel an array, also one that is about to be launched."""
     from ..store import arrays
 
     with job.lock():
@@ -70,7 +70,7 @@ def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
     if records.create_json(attempt.at("cancel.json"), asked):
         attempt.event("cancel_requested", by=by)
     if attempt.claim(claim_by("cancel")):
-        # Nobody can start it any more.
+        # It can no longer be started.
         request = attempt.request()
         message = f"cancelled by {by} before it started"
         attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, message, submitted_at=request["requested_at"])

@@ -1,4 +1,4 @@
-"""What there is to know about a cluster before the first job: its Python, disk, tools, and what will cause trouble."""
+"""Check a cluster before the first job: its Python, disk, tools, and problems to expect."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-Jobs that a client of ``watch`` wants launched: each in a process of its own, so that no news waits for any of them.
+Launch jobs for a client of ``watch``: each in a process of its own, so that no launch delays the client's news.
 
-That process is a copy of this one, which saves what starting a program costs. It goes on when the client goes: the
-launch comes about or does not, and whoever asks again with the same request key finds out.
+That process is a copy of this one, which costs less than starting a program. It goes on when the client goes: the
+launch succeeds or fails, and another request with the same request key finds out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ..protocol.replies import Fault, SubmitReply
     from ..protocol.requests import Call, SubmitRequest
 
-# A scheduler gets no more of them at the same time.
+# No more launches than this use a scheduler at the same time.
 AT_ONCE = 4
-# How long it may take to answer, in seconds.
+# How long a scheduler may take to answer, in seconds.
 _TIMEOUT_S = 20.0
 _PIECE = 1 << 16
 
@@ -41,7 +41,7 @@ class LaunchProcesses:
     Carries out launches, a few at a time.
 
     :param program: path of this program.
-    :param asked: what ``watch`` was asked with: ``settings`` of the cluster, and ``umask``.
+    :param asked: the request of ``watch``: ``settings`` of the cluster, and ``umask``.
     """
 
     def __init__(self, root: Root, program: str, asked: Call) -> None:
@@ -53,10 +53,10 @@ class LaunchProcesses:
 
     def add(self, key: int, request: SubmitRequest) -> None:
         """
-        Take up a launch; :meth:`answers` tells what came of it.
+        Accept a launch; :meth:`answers` returns its result.
 
         :param key: the client's name for it.
-        :param request: as ``submit`` takes it. No file may have to be sent for it.
+        :param request: as ``submit`` takes it. It must not need files from the client.
         """
         self._waiting[key] = request
         self._start()
@@ -78,7 +78,7 @@ class LaunchProcesses:
         return events
 
     def _start(self) -> None:
-        # Imported here, so that each copy of this process has it already.
+        # Imported here, so that each copy of this process has it from the start.
         from . import submission  # noqa: F401
 
         while self._waiting and len(self._running) < AT_ONCE:
@@ -91,7 +91,7 @@ class LaunchProcesses:
             self._running[fd] = _Running(key, bytearray())
 
     def _launch_in_copy(self, request: SubmitRequest, answer: int) -> None:
-        # The client's channel ends with the process that it was opened for.
+        # The client's channel must end with the process that it was opened for.
         processes.close_files(keep=(2, answer))
         with os.fdopen(answer, "wb") as file:
             file.write(json.dumps(self._outcome(request)).encode("ascii"))
@@ -108,7 +108,7 @@ class LaunchProcesses:
             asked = to_be_carried_out(request, settings=settings, umask=self._asked["umask"], program=self._program)
             reply = submit(self._root, engine, asked)
             if reply.get("needs"):
-                raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit brings along")
+                raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit can send")
             return reply
         except Refused as refusal:
             return {"code": refusal.code, "message": refusal.message}
@@ -118,7 +118,7 @@ class LaunchProcesses:
 
 
 def _has_ended(fd: int, said: bytearray) -> bool:
-    """Read what a process has written; True when it has closed its end."""
+    """Read what a process has written; return whether it has closed its end."""
     while True:
         try:
             piece = os.read(fd, _PIECE)

@@ -18,9 +18,9 @@ _EVERY_S = 3600.0
 
 def clear_if_due(root: Root, program: str, settings: Settings) -> None:
     """
-    Start a ``gpu-run gc`` that lives on by itself, if the connection wants one and none was started for an hour.
+    Start a ``gpu-run gc`` in the background, if the connection wants one and none was started for an hour.
 
-    Nothing that goes wrong here is the launch's concern: the next one tries again.
+    A failure here does not matter to the launch: the next launch tries again.
     """
     older_than = settings.get("retention_s")
     if older_than is None:
@@ -34,7 +34,7 @@ def clear_if_due(root: Root, program: str, settings: Settings) -> None:
 
 
 def _claim(stamp: str) -> bool:
-    """Renew a stamp that is old, or make the first; of any number of callers, one gets True."""
+    """Renew an old stamp, or make the first; of any number of callers, exactly one gets True."""
     try:
         if not _is_old(os.stat(stamp)):
             return False
@@ -57,5 +57,5 @@ def _claim(stamp: str) -> bool:
 
 
 def _is_old(found: os.stat_result) -> bool:
-    # One from the future is none: the clock was wrong.
+    # A stamp from the future is invalid: the clock was wrong.
     return not 0 <= time.time() - found.st_mtime < _EVERY_S

@@ -1,4 +1,4 @@
-"""How an attempt stands, from its records and, where they do not say it, from its engine."""
+"""The status of an attempt, from its records and, where they do not say it, from its engine."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def answer(root: Root, engine: Engine, request: StatusRequest) -> Reply:
 
 
 def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[Status]:
-    """Return how each job stands; a job that cannot be found out about does not keep the others from theirs."""
+    """Return the status of each job; a job whose status cannot be found does not affect the others."""
     engine.nudge()
     return [status_or_unknown(root, engine, job_id, tail_bytes) for job_id in job_ids]
 
 
 def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> Status:
-    """Return how a job stands; UNKNOWN, and why, when that cannot be found out."""
+    """Return the status of a job; UNKNOWN, and the reason, when it cannot be found."""
     try:
         return job_status(root, engine, job_id, tail_bytes)
     except Refused as refusal:
         return _unknown(job_id, refusal.message)
-    except Exception as error:  # jobs can write to their records, and so there may be anything in them
+    except Exception as error:  # jobs can write to their records, so these may contain anything
         return _unknown(job_id, f"its records cannot be read: {error!r}")
 
 
 def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> Status:
-    """Return how a job stands, with the last lines of its output if it has ended or has printed any."""
+    """Return the status of a job, with the last lines of its output if it has ended or has printed any."""
     job = root.job(job_id)
     attempts = job.attempts()
     if not attempts:
@@ -67,7 +67,7 @@ def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -
         return _unknown(job_id, "it is staged, and was not launched")
     if engine.still_runs(job_id):
         return _unknown(job_id, f"it runs, but its directory {job.path} is gone")
-    gone = "there is no {} on {} and nothing runs for it: it was deleted, or the connection's root_dir is another"
+    gone = "there is no {} on {} and nothing runs for it: it was deleted, or the connection has another root_dir"
     return {
         **_unknown(job_id, gone.format(job.path, processes.hostname())),
         "state": protocol.LOST,
@@ -91,7 +91,7 @@ def _unknown(job_id: str, message: str) -> Status:
 
 
 def status_of(attempt: Attempt, engine: Engine) -> Status:
-    """Return how an attempt stands. One that is gone without a record is settled by its engine."""
+    """Return the status of an attempt. If it is gone without a record, its engine settles it."""
     ended = attempt.ended()
     if ended is None:
         claim = attempt.claimed()
@@ -103,7 +103,7 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
             return status
         ended = attempt.ended()
         assert ended is not None
-    # All that an exit record says belongs to a status.
+    # Everything in an exit record belongs in a status.
     return {**_base(attempt), **cast("Status", ended), "job_id": attempt.job.job_id}
 
 

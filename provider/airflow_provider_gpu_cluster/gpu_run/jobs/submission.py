@@ -1,4 +1,4 @@
-"""From a request to an attempt: found, or made and queued, but never made twice."""
+"""Turn a request into an attempt: found, or made and queued, but never made twice."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
         use_linked(root, request["inputs"])
         needs = staging.stage(root, job, request["inputs"])
     else:
-        # What a running job works with is left alone.
+        # The inputs of a running job are left alone.
         needs = []
     return {"needs": needs, "handle": handle_of(job, engine, None, 0)}
 
 
 def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     """
-    Launch a job, or find what an earlier request of it has launched.
+    Launch a job, or find what an earlier request for it has launched.
 
-    The same ``request_key`` always gets the same attempt, whatever has become of it, so that a lost reply can be asked
-    for again. Another key is another try: it joins the attempt that waits or runs, takes the result of one that
+    The same ``request_key`` always gets the same attempt, whatever its state, so that a client can ask again after a
+    lost reply. Another key is another try: it joins an attempt that waits or runs, takes the result of one that
     succeeded, and starts the next attempt after one that ended badly. Another ``generation`` (a user cleared the task)
     starts over in any case, but never beside an attempt that has not ended.
 
@@ -89,7 +89,7 @@ def existing(job: JobDirectory, engine: Engine, request: Submit) -> tuple[Attemp
     if latest is None:
         return None
     if request["inputs"] is not None:
-        # A job that was staged belongs to the task that staged it, and is launched by another.
+        # Without inputs the job was staged: it belongs to the task that staged it, and another one launches it.
         _check_identity(job, request["record"])
     asked = latest.request()
     status = status_of(latest, engine)
@@ -107,7 +107,7 @@ def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Atte
     """
     Return the attempt that another try has made since this request began, however it ended.
 
-    Staging can take long, and whoever sent this request may be dead by now: it must not add an attempt to theirs.
+    Staging can take long, and the sender of this request may be dead by now: it must not add an attempt to theirs.
     """
     latest = latest_attempt(job)
     if latest is None or (seen is not None and latest.number == seen.number):
@@ -117,7 +117,7 @@ def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Atte
 
 def check_not_running(job: JobDirectory, engine: Engine) -> None:
     """
-    Refuse to launch a job beside itself when it has deleted its own directory, and its records with it.
+    Refuse to launch a job beside itself if it has deleted its own directory, and so its records.
 
     :raises Refused: it still holds its GPUs.
     """
@@ -126,7 +126,7 @@ def check_not_running(job: JobDirectory, engine: Engine) -> None:
     try:
         still_runs = engine.still_runs(job.job_id)
     except Refused:
-        # A scheduler that is silent now shall not keep a job from waiting for it.
+        # A scheduler that does not answer now must not keep a job from waiting for it.
         return
     if still_runs:
         raise Refused(
@@ -151,7 +151,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     """Make the next attempt; call under the job's lock."""
     before = latest_attempt(job)
     if before is not None and before.request()["generation"] != request["generation"]:
-        # A user asked for a new beginning: what the job before has left must not pass for what this one makes.
+        # A user asked for a new beginning: outputs of the earlier job must not look like those of this one.
         with writing(job.path):
             if os.path.isdir(job.at("outputs")) and not os.path.exists(before.at("outputs")):
                 os.rename(job.at("outputs"), before.at("outputs"))
@@ -176,13 +176,13 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     number = before.number + 1 if before is not None else 1
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
-        raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by somebody else")
+        raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
 
 
 def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:
-    """Write down for people what the job is."""
+    """Write a description of the job for people."""
     record: JobRecord = {
         "job_id": job.job_id,
         "by": request["record"],
@@ -197,7 +197,7 @@ def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:
 
 
 def _put_logs_aside(job: JobDirectory, number: int) -> None:
-    """Give the logs of an attempt that has ended its number, so that the next one's begin empty."""
+    """Add the number of an ended attempt to the names of its logs, so that the next attempt's begin empty."""
     for name in ("training.log", "error.log", "progress.jsonl"):
         stem, suffix = os.path.splitext(name)
         with contextlib.suppress(FileNotFoundError):
@@ -224,7 +224,7 @@ _IDENTITY = ("dag_id", "run_id", "task_id", "map_index")
 
 
 def keep_identity(job: JobDirectory, record: Asker) -> None:
-    """Note whose directory this is, or find that it is somebody else's."""
+    """Note which task this directory belongs to, or find that it belongs to another."""
     owner: OwnerRecord = {"job_id": job.job_id, "by": record}
     with writing(job.path):
         if not records.create_json(job.at(".job", "owner.json"), owner):
@@ -235,7 +235,7 @@ def _check_identity(job: JobDirectory, record: Asker) -> None:
     """
     Refuse a job whose directory another task has made.
 
-    :raises Refused: two tasks came to the same job id.
+    :raises Refused: two tasks have the same job id.
     """
     noted: OwnerRecord | None = records.read_json(job.at(".job", "owner.json"))
     owner: Asker = noted.get("by", {}) if noted else {}
@@ -250,7 +250,7 @@ def _check_identity(job: JobDirectory, record: Asker) -> None:
 
 
 def use_linked(root: Root, inputs: list[Input]) -> None:
-    """Note that the jobs are used whose outputs become inputs of another, before links lead to them."""
+    """Note the use of jobs whose outputs become inputs of another, before links lead to those outputs."""
     for wanted in inputs:
         if wanted["type"] == "cluster":
             path = os.path.relpath(os.path.realpath(os.path.expanduser(wanted["path"])), os.path.realpath(root.path))
@@ -260,7 +260,7 @@ def use_linked(root: Root, inputs: list[Input]) -> None:
 
 def check_staged(job: JobDirectory) -> None:
     """
-    Refuse to launch a staged job whose directory is not there.
+    Refuse to launch a staged job whose directory does not exist.
 
     :raises Refused: it was deleted, or never staged.
     """
@@ -276,7 +276,7 @@ def check_code(job: JobDirectory, spec: Spec) -> None:
     """
     Refuse an entry script that is not in the code.
 
-    :raises Refused: naming what is there instead.
+    :raises Refused: the message says what the code contains instead.
     """
     script = spec.get("entry_script")
     if script is None or os.path.isfile(job.at("code", script)):

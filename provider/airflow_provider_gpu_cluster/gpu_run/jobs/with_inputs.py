@@ -30,7 +30,7 @@ def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream
         from .array_submission import submit_array
 
         carry_out = submit_array
-    # The same object both times: what the first has noted in it counts for the second.
+    # Both runs get the same object: what the first one notes in it counts for the second.
     asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
     job = root.job(request["job_id"])
     return _with_inputs(job, engine, request["inputs"] or [], stream, partial(carry_out, root, engine, asked))
@@ -47,11 +47,11 @@ def _with_inputs(
     needs = value.get("needs")
     if not needs:
         return Reply(value)
-    # The worker has to send nothing else.
+    # The worker sends no other kind of input.
     needed = [cast("UploadInput", inputs[number]) for number in needs]
 
     def go_on() -> StageReply | SubmitReply:
-        # Sending may have taken long.
+        # Sending may have taken a long time.
         engine.refresh()
         return carry_out()
 

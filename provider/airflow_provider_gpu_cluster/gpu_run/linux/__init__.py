@@ -1,1 +1,1 @@
-"""What Linux offers: processes, locks, inotify, copies of files, room on a disk."""
+"""Functions of Linux: processes, locks, inotify, copies of files, disk space."""

@@ -1,4 +1,4 @@
-"""Copies of files that the kernel makes, cheaply where it can."""
+"""Copy files in the kernel, cheaply where possible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOS
 
 
 def copy_file(source: str, target: str) -> None:
-    """Make a new file of the content, the mode and the times of another."""
+    """Make a new file with the content, the mode and the times of another."""
     source_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         found = os.fstat(source_fd)
@@ -43,7 +43,7 @@ def copy_content(source: int, target: int, size: int) -> None:
 
 
 def clone(source: int, target: int) -> bool:
-    """Let a file share the blocks of another; False where the file system cannot."""
+    """Let a file share the blocks of another; return False if the file system cannot."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
         return True
@@ -54,7 +54,7 @@ def clone(source: int, target: int) -> bool:
 
 
 def shares_blocks(folder: str) -> bool:
-    """Return whether files in a folder can be clones."""
+    """Return whether files in a folder can be clones of each other."""
     with tempfile.TemporaryFile(dir=folder) as source, tempfile.TemporaryFile(dir=folder) as target:
         source.write(b"x")
         source.flush()
@@ -67,7 +67,7 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
         while at < end:
             copied = os.copy_file_range(source, target, end - at, at, at)
             if not copied:
-                # The content was cut; its SHA-256 tells.
+                # The source was truncated; its SHA-256 will show that.
                 return
             at += copied
         return
@@ -84,7 +84,7 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, however little the system takes at once."""
+    """Write all bytes, however few the system takes at once."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -1,7 +1,7 @@
 """
-Processes that go on by themselves when the one that has started them ends, or its connection breaks.
+Processes that go on when the process that started them ends, or its connection breaks.
 
-Each has a session of its own, which no hang-up of this one reaches, and nothing open but what it is given.
+Each has a session of its own, so that no hang-up reaches it, and no open files but those it is given.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from . import processes
 
 
 def own_command(program: str, verb: str, *arguments: str) -> list[str]:
-    """Return the command that runs a verb of this program, with the interpreter that runs this process."""
+    """Return the command that runs a verb of this program, with the interpreter of this process."""
     return [sys.executable, "-I", "-S", program, verb, *arguments]
 
 
@@ -29,10 +29,10 @@ def start_detached(
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """
-    Start a process that goes on by itself.
+    Start a process that goes on when this one ends.
 
-    :param out: open file for what it prints.
-    :param errors: the same for its errors; None for the same file.
+    :param out: open file for its output.
+    :param errors: open file for its errors; None for the same file.
     :param pass_fds: open files that it inherits.
     :raises OSError: it cannot be started.
     """
@@ -48,17 +48,17 @@ def start_detached(
 
 
 def leave(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process no more: it outlives this one."""
-    # Popen would otherwise warn that it still runs.
+    """Stop waiting for a process, as it outlives this one."""
+    # Without this, Popen would warn that it still runs.
     process.returncode = 0
 
 
 def detach(log: int, *, keep: Sequence[int]) -> None:
     """
-    Have this process, a copy of another, go on by itself.
+    Let this process, a copy of another, go on when that one ends.
 
-    :param log: open file for what it prints.
-    :param keep: what else it keeps open.
+    :param log: open file for its output.
+    :param keep: other open files that it keeps.
     """
     os.setsid()
     os.chdir("/")

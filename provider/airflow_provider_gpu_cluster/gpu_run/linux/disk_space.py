@@ -1,4 +1,4 @@
-"""Whether there is room for what is about to arrive: on the disk, and within the user's quota."""
+"""Check whether there is room for what is about to arrive: on the disk, and within the user's quota."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 class Room(NamedTuple):
     """
-    How many bytes fit, as far as one has asked.
+    How many bytes fit, up to the number that was asked for.
 
-    :param within_quota: it is the user's quota that lets no more in, and not the disk.
+    :param within_quota: the limit is the user's quota, and not the disk.
     """
 
     nbytes: int
@@ -31,8 +31,8 @@ def check_room(folder: str, needed: int, what: str) -> None:
     """
     Refuse what does not fit.
 
-    :param what: what needs the room, for a person.
-    :raises Refused: naming how much is needed and how much there is.
+    :param what: what needs the room, for a person to read.
+    :raises Refused: the message says how much is needed and how much there is.
     """
     room = room_for(folder, needed)
     if room.nbytes >= needed:
@@ -46,16 +46,16 @@ def check_room(folder: str, needed: int, what: str) -> None:
 
 
 def room_for(folder: str, needed: int) -> Room:
-    """Return ``needed`` if so many bytes fit into a folder, and else about how many do."""
+    """Return ``needed`` if that many bytes fit into a folder, else about how many do."""
     disk = os.statvfs(folder)
-    # One of no size does not tell its size.
+    # A disk that reports no size does not report free space either.
     most = min(needed, disk.f_bavail * disk.f_frsize) if disk.f_blocks else needed
     if most <= 0 or not (why := _obstacle(folder, most)):
         return Room(most)
     if why == errno.ENOSPC and most < needed:
-        # The disk says itself what is free, and some (xfs) take a moment to let go of what was set aside in vain.
+        # The disk itself says how much is free, and some (xfs) release a failed reservation only after a moment.
         return Room(most)
-    # No call tells the size of a quota on every file system.
+    # No system call gives the quota on every file system, so search for it.
     fits, too_much = 0, most
     while too_much - fits > max(1 << 16, most // 100):
         middle = (fits + too_much) // 2
@@ -68,7 +68,7 @@ def room_for(folder: str, needed: int) -> Room:
 
 
 def _obstacle(folder: str, size: int) -> int:
-    """Set bytes aside, let them go again, and return why that failed (fallocate(2)); 0 if not. It moves no data."""
+    """Reserve bytes, release them, and return the errno if that failed (fallocate(2)), else 0. It writes no data."""
     with tempfile.TemporaryFile(dir=folder, prefix=".room-") as file:
         libc = ctypes.CDLL(None, use_errno=True)
         if _is_memory(libc, file.fileno()):
@@ -79,14 +79,14 @@ def _obstacle(folder: str, size: int) -> int:
             return 0
         if fallocate(file.fileno(), FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
             return 0
-        # A file system that cannot set anything aside has to be believed, and one file need not hold all.
+        # If a file system cannot reserve anything, trust what it says; and one file need not hold everything.
         why = ctypes.get_errno()
         return why if why in _NO_ROOM else 0
 
 
 def _is_memory(libc: ctypes.CDLL, fd: int) -> bool:
-    """Return whether setting bytes aside would take as much of the host's memory; what is free is exact there."""
-    # struct statfs begins with the type.
+    """Return whether reserving bytes would use up the host's memory; free space is exact there anyway."""
+    # struct statfs begins with the file system's type.
     found = ctypes.create_string_buffer(512)
     return libc.fstatfs(fd, found) == 0 and ctypes.c_long.from_buffer(found).value == _TMPFS_MAGIC
 

@@ -1,4 +1,4 @@
-"""Word from the kernel that something has appeared in a folder (inotify(7)), where the kernel gives it."""
+"""Learn from the kernel that something has appeared in a folder (inotify(7)), where the kernel reports it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Inotify:
     """
     Follows one folder for each of any number of keys.
 
-    It only makes a look come sooner: a kernel without inotify, one whose limits are reached, and a file system that is
-    written to from elsewhere all mean that there is no word, and that whoever asks has to look by himself.
+    It only makes a look come sooner. With a kernel without inotify, exhausted limits, or a file system that is written
+    to from another host, there are no reports, and the caller has to look without them.
     """
 
     def __init__(self) -> None:
-        #: Readable when there is news; None when the kernel gives none.
+        #: Readable when there is news; None when the kernel reports none.
         self.fd: int | None = None
         self._number_of: dict[int, int] = {}
         self._folder_of: dict[int, str] = {}
@@ -38,13 +38,13 @@ class Inotify:
             self.fd = fd
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop following all folders."""
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
 
     def follow(self, key: int, folder: str) -> bool:
-        """Follow a folder for a key, in place of the one before; False when that cannot be."""
+        """Follow a folder for a key, in place of its earlier one; return False when that is not possible."""
         if self._folder_of.get(key) == folder:
             return True
         self.leave(key)
@@ -57,16 +57,16 @@ class Inotify:
             return False
         self._number_of[key] = number
         self._folder_of[key] = folder
-        # A folder has one number, however often it is asked for.
+        # A folder has only one number, even if it is followed for several keys.
         self._keys_of.setdefault(number, set()).add(key)
         return True
 
     def follows(self, key: int) -> bool:
-        """Return whether there will be word for a key."""
+        """Return whether the kernel reports news for a key."""
         return key in self._folder_of
 
     def leave(self, key: int) -> None:
-        """Follow no folder for a key."""
+        """Stop following a folder for a key."""
         if key not in self._folder_of:
             return
         del self._folder_of[key]
@@ -78,7 +78,7 @@ class Inotify:
             self._libc.inotify_rm_watch(self.fd, number)
 
     def news(self) -> set[int]:
-        """Return the keys in whose folders something has appeared, or whose folders are gone and not followed now."""
+        """Return the keys in whose folders something has appeared, or whose folders are gone and no longer followed."""
         found: set[int] = set()
         while self.fd is not None:
             try:

@@ -1,8 +1,8 @@
 """
-Locks on files (flock(2)): for processes of one user, or of all users of a host.
+Locks on files (flock(2)), between processes of one user or of all users of a host.
 
-A lock is the open file's: it passes to processes that inherit the file, and the kernel releases it when the last of
-them closes it or dies.
+A lock belongs to the open file: it passes to processes that inherit the file, and the kernel releases it when the last
+of them closes the file or dies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PAUSE_S = 0.005
 
 @contextlib.contextmanager
 def _for_everyone() -> Iterator[None]:
-    """Have what is made here open to others from its first moment, whatever this user's umask."""
+    """Make new files accessible to other users from the start, whatever this user's umask."""
     before = os.umask(0)
     try:
         yield
@@ -27,19 +27,19 @@ def _for_everyone() -> Iterator[None]:
 
 
 def make_shared_folder(path: str) -> None:
-    """Make a folder in which everybody can make files and remove their own; one that is there is left as it is."""
+    """Make a folder in which everybody can make files and remove their own; leave an existing one unchanged."""
     with contextlib.suppress(FileExistsError), _for_everyone():
         os.mkdir(path, 0o1777)
 
 
 def lock(path: str, *, timeout_s: float | None = 0.0, create: bool = True, shared: bool = False) -> int | None:
     """
-    Open and lock a file; return None when somebody else has locked it.
+    Open and lock a file; return None when another process has locked it.
 
-    :param timeout_s: how long to wait for it, in seconds; None waits for as long as it takes.
+    :param timeout_s: how long to wait for the lock, in seconds; None waits without a limit.
     :param create: make the file if there is none.
-    :param shared: the file is for all users of the host, and made so that they can lock it.
-    :raises FileNotFoundError: there is none and it is not to be made.
+    :param shared: the file is for all users of the host, and is made so that they can lock it.
+    :raises FileNotFoundError: there is none, and ``create`` is False.
     """
     while True:
         fd = _open(path, create, shared)
@@ -52,7 +52,7 @@ def lock(path: str, *, timeout_s: float | None = 0.0, create: bool = True, share
         except BaseException:
             os.close(fd)
             raise
-        # Somebody removed the file between the two steps: this lock would be one that nobody else sees.
+        # The file was removed between the two steps, so no other process would see this lock.
         os.close(fd)
 
 
@@ -60,8 +60,8 @@ def lock_file(fd: int, *, timeout_s: float | None = 0.0, exclusive: bool = True)
     """
     Lock an open file; return whether that was possible in time.
 
-    :param timeout_s: how long to wait for it, in seconds; None waits for as long as it takes.
-    :param exclusive: nobody else may have locked it; otherwise others may, as long as nobody does so exclusively.
+    :param timeout_s: how long to wait for the lock, in seconds; None waits without a limit.
+    :param exclusive: exclude all other locks; a shared lock excludes only exclusive ones.
     """
     how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     if timeout_s is None:
@@ -79,7 +79,7 @@ def lock_file(fd: int, *, timeout_s: float | None = 0.0, exclusive: bool = True)
 
 
 def is_locked(path: str) -> bool:
-    """Return whether somebody has locked a file; nobody has if there is none."""
+    """Return whether a process has locked a file; False if the file does not exist."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def is_locked(path: str) -> bool:
 
 
 def is_current(fd: int, path: str) -> bool:
-    """Return whether ``path`` still is the file that was opened as ``fd``."""
+    """Return whether ``path`` is still the file that was opened as ``fd``."""
     try:
         there, mine = os.stat(path, follow_symlinks=False), os.fstat(fd)
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def is_current(fd: int, path: str) -> bool:
 
 
 def lock_owner(path: str) -> int | None:
-    """Return the process that has taken the lock of a file; None when the kernel does not tell."""
+    """Return the process that has locked a file; None when the kernel does not say."""
     try:
         number = str(os.stat(path).st_ino)
         with open("/proc/locks", encoding="ascii") as file:
@@ -118,8 +118,8 @@ def _open(path: str, create: bool, shared: bool) -> int:
     """
     Open a file for reading and writing.
 
-    First without O_CREAT: with ``fs.protected_regular`` the kernel refuses O_CREAT on other users' files in a folder
-    that is writable for all.
+    It tries without O_CREAT first: with ``fs.protected_regular`` the kernel refuses O_CREAT on other users' files in a
+    folder that is writable for all.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     while True:

@@ -1,4 +1,4 @@
-"""Processes: whether one is still the same, who descends from it, how much memory they use, and ending them all."""
+"""Processes: their identity, their descendants, their memory use, and how to end them all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def boot_id() -> str:
-    """Return the id the kernel drew at boot."""
+    """Return the id that the kernel chose at boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
@@ -33,7 +33,7 @@ def hostname() -> str:
 
 
 def user() -> str:
-    """Return the name of the user this process runs as; the number where the host knows no name."""
+    """Return the name of this process's user, or the number where the host has no name for it."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -42,9 +42,9 @@ def user() -> str:
 
 def identity(pid: int | None = None) -> ProcessIdentity:
     """
-    Return what tells a process from every other, on any host, before and after a reboot.
+    Return what identifies a process among all others, on any host, before and after a reboot.
 
-    :param pid: the process, which may have ended but must not have been waited for; None for this one. Where there is
+    :param pid: the process, which may have ended but must not have been waited for; None for this one. If there is
         no such process, its ``start`` is None.
     """
     fields = _stat(os.getpid() if pid is None else pid)
@@ -61,7 +61,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_alive(who: ProcessIdentity) -> bool | None:
-    """Tell whether the process of that :func:`identity` still runs; None when it ran on another host."""
+    """Return whether the process with that :func:`identity` still runs; None when it ran on another host."""
     if who["host"] != hostname():
         return None
     start = start_ticks(who["pid"])
@@ -78,24 +78,24 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def become_subreaper() -> None:
-    """Become the parent of whatever loses its own below this process, so that it can still be found and ended."""
+    """Become the parent of processes below this one that lose theirs, so that they can still be found and ended."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(number: int) -> None:
-    """Have the kernel send this process a signal when its parent dies, however it dies."""
+    """Have the kernel send this process a signal when its parent dies, for whatever reason."""
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _prctl(option: int, value: int) -> None:
-    # Imported where it is needed: most of this program's processes answer one request, and need no such thing.
+    # Imported late: most of this program's processes answer one request, and do not need it.
     import ctypes
 
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def start_copy(work: Callable[[], object]) -> int:
-    """Do some work in a copy of this process, which ends with it, and return the copy's id."""
+    """Do some work in a copy of this process that ends after it; return the copy's id."""
     pid = os.fork()
     if pid:
         return pid
@@ -112,9 +112,9 @@ def start_copy(work: Callable[[], object]) -> int:
 
 def rename(*words: str) -> None:
     """
-    Be known to ``ps`` by another command line, as far as there is room for it in the place of the one there was.
+    Show another command line in ``ps``, cut to the length of the original one.
 
-    It is where the kernel has put it, in this process's own memory (proc(5): ``arg_start`` and ``arg_end``).
+    The command line is where the kernel has put it, in this process's own memory (proc(5): ``arg_start``, ``arg_end``).
     """
     import ctypes
 
@@ -130,22 +130,23 @@ def rename(*words: str) -> None:
 
 def close_files(keep: Collection[int]) -> None:
     """
-    Close what this process has open, as a copy of another that goes on by itself.
+    Close the open files of this process, which is a copy of another and goes on when that one ends.
 
-    Of the three standard ones, those that are not kept become /dev/null: what is opened next would take their place.
+    Those of the three standard ones that are not kept become /dev/null: otherwise files opened later would take their
+    place.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in {0, 1, 2}.difference(keep):
         os.dup2(nothing, fd)
     for fd in map(int, os.listdir("/proc/self/fd")):
         if fd > 2 and fd not in keep:
-            # The listing itself is among them, and is closed already.
+            # The listing's own file is among them, and is closed already.
             with contextlib.suppress(OSError):
                 os.close(fd)
 
 
 def descendants(pid: int) -> set[int]:
-    """Return every process below ``pid``, whatever session or group it has moved to."""
+    """Return every process below ``pid``, even in another session or group."""
     children = _children if os.path.exists(f"/proc/self/task/{os.getpid()}/children") else _all_children().__getitem__
     found: set[int] = set()
     front = [pid]
@@ -164,7 +165,7 @@ def _children(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                 children += [int(word) for word in file.read().split()]
     except OSError:
-        # It has just ended.
+        # The process has just ended.
         pass
     return children
 
@@ -188,8 +189,8 @@ def memory_bytes(pids: Iterable[int], above: int) -> int:
     """
     Return the memory that processes use together.
 
-    Resident sizes are added up, which is quick but counts shared pages once per process. Where that sum comes out
-    above ``above``, the proportional sizes decide, in which a page shared by four counts as a quarter for each.
+    The sum of resident sizes is quick, but counts shared pages once per process. If that sum is above ``above``, the
+    proportional sizes decide, in which a page shared by four processes counts as a quarter for each.
     """
     pids = list(pids)
     resident = sum(_resident(pid) for pid in pids)
@@ -218,7 +219,7 @@ def _proportional(pid: int) -> int:
 
 
 def oom_kills() -> int:
-    """Return how many processes the kernel has killed for memory since boot."""
+    """Return how many processes the kernel has killed for lack of memory since boot."""
     with open("/proc/vmstat", encoding="ascii") as file:
         for line in file:
             if line.startswith("oom_kill "):
@@ -241,7 +242,7 @@ def with_environment(entry: str) -> list[int]:
 
 
 def send_signal(pids: Iterable[int], number: int) -> None:
-    """Send a signal to each process; those that have just ended are passed over."""
+    """Send a signal to each process; skip those that have just ended."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -250,7 +251,7 @@ def send_signal(pids: Iterable[int], number: int) -> None:
 
 
 def kill_with_environment(entry: str, timeout_s: float) -> bool:
-    """Kill all processes that :func:`with_environment` finds, and their new children; True when none is left."""
+    """Kill all processes that :func:`with_environment` finds, and their new children; return whether none is left."""
     deadline = time.monotonic() + timeout_s
     while True:
         left = [pid for pid in with_environment(entry) if pid != os.getpid() and start_ticks(pid) is not None]

@@ -1,1 +1,1 @@
-"""A job's outputs, listed and sent."""
+"""List and send a job's outputs."""

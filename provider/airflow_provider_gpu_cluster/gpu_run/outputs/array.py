@@ -1,4 +1,4 @@
-"""The outputs of an array: those of each element, in a folder that is its index."""
+"""The outputs of an array: those of each element, in a folder named after its index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ArrayOutputs:
     """
     The outputs of an array, with the methods of :class:`.OutputsFolder`.
 
-    An element without a directory, which was cleared away or never launched, has none.
+    An element without a directory, which was removed or never launched, has no outputs.
     """
 
     def __init__(self, root: Root, elements: list[str]) -> None:
@@ -27,7 +27,7 @@ class ArrayOutputs:
                 self._folders[str(index)] = OutputsFolder(root, job_id)
 
     def entries(self) -> list[OutputEntry]:
-        """List everything that is no folder; see :meth:`.OutputsFolder.entries`."""
+        """List everything except folders; see :meth:`.OutputsFolder.entries`."""
         return [
             {**entry, "path": f"{index}/{entry['path']}"}
             for index, folder in self._folders.items()

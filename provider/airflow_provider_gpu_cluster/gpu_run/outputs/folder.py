@@ -1,4 +1,4 @@
-"""A job's outputs for the way home: what there is, and what may be read of it."""
+"""A job's outputs for a transfer: which exist, and which of them may be read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ..store.directories import JobDirectory, Root
 if TYPE_CHECKING:
     from ..protocol.outputs import OutputEntry
 
-# What ``st_blocks`` counts in, whatever the file system.
+# The unit of ``st_blocks`` on every file system.
 _BLOCK = 512
 
 
 class Unsendable(Exception):
-    """An output cannot be sent; the message says why, and goes behind its name."""
+    """An output cannot be sent; the message says why, and follows the output's name."""
 
 
 class Outputs(Protocol):
     """Outputs that can be listed and read."""
 
     def entries(self) -> list[OutputEntry]:
-        """List everything that is no folder."""
+        """List everything except folders."""
         ...
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
@@ -51,18 +51,18 @@ class OutputsFolder:
         attempts = job.attempts()
         ended = attempts[-1].ended() if attempts else None
         if ended is not None and not attempts[-1].is_marked():
-            # Its end is proven a moment before the markers are written.
+            # The end is recorded a moment before the markers are written.
             attempts[-1].mark(ended)
         self.path = job.at("outputs")
         self._inside = os.path.realpath(self.path) + os.sep
 
     def entries(self) -> list[OutputEntry]:
         """
-        List everything that is no folder.
+        List everything except folders.
 
         """
         unreadable: list[str] = []
-        # A folder that cannot be listed must not pass for an empty one.
+        # A folder that cannot be listed must not look like an empty one.
         entries = [_describe(self.path, name) for name in _walk(self.path, unreadable)]
         entries += [{"path": name, "kind": "unreadable", "size": 0, "mode": 0} for name in unreadable]
         return entries
@@ -72,17 +72,17 @@ class OutputsFolder:
         Open a file that was listed before; the caller closes it.
 
         :return: its descriptor and status.
-        :raises Unsendable: it has become something else, or cannot be read.
+        :raises Unsendable: it has been replaced by something else, or cannot be read.
         """
         try:
-            # Should it have become a pipe, to open it must not wait for who writes into it.
+            # If it has become a pipe, opening it must not wait for a writer.
             fd = os.open(os.path.join(self.path, lines.safe_path(name)), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise Unsendable(CHANGED) from error
             raise Unsendable("cannot be read by the user that runs the job") from error
         found = os.fstat(fd)
-        # Where it lies is asked about the file that is open, as a link can be put in its place at any moment.
+        # The check of its place uses the open file, as a link can replace the path at any moment.
         if stat.S_ISREG(found.st_mode) and os.readlink(f"/proc/self/fd/{fd}").startswith(self._inside):
             return fd, found
         os.close(fd)
@@ -91,7 +91,7 @@ class OutputsFolder:
 
 def _walk(folder: str, unreadable: list[str]) -> Iterator[str]:
     """
-    Yield what a folder holds; a link to a folder counts as a link, unless that folder is walked anyway.
+    Yield the contents of a folder; a link to a folder counts as a link, unless that folder is walked anyway.
 
     :param unreadable: receives the folders that cannot be listed.
     """
@@ -132,10 +132,10 @@ def _describe(folder: str, name: str) -> OutputEntry:
 
 
 def stamp_of(found: os.stat_result) -> str:
-    """Return what changes when a file does, or another takes its place."""
+    """Return a stamp that changes when a file changes or is replaced."""
     return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
 
 def mode_of(found: os.stat_result) -> int:
-    """Return the permission bits that are worth keeping."""
+    """Return the permission bits to keep."""
     return 0o755 if found.st_mode & 0o100 else 0o644

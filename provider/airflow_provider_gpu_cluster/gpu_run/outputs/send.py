@@ -1,4 +1,4 @@
-"""The verb ``send``: what a job or an array has written, and as much of it as the reader asks for."""
+"""The verb ``send``: the outputs of a job or an array, as far as the reader asks for them."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
         elements = elements_of(job)
         folder = ArrayOutputs(root, elements) if elements else folder
     value: SendReply = {"entries": folder.entries(), "is_array": bool(elements)} if request["list"] else {}
-    # More is asked for when the reply is there, or sooner.
+    # The reader asks for more after the reply, or sooner.
     return Reply(value, lambda out: sending.answer(folder, stream, out))

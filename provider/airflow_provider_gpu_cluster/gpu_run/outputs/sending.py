@@ -1,14 +1,14 @@
 """
-A job's outputs as a stream, each from where the reader has it already.
+Send a job's outputs as a stream, each file from the byte up to which the reader has it.
 
-Behind its request and one after the other, the reader sends lines that ask for something::
+After its request, the reader sends lines that ask for something, one after the other::
 
-    {"checksums_of": ["a.bin", "b.bin"]}      answered by {"sha256": ["...", null]}, null for what cannot be had
+    {"checksums_of": ["a.bin", "b.bin"]}      answered by {"sha256": ["...", null]}, null if there is none
     {"files": [["a.bin", 0, null]]}           answered by a stream of files
 
-This names files as ``[path, offset, stamp]``, ``[path, offset, stamp, end]`` for what comes before an end, or
-``[path, offset, stamp, end, start]`` for a piece that begins at a start. From then on a file is a number, its place in
-that list, and comes as::
+This names files as ``[path, offset, stamp]``, ``[path, offset, stamp, end]`` for a part that ends at ``end``, or
+``[path, offset, stamp, end, start]`` for a part that begins at ``start``. In the answer a file is a number, its place
+in that list, and comes as::
 
     {"small": [[0, 3, 420, "<sha256>"], [1, 0, 493, "<sha256>"]]}      number, size, mode, checksum of each
     <3 bytes>
@@ -21,9 +21,9 @@ that list, and comes as::
     {"file": 3, "fault": "changed while it was being collected"}
     {"end": 4}
 
-A file that is not small is sent from its offset if its stamp is still the same, and from its beginning otherwise. Its
-checksum is that of the whole file, or of the whole piece, what was not sent included; a ``fault`` in place of it says
-that it is none.
+A file that is not small is sent from its offset if its stamp is unchanged, and from its beginning otherwise. Its
+checksum covers the whole file, or the whole part, including bytes that were not sent. A ``fault`` instead of it says
+that the file cannot be used.
 ``zeros`` stand for a hole, and ``{}`` is a sign of life.
 """
 
@@ -47,7 +47,7 @@ SIGN_OF_LIFE_S = 5.0
 
 
 def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
-    """Give the reader what it asks for, until it asks for nothing more."""
+    """Send the reader what it asks for, until it asks for nothing more."""
     for line in iter(stream.readline, b""):
         if not line.endswith(b"\n"):
             # The connection broke.
@@ -64,7 +64,7 @@ def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None
     """
     Send files that were listed before.
 
-    :param files: of each its path, from which byte on, and the stamp that it had then, and which part of it.
+    :param files: for each its path, the byte to start from, the stamp that it had then, and which part of it.
     """
     batch = _SmallFiles(out)
     for number, (name, offset, stamp, *part) in enumerate(files):
@@ -87,7 +87,7 @@ def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None
 
 def checksums_of(folder: Outputs, names: list[str], out: BinaryIO) -> list[str | None]:
     """
-    Return the SHA-256 of files that were listed before; None for one that cannot be had.
+    Return the SHA-256 of files that were listed before; None for a file that cannot be read.
 
     :param out: for signs of life.
     """
@@ -119,7 +119,7 @@ class _SmallFiles:
         self._bytes = 0
 
     def add(self, number: int, content: bytes, found: os.stat_result) -> None:
-        """Add a file, and send what has come together if that is enough."""
+        """Add a file, and send the collected files if there are enough."""
         self._rows.append([number, len(content), mode_of(found), hashlib.sha256(content).hexdigest()])
         self._contents.append(content)
         self._bytes += len(content)
@@ -127,7 +127,7 @@ class _SmallFiles:
             self.flush()
 
     def flush(self) -> None:
-        """Send what has come together."""
+        """Send the collected files."""
         if self._rows:
             lines.write_line(self._out, {"small": self._rows})
             self._out.write(b"".join(self._contents))
@@ -182,7 +182,7 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
         "until": part.end,
     }
     lines.write_line(out, header)
-    # The other side begins to compute the checksum of what it has, too.
+    # Let the other side begin its part of the checksum, too.
     out.flush()
     digest = hashlib.sha256()
     try:
@@ -207,14 +207,14 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
 
 
 class _Pulse:
-    """Gives signs of life while nothing else is sent."""
+    """Sends signs of life while nothing else is sent."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
         self._told_at = time.monotonic()
 
     def beat(self) -> None:
-        """Give one if it is time."""
+        """Send a sign of life if it is time."""
         if time.monotonic() - self._told_at > SIGN_OF_LIFE_S:
             self._told_at = time.monotonic()
             self._out.write(b"{}\n")
@@ -222,21 +222,21 @@ class _Pulse:
 
 
 def _hash(pulse: _Pulse, fd: int, digest: Any, at: int, end: int) -> None:
-    """Add what is not sent to a checksum."""
+    """Add bytes that are not sent to a checksum."""
     for piece in _pieces(fd, at, end):
         _update(digest, piece)
         pulse.beat()
 
 
 def _check_unchanged(fd: int, found: os.stat_result) -> None:
-    # Its time of change may be another: it was replaced by another file perhaps, and is read on as it was.
+    # The time of change may differ: the file may have been replaced, and is read on as it was.
     now = os.fstat(fd)
     if (now.st_size, now.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
         raise Unsendable(CHANGED)
 
 
 def _pieces(fd: int, at: int, size: int) -> Iterator[bytes | int]:
-    """Yield what a file holds between two offsets: bytes, or how many zeros a hole stands for."""
+    """Yield the contents of a file between two offsets: bytes, or the number of zeros in a hole."""
     for start, end, is_data in extents(fd, at, size):
         at = start
         while at < end:

@@ -1,13 +1,13 @@
-"""What both ends of the SSH channel agree on: verbs, states, reasons, error codes, and how a reply is framed.
+"""What both ends of the SSH channel agree on: verbs, states, reasons, error codes, and the framing of a reply.
 
 One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
 stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
-so, bytes. Whatever a login shell prints before the mark is skipped by the reader. Some verbs go on in both directions
-after their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are needed, ``stage`` and ``submit``
+so, bytes. The reader skips whatever a login shell prints before the mark. Some verbs go on in both directions after
+their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are needed, ``stage`` and ``submit``
 (:mod:`.staging.receiving`).
 
-The types in the modules here say what requests, replies, events and records hold. They are imported only where types
-are checked, as to make such a class would take time at the start of every process.
+The types in the modules here describe requests, replies, events and records. They are imported only for type checking,
+as making such classes would take time at the start of every process.
 """
 
 REPLY_MARK = b"\x1e gpu-run 1 \x1e"
@@ -26,7 +26,7 @@ VERBS = (
     "gc",
 )
 
-# States of a job. UNKNOWN means that the state could not be determined now; it is never an end.
+# States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
 RUNNING = "RUNNING"
 SUCCEEDED = "SUCCEEDED"
@@ -60,7 +60,7 @@ REASONS = (
     REASON_CANCELLED,
 )
 
-# Job priorities, first served first.
+# Job priorities, in the order in which they are served.
 PRIORITIES = ("high", "normal", "low")
 
 # Codes of an error reply. Each becomes one exception class on the Airflow side.
@@ -80,7 +80,7 @@ NO_SUCH_JOB = "no_such_job"
 UNSAFE_OUTPUT = "unsafe_output"
 INTERNAL = "internal"
 
-# A content of a file up to this size travels in one piece, and is not asked for again in part.
+# The content of a file up to this size is sent in one piece, and never asked for in part.
 WHOLE_BYTES = 1 << 20
 
 # Exit codes without a reply: of the program, and of the line of shell that starts it (see connection/command_line.py).

@@ -1,4 +1,4 @@
-"""How an array stands, from how its elements stand. Pure; both ends of the channel use it."""
+"""The status of an array, from the statuses of its elements. Pure; both ends of the channel use it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 10
 MOST_TAILS = 3
-"""Of so many elements the last lines are shown together."""
+"""The greatest number of elements whose last lines are shown together."""
 
-# Whose last lines say most, first to last.
+# States of the elements whose last lines say most, in this order.
 _TELLING = (
     (protocol.FAILED, protocol.LOST, protocol.CANCELLED),
     (protocol.RUNNING,),
@@ -28,7 +28,7 @@ _WORDS = (
     (protocol.CANCELLED, "were cancelled"),
     (protocol.RUNNING, "run"),
     (protocol.QUEUED, "wait"),
-    (protocol.UNKNOWN, "cannot be told"),
+    (protocol.UNKNOWN, "are unknown"),
 )
 
 
@@ -36,7 +36,7 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
     """
     Return the status of an array.
 
-    It has ended when all of its elements have, and badly when one of them has: then it ended as the first of those.
+    It has ended when all of its elements have. If any of them ended badly, it ends like the first of those.
 
     :param elements: the statuses of its elements, in their order.
     """
@@ -45,7 +45,7 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
         "job_id": array_id,
         "state": state,
         "message": message(elements),
-        # A job that nobody has launched has none, and an array was launched.
+        # A job that was never launched has no attempt, but an array was launched.
         "attempt": max(1, *(element.get("attempt", 0) for element in elements)),
         "elements": [[element["state"], element.get("reason")] for element in elements],
         "log_bytes": sum(element.get("log_bytes", 0) for element in elements),
@@ -72,7 +72,7 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
 
 
 def _state(elements: Sequence[Status]) -> tuple[str, Status | None]:
-    """Return the state, and the first element that has ended badly if that is why."""
+    """Return the state, and the first element that has ended badly if that determines the state."""
     states = {element["state"] for element in elements}
     for state in (protocol.RUNNING, protocol.UNKNOWN, protocol.QUEUED):
         if state in states:
@@ -82,7 +82,7 @@ def _state(elements: Sequence[Status]) -> tuple[str, Status | None]:
 
 
 def message(elements: Sequence[Status]) -> str:
-    """Say how many stand how, and which ended badly and why."""
+    """Say how many elements are in each state, and which ended badly and why."""
     counts = [(sum(element["state"] == state for element in elements), word) for state, word in _WORDS]
     said = ", ".join(f"{count} {word}" for count, word in counts if count)
     bad = [
@@ -105,13 +105,13 @@ def _cause(element: Status) -> str:
 
 
 def telling(elements: Sequence[Status]) -> list[int]:
-    """Return the indexes of those elements whose last lines say most."""
+    """Return the indexes of the elements whose last lines say most."""
     indexes = [index for states in _TELLING for index, one in enumerate(elements) if one["state"] in states]
     return indexes[:MOST_TAILS]
 
 
 def tails(elements: Sequence[Status]) -> str:
-    """Return the last lines of those elements, each line with the element it is of."""
+    """Return the last lines of those elements, with the element's index before each line."""
     return "".join(
         f"{prefix(index, len(elements))}{line}\n"
         for index in telling(elements)
@@ -120,7 +120,7 @@ def tails(elements: Sequence[Status]) -> str:
 
 
 def prefix(index: int, count: int) -> str:
-    """Return what stands before each line that is about one element."""
+    """Return what precedes each line about one element."""
     return f"[{index}/{count}] "
 
 

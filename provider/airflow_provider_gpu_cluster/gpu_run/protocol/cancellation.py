@@ -1,4 +1,4 @@
-"""Who has cancelled a job."""
+"""Records of who has cancelled a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class CancelRecord(_CancelRecord, total=False):
     """
     ``cancel.json``: who has cancelled an attempt, or an array.
 
-    :param token: that no other cancellation of the array has.
+    :param token: unique among the cancellations of the array.
     """
 
     token: str

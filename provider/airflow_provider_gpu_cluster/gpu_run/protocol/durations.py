@@ -14,7 +14,7 @@ def seconds_of(value: object) -> float:
     """
     Return a duration in seconds.
 
-    :raises ValueError: it is none.
+    :raises ValueError: it is not a duration.
     """
     text = f"{value:f}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
     match = _DURATION.match(text.strip().lower())

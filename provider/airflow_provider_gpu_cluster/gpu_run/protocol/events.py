@@ -1,4 +1,4 @@
-"""Both directions of ``watch``: what a client says, and what it is told. See :mod:`.watch.server`."""
+"""Both directions of ``watch``: a client's commands, and the events for it. See :mod:`.watch.server`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class SubscribeCommand(TypedDict):
 
 
 class AcknowledgeCommand(Acknowledgement):
-    """Up to where a reader is done."""
+    """Note how far a reader has got."""
 
     do: Literal["ack"]
     key: int
 
 
 class UnsubscribeCommand(TypedDict):
-    """Watch a job no more."""
+    """Stop watching a job."""
 
     do: Literal["unsubscribe"]
     key: int
 
 
 class LaunchCommand(TypedDict):
-    """Launch a job for which nothing has to be sent."""
+    """Launch a job that needs no files from the client."""
 
     do: Literal["launch"]
     key: int
@@ -51,7 +51,7 @@ Command = Union[SubscribeCommand, AcknowledgeCommand, UnsubscribeCommand, Launch
 
 
 class StatusEvent(TypedDict):
-    """How the job stands now."""
+    """The present status of the job."""
 
     event: Literal["status"]
     key: int
@@ -59,7 +59,7 @@ class StatusEvent(TypedDict):
 
 
 class PlaceEvent(Position):
-    """Where the reader is, and its note; the output that is sent begins there."""
+    """The reader's position, and its note; output is sent from there."""
 
     event: Literal["place"]
     key: int
@@ -70,7 +70,7 @@ class OutputEvent(Position):
     """
     A piece of the job's output.
 
-    :param data: the bytes as UTF-8, in which single ones stand as lone surrogates (PEP 383).
+    :param data: the bytes as UTF-8, in which invalid ones stand as lone surrogates (PEP 383).
     :param log_bytes: size of the whole log.
     """
 
@@ -81,7 +81,7 @@ class OutputEvent(Position):
 
 
 class AckedEvent(Position):
-    """The reader's place is written down."""
+    """The reader's position is written down."""
 
     event: Literal["acked"]
     key: int
@@ -96,13 +96,13 @@ class _LaunchedEvent(TypedDict):
 
 
 class LaunchedEvent(_LaunchedEvent, total=False):
-    """What came of a launch, as ``submit`` replies."""
+    """The result of a launch, in the form of the reply of ``submit``."""
 
     launched: int
 
 
 class RefusedEvent(Fault):
-    """This subscription or launch cannot be."""
+    """This subscription or launch is impossible."""
 
     event: Literal["refused"]
     key: int

@@ -15,7 +15,7 @@ def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """
     Yield the parts of a range in order: where each begins and ends, and whether it holds data.
 
-    A file system that knows no holes has data everywhere.
+    On a file system without holes, everything is data.
     """
     at = start
     while at < end:
@@ -23,7 +23,7 @@ def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
             data = os.lseek(fd, at, os.SEEK_DATA)
             hole = os.lseek(fd, data, os.SEEK_HOLE)
         except OSError as error:
-            # ENXIO: there is no data behind this place. Another error: no holes are known here.
+            # ENXIO: there is no data after this place. Another error: the file system does not know holes.
             data, hole = (end if error.errno == errno.ENXIO else at), end
         data, hole = min(data, end), min(hole, end)
         if at < data:

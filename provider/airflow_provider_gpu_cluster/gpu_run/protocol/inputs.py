@@ -1,4 +1,4 @@
-"""A job's inputs: how a request names them, what is noted of those in place, and what is said while they are sent."""
+"""A job's inputs: how a request names them, notes of those in place, and messages while they are sent."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ if TYPE_CHECKING:
     from .replies import Fault, StageReply, SubmitReply
 
 Row = List[Any]
-"""One file, folder or link of an upload: path, kind, mode, content and, of a file, its size."""
+"""One file, folder or link of an upload: path, kind, mode, content and, for a file, its size."""
 
 Want = List[Any]
-"""A content that the cluster lacks: its key, and the ranges of it as pairs of start and end."""
+"""A missing content: its key, and its missing ranges as pairs of start and end."""
 
 
 class _Input(TypedDict):
     """
-    What every input has.
+    The fields of every input.
 
     :param kind: ``code``, ``data`` or ``models``: the folder of the job it goes into.
-    :param name: its path in that folder; empty when its content becomes the folder's.
+    :param name: its path in that folder; empty when its contents become those of the folder.
     :param written: as the user wrote it, without credentials.
     """
 
@@ -45,7 +45,7 @@ class GitInput(_Input):
     """
     A Git repository that the cluster fetches.
 
-    :param credentials: ``user:token`` of an http URL. Secret: never recorded nor logged.
+    :param credentials: ``user:token`` of an http URL. Secret: never recorded or logged.
     """
 
     type: Literal["git"]
@@ -56,7 +56,7 @@ class GitInput(_Input):
 
 
 class ClusterInput(_Input):
-    """A file or folder that is on the cluster already."""
+    """A file or folder that is already on the cluster."""
 
     type: Literal["cluster"]
     path: str
@@ -66,19 +66,19 @@ Input = Union[UploadInput, GitInput, ClusterInput]
 
 
 class DescribedUpload(UploadInput):
-    """An upload together with what it consists of."""
+    """An upload together with its rows."""
 
     rows: list[Row]
 
 
 class InputFacts(TypedDict, total=False):
     """
-    What is noted in ``inputs.json`` of an input that is in place.
+    Notes in ``inputs.json`` about an input that is in place.
 
-    :param identity: what an input that is the same has as well.
-    :param files: how many an upload has, and how many ``bytes`` they have together.
+    :param identity: equal for two inputs if they are the same.
+    :param files: how many files an upload has, and ``bytes``, their total size.
     :param commit: of a Git repository.
-    :param path: where on the cluster it was taken from.
+    :param path: its source on the cluster.
     :param checksums: the record with the checksum of every file, relative to the job's directory.
     :param at: when it was put in place.
     """
@@ -94,7 +94,7 @@ class InputFacts(TypedDict, total=False):
 
 
 InputNotes = Dict[str, InputFacts]
-"""``inputs.json``: by where each input is, relative to the job's directory."""
+"""``inputs.json``: the notes by the path of each input, relative to the job's directory."""
 
 
 class _PieceHeader(TypedDict):
@@ -105,11 +105,11 @@ class _PieceHeader(TypedDict):
 
 class PieceHeader(_PieceHeader, total=False):
     """
-    What stands before a piece of a content: ``n`` bytes that begin at ``at``.
+    What precedes a piece of a content: ``n`` bytes that begin at ``at``.
 
-    :param whole: it is all of a small content.
+    :param whole: the piece is all of a small content.
     :param zeros: the bytes are zero, and are not sent.
-    :param sha256: of the piece, where nobody knows that of the content.
+    :param sha256: of the piece, if the one of the content is unknown.
     """
 
     whole: bool
@@ -121,10 +121,10 @@ class UploadNews(TypedDict, total=False):
     """
     A line from the cluster to a worker that sends inputs; see :mod:`.staging.receiving`.
 
-    :param want: contents that are lacking.
-    :param send: how many bytes all of those are that were wanted.
+    :param want: missing contents.
+    :param send: the total size of all contents in the ``want`` lines before.
     :param done: the reply of the verb, now that all inputs are in place.
-    :param error: why that cannot be.
+    :param error: why the verb failed.
     """
 
     want: list[Want]
@@ -133,10 +133,10 @@ class UploadNews(TypedDict, total=False):
     error: Fault
 
 
-# The first name is a word of Python's.
+# ``in`` is a keyword of Python.
 SpoolLine = TypedDict("SpoolLine", {"in": str, "fault": str}, total=False)
 """
-Said of a file with the bytes of pieces; nothing is a sign of life. See :mod:`.staging.spool`.
+Announces a file with the bytes of pieces; an empty line object is a sign of life. See :mod:`.staging.spool`.
 
-``in`` is its name, and ``fault`` why it could not be written.
+``in`` is the file's name, and ``fault`` says why it could not be written.
 """

@@ -1,9 +1,8 @@
 """
 Lines of JSON, among the bytes of files that they announce.
 
-Both ends of a channel use this module; what the lines say is told in :mod:`.staging.receiving` and
-:mod:`.outputs.sending`. A reader tells a stream that broke off from one that holds what no sender writes: the first is
-    worth another try.
+Both ends of a channel use this module; :mod:`.staging.receiving` and :mod:`.outputs.sending` define what the lines say.
+A reader distinguishes a stream that broke off, which is worth another try, from one that no correct sender writes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ class BrokenStream(Exception):
 
 
 class GarbledStream(Exception):
-    """The stream holds what no sender writes."""
+    """The stream contains something that no correct sender writes."""
 
 
 def safe_path(path: str) -> str:
@@ -44,7 +43,7 @@ def read_line(stream: BinaryIO, limit: int = _MAX_LINE) -> dict[str, Any]:
 
     :param limit: how long it may be, in bytes.
     :raises BrokenStream: the stream ended.
-    :raises GarbledStream: it holds something else.
+    :raises GarbledStream: it contains something else.
     """
     line = stream.readline(limit)
     if not line.endswith(b"\n") and len(line) < limit:

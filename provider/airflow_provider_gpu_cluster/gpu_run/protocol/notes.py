@@ -1,4 +1,4 @@
-"""What processes of this program note for each other, outside of the jobs' own records."""
+"""Notes that processes of this program leave for each other, outside the jobs' own records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .requests import Position
 
 
 class CursorNote(TypedDict):
-    """Where a reader is in a job's output, and a note of its own."""
+    """A reader's position in a job's output, and a note of its own."""
 
     reader: str
     place: Position
@@ -17,7 +17,7 @@ class CursorNote(TypedDict):
 
 
 class Lease(TypedDict):
-    """What a dispatcher hands on to a supervisor: open files that are leases, and their GPUs."""
+    """What a dispatcher passes on to a supervisor: the open files that are the leases, and their GPUs."""
 
     fds: list[int]
     gpus: list[LeasedGpu]
@@ -25,24 +25,24 @@ class Lease(TypedDict):
 
 
 class QueueEntry(TypedDict):
-    """One that waits in a queue of a host: the path of its attempt."""
+    """An entry in the queue of a host: the path of its attempt."""
 
     attempt: str
 
 
 WaitNotes = Dict[str, List[Any]]
-"""Why jobs wait in that queue: of each a place and a sentence, see :class:`.gpus.schedule.Wait`."""
+"""Why jobs wait in that queue: for each a place and a sentence, see :class:`.gpus.schedule.Wait`."""
 
 
 class BuildFault(TypedDict):
-    """Why a Python environment could not be built, which the process that builds it prints."""
+    """Why a Python environment could not be built; printed by the process that builds it."""
 
     error: str
 
 
 class Interpreter(TypedDict):
     """
-    What a Python interpreter says of itself.
+    What a Python interpreter says about itself.
 
     :param prefix: where it is installed.
     :param is_environment: whether it is in a virtual environment.
@@ -65,11 +65,12 @@ class GpuNote(TypedDict):
 
 class BatchNote(TypedDict, total=False):
     """
-    What came of a batch for Slurm.
+    The outcome of a batch for Slurm.
 
-    :param array: the folder of the array that the attempt is in, where this is written; nothing else is said then.
+    :param array: in an attempt's own note: the folder of the array that it belongs to; then all other fields are
+        missing.
     :param asked_at: when the first ``sbatch`` began, in seconds since the epoch.
-    :param answered_at: when ``ids``, Slurm's job ids, were known.
+    :param answered_at: when ``ids``, Slurm's job ids, became known.
     :param message: what went wrong.
     """
 
@@ -81,13 +82,13 @@ class BatchNote(TypedDict, total=False):
 
 
 class BatchAttempts(TypedDict):
-    """The paths of the attempts in an array of Slurm's."""
+    """The paths of the attempts in a Slurm array."""
 
     attempts: list[str]
 
 
 class GateNote(TypedDict):
-    """Until when, in seconds since the epoch, nobody asks Slurm for another job, for how long that was, and why."""
+    """Until when, in seconds since the epoch, no job may be submitted to Slurm, how long that pause is, and why."""
 
     until: float
     for_s: float
@@ -101,7 +102,7 @@ class Moment(TypedDict):
 
 
 class ViewNote(TypedDict, total=False):
-    """What Slurm has last answered about all jobs; see :class:`.engines.slurm.views.View`."""
+    """Slurm's last answer about all jobs; see :class:`.engines.slurm.views.View`."""
 
     asked_at: float
     told_at: float
@@ -123,13 +124,13 @@ class LaunchNote(_LaunchNote, total=False):
     An attempt that is handed to a site's launcher.
 
     :param path: of the attempt.
-    :param host: where it is handed over, and ``boot``, that host's.
-    :param noted_at: when this was last changed, in seconds since the epoch.
-    :param called_at: when the launcher was called; written before that.
-    :param offsets: where in the files of its output that of this call begins.
+    :param host: where it is handed over, and ``boot``, the id of that host's boot.
+    :param noted_at: when this note last changed, in seconds since the epoch.
+    :param called_at: when the launcher was called; written before the call.
+    :param offsets: where the output of this call begins in the output files.
     :param launcher: the process of that call.
-    :param process: the one whose id the launcher has printed.
-    :param gone_at: when that was first seen to be gone.
+    :param process: the process whose id the launcher has printed.
+    :param gone_at: when that process was first seen to be gone.
     """
 
     called_at: float

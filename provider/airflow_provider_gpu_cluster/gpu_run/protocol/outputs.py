@@ -1,4 +1,4 @@
-"""A job's outputs on their way: what is listed, and what announces a file; see :mod:`.outputs.sending`."""
+"""A job's outputs in a transfer: how they are listed, and how a file is announced; see :mod:`.outputs.sending`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class _OutputEntry(TypedDict):
 
 class OutputEntry(_OutputEntry, total=False):
     """
-    An output that is no folder.
+    An output that is not a folder.
 
     :param kind: ``file``, or why it cannot be sent: ``outside`` for a link that leaves the folder, ``broken``,
         ``special``, ``unreadable``.
     :param target: of a link.
-    :param stamp: of a file that is not small: what changes when it does.
-    :param needs: of such a file: how many bytes it takes on a disk.
+    :param stamp: of a file that is not small: changes when the file does.
+    :param needs: of such a file: how many bytes it takes up on a disk.
     """
 
     target: str
@@ -30,10 +30,10 @@ class OutputEntry(_OutputEntry, total=False):
 
 class FileHeader(TypedDict):
     """
-    What stands before a file that comes in pieces.
+    What precedes a file that comes in pieces.
 
     :param file: its number.
-    :param at: where what is sent begins, and ``until``, where it ends.
+    :param at: where the bytes that are sent begin, and ``until``, where they end.
     """
 
     file: int
@@ -49,7 +49,7 @@ class FilesRequest(TypedDict):
     """
     Files to be sent, in their order.
 
-    :param files: of each its path, from which byte on, its stamp and, of a part of it, the end and perhaps the start.
+    :param files: for each its path, the byte to start from, its stamp and, for a part, its end and possibly its start.
     """
 
     files: list[list[Any]]

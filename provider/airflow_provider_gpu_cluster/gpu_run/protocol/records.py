@@ -1,7 +1,7 @@
 """
-The records in a job's directory. One version of the program writes them, and another may read them.
+The records in a job's directory. One version of the program may write them, and another read them.
 
-Jobs can write to them as well, so whoever reads one may find anything in it.
+Jobs can write to them as well, so a reader must expect anything in them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class AttemptRequest(_AttemptRequest, total=False):
     """
     ``request.json`` of an attempt: what to run and who asked.
 
-    :param submitted: its place in the order of those that wait, in seconds since the epoch.
+    :param submitted: its place in the order of waiting jobs, in seconds since the epoch.
     :param program: path of the program that runs it.
-    :param host: on which it was asked for.
-    :param context: environment variables that tell it who it is.
-    :param environment: what its Python environment is made of; None when it needs none.
-    :param array: of which array it is an element.
-    :param cwd: where it runs, unless in its code.
-    :param waiter: whether the process that waits for it is the one that runs it.
+    :param host: the host that got the request.
+    :param context: environment variables that tell the job who it is.
+    :param environment: the parts of its Python environment; None when it needs none.
+    :param array: the array that it is an element of.
+    :param cwd: the folder that it runs in, if not in its code.
+    :param waiter: whether the process that waits for it also runs it.
     """
 
     context: dict[str, str]
@@ -50,11 +50,11 @@ class AttemptRequest(_AttemptRequest, total=False):
 
 class EnvironmentParts(TypedDict):
     """
-    What a Python environment is made of.
+    The parts of a Python environment.
 
     :param requirements: text of the requirements.
-    :param includes: text of the files that these include, by path.
-    :param private: what changes when the code does, if the requirements depend on it.
+    :param includes: texts of the files that these include, by path.
+    :param private: changes when the code does, if the requirements depend on the code.
     :param setup: shell lines to run first.
     :param python: the interpreter.
     """
@@ -69,11 +69,11 @@ class EnvironmentParts(TypedDict):
 @final
 class Environment(TypedDict, total=False):
     """
-    A Python environment that was built: the mark in it, and ``environment.json`` of an attempt that was given it.
+    A Python environment that was built: the mark in it, and ``environment.json`` of an attempt that uses it.
 
-    :param tool: what has installed into it.
-    :param group: see :func:`.environments.python_environment.group`; missing in what older versions have built.
-    :param reused: whether it was there already.
+    :param tool: the tool that installed the packages.
+    :param group: see :func:`.environments.python_environment.group`; missing if an older version built it.
+    :param reused: whether it existed before.
     :param seconds: how long it took to get it.
     """
 
@@ -88,7 +88,7 @@ class Environment(TypedDict, total=False):
 
 
 class ProcessIdentity(TypedDict):
-    """What tells a process from every other; see :func:`.linux.processes.identity`."""
+    """What identifies a process among all others; see :func:`.linux.processes.identity`."""
 
     pid: int
     start: int | None
@@ -97,14 +97,14 @@ class ProcessIdentity(TypedDict):
 
 
 class LeasedGpu(TypedDict):
-    """A GPU that an attempt has: what its lease is kept by, and its index in PCI bus order."""
+    """A GPU of an attempt: the key of its lease, and its index in PCI bus order."""
 
     key: str
     index: int
 
 
 class End(TypedDict):
-    """How an attempt ended, in the words of whoever has ended it."""
+    """How an attempt ended, as stated by the process that ended it."""
 
     state: str
     reason: str | None
@@ -113,11 +113,11 @@ class End(TypedDict):
 
 class SlurmRun(TypedDict, total=False):
     """
-    What a claim says of a run in Slurm.
+    What a claim says about a run in Slurm.
 
-    :param slurm_job: Slurm's id of it.
+    :param slurm_job: Slurm's id of its job.
     :param nodes: where it runs.
-    :param restarts: how often Slurm had put it back into its queue.
+    :param restarts: how often Slurm had requeued it.
     :param unix_time: when it began, in seconds since the epoch.
     """
 
@@ -134,12 +134,12 @@ class _Claim(ProcessIdentity):
 
 class Claim(_Claim, SlurmRun, total=False):
     """
-    ``claim.json``: who runs an attempt, or has ended it before anybody could.
+    ``claim.json``: who runs an attempt, or has ended it before it could run.
 
     :param by: ``supervisor``, ``waiter``, ``cancel``, ``dispatcher``, or the engine.
     :param leased_at: when the supervisor got its GPUs.
-    :param token: what only this attempt's processes have in their environment.
-    :param end: how it ended, when nobody is to begin it.
+    :param token: a variable that only this attempt's processes have in their environment.
+    :param end: how it ended, if it was claimed so that it never runs.
     """
 
     leased_at: str
@@ -149,7 +149,7 @@ class Claim(_Claim, SlurmRun, total=False):
 
 
 class EndFacts(TypedDict, total=False):
-    """What an exit record says besides how the attempt ended, as far as it is known."""
+    """What an exit record says besides the end itself, as far as known."""
 
     exit_code: int | None
     signal: int | None
@@ -176,14 +176,14 @@ class ExitRecord(_ExitRecord, EndFacts, total=False):
 
 
 class Stopped(TypedDict, total=False):
-    """``stopped.json``: how an end looked from within, where a scheduler has to say why it came."""
+    """``stopped.json``: how an end looked from within, when a scheduler has to say why it came."""
 
     end: End
     facts: EndFacts
 
 
 class Marked(End):
-    """What the marker in outputs/ tells of an end."""
+    """What the marker in outputs/ says about an end."""
 
     facts: EndFacts
 
@@ -198,20 +198,20 @@ class _JobRecord(TypedDict):
 
 
 class JobRecord(_JobRecord, total=False):
-    """``spec.json``, which tells people what a job is; nothing reads it."""
+    """``spec.json``, which describes a job for people; no program reads it."""
 
     array: ArrayPlace
 
 
 class OwnerRecord(TypedDict):
-    """``owner.json``: whose a job's directory is."""
+    """``owner.json``: which task a job's directory belongs to."""
 
     job_id: str
     by: Asker
 
 
 class ArrayRecord(TypedDict, total=False):
-    """``array.json``: the job ids of an array's elements, and of those that it had before."""
+    """``array.json``: the job ids of an array's elements, and of its earlier elements."""
 
     elements: list[str]
     former: list[str]

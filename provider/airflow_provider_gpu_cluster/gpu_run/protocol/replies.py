@@ -27,7 +27,7 @@ class Handle(_Handle, total=False):
     """
     Where a job is.
 
-    :param array_size: of an array.
+    :param array_size: the number of elements, for an array.
     """
 
     array_size: int
@@ -35,7 +35,7 @@ class Handle(_Handle, total=False):
 
 class StageReply(TypedDict, total=False):
     """
-    What came of staging.
+    The result of staging.
 
     :param needs: numbers of the inputs that the worker has to send first.
     """
@@ -47,11 +47,11 @@ class StageReply(TypedDict, total=False):
 @final
 class SubmitReply(TypedDict, total=False):
     """
-    What came of a submit: ``needs``, or all the others.
+    The result of a submit: ``needs``, or all the other fields.
 
     :param needs: numbers of the inputs that the worker has to send first.
     :param created: whether this request made the attempt, or one of an element.
-    :param launched: of an array, how many attempts it made.
+    :param launched: for an array, how many attempts it made.
     """
 
     needs: list[int]
@@ -62,7 +62,7 @@ class SubmitReply(TypedDict, total=False):
 
 
 class StatusReply(TypedDict):
-    """How jobs stand, in the order in which they were asked for; so answers ``cancel`` as well."""
+    """The statuses of jobs, in the order of the request; ``cancel`` replies in this form as well."""
 
     jobs: list[Status]
 
@@ -77,28 +77,28 @@ class _LogReply(TypedDict):
 
 class LogReply(_LogReply, total=False):
     """
-    A job's output from where its reader was.
+    A job's output from its reader's position on.
 
-    :param attempt: the attempt whose output it is, and ``offset``, where in it that begins.
+    :param attempt: the attempt that wrote the output, and ``offset``, where in its log the output begins.
     :param log_bytes: size of the whole log.
     :param length: how many bytes follow the reply.
-    :param note: what the reader had noted there.
+    :param note: the reader's note at that position.
     """
 
     note: Any
 
 
 class LogsReply(TypedDict):
-    """The same of several jobs; their bytes follow one after the other."""
+    """The same for several jobs; their bytes follow one after the other."""
 
     jobs: list[LogReply]
 
 
 class SendReply(TypedDict, total=False):
     """
-    What there is to be sent, if that was asked for.
+    The outputs that can be sent, if the request asked for a list.
 
-    :param is_array: whether the outputs are those of elements, each in a folder that is its index.
+    :param is_array: whether the outputs are those of elements, each in a folder named after its index.
     """
 
     entries: list[OutputEntry]
@@ -127,7 +127,7 @@ class Capacity(_Capacity, total=False):
     """
     The GPUs of a cluster, and how many jobs of all users wait.
 
-    :param launcher: the program that alone knows the GPUs, where that is so.
+    :param launcher: the program that alone knows the GPUs, if there is one.
     """
 
     launcher: str
@@ -161,13 +161,13 @@ class _Check(TypedDict):
 
 
 class Check(_Check, total=False):
-    """What there is to know about a cluster before the first job."""
+    """Facts about a cluster to know before the first job."""
 
     capacity: Capacity
 
 
 class NotRemoved(TypedDict):
-    """What could not be removed, and why."""
+    """A path that could not be removed, and why."""
 
     path: str
     why: str
@@ -190,6 +190,6 @@ class GcReport(TypedDict):
 
 
 class FillReply(TypedDict):
-    """How many bytes came over a further channel."""
+    """How many bytes arrived over a further channel."""
 
     bytes: int

@@ -1,7 +1,7 @@
 """
 The request of each verb.
 
-On the way each of them gets ``settings``, and on the cluster ``umask``; see :class:`Call`.
+Each gets ``settings`` on the way, and ``umask`` on the cluster; see :class:`Call`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .spec import Spec, SpecPart
 
 class Call(TypedDict):
     """
-    What every request has, as it arrives.
+    The fields of every request as it arrives.
 
     :param settings: of the cluster.
     :param umask: of the user's login there.
@@ -27,7 +27,7 @@ class Call(TypedDict):
 
 
 class Asker(TypedDict, total=False):
-    """Who asks for a job: a task of Airflow or, in the last two, a person on the host. It may say more for people."""
+    """Who asks for a job: a task of Airflow or, in the last two, a person on the host. Other fields are for people."""
 
     dag_id: str
     run_id: str
@@ -47,7 +47,7 @@ class Asker(TypedDict, total=False):
 
 
 class StageRequest(TypedDict):
-    """A job whose inputs are to be brought in, and nothing else."""
+    """A job whose inputs are brought in, without a launch."""
 
     job_id: str
     inputs: list[Input]
@@ -56,10 +56,10 @@ class StageRequest(TypedDict):
 
 class ElementRequest(TypedDict):
     """
-    What is an element's own, of an array.
+    The values of one element of an array.
 
-    :param spec: as far as it is other than that of all.
-    :param env: variables besides those of all.
+    :param spec: the values that differ from those of all elements.
+    :param env: variables besides those of all elements.
     """
 
     job_id: str
@@ -69,7 +69,7 @@ class ElementRequest(TypedDict):
 
 
 class ArrayPlace(TypedDict):
-    """Of which array a job is an element, which one, and of how many."""
+    """The array that a job is an element of, its index, and the number of elements."""
 
     job_id: str
     index: int
@@ -92,26 +92,26 @@ class SubmitRequest(_SubmitRequest, total=False):
     """
     A job to launch, or an array; see :func:`.submit_request.submit_request`.
 
-    :param elements: of an array.
+    :param elements: the elements, for an array.
     """
 
     elements: list[ElementRequest]
 
 
 class SubmitCall(SubmitRequest, Call):
-    """That request as it arrives."""
+    """A request to submit as it arrives."""
 
 
 class Submit(SubmitRequest, total=False):
     """
-    That request as it is carried out.
+    A request to submit as it is carried out.
 
     :param program: path of this program.
-    :param array: of which array it is an element.
+    :param array: the array that it is an element of.
     :param submitted: when, in seconds since the epoch; now by default.
-    :param cancelled: of an array, who had cancelled it last when the request came.
-    :param cwd: where it runs, unless in its code.
-    :param waiter: whether one process, which somebody has in view, stands for it while it waits and while it runs.
+    :param cancelled: for an array, the last cancellation before the request arrived.
+    :param cwd: the folder that it runs in, if not in its code.
+    :param waiter: whether the process that waits for its turn also runs it, so that a person can follow one process.
     """
 
     settings: Settings
@@ -128,7 +128,7 @@ class StatusRequest(TypedDict):
     """
     Jobs to look at.
 
-    :param tail_bytes: how much of the end of each output to bring along.
+    :param tail_bytes: how many of the last bytes of each output to include.
     """
 
     job_ids: list[str]
@@ -140,7 +140,7 @@ class CancelRequest(TypedDict):
     Jobs to cancel.
 
     :param by: who asks, for the record.
-    :param wait_s: how long to wait for them to be gone, in seconds.
+    :param wait_s: how long to wait until they are gone, in seconds.
     """
 
     job_ids: list[str]
@@ -157,7 +157,7 @@ class Position(TypedDict):
 
 class Acknowledgement(Position, total=False):
     """
-    Up to where a reader is done.
+    How far a reader has got.
 
     :param note: JSON values of the reader's own, to be kept with it.
     """
@@ -174,12 +174,12 @@ class _LogRequest(TypedDict):
 @final
 class LogRequest(_LogRequest, total=False):
     """
-    A job's output from where a reader is.
+    A job's output from a reader's position on.
 
-    :param reader: a name; the place of each is kept.
-    :param ack: up to where it is done.
-    :param max_bytes: how much to send; of several jobs, of all of them together.
-    :param tail_bytes: how much of the end of the output to put into the status.
+    :param reader: a name; the position of each reader is kept.
+    :param ack: how far the reader has got.
+    :param max_bytes: how much to send; for several jobs, the total.
+    :param tail_bytes: how many of the last bytes of the output to include in the status.
     """
 
     max_bytes: int
@@ -188,7 +188,7 @@ class LogRequest(_LogRequest, total=False):
 
 @final
 class LogsRequest(TypedDict):
-    """The same of several jobs."""
+    """The same for several jobs."""
 
     jobs: Sequence[LogRequest]
     max_bytes: int
@@ -198,7 +198,7 @@ class SendRequest(TypedDict):
     """
     A job whose outputs are to be sent.
 
-    :param list: whether to say first what there is.
+    :param list: whether to begin with a list of the outputs.
     """
 
     job_id: str
@@ -207,10 +207,10 @@ class SendRequest(TypedDict):
 
 class GcRequest(TypedDict):
     """
-    What is to be cleared away.
+    What garbage collection should remove.
 
-    :param older_than_s: for how long it must have been of no use, in seconds.
-    :param dry_run: remove nothing, and report what would be.
+    :param older_than_s: how long it must have been unused, in seconds.
+    :param dry_run: remove nothing, and report what would be removed.
     """
 
     older_than_s: float
@@ -218,4 +218,4 @@ class GcRequest(TypedDict):
 
 
 class GcCall(GcRequest, Call):
-    """That request as it arrives."""
+    """A request to collect garbage as it arrives."""

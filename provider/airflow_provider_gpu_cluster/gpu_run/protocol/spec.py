@@ -1,4 +1,4 @@
-"""What a job runs and what it needs, as plain JSON values; the Airflow side says more of each in its ``JobSpec``."""
+"""What a job runs and needs, as plain JSON values; the Airflow side explains each in its ``JobSpec``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class SpecPart(TypedDict, total=False):
-    """What an element of an array has other than the array; and all that a spec need not say."""
+    """The values in which an element may differ from its array, and which a spec may leave out."""
 
     entry_script: str | None
     script_args: list[str]
@@ -28,6 +28,6 @@ class SpecPart(TypedDict, total=False):
 
 
 class Spec(SpecPart):
-    """A spec: as many GPUs, and whatever else it says."""
+    """A spec: the number of GPUs, and optional values."""
 
     gpus: int

@@ -1,11 +1,11 @@
-"""How a job stands, as every reply and event that tells of it says it."""
+"""The status of a job, in the form that all replies and events use."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, TypedDict
 
 Progress = Dict[str, Any]
-"""The last line of a job's progress file: whatever it has written."""
+"""The last line of a job's progress file: whatever the job has written."""
 
 
 class _State(TypedDict):
@@ -14,9 +14,9 @@ class _State(TypedDict):
 
 class Standing(_State, total=False):
     """
-    How an attempt stands, as far as it is known; the Airflow side says more of each in its ``JobStatus``.
+    What is known about the state of an attempt; the Airflow side explains each value in its ``JobStatus``.
 
-    What is not known is left out.
+    Unknown values are left out.
     """
 
     reason: str | None
@@ -43,13 +43,13 @@ class Standing(_State, total=False):
 
 
 class Status(Standing):
-    """How a job stands."""
+    """The status of a job."""
 
     job_id: str
 
 
 class Observed(TypedDict, total=False):
-    """What an attempt's files tell, whatever its state."""
+    """What an attempt's files show, whatever its state."""
 
     attempt: int
     log_bytes: int
@@ -57,7 +57,7 @@ class Observed(TypedDict, total=False):
 
 
 class Started(TypedDict):
-    """What the claim tells of an attempt that runs."""
+    """What the claim says about a running attempt."""
 
     submitted_at: str
     started_at: str | None

@@ -1,7 +1,7 @@
 """
-What a launch is asked for with: by a task of Airflow, for an element of an array, and by a person on the host.
+Requests to launch: by a task of Airflow, for an element of an array, or by a person on the host.
 
-Every request is made here, and every attempt's record of it.
+Every such request is made here, and so is the record of it in an attempt.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def submit_request(
     :param inputs: its inputs; None when they are staged.
     :param env: the job's own environment variables; they go into no record.
     :param run_script: text of ``run.sh``.
-    :param request_key: names one try; with the same key the same attempt comes back.
+    :param request_key: names one try; the same key gets the same attempt again.
     :param generation: changes when a user asks for a new beginning.
     :param record: who asks.
     :param context: environment variables that tell the job who it is.
-    :param elements: makes an array of it.
+    :param elements: makes the job an array.
     """
     request: SubmitRequest = {
         "job_id": job_id,
@@ -61,7 +61,7 @@ def submit_request(
 
 def to_be_carried_out(request: SubmitRequest, *, settings: Settings, umask: int, program: str) -> Submit:
     """
-    Return a request together with what is known only on the cluster.
+    Return a request with the values that are known only on the cluster.
 
     :param settings: of the cluster.
     :param umask: of the user's login.
@@ -73,7 +73,7 @@ def to_be_carried_out(request: SubmitRequest, *, settings: Settings, umask: int,
 
 
 def element_requests(request: Submit) -> list[Submit]:
-    """Return a request for each element of an array by itself."""
+    """Return a request of its own for each element of an array."""
     count = len(request["elements"])
     common = request.copy()
     del common["elements"]
@@ -94,11 +94,11 @@ def attempt_request(
     request: Submit, *, requested_at: str, host: str, environment: EnvironmentParts | None
 ) -> AttemptRequest:
     """
-    Return the record of a request in the attempt that it has made. The job's own variables are not in it.
+    Return the record of a request in the attempt that it has made. It does not contain the job's own variables.
 
     :param requested_at: when the attempt is made.
     :param host: where.
-    :param environment: what its Python environment is made of; None when it needs none.
+    :param environment: the parts of its Python environment; None when it needs none.
     """
     record: AttemptRequest = {
         "request_key": request["request_key"],

@@ -1,1 +1,1 @@
-"""Inputs on their way into a job's directory, from the worker, from git, or from the cluster itself."""
+"""Bring inputs into a job's directory: from the worker, with git, or from the cluster itself."""

@@ -1,4 +1,4 @@
-"""The verb ``fill``: pieces of contents that another channel's process has asked for."""
+"""The verb ``fill``: receive pieces of contents that the process on another channel has asked for."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def answer(root: Root, stream: BinaryIO) -> Reply:
-    """Carry out the verb ``fill``; it answers when all has come."""
+    """Carry out the verb ``fill``; reply when all pieces have arrived."""
     return Reply({}, lambda out: lines.write_line(out, fill(root, stream)))
 
 
 def fill(root: Root, stream: BinaryIO) -> FillReply:
     """
-    Write pieces of contents to where they belong.
+    Write pieces of contents at their places.
 
-    :return: how many bytes came.
+    :return: how many bytes arrived.
     """
     contents = Contents(root)
     pack = PackWriter(contents.packs)
@@ -38,7 +38,7 @@ def fill(root: Root, stream: BinaryIO) -> FillReply:
             count += header["n"]
             if header.get("whole"):
                 sha256, data = pieces.whole(header["n"])
-                # Who has asked for it finds that it did not come.
+                # The process that asked for it finds that it did not arrive.
                 if sha256 == header.get("sha256", key):
                     pack.add(key, sha256, data)
                 continue

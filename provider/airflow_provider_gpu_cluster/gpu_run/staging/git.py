@@ -14,7 +14,7 @@ from ..linux.paths import is_within
 _LINES = 12
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{4,63}")
-# Gives git the login from its environment, for the one host it is meant for: it is in no file and no process list.
+# Passes the login to git in its environment, for one host only, so that no file and no process list shows it.
 _LOGIN = """!f() { [ "$1" != get ] || printf 'username=%s\\npassword=%s\\n' "$GPU_RUN_USER" "$GPU_RUN_PASSWORD"; }; f"""
 
 _WANTS_CREDENTIALS = (
@@ -35,10 +35,10 @@ def fetch(url: str, ref: str | None, subdirectory: str | None, credentials: str 
 
     :param ref: branch, tag or full commit; None for the repository's own default.
     :param subdirectory: the folder of the repository to return; None for all of it.
-    :param credentials: ``user:password`` for the host of an http URL. Nothing of it is written anywhere.
+    :param credentials: ``user:password`` for the host of an http URL. They are never written to a file.
     :param draft: an empty folder to work in.
-    :return: the folder, and which commit it is.
-    :raises GitFailed: saying why, and what to do.
+    :return: the folder and the commit.
+    :raises GitFailed: with the reason and what to do.
     :raises OSError: the disk is full.
     """
     git = shutil.which("git")
@@ -53,13 +53,13 @@ def fetch(url: str, ref: str | None, subdirectory: str | None, credentials: str 
 
     os.mkdir(folder)
     run("init", "--quiet")
-    # Submodules with relative URLs, and large files, are looked for beside "origin".
+    # Git looks for submodules with relative URLs, and for large files, beside "origin".
     run("remote", "add", "--", "origin", url)
     commit = "FETCH_HEAD"
     try:
         run("fetch", "--quiet", "--no-tags", "--depth", "1", "--", "origin", wanted)
     except GitFailed:
-        # Some servers give a commit only as part of a history.
+        # Some servers send a commit only as part of a history.
         if not _COMMIT.fullmatch(wanted):
             raise
         run("fetch", "--quiet", "--no-tags", "--", "origin", "+refs/*:refs/remotes/origin/*")
@@ -74,7 +74,7 @@ def fetch(url: str, ref: str | None, subdirectory: str | None, credentials: str 
 
 def _login(url: str, credentials: str | None) -> tuple[list[str], dict[str, str]]:
     env = dict(os.environ, GIT_TERMINAL_PROMPT="0", GIT_ASKPASS="true", GCM_INTERACTIVE="never", LC_ALL="C")
-    # A server that sends nothing for a minute will not do so in an hour.
+    # A server that sends nothing for a minute is not going to send anything.
     env.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
     env.setdefault("GIT_HTTP_LOW_SPEED_TIME", "60")
     if not credentials:
@@ -113,7 +113,7 @@ def _advice(said: str, ref: str | None) -> str:
 
 
 def _remove_repository(folder: str) -> None:
-    """Remove what makes it a repository, and its submodules too, which would point into what is gone."""
+    """Remove git's own files, also those of submodules, which would point to a repository that is gone."""
     for where, folders, files in os.walk(folder):
         if ".git" in folders:
             shutil.rmtree(os.path.join(where, ".git"))

@@ -1,8 +1,8 @@
 """
-Inputs into a job's directory: from contents that the worker has sent, with git, or from a path that is on the cluster.
+Bring inputs into a job's directory: from contents that the worker has sent, with git, or from a path on the cluster.
 
-Each input is made complete in a folder of its own under ``.job`` and then renamed into place. What is in place is
-noted in ``.job/inputs.json``, so that staging again does only what is missing or has changed.
+Each input is completed in a folder of its own under ``.job`` and then renamed into place. ``.job/inputs.json`` notes
+what is in place, so that staging again brings in only what is missing or has changed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 def stage(root: Root, job: JobDirectory, inputs: list[Input]) -> list[int]:
     """
-    Bring in what the cluster has, or can fetch by itself.
+    Bring in the inputs that the cluster has or can fetch by itself.
 
     :return: the numbers of the inputs that the worker has to send.
     :raises Refused: a source does not exist or cannot be read, or there is no room for it.
@@ -55,8 +55,8 @@ def stage(root: Root, job: JobDirectory, inputs: list[Input]) -> list[int]:
 
 
 def _bring_known(root: Root, job: JobDirectory, wanted: UploadInput) -> bool:
-    """Bring in an upload of which everything is here; False when something of it is not."""
-    # Imported where it is needed, as most submits begin without it and each is a process of its own.
+    """Bring in an upload if all its contents are here; return False if one is missing."""
+    # Imported late: most submits do without it, and each of them starts a process.
     from ..cache.contents import Contents
 
     contents = Contents(root)
@@ -70,9 +70,9 @@ def bring(
     """
     Make an upload out of contents that are on the cluster, and put it in place.
 
-    :param rows: what it consists of, see :mod:`.staging.placing`.
+    :param rows: the rows of the upload, see :mod:`.staging.placing`.
     :param checked: the SHA-256 of contents that need not be hashed again.
-    :return: False when one of them is not here, or was damaged; nothing is in place then.
+    :return: False when a content is not here, or was damaged; then nothing is put in place.
     """
     from . import placing
     from .replaced_folder import ReplacedFolder
@@ -100,9 +100,9 @@ def bring(
 
 def take_over(job: JobDirectory, other: JobDirectory) -> None:
     """
-    Bring in what another job has in place, as files of this job's own.
+    Bring in the inputs that another job has in place, as files of this job's own.
 
-    :raises Refused: there is no room for it.
+    :raises Refused: there is no room for them.
     """
     import shutil
 
@@ -131,20 +131,20 @@ def take_over(job: JobDirectory, other: JobDirectory) -> None:
 
 
 def bytes_of(job: JobDirectory) -> int:
-    """Return the size of the inputs that a job has in place, as far as it is known."""
+    """Return the size of the inputs that a job has in place, as far as known."""
     return sum(facts.get("bytes", 0) for facts in _noted(job).values())
 
 
-# -- what is in place --------------------------------------------------------------------------------------------
+# -- inputs in place ---------------------------------------------------------------------------------------------
 
 
 def in_place(job: JobDirectory, wanted: Input) -> bool:
-    """Tell whether that very input is where it belongs."""
+    """Return whether exactly this input is in place."""
     return _is_noted(job, _target(wanted), {"identity": _identity(wanted)})
 
 
 def _is_noted(job: JobDirectory, target: str, facts: InputFacts) -> bool:
-    """Tell whether an input is where it belongs, with that identity and, if it is said, of that commit."""
+    """Return whether an input is in place with that identity and, if given, that commit."""
     noted = _noted(job).get(target)
     if noted is None or not os.path.lexists(job.at(target)):
         return False
@@ -173,7 +173,7 @@ def _identity(wanted: Input) -> list[Any]:
 
 
 def _is_in_use(job: JobDirectory) -> bool:
-    """Tell whether an attempt waits or runs; what it works with is left alone. Call under the job's lock."""
+    """Return whether an attempt waits or runs, so that its inputs must stay. Call under the job's lock."""
     attempts = job.attempts()
     return bool(attempts) and attempts[-1].ended() is None
 
@@ -201,16 +201,16 @@ def _put_in_place(
     """
     Rename a complete input into place, and note what it is.
 
-    A job that another request has launched meanwhile keeps what it has; whoever asks next is told that it runs.
+    If another request has launched the job meanwhile, the job keeps its inputs; the next request learns that it runs.
 
-    :param keep_checksums: writes the checksum of every file to a record, and returns its name.
+    :param keep_checksums: writes the checksum of every file to a record, and returns the record's name.
     """
     with job.lock():
         if _is_noted(job, target, facts) or _is_in_use(job):
             return
         noted = _noted(job)
         if noted.pop(target, None) is not None:
-            # Should this process die between here and the end, the note must not vouch for other content.
+            # If this process dies between here and the end, the note must not vouch for other content.
             _note(job, noted)
         if keep_checksums is not None:
             facts = {**facts, "checksums": keep_checksums()}
@@ -222,7 +222,7 @@ def _put_in_place(
 
 
 def _keep_checksums(job: JobDirectory, target: str, checksums: dict[str, str]) -> str:
-    """Write the checksum of every file of an input to a record of its own, as there may be a million."""
+    """Write the checksums of an input's files to a record of their own, as there may be a million."""
     name = os.path.join(".job", "checksums", hashlib.sha256(os.fsencode(target)).hexdigest()[:16] + ".json")
     os.makedirs(job.at(".job", "checksums"), exist_ok=True)
     write_text(job.at(name), json.dumps({"input": target, "sha256": checksums}))
@@ -238,7 +238,7 @@ def _take_checksums(job: JobDirectory, other: JobDirectory, name: str) -> str:
 
 
 def _remove_others(job: JobDirectory, kept: list[str]) -> None:
-    """Remove what an earlier request has brought in and this one does not want."""
+    """Remove inputs that an earlier request brought in and this one does not want."""
     with job.lock():
         noted = _noted(job)
         others = [target for target in noted if target not in kept]
@@ -252,7 +252,7 @@ def _remove_others(job: JobDirectory, kept: list[str]) -> None:
 
 @contextlib.contextmanager
 def _put_away(job: JobDirectory, targets: list[str]) -> Iterator[None]:
-    """Rename targets out of the way, so that each vanishes at once, and delete them afterwards."""
+    """Rename targets out of the way, so that each vanishes in one step, and delete them afterwards."""
     old = job.at(".job", "replaced-" + records.new_name())
     os.mkdir(old, 0o700)
     try:
@@ -267,9 +267,9 @@ def _put_away(job: JobDirectory, targets: list[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _draft(job: JobDirectory) -> Iterator[str]:
     """
-    Give out a folder in which to make an input.
+    Provide a folder in which to make an input.
 
-    It is locked as long as this process lives; what processes that were killed have left is deleted first.
+    This process locks it until it exits. Folders that killed processes have left are deleted first.
     """
     _sweep(job)
     name = records.new_name()
@@ -296,7 +296,7 @@ def _sweep(job: JobDirectory) -> None:
                     os.close(fd)
 
 
-# -- git, and what is on the cluster already ---------------------------------------------------------------------
+# -- git, and sources on the cluster -----------------------------------------------------------------------------
 
 
 def _clone(job: JobDirectory, wanted: GitInput) -> None:
@@ -313,7 +313,7 @@ def _clone(job: JobDirectory, wanted: GitInput) -> None:
 
 
 def _take_from_cluster(job: JobDirectory, wanted: ClusterInput) -> None:
-    """Copy code, so that the job has it to itself; link data and models, which may be large."""
+    """Copy code, so that the job has its own; link data and models, which may be large."""
     path = os.path.abspath(os.path.expanduser(wanted["path"]))
     try:
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
@@ -355,14 +355,14 @@ def _copy(wanted: ClusterInput, path: str, target: str) -> None:
 
 
 def _raise_lack_of_space(error: OSError) -> None:
-    """Find in what copying a folder has raised that there was no room; it has kept only the words of each failure."""
+    """Raise again a lack of space that copying a folder met; its error keeps only the words of each failure."""
     for code in _NO_SPACE:
         if any(f"[Errno {code}]" in why for _, _, why in error.args[0]):
             raise OSError(code, os.strerror(code)) from error
 
 
 def _make_independent(path: str, copy: str) -> None:
-    """Let the job write into all of its copy, and let relative links out of the original lead where they led."""
+    """Let the job write to all of its copy, and keep relative links out of the original leading to the same places."""
     original = os.path.realpath(path)
     for where, folders, files in os.walk(copy):
         os.chmod(where, stat.S_IMODE(os.stat(where).st_mode) | 0o700)

@@ -1,5 +1,4 @@
-"""Pieces of contents as they come over a channel, and what to do when none come any more. See
-:mod:`.staging.receiving`."""
+"""Read pieces of contents from a channel, and notice when no more arrive. See :mod:`.staging.receiving`."""
 
 from __future__ import annotations
 
@@ -17,22 +16,22 @@ from .spool import SpooledStream
 if TYPE_CHECKING:
     from ..protocol.inputs import PieceHeader
 
-# A worker from which nothing comes for so long has gone; what it held is for others then.
+# A worker that sends nothing for so long has gone; other processes may then ask for what it was sending.
 SILENCE_S = 120
 
 
 class WorkerGone(Exception):
-    """The worker is not there any more."""
+    """The worker has gone."""
 
 
 def listen() -> None:
-    """From now on, raise :class:`WorkerGone` when nothing comes for :data:`SILENCE_S`; called again, it counts anew."""
+    """Raise :class:`WorkerGone` when nothing arrives for :data:`SILENCE_S`; each call starts the time anew."""
     signal.signal(signal.SIGALRM, _fall_silent)
     signal.alarm(SILENCE_S)
 
 
 def stop_listening() -> None:
-    """Expect nothing for now."""
+    """Stop expecting data for now."""
     signal.alarm(0)
 
 
@@ -45,7 +44,7 @@ class Pieces:
     The pieces that a worker sends over one channel.
 
     :param stream: the channel.
-    :param folder: where spool files lie, if the worker sends any.
+    :param folder: the folder of spool files, if the worker sends any.
     """
 
     def __init__(self, stream: BinaryIO, folder: str) -> None:
@@ -53,10 +52,10 @@ class Pieces:
 
     def headers(self) -> Iterator[PieceHeader]:
         """
-        Yield the headers of pieces up to the end; the caller takes what follows each.
+        Yield the headers of pieces up to the end; the caller reads the bytes that follow each.
 
-        :raises frames.BrokenStream: the stream ended before.
-        :raises Refused: it is no header.
+        :raises frames.BrokenStream: the stream ended early.
+        :raises Refused: a line is not a header.
         """
         while True:
             listen()
@@ -71,10 +70,10 @@ class Pieces:
 
     def take(self, header: PieceHeader, incoming: Incoming) -> bool:
         """
-        Write a piece to its place, as far as it comes.
+        Write a piece at its place, as far as it arrives.
 
         :return: False when it arrived damaged.
-        :raises WorkerGone: it does not come to its end.
+        :raises WorkerGone: it does not arrive completely.
         """
         at, left = header["at"], header["n"]
         if header.get("zeros"):
@@ -99,10 +98,10 @@ class Pieces:
 
     def whole(self, size: int) -> tuple[str, bytes]:
         """
-        Return so many bytes, and their SHA-256 first.
+        Read so many bytes, and return their SHA-256 and the bytes.
 
-        :raises WorkerGone: there are not as many.
-        :raises Refused: that is too much to be read at once.
+        :raises WorkerGone: there are fewer.
+        :raises Refused: there are too many to read at once.
         """
         if size > PIECE:
             raise Refused(protocol.BAD_REQUEST, f"a piece of {size} bytes that has to be read as a whole")
@@ -112,15 +111,15 @@ class Pieces:
         return hashlib.sha256(data).hexdigest(), data
 
     def close(self) -> None:
-        """Close what is open, and remove what was not read."""
+        """Close open files, and remove those that were not read."""
         self._stream.close()
 
     def _read(self, size: int) -> bytes:
-        """Read that much, or less at the end of the stream."""
+        """Read so many bytes, or fewer at the end of the stream."""
         listen()
         return self._stream.read(size)
 
 
 def _here_already() -> contextlib.AbstractContextManager[None]:
-    """Nothing is written to a content that has its final name already: it came from somebody else."""
+    """Ignore that a content already has its final name: another process completed it, and nothing more is written."""
     return contextlib.suppress(FileNotFoundError)

@@ -1,11 +1,11 @@
 """
-An input made out of contents: every job gets files of its own.
+Make an input out of contents: every job gets files of its own.
 
 A file is a clone of the content where the file system can share blocks until one of them is written to (FICLONE,
 ioctl_ficlonerange(2)), and a copy elsewhere. It is never a hard link: the job runs as the user who owns the content, so
-nothing would keep it from writing through the link into the content, and into the next job.
+it could write through the link into the content, and so into the next job.
 
-Whatever is given to a job is hashed before, or was in this process: a content that the disk has damaged is found here.
+Everything that a job gets is hashed before, or comes from this process's memory, so damage on the disk is found here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _EMPTY = hashlib.sha256().hexdigest()
 
 
 class Missing(Exception):
-    """A content is not here, or was damaged and is kept no longer."""
+    """A content is not here, or was damaged and has been removed."""
 
 
 def place(
@@ -48,14 +48,14 @@ def place(
     replaced: ReplacedFolder | None = None,
 ) -> dict[str, str]:
     """
-    Make in ``folder`` what the rows say.
+    Make in ``folder`` what the rows describe.
 
-    Each is ``[path, kind, mode, content]``, and of a file its size as well. The content of a file is its key, that of a
-    link its target.
+    Each row is ``[path, kind, mode, content]``, and for a file also its size. The content of a file is its key, that of
+    a link its target.
 
     :param rows: checked by :func:`check`.
     :param checked: the SHA-256 of contents that need not be hashed again.
-    :param replaced: what the folder takes the place of.
+    :param replaced: the folder that ``folder`` replaces.
     :return: the SHA-256 of each file.
     :raises Missing: a content is not here.
     :raises Refused: a link leads out of the folder.
@@ -93,7 +93,7 @@ def _small(contents: Contents, key: str, size: int) -> tuple[bytes, str]:
 
 
 class _Writing:
-    """Writes small files, several at a time: to make one is mostly waiting, on a network's file system above all."""
+    """Write small files, several at a time: making a file is mostly waiting, above all on a network file system."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS)
@@ -114,7 +114,7 @@ class _Writing:
             self._pool.shutdown()
 
     def add(self, path: str, mode: int, data: bytes) -> None:
-        """Write a new file, soon."""
+        """Write a new file soon."""
         self._some.append((path, mode, data))
         self._bytes += len(data)
         if len(self._some) >= FILES_AT_ONCE or self._bytes >= _BYTES_AT_ONCE:
@@ -123,7 +123,7 @@ class _Writing:
     def _hand_over(self) -> None:
         self._busy.append(self._pool.submit(_write_files, self._some))
         self._some, self._bytes = [], 0
-        # Not more is kept in memory than keeps all of them busy.
+        # Memory holds no more files than it takes to keep all threads busy.
         while len(self._busy) > 2 * _THREADS:
             self._busy.popleft().result()
 
@@ -157,11 +157,11 @@ def _place_large(contents: Contents, key: str, size: int, target: str, mode: int
 
 
 def _fill(source: int, target: int, size: int, sha256: str, *, is_checked: bool) -> bool:
-    """Give the target the source's content, and tell whether it has that SHA-256."""
+    """Copy the source's content to the target, and return whether it has that SHA-256."""
     if is_checked:
         copy_content(source, target, size)
         return True
-    # Both take about as long, and neither keeps the other from its work.
+    # Copying and hashing take about as long as each other, and run side by side.
     hashing = _Hashing(source)
     try:
         copy_content(source, target, size)
@@ -171,7 +171,7 @@ def _fill(source: int, target: int, size: int, sha256: str, *, is_checked: bool)
 
 
 class _Hashing(threading.Thread):
-    """Computes the SHA-256 of an open file."""
+    """Compute the SHA-256 of an open file."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(daemon=True)
@@ -182,7 +182,7 @@ class _Hashing(threading.Thread):
     def run(self) -> None:
         digest = hashlib.sha256()
         at = 0
-        # A disk that cannot read its content leaves it unequal to any other.
+        # If the disk cannot read the content, its hash stays unequal to any other.
         with contextlib.suppress(OSError):
             while piece := os.pread(self._fd, _PIECE, at):
                 digest.update(piece)
@@ -194,20 +194,20 @@ def size_of(inputs: Iterable[DescribedUpload], *, are_clones: bool) -> int:
     """
     Return how many bytes the files of all inputs take up.
 
-    :param are_clones: of large ones nothing, since they share the blocks of their contents.
+    :param are_clones: large files are clones, which take up nothing, as they share the blocks of their contents.
     """
     sizes = (row[4] for wanted in inputs for row in wanted["rows"] if row[1] == "file")
     return sum(size for size in sizes if not are_clones or size <= protocol.WHOLE_BYTES)
 
 
-# -- what rows may say -------------------------------------------------------------------------------------------
+# -- checks of rows ----------------------------------------------------------------------------------------------
 
 
 def check(rows: list[Row], written: str) -> None:
     """
-    Check that rows describe a folder that can be made. Folders come before what is in them.
+    Check that rows describe a folder that can be made. Each folder comes before its contents.
 
-    :param written: the input as its user wrote it.
+    :param written: the input as the user wrote it.
     :raises Refused: they do not.
     """
     try:
@@ -239,7 +239,7 @@ def _check(rows: list[Row]) -> None:
 
 
 def _check_links(rows: list[Row], folder: str) -> None:
-    """Check links when what they lead through is there."""
+    """Check that links stay in the folder; call when the folders that they lead through exist."""
     top = os.path.realpath(folder)
     for path, kind, _, target, *_ in rows:
         if kind == "link":

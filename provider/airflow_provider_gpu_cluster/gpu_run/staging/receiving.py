@@ -1,30 +1,30 @@
 """
-Inputs from the worker: it says what they consist of, is told which contents are not here, and sends those.
+Receive inputs from the worker: it says what they consist of, learns which contents are missing, and sends those.
 
 The verbs ``stage`` and ``submit`` reply with ``needs``, the numbers of the inputs that are not here. The worker answers
 with a line of JSON, ``{"rows": [...]}``, that holds the rows of each of them (see :mod:`.staging.placing`). Then lines
-of JSON go both ways. From here::
+of JSON go both ways. The cluster sends::
 
     {"want": [[key, [[start, end], ...]], ...]}      any number of them; then
     {"send": 1234}                                   how many bytes that is together
     {"done": {...}}                                  all inputs are in place, and this is the verb's result
-    {"error": {"code": ..., "message": ...}}         or this
+    {"error": {"code": ..., "message": ...}}         or it failed
 
-and from the worker, in answer to ``send``, pieces of contents and an end::
+and the worker answers ``send`` with pieces of contents and an end::
 
-    {"key": key, "at": 0, "n": 4096}                 and 4096 bytes
-    {"key": key, "at": 4096, "n": 1024, "zeros": true}     and nothing: so many bytes are zero
+    {"key": key, "at": 0, "n": 4096}                 followed by 4096 bytes
+    {"key": key, "at": 4096, "n": 1024, "zeros": true}     followed by nothing: so many bytes are zero
     {"end": true}
 
-A small content comes in one piece, which says ``"whole": true``. A piece of what is known by a tag, whose SHA-256
-nobody knows yet, has the one of the piece as ``sha256``. Empty lines are signs of life. Through the verb ``fill`` the
-worker sends pieces over further channels at the same time.
+A small content comes in one piece, which says ``"whole": true``. If a content is known only by a tag, nobody knows its
+SHA-256 yet; its pieces carry their own SHA-256 as ``sha256``. Empty lines are signs of life. Through the verb ``fill``
+the worker sends pieces over further channels at the same time.
 
 Where the channel cannot carry bytes, pieces come in files: see :mod:`.staging.spool`.
 
-Of a large content every byte counts that has arrived, whatever happens next: see :mod:`.cache.incoming`. Only one
-process at a time asks for it, and for the contents of one input; others wait for what arrives, and take over when it
-dies.
+Every byte of a large content that has arrived counts, whatever happens next: see :mod:`.cache.incoming`. Only one
+process at a time asks for a content, and for the contents of one input. Other processes wait for it, and take over if
+it dies.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _BEAT_S = 5.0
 _PAUSE_S = 0.1
 _WANTS_IN_LINE = 200
 _MOST_ROW_BYTES = 1 << 30
-# With what a damaged disk or a worker's broken memory may cost in new tries, it has an end.
+# A damaged disk or a worker's broken memory can cost new tries; this limits them.
 _MOST_ROUNDS = 5
 
 
@@ -74,10 +74,10 @@ def receive(
     go_on: Callable[[], StageReply | SubmitReply],
 ) -> None:
     """
-    Have inputs sent, and go on with what they were needed for.
+    Have inputs sent, then continue with the verb that needs them.
 
     :param inputs: those that are not here.
-    :param go_on: returns the result of the verb, now that they are.
+    :param go_on: returns the result of the verb, once the inputs are here.
     """
     worker = _Worker(stream, out)
     try:
@@ -144,7 +144,7 @@ class _Receiving:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait until nobody else brings in the same inputs: then most of them, or all, are here."""
+        """Wait until no other process brings in the same inputs; by then most or all of them are here."""
         names = sorted({hashlib.sha256(wanted["digest"].encode()).hexdigest() for wanted in self._inputs})
         with contextlib.ExitStack() as locks:
             for name in names:
@@ -166,7 +166,7 @@ class _Receiving:
     # -- contents
 
     def _get_contents(self) -> None:
-        """Have the worker send what is not here, or wait until others have had it sent."""
+        """Have the worker send the missing contents, or wait until other processes have received them."""
         lacking = {key: size for key, size in self._sizes.items() if self._contents.find(key, size) is None}
         rounds_without_news = 0
         while lacking:
@@ -177,7 +177,9 @@ class _Receiving:
                     arrived = self._ask(wants, owned)
                     rounds_without_news = 0 if arrived else rounds_without_news + 1
                     if rounds_without_news >= _MOST_ROUNDS:
-                        raise Refused(protocol.CHECKSUM_MISMATCH, "what was asked for does not arrive as it was sent")
+                        raise Refused(
+                            protocol.CHECKSUM_MISMATCH, "the requested contents do not arrive as they were sent"
+                        )
                 else:
                     self._worker.pause()
                 self._publish(owned)
@@ -187,7 +189,7 @@ class _Receiving:
             lacking = {key: size for key, size in lacking.items() if self._contents.find(key, size) is None}
 
     def _wants(self, lacking: dict[str, int], owned: dict[str, Incoming]) -> list[Want]:
-        """Return what to ask for now: nothing that somebody else is being sent, and not more than can be open."""
+        """Return what to ask for now: no content that another process is receiving, and no more than can be open."""
         wants: list[Want] = []
         for key, size in lacking.items():
             if size <= protocol.WHOLE_BYTES:
@@ -207,20 +209,20 @@ class _Receiving:
         return wants
 
     def _ask(self, wants: list[Want], owned: dict[str, Incoming]) -> bool:
-        """Have contents sent, and tell whether anything came."""
+        """Have contents sent, and return whether any bytes arrived."""
         for start in range(0, len(wants), _WANTS_IN_LINE):
             self._worker.say({"want": wants[start : start + _WANTS_IN_LINE]})
         self._worker.say({"send": sum(total(ranges) for _, ranges in wants)})
         try:
             return self._take(owned) or any(not incoming.missing() for incoming in owned.values())
         finally:
-            # Whatever came counts, however this ends, and over whichever channel.
+            # Everything that has arrived counts, however this ends, and over whichever channel it came.
             self._pack.close()
             self._pieces.close()
             self._contents.packs.forget()
 
     def _take(self, owned: dict[str, Incoming]) -> bool:
-        """Take pieces to the end, and tell whether there were any that can be kept."""
+        """Read pieces to the end, and return whether any of them can be kept."""
         arrived = False
         current: Incoming | None = None
         for header in self._pieces.headers():
@@ -235,7 +237,7 @@ class _Receiving:
                 self._take_whole(header)
                 arrived = True
             else:
-                raise Refused(protocol.BAD_REQUEST, f"nobody has asked for {header}")
+                raise Refused(protocol.BAD_REQUEST, f"{header} was not asked for")
         return arrived
 
     def _take_whole(self, header: PieceHeader) -> None:
@@ -261,14 +263,14 @@ class _Receiving:
     def _changed(self, key: str) -> Refused:
         return Refused(
             protocol.CHECKSUM_MISMATCH,
-            f"{self._paths[key]!r} is not what its checksum says: it changed between the moment that was taken and the "
-            "moment it was sent; nothing of it was kept, try again",
+            f"{self._paths[key]!r} is not what its checksum says: it changed after the checksum was computed and "
+            "before it was sent; nothing of it was kept, try again",
         )
 
     # -- the job
 
     def _place(self) -> bool:
-        """Give the job its inputs; False when a content is gone, or was found damaged."""
+        """Give the job its inputs; return False when a content is gone, or was found damaged."""
         for wanted in self._inputs:
             self._contents.keep_manifest(wanted["digest"], wanted["rows"])
             if not bring(self._job, self._contents, wanted, wanted["rows"], self._here):
@@ -289,9 +291,9 @@ class _Worker:
 
     def rows(self) -> list[list[Row]]:
         """
-        Return the rows of inputs, which come first.
+        Return the rows of the inputs, which come first.
 
-        :raises WorkerGone: it has hung up.
+        :raises WorkerGone: the worker has hung up.
         """
         listen()
         line = self.stream.readline(_MOST_ROW_BYTES)
@@ -302,7 +304,7 @@ class _Worker:
         return rows
 
     def say(self, message: UploadNews) -> None:
-        """Send a line; one that nobody reads any more is lost."""
+        """Send a line; it is lost if nobody reads any more."""
         self._write(json.dumps(message).encode("ascii") + b"\n")
 
     def _write(self, data: bytes) -> None:
@@ -318,14 +320,14 @@ class _Worker:
         """
         Wait for a moment while the worker has nothing to say.
 
-        :raises WorkerGone: it has hung up.
+        :raises WorkerGone: the worker has hung up.
         """
         readable, _, _ = select.select([self.stream], [], [], _PAUSE_S)
         if readable:
             raise WorkerGone
 
     def end(self) -> None:
-        """Say nothing any more."""
+        """Send nothing more."""
         self._ended.set()
         stop_listening()
 
@@ -343,5 +345,5 @@ def _raise_limit_of_open_files() -> None:
 
 
 def _most_open() -> int:
-    """Return of how many contents the locks may be held at once."""
+    """Return for how many contents this process may hold locks at once."""
     return min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)

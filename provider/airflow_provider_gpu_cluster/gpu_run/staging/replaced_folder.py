@@ -1,4 +1,4 @@
-"""An input of a job that another one takes the place of: what both have in common is handed on, not made anew."""
+"""An input of a job that a new one replaces: files that both have in common are handed on, not made anew."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class ReplacedFolder:
     """
     A folder that a job was given before, and may have changed since.
 
-    A file is handed on as a hard link, and its old name goes with the old folder. So until the new folder is in place,
-    the old one is whole, and afterwards the file has one name again.
+    A file is handed on as a hard link; its old name goes with the old folder. So the old folder is whole until the new
+    one is in place, and afterwards the file has one name again.
 
-    :param path: where it is; there need not be anything.
+    :param path: the folder, which need not exist.
     """
 
     def __init__(self, path: str) -> None:
@@ -26,7 +26,7 @@ class ReplacedFolder:
 
     def hand_on(self, path: str, mode: int, sha256: str, size: int, target: str) -> bool:
         """
-        Give a file the name ``target`` as well, if it is what is wanted; it is read for that.
+        Give a file the name ``target`` as well, if it is the wanted one; the file is read to find out.
 
         :param path: of the file, in this folder.
         :return: False when there is no such file, or it cannot have a second name.
@@ -38,12 +38,12 @@ class ReplacedFolder:
                 os.link(os.path.join(self._path, path), target)
                 return True
         except OSError:
-            # It is not there, cannot be read, or the file system has no second names.
+            # It does not exist, cannot be read, or the file system has no hard links.
             pass
         return False
 
     def _is_own(self, folder: str) -> bool:
-        """Return whether a folder is one, and not a link to a place that is somebody else's."""
+        """Return whether a folder is a real folder, and not a link to somebody else's place."""
         known = self._folders.get(folder)
         if known is None:
             path = os.path.join(self._path, folder)
@@ -56,10 +56,10 @@ def _is(path: str, mode: int, sha256: str, size: int) -> bool:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
-        # With a second name somewhere, what is done to it there would be done to the new folder.
+        # If the file had another name elsewhere, a change made there would change the new folder.
         if not stat.S_ISREG(found.st_mode) or found.st_size != size or found.st_nlink != 1:
             return False
-        # As it was made, with this program's umask.
+        # The mode as this program made it, under its umask.
         if stat.S_IMODE(found.st_mode) not in (mode, mode & 0o700):
             return False
         digest = hashlib.sha256()

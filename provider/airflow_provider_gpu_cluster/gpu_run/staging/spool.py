@@ -1,16 +1,16 @@
 """
-What the worker says, where part of it comes by SFTP: for clusters whose commands cannot be given bytes.
+Read what the worker sends when part of it comes by SFTP, for clusters whose commands cannot receive bytes.
 
-Instead of a stream of pieces (see :mod:`.staging.receiving`) the worker writes the same stream into spool files, one
-after the other, and names each on the channel when it is whole::
+Instead of sending a stream of pieces (see :mod:`.staging.receiving`), the worker writes the same stream to spool files,
+one after the other, and names each on the channel when it is complete::
 
     {"in": "0123456789abcdef0123456789abcdef.tmp"}
     {}                                                 a sign of life
-    {"in": "...", "fault": "Failure"}                  what SFTP said when it was to be written
+    {"in": "...", "fault": "Failure"}                  what SFTP said when the worker tried to write it
 
-They lie in ``incoming/`` and are removed as soon as they are open; in the end, so is whatever has the same first 24
-digits. A spool file begins and ends between lines or amid the bytes of a piece, never within a line. So bytes go the
-same way into a content, whichever way they came.
+Spool files lie in ``incoming/`` and are removed as soon as they are open; at the end, every file with the same first 24
+digits is removed. A spool file begins and ends between lines or amid the bytes of a piece, never within a line. So
+bytes go into a content in the same way, whichever way they came.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _PROBE = bytes(1 << 20)
 
 class SpooledStream:
     """
-    A stream to read from: the channel itself, or what came in spool files from the first of them on.
+    A stream to read from: the channel itself, and from the first spool file on, the contents of spool files.
 
     :param stream: the channel.
-    :param folder: where spool files lie.
+    :param folder: the folder of spool files.
     :param heard: called at each sign of life.
     """
 
@@ -49,7 +49,7 @@ class SpooledStream:
         self._series: str | None = None
 
     def readline(self, limit: int = _MAX_LINE) -> bytes:
-        """Return the next line; less than one at the end."""
+        """Return the next line; a part of one at the end."""
         while True:
             line = self._file.readline(limit) if self._file is not None else b""
             if line:
@@ -60,7 +60,7 @@ class SpooledStream:
             self._open(line)
 
     def read(self, size: int) -> bytes:
-        """Return so many bytes; less at the end."""
+        """Return so many bytes; fewer at the end."""
         if self._file is None:
             return self._stream.read(size)
         data = self._file.read(size)
@@ -73,7 +73,7 @@ class SpooledStream:
         return data
 
     def close(self) -> None:
-        """Read no more, and remove what is there of the same series."""
+        """Read no more, and remove the remaining files of the same series."""
         self._leave()
         if self._series is None:
             return
@@ -98,7 +98,7 @@ class SpooledStream:
         """
         Go on with another spool file.
 
-        :raises Refused: there is none of that name, or it could not be written.
+        :raises Refused: there is no file of that name, or it could not be written.
         """
         self._leave()
         told = json.loads(line) if line.endswith(b"\n") else {"in": None}
@@ -114,8 +114,8 @@ class SpooledStream:
         except OSError as error:
             raise Refused(
                 protocol.INTERNAL,
-                f"what was sent by SFTP is not at {path}: {error.strerror}; perhaps SFTP is given other folders there "
-                "than commands are",
+                f"the file that was sent by SFTP is not at {path}: {error.strerror}; perhaps SFTP sees other folders "
+                "there than commands do",
             ) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -127,8 +127,8 @@ class SpooledStream:
         """
         Find out why SFTP could not write a spool file.
 
-        :raises OSError: the same reason by its name, such as a full disk.
-        :raises Refused: it can be written from here.
+        :raises OSError: the same failure under its own name, such as a full disk.
+        :raises Refused: this process can write it.
         """
         try:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "wb") as file:

@@ -1,11 +1,11 @@
 """
-An array of jobs, as its own directory tells of it.
+The records of an array of jobs, in the directory of the array.
 
-An array is asked for as one job, and is many: each element is a job with a directory of its own. The directory of the
-array itself holds the inputs that its elements get copies of, and two records:
+A user asks for an array as for one job, but each of its elements is a job with a directory of its own. The directory
+of the array itself holds the inputs that its elements get copies of, and two records:
 
-``array.json``    the job ids of its elements, in their order, and of those that it had before and has no more
-``cancel.json``   when it was cancelled last
+``array.json``    the job ids of its elements, in their order, and those of earlier elements
+``cancel.json``   when it was last cancelled
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def elements_of(job: JobDirectory) -> list[str]:
-    """Return the job ids of an array's elements; none for another job."""
+    """Return the job ids of an array's elements; an empty list for another job."""
     return list(_record(job).get("elements", ()))
 
 
 def all_elements_of(job: JobDirectory) -> list[str]:
-    """Return these, and those that it had before."""
+    """Return the job ids of an array's elements and of its earlier elements."""
     record = _record(job)
     return [*record.get("elements", ()), *record.get("former", ())]
 
@@ -45,12 +45,12 @@ def _record(job: JobDirectory) -> ArrayRecord:
 
 
 def note_cancellation(job: JobDirectory, by: str) -> None:
-    """Note that an array was cancelled, for whoever is about to launch it."""
+    """Note that an array was cancelled, for a process that is about to launch it."""
     cancellation: CancelRecord = {"by": by, "at": records.now(), "token": records.new_name()}
     records.write_json(job.at(".job", "cancel.json"), cancellation)
 
 
 def last_cancellation(job: JobDirectory) -> CancelRecord | None:
-    """Return who cancelled an array last, and a token that no other cancellation has; None when nobody has."""
+    """Return who last cancelled an array, and a token that no other cancellation has; None when nobody has."""
     cancellation: CancelRecord | None = records.read_json(job.at(".job", "cancel.json"))
     return cancellation

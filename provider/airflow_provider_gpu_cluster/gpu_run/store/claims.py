@@ -1,4 +1,4 @@
-"""What a claim says: who runs an attempt, or keeps anybody from running it."""
+"""What a claim says: which process runs an attempt, or keeps others from running it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def claim_by(name: str) -> Claim:
     """
     Return a claim of this process, made now, for :meth:`.store.directories.Attempt.claim`.
 
-    :param name: what it is to the attempt: its ``supervisor``, a ``cancel``, or whatever else claims one.
+    :param name: the role of the claimant: ``supervisor``, ``cancel``, or another.
     """
     who = processes.identity()
     return {
@@ -30,8 +30,8 @@ def claim_by(name: str) -> Claim:
 
 def run_facts(claim: Claim) -> EndFacts:
     """
-    Return what the claim of a supervisor tells of the run: a part of its status, and of an exit record that somebody
-    else makes.
+    Return what a supervisor's claim says about the run. It is part of the status, and of an exit record that another
+    process makes.
     """
     return {
         "started_at": claim["at"],

@@ -1,13 +1,13 @@
 """
-The job directories under ``root_dir``: who may write what, once.
+The job directories under ``root_dir``, and who may write what, once.
 
-Per attempt there are a few records, each written by one process and once:
+Each attempt has a few records. One process writes each of them, once:
 
 ``request.json``   the attempt itself: what to run and who asked; appears together with its folder
-``env.json``       the job's own environment variables; 0600, deleted by the supervisor when it has read them
-``claim.json``     who runs it: whoever creates this file, and nobody else, may run or cancel the attempt
+``env.json``       the job's own environment variables; mode 0600, deleted by the supervisor once it has read them
+``claim.json``     who runs it: only the process that creates this file may run or cancel the attempt
 ``exit.json``      how it ended
-``stopped.json``   how its end looked from within, where it is for a scheduler to say why it came; the first is kept
+``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ..protocol.records import AttemptRequest, Claim, EndFacts, ExitRecord, Marked, Stopped
 
-# Set aside for the exit record, which must find room on a disk that the job has filled.
+# Set aside for the exit record, which must fit even on a disk that the job has filled.
 _RESERVE_BYTES = 16384
 _MARKERS = ("SUCCESS", "FAILED")
 _MOST_IN_MARKER = 4096
@@ -55,7 +55,7 @@ class Root:
         if not job_id or not allowed or job_id.startswith(".") or len(job_id) > 100:
             raise Refused(
                 protocol.BAD_REQUEST,
-                f"{job_id!r} is no job id: up to 100 of A-Z a-z 0-9 . _ - that do not begin with a dot",
+                f"{job_id!r} is no job id: use up to 100 of A-Z a-z 0-9 . _ - and do not begin with a dot",
             )
         return JobDirectory(os.path.join(self.path, job_id), job_id)
 
@@ -69,20 +69,20 @@ class JobDirectory:
         self.spec = self.at(".job", "spec.json")
 
     def at(self, *parts: str) -> str:
-        """Return the path of something in this directory."""
+        """Return the path of a file or folder in this directory."""
         return os.path.join(self.path, *parts)
 
     def exists(self) -> bool:
-        """Return whether the job is known here."""
+        """Return whether this cluster knows the job."""
         return os.path.isdir(self.at(".job"))
 
     def create(self) -> None:
         """
-        Make the directory and its folders, where they are missing, and note that it is used.
+        Make the missing folders of the directory, and note its use.
 
         :raises Refused: the root cannot be written to.
         """
-        # An old directory can be cleared away at any moment until its use is noted.
+        # Garbage collection can remove an old directory at any moment until its use is noted.
         for is_last in (False, False, True):
             try:
                 self._make_folders()
@@ -102,8 +102,8 @@ class JobDirectory:
 
     def use(self) -> bool:
         """
-        Note that somebody wants something of this job now, so that it is not cleared away as an old one from here on
-        (see :mod:`.gc.old_jobs`); False when it has no directory.
+        Note that the job is used now, so that garbage collection does not remove it as an old one (see
+        :mod:`.gc.old_jobs`); return False when it has no directory.
         """
         try:
             with self.lock():
@@ -115,7 +115,7 @@ class JobDirectory:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """
-        Keep other requests for this job waiting.
+        Make other requests for this job wait.
 
         :raises FileNotFoundError: it has no directory.
         """
@@ -141,7 +141,7 @@ class JobDirectory:
 
     def add_attempt(self, number: int, request: AttemptRequest, env: dict[str, str]) -> Attempt | None:
         """
-        Add an attempt; None when that number is taken.
+        Add an attempt; return None when that number is taken.
 
         It appears by rename, with its request in it, and a folder cannot be renamed over one that has content.
         """
@@ -172,7 +172,7 @@ class Attempt:
 
     @classmethod
     def at_path(cls, path: str) -> Attempt:
-        """Return the attempt whose folder that is."""
+        """Return the attempt that has that folder."""
         folder, number = os.path.split(path)
         job_path = os.path.dirname(os.path.dirname(folder))
         return cls(JobDirectory(job_path, os.path.basename(job_path)), int(number))
@@ -193,7 +193,7 @@ class Attempt:
         return request
 
     def claimed(self) -> Claim | None:
-        """Return who runs it, or has cancelled it before it ran; None while it waits."""
+        """Return the claim of the process that runs it, or cancelled it before it ran; None while it waits."""
         claim: Claim | None = records.read_json(self.at("claim.json"))
         return claim
 
@@ -207,16 +207,16 @@ class Attempt:
         return ended
 
     def event(self, name: str, **details: Any) -> None:
-        """Note what happened, as far as the disk takes it."""
+        """Note an event, if the disk has room."""
         with contextlib.suppress(OSError):
             records.append_line(self.at("events.jsonl"), dict(details, at=records.now(), event=name))
 
     def finish(self, state: str, reason: str | None, message: str, **details: Unpack[EndFacts]) -> None:
         """
-        Record the end, if none is recorded yet: the exit record first, which is the proof, then the markers.
+        Record the end, if none is recorded yet: first the exit record, which is the proof, then the markers.
 
-        The folder is made again if the job has deleted it, and disk space was set aside at the start of the attempt,
-        so that a full disk does not swallow the record.
+        If the job has deleted the folder, it is made again. Disk space was set aside at the start of the attempt, so
+        that a full disk does not swallow the record.
         """
         os.makedirs(self.path, exist_ok=True)
         record: ExitRecord = {
@@ -240,18 +240,18 @@ class Attempt:
             self.mark(record)
 
     def note_stop(self, state: str, reason: str | None, message: str, facts: EndFacts) -> None:
-        """Note an end of which a scheduler knows more; whoever asks it makes the exit record."""
+        """Note an end about which a scheduler knows more; the process that asks it writes the exit record."""
         with contextlib.suppress(OSError):
             stopped: Stopped = {"end": {"state": state, "reason": reason, "message": message}, "facts": facts}
             records.create_json(self.at("stopped.json"), stopped)
 
     def stopped(self) -> Stopped:
-        """Return what was noted: ``end`` and ``facts``; nothing when nothing was."""
+        """Return the note of :meth:`note_stop`, with ``end`` and ``facts``; an empty one when there is none."""
         stopped: Stopped | None = records.read_json(self.at("stopped.json"))
         return stopped or {}
 
     def mark(self, record: ExitRecord) -> None:
-        """Write what people and other tools look for in outputs/: the marker and one line of status."""
+        """Write the marker and a line of status to outputs/, where people and other tools look for them."""
         with contextlib.suppress(OSError):
             os.makedirs(self.job.at("outputs"), exist_ok=True)
             self.clear_markers()
@@ -265,10 +265,10 @@ class Attempt:
 
     def marked(self) -> Marked | None:
         """
-        Return the end that the marker in outputs/ tells of, for an attempt whose exit record is missing.
+        Return the end that the marker in outputs/ shows, for an attempt whose exit record is missing.
 
-        :return: ``state``, ``reason`` and ``message``, and as ``facts`` what else its line says; None when there is no
-            marker.
+        :return: ``state``, ``reason`` and ``message``, and the rest of the status line as ``facts``; None when there is
+            no marker.
         """
         for marker in _MARKERS:
             try:
@@ -279,7 +279,7 @@ class Attempt:
         return None
 
     def clear_markers(self) -> None:
-        """Remove the markers of the attempt before."""
+        """Remove the markers of the previous attempt."""
         for marker in _MARKERS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.job.at("outputs", marker))
@@ -294,7 +294,7 @@ def _status_line(record: Mapping[str, Any]) -> str:
 
 
 def _told_by_marker(marker: str, words: list[str]) -> Marked:
-    """Return what a marker tells, whether it has a line of status or somebody else has made it."""
+    """Return what a marker says, whether it has a line of status or another program has made it."""
     is_success = marker == "SUCCESS"
     told: Marked = {
         "state": protocol.SUCCEEDED if is_success else protocol.FAILED,

@@ -1,4 +1,4 @@
-"""Small JSON files that are whole or absent, whoever dies while writing them."""
+"""Small JSON files that are complete or absent, even if a process dies while writing them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Mapping, TextIO
 
 
 def now() -> str:
-    """Return the present time as every record holds it: ISO 8601 in UTC, to the millisecond."""
+    """Return the present time in the form of all records: ISO 8601 in UTC, to the millisecond."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
@@ -25,7 +25,7 @@ def new_name() -> str:
 
 
 def read_json(path: str) -> Any:
-    """Return the record at ``path``, None when there is none. What it holds is for whoever reads it to say."""
+    """Return the record at ``path``, or None. The caller checks its contents."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -37,7 +37,7 @@ def write_json(path: str, value: Mapping[str, object], *, sync: bool = True) -> 
     """
     Write or replace the record at ``path``; a reader sees the old one or the new one.
 
-    :param sync: wait until the disk has it. Otherwise it may be empty after a power cut.
+    :param sync: wait until it is on the disk. Otherwise the record may be empty after a power cut.
     """
     draft = _draft(path, value, sync)
     try:
@@ -49,10 +49,10 @@ def write_json(path: str, value: Mapping[str, object], *, sync: bool = True) -> 
 
 def create_json(path: str, value: Mapping[str, object]) -> bool:
     """
-    Write the record at ``path`` unless there is one: of any number of callers on any host, one gets True.
+    Write the record at ``path`` unless there is one: among any number of callers on any host, exactly one gets True.
 
-    ``link`` is atomic on local file systems and on NFS. When its reply gets lost on NFS it reports a failure that was
-    none, which the link count of the draft gives away (open(2), O_EXCL).
+    ``link`` is atomic on local file systems and on NFS. When its reply is lost on NFS, it reports a failure although it
+    succeeded; the link count of the draft reveals that (open(2), O_EXCL).
     """
     draft = _draft(path, value)
     try:
@@ -69,7 +69,7 @@ def create_json(path: str, value: Mapping[str, object]) -> bool:
 
 
 def _create_without_links(path: str, value: Mapping[str, object]) -> bool:
-    """Do the same on a file system that has no hard links; there a crash can leave a record cut short."""
+    """Do the same on a file system without hard links; a crash there can leave a truncated record."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Writes that say what a disk has against them."""
+"""Write files, and report failures of the disk clearly."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def write_text(path: str, text: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and what is in it, as far as that can be."""
-    # Imported where it is needed: every request starts a process, and this one brings all kinds of archives along.
+    """Remove a folder and its contents as far as possible."""
+    # Imported late: every request starts a process, and shutil imports all kinds of archive modules.
     import shutil
 
     shutil.rmtree(path, ignore_errors=True)
@@ -38,7 +38,7 @@ def writing(path: str) -> Iterator[None]:
     """
     Turn a failure to write under ``path`` into the refusal a user can act on.
 
-    :raises Refused: disk full, quota used up, or no permission.
+    :raises Refused: the disk is full, the quota is used up, or permission is missing.
     """
     try:
         yield
@@ -56,7 +56,7 @@ def writing(path: str) -> Iterator[None]:
 
 
 def no_space(path: str, error: OSError) -> str:
-    """Say that the disk or quota of ``path`` is used up, with what is left."""
+    """Return a message that the disk or quota of ``path`` is used up, with the space that is left."""
     if error.errno == errno.EDQUOT:
         return f"the disk quota for {path} is used up"
     while not os.path.exists(path) and path != "/":

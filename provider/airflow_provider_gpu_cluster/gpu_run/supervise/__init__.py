@@ -1,1 +1,1 @@
-"""The processes that run an attempt from claim to exit record, and what they give it."""
+"""The processes that run an attempt from claim to exit record, and the resources that they give it."""

@@ -1,4 +1,4 @@
-"""What an attempt runs on: GPUs, and the node or nodes they are in, that nobody else has until it has ended."""
+"""The GPUs that an attempt runs on, and their node or nodes, for its use alone until it has ended."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 class Allocation(NamedTuple):
     """
-    GPUs that are an attempt's alone.
+    GPUs for the use of one attempt alone.
 
     :param gpus: ``key`` and ``index`` of each.
-    :param since: when it got them.
-    :param fds: the open files that are their leases; none where a scheduler gives them out.
-    :param nodes: how many nodes they are in, with as many of them in each.
+    :param since: when the attempt got them.
+    :param fds: the open files that are their leases; none where a scheduler assigns GPUs.
+    :param nodes: the number of nodes, which have the same number of GPUs each.
     :param node_names: what the scheduler calls those nodes; None for this host.
-    :param visible: what the scheduler wants CUDA_VISIBLE_DEVICES to be; None where it does not say.
+    :param visible: what the scheduler sets CUDA_VISIBLE_DEVICES to; None where it does not set it.
     :param master: address of the first node, for the others.
-    :param master_port: a port there that no other job of the scheduler is told to use.
-    :param launcher: the command that runs another on every node; none where there is only this one.
-    :param claimed: what the claim says besides.
-    :param is_scheduled: whether a scheduler gave it, and may take it back at any moment.
-    :param gives_reasons: whether that can be asked why it has taken it back.
+    :param master_port: a port there that the scheduler gives to no other job.
+    :param launcher: the command that runs another on every node; empty where this is the only node.
+    :param claimed: further contents of the claim.
+    :param is_scheduled: whether a scheduler has given the allocation, and may take it back at any moment.
+    :param gives_reasons: whether the scheduler can say why it took it back.
     """
 
     gpus: list[LeasedGpu]
@@ -44,16 +44,16 @@ class Allocation(NamedTuple):
 
     @property
     def is_explained(self) -> bool:
-        """Return whether a scheduler can say why it has ended."""
+        """Return whether a scheduler can say why the allocation ended."""
         return self.is_scheduled and self.gives_reasons
 
     @property
     def host(self) -> str:
-        """Return where it is, for a person."""
+        """Return where the allocation is, for a person to read."""
         return self.node_names or processes.hostname()
 
     def variables(self) -> dict[str, str]:
-        """Return the environment variables that tell of it; NODE_RANK is another on every other node."""
+        """Return the environment variables that describe it; NODE_RANK differs on every other node."""
         per_node = str(len(self.gpus) // self.nodes)
         variables = {
             "GPU_COUNT": per_node,

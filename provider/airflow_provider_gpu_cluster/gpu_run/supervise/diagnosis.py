@@ -1,4 +1,4 @@
-"""Why the user's code failed, from its exit status and its last words."""
+"""Find out why the user's code failed, from its exit status and its last output."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import signal
 
 from .. import protocol
 
-# How much of the last output is looked at.
+# How much of the last output is searched.
 TAIL_BYTES = 16384
 
-# What the common frameworks and the system print, in the order of how sure each sign is.
+# Messages of the common frameworks and the system, from the surest sign to the least sure.
 _SIGNS = (
     (
         protocol.GPU_OUT_OF_MEMORY,
@@ -40,14 +40,14 @@ _SIGNS = (
 
 def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, words: str) -> tuple[str, str]:
     """
-    Return the reason and one sentence.
+    Return the reason, and a sentence that explains it.
 
-    :param number: the signal that ended it, if one did.
+    :param number: the signal that ended the code, if one did.
     :param oom_killed: whether the kernel killed any process for memory meanwhile.
-    :param words: the end of its output.
+    :param words: the end of the output.
     """
     if number is None and exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
-        # A shell reports a child's signal so.
+        # A shell reports a child's signal in this way.
         number = exit_code - 128
     if number == signal.SIGKILL and oom_killed:
         return protocol.OUT_OF_MEMORY, "the kernel killed it because the host ran out of memory"
@@ -60,12 +60,12 @@ def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, words:
 
 def tail(logs: str, size: int) -> str:
     """
-    Return the last lines of the output: of stderr where there is any, of everything otherwise.
+    Return the last lines of the output: of stderr if it has any, of everything otherwise.
 
     :param size: how many bytes at most.
     """
     for name in ("error.log", "training.log", "environment.log"):
-        # One byte more, to know whether it begins in the middle of a line.
+        # One more byte shows whether the text begins in the middle of a line.
         data = read_end(os.path.join(logs, name), size + 1)
         if data.strip():
             return (_whole_lines(data) if len(data) > size else data).decode("utf-8", "backslashreplace")
@@ -73,7 +73,7 @@ def tail(logs: str, size: int) -> str:
 
 
 def _whole_lines(data: bytes) -> bytes:
-    """Leave out a first line of which only the end is there, since that says less than nothing."""
+    """Leave out an incomplete first line, which would only mislead."""
     rest = data.partition(b"\n")[2]
     return rest if rest.strip() else data[1:]
 

@@ -1,10 +1,10 @@
 """
 The parent of a supervisor: it keeps the GPU leases, and ends what is left when the supervisor is gone.
 
-It is a subreaper (prctl(2)): should the supervisor be killed, the kernel makes it the parent of everything that ran
-below the supervisor, whatever sessions, groups or environments those processes have moved to. So nothing of a job
-outlives its supervisor for longer than a few milliseconds, and the GPUs are free when nothing runs on them any more.
-Should the guard itself be killed, the supervisor gets a TERM from the kernel, and ends the job.
+It is a subreaper (prctl(2)): if the supervisor is killed, the kernel makes the guard the parent of everything that ran
+below the supervisor, even if those processes have changed session, group or environment. So no process of a job
+outlives its supervisor for longer than a few milliseconds, and the GPUs are free only when nothing runs on them. If the
+guard itself is killed, the kernel sends the supervisor a TERM, and the supervisor ends the job.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LONGEST_PAUSE_S = 0.5
 
 def stand_guard(pid: int, leases: Leases, keys: Sequence[str], fds: list[int]) -> int:
     """
-    Wait for a supervisor, hand on the signals that are for it, and end what it has left behind.
+    Wait for a supervisor, pass on its signals, and end the processes that it has left behind.
 
     Call with :data:`SIGNALS` blocked.
 
@@ -59,8 +59,8 @@ def _end_orphans() -> None:
     """
     Kill everything below this process.
 
-    What cannot be killed (it hangs in a driver, or has become root's) may still compute; as long as it is there, the
-    GPUs stay leased.
+    A process that cannot be killed (it hangs in a driver, or runs as root now) may still compute, so the GPUs stay
+    leased as long as it exists.
     """
     pause = _FIRST_PAUSE_S
     while _reap():
@@ -70,7 +70,7 @@ def _end_orphans() -> None:
 
 
 def _reap() -> bool:
-    """Take note of children that have ended; False when there is none at all, which the kernel knows for sure."""
+    """Reap children that have ended; return False when there are none at all, which the kernel knows for sure."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -83,10 +83,10 @@ def record_loss(attempt: Attempt, token: str, status: int, facts: EndFacts, *, i
     """
     Record that an attempt's supervisor is gone and has left no exit record.
 
-    :param token: of the claim that supervisor has made, if it has made one.
+    :param token: of the supervisor's claim, if it has made one.
     :param status: its exit status.
-    :param facts: what the record says besides.
-    :param is_explained: whether a scheduler may have ended it, and is to say so.
+    :param facts: further contents of the record.
+    :param is_explained: whether a scheduler may have ended it, and will say so.
     """
     with contextlib.suppress(OSError, ValueError):
         claim = attempt.claimed()

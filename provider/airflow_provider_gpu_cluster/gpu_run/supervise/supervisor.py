@@ -2,8 +2,8 @@
 Two processes per running attempt: the supervisor runs run.sh, keeps its output, and records how it ended; its parent,
 the guard, keeps the GPU leases and outlives it.
 
-Both are subreapers (prctl(2)), so that whatever the job leaves behind stays below the supervisor, or below the guard
-should the supervisor be killed, and can be found and ended.
+Both are subreapers (prctl(2)). So whatever the job leaves behind stays below the supervisor, or below the guard if the
+supervisor is killed, and can be found and ended.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _TERM_TIMEOUT_S = 1.0
 _END_TIMEOUT_S = 0.05
 _PIECE = 1 << 16
 _MEMORY_MARGIN = 1.25
-# At most this part of the time goes into looking at the job's memory, which slows down the job as well.
+# The largest share of time for looking at the job's memory, which slows down the job as well.
 _MEMORY_SHARE = 0.05
 _MEMORY_PAUSE_S = 10.0
 
 
 def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False) -> None:
     """
-    Run an attempt from claim to exit record, and return when nothing of it runs any more and its GPUs are free.
+    Run an attempt from claim to exit record, and return when all its processes have ended and its GPUs are free.
 
-    :param waited: this process has claimed the attempt already, in order to wait.
+    :param waited: this process has claimed the attempt before, in order to wait.
     """
     fds = allocation.fds
     for fd in fds:
@@ -70,10 +70,10 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
 
 
 def _begin(run: _AttemptRun, waited: bool) -> None:
-    """Be the supervisor, below the guard."""
+    """Run as the supervisor, below the guard."""
     processes.become_subreaper()
     processes.die_with_parent(signal.SIGTERM)
-    # A cancel looks for the claim and then sends a signal, so this comes before the claim.
+    # A cancel looks for the claim and then sends a signal, so listening begins before the claim.
     run.listen()
     if run.claim(waited):
         run.to_the_end()
@@ -102,12 +102,12 @@ class _AttemptRun:
         self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
 
     def listen(self) -> None:
-        """Catch the signals that are for the supervisor, and have them end its waiting."""
+        """Catch the signals to the supervisor, and let them interrupt its waiting."""
         self.wakeup, wakeup_out = os.pipe()
         for fd in (self.wakeup, wakeup_out):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_out, warn_on_full_buffer=False)
-        # Handlers, even those that do nothing, are reset for the job; a signal that is ignored would stay so in it.
+        # Handlers, even empty ones, are reset for the job; ignored signals would stay ignored in the job.
         for number in (signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,7 +118,7 @@ class _AttemptRun:
         self.cancel_asked = True
 
     def claim(self, waited: bool) -> bool:
-        """Take the attempt; False when somebody else has it."""
+        """Claim the attempt; return False when another process has claimed it."""
         claim = claim_by("supervisor")
         claim["leased_at"], claim["gpus"], claim["token"] = self.allocation.since, self.allocation.gpus, self.token
         if self.allocation.claimed is not None:
@@ -162,12 +162,12 @@ class _AttemptRun:
             stdout=self.log,
             stderr=errors_out,
             start_new_session=True,
-            # Should guard and supervisor be killed at one stroke, at least this one goes with them.
+            # If guard and supervisor are killed together, at least this process dies with them.
             preexec_fn=partial(_become_job, self.request["umask"]),
         )
         os.close(errors_out)
         self.pid = process.pid
-        # It is this class that waits for it, together with everything else that ends below the supervisor.
+        # This class waits for the process, together with everything else that ends below the supervisor.
         process.returncode = 0
         self.began = time.monotonic()
         self.attempt.event("started", pid=self.pid, gpus=[gpu["index"] for gpu in self.allocation.gpus])
@@ -204,11 +204,11 @@ class _AttemptRun:
             pass
 
     def _relay_errors(self) -> bool:
-        """Copy what the job wrote to stderr into both logs; False when there is no more."""
+        """Copy what the job wrote to stderr to both logs; return False when nothing more will come."""
         try:
             piece = os.read(self.errors, _PIECE)
         except BlockingIOError:
-            # Nothing now. At the end, something that left the process tree may still keep the pipe open.
+            # Nothing now. At the end, a process that left the process tree may still keep the pipe open.
             return self.status is None
         self.last_errors = (self.last_errors + piece)[-TAIL_BYTES:]
         for fd in (self.log, self.error_log):
@@ -216,7 +216,7 @@ class _AttemptRun:
         return bool(piece)
 
     def _reap(self) -> bool:
-        """Take note of what has ended; False when nothing is left, which the kernel knows for sure."""
+        """Reap children that have ended; return False when none are left, which the kernel knows for sure."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -224,7 +224,7 @@ class _AttemptRun:
                 return False
             if pid == 0:
                 return True
-            # What grew and ended between two looks is known from here.
+            # This covers memory that grew and was freed between two looks.
             self.peak_memory = max(self.peak_memory, usage.ru_maxrss * 1024)
             if pid == self.pid:
                 self.status = status
@@ -232,7 +232,7 @@ class _AttemptRun:
     def _check_limits(self) -> None:
         now = time.monotonic()
         if self.allocation.is_scheduled and os.access(self.attempt.at("cancel.json"), os.F_OK):
-            # The scheduler brings a cancel as a signal, if it can be reached.
+            # The scheduler delivers a cancel as a signal, but only if it can be reached.
             self._cancel()
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
@@ -252,7 +252,7 @@ class _AttemptRun:
         if limit and memory > limit:
             self._stop(protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(memory, limit))
             if memory > limit * _MEMORY_MARGIN:
-                # It goes on growing through its grace; the host's other jobs come first.
+                # It would grow on through its grace; the host's other jobs come first.
                 self.kill_at = time.monotonic()
 
     def _cancel(self) -> None:
@@ -261,17 +261,17 @@ class _AttemptRun:
         asked: CancelRecord | None = records.read_json(self.attempt.at("cancel.json"))
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
         if self.allocation.is_scheduled:
-            # A scheduler's signal goes to the job's processes at the same time, and some end sooner, even with code 0.
+            # A scheduler's signal reaches the job's processes too, and some of them end sooner, even with code 0.
             self.is_taken_away = asked is None and self.allocation.gives_reasons
             if asked is None and not self.allocation.gives_reasons:
-                message = "whatever has launched it, or somebody on the host, ended its supervisor"
+                message = "its launcher, or somebody on the host, ended its supervisor"
                 self.taken_at = time.monotonic()
             if self.status is not None:
                 self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
         self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
 
     def _await_cancel(self, timeout_s: float) -> None:
-        """Wait a moment for the signal that has ended the job's processes, if one has, to come here as well."""
+        """Wait a moment: if a signal has ended the job's processes, it may be about to arrive here as well."""
         deadline = time.monotonic() + timeout_s
         while not self.cancel_asked and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -279,7 +279,7 @@ class _AttemptRun:
             self._cancel()
 
     def _stop(self, state: str, reason: str, message: str) -> None:
-        """Ask the job to end; it is killed when its grace is over. The first cause is the one that is recorded."""
+        """Ask the job to end, and kill it when its grace is over. The first cause is recorded."""
         if self.stop_reason is not None or self.status is not None:
             return
         self.stop_reason = (state, reason, message)
@@ -287,17 +287,17 @@ class _AttemptRun:
         self.attempt.event("stopping", reason=reason)
         tree = self._tree()
         processes.send_signal(tree, signal.SIGTERM)
-        # A stopped process does not see a TERM.
+        # A stopped process does not handle a TERM.
         processes.send_signal(tree, signal.SIGCONT)
 
     # -- end -----------------------------------------------------------------------------------------------------
 
     def _tree(self) -> set[int]:
-        """Return the job's processes: all below this one."""
+        """Return the job's processes, which are all those below this one."""
         return processes.descendants(os.getpid())
 
     def _end_leftovers(self) -> None:
-        """End what the user's code left running: when it has ended, the job has."""
+        """End what the user's code left running: when that code has ended, the job has."""
         if not self._reap():
             return
         left = self._tree()
@@ -332,17 +332,17 @@ class _AttemptRun:
         else:
             state = protocol.FAILED
             killed_for_memory = processes.oom_kills() > self.oom_kills
-            # The errors from memory, since a full disk has swallowed its own message.
+            # Take the errors from memory, since a full disk may have lost the message about itself.
             words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
             reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
         if self.is_taken_away:
-            # Why, its scheduler knows; whoever asks it makes the record from this.
+            # Its scheduler knows why; the process that asks the scheduler makes the exit record from this note.
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
         else:
             self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
 
     def _limit_reached(self, at: float) -> tuple[str, str, str] | None:
-        """Return how it ended, if it was over a limit when whoever has launched it ended it, and did not say why."""
+        """Return how it ended if it was over a limit when its launcher ended it without saying why."""
         memory, time_limit = self.spec.get("memory_bytes"), self.spec.get("time_limit_s")
         if memory and self.peak_memory > memory:
             return protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(self.peak_memory, memory)
@@ -351,7 +351,7 @@ class _AttemptRun:
         return None
 
     def _finish(self, state: str, reason: str | None, message: str, details: EndFacts) -> None:
-        """Write the exit record. Where even the space set aside for it does not do, somebody may make room."""
+        """Write the exit record. If even the space set aside for it is not enough, somebody may make room."""
         deadline = time.monotonic() + _RECORD_TIMEOUT_S
         while True:
             try:
@@ -364,7 +364,7 @@ class _AttemptRun:
                 time.sleep(1)
 
     def facts(self) -> EndFacts:
-        """Return what the exit record says besides how it ended."""
+        """Return the facts of the exit record besides the end itself."""
         released_at = records.now()
         gpus = self.allocation.gpus
         return {
@@ -383,7 +383,7 @@ class _AttemptRun:
 
 
 def _become_job(umask: int) -> None:
-    """Die with the supervisor, and make files as the user's login does; what gpu-run itself makes is private."""
+    """Die with the supervisor, and make files under the umask of the user's login; gpu-run's own files are private."""
     processes.die_with_parent(signal.SIGKILL)
     os.umask(umask)
 
@@ -397,7 +397,7 @@ def _too_long(limit_s: float) -> str:
 
 
 def _is_signal(status: int, number: int) -> bool:
-    """Return whether a signal has ended a process, or a child that a shell has reported so."""
+    """Return whether a signal has ended a process, or a child whose end a shell reports in its exit code."""
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status) == number
     return os.WEXITSTATUS(status) == 128 + number
@@ -412,7 +412,7 @@ def _write_all(fd: int, data: bytes) -> None:
         try:
             data = data[os.write(fd, data) :]
         except OSError:
-            # A full disk must not block the job, nor end its supervisor.
+            # A full disk must neither block the job nor end its supervisor.
             return
 
 

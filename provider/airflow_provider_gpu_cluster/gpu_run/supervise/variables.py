@@ -1,4 +1,4 @@
-"""The environment variables a job starts with."""
+"""The environment variables that a job starts with."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .allocation import Allocation
 if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest, Environment
 
-# What sshd, systemd and the shell set for the login that happened to start all this, and Slurm for the supervisor's
-# script; it says nothing about the job.
+# Variables that sshd, systemd and the shell set for the login that happened to start all this, or Slurm for the
+# supervisor's script; they say nothing about the job.
 _FOREIGN = (
     "DBUS_SESSION_BUS_ADDRESS",
     "OLDPWD",
@@ -34,9 +34,9 @@ _FOREIGN = (
 
 def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocation) -> dict[str, str]:
     """
-    Return the variables, the job's own among them.
+    Return the variables, including the job's own.
 
-    Those are deleted from the disk in the same breath: a secret shall not lie there for longer than needed.
+    The job's own are deleted from the disk at once: a secret must not lie there for longer than needed.
     """
     job = attempt.job
     spec = request["spec"]

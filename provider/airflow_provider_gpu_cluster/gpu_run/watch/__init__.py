@@ -1,1 +1,1 @@
-"""News of jobs and their output, for a client that stays connected."""
+"""Send news of jobs and their output to a client that stays connected."""

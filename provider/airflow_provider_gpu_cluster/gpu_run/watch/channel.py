@@ -1,4 +1,4 @@
-"""Lines of JSON both ways, with a client that may be slow, silent, or gone."""
+"""Exchange lines of JSON with a client that may be slow, silent, or gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ClientGone(Exception):
 
 
 class BrokenClient(Exception):
-    """The client does not keep to the protocol."""
+    """The client violates the protocol."""
 
 
 class Channel:
@@ -42,7 +42,7 @@ class Channel:
 
     @property
     def backlog(self) -> int:
-        """How many bytes the client has not taken yet."""
+        """How many bytes the client has not read yet."""
         return len(self._unsent)
 
     def wait(self, timeout_s: float, also: Iterable[int]) -> None:
@@ -50,7 +50,7 @@ class Channel:
         Wait until there is something to read, or room for what could not be written yet.
 
         :param also: other open files that may become readable.
-        :raises ClientGone: nobody reads the events any more, and there are no commands left.
+        :raises ClientGone: nobody reads the events any more, and no commands are left.
         """
         poll = select.poll()
         poll.register(self._source, select.POLLIN)
@@ -59,17 +59,17 @@ class Channel:
             poll.register(fd, select.POLLIN)
         ready = dict(poll.poll(max(0.0, timeout_s) * 1000 if self._is_heard else 0))
         self._is_heard = self._is_heard and not ready.get(self._out, 0) & _BROKEN
-        # What the client has said before it went counts: it has shown to somebody what it acknowledges.
+        # Commands that the client sent before it went count: what it acknowledges has been shown.
         if not self._is_heard and self._source not in ready:
             raise ClientGone
         self._flush()
 
     def commands(self) -> list[dict[str, Any]]:
         """
-        Return the commands that have come.
+        Return the commands that have arrived.
 
         :raises ClientGone: there will be no more.
-        :raises BrokenClient: it is no line of JSON, or one without end.
+        :raises BrokenClient: a line is not JSON, or is too long.
         """
         try:
             data = os.read(self._source, _PIECE)
@@ -97,7 +97,7 @@ class Channel:
         except BlockingIOError:
             pass
         except OSError:
-            # Whoever waits next is told so.
+            # The next call of wait reports it.
             self._is_heard = False
             self._unsent.clear()
 

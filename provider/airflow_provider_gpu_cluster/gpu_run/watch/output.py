@@ -1,4 +1,4 @@
-"""The job's output for readers that come again and again: each gets every byte once, and its place is kept here."""
+"""Send the job's output to readers that return: each gets every byte once, and its position is kept here."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _copy(log: BinaryIO, length: int, out: BinaryIO) -> None:
 
 def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply, BinaryIO | None]:
     """
-    Return how a job stands, and its output from where this reader was.
+    Return the status of a job, and its output from its reader's position on.
 
-    The reader's place moves when it acknowledges what it has shown, not when something is sent: a reply that is lost
-    is sent again. The state is read before the output, so an output that ends with a final state is complete.
+    The position moves when the reader acknowledges what it has shown, not when something is sent: after a lost reply,
+    the same output is sent again. The state is read before the output, so output with a final state is complete.
 
     :return: the reply, whose ``length`` says how many bytes of the open file follow.
     """
@@ -71,11 +71,11 @@ def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply,
 
 def read_logs(root: Root, engine: Engine, request: LogsRequest) -> tuple[LogsReply, list[bytes]]:
     """
-    Do the same for several jobs at once, and read what there is.
+    Do the same for several jobs at once, and read their output.
 
-    One that cannot be found out about does not keep the others from theirs.
+    A job whose status cannot be found does not affect the others.
 
-    :return: the reply, and what follows it.
+    :return: the reply, and the output that follows it.
     """
     replies: list[LogReply] = []
     pieces: list[bytes] = []
@@ -101,7 +101,7 @@ def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:
         log = open(job.at("logs", "training.log"), "rb")  # noqa: SIM115 -- for the caller to close
     except FileNotFoundError:
         return None
-    # Looked at afterwards: the next attempt is there before its log is.
+    # Check afterwards: the next attempt exists before its log does.
     if [latest.number for latest in job.attempts()[-1:]] != [attempt]:
         log.close()
         return None
@@ -110,9 +110,9 @@ def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:
 
 class Cursor:
     """
-    A reader's place in the output of a job: the attempt, the offset in its log, and a note of the reader's own.
+    A reader's position in the output of a job: the attempt, the offset in its log, and a note of the reader's own.
 
-    It is kept in the job's directory, but not for sure: when it is lost, its reader reads something again.
+    It is kept in the job's directory, but may be lost; then the reader gets some output again.
 
     :param reader: any name.
     """
@@ -123,7 +123,7 @@ class Cursor:
         self._place = (0, 0)
         self._note: Any = None
         self._is_saved = True
-        # After a crash of the host it may be cut short.
+        # A crash of the host may have truncated it.
         with contextlib.suppress(ValueError, KeyError, TypeError):
             kept: CursorNote | None = records.read_json(self._path)
             if kept is not None:
@@ -131,12 +131,12 @@ class Cursor:
                 self._note = kept.get("note")
 
     def place_in(self, attempt: int) -> tuple[int, Any]:
-        """Return the offset in the log of an attempt, and the note; a new attempt begins with a new log."""
+        """Return the offset in the log of an attempt, and the note; a new attempt has a new log."""
         return (self._place[1], self._note) if self._place[0] == attempt else (0, None)
 
     def move(self, ack: Acknowledgement) -> None:
         """
-        Move to a place that the reader has acknowledged, never backwards.
+        Move to a position that the reader has acknowledged, never backwards.
         """
         place, note = (ack["attempt"], ack["offset"]), ack.get("note")
         if place > self._place or (place == self._place and note is not None and note != self._note):
@@ -144,13 +144,13 @@ class Cursor:
 
     def save(self) -> Position:
         """
-        Write down where the reader is, and return that.
+        Write the position down, and return it.
 
         :raises OSError: the job's directory is gone, or cannot be written to.
         """
         place: Position = {"attempt": self._place[0], "offset": self._place[1]}
         if not self._is_saved:
-            # Only this folder is made: it must not bring back the directory of a job that was deleted.
+            # Only this folder is made, so as not to recreate the directory of a deleted job.
             with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.dirname(self._path))
             note: CursorNote = {"reader": self._reader, "place": place, "note": self._note}

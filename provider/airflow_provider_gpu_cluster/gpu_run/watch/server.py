@@ -1,8 +1,8 @@
 """
-The one command that goes on for long: a client subscribes to jobs, and is told what happens to them.
+The only command of the Airflow side that runs long: a client subscribes to jobs, and gets events about them.
 
-It also launches jobs for the client, which saves it a connection for each. Both ways go lines of JSON. Commands, of
-which ``ack`` carries ``attempt``, ``offset`` and ``note``::
+It also launches jobs for the client, which saves a connection for each. Both sides send lines of JSON. Commands, where
+``ack`` contains ``attempt``, ``offset`` and ``note``::
 
     {"do": "subscribe", "key": 7, "job_id": "x", "reader": "task-ab" or null, "ack": {...} or null}
     {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}
@@ -12,15 +12,15 @@ which ``ack`` carries ``attempt``, ``offset`` and ``note``::
 
 Events:
 
-``status``   the job's status (as the verb ``status`` gives it), at first and when it has changed
-``place``    where the reader is in the output of an attempt, and its note; what is sent begins there
-``output``   a piece of it, as UTF-8 in which single bytes stand as lone surrogates (PEP 383)
-``acked``    the reader's place is written down
+``status``   the job's status (in the form of the verb ``status``), at first and after each change
+``place``    the reader's position in the output of an attempt, and its note; output is sent from there
+``output``   a piece of the output, as UTF-8 in which invalid bytes stand as lone surrogates (PEP 383)
+``acked``    the reader's position is written down
 ``launched`` the reply of ``submit`` to a request that needs no files
-``refused``  this subscription or launch cannot be
+``refused``  this subscription or launch is impossible
 ``alive``    a sign of life
 
-It ends when the client has gone, or has given no sign of life for long.
+It ends when the client has gone, or has given no sign of life for a long time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TICK_S = 0.5
 WATCHED_TICK_S = 1.0
 ALIVE_S = 5.0
 SILENCE_S = 150.0
-# A client that lags this far behind is told nothing new until it has caught up.
+# A client that lags this far behind gets no news until it has caught up.
 _MOST_BACKLOG = 1 << 20
 
 
@@ -64,8 +64,8 @@ def watch(root: Root, engine: Engine, launches: LaunchProcesses, source: BinaryI
     """
     Serve a client until it is gone.
 
-    :param launches: launches what the client wants launched.
-    :param source: its commands. Nothing may have been read ahead from it.
+    :param launches: carries out the client's launches.
+    :param source: the client's commands. Nothing may have been read ahead from it.
     """
     out.flush()
     try:
@@ -82,7 +82,7 @@ class _Watch:
         self._channel = channel
         self._inotify = Inotify()
         self._subscriptions: dict[int, WatchedJob] = {}
-        # The keys of those that have output to send, who waits longest first.
+        # The keys of the jobs with output to send; the one that has waited longest comes first.
         self._talking: dict[int, None] = {}
         self._heard_at = time.monotonic()
         self._alive_at = self._heard_at + ALIVE_S
@@ -113,7 +113,7 @@ class _Watch:
         return until - time.monotonic()
 
     def _also(self) -> list[int]:
-        """Return what may become readable besides the channel."""
+        """Return the open files besides the channel that may become readable."""
         return [*self._launches.fds, *([] if self._inotify.fd is None else [self._inotify.fd])]
 
     def _give_sign_of_life(self) -> None:
@@ -152,7 +152,7 @@ class _Watch:
             acked = [] if acknowledged is None else subscription.acknowledge(acknowledged)
             self._subscriptions[key] = subscription
             now = time.monotonic()
-            # Those that come at once shall not all be looked at at once ever after.
+            # Spread the full looks, or jobs that were subscribed together would always be looked at together.
             subscription.full_look_at = now + FULL_LOOK_S * random.random()
             return [*subscription.look(self._engine, now), *acked]
 
@@ -171,14 +171,14 @@ class _Watch:
     # -- events --------------------------------------------------------------------------------------------------
 
     def _tell(self, key: int, find: Callable[[], Sequence[Event]]) -> None:
-        """Tell what ``find`` returns. A failure ends this subscription, and not those to other jobs."""
+        """Send the events that ``find`` returns. A failure ends only this subscription."""
         try:
             for event in find():
                 self._channel.send(event)
             subscription = self._subscriptions[key]
             self._inotify.follow(key, subscription.folder)
             if subscription.has_output:
-                # Whoever is queued keeps its place.
+                # A key that is in line keeps its place.
                 self._talking.setdefault(key)
         except Refused as refusal:
             self._refuse(key, refusal.code, refusal.message)
@@ -196,7 +196,7 @@ class _Watch:
         self._channel.send({"event": "refused", "key": key, "code": code, "message": message})
 
     def _look(self) -> None:
-        """Look at the jobs whose turn it is, and at those of which the kernel has given word."""
+        """Look at the jobs whose turn it is, and at those for which the kernel has reported news."""
         news = self._inotify.news()
         for key in news:
             self._subscriptions[key].glance_at = 0.0
@@ -221,32 +221,32 @@ class _Watch:
             if now < subscription.glance_at:
                 return
             pause = WATCHED_TICK_S if self._inotify.follows(key) else TICK_S
-            # It may not miss its tick by a hair.
+            # It must not miss its tick by a hair.
             subscription.glance_at = now + pause - TICK_S / 2
             is_news = subscription.glance(now)
         else:
             subscription.full_look_at = now + FULL_LOOK_S
             is_news = not subscription.is_well()
         if is_news:
-            # Something may appear between this look and the folder's being followed.
+            # A record may appear after this look and before the folder is followed.
             subscription.glance_at = 0.0
             self._tell(key, lambda: subscription.look(self._engine, now))
         elif subscription.has_output:
             self._talking.setdefault(key)
 
     def _send_output(self) -> None:
-        """Send a piece for each job that has any, as far as the client takes it."""
+        """Send a piece for each job that has output, as far as the client reads it."""
         for key in list(self._talking):
             if self._channel.backlog:
                 break
             del self._talking[key]
-            # Those who have more go to the end of the line.
+            # Jobs with more output go to the end of the line.
             self._tell(key, self._subscriptions[key].next_piece)
 
     # -- the engine ----------------------------------------------------------------------------------------------
 
     def _nudge(self) -> None:
-        """See to it that the queue is served; whoever has served it before is this process's child."""
+        """Make sure that the queue is served; reap dispatchers that this process started earlier."""
         with contextlib.suppress(OSError):
             self._engine.nudge()
         with contextlib.suppress(ChildProcessError):

@@ -1,4 +1,4 @@
-"""One job that a client watches: what the client knows of it already, and what there is to tell."""
+"""One job that a client watches: what the client knows about it, and what to tell the client."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class WatchedJob:
     """
     A job as one subscriber sees it.
 
-    There are two ways to look at it. A glance is a handful of ``stat`` calls: is there a record that was not there, or
-    has a file grown? Then a full look is worth its price. It is so every now and then as well, for what no ``stat``
+    There are two ways to look at it. A glance is a handful of ``stat`` calls: is there a new record, or has a file
+    grown? If so, a full look is worth its price. Full looks also happen from time to time, for changes that no ``stat``
     shows: a supervisor that was killed, another place in the queue, a directory that is gone.
 
     :param key: the client's name for it.
-    :param reader: whom the output is for; None when it is for nobody.
+    :param reader: the name of the reader of its output; None when nobody reads it.
     :raises Refused: the job id could name something outside the root.
     """
 
     def __init__(self, key: int, root: Root, job_id: str, reader: str | None) -> None:
-        #: When it is time for either look; kept here for whoever looks.
+        #: When it is time for either look; kept here for the caller.
         self.glance_at = self.full_look_at = 0.0
         self._key = key
         self._root = root
@@ -50,7 +50,7 @@ class WatchedJob:
         self._log = self._job.at("logs", "training.log")
         self._progress = self._job.at("logs", "progress.jsonl")
         self._cursor = None if reader is None else Cursor(self._job, reader)
-        # What the client was told. Changes of little weight are told less often than they come.
+        # What the client was told. Minor changes are told less often than they happen.
         self._told: Status | None = None
         self._message_told_at = _LONG_AGO
         self._progress_told_at = _LONG_AGO
@@ -63,7 +63,7 @@ class WatchedJob:
         self._seen: set[str] = set()
         self._progress_seen: tuple[int, int] | None = None
         self._name_records()
-        # Offsets in the output of that attempt: its end, where sending goes on, and what was acknowledged.
+        # Offsets in the output of that attempt: its end, where to send from, and what was acknowledged.
         self._log_bytes = 0
         self._sent = 0
         self._acknowledged = 0
@@ -79,7 +79,7 @@ class WatchedJob:
         return os.path.dirname(self._next if self._is_over else self._exit)
 
     def glance(self, now: float) -> bool:
-        """Tell whether a full look is worth it. Take note of how long the output is by now."""
+        """Return whether a full look is worth its price. Note the present size of the output."""
         if self._is_over:
             return self._is_news(self._next)
         if self._is_news(self._exit):
@@ -100,7 +100,7 @@ class WatchedJob:
         return os.access(record, os.F_OK) != (record in self._seen)
 
     def is_well(self) -> bool:
-        """Tell whether it runs, its supervisor lives and its records are there: all else shows at a glance."""
+        """Return whether it runs, its supervisor lives and its claim exists; a glance shows all other changes."""
         supervisor = self._supervisor
         return supervisor is not None and os.access(self._claim, os.F_OK) and bool(processes.is_alive(supervisor))
 
@@ -108,10 +108,10 @@ class WatchedJob:
         """
         Look at everything.
 
-        :param engine: fresh, since it looks only once at some things.
-        :return: what there is to tell, except output.
+        :param engine: a fresh one, since it looks at some things only once.
+        :return: the events to send, except output.
         """
-        # Looked at first: what appears during the look is news for the next glance.
+        # Checked first, so that a record that appears during the look is news for the next glance.
         seen = {record for record in (self._claim, self._exit, self._next) if os.access(record, os.F_OK)}
         progress_seen = _stamp(self._progress)
         status = status_or_unknown(self._root, engine, self._job.job_id)
@@ -149,9 +149,9 @@ class WatchedJob:
         return False
 
     def _differs(self, status: Status, *names: str) -> bool:
-        """Tell whether any of that is not what the client was told."""
+        """Return whether any of these values differs from what the client was told."""
         told = self._told
-        # Compared as text, since what a job reports may be NaN, which equals nothing.
+        # Compared as text, since a job may report NaN, which equals nothing.
         return any(repr(told and told.get(name)) != repr(status.get(name)) for name in names)
 
     def _place(self) -> list[PlaceEvent]:
@@ -162,7 +162,7 @@ class WatchedJob:
         return [{"event": "place", "key": self._key, "attempt": self._attempt, "offset": offset, "note": note}]
 
     def acknowledge(self, ack: Acknowledgement) -> list[AckedEvent]:
-        """Move the reader's place forward to what it has acknowledged, and go on sending from there at least."""
+        """Move the reader's position to what it has acknowledged, and send nothing before it any more."""
         if self._cursor is None:
             return []
         if ack["attempt"] == self._attempt:
@@ -172,7 +172,7 @@ class WatchedJob:
         try:
             return [{"event": "acked", "key": self._key, **self._cursor.save()}]
         except OSError:
-            # It is written with the next one; if that never comes, the reader reads something twice.
+            # The next acknowledgement writes it; if none comes, the reader gets some output twice.
             return []
 
     @property
@@ -186,7 +186,7 @@ class WatchedJob:
 
     def next_piece(self) -> list[OutputEvent]:
         """Return the next piece of output, if it can be read."""
-        # Should there be none, since the job has cut its log perhaps, the next look says how long it is now.
+        # If there is none, perhaps because the job has truncated its log, the next look finds the log's size.
         self._log_bytes = 0
         try:
             log = open_log_of(self._job, self._attempt)
@@ -216,7 +216,7 @@ class WatchedJob:
 
 
 def _stamp(path: str) -> tuple[int, int] | None:
-    """Return the size of a file and when it was written to; None when it cannot be found."""
+    """Return the size of a file and the time of its last write; None when there is no such file."""
     try:
         found = os.stat(path)
     except OSError:

@@ -113,7 +113,7 @@ def test_a_launcher_that_calls_the_script_twice_runs_it_once(
         ),
         ("echo 17; exit 3", "has ended with exit code 3; it said: 17"),
         ("echo 1", "has printed no process id; it said: 1"),
-        ("echo $PPID", "as the first number, which is a process that was there before"),
+        ("echo $PPID", "as the first number, which is an older process"),
     ],
 )
 def test_a_launcher_that_fails(site: Site, root_with: RootWith, script: str, message: str) -> None:
@@ -205,10 +205,14 @@ def test_a_process_that_hands_the_script_on(site: Site, root_with: RootWith, mon
         ("", {}, "it is empty"),
         ("no-such-launcher {script}", {}, "there is no program 'no-such-launcher' on .*, which is /"),
         ("/no/such/launcher {script}", {}, "there is no program '/no/such/launcher' on "),
-        ("bin/launch {script}", {}, "there is no program 'bin/launch' .* must be an absolute path"),
+        ("bin/launch {script}", {}, "there is no program 'bin/launch' .* must begin with an absolute path"),
         ("sh {script} {memory}", {}, "memory must be given here"),
-        ("sh {script}", {"gpus": 2}, "the job asks for gpus=2, and the launcher cannot be told"),
-        ("sh {script}", {"gpu_type": "H100"}, "the job asks for gpu_type=H100, and the launcher cannot be told"),
+        ("sh {script}", {"gpus": 2}, "the job asks for gpus=2, but launch_command of the connection has no"),
+        (
+            "sh {script}",
+            {"gpu_type": "H100"},
+            "the job asks for gpu_type=H100, but launch_command of the connection has no",
+        ),
         ("sh {script}", {"nodes": 2}, "the job asks for 2 nodes"),
     ],
 )
@@ -310,7 +314,7 @@ def test_it_waits_in_the_launcher_s_queue(site: Site, root_with: RootWith, clust
     found = root.status(job_id)
     pid = root.note(job_id)["process"]["pid"]
     assert found["state"] == protocol.QUEUED
-    assert found["message"] == f"process {pid} of the launcher stands for it, and has not begun it"
+    assert found["message"] == f"process {pid} of the launcher lives, and has not begun the job"
     assert root.engine.capacity()["waiting_jobs"] == 1
     (cluster_folder / "the site's" / "launch.go").touch()
     found = root.wait(job_id, state=protocol.RUNNING)
@@ -433,7 +437,7 @@ def test_a_supervisor_on_another_host_is_followed_by_the_launcher_s_process(
     found = eventually(lambda: root.status(job_id) if root.status(job_id)["state"] != protocol.RUNNING else None)
     assert found["state"] == protocol.UNKNOWN
     assert (
-        f"nobody can see from here whether the job's supervisor still runs on node7 (process {claim['pid']})"
+        f"this host cannot see whether the job's supervisor still runs on node7 (process {claim['pid']})"
         in (found["message"])
     )
     # Its supervisor finds a cancel by itself.
@@ -564,4 +568,4 @@ def test_a_launcher_that_takes_the_job_away(site: Site, root_with: RootWith) -> 
     os.kill(root.note(job_id)["process"]["pid"], signal.SIGTERM)
     ended = root.wait(job_id)
     assert ended["state"] == protocol.CANCELLED
-    assert ended["message"] == "whatever has launched it, or somebody on the host, ended its supervisor"
+    assert ended["message"] == "its launcher, or somebody on the host, ended its supervisor"

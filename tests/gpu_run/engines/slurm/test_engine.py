@@ -189,4 +189,4 @@ def test_a_word_that_is_not_known_is_no_end(
 
     monkeypatch.setattr(views.View, "jobs", odd)
     eventually(lambda: states(root, [job_id]) == {protocol.UNKNOWN: 1})
-    assert "TELEPORTED, a word that is not known here" in root.status(job_id)["message"]
+    assert "TELEPORTED, which is an unknown word here" in root.status(job_id)["message"]

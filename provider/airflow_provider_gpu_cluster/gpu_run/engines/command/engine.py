@@ -1,6 +1,6 @@
 """
-A cluster with a launcher of its own: a command that takes a script, starts it when its turn has come, and prints the
-id of a process that stands for it until it has ended.
+A cluster with a launcher of its own: a command that takes a script, starts it when its turn has come, and prints the id
+of a process that lives as long as the job.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ if TYPE_CHECKING:
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
 
-# How often ps is asked.
+# How often this asks ps.
 INTERVAL_S = 5.0
-# From the end of the process that the launcher has named to the claim of its script, which it may have handed on.
+# How long after the end of the launcher's process the script may still claim the attempt, as that process may
+# have handed it on.
 GONE_S = 10.0
-# From the note of an attempt until somebody else than whoever has made it calls the launcher.
+# How long after an attempt was noted another process waits before it calls the launcher for it.
 _HANDED_OVER_WITHIN_S = 10.0
 
 
 class CommandEngine:
     """
-    Runs jobs through the site's launcher, on whose host this program runs.
+    Runs jobs through the site's launcher, on the host where this program runs.
 
     :param settings: ``launch_command``, see :mod:`.template`; and ``python``.
     :param program: path of this program, for the processes it starts.
@@ -59,13 +60,13 @@ class CommandEngine:
         self._processes = Processes(INTERVAL_S)
 
     def refresh(self) -> None:
-        """Nothing needs it: what is looked at, is looked at anew at every interval."""
+        """Do nothing: the processes are looked at anew at every interval anyway."""
 
     def check(self, spec: Spec) -> None:
         """
-        Refuse what the launcher cannot be told.
+        Refuse a job that the launcher cannot run.
 
-        :raises Refused: it is not there, or there is no word for what the job asks for.
+        :raises Refused: there is no launcher, or its command has no placeholder for what the job asks for.
         """
         if (spec.get("nodes") or 1) > 1:
             raise Refused(
@@ -83,20 +84,20 @@ class CommandEngine:
             if is_wanted and not template.has(name):
                 raise Refused(
                     protocol.BAD_REQUEST,
-                    f"the job asks for {name}={spec.get(name)}, and the launcher cannot be told, since launch_command "
-                    f"of the connection has no {{{name}}}",
+                    f"the job asks for {name}={spec.get(name)}, but launch_command of the connection has no "
+                    f"{{{name}}} to tell the launcher",
                 )
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """
-        Call the launcher for each attempt, unless that was done.
+        Call the launcher for each attempt, unless it was called before.
 
-        :raises Refused: it has failed with one of them, which has ended.
+        :raises Refused: the launcher failed with one of them, which has ended.
         """
         self._handover.launch(attempts)
 
     def nudge(self) -> None:
-        """See to it that those are handed to the launcher whose own request died before it could."""
+        """Hand those attempts to the launcher whose own request died before it could."""
         now = time.time()
         for attempt, note in self._notes.all():
             is_left = "process" not in note and now > note["noted_at"] + _HANDED_OVER_WITHIN_S
@@ -111,10 +112,10 @@ class CommandEngine:
             command = detached.own_command(self._program, "launch-waiting")
             detached.leave(detached.start_detached(command, out=log))
 
-    # -- how attempts stand --------------------------------------------------------------------------------------
+    # -- the state of attempts -----------------------------------------------------------------------------------
 
     def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
-        """Return how an attempt stands, by the process that the launcher has named and that which has claimed it."""
+        """Return the state of an attempt, by the launcher's process and the process that has claimed it."""
         if claim is None:
             return self._waiting(attempt)
         if claim["by"] == "supervisor":
@@ -123,7 +124,7 @@ class CommandEngine:
         return None
 
     def _waiting(self, attempt: Attempt) -> Standing | None:
-        """Return how an attempt stands that has not begun."""
+        """Return the state of an attempt that has not begun."""
         request = attempt.request()
         queued: Standing = {
             "state": protocol.QUEUED,
@@ -132,7 +133,7 @@ class CommandEngine:
         }
         note = self._notes.read(attempt)
         if note is None:
-            # Whoever made the attempt died before it was noted, or is about to.
+            # The process that made the attempt died before it noted it, or is about to note it.
             if request["host"] == processes.hostname():
                 self._handover.note(attempt)
             return {**queued, "message": "it is to be handed to the launcher"}
@@ -145,7 +146,7 @@ class CommandEngine:
         if isinstance(is_there, str):
             return _unknown(queued, is_there)
         if is_there is not False:
-            message = f"process {process['pid']} of the launcher stands for it, and has not begun it"
+            message = f"process {process['pid']} of the launcher lives, and has not begun the job"
             return {**queued, "message": message}
         if not self._is_over(attempt, note):
             return {**queued, "message": f"process {process['pid']} of the launcher has ended"}
@@ -154,13 +155,13 @@ class CommandEngine:
         return None if attempt.ended() is not None else queued
 
     def _running(self, attempt: Attempt, claim: Claim) -> Standing | None:
-        """Return how an attempt stands whose supervisor has begun."""
+        """Return the state of an attempt whose supervisor has begun."""
         running: Standing = {"state": protocol.RUNNING}
         is_alive = processes.is_alive(claim)
         if is_alive:
             return running
         if is_alive is False:
-            # It may have ended between the two looks.
+            # It may have ended since the caller looked.
             if attempt.ended() is None and not _settle_marked(attempt, claim):
                 settle_lost_supervisor(attempt, claim)
             return None
@@ -177,18 +178,18 @@ class CommandEngine:
         if attempt.ended() is not None or _settle_marked(attempt, claim):
             return None
         message = (
-            f"process {note['process']['pid']} of the launcher has ended, and nobody can see from here whether the "
-            f"job's supervisor still runs on {claim['host']} (process {claim['pid']}); if it does not, make "
+            f"process {note['process']['pid']} of the launcher has ended, and this host cannot see whether the "
+            f"job's supervisor still runs on {claim['host']} (process {claim['pid']}); if it does not, create "
             f"{attempt.job.at('outputs', 'FAILED')}"
         )
         return _unknown(running, message)
 
     def _is_there(self, note: LaunchNote) -> bool | str | None:
         """
-        Return whether the process is there that stands for an attempt.
+        Return whether the launcher's process for an attempt lives.
 
         :param note: of an attempt that was handed over on this host.
-        :return: a text, why that cannot be told now; None when it is too early to tell.
+        :return: a text that says why this is not known now; None when it is too early to say.
         """
         if "gone_at" in note:
             return False
@@ -205,7 +206,7 @@ class CommandEngine:
         self._processes.look([one["pid"] for one in named if (one["host"], one["boot"]) == (here, boot)])
 
     def _is_over(self, attempt: Attempt, note: LaunchNote) -> bool:
-        """Return whether a process is gone for so long that whatever it has handed on would show by now."""
+        """Return whether the process has been gone so long that a script it handed on would have shown by now."""
         if "gone_at" not in note:
             note["gone_at"] = time.time()
             self._notes.write(attempt, note)
@@ -228,7 +229,7 @@ class CommandEngine:
     # -- the end of attempts -------------------------------------------------------------------------------------
 
     def leave(self, attempt: Attempt) -> None:
-        """End the launcher's process for an attempt. Should that not be possible, its script finds nothing to do."""
+        """End the launcher's process for an attempt. If that fails, its script finds nothing to do."""
         note = self._notes.read(attempt)
         if note is None:
             return
@@ -238,7 +239,7 @@ class CommandEngine:
             end_launcher(note["launcher"])
 
     def stop(self, attempt: Attempt, claim: Claim) -> None:
-        """Tell the supervisor of a running attempt to end it. On another host it finds out by itself."""
+        """Tell the supervisor of a running attempt to end it. A supervisor on another host notices by itself."""
         if claim["by"] == "supervisor":
             end_process(claim)
 
@@ -246,7 +247,7 @@ class CommandEngine:
         """
         Return whether a job waits or runs, even if the job's directory is gone.
 
-        :raises Refused: it cannot be told now.
+        :raises Refused: that is not known now.
         """
         notes = self._notes.of_job(job_id)
         for attempt, note in notes:
@@ -260,16 +261,16 @@ class CommandEngine:
                 return True
             if not os.path.exists(attempt.path):
                 self._notes.remove(attempt)
-        # A process can have handed it on.
+        # A process may have passed the job on to another.
         return bool(notes) and bool(processes.with_environment(f"JOB_DIR={self._root.job(job_id).path}"))
 
     # -- the cluster ---------------------------------------------------------------------------------------------
 
     def capacity(self) -> Capacity:
         """
-        Return what there is to know: the launcher, and how many of the user's jobs wait.
+        Return what is known: the launcher, and how many of the user's jobs wait.
 
-        :raises Refused: no job can be launched with it, or followed.
+        :raises Refused: the launcher cannot start jobs, or this host cannot follow them.
         """
         template = template_of(self._settings)
         launcher = program_of(template)
@@ -294,7 +295,7 @@ class CommandEngine:
         }
 
     def warnings(self) -> list[str]:
-        """Return what will cause trouble here."""
+        """Return problems to expect on this cluster."""
         warnings = logout_warnings()
         with contextlib.suppress(Refused):
             if not template_of(self._settings).has("gpus"):
@@ -311,7 +312,7 @@ def _elsewhere(what: str, host: str) -> str:
 
 
 def _settle_marked(attempt: Attempt, claim: Claim) -> bool:
-    """Record the end that the marker in outputs/ tells of; False when there is none."""
+    """Record the end that the marker in outputs/ shows; return False when there is none."""
     marked = attempt.marked()
     if marked is None:
         return False

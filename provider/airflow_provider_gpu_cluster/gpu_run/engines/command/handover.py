@@ -1,4 +1,4 @@
-"""Handing attempts to the site's launcher: it is called once for each, whoever dies meanwhile."""
+"""Hand attempts to the site's launcher: it is called once for each, even if processes die meanwhile."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
 
 BY = "command"
-# How long a launcher may take to print a process id, and for how long one is waited for that has, and goes on.
+# How long a launcher may take to print a process id, and how long to wait for one that has printed it and runs on.
 TIMEOUT_S = 60.0
 FOREGROUND_S = 3.0
-# An array may have hundreds of elements, and others want the login node, too.
+# An array may have hundreds of elements, and other users need the login node, too.
 _AT_ONCE = 4
 _LOOK_S = 0.02
 _TERM_S = 2.0
@@ -40,9 +40,9 @@ _OUTPUTS = ("launcher.out", "launcher.err")
 _MOST_READ = 1 << 16
 _MOST_LINES = 3
 _MOST_CHARACTERS = 600
-# No part of a word, a path, a version, a date or a time.
+# A number that is not part of a word, a path, a version, a date or a time.
 _NUMBER = re.compile(rb"(?<![\w./-])(?<!\d:)\d+(?![\w/-])(?![.:]\w)")
-# The launcher's files are to be as the user's login makes them; what gpu-run itself makes is private.
+# The launcher makes files under the umask of the user's login; gpu-run's own files are private.
 _WITH_UMASK = ("sh", "-c", 'umask "$1"; shift; exec "$@"', "sh")
 _SCRIPT = """\
 #!/bin/sh
@@ -54,7 +54,7 @@ def template_of(settings: Settings) -> Template:
     """
     Return the launch command of a cluster.
 
-    :raises Refused: there is none that can be used.
+    :raises Refused: there is none, or it cannot be used.
     """
     text = settings.get("launch_command") or ""
     try:
@@ -69,7 +69,7 @@ def program_of(template: Template) -> str:
     """
     Return the path of the launcher.
 
-    :raises Refused: there is none on this host.
+    :raises Refused: this host has none.
     """
     name = os.path.expanduser(template.program)
     path = shutil.which(name) if os.path.isabs(name) or os.sep not in name else None
@@ -77,15 +77,15 @@ def program_of(template: Template) -> str:
         where = "" if os.sep in name else ", which is {}".format(os.environ.get("PATH", "empty"))
         raise Refused(
             protocol.GPUS_UNAVAILABLE,
-            f"there is no program {template.program!r} on {processes.hostname()}, with which launch_command of the "
-            "connection begins; it must be an absolute path (~ is the home), or the name of a program in the PATH of "
+            f"there is no program {template.program!r} on {processes.hostname()}; launch_command of the connection "
+            "must begin with an absolute path (~ is the home), or with the name of a program in the PATH of "
             f"a login that runs one command{where}",
         )
     return path
 
 
 def launch_waiting(root: Root) -> int:
-    """Hand over what others were to hand over who have died."""
+    """Hand over the attempts whose own requests died before they could."""
     Handover(LaunchNotes(root)).launch_waiting()
     return 0
 
@@ -98,7 +98,7 @@ class Handover:
         self._gave_no_answer = False
 
     def note(self, attempt: Attempt) -> None:
-        """Note that an attempt is to be handed over."""
+        """Note an attempt that is to be handed over."""
         note: LaunchNote = {
             "path": attempt.path,
             "host": processes.hostname(),
@@ -109,11 +109,11 @@ class Handover:
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """
-        Hand attempts over, a few at a time; for those that were, this changes nothing.
+        Hand attempts over, a few at a time; this changes nothing for those that were handed over before.
 
-        When the launcher gives no answer, those that are left wait for the next who looks.
+        When the launcher does not answer, the remaining attempts wait until another process looks at them.
 
-        :raises Refused: the launcher has failed with one of them, which has ended.
+        :raises Refused: the launcher failed with one of them, which has ended.
         """
         for attempt in attempts:
             self.note(attempt)
@@ -135,7 +135,7 @@ class Handover:
             raise refusals[0]
 
     def launch_waiting(self) -> None:
-        """Hand over what others were to hand over who have died."""
+        """Hand over the attempts whose own requests died before they could."""
         os.makedirs(self._notes.folder, exist_ok=True)
         fd = locks.lock(os.path.join(self._notes.folder, "launching.lock"))
         if fd is None:
@@ -149,7 +149,7 @@ class Handover:
             os.close(fd)
 
     def is_handing_over(self) -> bool:
-        """Tell whether somebody does that now."""
+        """Return whether a process is handing attempts over now."""
         os.makedirs(self._notes.folder, exist_ok=True)
         fd = locks.lock(os.path.join(self._notes.folder, "launching.lock"))
         if fd is not None:
@@ -159,7 +159,7 @@ class Handover:
     def _launch(self, attempt: Attempt) -> None:
         fd = locks.lock(attempt.at("launch.lock"))
         if fd is None:
-            # Somebody else does.
+            # Another process does.
             return
         try:
             note = self._notes.read(attempt)
@@ -177,14 +177,14 @@ class Handover:
     # -- the call ------------------------------------------------------------------------------------------------
 
     def _call(self, attempt: Attempt, note: LaunchNote) -> subprocess.Popen[bytes]:
-        """Call the launcher. It goes on when this process dies, and what it prints is in files."""
+        """Call the launcher. It goes on when this process dies, and its output goes to files."""
         try:
             command = self._command(attempt)
         except Refused as refusal:
             self._fail(attempt, refusal.message, refusal.code)
             raise
         if "called_at" not in note:
-            # Those of an attempt before would tell of this one's end.
+            # Markers of an earlier attempt would look like this one's end.
             attempt.clear_markers()
         note["called_at"] = note["noted_at"] = time.time()
         note["offsets"] = [_size(attempt.at(name)) for name in _OUTPUTS]
@@ -209,7 +209,7 @@ class Handover:
     def _command(self, attempt: Attempt) -> list[str]:
         request = attempt.request()
         template = template_of(request["settings"])
-        # Sites show the name of the script in their lists.
+        # Sites show the script's name in their job lists.
         script = attempt.at(f"{attempt.job.job_id}.sh")
         supervise = detached.own_command(request["program"], "supervise-launched", attempt.path)
         write_text(script, _SCRIPT.format(command=_quoted(supervise), log=_quoted([attempt.at("supervisor.log")])))
@@ -225,7 +225,7 @@ class Handover:
         Wait for a process id.
 
         :param called: the launcher, if this process has called it.
-        :raises Refused: it has printed none.
+        :raises Refused: it printed none.
         """
         code: int | None = None
         while True:
@@ -240,7 +240,7 @@ class Handover:
                 _end(note["launcher"], called)
                 return
             if claim is not None and self._is_long(note):
-                # It runs, whatever its launcher still has to say.
+                # The job runs, so nothing the launcher prints matters any more.
                 if called is not None:
                     detached.leave(called)
                 return
@@ -251,7 +251,7 @@ class Handover:
                 return
             time.sleep(_LOOK_S)
         if called is not None and not is_over:
-            # Whoever starts processes after it is to wait for it.
+            # Processes that are started later wait for it.
             detached.leave(called)
         if code:
             self._refuse(attempt, f"has ended with exit code {code}")
@@ -261,7 +261,7 @@ class Handover:
             self._accept(attempt, note, pid)
 
     def _stays(self, note: LaunchNote, pid: int, claim: Claim | None) -> bool:
-        """Tell whether a launcher that has printed an id goes on for as long as the job."""
+        """Return whether a launcher that has printed an id keeps running as long as the job."""
         return (self._is_long(note) or claim is not None) and processes.start_ticks(pid) is not None
 
     def _is_long(self, note: LaunchNote) -> bool:
@@ -271,13 +271,13 @@ class Handover:
         launcher = note["launcher"]
         process = processes.identity(pid)
         if launcher["boot"] != process["boot"]:
-            # It was called before the host was rebooted.
+            # The launcher was called before the host was rebooted.
             process["boot"], process["start"] = launcher["boot"], None
         elif process["start"] is not None and process["start"] < (launcher["start"] or 0):
             self._refuse(
                 attempt,
-                f"has printed {pid} as the first number, which is a process that was there before. The first whole "
-                "number it prints must be the id of the process that stands for the job",
+                f"has printed {pid} as the first number, which is an older process. The first whole number it prints "
+                "must be the id of a process that lives as long as the job",
             )
             return
         note["process"], note["noted_at"] = process, time.time()
@@ -291,7 +291,7 @@ class Handover:
     # -- failures ------------------------------------------------------------------------------------------------
 
     def _refuse(self, attempt: Attempt, what: str) -> None:
-        """End an attempt with which the launcher has failed, unless it runs all the same."""
+        """End an attempt with which the launcher has failed, unless it runs nevertheless."""
         said = said_by_launcher(attempt)
         message = f"its launcher {what}; " + (f"it said: {said}" if said else "it said nothing")
         if self._fail(attempt, message):
@@ -319,20 +319,20 @@ def said_by_launcher(attempt: Attempt) -> str:
 
 
 def end_process(process: ProcessIdentity) -> None:
-    """Tell the process that stands for an attempt to end, if it is there and still the same."""
+    """Tell the launcher's process for an attempt to end, if it still exists and is the same."""
     if processes.is_alive(process):
         processes.send_signal([process["pid"]], signal.SIGTERM)
 
 
 def end_launcher(launcher: ProcessIdentity) -> None:
-    """Tell a launcher that has printed no process id yet to end, with what it has started in its group."""
+    """Tell a launcher that has printed no process id yet to end, with the processes in its group."""
     if processes.is_alive(launcher):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(launcher["pid"], signal.SIGTERM)
 
 
 def _end(launcher: ProcessIdentity, called: subprocess.Popen[bytes] | None) -> None:
-    """See to it that a launcher has ended."""
+    """Make sure that a launcher has ended."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _TERM_S
         while time.monotonic() < deadline:
@@ -344,7 +344,7 @@ def _end(launcher: ProcessIdentity, called: subprocess.Popen[bytes] | None) -> N
 
 
 def _printed_pid(attempt: Attempt, note: LaunchNote) -> int | None:
-    """Return the first whole number in what the launcher has printed, if that line is complete or it has ended."""
+    """Return the first whole number in the launcher's output, if its line is complete or the launcher has ended."""
     try:
         with open(attempt.at(_OUTPUTS[0]), "rb") as file:
             file.seek(note["offsets"][0])

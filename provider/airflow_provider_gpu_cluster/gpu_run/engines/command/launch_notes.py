@@ -1,7 +1,7 @@
 """
-What is known of attempts that were handed to the site's launcher, or are to be: a note of each that has not ended.
+Notes of the attempts that were handed to the site's launcher, or are to be: one for each that has not ended.
 
-The notes lie outside of the jobs' directories: one question is about all of them, and a job may delete its own.
+The notes lie outside the jobs' directories: one look covers all of them, and a job may delete its own directory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LaunchNotes:
         return note
 
     def add(self, attempt: Attempt, note: LaunchNote) -> None:
-        """Note an attempt that is to be handed over, unless it is noted."""
+        """Note an attempt that is to be handed over, unless there is a note of it."""
         os.makedirs(self._notes, exist_ok=True)
         records.create_json(self._path(attempt), note)
 
@@ -44,7 +44,7 @@ class LaunchNotes:
             os.unlink(self._path(attempt))
 
     def all(self) -> list[tuple[Attempt, LaunchNote]]:
-        """Return all attempts that are noted. Those that have ended meanwhile are forgotten."""
+        """Return all attempts that have a note. Notes of attempts that have ended are removed."""
         found = []
         for attempt, note in self._read(self._names()):
             if os.path.exists(attempt.at("exit.json")):
@@ -54,13 +54,13 @@ class LaunchNotes:
         return found
 
     def of_job(self, job_id: str) -> list[tuple[Attempt, LaunchNote]]:
-        """Return the attempts of a job that are noted."""
+        """Return the attempts of a job that have a note."""
         return self._read([name for name in self._names() if name.rsplit(".", 2)[0] == job_id])
 
     def _read(self, names: list[str]) -> list[tuple[Attempt, LaunchNote]]:
         found = []
         for name in names:
-            # A job can write to them, and one shall not keep the others from being looked at.
+            # A job can write to the notes, and a broken one must not hide the others.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 note: LaunchNote | None = records.read_json(os.path.join(self._notes, name))
                 if note is not None:

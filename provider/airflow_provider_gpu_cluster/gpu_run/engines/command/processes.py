@@ -1,4 +1,4 @@
-"""Which processes there are, as ``ps`` says: one question about all of them per interval, however many jobs wait."""
+"""Which processes exist, by ``ps``: one call for all of them per interval, however many jobs wait."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _GONE = ("Z", "X")
 
 class Processes:
     """
-    What ``ps`` has last answered.
+    The last answer of ``ps``.
 
-    :param interval_s: how often it may be asked.
+    :param interval_s: how often ``ps`` may be called.
     """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._asked = float("-inf")
         self._alive: set[int] = set()
-        #: When it was asked what it has answered, in seconds since the epoch; what happened later, nobody knows.
+        #: When ``ps`` was called for its last answer, in seconds since the epoch; later events are unknown.
         self.told_at = 0.0
-        #: Why it has not answered since.
+        #: Why ``ps`` has not answered since.
         self.trouble = ""
 
     def is_due(self) -> bool:
-        """Return whether it may be asked again."""
+        """Return whether ``ps`` may be called again."""
         return time.monotonic() >= self._asked + self._interval_s
 
     def look(self, pids: Sequence[int]) -> None:
-        """Ask about processes."""
+        """Ask ``ps`` about processes."""
         self._asked = time.monotonic()
         asked_at = time.time()
         try:
@@ -53,24 +53,24 @@ class Processes:
 
     def is_alive(self, process: ProcessIdentity) -> bool:
         """
-        Return whether the process of that identity was there.
+        Return whether the process of that identity existed.
 
-        :param process: a process of this host that was there before the last answer.
+        :param process: a process of this host that existed before the last answer.
         """
         if process["boot"] != processes.boot_id() or process["pid"] not in self._alive:
             return False
         start = processes.start_ticks(process["pid"])
-        # A number is given out again. What ps shows and the kernel does not, ps knows in its own way.
+        # The system reuses process ids. If ps shows a process that the kernel does not, trust ps.
         return start is None or process["start"] is None or start == process["start"]
 
 
 def alive(pids: Sequence[int]) -> set[int]:
     """
-    Return which of these processes there are.
+    Return which of these processes exist.
 
-    :raises ValueError: ``ps`` cannot be believed.
+    :raises ValueError: the answer of ``ps`` cannot be trusted.
     """
-    # Asked about as well is one that is there for sure, so that no answer is not taken for one.
+    # Ask also about this process, which certainly exists, to tell an answer from none.
     wanted = sorted({*pids, os.getpid()})
     command = ["ps"]
     for first in range(0, len(wanted), _MOST_IN_ARGUMENT):

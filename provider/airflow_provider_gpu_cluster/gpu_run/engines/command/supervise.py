@@ -1,4 +1,4 @@
-"""What the script becomes that the site's launcher is given: the supervisor of its attempt."""
+"""What the script of the site's launcher becomes: the supervisor of its attempt."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 def supervise_launched(path: str) -> int:
     """
-    Run an attempt, if nobody has begun it.
+    Run an attempt, unless another process has begun it.
 
     :param path: its folder.
-    :return: the exit code for the launcher: 0 when the attempt has succeeded, or is another process's concern.
+    :return: the exit code for the launcher: 0 when the attempt has succeeded, or another process runs it.
     """
     attempt = Attempt.at_path(path)
     if attempt.claimed() is not None:
@@ -40,9 +40,9 @@ def supervise_launched(path: str) -> int:
 
 def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
     """
-    Return what the launcher has given to this process.
+    Return the GPUs that the launcher has given to this process.
 
-    :param env: its environment. Where that does not name GPUs, they are those that the job has asked for.
+    :param env: its environment. If it names no GPUs, they are as many as the job has asked for.
     """
     visible = env.get("CUDA_VISIBLE_DEVICES")
     named = [word.strip() for word in (visible or "").split(",") if word.strip()]

@@ -15,8 +15,7 @@ VALID = "valid are {}, and {{{{ and }}}} for braces themselves".format(
     ", ".join("{" + name + "}" for name in PLACEHOLDERS)
 )
 
-# The launcher's limits are behind those that the supervisor keeps, so that it is the supervisor that says why a job
-# ended.
+# The launcher's limits are wider than the supervisor's, so that the supervisor is the one to say why a job ended.
 _MORE_TIME_S = 120.0
 _MORE_MEMORY = 128 << 20
 _PARTS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
@@ -26,7 +25,7 @@ Values = Dict[str, Optional[str]]
 
 
 class NotGiven(ValueError):
-    """The job says nothing of something that the launcher must be told."""
+    """The launcher needs a value that the job does not give."""
 
 
 class Word(NamedTuple):
@@ -34,7 +33,7 @@ class Word(NamedTuple):
     A word of the command.
 
     :param written: as it is in the template.
-    :param parts: its text and placeholders; of each whether it is one, and the text or the name.
+    :param parts: its text and placeholders: for each, whether it is a placeholder, and the text or the name.
     """
 
     written: str
@@ -57,7 +56,7 @@ class Word(NamedTuple):
         return not is_placeholder and (text.startswith("-") or _NAMED.match(text) is not None)
 
     def filled(self, values: Values) -> str:
-        """Return it with values in the place of its placeholders."""
+        """Return the word with values in place of its placeholders."""
         return "".join(str(values[text]) if is_placeholder else text for is_placeholder, text in self.parts)
 
 
@@ -65,10 +64,10 @@ class Template:
     """
     A launch command.
 
-    It is split into words as a shell would, and each placeholder is put into its word as it is: no value becomes
-    several words, and no shell looks at it.
+    It is split into words as a shell would, and each placeholder is filled into its word unchanged: no value becomes
+    several words, and no shell interprets it.
 
-    :raises ValueError: it cannot be used, and why.
+    :raises ValueError: it cannot be used; the message says why.
     """
 
     def __init__(self, text: str) -> None:
@@ -96,13 +95,13 @@ class Template:
 
     def arguments(self, values: Values) -> list[str]:
         """
-        Return the words behind the program.
+        Return the words after the program.
 
-        An option whose placeholder has no value is left out, as are ``NAME={placeholder}`` and, when it stands behind
-        an option, the placeholder with that option.
+        An option whose placeholder has no value is left out, and so is ``NAME={placeholder}``. A placeholder alone in a
+        word after an option is left out with that option.
 
-        :param values: of every placeholder; None where the job says nothing.
-        :raises NotGiven: one that has none cannot be left out.
+        :param values: of every placeholder; None where the job gives none.
+        :raises NotGiven: a word whose placeholder has no value cannot be left out.
         """
         arguments: list[str] = []
         for before, word in zip(self._words, self._words[1:]):
@@ -117,7 +116,7 @@ class Template:
                 name = missing[0]
                 raise NotGiven(
                     f"{name} must be given here: launch_command has it in {word.written!r}, which cannot be left out. "
-                    f"Left out is an option with its value, such as '--{name} {{{name}}}' or '--{name}={{{name}}}'"
+                    f"Only an option with its value can be, such as '--{name} {{{name}}}' or '--{name}={{{name}}}'"
                 )
         return arguments
 
@@ -141,10 +140,10 @@ def _parse(word: str) -> Word:
 
 def values_of(spec: Spec, *, script: str, job_id: str, job_dir: str) -> Values:
     """
-    Return what a job's placeholders stand for.
+    Return the values of the placeholders for a job.
 
     :param spec: what it asks for.
-    :param script: path of what the launcher is to run.
+    :param script: path of the script that the launcher is to run.
     """
     memory, time_limit = spec.get("memory_bytes"), spec.get("time_limit_s")
     return {

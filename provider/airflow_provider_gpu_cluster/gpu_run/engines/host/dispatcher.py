@@ -1,9 +1,9 @@
 """
 The one process that serves a root's waiting jobs, alive only while some wait.
 
-Every quarter of a second it looks who is next, leases GPUs, and starts a supervisor to which the leases pass as open
-files. Environments are built before a job takes its place among those that want GPUs. Nothing that is wrong with one
-job, with the GPUs or with the disk ends it: it says so in the waiting jobs' status, and tries again.
+Every quarter of a second it looks which job is next, leases GPUs, and starts a supervisor, which inherits the leases as
+open files. Environments are built before a job joins those that want GPUs. A problem with one job, with the GPUs or
+with the disk does not end the dispatcher: it notes the problem in the waiting jobs' status, and tries again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Waiting(NamedTuple):
 
 
 class _Trouble(NamedTuple):
-    """A job that could not be started: how often, why, and when to try again."""
+    """A job that could not be started: how often this happened, why, and when to try again."""
 
     times: int
     message: str
@@ -56,7 +56,7 @@ class _Trouble(NamedTuple):
 
 class Dispatcher:
     """
-    Serves one queue until nobody waits.
+    Serves one queue until no job waits.
 
     :param lock: the queue's lock, held as an open file.
     :param program: path of this program.
@@ -76,7 +76,7 @@ class Dispatcher:
         self._checked = time.monotonic()
 
     def run(self) -> None:
-        """Serve until nobody waits."""
+        """Serve the queue until no job waits."""
         os.set_inheritable(self._lock, False)
         try:
             while self._tick():
@@ -86,14 +86,14 @@ class Dispatcher:
             os.close(self._lock)
 
     def _tick(self) -> bool:
-        """Look once, and pause; False when nobody waits."""
+        """Look once, and pause; return False when no job waits."""
         self._read_queue()
         self._check_starts()
         waits: dict[str, Wait] = {}
         ready = [waiting for waiting in list(self._waiting.values()) if self._is_ready(waiting, waits)]
         pause = _TICK_S
         try:
-            # A GPU is leased when its supervisor can start at once, and not while that waits for a processor.
+            # A GPU is leased only if its supervisor can start at once, not while the supervisor waits for a processor.
             at_most = max(0, _STARTING_AT_ONCE - len(self._starting))
             grants, whys = self._allocator.grant([waiting.queued for waiting in ready], at_most)
             waits.update((queued.job_id, wait) for queued, wait in whys.items())
@@ -110,7 +110,7 @@ class Dispatcher:
         time.sleep(_STARTING_TICK_S if self._starting else pause)
         return True
 
-    # -- who waits -----------------------------------------------------------------------------------------------
+    # -- waiting jobs --------------------------------------------------------------------------------------------
 
     def _read_queue(self) -> None:
         names = self._queue.entries()
@@ -136,7 +136,7 @@ class Dispatcher:
                 self._waiting[name] = _Waiting(name, attempt, request, queued)
                 return
         except OSError:
-            # It cannot be read now.
+            # The entry cannot be read now.
             return
         except (Refused, ValueError, KeyError, TypeError):
             print(records.now(), f"{name} is no entry and is removed:\n{traceback_text()}", file=sys.stderr)
@@ -147,11 +147,11 @@ class Dispatcher:
         self._trouble.pop(name, None)
 
     def _is_over(self, attempt: Attempt) -> bool:
-        """Return whether an attempt needs no start: it has one, is cancelled, or its directory was deleted."""
+        """Return whether an attempt needs no start: it was started, is cancelled, or its directory was deleted."""
         return not os.path.exists(attempt.at("request.json")) or os.path.exists(attempt.at("claim.json"))
 
     def _is_ready(self, waiting: _Waiting, waits: dict[str, Wait]) -> bool:
-        """Return whether a job can use GPUs as soon as it has them; otherwise ``waits`` says what it waits for."""
+        """Return whether a job can use GPUs as soon as it gets them; otherwise note in ``waits`` why not."""
         if waiting.name in self._starting:
             return False
         trouble = self._trouble.get(waiting.name)
@@ -200,7 +200,7 @@ class Dispatcher:
                 os.close(fd)
 
     def _check_starts(self) -> None:
-        """Take those that have started out of the queue; start those again whose supervisor died before it began."""
+        """Remove started jobs from the queue; start those again whose supervisor died before it began."""
         self._running = [process for process in self._running if process.poll() is None]
         for name, process in list(self._starting.items()):
             waiting = self._waiting.get(name)
@@ -216,7 +216,7 @@ class Dispatcher:
                 self._note_trouble(waiting, f"its supervisor ended before it could begin; see {log}")
 
     def _note_trouble(self, waiting: _Waiting, message: str) -> None:
-        """Try again a little later, but not for ever."""
+        """Try again a little later, but only a few times."""
         before = self._trouble.get(waiting.name)
         times = 1 if before is None else before.times + 1
         self._trouble[waiting.name] = _Trouble(times, message, time.monotonic() + _TROUBLE_S * (times - 1))
@@ -233,7 +233,7 @@ class Dispatcher:
                     submitted_at=waiting.request["requested_at"],
                 )
         except OSError as error:
-            # A full disk, most likely, which may be the reason for all this. Nothing is lost by waiting for room.
+            # Most likely the disk is full, which may also be the cause of the trouble. Waiting for room loses nothing.
             times = self._trouble[waiting.name].times if waiting.name in self._trouble else 1
             self._trouble[waiting.name] = _Trouble(times, f"{message}; {error}", time.monotonic() + _RECHECK_S)
             return
@@ -241,7 +241,7 @@ class Dispatcher:
         self._forget(waiting.name)
 
     def _tell(self, waits: dict[str, Wait]) -> None:
-        """Write down why jobs wait, for whoever asks."""
+        """Write down why jobs wait, for status requests."""
         if waits != self._waits:
             with contextlib.suppress(OSError):
                 told: WaitNotes = {job_id: list(wait) for job_id, wait in waits.items()}
@@ -251,9 +251,9 @@ class Dispatcher:
 
 def dispatch(path: str, lock: str, *, program: str) -> int:
     """
-    Serve the queue at ``path``, and see to it that nobody who came at the last moment is left waiting.
+    Serve the queue at ``path``, and make sure that a job added at the last moment is not left waiting.
 
-    :param lock: the number of the open file that is the lock of its dispatcher.
+    :param lock: the number of the open file that is the dispatcher's lock.
     """
     queue = RootQueue.at_path(path)
     Dispatcher(queue, int(lock), program).run()

@@ -1,4 +1,4 @@
-"""A bare Linux host with GPUs and no scheduler: leases, a queue of jobs, and a supervisor for each that runs."""
+"""A bare Linux host with GPUs and no scheduler: leases, a queue of jobs, and a supervisor for each running job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SERVED_WITHIN_S = 20.0
 
 class HostEngine:
     """
-    Runs jobs on the host this program runs on.
+    Runs jobs on the host where this program runs.
 
     :param settings: ``virtual_gpus``, ``lease_dir``, ``python``.
     :param program: path of this program, for the processes it starts.
@@ -50,15 +50,15 @@ class HostEngine:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look anew at what is looked at only once."""
+        """Forget what was looked at only once."""
         self._known_waits: dict[str, Wait] | None = None
         self._known_queue: set[str] | None = None
 
     def check(self, spec: Spec) -> None:
         """
-        Refuse what this host can never run.
+        Refuse a job that this host can never run.
 
-        :raises Refused: it has not that many GPUs, or none of that type.
+        :raises Refused: the host has too few GPUs, or none of that type.
         """
         if (spec.get("nodes") or 1) > 1:
             raise Refused(
@@ -68,7 +68,7 @@ class HostEngine:
                 ),
             )
         if not self._fits(spec, self._known_gpus()):
-            # What is remembered may be from before somebody put in another card.
+            # The remembered list may be older than a card that was added.
             gpus = self._list_gpus()
             if not self._fits(spec, gpus):
                 raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, gpus))
@@ -96,14 +96,14 @@ class HostEngine:
         return os.path.join(self._root.own, f"gpus-{processes.boot_id()}.json")
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
-        """Put attempts into the queue, and see to it that the queue is served."""
+        """Put attempts into the queue, and make sure that the queue is served."""
         self._share_pool()
         for attempt in attempts:
             self._queue.add(attempt, attempt.request())
         self.nudge()
 
     def _share_pool(self) -> None:
-        """Note which pool of GPUs this root's jobs come from, for a person's own calls on the host."""
+        """Note which pool of GPUs this root's jobs use, for calls that a person makes on the host."""
         path = os.path.join(self._root.own, POOL_FILE)
         pool: Settings = {
             "virtual_gpus": self._settings.get("virtual_gpus"),
@@ -113,13 +113,13 @@ class HostEngine:
             records.write_json(path, pool)
 
     def nudge(self) -> None:
-        """See to it that the queue is served."""
+        """Make sure that the queue is served."""
         self._queue.ensure_dispatcher(self._program)
 
-    # -- how attempts stand --------------------------------------------------------------------------------------
+    # -- the state of attempts -----------------------------------------------------------------------------------
 
     def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
-        """Return how an attempt stands, which is a matter of whether the process that has claimed it lives."""
+        """Return the state of an attempt, which depends on whether the process that has claimed it lives."""
         if claim is None:
             return self._waiting(attempt)
         alive = processes.is_alive(claim)
@@ -128,7 +128,7 @@ class HostEngine:
             return {"state": protocol.UNKNOWN, "message": message.format(claim["host"], processes.hostname())}
         if alive:
             return {"state": protocol.RUNNING} if claim["by"] == "supervisor" else self._waiting(attempt)
-        # It may have ended between the two looks.
+        # It may have ended since the caller looked.
         if attempt.ended() is None:
             _settle_lost(attempt, claim)
         return None
@@ -144,7 +144,7 @@ class HostEngine:
             message = "it waits on {}, this is {}".format(request["host"], processes.hostname())
             return {**standing, "state": protocol.UNKNOWN, "message": message}
         if not request.get("waiter") and not self._is_queued(attempt) and attempt.claimed() is None:
-            # Whoever made the attempt died before it was queued.
+            # The process that made the attempt died before it queued it.
             self.launch([attempt])
         wait = self._waits.get(attempt.job.job_id)
         if wait is None:
@@ -166,7 +166,7 @@ class HostEngine:
         return attempt.job.job_id in self._known_queue
 
     def _trouble(self) -> str:
-        """Return what keeps the queue from being served, as far as its dispatcher could still say it."""
+        """Return what keeps the queue from being served, if its dispatcher could still report it."""
         path = os.path.join(self._queue.path, "dispatcher.log")
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -190,17 +190,17 @@ class HostEngine:
 
     def still_runs(self, job_id: str) -> bool:
         """Return whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
-        # To open the leases would make their folder. Where there is none, nobody holds anything.
+        # Opening the leases would create their folder. Without a folder, nobody holds any.
         return os.path.isdir(self._queue.lease_dir) and self._queue.leases.held_by(job_id, self._queue.owner())
 
     # -- the host ------------------------------------------------------------------------------------------------
 
     def warnings(self) -> list[str]:
-        """Return what will cause trouble here."""
+        """Return problems to expect on this host."""
         return logout_warnings()
 
     def capacity(self) -> Capacity:
-        """Return every GPU with who has it, and how many jobs of all users wait."""
+        """Return every GPU and who uses it, and how many jobs of all users wait."""
         gpus = self._list_gpus()
         busy = find_busy(self._virtual)
         leases = self._queue.open_leases()
@@ -238,9 +238,9 @@ def _too_few(spec: Spec, gpus: list[Gpu]) -> str:
 
 def _settle_lost(attempt: Attempt, claim: Claim) -> None:
     """
-    Record that whoever had claimed the attempt vanished before its end.
+    Record that the process that had claimed the attempt vanished before its end.
 
-    The guard of a supervisor has killed the job; should the guard be gone too, this does it.
+    The guard of a supervisor has killed the job; if the guard is gone too, this does it.
     """
     if claim["by"] == "cancel":
         attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled before it started")

@@ -1,8 +1,8 @@
 """
 The waiting jobs of one root on one host: a folder with one small file for each.
 
-A file's name sorts it (priority, then time), so that the order is known from a listing. As long as there are files,
-one dispatcher runs; it is started by whoever adds a job, asks for its state, or ends one, when none runs.
+A file's name sorts it (priority, then time), so a listing gives the order. One dispatcher runs as long as there are
+files. A process that adds a job, asks for its state, or ends one, starts the dispatcher if none runs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from ...protocol.records import AttemptRequest
     from ...protocol.settings import Settings
 
-# Between the end of a job's time limit and that of its grace, and a moment for everything to end.
+# The time from the end of a job's time limit to the end of its grace, and a moment for everything to end.
 _ENDING_S = 5.0
 
 
 class RootQueue:
     """
-    The waiting jobs of a root that want GPUs of one pool.
+    The waiting jobs of a root that want GPUs from one pool.
 
     :param settings: of the engine: ``virtual_gpus``, ``lease_dir``, ``python``.
     """
@@ -46,7 +46,7 @@ class RootQueue:
 
     @cached_property
     def path(self) -> str:
-        """Its folder. A home directory may be shared by several hosts, and each has its own GPUs."""
+        """Its folder. Several hosts may share a home directory, and each has its own GPUs."""
         pool = json.dumps([processes.hostname(), self.lease_dir, self.virtual_gpus])
         return os.path.join(self.root.own, "queue", _short_hash(pool))
 
@@ -57,7 +57,7 @@ class RootQueue:
 
     @classmethod
     def at_path(cls, path: str) -> RootQueue:
-        """Return the queue whose folder that is."""
+        """Return the queue that has that folder."""
         pool: Settings | None = records.read_json(os.path.join(path, "pool.json"))
         queue = cls(Root(os.path.dirname(os.path.dirname(os.path.dirname(path)))), pool or {})
         queue.path = path
@@ -65,7 +65,7 @@ class RootQueue:
 
     def open_leases(self) -> Leases:
         """
-        Return the leases its jobs are served from.
+        Return the leases for its jobs.
 
         :raises Refused: this user cannot work with them.
         """
@@ -73,7 +73,7 @@ class RootQueue:
         return self.leases
 
     def allocator(self, name: str) -> Allocator:
-        """Return what serves its jobs, under a name that no other process on this host has."""
+        """Return the allocator for its jobs, under a name that no other process on this host has."""
         return Allocator(self.leases, self.virtual_gpus, name)
 
     def owner(self) -> str:
@@ -92,7 +92,7 @@ class RootQueue:
                 records.write_json(pool_path, pool)
             path = os.path.join(self.path, name)
             if not os.path.exists(path):
-                # Should it be lost, the next who asks for the job queues it again.
+                # If the entry is lost, the next request about the job queues it again.
                 entry: QueueEntry = {"attempt": attempt.path}
                 records.write_json(path, entry, sync=False)
 
@@ -107,11 +107,11 @@ class RootQueue:
 
     @staticmethod
     def job_id(name: str) -> str:
-        """Return the job that an entry of that name is about."""
+        """Return the job of the entry with that name."""
         return name.split("-", 2)[2]
 
     def read(self, name: str) -> Attempt | None:
-        """Return the attempt of one entry; None when it has just gone."""
+        """Return the attempt of an entry; None when the entry has just gone."""
         entry: QueueEntry | None = records.read_json(os.path.join(self.path, name))
         return None if entry is None else Attempt.at_path(entry["attempt"])
 
@@ -150,8 +150,8 @@ class RootQueue:
 
     def ensure_dispatcher(self, program: str) -> None:
         """
-        Start a dispatcher if jobs wait and none runs. The lock goes to it as an open file, so that there is no moment
-        at which two are started, or none feels responsible.
+        Start a dispatcher if jobs wait and none runs. The new dispatcher inherits the lock as an open file, so that
+        there is no moment in which two are started or none is responsible.
         """
         if not self.entries():
             return

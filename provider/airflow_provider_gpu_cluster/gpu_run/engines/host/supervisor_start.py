@@ -1,7 +1,7 @@
 """
-Starting the supervisor of an attempt, with the leases that it holds as open files.
+Start the supervisor of an attempt, with its leases as open files.
 
-Where that can be it becomes a copy of the process that starts it, which costs a fraction of what a new Python costs.
+Where possible, the supervisor is a copy of the process that starts it, which costs a fraction of a new Python.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Copy:
-    """A copy of this process that does something else, in the words of :class:`subprocess.Popen`."""
+    """A copy of this process that does something else, with the methods of :class:`subprocess.Popen`."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -43,7 +43,7 @@ Process = Union[Copy, "subprocess.Popen[bytes]"]
 
 def start(program: str, attempt: Attempt, lease: Lease, *, running: str) -> Process:
     """
-    Start a supervisor in a process of its own, and return that.
+    Start a supervisor in a process of its own, and return the process.
 
     :param program: path of the program that the attempt was submitted with.
     :param running: path of the program that this process runs.
@@ -57,7 +57,7 @@ def start(program: str, attempt: Attempt, lease: Lease, *, running: str) -> Proc
 
 def supervise_leased(path: str, *, program: str) -> int:
     """
-    Supervise an attempt to its end; its lease comes on standard input.
+    Supervise an attempt to its end; its lease arrives on standard input.
 
     :param path: the attempt's folder.
     """
@@ -69,7 +69,7 @@ def run(program: str, attempt: Attempt, lease: Lease) -> None:
     """Supervise an attempt to its end."""
     settings = attempt.request()["settings"]
     supervise(attempt, Allocation(lease["gpus"], lease["leased_at"], lease["fds"]))
-    # The GPUs are free now; whoever waits for them shall not wait for the next who asks.
+    # The GPUs are free now; a job that waits for them must not wait until somebody asks about it.
     RootQueue(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
 
 

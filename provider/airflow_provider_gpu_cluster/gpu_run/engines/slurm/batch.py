@@ -1,4 +1,4 @@
-"""What one ``sbatch`` is about: an attempt, or several as the elements of an array."""
+"""The attempts of one ``sbatch``: a single one, or several as the elements of an array."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class Batch:
     """
     Attempts that are submitted together.
 
-    Its record is there before the first ``sbatch`` begins, so that without one there was none. It has ``asked_at``,
-    when the first one began; ``answered_at`` and ``ids``, when Slurm's job ids are known; ``message``, what went wrong.
+    Its record is written before the first ``sbatch`` begins, so a missing record means that there was none. The record
+    has ``asked_at``, when the first ``sbatch`` began; ``answered_at`` and ``ids``, once Slurm's job ids are known; and
+    ``message``, which says what went wrong.
 
     :param folder: of its record.
     :param name: of its job in Slurm.
-    :param workdir: where that job starts; with the name it tells the job from every other of its user.
+    :param workdir: where that job starts; together with the name it identifies the job among all jobs of its user.
     """
 
     def __init__(self, folder: str, name: str, workdir: str, attempts: Sequence[Attempt], *, is_array: bool) -> None:
@@ -41,7 +42,7 @@ class Batch:
 
     @classmethod
     def of(cls, attempt: Attempt) -> Batch:
-        """Return the batch that an attempt belongs to, or is by itself."""
+        """Return the batch that an attempt belongs to; an attempt alone is a batch of one."""
         array = _noted(attempt.path).get("array")
         listed = None if array is None else _listed(array)
         if array is None or listed is None:
@@ -51,7 +52,7 @@ class Batch:
 
     @classmethod
     def together(cls, root: Root, attempts: Sequence[Attempt]) -> Batch:
-        """Make one batch of several attempts that belong to none."""
+        """Make one batch of several attempts that belong to no batch."""
         if len(attempts) == 1:
             return cls.of(attempts[0])
         paths = [attempt.path for attempt in attempts]
@@ -67,19 +68,19 @@ class Batch:
         return cls.of(attempts[0])
 
     def record(self) -> BatchNote:
-        """Return what came of it; nothing before the first try."""
+        """Return the outcome so far; empty before the first try."""
         return _noted(self.folder)
 
     def write(self, record: BatchNote) -> None:
-        """Write down what came of it."""
+        """Write down the outcome."""
         records.write_json(os.path.join(self.folder, _RECORD), record)
 
     def lock(self) -> int | None:
-        """Return an open file that keeps everybody else from submitting it; None when somebody does so now."""
+        """Return an open file that keeps others from submitting the batch; None when another process submits it now."""
         return locks.lock(os.path.join(self.folder, "slurm.lock"))
 
     def ids_of(self, attempt: Attempt, ids: Sequence[str]) -> list[str]:
-        """Return what Slurm calls an attempt in jobs of those ids."""
+        """Return what Slurm calls an attempt in the jobs with those ids."""
         return [f"{job}_{self.index(attempt)}" for job in ids] if self.is_array else list(ids)
 
     def index(self, attempt: Attempt) -> int:
@@ -88,16 +89,16 @@ class Batch:
 
     @property
     def output(self) -> str:
-        """Where Slurm puts what the scripts print themselves."""
+        """The path where Slurm puts the output of the scripts themselves."""
         return os.path.join(self.folder, "supervisor.log")
 
     def output_of(self, attempt: Attempt) -> str:
-        """Return the path of what an attempt's script has printed."""
+        """Return the path of the output of an attempt's script."""
         return f"{self.output}.{self.index(attempt)}" if self.is_array else self.output
 
 
 def element(path: str) -> Attempt:
-    """Return the attempt that a script runs: the one at ``path``, or that of its element in the array there."""
+    """Return the attempt that a script runs: the one at ``path``, or the element of the array there."""
     listed = _listed(path)
     if listed is None:
         return Attempt.at_path(path)
@@ -105,7 +106,7 @@ def element(path: str) -> Attempt:
 
 
 def attempts_at(folder: str) -> list[str]:
-    """Return the paths of the attempts of the array in that folder; none when there is no array."""
+    """Return the paths of the attempts of the array in that folder; an empty list when there is no array."""
     listed = _listed(folder)
     return [] if listed is None else list(listed.get("attempts", ()))
 
@@ -125,7 +126,7 @@ def _name(attempt: Attempt) -> str:
 
 
 def _clear(arrays: str) -> None:
-    """Remove the arrays that nobody will start any more."""
+    """Remove the arrays that will never be started again."""
     with contextlib.suppress(OSError):
         for name in os.listdir(arrays):
             folder = os.path.join(arrays, name)
@@ -138,5 +139,5 @@ def _clear(arrays: str) -> None:
 
 def _all(folder: str) -> list[str]:
     paths = attempts_at(folder)
-    # One that is just being made has none yet.
+    # An array that is just being made lists no attempts yet.
     return paths or [folder]

@@ -1,4 +1,4 @@
-"""Slurm's commands, built, and what they answer, parsed: nothing here runs anything."""
+"""Build Slurm's commands, and parse their answers: nothing here runs anything."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
 
-# Between fields, since names and folders may have anything else in them.
+# Separates fields, since names and folders may contain any other character.
 SEPARATOR = "\x1f"
 _QUEUE_FIELDS = "%i %T %r %S %e %N %j %Z"
 _ACCOUNTING_FIELDS = "JobID,State,Reason,Start,End,NodeList,JobName,WorkDir"
 _ACCOUNTING_SEPARATOR = "|"
-# Slurm's own limits are behind those that the supervisor keeps, so that it is the supervisor that says why a job ended.
+# Slurm's own limits are wider than the supervisor's, so that the supervisor is the one to say why a job ended.
 _MORE_TIME_S = 120.0
 _MORE_MEMORY = 128 << 20
 _LOW_NICE = 1000
 _EXPORTED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TZ", "USER")
-# What an installation of packages needs.
+# The variables that an installation of packages needs.
 _EXPORTED_PREFIXES = ("PIP_", "UV_", "SSL_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _NODE_WIDTHS = (128, 32, 256, 256)
 
@@ -34,10 +34,10 @@ class Row(NamedTuple):
     A job as Slurm lists it.
 
     :param id: ``12``, or ``12_3`` for an element of an array.
-    :param state: a word of :data:`.words.STATES`, or one that is not there.
+    :param state: a word of :data:`.words.STATES`, or an unknown one.
     :param reason: why it waits, or how it ended.
-    :param start: when it started or is expected to, in seconds since the epoch; None when that is not known.
-    :param end: when it ended or will at the latest.
+    :param start: when it started or is expected to, in seconds since the epoch; None when that is unknown.
+    :param end: when it ended, or its latest end.
     :param nodes: such as ``gpu[1-2]``; empty while it has none.
     :param name: see :func:`sbatch`.
     :param folder: likewise.
@@ -69,13 +69,13 @@ def sbatch(
     Return the command that submits a script, which it reads from standard input.
 
     :param spec: what the job asks for.
-    :param settings: of the cluster; what the job says itself comes before it.
-    :param name: name of the job. With ``folder`` it tells this job from every other of its user.
+    :param settings: of the cluster; the job's own values come first.
+    :param name: name of the job. Together with ``folder`` it identifies the job among all jobs of its user.
     :param folder: where its script starts.
-    :param output: where that script's own output goes.
-    :param environment: names of the variables that this process has.
+    :param output: the path for the script's own output.
+    :param environment: names of this process's variables.
     :param gpu_type: what Slurm calls the GPUs; None for any.
-    :param elements: how many elements the job has as an array; None when it is none.
+    :param elements: how many elements the job has as an array; None when it is not an array.
     """
     nodes = spec.get("nodes") or 1
     gres = "gpu:{}".format(spec["gpus"]) if gpu_type is None else "gpu:{}:{}".format(gpu_type, spec["gpus"])
@@ -114,27 +114,27 @@ def sbatch(
 
 def exported(names: Iterable[str]) -> list[str]:
     """
-    Return the variables that go from here to the job: no secrets that the login has set, and enough to find programs.
+    Return the variables that Slurm passes on to the job: none of the login's secrets, but enough to find programs.
 
-    With NONE, Slurm would start a login shell on the node to learn the others, which takes long, or fails, where a
-    user's profile does.
+    With NONE, Slurm would start a login shell on the node to read the user's profile, which takes as long as the
+    profile does, and fails where it fails.
     """
     return sorted(name for name in names if name in _EXPORTED or name.upper().startswith(_EXPORTED_PREFIXES))
 
 
 def script(python: str, program: str, path: str) -> str:
-    """Return the script of a job: it becomes the supervisor of the attempts at ``path``."""
+    """Return the script of a job, which becomes the supervisor of the attempts at ``path``."""
     line = " ".join(shlex.quote(word) for word in (python, "-I", "-S", program, "supervise-slurm", path))
     return f"#!/bin/sh\nexec {line}\n"
 
 
 def pattern(path: str) -> str:
-    """Return a path as Slurm takes it where it would replace some of its letters."""
+    """Return a path for options in which Slurm replaces patterns, with its special characters escaped."""
     return path.replace("%", "%%")
 
 
 def submitted_id(output: str) -> str | None:
-    """Return the job id that ``sbatch --parsable`` has printed; None when it has not."""
+    """Return the job id that ``sbatch --parsable`` has printed; None when there is none."""
     for line in output.splitlines():
         match = re.match(r"^(\d+)(;.*)?$", line.strip())
         if match:
@@ -144,7 +144,7 @@ def submitted_id(output: str) -> str | None:
 
 def queue(user: str, name: str | None = None) -> list[str]:
     """
-    Return the command that lists what the controller knows of a user's jobs, ended ones among them.
+    Return the command that lists the user's jobs that the controller knows, including ended ones.
 
     :param name: of the only job that is wanted.
     """
@@ -155,13 +155,13 @@ def queue(user: str, name: str | None = None) -> list[str]:
 
 
 def queue_rows(output: str) -> list[Row]:
-    """Parse what :func:`queue` prints."""
+    """Parse the output of :func:`queue`."""
     return _rows(output, SEPARATOR)
 
 
 def accounting(user: str, since: float, name: str | None = None) -> list[str]:
     """
-    Return the command that lists a user's jobs from the accounting, each of their runs in a line of its own.
+    Return the command that lists a user's jobs from the accounting, with a line for each run of a job.
 
     :param since: in seconds since the epoch.
     """
@@ -173,14 +173,14 @@ def accounting(user: str, since: float, name: str | None = None) -> list[str]:
 
 
 def accounting_rows(output: str) -> list[Row]:
-    """Parse what :func:`accounting` prints."""
+    """Parse the output of :func:`accounting`."""
     return _rows(output, _ACCOUNTING_SEPARATOR)
 
 
 def _rows(output: str, separator: str) -> list[Row]:
     rows = []
     for line in output.splitlines():
-        # A folder may have a separator in its name, and comes last.
+        # The folder may contain a separator, and comes last.
         fields = line.split(separator, 7)
         if len(fields) == 8:
             job, state, reason, start, end, nodes, name, folder = fields
@@ -192,7 +192,7 @@ def _rows(output: str, separator: str) -> list[Row]:
 
 
 def seconds(text: str) -> float | None:
-    """Return a time of Slurm's, which is the host's own, in seconds since the epoch; None when it tells of none."""
+    """Return a Slurm time, which is local time, in seconds since the epoch; None when the text is not a time."""
     match = re.match(r"^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)$", text)
     if match is None:
         return None
@@ -201,12 +201,12 @@ def seconds(text: str) -> float | None:
 
 
 def details(job: str) -> list[str]:
-    """Return the command that asks the controller for one job."""
+    """Return the command that asks the controller about one job."""
     return ["scontrol", "--oneliner", "show", "job", job]
 
 
 def detail(output: str, name: str) -> str | None:
-    """Return one value of what :func:`details` or ``scontrol show config`` prints."""
+    """Return one value from the output of :func:`details` or ``scontrol show config``."""
     match = re.search(rf"(?:^|\s){name}\s*=\s*(\S+)", output)
     return match.group(1) if match else None
 
@@ -217,18 +217,18 @@ def cancel(jobs: Sequence[str]) -> list[str]:
 
 
 def said(errors: str) -> str:
-    """Return what a command has said in a line, without its name in front."""
+    """Return a command's messages in one line, without its name in front."""
     lines = [re.sub(r"^\w+: (?:error: )?", "", line.strip()) for line in errors.splitlines()]
     return "; ".join(line for line in lines if line)
 
 
 def is_unreachable(errors: str) -> bool:
-    """Return whether a command has failed because Slurm could not be reached."""
+    """Return whether a command failed because it could not reach Slurm."""
     return any(sign in errors for sign in words.UNREACHABLE)
 
 
 def is_submit_limit(errors: str) -> bool:
-    """Return whether sbatch was refused only because there are too many jobs now."""
+    """Return whether sbatch was refused only because there are too many jobs at the moment."""
     if any(sign in errors for sign in words.SUBMIT_LIMITS):
         return True
     lines = [line for line in errors.splitlines() if line.strip()]
@@ -242,7 +242,7 @@ class NodeGpus(NamedTuple):
     """
     GPUs of one kind on one node.
 
-    :param used: how many of them jobs have.
+    :param used: how many of them are in use by jobs.
     :param is_up: whether the node takes jobs.
     """
 
@@ -263,7 +263,7 @@ def nodes(partition: str | None) -> list[str]:
 
 
 def node_gpus(output: str) -> list[NodeGpus]:
-    """Parse what :func:`nodes` prints."""
+    """Parse the output of :func:`nodes`."""
     found: dict[tuple[str, str], NodeGpus] = {}
     for line in output.splitlines():
         fields = []
@@ -274,13 +274,13 @@ def node_gpus(output: str) -> list[NodeGpus]:
         in_use = dict(_gpus(used))
         is_up = re.match(r"(idle|mixed|allocated|completing|planned)[+~#]?$", state) is not None
         for kind, count in _gpus(gres):
-            # A node is listed once for each of its partitions.
+            # Slurm lists a node once for each of its partitions.
             found[(node, kind)] = NodeGpus(node, kind, count, in_use.get(kind, 0), is_up)
     return list(found.values())
 
 
 def _gpus(gres: str) -> list[tuple[str, int]]:
-    """Parse such as ``gpu:a100:4(S:0-1),gpu:2``."""
+    """Parse a text such as ``gpu:a100:4(S:0-1),gpu:2``."""
     kinds: dict[str, int] = {}
     for match in re.finditer(r"(?:^|,)(?:gres[:/])?gpu(?::([A-Za-z][^:(),]*))?:(\d+)", re.sub(r"\([^)]*\)", "", gres)):
         kind = match.group(1) or "gpu"
@@ -289,12 +289,12 @@ def _gpus(gres: str) -> list[tuple[str, int]]:
 
 
 def pending() -> list[str]:
-    """Return the command that lists what every waiting job asks for on each of its nodes."""
+    """Return the command that lists, for each waiting job, what it asks for on each of its nodes."""
     return ["squeue", "--noheader", "--array", "--states=PENDING", "--format=%D" + SEPARATOR + "%b"]
 
 
 def pending_gpus(output: str) -> list[int]:
-    """Parse what :func:`pending` prints: the GPUs each job waits for."""
+    """Parse the output of :func:`pending`: the number of GPUs that each job waits for."""
     found = []
     for line in output.splitlines():
         count, _, gres = line.partition(SEPARATOR)

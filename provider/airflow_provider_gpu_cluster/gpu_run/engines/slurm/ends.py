@@ -1,4 +1,4 @@
-"""Recording the ends of attempts that their supervisors did not record: by what Slurm says, and what was left."""
+"""Record ends of attempts that their supervisors did not record, from what Slurm says and what the job left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
-    """Record the end of an attempt that nobody has begun to run, and nobody will."""
+    """Record the end of an attempt that has not begun and never will."""
     state = words.STATES[row.state]
     if state.state is not None and state.reason is not None:
         end_unstarted(attempt, state.state, state.reason, f"{state.message} before it began (job {row.id})")
@@ -31,10 +31,10 @@ def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
 
 def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: words.State) -> None:
     """
-    Record an end that the supervisor could not record: by Slurm's word, or by the supervisor's own last one.
+    Record an end that the supervisor could not record, from what Slurm or the supervisor's last note says.
 
-    :param job: what to call its job in Slurm.
-    :param state: how that has ended.
+    :param job: how to name its Slurm job in the message.
+    :param state: how that job has ended.
     """
     if state.state is None:
         output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
@@ -46,12 +46,12 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: 
     elif stopped:
         finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
     else:
-        message = f"Slurm says no more than that it has ended ({job}), and its supervisor left no record"
+        message = f"Slurm says only that it has ended ({job}), and its supervisor left no record"
         finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
 
 
 def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str) -> None:
-    """Record an end, with what the supervisor has written down when it was told to stop."""
+    """Record an end, with the facts that the supervisor noted when it was told to stop."""
     facts: EndFacts = run_facts(claim)
     facts.update(attempt.stopped().get("facts") or {})
     attempt.finish(state, reason, message, **facts)

@@ -1,4 +1,4 @@
-"""A cluster with Slurm, seen from a login node: Slurm starts the supervisors, and knows what became of them."""
+"""A cluster with Slurm, seen from a login node: Slurm starts the supervisors, and knows how they ended."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ...protocol.status import Standing
 
 INTERVAL_S = 15.0
-# In intervals: records that were written on another node can be seen here so much later; and a job can be missing in
-# the accounting for so long.
+# In intervals: how much later this host may see records that were written on another node, and how much later the
+# accounting may list a job.
 _VISIBLE = 2
 _ACCOUNTED = 4
 _START_STEP_S = 600.0
@@ -46,7 +46,7 @@ class SlurmEngine:
     :param settings: ``partition``, ``account``, ``qos``, ``constraint``, ``sbatch_options``, ``python``, and
         ``slurm_interval_s``, how often Slurm is asked about all jobs together.
     :param program: path of this program, which the jobs run.
-    :param timeout_s: how long a look may wait for Slurm's word.
+    :param timeout_s: how long a look may wait for Slurm's answer.
     """
 
     name = "slurm"
@@ -74,7 +74,7 @@ class SlurmEngine:
 
     def check(self, spec: Spec) -> None:
         """
-        Refuse what can never run here, as far as that shows without asking Slurm for it.
+        Refuse a job that can never run here, as far as this is known without submitting it.
 
         :raises Refused: there are no GPUs of that type.
         """
@@ -82,7 +82,7 @@ class SlurmEngine:
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """
-        Hand attempts to Slurm: those that want the same, as one array.
+        Hand attempts to Slurm; those that ask for the same become one array.
 
         :raises Refused: Slurm will never take one of them.
         """
@@ -106,12 +106,12 @@ class SlurmEngine:
             raise refusals[0]
 
     def nudge(self) -> None:
-        """Nothing needs it: Slurm serves its queue itself."""
+        """Do nothing: Slurm serves its queue itself."""
 
-    # -- how attempts stand --------------------------------------------------------------------------------------
+    # -- the state of attempts -----------------------------------------------------------------------------------
 
     def standing(self, attempt: Attempt, claim: Claim | None) -> Standing | None:
-        """Return how an attempt stands, which is what Slurm says of its job."""
+        """Return the state of an attempt, from what Slurm says about its job."""
         if claim is None:
             return self._waiting(attempt)
         if claim["by"] == "supervisor":
@@ -120,7 +120,7 @@ class SlurmEngine:
         return None
 
     def _waiting(self, attempt: Attempt) -> Standing | None:
-        """Return how an attempt stands that has not begun."""
+        """Return the state of an attempt that has not begun."""
         batch = Batch.of(attempt)
         record = batch.record()
         message = "it was just handed to Slurm"
@@ -153,14 +153,14 @@ class SlurmEngine:
         return None if attempt.ended() is not None else queued
 
     def _submit_meanwhile(self, batch: Batch) -> str:
-        """Hand a batch to Slurm that should be there by now, and return why it is not there yet."""
+        """Hand a batch to Slurm that should be there by now; return why it is not there yet."""
         said = [self._submission.why_not(batch) or "it is to be handed to Slurm"]
 
         def submit() -> None:
             with contextlib.suppress(Refused):
                 said.append(self._submission.submit(batch))
 
-        # Each can take a while, and whoever looks at many jobs must get through.
+        # Each submission can take a while, and a process that looks at many jobs must not be held up by all of them.
         if time.monotonic() < self._submitting_until and not (self._submitting and self._submitting.is_alive()):
             self._submitting = threading.Thread(target=submit, daemon=True)
             self._submitting.start()
@@ -168,7 +168,7 @@ class SlurmEngine:
         return said[-1]
 
     def _running(self, attempt: Attempt, claim: Claim) -> Standing | None:
-        """Return how an attempt stands whose supervisor has begun."""
+        """Return the state of an attempt whose supervisor has begun."""
         batch = Batch.of(attempt)
         running: Standing = {"state": protocol.RUNNING}
         job = claim["slurm_job"]
@@ -179,7 +179,7 @@ class SlurmEngine:
             return running
         if not rows:
             return self._forgotten(attempt, job, claim["unix_time"], running, claim=claim)
-        # The accounting has a line for each of its runs; the last is the present one.
+        # The accounting has a line for each run of the job; the last one is the present run.
         row = rows[-1]
         state = words.STATES.get(row.state)
         if state is None:
@@ -194,7 +194,7 @@ class SlurmEngine:
             self._settle_requeued(attempt, claim, job)
             return None
         if state.state is None and time.time() < (row.end or 0) + self._visible_s:
-            # Its own record says how it ended, and need not be seen here yet.
+            # Its own record says how it ended, and may not be visible here yet.
             return running
         settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state)
         return None
@@ -203,12 +203,12 @@ class SlurmEngine:
         self, batch: Batch, attempt: Attempt, since: float, job: str | None = None
     ) -> list[commands.Row] | str | None:
         """
-        Return what Slurm lists of an attempt.
+        Return Slurm's rows for an attempt.
 
-        :param since: when it was there for sure, in seconds since the epoch.
-        :param job: the only Slurm job that matters; None for all that were submitted for it.
-        :return: none when Slurm knows nothing of it any more; a text, why that cannot be told now; None when it is too
-            early to tell.
+        :param since: a time when Slurm certainly had the attempt, in seconds since the epoch.
+        :param job: the only Slurm job that matters; None for all that were submitted for the attempt.
+        :return: an empty list when Slurm no longer knows the attempt; a text that says why this is not known now; None
+            when it is too early to say.
         """
         queue = self._queue
         queue.look()
@@ -237,11 +237,11 @@ class SlurmEngine:
         standing: Standing,
         claim: Claim | None = None,
     ) -> Standing | None:
-        """Settle an attempt of which neither the queue nor the accounting knows, if the controller agrees."""
+        """Settle an attempt that neither the queue nor the accounting knows, if the controller agrees."""
         answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
         state = commands.detail(answer.output, "JobState") if answer.code == 0 else None
         if state is not None:
-            # It was submitted, or came to its end, between the two looks.
+            # It was submitted, or ended, since the caller looked.
             return standing
         if words.UNKNOWN_JOB not in answer.errors:
             message = f"Slurm cannot be asked: {commands.said(answer.errors)}"
@@ -255,12 +255,12 @@ class SlurmEngine:
             return None if attempt.ended() is not None else standing
         else:
             settle_ended(
-                attempt, Batch.of(attempt), claim, f"job {job}, which it knows no more", words.State(words.ENDED)
+                attempt, Batch.of(attempt), claim, f"job {job}, which it no longer knows", words.State(words.ENDED)
             )
         return None
 
     def _noted(self, attempt: Attempt) -> float:
-        """Return when it was first seen that Slurm has forgotten an attempt."""
+        """Return when this program first saw that Slurm has forgotten an attempt."""
         path = attempt.at("forgotten.json")
         seen: Moment = {"at": time.time()}
         records.create_json(path, seen)
@@ -268,13 +268,13 @@ class SlurmEngine:
         return 0.0 if first is None else float(first.get("at", 0.0))
 
     def _is_requeued(self, claim: Claim, job: str) -> bool:
-        """Tell whether a job that waits has been started before, as its claim is by a run that is over."""
+        """Return whether a waiting job was started before: its claim is then from a run that is over."""
         answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
         restarts = commands.detail(answer.output, "Restarts") if answer.code == 0 else None
         return restarts is not None and int(restarts) > claim["restarts"]
 
     def _settle_requeued(self, attempt: Attempt, claim: Claim, job: str) -> None:
-        """Slurm has put a job back into its queue whose code has begun, and must not begin again as this attempt."""
+        """End an attempt whose job Slurm has requeued: its code has begun, and must not begin again as this attempt."""
         self._accounting.look(claim["unix_time"] - self._accounted_s)
         batch = Batch.of(attempt)
         runs = self._accounting.jobs([job], batch.name, batch.workdir)
@@ -288,7 +288,7 @@ class SlurmEngine:
     # -- the end of attempts -------------------------------------------------------------------------------------
 
     def leave(self, attempt: Attempt) -> None:
-        """Take an attempt out of Slurm's queue. Should Slurm not be reached, nothing comes of it there either."""
+        """Take an attempt out of Slurm's queue. If Slurm cannot be reached, its job will find that it was cancelled."""
         batch = Batch.of(attempt)
         record = batch.record()
         ids = record.get("ids")
@@ -298,7 +298,7 @@ class SlurmEngine:
             self._scancel(batch.ids_of(attempt, ids), attempt)
 
     def stop(self, attempt: Attempt, claim: Claim) -> None:
-        """End the job of a running attempt. Should Slurm not be reached, its supervisor finds that it was cancelled."""
+        """End the job of a running attempt. If Slurm cannot be reached, its supervisor finds that it was cancelled."""
         if claim["by"] == "supervisor":
             self._scancel([claim["slurm_job"]], attempt)
 
@@ -309,7 +309,7 @@ class SlurmEngine:
 
     def still_runs(self, job_id: str) -> bool:
         """
-        Tell whether Slurm runs a job, even if the job's directory is gone.
+        Return whether Slurm runs a job, even if the job's directory is gone.
 
         :raises Refused: Slurm cannot be asked.
         """
@@ -323,7 +323,7 @@ class SlurmEngine:
 
     def capacity(self) -> Capacity:
         """
-        Return every GPU that its partition has, and how many jobs of all users wait.
+        Return every GPU of the partition, and how many jobs of all users wait.
 
         :raises Refused: Slurm cannot be asked.
         """
@@ -352,13 +352,13 @@ class SlurmEngine:
         }
 
     def warnings(self) -> list[str]:
-        """Return what will cause trouble here."""
+        """Return problems to expect on this cluster."""
         told = ask_accounting(time.time() - 1)
         if told.is_off:
             config = run(["scontrol", "show", "config"])
             age = commands.detail(config.output, "MinJobAge") or "?"
             return [
-                "Slurm keeps no accounting here, so how a job ended that left no record of its own is known for only "
+                "Slurm keeps no accounting here, so if a job leaves no record of its own, its end is known for only "
                 f"{age} s (MinJobAge)"
             ]
         return [f"Slurm's accounting cannot be asked: {told.trouble}"] if told.trouble else []
@@ -374,14 +374,14 @@ def _answer(command: Sequence[str]) -> str:
 def _rows_of(view: View, batch: Batch, attempt: Attempt, job: str | None) -> list[commands.Row]:
     if job is not None:
         return view.jobs([job], batch.name, batch.workdir)
-    # All of its name: should it have been submitted twice, either job may run it.
+    # Take all jobs of that name: if it was submitted twice, either job may run it.
     rows = view.jobs((), batch.name, batch.workdir)
     end = f"_{batch.index(attempt)}" if batch.is_array else ""
     return [row for row in rows if row.id.endswith(end)]
 
 
 def _runs_in(row: commands.Row, folder: str) -> bool:
-    """Tell whether a job runs an attempt of the job with that folder."""
+    """Return whether a job runs an attempt of the job with that folder."""
     state = words.STATES.get(row.state)
     if state is None or state.phase != words.RUNS:
         return False
@@ -391,20 +391,20 @@ def _runs_in(row: commands.Row, folder: str) -> bool:
 
 
 def _why(row: commands.Row) -> str:
-    """Say why a job waits."""
+    """Return a message that says why a job waits."""
     if words.STATES[row.state].phase == words.RUNS or row.state == "CONFIGURING":
         return f"Slurm has given it {row.nodes or 'its nodes'}, where it is being prepared (job {row.id})"
     why = words.PENDING_REASONS.get(row.reason) or words.PENDING_REASONS.get(row.reason.split(",")[0])
     text = f"{why} ({row.reason.split(',')[0]})" if why else f"Slurm says: {row.reason}"
     if row.start is not None and row.start > time.time():
-        # In steps, since the task's log says every change.
+        # Rounded, since the task's log reports every change.
         start = datetime.fromtimestamp(-(-row.start // _START_STEP_S) * _START_STEP_S, timezone.utc)
         text += f"; expected to start before {start:%Y-%m-%d %H:%M} UTC"
     return f"job {row.id}: {text}"
 
 
 def _wishes(attempt: Attempt) -> str:
-    """Return what an attempt asks Slurm for, to compare."""
+    """Return what an attempt asks Slurm for, in a form to compare."""
     spec = attempt.request()["spec"]
     resources = commands.sbatch(
         spec, {}, name="", comment="", folder="", output="", environment=(), gpu_type=spec.get("gpu_type")
@@ -413,5 +413,5 @@ def _wishes(attempt: Attempt) -> str:
 
 
 def _unknown_word(standing: Standing, row: commands.Row) -> Standing:
-    message = f"Slurm says that job {row.id} is {row.state}, a word that is not known here"
+    message = f"Slurm says that job {row.id} is {row.state}, which is an unknown word here"
     return {**standing, "state": protocol.UNKNOWN, "message": message}

@@ -1,4 +1,4 @@
-"""Running Slurm's commands: the only place of the Slurm engine that does."""
+"""Run Slurm's commands: the only place of the Slurm engine that runs any."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ...errors import Refused
 from ...linux import processes
 
 TIMEOUT_S = 60.0
-# Where sites put them that load them by a module at login.
+# Where Slurm's commands are on sites that load them as a module at login.
 _FOLDERS = ("/usr/local/bin", "/usr/bin", "/opt/slurm/bin", "/usr/local/slurm/bin", "/cm/shared/apps/slurm/current/bin")
-# What would change what they print.
+# Variables that would change the output of Slurm's commands.
 _FOREIGN = ("SQUEUE_", "SACCT_", "SINFO_", "SLURM_TIME_FORMAT", "SLURM_BITSTR_LEN")
 
 
 class Answer(NamedTuple):
     """
-    What a command has answered.
+    The answer of a command.
 
     :param code: its exit code; None when it did not end in time, and was killed.
     """
@@ -38,7 +38,7 @@ def run(
     """
     Run one of Slurm's commands.
 
-    It goes on when this process dies, as a submission that is half done is worse than one that is done.
+    The command goes on when this process dies, as half a submission is worse than a complete one.
 
     :param pass_fds: open files that it keeps open.
     :raises Refused: it is not installed here.

@@ -1,4 +1,4 @@
-"""Handing attempts to Slurm: once each, whoever dies meanwhile and whatever reply is lost."""
+"""Hand attempts to Slurm once each, even if processes die meanwhile or a reply is lost."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
 
-# Who ends attempts that nobody has begun, in their claims.
+# The claimant of attempts that are ended before they began.
 BY = "slurm"
-# How much earlier than its sbatch a job may seem to have been submitted, by a clock of another host.
+# How much earlier than its sbatch a job may seem to have been submitted, by the clock of another host.
 _SKEW_S = 60.0
 _SEARCH_S = 20.0
 
 
 class Found(NamedTuple):
     """
-    What a search for a job has found.
+    The result of a search for a job.
 
     :param ids: of the jobs of that name; None when Slurm could not be asked.
     """
@@ -49,7 +49,7 @@ class Submitter:
     Submits batches for one root.
 
     :param program: path of this program, which the jobs run.
-    :param interval_s: how long to wait after Slurm has refused a job for the time being, in seconds.
+    :param interval_s: how long to wait after Slurm has refused a job temporarily, in seconds.
     """
 
     def __init__(self, root: Root, settings: Settings, program: str, interval_s: float) -> None:
@@ -60,12 +60,12 @@ class Submitter:
 
     def submit(self, batch: Batch) -> str:
         """
-        See to it that a batch is in Slurm's queue; when it is, this changes nothing.
+        Make sure that a batch is in Slurm's queue; if it is, this changes nothing.
 
-        The claim of each attempt keeps its code from running twice even if this fails to see an earlier submission.
+        The claim of each attempt keeps its code from running twice, even if this misses an earlier submission.
 
-        :return: why it is not there yet; empty when it is.
-        :raises Refused: Slurm will never take it. Its attempts have ended.
+        :return: why it is not in the queue yet; empty when it is.
+        :raises Refused: Slurm will never take the batch. Its attempts have ended.
         """
         if batch.record().get("ids"):
             return ""
@@ -91,7 +91,7 @@ class Submitter:
         if closed:
             return closed
         if record.get("asked_at"):
-            # An earlier sbatch may have got through.
+            # An earlier sbatch may have succeeded.
             found = search(batch, record["asked_at"])
             if found.ids is None:
                 return gate.close(f"Slurm cannot be reached, and may have the job: {found.trouble}", self._interval_s)
@@ -104,14 +104,14 @@ class Submitter:
         job = commands.submitted_id(answer.output) if answer.code == 0 else None
         if job is not None:
             return self._note(batch, [job])
-        said = commands.said(answer.errors) or f"sbatch ended with exit code {answer.code} and no word"
+        said = commands.said(answer.errors) or f"sbatch ended with exit code {answer.code} and no message"
         if answer.code and commands.is_submit_limit(answer.errors):
             batch.write({"message": said})
             return gate.close(
                 f"Slurm takes no more jobs of yours now ({said}); it is handed over later", self._interval_s
             )
         if not answer.code or commands.is_unreachable(answer.errors):
-            # Nobody knows whether Slurm has it.
+            # It is unknown whether Slurm has the job.
             found = search(batch, time.time() - _SEARCH_S)
             if found.ids:
                 return self._note(batch, found.ids)
@@ -153,7 +153,7 @@ class Submitter:
         """
         Return what Slurm calls the GPUs that a job asks for.
 
-        :raises Refused: no kind, or more than one, has that text in its name.
+        :raises Refused: no type, or more than one, has that text in its name.
         """
         wanted = spec.get("gpu_type")
         if not wanted:
@@ -175,9 +175,9 @@ class Submitter:
 
     def check(self, spec: Spec) -> None:
         """
-        Refuse what can never run here, as far as that shows without asking for it.
+        Refuse a job that can never run here, as far as this is known without submitting it.
 
-        :raises Refused: saying why.
+        :raises Refused: with the reason.
         """
         self._gpu_type(spec)
 
@@ -188,7 +188,7 @@ class Submitter:
 
 
 class _Gate:
-    """After Slurm has refused a job for the time being, nobody asks for another for a while, however many wait."""
+    """Keeps all processes from submitting for a while after Slurm has refused a job temporarily."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -203,7 +203,7 @@ class _Gate:
 
     def close(self, message: str, seconds: float) -> str:
         """Close it, and return why."""
-        # Those who wait at it shall not all come at once.
+        # Spread the retries, so that the waiting processes do not come all at once.
         until = time.time() + seconds * (0.75 + random.random() / 2)
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
@@ -213,13 +213,13 @@ class _Gate:
 
 
 def search(batch: Batch, since: float) -> Found:
-    """Look for a batch in the queue, and in the accounting where there is one."""
+    """Look for a batch in the queue, and in the accounting if there is one."""
     queue = run(commands.queue(processes.user(), batch.name), timeout_s=_SEARCH_S)
     if queue.code != 0:
         return Found(None, commands.said(queue.errors))
     rows = commands.queue_rows(queue.output)
     if not any(row.folder == batch.workdir for row in rows):
-        # Where the accounting cannot be asked, the claim still keeps the code from running twice.
+        # If the accounting does not answer, the claim still keeps the code from running twice.
         accounting = run(commands.accounting(processes.user(), since - _SKEW_S, batch.name), timeout_s=_SEARCH_S)
         rows += commands.accounting_rows(accounting.output) if accounting.code == 0 else []
     return Found(
@@ -228,7 +228,7 @@ def search(batch: Batch, since: float) -> Found:
 
 
 def end_unstarted(attempt: Attempt, state: str, reason: str, message: str) -> bool:
-    """End an attempt that nobody has claimed, so that nobody will; False when somebody has meanwhile."""
+    """End an attempt that nobody has claimed, so that it never runs; return False when it was claimed meanwhile."""
     return unstarted.end_unstarted(attempt, BY, state, reason, message)
 
 

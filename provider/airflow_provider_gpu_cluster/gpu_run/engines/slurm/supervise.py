@@ -1,4 +1,4 @@
-"""What a Slurm job's script becomes: the supervisor of its attempt, on the GPUs of its allocation."""
+"""What the script of a Slurm job becomes: the supervisor of its attempt, on the GPUs of its allocation."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 20000
 _PORTS = 20000
-# Slurm numbers nodes from 0; what runs on each of them learns its number only there.
+# Slurm numbers nodes from 0; a process learns the number of its node only on that node.
 _ON_NODE = 'export NODE_RANK="$SLURM_NODEID"; exec bash "$0"'
 
 
 def supervise_slurm(path: str) -> int:
     """
-    Run the attempt of this allocation, if nobody has begun it.
+    Run the attempt of this allocation, unless it was begun before.
 
-    :param path: the attempt's folder, or that of an array of them.
-    :return: the exit code for Slurm: 0 when the attempt has succeeded, or is none of this allocation's concern.
+    :param path: the attempt's folder, or that of an array of attempts.
+    :return: the exit code for Slurm: 0 when the attempt has succeeded, or this allocation does not run it.
     """
     attempt = element(path)
     allocation = allocation_of(os.environ, attempt.request()["spec"])
@@ -46,7 +46,7 @@ def supervise_slurm(path: str) -> int:
     supervise(attempt, allocation)
     ended = attempt.ended()
     if ended is None:
-        # It is for Slurm to say how it ended.
+        # Slurm says how it ended.
         return 1
     return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
 
@@ -61,7 +61,7 @@ def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
     job = env["SLURM_JOB_ID"]
     visible = env.get("CUDA_VISIBLE_DEVICES")
     named = [word for word in (env.get("SLURM_JOB_GPUS") or visible or "").split(",") if word]
-    # Some sites give out GPUs by name, and some say nothing of them.
+    # Some sites name GPUs by other words than their indexes, and some do not name them.
     indexes = [int(word) for word in named] if all(map(str.isdigit, named)) else list(range(len(named)))
     indexes = indexes or list(range(spec["gpus"]))
     return Allocation(
@@ -102,7 +102,7 @@ def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
         f"--ntasks={nodes}",
         "--ntasks-per-node=1",
         "--gres=gpu:{}".format(spec["gpus"]),
-        # The job was submitted with a few variables, and its steps would have no others.
+        # The job was submitted with few variables, and its steps would get only those.
         "--export=ALL",
         "--kill-on-bad-exit=1",
         "--mem=0",
@@ -113,7 +113,7 @@ def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
 
 
 def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:
-    """End an attempt that an earlier run of this very job has begun."""
+    """End an attempt that an earlier run of the same job has begun."""
     mine = allocation.claimed or {}
     if claim["by"] == "supervisor" and claim["slurm_job"] == mine["slurm_job"] and claim["restarts"] < mine["restarts"]:
         attempt.finish(protocol.FAILED, protocol.PREEMPTED, words.REQUEUED, started_at=claim["at"], host=claim["host"])

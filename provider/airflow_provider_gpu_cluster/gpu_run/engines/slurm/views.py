@@ -1,7 +1,7 @@
 """
-What Slurm has said of all jobs of a user, for every process that asks: one question per interval, however many ask.
+Slurm's answers about all jobs of a user, shared by all processes: one question per interval, however many ask.
 
-An answer lies in a file next to the jobs. Who finds it too old asks anew; whoever comes meanwhile takes what is there.
+An answer lies in a file next to the jobs. A process that finds it too old asks anew; others use it meanwhile.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LOOK_S = 0.02
 
 class Told(NamedTuple):
     """
-    What Slurm has answered.
+    An answer of Slurm.
 
-    :param rows: the jobs, or None when it has not answered.
+    :param rows: the jobs, or None when Slurm has not answered.
     :param trouble: why not.
-    :param is_off: whether there is nobody to ask, ever.
+    :param is_off: whether this can never be asked here.
     """
 
     rows: list[commands.Row] | None
@@ -43,8 +43,8 @@ class View:
     One question to Slurm, and its last answer.
 
     :param path: of the file with the answer.
-    :param interval_s: how often it may be asked.
-    :param timeout_s: how long to wait for an answer. It may come later, for the next who looks.
+    :param interval_s: how often Slurm may be asked.
+    :param timeout_s: how long to wait for an answer. A later answer serves the next process that looks.
     :param ask: asks Slurm about the jobs since a time.
     """
 
@@ -56,17 +56,17 @@ class View:
         self._asking: threading.Thread | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._by_name: dict[tuple[str, str], list[commands.Row]] = {}
-        #: When Slurm was last asked, and since when its jobs were asked for.
+        #: When Slurm was last asked, and the start of the time for which its jobs were asked for.
         self.asked_at = self.since = 0.0
-        #: When it was asked what it has answered; what happened later, nobody knows.
+        #: When Slurm was asked for its last answer; later events are unknown.
         self.told_at = 0.0
-        #: Why it has not answered since.
+        #: Why Slurm has not answered since.
         self.trouble = ""
         self.is_off = False
 
     def look(self, since: float = 0.0) -> None:
         """
-        See to it that the answer is not older than the interval, as far as there is one by then.
+        Make sure that the answer is no older than the interval, if Slurm answers in time.
 
         :param since: when the oldest job that matters was submitted.
         """
@@ -86,16 +86,16 @@ class View:
                 self._asking.join(max(0.0, deadline - time.monotonic()))
                 self._read()
                 return
-        # Somebody else is asking.
+        # Another process or thread is asking.
         while self._is_due(since) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
             self._read()
 
     def jobs(self, ids: Iterable[str], name: str, folder: str) -> list[commands.Row]:
         """
-        Return the jobs of that name and folder; of those ids, where there are any.
+        Return the jobs of that name and folder; if ids are given, only those.
 
-        An id alone says nothing: a controller that has lost its state gives them out again.
+        An id alone identifies nothing: a controller that has lost its state gives out ids again.
         """
         named = self._by_name.get((name, folder), ())
         wanted = list(ids)
@@ -114,7 +114,7 @@ class View:
         return locks.lock(f"{self._path}.lock")
 
     def _find_out(self, fd: int, since: float) -> None:
-        """Ask, and write down what is answered."""
+        """Ask, and write the answer down."""
         with contextlib.suppress(OSError):
             try:
                 asked_at = time.time()

@@ -1,4 +1,4 @@
-"""Slurm's own words for how jobs stand, why they wait and why they are refused, as data; see squeue(1)."""
+"""Slurm's own words for job states, reasons to wait and reasons to refuse, as data; see squeue(1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ... import protocol
 
-# What a state of Slurm's is about.
+# The phase that a Slurm state belongs to.
 WAITS = "waits"
 RUNS = "runs"
 ENDED = "ended"
@@ -16,12 +16,12 @@ REQUEUED = "Slurm put it back into its queue, and code that has begun is not run
 
 class State(NamedTuple):
     """
-    What a word of Slurm's for a job's state means.
+    The meaning of a Slurm word for a job's state.
 
     :param phase: WAITS, RUNS or ENDED.
-    :param state: how an attempt ends whose allocation ended so; None where only its own record can say it.
+    :param state: the final state of an attempt whose allocation ended so; None where only its own record can say it.
     :param reason: why it ended.
-    :param message: the same in words.
+    :param message: the reason in words.
     """
 
     phase: str
@@ -52,15 +52,15 @@ STATES = {
     "REVOKED": State(ENDED),
     "CANCELLED": State(ENDED, protocol.CANCELLED, protocol.REASON_CANCELLED, "it was cancelled in Slurm"),
     "TIMEOUT": State(ENDED, protocol.FAILED, protocol.TIME_LIMIT, "it ran longer than the time Slurm gave it"),
-    "DEADLINE": State(ENDED, protocol.FAILED, protocol.TIME_LIMIT, "its deadline in Slurm came"),
-    "PREEMPTED": State(ENDED, protocol.FAILED, protocol.PREEMPTED, "Slurm took its place away for another job"),
+    "DEADLINE": State(ENDED, protocol.FAILED, protocol.TIME_LIMIT, "its deadline in Slurm passed"),
+    "PREEMPTED": State(ENDED, protocol.FAILED, protocol.PREEMPTED, "Slurm stopped it to make room for another job"),
     "NODE_FAIL": State(ENDED, protocol.FAILED, protocol.NODE_FAILURE, "a node it ran on failed"),
     "BOOT_FAIL": State(ENDED, protocol.FAILED, protocol.NODE_FAILURE, "a node it was to run on did not boot"),
     "OUT_OF_MEMORY": State(ENDED, protocol.FAILED, protocol.OUT_OF_MEMORY, "Slurm ended it for its use of memory"),
 }
 
-# What Slurm writes into a script's output when it ends it, and the state that it means: it may say more there than in
-# the state itself.
+# What Slurm writes to a script's output when it ends the script, and the state that it means, as it may say more there
+# than in the state itself.
 OUTPUT_SIGNS = (
     ("DUE TO TIME LIMIT", STATES["TIMEOUT"]),
     ("DUE TO PREEMPTION", STATES["PREEMPTED"]),
@@ -72,17 +72,17 @@ OUTPUT_SIGNS = (
     ("oom_kill event", STATES["OUT_OF_MEMORY"]),
 )
 
-# Why a job waits. Words that are not here are shown as they are.
+# Why a job waits. Unknown words are shown as they are.
 PENDING_REASONS = {
     "None": "Slurm has not looked at it yet",
     "Priority": "jobs of higher priority wait before it",
     "Resources": "it is next, and the resources it asks for are in use",
     "Dependency": "a job it depends on has not ended",
-    "DependencyNeverSatisfied": "a job it depends on has ended otherwise than it asks for; it will never start",
-    "BeginTime": "the time it may start at has not come",
+    "DependencyNeverSatisfied": "a job it depends on has not ended as required; it will never start",
+    "BeginTime": "its earliest start time has not come",
     "Cleaning": "Slurm still cleans up after its last run",
     "JobHeldAdmin": "an administrator holds it",
-    "JobHeldUser": "its user holds it ('scontrol release' lets it go)",
+    "JobHeldUser": "its user holds it ('scontrol release' releases it)",
     "JobHoldMaxRequeue": "it was requeued too often, and is held",
     "JobLaunchFailure": "it could not be started, because of a node or a wrong option perhaps",
     "Licenses": "it waits for a license",
@@ -93,7 +93,7 @@ PENDING_REASONS = {
     ),
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition takes no jobs to run now",
-    "PartitionConfig": "its partition cannot ever run what it asks for; change the request or the partition",
+    "PartitionConfig": "its partition can never run what it asks for; change the request or the partition",
     "PartitionNodeLimit": "it asks for more nodes than its partition allows, or than are up",
     "PartitionTimeLimit": "it asks for more time than its partition allows; lower time_limit",
     "Prolog": "a node is being prepared for it",
@@ -101,7 +101,7 @@ PENDING_REASONS = {
     "ReservationDeleted": "its reservation was deleted",
     "InvalidAccount": "its account is not valid",
     "InvalidQOS": "its QOS is not valid",
-    "SchedDefer": "Slurm was told to start nothing right at submission",
+    "SchedDefer": "Slurm is configured to start nothing at submission",
     "BadConstraints": "no node meets its constraint",
     "InactiveLimit": "it has reached the system's InactiveLimit",
     "JobArrayTaskLimit": "its array already runs as many elements at once as it may",
@@ -134,17 +134,17 @@ PENDING_REASONS = {
     "QOSMinGRES": "it asks for fewer GPUs than its QOS wants",
 }
 
-# In what sbatch says: it takes no more jobs of this user now. The same job will be taken later.
+# Parts of sbatch messages: it takes no more jobs of this user now, but will take the same job later.
 SUBMIT_LIMITS = (
     "MaxSubmitJob",
     "GrpSubmitJob",
     "Resource temporarily unavailable",
     "temporarily unable to accept job",
 )
-# As well, but only when no line of its own names another limit.
+# This means the same, but only when no line of its own names another limit.
 ANY_LIMIT = "Job violates accounting/QOS policy"
 
-# In what Slurm's commands say: nobody knows whether the request got through.
+# Parts of the messages of Slurm's commands: it is unknown whether the request succeeded.
 UNREACHABLE = (
     "Unable to contact slurm controller",
     "Unable to contact controller",
