@@ -1,0 +1,1 @@
+"""A Connection becomes a cluster."""

@@ -1,0 +1,1 @@
+"""What the API server runs: the page of a job, and the ends that users give to tasks by hand."""

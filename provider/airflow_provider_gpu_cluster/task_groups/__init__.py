@@ -1,0 +1,1 @@
+"""The whole life of a job as a group of tasks."""
