@@ -38,7 +38,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a file count as settled at once."""
-    monkeypatch.setattr(module, "_SETTLED_NS", 0)
+    monkeypatch.setattr(module, "SETTLED_NS", 0)
 
 
 def of(path: Path) -> str:
@@ -141,7 +141,7 @@ def test_addresses_and_stamps() -> None:
 
 
 def test_a_transfer_of_hours_keeps_nobody_waiting_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WRITE_EVERY_S", 0)
+    monkeypatch.setattr(module, "WRITE_EVERY_S", 0)
     with open_checksums() as long:
         long.remember("s3://x", "1", "abc")
         began = time.monotonic()
@@ -153,7 +153,7 @@ def test_a_transfer_of_hours_keeps_nobody_waiting_and_loses_nothing(monkeypatch:
 
 
 def test_what_is_old_is_forgotten_now_and_then(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FORGET_ODDS", 1)
+    monkeypatch.setattr(module, "FORGET_ODDS", 1)
     with open_checksums() as checksums:
         checksums.remember("s3://new", "1", "abc")
         checksums.remember("s3://old", "1", "abc")

@@ -146,7 +146,7 @@ def task_logs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskLog
 def own_watchers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test meet a watcher of another's cluster, and leave none behind."""
     before = set(threading.enumerate())
-    monkeypatch.setattr(watchers, "_watchers", {})
+    monkeypatch.setattr(watchers, "watchers_by_connection", {})
     monkeypatch.setattr(loop, "LINGER_S", 0.1)
     yield
     for thread in set(threading.enumerate()) - before:

@@ -294,7 +294,7 @@ def test_a_file_that_has_not_changed_is_read_once(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(folder, "sha256_of", note)
     # A file that was written just now may be written to again without its times becoming others.
-    monkeypatch.setattr("airflow_provider_gpu_cluster.files.checksums._SETTLED_NS", 0)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.files.checksums.SETTLED_NS", 0)
     first = upload(tmp_path, data=".").digest
     assert [Path(name).name for name in read] == ["a", "b"]
     read.clear()

@@ -207,7 +207,7 @@ def test_progress_that_was_held_back_is_told_when_nothing_else_comes(
     use: Use, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_gpu_cluster.logs.job_log.PROGRESS_EVERY_S", 0.3)
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.job_follower._HELD_BACK_S", 0.4)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.job_follower.HELD_BACK_S", 0.4)
     steps = [status(JobState.RUNNING, progress={"step": step, "total": 4}) for step in (1, 2)]
     watcher = use(FakeWatcher(*steps))
 
@@ -521,7 +521,7 @@ def test_a_job_that_cannot_be_launched_fails_its_task_with_the_class_that_says_w
 def test_a_cluster_that_is_away_for_a_moment_is_asked_again(
     use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher._PAUSE_S", 0.01)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher.PAUSE_S", 0.01)
     watcher = use(to_launch(GONE, GONE, LAUNCHED))
     assert end_of(launching(logs)).error is None
     assert watcher.launched == [REQUEST] * 3
@@ -534,7 +534,7 @@ def test_a_cluster_that_is_away_for_a_moment_is_asked_again(
 def test_a_cluster_that_stays_away_fails_the_task(
     use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch, retry_for_s: float
 ) -> None:
-    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher._PAUSE_S", 0.05)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher.PAUSE_S", 0.05)
     monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.launcher.RETRY_FOR_S", retry_for_s)
     watcher = use(to_launch(*[GONE] * 20))
     assert type(end_of(launching(logs)).error) is GpuClusterConnectionError

@@ -49,7 +49,7 @@ class Killed:
         """Called before the task's state is told."""
         self.timeout_s = 20.0
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(gpu_job, "_KILL_PAUSE_S", 0.02)
+        monkeypatch.setattr(gpu_job, "KILL_PAUSE_S", 0.02)
         monkeypatch.setattr("airflow_provider_gpu_cluster.triggers.watchers.watcher_of", lambda conn_id: self.watcher)
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._get_task_states)
 
@@ -61,7 +61,7 @@ class Killed:
     def __call__(self, end: Callable[[Triggerer, int], Awaitable[None]] | None = None, **arguments: Any) -> list[str]:
         """End the trigger, by default as a user does that ends the task, and return the jobs that were cancelled."""
         trigger = GpuJobTrigger(**{"job": HANDLE, "cancel_on_kill": True, **arguments})
-        self._monkeypatch.setattr(gpu_job, "_KILL_TIMEOUT_S", self.timeout_s)
+        self._monkeypatch.setattr(gpu_job, "KILL_TIMEOUT_S", self.timeout_s)
 
         async def run() -> None:
             triggerer = Triggerer(self.logs)

@@ -20,11 +20,11 @@ from typing import BinaryIO
 
 _PIECE = 1 << 20
 # A file that was written so recently may be written again without a change of its times.
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
 _BUSY_TIMEOUT_S = 1.0
-_WRITE_EVERY_S = 1.0
+WRITE_EVERY_S = 1.0
 # At random times, entries older than this are removed.
-_FORGET_ODDS = 0.01
+FORGET_ODDS = 0.01
 _FORGET_AFTER_S = 90 * 86400
 _SCHEMA = "CREATE TABLE IF NOT EXISTS checksums (address BLOB PRIMARY KEY, stamp TEXT, sha256 TEXT, noted_at INTEGER)"
 
@@ -81,14 +81,14 @@ class Checksums:
         """
         Note a SHA-256.
 
-        :param stamp: changes with the content. That of a very recent file is not noted, see :data:`_SETTLED_NS`.
+        :param stamp: changes with the content. That of a very recent file is not noted, see :data:`SETTLED_NS`.
         """
         if isinstance(stamp, os.stat_result):
-            if time.time_ns() - max(stamp.st_mtime_ns, stamp.st_ctime_ns) < _SETTLED_NS:
+            if time.time_ns() - max(stamp.st_mtime_ns, stamp.st_ctime_ns) < SETTLED_NS:
                 return
             stamp = stamp_of(stamp)
         self._new[os.fsencode(address)] = (stamp, sha256)
-        if time.monotonic() - self._written_at > _WRITE_EVERY_S:
+        if time.monotonic() - self._written_at > WRITE_EVERY_S:
             self.write_down()
 
     def write_down(self) -> None:
@@ -130,7 +130,7 @@ def open_checksums() -> Iterator[Checksums]:
         checksums.write_down()
         if database is not None:
             with contextlib.suppress(sqlite3.Error):
-                if random.random() < _FORGET_ODDS:
+                if random.random() < FORGET_ODDS:
                     with database:
                         database.execute("DELETE FROM checksums WHERE noted_at < ?", (time.time() - _FORGET_AFTER_S,))
             database.close()

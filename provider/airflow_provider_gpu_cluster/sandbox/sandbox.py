@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_envir
 from airflow_provider_gpu_cluster.sandbox.server import SandboxServer
 
 CONN_ENV = "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT"
-_KILL_PATIENCE_S = 5.0
+_KILL_TIMEOUT_S = 5.0
 # asyncssh logs every connection and command at INFO, in the process that uses the sandbox.
 if logging.getLogger("asyncssh").level == logging.NOTSET:
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
@@ -99,7 +99,7 @@ class Sandbox:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _kill_all(self) -> None:
-        kill_with_environment(marker(self.folder), _KILL_PATIENCE_S)
+        kill_with_environment(marker(self.folder), _KILL_TIMEOUT_S)
 
     def __enter__(self) -> Sandbox:
         self.start()

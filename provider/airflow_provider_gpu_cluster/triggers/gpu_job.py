@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 # Airflow's own time limit is 30 s ([triggerer] on_kill_timeout).
-_KILL_TIMEOUT_S = 25.0
-_KILL_PAUSE_S = 1.0
+KILL_TIMEOUT_S = 25.0
+KILL_PAUSE_S = 1.0
 
 
 class GpuJobTrigger(BaseTrigger):
@@ -168,7 +168,7 @@ class GpuJobTrigger(BaseTrigger):
             return
         work = asyncio.ensure_future(self._cancel_if_abandoned())
         # Airflow 3.3 tells a trigger to stop once a second until it has stopped, and cancels this call each time.
-        deadline = asyncio.get_running_loop().time() + _KILL_TIMEOUT_S
+        deadline = asyncio.get_running_loop().time() + KILL_TIMEOUT_S
         while not work.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({work}, timeout=left)
@@ -195,7 +195,7 @@ class GpuJobTrigger(BaseTrigger):
                 if str(error) != told:
                     told = str(error)
                     self.log.warning("GPU job could not be cancelled, trying again", job_id=job_id, error=told)
-            await asyncio.sleep(_KILL_PAUSE_S)
+            await asyncio.sleep(KILL_PAUSE_S)
 
     async def _cancel(self, job_id: str) -> None:
         # All tasks use the same text, so that one call can cancel many jobs.

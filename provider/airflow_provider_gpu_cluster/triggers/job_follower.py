@@ -20,7 +20,7 @@ from airflow_provider_gpu_cluster.watch.watcher import Watcher
 LEFT_FOR_WORKER_BYTES = 1 << 18
 _ACK_TIMEOUT_S = 10.0
 # The job's log delays progress for a while; if nothing else arrives in that time, it is told the status again.
-_HELD_BACK_S = PROGRESS_EVERY_S + 0.5
+HELD_BACK_S = PROGRESS_EVERY_S + 0.5
 
 
 class JobFollower:
@@ -135,7 +135,7 @@ class JobFollower:
     def _longest_wait_s(self) -> float | None:
         """Return how long to wait for the next event, in seconds; None for no limit."""
         if self._outage is None:
-            return _HELD_BACK_S if self._may_hold_back else None
+            return HELD_BACK_S if self._may_hold_back else None
         return max(0.0, self._unreachable_timeout_s - self._job_log.tell_outage(self._outage))
 
     def _take(self, event: WatchEvent) -> None:

@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.watch.watcher import Watcher
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
 
-_PAUSE_S = 1.0
+PAUSE_S = 1.0
 
 
 class JobLauncher:
@@ -51,7 +51,7 @@ class JobLauncher:
         began = time.monotonic()
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_worth_another_try),
-            wait=tenacity.wait_fixed(_PAUSE_S),
+            wait=tenacity.wait_fixed(PAUSE_S),
             stop=StopWhenOutOfReach(RETRY_FOR_S),
             before_sleep=self._tell_outage,
             reraise=True,

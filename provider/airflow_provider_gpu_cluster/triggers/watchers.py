@@ -7,13 +7,13 @@ import threading
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
-_watchers: dict[str, Watcher] = {}
+watchers_by_connection: dict[str, Watcher] = {}
 _lock = threading.Lock()
 
 
 def watcher_of(conn_id: str) -> Watcher:
     """Return the watcher of a connection; the process has only one for each."""
     with _lock:
-        if conn_id not in _watchers:
-            _watchers[conn_id] = Watcher(conn_id, lambda: GpuClusterHook(conn_id).cluster)
-        return _watchers[conn_id]
+        if conn_id not in watchers_by_connection:
+            watchers_by_connection[conn_id] = Watcher(conn_id, lambda: GpuClusterHook(conn_id).cluster)
+        return watchers_by_connection[conn_id]
