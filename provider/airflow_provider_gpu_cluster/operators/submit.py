@@ -18,7 +18,6 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.operators.partial import JobPartial
@@ -348,6 +347,9 @@ class SubmitGpuJobOperator(BaseOperator):
         return JobRequest(**values)
 
     def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
+        # Imported late: a file of DAGs is parsed again and again, and says nothing of launches.
+        from airflow_provider_gpu_cluster.logs.job_log import tell_submission
+
         started = time.monotonic()
         self._cancel_forerunners(context, hook)
         submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
