@@ -13,7 +13,6 @@ from ...gpus.schedule import Wait
 from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt, Root
-from ..logout import logout_warnings
 from ..lost import settle_lost_supervisor
 from .root_queue import RootQueue
 
@@ -197,6 +196,9 @@ class HostEngine:
 
     def warnings(self) -> list[str]:
         """Return problems to expect on this host."""
+        # Imported where it is needed, since every request starts a process.
+        from ..logout import logout_warnings
+
         return logout_warnings()
 
     def capacity(self) -> Capacity:
