@@ -189,8 +189,8 @@ class HostKeyCheck(paramiko.MissingHostKeyPolicy):
         for revoked in self._known.revoked:
             if revoked.fingerprint in (key.fingerprint, signer):
                 raise GpuClusterHostKeyError(
-                    f"{self._where}: its host key {_shown(key)} is revoked in {revoked.place}. Do not connect; ask its "
-                    "administrator"
+                    f"{self._where}: its host key {_shown(key)}, or the authority that certified it, is revoked in "
+                    f"{revoked.place}. Do not connect; ask its administrator"
                 )
         if any(known.fingerprint == key.fingerprint for known in self._known.keys):
             return

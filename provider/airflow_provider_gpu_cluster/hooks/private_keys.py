@@ -69,13 +69,14 @@ def _wrapped(body: str) -> str:
     headers = _PEM_HEADERS.match(body)
     before = "" if headers is None else f"{headers[1]}\n{headers[2]}\n\n"
     rest = textwrap.dedent(body[0 if headers is None else headers.end() :])
-    lines = [line for line in rest.split("\n") if line.strip()]
-    if len(lines) == 1:
-        letters = re.sub(r"\s", "", lines[0])
+    if "\n" not in rest:
+        letters = re.sub(r"\s", "", rest)
     else:
-        is_padded = len({len(line) for line in lines[:-1]}) > 1
+        *lines, last = [line for line in rest.split("\n") if line.strip()] or [""]
+        if len(set(map(len, lines))) > 1:
+            lines = [line.strip() for line in lines]
         # In a URI that was not encoded, a plus becomes a space.
-        letters = "".join(line.strip() if is_padded else line for line in lines).replace(" ", "+")
+        letters = "".join([*lines, last.strip()]).replace(" ", "+")
     return before + "\n".join(letters[at : at + 64] for at in range(0, len(letters), 64))
 
 

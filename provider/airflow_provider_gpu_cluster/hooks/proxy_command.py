@@ -22,7 +22,7 @@ class ProxyProcess:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = " ".join(command)
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115: closed in close()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.socket, theirs = socket.socketpair()
         try:
             with theirs:

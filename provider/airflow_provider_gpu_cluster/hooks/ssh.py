@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections.abc import Sequence
 from functools import cached_property
@@ -192,7 +193,9 @@ class SshConnector:
 
     @cached_property
     def _config(self) -> HostConfig:
-        host = (self.connection.host or "").strip()
+        host = (self.connection.host or "").strip().strip("[]")
+        if host.startswith("-") or re.search(r"\s", host):
+            raise self._fields.bad("host", host, "the name or address of a machine")
         try:
             config = look_up(host, self.connection.port, self.connection.login)
         except UnreadableConfig as error:
