@@ -141,9 +141,12 @@ def matches(pattern: str, name: str) -> bool:
 
 def _kind_in(encoded: str) -> str:
     try:
-        return paramiko.Message(base64.b64decode(encoded, validate=True)).get_text()
+        kind = paramiko.Message(base64.b64decode(encoded, validate=True)).get_text()
     except (binascii.Error, ValueError):
-        raise ValueError("its key is damaged") from None
+        kind = ""
+    if not kind:
+        raise ValueError("its key is damaged")
+    return kind
 
 
 def _key(encoded: str) -> paramiko.PKey:
