@@ -135,8 +135,8 @@ class SshConnector:
         else:
             client.set_missing_host_key_policy(HostKeyCheck(known, self.where, self._address))
 
-        def transport_of(sock: Any, disabled_algorithms: Any = None) -> paramiko.Transport:
-            transport = paramiko.Transport(sock, disabled_algorithms=disabled_algorithms)
+        def transport_of(sock: Any, /, **options: Any) -> paramiko.Transport:
+            transport = paramiko.Transport(sock, **options)
             if known is not None:
                 types = transport.get_security_options()
                 types.key_types = tuple(known.preferred(types.key_types))
@@ -227,7 +227,7 @@ class SshConnector:
         trusts_any = self._fields.flag("no_host_key_check")
         if trusts_any is None:
             trusts_any = self._fields.flag("ignore_hostkey_verification")
-        names = list({names_of(name, self._address[1]) for name in (self._address[0], self.connection.host)})
+        names = list({names_of(name, self._address[1]) for name in (self._address[0], self.connection.host or "")})
         if self._config.key_alias:
             names = [self._config.key_alias]
         host_key = self._fields.secret_text("host_key")
