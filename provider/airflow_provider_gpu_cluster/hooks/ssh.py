@@ -98,6 +98,7 @@ class SshConnector:
             self._fields.refuse_unknown()
         self._through = through
         self._given_key = key
+        self._key: LoginKey | None = None
         self._on_the_way = on_the_way
         self._warned: set[str] = set()
         self._takes_fast_ciphers = len(SLOW_CIPHERS) < len(CIPHERS)
@@ -110,6 +111,9 @@ class SshConnector:
             subclasses).
         :raises GpuClusterSetupError: a field of the connection, or ~/.ssh/config, cannot be used.
         """
+        # Every time, because certificates are replaced while a task runs.
+        own_key = login_key(self._fields, self._config, has_password=bool(self.connection.password))
+        self._key = own_key or self._given_key
         try:
             if self._takes_fast_ciphers:
                 try:
@@ -119,11 +123,11 @@ class SshConnector:
             return self._connect(())
         except BREAKS as error:
             raise self._explained(error) from error
-        except ValueError as error:
-            # From a stray certificate, for instance, which paramiko takes without asking.
+        except (ValueError, AttributeError) as error:
+            # From a stray certificate in ~/.ssh, or from one in the agent, which paramiko takes without asking.
             raise GpuClusterAuthenticationError(
-                f"{self.where}: a key or certificate in ~/.ssh cannot be used ({error}); repair or remove it, or set "
-                "look_for_keys in the connection to false"
+                f"{self.where}: a key or certificate in ~/.ssh or in the SSH agent cannot be used ({error}); repair or "
+                "remove it, or give the connection a key_file and set look_for_keys to false"
             ) from error
 
     def _connect(self, without_ciphers: Sequence[str]) -> paramiko.SSHClient:
@@ -217,10 +221,6 @@ class SshConnector:
     @property
     def _timeout_s(self) -> float:
         return self._fields.seconds("conn_timeout") or CONNECT_TIMEOUT_S
-
-    @cached_property
-    def _key(self) -> LoginKey | None:
-        return login_key(self._fields, self._config, has_password=bool(self.connection.password)) or self._given_key
 
     def _known_host(self) -> KnownHost | None:
         """Return what is known of the host's keys, or None if they are not to be checked."""
