@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-# A loopback cluster that runs jobs, with asyncssh as its server and paramiko as its client; and what Airflow reads of us.
+# A loopback cluster that runs jobs, between asyncssh as server and paramiko as client; and what Airflow reads of us.
 PART = ("tests/sandbox", "tests/test_get_provider_info.py")
 
 pytestmark = pytest.mark.heavy
