@@ -14,12 +14,14 @@ import json
 import os
 import sys
 import threading
-from typing import Any, BinaryIO, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, NamedTuple
 
 from . import protocol
-from .errors import Refused, traceback_text
 from .reply import Reply
 from .store.directories import Root
+
+if TYPE_CHECKING:
+    from .protocol.replies import Fault
 
 _HEARTBEAT_S = 5.0
 # From linux/fcntl.h; the module has it since Python 3.10. The size is what every user may ask for.
@@ -40,6 +42,8 @@ class Verb(NamedTuple):
     :param is_asked: whether the Airflow side calls it. It then returns a :class:`.Reply`; other verbs return an exit
         status.
     :param engine_timeout_s: how long the engine may wait for a scheduler's answer, in seconds.
+    :param only_looks: whether it reports on jobs and needs no room on the disk. A job may run on while the disk is full
+        or its owner corrects a permission, so no failure of the disk is final here.
     :param clears: whether to start garbage collection afterwards, if the connection wants it and it is due.
     """
 
@@ -48,6 +52,7 @@ class Verb(NamedTuple):
     needs: tuple[str, ...] = ()
     is_asked: bool = True
     engine_timeout_s: float = 20.0
+    only_looks: bool = False
     clears: bool = False
 
     def work(self) -> Callable[..., Any]:
@@ -65,11 +70,17 @@ VERBS = {
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
     "fill": Verb("staging.fill", "answer", ("root", "stream")),
-    "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
+    "status": Verb("jobs.status", "answer", ("root", "engine", "request"), only_looks=True),
     # A watch must not wait long, as it has other news to send.
-    "watch": Verb("watch.server", "answer", ("root", "engine", "program", "request", "stream"), engine_timeout_s=0.2),
-    "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
-    "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
+    "watch": Verb(
+        "watch.server",
+        "answer",
+        ("root", "engine", "program", "request", "stream"),
+        engine_timeout_s=0.2,
+        only_looks=True,
+    ),
+    "logs": Verb("watch.output", "answer", ("root", "engine", "request"), only_looks=True),
+    "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request"), only_looks=True),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
     # With the following verbs the program starts itself.
@@ -128,15 +139,8 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
         request = dict(json.loads(line), umask=given["umask"])
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
         reply: dict[str, object] = {"ok": value}
-    except Refused as refusal:
-        reply = {"error": {"code": refusal.code, "message": refusal.message}}
     except Exception as error:
-        reply = {
-            "error": {
-                "code": protocol.INTERNAL,
-                "message": f"gpu-run {name} failed on the cluster: {error!r}\n{traceback_text()}",
-            }
-        }
+        reply = {"error": _fault(name, verb, error, given["root"])}
     done.set()
     heart.join()
     out.write(protocol.REPLY_MARK + b"\n" + json.dumps(reply).encode("ascii") + b"\n")
@@ -152,6 +156,15 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
 
         clear_if_due(given["root"], given["program"], request.get("settings", {}))
     return 0
+
+
+def _fault(name: str, verb: Verb, error: Exception, root: Root) -> Fault:
+    from .store.writing import fault_of
+
+    fault = fault_of(error, f"gpu-run {name}", root.path)
+    if verb.only_looks and fault["code"] in (protocol.NO_SPACE, protocol.ROOT_NOT_WRITABLE):
+        fault["code"] = protocol.PASSING_FAULT
+    return fault
 
 
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:

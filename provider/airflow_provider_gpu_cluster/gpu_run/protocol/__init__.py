@@ -78,6 +78,7 @@ GPUS_UNAVAILABLE = "gpus_unavailable"
 JOB_CONFLICT = "job_conflict"
 NO_SUCH_JOB = "no_such_job"
 UNSAFE_OUTPUT = "unsafe_output"
+PASSING_FAULT = "passing_fault"
 INTERNAL = "internal"
 
 # The content of a file up to this size is sent in one piece, and never asked for in part.

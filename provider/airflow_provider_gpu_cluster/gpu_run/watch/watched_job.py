@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..jobs.status import status_or_unknown
 from ..linux import processes
-from ..store import records
 from ..store.directories import Root
 from ..supervise import diagnosis
 from .output import Cursor, open_log_of
@@ -16,7 +16,7 @@ from .output import Cursor, open_log_of
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent
-    from ..protocol.records import Claim, ProcessIdentity
+    from ..protocol.records import ProcessIdentity
     from ..protocol.requests import Acknowledgement
     from ..protocol.status import Status
 
@@ -133,9 +133,16 @@ class WatchedJob:
             self._name_records()
             events += self._place()
         self._is_over = is_final or not self._attempt
-        claim: Claim | None = records.read_json(self._claim) if self._state == protocol.RUNNING else None
-        self._supervisor = claim if claim is not None and processes.is_alive(claim) else None
+        self._supervisor = self._living_supervisor() if self._state == protocol.RUNNING else None
         return events
+
+    def _living_supervisor(self) -> ProcessIdentity | None:
+        # The job can write to its claim, so there may be anything in it. Then full looks find what a glance would.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            claim = self._job.attempt(self._attempt).claimed()
+            if claim is not None and processes.is_alive(claim):
+                return claim
+        return None
 
     def _is_worth_telling(self, status: Status, now: float) -> bool:
         if self._told is None or self._differs(status, "state", "attempt"):
