@@ -1,6 +1,8 @@
 """
-Leave out of a status what is not of its type. Jobs can write to the records that a status is made of, and one that makes
-no sense must not keep a reader from the statuses of the other jobs.
+Leave out of a status what is not of its type.
+
+Jobs can write to the records that a status is made of, and one that makes no sense must not keep a reader from the
+statuses of the other jobs.
 """
 
 from __future__ import annotations
@@ -42,9 +44,8 @@ def _list_of(check: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 def _is_element(value: object) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 2 and _is_text(value[0]) and (value[1] is None or _is_text(value[1]))
-    )
+    """Return whether it is the state of an element, and its reason or None."""
+    return isinstance(value, list) and len(value) == 2 and _is_text(value[0]) and _is_text(value[1] or "")
 
 
 _CHECKS: dict[str, Callable[[object], bool]] = {

@@ -7,6 +7,7 @@ known to be a regular file, nothing waits, and every read has a bound.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -45,10 +46,8 @@ def open_to_append(path: str) -> int:
 
     :raises NotRegular: something else is in its place.
     """
-    try:
+    with contextlib.suppress(FileNotFoundError):
         check(os.lstat(path), path)
-    except FileNotFoundError:
-        pass
     fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | _OPTIONS)
     _checked(fd, path)
     # A program that inherits the file might take the flag for that of a pipe.
@@ -64,7 +63,7 @@ def read(path: str, most_bytes: int, *, follow: bool = False) -> bytes:
     """
     fd = open_to_read(path, follow=follow)
     with os.fdopen(fd, "rb") as file:
-        data = file.read(most_bytes + 1)
+        data = file.read(min(most_bytes, os.fstat(fd).st_size) + 1)
     if len(data) > most_bytes:
         raise NotRegular(errno.EFBIG, f"has more than {most_bytes} bytes", path)
     return data

@@ -145,10 +145,11 @@ class JobDirectory:
 
     def add_attempt(self, number: int, request: AttemptRequest, env: dict[str, str]) -> Attempt | None:
         """
-        Add an attempt; return None when that number is taken.
+        Add an attempt, and return it; return None when that number is taken. Call under the job's lock.
 
         It appears by rename, with its request in it, and a folder cannot be renamed over one that has content.
         """
+        self._remove_drafts()
         draft = self.at(".job", "attempts", f".{records.new_name()}")
         with writing(self.path):
             os.mkdir(draft, 0o700)
@@ -165,6 +166,12 @@ class JobDirectory:
                     return None
                 raise
         return self.attempt(number)
+
+    def _remove_drafts(self) -> None:
+        """Remove what killed processes have left, secrets perhaps."""
+        for name in os.listdir(self.at(".job", "attempts")):
+            if name.startswith("."):
+                remove_tree(self.at(".job", "attempts", name))
 
 
 class Attempt:
@@ -247,8 +254,8 @@ class Attempt:
         """
         Record the end, if none is recorded yet: first the exit record, which is the proof, then the markers.
 
-        If the job has deleted the folder, it is made again, and what the job has put into the place of the record is
-        put aside. Disk space was set aside at the start of the attempt, so that a full disk does not swallow the record.
+        If the job has deleted the folder, it is made again; what the job has put in the place of the record is put
+        aside. Disk space was reserved at the start of the attempt, so that a full disk does not swallow the record.
         """
         make_folder(self.job.path, ".job", "attempts", str(self.number))
         self.forget_secrets()
@@ -289,8 +296,8 @@ class Attempt:
 
     def stopped(self) -> Stopped:
         """
-        Return the note of :meth:`note_stop`, with ``end`` and ``facts``; an empty one when there is none, or the job has
-        spoilt it.
+        Return the note of :meth:`note_stop`, with ``end`` and ``facts``; an empty one if there is none, or if the job
+        has spoilt it.
         """
         with contextlib.suppress(ValueError, regular_files.NotRegular):
             stopped: Stopped | None = records.read_json(self.at("stopped.json"))

@@ -27,7 +27,7 @@ def make_folder(top: str, *below: str) -> None:
         if os.path.lexists(path) and not os.path.isdir(path):
             records.put_aside(path)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(path, _ALL)
+            os.mkdir(path)
         _open_up(path)
 
 

@@ -174,7 +174,7 @@ class _Watch:
     # -- events --------------------------------------------------------------------------------------------------
 
     def _tell(self, key: int, find: Callable[[], Sequence[Event]]) -> None:
-        """Send the events that ``find`` returns. A failure ends only this subscription, and one that passes not even it."""
+        """Send the events that ``find`` returns. A failure ends this subscription alone; one that passes ends none."""
         try:
             for event in find():
                 self._channel.send(event)
