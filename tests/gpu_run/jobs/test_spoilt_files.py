@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
@@ -146,10 +146,11 @@ def test_the_status_says_what_is_not_shown(host: Host, name: str, kind: str, not
     [
         (b'{"step": 1}\n' + b"x" * 5000, None),
         (b"x" * 5000 + b'\n{"step": 1}\n[2]\n"3"\n{"step": 4}', {"step": 1}),
-        (b'{"step": 1}\n{"a":' * 3 + b'{"a": ' * 600 + b"1" + b"}" * 600 + b"\n", {"step": 1}),
+        (b'{"step": 1}\n' + b'{"a":' * 500 + b"1" + b"}" * 500 + b"\n", {"step": 1}),
         (b'{"loss": NaN, "many": 1e999, "text": "\\ud800"}\n', {"loss": float("nan")}),
         (b'{"step": 1}\n\xff\xfe\n', {"step": 1}),
     ],
+    ids=["a long line", "a line without end", "deep", "strange values", "not text"],
 )
 def test_progress_is_the_last_line_that_makes_sense(host: Host, text: bytes, progress: dict[str, Any] | None) -> None:
     made = Made(host)
@@ -202,7 +203,10 @@ def test_a_running_job_whose_claim_is_spoilt_can_be_cancelled_and_keeps_nobody_w
     client.until("status", key=2, state=protocol.RUNNING)
     cancel(host.root, host.engine, [spoilt, other], "ann", 0)
     assert client.until("status", key=2, state=protocol.CANCELLED)
-    assert client.until("status", key=1, state=protocol.CANCELLED)["status"]["message"] == "cancelled by ann"
+    # Its supervisor finds the request by itself.
+    while (ended := host.status(spoilt))["state"] == protocol.UNKNOWN:
+        time.sleep(0.05)
+    assert (ended["state"], ended["message"]) == (protocol.CANCELLED, "cancelled by ann")
 
 
 def test_the_next_attempt_finds_folders_and_logs_whatever_the_one_before_has_left(host: Host) -> None:
@@ -213,13 +217,3 @@ def test_the_next_attempt_finds_folders_and_logs_whatever_the_one_before_has_lef
     host.submit("echo again", job_id=job_id, request_key="2")
     assert host.wait(job_id)["state"] == protocol.SUCCEEDED
     assert host.log(job_id) == "again\n"
-
-
-def test_a_full_disk_keeps_nobody_from_looking_and_cancelling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Made(host)
-
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(HostEngine, "nudge", full)
-    assert host.status(made.job.job_id)["state"] == protocol.FAILED
