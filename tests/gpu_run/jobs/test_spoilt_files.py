@@ -128,9 +128,9 @@ def test_no_garbage_in_a_record_stops_a_verb(host: Host, name: str, garbage: str
 @pytest.mark.parametrize(
     ("name", "kind", "note"),
     [
-        ("progress.jsonl", "pipe", "no progress is shown: {path}: is a pipe, and not a file"),
-        ("progress.jsonl", "link", "no progress is shown: {path}: is a device, and not a file"),
-        ("training.log", "pipe", "no output is shown: {path}: is a pipe, and not a file"),
+        ("progress.jsonl", "pipe", "no progress is shown: {path} is a pipe, and not a file"),
+        ("progress.jsonl", "link", "no progress is shown: {path} is a device, and not a file"),
+        ("training.log", "pipe", "no output is shown: {path} is a pipe, and not a file"),
     ],
 )
 def test_the_status_says_what_is_not_shown(host: Host, name: str, kind: str, note: str) -> None:
@@ -199,7 +199,7 @@ def test_a_running_job_whose_claim_is_spoilt_can_be_cancelled_and_keeps_nobody_w
     client.subscribe(spoilt, key=1)
     client.subscribe(other, key=2)
     status = client.until("status", key=1, state=protocol.UNKNOWN)["status"]
-    assert status["message"] == f"its records cannot be read: {claim}: is a pipe, and not a file"
+    assert status["message"] == f"its records cannot be read: {claim} is a pipe, and not a file"
     client.until("status", key=2, state=protocol.RUNNING)
     cancel(host.root, host.engine, [spoilt, other], "ann", 0)
     assert client.until("status", key=2, state=protocol.CANCELLED)

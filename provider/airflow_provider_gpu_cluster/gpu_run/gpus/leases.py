@@ -159,11 +159,10 @@ class Leases:
         """
         slots = []
         for gpu in gpus:
-            path = self._path(gpu.key)
             try:
-                holder = _holder(path)
+                holder = _holder(self._path(gpu.key))
             except OSError as error:
-                slots.append(Slot(gpu, math.inf, f"a lease file that cannot be opened: {path} {error.strerror}"))
+                slots.append(Slot(gpu, math.inf, f"a lease file that cannot be opened ({error})"))
                 continue
             if holder is not None:
                 # An overdue end is as good as an unknown one.

@@ -158,6 +158,8 @@ def _running(attempt: Attempt, claim: Claim) -> Started:
 
 def words_of(error: OSError) -> str:
     """Return what an error says: the path, and why."""
+    if isinstance(error, regular_files.NotRegular):
+        return str(error)
     why = error.strerror or str(error) or repr(error)
     return f"{error.filename}: {why}" if error.filename else why
 

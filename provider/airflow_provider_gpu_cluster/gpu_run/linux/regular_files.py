@@ -26,6 +26,9 @@ _KINDS = (
 class NotRegular(OSError):
     """There is something else in the place of a file; ``strerror`` says what."""
 
+    def __str__(self) -> str:
+        return f"{self.filename} {self.strerror}"
+
 
 def open_to_read(path: str, *, follow: bool = False) -> int:
     """

@@ -88,13 +88,12 @@ def refusal_of(error: OSError, path: str) -> Refused | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Refused(protocol.NO_SPACE, no_space(where if os.path.isabs(where) else path, error))
     if isinstance(error, regular_files.NotRegular):
-        return Refused(protocol.ROOT_NOT_WRITABLE, f"{where} {why}; a job may have put it there: remove it")
+        return Refused(protocol.ROOT_NOT_WRITABLE, f"{error}; a job may have put it there: remove it")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
-        return Refused(
-            protocol.ROOT_NOT_WRITABLE,
-            f"cannot use {where}: {why}; make it accessible to {processes.user()}, or set 'root_dir' in the connection"
-            " to a folder of your own on the cluster",
-        )
+        advice = "set 'root_dir' in the connection to a folder of your own on the cluster"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            advice = f"make it accessible to {processes.user()}, or {advice}"
+        return Refused(protocol.ROOT_NOT_WRITABLE, f"cannot use {where}: {why}; {advice}")
     if error.errno in _PASSING:
         return Refused(protocol.PASSING_FAULT, f"{where} cannot be used now: {why}")
     return None
