@@ -59,8 +59,9 @@ def test_a_verb_names_work_that_takes_what_it_needs(verb: Verb) -> None:
 )
 def test_what_a_failure_is_called(error: Exception, writes: str, looks: str) -> None:
     """A job that is looked at may run on while a disk is full, so nothing about disks is final there."""
-    for name, expected in (("submit", writes), ("stage", writes), ("status", looks), ("logs", looks), ("watch", looks)):
-        fault = command_line._fault(name, VERBS[name], error, Root("/tmp"))
+    for name in ("submit", "stage", "send", *protocol.LOOKS):
+        expected = looks if name in protocol.LOOKS else writes
+        fault = command_line._fault(name, error, Root("/tmp"))
         assert fault["code"] == expected
         assert ("Traceback" in fault["message"] or "odd" in fault["message"]) is (expected == protocol.INTERNAL)
         if isinstance(error, OSError):

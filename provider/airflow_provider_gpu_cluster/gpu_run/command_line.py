@@ -42,8 +42,6 @@ class Verb(NamedTuple):
     :param is_asked: whether the Airflow side calls it. It then returns a :class:`.Reply`; other verbs return an exit
         status.
     :param engine_timeout_s: how long the engine may wait for a scheduler's answer, in seconds.
-    :param only_looks: whether it reports on jobs and needs no room on the disk. A job may run on while the disk is full
-        or its owner corrects a permission, so no failure of the disk is final here.
     :param clears: whether to start garbage collection afterwards, if the connection wants it and it is due.
     """
 
@@ -52,7 +50,6 @@ class Verb(NamedTuple):
     needs: tuple[str, ...] = ()
     is_asked: bool = True
     engine_timeout_s: float = 20.0
-    only_looks: bool = False
     clears: bool = False
 
     def work(self) -> Callable[..., Any]:
@@ -70,17 +67,11 @@ VERBS = {
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
     "fill": Verb("staging.fill", "answer", ("root", "stream")),
-    "status": Verb("jobs.status", "answer", ("root", "engine", "request"), only_looks=True),
+    "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
     # A watch must not wait long, as it has other news to send.
-    "watch": Verb(
-        "watch.server",
-        "answer",
-        ("root", "engine", "program", "request", "stream"),
-        engine_timeout_s=0.2,
-        only_looks=True,
-    ),
-    "logs": Verb("watch.output", "answer", ("root", "engine", "request"), only_looks=True),
-    "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request"), only_looks=True),
+    "watch": Verb("watch.server", "answer", ("root", "engine", "program", "request", "stream"), engine_timeout_s=0.2),
+    "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
+    "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
     # With the following verbs the program starts itself.
@@ -140,7 +131,7 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
         reply: dict[str, object] = {"ok": value}
     except Exception as error:
-        reply = {"error": _fault(name, verb, error, given["root"])}
+        reply = {"error": _fault(name, error, given["root"])}
     done.set()
     heart.join()
     out.write(protocol.REPLY_MARK + b"\n" + json.dumps(reply).encode("ascii") + b"\n")
@@ -158,11 +149,11 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
     return 0
 
 
-def _fault(name: str, verb: Verb, error: Exception, root: Root) -> Fault:
+def _fault(name: str, error: Exception, root: Root) -> Fault:
     from .store.writing import fault_of
 
     fault = fault_of(error, f"gpu-run {name}", root.path)
-    if verb.only_looks and fault["code"] in (protocol.NO_SPACE, protocol.ROOT_NOT_WRITABLE):
+    if name in protocol.LOOKS and fault["code"] in (protocol.NO_SPACE, protocol.ROOT_NOT_WRITABLE):
         fault["code"] = protocol.PASSING_FAULT
     return fault
 

@@ -187,6 +187,24 @@ def test_the_end_of_a_killed_supervisor_is_recorded_in_place_of_what_is_no_recor
     eventually(lambda: not any(map(is_alive, guards)))
 
 
+def test_pipes_of_one_job_keep_no_news_of_another_from_a_watch(host: Host, watch: Callable[..., Client]) -> None:
+    pipes = 'rm -f "$PROGRESS_FILE" "$LOG_DIR"/*.log; mkfifo "$PROGRESS_FILE" "$LOG_DIR"/{training,error}.log'
+    spoilt = host.submit(f"{pipes}; echo ready > code/ready; sleep 1000".replace("code/", ""))
+    other = host.submit("until read x < ../gate; do sleep 0.05; done 2> /dev/null; echo hello")
+    while not Path(host.job(spoilt).at("code", "ready")).exists():
+        time.sleep(0.05)
+    client = watch()
+    client.subscribe(spoilt, key=1, reader="r")
+    client.subscribe(other, key=2, reader="r")
+    notes = client.until("status", key=1, state=protocol.RUNNING)["status"]["notes"]
+    assert [note.partition(": ")[0] for note in notes] == ["no output is shown", "no progress is shown"]
+    Path(host.job(other).at("gate")).write_text("open\n")
+    assert client.read_output(6, key=2) == b"hello\n"
+    client.until("status", key=2, state=protocol.SUCCEEDED)
+    cancel(host.root, host.engine, [spoilt], "ann", 0)
+    client.until("status", key=1, state=protocol.CANCELLED)
+
+
 def test_a_running_job_whose_claim_is_spoilt_can_be_cancelled_and_keeps_nobody_waiting(
     host: Host, watch: Callable[..., Client]
 ) -> None:

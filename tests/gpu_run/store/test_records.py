@@ -34,11 +34,21 @@ def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, write: C
     assert os.listdir(tmp_path) == []
 
 
-def test_a_record_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "r.json").mkdir()
-    with pytest.raises(OSError, match="directory"):
+def test_a_record_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(source: str, target: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), source, None, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="Input/output error"):
         records.write_json(str(tmp_path / "r.json"), {})
-    assert os.listdir(tmp_path) == ["r.json"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_in_the_place_of_a_record_gives_way(tmp_path: Path) -> None:
+    (tmp_path / "r.json" / "full").mkdir(parents=True)
+    records.write_json(str(tmp_path / "r.json"), {"a": 1})
+    assert records.read_json(str(tmp_path / "r.json")) == {"a": 1}
+    assert [path.parent.name[-9:] for path in tmp_path.rglob("full")] == [".replaced"]
 
 
 @pytest.mark.parametrize("has_links", [True, False])

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from ..protocol.status import Status
 
 _LOOK_S = 0.05
+# What is met where a job has spoilt its records, or is deleting them.
+_SPOILT = (
+    Refused,
+    ValueError,
+    KeyError,
+    TypeError,
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    regular_files.NotRegular,
+)
 
 
 def answer(root: Root, engine: Engine, request: CancelRequest) -> Reply:
@@ -42,8 +54,8 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
     for job in jobs:
         try:
             _cancel_job(job, root, engine, by)
-        except (Refused, ValueError, KeyError, TypeError, regular_files.NotRegular):
-            # A job can spoil its records. Its status says so, and the others are cancelled.
+        except _SPOILT:
+            # Its status says so, and the others are cancelled.
             continue
         except OSError as error:
             failure = error

@@ -88,10 +88,19 @@ def write_json(path: str, value: Mapping[str, object], *, sync: bool = True) -> 
     """
     draft = _draft(path, value, sync)
     try:
-        os.replace(draft, path)
+        replace(draft, path)
     except OSError:
         os.unlink(draft)
         raise
+
+
+def replace(draft: str, path: str) -> None:
+    """Give a file its final name; a folder in its place is put aside."""
+    try:
+        os.replace(draft, path)
+    except IsADirectoryError:
+        put_aside(path)
+        os.replace(draft, path)
 
 
 def create_json(path: str, value: Mapping[str, object]) -> bool:

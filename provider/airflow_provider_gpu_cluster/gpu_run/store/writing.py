@@ -15,6 +15,17 @@ from . import records
 if TYPE_CHECKING:
     from ..protocol.replies import Fault
 
+# Missing rights, and what lies where something else belongs.
+_UNUSABLE = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 # Failures of a disk, of a network file system or of a host that has too much to do; another try may succeed.
 _PASSING = (
     errno.EAGAIN,
@@ -46,7 +57,7 @@ def write_text(path: str, text: str) -> None:
     try:
         with open(draft, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(draft, path)
+        records.replace(draft, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(draft)
@@ -89,7 +100,7 @@ def refusal_of(error: OSError, path: str) -> Refused | None:
         return Refused(protocol.NO_SPACE, no_space(where if os.path.isabs(where) else path, error))
     if isinstance(error, regular_files.NotRegular):
         return Refused(protocol.ROOT_NOT_WRITABLE, f"{error}; a job may have put it there: remove it")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+    if error.errno in _UNUSABLE:
         advice = "set 'root_dir' in the connection to a folder of your own on the cluster"
         if error.errno in (errno.EACCES, errno.EPERM):
             advice = f"make it accessible to {processes.user()}, or {advice}"

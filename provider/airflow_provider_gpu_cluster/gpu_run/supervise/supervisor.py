@@ -325,7 +325,7 @@ class _AttemptRun:
             self.stop_reason = self._limit_reached(self.taken_at) or self.stop_reason
         if self.stop_reason is not None:
             state, reason, message = self.stop_reason
-        elif not os.path.isdir(self.attempt.path):
+        elif _is_gone(self.attempt.path):
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:
             state, reason, message = protocol.SUCCEEDED, None, ""
@@ -386,6 +386,17 @@ def _become_job(umask: int) -> None:
     """Die with the supervisor, and make files under the umask of the user's login; gpu-run's own files are private."""
     processes.die_with_parent(signal.SIGKILL)
     os.umask(umask)
+
+
+def _is_gone(path: str) -> bool:
+    """Return whether a folder does not exist; one that cannot be looked at does."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _too_much(memory: int, limit: int) -> str:

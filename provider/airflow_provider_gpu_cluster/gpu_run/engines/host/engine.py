@@ -47,6 +47,7 @@ class HostEngine:
         self._program = program
         self._queue = RootQueue(root, settings)
         self._virtual = settings.get("virtual_gpus")
+        self._why_unserved = ""
         self.refresh()
 
     def refresh(self) -> None:
@@ -115,7 +116,12 @@ class HostEngine:
 
     def nudge(self) -> None:
         """Make sure that the queue is served."""
-        self._queue.ensure_dispatcher(self._program)
+        try:
+            self._queue.ensure_dispatcher(self._program)
+        except OSError as error:
+            self._why_unserved = f"nobody can serve its queue: {error}"
+            raise
+        self._why_unserved = ""
 
     # -- the state of attempts -----------------------------------------------------------------------------------
 
@@ -150,7 +156,7 @@ class HostEngine:
         wait = self._waits.get(attempt.job.job_id)
         if wait is None:
             is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
-            trouble = "" if is_new else self._trouble()
+            trouble = self._why_unserved or ("" if is_new else self._trouble())
             return {**standing, "message": trouble or "it was just put into the queue"}
         return {**standing, "queue_place": wait.place or None, "message": wait.why}
 
