@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import NoSpaceError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterFaultError, NoSpaceError
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch.job_watch import JobWatch
 from tests.harness.jobs import submit, wait
@@ -63,6 +63,12 @@ def test_a_full_disk_ends_no_wait(small: tuple[Cluster, Path], tmp_path: Path) -
         submit(cluster, "true")
     (status,) = cluster.cancel([other.job_id], requested_by="ann", wait_s=5)
     assert (status.state, status.message) == (JobState.CANCELLED, "cancelled by ann")
+    for program in (disk / "ml-jobs" / ".gpu-run").glob("*.pyz"):
+        # A new version of the provider would have to bring its own.
+        program.unlink()
+    fill(disk)
+    with pytest.raises(GpuClusterFaultError, match="could not be written to"):
+        cluster.retrying_for(0).statuses([handle.job_id])
     os.unlink(disk / "filler")
     gate.touch()
     watch.wait(pause=lambda seconds: None, longest_pause_s=0.1, unreachable_timeout_s=0)
