@@ -228,10 +228,13 @@ def test_a_running_job_whose_claim_is_spoilt_can_be_cancelled_and_keeps_nobody_w
 
 
 def test_the_next_attempt_finds_folders_and_logs_whatever_the_one_before_has_left(host: Host) -> None:
-    job_id = host.submit(
-        'cd "$JOB_DIR"; mv logs was; mkfifo logs; rm -r outputs; ln -s nowhere outputs; mkfifo code/x; exit 1'
-    )
+    job_id = host.submit('cd "$JOB_DIR"; mv logs was; mkfifo logs; rm -r outputs; ln -s nowhere outputs; exit 1')
     host.wait(job_id)
     host.submit("echo again", job_id=job_id, request_key="2")
     assert host.wait(job_id)["state"] == protocol.SUCCEEDED
     assert host.log(job_id) == "again\n"
+    host.submit('rm -f "$OUTPUT_DIR"/*; mkdir "$OUTPUT_DIR"/FAILED; exit 1', job_id="marks")
+    host.wait("marks")
+    host.submit("true", job_id="marks", request_key="2")
+    assert host.wait("marks")["state"] == protocol.SUCCEEDED
+    assert Path(host.job("marks").at("outputs", "SUCCESS")).is_file()

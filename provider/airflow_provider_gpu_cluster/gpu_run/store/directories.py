@@ -336,8 +336,12 @@ class Attempt:
     def clear_markers(self) -> None:
         """Remove the markers of the previous attempt."""
         for marker in _MARKERS:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 os.unlink(self.job.at("outputs", marker))
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError:
+                records.put_aside(self.job.at("outputs", marker))
 
 
 def _is_sound(stopped: Stopped) -> bool:

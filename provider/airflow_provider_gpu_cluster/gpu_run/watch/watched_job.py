@@ -26,6 +26,8 @@ WINDOW_BYTES = 1 << 17
 PIECE_BYTES = 1 << 15
 _TAIL_BYTES = 4096
 _LONG_AGO = float("-inf")
+# What changes while a job runs, and is shown: its progress, and why there is none.
+_SHOWN = ("progress", "notes")
 
 
 class WatchedJob:
@@ -123,7 +125,7 @@ class WatchedJob:
         if self._is_worth_telling(status, now):
             self._told = status
             events.append({"event": "status", "key": self._key, "status": status})
-        if not self._differs(status, "progress"):
+        if not self._differs(status, *_SHOWN):
             self._progress_seen = progress_seen
         self._seen = seen
         self._state = status["state"]
@@ -150,7 +152,7 @@ class WatchedJob:
         if now >= self._message_told_at + FULL_LOOK_S and self._differs(status, "message", "queue_place", "reason"):
             self._message_told_at = now
             return True
-        if now >= self._progress_told_at + PROGRESS_S and self._differs(status, "progress"):
+        if now >= self._progress_told_at + PROGRESS_S and self._differs(status, *_SHOWN):
             self._progress_told_at = now
             return True
         return False
