@@ -208,16 +208,25 @@ class RealSlurm:
         self._start("slurmd", "-D", "-N", name, known_as=name)
 
     def run(
-        self, *command: str, check: bool = False, standard_input: str = "", timeout_s: float = 60
+        self,
+        *command: str,
+        check: bool = False,
+        standard_input: str = "",
+        timeout_s: float = 60,
+        env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of Slurm's commands."""
+        """
+        Run one of Slurm's commands.
+
+        :param env: variables that it gets instead of this process's own.
+        """
         done = subprocess.run(
             command,
             input=standard_input,
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            env={**os.environ, **self.environment, "PATH": _PATH},
+            env={**(os.environ if env is None else env), **self.environment, "PATH": _PATH},
         )
         assert not check or done.returncode == 0, f"{command} failed: {done.stdout}{done.stderr}"
         return done

@@ -19,6 +19,7 @@ from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
 from tests.gpu_run.engines.slurm.conftest import INTERVAL_S
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
+from tests.gpu_run.supervise.test_foreign_variables import takes_itself_for_a_task
 from tests.harness.leftovers import kill_everything_under
 from tests.servers.slurm import RealSlurm
 
@@ -77,6 +78,70 @@ def test_attempts_that_are_launched_together_are_one_array(
         failed = status["job_id"][-1] in "05"
         assert status["state"] == (protocol.FAILED if failed else protocol.SUCCEEDED), status
         assert Path(root.job(status["job_id"]).at("outputs", "runs")).read_text() == "run\n"
+
+
+# -- what a login happens to have ---------------------------------------------------------------------------------
+
+IN_ANOTHER_JOB = {
+    "SLURM_ARRAY_JOB_ID": "999",
+    "SLURM_ARRAY_TASK_ID": "4",
+    "SLURM_JOB_ID": "998",
+    "SLURM_STEP_ID": "5",
+    "SLURM_NTASKS": "7",
+    "SLURM_MEM_PER_CPU": "7000000",
+    "SBATCH_GPUS": "2",
+    "SBATCH_ARRAY_INX": "0-3",
+    "SBATCH_EXCLUSIVE": "1",
+    "SBATCH_JOB_NAME": "theirs",
+    "SBATCH_EXPORT": "NONE",
+    "SBATCH_SIGNAL": "USR1@600",
+    "SQUEUE_FORMAT": "%i",
+    "SQUEUE_STATES": "PENDING",
+    "SACCT_FORMAT": "jobid",
+    "SLURM_TIME_FORMAT": "relative",
+    "SLURM_CLUSTERS": "elsewhere",
+    "PMI_RANK": "3",
+    "OMPI_COMM_WORLD_SIZE": "4",
+}
+SEEN = """
+env | grep -E '^(SLURM|SBATCH|PMI|OMPI)' > "$OUTPUT_DIR/all"
+srun --ntasks=1 env | grep -E '^SLURM_(PROCID|NTASKS|ARRAY_JOB_ID)=' > "$OUTPUT_DIR/in-step"
+mv "$OUTPUT_DIR/all" "$OUTPUT_DIR/seen"
+exec sleep 600
+"""
+
+
+def test_a_job_submitted_from_inside_another_one_is_itself(
+    root: SlurmRoot, slurm: RealSlurm, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    with monkeypatch.context() as login:
+        for name, value in IN_ANOTHER_JOB.items():
+            login.setenv(name, value)
+        job_id = root.submit(SEEN, gpus=2)
+        job = root.job(job_id)
+        eventually(lambda: Path(job.at("outputs", "seen")).exists(), timeout_s=60)
+        # No time to wait for what is written elsewhere.
+        login.setattr(root.engine, "_visible_s", 0.0)
+        assert states(root, [job_id]) == {protocol.RUNNING: 1}
+        shown = slurm.run("squeue", "-h", "-r", "-n", f"{job_id}.1", "-o", "%i", env={}, check=True).stdout.split()
+        claim = json.loads(Path(root.attempt(job_id).at("claim.json")).read_text())
+        assert [claim["slurm_job"]] == shown
+        # Even if it called itself by another name, as earlier versions did: it is neither lost, nor left running.
+        wrong = {**claim, "slurm_job": "999_4", "unix_time": claim["unix_time"] - 1000}
+        Path(root.attempt(job_id).at("claim.json")).write_text(json.dumps(wrong))
+        assert states(root, [job_id]) == {protocol.RUNNING: 1}
+        assert cancel(root.root, root.engine, [job_id], "ann", 20)[0]["state"] == protocol.CANCELLED
+    seen = dict(line.partition("=")[::2] for line in Path(job.at("outputs", "seen")).read_text().splitlines())
+    assert (seen["SLURM_JOB_ID"], seen["SLURM_GPUS_ON_NODE"], seen["SLURM_CPUS_ON_NODE"]) == (*shown, "2", "1")
+    assert "SLURM_MEM_PER_CPU" not in seen or seen["SLURM_MEM_PER_CPU"] == "100"
+    assert not [rule for rule, holds in takes_itself_for_a_task(seen).items() if holds]
+    leaked = set(IN_ANOTHER_JOB) - {"SLURM_JOB_ID", "SLURM_MEM_PER_CPU"}
+    assert not leaked & set(seen)
+    # And what srun starts in it is a task.
+    assert Path(job.at("outputs", "in-step")).read_text().split() == ["SLURM_NTASKS=1", "SLURM_PROCID=0"]
+
+
+# -- arrays -------------------------------------------------------------------------------------------------------
 
 
 def test_elements_are_cancelled_one_by_one(root: SlurmRoot, eventually: Callable[..., Any]) -> None:

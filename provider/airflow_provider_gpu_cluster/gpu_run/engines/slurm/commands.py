@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import time
-from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, Literal, NamedTuple, Sequence
 
 from . import words
 
@@ -112,6 +112,23 @@ def sbatch(
         if value:
             command.append(f"--{option}={value}")
     return command + list(settings.get("sbatch_options") or ()) + list(spec.get("sbatch_options") or ())
+
+
+_LETTERS = {"account": "A", "partition": "p", "qos": "q"}
+
+
+def asked(spec: Spec, settings: Settings, name: Literal["account", "partition", "qos"]) -> str | None:
+    """Return the account, partition or QOS that a job asks for, by itself or in the free options."""
+    value = spec.get(name) or settings.get(name)
+    options = [*(settings.get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())]
+    for option, following in zip(options, [*options[1:], ""]):
+        if option in (f"--{name}", f"-{_LETTERS[name]}"):
+            value = following
+        elif option.startswith(f"--{name}="):
+            value = option.partition("=")[2]
+        elif option.startswith(f"-{_LETTERS[name]}"):
+            value = option[2:]
+    return value or None
 
 
 def _ranges(numbers: Sequence[int]) -> str:

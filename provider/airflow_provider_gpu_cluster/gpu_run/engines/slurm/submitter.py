@@ -170,7 +170,7 @@ class Submitter:
         known = run(limits.known(processes.user()), timeout_s=_SEARCH_S)
         if known.code != 0:
             return []
-        quality = spec.get("qos") or self._settings.get("qos")
+        quality = commands.asked(spec, self._settings, "qos")
         qualities = [quality] if quality else []
         if not qualities and "QOS" in errors:
             usual = run(commands.usual_qos(processes.user()), timeout_s=_SEARCH_S)
@@ -178,9 +178,8 @@ class Submitter:
             qualities = list(usual_ones) if usual.code == 0 and len(usual_ones) == 1 else []
         if qualities:
             shown = run(commands.partitions(), timeout_s=_SEARCH_S)
-            partition = spec.get("partition") or self._settings.get("partition")
-            qualities += commands.qos_of_partition(shown.output, partition)
-        account = spec.get("account") or self._settings.get("account")
+            qualities += commands.qos_of_partition(shown.output, commands.asked(spec, self._settings, "partition"))
+        account = commands.asked(spec, self._settings, "account")
         return limits.reached(errors, known.output, account=account, qualities=qualities)
 
     def _sbatch(self, piece: Piece, waiting: list[int], spec: Spec, fd: int) -> Answer:
