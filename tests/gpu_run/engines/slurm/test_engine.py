@@ -15,8 +15,10 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm import views
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.engines.slurm.conftest import INTERVAL_S
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
 from tests.gpu_run.supervise.test_foreign_variables import takes_itself_for_a_task
@@ -164,6 +166,62 @@ def test_attempts_that_want_different_things_are_different_jobs(
     assert commands().count("sbatch") == 3
 
 
+def slurm_arrays(attempts: list[Attempt]) -> list[int]:
+    """Return how many of the attempts each job of Slurm has, in the order of their submission."""
+    count: dict[int, int] = {}
+    for attempt in attempts:
+        claim = json.loads(Path(attempt.at("claim.json")).read_text())
+        job = int(claim["slurm_job"].partition("_")[0])
+        count[job] = count.get(job, 0) + 1
+    return [count[job] for job in sorted(count)]
+
+
+def test_an_array_is_handed_over_in_pieces_where_slurm_takes_few_jobs(
+    root: SlurmRoot, commands: Callable[[], list[str]], eventually: Callable[..., Any]
+) -> None:
+    # The first waits until the others were cancelled or taken.
+    command = 'echo run >> "$OUTPUT_DIR/runs"; until [ -e "$JOB_DIR/../go" ]; do sleep 0.1; done'
+    attempts = root.attempts(6, command, qos="three")
+    ids = [attempt.job.job_id for attempt in attempts]
+    root.engine.launch(attempts)
+    assert commands().count("sbatch") == 3
+    eventually(lambda: states(root, ids) == {protocol.RUNNING: 3, protocol.QUEUED: 3}, timeout_s=60)
+    message = root.status(ids[5])["message"]
+    assert "Slurm takes no more jobs of yours now (QOSMaxSubmitJobPerUserLimit" in message
+    # Of the part that is not handed over one never runs, and one whose place becomes free is not waited for by all.
+    found = cancel(root.root, root.engine, [ids[3], ids[0]], "ann", 20)
+    assert [status["state"] for status in found] == [protocol.CANCELLED] * 2
+    # Another try joins what waits.
+    root.engine.launch(attempts[4:])
+    Path(root.root.path, "go").touch()
+    eventually(lambda: states(root, ids) == {protocol.SUCCEEDED: 4, protocol.CANCELLED: 2}, timeout_s=60)
+    ran = [attempt for attempt in attempts if Path(attempt.job.at("outputs", "runs")).exists()]
+    assert [Path(attempt.job.at("outputs", "runs")).read_text() for attempt in ran] == ["run\n"] * 5
+    assert slurm_arrays(ran)[0] == 3
+    (array,) = {json.loads(Path(attempt.at("slurm.json")).read_text())["array"] for attempt in attempts}
+    pieces = json.loads(Path(array, "slurm.json").read_text())["pieces"]
+    assert all(piece["ids"] for piece in pieces)
+    # A lost reply is found again for each piece.
+    Path(array, "slurm.json").write_text(
+        json.dumps({"pieces": [{**piece, "ids": [], "asked_at": 1.0} for piece in pieces]})
+    )
+    os.remove(attempts[5].at("exit.json"))
+    os.remove(attempts[5].at("claim.json"))
+    count = commands().count("sbatch")
+    root.status(ids[5])
+    assert json.loads(Path(array, "slurm.json").read_text())["pieces"][-1]["ids"] == pieces[-1]["ids"]
+    assert commands().count("sbatch") == count
+
+
+@pytest.mark.parametrize("spec", [{"qos": "none"}, {"sbatch_options": ["--qos=none"]}])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_limit_never_lets_through_is_refused(root: SlurmRoot, spec: dict[str, Any], count: int) -> None:
+    attempts = root.attempts(count, "true", **spec)
+    with pytest.raises(Refused, match="MaxSubmitJobsPerUser=0 is set for the QOS none"):
+        root.engine.launch(attempts)
+    assert states(root, [attempt.job.job_id for attempt in attempts]) == {protocol.FAILED: count}
+
+
 def test_an_array_whose_reply_is_lost_is_found(
     root: SlurmRoot, commands: Callable[[], list[str]], eventually: Callable[..., Any]
 ) -> None:
@@ -208,11 +266,25 @@ def test_without_accounting_a_job_that_slurm_has_forgotten_is_lost(
     slurm.configure()
 
 
-def test_without_accounting_jobs_run_as_well(unaccounted: SlurmRoot, eventually: Callable[..., Any]) -> None:
-    job_id = unaccounted.submit("true")
+def test_without_accounting_jobs_run_as_well(
+    unaccounted: SlurmRoot, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    job_id = unaccounted.submit("true", gpus=2, gpu_type="3090")
     eventually(lambda: states(unaccounted, [job_id]) == {protocol.SUCCEEDED: 1})
-    (warning,) = unaccounted.engine.warnings()
-    assert warning.startswith("Slurm keeps no accounting here")
+    eventually(lambda: unaccounted.engine.capacity()["free_gpus"] == 8)
+    assert {gpu["type"] for gpu in unaccounted.engine.capacity()["gpus"]} == {"3090"}
+    monkeypatch.setenv("SBATCH_ACCOUNT", "vision")
+    unused, accounting = unaccounted.engine.warnings()
+    assert unused.startswith("The login sets SBATCH_ACCOUNT, which no job follows")
+    assert accounting.startswith("Slurm keeps no accounting here")
+
+
+def test_an_array_larger_than_slurm_s_becomes_several(unaccounted: SlurmRoot, eventually: Callable[..., Any]) -> None:
+    attempts = unaccounted.attempts(6, "true")
+    unaccounted.engine.launch(attempts)
+    ids = [attempt.job.job_id for attempt in attempts]
+    eventually(lambda: states(unaccounted, ids) == {protocol.SUCCEEDED: 6}, timeout_s=60)
+    assert slurm_arrays(attempts) == [4, 2]
 
 
 @pytest.mark.parametrize(
