@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -77,12 +78,39 @@ def test_sbatch_of_an_array_of_typed_gpus() -> None:
 
 
 def test_script_quotes_its_paths() -> None:
-    assert commands.script("/opt/my python", "/r/x.pyz", "/r/a b", output="/r/log", is_array=False).splitlines() == [
-        "#!/bin/sh",
-        "exec '/opt/my python' -I -S /r/x.pyz supervise-slurm '/r/a b'",
-    ]
+    script = commands.script("/opt/my python", "/r/x.pyz", "/r/a b", output="/r/log", is_array=False)
+    first, trap, last = script.splitlines()
+    assert (first, last) == ("#!/bin/sh", "exec '/opt/my python' -I -S /r/x.pyz supervise-slurm '/r/a b'")
+    assert trap.startswith("trap '' 1 3 10 12 14 ")
     assert commands.output_option("/home/100%/x", is_array=False) == "/home/100%%/x"
     assert commands.output_option("/home/100%/x", is_array=True) == "/home/100%%/x.%a"
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "last"),
+    [
+        (["--signal=B:USR1@60"], {}, "--signal=B:10@60"),
+        (["--signal", "b:SIGusr1"], {}, "--signal=B:10@60"),
+        # A job on one node has no steps that could hear it; on two, srun runs it on both.
+        (["--signal=USR1@90"], {}, "--signal=B:10@90"),
+        (["--signal=USR1@90"], {"nodes": 2}, "--signal=10@90"),
+        (["--signal=R:HUP@90"], {"nodes": 2}, "--signal=R:1@90"),
+        (["--signal=RB:12@90"], {"nodes": 2}, "--signal=RB:12@90"),
+        # What would end the supervisor has a stand-in.
+        (["--signal=B:TERM@60"], {}, f"--signal=B:{int(signal.SIGRTMIN) + 16}@60"),
+        (["--signal=KILL@60"], {"nodes": 2}, "--signal=9@60"),
+        # Before the job's own limit, not before Slurm's, which is two minutes and the grace behind it.
+        (["--signal=B:USR1@60"], {"time_limit_s": 3600, "grace_s": 10}, "--signal=B:10@240"),
+        (["--signal=B:USR1@60", "--time=90"], {"time_limit_s": 3600}, "--signal=B:10@60"),
+        (["--signal=B:USR1@65000"], {"time_limit_s": 86400}, "--signal=B:10@65120"),
+        (["--signal=B:USR1@65500"], {"time_limit_s": 86400}, "--signal=B:10@65535"),
+        # sbatch says what is wrong with these.
+        (["--signal=B:NONSENSE@60"], {}, "--signal=B:NONSENSE@60"),
+        (["--signal=B:USR1@soon"], {}, "--signal=B:USR1@soon"),
+    ],
+)
+def test_a_warning_comes_to_the_supervisor_and_in_time(options: list[str], more: dict[str, object], last: str) -> None:
+    assert build({"sbatch_options": options, **more})[-1] == last
 
 
 def test_slurm_never_sees_a_path_with_a_backslash() -> None:

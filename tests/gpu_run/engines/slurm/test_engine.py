@@ -143,6 +143,45 @@ def test_a_job_submitted_from_inside_another_one_is_itself(
     assert Path(job.at("outputs", "in-step")).read_text().split() == ["SLURM_NTASKS=1", "SLURM_PROCID=0"]
 
 
+# -- warnings -----------------------------------------------------------------------------------------------------
+
+
+def test_a_warning_is_handed_on_and_ends_nothing(
+    root: SlurmRoot, slurm: RealSlurm, eventually: Callable[..., Any]
+) -> None:
+    traps = "for s in USR1 HUP TERM; do trap \"echo $s >> '$OUTPUT_DIR/heard'\" $s; done; "
+    wait = 'until grep -qs {0} "$OUTPUT_DIR/heard"; do touch "$OUTPUT_DIR/ready"; sleep 0.05 || :; done; '
+    script = root.submit(
+        traps + wait.format("TERM") + "exit 0",
+        sbatch_options=["--signal=B:TERM@60"],
+    )
+    # Without B:, a warning is for the steps, as far as there are any.
+    step = root.submit(
+        "export TRAPS='for s in USR1; do trap \"echo $s >> $OUTPUT_DIR/heard; exit 0\" $s; done'\n"
+        f"srun bash -c 'eval \"$TRAPS\"; {wait.format('TERM')}'",
+        sbatch_options=["--signal=USR1@60"],
+    )
+    no_step = root.submit(traps + wait.format("USR1"), sbatch_options=["--signal=USR1@60"])
+    for job_id, numbers in ((script, (10, 1, int(signal.SIGRTMIN) + 16)), (step, (10,)), (no_step, (10,))):
+        eventually(Path(root.job(job_id).at("outputs", "ready")).exists, timeout_s=60)
+        claim = json.loads(Path(root.attempt(job_id).at("claim.json")).read_text())
+        events = Path(root.attempt(job_id).at("events.jsonl"))
+        for count, number in enumerate(numbers, 1):
+            slurm.run("scancel", "--batch", f"--signal={number}", claim["slurm_job"], check=True)
+            eventually(lambda: events.read_text().count("signal_handed_on") == count)  # noqa: B023
+    for job_id, heard in ((script, ["USR1", "HUP", "TERM"]), (step, ["USR1"]), (no_step, ["USR1"])):
+        assert root.wait(job_id)["state"] == protocol.SUCCEEDED
+        assert Path(root.job(job_id).at("outputs", "heard")).read_text().split() == heard
+
+
+@pytest.mark.long
+def test_slurm_itself_warns_in_time(root: SlurmRoot) -> None:
+    command = 'trap "echo warned; exit 0" USR1; while :; do sleep 0.1 || :; done'
+    job_id = root.submit(command, time_limit_s=70, sbatch_options=["--signal=USR1@60"])
+    assert root.wait(job_id, timeout_s=180)["state"] == protocol.SUCCEEDED
+    assert root.log(job_id) == "warned\n"
+
+
 # -- arrays -------------------------------------------------------------------------------------------------------
 
 

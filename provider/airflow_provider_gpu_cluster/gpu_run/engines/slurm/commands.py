@@ -8,7 +8,9 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Iterable, Literal, NamedTuple, Sequence
 
+from ...supervise.signals import HANDED_ON
 from . import words
+from .warning_signal import with_warning
 
 if TYPE_CHECKING:
     from ...protocol.settings import Settings
@@ -100,18 +102,23 @@ def sbatch(
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
     memory, time_limit = spec.get("memory_bytes"), spec.get("time_limit_s")
+    own = [*(settings.get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())]
+    more_time_s = 0.0
     if memory:
         command.append(f"--mem={math.ceil((memory + _MORE_MEMORY) / 2**20)}M")
     if time_limit:
         seconds = time_limit + spec.get("grace_s", 0.0) + _MORE_TIME_S
-        command.append(f"--time={math.ceil(seconds / 60)}")
+        minutes = math.ceil(seconds / 60)
+        command.append(f"--time={minutes}")
+        if not any(option.startswith(("--time", "-t")) for option in own):
+            more_time_s = minutes * 60 - time_limit
     if spec.get("priority") == "low":
         command.append(f"--nice={_LOW_NICE}")
     for option in ("partition", "account", "qos", "constraint"):
         value = spec.get(option) or settings.get(option)
         if value:
             command.append(f"--{option}={value}")
-    return command + list(settings.get("sbatch_options") or ()) + list(spec.get("sbatch_options") or ())
+    return command + with_warning(own, nodes=nodes, more_time_s=more_time_s)
 
 
 _LETTERS = {"account": "A", "partition": "p", "qos": "q"}
@@ -162,7 +169,8 @@ def script(python: str, program: str, path: str, *, output: str, is_array: bool)
     if "\\" in output:
         number = '."$SLURM_ARRAY_TASK_ID"' if is_array else ""
         line += f" >> {shlex.quote(output)}{number} 2>&1"
-    return f"#!/bin/sh\nexec {line}\n"
+    # Until the supervisor listens, a warning must not end it.
+    return f"#!/bin/sh\ntrap '' {' '.join(map(str, sorted(HANDED_ON)))}\nexec {line}\n"
 
 
 def output_option(path: str, *, is_array: bool) -> str:

@@ -138,7 +138,9 @@ class Submitter:
             closed_for_good = [limit for limit in limits if limit.most == 0]
             if closed_for_good:
                 where = " and ".join(f"{limit.name} is set for {limit.where}" for limit in closed_for_good)
-                raise self._refuse(batch, spec, f"{said}. It never takes a job like this: {where}; choose another one")
+                raise self._refuse(
+                    batch, spec, f"{said}. It never takes a job like this: {where}; ask for another account or QOS"
+                )
             fits = min([limit.room for limit in limits], default=len(waiting) // 2)
             if fits >= len(waiting):
                 # Somebody else was quicker, or there is a limit that is not known here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from typing import TYPE_CHECKING, Mapping
 
@@ -12,11 +13,13 @@ from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt
 from ...supervise.allocation import Allocation
+from ...supervise.signals import HANDED_ON
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
 from . import words
 from .batch import attempt_of_script
 from .submitter import BY
+from .warning_signal import asked
 
 if TYPE_CHECKING:
     from ...protocol.records import Claim
@@ -35,11 +38,21 @@ def supervise_slurm(path: str) -> int:
     :param path: the attempt's folder, or that of an array of attempts.
     :return: the exit code for Slurm: 0 when the attempt has succeeded, or this allocation does not run it.
     """
+    for number in HANDED_ON:
+        # Its script ignores them, and so would everything that is started here.
+        signal.signal(number, lambda number, frame: None)
     attempt, job = attempt_of_script(path, os.environ)
     if "_" not in job:
         for name in [name for name in os.environ if name.startswith("SLURM_ARRAY_")]:
             del os.environ[name]
-    allocation = allocation_of(os.environ, job, attempt.request()["spec"])
+    request = attempt.request()
+    spec = request["spec"]
+    allocation = allocation_of(os.environ, job, spec)
+    warning = asked([*(request["settings"].get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())])
+    if warning is not None:
+        allocation = allocation._replace(
+            stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
+        )
     claim = attempt.claimed()
     if claim is not None:
         _end_requeued(attempt, claim, allocation)
