@@ -32,6 +32,8 @@ class Lab:
         self.folder = folder
         self.proxy = proxy
         """In front of the cluster, for the connection ``gpu_cluster_far``."""
+        self.early: dict[str, str] = {}
+        """Runs that take long, by their DAGs. They are started first, so that no test needs to wait for them."""
 
     def start(self, dag_id: str) -> str:
         """Start a run and return its id."""
@@ -191,7 +193,9 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     }
     try:
         with WholeAirflow(dags, environ, folder / "airflow.log", port=20000 + os.getpid() % 20000) as airflow:
-            yield Lab(airflow, settings, folder, proxy)
+            lab = Lab(airflow, settings, folder, proxy)
+            lab.early = {dag_id: lab.start(dag_id) for dag_id in ("group_times_out", "group_of_long_job")}
+            yield lab
     finally:
         proxy.close()
         kill_everything_under(folder)

@@ -12,16 +12,8 @@ from tests.whole_airflow.conftest import Lab
 pytestmark = pytest.mark.xdist_group("whole-airflow")
 
 
-@pytest.fixture(scope="module")
-def runs(lab: Lab) -> dict[str, str]:
-    """Return runs that are started at once."""
-    return {dag_id: lab.start(dag_id) for dag_id in ("group_times_out", "group_of_long_job")}
-
-
-def test_a_run_that_a_user_marks_failed_fails_and_ends_its_job(
-    lab: Lab, runs: dict[str, str], lab_cluster: Cluster
-) -> None:
-    run_id = runs["group_of_long_job"]
+def test_a_run_that_a_user_marks_failed_fails_and_ends_its_job(lab: Lab, lab_cluster: Cluster) -> None:
+    run_id = lab.early["group_of_long_job"]
     handle = lab.handle("group_of_long_job", run_id, "train.submit")
     lab.until("the wait", lambda: lab.task_state("group_of_long_job", run_id, "train.wait") == "up_for_reschedule")
     lab.mark_run("group_of_long_job", run_id, "failed")
@@ -38,10 +30,8 @@ def test_a_run_that_a_user_marks_failed_fails_and_ends_its_job(
     }
 
 
-def test_a_run_that_exceeds_its_time_ends_the_job_of_its_group(
-    lab: Lab, runs: dict[str, str], lab_cluster: Cluster
-) -> None:
-    run_id = runs["group_times_out"]
+def test_a_run_that_exceeds_its_time_ends_the_job_of_its_group(lab: Lab, lab_cluster: Cluster) -> None:
+    run_id = lab.early["group_times_out"]
     handle = lab.handle("group_times_out", run_id, "train.submit")
     assert lab.end("group_times_out", run_id) == "failed"
     assert lab.task_state("group_times_out", run_id, "train.cancel") == "skipped"

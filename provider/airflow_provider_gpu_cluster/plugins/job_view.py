@@ -49,7 +49,7 @@ def readable(text: str) -> str:
 def _headline(status: JobStatus) -> str:
     parts = []
     if status.state is JobState.QUEUED and status.queue_place is not None:
-        parts.append(f"PartOfDag {status.queue_place} in the cluster's queue.")
+        parts.append(f"Place {status.queue_place} in the cluster's queue.")
     if status.reason:
         parts.append(f"Reason: {status.reason.replace('_', ' ')}.")
     if status.message:

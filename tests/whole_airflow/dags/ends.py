@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
 
 MODELS = os.environ.get("MODELS_DIR", "/tmp")
 
-with DAG("group_times_out", schedule=None, dagrun_timeout=timedelta(seconds=25)):
+with DAG("group_times_out", schedule=None, dagrun_timeout=timedelta(seconds=40)):
     GpuJobTaskGroup("train", command="sleep 600", destination=MODELS + "/{{ run_id }}", poke_interval=60)
 
 with DAG("deferred_run_times_out", schedule=None, dagrun_timeout=timedelta(seconds=20)):
