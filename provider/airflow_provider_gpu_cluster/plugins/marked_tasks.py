@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY, job_in, read_note
-from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
-
-# Airflow loads plugins in all of its processes; only the API server imports the database's models.
+# Airflow loads plugins in all of its processes. What is imported late here, only the API server pays for.
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +35,8 @@ def abandoned(since: datetime) -> list[tuple[str, str]]:
     from airflow.models.xcom import XComModel
     from sqlalchemy import select
 
+    from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
+
     return _jobs(
         select(XComModel.value)
         .join(TaskInstance, _same_task())
@@ -61,6 +60,9 @@ def to_be_deleted(part: PartOfDag) -> list[tuple[str, str]]:
     from airflow.models.xcom import XComModel
     from sqlalchemy import and_, or_, select
     from sqlalchemy.orm import aliased
+
+    from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY
+    from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 
     cancel = aliased(TaskInstance)
     teardown_is_due = (
@@ -130,6 +132,8 @@ def _same_task() -> Any:
 
 def _jobs(query: Any) -> list[tuple[str, str]]:
     from airflow.utils.session import create_session
+
+    from airflow_provider_gpu_cluster.tasks.job_notes import job_in, read_note
 
     with create_session() as session:
         values = list(session.scalars(query))

@@ -31,8 +31,7 @@ def outlast_outages(task: BaseOperator) -> None:
         return
     task.retry_policy = OutageRetries(own, task.retry_delay if own and not task.retry_exponential_backoff else None)
     task.retries = RETRIES
-    if not own:
-        task.retry_delay = DELAY
+    task.retry_delay = max(task.retry_delay, DELAY) if own else DELAY
     if not task.retry_exponential_backoff:
         task.retry_exponential_backoff = 2.0
         task.max_retry_delay = max(LONGEST_DELAY, task.retry_delay)
