@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
-import tenacity
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
@@ -27,7 +27,7 @@ AWAY = error(ErrorType.API_SERVER_ERROR, {"status_code": None, "message": "Conne
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the pauses that are made, without making them."""
     made: list[float] = []
-    monkeypatch.setattr(tenacity.nap.time, "sleep", made.append)
+    monkeypatch.setattr(time, "sleep", made.append)
     return made
 
 
@@ -102,7 +102,7 @@ def test_a_connection_is_read_when_the_outage_is_over(pauses: list[float], monke
         pauses.append(pause)
         monkeypatch.setenv("AIRFLOW_CONN_COMES_BACK", json.dumps({"conn_type": "gpu_cluster", "host": "h"}))
 
-    monkeypatch.setattr(tenacity.nap.time, "sleep", come_back)
+    monkeypatch.setattr(time, "sleep", come_back)
     found: Connection = connection_of("comes_back")
     assert found.host == "h"
     assert len(pauses) == 1

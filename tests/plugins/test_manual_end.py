@@ -84,7 +84,12 @@ def test_jobs_of_what_is_deleted_are_looked_up_before_and_cancelled_after(
     answer: int, cancelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[Any] = []
-    monkeypatch.setattr(manual_end, "to_be_deleted", lambda part: steps.append(part) or ABANDONED)
+
+    def look_up(part: PartOfDag) -> list[tuple[str, str]]:
+        steps.append(part)
+        return ABANDONED
+
+    monkeypatch.setattr(manual_end, "to_be_deleted", look_up)
     monkeypatch.setattr(manual_end, "cancel_all", lambda jobs, by: steps.append(jobs))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

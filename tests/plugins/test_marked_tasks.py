@@ -16,6 +16,7 @@ from airflow.models.xcom import XComModel
 from airflow.providers.common.io.xcom import backend
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
 from sqlalchemy import insert, select
 
@@ -45,7 +46,7 @@ class Run:
         self.run_id = f"manual__{uuid.uuid4()}"
         self.began = datetime.now(timezone.utc) - timedelta(seconds=1)
         with create_session() as session:
-            run = DagRun(dag_id=self.dag_id, run_id=self.run_id, run_type=DagRunType.MANUAL, state=state)
+            run = DagRun(dag_id=self.dag_id, run_id=self.run_id, run_type=DagRunType.MANUAL, state=DagRunState(state))
             session.add(run)
             session.flush()
             self._id = run.id
@@ -54,14 +55,21 @@ class Run:
     def part(self) -> PartOfDag:
         return PartOfDag(self.dag_id, self.run_id)
 
-    def task(self, task_id: str, state: str | None, *, operator: str = "SubmitGpuJobOperator", **xcoms: Any) -> None:
+    def task(
+        self,
+        task_id: str,
+        state: str | None,
+        xcoms: dict[str, Any] | None = None,
+        *,
+        operator: str = "SubmitGpuJobOperator",
+    ) -> None:
         place = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": task_id, "map_index": -1}
         more = {"id": uuid.uuid4(), "pool": "default_pool", "custom_operator_name": "", "operator": operator}
         with create_session() as session:
             session.execute(
                 insert(TaskInstance).values(**place, **more, state=state, updated_at=datetime.now(timezone.utc))
             )
-            for key, value in xcoms.items():
+            for key, value in (xcoms or {}).items():
                 session.add(XComModel(dag_run_id=self._id, key=key, value=value, **place))
 
     def states(self) -> dict[str, str]:
@@ -85,13 +93,13 @@ def test_one_note_that_cannot_be_read_spoils_no_other(stored_elsewhere: str) -> 
     run = Run()
     bad = ["no note", "file:///nowhere/at/all", "null", "[1", [], 7, {"job_id": 3, "gpu_cluster_conn_id": "lab"}]
     for number, value in enumerate(bad):
-        run.task(f"bad_{number}", "failed", **{KILL_XCOM_KEY: value})
-    run.task("plain", "failed", **{KILL_XCOM_KEY: NOTE})
-    run.task("text", "skipped", **{KILL_XCOM_KEY: json.dumps({**NOTE, "job_id": "job-2"})})
+        run.task(f"bad_{number}", "failed", {KILL_XCOM_KEY: value})
+    run.task("plain", "failed", {KILL_XCOM_KEY: NOTE})
+    run.task("text", "skipped", {KILL_XCOM_KEY: json.dumps({**NOTE, "job_id": "job-2"})})
     assert sorted(abandoned(run.began)) == [("lab", "job-1"), ("lab", "job-2")]
-    run.task("elsewhere", "failed", **{KILL_XCOM_KEY: stored_elsewhere})
+    run.task("elsewhere", "failed", {KILL_XCOM_KEY: stored_elsewhere})
     assert len(abandoned(run.began)) == 2
-    run.task("running", "running", **{KILL_XCOM_KEY: {**NOTE, "job_id": "job-3"}})
+    run.task("running", "running", {KILL_XCOM_KEY: {**NOTE, "job_id": "job-3"}})
     assert len(abandoned(run.began)) == 2
     Path(stored_elsewhere.removeprefix("file://")).write_text(json.dumps({**NOTE, "job_id": "job-4"}))
     assert sorted(abandoned(run.began))[-1] == ("lab", "job-4")
@@ -99,9 +107,9 @@ def test_one_note_that_cannot_be_read_spoils_no_other(stored_elsewhere: str) -> 
 
 def test_what_would_be_forgotten_with_a_run() -> None:
     run = Run()
-    run.task("waits", "deferred", **{KILL_XCOM_KEY: NOTE})
-    run.task("ended", "failed", **{KILL_XCOM_KEY: {**NOTE, "job_id": "job-2"}})
-    run.task("submit", "success", **{TEARDOWN_XCOM_KEY: {**NOTE, "job_id": "job-3"}})
+    run.task("waits", "deferred", {KILL_XCOM_KEY: NOTE})
+    run.task("ended", "failed", {KILL_XCOM_KEY: {**NOTE, "job_id": "job-2"}})
+    run.task("submit", "success", {TEARDOWN_XCOM_KEY: {**NOTE, "job_id": "job-3"}})
     assert to_be_deleted(run.part) == [("lab", "job-1")]
     run.task("cancel", None, operator="CancelGpuJobOperator")
     assert sorted(to_be_deleted(run.part)) == [("lab", "job-1"), ("lab", "job-3")]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, BaseOperator, ExceptionRetryPolicy, RetryAction
+from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
@@ -18,16 +18,17 @@ FAILED = GpuJobFailed("it failed", job_id="job-1", state="FAILED", reason="user_
 NAMES = ("stage", "submit", "wait", "collect", "cancel")
 
 
-def tasks(**default_args: Any) -> list[BaseOperator]:
+def tasks(**default_args: Any) -> list[Any]:
     with DAG("lab", schedule=None, default_args=default_args):
         group = GpuJobTaskGroup("train", command="true", destination="/x")
     return [getattr(group, name) for name in NAMES]
 
 
-def delays(task: BaseOperator) -> list[timedelta]:
+def delays(task: Any) -> list[timedelta]:
     """Return the times before each retry, as Airflow's scheduler reckons them, without what it adds at random."""
-    longest = task.max_retry_delay or timedelta.max
-    return [min(task.retry_delay * float(task.retry_exponential_backoff) ** n, longest) for n in range(task.retries)]
+    return [
+        min(task.retry_delay * task.retry_exponential_backoff**n, task.max_retry_delay) for n in range(task.retries)
+    ]
 
 
 @pytest.mark.parametrize("given", [{}, {"retries": 1, "retry_delay": timedelta(seconds=10)}])
@@ -44,7 +45,7 @@ def test_other_errors_have_the_retries_that_the_author_gave(own: int, cleared_af
         assert task.retry_policy is not None
         actions = []
         for number in range(1, own + 2):
-            numbers = {"try_number": cleared_after + number, "max_tries": cleared_after + task.retries}
+            numbers: dict[str, Any] = {"try_number": cleared_after + number, "max_tries": cleared_after + task.retries}
             decision = task.retry_policy.evaluate(FAILED, **numbers)
             actions.append(decision.action)
             if decision.action is RetryAction.RETRY:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -192,9 +191,10 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "3",
     }
     try:
-        with WholeAirflow(dags, environ, folder / "airflow.log", port=20000 + os.getpid() % 20000) as airflow:
+        with WholeAirflow(dags, environ, folder / "airflow.log") as airflow:
             lab = Lab(airflow, settings, folder, proxy)
-            lab.early = {dag_id: lab.start(dag_id) for dag_id in ("group_times_out", "group_of_long_job")}
+            early = ("group_times_out", "steps_time_out", "group_of_long_job")
+            lab.early = {dag_id: lab.start(dag_id) for dag_id in early}
             yield lab
     finally:
         proxy.close()

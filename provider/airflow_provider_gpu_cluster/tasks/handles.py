@@ -128,7 +128,7 @@ def publish(
 
 def is_cancelled_by_teardown(task: BaseOperator) -> bool:
     """Return whether a teardown cancels the job of a task, whatever becomes of the tasks between the two."""
-    followers = task.downstream_list if task.has_dag() else ()
+    followers = task.downstream_list if task.get_dag() is not None else ()
     return any(follower.is_teardown and follower.task_type == "CancelGpuJobOperator" for follower in followers)
 
 
