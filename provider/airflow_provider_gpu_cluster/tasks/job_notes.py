@@ -16,7 +16,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
-from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
+from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +24,15 @@ log = logging.getLogger(__name__)
 HANDLE_XCOM_KEY = "gpu_job"
 # The same, of a job that a cancel teardown ends; what becomes of the job if that teardown never runs.
 TEARDOWN_XCOM_KEY = "gpu_job_cancel_with_run"
+# What only this package, or Airflow's UI, reads.
+PLAIN_XCOM_KEYS = frozenset({GpuJobLink().xcom_key, HANDLE_XCOM_KEY, KILL_XCOM_KEY, TEARDOWN_XCOM_KEY})
 # All keys under which a task may have its job's handle. The first is the most likely to be readable.
 HANDLE_XCOM_KEYS = (HANDLE_XCOM_KEY, KILL_XCOM_KEY, TEARDOWN_XCOM_KEY, BaseXCom.XCOM_RETURN_KEY)
 
 
 def push_note(ti: Any, key: str, value: Any) -> None:
-    """Push an XCom of a running task; what is not its return value stays in Airflow's database."""
-    if key == BaseXCom.XCOM_RETURN_KEY or _is_in_database():
+    """Push an XCom of a running task; this package's own stay in Airflow's database."""
+    if key not in PLAIN_XCOM_KEYS or _is_in_database():
         outlast(lambda: ti.xcom_push(key=key, value=value))
     else:
         outlast(lambda: BaseXCom.set(key, value, **place_of(ti, ti.task_id, ti.map_index)))

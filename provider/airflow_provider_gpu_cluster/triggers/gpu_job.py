@@ -20,7 +20,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
 from airflow_provider_gpu_cluster.tasks.handles import handle_of, published
-from airflow_provider_gpu_cluster.tasks.job_notes import job_in, place_of
+from airflow_provider_gpu_cluster.tasks.job_notes import PLAIN_XCOM_KEYS, job_in, place_of
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.states import state_of
 from airflow_provider_gpu_cluster.triggers.first_request import make_first_request
@@ -296,6 +296,6 @@ class GpuJobTrigger(BaseTrigger):
 
 
 def _backend_of(key: str) -> type[BaseXCom]:
-    """Return what stores an XCom: what is not a return value stays in Airflow's database, whatever is configured."""
-    backend: type[BaseXCom] = XCom if key == BaseXCom.XCOM_RETURN_KEY else BaseXCom
+    """Return what stores an XCom: this package's own stay in Airflow's database, whatever is configured."""
+    backend: type[BaseXCom] = BaseXCom if key in PLAIN_XCOM_KEYS else XCom
     return backend
