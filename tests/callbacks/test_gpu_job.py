@@ -36,17 +36,16 @@ class Airflow:
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._get_task_states)
         airflow = self
 
-        class Hook:
-            """Stands for the hook and its cluster."""
+        class ClusterOfRun:
+            """Stands for a cluster."""
 
             def __init__(self, conn_id: str) -> None:
                 self.conn_id = conn_id
-                self.cluster: Any = self
                 self.settings: Any = self
                 self.name = conn_id
                 self.interrupted = threading.Event()
 
-            def __enter__(self) -> Hook:
+            def __enter__(self) -> ClusterOfRun:
                 return self
 
             def __exit__(self, *error: object) -> None: ...
@@ -54,7 +53,7 @@ class Airflow:
             def interrupt(self) -> None:
                 self.interrupted.set()
 
-            def retrying_for(self, seconds: float) -> Hook:
+            def retrying_for(self, seconds: float) -> ClusterOfRun:
                 return self
 
             def cancel(self, job_ids: list[str], *, requested_by: str) -> list[JobStatus]:
@@ -65,7 +64,7 @@ class Airflow:
                 airflow.cancelled.append((self.conn_id, tuple(job_ids)))
                 return [airflow.answer(job_id) for job_id in job_ids]
 
-        monkeypatch.setattr(jobs_of_run, "GpuClusterHook", Hook)
+        monkeypatch.setattr(jobs_of_run, "cluster_of", ClusterOfRun)
 
     def _get_all(self, *, key: str, dag_id: str, task_id: str, run_id: str) -> list[Any] | None:
         assert (dag_id, run_id) == ("lab", "run-1")

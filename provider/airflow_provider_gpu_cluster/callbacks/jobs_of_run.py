@@ -15,7 +15,6 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
@@ -23,6 +22,7 @@ from airflow_provider_gpu_cluster.operators.gpu_job import (
     StageGpuJobOperator,
     SubmitGpuJobOperator,
 )
+from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, TEARDOWN_XCOM_KEY, job_in, read_note
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
@@ -97,16 +97,16 @@ def cancel_in_time(jobs: Iterable[Job], context: Mapping[str, Any]) -> None:
 
 
 def _cancel(conn_id: str, job_ids: list[str], requested_by: str, began: float) -> None:
-    with GpuClusterHook(conn_id) as hook:
+    with cluster_of(conn_id) as cluster:
         left_s = max(began + LIMIT_S - time.monotonic(), 1.0)
         # A cluster that accepts the call and then stays silent must not block the DAG processor for longer than this.
-        limit = threading.Timer(left_s, hook.cluster.interrupt)
+        limit = threading.Timer(left_s, cluster.interrupt)
         limit.daemon = True
         limit.start()
         try:
-            cluster = hook.cluster.retrying_for(left_s)
+            retrying = cluster.retrying_for(left_s)
             while True:
-                ends = cluster.cancel(job_ids, requested_by=requested_by)
+                ends = retrying.cancel(job_ids, requested_by=requested_by)
                 if time.monotonic() > began + LAUNCH_MAY_FOLLOW_FOR_S or not any(map(_is_not_launched, ends)):
                     break
                 time.sleep(_PAUSE_S)
@@ -114,7 +114,7 @@ def _cancel(conn_id: str, job_ids: list[str], requested_by: str, began: float) -
             limit.cancel()
         for end in ends:
             if not _is_not_launched(end):
-                log.warning("%s on %s: GPU job %s is %s", requested_by, hook.settings.name, end.job_id, end.state)
+                log.warning("%s on %s: GPU job %s is %s", requested_by, cluster.settings.name, end.job_id, end.state)
 
 
 def _is_not_launched(status: JobStatus) -> bool:
