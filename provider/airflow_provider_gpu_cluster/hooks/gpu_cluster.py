@@ -72,7 +72,9 @@ class GpuClusterHook(BaseHook):
     @cached_property
     def _connection(self) -> Connection:
         # Reading it takes a request to Airflow's API server.
-        return self.get_connection(self.gpu_cluster_conn_id)
+        from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
+
+        return connection_of(self.gpu_cluster_conn_id)
 
     @cached_property
     def cluster(self) -> Cluster:
