@@ -310,7 +310,7 @@ class GpuClusterHook(BaseHook):
 
         try:
             with self:
-                return True, summary_of(self.settings, self.cluster.check())
+                return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
 
