@@ -6,6 +6,7 @@ Each attempt has a few records. One process writes each of them, once:
 ``request.json``   the attempt itself: what to run and who asked; appears together with its folder
 ``env.json``       the job's own environment variables; mode 0600, deleted by the supervisor once it has read them
 ``claim.json``     who runs it: only the process that creates this file may run or cancel the attempt
+``cancel.json``    who has asked for its cancellation
 ``exit.json``      how it ended
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
@@ -28,6 +29,7 @@ from .writing import remove_tree, write_text, writing
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..protocol.cancellation import CancelRecord
     from ..protocol.records import AttemptRequest, Claim, EndFacts, ExitRecord, Marked, Stopped
 
 # Set aside for the exit record, which must fit even on a disk that the job has filled.
@@ -205,6 +207,11 @@ class Attempt:
         """Return how it ended; None while it has not."""
         ended: ExitRecord | None = records.read_json(self.at("exit.json"))
         return ended
+
+    def cancelled(self) -> CancelRecord | None:
+        """Return who has asked for its cancellation; None while nobody has."""
+        asked: CancelRecord | None = records.read_json(self.at("cancel.json"))
+        return asked
 
     def event(self, name: str, **details: Any) -> None:
         """Note an event, if the disk has room."""

@@ -21,6 +21,7 @@ from .. import protocol
 from ..errors import traceback_text
 from ..gpus.leases import leases_of
 from ..linux import processes
+from ..linux.logout import logout_of_user, with_logout
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt
@@ -73,6 +74,9 @@ def _begin(run: _AttemptRun, waited: bool) -> None:
     """Run as the supervisor, below the guard."""
     processes.become_subreaper()
     processes.die_with_parent(signal.SIGTERM)
+    if os.getppid() != run.guard:
+        # It was killed before the kernel knew that this process wants to hear of it.
+        return
     # A cancel looks for the claim and then sends a signal, so listening begins before the claim.
     run.listen()
     if run.claim(waited):
@@ -95,11 +99,13 @@ class _AttemptRun:
         self.last_errors = b""
         self.stop_reason: tuple[str, str, str] | None = None
         self.kill_at: float | None = None
-        self.cancel_asked = False
+        self.is_told_to_end = False
         self.is_taken_away = False
         self.taken_at: float | None = None
         # Only this attempt's processes have this in their environment.
         self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
+        # The supervisor is a copy of the process that makes this.
+        self.guard = os.getpid()
 
     def listen(self) -> None:
         """Catch the signals to the supervisor, and let them interrupt its waiting."""
@@ -111,11 +117,11 @@ class _AttemptRun:
         for number in (signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note_cancel)
+            signal.signal(number, self._note_signal)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    def _note_cancel(self, number: int, frame: object) -> None:
-        self.cancel_asked = True
+    def _note_signal(self, number: int, frame: object) -> None:
+        self.is_told_to_end = True
 
     def claim(self, waited: bool) -> bool:
         """Claim the attempt; return False when another process has claimed it."""
@@ -191,14 +197,16 @@ class _AttemptRun:
                 else:
                     _drain(self.wakeup)
             self._reap()
-            if self.cancel_asked:
-                self._cancel()
+            if self.is_told_to_end:
+                self._heed_signal()
             if self.status is None and time.monotonic() >= look_at:
                 look_at = time.monotonic() + _TICK_S
                 self._check_limits()
         self.code_ended_at = records.now()
-        if self.allocation.is_scheduled:
-            self._await_cancel(_TERM_TIMEOUT_S if _is_signal(self.status, signal.SIGTERM) else _END_TIMEOUT_S)
+        if self.stop_reason is None and _is_signal(self.status, signal.SIGTERM):
+            self._await_signal(_TERM_TIMEOUT_S)
+        elif self.allocation.is_scheduled:
+            self._await_signal(_END_TIMEOUT_S)
         self._end_leftovers()
         while self._relay_errors():
             pass
@@ -231,9 +239,9 @@ class _AttemptRun:
 
     def _check_limits(self) -> None:
         now = time.monotonic()
-        if self.allocation.is_scheduled and os.access(self.attempt.at("cancel.json"), os.F_OK):
-            # The scheduler delivers a cancel as a signal, but only if it can be reached.
-            self._cancel()
+        if os.access(self.attempt.at("cancel.json"), os.F_OK):
+            # A cancel comes as a signal, but only if this process or its scheduler can be reached.
+            self._heed_signal()
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
             self._stop(protocol.FAILED, protocol.TIME_LIMIT, _too_long(time_limit))
@@ -255,28 +263,45 @@ class _AttemptRun:
                 # It would grow on through its grace; the host's other jobs come first.
                 self.kill_at = time.monotonic()
 
-    def _cancel(self) -> None:
+    def _heed_signal(self) -> None:
+        """End the job, since a cancel or a signal without a word of why says so."""
         if self.stop_reason is not None:
             return
-        asked: CancelRecord | None = records.read_json(self.attempt.at("cancel.json"))
-        message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
-        if self.allocation.is_scheduled:
-            # A scheduler's signal reaches the job's processes too, and some of them end sooner, even with code 0.
-            self.is_taken_away = asked is None and self.allocation.gives_reasons
-            if asked is None and not self.allocation.gives_reasons:
-                message = "its launcher, or somebody on the host, ended its supervisor"
-                self.taken_at = time.monotonic()
-            if self.status is not None:
-                self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
-        self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
+        asked = self.attempt.cancelled()
+        end = self._end_by_signal(asked)
+        if self.status is not None and (asked is None or self.allocation.is_scheduled):
+            # The same signal has reached the job's processes too, and some of them end sooner, even with code 0.
+            self.stop_reason = end
+        if self.allocation.is_scheduled and asked is None:
+            self.is_taken_away = self.allocation.gives_reasons
+            self.taken_at = None if self.allocation.gives_reasons else time.monotonic()
+        self._stop(*end)
 
-    def _await_cancel(self, timeout_s: float) -> None:
+    def _end_by_signal(self, asked: CancelRecord | None) -> tuple[str, str, str]:
+        """Return how a job ended whose supervisor was told to end it."""
+        if asked is not None:
+            return protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled by {}".format(asked["by"])
+        if os.getppid() != self.guard:
+            message = f"its guard (process {self.guard}) was killed"
+        elif self.request.get("waiter") and logout_of_user() is None:
+            # A person knows the id of the guard, and ends the job by a kill.
+            return protocol.CANCELLED, protocol.REASON_CANCELLED, "somebody on the host ended its process"
+        else:
+            who = (
+                "its launcher, or somebody on the host," if self.allocation.is_scheduled else "somebody, or the system,"
+            )
+            message = f"{who} ended its supervisor (process {os.getpid()}) by a signal"
+        if not self.allocation.is_explained:
+            message = with_logout(message)
+        return protocol.LOST, protocol.REASON_LOST, message
+
+    def _await_signal(self, timeout_s: float) -> None:
         """Wait a moment: if a signal has ended the job's processes, it may be about to arrive here as well."""
         deadline = time.monotonic() + timeout_s
-        while not self.cancel_asked and time.monotonic() < deadline:
+        while not self.is_told_to_end and time.monotonic() < deadline:
             time.sleep(0.01)
-        if self.cancel_asked:
-            self._cancel()
+        if self.is_told_to_end:
+            self._heed_signal()
 
     def _stop(self, state: str, reason: str, message: str) -> None:
         """Ask the job to end, and kill it when its grace is over. The first cause is recorded."""
