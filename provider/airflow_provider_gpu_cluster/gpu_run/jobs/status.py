@@ -29,7 +29,13 @@ def answer(root: Root, engine: Engine, request: StatusRequest) -> Reply:
 
 
 def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[Status]:
-    """Return the status of each job; a job whose status cannot be found does not affect the others."""
+    """
+    Return the status of each job; a job whose status cannot be found does not affect the others.
+
+    :raises Refused: one of them is no job id.
+    """
+    for job_id in job_ids:
+        root.job(job_id)
     engine.nudge()
     return [status_or_unknown(root, engine, job_id, tail_bytes) for job_id in job_ids]
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks
+from ..protocol import job_ids
 from . import records
 from .writing import remove_tree, write_text, writing
 
@@ -51,14 +52,11 @@ class Root:
         """
         Return the directory of a job, whether it exists or not.
 
-        :raises Refused: the id could name something outside the root.
+        :raises Refused: the id could name something outside the root, or be taken for an option.
         """
-        allowed = all(char.isascii() and (char.isalnum() or char in "._-") for char in job_id)
-        if not job_id or not allowed or job_id.startswith(".") or len(job_id) > 100:
-            raise Refused(
-                protocol.BAD_REQUEST,
-                f"{job_id!r} is no job id: use up to 100 of A-Z a-z 0-9 . _ - and do not begin with a dot",
-            )
+        fault = job_ids.fault_of(job_id)
+        if fault is not None:
+            raise Refused(protocol.BAD_REQUEST, fault)
         return JobDirectory(os.path.join(self.path, job_id), job_id)
 
 
