@@ -25,6 +25,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.identity import make_job_id
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
+from airflow_provider_gpu_cluster.tasks.handles import handle_of
 
 RUN_DATE = datetime(2026, 3, 1, 12, 30, 5, tzinfo=timezone.utc)
 VALID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
@@ -207,7 +208,7 @@ def test_what_could_name_something_else_is_no_job_id(job_id: Any, tmp_path: Path
     assert "is no job id: use up to 100 of A-Z a-z 0-9 . _ - and begin with" in str(here.value)
     assert len(str(here.value)) < 350
     with pytest.raises(InvalidJobError, match="is no job id"):
-        JobHandle.from_json({**HANDLE.to_json(), "job_id": job_id})
+        handle_of({**HANDLE.to_json(), "job_id": job_id})
     if isinstance(job_id, str):
         hook = GpuClusterHook()
         for call in (hook.status, hook.logs, hook.cancel, lambda one: hook.collect(one, tmp_path)):

@@ -321,7 +321,8 @@ def job_id_of(job: Job) -> str:
     """
     if isinstance(job, str):
         return checked_job_id(job)
-    return job.job_id if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).job_id
+    handle = job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
+    return checked_job_id(handle.job_id)
 
 
 def _array_size_of(job: Job) -> int | None:

@@ -89,7 +89,7 @@ class JobHandle:
         """
         Read a handle back from XCom.
 
-        :raises ValueError: the value is not a job handle; an :class:`.InvalidJobError` when its job id is none.
+        :raises ValueError: the value is not a job handle.
         """
         names = [item.name for item in fields(cls) if item.default is MISSING]
         if not isinstance(value, dict) or any(name not in value for name in names):
@@ -97,5 +97,4 @@ class JobHandle:
                 f"not a job handle: {value!r}; pass the output of SubmitGpuJobOperator or StageGpuJobOperator, "
                 f"a dict with the keys {', '.join(names)}"
             )
-        checked_job_id(value["job_id"])
         return cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
