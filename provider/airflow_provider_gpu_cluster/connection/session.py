@@ -245,6 +245,8 @@ class Session:
             install(self.connection, self._program)
         elif status == protocol.EXIT_PROGRAM_MISSING:
             raise GpuClusterSetupError(f"{where}: the program was uploaded and is not there afterwards")
+        elif status == protocol.EXIT_NO_ROOT:
+            raise self.connection.no_root(channel)
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.connection import root_dir as root_dirs
 from airflow_provider_gpu_cluster.connection.settings import TRANSFERS, ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
@@ -43,15 +44,18 @@ def settings_of(connection: Connection) -> ClusterSettings:
     if engine != "command" and launch_command is not None:
         raise bad_field(conn_id, "launch_command", launch_command, f"empty, as engine is {engine} and not command")
     root_dir = _text(conn_id, extra, "root_dir") or ClusterSettings.root_dir
-    if root_dir.startswith("~") and not f"{root_dir}/".startswith("~/"):
-        raise bad_field(conn_id, "root_dir", root_dir, "an absolute path, or one in the user's own home: ~/...")
+    if not root_dirs.is_valid(root_dir):
+        raise bad_field(conn_id, "root_dir", root_dir, root_dirs.VALID)
+    lease_dir = _text(conn_id, extra, "lease_dir")
+    if lease_dir is not None and "$" in lease_dir:
+        raise bad_field(conn_id, "lease_dir", lease_dir, "a path without variables, the same for all users")
     return ClusterSettings(
         conn_id=conn_id,
         name=name_of(connection),
         engine=engine,
         root_dir=root_dir,
         python=_text(conn_id, extra, "python"),
-        lease_dir=_text(conn_id, extra, "lease_dir"),
+        lease_dir=lease_dir,
         virtual_gpus=_count(conn_id, extra, "virtual_gpus"),
         partition=_text(conn_id, extra, "partition"),
         account=_text(conn_id, extra, "account"),
