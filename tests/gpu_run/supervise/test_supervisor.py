@@ -180,9 +180,10 @@ def test_the_environment_of_a_job(host: Host, monkeypatch: pytest.MonkeyPatch) -
         "SEED": "7",
         "PWD": f"{folder}/code",
         "HOME": os.environ["HOME"],
-        "PATH": os.environ["PATH"],
+        "PYTHON": sys.executable,
     }
     assert {name: env.get(name) for name in expected} == expected
+    assert env["PATH"].endswith(os.environ["PATH"])
     assert not {"SSH_CONNECTION", "VIRTUAL_ENV"} & set(env)
     for folder in ("outputs/checkpoints", "logs/tensorboard", "data", "models"):
         assert Path(host.job(job).at(folder)).is_dir()

@@ -346,6 +346,10 @@ class _AttemptRun:
         assert self.status is not None
         exit_code = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
         number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+        first = self.allocation.first_failed() if self.status and self.stop_reason is None else None
+        if first is not None:
+            # The others may have failed because of it, or have been killed for it.
+            exit_code, number = first[1], None
         if self.taken_at is not None:
             self.stop_reason = self._limit_reached(self.taken_at) or self.stop_reason
         if self.stop_reason is not None:
@@ -360,6 +364,8 @@ class _AttemptRun:
             # Take the errors from memory, since a full disk may have lost the message about itself.
             words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
             reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
+            if first is not None:
+                message += f", first where NODE_RANK is {first[0]}"
         if self.is_taken_away:
             # Its scheduler knows why; the process that asks the scheduler makes the exit record from this note.
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})

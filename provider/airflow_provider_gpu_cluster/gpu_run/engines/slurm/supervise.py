@@ -24,8 +24,17 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 20000
 _PORTS = 20000
-# Slurm numbers nodes from 0; a process learns the number of its node only on that node.
-_ON_NODE = 'export NODE_RANK="$SLURM_NODEID"; exec bash "$0"'
+# Slurm numbers nodes from 0; a process learns the number of its node only on that node. The first script that fails
+# is noted, since srun tells the largest exit code, which may be of a script that was killed for that failure. A caught
+# signal is at its default again in the script itself.
+_ON_NODE = """\
+export NODE_RANK="$SLURM_NODEID"
+trap : TERM INT HUP USR1 USR2
+bash "$1" && exit 0
+code=$?
+(set -o noclobber; echo "$NODE_RANK $code" > "$0") 2> /dev/null
+exit "$code"
+"""
 
 
 def supervise_slurm(path: str) -> int:
@@ -36,7 +45,7 @@ def supervise_slurm(path: str) -> int:
     :return: the exit code for Slurm: 0 when the attempt has succeeded, or this allocation does not run it.
     """
     attempt = element(path)
-    allocation = allocation_of(os.environ, attempt.request()["spec"])
+    allocation = allocation_of(os.environ, attempt.request()["spec"], attempt.at("first_failure"))
     claim = attempt.claimed()
     if claim is not None:
         _end_requeued(attempt, claim, allocation)
@@ -51,11 +60,12 @@ def supervise_slurm(path: str) -> int:
     return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
 
 
-def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
+def allocation_of(env: Mapping[str, str], spec: Spec, first_failure: str = "") -> Allocation:
     """
     Return what Slurm has allocated to this job.
 
     :param env: the environment of its script.
+    :param first_failure: path of a file in which the first node whose script fails is noted.
     """
     nodes = int(env.get("SLURM_JOB_NUM_NODES") or 1)
     job = env["SLURM_JOB_ID"]
@@ -73,7 +83,8 @@ def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
         visible=visible,
         master=processes.hostname() if nodes > 1 else "localhost",
         master_port=_FIRST_PORT + int(job) % _PORTS,
-        launcher=_launcher(nodes, spec) if nodes > 1 else (),
+        launcher=_launcher(nodes, spec, first_failure) if nodes > 1 else (),
+        first_failure=first_failure if nodes > 1 else None,
         claimed={
             "slurm_job": _job(env),
             "nodes": env.get("SLURM_JOB_NODELIST"),
@@ -95,7 +106,7 @@ def _restarts(env: Mapping[str, str]) -> int:
     return int(text) if re.match(r"^\d+$", text) else 0
 
 
-def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
+def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
     command = [
         "srun",
         f"--nodes={nodes}",
@@ -109,7 +120,7 @@ def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
     ]
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
-    return (*command, "bash", "-c", _ON_NODE)
+    return (*command, "bash", "-c", _ON_NODE, first_failure)
 
 
 def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:
