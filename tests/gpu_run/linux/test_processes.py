@@ -71,10 +71,10 @@ time.sleep(20)
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(4)] == [b"1\n"] * 4
         pids = [process.pid, *processes.descendants(process.pid)]
-        assert processes.memory_bytes(pids, above=1 << 40) > 4 * (64 << 20)
-        assert 64 << 20 < processes.memory_bytes(pids, above=0) < 2 * (64 << 20)
+        assert processes.memory_bytes(processes.residents(pids), above=1 << 40) > 4 * (64 << 20)
+        assert 64 << 20 < processes.memory_bytes(processes.residents(pids), above=0) < 2 * (64 << 20)
         os.killpg(process.pid, signal.SIGKILL)
-    eventually(lambda: processes.memory_bytes(pids, above=0) == 0)
+    eventually(lambda: processes.memory_bytes(processes.residents(pids), above=0) == 0)
 
 
 def test_processes_are_found_by_their_environment_and_killed() -> None:

@@ -16,7 +16,7 @@ import pwd
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Callable, Collection, Iterable, Mapping
 
 from ..errors import traceback_text
 
@@ -254,18 +254,24 @@ def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def memory_bytes(pids: Iterable[int], above: int) -> int:
+def residents(pids: Iterable[int]) -> dict[int, int]:
+    """Return the resident size of each process, in bytes."""
+    return {pid: _resident(pid) for pid in pids}
+
+
+def memory_bytes(sizes: Mapping[int, int], above: int) -> int:
     """
     Return the memory that processes use together.
 
     The sum of resident sizes is quick, but counts shared pages once per process. If that sum is above ``above``, the
     proportional sizes decide, in which a page shared by four processes counts as a quarter for each.
+
+    :param sizes: their :func:`residents`.
     """
-    pids = list(pids)
-    resident = sum(_resident(pid) for pid in pids)
-    if resident <= above or len(pids) == 1:
+    resident = sum(sizes.values())
+    if resident <= above or len(sizes) == 1:
         return resident
-    return sum(_proportional(pid) for pid in pids)
+    return sum(_proportional(pid) for pid in sizes)
 
 
 def _resident(pid: int) -> int:
@@ -285,15 +291,6 @@ def _proportional(pid: int) -> int:
     except OSError:
         pass
     return _resident(pid)
-
-
-def oom_kills() -> int:
-    """Return how many processes the kernel has killed for lack of memory since boot."""
-    with open("/proc/vmstat", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 def with_environment(entry: str) -> list[int]:

@@ -1,8 +1,8 @@
 """
 The one Python of a cluster: the interpreter that runs this program is what jobs find as ``python3`` and ``python``.
 
-The names lead to it through small scripts in a folder at the beginning of PATH. Links would not do, since an interpreter
-finds its virtual environment beside the path that it was called by.
+The names lead to it through small scripts in a folder at the beginning of PATH. Links would not do, since an
+interpreter finds its virtual environment beside the path that it was called by.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .killed_workers import KilledWorkers
 from .variables import job_variables
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class _AttemptRun:
         self.error_log = _log_file(self.job.at("logs", "error.log"))
         self.errors, errors_out = os.pipe()
         os.set_blocking(self.errors, False)
-        self.oom_kills = processes.oom_kills()
+        self.killed_workers = KilledWorkers()
         self.started_at = records.now()
         process = subprocess.Popen(
             [*(self.allocation.launcher or ("bash",)), self.job.at("run.sh")],
@@ -255,7 +256,9 @@ class _AttemptRun:
 
     def _check_memory(self) -> None:
         limit = self.spec.get("memory_bytes")
-        memory = processes.memory_bytes(self._tree(), above=limit or self.peak_memory)
+        sizes = processes.residents(self._tree())
+        self.killed_workers.look(sizes)
+        memory = processes.memory_bytes(sizes, above=limit or self.peak_memory)
         self.peak_memory = max(self.peak_memory, memory)
         if limit and memory > limit:
             self._stop(protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(memory, limit))
@@ -360,10 +363,11 @@ class _AttemptRun:
             state, reason, message = protocol.SUCCEEDED, None, ""
         else:
             state = protocol.FAILED
-            killed_for_memory = processes.oom_kills() > self.oom_kills
             # Take the errors from memory, since a full disk may have lost the message about itself.
             words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
-            reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
+            text = words.decode("utf-8", "replace")
+            counted, worker_killed = self.killed_workers.has_counted(), self.killed_workers.is_likely(text)
+            reason, message = diagnose(exit_code, number, counted, text, worker_killed=worker_killed)
             if first is not None:
                 message += f", first where NODE_RANK is {first[0]}"
         if self.is_taken_away:
