@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.connection.channel import (
     BREAKS,
     execute,
     give_up_on_silence,
+    network_socket,
     said_on_stderr,
     shortest_round_trip_s,
     text_of,
@@ -110,7 +111,7 @@ class Connection:
         transport = self._transport
         if transport is not None:
             with contextlib.suppress(OSError, AttributeError):
-                transport.sock.shutdown(socket.SHUT_RDWR)
+                network_socket(transport).shutdown(socket.SHUT_RDWR)
 
     def stop_if_interrupted(self) -> None:
         """

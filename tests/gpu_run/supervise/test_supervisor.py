@@ -535,3 +535,24 @@ def test_a_loss_names_what_systemd_does_at_logout(host: Host) -> None:
     assert "(KillUserProcesses=yes in /etc/systemd/logind.conf), which may be why: " in status["message"]
     (warning,) = in_a_changed_system(host, shown, str(settings), verb="install-check")["warnings"][:1]
     assert "(KillUserProcesses=yes in /etc/systemd/logind.conf), and jobs with them" in warning
+
+
+# -- signals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_that_ends_nothing_is_handed_on(host: Host, eventually: Callable[..., Any]) -> None:
+    numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal.SIGWINCH)
+    job = host.submit(
+        'for s in USR1 USR2 HUP ALRM WINCH; do trap "echo $s" $s; done; echo ready; '
+        'while [ "$(wc -l < "$LOG_DIR/training.log")" -lt 6 ]; do sleep 0.05; done'
+    )
+    log = Path(host.job(job).at("logs", "training.log"))
+    eventually(lambda: log.exists() and log.read_text() == "ready\n")
+    # To the supervisor or to the guard: both are the job's own processes for whoever lists them.
+    pid = host.status(job)["pid"]
+    guard = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    for count, number in enumerate(numbers, 2):
+        os.kill((pid, guard)[count % 2], number)
+        eventually(lambda: log.read_text().count("\n") == count)  # noqa: B023
+    assert host.wait(job)["state"] == "SUCCEEDED"
+    assert log.read_text().split() == ["ready", "USR1", "USR2", "HUP", "ALRM", "WINCH"]

@@ -19,7 +19,7 @@ def unrecorded_end(attempt: Attempt, message: str, *, may_be_logout: bool = Fals
     :param message: what is known of its end.
     :param may_be_logout: whether the processes ran on this host, where a logout may have ended them.
     """
-    asked = attempt.cancelled()
+    asked = attempt.cancellation()
     if asked is not None:
         message = "cancelled by {}; {}".format(asked["by"], message)
         return {"state": protocol.CANCELLED, "reason": protocol.REASON_CANCELLED, "message": message}
