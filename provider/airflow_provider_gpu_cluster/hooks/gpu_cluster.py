@@ -213,7 +213,8 @@ class GpuClusterHook(BaseHook):
 
         :param tail_bytes: how much of it, in bytes.
         """
-        return self.cluster.statuses([job_id_of(job)], tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
+        job_ids = [job_id_of(job)]
+        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
     def cancel(self, job: Job, *, requested_by: str | None = None, wait_s: float = 0) -> JobStatus:
         """
