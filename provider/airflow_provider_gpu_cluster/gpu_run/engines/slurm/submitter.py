@@ -97,8 +97,7 @@ class Submitter:
         """Make batches of attempts that ask for the same: one, or as many as Slurm's arrays must be."""
         most = len(attempts)
         if most > 1:
-            answer = run(commands.configuration())
-            most = min(most, commands.largest_array(answer.output)) if answer.code == 0 else most
+            most = min(most, commands.largest_array(_told(commands.configuration())))
         return Batch.together(self._root, attempts, most)
 
     def _submit(self, piece: Piece, fd: int) -> str:
@@ -169,20 +168,18 @@ class Submitter:
 
     def _limits(self, spec: Spec, errors: str) -> list[Limit]:
         """Return the limits by which Slurm takes no more jobs, as far as they can be found out."""
-        known = run(limits.known(processes.user()), timeout_s=_SEARCH_S)
-        if known.code != 0:
-            return []
+        user = processes.user()
         quality = commands.asked(spec, self._settings, "qos")
-        qualities = [quality] if quality else []
+        qualities = {quality} if quality else set()
         if not qualities and "QOS" in errors:
-            usual = run(commands.usual_qos(processes.user()), timeout_s=_SEARCH_S)
-            usual_ones = set(usual.output.split())
-            qualities = list(usual_ones) if usual.code == 0 and len(usual_ones) == 1 else []
-        if qualities:
-            shown = run(commands.partitions(), timeout_s=_SEARCH_S)
-            qualities += commands.qos_of_partition(shown.output, commands.asked(spec, self._settings, "partition"))
+            qualities = set(_told(commands.usual_qos(user)).split())
+        if len(qualities) == 1:
+            partition = commands.asked(spec, self._settings, "partition")
+            qualities.update(commands.qos_of_partition(_told(commands.partitions()), partition))
+        else:
+            qualities = set()
         account = commands.asked(spec, self._settings, "account")
-        return limits.reached(errors, known.output, account=account, qualities=qualities)
+        return limits.reached(errors, _told(limits.known(user)), account=account, qualities=qualities)
 
     def _sbatch(self, piece: Piece, waiting: list[int], spec: Spec, fd: int) -> Answer:
         batch = piece.batch
@@ -271,6 +268,14 @@ class _Gate:
             state: GateNote = {"until": until, "for_s": seconds, "message": message}
             records.write_json(self._path, state)
         return message
+
+
+def _told(command: Sequence[str]) -> str:
+    """Return the answer of a command that a site may keep from its users; an empty text then."""
+    with contextlib.suppress(Refused):
+        answer = run(command, timeout_s=_SEARCH_S)
+        return answer.output if answer.code == 0 else ""
+    return ""
 
 
 def _to_hand_over(batch: Batch) -> list[Piece]:
