@@ -24,6 +24,7 @@ from ..linux import processes
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt
+from ..store.restoring import make_folder
 from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
@@ -32,7 +33,6 @@ from .signals import HANDED_ON
 from .variables import job_variables
 
 if TYPE_CHECKING:
-    from ..protocol.cancellation import CancelRecord
     from ..protocol.records import EndFacts
 
 _TICK_S = 0.5
@@ -155,8 +155,8 @@ class _AttemptRun:
         env = job_variables(self.attempt, self.request, self.allocation)
         name, value = self.token.split("=", 1)
         env[name] = value
-        for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):
-            os.makedirs(self.job.at(folder), exist_ok=True)
+        for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
+            make_folder(self.job.path, *folder)
         self.attempt.clear_markers()
         self.log = _log_file(self.job.at("logs", "training.log"))
         self.error_log = _log_file(self.job.at("logs", "error.log"))
@@ -252,8 +252,8 @@ class _AttemptRun:
 
     def _check_limits(self) -> None:
         now = time.monotonic()
-        if self.allocation.is_scheduled and os.access(self.attempt.at("cancel.json"), os.F_OK):
-            # The scheduler delivers a cancel as a signal, but only if it can be reached.
+        if os.access(self.attempt.at("cancel.json"), os.F_OK):
+            # A cancel comes as a signal, but only if the scheduler can be reached, and the claim can be read.
             self._cancel()
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
@@ -279,7 +279,7 @@ class _AttemptRun:
     def _cancel(self) -> None:
         if self.stop_reason is not None:
             return
-        asked: CancelRecord | None = records.read_json(self.attempt.at("cancel.json"))
+        asked = self.attempt.cancellation()
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
         if self.allocation.is_scheduled:
             # A scheduler's signal reaches the job's processes too, and some of them end sooner, even with code 0.
@@ -346,7 +346,7 @@ class _AttemptRun:
             self.stop_reason = self._limit_reached(self.taken_at) or self.stop_reason
         if self.stop_reason is not None:
             state, reason, message = self.stop_reason
-        elif not os.path.isdir(self.attempt.path):
+        elif _is_gone(self.attempt.path):
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:
             state, reason, message = protocol.SUCCEEDED, None, ""
@@ -409,6 +409,17 @@ def _become_job(umask: int) -> None:
     os.umask(umask)
 
 
+def _is_gone(path: str) -> bool:
+    """Return whether a folder does not exist; one that cannot be looked at does."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _too_much(memory: int, limit: int) -> str:
     return f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {limit / 2**30:.2f} GiB"
 
@@ -425,7 +436,8 @@ def _is_signal(status: int, number: int) -> bool:
 
 
 def _log_file(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with records.log_file(path) as file:
+        return os.dup(file.fileno())
 
 
 def _write_all(fd: int, data: bytes) -> None:

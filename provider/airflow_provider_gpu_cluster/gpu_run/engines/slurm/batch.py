@@ -196,7 +196,7 @@ def _noted(folder: str) -> BatchNote:
 
 
 def _listed(folder: str) -> BatchAttempts | None:
-    listed: BatchAttempts | None = records.read_json(os.path.join(folder, _ATTEMPTS))
+    listed: BatchAttempts | None = records.read_json(os.path.join(folder, _ATTEMPTS), records.MOST_BYTES_OF_LISTS)
     return listed
 
 

@@ -128,7 +128,7 @@ class View:
                 os.close(fd)
 
     def _written(self) -> ViewNote:
-        answer: ViewNote | None = records.read_json(self._path)
+        answer: ViewNote | None = records.read_json(self._path, records.MOST_BYTES_OF_LISTS)
         return answer or {}
 
     def _read(self) -> None:
