@@ -19,7 +19,7 @@ from ...store.directories import Attempt, Root
 from ...supervise.foreign_variables import unused_defaults
 from .. import unstarted
 from . import commands, limits, words
-from .batch import Batch, Piece
+from .batch import Batch, BatchPiece
 from .limits import Limit
 from .runner import Answer, run
 
@@ -100,7 +100,7 @@ class Submitter:
             most = min(most, commands.largest_array(_told(commands.configuration())))
         return Batch.together(self._root, attempts, most)
 
-    def _submit(self, piece: Piece, fd: int) -> str:
+    def _submit(self, piece: BatchPiece, fd: int) -> str:
         """Hand over a piece, or make it smaller; return why neither is possible now."""
         batch, note = piece.batch, piece.note
         spec = batch.attempts[0].request()["spec"]
@@ -181,7 +181,7 @@ class Submitter:
         account = commands.asked(spec, self._settings, "account")
         return limits.reached(errors, _told(limits.known(user)), account=account, qualities=qualities)
 
-    def _sbatch(self, piece: Piece, waiting: list[int], spec: Spec, fd: int) -> Answer:
+    def _sbatch(self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int) -> Answer:
         batch = piece.batch
         command = commands.sbatch(
             spec,
@@ -198,7 +198,7 @@ class Submitter:
         script = commands.script(python, self._program, batch.folder, output=batch.output, is_array=batch.is_array)
         return run(command, script, pass_fds=[fd])
 
-    def _note(self, piece: Piece, ids: list[str]) -> str:
+    def _note(self, piece: BatchPiece, ids: list[str]) -> str:
         note: PieceNote = {"answered_at": time.time(), "ids": ids}
         if "asked_at" in piece.note:
             note["asked_at"] = piece.note["asked_at"]
@@ -278,12 +278,12 @@ def _told(command: Sequence[str]) -> str:
     return ""
 
 
-def _to_hand_over(batch: Batch) -> list[Piece]:
+def _to_hand_over(batch: Batch) -> list[BatchPiece]:
     """Return the pieces that are not in Slurm's queue, and of which something still is to run."""
     return [piece for piece in batch.pieces() if not piece.note.get("ids") and any(True for _ in piece.waiting())]
 
 
-def search(piece: Piece, since: float) -> Found:
+def search(piece: BatchPiece, since: float) -> Found:
     """Look for a piece in the queue, and in the accounting if there is one."""
     folder = commands.folder_key(piece.batch.workdir)
     queue = run(commands.queue(processes.user(), piece.name), timeout_s=_SEARCH_S)
