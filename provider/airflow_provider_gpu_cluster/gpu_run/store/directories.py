@@ -232,8 +232,8 @@ class Attempt:
             raise ValueError(f"{self.at('exit.json')} tells of no end")
         return ended
 
-    def cancellation(self) -> CancelRecord | None:
-        """Return who has asked for its cancel; None when nobody has, or the job has destroyed the record."""
+    def cancelled(self) -> CancelRecord | None:
+        """Return who has asked for its cancellation; None while nobody has, or when the job has spoilt the record."""
         with contextlib.suppress(OSError, ValueError):
             asked: CancelRecord | None = records.read_json(self.at("cancel.json"))
             if asked is not None and isinstance(asked.get("by"), str):

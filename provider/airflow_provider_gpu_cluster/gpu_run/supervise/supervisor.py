@@ -258,7 +258,7 @@ class _AttemptRun:
     def _cancel(self) -> None:
         if self.stop_reason is not None:
             return
-        asked = self.attempt.cancellation()
+        asked = self.attempt.cancelled()
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
         if self.allocation.is_scheduled:
             # A scheduler's signal reaches the job's processes too, and some of them end sooner, even with code 0.
