@@ -232,7 +232,7 @@ class Attempt:
         return ended
 
     def cancellation(self) -> CancelRecord | None:
-        """Return who has asked for its cancel; None when nobody has, or the job has destroyed the record."""
+        """Return who has asked for its cancellation; None while nobody has, or when the job has spoilt the record."""
         with contextlib.suppress(OSError, ValueError):
             asked: CancelRecord | None = records.read_json(self.at("cancel.json"))
             if asked is not None and isinstance(asked.get("by"), str):

@@ -131,7 +131,9 @@ class _AttemptRun:
         self.is_told_to_end = True
 
     def _note_signal(self, number: int, frame: object) -> None:
-        self.heard.add(number)
+        # A launcher's hang-up is about its own connection.
+        if number != signal.SIGHUP or not self.allocation.is_scheduled or self.allocation.gives_reasons:
+            self.heard.add(number)
 
     def claim(self, waited: bool) -> bool:
         """Claim the attempt; return False when another process has claimed it."""
