@@ -222,6 +222,19 @@ class WholeAirflow:
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
+    def freeze_component(self, name: str) -> None:
+        """Stop the clocks of one of :data:`COMPONENTS`: it keeps its connections and answers nobody."""
+        self._signal_session(name, signal.SIGSTOP)
+
+    def thaw_component(self, name: str) -> None:
+        """Let a frozen component go on."""
+        self._signal_session(name, signal.SIGCONT)
+
+    def _signal_session(self, name: str, number: signal.Signals) -> None:
+        for pid in _in_session(self._components[name].pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> None:
         """End every process that it started, and remove its folder."""
         self._end_components()

@@ -72,7 +72,9 @@ class GpuClusterHook(BaseHook):
     @cached_property
     def _connection(self) -> Connection:
         # Reading it takes a request to Airflow's API server.
-        return self.get_connection(self.gpu_cluster_conn_id)
+        from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
+
+        return connection_of(self.gpu_cluster_conn_id)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -308,7 +310,7 @@ class GpuClusterHook(BaseHook):
 
         try:
             with self:
-                return True, summary_of(self.settings, self.cluster.check())
+                return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
 

@@ -29,6 +29,7 @@ from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .signals import HANDED_ON
 from .variables import job_variables
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class _AttemptRun:
         self.stop_reason: tuple[str, str, str] | None = None
         self.kill_at: float | None = None
         self.cancel_asked = False
+        self.heard: set[int] = set()
         self.is_taken_away = False
         self.taken_at: float | None = None
         # Only this attempt's processes have this in their environment.
@@ -108,14 +110,20 @@ class _AttemptRun:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_out, warn_on_full_buffer=False)
         # Handlers, even empty ones, are reset for the job; ignored signals would stay ignored in the job.
-        for number in (signal.SIGCHLD, signal.SIGHUP):
-            signal.signal(number, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for number in HANDED_ON:
+            # Such as a hang-up of a login that was told not to end what it has started.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note_signal)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_cancel)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _note_cancel(self, number: int, frame: object) -> None:
         self.cancel_asked = True
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        self.heard.add(number)
 
     def claim(self, waited: bool) -> bool:
         """Claim the attempt; return False when another process has claimed it."""
@@ -193,6 +201,8 @@ class _AttemptRun:
             self._reap()
             if self.cancel_asked:
                 self._cancel()
+            if self.status is None:
+                self._hand_on()
             if self.status is None and time.monotonic() >= look_at:
                 look_at = time.monotonic() + _TICK_S
                 self._check_limits()
@@ -202,6 +212,15 @@ class _AttemptRun:
         self._end_leftovers()
         while self._relay_errors():
             pass
+
+    def _hand_on(self) -> None:
+        """Hand on what was heard to the job's main process, which may have set a trap for it."""
+        while self.heard:
+            number = self.heard.pop()
+            number = self.allocation.stand_ins.get(number, number)
+            self.attempt.event("signal_handed_on", number=number)
+            steps = processes.topmost_named(self._tree(), "srun") if self.allocation.warns_steps else []
+            processes.send_signal(steps or [self.pid], number)
 
     def _relay_errors(self) -> bool:
         """Copy what the job wrote to stderr to both logs; return False when nothing more will come."""

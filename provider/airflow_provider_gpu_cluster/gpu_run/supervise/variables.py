@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..store import records
 from ..store.directories import Attempt
 from .allocation import Allocation
+from .foreign_variables import without_other_jobs, without_tasks
 
 if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest, Environment
@@ -40,6 +41,7 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     job = attempt.job
     spec = request["spec"]
     env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    env = without_tasks(env if allocation.is_scheduled else without_other_jobs(env))
     env.update(
         JOB_ID=job.job_id,
         JOB_DIR=job.path,
