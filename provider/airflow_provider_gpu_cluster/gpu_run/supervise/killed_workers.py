@@ -2,8 +2,8 @@
 Whether the kernel has killed a process of a job for lack of memory, when the job itself goes on, or ends by itself.
 
 The kernel's counts say that it has killed a process, not whose: a control group may hold other jobs, and the host holds
-everybody's. So more must speak for it: a process of the job is gone since the last look, the job ended soon after a kill
-in its control group, or its output says that one was killed.
+everybody's. So more must speak for it: a process of the job is gone since the last look, the job ended soon after a
+kill in its control group, or its output says that one was killed.
 """
 
 from __future__ import annotations
