@@ -16,6 +16,7 @@ DEFAULT_PATTERNS = (
     ".hg/",
     ".svn/",
     "__pycache__/",
+    ".gpu-collect/",
     "*.py[co]",
     ".ipynb_checkpoints/",
     ".mypy_cache/",
