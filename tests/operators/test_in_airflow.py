@@ -75,7 +75,8 @@ with DAG("mapped_env", schedule=None, params={{"word": "from-params"}}) as dag:
         return found
 
     values(train.output)
-    CollectGpuJobOperator.partial(task_id="apart", destination={home!r} + "/{{{{ ti.map_index }}}}").expand(job=train.output)
+    apart = CollectGpuJobOperator.partial(task_id="apart", destination={home!r} + "/{{{{ ti.map_index }}}}")
+    apart.expand(job=train.output)
     CollectGpuJobOperator.partial(task_id="together", destination={home!r} + "/same").expand(job=train.output)
 """
 
@@ -90,7 +91,8 @@ def test_mapped_jobs_get_their_own_environments_and_never_overwrite_each_other(
     assert sorted(together) == ["failed", "failed", "success"]
     first = together.index("success")
     collected = [(tmp_path / name / "value").read_text() for name in ("0", "1", "2", "same")]
-    assert collected[3] == collected[first] and len(set(collected)) == 3
+    assert collected[3] == collected[first]
+    assert len(set(collected)) == 3
     assert xcom(run, "values") == ["literal-s3cret", "from-params", "from-xcom {{ not a template }}"]
     shown = [rendered(run, "train", index)["env"] for index in range(3)]
     assert shown == [{"VALUE": "***"}, {"VALUE": "***"}, {"VALUE": "***", "API_TOKEN": "***"}]

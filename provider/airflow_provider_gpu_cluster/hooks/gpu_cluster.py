@@ -14,7 +14,8 @@ from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
@@ -250,6 +251,8 @@ class GpuClusterHook(BaseHook):
         size = _array_size_of(job)
         paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
         metrics = self._metrics(sink, files, paths)
+        ids = [job_id] if size is None else [element_id(job_id, index) for index in range(size)]
+        metrics = self._without_secrets(dict(zip(ids, metrics, strict=True)))
         return {
             "job_id": job_id,
             "destination": str(sink),
@@ -269,6 +272,12 @@ class GpuClusterHook(BaseHook):
                 )
             metrics.append(self._metrics_in(sink, path) if path in sizes and room >= 0 else None)
         return metrics
+
+    def _without_secrets(self, metrics: dict[str, Any]) -> list[Any]:
+        """Hide what Airflow masks in the jobs' logs: metrics go into XCom, which everybody can read."""
+        given = [job_id for job_id, value in metrics.items() if isinstance(value, (str, list, dict))]
+        masks = {status.job_id: status.masks for status in self.statuses(given)} if given else {}
+        return [hidden_in(value, masks.get(job_id)) for job_id, value in metrics.items()]
 
     def _metrics_in(self, sink: Sink, path: str) -> Any:
         try:

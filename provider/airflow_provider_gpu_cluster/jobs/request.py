@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
-from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import masks_of
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
 from airflow_provider_gpu_cluster.jobs.parameter_checks import check_env
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS, JobParameters
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
+from airflow_provider_gpu_cluster.jobs.secrets import mask_variables, secrets_in
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec, make_spec
 from airflow_provider_gpu_cluster.jobs.submission import Element, LaunchArguments
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.sources import Source
 
-SHORTEST_SECRET = 5
 # Stand-ins for values that are known only when the task runs: any that would pass the check.
 _STAND_INS: dict[str, Any] = {"entry_script": "train.py", "command": "true"}
 
@@ -77,16 +77,16 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         :raises InvalidJobError: a name or a value cannot be used.
         """
         variables = check_env(self.env, is_array=self.array is not None)
-        for name, value in variables.items():
-            # It masks only if the name looks like that of a secret, and warns about values too short to be one.
-            if len(value) >= SHORTEST_SECRET:
-                mask_secret(value, name)
+        mask_variables(variables)
         return variables
 
     def secrets(self) -> list[str]:
-        """Return the values of environment variables that Airflow masks, for another process that shows output."""
-        values = dict.fromkeys(value for one in (self, *self.elements()) for value in one.variables().values())
-        return [value for value in values if redact(value) != value]
+        """Return what Airflow masks of what the job gets, for others who show its output."""
+        return sorted(set[str]().union(*(one._own_secrets() for one in (self, *self.elements()))))
+
+    def _own_secrets(self) -> set[str]:
+        others = (value for name, value in vars(self).items() if name not in ("env", "array"))
+        return secrets_in(self.variables(), *others)
 
     def elements(self) -> list[JobRequest]:
         """
@@ -117,11 +117,13 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         :raises InvalidJobError: a value cannot be used.
         """
         self.check(staged=staged)
+        common = self._own_secrets()
         elements = [
             Element(
                 spec=element.spec(),
                 env=element.variables(),
                 run_script=element.run_script(element_id(identity.job_id, index), base_dir=base_dir),
+                masks=masks_of(common | element._own_secrets()),
             )
             for index, element in enumerate(self.elements())
         ]
@@ -133,6 +135,7 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
             "generation": identity.generation,
             "record": identity.record,
             "elements": elements,
+            "masks": masks_of(common),
         }
 
     def _with_arguments(self, arguments: tuple[Any, ...]) -> JobRequest:

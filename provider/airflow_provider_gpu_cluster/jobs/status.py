@@ -11,6 +11,7 @@ from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
 
 
@@ -54,6 +55,7 @@ class JobStatus:
     :param log_bytes: size of training.log.
     :param log_tail: last lines of the output, if requested.
     :param elements: for an array, the state of each element, and its reason if it ended badly.
+    :param masks: masks of the job's secrets, to hide them in its output. All texts here are without them.
     """
 
     job_id: str
@@ -76,6 +78,7 @@ class JobStatus:
     log_bytes: int = 0
     log_tail: str = ""
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
+    masks: Masks | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, value: Status) -> JobStatus:
@@ -86,8 +89,9 @@ class JobStatus:
         return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
 
     def to_json(self) -> Status:
-        """Return the status as plain JSON values."""
+        """Return the status as plain JSON values, for Airflow's database; masks have no place there."""
         value = cast("Status", asdict(self))
+        value.pop("masks", None)
         value["state"], value["gpus"] = str(self.state), list(self.gpus)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value

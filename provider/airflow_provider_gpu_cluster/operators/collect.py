@@ -27,8 +27,8 @@ class CollectGpuJobOperator(BaseOperator):
     event of each :class:`~airflow.sdk.Asset` among the ``outlets`` carries ``job_id``, ``destination``, ``metrics``,
     and ``files``: the SHA-256 of each path.
 
-    Within one DAG run, two jobs never write the same file of a destination: the second one is refused. In a mapped task,
-    put ``{{ ti.map_index }}`` into the destination. What another run has left there is replaced.
+    Within one DAG run, two jobs never write the same file of a destination: the second one is refused. In a mapped
+    task, put ``{{ ti.map_index }}`` into the destination. What another run has left there is replaced.
 
     The task does not wait for the job. If the job has not succeeded, the task logs a warning and collects the outputs
     that exist. A task with ``trigger_rule="all_done"`` can thus collect the partial outputs of a failed job.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
+
+from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
@@ -22,6 +24,11 @@ def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, A
     :param answer: what its cluster said.
     :param now: the time, for durations that are still growing.
     """
+    # What the job was given is hidden on the cluster already; this hides what the connection to it holds.
+    return cast("dict[str, Any]", redact(_view(handle, answer, now), max_depth=10))
+
+
+def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
     status = answer.status
     return {
         "job_id": handle.job_id,

@@ -1,9 +1,9 @@
 """
 Which job writes which file of a destination.
 
-Within one DAG run, two jobs never write the same file of a destination: the second one is refused. A job of another run
-replaces what is there, and so does a job that a user started over. Therefore whoever writes files into a destination first
-writes its claim to them there, and then looks for other claims::
+Within one DAG run, two jobs never write the same file of a destination: the second one is refused. A job of another
+run replaces what is there, and so does a job that a user started over. Therefore whoever writes files into a
+destination first writes its claim to them there, and then looks for other claims::
 
     claim(sink, Claim.of(job_id, writer, paths))
     sink.put(...)
