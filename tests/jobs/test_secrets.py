@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,12 @@ KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END KEY----
 
 
 @pytest.fixture(autouse=True)
-def masker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def masker(monkeypatch: pytest.MonkeyPatch) -> None:
     masker = secrets_masker._secrets_masker()
     monkeypatch.setattr(masker, "patterns", set())
     monkeypatch.setattr(masker, "replacer", None)
     monkeypatch.setattr(masker, "sensitive_variables_fields", ["token", "api_key", "private_key", "password"])
-    yield
+    return
 
 
 def test_only_what_airflow_masks_is_a_secret() -> None:

@@ -35,9 +35,11 @@ from starlette.middleware.base import RequestResponseEndpoint
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
+from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
 
 # The keys that tasks.handles.handle_key returns, repeated here to keep the API server's imports few.
 HANDLE_XCOM_KEYS = ("return_value", "gpu_job")
+UNREADABLE = "?"
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 # The page returns soon and says that the cluster is being asked; its script then waits longer.
 PAGE_WAIT_S = 2.0
@@ -120,31 +122,39 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     """
     where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
     with create_session() as session:
-        known = session.scalar(select(TaskInstance.id).filter_by(**where))
-        value: Any = session.scalar(
-            select(XComModel.value)
-            .filter_by(**where)
-            .where(XComModel.key.in_(HANDLE_XCOM_KEYS))
-            .order_by(XComModel.key.desc())
-        )
-    if known is None:
+        found = session.execute(select(TaskInstance.state).filter_by(**where)).first()
+        stored = [_stored(session, key, where) for key in HANDLE_XCOM_KEYS]
+    if found is None:
         raise HTTPException(404, "There is no such task instance in this Airflow.")
-    try:
-        # Read as plain JSON: nothing in an XCom may build objects in the API server.
-        handle = JobHandle.from_json(json.loads(value) if isinstance(value, str) else value)
-    except ValueError:
-        raise HTTPException(
-            404,
-            "This task has not launched a job yet. The page looks again every five seconds.",
-            headers={"Refresh": "5"},
-        ) from None
-    if not JOB_ID.fullmatch(str(handle.job_id)):
+    handle = next(filter(None, map(_handle_in, stored)), None)
+    if handle is None:
+        odd = any(value is not None for value in stored)
+        sentence = why_no_job(None if found.state is None else str(found.state), odd=odd)
+        # The script of an open page, and a browser that shows only this sentence, look again or stop.
+        headers = {"Refresh": "5"} if LOOKS_AGAIN in sentence else None
+        raise HTTPException(404, sentence, headers=headers)
+    if not JOB_ID.fullmatch(handle.job_id):
         raise HTTPException(404, "The job handle in this task's XCom does not name a job.")
     if ti.element is None:
         return handle
     if not isinstance(handle.array_size, int) or ti.element >= handle.array_size:
         raise HTTPException(404, f"The job of this task has no element {ti.element}.")
     return handle.element(ti.element)
+
+
+def _stored(session: Any, key: str, where: dict[str, Any]) -> Any:
+    """Return an XCom of the task as it is stored; None if there is none. Nothing in it builds objects here."""
+    try:
+        return session.scalar(select(XComModel.value).filter_by(**where).where(XComModel.key == key))
+    except (ValueError, RecursionError):
+        return UNREADABLE
+
+
+def _handle_in(value: Any) -> JobHandle | None:
+    try:
+        return JobHandle.from_json(json.loads(value) if isinstance(value, str) else value)
+    except (ValueError, RecursionError):
+        return None
 
 
 @app.exception_handler(StarletteHTTPException)
@@ -155,7 +165,8 @@ async def refuse(request: Request, error: StarletteHTTPException) -> Response:
         login = f"../api/v2/auth/login?{come_back}" if error.status_code == 401 else None
         context = {"status_code": error.status_code, "sentence": error.detail, "login": login}
         return templates.TemplateResponse(request, "notice.html", context, error.status_code, error.headers)
-    return JSONResponse({"detail": error.detail}, error.status_code)
+    looks_again = "Refresh" in (error.headers or {})
+    return JSONResponse({"detail": error.detail, "looks_again": looks_again}, error.status_code)
 
 
 @app.exception_handler(RequestValidationError)
