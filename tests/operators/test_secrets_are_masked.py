@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ exit 3
 
 
 @pytest.fixture(autouse=True)
-def masker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def masker(monkeypatch: pytest.MonkeyPatch) -> Any:
     masker = secrets_masker._secrets_masker()
     monkeypatch.setattr(masker, "patterns", set())
     monkeypatch.setattr(masker, "replacer", None)

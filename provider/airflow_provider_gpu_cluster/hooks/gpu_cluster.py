@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
+from airflow_provider_gpu_cluster.jobs.parameter_checks import patterns
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -246,7 +247,8 @@ class GpuClusterHook(BaseHook):
 
         sink = open_sink(destination)
         job_id = job_id_of(job)
-        found = self.cluster.collect(job_id, sink, include=_listed(include), exclude=_listed(exclude))
+        wanted, unwanted = patterns("include", include), patterns("exclude", exclude)
+        found = self.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
         files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
         size = _array_size_of(job)
         paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
@@ -353,9 +355,3 @@ def _running_task() -> str:
     except RuntimeError:
         return "Airflow"
     return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"
-
-
-def _listed(patterns: str | Sequence[str] | None) -> list[str]:
-    if patterns is None:
-        return []
-    return [patterns] if isinstance(patterns, str) else list(patterns)

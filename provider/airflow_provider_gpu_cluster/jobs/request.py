@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import masks_of
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
-from airflow_provider_gpu_cluster.jobs.parameter_checks import check_env
+from airflow_provider_gpu_cluster.jobs.parameter_checks import boolean, check_env, source, sources
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS, JobParameters
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.secrets import mask_variables, secrets_in
@@ -63,12 +63,16 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         :param base_dir: folder that relative paths start from.
         :raises SourceError: a local source does not exist.
         """
-        if not (self.code or self.data or self.models):
+        code, data, models = self._written_sources()
+        if not (code or data or models):
             return ()
         # Imported where it is needed, as all that takes long: a file of DAGs is read by every task.
         from airflow_provider_gpu_cluster.sources import parse_sources
 
-        return parse_sources(code=self.code, data=self.data, models=self.models, base_dir=base_dir)
+        return parse_sources(code=code, data=data, models=models, base_dir=base_dir)
+
+    def _written_sources(self) -> tuple[Any, Any, Any]:
+        return source("code", self.code), sources("data", self.data), sources("models", self.models)
 
     def variables(self) -> dict[str, str]:
         """
@@ -152,7 +156,8 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         template = self.run_script_template
         if template is not None and "\n" not in template:
             template = str(base_dir / Path(template).expanduser())
-        return render_run_script(self.spec(), pass_output_dirs=self.pass_output_dirs, template=template, job_id=job_id)
+        pass_output_dirs = boolean("pass_output_dirs", self.pass_output_dirs)
+        return render_run_script(self.spec(), pass_output_dirs=pass_output_dirs, template=template, job_id=job_id)
 
     def check(self, *, staged: bool = False) -> None:
         """
@@ -168,12 +173,15 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         }
         stand_in = replace(self, **{**known, "env": {}, "array": None})
         stand_in.spec()
-        if staged and (self.code or self.data or self.models):
+        boolean("pass_output_dirs", self.pass_output_dirs)
+        if staged and any(self._written_sources()):
             raise InvalidJobError(
                 "give either job, whose code, data and models are staged already, or code, data and models"
             )
         is_array = self.array is not None
-        if isinstance(self.env, Mapping):
+        if isinstance(self.env, str) and not _is_open(self.env):
+            check_env(self.env, is_array=is_array)
+        elif isinstance(self.env, Mapping):
             known_env = {name: "" if _is_open(value) else value for name, value in self.env.items()}
             check_env(known_env, is_array=is_array)
         if is_array and not _is_open(self.array):

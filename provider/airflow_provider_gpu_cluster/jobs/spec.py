@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.jobs.parameters import (
     Parameter,
     spelled_out,
 )
+from airflow_provider_gpu_cluster.jobs.rendered import check_defined
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,6 +26,7 @@ GRACE_S = 10.0
 
 def _checked(parameter: Parameter, written: Any) -> Any:
     assert parameter.check
+    check_defined(parameter.name, written)
     return parameter.check(parameter.name, written)
 
 

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.identity import identity_of
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.tasks.handles import dag_folder
 
@@ -61,7 +62,8 @@ class StageGpuJobOperator(BaseOperator):
         started = time.monotonic()
         identity = identity_of(context, durable=self.durable)
         request = JobRequest(code=self.code, data=self.data, models=self.models)
-        with GpuClusterHook(self.gpu_cluster_conn_id) as hook:
+        conn_id = connection_id(self.gpu_cluster_conn_id) or GpuClusterHook.default_conn_name
+        with GpuClusterHook(conn_id) as hook:
             handle = hook.prepare(request, identity, base_dir=dag_folder(self))
             self.log.info(
                 "GPU job staged",

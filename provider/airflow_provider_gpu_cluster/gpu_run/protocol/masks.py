@@ -35,7 +35,7 @@ def masks_of(secrets: Iterable[str]) -> Masks | None:
     if not texts:
         return None
     salt = os.urandom(16)
-    found = [(len(text), _digest(salt, text[0]), _digest(salt, text)) for text in texts]
+    found = [[len(text), _digest(salt, text[0]), _digest(salt, text)] for text in texts]
     return {"salt": salt.hex(), "secrets": found}
 
 
