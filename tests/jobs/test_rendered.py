@@ -89,7 +89,7 @@ def test_what_cannot_be_right_is_told_with_its_value_and_type(parameter: str, re
     run: dict[str, Any] = {parameter: rendered, **({} if parameter == "command" else {"entry_script": "a.py"})}
     with pytest.raises(InvalidJobError) as caught:
         JobRequest(**run).check()
-    assert str(caught.value).startswith(f"{parameter}={rendered!r} (a {kind}) is not valid")
+    assert str(caught.value).startswith(f"{parameter}={rendered!r} ({kind}) is not valid")
 
 
 @pytest.mark.parametrize("name", ["gpus", "gpu_type", "memory", "script_args", "env", "code", "data", "array", "setup"])

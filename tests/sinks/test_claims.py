@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import Writer
 from airflow_provider_gpu_cluster.sinks import LocalSink, ObjectStorageSink, open_sink
-from airflow_provider_gpu_cluster.sinks.claims import FOLDER, Claim, claim
+from airflow_provider_gpu_cluster.sinks.claims import FOLDER, FilesClaim, claim
 
 AnySink = LocalSink | ObjectStorageSink
 
@@ -35,9 +35,9 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return open_sink(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}/x")
 
 
-def of(job_id: str, *paths: str, **who: Any) -> Claim:
+def of(job_id: str, *paths: str, **who: Any) -> FilesClaim:
     writer: Writer = {"dag_id": "dag", "run_id": "run", "task_id": "train", "map_index": -1, "generation": "0"}
-    made = Claim.of(job_id, {**writer, **who}, paths or ("metrics.json", "model.pth"))  # type: ignore[typeddict-item]
+    made = FilesClaim.of(job_id, {**writer, **who}, paths or ("metrics.json", "model.pth"))  # type: ignore[typeddict-item]
     assert made is not None
     return made
 
@@ -87,7 +87,7 @@ def test_parts_of_one_job_add_up(sink: AnySink) -> None:
 
 
 def test_job_without_a_run_claims_nothing() -> None:
-    assert Claim.of("a", {}, ["x"]) is None
+    assert FilesClaim.of("a", {}, ["x"]) is None
 
 
 @pytest.mark.parametrize("garbage", [b"", b"[]", b'{"paths": 1}', b"\xff", b"[" * 100_000])
@@ -128,7 +128,7 @@ def test_of_many_at_once_one_wins_in_a_folder(tmp_path: Path) -> None:
 class _SlowToSee(ObjectStorageSink):
     """Lets another write its claim between this one's first look and its own write."""
 
-    meanwhile: Claim | None = None
+    meanwhile: FilesClaim | None = None
 
     def put(self, path: str, content: memoryview, mode: int) -> None:
         other, self.meanwhile = self.meanwhile, None
@@ -146,4 +146,4 @@ def test_in_an_object_store_one_of_two_at_once_finds_the_other(tmp_path: Path, m
     sink.meanwhile = of("b", map_index=1)
     with pytest.raises(InvalidJobError):
         claim(sink, of("a", map_index=0))
-    assert [Claim.from_bytes(sink.read(path)) for path in sink.listed(FOLDER)] == [of("b", map_index=1)]
+    assert [FilesClaim.from_bytes(sink.read(path)) for path in sink.listed(FOLDER)] == [of("b", map_index=1)]

@@ -87,7 +87,7 @@ def _invalid(parameter: str, value: object, valid: str) -> InvalidJobError:
     shown = repr(value)
     if len(shown) > 200:
         shown = f"{shown[:200]}..."
-    kind = "" if value is None or isinstance(value, str) else f" (a {type(value).__name__})"
+    kind = "" if value is None or isinstance(value, str) else f" ({type(value).__name__})"
     return InvalidJobError(f"{parameter}={shown}{kind} is not valid; valid is {valid}")
 
 

@@ -60,10 +60,10 @@ def as_number(value: Any) -> Any:
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else value
     if isinstance(value, (Real, Decimal)) and not isinstance(value, (bool, int)):
         try:
-            whole = math.floor(value)
+            floor = math.floor(value)
         except (ValueError, ArithmeticError):  # NaN, and infinity
             return value
-        return whole if whole == value else value
+        return floor if floor == value else value
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,20 +172,48 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
             if _is_open(getattr(self, name))
         }
         stand_in = replace(self, **{**known, "env": {}, "array": None})
-        stand_in.spec()
-        boolean("pass_output_dirs", self.pass_output_dirs)
-        if staged and any(self._written_sources()):
-            raise InvalidJobError(
-                "give either job, whose code, data and models are staged already, or code, data and models"
-            )
         is_array = self.array is not None
-        if isinstance(self.env, str) and not _is_open(self.env):
-            check_env(self.env, is_array=is_array)
-        elif isinstance(self.env, Mapping):
-            known_env = {name: "" if _is_open(value) else value for name, value in self.env.items()}
-            check_env(known_env, is_array=is_array)
-        if is_array and not _is_open(self.array):
-            replace(stand_in, array=self.array).elements()
+
+        def check_sources() -> None:
+            if staged and any(self._written_sources()):
+                raise InvalidJobError(
+                    "give either job, whose code, data and models are staged already, or code, data and models"
+                )
+
+        def check_known_env() -> None:
+            if isinstance(self.env, Mapping):
+                known_env = {name: "" if _is_open(value) else value for name, value in self.env.items()}
+                check_env(known_env, is_array=is_array)
+            elif isinstance(self.env, str) and not _is_open(self.env):
+                check_env(self.env, is_array=is_array)
+
+        def check_array() -> None:
+            if is_array and not _is_open(self.array):
+                replace(stand_in, array=self.array).elements()
+
+        wrong = list(
+            filter(
+                None,
+                (
+                    _error_of(stand_in.spec),
+                    _error_of(lambda: boolean("pass_output_dirs", self.pass_output_dirs)),
+                    _error_of(check_sources),
+                    _error_of(check_known_env),
+                ),
+            )
+        )
+        # What is wrong in all elements would be told once more.
+        wrong += filter(None, [None if wrong else _error_of(check_array)])
+        if wrong:
+            raise InvalidJobError("\n".join(wrong))
+
+
+def _error_of(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except InvalidJobError as error:
+        return str(error)
+    return None
 
 
 def _is_open(value: Any) -> bool:

@@ -115,10 +115,17 @@ class JobStatus:
         message = f"job {self.job_id} on {cluster} {self.state}"
         if self.reason:
             message += f" ({self.reason})"
-        if self.message:
-            message += f": {self.message}"
-        if self.log_tail:
-            message += f"\nIts last lines were:\n{self.log_tail}"
+        said, last_lines = self.message, self.log_tail
+        # When its environment could not be built, both hold the installer's last lines.
+        sentence, _, quoted = said.partition("\n")
+        if quoted.strip() and quoted.strip() in last_lines:
+            said = sentence
+        elif last_lines.strip() in quoted:
+            last_lines = ""
+        if said:
+            message += f": {said}"
+        if last_lines:
+            message += f"\nIts last lines were:\n{last_lines}"
         return error_class(
             message,
             job_id=self.job_id,

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 
 class CollectGpuJobOperator(BaseOperator):
@@ -59,12 +61,19 @@ class CollectGpuJobOperator(BaseOperator):
         gpu_cluster_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(**kwargs)
         self.job = job
         self.destination = destination
         self.include = include
         self.exclude = exclude
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
+        with naming_arguments(cls, kwargs):
+            return super().partial(**kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Collect the outputs, and return what was collected."""

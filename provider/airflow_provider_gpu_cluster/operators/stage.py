@@ -12,10 +12,12 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.identity import identity_of
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.handles import dag_folder
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_gpu_cluster.sources.parse import Written
 
@@ -50,12 +52,19 @@ class StageGpuJobOperator(BaseOperator):
         durable: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(**kwargs)
         self.code = code
         self.data = data
         self.models = models
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.durable = durable
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
+        with naming_arguments(cls, kwargs):
+            return super().partial(**kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage the inputs, and return the job's handle."""

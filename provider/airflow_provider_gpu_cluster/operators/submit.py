@@ -22,6 +22,7 @@ from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.operators.partial import JobPartial
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
@@ -177,7 +178,8 @@ class SubmitGpuJobOperator(BaseOperator):
         get_logs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(**kwargs)
         self.job = job
         self.code = code
         self.entry_script = entry_script
@@ -216,12 +218,14 @@ class SubmitGpuJobOperator(BaseOperator):
         self._interrupt: Callable[[], None] | None = None
         self._killed = False
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
-        self._request().check(staged=job is not None)
+        with naming_task(self):
+            self._request().check(staged=job is not None)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> JobPartial:
         """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
-        return JobPartial.of(super().partial, **kwargs)
+        with naming_arguments(cls, kwargs):
+            return JobPartial.of(super().partial, **kwargs)
 
     def render_template(
         self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None

@@ -5,7 +5,7 @@ Within one DAG run, two jobs never write the same file of a destination: the sec
 run replaces what is there, and so does a job that a user started over. Therefore whoever writes files into a
 destination first writes its claim to them there, and then looks for other claims::
 
-    claim(sink, Claim.of(job_id, writer, paths))
+    claim(sink, FilesClaim.of(job_id, writer, paths))
     sink.put(...)
 
 Of two that write their claims at the same time, at least one thus finds the other's.
@@ -37,7 +37,7 @@ _MOST_ROUNDS = 10
 
 
 @dataclass(frozen=True)
-class Claim:
+class FilesClaim:
     """
     A job's claim to files of a destination. The task is the one that launched the job.
 
@@ -54,7 +54,7 @@ class Claim:
     paths: frozenset[str]
 
     @classmethod
-    def of(cls, job_id: str, writer: Writer, paths: Collection[str]) -> Claim | None:
+    def of(cls, job_id: str, writer: Writer, paths: Collection[str]) -> FilesClaim | None:
         """Return the claim of a job; None for one that belongs to no DAG run."""
         if not writer.get("run_id"):
             return None
@@ -80,7 +80,7 @@ class Claim:
         """The task, in words."""
         return f"task {self.task_id}" + (f", map index {self.map_index}" if self.map_index >= 0 else "")
 
-    def excludes(self, other: Claim) -> bool:
+    def excludes(self, other: FilesClaim) -> bool:
         """Return whether a job of the same run must not write what this one has claimed."""
         if (self.dag_id, self.run_id) != (other.dag_id, other.run_id) or self.job_id == other.job_id:
             return False
@@ -89,7 +89,7 @@ class Claim:
         )
         return not is_started_over and not self.paths.isdisjoint(other.paths)
 
-    def with_paths_of(self, other: Claim | None) -> Claim:
+    def with_paths_of(self, other: FilesClaim | None) -> FilesClaim:
         """Return the claim of a job of which another part was claimed before."""
         if other is None or other.job_id != self.job_id:
             return self
@@ -100,7 +100,7 @@ class Claim:
         return json.dumps({**asdict(self), "paths": sorted(self.paths)}).encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Claim | None:
+    def from_bytes(cls, content: bytes) -> FilesClaim | None:
         """Read it back; None if it is no claim, because anybody may write into a destination."""
         try:
             value: Any = json.loads(content)
@@ -111,9 +111,9 @@ class Claim:
         return claim if all(isinstance(text, str) for text in texts) and isinstance(claim.map_index, int) else None
 
 
-def claim(sink: Sink, mine: Claim) -> None:
+def claim(sink: Sink, mine: FilesClaim) -> None:
     """
-    Claim files of a destination, before any of them is written.
+    FilesClaim files of a destination, before any of them is written.
 
     :raises InvalidJobError: another job of the same DAG run writes one of them.
     """
@@ -136,18 +136,18 @@ def claim(sink: Sink, mine: Claim) -> None:
             is_written = True
 
 
-def _claims_in(sink: Sink) -> dict[str, Claim]:
+def _claims_in(sink: Sink) -> dict[str, FilesClaim]:
     try:
         contents = {path: sink.read(path) for path in sink.listed(FOLDER)}
     except Exception as error:
         # For example a bucket into which this user may only write.
         log.warning("%s: cannot see which other jobs write there: %s", sink, error)
         return {}
-    claims = {path: Claim.from_bytes(content) for path, content in contents.items()}
+    claims = {path: FilesClaim.from_bytes(content) for path, content in contents.items()}
     return {path: claim for path, claim in claims.items() if claim is not None}
 
 
-def _taken(sink: Sink, other: Claim, mine: Claim) -> InvalidJobError:
+def _taken(sink: Sink, other: FilesClaim, mine: FilesClaim) -> InvalidJobError:
     shared = sorted(other.paths & mine.paths)
     more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
     return InvalidJobError(
@@ -158,7 +158,7 @@ def _taken(sink: Sink, other: Claim, mine: Claim) -> InvalidJobError:
     )
 
 
-def _tell_replaced(sink: Sink, mine: Claim, there: dict[str, Claim]) -> None:
+def _tell_replaced(sink: Sink, mine: FilesClaim, there: dict[str, FilesClaim]) -> None:
     for other in there.values():
         if other.job_id != mine.job_id and not other.paths.isdisjoint(mine.paths):
             log.info("%s: outputs of job %s (run %s) are replaced", sink, other.job_id, other.run_id)

@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksu
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.sinks import Sink
-from airflow_provider_gpu_cluster.sinks.claims import Claim, claim
+from airflow_provider_gpu_cluster.sinks.claims import FilesClaim, claim
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.download_streams import DownloadStreams
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
@@ -120,7 +120,7 @@ class Collector:
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {self._job_id} on {self._name}: {_refusal(entry)}")
-        mine = Claim.of(self._job_id, writer, [entry["path"] for entry in wanted])
+        mine = FilesClaim.of(self._job_id, writer, [entry["path"] for entry in wanted])
         if mine is not None and wanted:
             claim(self._sink, mine)
         by_sftp = self._session.settings.transfer == SFTP
