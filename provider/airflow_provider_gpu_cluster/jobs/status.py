@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import are_masks
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
@@ -54,6 +55,7 @@ class JobStatus:
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
     :param log_tail: last lines of the output, if requested.
+    :param notes: what keeps a part of this from being known, such as a pipe in the place of the job's progress.
     :param elements: for an array, the state of each element, and its reason if it ended badly.
     :param masks: masks of the job's secrets, to hide them in its output. All texts here are without them.
     """
@@ -77,6 +79,7 @@ class JobStatus:
     pid: int | None = None
     log_bytes: int = 0
     log_tail: str = ""
+    notes: tuple[str, ...] = ()
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
     masks: Masks | None = field(default=None, repr=False, compare=False)
 
@@ -85,14 +88,17 @@ class JobStatus:
         """Read a status from a reply; fields that this version does not know are ignored."""
         known = {item.name for item in fields(cls)}
         values: dict[str, Any] = {name: item for name, item in value.items() if name in known}
+        values["masks"] = value["masks"] if are_masks(value.get("masks")) else None
         values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
-        return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
+        for name in ("gpus", "notes"):
+            values[name] = tuple(values.get(name) or ())
+        return cls(**{**values, "state": JobState(value["state"])})
 
     def to_json(self) -> Status:
         """Return the status as plain JSON values, for Airflow's database; masks have no place there."""
         value = cast("Status", asdict(self))
         value.pop("masks", None)
-        value["state"], value["gpus"] = str(self.state), list(self.gpus)
+        value["state"], value["gpus"], value["notes"] = str(self.state), list(self.gpus), list(self.notes)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
 

@@ -9,7 +9,6 @@ choice.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -36,9 +35,8 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
 from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
+from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
 
-# The keys that tasks.handles.handle_key returns, repeated here to keep the API server's imports few.
-HANDLE_XCOM_KEYS = ("return_value", "gpu_job")
 UNREADABLE = "?"
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 # The page returns soon and says that the cluster is being asked; its script then waits longer.
@@ -152,7 +150,7 @@ def _stored(session: Any, key: str, where: dict[str, Any]) -> Any:
 
 def _handle_in(value: Any) -> JobHandle | None:
     try:
-        return JobHandle.from_json(json.loads(value) if isinstance(value, str) else value)
+        return JobHandle.from_json(read_note(value))
     except (ValueError, RecursionError):
         return None
 

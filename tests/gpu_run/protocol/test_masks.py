@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden, hidden_in, masks_of
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import are_masks, hidden, hidden_in, masks_of
 
 SECRET = "hf_0123456789abcdef"
 TOKEN = "tøken-\U0001f511"
@@ -54,3 +54,21 @@ def test_a_lot_of_output_is_searched_in_no_time() -> None:
     began = time.process_time()
     assert hidden(text, MASKS) == text
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        None,
+        [],
+        {},
+        {"salt": "zz", "secrets": []},
+        {"salt": "00", "secrets": [[1, 2]]},
+        {"salt": "00", "secrets": 1},
+        {"salt": "00", "secrets": [[-1, "a", "b"]]},
+        {"salt": "00" * 65, "secrets": []},
+    ],
+)
+def test_what_a_job_may_have_written_instead_is_told_from_masks(garbage: object) -> None:
+    assert not are_masks(garbage)
+    assert are_masks(MASKS)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import Any, Iterable, TypedDict
 
 HIDDEN = "***"
 
 _DIGEST_BYTES = 16
+# Characters; Linux takes no longer environment variable.
+_LONGEST = 1 << 18
 
 
 class Masks(TypedDict):
@@ -37,6 +40,25 @@ def masks_of(secrets: Iterable[str]) -> Masks | None:
     salt = os.urandom(16)
     found = [[len(text), _digest(salt, text[0]), _digest(salt, text)] for text in texts]
     return {"salt": salt.hex(), "secrets": found}
+
+
+def are_masks(value: object) -> bool:
+    """Return whether a value is of the form of masks; jobs can write to the records that hold them."""
+    if not isinstance(value, dict) or not isinstance(value.get("secrets"), list):
+        return False
+    salt = value.get("salt")
+    return (
+        isinstance(salt, str)
+        and re.fullmatch("([0-9a-f]{2}){1,64}", salt) is not None
+        and all(_is_mask(mask) for mask in value["secrets"])
+    )
+
+
+def _is_mask(mask: object) -> bool:
+    if not isinstance(mask, list) or len(mask) != 3:
+        return False
+    length, first, whole = mask
+    return isinstance(length, int) and 0 < length < _LONGEST and isinstance(first, str) and isinstance(whole, str)
 
 
 def hidden(text: str, masks: Masks | None, start: int = 0) -> str:

@@ -19,6 +19,8 @@ class Standing(_State, total=False):
     What is known about the state of an attempt; the Airflow side explains each value in its ``JobStatus``.
 
     Unknown values are left out. Secrets of which there are ``masks`` are hidden in all texts.
+
+    :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
     """
 
     reason: str | None
@@ -43,6 +45,7 @@ class Standing(_State, total=False):
     log_tail: str
     elements: list[list[str | None]]
     masks: Masks
+    notes: list[str]
 
 
 class Status(Standing):
@@ -57,6 +60,7 @@ class Observed(TypedDict, total=False):
     attempt: int
     log_bytes: int
     progress: Progress
+    notes: list[str]
 
 
 class Started(TypedDict):
