@@ -19,7 +19,12 @@ def test_long_work_is_told_and_short_work_is_not(
     assert caplog.messages == []
     told = threading.Event()
     monkeypatch.setattr(still_at_work, "TELL_EVERY_S", 0.01)
-    monkeypatch.setattr(still_at_work, "duration_text", lambda seconds: told.set() or "2 min")
+
+    def duration_text(seconds: float) -> str:
+        told.set()
+        return "2 min"
+
+    monkeypatch.setattr(still_at_work, "duration_text", duration_text)
     with StillAtWork("putting 20,000 files in place"):
         assert told.wait(30)
     assert caplog.messages[0] == "putting 20,000 files in place, for 2 min now"

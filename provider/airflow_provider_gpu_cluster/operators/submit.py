@@ -235,7 +235,7 @@ class SubmitGpuJobOperator(BaseOperator):
         """Render a value; hidden values stay hidden."""
         if isinstance(content, (HiddenEnv, HiddenArray)):
             return type(content)(self.render_template(content.values, context, jinja_env, seen_oids))
-        if isinstance(content, str) and "{" not in content:
+        if isinstance(content, str) and not any(mark in content for mark in ("{{", "{%", "{#")):
             # Airflow would make a number of "4090" where templates give native values.
             return content
         return super().render_template(content, context, jinja_env, seen_oids)
