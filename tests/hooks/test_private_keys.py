@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 
 from airflow_provider_gpu_cluster.hooks.private_keys import UnusableKey, parse_key, read_key_file
 
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PEM, OPENSSH = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
 PKCS8, TRADITIONAL = serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL
 RSA = rsa.generate_private_key(65537, 1024)
 ECDSA = ec.generate_private_key(ec.SECP256R1())
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-KEYS = {
+KEYS: dict[str, tuple[Key, serialization.PrivateFormat]] = {
     "OpenSSH RSA": (RSA, OPENSSH),
     "OpenSSH ECDSA": (ECDSA, OPENSSH),
     "OpenSSH Ed25519": (ED25519, OPENSSH),
@@ -27,7 +28,6 @@ KEYS = {
     "PKCS#8 ECDSA": (ECDSA, PKCS8),
     "PKCS#8 Ed25519": (ED25519, PKCS8),
 }
-Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 def text_of(key: Key | ed448.Ed448PrivateKey | dsa.DSAPrivateKey, form: serialization.PrivateFormat) -> str:

@@ -15,16 +15,23 @@ from airflow_provider_gpu_cluster.connection.channel import (
     execute,
     give_up_on_silence,
     network_socket,
+    said_on_stderr,
     shortest_round_trip_s,
+    text_of,
 )
+from airflow_provider_gpu_cluster.connection.command_line import root_line
 from airflow_provider_gpu_cluster.connection.download_channel import open_download
+from airflow_provider_gpu_cluster.connection.root_dir import is_expanded_there
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
+from airflow_provider_gpu_cluster.gpu_run import protocol
 
 # The program on the cluster gives a sign of life every five seconds while it works.
 IDLE_TIMEOUT_S = 40.0
 _NAP_S = 0.2
 _MOMENT_S = 0.2
+_ROOT_BYTES = 1 << 16
 
 
 class Connection:
@@ -40,6 +47,7 @@ class Connection:
         self._connect = connect
         self._client: paramiko.SSHClient | None = None
         self._answered_after_s = math.inf
+        self._root: str | None = None
         self.is_interrupted = False
         """Whether :meth:`interrupt` was called; the next call resets it."""
 
@@ -191,6 +199,40 @@ class Connection:
         transport = self._transport
         seen = None if transport is None else shortest_round_trip_s(transport)
         return self._answered_after_s if seen is None else seen
+
+    # -- the root
+
+    def sftp_path(self, path: str) -> str:
+        """
+        Return the SFTP path of something below the root.
+
+        :raises GpuClusterSetupError: the cluster does not know the root's variables.
+        """
+        root_dir = self.settings.root_dir
+        if is_expanded_there(root_dir) and self._root is None:
+            self._root = self._expanded_root()
+        return sftp_path(self._root or root_dir, path)
+
+    def _expanded_root(self) -> str:
+        with contextlib.closing(self.start(root_line(self.settings))) as channel:
+            said = channel.makefile("rb").read(_ROOT_BYTES)
+            status = self.exit_status(channel)
+            if status == protocol.EXIT_NO_ROOT:
+                raise self.no_root(channel)
+        # What a login shell prints comes before it.
+        root = said.decode("utf-8", "surrogateescape").rpartition("\n")[2]
+        if status != 0 or not root.startswith("/"):
+            raise self.broken(f"the connection broke while root_dir {self.settings.root_dir} was looked up")
+        return root
+
+    def no_root(self, channel: paramiko.Channel) -> GpuClusterSetupError:
+        """Return the error for a root that the cluster cannot tell, from what its shell has said."""
+        lines = text_of(said_on_stderr(channel)).splitlines()
+        return GpuClusterSetupError(
+            f"{self.settings.where}: root_dir {self.settings.root_dir} means no folder there: "
+            f"{lines[-1] if lines else 'its shell gave no reason'}; set the variable in a start file that is read by a "
+            "login that runs one command, or set 'root_dir' in the connection to the path itself"
+        )
 
     # -- errors
 

@@ -12,7 +12,6 @@ import paramiko
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.program import Program
-from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, NoSpaceError
 
 COMMAND = "gpu-run"
@@ -34,7 +33,7 @@ def install(connection: Connection, program: Program) -> None:
     :raises NoSpaceError: the disk is full, or the quota is used up.
     :raises paramiko.SSHException: the connection broke.
     """
-    folder = sftp_path(connection.settings.root_dir, ".gpu-run")
+    folder = connection.sftp_path(".gpu-run")
     with connection.sftp(why=_WHY_SFTP, downloads=False) as sftp:
         channel = sftp.get_channel()
         assert channel is not None

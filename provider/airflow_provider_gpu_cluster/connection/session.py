@@ -52,6 +52,18 @@ _Result = TypeVar("_Result")
 log = logging.getLogger(__name__)
 
 _NO_EXIT_STATUS = -1
+# What a shell or Python says that cannot start the program now. A task that waits for its job waits on.
+_PASSING = (
+    "Cannot allocate memory",
+    "Disk quota exceeded",
+    "Input/output error",
+    "MemoryError",
+    "No space left on device",
+    "Resource temporarily unavailable",
+    "Stale file handle",
+    "Too many open files",
+    "Transport endpoint is not connected",
+)
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
@@ -253,6 +265,8 @@ class Session:
                 raise GpuClusterFaultError(str(error)) from error
         elif status == protocol.EXIT_PROGRAM_MISSING:
             raise GpuClusterSetupError(f"{where}: the program was uploaded and is not there afterwards")
+        elif status == protocol.EXIT_NO_ROOT:
+            raise self.connection.no_root(channel)
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(
@@ -263,9 +277,9 @@ class Session:
             raise self.broken(f"the connection broke during {verb}")
         else:
             said = "\n".join(filter(None, (noise, text_of(said_on_stderr(channel))))) or "nothing"
-            raise GpuClusterSetupError(
-                f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
-            )
+            passes = verb in protocol.LOOKS and any(sign in said for sign in _PASSING)
+            error_class = GpuClusterFaultError if passes else GpuClusterSetupError
+            raise error_class(f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}")
 
     # -- errors
 

@@ -41,6 +41,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     :param cwd: the folder that it runs in, if not in its code.
     :param waiter: whether the process that waits for it also runs it.
     :param masks: masks of its secrets.
+    :param interpreter: the Python that took the request, and is the job's unless its setup chooses another.
     """
 
     context: dict[str, str]
@@ -49,9 +50,18 @@ class AttemptRequest(_AttemptRequest, total=False):
     cwd: str
     waiter: bool
     masks: Masks
+    interpreter: str
 
 
-class EnvironmentParts(TypedDict):
+class _EnvironmentParts(TypedDict):
+    requirements: str
+    includes: dict[str, str]
+    private: list[Any] | None
+    setup: str
+    python: str | None
+
+
+class EnvironmentParts(_EnvironmentParts, total=False):
     """
     The parts of a Python environment.
 
@@ -59,14 +69,11 @@ class EnvironmentParts(TypedDict):
     :param includes: texts of the files that these include, by path.
     :param private: changes when the code does, if the requirements depend on the code.
     :param setup: shell lines to run first.
-    :param python: the interpreter.
+    :param python: the interpreter, as the connection names it.
+    :param interpreter: its path.
     """
 
-    requirements: str
-    includes: dict[str, str]
-    private: list[Any] | None
-    setup: str
-    python: str | None
+    interpreter: str
 
 
 @final
