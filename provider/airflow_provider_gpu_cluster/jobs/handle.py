@@ -102,7 +102,10 @@ class JobHandle:
             wrong = handle._wrong_fields()
             if not wrong:
                 return handle
-            problem = ", ".join(f"its {name} is {_shown(value[name], 60)}" for name in wrong)
+            problem = ", ".join(
+                str(job_ids.fault_of(value[name])) if name == "job_id" else f"its {name} is {_shown(value[name], 60)}"
+                for name in wrong
+            )
         raise ValueError(
             f"not a job handle: {_shown(value, 200)} ({problem}); pass the output of SubmitGpuJobOperator or "
             f"StageGpuJobOperator, a dict with the keys {', '.join(names)}"
