@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timezone
 from typing import Any, TypeGuard, cast
 
+from airflow._shared.secrets_masker import redact as redact_in_server
 from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
@@ -25,7 +26,9 @@ def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, A
     :param now: the time, for durations that are still growing.
     """
     # What the job was given is hidden on the cluster already; this hides what the connection to it holds.
-    return cast("dict[str, Any]", redact(_view(handle, answer, now), max_depth=10))
+    # Airflow's own part of the API server, and the SDK that hooks belong to, each know some secrets.
+    view = redact_in_server(redact(_view(handle, answer, now), max_depth=10), max_depth=10)
+    return cast("dict[str, Any]", view)
 
 
 def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
