@@ -54,7 +54,6 @@ def test_task_outside_of_a_dag_is_named() -> None:
         (lambda: GpuJobTaskGroup("g", destination="/x", command="true", gpu=2), "gpu: did you mean gpus?"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a partial that is never expanded
 def test_unknown_argument_gets_the_nearest_good_name(make: Callable[[], Any], hint: str) -> None:
     with pytest.raises(TypeError) as caught, DAG("misspelled"):
         make()
