@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from pathlib import Path
 
 import paramiko
@@ -102,6 +103,7 @@ def test_encrypted_keys(name: str) -> None:
         (text_of(ec.generate_private_key(ec.SECP256K1()), PKCS8), "is of type EC on the curve secp256k1"),
         (text_of(dsa.generate_private_key(1024), TRADITIONAL), "is of type DSA"),
     ],
+    ids=itertools.count(1),  # keys are new each time
 )
 def test_what_is_no_key_is_told_exactly(text: str, told: str) -> None:
     with pytest.raises(UnusableKey) as raised:

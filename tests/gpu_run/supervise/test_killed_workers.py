@@ -73,6 +73,7 @@ def test_somebody_elses_process_that_the_kernel_kills(host: Host, tmp_path: Path
             [(0, 0, {1: 99}), (0, 1, {1: 99, 2: 9}), (0, 1, {})], "killed by signal: Killed. ", True, id="said"
         ),
         pytest.param([(0, 0, {1: 99}), (1, 1, None)], "", True, id="at its very end"),
+        pytest.param([(0, 0, {1: 99}), (1, 1, {1: 99}), (1, 1, {})], "", True, id="too short for a look, in its group"),
         pytest.param([(0, 0, {1: 99}), (0, 1, None)], "", False, id="at its very end, somebody else's"),
     ],
 )

@@ -2,19 +2,22 @@
 Whether the kernel has killed a process of a job for lack of memory, when the job itself goes on, or ends by itself.
 
 The kernel's counts say that it has killed a process, not whose: a control group may hold other jobs, and the host holds
-everybody's. So more must speak for it: a process of the job is gone since the last look, the job ended at that moment,
-or its output says that one was killed.
+everybody's. So more must speak for it: a process of the job is gone since the last look, the job ended soon after a
+kill in its control group, or its output says that one was killed.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from typing import Mapping
 
 from ..linux.memory_kills import MemoryKillCounter, MemoryKills
 
 # The kernel kills large processes. Small ones, of which a script may start many, come and go.
 _LARGE_BYTES = 8 << 20
+# A parent notices that its worker is gone, and ends, within this; on a busy machine it takes seconds.
+_PARENT_ENDS_WITHIN_S = 10.0
 _SIGNS = re.compile(
     r"SIGKILL|\b[Ss]ignal:? ?\(?9\b|\b[Ee]xit ?code:? ?\(?-9\b|: Killed\b|\d\s+Killed\s"
     r"|terminated abruptly|\b(?:exited|died) unexpectedly"
@@ -33,6 +36,7 @@ class KilledWorkers:
         self._before = self._last = self._counter.read()
         self._large: set[int] = set()
         self._is_seen = False
+        self._near_rose_at: float | None = None
 
     def look(self, sizes: Mapping[int, int]) -> None:
         """
@@ -43,6 +47,8 @@ class KilledWorkers:
         now = self._counter.read()
         if _rose(self._last, now) and self._large.difference(sizes):
             self._is_seen = True
+        if now.near > self._last.near:
+            self._near_rose_at = time.monotonic()
         self._last = now
         self._large = {pid for pid, size in sizes.items() if size >= _LARGE_BYTES}
 
@@ -59,7 +65,9 @@ class KilledWorkers:
         now = self._counter.read()
         if not _rose(self._before, now):
             return False
-        return self._is_seen or now.near > self._last.near or _SIGNS.search(words) is not None
+        if self._is_seen or now.near > self._last.near or _SIGNS.search(words) is not None:
+            return True
+        return self._near_rose_at is not None and time.monotonic() - self._near_rose_at < _PARENT_ENDS_WITHIN_S
 
 
 def _rose(before: MemoryKills, now: MemoryKills) -> bool:
