@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksu
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.sinks.claims import FilesClaim, claim
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.download_streams import DownloadStreams
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
@@ -26,7 +27,7 @@ from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
 from airflow_provider_gpu_cluster.transfer.streams import streams_for
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import OutputEntry
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import OutputEntry, Writer
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import SendReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SendRequest
 
@@ -96,7 +97,7 @@ class Collector:
         """
         if self._download is None:
             self._is_array = reply["is_array"]
-            self._download = self._begin(reply["entries"], stream, out)
+            self._download = self._begin(reply["entries"], reply.get("writer", {}), stream, out)
         download = self._download
         before = download.received
         try:
@@ -111,11 +112,16 @@ class Collector:
             log.info("connection to %s broke, resuming: %s", self._name, error)
             self._session.connection.close()
 
-    def _begin(self, entries: list[OutputEntry], stream: BinaryIO, out: BinaryIO) -> SftpDownload | StreamDownload:
+    def _begin(
+        self, entries: list[OutputEntry], writer: Writer, stream: BinaryIO, out: BinaryIO
+    ) -> SftpDownload | StreamDownload:
         wanted = [entry for entry in entries if self._is_wanted(self._locate(entry["path"])[1])]
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {self._job_id} on {self._name}: {_refusal(entry)}")
+        mine = FilesClaim.of(self._job_id, writer, [entry["path"] for entry in wanted])
+        if mine is not None and wanted:
+            claim(self._sink, mine)
         by_sftp = self._session.settings.transfer == SFTP
         download = (SftpDownload if by_sftp else StreamDownload)(self._job_id, wanted, self._sink, self._checksums)
         download.skip_present(stream, out)
