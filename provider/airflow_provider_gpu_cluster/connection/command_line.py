@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from airflow_provider_gpu_cluster.connection.command_start import SAY_READY
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
@@ -11,6 +12,8 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
     """
     Return a line that any login shell understands: it starts the program, or its exit code says why it cannot.
+
+    It first says that it runs; see :mod:`.command_start`.
 
     :param program: name of the program's archive.
     """
@@ -21,7 +24,7 @@ def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
     script = (
         f'p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
         f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
-        f'exec {python} -I -S "$p" {verb}'
+        f'{SAY_READY}; exec {python} -I -S "$p" {verb}'
     )
     return f"exec sh -c {shlex.quote(script)}"
 

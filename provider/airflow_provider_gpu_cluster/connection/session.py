@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import paramiko
 import tenacity
 
-from airflow_provider_gpu_cluster.connection.channel import reader, said_on_stderr, text_of, writer
+from airflow_provider_gpu_cluster.connection.channel import ChannelFile, reader, said_on_stderr, text_of, writer
 from airflow_provider_gpu_cluster.connection.command_line import command_line
+from airflow_provider_gpu_cluster.connection.command_start import await_start
 from airflow_provider_gpu_cluster.connection.connection import Connection
-from airflow_provider_gpu_cluster.connection.installation import install
+from airflow_provider_gpu_cluster.connection.host_faults import fault_of_host
+from airflow_provider_gpu_cluster.connection.installation import install, not_there
 from airflow_provider_gpu_cluster.connection.program import build_program
 from airflow_provider_gpu_cluster.connection.reply import read_reply
 from airflow_provider_gpu_cluster.connection.retry import (
@@ -32,6 +35,7 @@ from airflow_provider_gpu_cluster.connection.retry import (
     is_worth_another_try,
 )
 from airflow_provider_gpu_cluster.connection.settings import ENGINE_SETTINGS, STREAM, ClusterSettings
+from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
     ChecksumError,
@@ -50,6 +54,10 @@ _Result = TypeVar("_Result")
 log = logging.getLogger(__name__)
 
 _NO_EXIT_STATUS = -1
+# How long a verb may take to reply, while it gives signs of life. Some copy, fetch or remove files before.
+ANSWER_WITHIN_S = 600.0
+ANSWER_AFTER_FILES_WITHIN_S = 86400.0
+_WITH_FILES = ("stage", "submit", "send", "gc")
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
@@ -221,42 +229,76 @@ class Session:
         for is_first in (True, False):
             channel = self.connection.start(command, downloads=verb == "send")
             try:
-                sent = _send(channel, line + first, goes_on=goes_on)
-                stream = reader(channel)
-                reply, noise = read_reply(stream, self.settings.where)
+                start = await_start(channel, self.settings.where)
+                stream = reader(channel, start.rest)
+                sent = start.is_ready and _send(channel, line + first, goes_on=goes_on)
+                reply, noise = self._read_reply(stream, verb, request)
                 if reply is not None:
                     if "error" in reply:
                         raise self.error_of(reply["error"])
                     if not sent:
                         raise self.broken("the connection broke while files were sent")
                     return reply["ok"], channel, stream
-                self._missing_reply(channel, verb, noise, may_install=is_first)
+                said = "\n".join(filter(None, (text_of(start.said), noise)))
+                self._missing_reply(channel, stream, verb, said, has_begun=start.is_ready, may_install=is_first)
             except BaseException:
                 channel.close()
                 raise
             channel.close()
         raise AssertionError("the second round returns or raises")
 
-    def _missing_reply(self, channel: paramiko.Channel, verb: str, noise: str, *, may_install: bool) -> None:
+    def _read_reply(
+        self, stream: io.BufferedReader, verb: str, request: Mapping[str, object]
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Return the reply, if it comes in time, and what was printed before it."""
+        within_s = ANSWER_AFTER_FILES_WITHIN_S if verb in _WITH_FILES else ANSWER_WITHIN_S
+        channel_file = cast(ChannelFile, stream.raw)
+        channel_file.until = time.monotonic() + within_s + cast(float, request.get("wait_s", 0))
+        try:
+            return read_reply(cast(BinaryIO, stream), verb, self.settings.where)
+        finally:
+            channel_file.until = None
+
+    def _missing_reply(
+        self,
+        channel: paramiko.Channel,
+        stream: io.BufferedReader,
+        verb: str,
+        said: str,
+        *,
+        has_begun: bool,
+        may_install: bool,
+    ) -> None:
         """Install the program if it was missing; raise an error if the reply is missing for another reason."""
         status = self.connection.exit_status(channel)
         where = self.settings.where
+        if status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
+            raise self.broken(f"the connection broke during {verb}")
+        stderr = text_of(said_on_stderr(channel, cast(ChannelFile, stream.raw).stderr))
+        said = "\n".join(filter(None, (said, stderr))) or "nothing"
+        if has_begun:
+            if (fault := fault_of_host(said)) is not None:
+                raise self.broken(f"gpu-run {verb} could not begin there: {fault}; it said: {said}")
+            raise GpuClusterSetupError(
+                f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
+            )
         if status == protocol.EXIT_PROGRAM_MISSING and may_install:
             install(self.connection, self._program)
         elif status == protocol.EXIT_PROGRAM_MISSING:
-            raise GpuClusterSetupError(f"{where}: the program was uploaded and is not there afterwards")
+            raise GpuClusterSetupError(f"{where}: {not_there(self.connection, self._program.name)}")
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(
                 f"{where}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
                 "a Python 3.8 or newer there"
             )
-        elif status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
-            raise self.broken(f"the connection broke during {verb}")
+        elif (fault := fault_of_host(said)) is not None:
+            raise self.broken(f"the login shell could not run the command: {fault}; it said: {said}")
         else:
-            said = "\n".join(filter(None, (noise, text_of(said_on_stderr(channel))))) or "nothing"
             raise GpuClusterSetupError(
-                f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
+                f"{where}: the login shell ended with exit code {status} and did not run the command; look at its "
+                "start files there (~/.bashrc, ~/.profile, ~/.zshenv and the like), which must let commands run "
+                f"without a terminal; it said: {said}"
             )
 
     # -- errors
@@ -267,7 +309,7 @@ class Session:
         hint = ""
         if error_class is ChecksumError and self.settings.transfer == STREAM:
             hint = f". {IF_DAMAGED_AGAIN}"
-        return error_class(f"{self.settings.where}: {error['message']}{hint}")
+        return error_class(f"{self.settings.where}: {cleaned(error['message']) or 'it gives no reason'}{hint}")
 
     def broken(self, message: str) -> GpuClusterConnectionError:
         """Return the error for a fault of the connection."""

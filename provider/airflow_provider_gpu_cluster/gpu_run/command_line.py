@@ -121,7 +121,10 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
     body: Callable[[BinaryIO], object] | None = None
     request: dict[str, Any] = {}
     try:
-        line = stream.readline(_MAX_REQUEST)
+        line = b"\n"
+        while line == b"\n":
+            # Answers to what the login shell may have asked, and has not.
+            line = stream.readline(_MAX_REQUEST)
         if not line.endswith(b"\n"):
             # The connection broke before the request was complete; nobody waits for a reply.
             return protocol.EXIT_REQUEST_CUT
