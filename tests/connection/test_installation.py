@@ -277,7 +277,7 @@ def test_a_login_shell_that_refuses(cluster: Cluster, start_file: Callable[[str]
     [
         pytest.param('read answer; test -z "$answer"', id="a question"),
         pytest.param("cat < /dev/null; ssh -V; head -n 1", id="a line"),
-        pytest.param("sleep 1; cd /; HOME=/; set -eu; ulimit -n 64; trap 'echo bye' EXIT", id="a slow one"),
+        pytest.param("sleep 0.3; cd /; HOME=/; set -eu; ulimit -n 64; trap 'echo bye' EXIT", id="a slow one"),
         pytest.param('stty erase x; echo "$SSH_ORIGINAL_COMMAND"; head -c 3000000 /dev/zero >&2', id="much"),
     ],
 )
@@ -299,7 +299,7 @@ def test_a_start_file_that_takes_standard_input(
         pytest.param("while read line; do :; done", "reads standard input to its end", id="read"),
         pytest.param("exec sh", "seems to put another program into its place", id="exec"),
         pytest.param("exec cat", "seems to put another program into its place", id="exec cat"),
-        pytest.param("exec sleep 30", "has not begun to run the command within 1 s", id="hangs"),
+        pytest.param("exec sleep 30", "has not begun to run the command within 0.5 s", id="hangs"),
     ],
 )
 def test_a_start_file_that_keeps_the_command_from_running(
@@ -311,8 +311,8 @@ def test_a_start_file_that_keeps_the_command_from_running(
     words: str,
 ) -> None:
     """The error names the start files, and no shell ever reads what a user has given."""
-    monkeypatch.setattr(command_start, "START_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(command_start, "_AFTER_END_S", 1.0)
+    monkeypatch.setattr(command_start, "START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(command_start, "_AFTER_END_S", 0.5)
     start_file(f"case $SSH_ORIGINAL_COMMAND in internal-sftp*) ;; *) {start} ;; esac")
     secret = f"$(touch {tmp_path}/carried-out)\ntouch {tmp_path}/carried-out\n"
     error = GpuClusterConnectionError if "sleep" in start else GpuClusterSetupError

@@ -41,7 +41,7 @@ def writer(channel: paramiko.Channel) -> BinaryIO:
 
 class ChannelFile(io.RawIOBase):
     """
-    A channel as a file to read from. The beginning of what arrives on stderr meanwhile is kept in :attr:`stderr`.
+    A channel as a file to read from. The end of what arrives on stderr meanwhile is kept in :attr:`stderr`.
 
     :param first: what was already read from the channel.
     """
@@ -79,7 +79,7 @@ class ChannelFile(io.RawIOBase):
     def _take_stderr(self) -> None:
         """Make room for more: what is not read there takes up the window of both."""
         while self._channel.recv_stderr_ready():
-            self.stderr = (self.stderr + self._channel.recv_stderr(_READ_BYTES))[:SAID_BYTES]
+            self.stderr = (self.stderr + self._channel.recv_stderr(_READ_BYTES))[-SAID_BYTES:]
 
 
 class _Writer:
@@ -149,16 +149,19 @@ def _socket(transport: paramiko.Transport) -> socket.socket:
 
 def said_on_stderr(channel: paramiko.Channel, before: bytes = b"") -> bytes:
     """
-    Return the beginning of a command's stderr, without waiting for more.
+    Return the end of a command's stderr, without waiting for more.
 
     :param before: what was read of it before.
     """
     data = before
-    while len(data) < SAID_BYTES and channel.recv_stderr_ready():
-        data += channel.recv_stderr(SAID_BYTES)
+    while channel.recv_stderr_ready():
+        data = (data + channel.recv_stderr(_READ_BYTES))[-SAID_BYTES:]
     return data
 
 
 def text_of(said: bytes | bytearray) -> str:
-    """Return the end of what a command or a login shell has printed, as text."""
-    return cleaned(said[-SAID_BYTES:].decode("utf-8", "backslashreplace")).strip()
+    """Return the end of what a command or a login shell has printed, as text; of a traceback, what it ends with."""
+    text = cleaned(said[-SAID_BYTES:].decode("utf-8", "backslashreplace"))
+    filled = [line for line in text.splitlines() if line.strip()]
+    traceback = next((number for number, line in enumerate(filled) if line.startswith("Traceback (most")), len(filled))
+    return "\n".join([*filled[:traceback], *filled[traceback:][-1:]]).strip()

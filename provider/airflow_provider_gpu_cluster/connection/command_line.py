@@ -22,9 +22,9 @@ def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
     # A bare name is looked up in the PATH.
     python = _shell_path(python) if "/" in python else shlex.quote(python)
     script = (
-        f'p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
+        f'{SAY_READY}; p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
         f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
-        f'{SAY_READY}; exec {python} -I -S "$p" {verb}'
+        f'exec {python} -I -S "$p" {verb}'
     )
     return f"exec sh -c {shlex.quote(script)}"
 

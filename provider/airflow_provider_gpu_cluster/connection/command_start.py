@@ -18,12 +18,15 @@ import paramiko
 from airflow_provider_gpu_cluster.connection.channel import text_of
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
 
-# The form in which the command line contains it is not what it prints: a shell may print the line that it runs.
+# A shell may print the line that it runs, with the escapes in it carried out (as `echo` of dash does): that must not be
+# taken for what the line prints.
 READY = b"\x1e gpu-run ready \x1e\n"
-SAY_READY = r'printf "\036 gpu-run ready \036\n"'
+SAY_READY = r'printf "\036 gpu-run %s \036\n" ready'
 START_TIMEOUT_S = 40.0
 _AFTER_END_S = 5.0
-_MOST_NOISE_BYTES = 1 << 20
+_ANSWERS = b"\n" * 16
+_MOST_NOISE_BYTES = 1 << 23
+_KEPT_BYTES = 1 << 16
 _READ_BYTES = 1 << 16
 _LOOK = "look at the login shell's start files there (~/.bashrc, ~/.profile, ~/.zshenv and the like)"
 PRINTS_WITHOUT_END = f"prints without end before it runs a command; {_LOOK}"
@@ -47,18 +50,20 @@ def await_start(channel: paramiko.Channel, where: str) -> CommandStart:
     """
     Wait until the command of a channel runs, or has ended.
 
-    :param channel: a channel with :data:`SAY_READY` in its command; its time-out stays as it is.
+    :param channel: a channel with :data:`SAY_READY` in its command; its time-out stays as it is. What start files print
+        on stderr is read together with the rest: unread, it would take up the window of both.
     :param where: the cluster, for messages.
     :raises GpuClusterSetupError: a start file prints without end, or does not let the command begin.
     :raises GpuClusterConnectionError: the command has not begun in time.
     """
     timeout = channel.gettimeout()
     until = time.monotonic() + START_TIMEOUT_S
+    channel.set_combine_stderr(True)
     try:
-        # A start file that asks a question gets an empty answer, for which the program does not care, nor any shell.
+        # A start file that asks questions gets empty answers, for which the program does not care, nor any shell.
         with contextlib.suppress(OSError):
             channel.settimeout(START_TIMEOUT_S)
-            channel.sendall(b"\n")
+            channel.sendall(_ANSWERS)
         said = bytearray()
         start = _read_until_ready(channel, said, until, where)
         if start is None:
@@ -66,10 +71,12 @@ def await_start(channel: paramiko.Channel, where: str) -> CommandStart:
         return start
     finally:
         channel.settimeout(timeout)
+        channel.set_combine_stderr(False)
 
 
 def _read_until_ready(channel: paramiko.Channel, said: bytearray, until: float, where: str) -> CommandStart | None:
     """Return what came before the command began; None if it does not begin in time."""
+    size = 0
     while (left := until - time.monotonic()) > 0:
         channel.settimeout(left)
         try:
@@ -78,13 +85,14 @@ def _read_until_ready(channel: paramiko.Channel, said: bytearray, until: float, 
             return None
         if not data:
             return CommandStart(False, bytes(said), b"")
-        seen = len(said)
         said += data
-        at = said.find(READY, max(0, seen - len(READY)))
+        at = said.find(READY)
         if at >= 0:
             return CommandStart(True, bytes(said[:at]), bytes(said[at + len(READY) :]))
-        if len(said) > _MOST_NOISE_BYTES:
+        size += len(data)
+        if size > _MOST_NOISE_BYTES:
             raise GpuClusterSetupError(f"{where} {PRINTS_WITHOUT_END}")
+        del said[:-_KEPT_BYTES]
     return None
 
 
@@ -93,7 +101,8 @@ def _stuck(channel: paramiko.Channel, said: bytearray, where: str) -> GpuCluster
     with contextlib.suppress(OSError):
         channel.shutdown_write()
     start = _read_until_ready(channel, said, time.monotonic() + _AFTER_END_S, where)
-    seen = f"; it said: {text_of(said)}" if text_of(said) else ""
+    heard = text_of(said if start is None else start.said)
+    seen = f"; it said: {heard}" if heard else ""
     if start is None:
         return GpuClusterConnectionError(
             f"{where}: the login shell has not begun to run the command within {START_TIMEOUT_S:g} s{seen}; something "
@@ -106,6 +115,6 @@ def _stuck(channel: paramiko.Channel, said: bytearray, where: str) -> GpuCluster
         )
     return GpuClusterSetupError(
         f"{where}: the login shell did not run the command{seen}; a start file seems to put another program into its "
-        f"place (as `exec zsh`, `exec tmux` or `newgrp` do): {_LOOK}, and do that only for a terminal: "
-        "[ -t 0 ] && exec ..."
+        f"place (as `exec zsh`, `exec tmux` or `newgrp` do) or its output elsewhere: {_LOOK}, and do that only for a "
+        "terminal: [ -t 0 ] && exec ..."
     )

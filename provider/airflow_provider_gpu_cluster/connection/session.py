@@ -27,7 +27,7 @@ from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.host_faults import fault_of_host
 from airflow_provider_gpu_cluster.connection.installation import install, not_there
 from airflow_provider_gpu_cluster.connection.program import build_program
-from airflow_provider_gpu_cluster.connection.reply import read_reply
+from airflow_provider_gpu_cluster.connection.reply import garbled, read_reply
 from airflow_provider_gpu_cluster.connection.retry import (
     RETRY_FOR_S,
     StopWhenOutOfReach,
@@ -35,6 +35,7 @@ from airflow_provider_gpu_cluster.connection.retry import (
     is_worth_another_try,
 )
 from airflow_provider_gpu_cluster.connection.settings import ENGINE_SETTINGS, STREAM, ClusterSettings
+from airflow_provider_gpu_cluster.connection.wire_types import WrongType
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
@@ -44,6 +45,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Fault
@@ -166,13 +168,25 @@ class Session:
                 connection.stop_if_interrupted()
                 with connection.breaks_explained(verb):
                     reply, channel, stream = self._ask(verb, value, goes_on=goes_on)
-                    with contextlib.closing(channel):
+                    with contextlib.closing(channel), self._early_end_explained(verb, channel, stream):
                         return use(reply, channel, stream)
             except GpuClusterConnectionError:
                 connection.close()
                 raise
 
         return try_once()
+
+    @contextlib.contextmanager
+    def _early_end_explained(self, verb: str, channel: paramiko.Channel, stream: io.BufferedReader) -> Iterator[None]:
+        """Turn a stream that ended early, or that nobody could have sent, into an error that says what was said."""
+        try:
+            yield
+        except lines.BrokenStream as error:
+            said = self._said(channel, stream) if self.connection.is_connected() else ""
+            seen = f"; it said: {said}" if said else ""
+            raise self.broken(f"gpu-run {verb} broke off: {fault_of_host(said) or error}{seen}") from error
+        except (lines.GarbledStream, WrongType) as error:
+            raise garbled(self.settings.where, f"gpu-run {verb}", str(error)) from error
 
     def _log_retry(self, state: tenacity.RetryCallState) -> None:
         log.info("connection to %s failed, trying again: %s", self.settings.name, error_of_try(state))
@@ -272,15 +286,15 @@ class Session:
         """Install the program if it was missing; raise an error if the reply is missing for another reason."""
         status = self.connection.exit_status(channel)
         where = self.settings.where
-        if status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
+        if status == _NO_EXIT_STATUS or (status == protocol.EXIT_REQUEST_CUT and not self.connection.is_connected()):
             raise self.broken(f"the connection broke during {verb}")
-        stderr = text_of(said_on_stderr(channel, cast(ChannelFile, stream.raw).stderr))
-        said = "\n".join(filter(None, (said, stderr))) or "nothing"
-        if has_begun:
-            if (fault := fault_of_host(said)) is not None:
-                raise self.broken(f"gpu-run {verb} could not begin there: {fault}; it said: {said}")
+        said = "\n".join(filter(None, (said, self._said(channel, stream)))) or "nothing"
+        fault = fault_of_host(said)
+        if status == protocol.EXIT_REQUEST_CUT:
             raise GpuClusterSetupError(
-                f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
+                f"{where}: gpu-run {verb} did not get its request: a start file of the login shell seems to read or to "
+                "close standard input (as `exec < /dev/null` or `cat &` do); look at ~/.bashrc, ~/.profile, ~/.zshenv "
+                f"and the like there; it said: {said}"
             )
         if status == protocol.EXIT_PROGRAM_MISSING and may_install:
             install(self.connection, self._program)
@@ -292,8 +306,12 @@ class Session:
                 f"{where}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
                 "a Python 3.8 or newer there"
             )
-        elif (fault := fault_of_host(said)) is not None:
-            raise self.broken(f"the login shell could not run the command: {fault}; it said: {said}")
+        elif fault is not None:
+            raise self.broken(f"gpu-run {verb} could not begin there: {fault}; it said: {said}")
+        elif has_begun:
+            raise GpuClusterSetupError(
+                f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
+            )
         else:
             raise GpuClusterSetupError(
                 f"{where}: the login shell ended with exit code {status} and did not run the command; look at its "
@@ -301,10 +319,19 @@ class Session:
                 f"without a terminal; it said: {said}"
             )
 
+    def _said(self, channel: paramiko.Channel, stream: io.BufferedReader) -> str:
+        """Return what a command that has ended said on stderr."""
+        self.connection.exit_status(channel)
+        return text_of(said_on_stderr(channel, cast(ChannelFile, stream.raw).stderr))
+
     # -- errors
 
     def error_of(self, error: Fault) -> GpuClusterError:
         """Return the error for a refusal by the cluster, from its ``code`` and ``message``."""
+        if error["code"] == protocol.INTERNAL and (fault := fault_of_host(error["message"])) is not None:
+            # It passes, so what was asked for is asked for again.
+            last = cleaned(error["message"]).strip().splitlines()[-1:]
+            return self.broken(f"{fault} ({''.join(last)})")
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
         hint = ""
         if error_class is ChecksumError and self.settings.transfer == STREAM:

@@ -118,6 +118,8 @@ class PipelinedFile:
             data = self._answers.pop(number)
             if not data:
                 return
+            if len(data) > stop - begin:
+                raise SftpRefusal("the server sends more than it was asked for")
             if begin + len(data) < stop:
                 asked.appendleft(self._ask(begin + len(data), stop))
             yield data

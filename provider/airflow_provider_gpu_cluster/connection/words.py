@@ -33,6 +33,6 @@ def cleaned(text: str, most: int = MOST_CHARACTERS) -> str:
 
     :param most: how many characters to keep; lines and tabs stay.
     """
-    cut = text[:most]
+    cut = text[:most].replace("\r\n", "\n")
     clean = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in cut)
     return clean if len(text) <= most else f"{clean}… ({len(text) - most} more characters)"

@@ -128,7 +128,7 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
         if not line.endswith(b"\n"):
             # The connection broke before the request was complete; nobody waits for a reply.
             return protocol.EXIT_REQUEST_CUT
-        request = dict(json.loads(line), umask=given["umask"])
+        request = dict(_parsed(line), umask=given["umask"])
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
         reply: dict[str, object] = {"ok": value}
     except Refused as refusal:
@@ -155,6 +155,17 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
 
         clear_if_due(given["root"], given["program"], request.get("settings", {}))
     return 0
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Refused(
+            protocol.BAD_REQUEST,
+            f"the request did not arrive as it was sent ({error}); see whether a start file of the login shell there "
+            "reads standard input",
+        ) from error
 
 
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:

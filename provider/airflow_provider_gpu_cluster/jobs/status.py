@@ -7,8 +7,10 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
+from airflow_provider_gpu_cluster.connection.words import cleaned
+from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuClusterProtocolError, GpuJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
@@ -79,11 +81,23 @@ class JobStatus:
 
     @classmethod
     def from_json(cls, value: Status) -> JobStatus:
-        """Read a status from a reply; fields that this version does not know are ignored."""
+        """
+        Read a status from a reply; fields that this version does not know are ignored.
+
+        :raises GpuClusterProtocolError: no job can be in such a state.
+        """
         known = {item.name for item in fields(cls)}
         values: dict[str, Any] = {name: item for name, item in value.items() if name in known}
-        values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
-        return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
+        try:
+            values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
+            values["state"] = JobState(value["state"])
+        except ValueError as error:
+            raise GpuClusterProtocolError(
+                f"job {cleaned(value['job_id'], MAX_JOB_ID_LENGTH)}: the cluster tells a state that no job can be in "
+                f"({cleaned(str(error), 200)})"
+            ) from error
+        values["message"] = cleaned(values.get("message") or "")
+        return cls(**{**values, "gpus": tuple(value.get("gpus") or ())})
 
     def to_json(self) -> Status:
         """Return the status as plain JSON values."""
@@ -114,7 +128,7 @@ class JobStatus:
         if self.message:
             message += f": {self.message}"
         if self.log_tail:
-            message += f"\nIts last lines were:\n{self.log_tail}"
+            message += f"\nIts last lines were:\n{cleaned(self.log_tail, len(self.log_tail))}"
         return error_class(
             message,
             job_id=self.job_id,
