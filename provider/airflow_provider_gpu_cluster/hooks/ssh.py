@@ -20,9 +20,11 @@ from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
+    GpuClusterError,
     GpuClusterHostKeyError,
     GpuClusterSetupError,
 )
+from airflow_provider_gpu_cluster.hooks.login_errors import Login, ask_nobody, explained
 from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
 
 if TYPE_CHECKING:
@@ -80,7 +82,13 @@ class SshConnector:
             # SSHHook sets these only after the connection is made, which has no effect.
             disabled["ciphers"] = [cipher for cipher in CIPHERS if cipher not in hook.ciphers]
         hook.disabled_algorithms = disabled
+        ask_nobody()
         client: paramiko.SSHClient = hook.get_conn()
+        transport = client.get_transport()
+        if transport is not None and not transport.is_authenticated():
+            # To paramiko a further factor that it does not know is none.
+            client.close()
+            raise paramiko.ssh_exception.PartialAuthentication(["another method"])
         return client
 
     @cached_property
@@ -149,7 +157,7 @@ class SshConnector:
             "and END lines, and private_key_passphrase its passphrase if it has one"
         )
 
-    def _explained(self, error: Exception) -> GpuClusterConnectionError:
+    def _explained(self, error: Exception) -> GpuClusterError:
         """Return our own error for it, which says what happened, where, and what to do."""
         where, host = f"cluster {self.name} (connection {self.conn_id})", self.connection.host
         port = self.connection.port or DEFAULT_PORT
@@ -162,11 +170,6 @@ class SshConnector:
                 "Either the machine was set up anew or somebody sits in between: ask its administrator before "
                 "you put the new key into the field host_key (or the workers' known_hosts)"
             )
-        if isinstance(error, paramiko.AuthenticationException):
-            return GpuClusterAuthenticationError(
-                f"{where}: it refused the user {self._hook.username} ({self._offered()}); "
-                "check login, password and private_key, and that the public key is in ~/.ssh/authorized_keys there"
-            )
         if isinstance(error, paramiko.SSHException) and "known_hosts" in str(error):
             return GpuClusterHostKeyError(
                 f"{where}: its host key is not known. Run `ssh-keyscan -p {port} {host}`, compare what it "
@@ -178,13 +181,24 @@ class SshConnector:
                 f"{where}: nothing accepts connections on port {port} of {host}; check the fields host and "
                 "port, and that the SSH server runs there"
             )
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and not self._hook.host_proxy_cmd:
             return GpuClusterConnectionError(
                 f"{where}: no answer within {self._hook.conn_timeout} s; check host and port, and "
                 f"whether a firewall lets this machine ({socket.gethostname()}) through"
             )
-        return GpuClusterConnectionError(
-            f"{where}: the connection broke while it was being set up: {error or type(error).__name__}"
+        hook = self._hook
+        return explained(
+            error,
+            Login(
+                where=where,
+                host=str(host),
+                port=port,
+                username=hook.username or "",
+                offered=self._offered(),
+                conn_timeout=hook.conn_timeout or CONNECT_TIMEOUT_S,
+                banner_timeout=hook.banner_timeout,
+                auth_timeout=hook.auth_timeout,
+            ),
         )
 
     def _offered(self) -> str:
