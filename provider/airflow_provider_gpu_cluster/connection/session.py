@@ -42,7 +42,9 @@ from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     GpuClusterConnectionError,
     GpuClusterError,
+    GpuClusterFaultError,
     GpuClusterSetupError,
+    NoSpaceError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
@@ -297,7 +299,13 @@ class Session:
                 f"and the like there; it said: {said}"
             )
         if status == protocol.EXIT_PROGRAM_MISSING and may_install:
-            install(self.connection, self._program)
+            try:
+                install(self.connection, self._program)
+            except NoSpaceError as error:
+                if verb not in protocol.LOOKS:
+                    raise
+                # The job that is waited for does not need the room.
+                raise GpuClusterFaultError(str(error)) from error
         elif status == protocol.EXIT_PROGRAM_MISSING:
             raise GpuClusterSetupError(f"{where}: {not_there(self.connection, self._program.name)}")
         elif status == protocol.EXIT_NO_PYTHON:
@@ -307,7 +315,7 @@ class Session:
                 "a Python 3.8 or newer there"
             )
         elif fault is not None:
-            raise self.broken(f"gpu-run {verb} could not begin there: {fault}; it said: {said}")
+            raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there: {fault}; it said: {said}")
         elif has_begun:
             raise GpuClusterSetupError(
                 f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
@@ -331,7 +339,7 @@ class Session:
         if error["code"] == protocol.INTERNAL and (fault := fault_of_host(error["message"])) is not None:
             # It passes, so what was asked for is asked for again.
             last = cleaned(error["message"]).strip().splitlines()[-1:]
-            return self.broken(f"{fault} ({''.join(last)})")
+            return GpuClusterFaultError(f"{self.settings.where}: {fault} ({''.join(last)})")
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
         hint = ""
         if error_class is ChecksumError and self.settings.transfer == STREAM:

@@ -14,12 +14,15 @@ import json
 import os
 import sys
 import threading
-from typing import Any, BinaryIO, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, NamedTuple
 
 from . import protocol
-from .errors import Refused, traceback_text
+from .errors import Refused
 from .reply import Reply
 from .store.directories import Root
+
+if TYPE_CHECKING:
+    from .protocol.replies import Fault
 
 _HEARTBEAT_S = 5.0
 # From linux/fcntl.h; the module has it since Python 3.10. The size is what every user may ask for.
@@ -131,15 +134,8 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
         request = dict(_parsed(line), umask=given["umask"])
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
         reply: dict[str, object] = {"ok": value}
-    except Refused as refusal:
-        reply = {"error": {"code": refusal.code, "message": refusal.message}}
     except Exception as error:
-        reply = {
-            "error": {
-                "code": protocol.INTERNAL,
-                "message": f"gpu-run {name} failed on the cluster: {error!r}\n{traceback_text()}",
-            }
-        }
+        reply = {"error": _fault(name, error, given["root"])}
     done.set()
     heart.join()
     out.write(protocol.REPLY_MARK + b"\n" + json.dumps(reply).encode("ascii") + b"\n")
@@ -166,6 +162,15 @@ def _parsed(line: bytes) -> dict[str, Any]:
             f"the request did not arrive as it was sent ({error}); see whether a start file of the login shell there "
             "reads standard input",
         ) from error
+
+
+def _fault(name: str, error: Exception, root: Root) -> Fault:
+    from .store.writing import fault_of
+
+    fault = fault_of(error, f"gpu-run {name}", root.path)
+    if name in protocol.LOOKS and fault["code"] in (protocol.NO_SPACE, protocol.ROOT_NOT_WRITABLE):
+        fault["code"] = protocol.PASSING_FAULT
+    return fault
 
 
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -19,11 +18,10 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterSetupError,
 )
 
-_SAID_BYTES = 2000
 _SECOND_FACTOR = (
     "Airflow can answer no question: ask the administrator to exempt this key from the second factor, put the password "
     "into the connection if that is what is asked for, or let the connection go through a connection that a person has "
-    "opened and holds open on the worker (ControlMaster, with 'host_proxy_cmd' set to `ssh -W %h:%p ...`)"
+    "opened and holds open on the worker (ControlMaster, with a ProxyCommand such as `ssh -W %h:%p ...`)"
 )
 
 
@@ -33,31 +31,29 @@ class Login:
     A login as the connection describes it.
 
     :param where: the cluster, for the beginning of messages.
-    :param offered: what it offers, such as ``with private_key``.
-    :param conn_timeout: seconds for the connection with its key exchange, and likewise the next two.
+    :param refused: what it offers, and what to check when that is refused.
+    :param conn_timeout: seconds for the connection with its key exchange, and likewise the next one.
     """
 
     where: str
     host: str
     port: int
     username: str
-    offered: str
+    refused: str
     conn_timeout: float
     banner_timeout: float
-    auth_timeout: float | None
 
 
-def _ask_nobody(transport: paramiko.Transport, *question: Any, **options: Any) -> list[str]:
-    raise paramiko.ssh_exception.PartialAuthentication(["keyboard-interactive"])
-
-
-def ask_nobody() -> None:
+class SilentTransport(paramiko.Transport):
     """
-    Keep paramiko from asking for a second factor on standard input.
+    A transport that does not ask for a second factor on standard input.
 
     On a worker nobody answers there, and Airflow uses it to talk to the process.
     """
-    paramiko.Transport.auth_interactive_dumb = _ask_nobody  # type: ignore[method-assign, assignment]
+
+    def auth_interactive_dumb(self, *question: Any, **options: Any) -> list[str]:
+        """Take the question for a factor that is missing."""
+        raise paramiko.ssh_exception.PartialAuthentication(["keyboard-interactive"])
 
 
 def explained(error: Exception, login: Login) -> GpuClusterError:
@@ -65,8 +61,6 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
     frames = list(_frames(error))
     transport = _transport(frames)
     server = cleaned(transport.remote_version, 100) if transport is not None and transport.remote_version else ""
-    if isinstance(error, paramiko.ProxyCommandFailure) or _proxy(frames) is not None:
-        return _about_proxy(error, _proxy(frames), login)
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return GpuClusterSetupError(
             f"{login.where}: this machine and its SSH server{f' ({server})' if server else ''} have no algorithm in "
@@ -75,7 +69,7 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
         )
     if _second_factor(error, frames):
         return GpuClusterAuthenticationError(
-            f"{login.where}: it accepted the first factor of {login.username} ({login.offered}), and asks for a second "
+            f"{login.where}: it accepted the first factor of {login.username}, and asks for a second "
             f"({', '.join(sorted(_second_factor(error, frames)))}). {_SECOND_FACTOR}"
         )
     names = {frame.f_code.co_name for frame in frames}
@@ -84,8 +78,8 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
         return GpuClusterConnectionError(
             f"{login.where}: port {login.port} of {login.host} accepts connections, but no SSH server said its name "
             f"within {login.banner_timeout:g} s ({words_of(error)}). If the server is slow or very busy, set "
-            "'banner_timeout' and 'conn_timeout' in the connection to more seconds; if something else listens there, "
-            "check the fields host and port"
+            "'conn_timeout' in the connection to more seconds; if something else listens there, check the fields host "
+            "and port"
         )
     if "get_remote_server_key" in names or (not server and "No existing session" in text):
         return GpuClusterConnectionError(
@@ -96,8 +90,8 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
         )
     if "Authentication timeout" in text:
         return GpuClusterConnectionError(
-            f"{login.where}: it did not decide on the login of {login.username} within {login.auth_timeout or 30:g} s; "
-            "its directory of users may be slow: set 'auth_timeout' in the connection to more seconds"
+            f"{login.where}: it did not decide on the login of {login.username} in time; its directory of "
+            "users may be slow or unreachable: try again later, or ask its administrator"
         )
     if isinstance(error, paramiko.AuthenticationException) or any(name.startswith("auth_") for name in names):
         return _about_keys(error, login)
@@ -112,15 +106,12 @@ def _about_keys(error: Exception, login: Login) -> GpuClusterError:
     if hung_up:
         in_agent = f" (the SSH agent of this process holds {agent})" if agent else ""
         return GpuClusterAuthenticationError(
-            f"{login.where}: it ended the login of {login.username} ({login.offered}) before a key or password was "
+            f"{login.where}: it ended the login of {login.username} before a key or password was "
             f"accepted, as servers do after too many tries (MaxAuthTries){in_agent}. Put the right key into "
-            "private_key or key_file, which is tried first, set 'look_for_keys' to false in the connection, and start Airflow "
-            "without SSH_AUTH_SOCK"
+            "private_key or key_file, which is tried first, set 'look_for_keys' to false in the connection, and start "
+            "Airflow without SSH_AUTH_SOCK"
         )
-    return GpuClusterAuthenticationError(
-        f"{login.where}: it refused the user {login.username} ({login.offered}); "
-        "check login, password and private_key, and that the public key is in ~/.ssh/authorized_keys there"
-    )
+    return GpuClusterAuthenticationError(f"{login.where}: it refused the user {login.username} {login.refused}")
 
 
 def _keys_of_agent() -> int:
@@ -136,27 +127,6 @@ def _keys_of_agent() -> int:
         return 0
 
 
-def _about_proxy(error: Exception, proxy: paramiko.ProxyCommand | None, login: Login) -> GpuClusterError:
-    command, said, ended = "", "", ""
-    if isinstance(error, paramiko.ProxyCommandFailure):
-        command = str(error.command)
-    if proxy is not None:
-        command = " ".join(proxy.cmd)
-        status = proxy.process.poll()
-        ended = f" ended with exit code {status}" if status is not None else ""
-        stderr = proxy.process.stderr
-        if stderr is not None and select.select([stderr], [], [], 0)[0]:
-            said = cleaned(os.read(stderr.fileno(), _SAID_BYTES).decode("utf-8", "backslashreplace")).strip()
-        if status is None:
-            # Nobody else ends it, as the login has failed.
-            proxy.close()
-    what = ended or f" brought no SSH server ({words_of(error)})"
-    return GpuClusterConnectionError(
-        f"{login.where}: the proxy command `{cleaned(command, 300)}`{what}; it said: {said or 'nothing'}. Run it "
-        "by hand on the worker, and check 'host_proxy_cmd' in the connection or ProxyCommand in ~/.ssh/config there"
-    )
-
-
 def _second_factor(error: Exception, frames: list[FrameType]) -> set[str]:
     """Return the methods that a server asks for after it has accepted another; empty if it has accepted none."""
     if isinstance(error, paramiko.ssh_exception.PartialAuthentication):
@@ -165,12 +135,6 @@ def _second_factor(error: Exception, frames: list[FrameType]) -> set[str]:
         if frame.f_code.co_name == "_auth" and isinstance(frame.f_locals.get("self"), paramiko.SSHClient):
             return set(frame.f_locals.get("two_factor") or ())
     return set()
-
-
-def _proxy(frames: list[FrameType]) -> paramiko.ProxyCommand | None:
-    transport = _transport(frames)
-    sock = None if transport is None else transport.sock
-    return sock if isinstance(sock, paramiko.ProxyCommand) else None
 
 
 def _transport(frames: list[FrameType]) -> paramiko.Transport | None:
