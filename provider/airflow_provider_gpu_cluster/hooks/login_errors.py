@@ -32,7 +32,7 @@ class Login:
 
     :param where: the cluster, for the beginning of messages.
     :param refused: what it offers, and what to check when that is refused.
-    :param conn_timeout: seconds for the connection with its key exchange, and likewise the next one.
+    :param conn_timeout: seconds for the connection with its key exchange.
     """
 
     where: str
@@ -41,7 +41,6 @@ class Login:
     username: str
     refused: str
     conn_timeout: float
-    banner_timeout: float
 
 
 class SilentTransport(paramiko.Transport):
@@ -76,10 +75,9 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
     text = str(error)
     if "banner" in text.lower() or "protocol version" in text:
         return GpuClusterConnectionError(
-            f"{login.where}: port {login.port} of {login.host} accepts connections, but no SSH server said its name "
-            f"within {login.banner_timeout:g} s ({words_of(error)}). If the server is slow or very busy, set "
-            "'conn_timeout' in the connection to more seconds; if something else listens there, check the fields host "
-            "and port"
+            f"{login.where}: port {login.port} of {login.host} accepts connections, but no SSH server says its name "
+            f"there ({words_of(error)}). If something else listens there, check the fields host and port. If the server is "
+            f"slow or very busy (it has {login.conn_timeout:g} s): set 'conn_timeout' in the connection to more seconds"
         )
     if "get_remote_server_key" in names or (not server and "No existing session" in text):
         return GpuClusterConnectionError(

@@ -391,7 +391,6 @@ class SshConnector:
                 username=self._user,
                 refused=self._refused(),
                 conn_timeout=self._timeout_s,
-                banner_timeout=max(_BANNER_TIMEOUT_S, self._timeout_s),
             ),
         )
 
