@@ -398,6 +398,32 @@ def test_the_program_vanishes_at_once(
         cluster.check()
 
 
+def test_commands_have_another_home_than_sftp(
+    cluster_settings: ClusterSettings, ssh_connect: Connect, start_file: Callable[[str], Any], home: Path
+) -> None:
+    """A start file that sets HOME; a chrooted SFTP looks the same."""
+    (home / "moved").mkdir()
+    start_file(
+        f"HOME='{home}'; export HOME; cd; "
+        f"case $SSH_ORIGINAL_COMMAND in internal-sftp*) ;; *) HOME='{home}/moved'; cd ;; esac"
+    )
+    words = rf"uploaded by SFTP to {home}/ml-jobs/\.gpu-run .* home directory is {home}/moved, .*sets HOME, or SFTP has"
+    with (
+        other(cluster_settings, ssh_connect, root_dir="~/ml-jobs") as cluster,
+        pytest.raises(GpuClusterSetupError, match=words),
+    ):
+        cluster.check()
+
+
+@pytest.mark.parametrize("said", ["-bash: fork: retry: Resource temporarily unavailable", "cannot allocate memory"])
+def test_a_host_that_has_no_room_for_a_process_is_asked_again(
+    cluster: Cluster, start_file: Callable[[str], Any], tmp_path: Path, said: str
+) -> None:
+    tries = tmp_path / "tries"
+    start_file(f"echo try >> {tries}; if [ $(wc -l < {tries}) -lt 2 ]; then echo '{said}' >&2; exit 254; fi")
+    assert cluster.capacity()["free_gpus"] == 4
+
+
 def test_out_of_reach_during_the_upload(
     cluster_settings: ClusterSettings, ssh_connect: Connect, cut_proxy: CutProxy
 ) -> None:

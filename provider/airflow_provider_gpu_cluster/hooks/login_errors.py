@@ -76,8 +76,8 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
     if "banner" in text.lower() or "protocol version" in text:
         return GpuClusterConnectionError(
             f"{login.where}: port {login.port} of {login.host} accepts connections, but no SSH server says its name "
-            f"there ({words_of(error)}). If something else listens there, check the fields host and port. If the server is "
-            f"slow or very busy (it has {login.conn_timeout:g} s): set 'conn_timeout' in the connection to more seconds"
+            f"there ({words_of(error)}). If something else listens there, check the fields host and port. If the server "
+            f"is slow or very busy (it has {login.conn_timeout:g} s): set 'conn_timeout' in the connection to more seconds"
         )
     if "get_remote_server_key" in names or (not server and "No existing session" in text):
         return GpuClusterConnectionError(
@@ -91,7 +91,8 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
             f"{login.where}: it did not decide on the login of {login.username} in time; its directory of "
             "users may be slow or unreachable: try again later, or ask its administrator"
         )
-    if isinstance(error, paramiko.AuthenticationException) or any(name.startswith("auth_") for name in names):
+    is_about_keys = isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in text
+    if is_about_keys or any(name.startswith("auth_") for name in names):
         return _about_keys(error, login)
     return GpuClusterConnectionError(
         f"{login.where}: the connection broke while it was being set up: {words_of(error)}"
