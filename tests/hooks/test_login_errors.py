@@ -105,20 +105,19 @@ def test_too_many_keys(
     server = strict("MaxAuthTries 2")
     del gpu_cluster_conn["extra"]["private_key"]
     change(server.port)
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.PIPE)
-    try:
-        assert agent.stdout is not None
-        agent.stdout.readline()
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
-        for number in range(4):
-            key = str(tmp_path / f"key{number}")
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-            subprocess.run(["ssh-add", "-q", key], check=True)
-        with pytest.raises(GpuClusterAuthenticationError, match=r"MaxAuthTries.*holds 4.*SSH_AUTH_SOCK"):
-            GpuClusterHook().connect()
-    finally:
-        agent.terminate()
-        agent.wait()
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.PIPE) as agent:
+        try:
+            assert agent.stdout is not None
+            agent.stdout.readline()
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+            for number in range(4):
+                key = str(tmp_path / f"key{number}")
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+                subprocess.run(["ssh-add", "-q", key], check=True)
+            with pytest.raises(GpuClusterAuthenticationError, match=r"MaxAuthTries.*holds 4.*SSH_AUTH_SOCK"):
+                GpuClusterHook().connect()
+        finally:
+            agent.terminate()
 
 
 def test_no_common_algorithm_is_not_tried_again(change: Change, strict: Callable[[str], RealSshd]) -> None:

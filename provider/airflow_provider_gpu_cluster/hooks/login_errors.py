@@ -76,8 +76,8 @@ def explained(error: Exception, login: Login) -> GpuClusterError:
     if "banner" in text.lower() or "protocol version" in text:
         return GpuClusterConnectionError(
             f"{login.where}: port {login.port} of {login.host} accepts connections, but no SSH server says its name "
-            f"there ({words_of(error)}). If something else listens there, check the fields host and port. If the server "
-            f"is slow or very busy (it has {login.conn_timeout:g} s): set 'conn_timeout' in the connection to more seconds"
+            f"there ({words_of(error)}). If something else listens there, check the fields host and port. If the "
+            f"server is slow or very busy, set 'conn_timeout' in the connection (now {login.conn_timeout:g} s) to more"
         )
     if "get_remote_server_key" in names or (not server and "No existing session" in text):
         return GpuClusterConnectionError(
