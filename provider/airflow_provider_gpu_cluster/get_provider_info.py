@@ -91,7 +91,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "root_dir": {
                         "label": "Directory for jobs",
-                        "description": "On the cluster. Every job gets its own directory in it.",
+                        "description": "On the cluster. Every job gets its own directory in it. ~, ~user and variables "
+                        "such as $SCRATCH mean what they mean in a login there.",
                         "schema": {"type": ["string", "null"], "default": "~/ml-jobs"},
                     },
                     "engine": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from airflow_provider_gpu_cluster.connection.command_start import SAY_READY
+from airflow_provider_gpu_cluster.connection.root_dir import quoted_path, shell_text
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
@@ -17,22 +18,18 @@ def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
 
     :param program: name of the program's archive.
     """
-    path = f"{_shell_path(settings.root_dir)}/.gpu-run/{program}"
     python = settings.python or "python3"
     # A bare name is looked up in the PATH.
-    python = _shell_path(python) if "/" in python else shlex.quote(python)
+    python = quoted_path(python) if "/" in python else shlex.quote(python)
     script = (
-        f'{SAY_READY}; p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
+        f'{SAY_READY}; {shell_text(settings.root_dir)}p="$r"/.gpu-run/{program}; '
+        f'[ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
         f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
         f'exec {python} -I -S "$p" {verb}'
     )
     return f"exec sh -c {shlex.quote(script)}"
 
 
-def _shell_path(path: str) -> str:
-    """Quote a path for sh; ``~/`` is the home directory on the cluster, where relative paths start, too."""
-    if path == "~":
-        return '"$HOME"'
-    if path.startswith("/"):
-        return shlex.quote(path)
-    return '"$HOME"/' + shlex.quote(path.removeprefix("~/"))
+def root_line(settings: ClusterSettings) -> str:
+    """Return a line that prints the path of the root as the last thing."""
+    return "exec sh -c {}".format(shlex.quote(f'{shell_text(settings.root_dir)}printf "\\n%s" "$r"'))

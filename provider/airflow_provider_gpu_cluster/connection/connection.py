@@ -16,12 +16,18 @@ from airflow_provider_gpu_cluster.connection.channel import (
     execute,
     give_up_on_silence,
     network_socket,
+    said_on_stderr,
     shortest_round_trip_s,
+    text_of,
 )
+from airflow_provider_gpu_cluster.connection.command_line import root_line
 from airflow_provider_gpu_cluster.connection.download_channel import open_download
+from airflow_provider_gpu_cluster.connection.root_dir import is_expanded_there
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.connection.words import words_of
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
+from airflow_provider_gpu_cluster.gpu_run import protocol
 
 # The program on the cluster gives a sign of life every five seconds while it works.
 IDLE_TIMEOUT_S = 40.0
@@ -30,6 +36,7 @@ _MOMENT_S = 0.2
 # A server that allows few sessions (MaxSessions) counts one a moment longer than we do.
 _SESSION_ENDS_WITHIN_S = 5.0
 _SESSION_PAUSE_S = 0.05
+_ROOT_BYTES = 1 << 16
 
 
 class Connection:
@@ -48,6 +55,7 @@ class Connection:
         self._sessions: weakref.WeakSet[paramiko.Channel] = weakref.WeakSet()
         self._second: Connection | None = None
         """For further sessions at the same time, where the server allows one per connection."""
+        self._root: str | None = None
         self.is_interrupted = False
         """Whether :meth:`interrupt` was called; the next call resets it."""
 
@@ -229,6 +237,40 @@ class Connection:
         transport = self._transport
         seen = None if transport is None else shortest_round_trip_s(transport)
         return self._answered_after_s if seen is None else seen
+
+    # -- the root
+
+    def sftp_path(self, path: str) -> str:
+        """
+        Return the SFTP path of something below the root.
+
+        :raises GpuClusterSetupError: the cluster does not know the root's variables.
+        """
+        root_dir = self.settings.root_dir
+        if is_expanded_there(root_dir) and self._root is None:
+            self._root = self._expanded_root()
+        return sftp_path(self._root or root_dir, path)
+
+    def _expanded_root(self) -> str:
+        with contextlib.closing(self.start(root_line(self.settings))) as channel:
+            said = channel.makefile("rb").read(_ROOT_BYTES)
+            status = self.exit_status(channel)
+            if status == protocol.EXIT_NO_ROOT:
+                raise self.no_root(text_of(said_on_stderr(channel)))
+        # What a login shell prints comes before it.
+        root = said.decode("utf-8", "surrogateescape").rpartition("\n")[2]
+        if status != 0 or not root.startswith("/"):
+            raise self.broken(f"the connection broke while root_dir {self.settings.root_dir} was looked up")
+        return root
+
+    def no_root(self, said: str) -> GpuClusterSetupError:
+        """Return the error for a root that the cluster cannot tell, from what its shell has said."""
+        lines = said.splitlines()
+        return GpuClusterSetupError(
+            f"{self.settings.where}: root_dir {self.settings.root_dir} means no folder there: "
+            f"{lines[-1] if lines else 'its shell gave no reason'}; set the variable in a start file that is read by a "
+            "login that runs one command, or set 'root_dir' in the connection to the path itself"
+        )
 
     # -- errors
 

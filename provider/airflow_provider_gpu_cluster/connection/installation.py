@@ -14,7 +14,6 @@ import paramiko
 from airflow_provider_gpu_cluster.connection.channel import BREAKS, text_of
 from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.program import Program
-from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.connection.words import cleaned, words_of
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterError,
@@ -43,7 +42,7 @@ def install(connection: Connection, program: Program) -> None:
     :raises NoSpaceError: the disk is full, or the quota is used up.
     :raises paramiko.SSHException: the connection broke.
     """
-    folder = sftp_path(connection.settings.root_dir, ".gpu-run")
+    folder = connection.sftp_path(".gpu-run")
     with connection.sftp(why=_WHY_SFTP, downloads=False) as sftp:
         channel = sftp.get_channel()
         assert channel is not None
@@ -73,8 +72,8 @@ def not_there(connection: Connection, name: str) -> str:
     path = f"{root_dir.rstrip('/')}/.gpu-run/{name}"
     with connection.sftp(why=_WHY_SFTP, downloads=False) as sftp:
         try:
-            size = sftp.stat(sftp_path(root_dir, f".gpu-run/{name}")).st_size
-            by_sftp = sftp.normalize(sftp_path(root_dir, ".gpu-run"))
+            size = sftp.stat(connection.sftp_path(f".gpu-run/{name}")).st_size
+            by_sftp = sftp.normalize(connection.sftp_path(".gpu-run"))
         except OSError as error:
             return (
                 f"the program was uploaded and is not there afterwards ({path}: {words_of(error)}); something removes "

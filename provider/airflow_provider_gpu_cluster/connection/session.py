@@ -62,6 +62,8 @@ _NO_EXIT_STATUS = -1
 ANSWER_WITHIN_S = 600.0
 ANSWER_AFTER_FILES_WITHIN_S = 86400.0
 _WITH_FILES = ("stage", "submit", "send", "gc")
+# What a shell or Python says of a full disk. A task that waits for its job does not need the room, and waits on.
+_FULL = ("No space left on device", "Disk quota exceeded")
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
@@ -308,12 +310,16 @@ class Session:
                 raise GpuClusterFaultError(str(error)) from error
         elif status == protocol.EXIT_PROGRAM_MISSING:
             raise GpuClusterSetupError(f"{where}: {not_there(self.connection, self._program.name)}")
+        elif status == protocol.EXIT_NO_ROOT:
+            raise self.connection.no_root(said)
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(
                 f"{where}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
                 "a Python 3.8 or newer there"
             )
+        elif fault is None and verb in protocol.LOOKS and any(sign in said for sign in _FULL):
+            raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there; it said: {said}")
         elif fault is not None:
             raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there: {fault}; it said: {said}")
         elif has_begun:

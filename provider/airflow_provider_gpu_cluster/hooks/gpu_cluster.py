@@ -14,7 +14,7 @@ from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
@@ -163,7 +163,7 @@ class GpuClusterHook(BaseHook):
         :return: the job's handle, as the operators leave it in XCom.
         """
         staged = job_id_of(job) if job is not None else None
-        identity = current_identity(job_id=job_id or staged)
+        identity = current_identity(job_id=staged if job_id is None else job_id)
         request = JobRequest(**parameters)
         return self.launch(request, identity, base_dir=base_dir, staged=job is not None).handle.to_json()
 
@@ -204,7 +204,8 @@ class GpuClusterHook(BaseHook):
 
     def statuses(self, jobs: Iterable[Job], *, tail_bytes: int = 0) -> list[JobStatus]:
         """Return the statuses of several jobs, in the given order, from one call."""
-        return self.cluster.statuses([job_id_of(job) for job in jobs], tail_bytes=tail_bytes)
+        job_ids = [job_id_of(job) for job in jobs]
+        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
@@ -212,7 +213,8 @@ class GpuClusterHook(BaseHook):
 
         :param tail_bytes: how much of it, in bytes.
         """
-        return self.cluster.statuses([job_id_of(job)], tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
+        job_ids = [job_id_of(job)]
+        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
     def cancel(self, job: Job, *, requested_by: str | None = None, wait_s: float = 0) -> JobStatus:
         """
@@ -319,11 +321,12 @@ def job_id_of(job: Job) -> str:
     """
     Return the id of a job, from a handle or an id.
 
-    :raises ValueError: it is a dict, but not a job handle.
+    :raises ValueError: it is a dict, but not a job handle; an :class:`.InvalidJobError` when its job id is none.
     """
     if isinstance(job, str):
-        return job
-    return job.job_id if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).job_id
+        return checked_job_id(job)
+    handle = job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
+    return checked_job_id(handle.job_id)
 
 
 def _array_size_of(job: Job) -> int | None:

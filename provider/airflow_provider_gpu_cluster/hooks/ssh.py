@@ -100,6 +100,7 @@ class SshConnector:
             self._fields.refuse_unknown()
         self._through = through
         self._given_key = key
+        self._key: LoginKey | None = None
         self._on_the_way = on_the_way
         self._warned: set[str] = set()
         self._takes_fast_ciphers = len(SLOW_CIPHERS) < len(CIPHERS)
@@ -112,6 +113,9 @@ class SshConnector:
             subclasses).
         :raises GpuClusterSetupError: a field of the connection, or ~/.ssh/config, cannot be used.
         """
+        # Every time, because certificates are replaced while a task runs.
+        own_key = login_key(self._fields, self._config, has_password=bool(self.connection.password))
+        self._key = own_key or self._given_key
         try:
             if self._takes_fast_ciphers:
                 try:
@@ -121,11 +125,11 @@ class SshConnector:
             return self._connect(())
         except BREAKS as error:
             raise self._explained(error) from error
-        except ValueError as error:
-            # From a stray certificate, for instance, which paramiko takes without asking.
+        except (ValueError, AttributeError) as error:
+            # From a stray certificate in ~/.ssh, or from one in the agent, which paramiko takes without asking.
             raise GpuClusterAuthenticationError(
-                f"{self.where}: a key or certificate in ~/.ssh cannot be used ({error}); repair or remove it, or set "
-                "look_for_keys in the connection to false"
+                f"{self.where}: a key or certificate in ~/.ssh or in the SSH agent cannot be used ({error}); repair or "
+                "remove it, or give the connection a key_file and set look_for_keys to false"
             ) from error
 
     def _connect(self, without_ciphers: Sequence[str]) -> paramiko.SSHClient:
@@ -137,8 +141,8 @@ class SshConnector:
         else:
             client.set_missing_host_key_policy(HostKeyCheck(known, self.where, self._address))
 
-        def transport_of(sock: Any, disabled_algorithms: Any = None) -> paramiko.Transport:
-            transport = SilentTransport(sock, disabled_algorithms=disabled_algorithms)
+        def transport_of(sock: Any, /, **options: Any) -> paramiko.Transport:
+            transport = SilentTransport(sock, **options)
             if known is not None:
                 types = transport.get_security_options()
                 types.key_types = tuple(known.preferred(types.key_types))
@@ -224,16 +228,12 @@ class SshConnector:
     def _timeout_s(self) -> float:
         return self._fields.seconds("conn_timeout") or CONNECT_TIMEOUT_S
 
-    @cached_property
-    def _key(self) -> LoginKey | None:
-        return login_key(self._fields, self._config, has_password=bool(self.connection.password)) or self._given_key
-
     def _known_host(self) -> KnownHost | None:
         """Return what is known of the host's keys, or None if they are not to be checked."""
         trusts_any = self._fields.flag("no_host_key_check")
         if trusts_any is None:
             trusts_any = self._fields.flag("ignore_hostkey_verification")
-        names = list({names_of(name, self._address[1]) for name in (self._address[0], self.connection.host)})
+        names = list({names_of(name, self._address[1]) for name in (self._address[0], self.connection.host or "")})
         if self._config.key_alias:
             names = [self._config.key_alias]
         host_key = self._fields.secret_text("host_key")

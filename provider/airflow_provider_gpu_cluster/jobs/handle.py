@@ -6,9 +6,24 @@ import posixpath
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-MAX_JOB_ID_LENGTH = 100
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
+
+MAX_JOB_ID_LENGTH = job_ids.MAX_LENGTH
 
 MAX_ARRAY_SIZE = 1000
+
+
+def checked_job_id(job_id: str) -> str:
+    """
+    Return a job id that is valid.
+
+    :raises InvalidJobError: it is not.
+    """
+    fault = job_ids.fault_of(job_id)
+    if fault is not None:
+        raise InvalidJobError(fault)
+    return job_id
 
 
 def element_id(array_id: str, index: int) -> str:

@@ -13,7 +13,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     TEARDOWN_XCOM_KEY,
@@ -56,16 +56,18 @@ def handle_of(job: Any) -> JobHandle:
     """
     Read the handle that a task receives as ``job``.
 
-    :raises InvalidJobError: it is not a job handle.
+    :raises InvalidJobError: it is not a job handle, or its job id is none.
     """
     if isinstance(job, JobHandle):
         return job
     if isinstance(job, str):
         job = _from_template(job)
     try:
-        return JobHandle.from_json(dict(job) if isinstance(job, Mapping) else job)
+        handle = JobHandle.from_json(dict(job) if isinstance(job, Mapping) else job)
     except ValueError as error:
         raise InvalidJobError(str(error)) from None
+    checked_job_id(handle.job_id)
+    return handle
 
 
 def is_missing(job: Any) -> bool:

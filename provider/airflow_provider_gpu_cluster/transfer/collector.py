@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
-from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterProtocolError
 from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
@@ -152,7 +151,7 @@ class Collector:
 
     def _path_of(self, path: str) -> str:
         """Return the path by which SFTP knows an output."""
-        return sftp_path(self._session.settings.root_dir, "/outputs/".join(self._locate(path)))
+        return self._session.connection.sftp_path("/outputs/".join(self._locate(path)))
 
     def _locate(self, path: str) -> tuple[str, str]:
         """Return the job that an output belongs to, and the output's path in it."""

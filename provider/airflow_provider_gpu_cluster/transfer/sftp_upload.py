@@ -18,7 +18,7 @@ import paramiko
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
-from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal, sftp_path
+from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _LONGEST_WAIT_S = 3600.0
 def pieces_to(session: Session, out: BinaryIO) -> Iterator[BinaryIO]:
     """Yield the stream for the bytes of inputs, for a command whose channel is ``out``."""
     if session.settings.transfer == SFTP:
-        folder = sftp_path(session.settings.root_dir, ".cache/incoming")
+        folder = session.connection.sftp_path(".cache/incoming")
         with session.connection.sftp() as sftp, SpoolWriter(sftp, folder, out) as spool:
             yield cast(BinaryIO, spool)
     else:

@@ -39,7 +39,10 @@ def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *,
     Return the status of each job; a job whose status cannot be found does not affect the others.
 
     :param whole: see :func:`.supervise.diagnosis.tail`.
+    :raises Refused: one of them is no job id.
     """
+    for job_id in job_ids:
+        root.job(job_id)
     # What keeps the queue from being served, such as a full disk, keeps nobody from looking.
     with contextlib.suppress(OSError, Refused):
         engine.nudge()

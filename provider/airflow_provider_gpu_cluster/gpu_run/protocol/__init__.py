@@ -89,6 +89,7 @@ INTERNAL = "internal"
 WHOLE_BYTES = 1 << 20
 
 # Exit codes without a reply: of the program, and of the line of shell that starts it (see connection/command_line.py).
+EXIT_NO_ROOT = 95
 EXIT_REQUEST_CUT = 96
 EXIT_PROGRAM_MISSING = 97
 EXIT_NO_PYTHON = 98
