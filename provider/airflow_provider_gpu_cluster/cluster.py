@@ -35,6 +35,7 @@ from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.transfer.collector import Collector
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
+from airflow_provider_gpu_cluster.transfer.still_at_work import StillAtWork
 from airflow_provider_gpu_cluster.transfer.upload import Upload
 
 if TYPE_CHECKING:
@@ -333,7 +334,8 @@ class Cluster:
         opening = threading.Thread(target=self._open_quietly, daemon=True)
         opening.start()
         try:
-            return [source.to_json() for source in sources]
+            with StillAtWork(f"still reading the files to send to {self.settings.name}"):
+                return [source.to_json() for source in sources]
         finally:
             opening.join()
 
@@ -344,6 +346,12 @@ class Cluster:
 
     def _with_uploads(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         """Call a verb that may first ask for inputs, and send the inputs that it asks for."""
+        if not sources:
+            return self._converse(verb, request, sources)
+        with StillAtWork(f"{self.settings.name} is still putting {_files_of(sources)} in place"):
+            return self._converse(verb, request, sources)
+
+    def _converse(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         upload = Upload(sources, self.session)
         for _ in range(_STAGE_ROUNDS):
             reply: StageReply | SubmitReply | None = None
@@ -366,6 +374,11 @@ class Cluster:
         known = {item.name for item in fields(JobHandle)}
         values: dict[str, Any] = {name: value for name, value in reply.items() if name in known}
         return JobHandle(**{**values, "gpu_cluster_conn_id": self.settings.conn_id})
+
+
+def _files_of(sources: Sequence[Source]) -> str:
+    count = sum(len(source.manifest) for source in sources if isinstance(source, UploadSource))
+    return f"{count:,} files and folders" if count else "its inputs"
 
 
 def _acknowledgement(place: LogPosition | None) -> Acknowledgement | None:

@@ -46,7 +46,8 @@ Say = Callable[..., None]
 MARK = b"\x1e gpu-run 1 \x1e\n"
 FAKE = """\
 import sys, os
-sys.stdin.buffer.readline()
+while sys.stdin.buffer.readline() == b"\\n":
+    pass
 here = os.path.dirname(os.path.abspath(__file__))
 exec(open(here + "/says.py").read())
 """

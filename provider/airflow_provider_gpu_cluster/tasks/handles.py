@@ -14,6 +14,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     TEARDOWN_XCOM_KEY,
@@ -77,7 +78,7 @@ def is_missing(job: Any) -> bool:
 
 def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHook:
     """Return the hook of a job's cluster, over the connection the job was launched with or over another one."""
-    return GpuClusterHook(gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
+    return GpuClusterHook(connection_id(gpu_cluster_conn_id) or handle.gpu_cluster_conn_id)
 
 
 def handle_key(operator: BaseOperator) -> str:

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
+from airflow_provider_gpu_cluster.connection.wire_types import checked
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterProtocolError
 from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import Writer
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.sinks.claims import FilesClaim, claim
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.download_streams import DownloadStreams
 from airflow_provider_gpu_cluster.transfer.file_stream import is_entry
@@ -103,7 +106,7 @@ class Collector:
                     f"job {self._job_id} on {self._name}: the cluster's list of outputs is garbled"
                 )
             self._is_array = is_array
-            self._download = self._begin(entries, stream, out)
+            self._download = self._begin(entries, checked(reply.get("writer", {}), Writer), stream, out)
         download = self._download
         before = download.received
         try:
@@ -118,11 +121,16 @@ class Collector:
             log.info("connection to %s broke, resuming: %s", self._name, error)
             self._session.connection.close()
 
-    def _begin(self, entries: list[OutputEntry], stream: BinaryIO, out: BinaryIO) -> SftpDownload | StreamDownload:
+    def _begin(
+        self, entries: list[OutputEntry], writer: Writer, stream: BinaryIO, out: BinaryIO
+    ) -> SftpDownload | StreamDownload:
         wanted = [entry for entry in entries if self._is_wanted(self._locate(entry["path"])[1])]
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {self._job_id} on {self._name}: {_refusal(entry)}")
+        mine = FilesClaim.of(self._job_id, writer, [entry["path"] for entry in wanted])
+        if mine is not None and wanted:
+            claim(self._sink, mine)
         by_sftp = self._session.settings.transfer == SFTP
         download = (SftpDownload if by_sftp else StreamDownload)(self._job_id, wanted, self._sink, self._checksums)
         download.skip_present(stream, out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypedDict, final
 
 from .inputs import InputNotes
+from .masks import Masks
 from .requests import ArrayPlace, Asker
 from .settings import Settings
 from .spec import Spec
@@ -39,6 +40,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     :param array: the array that it is an element of.
     :param cwd: the folder that it runs in, if not in its code.
     :param waiter: whether the process that waits for it also runs it.
+    :param masks: masks of its secrets.
     :param interpreter: the Python that took the request, and is the job's unless its setup chooses another.
     """
 
@@ -47,6 +49,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     array: ArrayPlace
     cwd: str
     waiter: bool
+    masks: Masks
     interpreter: str
 
 
