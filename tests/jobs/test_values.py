@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_gpu_cluster.exceptions import (
     JOB_ERRORS,
+    GpuClusterProtocolError,
     GpuJobError,
     GpuJobLost,
     GpuJobOutOfMemory,
@@ -148,7 +149,7 @@ def test_status_from_a_reply() -> None:
 
 
 def test_status_with_a_state_that_does_not_exist() -> None:
-    with pytest.raises(ValueError, match="HAPPY"):
+    with pytest.raises(GpuClusterProtocolError, match="HAPPY"):
         JobStatus.from_json({"job_id": "j-1", "state": "HAPPY"})
 
 

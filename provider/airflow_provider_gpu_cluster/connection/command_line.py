@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from airflow_provider_gpu_cluster.connection.command_start import SAY_READY
 from airflow_provider_gpu_cluster.connection.root_dir import quoted_path, shell_text
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run import protocol
@@ -13,13 +14,15 @@ def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
     """
     Return a line that any login shell understands: it starts the program, or its exit code says why it cannot.
 
+    It first says that it runs; see :mod:`.command_start`.
+
     :param program: name of the program's archive.
     """
     python = settings.python or "python3"
     # A bare name is looked up in the PATH.
     python = quoted_path(python) if "/" in python else shlex.quote(python)
     script = (
-        f'{shell_text(settings.root_dir)}p="$r"/.gpu-run/{program}; '
+        f'{SAY_READY}; {shell_text(settings.root_dir)}p="$r"/.gpu-run/{program}; '
         f'[ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
         f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
         f'exec {python} -I -S "$p" {verb}'

@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
+    GpuClusterError,
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.hooks.certificates import objections_to_user, signer_of
@@ -30,6 +31,7 @@ from airflow_provider_gpu_cluster.hooks.host_keys import (
     keys_in_files,
     names_of,
 )
+from airflow_provider_gpu_cluster.hooks.login_errors import Login, SilentTransport, explained
 from airflow_provider_gpu_cluster.hooks.login_keys import LoginKey, login_key, passphrase_in
 from airflow_provider_gpu_cluster.hooks.proxy_command import ProxyProcess
 from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
@@ -140,7 +142,7 @@ class SshConnector:
             client.set_missing_host_key_policy(HostKeyCheck(known, self.where, self._address))
 
         def transport_of(sock: Any, /, **options: Any) -> paramiko.Transport:
-            transport = paramiko.Transport(sock, **options)
+            transport = SilentTransport(sock, **options)
             if known is not None:
                 types = transport.get_security_options()
                 types.key_types = tuple(known.preferred(types.key_types))
@@ -172,6 +174,10 @@ class SshConnector:
             raise
         transport = client.get_transport()
         assert transport is not None
+        if not transport.is_authenticated():
+            # To paramiko, a further factor that it does not know is none.
+            client.close()
+            raise paramiko.ssh_exception.PartialAuthentication(["another method"])
         transport.set_keepalive(_KEEPALIVE_S)
         return client
 
@@ -186,7 +192,7 @@ class SshConnector:
             "passphrase": passphrase_in(self._fields),
             "pkey": self._key and self._key.key,
             "timeout": self._timeout_s,
-            "banner_timeout": _BANNER_TIMEOUT_S,
+            "banner_timeout": max(_BANNER_TIMEOUT_S, self._timeout_s),
             # For models and logs on a LAN, compression only costs time.
             "compress": bool(self._fields.flag("compress")),
             "look_for_keys": look_for_keys is None or look_for_keys,
@@ -359,15 +365,13 @@ class SshConnector:
 
     # -- errors
 
-    def _explained(self, error: Exception) -> GpuClusterConnectionError:
+    def _explained(self, error: Exception) -> GpuClusterError:
         """Return our own error for it, which says what happened, where, and what to do."""
         host, port = self._address
         if isinstance(error, socket.gaierror):
             return GpuClusterConnectionError(
                 f"{self.where}: the host name {host} is not known here; check the field host"
             )
-        if isinstance(error, paramiko.AuthenticationException):
-            return GpuClusterAuthenticationError(f"{self.where}: it refused the user {self._user} {self._refused()}")
         if isinstance(error, (ConnectionRefusedError, paramiko.ssh_exception.NoValidConnectionsError)):
             return GpuClusterConnectionError(
                 f"{self.where}: nothing accepts connections on port {port} of {host}; check the fields host and "
@@ -378,8 +382,16 @@ class SshConnector:
                 f"{self.where}: no answer within {self._timeout_s:g} s; check host and port, and "
                 f"whether a firewall lets this machine ({socket.gethostname()}) through"
             )
-        return GpuClusterConnectionError(
-            f"{self.where}: the connection broke while it was being set up: {error or type(error).__name__}"
+        return explained(
+            error,
+            Login(
+                where=self.where,
+                host=host,
+                port=port,
+                username=self._user,
+                refused=self._refused(),
+                conn_timeout=self._timeout_s,
+            ),
         )
 
     def _refused(self) -> str:

@@ -7,9 +7,11 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
+from airflow_provider_gpu_cluster.connection.words import cleaned
+from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuClusterProtocolError, GpuJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import are_masks
+from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
@@ -85,14 +87,26 @@ class JobStatus:
 
     @classmethod
     def from_json(cls, value: Status) -> JobStatus:
-        """Read a status from a reply; fields that this version does not know are ignored."""
+        """
+        Read a status from a reply; fields that this version does not know are ignored.
+
+        :raises GpuClusterProtocolError: no job can be in such a state.
+        """
         known = {item.name for item in fields(cls)}
         values: dict[str, Any] = {name: item for name, item in value.items() if name in known}
+        try:
+            values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
+            values["state"] = JobState(value["state"])
+        except ValueError as error:
+            raise GpuClusterProtocolError(
+                f"job {cleaned(value['job_id'], MAX_JOB_ID_LENGTH)}: the cluster tells a state that no job can be in "
+                f"({cleaned(str(error), 200)})"
+            ) from error
         values["masks"] = value["masks"] if are_masks(value.get("masks")) else None
-        values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
+        values["message"] = cleaned(values.get("message") or "")
         for name in ("gpus", "notes"):
             values[name] = tuple(values.get(name) or ())
-        return cls(**{**values, "state": JobState(value["state"])})
+        return cls(**values)
 
     def to_json(self) -> Status:
         """Return the status as plain JSON values, for Airflow's database; masks have no place there."""
@@ -131,7 +145,7 @@ class JobStatus:
         if said:
             message += f": {said}"
         if last_lines:
-            message += f"\nIts last lines were:\n{last_lines}"
+            message += f"\nIts last lines were:\n{cleaned(last_lines, len(last_lines))}"
         return error_class(
             message,
             job_id=self.job_id,
