@@ -70,6 +70,8 @@ def check(root: Root, engine: Engine) -> Check:
                 refusal.message, facts["python"]["version"], disk.free / 1e9, root.path
             ),
         ) from refusal
+    warnings += ["GPU {gpu} does not work: {why}".format(**gpu) for gpu in facts["capacity"].get("broken_gpus", [])]
+    warnings += facts["capacity"].get("remarks", [])
     if facts["git"] is None:
         warnings.append("there is no git on the cluster, so code cannot come from git")
     return facts

@@ -6,6 +6,7 @@ import os
 import signal
 
 from .. import protocol
+from .refused_options import ADVICE, refused_option
 
 # How much of the last output is searched.
 TAIL_BYTES = 16384
@@ -38,13 +39,16 @@ _SIGNS = (
 )
 
 
-def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, words: str) -> tuple[str, str]:
+def diagnose(
+    exit_code: int | None, number: int | None, oom_killed: bool, words: str, run_script: str = ""
+) -> tuple[str, str]:
     """
     Return the reason, and a sentence that explains it.
 
     :param number: the signal that ended the code, if one did.
     :param oom_killed: whether the kernel killed any process for memory meanwhile.
     :param words: the end of the output.
+    :param run_script: what was run.
     """
     if number is None and exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
         # A shell reports a child's signal in this way.
@@ -55,7 +59,8 @@ def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, words:
     for reason, sentence, signs in _SIGNS:
         if any(sign in words for sign in signs):
             return reason, f"{sentence} ({how})"
-    return protocol.USER_ERROR, f"it ended with {how}"
+    refused = refused_option(run_script, words) if number is None else None
+    return protocol.USER_ERROR, f"it ended with {how}" if refused is None else ADVICE.format(refused, how)
 
 
 def tail(logs: str, size: int) -> str:

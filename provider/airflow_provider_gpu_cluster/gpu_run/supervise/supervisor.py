@@ -334,7 +334,13 @@ class _AttemptRun:
             killed_for_memory = processes.oom_kills() > self.oom_kills
             # Take the errors from memory, since a full disk may have lost the message about itself.
             words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
-            reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
+            reason, message = diagnose(
+                exit_code,
+                number,
+                killed_for_memory,
+                words.decode("utf-8", "replace"),
+                read_end(self.job.at("run.sh"), TAIL_BYTES).decode("utf-8", "replace"),
+            )
         if self.is_taken_away:
             # Its scheduler knows why; the process that asks the scheduler makes the exit record from this note.
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
