@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from airflow_provider_gpu_cluster.connection.safe_start import SAFE_START
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
@@ -21,7 +22,7 @@ def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
     script = (
         f'p={path}; [ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
         f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
-        f'exec {python} -I -S "$p" {verb}'
+        f'exec {python} -I -S -c {shlex.quote(SAFE_START)} "$p" {verb}'
     )
     return f"exec sh -c {shlex.quote(script)}"
 

@@ -245,6 +245,11 @@ class Session:
             install(self.connection, self._program)
         elif status == protocol.EXIT_PROGRAM_MISSING:
             raise GpuClusterSetupError(f"{where}: the program was uploaded and is not there afterwards")
+        elif status == protocol.EXIT_PROGRAM_UNSAFE:
+            raise GpuClusterSetupError(
+                f"{where}: the program in root_dir is not run, as others may have put it there: "
+                f"{text_of(said_on_stderr(channel))}"
+            )
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(

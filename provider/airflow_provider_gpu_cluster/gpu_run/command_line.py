@@ -20,6 +20,7 @@ from . import protocol
 from .errors import Refused, traceback_text
 from .reply import Reply
 from .store.directories import Root
+from .store.safe_folders import check_own
 
 _HEARTBEAT_S = 5.0
 # From linux/fcntl.h; the module has it since Python 3.10. The size is what every user may ask for.
@@ -155,6 +156,7 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
 
 
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
+    check_own(given["root"].cache)
     if "engine" in verb.needs:
         from .engines import engine_of
 

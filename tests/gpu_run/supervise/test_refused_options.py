@@ -21,7 +21,7 @@ def message(words: str, run_script: str = GIVEN) -> str:
     return message
 
 
-# Typed in after the messages of argparse, click, typer, absl, fire, tyro, transformers, jsonargparse, getopt, R, Go, Rust.
+# Typed in after the messages of argparse, click, typer, absl, fire, tyro, transformers, jsonargparse, getopt, R and Go.
 @pytest.mark.parametrize(
     ("words", "option"),
     [

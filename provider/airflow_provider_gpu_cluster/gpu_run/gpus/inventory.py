@@ -173,7 +173,7 @@ def find_gpus(virtual_gpus: int | None) -> list[Gpu]:
     return take_inventory(virtual_gpus, with_use=False).gpus
 
 
-class Row(NamedTuple):
+class ListedGpu(NamedTuple):
     """
     What nvidia-smi says about one GPU that works.
 
@@ -186,14 +186,14 @@ class Row(NamedTuple):
     mig: str | None
 
 
-def parse_gpus(text: str) -> tuple[list[Row], list[BrokenGpu], list[str]]:
+def parse_gpus(text: str) -> tuple[list[ListedGpu], list[BrokenGpu], list[str]]:
     """
     Read the output of ``nvidia-smi --query-gpu=index,uuid,name,memory.total,memory.used,mig.mode.current
     --format=csv,noheader,nounits``, whose last fields may be missing.
 
     :return: the GPUs that work, those that do not, and remarks: nvidia-smi's other lines.
     """
-    rows: list[Row] = []
+    rows: list[ListedGpu] = []
     broken: dict[BrokenGpu, None] = {}
     remarks: dict[str, None] = {}
     for line in text.splitlines():
@@ -206,7 +206,7 @@ def parse_gpus(text: str) -> tuple[list[Row], list[BrokenGpu], list[str]]:
             elif not _KEY.match(key):
                 broken[BrokenGpu(number, f"its UUID is {key[: nvidia_smi.MOST_CHARACTERS]!r}")] = None
             else:
-                rows.append(Row(Gpu(key, int(number), name.strip('"'), _mib(total) or 0), _mib(used), mig))
+                rows.append(ListedGpu(Gpu(key, int(number), name.strip('"'), _mib(total) or 0), _mib(used), mig))
         elif _BROKEN_LINE.search(line):
             broken[_broken(line.strip())] = None
         elif line.strip():
@@ -249,7 +249,9 @@ def _broken(line: str) -> BrokenGpu:
     return BrokenGpu(address.group(), why[: nvidia_smi.MOST_CHARACTERS])
 
 
-def _with_instances(rows: Sequence[Row], instances: dict[int, list[tuple[str, str]]]) -> tuple[list[Gpu], list[str]]:
+def _with_instances(
+    rows: Sequence[ListedGpu], instances: dict[int, list[tuple[str, str]]]
+) -> tuple[list[Gpu], list[str]]:
     """Put its instances in the place of each GPU that is divided; return remarks on those that have none."""
     gpus, remarks = [], []
     for row in rows:
@@ -266,7 +268,7 @@ def _with_instances(rows: Sequence[Row], instances: dict[int, list[tuple[str, st
     return gpus, remarks
 
 
-def _no_gpus(answer: nvidia_smi.Answer, broken: Sequence[BrokenGpu], remarks: Sequence[str]) -> str:
+def _no_gpus(answer: nvidia_smi.SmiAnswer, broken: Sequence[BrokenGpu], remarks: Sequence[str]) -> str:
     if answer.code:
         return f"nvidia-smi failed: {answer.end or f'exit code {answer.code}'}"
     if broken or any("MIG" in remark for remark in remarks):
@@ -274,7 +276,9 @@ def _no_gpus(answer: nvidia_smi.Answer, broken: Sequence[BrokenGpu], remarks: Se
     return f"nvidia-smi lists no GPU; it says {answer.end!r}"
 
 
-def _use(rows: Sequence[Row], processes: nvidia_smi.Answer, usual_code: int) -> tuple[dict[str, str], dict[int, str]]:
+def _use(
+    rows: Sequence[ListedGpu], processes: nvidia_smi.SmiAnswer, usual_code: int
+) -> tuple[dict[str, str], dict[int, str]]:
     """
     Return what is in use: by key, and, for divided GPUs, by index.
 

@@ -17,7 +17,7 @@ MOST_CHARACTERS = 500
 USUAL_PLACES = ("/usr/bin", "/usr/local/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib", "/opt/bin")
 
 
-class Answer(NamedTuple):
+class SmiAnswer(NamedTuple):
     """
     What it printed, on both outputs, and its exit code.
 
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
         return self.text.strip()[-MOST_CHARACTERS:]
 
 
-def ask(*questions: str) -> list[Answer]:
+def ask(*questions: str) -> list[SmiAnswer]:
     """
     Ask several questions at once, each one argument, and return the answers.
 
@@ -82,7 +82,7 @@ def _start(program: str, question: str) -> subprocess.Popen[bytes]:
         ) from error
 
 
-def _answer(process: subprocess.Popen[bytes], deadline: float) -> Answer:
+def _answer(process: subprocess.Popen[bytes], deadline: float) -> SmiAnswer:
     try:
         output = process.communicate(timeout=max(0.0, deadline - time.monotonic()))[0]
     except subprocess.TimeoutExpired:
@@ -91,7 +91,7 @@ def _answer(process: subprocess.Popen[bytes], deadline: float) -> Answer:
             f"nvidia-smi gave no answer in {QUERY_S:g} s; the driver may hang, or one GPU may: try nvidia-smi on the "
             "host, and look for Xid errors with dmesg",
         ) from None
-    return Answer(output.decode("utf-8", "replace"), process.returncode)
+    return SmiAnswer(output.decode("utf-8", "replace"), process.returncode)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -14,6 +14,7 @@ from ..environments.python_environment import find_uv
 from ..errors import Refused
 from ..linux import processes
 from ..reply import Reply
+from ..store import safe_folders
 from ..store.directories import Root
 from ..store.writing import writing
 
@@ -48,6 +49,7 @@ def check(root: Root, engine: Engine) -> Check:
     warnings: list[str] = []
     if disk.free < _LITTLE_SPACE:
         warnings.append(f"only {disk.free / 1e6:.1f} MB are free in {root.path}")
+    warnings += safe_folders.warnings(root.path)
     warnings += engine.warnings()
     facts: Check = {
         "host": processes.hostname(),

@@ -116,7 +116,7 @@ class GpuState(TypedDict):
     used_by: str
 
 
-class BrokenGpu(TypedDict):
+class GpuFault(TypedDict):
     """A GPU that does not work: its PCI address or index, as far as known, and why."""
 
     gpu: str
@@ -140,7 +140,7 @@ class Capacity(_Capacity, total=False):
     """
 
     launcher: str
-    broken_gpus: list[BrokenGpu]
+    broken_gpus: list[GpuFault]
     remarks: list[str]
 
 

@@ -23,6 +23,7 @@ from .. import protocol
 from ..errors import Refused
 from ..linux import locks
 from . import records
+from .safe_folders import check_own
 from .writing import remove_tree, write_text, writing
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class JobDirectory:
         """
         Make the missing folders of the directory, and note its use.
 
-        :raises Refused: the root cannot be written to.
+        :raises Refused: the root cannot be written to, or another user has made the directory.
         """
         # Garbage collection can remove an old directory at any moment until its use is noted.
         for is_last in (False, False, True):
@@ -96,6 +97,7 @@ class JobDirectory:
     def _make_folders(self) -> None:
         with writing(self.path):
             os.makedirs(self.path, mode=0o700, exist_ok=True)
+            check_own(self.path)
             os.chmod(self.path, 0o700)
             for folder in _FOLDERS:
                 os.makedirs(self.at(folder), exist_ok=True)
