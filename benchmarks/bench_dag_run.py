@@ -48,7 +48,7 @@ COMPARISONS = (
 def main() -> None:
     with bench(gpus=20) as cluster:
         log = cluster.folder / "airflow.log"
-        with WholeAirflow(Path(__file__).parent / "dags", _environ(cluster), log, port=18080) as airflow:
+        with WholeAirflow(Path(__file__).parent / "dags", _environ(cluster), log) as airflow:
             for comparison in COMPARISONS:
                 _compare(airflow, comparison)
 

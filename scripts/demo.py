@@ -20,8 +20,11 @@ from airflow_provider_gpu_cluster.sandbox import Sandbox
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / ".demo"
+LOG = FOLDER / "airflow.log"
 DAG_ID = "gpu_train_digits"
-TIMEOUT_S = 300
+PATIENCE_S = 900
+"""Without a change of any task and without a line in any log, on a machine that may be busy with something else."""
+REMINDER_S = 30
 # Keys of a log entry that every line has, or that are shown in another way.
 _NOT_SHOWN = {
     *("timestamp", "level", "event", "logger", "filename", "lineno", "error_detail"),
@@ -43,6 +46,7 @@ def main() -> int:
         return 130
     except AirflowFailed as error:
         say(f"FAILED: {error}")
+        say(f"what Airflow itself printed is in {LOG}")
         return 1
 
 
@@ -55,11 +59,8 @@ def run(*, ui: bool) -> int:
         say(f"a sandbox cluster with {sandbox.gpus} virtual GPUs listens on {sandbox.host}:{sandbox.port}")
         say("starting Airflow: API server, scheduler, DAG processor, triggerer (half a minute)")
         environ = {**sandbox.environ(), "MODELS_DIR": str(models)}
-        with WholeAirflow(REPOSITORY / "dags", environ, FOLDER / "airflow.log") as airflow:
-            airflow.trigger(DAG_ID, run_id)
-            say(f"running the DAG {DAG_ID}: {airflow.url}/dags/{DAG_ID}/runs/{run_id}")
-            state = follow(airflow, run_id)
-            code = report(airflow, state, models / DAG_ID / run_id, run_id)
+        with WholeAirflow(REPOSITORY / "dags", environ, LOG) as airflow:
+            code = try_dag(airflow, models, run_id)
             if ui:
                 say(f"Airflow stays up: {airflow.url}/dags/{DAG_ID}   (Ctrl-C ends it)")
                 with contextlib.suppress(KeyboardInterrupt):
@@ -67,21 +68,53 @@ def run(*, ui: bool) -> int:
                         # Where another thread took the signal, pause() would go on for ever.
                         time.sleep(0.5)
             say("ending Airflow and the cluster")
+    if code == 0:
+        say_what_next()
     return code
 
 
+def try_dag(airflow: WholeAirflow, models: Path, run_id: str) -> int:
+    """Run the DAG and tell how it went; return the exit code. Airflow stays up, whatever becomes of the run."""
+    try:
+        airflow.trigger(DAG_ID, run_id)
+        say(f"running the DAG {DAG_ID}: {airflow.url}/dags/{DAG_ID}/runs/{run_id}")
+        state = follow(airflow, run_id)
+        return report(airflow, state, models / DAG_ID / run_id, run_id)
+    except AirflowFailed as error:
+        say(f"FAILED: {error}")
+        say_where_logs_are(airflow)
+        return 1
+
+
 def follow(airflow: WholeAirflow, run_id: str) -> str:
-    """Show the task logs as they grow, until the run has ended; return its state."""
+    """
+    Show the task logs as they grow, until the run has ended; return its state.
+
+    :raises AirflowFailed: nothing happens any more.
+    """
     logs = TaskLogs(airflow.logs / f"dag_id={DAG_ID}" / f"run_id={run_id}")
-    with airflow.waiting(f"the run {run_id}", TIMEOUT_S) as ticks:
-        for _ in ticks:
-            state = airflow.state(DAG_ID, run_id)
-            logs.show()
-            if state in ("success", "failed"):
-                break
-    time.sleep(0.5)  # the last task's last lines
-    logs.show()
+    states: list[str] = []
+    changed = reminded = time.monotonic()
+    while (state := airflow.state(DAG_ID, run_id)) not in ("success", "failed"):
+        before, states = states, task_states(airflow, run_id)
+        now = time.monotonic()
+        if logs.show() or states != before:
+            changed = reminded = now
+        elif now - changed > PATIENCE_S:
+            raise AirflowFailed(f"nothing has happened for {PATIENCE_S} s ({', '.join(states)})")
+        elif now - reminded > REMINDER_S:
+            reminded = now
+            say(f"waiting since {now - changed:.0f} s ({', '.join(states)})")
+        airflow.check()
+        time.sleep(0.5)
+    while logs.show():  # the last task's last lines
+        time.sleep(0.5)
     return state
+
+
+def task_states(airflow: WholeAirflow, run_id: str) -> list[str]:
+    """Return the tasks of a run with their states, in words."""
+    return [f"{task['task_id']} {task['state'] or 'not yet due'}" for task in airflow.tasks(DAG_ID, run_id)]
 
 
 class TaskLogs:
@@ -97,17 +130,20 @@ class TaskLogs:
         self._folded: set[Path] = set()
         self._known: set[str] = set()
 
-    def show(self) -> None:
-        """Print what has come since the last call."""
+    def show(self) -> bool:
+        """Print what has come since the last call, and say whether anything has."""
+        grown = False
         new = [log for log in self.folder.glob("task_id=*/attempt=*.log") if log not in self._read]
         self._read.update(dict.fromkeys(sorted(new, key=lambda log: log.stat().st_mtime), 0))
         for log in self._read:
             data = log.read_bytes()[self._read[log] :]
             whole = data[: data.rfind(b"\n") + 1]
             self._read[log] += len(whole)
+            grown = grown or bool(whole)
             for line in whole.decode(errors="replace").splitlines():
                 for text in self._readable(log, line):
                     print(f"{log.parent.name.removeprefix('task_id='):>12} | {text}", flush=True)
+        return grown
 
     def _readable(self, log: Path, line: str) -> Iterator[str]:
         """Turn a line of a task log, which is JSON, into lines for a person."""
@@ -141,12 +177,8 @@ def _is_chatter(entry: dict[str, Any]) -> bool:
 def report(airflow: WholeAirflow, state: str, folder: Path, run_id: str) -> int:
     """Say how it went, and return the exit code."""
     if state != "success":
-        tasks = [f"{task['task_id']} {task['state']}" for task in airflow.tasks(DAG_ID, run_id)]
-        kept = FOLDER / "logs"
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(airflow.logs, kept)
-        say(f"FAILED: the run ended as {state} ({', '.join(tasks)})")
-        say(f"the tasks' whole logs are in {kept}, what Airflow itself printed is in {airflow.log}")
+        say(f"FAILED: the run ended as {state} ({', '.join(task_states(airflow, run_id))})")
+        say_where_logs_are(airflow)
         return 1
     metrics = json.loads((folder / "metrics.json").read_text())
     say("the run succeeded; its metrics:")
@@ -154,6 +186,24 @@ def report(airflow: WholeAirflow, state: str, folder: Path, run_id: str) -> int:
         print(f"    {name:15} {value}")
     say(f"the model: {folder / 'model.pkl'}")
     return 0
+
+
+def say_where_logs_are(airflow: WholeAirflow) -> None:
+    """Keep the tasks' logs, which would go with Airflow, and say where they are."""
+    kept = FOLDER / "logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    if airflow.logs.is_dir():
+        shutil.copytree(airflow.logs, kept)
+        say(f"the tasks' whole logs are in {kept}")
+    say(f"what Airflow itself printed is in {airflow.log}")
+
+
+def say_what_next() -> None:
+    """Name the next steps of somebody who has seen the demo succeed."""
+    say("what next:")
+    print("    make demo UI=1            the same, and look at it in Airflow's web page")
+    print("    dags/gpu_train_digits.py  the DAG that ran; a sweep, a nightly training and more are beside it")
+    print('    README.md, "Use it"       a connection to your own cluster', flush=True)
 
 
 def say(text: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -17,43 +19,87 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import jwt
+import tenacity
+
 from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_environment
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
-_START_TIMEOUT_S = 180
+_START_TIMEOUT_S = 900
 _STOP_PATIENCE_S = 10
+_ANSWER_TIMEOUT_S = 60
+_FIRST_PAUSE_S = 0.5
+_API_PATIENCE_S = 600
+"""An API server on a busy machine leaves questions unanswered for minutes, and answers the next ones."""
+# Below the ports that the kernel gives to outgoing connections, and away from those that Airflow has by default.
+_PORTS = range(20000, 32000)
+_STARTS = 3
+# SQLite that is locked for too long is an Internal Server Error.
+_PASSING_CODES = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+_CANNOT_BIND = "address already in use"
 
 
 class AirflowFailed(Exception):
     """Airflow did not start, died, or did not answer as expected."""
 
 
+class ApiRefusal(AirflowFailed):
+    """The REST API answered with an error that does not pass."""
+
+    def __init__(self, request: str, code: int, text: str) -> None:
+        super().__init__(f"{request}: HTTP {code} {text}")
+        self.code = code
+
+
+class PortTaken(AirflowFailed):
+    """Another program began to listen on the port of the API server before Airflow did."""
+
+
+class _PassingFault(Exception):
+    """The API server did not answer, or not properly; it may do so next time."""
+
+
 class WholeAirflow:
     """
     A whole Airflow, as a context manager. Leaving it ends every process that it started.
 
-    Nobody needs to log in: it listens on loopback only.
+    Nobody needs to log in: it listens on loopback only, on ports that nothing else uses.
 
     :param dags: folder of the DAGs.
     :param environ: further environment variables, such as connections.
     :param log: file that gets what its components print.
-    :param port: port of the API server and UI; the next free one is taken instead when it is in use.
     """
 
-    def __init__(self, dags: Path, environ: Mapping[str, str], log: Path, port: int = 8080) -> None:
+    def __init__(self, dags: Path, environ: Mapping[str, str], log: Path) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="airflow-home-"))
         self.logs = self.home / "logs"
         self.log = log
-        self.url = f"http://127.0.0.1:{_free_port(port)}"
-        self._environ = {**_without_airflow(os.environ), **self._settings(dags), **environ}
+        self.url = ""
+        self._dags = dags
+        self._further = environ
+        self._jwt_secret = secrets.token_hex(64)
         self._components: dict[str, subprocess.Popen[bytes]] = {}
         self._token = ""
+        self._choose_ports()
 
-    def _settings(self, dags: Path) -> dict[str, str]:
+    def _choose_ports(self) -> None:
+        api, worker_logs, trigger_logs = _free_ports(3)
+        self.url = f"http://127.0.0.1:{api}"
+        settings = self._settings(self._dags, worker_logs, trigger_logs)
+        self._environ = {**_without_airflow(os.environ), **settings, **self._further}
+
+    def _settings(self, dags: Path, worker_logs: int, trigger_logs: int) -> dict[str, str]:
         return {
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -61,7 +107,9 @@ class WholeAirflow:
             "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
             "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
+            "AIRFLOW__API_AUTH__JWT_SECRET": self._jwt_secret,
+            # On a busy machine the import of Airflow alone may take longer than the 30 s of the default.
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
@@ -70,13 +118,14 @@ class WholeAirflow:
             # The default keeps 32 idle workers in memory.
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port(8793)),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port(8893)),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
             "AIRFLOW__TRACES__OTEL_ON": "False",
             # 5 s by default, which an API server that has just begun may need on a busy machine.
-            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             # The end of a task is noticed as much as this late; 5 s by default.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -105,17 +154,46 @@ class WholeAirflow:
         :raises AirflowFailed: it does not start.
         """
         self.log.write_bytes(b"")
+        self._migrate()
+        for start in range(1, _STARTS + 1):
+            try:
+                self._start_components()
+                return
+            except PortTaken:
+                if start == _STARTS:
+                    raise
+                self._end_components()
+                self._choose_ports()
+
+    def _migrate(self) -> None:
         self.start_component("db migrate")
         self._components["db migrate"].wait()
-        self._check()
+        self.check()
         del self._components["db migrate"]
+
+    def _start_components(self) -> None:
+        printed = self.log.stat().st_size
         for name in COMPONENTS:
             self.start_component(name)
-        with self.waiting("Airflow's API", _START_TIMEOUT_S) as attempts:
-            for _ in attempts:
-                with contextlib.suppress(OSError):
-                    self._token = self._ask("GET", "/auth/token")["access_token"]
-                    return
+        try:
+            with self.waiting("Airflow's API", _START_TIMEOUT_S) as attempts:
+                for _ in attempts:
+                    with contextlib.suppress(_PassingFault):
+                        self._token = self._own_token()
+                        return
+        except AirflowFailed as error:
+            if _CANNOT_BIND in self.log.read_bytes()[printed:].decode(errors="replace").lower():
+                raise PortTaken(f"{self.url} is used by another program; see {self.log}") from error
+            raise
+
+    def _own_token(self) -> str:
+        """Ask for a token, and see from its signature that it is this Airflow that answers, and not another one."""
+        try:
+            token = str(self._ask("GET", "/auth/token")["access_token"])
+            jwt.decode(token, self._jwt_secret, algorithms=["HS512"], options={"verify_aud": False})
+        except (urllib.error.HTTPError, jwt.InvalidTokenError, LookupError, TypeError) as error:
+            raise PortTaken(f"another program answers at {self.url}: {error}; see {self.log}") from error
+        return token
 
     def start_component(self, name: str) -> None:
         """Start one of :data:`COMPONENTS`, such as one that was killed."""
@@ -144,8 +222,25 @@ class WholeAirflow:
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
+    def freeze_component(self, name: str) -> None:
+        """Stop the clocks of one of :data:`COMPONENTS`: it keeps its connections and answers nobody."""
+        self._signal_session(name, signal.SIGSTOP)
+
+    def thaw_component(self, name: str) -> None:
+        """Let a frozen component go on."""
+        self._signal_session(name, signal.SIGCONT)
+
+    def _signal_session(self, name: str, number: signal.Signals) -> None:
+        for pid in _in_session(self._components[name].pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> None:
         """End every process that it started, and remove its folder."""
+        self._end_components()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _end_components(self) -> None:
         for process in self._components.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -161,7 +256,6 @@ class WholeAirflow:
             process.wait()
         self._components.clear()
         kill_with_environment(f"AIRFLOW_HOME={self.home}", _STOP_PATIENCE_S)
-        shutil.rmtree(self.home, ignore_errors=True)
 
     @contextlib.contextmanager
     def waiting(self, what: str, timeout_s: float) -> Iterator[Iterator[int]]:
@@ -176,14 +270,19 @@ class WholeAirflow:
             number = 0
             while time.monotonic() < deadline:
                 yield number
-                self._check()
+                self.check()
                 time.sleep(0.5)
                 number += 1
             raise AirflowFailed(f"waited {timeout_s:.0f} s for {what}; see {self.log}")
 
         yield ticks()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """
+        See that every component lives.
+
+        :raises AirflowFailed: one has died.
+        """
         for name, process in self._components.items():
             if process.poll() not in (None, 0) or (process.returncode == 0 and name in COMPONENTS):
                 tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
@@ -211,17 +310,26 @@ class WholeAirflow:
     def page(self, path: str) -> str:
         """Return a page of the web server, as who is logged in sees it."""
         request = urllib.request.Request(self.url + path, headers={"Cookie": f"_token={self._token}"})
-        with _opener.open(request, timeout=30) as response:
+        with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
             return str(response.read().decode())
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Ask until there is an answer, as long as every component lives. No request of ours does harm twice."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PassingFault),
+            stop=tenacity.stop_after_delay(_API_PATIENCE_S),
+            wait=tenacity.wait_exponential(multiplier=_FIRST_PAUSE_S, max=10),
+            before_sleep=lambda _: self.check(),
+            reraise=True,
+        )
         try:
-            return self._ask(method, f"/api/v2{path}", body)
+            return attempts(self._ask, method, f"/api/v2{path}", body)
         except urllib.error.HTTPError as error:
-            raise AirflowFailed(f"{method} {path}: {error} {error.read().decode(errors='replace')}") from error
-        except OSError as error:
-            self._check()
-            raise AirflowFailed(f"{method} {path}: {error}") from error
+            raise ApiRefusal(f"{method} {path}", error.code, error.read().decode(errors="replace")) from error
+        except _PassingFault as error:
+            raise AirflowFailed(
+                f"{method} {path}: no proper answer for {_API_PATIENCE_S} s: {error}; see {self.log}"
+            ) from error
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -229,17 +337,28 @@ class WholeAirflow:
         request.add_header("Content-Type", "application/json")
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
-        with _opener.open(request, timeout=30) as response:
-            return json.load(response)
+        try:
+            with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            if error.code in _PASSING_CODES:
+                raise _PassingFault(f"{error} {error.read().decode(errors='replace')[:500]}") from error
+            raise
+        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+            raise _PassingFault(str(error) or type(error).__name__) from error
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any] | None = None) -> None:
-        """Start a run of a DAG, once the DAG is there."""
-        with self.waiting(f"the DAG {dag_id}", 60) as attempts:
+        """Start a run of a DAG, once the DAG is there. A run that is there already is left as it is."""
+        with self.waiting(f"the DAG {dag_id}", _START_TIMEOUT_S) as attempts:
             for _ in attempts:
                 if any(dag["dag_id"] == dag_id for dag in self.get("/dags?limit=100")["dags"]):
                     break
                 self._raise_import_errors()
-        self.post(f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})})
+        try:
+            self.post(f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})})
+        except ApiRefusal as refusal:
+            if refusal.code != HTTPStatus.CONFLICT:  # the answer to an earlier request was lost
+                raise
 
     def _raise_import_errors(self) -> None:
         for error in self.get("/importErrors")["import_errors"]:
@@ -269,14 +388,15 @@ def _without_airflow(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _free_port(wanted: int) -> int:
-    for port in (*range(wanted, wanted + 50), 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-    raise AirflowFailed("no port is free")
+def _free_ports(count: int) -> list[int]:
+    free: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+            if len(free) == count:
+                return free
+    raise AirflowFailed(f"no port between {_PORTS.start} and {_PORTS.stop} is free")
 
 
 def _in_session(leader: int) -> list[int]:

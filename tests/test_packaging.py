@@ -56,6 +56,37 @@ def test_one_version_everywhere(wheel: zipfile.ZipFile) -> None:
     assert metadata(wheel)["Version"] == ours == version("airflow-provider-gpu-cluster")
 
 
+def test_every_link_leads_out_of_the_page_of_the_package(wheel: zipfile.ZipFile) -> None:
+    about = metadata(wheel)
+    homepage = urls(about)["Homepage"]
+    readme = (REPOSITORY / "README.md").read_text()
+    local = re.findall(r"\]\((?!https?:|#)([^)#]+)", readme)
+    assert local
+    assert all((REPOSITORY / path).exists() for path in local)
+    text = str(about.get_payload())
+    assert about["Description-Content-Type"].startswith("text/markdown")
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) == len(re.findall(r"\]\(([^)]+)\)", readme))
+    assert all(target.startswith("https://") for target in targets)
+    leading_home = [target for target in targets if target.startswith(homepage)]
+    assert len(leading_home) == len(local)
+    assert f"{homepage}/raw/main/docs/images/graph.png" in leading_home
+
+
+def urls(about: email.message.Message) -> dict[str, str]:
+    return dict(line.split(", ", 1) for line in about.get_all("Project-URL", []))
+
+
+def test_what_an_index_shows_beside_the_readme(wheel: zipfile.ZipFile) -> None:
+    about = urls(metadata(wheel))
+    assert set(about) == {"Homepage", "Documentation", "Changelog", "Issues"}
+    assert all(url.startswith(about["Homepage"]) for url in about.values())
+
+
+def test_types_are_declared_as_there(wheel: zipfile.ZipFile) -> None:
+    assert "airflow_provider_gpu_cluster/py.typed" in wheel.namelist()
+
+
 def test_license_and_python_are_declared(wheel: zipfile.ZipFile) -> None:
     about = metadata(wheel)
     assert about["License-Expression"] == "Apache-2.0"

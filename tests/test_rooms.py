@@ -18,7 +18,7 @@ FOLDER = Path(airflow_provider_gpu_cluster.__file__).parent
 
 # From the top. A room is a folder or a module; "" is the package itself, which knows its version.
 FLOORS = (
-    ("task_groups",),
+    ("task_groups", "callbacks"),
     ("operators", "sensors", "decorators", "notifications", "cli"),
     ("plugins", "triggers"),
     ("tasks",),

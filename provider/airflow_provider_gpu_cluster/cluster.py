@@ -167,13 +167,14 @@ class Cluster:
         handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
         return Submission(handle, status, reply["created"], reply.get("launched", 0))
 
-    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
+    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0, whole_tail: bool = False) -> list[JobStatus]:
         """
         Return the statuses of jobs, in the given order, from one call.
 
         :param tail_bytes: how much of the end of each output to include, in bytes.
+        :param whole_tail: of all output in its order; otherwise of stderr alone, if it has any.
         """
-        request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes}
+        request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes, "whole_tail": whole_tail}
         reply: StatusReply = self.session.call("status", request)
         return [JobStatus.from_json(status) for status in reply["jobs"]]
 

@@ -6,6 +6,7 @@ All errors that this provider raises, as one tree.
     GpuClusterError
     ├── InvalidJobError              the job is described wrongly; no retry will help
     ├── GpuClusterConnectionError    the cluster could not be reached now
+    │   ├── GpuClusterFaultError            it was reached, and a fault that passes kept it from answering
     │   ├── GpuClusterAuthenticationError   it was reached, and refused this user or key
     │   └── GpuClusterHostKeyError          its host key is unknown or has changed
     ├── GpuClusterSetupError         the cluster is not usable: no Python, root_dir not writable, no GPUs found
@@ -49,6 +50,14 @@ class InvalidJobError(GpuClusterError, ValueError):
 
 class GpuClusterConnectionError(GpuClusterError):
     """The cluster could not be reached: unknown host, refused port, broken connection, no answer in time."""
+
+
+class GpuClusterFaultError(GpuClusterConnectionError):
+    """
+    The cluster was reached, and a fault that passes kept it from answering: of a disk, or of a host that is overloaded.
+
+    A task that waits for its job waits on.
+    """
 
 
 class GpuClusterAuthenticationError(GpuClusterConnectionError):
@@ -195,5 +204,6 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.LAUNCH_REFUSED: LaunchError,
     protocol.NO_SUCH_JOB: LaunchError,
     protocol.UNSAFE_OUTPUT: CollectError,
+    protocol.PASSING_FAULT: GpuClusterFaultError,
 }
 """The exception class of each error code in a reply; any other code is a plain :class:`GpuClusterError`."""

@@ -52,7 +52,8 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "private_key": {
                         "label": "Private key",
-                        "description": "Text of a key (RSA, ECDSA or Ed25519), with its BEGIN and END lines.",
+                        "description": "Text of a key (RSA, ECDSA or Ed25519), with its BEGIN and END lines, in any "
+                        "form that OpenSSH or openssl writes.",
                         "schema": {"type": ["string", "null"], "format": "multiline"},
                     },
                     "key_file": {
@@ -65,10 +66,22 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Only if the private key is encrypted.",
                         "schema": _SECRET,
                     },
+                    "certificate_file": {
+                        "label": "Certificate of the private key",
+                        "description": "Path of a KEY-cert.pub on the Airflow workers. Not needed beside the key file.",
+                        "schema": _TEXT,
+                    },
+                    "jump_conn_id": {
+                        "label": "Jump host",
+                        "description": "Connection (of type ssh or GPU cluster) of a host through which this one is "
+                        "reached.",
+                        "schema": _TEXT,
+                    },
                     "host_key": {
                         "label": "Host key of the cluster",
                         "description": "Such as 'ssh-ed25519 AAAA...': the last two words of what "
-                        "'ssh-keyscan -p PORT HOST' prints. Without it, known_hosts must know the host.",
+                        "'ssh-keyscan -p PORT HOST' prints; or 'SHA256:...'. Several are possible. Without it, "
+                        "known_hosts must know the host.",
                         "schema": _TEXT,
                     },
                     "no_host_key_check": {

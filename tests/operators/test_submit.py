@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,22 @@ def test_execution_timeout_cancels_the_job(use: Any) -> None:
     with pytest.raises(AirflowTaskTimeout):
         run(submit())
     assert len(cluster.cancelled) == 1
+
+
+@pytest.mark.parametrize(("limit_s", "expected_s"), [(60.0, 50.0), (11.0, 7.5), (10.0, 7.5), (5.0, 7.5)])
+def test_a_deferral_lasts_until_the_scheduler_has_seen_its_process_end(
+    use: Any, monkeypatch: pytest.MonkeyPatch, limit_s: float, expected_s: float
+) -> None:
+    """With less, the scheduler fails the task, and nobody cancels the job."""
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
+    use(FakeCluster(RUNNING))
+    ti = TaskInstance()
+    ti.start_date -= timedelta(seconds=10)
+    with pytest.raises(TaskDeferred) as deferred:
+        run(submit(deferrable=True, execution_timeout=timedelta(seconds=limit_s)), ti)
+    assert deferred.value.timeout is not None
+    assert deferred.value.timeout.total_seconds() == pytest.approx(expected_s, abs=5)
+    assert deferred.value.timeout.total_seconds() >= 7.5
 
 
 def test_record_says_who_asked(use: Any) -> None:

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from airflow.api_fastapi.core_api.app import init_middlewares
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.providers.common.io.xcom import backend
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
@@ -32,6 +34,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins import job_page
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
+from airflow_provider_gpu_cluster.tasks import job_notes
 
 BASE_PATH = "/some/base"
 PAGE = f"{BASE_PATH}{URL_PREFIX}/job"
@@ -202,6 +205,22 @@ def test_no_such_element(browser: TestClient, cluster: Cluster, size: int | None
 
 def test_a_handle_that_a_custom_xcom_backend_stored_as_text(browser: TestClient) -> None:
     assert browser.get(DATA, params=launched(json.dumps(HANDLE.to_json()))).status_code == 200
+
+
+def test_a_handle_that_is_stored_outside_the_database(
+    browser: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend's storage is asked only for jobs that a task has launched without leaving its own note."""
+    monkeypatch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH", f"file://{tmp_path}")
+    monkeypatch.setattr(job_notes, "XCom", backend.XComObjectStorageBackend)
+    backend._get_base_path.cache_clear()
+    task = launched(f"file://{tmp_path}/handle.json")
+    assert browser.get(PAGE, params=task).status_code == 404
+    (tmp_path / "handle.json").write_text(json.dumps(HANDLE.to_json()))
+    assert HANDLE.job_id in browser.get(PAGE, params=task).text
+    noted = {**HANDLE.to_json(), "job_id": "mine-train-2"}
+    assert "mine-train-2" in browser.get(PAGE, params=launched(noted, key="gpu_job")).text
+    backend._get_base_path.cache_clear()
 
 
 def test_whatever_a_job_writes_is_text(browser: TestClient) -> None:

@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.plugins import cluster_access, manual_end
 from airflow_provider_gpu_cluster.plugins.manual_end import ManualEnds, end_abandoned_jobs
+from airflow_provider_gpu_cluster.plugins.marked_tasks import PartOfDag
 
 ABANDONED = [("first", "job-1"), ("second", "job-2"), ("first", "job-3")]
 
@@ -38,7 +39,7 @@ def test_what_marks_tasks_is_followed_by_a_look(
     looked: list[bool] = []
     at: list[datetime] = []
     sent: list[Any] = []
-    monkeypatch.setattr(manual_end, "end_abandoned_jobs", lambda since: looked.append(since <= at[0]))
+    monkeypatch.setattr(manual_end, "end_what_was_marked", lambda runs, since: looked.append(since <= at[0]))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         at.append(now())
@@ -52,6 +53,54 @@ def test_what_marks_tasks_is_followed_by_a_look(
     assert sent == ["http.response.start", "http.response.body"]
     manual_end._pool.submit(lambda: None).result()
     assert looked == [True] * looks
+
+
+def test_a_run_that_is_marked_failed_is_read_from_the_body_that_the_app_still_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    marked: list[Any] = []
+    got: list[bytes] = []
+    pieces = [b'{"state": "fai', b'led", "note": "\xc3\xb6"}']
+    monkeypatch.setattr(manual_end, "end_what_was_marked", lambda runs, since: marked.extend(runs))
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": pieces[len(got)], "more_body": not got}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in pieces:
+            got.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200})
+
+    async def send(message: Any) -> None: ...
+
+    asyncio.run(ManualEnds(app)({"type": "http", "method": "PATCH", "path": "/api/v2/dags/d/dagRuns/r"}, receive, send))
+    manual_end._pool.submit(lambda: None).result()
+    assert got == pieces
+    assert marked == [PartOfDag("d", "r")]
+
+
+@pytest.mark.parametrize(("answer", "cancelled"), [(204, True), (409, False)])
+def test_jobs_of_what_is_deleted_are_looked_up_before_and_cancelled_after(
+    answer: int, cancelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[Any] = []
+
+    def look_up(part: PartOfDag) -> list[tuple[str, str]]:
+        steps.append(part)
+        return ABANDONED
+
+    monkeypatch.setattr(manual_end, "to_be_deleted", look_up)
+    monkeypatch.setattr(manual_end, "cancel_all", lambda jobs, by: steps.append(jobs))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        steps.append("deleted")
+        await send({"type": "http.response.start", "status": answer})
+
+    async def send(message: Any) -> None: ...
+
+    asyncio.run(ManualEnds(app)({"type": "http", "method": "DELETE", "path": "/api/v2/dags/d"}, None, send))
+    manual_end._pool.submit(lambda: None).result()
+    assert steps == [PartOfDag("d"), "deleted", *([ABANDONED] if cancelled else [])]
 
 
 def test_what_is_no_request_passes_through() -> None:

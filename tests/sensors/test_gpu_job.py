@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -236,3 +237,12 @@ def test_a_reschedule_leaves_the_scheduler_time(mode: str, expected: float, monk
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
     assert GpuJobSensor(task_id="wait", job={}, mode=mode, poke_interval=1).poke_interval == expected
     assert GpuJobSensor(task_id="wait", job={}, mode=mode, poke_interval=60).poke_interval == 60
+
+
+@pytest.mark.parametrize("limits", [{"timeout": 1}, {"timeout": 60, "execution_timeout": timedelta(seconds=1)}])
+def test_a_deferral_leaves_the_scheduler_time_too(limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
+    sensor = GpuJobSensor(task_id="wait", job=HANDLE, deferrable=True, **limits)
+    with pytest.raises(TaskDeferred) as deferred:
+        execute(sensor, task_context())
+    assert deferred.value.timeout == timedelta(seconds=7.5)

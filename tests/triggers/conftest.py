@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_gpu_cluster.triggers import first_request
 from tests.harness.deferral import TaskLogs, XComs, own_watchers, task_logs
 
 
@@ -21,6 +22,12 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskLogs]:
 def xcoms(monkeypatch: pytest.MonkeyPatch) -> XComs:
     """Return the XComs that triggers see."""
     return XComs(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _no_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let triggers ask Airflow only for what a test is about."""
+    monkeypatch.setattr(first_request, "_is_answered", True)
 
 
 @pytest.fixture(autouse=True)

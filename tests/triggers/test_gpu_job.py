@@ -494,7 +494,7 @@ def test_a_job_is_launched_and_watched(use: Use, logs: TaskLogs, xcoms: XComs) -
     assert {key: value for (_, _, key), value in xcoms.items()} == {
         "return_value": HANDLE,
         "gpu_job_link": "/gpu-cluster/job?dag_id=lab&run_id=manual__1&task_id=wait&map_index=-1",
-        "gpu_job_cancel_on_kill": {"gpu_cluster_conn_id": "gpu_cluster_default", "job_id": "job-1"},
+        "gpu_job_cancel_on_kill": HANDLE,
     }
 
 

@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
-from airflow_provider_gpu_cluster.triggers import gpu_job
+from airflow_provider_gpu_cluster.triggers import first_request, gpu_job
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto
 from tests.harness.patience import PATIENCE_S
@@ -190,6 +190,44 @@ def test_triggerer_that_is_shut_down_leaves_the_job(killed: Killed) -> None:
     killed.ti.state = "failed"
     assert killed(lambda triggerer, _: triggerer.shut_down()) == []
     assert killed.asked == []
+
+
+def test_the_first_request_to_airflows_api_is_made_before_it_counts(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_request, "_is_answered", False)
+    monkeypatch.setattr(first_request, "_first", None)
+    asked_before: list[int] = []
+
+    async def after_a_moment(triggerer: Triggerer, trigger_id: int) -> None:
+        while not first_request._is_answered:
+            await asyncio.sleep(0.01)
+        asked_before.append(len(killed.asked))
+        killed.ti.state = "failed"
+        await triggerer.user_ends_task(trigger_id)
+
+    assert killed(after_a_moment) == ["job-1"]
+    assert asked_before == [1]
+
+
+def test_a_first_request_that_fails_is_made_again_and_one_that_does_not_is_not(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_request, "_is_answered", False)
+    monkeypatch.setattr(first_request, "_first", None)
+
+    def fail() -> None:
+        raise RuntimeError("no API yet")
+
+    async def run() -> None:
+        for answer, expected in ((fail, 1), (lambda: None, 2), (fail, 2)):
+            killed.answer = answer
+            first_request.make_first_request(killed.ti)
+            assert first_request._first is not None
+            await first_request._first
+            assert len(killed.asked) == expected
+
+    asyncio.run(run())
 
 
 def test_being_told_again_every_second_breaks_nothing_off(killed: Killed) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,6 +31,8 @@ class Lab:
         self.folder = folder
         self.proxy = proxy
         """In front of the cluster, for the connection ``gpu_cluster_far``."""
+        self.early: dict[str, str] = {}
+        """Runs that take long, by their DAGs. They are started first, so that no test needs to wait for them."""
 
     def start(self, dag_id: str) -> str:
         """Start a run and return its id."""
@@ -61,7 +62,9 @@ class Lab:
         entries = self.airflow.get(path)["xcom_entries"]
         if not any(entry["key"] == key for entry in entries):
             return None
-        return self.airflow.get(f"{path}/{key}?deserialize=true")["value"]
+        value = self.airflow.get(f"{path}/{key}?deserialize=true")["value"]
+        is_stored_elsewhere = isinstance(value, str) and value.startswith("file://")
+        return json.loads(Path(value.removeprefix("file://")).read_text()) if is_stored_elsewhere else value
 
     def handle(self, dag_id: str, run_id: str, task_id: str = "train") -> Any:
         """Wait for a task's job handle and return it; it comes while the task runs."""
@@ -111,6 +114,10 @@ class Lab:
     def mark(self, dag_id: str, run_id: str, state: str, task_id: str = "train") -> None:
         """Mark a task, as a user does in the UI."""
         self.airflow.patch(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
+
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run, as a user does in the UI."""
+        self.airflow.patch(f"/dags/{dag_id}/dagRuns/{run_id}", {"state": state})
 
     def keep_trigger_ids(self) -> None:
         """
@@ -169,6 +176,10 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "MODELS_DIR": str(folder / "models"),
         "TEST_RUNS": str(folder / "runs"),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # Every value of XComs is stored outside the database.
+        "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{folder}/xcoms",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "0",
         # Nobody changes the DAGs; by default each file is read again every half minute.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         # How soon a killed worker is noticed; five minutes by default.
@@ -180,8 +191,11 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "3",
     }
     try:
-        with WholeAirflow(dags, environ, folder / "airflow.log", port=20000 + os.getpid() % 20000) as airflow:
-            yield Lab(airflow, settings, folder, proxy)
+        with WholeAirflow(dags, environ, folder / "airflow.log") as airflow:
+            lab = Lab(airflow, settings, folder, proxy)
+            early = ("group_times_out", "steps_time_out", "group_of_long_job")
+            lab.early = {dag_id: lab.start(dag_id) for dag_id in early}
+            yield lab
     finally:
         proxy.close()
         kill_everything_under(folder)

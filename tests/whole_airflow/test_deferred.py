@@ -122,9 +122,13 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     too_early = lab.start("launched_by_trigger")
     lab.until_deferred("launched_by_trigger", too_early)
     lab.mark("launched_by_trigger", too_early, "failed")
+    too_long = lab.start("deferred_run_times_out")
     jobs = LongJobs(lab, lab_cluster)
     jobs.end_all()
     jobs.end_the_cleared_one()
+    assert lab.end("deferred_run_times_out", too_long) == "failed"
+    (job_id,) = [folder.name for folder in lab.folder.glob("ml-jobs/deferred_run_times_out-*")]
+    lab.until("the end of its job", lambda: lab_cluster.statuses([job_id])[0].state is JobState.CANCELLED)
     assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.RUNNING
     lab.airflow.start_component("triggerer")
     lab.until("the next trigger", lambda: len(_starts(lab.triggerer_log("deferred_long_job", run_id, "train"))) == 2)

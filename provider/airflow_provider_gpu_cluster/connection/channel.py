@@ -86,7 +86,7 @@ def execute(channel: paramiko.Channel, command: str) -> None:
 def give_up_on_silence(transport: paramiko.Transport, timeout_s: float) -> None:
     """Let the kernel end a connection whose other side stops acknowledging; by default it waits 15 minutes."""
     with contextlib.suppress(AttributeError, OSError):
-        _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
+        network_socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
 
 def send_at_once(transport: paramiko.Transport) -> None:
@@ -97,19 +97,24 @@ def send_at_once(transport: paramiko.Transport) -> None:
     much, the kernel should combine packets instead.
     """
     with contextlib.suppress(AttributeError, OSError):
-        _socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        network_socket(transport).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def shortest_round_trip_s(transport: paramiko.Transport) -> float | None:
     """Return the shortest round trip in seconds; None if the kernel does not see the other side."""
     with contextlib.suppress(AttributeError, OSError, struct.error):
-        info = _socket(transport).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        # Through a jump host this is a channel, and the kernel sees only the jump host.
+        info = cast(socket.socket, transport.sock).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         return float(_MIN_RTT.unpack_from(info, _MIN_RTT_AT)[0]) / 1e6
     return None
 
 
-def _socket(transport: paramiko.Transport) -> socket.socket:
-    return cast(socket.socket, transport.sock)
+def network_socket(transport: paramiko.Transport) -> socket.socket:
+    """Return the socket of a connection; if it goes through jump hosts, the one to the first of them."""
+    sock: object = transport.sock
+    while isinstance(sock, paramiko.Channel):
+        sock = sock.get_transport().sock
+    return cast(socket.socket, sock)
 
 
 def said_on_stderr(channel: paramiko.Channel) -> bytes:

@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.connection.channel import (
     BREAKS,
     execute,
     give_up_on_silence,
+    network_socket,
     shortest_round_trip_s,
 )
 from airflow_provider_gpu_cluster.connection.download_channel import open_download
@@ -102,7 +103,7 @@ class Connection:
         transport = self._transport
         if transport is not None:
             with contextlib.suppress(OSError, AttributeError):
-                transport.sock.shutdown(socket.SHUT_RDWR)
+                network_socket(transport).shutdown(socket.SHUT_RDWR)
 
     def stop_if_interrupted(self) -> None:
         """

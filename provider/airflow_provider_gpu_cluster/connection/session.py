@@ -37,7 +37,9 @@ from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     GpuClusterConnectionError,
     GpuClusterError,
+    GpuClusterFaultError,
     GpuClusterSetupError,
+    NoSpaceError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
@@ -242,7 +244,13 @@ class Session:
         status = self.connection.exit_status(channel)
         where = self.settings.where
         if status == protocol.EXIT_PROGRAM_MISSING and may_install:
-            install(self.connection, self._program)
+            try:
+                install(self.connection, self._program)
+            except NoSpaceError as error:
+                if verb not in protocol.LOOKS:
+                    raise
+                # The job that is waited for does not need the room.
+                raise GpuClusterFaultError(str(error)) from error
         elif status == protocol.EXIT_PROGRAM_MISSING:
             raise GpuClusterSetupError(f"{where}: the program was uploaded and is not there afterwards")
         elif status == protocol.EXIT_PROGRAM_UNSAFE:

@@ -72,7 +72,9 @@ class GpuClusterHook(BaseHook):
     @cached_property
     def _connection(self) -> Connection:
         # Reading it takes a request to Airflow's API server.
-        return self.get_connection(self.gpu_cluster_conn_id)
+        from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
+
+        return connection_of(self.gpu_cluster_conn_id)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -195,7 +197,8 @@ class GpuClusterHook(BaseHook):
         """
         Return the status of a job.
 
-        :param tail_bytes: how much of the end of its output to include, in bytes.
+        :param tail_bytes: how much of the end of its output to include, in bytes: of what it has printed to stderr, or
+            of everything if that is nothing.
         """
         return self.statuses([job], tail_bytes=tail_bytes)[0]
 
@@ -205,11 +208,11 @@ class GpuClusterHook(BaseHook):
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
-        Return the last part of a job's output.
+        Return the last part of a job's output, stdout and stderr in the order in which they came.
 
         :param tail_bytes: how much of it, in bytes.
         """
-        return self.status(job, tail_bytes=tail_bytes).log_tail
+        return self.cluster.statuses([job_id_of(job)], tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
     def cancel(self, job: Job, *, requested_by: str | None = None, wait_s: float = 0) -> JobStatus:
         """
@@ -307,7 +310,7 @@ class GpuClusterHook(BaseHook):
 
         try:
             with self:
-                return True, summary_of(self.settings, self.cluster.check())
+                return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
 

@@ -53,6 +53,7 @@ class JobStatus:
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
     :param log_tail: last lines of the output, if requested.
+    :param notes: what keeps a part of this from being known, such as a pipe in the place of the job's progress.
     :param elements: for an array, the state of each element, and its reason if it ended badly.
     """
 
@@ -75,6 +76,7 @@ class JobStatus:
     pid: int | None = None
     log_bytes: int = 0
     log_tail: str = ""
+    notes: tuple[str, ...] = ()
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -83,12 +85,14 @@ class JobStatus:
         known = {item.name for item in fields(cls)}
         values: dict[str, Any] = {name: item for name, item in value.items() if name in known}
         values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
-        return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
+        for name in ("gpus", "notes"):
+            values[name] = tuple(values.get(name) or ())
+        return cls(**{**values, "state": JobState(value["state"])})
 
     def to_json(self) -> Status:
         """Return the status as plain JSON values."""
         value = cast("Status", asdict(self))
-        value["state"], value["gpus"] = str(self.state), list(self.gpus)
+        value["state"], value["gpus"], value["notes"] = str(self.state), list(self.gpus), list(self.notes)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.jobs.identity import identity_of
+from airflow_provider_gpu_cluster.jobs.identity import forerunners_of, identity_of
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.tasks.handles import dag_folder
+from airflow_provider_gpu_cluster.tasks.handles import dag_folder, is_cancelled_by_teardown
+from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY, push_note
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,7 +25,7 @@ class StageGpuJobOperator(BaseOperator):
     Copy code, data and models to the cluster without launching a job.
 
     Pass the output to ``SubmitGpuJobOperator(job=...)``. Inputs that the job already has from an earlier try are not
-    sent again.
+    sent again. After a clear, if a teardown cancels the job, the jobs that were staged before the clear are cancelled.
 
     :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
         ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
@@ -61,7 +62,13 @@ class StageGpuJobOperator(BaseOperator):
         started = time.monotonic()
         identity = identity_of(context, durable=self.durable)
         request = JobRequest(code=self.code, data=self.data, models=self.models)
+        ends_with_teardown = is_cancelled_by_teardown(self)
         with GpuClusterHook(self.gpu_cluster_conn_id) as hook:
+            if ends_with_teardown and self.durable:
+                # Of a run that was cleared while its job ran, the teardown will cancel only the next job.
+                forerunners = forerunners_of(context, retries=self.retries or 0)
+                if forerunners:
+                    hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
             handle = hook.prepare(request, identity, base_dir=dag_folder(self))
             self.log.info(
                 "GPU job staged",
@@ -70,4 +77,6 @@ class StageGpuJobOperator(BaseOperator):
                 job_dir=handle.job_dir,
                 duration=round(time.monotonic() - started, 2),
             )
+        if ends_with_teardown:
+            push_note(context["ti"], TEARDOWN_XCOM_KEY, handle.to_json())
         return handle.to_json()

@@ -24,6 +24,7 @@ from airflow_provider_gpu_cluster.operators.partial import JobPartial
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
+    long_enough,
     needs_no_worker_to_end,
     resume,
     time_left,
@@ -34,6 +35,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     dag_folder,
     handle_key,
     handle_of,
+    is_cancelled_by_teardown,
     publish,
     seconds,
 )
@@ -338,7 +340,8 @@ class SubmitGpuJobOperator(BaseOperator):
             masked=self._request().secrets() if self.get_logs else (),
         )
         left = time_left(context, self.execution_timeout)
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=left)
+        timeout = None if left is None else long_enough(left)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
     def _request(self) -> JobRequest:
         values = {name: getattr(self, name) for name in PARAMETERS}
@@ -353,7 +356,13 @@ class SubmitGpuJobOperator(BaseOperator):
         started = time.monotonic()
         self._cancel_forerunners(context, hook)
         submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
-        publish(self, context, submission.handle, ends_with_task=self.wait_for_completion and self.cancel_on_kill)
+        publish(
+            self,
+            context,
+            submission.handle,
+            ends_with_task=self.wait_for_completion and self.cancel_on_kill,
+            ends_with_teardown=is_cancelled_by_teardown(self),
+        )
         duration_s = time.monotonic() - started
         tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
         return submission.handle

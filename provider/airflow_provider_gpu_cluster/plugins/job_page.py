@@ -9,7 +9,6 @@ choice.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -35,9 +34,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
+from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
 
-# The keys that tasks.handles.handle_key returns, repeated here to keep the API server's imports few.
-HANDLE_XCOM_KEYS = ("return_value", "gpu_job")
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 # The page returns soon and says that the cluster is being asked; its script then waits longer.
 PAGE_WAIT_S = 2.0
@@ -121,23 +119,17 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
     with create_session() as session:
         known = session.scalar(select(TaskInstance.id).filter_by(**where))
-        value: Any = session.scalar(
-            select(XComModel.value)
-            .filter_by(**where)
-            .where(XComModel.key.in_(HANDLE_XCOM_KEYS))
-            .order_by(XComModel.key.desc())
-        )
+        query = select(XComModel.key, XComModel.value).filter_by(**where).where(XComModel.key.in_(HANDLE_XCOM_KEYS))
+        stored: dict[str, Any] = {row.key: row.value for row in session.execute(query)}
     if known is None:
         raise HTTPException(404, "There is no such task instance in this Airflow.")
-    try:
-        # Read as plain JSON: nothing in an XCom may build objects in the API server.
-        handle = JobHandle.from_json(json.loads(value) if isinstance(value, str) else value)
-    except ValueError:
+    handle = next(filter(None, (_handle_in(stored[key]) for key in HANDLE_XCOM_KEYS if key in stored)), None)
+    if handle is None:
         raise HTTPException(
             404,
             "This task has not launched a job yet. The page looks again every five seconds.",
             headers={"Refresh": "5"},
-        ) from None
+        )
     if not JOB_ID.fullmatch(str(handle.job_id)):
         raise HTTPException(404, "The job handle in this task's XCom does not name a job.")
     if ti.element is None:
@@ -145,6 +137,13 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     if not isinstance(handle.array_size, int) or ti.element >= handle.array_size:
         raise HTTPException(404, f"The job of this task has no element {ti.element}.")
     return handle.element(ti.element)
+
+
+def _handle_in(stored: Any) -> JobHandle | None:
+    try:
+        return JobHandle.from_json(read_note(stored))
+    except ValueError:
+        return None
 
 
 @app.exception_handler(StarletteHTTPException)

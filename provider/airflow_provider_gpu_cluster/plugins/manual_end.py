@@ -1,26 +1,32 @@
 """
-Cancels a job when a user marks its task in Airflow's UI or REST API.
+Does what Airflow does not when a user ends a task or a DAG run in Airflow's UI or REST API.
 
 A task that runs on a worker, or whose trigger runs, is told to stop and cancels its job. But a task that was deferred a
 moment ago has no trigger yet, and has none as long as the triggerer is down, so it is not told. Therefore the API
-server, after each request that may mark tasks, looks for the tasks that the request has ended. Cancelling a job twice,
-or a job that has ended, does no harm.
+server, after each request that may mark tasks, looks for the tasks that the request has ended; and before each request
+that deletes a DAG, a run or a task, for the jobs that would be forgotten. Cancelling a job twice, or a job that has
+ended, does no harm. A run that a user marks failed also ends as failed.
 
 (Airflow has listeners for this, but no task may end from its trigger if a plugin has listeners.)
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_gpu_cluster.plugins.end_request import marks_tasks, part_to_delete, runs_marked_failed
+from airflow_provider_gpu_cluster.plugins.marked_tasks import PartOfDag, abandoned, fail_what_was_skipped, to_be_deleted
+
 log = logging.getLogger(__name__)
 
-_ENDED = ("success", "failed", "skipped", "removed", "upstream_failed")
+# A request that marks tasks is small; of a larger one nothing is read.
+_MOST_BODY_BYTES = 1 << 20
 
 _pool = ThreadPoolExecutor(2, thread_name_prefix="gpu-job-end")
 
@@ -37,10 +43,35 @@ class ManualEnds:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, and then look for the tasks that it has ended."""
-        # Task instances, one or many, and DAG runs are marked by PATCH.
-        if scope["type"] != "http" or scope["method"] != "PATCH" or "/dagRuns" not in scope["path"]:
+        method, path = (scope["method"], scope["path"]) if scope["type"] == "http" else ("", "")
+        if marks_tasks(method, path):
+            await self._mark(scope, receive, send)
+        elif (part := part_to_delete(method, path)) is not None:
+            await self._delete(part, scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
+
+    async def _mark(self, scope: Any, receive: Any, send: Any) -> None:
+        body = bytearray()
+
+        async def receive_and_note() -> Any:
+            message = await receive()
+            if len(body) <= _MOST_BODY_BYTES:
+                body.extend(message.get("body") or b"")
+            return message
+
+        began = datetime.now(timezone.utc)
+        if await self._is_accepted(scope, receive_and_note, send):
+            runs = runs_marked_failed(scope["path"], bytes(body)) if len(body) <= _MOST_BODY_BYTES else []
+            _pool.submit(end_what_was_marked, runs, began)
+
+    async def _delete(self, part: PartOfDag, scope: Any, receive: Any, send: Any) -> None:
+        jobs = await asyncio.to_thread(_jobs_to_be_forgotten, part)
+        if await self._is_accepted(scope, receive, send) and jobs:
+            _pool.submit(cancel_all, jobs, "Airflow, as a user deleted its task")
+
+    async def _is_accepted(self, scope: Any, receive: Any, send: Any) -> bool:
+        """Answer a request, and return whether the answer is a success."""
         statuses: list[int] = []
 
         async def send_and_note(message: Any) -> None:
@@ -48,62 +79,55 @@ class ManualEnds:
                 statuses.append(message["status"])
             await send(message)
 
-        began = datetime.now(timezone.utc)
         await self._app(scope, receive, send_and_note)
-        if statuses == [200]:
-            _pool.submit(end_abandoned_jobs, began)
+        return statuses in ([200], [204])
+
+
+def end_what_was_marked(runs: Iterable[PartOfDag], since: datetime) -> None:
+    """Make runs end as failed that were marked failed since then, and cancel the jobs of tasks that were marked."""
+    for run in runs:
+        try:
+            fail_what_was_skipped(run, since)
+        except Exception:
+            log.exception("could not make run %s of %s, which was marked failed, end as failed", run.run_id, run.dag_id)
+    end_abandoned_jobs(since)
 
 
 def end_abandoned_jobs(since: datetime) -> None:
     """Cancel the jobs of tasks that ended since then and asked for cancellation."""
-    by_connection = defaultdict(list)
     try:
-        for conn_id, job_id in abandoned(since):
-            by_connection[conn_id].append(job_id)
+        jobs = abandoned(since)
     except Exception:
         log.exception("could not look for jobs of tasks that were marked")
+        return
+    cancel_all(jobs, "Airflow, as a user ended its task")
+
+
+def _jobs_to_be_forgotten(part: PartOfDag) -> list[tuple[str, str]]:
+    try:
+        return to_be_deleted(part)
+    except Exception:
+        log.exception("could not look for jobs of %s, which is being deleted", part)
+        return []
+
+
+def cancel_all(jobs: Iterable[tuple[str, str]], requested_by: str) -> None:
+    """Cancel jobs, given as connection and job id. Nothing that goes wrong with one cluster matters to others."""
+    by_connection = defaultdict(list)
+    for conn_id, job_id in jobs:
+        by_connection[conn_id].append(job_id)
     for conn_id, job_ids in by_connection.items():
-        _cancel(conn_id, job_ids)
+        _cancel(conn_id, job_ids, requested_by)
 
 
-def _cancel(conn_id: str, job_ids: list[str]) -> None:
+def _cancel(conn_id: str, job_ids: list[str], requested_by: str) -> None:
     """Cancel jobs of one cluster. If this machine cannot reach the cluster, only the triggerer can cancel them."""
     # Airflow loads plugins in all of its processes; only the API server pays for this.
     from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
     try:
         with cluster_of(conn_id) as cluster:
-            cluster.cancel(job_ids, requested_by="Airflow, as a user ended its task")
+            cluster.cancel(job_ids, requested_by=requested_by)
     except Exception as error:
-        log.warning("could not cancel %s, whose tasks were marked: %s", ", ".join(job_ids), error)
-
-
-def abandoned(since: datetime) -> list[tuple[str, str]]:
-    """Return connection and job of each task that ended since then and asked for its job to end with it."""
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import and_, select
-
-    from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
-
-    same_task = and_(
-        *(
-            getattr(XComModel, name) == getattr(TaskInstance, name)
-            for name in ("dag_id", "run_id", "task_id", "map_index")
-        )
-    )
-    query = (
-        select(XComModel.value)
-        .join(TaskInstance, same_task)
-        .where(
-            XComModel.key == KILL_XCOM_KEY,
-            TaskInstance.state.in_(_ENDED),
-            # This process wrote the time, unless the triggerer has updated the row since.
-            TaskInstance.updated_at >= since,
-        )
-    )
-    with create_session() as session:
-        values: list[Any] = list(session.scalars(query))
-    notes = [json.loads(value) if isinstance(value, str) else value for value in values]
-    return [(note["gpu_cluster_conn_id"], note["job_id"]) for note in notes]
+        told = error or type(error).__name__
+        log.warning("could not cancel %s, whose tasks were ended by hand: %s", ", ".join(job_ids), told)

@@ -13,12 +13,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import reader_of
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
+    long_enough,
     needs_no_worker_to_end,
     needs_no_worker_to_start,
     resume,
@@ -156,7 +158,7 @@ class GpuJobSensor(BaseSensorOperator):
     def _time_left(self, context: Context) -> timedelta:
         timeout = timedelta(seconds=self.timeout)
         left = time_left(context, self.execution_timeout)
-        return timeout if left is None else min(timeout, left)
+        return long_enough(timeout if left is None else min(timeout, left))
 
     def _trigger(self, **job: Any) -> GpuJobTrigger:
         return GpuJobTrigger(
@@ -197,11 +199,13 @@ class GpuJobSensor(BaseSensorOperator):
 
     def _recall(self, context: Context, handle: JobHandle, reader: str) -> dict[str, Any]:
         """Return what the last poke remembered, unless it belongs to another job or precedes a clear."""
-        stored: Any = context["task_state_store"].get(MEMORY_KEY) or {}
+        store: Any = context["task_state_store"]
+        stored: Any = outlast(lambda: store.get(MEMORY_KEY)) or {}
         if [stored.get("job_id"), stored.get("reader")] != [handle.job_id, reader]:
             return {}
         return dict(stored["memory"])
 
     def _remember(self, context: Context, handle: JobHandle, reader: str, memory: dict[str, Any]) -> None:
         value: Any = {"job_id": handle.job_id, "reader": reader, "memory": memory}
-        context["task_state_store"].set(MEMORY_KEY, value)
+        store: Any = context["task_state_store"]
+        outlast(lambda: store.set(MEMORY_KEY, value))

@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.operators.gpu_job import (
     SubmitGpuJobOperator,
 )
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.task_groups.outage_retries import outlast_outages
 from airflow_provider_gpu_cluster.tasks.deferral import DEFAULT_DEFERRABLE
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class GpuJobTaskGroup(TaskGroup):
     """
     The whole life of a GPU job as tasks: stage, submit, wait, collect, and a cancel that runs when one of
     them fails.
+
+    Its tasks have five retries for outages of Airflow's API server, unless you give them a ``retry_policy`` or more
+    retries. After any other error, they have as many retries as you give them.
 
     ::
 
@@ -134,6 +138,8 @@ class GpuJobTaskGroup(TaskGroup):
             # A teardown without setups: Airflow clears a task's setups with the task, and a user who clears a failed
             # collect does not want to train again.
             [self.submit, self.collect] >> self.cancel.as_teardown()
+            for task in (self.stage, self.submit, self.wait, self.collect, self.cancel):
+                outlast_outages(task)
 
     @property
     def output(self) -> XComArg:

@@ -63,6 +63,16 @@ def time_left(context: Context, timeout: timedelta | None) -> timedelta | None:
     return max(timeout - (timezone.utcnow() - context["ti"].start_date), timedelta(0))
 
 
+def long_enough(timeout: timedelta) -> timedelta:
+    """
+    Return the time limit of a deferral: at least :func:`shortest_absence_s`.
+
+    With less, the scheduler would queue the task again before it has noticed that the task's process has ended. The
+    task would fail without being asked, and leave its job alone.
+    """
+    return max(timeout, timedelta(seconds=shortest_absence_s()))
+
+
 def is_of_another_job(end: WatchEnd, job_id: str, log: Log) -> bool:
     """
     Return whether an event is about another job than the one that the task waits for, and log it if so.

@@ -14,6 +14,12 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.tasks.job_notes import (
+    HANDLE_XCOM_KEY,
+    TEARDOWN_XCOM_KEY,
+    needs_a_note,
+    push_note,
+)
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink, job_url
 
 if TYPE_CHECKING:
@@ -74,28 +80,56 @@ def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHo
 
 def handle_key(operator: BaseOperator) -> str:
     """Return the XCom key of a job's handle: that of the return value, unless the task pushes no return value."""
-    return BaseXCom.XCOM_RETURN_KEY if operator.do_xcom_push else "gpu_job"
+    return BaseXCom.XCOM_RETURN_KEY if operator.do_xcom_push else HANDLE_XCOM_KEY
 
 
-def published(ti: Any, handle: JobHandle, key: str, *, ends_with_task: bool = False) -> dict[str, Any]:
+def published(
+    ti: Any, handle: JobHandle, key: str, *, ends_with_task: bool = False, ends_with_teardown: bool = False
+) -> dict[str, Any]:
     """
     Return the XComs by which others find a task's job: its handle, and the link to its page.
 
     :param key: key of the handle, from :func:`handle_key`.
     :param ends_with_task: whether to cancel the job when a user ends the task.
+    :param ends_with_teardown: whether a teardown cancels the job.
     """
     url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
-    values = {GpuJobLink().xcom_key: url, key: handle.to_json()}
+    value = handle.to_json()
+    values = {GpuJobLink().xcom_key: url, key: value}
+    if needs_a_note(key):
+        values[HANDLE_XCOM_KEY] = value
     if ends_with_task:
-        values[KILL_XCOM_KEY] = {"gpu_cluster_conn_id": handle.gpu_cluster_conn_id, "job_id": handle.job_id}
+        values[KILL_XCOM_KEY] = value
+    if ends_with_teardown:
+        values[TEARDOWN_XCOM_KEY] = value
     return values
 
 
-def publish(operator: BaseOperator, context: Context, handle: JobHandle, *, ends_with_task: bool = False) -> None:
+def publish(
+    operator: BaseOperator,
+    context: Context,
+    handle: JobHandle,
+    *,
+    ends_with_task: bool = False,
+    ends_with_teardown: bool = False,
+) -> None:
     """Push these XComs now, so that the link works while the task runs."""
     ti = context["ti"]
-    for key, value in published(ti, handle, handle_key(operator), ends_with_task=ends_with_task).items():
-        ti.xcom_push(key=key, value=value)
+    values = published(
+        ti,
+        handle,
+        handle_key(operator),
+        ends_with_task=ends_with_task,
+        ends_with_teardown=ends_with_teardown,
+    )
+    for key, value in values.items():
+        push_note(ti, key, value)
+
+
+def is_cancelled_by_teardown(task: BaseOperator) -> bool:
+    """Return whether a teardown cancels the job of a task, whatever becomes of the tasks between the two."""
+    followers = task.downstream_list if task.get_dag() is not None else ()
+    return any(follower.is_teardown and follower.task_type == "CancelGpuJobOperator" for follower in followers)
 
 
 def seconds(duration: float | timedelta) -> float:

@@ -20,8 +20,10 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
 from airflow_provider_gpu_cluster.tasks.handles import handle_of, published
+from airflow_provider_gpu_cluster.tasks.job_notes import PLAIN_XCOM_KEYS, job_in, place_of
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.states import state_of
+from airflow_provider_gpu_cluster.triggers.first_request import make_first_request
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
@@ -120,6 +122,8 @@ class GpuJobTrigger(BaseTrigger):
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         began = time.monotonic()
+        if self._ti is not None:
+            make_first_request(self._ti)
         for secret in self.masked:
             await amask_secret(secret)
         if self.launch is not None and not await self._is_awaited():
@@ -244,14 +248,15 @@ class GpuJobTrigger(BaseTrigger):
             # In dag.test() a trigger cannot push XComs; a worker does so at the end.
             return
         for key, value in published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill).items():
-            await asyncio.to_thread(XCom.set, key, value, **_place_of(ti, ti.task_id, ti.map_index))
+            await asyncio.to_thread(_backend_of(key).set, key, value, **place_of(ti, ti.task_id, ti.map_index))
 
     async def _pull(self, task_id: str, key: str) -> Any:
         """Return an XCom of another task: in a mapped task group from the same instance, else from the only one."""
         ti = self._ti
+        backend = _backend_of(key)
         for map_index in dict.fromkeys((ti.map_index, -1)):
-            place = _place_of(ti, task_id, map_index)
-            if (value := await asyncio.to_thread(XCom.get_one, key=key, **place)) is not None:
+            place = place_of(ti, task_id, map_index)
+            if (value := await asyncio.to_thread(backend.get_one, key=key, **place)) is not None:
                 return value
         return None
 
@@ -279,10 +284,10 @@ class GpuJobTrigger(BaseTrigger):
         if state != TaskInstanceState.DEFERRED:
             return True
         # Was it cleared, and does it already wait for another job? Or for this one, in another triggerer?
-        current = await self._pull(self._ti.task_id, KILL_XCOM_KEY)
+        current = job_in(await self._pull(self._ti.task_id, KILL_XCOM_KEY))
         if current is None:
             raise GpuClusterError("the task waits for a job again, and which one is not known yet")
-        return bool(current["job_id"] != job_id)
+        return current[1] != job_id
 
     def _ends_here(self, end: WatchEnd) -> bool:
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED
@@ -290,5 +295,7 @@ class GpuJobTrigger(BaseTrigger):
         return self.end_from_trigger and succeeded and end.reader is None and self._ti is not None
 
 
-def _place_of(ti: Any, task_id: str, map_index: int) -> dict[str, Any]:
-    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": task_id, "map_index": map_index}
+def _backend_of(key: str) -> type[BaseXCom]:
+    """Return what stores an XCom: this package's own stay in Airflow's database, whatever is configured."""
+    backend: type[BaseXCom] = BaseXCom if key in PLAIN_XCOM_KEYS else XCom
+    return backend

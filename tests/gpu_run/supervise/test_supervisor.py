@@ -455,3 +455,24 @@ def test_a_term_to_the_supervisor_is_a_cancel(host: Host) -> None:
     os.kill(host.wait(job, state="RUNNING")["pid"], signal.SIGTERM)
     status = host.wait(job)
     assert (status["state"], status["message"]) == ("CANCELLED", "somebody on the host ended its supervisor")
+
+
+# -- signals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_that_ends_nothing_is_handed_on(host: Host, eventually: Callable[..., Any]) -> None:
+    numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal.SIGWINCH)
+    job = host.submit(
+        'for s in USR1 USR2 HUP ALRM WINCH; do trap "echo $s" $s; done; echo ready; '
+        'while [ "$(wc -l < "$LOG_DIR/training.log")" -lt 6 ]; do sleep 0.05; done'
+    )
+    log = Path(host.job(job).at("logs", "training.log"))
+    eventually(lambda: log.exists() and log.read_text() == "ready\n")
+    # To the supervisor or to the guard: both are the job's own processes for whoever lists them.
+    pid = host.status(job)["pid"]
+    guard = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    for count, number in enumerate(numbers, 2):
+        os.kill((pid, guard)[count % 2], number)
+        eventually(lambda: log.read_text().count("\n") == count)  # noqa: B023
+    assert host.wait(job)["state"] == "SUCCEEDED"
+    assert log.read_text().split() == ["ready", "USR1", "USR2", "HUP", "ALRM", "WINCH"]

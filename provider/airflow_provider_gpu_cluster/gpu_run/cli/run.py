@@ -51,7 +51,7 @@ def run(*arguments: str, root: Root, program: str, umask: int) -> int:
         return 2
     # A TERM has to wait until the process can handle it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    with open(attempt.at("supervisor.log"), "ab") as log:
+    with records.log_file(attempt.at("supervisor.log")) as log:
         process = detached.start_detached(detached.own_command(program, "wait-and-supervise", attempt.path), out=log)
     detached.leave(process)
     print(process.pid)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence
 
 from .. import protocol
 from ..errors import Refused
-from ..linux import locks, processes
+from ..linux import locks, processes, regular_files
 from .inventory import Gpu
 from .queue import live_queued_jobs
 from .schedule import QueuedJob, Slot
@@ -226,8 +226,7 @@ def _holder(path: str) -> Holder | None:
         os.close(fd)
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.loads(file.read(_MOST_BYTES))
+        value = json.loads(regular_files.read(path, _MOST_BYTES))
         until = value["until"]
         return Holder(
             job_id=printable(value["job_id"]),

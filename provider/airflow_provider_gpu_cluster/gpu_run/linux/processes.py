@@ -158,6 +158,21 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def topmost_named(pids: Iterable[int], name: str) -> list[int]:
+    """Return the processes that run a program of that name, without those below another one of them."""
+    named = [pid for pid in pids if _name(pid) == name]
+    below = set().union(*(descendants(pid) for pid in named))
+    return [pid for pid in named if pid not in below]
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def _children(pid: int) -> list[int]:
     children: list[int] = []
     try:

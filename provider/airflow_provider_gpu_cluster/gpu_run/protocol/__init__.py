@@ -26,6 +26,10 @@ VERBS = (
     "gc",
 )
 
+# The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while
+# the disk is full or somebody corrects a permission. So for them no failure of the disk is final.
+LOOKS = ("status", "watch", "logs", "cancel")
+
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
 RUNNING = "RUNNING"
@@ -79,6 +83,7 @@ GPUS_UNAVAILABLE = "gpus_unavailable"
 JOB_CONFLICT = "job_conflict"
 NO_SUCH_JOB = "no_such_job"
 UNSAFE_OUTPUT = "unsafe_output"
+PASSING_FAULT = "passing_fault"
 INTERNAL = "internal"
 
 # The content of a file up to this size is sent in one piece, and never asked for in part.

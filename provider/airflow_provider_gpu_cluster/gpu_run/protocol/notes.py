@@ -71,22 +71,37 @@ class GpuNote(_GpuNote, total=False):
     broken: list[list[str]]
 
 
-class BatchNote(TypedDict, total=False):
+class PieceNote(TypedDict, total=False):
     """
-    The outcome of a batch for Slurm.
+    The outcome of one ``sbatch`` for attempts of a batch.
 
-    :param array: in an attempt's own note: the folder of the array that it belongs to; then all other fields are
-        missing.
+    :param first: the number of the first of them in the batch, and ``count``, how many they are; both are missing when
+        they are the whole batch.
     :param asked_at: when the first ``sbatch`` began, in seconds since the epoch.
     :param answered_at: when ``ids``, Slurm's job ids, became known.
     :param message: what went wrong.
     """
 
-    array: str
+    first: int
+    count: int
     asked_at: float
     answered_at: float
     ids: list[str]
     message: str
+
+
+class BatchNote(PieceNote, total=False):
+    """
+    The outcome of a batch for Slurm.
+
+    :param array: in an attempt's own note: the folder of the array that it belongs to; then all other fields are
+        missing.
+    :param pieces: the outcome of each piece, if Slurm does not take the batch in one; then all other fields are
+        missing.
+    """
+
+    array: str
+    pieces: list[PieceNote]
 
 
 class BatchAttempts(TypedDict):

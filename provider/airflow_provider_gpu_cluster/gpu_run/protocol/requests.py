@@ -124,15 +124,20 @@ class Submit(SubmitRequest, total=False):
     waiter: bool
 
 
-class StatusRequest(TypedDict):
+class _StatusRequest(TypedDict):
+    job_ids: list[str]
+    tail_bytes: int
+
+
+class StatusRequest(_StatusRequest, total=False):
     """
     Jobs to look at.
 
     :param tail_bytes: how many of the last bytes of each output to include.
+    :param whole_tail: of all output in its order; otherwise of stderr alone, if it has any.
     """
 
-    job_ids: list[str]
-    tail_bytes: int
+    whole_tail: bool
 
 
 class CancelRequest(TypedDict):

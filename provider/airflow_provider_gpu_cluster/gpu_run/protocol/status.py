@@ -17,6 +17,8 @@ class Standing(_State, total=False):
     What is known about the state of an attempt; the Airflow side explains each value in its ``JobStatus``.
 
     Unknown values are left out.
+
+    :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
     """
 
     reason: str | None
@@ -40,6 +42,7 @@ class Standing(_State, total=False):
     log_bytes: int
     log_tail: str
     elements: list[list[str | None]]
+    notes: list[str]
 
 
 class Status(Standing):
@@ -54,6 +57,7 @@ class Observed(TypedDict, total=False):
     attempt: int
     log_bytes: int
     progress: Progress
+    notes: list[str]
 
 
 class Started(TypedDict):

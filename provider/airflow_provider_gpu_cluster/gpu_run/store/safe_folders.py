@@ -20,10 +20,11 @@ _STICKY = 0o1000
 _NOBODY = 65534
 
 
-def check_own(path: str) -> None:
+def check_own(path: str, *, may_be_open: bool = False) -> None:
     """
     Make sure that a folder, if it exists, was made by this user and can be changed by no other.
 
+    :param may_be_open: whether others may be able to change it, since it is closed to them next.
     :raises Refused: it was not, or can.
     """
     try:
@@ -37,7 +38,7 @@ def check_own(path: str) -> None:
             f"{path} belongs to {_user(found.st_uid)}, not to {processes.user()}{nfs}, so nothing in it is used; "
             "remove it, or set 'root_dir' in the connection to a folder of your own",
         )
-    if found.st_mode & _OTHERS_WRITE:
+    if found.st_mode & _OTHERS_WRITE and not may_be_open:
         raise Refused(
             protocol.ROOT_NOT_SAFE,
             f"{path} can be written to by others, so nothing in it is used; if you trust what is in it, run "

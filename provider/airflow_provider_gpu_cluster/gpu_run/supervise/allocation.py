@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Mapping, NamedTuple
 
 from ..linux import processes
 
@@ -27,6 +28,8 @@ class Allocation(NamedTuple):
     :param claimed: further contents of the claim.
     :param is_scheduled: whether a scheduler has given the allocation, and may take it back at any moment.
     :param gives_reasons: whether the scheduler can say why it took it back.
+    :param stand_ins: signals that the scheduler sends in the place of others, and those others.
+    :param warns_steps: whether a signal is for what the job's script has started with ``srun``, if it has.
     """
 
     gpus: list[LeasedGpu]
@@ -41,6 +44,8 @@ class Allocation(NamedTuple):
     claimed: SlurmRun | None = None
     is_scheduled: bool = False
     gives_reasons: bool = True
+    stand_ins: Mapping[int, int] = MappingProxyType({})
+    warns_steps: bool = False
 
     @property
     def is_explained(self) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 
 from .. import protocol
+from ..linux import regular_files
 from .refused_options import ADVICE, refused_option
 
 # How much of the last output is searched.
@@ -63,13 +64,14 @@ def diagnose(
     return protocol.USER_ERROR, f"it ended with {how}" if refused is None else ADVICE.format(refused, how)
 
 
-def tail(logs: str, size: int) -> str:
+def tail(logs: str, size: int, *, whole: bool = False) -> str:
     """
     Return the last lines of the output: of stderr if it has any, of everything otherwise.
 
     :param size: how many bytes at most.
+    :param whole: of everything, even if stderr has any.
     """
-    for name in ("error.log", "training.log", "environment.log"):
+    for name in ("training.log", "environment.log") if whole else ("error.log", "training.log", "environment.log"):
         # One more byte shows whether the text begins in the middle of a line.
         data = read_end(os.path.join(logs, name), size + 1)
         if data.strip():
@@ -84,11 +86,9 @@ def _whole_lines(data: bytes) -> bytes:
 
 
 def read_end(path: str, size: int) -> bytes:
-    """Return the last bytes of a file; none when it cannot be read."""
+    """Return the last bytes of a file, or of the file that a link leads to; none when it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            return file.read()
+        return regular_files.read_end(path, size, follow=True)
     except OSError:
         return b""
 

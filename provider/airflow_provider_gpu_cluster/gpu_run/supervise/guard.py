@@ -19,11 +19,12 @@ from .. import protocol
 from ..gpus.leases import Leases
 from ..linux import processes
 from ..store.directories import Attempt
+from .signals import HANDED_ON
 
 if TYPE_CHECKING:
     from ..protocol.records import EndFacts
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *sorted(HANDED_ON))
 _LOOK_S = 1.0
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.5
@@ -44,6 +45,8 @@ def stand_guard(pid: int, leases: Leases, keys: Sequence[str], fds: list[int]) -
         heard = signal.sigtimedwait(SIGNALS, _LOOK_S)
         if heard is not None and heard.si_signo in (signal.SIGTERM, signal.SIGINT):
             processes.send_signal([pid], signal.SIGTERM)
+        elif heard is not None and heard.si_signo in HANDED_ON:
+            processes.send_signal([pid], heard.si_signo)
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             break

@@ -24,14 +24,15 @@ from ..linux import processes
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt
+from ..store.restoring import make_folder
 from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .signals import HANDED_ON
 from .variables import job_variables
 
 if TYPE_CHECKING:
-    from ..protocol.cancellation import CancelRecord
     from ..protocol.records import EndFacts
 
 _TICK_S = 0.5
@@ -96,6 +97,7 @@ class _AttemptRun:
         self.stop_reason: tuple[str, str, str] | None = None
         self.kill_at: float | None = None
         self.cancel_asked = False
+        self.heard: set[int] = set()
         self.is_taken_away = False
         self.taken_at: float | None = None
         # Only this attempt's processes have this in their environment.
@@ -108,14 +110,20 @@ class _AttemptRun:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_out, warn_on_full_buffer=False)
         # Handlers, even empty ones, are reset for the job; ignored signals would stay ignored in the job.
-        for number in (signal.SIGCHLD, signal.SIGHUP):
-            signal.signal(number, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for number in HANDED_ON:
+            # Such as a hang-up of a login that was told not to end what it has started.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note_signal)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_cancel)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _note_cancel(self, number: int, frame: object) -> None:
         self.cancel_asked = True
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        self.heard.add(number)
 
     def claim(self, waited: bool) -> bool:
         """Claim the attempt; return False when another process has claimed it."""
@@ -145,8 +153,8 @@ class _AttemptRun:
         env = job_variables(self.attempt, self.request, self.allocation)
         name, value = self.token.split("=", 1)
         env[name] = value
-        for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):
-            os.makedirs(self.job.at(folder), exist_ok=True)
+        for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
+            make_folder(self.job.path, *folder)
         self.attempt.clear_markers()
         self.log = _log_file(self.job.at("logs", "training.log"))
         self.error_log = _log_file(self.job.at("logs", "error.log"))
@@ -193,6 +201,8 @@ class _AttemptRun:
             self._reap()
             if self.cancel_asked:
                 self._cancel()
+            if self.status is None:
+                self._hand_on()
             if self.status is None and time.monotonic() >= look_at:
                 look_at = time.monotonic() + _TICK_S
                 self._check_limits()
@@ -202,6 +212,15 @@ class _AttemptRun:
         self._end_leftovers()
         while self._relay_errors():
             pass
+
+    def _hand_on(self) -> None:
+        """Hand on what was heard to the job's main process, which may have set a trap for it."""
+        while self.heard:
+            number = self.heard.pop()
+            number = self.allocation.stand_ins.get(number, number)
+            self.attempt.event("signal_handed_on", number=number)
+            steps = processes.topmost_named(self._tree(), "srun") if self.allocation.warns_steps else []
+            processes.send_signal(steps or [self.pid], number)
 
     def _relay_errors(self) -> bool:
         """Copy what the job wrote to stderr to both logs; return False when nothing more will come."""
@@ -231,8 +250,8 @@ class _AttemptRun:
 
     def _check_limits(self) -> None:
         now = time.monotonic()
-        if self.allocation.is_scheduled and os.access(self.attempt.at("cancel.json"), os.F_OK):
-            # The scheduler delivers a cancel as a signal, but only if it can be reached.
+        if os.access(self.attempt.at("cancel.json"), os.F_OK):
+            # A cancel comes as a signal, but only if the scheduler can be reached, and the claim can be read.
             self._cancel()
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
@@ -258,7 +277,7 @@ class _AttemptRun:
     def _cancel(self) -> None:
         if self.stop_reason is not None:
             return
-        asked: CancelRecord | None = records.read_json(self.attempt.at("cancel.json"))
+        asked = self.attempt.cancellation()
         message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
         if self.allocation.is_scheduled:
             # A scheduler's signal reaches the job's processes too, and some of them end sooner, even with code 0.
@@ -325,7 +344,7 @@ class _AttemptRun:
             self.stop_reason = self._limit_reached(self.taken_at) or self.stop_reason
         if self.stop_reason is not None:
             state, reason, message = self.stop_reason
-        elif not os.path.isdir(self.attempt.path):
+        elif _is_gone(self.attempt.path):
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:
             state, reason, message = protocol.SUCCEEDED, None, ""
@@ -394,6 +413,17 @@ def _become_job(umask: int) -> None:
     os.umask(umask)
 
 
+def _is_gone(path: str) -> bool:
+    """Return whether a folder does not exist; one that cannot be looked at does."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _too_much(memory: int, limit: int) -> str:
     return f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {limit / 2**30:.2f} GiB"
 
@@ -410,7 +440,8 @@ def _is_signal(status: int, number: int) -> bool:
 
 
 def _log_file(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with records.log_file(path) as file:
+        return os.dup(file.fileno())
 
 
 def _write_all(fd: int, data: bytes) -> None:

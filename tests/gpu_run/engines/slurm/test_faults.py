@@ -61,11 +61,13 @@ def test_somebody_cancels_it_in_slurm(
     # One that would pass for a success.
     running = start("trap 'exit 0' TERM; sleep 600 & wait", gpus=4)
     start(gpus=4)
-    waiting = submit(cluster, HOLD, gpus=4).handle.job_id
+    waiting_job = submit(cluster, HOLD, gpus=4, env={"TOKEN": "secret"}).handle
+    waiting = waiting_job.job_id
     login_node.slurm.run(
         "scancel", slurm_job(cluster, login_node, running), slurm_job(cluster, login_node, waiting), check=True
     )
     assert end_of(wait(cluster, waiting)) == (JobState.CANCELLED, "cancelled")
+    assert not list(Path(waiting_job.job_dir).rglob("env.json"))
     status = wait(cluster, running)
     assert end_of(status) == (JobState.CANCELLED, "cancelled")
     assert "cancelled in Slurm" in status.message

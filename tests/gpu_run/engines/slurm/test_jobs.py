@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,19 @@ def test_options_reach_slurm(cluster: Cluster, login_node: LoginNode) -> None:
     shown = login_node.slurm.run("scontrol", "show", "job", slurm_job(cluster, login_node, job_id), check=True).stdout
     for word in ("Partition=scavenger", "Nice=1000", "gpu:a100:1", "TimeLimit=00:13:00", "MinMemoryNode=1152M"):
         assert word in shown
+
+
+def test_a_root_of_any_name(settings: ClusterSettings, connect: Callable[..., paramiko.SSHClient]) -> None:
+    settings = replace(settings, root_dir=f'{settings.root_dir}/a\\b %j 100% "q" it\'s é字')
+    with Cluster(settings, connect) as cluster:
+        job_id = submit(cluster, "pwd").handle.job_id
+        array = submit_array(cluster, 'echo "$ARRAY_INDEX"', [{}, {}]).handle.job_id
+        status = wait(cluster, job_id)
+        assert (status.state, status.log_tail) == (JobState.SUCCEEDED, f"{settings.root_dir}/{job_id}/code\n")
+        assert wait(cluster, array).state is JobState.SUCCEEDED
+        # What the script itself says is where it always is.
+        supervisor = job_file(cluster, job_id, ".job", "attempts", "1", "supervisor.log")
+        assert supervisor.read_text() == ""
 
 
 def test_a_job_on_two_nodes(cluster: Cluster) -> None:

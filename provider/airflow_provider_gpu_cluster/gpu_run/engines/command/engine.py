@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Sequence
 from ... import protocol
 from ...errors import Refused
 from ...linux import detached, processes
+from ...store import records
 from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
 from ..logout import logout_warnings
@@ -108,7 +109,7 @@ class CommandEngine:
     def _launch_waiting(self) -> None:
         if self._handover.is_handing_over():
             return
-        with open(os.path.join(self._notes.folder, "launching.log"), "ab") as log:
+        with records.log_file(os.path.join(self._notes.folder, "launching.log")) as log:
             command = detached.own_command(self._program, "launch-waiting")
             detached.leave(detached.start_detached(command, out=log))
 

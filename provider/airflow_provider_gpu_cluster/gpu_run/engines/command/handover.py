@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...linux import detached, locks, processes
+from ...linux import detached, locks, processes, regular_files
+from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import write_text
 from ...supervise import diagnosis
@@ -189,7 +190,7 @@ class Handover:
         note["called_at"] = note["noted_at"] = time.time()
         note["offsets"] = [_size(attempt.at(name)) for name in _OUTPUTS]
         self._notes.write(attempt, note)
-        with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
+        with records.log_file(attempt.at(_OUTPUTS[0])) as out, records.log_file(attempt.at(_OUTPUTS[1])) as errors:
             try:
                 called = detached.start_detached(
                     [*_WITH_UMASK, f"{attempt.request()['umask']:03o}", *command],
@@ -346,7 +347,7 @@ def _end(launcher: ProcessIdentity, called: subprocess.Popen[bytes] | None) -> N
 def _printed_pid(attempt: Attempt, note: LaunchNote) -> int | None:
     """Return the first whole number in the launcher's output, if its line is complete or the launcher has ended."""
     try:
-        with open(attempt.at(_OUTPUTS[0]), "rb") as file:
+        with os.fdopen(regular_files.open_to_read(attempt.at(_OUTPUTS[0])), "rb") as file:
             file.seek(note["offsets"][0])
             data = file.read(_MOST_READ)
     except OSError:

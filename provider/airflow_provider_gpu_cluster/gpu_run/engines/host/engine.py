@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING, Sequence
@@ -10,7 +11,7 @@ from ... import protocol
 from ...errors import Refused
 from ...gpus.inventory import BrokenGpu, Gpu, Inventory, fitting, take_inventory
 from ...gpus.schedule import Wait
-from ...linux import processes
+from ...linux import processes, regular_files
 from ...store import records
 from ...store.directories import Attempt, Root
 from ..lost import settle_lost_supervisor
@@ -46,6 +47,7 @@ class HostEngine:
         self._program = program
         self._queue = RootQueue(root, settings)
         self._virtual = settings.get("virtual_gpus")
+        self._why_unserved = ""
         self.refresh()
 
     def refresh(self) -> None:
@@ -75,10 +77,11 @@ class HostEngine:
 
     def _known_gpus(self) -> Inventory:
         if self._virtual is None:
-            known: GpuNote | None = records.read_json(self._note())
-            if known is not None:
-                broken = [BrokenGpu(*words) for words in known.get("broken", [])]
-                return Inventory([Gpu(*values) for values in known["gpus"]], broken)
+            with contextlib.suppress(ValueError, KeyError, TypeError, regular_files.NotRegular):
+                known: GpuNote | None = records.read_json(self._note())
+                if known is not None:
+                    broken = [BrokenGpu(*words) for words in known.get("broken", [])]
+                    return Inventory([Gpu(*values) for values in known["gpus"]], broken)
         return self._list_gpus(with_use=False)
 
     def _list_gpus(self, *, with_use: bool) -> Inventory:
@@ -105,12 +108,17 @@ class HostEngine:
             "virtual_gpus": self._settings.get("virtual_gpus"),
             "lease_dir": self._settings.get("lease_dir"),
         }
-        if records.read_json(path) != pool:
+        if records.is_spoilt(path) or records.read_json(path) != pool:
             records.write_json(path, pool)
 
     def nudge(self) -> None:
         """Make sure that the queue is served."""
-        self._queue.ensure_dispatcher(self._program)
+        try:
+            self._queue.ensure_dispatcher(self._program)
+        except OSError as error:
+            self._why_unserved = f"nobody can serve its queue: {error}"
+            raise
+        self._why_unserved = ""
 
     # -- the state of attempts -----------------------------------------------------------------------------------
 
@@ -145,7 +153,7 @@ class HostEngine:
         wait = self._waits.get(attempt.job.job_id)
         if wait is None:
             is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
-            trouble = "" if is_new else self._trouble()
+            trouble = self._why_unserved or ("" if is_new else self._trouble())
             return {**standing, "message": trouble or "it was just put into the queue"}
         return {**standing, "queue_place": wait.place or None, "message": wait.why}
 
@@ -165,8 +173,7 @@ class HostEngine:
         """Return what keeps the queue from being served, if its dispatcher could still report it."""
         path = os.path.join(self._queue.path, "dispatcher.log")
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                said = file.read()[-_MOST_SAID:].strip().splitlines()
+            said = regular_files.read_end(path, _MOST_SAID).decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
         return f"nobody serves its queue; the last line of {path} is: {said[-1]}" if said else ""

@@ -1,0 +1,1 @@
+"""What Airflow's DAG processor runs when a DAG run has ended."""
