@@ -204,6 +204,11 @@ def test_over_ssh(cluster: Cluster, cluster_settings: ClusterSettings) -> None:
         f"{root}/.gpu-run and so run code as root; that is right if you trust them (access lists are not looked at)"
     ]
 
+    # A job may have opened its directory; it is closed again.
+    make(root / "opened", 0, 0o777)
+    submit(cluster, job_id="opened")
+    assert (root / "opened").stat().st_mode & 0o777 == 0o700
+
     make(root / "job", EVE)
     with pytest.raises(GpuClusterSetupError, match=r"/job belongs to 1235, not to root, so nothing in it is used"):
         submit(cluster, job_id="job")
