@@ -10,6 +10,7 @@ All errors that this provider raises, as one tree.
     │   ├── GpuClusterAuthenticationError   it was reached, and refused this user or key
     │   └── GpuClusterHostKeyError          its host key is unknown or has changed
     ├── GpuClusterSetupError         the cluster is not usable: no Python, root_dir not writable, no GPUs found
+    ├── GpuClusterProtocolError      it answered what gpu-run never answers; nothing of that was believed
     ├── StagingError                 code, data or models could not be copied to the job's directory
     │   ├── SourceError                     a source does not exist, or could not be read
     │   ├── ChecksumError                   what arrived is not what was sent
@@ -70,6 +71,10 @@ class GpuClusterHostKeyError(GpuClusterConnectionError):
 
 class GpuClusterSetupError(GpuClusterError):
     """The cluster was reached but cannot run jobs: no usable Python, root_dir not writable, GPUs cannot be listed."""
+
+
+class GpuClusterProtocolError(GpuClusterError):
+    """The cluster answered what gpu-run never answers: no JSON, other types, something without end."""
 
 
 class StagingError(GpuClusterError):

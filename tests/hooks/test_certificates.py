@@ -129,3 +129,25 @@ def test_a_certificate_needs_its_key(server: RealSshd, home: Path, connection: C
     connection("c", server, host_key=server.host_key, certificate_file="/x-cert.pub")
     with pytest.raises(GpuClusterSetupError, match="a certificate_file without private_key or key_file; add its key"):
         GpuClusterHook("c").connect()
+
+
+def test_a_new_certificate_counts_for_the_next_connection(
+    server: RealSshd, home: Path, connection: Connect, tmp_path: Path
+) -> None:
+    key = certify(server, new_key(tmp_path / "key"), valid="20200101:20200102")
+    connection("c", server, host_key=server.host_key, key_file=str(key))
+    hook = GpuClusterHook("c")
+    with pytest.raises(GpuClusterAuthenticationError):
+        hook.connect()
+    certify(server, key)
+    assert is_let_in(hook)
+
+
+def test_a_stray_certificate_in_the_home_is_told(server: RealSshd, home: Path, connection: Connect) -> None:
+    new_key(home / ".ssh/id_ed25519")
+    (home / ".ssh/id_ed25519-cert.pub").write_text("junk")
+    connection("c", server, host_key=server.host_key)
+    with pytest.raises(
+        GpuClusterAuthenticationError, match=r"certificate in ~/\.ssh or in the SSH agent cannot be used"
+    ):
+        GpuClusterHook("c").connect()

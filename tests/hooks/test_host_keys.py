@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,7 @@ def known_in(folder: Path, text: str) -> KnownHost:
         f"{NAME} {line(RSA)}\n{NAME} {line(GOOD)}",
         f"{NAME} {line(GOOD)}\n@revoked {NAME} {line(OTHER)}",
     ],
+    ids=itertools.count(1),  # keys are new each time
 )
 def test_a_key_that_known_hosts_has_is_good(tmp_path: Path, text: str) -> None:
     known = known_in(tmp_path, f"# comment\n\n{text}\n")
@@ -66,7 +68,9 @@ def test_a_key_that_known_hosts_has_is_good(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", f"other.org {line(GOOD)}", f"*,!{NAME} {line(GOOD)}", f"{NAME[:-1]} {line(GOOD)}"]
+    "text",
+    ["", f"other.org {line(GOOD)}", f"*,!{NAME} {line(GOOD)}", f"{NAME[:-1]} {line(GOOD)}"],
+    ids=itertools.count(1),  # keys are new each time
 )
 def test_a_key_that_it_does_not_have_is_unknown(tmp_path: Path, text: str) -> None:
     with pytest.raises(GpuClusterHostKeyError, match=r"its host key is not known: it shows ecdsa.* SHA256:.*host_key"):
@@ -88,6 +92,7 @@ def test_a_key_that_it_does_not_have_is_unknown(tmp_path: Path, text: str) -> No
         ("@cert-authority", "it is cut off"),
         (f"|1|abc|def {line(OTHER)}", "its hashed host name is damaged"),
     ],
+    ids=itertools.count(1),  # keys are new each time
 )
 def test_a_bad_line_is_skipped_and_named(tmp_path: Path, bad: str, told: str) -> None:
     known = known_in(tmp_path, f"{bad}\n{NAME} {line(GOOD)}\n")
@@ -147,6 +152,7 @@ def test_an_authority_for_a_host_without_certificate_is_named(tmp_path: Path) ->
         GOOD.fingerprint,
         f"256 {GOOD.fingerprint} root@gpu01 (ECDSA)",
     ],
+    ids=itertools.count(1),  # keys are new each time
 )
 def test_forms_of_the_field(text: str) -> None:
     known = keys_in_field(text, [NAME])
@@ -156,7 +162,9 @@ def test_forms_of_the_field(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["AAAA", line(GOOD)[:70], "ssh-ed25519", "MD5:aa:bb", f"@cert-authority * {line(GOOD)}"]
+    "text",
+    ["AAAA", line(GOOD)[:70], "ssh-ed25519", "MD5:aa:bb", f"@cert-authority * {line(GOOD)}"],
+    ids=itertools.count(1),  # keys are new each time
 )
 def test_what_is_no_host_key(text: str) -> None:
     with pytest.raises(ValueError, match=r"damaged|no key|only in known_hosts"):

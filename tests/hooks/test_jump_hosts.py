@@ -58,8 +58,7 @@ def goes_through(client: paramiko.SSHClient, server: RealSshd) -> bool:
     transport = client.get_transport()
     assert transport is not None
     jump = transport.sock.get_transport()  # type: ignore[union-attr]
-    port: int = jump.sock.getpeername()[1]
-    return port == server.port
+    return bool(jump.sock.getpeername()[1] == server.port)
 
 
 def test_a_connection_through_a_jump_host(
@@ -211,7 +210,7 @@ def test_a_job_through_a_jump_host_whose_connection_breaks(
     content = bytes(range(256)) * 4096
     (tmp_path / "data.bin").write_bytes(content)
     with GpuClusterHook() as hook:
-        command = 'cp data/data.bin "$OUTPUT_DIR"; echo done'
+        command = 'cp $DATA_DIR/data.bin "$OUTPUT_DIR"; echo done'
         handle = hook.submit(job_id="far", data="data.bin", command=command, base_dir=tmp_path)
         gateway.stop()
         gateway.start()

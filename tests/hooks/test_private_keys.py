@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from pathlib import Path
 
 import paramiko
@@ -12,12 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 
 from airflow_provider_gpu_cluster.hooks.private_keys import UnusableKey, parse_key, read_key_file
 
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PEM, OPENSSH = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
 PKCS8, TRADITIONAL = serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL
 RSA = rsa.generate_private_key(65537, 1024)
 ECDSA = ec.generate_private_key(ec.SECP256R1())
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-KEYS = {
+KEYS: dict[str, tuple[Key, serialization.PrivateFormat]] = {
     "OpenSSH RSA": (RSA, OPENSSH),
     "OpenSSH ECDSA": (ECDSA, OPENSSH),
     "OpenSSH Ed25519": (ED25519, OPENSSH),
@@ -27,7 +29,6 @@ KEYS = {
     "PKCS#8 ECDSA": (ECDSA, PKCS8),
     "PKCS#8 Ed25519": (ED25519, PKCS8),
 }
-Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 def text_of(key: Key | ed448.Ed448PrivateKey | dsa.DSAPrivateKey, form: serialization.PrivateFormat) -> str:
@@ -102,6 +103,7 @@ def test_encrypted_keys(name: str) -> None:
         (text_of(ec.generate_private_key(ec.SECP256K1()), PKCS8), "is of type EC on the curve secp256k1"),
         (text_of(dsa.generate_private_key(1024), TRADITIONAL), "is of type DSA"),
     ],
+    ids=itertools.count(1),  # keys are new each time
 )
 def test_what_is_no_key_is_told_exactly(text: str, told: str) -> None:
     with pytest.raises(UnusableKey) as raised:

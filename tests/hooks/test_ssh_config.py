@@ -15,7 +15,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     """Return a function that writes the file."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
-    return lambda text: (tmp_path / ".ssh/config").write_text(text) and None
+
+    def write(text: str) -> None:
+        (tmp_path / ".ssh/config").write_text(text)
+
+    return write
 
 
 def test_without_the_file_nothing_is_known(config: Callable[[str], None]) -> None:

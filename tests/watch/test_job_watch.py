@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import GpuClusterFaultError, NoSpaceError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterFaultError, GpuClusterSetupError, NoSpaceError
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch.job_watch import JobWatch
 from tests.harness.jobs import submit, wait
@@ -73,3 +73,17 @@ def test_a_full_disk_ends_no_wait(small: tuple[Cluster, Path], tmp_path: Path) -
     gate.touch()
     watch.wait(pause=lambda seconds: None, longest_pause_s=0.1, unreachable_timeout_s=0)
     assert [line for line in log.lines if line in ("one", "two")] == ["one", "two"]
+
+
+def test_a_host_that_cannot_start_a_program_now_ends_no_wait(
+    cluster_settings: ClusterSettings, ssh_connect: Callable[..., paramiko.SSHClient], tmp_path: Path
+) -> None:
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\necho 'fork: Cannot allocate memory' >&2\nexit 254\n")
+    python.chmod(0o755)
+    settings = dataclasses.replace(cluster_settings, python=str(python))
+    with Cluster(settings, ssh_connect, retry_for_s=0) as cluster:
+        with pytest.raises(GpuClusterFaultError, match="Cannot allocate memory"):
+            cluster.statuses(["x"])
+        with pytest.raises(GpuClusterSetupError, match="Cannot allocate memory"):
+            cluster.capacity()

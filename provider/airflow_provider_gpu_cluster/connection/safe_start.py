@@ -70,7 +70,12 @@ for path in (folder, program, os.path.splitext(program)[0]):
 sys.argv = sys.argv[1:]
 sys.path.insert(0, program)
 import zipimport
-exec(zipimport.zipimporter(program).get_code("__main__"), {"__name__": "__main__"})
+try:
+    code = zipimport.zipimporter(program).get_code("__main__")
+except zipimport.ZipImportError:
+    # As Python itself does.
+    code = compile(open(program).read(), program, "exec")
+exec(code, {"__name__": "__main__", "__file__": program})
 """
 # One line for any login shell.
 SAFE_START = "exec({!r})".format(_TEXT.strip().replace("EXIT_PROGRAM_UNSAFE", str(protocol.EXIT_PROGRAM_UNSAFE)))

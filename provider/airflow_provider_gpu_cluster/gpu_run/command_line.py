@@ -17,6 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, NamedTuple
 
 from . import protocol
+from .errors import Refused
 from .reply import Reply
 from .store.directories import Root
 from .store.safe_folders import check_own
@@ -124,11 +125,14 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
     body: Callable[[BinaryIO], object] | None = None
     request: dict[str, Any] = {}
     try:
-        line = stream.readline(_MAX_REQUEST)
+        line = b"\n"
+        while line == b"\n":
+            # Answers to what the login shell may have asked, and has not.
+            line = stream.readline(_MAX_REQUEST)
         if not line.endswith(b"\n"):
             # The connection broke before the request was complete; nobody waits for a reply.
             return protocol.EXIT_REQUEST_CUT
-        request = dict(json.loads(line), umask=given["umask"])
+        request = dict(_parsed(line), umask=given["umask"])
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
         reply: dict[str, object] = {"ok": value}
     except Exception as error:
@@ -148,6 +152,17 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
 
         clear_if_due(given["root"], given["program"], request.get("settings", {}))
     return 0
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Refused(
+            protocol.BAD_REQUEST,
+            f"the request did not arrive as it was sent ({error}); see whether a start file of the login shell there "
+            "reads standard input",
+        ) from error
 
 
 def _fault(name: str, error: Exception, root: Root) -> Fault:

@@ -111,7 +111,10 @@ def _loaded(load: Callable[[bytes, bytes | None], object], data: bytes, passphra
     try:
         try:
             key = load(data, None)
-        except TypeError:  # it is encrypted
+        except (TypeError, ValueError) as error:
+            # Older versions of cryptography raise the other one when a key is encrypted.
+            if isinstance(error, ValueError) and "password-protected" not in str(error):
+                raise
             if not passphrase:
                 raise UnusableKey("is encrypted; put its passphrase into the field private_key_passphrase") from None
             try:

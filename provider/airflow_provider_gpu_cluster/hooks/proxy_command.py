@@ -26,7 +26,8 @@ class ProxyProcess:
         self.socket, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=self._stderr)
+                end = theirs.fileno()
+                self._process = subprocess.Popen(command, stdin=end, stdout=end, stderr=self._stderr)
         except OSError:
             self.socket.close()
             self._stderr.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_gpu_cluster.connection import root_dir as root_dirs
 from airflow_provider_gpu_cluster.connection.settings import TRANSFERS, ClusterSettings
 from airflow_provider_gpu_cluster.hooks.fields import Fields
 from airflow_provider_gpu_cluster.jobs.sbatch_options import VALID, sbatch_options
@@ -39,15 +40,18 @@ def settings_of(connection: Connection) -> ClusterSettings:
     if engine != "command" and launch_command is not None:
         raise fields.bad("launch_command", launch_command, f"empty, as engine is {engine} and not command")
     root_dir = fields.text("root_dir") or ClusterSettings.root_dir
-    if root_dir.startswith("~") and not f"{root_dir}/".startswith("~/"):
-        raise fields.bad("root_dir", root_dir, "an absolute path, or one in the user's own home: ~/...")
+    if not root_dirs.is_valid(root_dir):
+        raise fields.bad("root_dir", root_dir, root_dirs.VALID)
+    lease_dir = fields.text("lease_dir")
+    if lease_dir is not None and "$" in lease_dir:
+        raise fields.bad("lease_dir", lease_dir, "a path without variables, the same for all users")
     return ClusterSettings(
         conn_id=connection.conn_id,
         name=name_of(connection),
         engine=engine,
         root_dir=root_dir,
         python=fields.text("python"),
-        lease_dir=fields.text("lease_dir"),
+        lease_dir=lease_dir,
         virtual_gpus=fields.count("virtual_gpus"),
         partition=fields.text("partition"),
         account=fields.text("account"),

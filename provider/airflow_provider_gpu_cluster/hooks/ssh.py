@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
+    GpuClusterError,
     GpuClusterSetupError,
 )
 from airflow_provider_gpu_cluster.hooks.certificates import objections_to_user, signer_of
@@ -30,6 +31,7 @@ from airflow_provider_gpu_cluster.hooks.host_keys import (
     keys_in_files,
     names_of,
 )
+from airflow_provider_gpu_cluster.hooks.login_errors import Login, SilentTransport, explained
 from airflow_provider_gpu_cluster.hooks.login_keys import LoginKey, login_key, passphrase_in
 from airflow_provider_gpu_cluster.hooks.proxy_command import ProxyProcess
 from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
@@ -98,6 +100,7 @@ class SshConnector:
             self._fields.refuse_unknown()
         self._through = through
         self._given_key = key
+        self._key: LoginKey | None = None
         self._on_the_way = on_the_way
         self._warned: set[str] = set()
         self._takes_fast_ciphers = len(SLOW_CIPHERS) < len(CIPHERS)
@@ -110,6 +113,9 @@ class SshConnector:
             subclasses).
         :raises GpuClusterSetupError: a field of the connection, or ~/.ssh/config, cannot be used.
         """
+        # Every time, because certificates are replaced while a task runs.
+        own_key = login_key(self._fields, self._config, has_password=bool(self.connection.password))
+        self._key = own_key or self._given_key
         try:
             if self._takes_fast_ciphers:
                 try:
@@ -119,11 +125,11 @@ class SshConnector:
             return self._connect(())
         except BREAKS as error:
             raise self._explained(error) from error
-        except ValueError as error:
-            # From a stray certificate, for instance, which paramiko takes without asking.
+        except (ValueError, AttributeError) as error:
+            # From a stray certificate in ~/.ssh, or from one in the agent, which paramiko takes without asking.
             raise GpuClusterAuthenticationError(
-                f"{self.where}: a key or certificate in ~/.ssh cannot be used ({error}); repair or remove it, or set "
-                "look_for_keys in the connection to false"
+                f"{self.where}: a key or certificate in ~/.ssh or in the SSH agent cannot be used ({error}); repair or "
+                "remove it, or give the connection a key_file and set look_for_keys to false"
             ) from error
 
     def _connect(self, without_ciphers: Sequence[str]) -> paramiko.SSHClient:
@@ -135,8 +141,8 @@ class SshConnector:
         else:
             client.set_missing_host_key_policy(HostKeyCheck(known, self.where, self._address))
 
-        def transport_of(sock: Any, disabled_algorithms: Any = None) -> paramiko.Transport:
-            transport = paramiko.Transport(sock, disabled_algorithms=disabled_algorithms)
+        def transport_of(sock: Any, /, **options: Any) -> paramiko.Transport:
+            transport = SilentTransport(sock, **options)
             if known is not None:
                 types = transport.get_security_options()
                 types.key_types = tuple(known.preferred(types.key_types))
@@ -168,6 +174,10 @@ class SshConnector:
             raise
         transport = client.get_transport()
         assert transport is not None
+        if not transport.is_authenticated():
+            # To paramiko, a further factor that it does not know is none.
+            client.close()
+            raise paramiko.ssh_exception.PartialAuthentication(["another method"])
         transport.set_keepalive(_KEEPALIVE_S)
         return client
 
@@ -182,7 +192,7 @@ class SshConnector:
             "passphrase": passphrase_in(self._fields),
             "pkey": self._key and self._key.key,
             "timeout": self._timeout_s,
-            "banner_timeout": _BANNER_TIMEOUT_S,
+            "banner_timeout": max(_BANNER_TIMEOUT_S, self._timeout_s),
             # For models and logs on a LAN, compression only costs time.
             "compress": bool(self._fields.flag("compress")),
             "look_for_keys": look_for_keys is None or look_for_keys,
@@ -218,16 +228,12 @@ class SshConnector:
     def _timeout_s(self) -> float:
         return self._fields.seconds("conn_timeout") or CONNECT_TIMEOUT_S
 
-    @cached_property
-    def _key(self) -> LoginKey | None:
-        return login_key(self._fields, self._config, has_password=bool(self.connection.password)) or self._given_key
-
     def _known_host(self) -> KnownHost | None:
         """Return what is known of the host's keys, or None if they are not to be checked."""
         trusts_any = self._fields.flag("no_host_key_check")
         if trusts_any is None:
             trusts_any = self._fields.flag("ignore_hostkey_verification")
-        names = list({names_of(name, self._address[1]) for name in (self._address[0], self.connection.host)})
+        names = list({names_of(name, self._address[1]) for name in (self._address[0], self.connection.host or "")})
         if self._config.key_alias:
             names = [self._config.key_alias]
         host_key = self._fields.secret_text("host_key")
@@ -359,15 +365,13 @@ class SshConnector:
 
     # -- errors
 
-    def _explained(self, error: Exception) -> GpuClusterConnectionError:
+    def _explained(self, error: Exception) -> GpuClusterError:
         """Return our own error for it, which says what happened, where, and what to do."""
         host, port = self._address
         if isinstance(error, socket.gaierror):
             return GpuClusterConnectionError(
                 f"{self.where}: the host name {host} is not known here; check the field host"
             )
-        if isinstance(error, paramiko.AuthenticationException):
-            return GpuClusterAuthenticationError(f"{self.where}: it refused the user {self._user} {self._refused()}")
         if isinstance(error, (ConnectionRefusedError, paramiko.ssh_exception.NoValidConnectionsError)):
             return GpuClusterConnectionError(
                 f"{self.where}: nothing accepts connections on port {port} of {host}; check the fields host and "
@@ -378,8 +382,16 @@ class SshConnector:
                 f"{self.where}: no answer within {self._timeout_s:g} s; check host and port, and "
                 f"whether a firewall lets this machine ({socket.gethostname()}) through"
             )
-        return GpuClusterConnectionError(
-            f"{self.where}: the connection broke while it was being set up: {error or type(error).__name__}"
+        return explained(
+            error,
+            Login(
+                where=self.where,
+                host=host,
+                port=port,
+                username=self._user,
+                refused=self._refused(),
+                conn_timeout=self._timeout_s,
+            ),
         )
 
     def _refused(self) -> str:

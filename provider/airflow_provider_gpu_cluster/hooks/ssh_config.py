@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import paramiko
 
+from airflow_provider_gpu_cluster.connection.words import words_of
+
 CONFIG = "~/.ssh/config"
 _READ_WITHIN_S = 30
 # They are tried anyway, where look_for_keys allows it.
@@ -102,7 +104,7 @@ def _read_by_paramiko(path: str, host: str, why_not: str) -> dict[str, list[str]
     try:
         found = paramiko.SSHConfig.from_path(path).lookup(host)
     except (OSError, ValueError, ImportError, KeyError, paramiko.SSHException) as error:
-        raise UnreadableConfig(f"{path} cannot be read: {why_not}; {error or type(error).__name__}") from None
+        raise UnreadableConfig(f"{path} cannot be read: {why_not}; {words_of(error)}") from None
     return {name: value if isinstance(value, list) else [value or "none"] for name, value in found.items()}
 
 

@@ -84,6 +84,11 @@ class JobLog:
         Places in the queue and progress are logged only every so often. What was held back is logged when this is
         called again later with the same status; the last progress is logged when the job has ended.
         """
+        self.tell_state(status)
+        self.tell_progress(status)
+
+    def tell_state(self, status: JobStatus) -> None:
+        """Log what is new of the job's state only: before output, which follows from it."""
         if status.state is JobState.QUEUED:
             self._tell_queued(status)
         elif status.state is JobState.RUNNING:
@@ -102,6 +107,9 @@ class JobLog:
             self.memory["notes"] = list(status.notes)
             for note in status.notes:
                 self._log.warning(f"GPU job: {note}", job_id=self._job_id)
+
+    def tell_progress(self, status: JobStatus) -> None:
+        """Log what is new of the job's progress only: after output, which it may refer to."""
         if status.progress and (status.final or status.state is JobState.RUNNING):
             self._tell_progress(status)
 

@@ -16,7 +16,7 @@ GIVEN = render_run_script(JobSpec(entry_script="train.py"))
 
 
 def message(words: str, run_script: str = GIVEN) -> str:
-    reason, message = diagnose(2, None, False, words, run_script)
+    reason, message = diagnose(2, None, False, words, run_script=run_script)
     assert reason == "user_error"
     return message
 

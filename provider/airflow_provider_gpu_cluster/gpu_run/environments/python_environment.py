@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -29,6 +30,7 @@ from ..errors import Refused
 from ..linux import locks, processes, regular_files
 from ..store import records
 from ..store.directories import Root
+from ..store.interpreter import with_interpreter
 from ..store.writing import remove_tree
 
 if TYPE_CHECKING:
@@ -171,9 +173,15 @@ def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
     :raises BuildFailed: the interpreter, the virtual environment or the installation failed.
     """
     began = time.monotonic()
-    shell = _Shell(parts["setup"], code)
-    asked = os.path.expanduser(parts["python"] or "python3")
-    interpreter: Interpreter = shell.json([asked, "-c", _ASK], f"asking {asked} for its version")
+    named = os.path.expanduser(parts["python"] or "python3")
+    python = shutil.which(parts.get("interpreter") or named)
+    path = os.environ.get("PATH", os.defpath)
+    if python is not None:
+        path = with_interpreter(root, os.path.abspath(python), path)
+    # As in run.sh, the Python that the setup lines put first in PATH comes before it.
+    asked = named if python is None else "python3"
+    shell = _Shell(parts["setup"], code, path)
+    interpreter: Interpreter = shell.json([asked, "-c", _ASK], f"asking {named} for its version")
     key = _hash(
         [
             group(parts),
@@ -221,11 +229,13 @@ class _Shell:
 
     :param setup: the setup lines.
     :param code: the folder of the code.
+    :param path: the PATH before the setup lines.
     """
 
-    def __init__(self, setup: str, code: str) -> None:
+    def __init__(self, setup: str, code: str, path: str) -> None:
         self._setup = setup
         self.code = code
+        self._env = {**os.environ, "PATH": path}
 
     def run(self, command: list[str], doing: str) -> str:
         """
@@ -262,6 +272,7 @@ class _Shell:
         return subprocess.run(
             ["bash", "-c", _SHELL, "bash", self._setup, *command],
             cwd=self.code,
+            env=self._env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -319,8 +330,6 @@ def _absolute_paths(text: str, code: str) -> str:
 
 def find_uv() -> str | None:
     """Return the path of uv; its installer puts it where logins that run a single command do not look."""
-    import shutil
-
     return shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin:~/.cargo/bin"))
 
 

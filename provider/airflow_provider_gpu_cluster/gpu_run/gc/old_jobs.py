@@ -127,8 +127,9 @@ class OldJobs:
         if ended is None:
             return False
         # A job can forge its exit record, but not the death of its supervisor.
-        runs = claim is not None and claim["by"] in ("supervisor", "waiter") and processes.is_alive(claim)
-        return not runs
+        if claim is None or claim["by"] not in ("supervisor", "waiter"):
+            return True
+        return claim["host"] != processes.hostname() or processes.is_alive(claim) is False
 
     def _engine_of(self, attempts: list[Attempt]) -> tuple[str, Engine]:
         """Return the engine of a job with those attempts, and a name that is unique to that engine."""

@@ -179,14 +179,23 @@ class Leases:
         return {slot.gpu.key for slot in self.slots(gpus, {}) if slot.free_at}
 
     def held_by(self, job_id: str, owner: str = "") -> bool:
-        """Return whether a job of that dispatcher holds a lease on any GPU of this host."""
+        """
+        Return whether a job of that dispatcher holds a lease on any GPU of this host.
+
+        :raises Refused: that cannot be determined now.
+        """
         with self.mutex():
             for name in os.listdir(self.folder):
-                if name.startswith("gpu-"):
-                    with contextlib.suppress(OSError):
-                        holder = _holder(os.path.join(self.folder, name))
-                        if holder is not None and (holder.job_id, holder.owner) == (job_id, owner):
-                            return True
+                path = os.path.join(self.folder, name)
+                try:
+                    holder = _holder(path) if name.startswith("gpu-") else None
+                except PermissionError:
+                    # What this user may not open, no job of this user has locked.
+                    continue
+                except OSError as error:
+                    raise Refused(protocol.GPUS_UNAVAILABLE, f"{path} cannot be opened: {error.strerror}") from error
+                if holder is not None and (holder.job_id, holder.owner) == (job_id, owner):
+                    return True
         return False
 
     def queued_jobs(self) -> list[QueuedJob]:

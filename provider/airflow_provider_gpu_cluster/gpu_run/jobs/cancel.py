@@ -48,6 +48,7 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
     :param by: who asks, for the record.
     :param wait_s: how long to wait until they are gone.
     :return: their statuses afterwards.
+    :raises Refused: one of them is no job id; none is cancelled.
     """
     jobs = [root.job(job_id) for job_id in job_ids]
     failure: OSError | None = None

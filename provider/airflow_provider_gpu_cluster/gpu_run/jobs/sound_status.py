@@ -73,6 +73,8 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "log_tail": _is_text,
     "elements": _list_of(_is_element),
     "notes": _list_of(_is_text),
+    # They were checked when they were read.
+    "masks": lambda value: isinstance(value, dict),
 }
 # No reader expects them to be missing.
 _NEVER_NONE = ("job_id", "state", "message", "attempt", "gpus", "log_bytes", "log_tail", "elements", "notes")

@@ -39,7 +39,10 @@ def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *,
     Return the status of each job; a job whose status cannot be found does not affect the others.
 
     :param whole: see :func:`.supervise.diagnosis.tail`.
+    :raises Refused: one of them is no job id.
     """
+    for job_id in job_ids:
+        root.job(job_id)
     # What keeps the queue from being served, such as a full disk, keeps nobody from looking.
     with contextlib.suppress(OSError, Refused):
         engine.nudge()
@@ -70,8 +73,29 @@ def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole:
         return _without_attempt(root, engine, job_id, tail_bytes, whole)
     status = status_of(attempts[-1], engine)
     if tail_bytes:
-        status["log_tail"] = diagnosis.tail(job.at("logs"), tail_bytes, whole=whole)
+        status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status
+
+
+def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> str:
+    """
+    Return the last lines of a job's output, without its secrets.
+
+    :param size: how many bytes at most.
+    :param whole: see :func:`.supervise.diagnosis.tail`.
+    """
+    logs = root.job(status["job_id"]).at("logs")
+    masks = status.get("masks")
+    if masks is None:
+        return diagnosis.tail(logs, size, whole=whole)
+    from ..protocol.masks import hidden, longest
+
+    # A secret may begin before the text that is shown.
+    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole)
+    start = max(0, len(text) - size)
+    if start:
+        start = text.find("\n", start - 1) + 1 or start
+    return hidden(text, masks, start)
 
 
 def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:
@@ -101,8 +125,8 @@ def _array_status(
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:
         for index in array_status.telling(found):
-            logs = root.job(elements[index]).at("logs")
-            found[index]["log_tail"] = diagnosis.tail(logs, tail_bytes // array_status.MOST_TAILS, whole=whole)
+            size = tail_bytes // array_status.MOST_TAILS
+            found[index]["log_tail"] = tail_of(root, found[index], size, whole=whole)
     return array_status.summary(array_id, found)
 
 
@@ -111,7 +135,24 @@ def _unknown(job_id: str, message: str) -> Status:
 
 
 def status_of(attempt: Attempt, engine: Engine) -> Status:
-    """Return the status of an attempt. If it is gone without a record, its engine settles it."""
+    """Return the status of an attempt, without its secrets. If it is gone without a record, its engine settles it."""
+    status = _status_of(attempt, engine)
+    try:
+        masks = attempt.request().get("masks")
+    except Refused:
+        masks = None
+    if masks is None:
+        return status
+    from ..protocol.masks import are_masks, hidden_in
+
+    if not are_masks(masks):
+        return status
+    shown: Status = hidden_in(status, masks)
+    shown["masks"] = masks
+    return shown
+
+
+def _status_of(attempt: Attempt, engine: Engine) -> Status:
     ended = attempt.ended()
     if ended is None:
         claim = attempt.claimed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from .. import protocol
@@ -171,6 +172,9 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
             job.at("code"),
         ),
     )
+    record["interpreter"] = sys.executable
+    if record["environment"] is not None:
+        record["environment"]["interpreter"] = sys.executable
     with writing(job.path):
         write_text(job.at("run.sh"), request["run_script"])
         os.chmod(job.at("run.sh"), 0o700)

@@ -1,10 +1,10 @@
 """What both ends of the SSH channel agree on: verbs, states, reasons, error codes, and the framing of a reply.
 
-One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
-stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
-so, bytes. The reader skips whatever a login shell prints before the mark. Some verbs go on in both directions after
-their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are needed, ``stage`` and ``submit``
-(:mod:`.staging.receiving`).
+One operation is one process on the cluster. It reads one line of JSON (the request; empty lines before it count for
+nothing) and, where the verb says so, a stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one
+line of JSON, and, where the verb says so, bytes. The reader skips whatever a login shell prints before the mark. Some
+verbs go on in both directions after their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are
+needed, ``stage`` and ``submit`` (:mod:`.staging.receiving`).
 
 The types in the modules here describe requests, replies, events and records. They are imported only for type checking,
 as making such classes would take time at the start of every process.
@@ -91,6 +91,7 @@ WHOLE_BYTES = 1 << 20
 
 # Exit codes without a reply: of the program, and of the line of shell that starts it (see connection/command_line.py).
 EXIT_PROGRAM_UNSAFE = 94
+EXIT_NO_ROOT = 95
 EXIT_REQUEST_CUT = 96
 EXIT_PROGRAM_MISSING = 97
 EXIT_NO_PYTHON = 98

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict, final
 
-from .outputs import OutputEntry
+from .outputs import OutputEntry, Writer
 from .status import Status
 
 
@@ -99,10 +99,12 @@ class SendReply(TypedDict, total=False):
     The outputs that can be sent, if the request asked for a list.
 
     :param is_array: whether the outputs are those of elements, each in a folder named after its index.
+    :param writer: whose outputs they are.
     """
 
     entries: list[OutputEntry]
     is_array: bool
+    writer: Writer
 
 
 class GpuState(TypedDict):

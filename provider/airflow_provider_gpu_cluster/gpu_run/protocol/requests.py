@@ -10,6 +10,7 @@ from typing import Any, Sequence, TypedDict, final
 
 from .cancellation import CancelRecord
 from .inputs import Input
+from .masks import Masks
 from .settings import Settings
 from .spec import Spec, SpecPart
 
@@ -54,18 +55,23 @@ class StageRequest(TypedDict):
     record: Asker
 
 
-class ElementRequest(TypedDict):
+class _ElementRequest(TypedDict):
+    job_id: str
+    spec: SpecPart
+    env: dict[str, str]
+    run_script: str
+
+
+class ElementRequest(_ElementRequest, total=False):
     """
     The values of one element of an array.
 
     :param spec: the values that differ from those of all elements.
     :param env: variables besides those of all elements.
+    :param masks: masks of all of its secrets.
     """
 
-    job_id: str
-    spec: SpecPart
-    env: dict[str, str]
-    run_script: str
+    masks: Masks
 
 
 class ArrayPlace(TypedDict):
@@ -93,9 +99,11 @@ class SubmitRequest(_SubmitRequest, total=False):
     A job to launch, or an array; see :func:`.submit_request.submit_request`.
 
     :param elements: the elements, for an array.
+    :param masks: masks of the job's secrets, if it has any.
     """
 
     elements: list[ElementRequest]
+    masks: Masks
 
 
 class SubmitCall(SubmitRequest, Call):

@@ -7,6 +7,7 @@ Each attempt has a few records. One process writes each of them, once:
 ``env.json``       the job's own environment variables; mode 0600, deleted by the supervisor once it has read them, and
                    by every end before a start
 ``claim.json``     who runs it: only the process that creates this file may run or cancel the attempt
+``cancel.json``    who has asked for its cancellation
 ``exit.json``      how it ended
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks, regular_files
+from ..protocol import job_ids
 from . import records
 from .restoring import make_folder
 from .safe_folders import check_own
@@ -53,14 +55,11 @@ class Root:
         """
         Return the directory of a job, whether it exists or not.
 
-        :raises Refused: the id could name something outside the root.
+        :raises Refused: the id could name something outside the root, or be taken for an option.
         """
-        allowed = all(char.isascii() and (char.isalnum() or char in "._-") for char in job_id)
-        if not job_id or not allowed or job_id.startswith(".") or len(job_id) > 100:
-            raise Refused(
-                protocol.BAD_REQUEST,
-                f"{job_id!r} is no job id: use up to 100 of A-Z a-z 0-9 . _ - and do not begin with a dot",
-            )
+        fault = job_ids.fault_of(job_id)
+        if fault is not None:
+            raise Refused(protocol.BAD_REQUEST, fault)
         return JobDirectory(os.path.join(self.path, job_id), job_id)
 
 
@@ -236,7 +235,7 @@ class Attempt:
         return ended
 
     def cancellation(self) -> CancelRecord | None:
-        """Return who has asked for its cancel; None when nobody has, or the job has destroyed the record."""
+        """Return who has asked for its cancellation; None while nobody has, or when the job has spoilt the record."""
         with contextlib.suppress(OSError, ValueError):
             asked: CancelRecord | None = records.read_json(self.at("cancel.json"))
             if asked is not None and isinstance(asked.get("by"), str):

@@ -41,7 +41,13 @@ _SIGNS = (
 
 
 def diagnose(
-    exit_code: int | None, number: int | None, oom_killed: bool, words: str, run_script: str = ""
+    exit_code: int | None,
+    number: int | None,
+    oom_killed: bool,
+    words: str,
+    *,
+    worker_killed: bool = False,
+    run_script: str = "",
 ) -> tuple[str, str]:
     """
     Return the reason, and a sentence that explains it.
@@ -49,14 +55,17 @@ def diagnose(
     :param number: the signal that ended the code, if one did.
     :param oom_killed: whether the kernel killed any process for memory meanwhile.
     :param words: the end of the output.
+    :param worker_killed: whether that was a process of the job, other than the one that ended.
     :param run_script: what was run.
     """
     if number is None and exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
         # A shell reports a child's signal in this way.
         number = exit_code - 128
     if number == signal.SIGKILL and oom_killed:
-        return protocol.OUT_OF_MEMORY, "the kernel killed it because the host ran out of memory"
+        return protocol.OUT_OF_MEMORY, "the kernel killed it for lack of memory"
     how = f"signal {_signal_name(number)}" if number is not None else f"exit code {exit_code}"
+    if worker_killed:
+        return protocol.OUT_OF_MEMORY, f"the kernel killed one of its worker processes for lack of memory ({how})"
     for reason, sentence, signs in _SIGNS:
         if any(sign in words for sign in signs):
             return reason, f"{sentence} ({how})"

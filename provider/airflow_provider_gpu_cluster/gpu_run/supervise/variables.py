@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from ..store import records
-from ..store.directories import Attempt
+from ..store.directories import Attempt, Root
+from ..store.interpreter import with_interpreter
 from .allocation import Allocation
 from .foreign_variables import without_other_jobs, without_tasks
 
@@ -57,9 +59,10 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     )
     if spec.get("cpus"):
         env["OMP_NUM_THREADS"] = str(spec["cpus"])
-    python = request["settings"].get("python")
+    python = request.get("interpreter") or sys.executable
     if python:
-        env["PYTHON"] = os.path.expanduser(python)
+        root = Root(os.path.dirname(job.path))
+        env.update(PYTHON=python, PATH=with_interpreter(root, python, env.get("PATH", os.defpath)))
     built: Environment | None = records.read_json(attempt.at("environment.json"))
     if built:
         env["VIRTUAL_ENV"] = built["path"]

@@ -79,7 +79,10 @@ def read_logs(root: Root, engine: Engine, request: LogsRequest) -> tuple[LogsRep
     A job whose status cannot be found does not affect the others.
 
     :return: the reply, and the output that follows it.
+    :raises Refused: one of them has no valid job id.
     """
+    for one in request["jobs"]:
+        root.job(one["job_id"])
     replies: list[LogReply] = []
     pieces: list[bytes] = []
     left = request["max_bytes"]

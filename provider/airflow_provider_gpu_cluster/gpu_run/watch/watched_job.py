@@ -7,10 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
-from ..jobs.status import status_or_unknown
+from ..jobs.status import status_or_unknown, tail_of
 from ..linux import processes
 from ..store.directories import Root
-from ..supervise import diagnosis
 from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class WatchedJob:
         attempt = status.get("attempt", 0)
         is_final = status["state"] in protocol.FINAL_STATES
         if is_final and attempt and status["state"] != protocol.SUCCEEDED:
-            status["log_tail"] = diagnosis.tail(self._job.at("logs"), _TAIL_BYTES)
+            status["log_tail"] = tail_of(self._root, status, _TAIL_BYTES)
         events: list[Event] = []
         if self._is_worth_telling(status, now):
             self._told = status

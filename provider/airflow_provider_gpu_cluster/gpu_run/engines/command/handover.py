@@ -231,7 +231,7 @@ class Handover:
         code: int | None = None
         while True:
             code = None if called is None else called.poll()
-            is_over = code is not None if called is not None else not processes.is_alive(note["launcher"])
+            is_over = code is not None if called is not None else processes.is_alive(note["launcher"]) is False
             pid = _printed_pid(attempt, note)
             claim = attempt.claimed()
             if is_over or (pid is not None and self._stays(note, pid, claim)):
@@ -263,7 +263,7 @@ class Handover:
 
     def _stays(self, note: LaunchNote, pid: int, claim: Claim | None) -> bool:
         """Return whether a launcher that has printed an id keeps running as long as the job."""
-        return (self._is_long(note) or claim is not None) and processes.start_ticks(pid) is not None
+        return (self._is_long(note) or claim is not None) and not processes.has_ended(pid)
 
     def _is_long(self, note: LaunchNote) -> bool:
         return time.time() > note["called_at"] + FOREGROUND_S
@@ -337,7 +337,7 @@ def _end(launcher: ProcessIdentity, called: subprocess.Popen[bytes] | None) -> N
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _TERM_S
         while time.monotonic() < deadline:
-            if called.poll() is not None if called is not None else not processes.is_alive(launcher):
+            if called.poll() is not None if called is not None else processes.is_alive(launcher) is False:
                 return
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(launcher["pid"], number)
@@ -352,7 +352,7 @@ def _printed_pid(attempt: Attempt, note: LaunchNote) -> int | None:
             data = file.read(_MOST_READ)
     except OSError:
         return None
-    if processes.is_alive(note["launcher"]):
+    if processes.is_alive(note["launcher"]) is not False:
         data = data[: data.rfind(b"\n") + 1]
     match = _NUMBER.search(data)
     if match is None:

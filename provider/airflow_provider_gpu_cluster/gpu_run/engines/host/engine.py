@@ -14,7 +14,8 @@ from ...gpus.schedule import Wait
 from ...linux import processes, regular_files
 from ...store import records
 from ...store.directories import Attempt, Root
-from ..lost import settle_lost_supervisor
+from ...supervise.unrecorded_end import unrecorded_end
+from ..lost import settle_lost_supervisor, unseen
 from .root_queue import RootQueue
 
 if TYPE_CHECKING:
@@ -128,8 +129,7 @@ class HostEngine:
             return self._waiting(attempt)
         alive = processes.is_alive(claim)
         if alive is None:
-            message = "it runs on {}, this is {}; point the connection there"
-            return {"state": protocol.UNKNOWN, "message": message.format(claim["host"], processes.hostname())}
+            return {"state": protocol.UNKNOWN, "message": unseen(claim)}
         if alive:
             return {"state": protocol.RUNNING} if claim["by"] == "supervisor" else self._waiting(attempt)
         # It may have ended since the caller looked.
@@ -192,16 +192,27 @@ class HostEngine:
             processes.send_signal([claim["pid"]], signal.SIGTERM)
 
     def still_runs(self, job_id: str) -> bool:
-        """Return whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
-        # Opening the leases would create their folder. Without a folder, nobody holds any.
-        return os.path.isdir(self._queue.lease_dir) and self._queue.leases.held_by(job_id, self._queue.owner())
+        """
+        Return whether a supervisor of that job holds GPUs, even if the job's directory is gone.
+
+        :raises Refused: that cannot be determined now.
+        """
+        folder = self._queue.lease_dir
+        try:
+            os.stat(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            # Opening the leases would create their folder. Without a folder, nobody holds any.
+            return False
+        except OSError as error:
+            raise Refused(protocol.GPUS_UNAVAILABLE, f"{folder} cannot be read: {error.strerror}") from error
+        return self._queue.leases.held_by(job_id, self._queue.owner())
 
     # -- the host ------------------------------------------------------------------------------------------------
 
     def warnings(self) -> list[str]:
         """Return problems to expect on this host."""
         # Imported where it is needed, since every request starts a process.
-        from ..logout import logout_warnings
+        from ...linux.logout import logout_warnings
 
         return logout_warnings()
 
@@ -266,4 +277,5 @@ def _settle_lost(attempt: Attempt, claim: Claim) -> None:
     elif claim["by"] == "supervisor":
         settle_lost_supervisor(attempt, claim)
     else:
-        attempt.finish(protocol.LOST, protocol.REASON_LOST, "the process that waited for it was killed")
+        end = unrecorded_end(attempt, "the process that waited for it was killed", may_be_logout=True)
+        attempt.finish(end["state"], end["reason"], end["message"])

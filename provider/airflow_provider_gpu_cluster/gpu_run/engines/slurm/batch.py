@@ -79,12 +79,12 @@ class Batch:
         """Return whether somebody has tried to submit it."""
         return bool(_noted(self.folder))
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[BatchPiece]:
         """Return its pieces in their order, with their outcome so far; at first, one is the whole batch."""
         note = _noted(self.folder)
-        return [Piece(self, one) for one in note.get("pieces") or [note]]
+        return [BatchPiece(self, one) for one in note.get("pieces") or [note]]
 
-    def piece_of(self, attempt: Attempt) -> Piece:
+    def piece_of(self, attempt: Attempt) -> BatchPiece:
         """Return the piece that an attempt belongs to."""
         index = self.index(attempt)
         return next(piece for piece in self.pieces() if index in piece.indexes)
@@ -121,7 +121,7 @@ class Batch:
         return f"{self.output}.{self.index(attempt)}" if self.is_array else self.output
 
 
-class Piece:
+class BatchPiece:
     """
     Attempts of a batch that are submitted with one ``sbatch``.
 

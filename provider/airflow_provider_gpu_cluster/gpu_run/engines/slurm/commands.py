@@ -27,9 +27,18 @@ _MORE_MEMORY = 128 << 20
 _LOW_NICE = 1000
 # Where Slurm does not say it.
 _LARGEST_ARRAY = 1000
-_EXPORTED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TZ", "USER")
-# The variables that an installation of packages needs.
-_EXPORTED_PREFIXES = ("PIP_", "UV_", "SSL_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_EXPORTED = (
+    *("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TZ", "USER"),
+    # What a login's modules and environments set together with PATH: programs of that PATH need it.
+    *("LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "PKG_CONFIG_PATH"),
+    *("CMAKE_PREFIX_PATH", "MANPATH", "INFOPATH", "PYTHONPATH", "R_LIBS", "R_LIBS_USER", "CUDA_HOME", "CUDA_PATH"),
+    *("MODULEPATH", "MODULESHOME", "LOADEDMODULES", "_LMFILES_", "_CE_CONDA", "_CE_M"),
+)
+# The same, and the variables that an installation of packages needs.
+_EXPORTED_PREFIXES = (
+    *("CONDA_", "MAMBA_", "MODULES_", "LMOD_", "__LMOD_", "__MODULES_"),
+    *("PIP_", "UV_", "SSL_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
 _NODE_WIDTHS = (128, 32, 256, 256)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Sequence
+from typing import Collection, NamedTuple
 
 # What sbatch says when a limit is reached; the kind of Slurm's records that has it; its name there, and in sacctmgr.
 _LIMITS = (
@@ -41,7 +41,7 @@ def known(user: str) -> list[str]:
     return ["scontrol", "--oneliner", "show", "assoc_mgr", f"users={user}", "flags=assoc,qos"]
 
 
-def reached(errors: str, output: str, *, account: str | None, qualities: Sequence[str]) -> list[Limit]:
+def reached(errors: str, output: str, *, account: str | None, qualities: Collection[str]) -> list[Limit]:
     """
     Return the limits that sbatch means; an empty list when that cannot be told.
 

@@ -19,7 +19,7 @@ from ...store.directories import Attempt, Root
 from ...supervise.foreign_variables import unused_defaults
 from .. import unstarted
 from . import commands, limits, words
-from .batch import Batch, Piece
+from .batch import Batch, BatchPiece
 from .limits import Limit
 from .runner import Answer, run
 
@@ -97,11 +97,10 @@ class Submitter:
         """Make batches of attempts that ask for the same: one, or as many as Slurm's arrays must be."""
         most = len(attempts)
         if most > 1:
-            answer = run(commands.configuration())
-            most = min(most, commands.largest_array(answer.output)) if answer.code == 0 else most
+            most = min(most, commands.largest_array(_told(commands.configuration())))
         return Batch.together(self._root, attempts, most)
 
-    def _submit(self, piece: Piece, fd: int) -> str:
+    def _submit(self, piece: BatchPiece, fd: int) -> str:
         """Hand over a piece, or make it smaller; return why neither is possible now."""
         batch, note = piece.batch, piece.note
         spec = batch.attempts[0].request()["spec"]
@@ -169,22 +168,20 @@ class Submitter:
 
     def _limits(self, spec: Spec, errors: str) -> list[Limit]:
         """Return the limits by which Slurm takes no more jobs, as far as they can be found out."""
-        known = run(limits.known(processes.user()), timeout_s=_SEARCH_S)
-        if known.code != 0:
-            return []
+        user = processes.user()
         quality = commands.asked(spec, self._settings, "qos")
-        qualities = [quality] if quality else []
+        qualities = {quality} if quality else set()
         if not qualities and "QOS" in errors:
-            usual = run(commands.usual_qos(processes.user()), timeout_s=_SEARCH_S)
-            usual_ones = set(usual.output.split())
-            qualities = list(usual_ones) if usual.code == 0 and len(usual_ones) == 1 else []
-        if qualities:
-            shown = run(commands.partitions(), timeout_s=_SEARCH_S)
-            qualities += commands.qos_of_partition(shown.output, commands.asked(spec, self._settings, "partition"))
+            qualities = set(_told(commands.usual_qos(user)).split())
+        if len(qualities) == 1:
+            partition = commands.asked(spec, self._settings, "partition")
+            qualities.update(commands.qos_of_partition(_told(commands.partitions()), partition))
+        else:
+            qualities = set()
         account = commands.asked(spec, self._settings, "account")
-        return limits.reached(errors, known.output, account=account, qualities=qualities)
+        return limits.reached(errors, _told(limits.known(user)), account=account, qualities=qualities)
 
-    def _sbatch(self, piece: Piece, waiting: list[int], spec: Spec, fd: int) -> Answer:
+    def _sbatch(self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int) -> Answer:
         batch = piece.batch
         command = commands.sbatch(
             spec,
@@ -201,7 +198,7 @@ class Submitter:
         script = commands.script(python, self._program, batch.folder, output=batch.output, is_array=batch.is_array)
         return run(command, script, pass_fds=[fd])
 
-    def _note(self, piece: Piece, ids: list[str]) -> str:
+    def _note(self, piece: BatchPiece, ids: list[str]) -> str:
         note: PieceNote = {"answered_at": time.time(), "ids": ids}
         if "asked_at" in piece.note:
             note["asked_at"] = piece.note["asked_at"]
@@ -273,12 +270,20 @@ class _Gate:
         return message
 
 
-def _to_hand_over(batch: Batch) -> list[Piece]:
+def _told(command: Sequence[str]) -> str:
+    """Return the answer of a command that a site may keep from its users; an empty text then."""
+    with contextlib.suppress(Refused):
+        answer = run(command, timeout_s=_SEARCH_S)
+        return answer.output if answer.code == 0 else ""
+    return ""
+
+
+def _to_hand_over(batch: Batch) -> list[BatchPiece]:
     """Return the pieces that are not in Slurm's queue, and of which something still is to run."""
     return [piece for piece in batch.pieces() if not piece.note.get("ids") and any(True for _ in piece.waiting())]
 
 
-def search(piece: Piece, since: float) -> Found:
+def search(piece: BatchPiece, since: float) -> Found:
     """Look for a piece in the queue, and in the accounting if there is one."""
     folder = commands.folder_key(piece.batch.workdir)
     queue = run(commands.queue(processes.user(), piece.name), timeout_s=_SEARCH_S)

@@ -27,8 +27,17 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 20000
 _PORTS = 20000
-# Slurm numbers nodes from 0; a process learns the number of its node only on that node.
-_ON_NODE = 'export NODE_RANK="$SLURM_NODEID"; exec bash "$0"'
+# Slurm numbers nodes from 0; a process learns the number of its node only on that node. The first script that fails
+# is noted, since srun tells the largest exit code, which may be of a script that was killed for that failure. A caught
+# signal is at its default again in the script itself.
+_ON_NODE = """\
+export NODE_RANK="$SLURM_NODEID"
+trap : TERM INT HUP ALRM USR1 USR2
+bash "$1" && exit 0
+code=$?
+(set -o noclobber; echo "$NODE_RANK $code" > "$0") 2> /dev/null
+exit "$code"
+"""
 
 
 def supervise_slurm(path: str) -> int:
@@ -47,7 +56,7 @@ def supervise_slurm(path: str) -> int:
             del os.environ[name]
     request = attempt.request()
     spec = request["spec"]
-    allocation = allocation_of(os.environ, job, spec)
+    allocation = allocation_of(os.environ, job, spec, attempt.at("first_failure"))
     warning = asked([*(request["settings"].get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())])
     if warning is not None:
         allocation = allocation._replace(
@@ -67,12 +76,13 @@ def supervise_slurm(path: str) -> int:
     return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
 
 
-def allocation_of(env: Mapping[str, str], job: str, spec: Spec) -> Allocation:
+def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: str = "") -> Allocation:
     """
     Return what Slurm has allocated to this job.
 
     :param env: the environment of its script.
     :param job: what Slurm calls it.
+    :param first_failure: path of a file in which the first node whose script fails is noted.
     """
     nodes = int(env.get("SLURM_JOB_NUM_NODES") or 1)
     visible = env.get("CUDA_VISIBLE_DEVICES")
@@ -89,7 +99,8 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec) -> Allocation:
         visible=visible,
         master=processes.hostname() if nodes > 1 else "localhost",
         master_port=_FIRST_PORT + int(env["SLURM_JOB_ID"]) % _PORTS,
-        launcher=_launcher(nodes, spec) if nodes > 1 else (),
+        launcher=_launcher(nodes, spec, first_failure) if nodes > 1 else (),
+        first_failure=first_failure if nodes > 1 else None,
         claimed={
             "slurm_job": job,
             "nodes": env.get("SLURM_JOB_NODELIST"),
@@ -105,7 +116,7 @@ def _restarts(env: Mapping[str, str]) -> int:
     return int(text) if re.match(r"^\d+$", text) else 0
 
 
-def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
+def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
     command = [
         "srun",
         f"--nodes={nodes}",
@@ -119,7 +130,7 @@ def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
     ]
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
-    return (*command, "bash", "-c", _ON_NODE)
+    return (*command, "bash", "-c", _ON_NODE, first_failure)
 
 
 def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:
