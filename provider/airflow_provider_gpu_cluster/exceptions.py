@@ -197,6 +197,7 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.BAD_REQUEST: InvalidJobError,
     protocol.PYTHON_TOO_OLD: GpuClusterSetupError,
     protocol.ROOT_NOT_WRITABLE: GpuClusterSetupError,
+    protocol.ROOT_NOT_SAFE: GpuClusterSetupError,
     protocol.GPUS_UNAVAILABLE: GpuClusterSetupError,
     protocol.NO_SPACE: NoSpaceError,
     protocol.SOURCE_ERROR: SourceError,

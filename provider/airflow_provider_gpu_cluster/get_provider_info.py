@@ -92,7 +92,8 @@ def get_provider_info() -> dict[str, Any]:
                     "root_dir": {
                         "label": "Directory for jobs",
                         "description": "On the cluster. Every job gets its own directory in it. ~, ~user and variables "
-                        "such as $SCRATCH mean what they mean in a login there.",
+                        "such as $SCRATCH mean what they mean in a login there. It must be the user's own, and in no "
+                        "folder that everybody can write to.",
                         "schema": {"type": ["string", "null"], "default": "~/ml-jobs"},
                     },
                     "engine": {

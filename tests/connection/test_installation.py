@@ -230,7 +230,9 @@ def test_no_such_interpreter(cluster_settings: ClusterSettings, ssh_connect: Con
 def test_an_interpreter_that_is_none(cluster_settings: ClusterSettings, ssh_connect: Connect) -> None:
     with (
         other(cluster_settings, ssh_connect, python="/bin/echo") as cluster,
-        pytest.raises(GpuClusterSetupError, match=r"ended with exit code 0 and no reply; it said: -I -S /"),
+        pytest.raises(
+            GpuClusterSetupError, match=r"(?s)ended with exit code 0 and no reply; it said: .* install-check$"
+        ),
     ):
         cluster.check()
 

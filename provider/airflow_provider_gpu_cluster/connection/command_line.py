@@ -6,6 +6,7 @@ import shlex
 
 from airflow_provider_gpu_cluster.connection.command_start import SAY_READY
 from airflow_provider_gpu_cluster.connection.root_dir import quoted_path, shell_text
+from airflow_provider_gpu_cluster.connection.safe_start import SAFE_START
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
@@ -25,7 +26,7 @@ def command_line(settings: ClusterSettings, program: str, verb: str) -> str:
         f'{SAY_READY}; {shell_text(settings.root_dir)}p="$r"/.gpu-run/{program}; '
         f'[ -f "$p" ] || exit {protocol.EXIT_PROGRAM_MISSING}; '
         f"command -v {python} >/dev/null 2>&1 || exit {protocol.EXIT_NO_PYTHON}; "
-        f'exec {python} -I -S "$p" {verb}'
+        f'exec {python} -I -S -c {shlex.quote(SAFE_START)} "$p" {verb}'
     )
     return f"exec sh -c {shlex.quote(script)}"
 

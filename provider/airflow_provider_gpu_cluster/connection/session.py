@@ -312,6 +312,10 @@ class Session:
             raise GpuClusterSetupError(f"{where}: {not_there(self.connection, self._program.name)}")
         elif status == protocol.EXIT_NO_ROOT:
             raise self.connection.no_root(said)
+        elif status == protocol.EXIT_PROGRAM_UNSAFE:
+            raise GpuClusterSetupError(
+                f"{where}: the program in root_dir is not run, as others may have put it there: {said}"
+            )
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(

@@ -20,6 +20,7 @@ from . import protocol
 from .errors import Refused
 from .reply import Reply
 from .store.directories import Root
+from .store.safe_folders import check_own
 
 if TYPE_CHECKING:
     from .protocol.replies import Fault
@@ -174,6 +175,7 @@ def _fault(name: str, error: Exception, root: Root) -> Fault:
 
 
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
+    check_own(given["root"].cache)
     if "engine" in verb.needs:
         from .engines import engine_of
 

@@ -203,7 +203,8 @@ class Leases:
         return live_queued_jobs(self.folder)
 
     def _path(self, key: str) -> str:
-        return os.path.join(self.folder, "gpu-" + key)
+        # Drivers before 470 name MIG instances MIG-GPU-<uuid>/<n>/<n>.
+        return os.path.join(self.folder, "gpu-" + key.replace("/", "_"))
 
 
 def leases_of(settings: Settings) -> Leases:

@@ -71,6 +71,7 @@ PRIORITIES = ("high", "normal", "low")
 BAD_REQUEST = "bad_request"
 PYTHON_TOO_OLD = "python_too_old"
 ROOT_NOT_WRITABLE = "root_not_writable"
+ROOT_NOT_SAFE = "root_not_safe"
 NO_SPACE = "no_space"
 SOURCE_ERROR = "source_error"
 CHECKSUM_MISMATCH = "checksum_mismatch"
@@ -89,6 +90,7 @@ INTERNAL = "internal"
 WHOLE_BYTES = 1 << 20
 
 # Exit codes without a reply: of the program, and of the line of shell that starts it (see connection/command_line.py).
+EXIT_PROGRAM_UNSAFE = 94
 EXIT_NO_ROOT = 95
 EXIT_REQUEST_CUT = 96
 EXIT_PROGRAM_MISSING = 97

@@ -57,10 +57,18 @@ class Interpreter(TypedDict):
     packages: list[str]
 
 
-class GpuNote(TypedDict):
-    """The GPUs of a host, see :class:`.gpus.inventory.Gpu`."""
-
+class _GpuNote(TypedDict):
     gpus: list[list[Any]]
+
+
+class GpuNote(_GpuNote, total=False):
+    """
+    The GPUs of a host, see :class:`.gpus.inventory.Gpu`.
+
+    :param broken: those that do not work, see :class:`.gpus.inventory.BrokenGpu`.
+    """
+
+    broken: list[list[str]]
 
 
 class PieceNote(TypedDict, total=False):

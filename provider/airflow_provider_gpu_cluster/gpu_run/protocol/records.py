@@ -106,11 +106,21 @@ class ProcessIdentity(TypedDict):
     host: str
 
 
-class LeasedGpu(TypedDict):
-    """A GPU of an attempt: the key of its lease, and its index in PCI bus order."""
-
+class _LeasedGpu(TypedDict):
     key: str
     index: int
+
+
+class LeasedGpu(_LeasedGpu, total=False):
+    """
+    A GPU of an attempt.
+
+    :param key: of its lease.
+    :param index: its index in PCI bus order; a MIG instance has that of its GPU.
+    :param visible: its name in CUDA_VISIBLE_DEVICES, if that is not its index.
+    """
+
+    visible: str
 
 
 class End(TypedDict):

@@ -118,6 +118,13 @@ class GpuState(TypedDict):
     used_by: str
 
 
+class GpuFault(TypedDict):
+    """A GPU that does not work: its PCI address or index, as far as known, and why."""
+
+    gpu: str
+    why: str
+
+
 class _Capacity(TypedDict):
     gpus: list[GpuState]
     free_gpus: int | None
@@ -130,9 +137,13 @@ class Capacity(_Capacity, total=False):
     The GPUs of a cluster, and how many jobs of all users wait.
 
     :param launcher: the program that alone knows the GPUs, if there is one.
+    :param broken_gpus: those that do not work, which ``gpus`` leaves out.
+    :param remarks: what else there is to know about the GPUs, each a sentence.
     """
 
     launcher: str
+    broken_gpus: list[GpuFault]
+    remarks: list[str]
 
 
 class PythonFacts(TypedDict):

@@ -27,6 +27,7 @@ from ..linux import locks, regular_files
 from ..protocol import job_ids
 from . import records
 from .restoring import make_folder
+from .safe_folders import check_own
 from .writing import remove_tree, write_text, writing
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class JobDirectory:
         """
         Make the missing folders of the directory, and note its use.
 
-        :raises Refused: the root cannot be written to.
+        :raises Refused: the root cannot be written to, or another user has made the directory.
         """
         # Garbage collection can remove an old directory at any moment until its use is noted.
         for is_last in (False, False, True):
@@ -98,6 +99,8 @@ class JobDirectory:
     def _make_folders(self) -> None:
         with writing(self.path):
             os.makedirs(self.path, mode=0o700, exist_ok=True)
+            # A job may have opened its own to others.
+            check_own(self.path, may_be_open=True)
             os.chmod(self.path, 0o700)
             for folder in _FOLDERS:
                 # An earlier attempt may have put anything there.

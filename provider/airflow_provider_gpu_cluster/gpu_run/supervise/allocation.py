@@ -85,7 +85,7 @@ class Allocation(NamedTuple):
             "MASTER_PORT": str(self.master_port or 20000 + os.getpid() % 20000),
         }
         if not self.is_scheduled:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu["index"]) for gpu in self.gpus)
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.get("visible", str(gpu["index"])) for gpu in self.gpus)
         elif self.visible is not None:
             variables["CUDA_VISIBLE_DEVICES"] = self.visible
         return variables

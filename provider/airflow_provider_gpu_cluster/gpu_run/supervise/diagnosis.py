@@ -7,6 +7,7 @@ import signal
 
 from .. import protocol
 from ..linux import regular_files
+from .refused_options import ADVICE, refused_option
 
 # How much of the last output is searched.
 TAIL_BYTES = 16384
@@ -40,7 +41,13 @@ _SIGNS = (
 
 
 def diagnose(
-    exit_code: int | None, number: int | None, oom_killed: bool, words: str, *, worker_killed: bool = False
+    exit_code: int | None,
+    number: int | None,
+    oom_killed: bool,
+    words: str,
+    *,
+    worker_killed: bool = False,
+    run_script: str = "",
 ) -> tuple[str, str]:
     """
     Return the reason, and a sentence that explains it.
@@ -49,6 +56,7 @@ def diagnose(
     :param oom_killed: whether the kernel killed any process for memory meanwhile.
     :param words: the end of the output.
     :param worker_killed: whether that was a process of the job, other than the one that ended.
+    :param run_script: what was run.
     """
     if number is None and exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
         # A shell reports a child's signal in this way.
@@ -61,7 +69,8 @@ def diagnose(
     for reason, sentence, signs in _SIGNS:
         if any(sign in words for sign in signs):
             return reason, f"{sentence} ({how})"
-    return protocol.USER_ERROR, f"it ended with {how}"
+    refused = refused_option(run_script, words) if number is None else None
+    return protocol.USER_ERROR, f"it ended with {how}" if refused is None else ADVICE.format(refused, how)
 
 
 def tail(logs: str, size: int, *, whole: bool = False) -> str:

@@ -389,7 +389,9 @@ class _AttemptRun:
             words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
             text = words.decode("utf-8", "replace")
             counted, worker_killed = self.killed_workers.has_counted(), self.killed_workers.is_likely(text)
-            reason, message = diagnose(exit_code, number, counted, text, worker_killed=worker_killed)
+            reason, message = diagnose(
+                exit_code, number, counted, text, worker_killed=worker_killed, run_script=self._run_script()
+            )
             if first is not None:
                 message += f", first where NODE_RANK is {first[0]}"
         if self.is_taken_away:
@@ -397,6 +399,9 @@ class _AttemptRun:
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
         else:
             self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
+
+    def _run_script(self) -> str:
+        return read_end(self.job.at("run.sh"), TAIL_BYTES).decode("utf-8", "replace")
 
     def _limit_reached(self, at: float) -> tuple[str, str, str] | None:
         """Return how it ended if it was over a limit when its launcher ended it without saying why."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...gpus.inventory import Gpu, find_busy, find_gpus
+from ...gpus.inventory import BrokenGpu, Gpu, Inventory, fitting, take_inventory
 from ...gpus.schedule import Wait
 from ...linux import processes, regular_files
 from ...store import records
@@ -69,33 +69,30 @@ class HostEngine:
                     spec["nodes"], processes.hostname()
                 ),
             )
-        if not self._fits(spec, self._known_gpus()):
+        if not _fits(spec, self._known_gpus()):
             # The remembered list may be older than a card that was added.
-            gpus = self._list_gpus()
-            if not self._fits(spec, gpus):
-                raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, gpus))
+            found = self._list_gpus(with_use=False)
+            if not _fits(spec, found):
+                raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, found))
         self._queue.open_leases()
 
-    def _fits(self, spec: Spec, gpus: list[Gpu]) -> bool:
-        return sum(gpu.is_a(spec.get("gpu_type")) for gpu in gpus) >= spec["gpus"]
-
-    def _known_gpus(self) -> list[Gpu]:
-        if self._virtual is not None:
-            return find_gpus(self._virtual)
-        with contextlib.suppress(ValueError, KeyError, TypeError, regular_files.NotRegular):
-            known: GpuNote | None = records.read_json(self._inventory())
-            if known is not None:
-                return [Gpu(*values) for values in known["gpus"]]
-        return self._list_gpus()
-
-    def _list_gpus(self) -> list[Gpu]:
-        gpus = find_gpus(self._virtual)
+    def _known_gpus(self) -> Inventory:
         if self._virtual is None:
-            note: GpuNote = {"gpus": [list(gpu) for gpu in gpus]}
-            records.write_json(self._inventory(), note)
-        return gpus
+            with contextlib.suppress(ValueError, KeyError, TypeError, regular_files.NotRegular):
+                known: GpuNote | None = records.read_json(self._note())
+                if known is not None:
+                    broken = [BrokenGpu(*words) for words in known.get("broken", [])]
+                    return Inventory([Gpu(*values) for values in known["gpus"]], broken)
+        return self._list_gpus(with_use=False)
 
-    def _inventory(self) -> str:
+    def _list_gpus(self, *, with_use: bool) -> Inventory:
+        found = take_inventory(self._virtual, with_use=with_use)
+        if self._virtual is None:
+            note: GpuNote = {"gpus": [list(gpu) for gpu in found.gpus], "broken": [list(gpu) for gpu in found.broken]}
+            records.write_json(self._note(), note)
+        return found
+
+    def _note(self) -> str:
         return os.path.join(self._root.own, f"gpus-{processes.boot_id()}.json")
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
@@ -221,13 +218,14 @@ class HostEngine:
 
     def capacity(self) -> Capacity:
         """Return every GPU and who uses it, and how many jobs of all users wait."""
-        gpus = self._list_gpus()
-        busy = find_busy(self._virtual)
+        found = self._list_gpus(with_use=True)
         leases = self._queue.open_leases()
         with leases.mutex():
-            slots = leases.slots(gpus, busy)
+            slots = leases.slots(found.gpus, found.in_use_without_lease(leases.held(found.gpus)))
             waiting = leases.queued_jobs()
         return {
+            "broken_gpus": [{"gpu": gpu.gpu, "why": gpu.why} for gpu in found.broken],
+            "remarks": found.remarks,
             "gpus": [
                 {
                     "index": slot.gpu.number,
@@ -245,15 +243,27 @@ class HostEngine:
         }
 
 
-def _too_few(spec: Spec, gpus: list[Gpu]) -> str:
+def _fits(spec: Spec, found: Inventory) -> bool:
+    """Return whether the job can run here, now or when the broken GPUs work again, which may well be of its type."""
+    fits = len(fitting(found.gpus, spec["gpus"], spec.get("gpu_type")))
+    return fits >= spec["gpus"] or (fits > 0 and fits + len(found.broken) >= spec["gpus"])
+
+
+def _too_few(spec: Spec, found: Inventory) -> str:
     kinds: dict[str, int] = {}
-    for gpu in gpus:
+    for gpu in found.gpus:
         kinds[gpu.type] = kinds.get(gpu.type, 0) + 1
     has = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())[:_MOST_TYPES_SHOWN])
     wanted = "{} GPU{}".format(spec["gpus"], "" if spec["gpus"] == 1 else "s")
     if spec.get("gpu_type"):
         wanted += " of type {!r}".format(spec["gpu_type"])
-    return "the job asks for {}, but {} has {}".format(wanted, processes.hostname(), has or "none")
+    told = "the job asks for {}, but {} has {}".format(wanted, processes.hostname(), has or "none")
+    if spec["gpus"] > 1 and any(gpu.is_instance for gpu in found.gpus):
+        told += (
+            "; a process can use only one MIG instance, so a job gets several only if its gpu_type names their "
+            "profile, such as '1g.10gb'"
+        )
+    return "; ".join([told, *map(str, found.broken), *found.remarks])
 
 
 def _settle_lost(attempt: Attempt, claim: Claim) -> None:
