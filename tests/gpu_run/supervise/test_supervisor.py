@@ -496,9 +496,12 @@ def test_a_term_that_nobody_has_asked_for_is_a_loss(
 
 
 @pytest.mark.parametrize("victims", [["supervisor"], ["supervisor", "guard"]], ids=" and ".join)
-def test_a_cancelled_job_is_cancelled_even_if_its_processes_are_killed(host: Host, victims: list[str]) -> None:
-    job = host.submit("trap '' TERM; while :; do sleep 0.1; done", grace_s=60)
+def test_a_cancelled_job_is_cancelled_even_if_its_processes_are_killed(
+    host: Host, victims: list[str], eventually: Callable[..., Any]
+) -> None:
+    job = host.submit("trap '' TERM; touch \"$OUTPUT_DIR/ready\"; while :; do sleep 0.1; done", grace_s=60)
     supervisor = host.wait(job, state="RUNNING")["pid"]
+    eventually(Path(host.root.job(job).at("outputs", "ready")).exists)
     pids = {"supervisor": supervisor, "guard": parent(supervisor)}
     assert cancel(host.root, host.engine, [job], "ann", 0)[0]["state"] == "RUNNING"
     for name in victims:
