@@ -36,6 +36,14 @@ with DAG("{dag_id}", schedule=None) as dag:
 """
 
 
+PARTIAL = """
+    from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator
+
+    partial = CollectGpuJobOperator(task_id="partial", job=train.submit.output, destination="{}")
+    train.wait >> partial.as_teardown()
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "dags" / "code").mkdir(parents=True)
@@ -68,13 +76,17 @@ def test_job_goes_through_all_tasks(
 @pytest.mark.usefixtures("gpu_cluster_conn")
 def test_failed_job_fails_the_run_in_spite_of_the_teardown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "code" / "train.py").write_text("raise SystemExit(3)\n")
-    run = run_dag(folder, DAG_FILE.format(dag_id="group_bad", destination=folder / "home"), monkeypatch)
+    # What collects partial outputs after a failure is a teardown, too.
+    source = DAG_FILE.format(dag_id="group_bad", destination=folder / "home") + PARTIAL.format(folder / "partial")
+    run = run_dag(folder, source, monkeypatch)
     assert str(run.state) == "failed"
     found = states(run)
     assert found["train.wait"] == "failed"
     assert found["train.collect"] == "upstream_failed"
     assert found["train.cancel"] == "success"
     assert not (folder / "home").exists()
+    assert found["partial"] == "success"
+    assert (folder / "partial" / "FAILED").exists()
 
 
 def test_neighbours_are_chained_to_the_ends() -> None:

@@ -43,8 +43,9 @@ def test_a_run_that_exceeds_its_time_ends_the_job_of_its_group(lab: Lab, lab_clu
     assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.CANCELLED
 
 
+@pytest.mark.long
 def test_a_run_that_exceeds_its_time_ends_all_its_jobs_if_its_dag_says_so(lab: Lab, lab_cluster: Cluster) -> None:
-    run_id = lab.early["steps_time_out"]
+    run_id = lab.start("steps_time_out")
     assert lab.end("steps_time_out", run_id) == "failed"
     job_ids = [folder.name for folder in lab.folder.glob("ml-jobs/steps_time_out-*")]
     assert len(job_ids) == 2
