@@ -28,8 +28,8 @@ class CollectGpuJobOperator(BaseOperator):
     and ``files``: the SHA-256 of each path.
 
     The task does not wait for the job. If the job has not succeeded, the task logs a warning and collects the outputs
-    that exist. As a teardown, ``collect.as_teardown()``, it can thus collect the partial outputs of a failed job, and the
-    run still fails.
+    that exist. As a teardown, ``collect.as_teardown()``, it can thus collect the partial outputs of a failed job, and
+    the run still fails.
 
     :param job: output of the task that launched the job, or of the sensor that waited for it. (templated)
     :param destination: where the files go: an absolute path on the worker, a URL such as
