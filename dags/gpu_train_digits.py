@@ -20,13 +20,13 @@ def gpu_train_digits():
         code="train_digits",
         data="data/digits.csv",
         entry_script="train.py",
-        script_args=["--epochs", "30"],
+        script_args=["--epochs", "40", "--hidden", "1024"],
         gpus=1,
         cpus=2,
         memory="2G",
         time_limit=timedelta(minutes=10),
         env={"SEED": "7"},
-        poke_interval=10,
+        deferrable=True,  # Airflow's triggerer waits: no worker is held, and output appears as it comes
         include=["model.pkl", "*.json"],
         destination=MODELS + "/{{ dag.dag_id }}/{{ run_id }}",
     )

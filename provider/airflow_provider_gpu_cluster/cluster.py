@@ -6,6 +6,7 @@ import contextlib
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,11 +15,19 @@ import paramiko
 import pathspec
 
 from airflow_provider_gpu_cluster.connection.connection import Connection
+from airflow_provider_gpu_cluster.connection.reply import garbled
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, InvalidJobError
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checked
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterError,
+    GpuClusterProtocolError,
+    GpuClusterSetupError,
+    InvalidJobError,
+)
+from airflow_provider_gpu_cluster.gpu_run.protocol import replies
+from airflow_provider_gpu_cluster.jobs.handle import MAX_ARRAY_SIZE, JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission, submit_request
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
@@ -26,6 +35,7 @@ from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.transfer.collector import Collector
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
+from airflow_provider_gpu_cluster.transfer.still_at_work import StillAtWork
 from airflow_provider_gpu_cluster.transfer.upload import Upload
 
 if TYPE_CHECKING:
@@ -55,6 +65,7 @@ if TYPE_CHECKING:
         StatusRequest,
         SubmitRequest,
     )
+    from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 
 _STAGE_ROUNDS = 3
@@ -139,7 +150,7 @@ class Cluster:
         """
         request: StageRequest = {"job_id": job_id, "inputs": self._described(sources), "record": record}
         reply: StageReply = self._with_uploads("stage", request, sources)
-        return self._handle(reply["handle"])
+        return self._handle(reply["handle"], job_id)
 
     def submit(self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]) -> Submission:
         """
@@ -155,27 +166,35 @@ class Cluster:
         inputs = None if sources is None else self._described(sources)
         request = submit_request(job_id, inputs=inputs, **asked)
         reply: SubmitReply = self._with_uploads("submit", request, sources or ())
-        return self.submission_of(reply)
+        return self.submission_of(reply, job_id)
 
     def launch(self, request: SubmitRequest) -> Submission:
         """Launch a job from a request of :func:`.submit_request` that needs no files from this machine."""
         reply: SubmitReply = self.session.call("submit", request)
-        return self.submission_of(reply)
+        return self.submission_of(reply, request["job_id"])
 
-    def submission_of(self, reply: SubmitReply | LaunchedEvent) -> Submission:
-        """Return the result of a submit, from the cluster's reply."""
-        handle, status = self._handle(reply["handle"]), JobStatus.from_json(reply["status"])
+    def submission_of(self, reply: SubmitReply | LaunchedEvent, job_id: str) -> Submission:
+        """
+        Return the result of a submit, from the cluster's reply.
+
+        :param job_id: the job that was submitted.
+        :raises GpuClusterProtocolError: the reply is about another job, or incomplete.
+        """
+        if not {"handle", "status", "created"} <= reply.keys():
+            raise self._garbled("submit", "handle, status or created is missing or not what it should be")
+        handle, (status,) = self._handle(reply["handle"], job_id), self._statuses_of([reply["status"]], [job_id])
         return Submission(handle, status, reply["created"], reply.get("launched", 0))
 
-    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
+    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0, whole_tail: bool = False) -> list[JobStatus]:
         """
         Return the statuses of jobs, in the given order, from one call.
 
         :param tail_bytes: how much of the end of each output to include, in bytes.
+        :param whole_tail: of all output in its order; otherwise of stderr alone, if it has any.
         """
-        request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes}
+        request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes, "whole_tail": whole_tail}
         reply: StatusReply = self.session.call("status", request)
-        return [JobStatus.from_json(status) for status in reply["jobs"]]
+        return self._statuses_of(reply["jobs"], job_ids, tail_bytes)
 
     def read_log(
         self,
@@ -205,7 +224,7 @@ class Cluster:
             "max_bytes": max_bytes,
             "tail_bytes": tail_bytes,
         }
-        return self.session.read("logs", request, self._take_chunk)
+        return self.session.read("logs", request, partial(self._take_chunk, job_id, max_bytes, tail_bytes))
 
     def read_logs(
         self, places: Mapping[str, LogPosition | None], *, reader: str, max_bytes: int = 1 << 20
@@ -221,19 +240,41 @@ class Cluster:
         ]
 
         def take(reply: LogsReply, stream: BinaryIO) -> dict[str, LogChunk]:
-            chunks = [self._take_chunk(one, stream) for one in reply["jobs"]]
-            return dict(zip(places, chunks, strict=True))
+            rows = reply.get("jobs")
+            if not isinstance(rows, list) or len(rows) != len(places):
+                raise self._garbled("logs", "it is not about the jobs that were asked for")
+            return {
+                job_id: self._take_chunk(job_id, max_bytes, 0, one, stream)
+                for job_id, one in zip(places, rows, strict=True)
+            }
 
         request: LogsRequest = {"jobs": jobs, "max_bytes": max_bytes}
         return self.session.read("logs", request, take)
 
-    def _take_chunk(self, reply: LogReply, stream: BinaryIO) -> LogChunk:
+    def _take_chunk(self, job_id: str, max_bytes: int, tail_bytes: int, value: LogReply, stream: BinaryIO) -> LogChunk:
+        reply: LogReply = checked(value, replies.LogReply)
+        numbers = (reply["attempt"], reply["offset"], reply["length"], reply["log_bytes"])
+        if min(numbers) < 0 or reply["length"] > max_bytes:
+            raise self._garbled("logs", f"{numbers} are no attempt, offset, length and size of a log")
+        (status,) = self._statuses_of([reply["status"]], [job_id], tail_bytes)
         data = stream.read(reply["length"])
         if len(data) != reply["length"]:
             raise self.session.broken("the connection broke while the log was read")
-        start = LogPosition(reply["attempt"], reply["offset"])
-        status = JobStatus.from_json(reply["status"])
-        return LogChunk(start, data, reply["log_bytes"], status, reply.get("note"))
+        return LogChunk(
+            LogPosition(reply["attempt"], reply["offset"]), data, reply["log_bytes"], status, reply.get("note")
+        )
+
+    def _statuses_of(self, values: Sequence[Status], job_ids: Sequence[str], tail_bytes: int = 0) -> list[JobStatus]:
+        """Return the statuses of these jobs; what the cluster says of others is not believed."""
+        if [value["job_id"] for value in values] != list(job_ids):
+            raise self._garbled("status", "it is not about the jobs that were asked for")
+        for value in values:
+            # One character takes a byte at least.
+            value["log_tail"] = value.get("log_tail", "")[-tail_bytes:] if tail_bytes else ""
+        return [JobStatus.from_json(value) for value in values]
+
+    def _garbled(self, verb: str, why: str) -> GpuClusterProtocolError:
+        return garbled(self.settings.where, f"gpu-run {verb}", why)
 
     def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
         """
@@ -244,7 +285,7 @@ class Cluster:
         """
         request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
         reply: StatusReply = self.session.call("cancel", request)
-        return [JobStatus.from_json(status) for status in reply["jobs"]]
+        return self._statuses_of(reply["jobs"], job_ids)
 
     def collect(
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
@@ -293,7 +334,8 @@ class Cluster:
         opening = threading.Thread(target=self._open_quietly, daemon=True)
         opening.start()
         try:
-            return [source.to_json() for source in sources]
+            with StillAtWork(f"still reading the files to send to {self.settings.name}"):
+                return [source.to_json() for source in sources]
         finally:
             opening.join()
 
@@ -304,17 +346,39 @@ class Cluster:
 
     def _with_uploads(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         """Call a verb that may first ask for inputs, and send the inputs that it asks for."""
+        if not sources:
+            return self._converse(verb, request, sources)
+        with StillAtWork(f"{self.settings.name} is still putting {_files_of(sources)} in place"):
+            return self._converse(verb, request, sources)
+
+    def _converse(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         upload = Upload(sources, self.session)
         for _ in range(_STAGE_ROUNDS):
             reply: StageReply | SubmitReply | None = None
             while reply is None:
                 reply = self.session.converse(verb, lambda: request, upload.converse, continues=upload.has_begun)
+            try:
+                reply = checked(reply, replies.StageReply if verb == "stage" else replies.SubmitReply)
+            except WrongType as error:
+                raise self._garbled(verb, str(error)) from error
+            assert reply is not None
             if not reply.get("needs"):
+                if "handle" not in reply:
+                    raise self._garbled(verb, "it has no handle")
                 return reply
         raise GpuClusterError(f"{self.settings.where}: inputs of {request['job_id']} are missing after they were sent")
 
-    def _handle(self, reply: Handle) -> JobHandle:
-        return JobHandle(gpu_cluster_conn_id=self.settings.conn_id, **reply)
+    def _handle(self, reply: Handle, job_id: str) -> JobHandle:
+        if reply["job_id"] != job_id or not 0 < reply.get("array_size", 1) <= MAX_ARRAY_SIZE:
+            raise self._garbled("submit", "its handle is not one of the job that was asked for")
+        known = {item.name for item in fields(JobHandle)}
+        values: dict[str, Any] = {name: value for name, value in reply.items() if name in known}
+        return JobHandle(**{**values, "gpu_cluster_conn_id": self.settings.conn_id})
+
+
+def _files_of(sources: Sequence[Source]) -> str:
+    count = sum(len(source.manifest) for source in sources if isinstance(source, UploadSource))
+    return f"{count:,} files and folders" if count else "its inputs"
 
 
 def _acknowledgement(place: LogPosition | None) -> Acknowledgement | None:

@@ -6,9 +6,11 @@ All errors that this provider raises, as one tree.
     GpuClusterError
     ├── InvalidJobError              the job is described wrongly; no retry will help
     ├── GpuClusterConnectionError    the cluster could not be reached now
+    │   ├── GpuClusterFaultError            it was reached, and a fault that passes kept it from answering
     │   ├── GpuClusterAuthenticationError   it was reached, and refused this user or key
     │   └── GpuClusterHostKeyError          its host key is unknown or has changed
     ├── GpuClusterSetupError         the cluster is not usable: no Python, root_dir not writable, no GPUs found
+    ├── GpuClusterProtocolError      it answered what gpu-run never answers; nothing of that was believed
     ├── StagingError                 code, data or models could not be copied to the job's directory
     │   ├── SourceError                     a source does not exist, or could not be read
     │   ├── ChecksumError                   what arrived is not what was sent
@@ -51,6 +53,14 @@ class GpuClusterConnectionError(GpuClusterError):
     """The cluster could not be reached: unknown host, refused port, broken connection, no answer in time."""
 
 
+class GpuClusterFaultError(GpuClusterConnectionError):
+    """
+    The cluster was reached, and a fault that passes kept it from answering: of a disk, or of a host that is overloaded.
+
+    A task that waits for its job waits on.
+    """
+
+
 class GpuClusterAuthenticationError(GpuClusterConnectionError):
     """The cluster was reached and refused the user, key or password; or the key could not be read."""
 
@@ -61,6 +71,10 @@ class GpuClusterHostKeyError(GpuClusterConnectionError):
 
 class GpuClusterSetupError(GpuClusterError):
     """The cluster was reached but cannot run jobs: no usable Python, root_dir not writable, GPUs cannot be listed."""
+
+
+class GpuClusterProtocolError(GpuClusterError):
+    """The cluster answered what gpu-run never answers: no JSON, other types, something without end."""
 
 
 class StagingError(GpuClusterError):
@@ -183,6 +197,7 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.BAD_REQUEST: InvalidJobError,
     protocol.PYTHON_TOO_OLD: GpuClusterSetupError,
     protocol.ROOT_NOT_WRITABLE: GpuClusterSetupError,
+    protocol.ROOT_NOT_SAFE: GpuClusterSetupError,
     protocol.GPUS_UNAVAILABLE: GpuClusterSetupError,
     protocol.NO_SPACE: NoSpaceError,
     protocol.SOURCE_ERROR: SourceError,
@@ -194,5 +209,6 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.LAUNCH_REFUSED: LaunchError,
     protocol.NO_SUCH_JOB: LaunchError,
     protocol.UNSAFE_OUTPUT: CollectError,
+    protocol.PASSING_FAULT: GpuClusterFaultError,
 }
 """The exception class of each error code in a reply; any other code is a plain :class:`GpuClusterError`."""

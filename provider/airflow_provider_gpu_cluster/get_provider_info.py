@@ -52,7 +52,8 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "private_key": {
                         "label": "Private key",
-                        "description": "Text of a key (RSA, ECDSA or Ed25519), with its BEGIN and END lines.",
+                        "description": "Text of a key (RSA, ECDSA or Ed25519), with its BEGIN and END lines, in any "
+                        "form that OpenSSH or openssl writes.",
                         "schema": {"type": ["string", "null"], "format": "multiline"},
                     },
                     "key_file": {
@@ -65,10 +66,22 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Only if the private key is encrypted.",
                         "schema": _SECRET,
                     },
+                    "certificate_file": {
+                        "label": "Certificate of the private key",
+                        "description": "Path of a KEY-cert.pub on the Airflow workers. Not needed beside the key file.",
+                        "schema": _TEXT,
+                    },
+                    "jump_conn_id": {
+                        "label": "Jump host",
+                        "description": "Connection (of type ssh or GPU cluster) of a host through which this one is "
+                        "reached.",
+                        "schema": _TEXT,
+                    },
                     "host_key": {
                         "label": "Host key of the cluster",
                         "description": "Such as 'ssh-ed25519 AAAA...': the last two words of what "
-                        "'ssh-keyscan -p PORT HOST' prints. Without it, known_hosts must know the host.",
+                        "'ssh-keyscan -p PORT HOST' prints; or 'SHA256:...'. Several are possible. Without it, "
+                        "known_hosts must know the host.",
                         "schema": _TEXT,
                     },
                     "no_host_key_check": {
@@ -78,7 +91,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "root_dir": {
                         "label": "Directory for jobs",
-                        "description": "On the cluster. Every job gets its own directory in it.",
+                        "description": "On the cluster. Every job gets its own directory in it. ~, ~user and variables "
+                        "such as $SCRATCH mean what they mean in a login there. It must be the user's own, and in no "
+                        "folder that everybody can write to.",
                         "schema": {"type": ["string", "null"], "default": "~/ml-jobs"},
                     },
                     "engine": {

@@ -17,13 +17,15 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.connection import command_start
 from airflow_provider_gpu_cluster.connection import session as session_module
 from airflow_provider_gpu_cluster.connection.installation import COMMAND
 from airflow_provider_gpu_cluster.connection.installation import install as real_install
 from airflow_provider_gpu_cluster.connection.program import build_program
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError, NoSpaceError
-from tests.harness.jobs import submit
+from airflow_provider_gpu_cluster.sources import parse_sources
+from tests.harness.jobs import submit, wait
 from tests.harness.small_disk import fill, make_read_only, small_disk
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import HOW_TO_INSTALL, SSHD, RealSshd
@@ -184,7 +186,7 @@ def test_a_connection_that_breaks_during_the_upload(
         ("~//x", "x"),
         ("jobs", "jobs"),
         ("a/b c", "a/b c"),
-        ('~/it\'s "here" $HOME `id` \\ ; *', 'it\'s "here" $HOME `id` \\ ; *'),
+        ('~/it\'s "here" `id` \\ ; *', 'it\'s "here" `id` \\ ; *'),
     ],
 )
 def test_roots_in_the_home_directory(
@@ -196,7 +198,7 @@ def test_roots_in_the_home_directory(
     assert installed(home / where) == [build_program().name]
 
 
-@pytest.mark.parametrize("name", ["x y", "it's", '"', "$HOME", "`id`", "\\", "~", "-rf", "ünï", "a;b&c|d>e"])
+@pytest.mark.parametrize("name", ["x y", "it's", '"', "`id`", "\\", "~", "-rf", "ünï", "a;b&c|d>e"])
 def test_absolute_roots(
     cluster_settings: ClusterSettings, ssh_connect: Connect, cluster_folder: Path, name: str
 ) -> None:
@@ -228,7 +230,9 @@ def test_no_such_interpreter(cluster_settings: ClusterSettings, ssh_connect: Con
 def test_an_interpreter_that_is_none(cluster_settings: ClusterSettings, ssh_connect: Connect) -> None:
     with (
         other(cluster_settings, ssh_connect, python="/bin/echo") as cluster,
-        pytest.raises(GpuClusterSetupError, match=r"ended with exit code 0 and no reply; it said: -I -S /"),
+        pytest.raises(
+            GpuClusterSetupError, match=r"(?s)ended with exit code 0 and no reply; it said: .* install-check$"
+        ),
     ):
         cluster.check()
 
@@ -265,9 +269,58 @@ def test_a_login_shell_that_prints_without_end(cluster: Cluster, start_file: Cal
 
 def test_a_login_shell_that_refuses(cluster: Cluster, start_file: Callable[[str], Any]) -> None:
     start_file("echo 'This account is for file transfer only.' >&2; exit 1")
-    words = r"exit code 1 and no reply; it said: This account is for file transfer only\."
+    words = r"exit code 1 and did not run the command; look at its start files .*; it said: This account is for file"
     with pytest.raises(GpuClusterSetupError, match=words):
         cluster.check()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param('read answer; test -z "$answer"', id="a question"),
+        pytest.param("cat < /dev/null; ssh -V; head -n 1", id="a line"),
+        pytest.param("sleep 0.3; cd /; HOME=/; set -eu; ulimit -n 64; trap 'echo bye' EXIT", id="a slow one"),
+        pytest.param('stty erase x; echo "$SSH_ORIGINAL_COMMAND"; head -c 3000000 /dev/zero >&2', id="much"),
+    ],
+)
+def test_a_start_file_that_takes_standard_input(
+    cluster: Cluster, start_file: Callable[[str], Any], tmp_path: Path, start: str
+) -> None:
+    cluster.check()
+    start_file(f"case $SSH_ORIGINAL_COMMAND in internal-sftp*) ;; *) {start} ;; esac")
+    (tmp_path / "data").write_bytes(os.urandom(3000))
+    (source,) = parse_sources(code=None, data=str(tmp_path / "data"), models=None, base_dir=tmp_path)
+    submit(cluster, 'cmp "$DATA_DIR/data" ' + str(tmp_path / "data"), job_id="job", sources=[source])
+    assert wait(cluster, "job").state == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        pytest.param("cat > /dev/null", "reads standard input to its end", id="cat"),
+        pytest.param("while read line; do :; done", "reads standard input to its end", id="read"),
+        pytest.param("exec sh", "seems to put another program into its place", id="exec"),
+        pytest.param("exec cat", "seems to put another program into its place", id="exec cat"),
+        pytest.param("exec sleep 30", "has not begun to run the command within 0.5 s", id="hangs"),
+    ],
+)
+def test_a_start_file_that_keeps_the_command_from_running(
+    cluster: Cluster,
+    start_file: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start: str,
+    words: str,
+) -> None:
+    """The error names the start files, and no shell ever reads what a user has given."""
+    monkeypatch.setattr(command_start, "START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(command_start, "_AFTER_END_S", 0.5)
+    start_file(f"case $SSH_ORIGINAL_COMMAND in internal-sftp*) ;; *) {start} ;; esac")
+    secret = f"$(touch {tmp_path}/carried-out)\ntouch {tmp_path}/carried-out\n"
+    error = GpuClusterConnectionError if "sleep" in start else GpuClusterSetupError
+    with pytest.raises(error, match=rf"{words}.*\.bashrc"):
+        submit(cluster.retrying_for(0), secret, job_id="job", env={"X": secret})
+    assert not (tmp_path / "carried-out").exists()
 
 
 @pytest.mark.parametrize(
@@ -275,7 +328,7 @@ def test_a_login_shell_that_refuses(cluster: Cluster, start_file: Callable[[str]
     [
         ("echo Welcome to the cluster", "Garbage packet"),
         # It has ended when it is spoken to, or a moment later.
-        ("exit 0", "(EOF|Socket is closed)"),
+        ("exit 0", "the other side closed the connection"),
         ("printf '\\000\\000\\000\\001'; exit", ""),
     ],
 )
@@ -345,6 +398,32 @@ def test_the_program_vanishes_at_once(
     start_file(f"case $SSH_ORIGINAL_COMMAND in internal-sftp*) ;; *) rm -rf '{cluster_settings.root_dir}' ;; esac")
     with pytest.raises(GpuClusterSetupError, match="was uploaded and is not there afterwards"):
         cluster.check()
+
+
+def test_commands_have_another_home_than_sftp(
+    cluster_settings: ClusterSettings, ssh_connect: Connect, start_file: Callable[[str], Any], home: Path
+) -> None:
+    """A start file that sets HOME; a chrooted SFTP looks the same."""
+    (home / "moved").mkdir()
+    start_file(
+        f"HOME='{home}'; export HOME; cd; "
+        f"case $SSH_ORIGINAL_COMMAND in internal-sftp*) ;; *) HOME='{home}/moved'; cd ;; esac"
+    )
+    words = rf"uploaded by SFTP to {home}/ml-jobs/\.gpu-run .* home directory is {home}/moved, .*sets HOME, or SFTP has"
+    with (
+        other(cluster_settings, ssh_connect, root_dir="~/ml-jobs") as cluster,
+        pytest.raises(GpuClusterSetupError, match=words),
+    ):
+        cluster.check()
+
+
+@pytest.mark.parametrize("said", ["-bash: fork: retry: Resource temporarily unavailable", "cannot allocate memory"])
+def test_a_host_that_has_no_room_for_a_process_is_asked_again(
+    cluster: Cluster, start_file: Callable[[str], Any], tmp_path: Path, said: str
+) -> None:
+    tries = tmp_path / "tries"
+    start_file(f"echo try >> {tries}; if [ $(wc -l < {tries}) -lt 2 ]; then echo '{said}' >&2; exit 254; fi")
+    assert cluster.capacity()["free_gpus"] == 4
 
 
 def test_out_of_reach_during_the_upload(

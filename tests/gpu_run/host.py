@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pickle
+import subprocess
 import sys
 import time
 import warnings
@@ -153,7 +155,28 @@ def processes_with(*words: str) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    return processes.start_ticks(pid) is not None
+    return not processes.has_ended(pid)
+
+
+def in_a_changed_system(host: Host, change: str, *words: str, verb: str, **request: Any) -> Any:
+    """
+    Return the answer of a verb of the program, which sees other mounts than everybody else. Only root can do this.
+
+    :param change: shell text that changes the mounts.
+    :param words: its arguments.
+    """
+    change = f'{change}; shift {len(words)}; exec "$@"'
+    program = [sys.executable, "-I", "-S", host.program, verb]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", change, "sh", *words, *program],
+        input=json.dumps({**request, "settings": host.settings}).encode() + b"\n",
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    reply = json.loads(done.stdout.splitlines()[-1])
+    assert "ok" in reply, reply
+    return reply["ok"]
 
 
 def as_other_user(function: Callable[[], Any]) -> Any:

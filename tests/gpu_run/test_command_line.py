@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import command_line, protocol
 from airflow_provider_gpu_cluster.gpu_run.command_line import VERBS, Verb
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 
 TYPES = {
     "root": "Root",
@@ -35,3 +38,31 @@ def test_a_verb_names_work_that_takes_what_it_needs(verb: Verb) -> None:
     for need in verb.needs:
         # Of a request, each verb knows its own form.
         assert need == "request" or work.parameters[need].annotation == TYPES[need]
+
+
+@pytest.mark.parametrize(
+    ("error", "writes", "looks"),
+    [
+        (OSError(errno.ENOSPC, "full", "/tmp/y"), protocol.NO_SPACE, protocol.PASSING_FAULT),
+        (OSError(errno.EDQUOT, "full"), protocol.NO_SPACE, protocol.PASSING_FAULT),
+        (OSError(errno.EACCES, "no", "/tmp/y"), protocol.ROOT_NOT_WRITABLE, protocol.PASSING_FAULT),
+        (OSError(errno.EROFS, "no", "/tmp/y"), protocol.ROOT_NOT_WRITABLE, protocol.PASSING_FAULT),
+        (OSError(errno.EIO, "broken", "/tmp/y"), protocol.PASSING_FAULT, protocol.PASSING_FAULT),
+        (OSError(errno.ESTALE, "stale"), protocol.PASSING_FAULT, protocol.PASSING_FAULT),
+        (OSError(errno.EMFILE, "many", "/tmp/y"), protocol.PASSING_FAULT, protocol.PASSING_FAULT),
+        (OSError(errno.EAGAIN, "fork"), protocol.PASSING_FAULT, protocol.PASSING_FAULT),
+        (MemoryError(), protocol.PASSING_FAULT, protocol.PASSING_FAULT),
+        (Refused(protocol.JOB_CONFLICT, "taken"), protocol.JOB_CONFLICT, protocol.JOB_CONFLICT),
+        (ValueError("odd"), protocol.INTERNAL, protocol.INTERNAL),
+    ],
+    ids=repr,
+)
+def test_what_a_failure_is_called(error: Exception, writes: str, looks: str) -> None:
+    """A job that is looked at may run on while a disk is full, so nothing about disks is final there."""
+    for name in ("submit", "stage", "send", *protocol.LOOKS):
+        expected = looks if name in protocol.LOOKS else writes
+        fault = command_line._fault(name, error, Root("/tmp"))
+        assert fault["code"] == expected
+        assert ("Traceback" in fault["message"] or "odd" in fault["message"]) is (expected == protocol.INTERNAL)
+        if isinstance(error, OSError):
+            assert "/tmp" in fault["message"]

@@ -101,7 +101,8 @@ def test_connection_says_what_is_wrong(change: Change) -> None:
         ({"slurm_interval": "often"}, "field slurm_interval is 'often'"),
         ({"root_dir": "a\nb"}, "field root_dir"),
         ({"root_dir": 7}, "field root_dir"),
-        ({"root_dir": "~other/jobs"}, "in the user's own home"),
+        ({"root_dir": "$(touch x)/jobs"}, "it must be a path whose $ begin variables such as $SCRATCH"),
+        ({"lease_dir": "$SCRATCH/leases"}, "field lease_dir"),
         ({"host": ""}, "field host"),
         ({"host_key": "ssh-ed25519 nonsense"}, "field host_key cannot be used"),
         ({"host_key": "[127.0.0.1]:22 ssh-ed25519 AAAA"}, "field host_key cannot be used"),
@@ -244,7 +245,9 @@ def test_every_call_opens_a_connection_of_its_own(gpu_cluster_conn: dict[str, An
 @pytest.mark.usefixtures("gpu_cluster_conn")
 def test_job_from_plain_values(tmp_path: Path, eventually: Any) -> None:
     (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "train.py").write_text("import os; print('seed', os.environ['SEED'])\n")
+    (tmp_path / "code" / "train.py").write_text(
+        "import os; os.write(2, b'a warning\\n'); os.write(1, f'seed {os.environ[\"SEED\"]}\\n'.encode())\n"
+    )
     with GpuClusterHook() as hook:
         handle = hook.submit(
             job_id="mine", code="code", entry_script="train.py", gpus=1, env={"SEED": 7}, base_dir=tmp_path
@@ -253,7 +256,10 @@ def test_job_from_plain_values(tmp_path: Path, eventually: Any) -> None:
         assert hook.submit(job_id="mine", command="false") == handle
         assert eventually(lambda: hook.status(handle).final)
         assert hook.status("mine").state is JobState.SUCCEEDED
-        assert hook.logs(handle) == "seed 7\n"
+        # Both streams; they come over two pipes.
+        assert sorted(hook.logs(handle).splitlines()) == ["a warning", "seed 7"]
+        assert hook.logs(handle, tail_bytes=10).splitlines()[-1] in ("a warning", "seed 7")
+        assert hook.status(handle, tail_bytes=100).log_tail == "a warning\n"
         assert hook.cancel(handle).state is JobState.SUCCEEDED
         result = hook.collect(handle, tmp_path / "home", include="SUCCESS")
         assert [file["path"] for file in result["files"]] == ["SUCCESS"]

@@ -124,7 +124,7 @@ def test_time_limit_that_is_none(written: Any) -> None:
 
 
 @pytest.mark.parametrize("parameter", ["gpus", "cpus"])
-@pytest.mark.parametrize("written", [0, -1, 1.5, 2.0, True, "two", "0", "-1", "1.5", [2], "٢", "1\n2", "+2"])
+@pytest.mark.parametrize("written", [0, -1, 1.5, True, "two", "0", "-1", "1.5", [2], "٢", "1\n2", "+2"])
 def test_counts_that_are_none(parameter: str, written: Any) -> None:
     with pytest.raises(InvalidJobError, match=rf"^{parameter}=.* valid is a whole number from 1 up"):
         spec(**{parameter: written})
@@ -164,7 +164,7 @@ def test_entry_script(written: Any, path: str) -> None:
     assert make_spec(entry_script=written).entry_script == path
 
 
-@pytest.mark.parametrize("written", ["/abs.py", "../x.py", "a/../../x.py", "..", ".", "src/", " ", "a\0b", 7, b"x"])
+@pytest.mark.parametrize("written", ["/abs.py", "../x.py", "a/../../x.py", "..", ".", "src/", " ", "a\0b", True, b"x"])
 def test_entry_script_outside_the_code(written: Any) -> None:
     with pytest.raises(InvalidJobError, match=r"^entry_script=.* relative to it"):
         make_spec(entry_script=written)
@@ -223,7 +223,7 @@ def test_setup_that_is_none(written: Any) -> None:
         spec(setup=written)
 
 
-@pytest.mark.parametrize("written", ["A100\nx", 7])
+@pytest.mark.parametrize("written", ["A100\nx", True])
 def test_gpu_type_that_is_none(written: Any) -> None:
     with pytest.raises(InvalidJobError, match=r"^gpu_type="):
         spec(gpu_type=written)
@@ -310,7 +310,7 @@ def test_whatever_is_written_gives_a_spec_or_one_kind_of_error(parameters: dict[
         (["--x=\n"], "is not printable"),
         ("--comment='", "No closing quotation"),
         (7, "valid is options of sbatch"),
-        ([7], "valid is options of sbatch"),
+        ([True], "valid is options of sbatch"),
     ],
 )
 def test_sbatch_options_that_cannot_be_given(options: Any, said: str) -> None:
@@ -319,7 +319,7 @@ def test_sbatch_options_that_cannot_be_given(options: Any, said: str) -> None:
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("value", [7, "a\nb", ["gpu"]])
+@pytest.mark.parametrize("value", [True, "a\nb", ["gpu"]])
 def test_slurm_s_words(value: Any) -> None:
     with pytest.raises(InvalidJobError, match=r"^partition=.* one line of text, such as 'gpu'"):
         spec(partition=value)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,21 @@ from hypothesis import strategies as st
 
 from airflow_provider_gpu_cluster.exceptions import (
     JOB_ERRORS,
+    GpuClusterProtocolError,
     GpuJobError,
     GpuJobLost,
     GpuJobOutOfMemory,
+    InvalidJobError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.identity import make_job_id
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
+from airflow_provider_gpu_cluster.tasks.handles import handle_of
 
 RUN_DATE = datetime(2026, 3, 1, 12, 30, 5, tzinfo=timezone.utc)
 VALID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
@@ -142,7 +149,7 @@ def test_status_from_a_reply() -> None:
 
 
 def test_status_with_a_state_that_does_not_exist() -> None:
-    with pytest.raises(ValueError, match="HAPPY"):
+    with pytest.raises(GpuClusterProtocolError, match="HAPPY"):
         JobStatus.from_json({"job_id": "j-1", "state": "HAPPY"})
 
 
@@ -182,3 +189,38 @@ def test_each_reason_has_an_error_class_of_its_own() -> None:
     assert len(set(JOB_ERRORS.values())) == len(protocol.REASONS)
     assert type(JobStatus("j", JobState.LOST, reason="lost").error("c")) is GpuJobLost
     assert type(JobStatus("j", JobState.FAILED, reason="of a later version").error("c")) is GpuJobError
+
+
+NO_JOB_IDS = (
+    *("", ".", "..", ".hidden", "../evil", "a/b", "/a", "-", "-x", "--help", "x" * 101, "x" * 10**6),
+    *("a b", " a", "a\nb", "a\n", "a\x00b", "\x00", "ä", "a\u0301", "\u0661", "a;b", "$a", "a\\b", "*"),
+    *(None, 7, ["a"], b"a"),
+)
+
+
+@pytest.mark.parametrize("job_id", NO_JOB_IDS, ids=lambda job_id: repr(job_id)[:20])
+def test_what_could_name_something_else_is_no_job_id(job_id: Any, tmp_path: Path) -> None:
+    """Both sides say it in the same words."""
+    with pytest.raises(InvalidJobError) as here:
+        checked_job_id(job_id)
+    with pytest.raises(Refused) as there:
+        Root(str(tmp_path)).job(job_id)
+    assert str(here.value) == there.value.message
+    assert "is no job id: use up to 100 of A-Z a-z 0-9 . _ - and begin with" in str(here.value)
+    assert len(str(here.value)) < 350
+    with pytest.raises(InvalidJobError, match="is no job id"):
+        handle_of({**HANDLE.to_json(), "job_id": job_id})
+    if isinstance(job_id, str):
+        hook = GpuClusterHook()
+        for call in (hook.status, hook.logs, hook.cancel, lambda one: hook.collect(one, tmp_path)):
+            with pytest.raises(InvalidJobError, match="is no job id"):
+                call(job_id)
+        with pytest.raises(InvalidJobError, match="is no job id"):
+            hook.submit(command="true", job_id=job_id)
+        with pytest.raises(InvalidJobError, match="is no job id"):
+            hook.stage(job_id=job_id)
+
+
+@pytest.mark.parametrize("job_id", ["a", "_", "A.b_c-d", "0", "x" * 100, "dag-task-20260301T123005-0a1b2c3d_17"])
+def test_job_ids(job_id: str, tmp_path: Path) -> None:
+    assert checked_job_id(job_id) == Root(str(tmp_path)).job(job_id).job_id == job_id

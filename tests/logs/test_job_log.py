@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterFaultError
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import JobLog
 
@@ -188,6 +188,17 @@ def test_outage_is_told_ever_less_often(told: Told) -> None:
     ]
     assert told(lambda job_log: job_log.tell_outage(gone)) == 0
     assert told.new()[-1] == "GPU cluster cannot be reached; the job is not affected, waiting on"
+
+
+def test_a_fault_of_the_disk_is_called_one(told: Told) -> None:
+    told(lambda job_log: job_log.tell_outage(GpuClusterFaultError("the disk is full")))
+    assert told.new() == ["GPU cluster has a fault that passes; the job is not affected, waiting on"]
+
+
+def test_what_keeps_progress_from_being_known_is_told_once(told: Told) -> None:
+    spoilt = replace(RUNNING, notes=("no progress is shown: x is a pipe, and not a file",))
+    told.tell(RUNNING, spoilt, spoilt, RUNNING, spoilt)
+    assert told.new()[1:] == ["GPU job: no progress is shown: x is a pipe, and not a file"] * 2
 
 
 def test_no_outage_is_no_news(told: Told) -> None:

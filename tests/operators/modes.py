@@ -25,7 +25,7 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.jobs import request
+from airflow_provider_gpu_cluster.jobs import secrets
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
@@ -154,7 +154,7 @@ class Scene:
             self.masked.append(secret)
             await amask_secret(secret, name)
 
-        self._monkeypatch.setattr(request, "mask_secret", mask)
+        self._monkeypatch.setattr(secrets, "mask_secret", mask)
         self._monkeypatch.setattr(gpu_job, "amask_secret", amask)
 
 

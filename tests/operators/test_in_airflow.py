@@ -41,11 +41,11 @@ MAPPED = """
 from airflow.sdk import DAG, task
 from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
 
-with DAG("mapped_env", schedule=None, params={"word": "from-params"}) as dag:
+with DAG("mapped_env", schedule=None, params={{"word": "from-params"}}) as dag:
 
     @task
     def secret():
-        return "from-xcom {{ not a template }}"
+        return "from-xcom {{{{ not a template }}}}"
 
     train = SubmitGpuJobOperator.partial(
         task_id="train",
@@ -54,9 +54,9 @@ with DAG("mapped_env", schedule=None, params={"word": "from-params"}) as dag:
         poll_interval=0.5,
     ).expand(
         env=[
-            {"VALUE": "literal-s3cret"},
-            {"VALUE": "{{ params.word }}"},
-            {"VALUE": secret(), "API_TOKEN": "masked-s3cret"},
+            {{"VALUE": "literal-s3cret"}},
+            {{"VALUE": "{{{{ params.word }}}}"}},
+            {{"VALUE": secret(), "API_TOKEN": "masked-s3cret"}},
         ]
     )
 
@@ -75,18 +75,30 @@ with DAG("mapped_env", schedule=None, params={"word": "from-params"}) as dag:
         return found
 
     values(train.output)
+    apart = CollectGpuJobOperator.partial(task_id="apart", destination={home!r} + "/{{{{ ti.map_index }}}}")
+    apart.expand(job=train.output)
+    CollectGpuJobOperator.partial(task_id="together", destination={home!r} + "/same").expand(job=train.output)
 """
 
 
-def test_mapped_environments_reach_their_jobs_and_nobody_else(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_mapped_jobs_get_their_own_environments_and_never_overwrite_each_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_dag(folder, MAPPED, monkeypatch)
-    assert set(states(run).values()) == {"success"}
+    run = run_dag(folder, MAPPED.format(home=str(tmp_path)), monkeypatch)
+    ended = states(run)
+    together = [ended.pop(f"together[{index}]") for index in range(3)]
+    assert set(ended.values()) == {"success"}
+    assert sorted(together) == ["failed", "failed", "success"]
+    first = together.index("success")
+    collected = [(tmp_path / name / "value").read_text() for name in ("0", "1", "2", "same")]
+    assert collected[3] == collected[first]
+    assert len(set(collected)) == 3
     assert xcom(run, "values") == ["literal-s3cret", "from-params", "from-xcom {{ not a template }}"]
     shown = [rendered(run, "train", index)["env"] for index in range(3)]
     assert shown == [{"VALUE": "***"}, {"VALUE": "***"}, {"VALUE": "***", "API_TOKEN": "***"}]
-    assert "masked-s3cret" not in "".join(capfd.readouterr())
+    said = "".join(capfd.readouterr())
+    assert "masked-s3cret" not in said
+    assert "of the same DAG run; nothing was collected" in said
 
 
 ARRAY = """

@@ -6,10 +6,10 @@ import contextlib
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Context, task
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_gpu_cluster.exceptions import (
@@ -374,6 +374,32 @@ def deferred(operator: SubmitGpuJobOperator, ti: TaskInstance | None = None) -> 
     trigger = deferral.value.trigger
     assert isinstance(trigger, GpuJobTrigger)
     return trigger
+
+
+def test_native_values_of_templates_mean_what_their_text_means() -> None:
+    params = {"gpus": 1.0, "type": "4090", "none": None, "args": ["--n", 1]}
+    with DAG("native", schedule=None, render_template_as_native_obj=True, params=params):
+        operator = SubmitGpuJobOperator(
+            task_id="train",
+            code="{{ params.none }}",
+            data=["{{ params.none }}"],
+            entry_script="a.py",
+            script_args="{{ params.args }}",
+            gpus="{{ params.gpus }}",
+            gpu_type="{{ params.type }}",
+            account="123456",
+            env={"CONFIG": '{"a": 1}', "GPUS": "{{ params.gpus }}"},
+            time_limit="{{ 3600 }}",
+            gpu_cluster_conn_id="{{ 4090 }}",
+        )
+    operator.render_template_fields(cast(Context, {"params": params, "task": operator}))
+    request = operator._request()
+    spec = request.spec()
+    assert (spec.gpus, spec.gpu_type, spec.account) == (1, "4090", "123456")
+    assert (spec.script_args, spec.time_limit_s) == (("--n", "1"), 3600.0)
+    assert request.variables() == {"CONFIG": '{"a": 1}', "GPUS": "1.0"}
+    assert request.sources(base_dir=Path()) == ()
+    assert operator._hook(None).gpu_cluster_conn_id == "4090"
 
 
 def test_a_mapped_task_leaves_the_launch_to_its_trigger(use: Any) -> None:

@@ -108,7 +108,7 @@ def token() -> str:
     return get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ada", role="VIEWER"))
 
 
-def launched(xcom: Any, *, map_index: int = -1, key: str = "return_value") -> dict[str, Any]:
+def launched(xcom: Any, *, map_index: int = -1, key: str = "return_value", state: str | None = None) -> dict[str, Any]:
     """Put a task instance with this XCom into the database; return what its page is asked with."""
     task: dict[str, Any] = {**TASK, "run_id": f"manual__{uuid.uuid4()}+00:00", "map_index": map_index}
     with create_session() as session:
@@ -116,7 +116,9 @@ def launched(xcom: Any, *, map_index: int = -1, key: str = "return_value") -> di
         session.add(run)
         session.flush()
         session.execute(
-            insert(TaskInstance).values(**task, id=uuid.uuid4(), pool="default_pool", custom_operator_name="")
+            insert(TaskInstance).values(
+                **task, id=uuid.uuid4(), pool="default_pool", custom_operator_name="", state=state
+            )
         )
         if xcom is not None:
             session.add(XComModel(dag_run_id=run.id, key=key, value=xcom, **task))
@@ -198,7 +200,7 @@ def test_no_such_element(browser: TestClient, cluster: Cluster, size: int | None
     response = browser.get(DATA, params={**task, "element": element})
     assert (response.status_code, response.json()) == (
         404,
-        {"detail": f"The job of this task has no element {element}."},
+        {"detail": f"The job of this task has no element {element}.", "looks_again": False},
     )
     assert cluster.asked == []
 
@@ -246,24 +248,78 @@ def test_the_page_needs_nothing_from_elsewhere(browser: TestClient) -> None:
     assert not re.search(r"<style|style=|<script>|\son\w+=", response.text)
 
 
+ODD = [
+    "text",
+    "",
+    7,
+    True,
+    [1],
+    {},
+    {"metrics": {}},
+    {**HANDLE.to_json(), "job_id": ["a"]},
+    {**HANDLE.to_json(), "gpu_cluster_conn_id": {"a": 1}},
+    {**HANDLE.to_json(), "submitted_at": "yesterday"},
+    {**HANDLE.to_json(), "submitted_at": 1.5},
+    {**HANDLE.to_json(), "gpus": "many"},
+    {**HANDLE.to_json(), "array_size": 1e9},
+    {**HANDLE.to_json(), "array_size": -1},
+    {key: value for key, value in HANDLE.to_json().items() if key != "engine"},
+    {"__classname__": "builtins.tuple", "__version__": 1, "__data__": [1]},
+    "x" * 1_000_000,
+    "[" * 100_000,
+    "not json {",
+]
+
+
+@pytest.mark.parametrize("xcom", [None, *ODD])
+def test_what_is_no_job_is_told_from_one_that_comes_later(browser: TestClient, cluster: Cluster, xcom: Any) -> None:
+    for state, sentence in ((None, "not been started yet"), ("running", "has not launched a job yet")):
+        task = launched(xcom, state=state)
+        page, data = browser.get(PAGE, params=task), browser.get(DATA, params=task)
+        assert (page.status_code, data.status_code, page.headers["Refresh"]) == (404, 404, "5")
+        assert sentence in page.text
+        assert sentence in data.json()["detail"]
+        assert data.json()["looks_again"] is True
+    task = launched(xcom, state="success")
+    page, data = browser.get(PAGE, params=task), browser.get(DATA, params=task)
+    assert (page.status_code, data.status_code) == (404, 404)
+    assert "Refresh" not in page.headers
+    assert data.json()["looks_again"] is False
+    assert ("launched no job" if xcom is None else "something else than a job") in data.json()["detail"]
+    assert cluster.asked == []
+
+
 @pytest.mark.parametrize(
-    ("xcom", "sentence"),
+    ("state", "sentence"),
     [
-        (None, "has not launched a job yet"),
-        ("text", "has not launched a job yet"),
-        ([1], "has not launched a job yet"),
-        ({"metrics": {}}, "has not launched a job yet"),
-        ({**HANDLE.to_json(), "job_id": "../other"}, "does not name a job"),
-        ({**HANDLE.to_json(), "job_id": ["a"]}, "does not name a job"),
+        ("failed", "failed before it launched a job, or was marked failed"),
+        ("skipped", "was skipped"),
+        ("upstream_failed", "a task before it failed"),
+        ("removed", "no longer in the DAG"),
     ],
 )
-def test_no_job_in_the_xcom(browser: TestClient, cluster: Cluster, xcom: Any, sentence: str) -> None:
-    task = launched(xcom)
-    response = browser.get(PAGE, params=task)
+def test_task_that_ended_without_a_job_says_what_it_is(browser: TestClient, state: str, sentence: str) -> None:
+    task = launched(None, state=state)
+    page, data = browser.get(PAGE, params=task), browser.get(DATA, params=task)
+    assert page.status_code == 404
+    assert sentence in page.text
+    assert "Refresh" not in page.headers
+    assert not data.json()["looks_again"]
+
+
+def test_handle_without_the_name_of_a_job(browser: TestClient, cluster: Cluster) -> None:
+    response = browser.get(PAGE, params=launched({**HANDLE.to_json(), "job_id": "../other"}))
     assert response.status_code == 404
-    assert sentence in response.text
-    assert sentence in browser.get(DATA, params=task).json()["detail"]
+    assert "does not name a job" in response.text
     assert cluster.asked == []
+
+
+def test_handle_beside_another_return_value_is_found(browser: TestClient) -> None:
+    task = launched({"mine": 1})
+    with create_session() as session:
+        run_id = session.query(DagRun.id).filter_by(dag_id="mine", run_id=task["run_id"]).scalar()
+        session.add(XComModel(dag_run_id=run_id, key="gpu_job", value=HANDLE.to_json(), **task))
+    assert browser.get(DATA, params=task).status_code == 200
 
 
 def test_no_such_task_instance(browser: TestClient, cluster: Cluster) -> None:

@@ -63,6 +63,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=8
 MinJobAge={min_job_age}
+MaxArraySize={max_array_size}
 MessageTimeout=5
 TCPTimeout=2
 ReturnToService=2
@@ -72,7 +73,7 @@ PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-0 PriorityTier=10 PreemptMode=
 PartitionName=scavenger Nodes=ALL MaxTime=1-0 PriorityTier=1 PreemptMode=REQUEUE
 """
 _NODE = (
-    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=64 RealMemory=64000 Gres=gpu:a100:{gpus}"
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=64 RealMemory=64000 Gres=gpu:{type}:{gpus}"
 )
 _ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
@@ -107,15 +108,22 @@ class RealSlurm:
     A Slurm of the current user.
 
     Its partitions are ``gpu``, the default, and ``scavenger``, whose jobs make way for those of the other. With
-    accounting there is a QOS ``single``, which allows each user one job at a time, waiting or running.
+    accounting there are the QOS ``single`` and ``three``, which allow each user so many jobs at a time, waiting or
+    running, and ``none``, which allows none.
 
     :param folder: an empty folder with a short path, for all it writes.
     :param accounting: whether it has a database of jobs (slurmdbd).
+    :param gpu_type: what its GPUs are called.
+    :param max_array_size: as in its configuration.
     """
 
-    def __init__(self, folder: Path, *, accounting: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, accounting: bool = True, gpu_type: str = "a100", max_array_size: int = 1001
+    ) -> None:
         self.folder = folder
         self.accounting = accounting
+        self._gpu_type = gpu_type
+        self._max_array_size = max_array_size
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports = dict(zip(("controller", "database", *NODES), _free_ports(2 + len(NODES)), strict=True))
@@ -155,7 +163,13 @@ class RealSlurm:
             later.
         """
         nodes = [
-            _NODE.format(name=name, host=socket.gethostname(), port=self._ports[name], gpus=GPUS_PER_NODE)
+            _NODE.format(
+                name=name,
+                host=socket.gethostname(),
+                port=self._ports[name],
+                type=self._gpu_type,
+                gpus=GPUS_PER_NODE,
+            )
             for name in NODES
         ]
         config = _CONFIG.format(
@@ -164,6 +178,7 @@ class RealSlurm:
             folder=self.folder,
             user=login(),
             min_job_age=min_job_age_s,
+            max_array_size=self._max_array_size,
             accounting=_ACCOUNTING.format(folder=self.folder, port=self._ports["database"]) if self.accounting else "",
             nodes="\n".join(nodes),
         )
@@ -177,7 +192,7 @@ class RealSlurm:
                 with contextlib.suppress(FileExistsError):
                     os.mknod(self.folder / name / f"nvidia{number}", stat.S_IFCHR | 0o600, os.makedev(1, 3))
             devices = f"{self.folder}/{name}/nvidia[0-{GPUS_PER_NODE - 1}]"
-            gres.append(f"NodeName={name} Name=gpu Type=a100 File={devices}\n")
+            gres.append(f"NodeName={name} Name=gpu Type={self._gpu_type} File={devices}\n")
         (self.folder / "gres.conf").write_text("".join(gres))
         if "slurmctld" in self._processes:
             self.run("scontrol", "reconfigure", check=True)
@@ -208,16 +223,25 @@ class RealSlurm:
         self._start("slurmd", "-D", "-N", name, known_as=name)
 
     def run(
-        self, *command: str, check: bool = False, standard_input: str = "", timeout_s: float = 60
+        self,
+        *command: str,
+        check: bool = False,
+        standard_input: str = "",
+        timeout_s: float = 60,
+        env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of Slurm's commands."""
+        """
+        Run one of Slurm's commands.
+
+        :param env: variables that it gets instead of this process's own.
+        """
         done = subprocess.run(
             command,
             input=standard_input,
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            env={**os.environ, **self.environment, "PATH": _PATH},
+            env={**(os.environ if env is None else env), **self.environment, "PATH": _PATH},
         )
         assert not check or done.returncode == 0, f"{command} failed: {done.stdout}{done.stderr}"
         return done
@@ -261,8 +285,10 @@ class RealSlurm:
         for words in (
             "add cluster test",
             "add qos single MaxSubmitJobsPerUser=1",
+            "add qos three MaxSubmitJobsPerUser=3",
+            "add qos none MaxSubmitJobsPerUser=0",
             f"add user {login()} account=root",
-            f"modify user {login()} set qos+=single defaultqos=normal",
+            f"modify user {login()} set qos+=single,three,none defaultqos=normal",
         ):
             # What is there already is an error, and all right.
             self.run("sacctmgr", "-i", *words.split())

@@ -122,7 +122,7 @@ def test_commands_carry_no_bytes_of_files(cluster: Cluster, tmp_path: Path, monk
     from airflow_provider_gpu_cluster.connection import channel
 
     sent: list[bytes] = []
-    write, read = channel._Writer.write, channel._Raw.readinto
+    write, read = channel._Writer.write, channel.ChannelFile.readinto
 
     def noted_write(self: Any, data: bytes) -> int:
         sent.append(bytes(data))
@@ -134,7 +134,7 @@ def test_commands_carry_no_bytes_of_files(cluster: Cluster, tmp_path: Path, monk
         return count
 
     monkeypatch.setattr(channel._Writer, "write", noted_write)
-    monkeypatch.setattr(channel._Raw, "readinto", noted_read)
+    monkeypatch.setattr(channel.ChannelFile, "readinto", noted_read)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "large").write_bytes(os.urandom(20 * MB))
     (tmp_path / "d" / "small").write_bytes(os.urandom(1000))

@@ -30,6 +30,7 @@ from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     CollectError,
     GpuClusterConnectionError,
+    GpuClusterProtocolError,
     NoSpaceError,
 )
 from airflow_provider_gpu_cluster.files.checksums import Checksums, sha256_of
@@ -724,7 +725,8 @@ def test_what_was_asked_for_is_taken(home: Path) -> None:
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, home: Path, lines: list[Any], words: str) -> None:
-    with pytest.raises(CollectError, match=words):
+    error = GpuClusterProtocolError if "garbled" in words else CollectError
+    with pytest.raises(error, match=words):
         receive(home, *lines)
     names = {name for name in files(tmp_path) if ".gpu-collect-" not in name}
     assert names <= {"home/a", "home/b"}
@@ -735,7 +737,7 @@ def test_anything_else_is_refused(tmp_path: Path, home: Path, lines: list[Any], 
 def test_a_listing_that_leads_out_is_refused(tmp_path: Path, home: Path, path: str, size: int) -> None:
     entry = {"path": path, "kind": "file", "size": size, "mode": 0o644}
     with pytest.raises(CollectError, match="leaves the outputs folder"):
-        receive(home, *small(), entries=[entry])
+        receive(home, *small(), entries=[{**entry, "size": 4}])
     with pytest.raises(CollectError, match="leaves the outputs folder"):
         receive(home, *large(0), entries=[{**entry, "stamp": "1"}])
     assert files(tmp_path) == {}
@@ -745,7 +747,7 @@ def test_a_listing_that_leads_out_is_refused(tmp_path: Path, home: Path, path: s
     "change", [{"path": 7}, {"size": -1}, {"size": "4"}, {"mode": None}, {"needs": 0.5}, {"stamp": 1}]
 )
 def test_a_listing_that_is_none_is_refused(home: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(CollectError, match="list of outputs is garbled"):
+    with pytest.raises(GpuClusterProtocolError, match="list of outputs is garbled"):
         receive(home, *small(), entries=[{**ENTRIES[1], **change}])
 
 

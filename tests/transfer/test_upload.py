@@ -25,10 +25,10 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.wire_types import WrongType
 from airflow_provider_gpu_cluster.exceptions import (
     ChecksumError,
     GpuClusterConnectionError,
-    GpuClusterError,
     NoSpaceError,
     SourceError,
 )
@@ -616,6 +616,6 @@ def test_a_cluster_that_asks_for_what_was_not_offered_gets_nothing(tmp_path: Pat
     for want in (["0" * 64, [[0, 1]]], ["/etc/passwd", [[0, 1]]]):
         said = b"".join(json.dumps(line).encode() + b"\n" for line in ({"want": [want]}, {"send": 1}))
         out = io.BytesIO()
-        with pytest.raises(GpuClusterError, match="was not offered"):
+        with pytest.raises(WrongType, match="was not offered"):
             upload.Upload([source], session).converse({"needs": [0]}, io.BytesIO(said), out)
         assert json.loads(out.getvalue()) == {"rows": [source.rows]}

@@ -33,7 +33,7 @@ from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.triggers import gpu_job
-from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
+from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger, WatchEndEvent
 from airflow_provider_gpu_cluster.triggers.job_follower import LEFT_FOR_WORKER_BYTES
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage
@@ -80,7 +80,8 @@ def fired(logs: TaskLogs, ti: TaskInstance | None = None, **arguments: Any) -> T
 
 def end_of(event: TriggerEvent) -> WatchEnd:
     """Return what the worker is told that goes on after a trigger."""
-    assert type(event) is TriggerEvent
+    assert type(event) is WatchEndEvent
+    assert len(repr(event)) < 200
     return WatchEnd.from_json(through_the_database({"event": event.payload})["event"])
 
 

@@ -51,6 +51,7 @@ def old_side(version: str, folder: Path) -> Iterator[Side]:
     :param folder: an empty one, for that version's files.
     """
     _extract(version, folder)
+    _stand_in_for_policy(folder / Path(PACKAGE).parent)
     # It goes before the package that is installed here.
     environment = {**os.environ, "PYTHONPATH": str(folder / Path(PACKAGE).parent)}
     with (
@@ -104,6 +105,19 @@ def _extract(version: str, folder: Path) -> None:
         )
         pytest.fail(why, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(why)
     _run("tar", "-x", "-f", archive, "-C", folder)
+
+
+def _stand_in_for_policy(path: Path) -> None:
+    """
+    Give an old package what Airflow loads by an entry point of the present one, which is installed here.
+
+    Where an old version is really installed, there is no such entry point.
+    """
+    about = path / "old_version-0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: old-version\nVersion: 0\n")
+    (about / "entry_points.txt").write_text("[airflow.policy]\ngpu_cluster = no_policy\n")
+    (path / "no_policy.py").touch()
 
 
 def _run(*command: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_it_comes_back_as_it_was(end: WatchEnd) -> None:
     value = end.to_json()
     json.dumps(value, allow_nan=False)
     assert WatchEnd.from_json(through_the_database({"event": value})["event"]) == end
+
+
+def test_numbers_that_a_database_refuses_become_words() -> None:
+    status = replace(FAILED, progress={"loss": float("nan"), "x": [1.5, float("-inf")]})
+    value = through_the_database({"event": WatchEnd(HANDLE, status).to_json()})["event"]
+    json.dumps(value, allow_nan=False)
+    back = WatchEnd.from_json(value)
+    assert back.status == replace(FAILED, progress={"loss": "NaN", "x": [1.5, "-Infinity"]})
 
 
 # What can end a watch: everything but the errors of jobs, which are told by their status.

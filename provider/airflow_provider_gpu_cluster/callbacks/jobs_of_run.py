@@ -15,6 +15,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from airflow_provider_gpu_cluster.connection.words import words_of
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
@@ -88,7 +89,7 @@ def cancel_in_time(jobs: Iterable[Job], context: Mapping[str, Any]) -> None:
         try:
             _cancel(conn_id, job_ids, requested_by, began)
         except Exception as error:
-            told = error or type(error).__name__
+            told = words_of(error)
             log.error("could not cancel %s through connection %s: %s", ", ".join(job_ids), conn_id, told)
 
     # A cluster that does not answer must not use up the time of the others.
@@ -138,7 +139,7 @@ def _noted(dag: DAG, run_id: str, task_id: str, key: str) -> list[Job]:
     try:
         stored = _StoredXCom.get_all(key=key, dag_id=dag.dag_id, task_id=task_id, run_id=run_id) or []
     except Exception as error:
-        log.warning("could not read XCom %s of task %s: %s", key, task_id, error or type(error).__name__)
+        log.warning("could not read XCom %s of task %s: %s", key, task_id, words_of(error))
         return []
     return [job for value in stored if (job := job_in(read_note(value))) is not None]
 

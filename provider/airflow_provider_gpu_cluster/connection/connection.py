@@ -6,6 +6,7 @@ import contextlib
 import math
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import paramiko
@@ -14,16 +15,28 @@ from airflow_provider_gpu_cluster.connection.channel import (
     BREAKS,
     execute,
     give_up_on_silence,
+    network_socket,
+    said_on_stderr,
     shortest_round_trip_s,
+    text_of,
 )
+from airflow_provider_gpu_cluster.connection.command_line import root_line
 from airflow_provider_gpu_cluster.connection.download_channel import open_download
+from airflow_provider_gpu_cluster.connection.root_dir import is_expanded_there
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.connection.sftp import sftp_path
+from airflow_provider_gpu_cluster.connection.words import words_of
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
+from airflow_provider_gpu_cluster.gpu_run import protocol
 
 # The program on the cluster gives a sign of life every five seconds while it works.
 IDLE_TIMEOUT_S = 40.0
 _NAP_S = 0.2
 _MOMENT_S = 0.2
+# A server that allows few sessions (MaxSessions) counts one a moment longer than we do.
+_SESSION_ENDS_WITHIN_S = 5.0
+_SESSION_PAUSE_S = 0.05
+_ROOT_BYTES = 1 << 16
 
 
 class Connection:
@@ -39,6 +52,10 @@ class Connection:
         self._connect = connect
         self._client: paramiko.SSHClient | None = None
         self._answered_after_s = math.inf
+        self._sessions: weakref.WeakSet[paramiko.Channel] = weakref.WeakSet()
+        self._second: Connection | None = None
+        """For further sessions at the same time, where the server allows one per connection."""
+        self._root: str | None = None
         self.is_interrupted = False
         """Whether :meth:`interrupt` was called; the next call resets it."""
 
@@ -59,6 +76,8 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; the next call that needs one opens another."""
+        if self._second is not None:
+            self._second.close()
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -99,10 +118,13 @@ class Connection:
         Safe in a signal handler: it only shuts the socket down, and takes no lock.
         """
         self.is_interrupted = True
+        second = self._second
+        if second is not None:
+            second.interrupt()
         transport = self._transport
         if transport is not None:
             with contextlib.suppress(OSError, AttributeError):
-                transport.sock.shutdown(socket.SHUT_RDWR)
+                network_socket(transport).shutdown(socket.SHUT_RDWR)
 
     def stop_if_interrupted(self) -> None:
         """
@@ -132,7 +154,7 @@ class Connection:
 
         :param downloads: whether the command will send much data.
         """
-        channel = self._open_channel(self._opened(), downloads=downloads)
+        channel = self._session(self._opened(), downloads=downloads)
         execute(channel, command)
         return channel
 
@@ -155,19 +177,43 @@ class Connection:
         transport = self._transport
         if transport is None:
             raise self.broken("the connection broke")
+        channel = self._session(transport, downloads=downloads)
+        transport = channel.get_transport()
         try:
-            channel = self._open_channel(transport, downloads=downloads)
             channel.invoke_subsystem("sftp")
             sftp = paramiko.SFTPClient(channel)
         except (paramiko.SFTPError, *BREAKS) as error:
             if not transport.is_active():
                 raise
             raise GpuClusterSetupError(
-                f"{self.settings.where}: SFTP does not work there ({error or type(error).__name__}), and {why}; the "
+                f"{self.settings.where}: SFTP does not work there ({words_of(error)}), and {why}; the "
                 "command `sftp` shows what is wrong"
             ) from error
         with sftp:
             yield sftp
+
+    def _session(self, transport: paramiko.Transport, *, downloads: bool) -> paramiko.Channel:
+        """Open a session; where the server allows no further one, wait for the last one's end, or connect again."""
+        has_others = any(not channel.closed for channel in self._sessions)
+        if has_others and self._second is not None:
+            return self._beside(downloads=downloads)
+        until = time.monotonic() + _SESSION_ENDS_WITHIN_S
+        while True:
+            try:
+                return self._open_channel(transport, downloads=downloads)
+            except paramiko.ChannelException:
+                if time.monotonic() > until:
+                    raise
+                if has_others:
+                    return self._beside(downloads=downloads)
+            self.sleep(_SESSION_PAUSE_S)
+
+    def _beside(self, *, downloads: bool) -> paramiko.Channel:
+        """Open a session over the second connection."""
+        if self._second is None:
+            self._second = self.beside()
+        self._second.is_interrupted = self.is_interrupted
+        return self._second._session(self._second._opened(), downloads=downloads)
 
     def _open_channel(self, transport: paramiko.Transport, *, downloads: bool) -> paramiko.Channel:
         began = time.monotonic()
@@ -177,6 +223,7 @@ class Connection:
             channel = transport.open_session(timeout=IDLE_TIMEOUT_S)
         self._answered_after_s = min(self._answered_after_s, time.monotonic() - began)
         channel.settimeout(IDLE_TIMEOUT_S)
+        self._sessions.add(channel)
         return channel
 
     @property
@@ -191,6 +238,40 @@ class Connection:
         seen = None if transport is None else shortest_round_trip_s(transport)
         return self._answered_after_s if seen is None else seen
 
+    # -- the root
+
+    def sftp_path(self, path: str) -> str:
+        """
+        Return the SFTP path of something below the root.
+
+        :raises GpuClusterSetupError: the cluster does not know the root's variables.
+        """
+        root_dir = self.settings.root_dir
+        if is_expanded_there(root_dir) and self._root is None:
+            self._root = self._expanded_root()
+        return sftp_path(self._root or root_dir, path)
+
+    def _expanded_root(self) -> str:
+        with contextlib.closing(self.start(root_line(self.settings))) as channel:
+            said = channel.makefile("rb").read(_ROOT_BYTES)
+            status = self.exit_status(channel)
+            if status == protocol.EXIT_NO_ROOT:
+                raise self.no_root(text_of(said_on_stderr(channel)))
+        # What a login shell prints comes before it.
+        root = said.decode("utf-8", "surrogateescape").rpartition("\n")[2]
+        if status != 0 or not root.startswith("/"):
+            raise self.broken(f"the connection broke while root_dir {self.settings.root_dir} was looked up")
+        return root
+
+    def no_root(self, said: str) -> GpuClusterSetupError:
+        """Return the error for a root that the cluster cannot tell, from what its shell has said."""
+        lines = said.splitlines()
+        return GpuClusterSetupError(
+            f"{self.settings.where}: root_dir {self.settings.root_dir} means no folder there: "
+            f"{lines[-1] if lines else 'its shell gave no reason'}; set the variable in a start file that is read by a "
+            "login that runs one command, or set 'root_dir' in the connection to the path itself"
+        )
+
     # -- errors
 
     @contextlib.contextmanager
@@ -203,7 +284,7 @@ class Connection:
         try:
             yield
         except BREAKS as error:
-            raise self.broken(f"the connection broke during {what}: {error or type(error).__name__}") from error
+            raise self.broken(f"the connection broke during {what}: {words_of(error)}") from error
 
     def broken(self, message: str) -> GpuClusterConnectionError:
         """Return the error for a fault of the connection."""

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import shlex
+import struct
 import uuid
 
 import paramiko
 
-from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.channel import BREAKS, text_of
 from airflow_provider_gpu_cluster.connection.connection import Connection
 from airflow_provider_gpu_cluster.connection.program import Program
-from airflow_provider_gpu_cluster.connection.sftp import sftp_path
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, NoSpaceError
+from airflow_provider_gpu_cluster.connection.words import cleaned, words_of
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterError,
+    GpuClusterProtocolError,
+    GpuClusterSetupError,
+    NoSpaceError,
+)
 
 COMMAND = "gpu-run"
 _OLD_S = 3600
+_MOST_LISTED = 10000
 _WHY_SFTP = (
     "gpu-run is uploaded by it. The SSH server needs its sftp subsystem, and the login shell's start files must print "
     "nothing when there is no terminal"
@@ -34,7 +42,7 @@ def install(connection: Connection, program: Program) -> None:
     :raises NoSpaceError: the disk is full, or the quota is used up.
     :raises paramiko.SSHException: the connection broke.
     """
-    folder = sftp_path(connection.settings.root_dir, ".gpu-run")
+    folder = connection.sftp_path(".gpu-run")
     with connection.sftp(why=_WHY_SFTP, downloads=False) as sftp:
         channel = sftp.get_channel()
         assert channel is not None
@@ -42,8 +50,44 @@ def install(connection: Connection, program: Program) -> None:
             _upload(sftp, folder, program)
         except OSError as error:
             if channel.closed or isinstance(error, TimeoutError):
-                raise paramiko.SSHException(f"the connection broke while the program was uploaded: {error}") from error
+                words = f"the connection broke while the program was uploaded: {words_of(error)}"
+                raise paramiko.SSHException(words) from error
             raise _explained(connection, folder, len(program.content), error) from error
+        except (paramiko.SFTPError, struct.error, UnicodeDecodeError) as error:
+            raise GpuClusterProtocolError(
+                f"{connection.settings.where}: what its SFTP server answers cannot be right: {words_of(error)}; the "
+                "command `sftp` shows what is wrong"
+            ) from error
+
+
+def not_there(connection: Connection, name: str) -> str:
+    """
+    Find out why a program that was uploaded is not found by the command that runs it, and return it in words.
+
+    SFTP and commands may have different homes (a start file that sets ``HOME``) or roots (``ChrootDirectory``).
+
+    :param name: the program's file name.
+    """
+    root_dir = connection.settings.root_dir
+    path = f"{root_dir.rstrip('/')}/.gpu-run/{name}"
+    with connection.sftp(why=_WHY_SFTP, downloads=False) as sftp:
+        try:
+            size = sftp.stat(connection.sftp_path(f".gpu-run/{name}")).st_size
+            by_sftp = sftp.normalize(connection.sftp_path(".gpu-run"))
+        except OSError as error:
+            return (
+                f"the program was uploaded and is not there afterwards ({path}: {words_of(error)}); something removes "
+                "it: set 'root_dir' in the connection to a folder that is not cleaned up"
+            )
+    with contextlib.closing(connection.start("exec sh -c 'pwd; echo \"$HOME\"'")) as channel:
+        said = [cleaned(line, 300) for line in text_of(channel.makefile("rb").read(1 << 16)).splitlines()]
+    folder, home = said[-2:] if len(said) >= 2 else ("?", "?")
+    return (
+        f"the program was uploaded by SFTP to {cleaned(by_sftp, 300)} ({size} bytes), and commands do not find it at "
+        f"{path}: for them the home directory is {home}, and they start in {folder}. Either a start file there (such "
+        "as ~/.bashrc) sets HOME, or SFTP has another root than commands (ChrootDirectory in sshd_config). Set "
+        "'root_dir' in the connection to an absolute path that is the same folder for both"
+    )
 
 
 def _upload(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
@@ -68,7 +112,7 @@ def _upload(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
 def _remove_old_drafts(sftp: paramiko.SFTPClient, folder: str, program: Program) -> None:
     """Remove drafts of interrupted uploads; judge their age by the cluster's clock, which may differ from ours."""
     now = sftp.stat(f"{folder}/{program.name}").st_mtime or 0
-    for entry in sftp.listdir_attr(folder):
+    for entry in list(itertools.islice(sftp.listdir_iter(folder), _MOST_LISTED)):
         if entry.filename.endswith(".tmp") and (entry.st_mtime or 0) < now - _OLD_S:
             with contextlib.suppress(OSError):
                 sftp.remove(f"{folder}/{entry.filename}")
@@ -114,7 +158,7 @@ def _explained(connection: Connection, folder: str, size: int, error: OSError) -
         stderr = channel.makefile_stderr("rb").read(1 << 16)
     said = stderr.decode("utf-8", "backslashreplace").strip().splitlines()
     free = _free_bytes(said.pop()) if said else None
-    why = said[-1] if said else str(error)
+    why = cleaned(said[-1]) if said else words_of(error)
     if any(sign in why for sign in _NO_SPACE):
         left = "" if free is None else f", of which {free / 1e6:.1f} MB are free"
         return NoSpaceError(

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import paramiko
 import tenacity
 
-from airflow_provider_gpu_cluster.connection.channel import reader, said_on_stderr, text_of, writer
+from airflow_provider_gpu_cluster.connection.channel import ChannelFile, reader, said_on_stderr, text_of, writer
 from airflow_provider_gpu_cluster.connection.command_line import command_line
+from airflow_provider_gpu_cluster.connection.command_start import await_start
 from airflow_provider_gpu_cluster.connection.connection import Connection
-from airflow_provider_gpu_cluster.connection.installation import install
+from airflow_provider_gpu_cluster.connection.host_faults import fault_of_host
+from airflow_provider_gpu_cluster.connection.installation import install, not_there
 from airflow_provider_gpu_cluster.connection.program import build_program
-from airflow_provider_gpu_cluster.connection.reply import read_reply
+from airflow_provider_gpu_cluster.connection.reply import garbled, read_reply
 from airflow_provider_gpu_cluster.connection.retry import (
     RETRY_FOR_S,
     StopWhenOutOfReach,
@@ -32,14 +35,19 @@ from airflow_provider_gpu_cluster.connection.retry import (
     is_worth_another_try,
 )
 from airflow_provider_gpu_cluster.connection.settings import ENGINE_SETTINGS, STREAM, ClusterSettings
+from airflow_provider_gpu_cluster.connection.wire_types import WrongType
+from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import (
     REPLY_ERRORS,
     ChecksumError,
     GpuClusterConnectionError,
     GpuClusterError,
+    GpuClusterFaultError,
     GpuClusterSetupError,
+    NoSpaceError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Fault
@@ -50,6 +58,12 @@ _Result = TypeVar("_Result")
 log = logging.getLogger(__name__)
 
 _NO_EXIT_STATUS = -1
+# How long a verb may take to reply, while it gives signs of life. Some copy, fetch or remove files before.
+ANSWER_WITHIN_S = 600.0
+ANSWER_AFTER_FILES_WITHIN_S = 86400.0
+_WITH_FILES = ("stage", "submit", "send", "gc")
+# What a shell or Python says of a full disk. A task that waits for its job does not need the room, and waits on.
+_FULL = ("No space left on device", "Disk quota exceeded")
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
@@ -158,13 +172,25 @@ class Session:
                 connection.stop_if_interrupted()
                 with connection.breaks_explained(verb):
                     reply, channel, stream = self._ask(verb, value, goes_on=goes_on)
-                    with contextlib.closing(channel):
+                    with contextlib.closing(channel), self._early_end_explained(verb, channel, stream):
                         return use(reply, channel, stream)
             except GpuClusterConnectionError:
                 connection.close()
                 raise
 
         return try_once()
+
+    @contextlib.contextmanager
+    def _early_end_explained(self, verb: str, channel: paramiko.Channel, stream: io.BufferedReader) -> Iterator[None]:
+        """Turn a stream that ended early, or that nobody could have sent, into an error that says what was said."""
+        try:
+            yield
+        except lines.BrokenStream as error:
+            said = self._said(channel, stream) if self.connection.is_connected() else ""
+            seen = f"; it said: {said}" if said else ""
+            raise self.broken(f"gpu-run {verb} broke off: {fault_of_host(said) or error}{seen}") from error
+        except (lines.GarbledStream, WrongType) as error:
+            raise garbled(self.settings.where, f"gpu-run {verb}", str(error)) from error
 
     def _log_retry(self, state: tenacity.RetryCallState) -> None:
         log.info("connection to %s failed, trying again: %s", self.settings.name, error_of_try(state))
@@ -221,53 +247,114 @@ class Session:
         for is_first in (True, False):
             channel = self.connection.start(command, downloads=verb == "send")
             try:
-                sent = _send(channel, line + first, goes_on=goes_on)
-                stream = reader(channel)
-                reply, noise = read_reply(stream, self.settings.where)
+                start = await_start(channel, self.settings.where)
+                stream = reader(channel, start.rest)
+                sent = start.is_ready and _send(channel, line + first, goes_on=goes_on)
+                reply, noise = self._read_reply(stream, verb, request)
                 if reply is not None:
                     if "error" in reply:
                         raise self.error_of(reply["error"])
                     if not sent:
                         raise self.broken("the connection broke while files were sent")
                     return reply["ok"], channel, stream
-                self._missing_reply(channel, verb, noise, may_install=is_first)
+                said = "\n".join(filter(None, (text_of(start.said), noise)))
+                self._missing_reply(channel, stream, verb, said, has_begun=start.is_ready, may_install=is_first)
             except BaseException:
                 channel.close()
                 raise
             channel.close()
         raise AssertionError("the second round returns or raises")
 
-    def _missing_reply(self, channel: paramiko.Channel, verb: str, noise: str, *, may_install: bool) -> None:
+    def _read_reply(
+        self, stream: io.BufferedReader, verb: str, request: Mapping[str, object]
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Return the reply, if it comes in time, and what was printed before it."""
+        within_s = ANSWER_AFTER_FILES_WITHIN_S if verb in _WITH_FILES else ANSWER_WITHIN_S
+        channel_file = cast(ChannelFile, stream.raw)
+        channel_file.until = time.monotonic() + within_s + cast(float, request.get("wait_s", 0))
+        try:
+            return read_reply(cast(BinaryIO, stream), verb, self.settings.where)
+        finally:
+            channel_file.until = None
+
+    def _missing_reply(
+        self,
+        channel: paramiko.Channel,
+        stream: io.BufferedReader,
+        verb: str,
+        said: str,
+        *,
+        has_begun: bool,
+        may_install: bool,
+    ) -> None:
         """Install the program if it was missing; raise an error if the reply is missing for another reason."""
         status = self.connection.exit_status(channel)
         where = self.settings.where
+        if status == _NO_EXIT_STATUS or (status == protocol.EXIT_REQUEST_CUT and not self.connection.is_connected()):
+            raise self.broken(f"the connection broke during {verb}")
+        said = "\n".join(filter(None, (said, self._said(channel, stream)))) or "nothing"
+        fault = fault_of_host(said)
+        if status == protocol.EXIT_REQUEST_CUT:
+            raise GpuClusterSetupError(
+                f"{where}: gpu-run {verb} did not get its request: a start file of the login shell seems to read or to "
+                "close standard input (as `exec < /dev/null` or `cat &` do); look at ~/.bashrc, ~/.profile, ~/.zshenv "
+                f"and the like there; it said: {said}"
+            )
         if status == protocol.EXIT_PROGRAM_MISSING and may_install:
-            install(self.connection, self._program)
+            try:
+                install(self.connection, self._program)
+            except NoSpaceError as error:
+                if verb not in protocol.LOOKS:
+                    raise
+                # The job that is waited for does not need the room.
+                raise GpuClusterFaultError(str(error)) from error
         elif status == protocol.EXIT_PROGRAM_MISSING:
-            raise GpuClusterSetupError(f"{where}: the program was uploaded and is not there afterwards")
+            raise GpuClusterSetupError(f"{where}: {not_there(self.connection, self._program.name)}")
+        elif status == protocol.EXIT_NO_ROOT:
+            raise self.connection.no_root(said)
+        elif status == protocol.EXIT_PROGRAM_UNSAFE:
+            raise GpuClusterSetupError(
+                f"{where}: the program in root_dir is not run, as others may have put it there: {said}"
+            )
         elif status == protocol.EXIT_NO_PYTHON:
             wanted = self.settings.python or "python3"
             raise GpuClusterSetupError(
                 f"{where}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
                 "a Python 3.8 or newer there"
             )
-        elif status in (_NO_EXIT_STATUS, protocol.EXIT_REQUEST_CUT):
-            raise self.broken(f"the connection broke during {verb}")
-        else:
-            said = "\n".join(filter(None, (noise, text_of(said_on_stderr(channel))))) or "nothing"
+        elif fault is None and verb in protocol.LOOKS and any(sign in said for sign in _FULL):
+            raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there; it said: {said}")
+        elif fault is not None:
+            raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there: {fault}; it said: {said}")
+        elif has_begun:
             raise GpuClusterSetupError(
                 f"{where}: gpu-run {verb} ended with exit code {status} and no reply; it said: {said}"
             )
+        else:
+            raise GpuClusterSetupError(
+                f"{where}: the login shell ended with exit code {status} and did not run the command; look at its "
+                "start files there (~/.bashrc, ~/.profile, ~/.zshenv and the like), which must let commands run "
+                f"without a terminal; it said: {said}"
+            )
+
+    def _said(self, channel: paramiko.Channel, stream: io.BufferedReader) -> str:
+        """Return what a command that has ended said on stderr."""
+        self.connection.exit_status(channel)
+        return text_of(said_on_stderr(channel, cast(ChannelFile, stream.raw).stderr))
 
     # -- errors
 
     def error_of(self, error: Fault) -> GpuClusterError:
         """Return the error for a refusal by the cluster, from its ``code`` and ``message``."""
+        if error["code"] == protocol.INTERNAL and (fault := fault_of_host(error["message"])) is not None:
+            # It passes, so what was asked for is asked for again.
+            last = cleaned(error["message"]).strip().splitlines()[-1:]
+            return GpuClusterFaultError(f"{self.settings.where}: {fault} ({''.join(last)})")
         error_class = REPLY_ERRORS.get(error["code"], GpuClusterError)
         hint = ""
         if error_class is ChecksumError and self.settings.transfer == STREAM:
             hint = f". {IF_DAMAGED_AGAIN}"
-        return error_class(f"{self.settings.where}: {error['message']}{hint}")
+        return error_class(f"{self.settings.where}: {cleaned(error['message']) or 'it gives no reason'}{hint}")
 
     def broken(self, message: str) -> GpuClusterConnectionError:
         """Return the error for a fault of the connection."""

@@ -21,7 +21,8 @@ class ClusterSettings:
 
     :param conn_id: Airflow connection.
     :param name: readable name of the cluster, ``user@host:port``.
-    :param root_dir: folder of all jobs on the cluster; ``~`` is the user's home there.
+    :param root_dir: folder of all jobs on the cluster; ``~`` is the user's home there, and variables are those
+        of a login there.
     :param engine: how the cluster runs jobs: ``host``, ``slurm`` or ``command``.
     :param python: interpreter on the cluster; None takes ``python3`` from the PATH.
     :param virtual_gpus: pretend to have that many GPUs; None asks ``nvidia-smi``.

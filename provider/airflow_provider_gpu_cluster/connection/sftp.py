@@ -12,6 +12,7 @@ import paramiko
 from paramiko.sftp import CMD_DATA, CMD_READ, CMD_WRITE, int64
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.words import words_of
 
 # Every server accepts and returns this much at once; if it returns less, the rest is requested again. With SFTP's
 # overhead, a write still fits into one packet of SSH.
@@ -117,6 +118,8 @@ class PipelinedFile:
             data = self._answers.pop(number)
             if not data:
                 return
+            if len(data) > stop - begin:
+                raise SftpRefusal("the server sends more than it was asked for")
             if begin + len(data) < stop:
                 asked.appendleft(self._ask(begin + len(data), stop))
             yield data
@@ -129,7 +132,7 @@ class PipelinedFile:
         """Take one answer."""
         self._sftp._read_response()
         if self._refusal is not None:
-            raise SftpRefusal(_text(self._refusal)) from self._refusal
+            raise SftpRefusal(words_of(self._refusal)) from self._refusal
 
     def _async_response(self, kind: int, message: paramiko.Message, number: int) -> None:
         """Receive the answer to one request; paramiko calls this method by its name."""
@@ -154,8 +157,4 @@ def refusals_told(sftp: paramiko.SFTPClient) -> Iterator[None]:
         channel = sftp.get_channel()
         if channel is None or channel.closed or isinstance(error, TimeoutError):
             raise
-        raise SftpRefusal(_text(error)) from error
-
-
-def _text(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+        raise SftpRefusal(words_of(error)) from error

@@ -14,12 +14,16 @@ import json
 import os
 import sys
 import threading
-from typing import Any, BinaryIO, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, NamedTuple
 
 from . import protocol
-from .errors import Refused, traceback_text
+from .errors import Refused
 from .reply import Reply
 from .store.directories import Root
+from .store.safe_folders import check_own
+
+if TYPE_CHECKING:
+    from .protocol.replies import Fault
 
 _HEARTBEAT_S = 5.0
 # From linux/fcntl.h; the module has it since Python 3.10. The size is what every user may ask for.
@@ -121,22 +125,18 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
     body: Callable[[BinaryIO], object] | None = None
     request: dict[str, Any] = {}
     try:
-        line = stream.readline(_MAX_REQUEST)
+        line = b"\n"
+        while line == b"\n":
+            # Answers to what the login shell may have asked, and has not.
+            line = stream.readline(_MAX_REQUEST)
         if not line.endswith(b"\n"):
             # The connection broke before the request was complete; nobody waits for a reply.
             return protocol.EXIT_REQUEST_CUT
-        request = dict(json.loads(line), umask=given["umask"])
+        request = dict(_parsed(line), umask=given["umask"])
         value, body = _carry_out(verb, dict(given, request=request, stream=stream))
         reply: dict[str, object] = {"ok": value}
-    except Refused as refusal:
-        reply = {"error": {"code": refusal.code, "message": refusal.message}}
     except Exception as error:
-        reply = {
-            "error": {
-                "code": protocol.INTERNAL,
-                "message": f"gpu-run {name} failed on the cluster: {error!r}\n{traceback_text()}",
-            }
-        }
+        reply = {"error": _fault(name, error, given["root"])}
     done.set()
     heart.join()
     out.write(protocol.REPLY_MARK + b"\n" + json.dumps(reply).encode("ascii") + b"\n")
@@ -154,7 +154,28 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
     return 0
 
 
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Refused(
+            protocol.BAD_REQUEST,
+            f"the request did not arrive as it was sent ({error}); see whether a start file of the login shell there "
+            "reads standard input",
+        ) from error
+
+
+def _fault(name: str, error: Exception, root: Root) -> Fault:
+    from .store.writing import fault_of
+
+    fault = fault_of(error, f"gpu-run {name}", root.path)
+    if name in protocol.LOOKS and fault["code"] in (protocol.NO_SPACE, protocol.ROOT_NOT_WRITABLE):
+        fault["code"] = protocol.PASSING_FAULT
+    return fault
+
+
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
+    check_own(given["root"].cache)
     if "engine" in verb.needs:
         from .engines import engine_of
 

@@ -11,12 +11,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id, element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
+from airflow_provider_gpu_cluster.jobs.parameter_checks import patterns
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -74,7 +77,15 @@ class GpuClusterHook(BaseHook):
         # Reading it takes a request to Airflow's API server.
         from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
 
-        return connection_of(self.gpu_cluster_conn_id)
+        try:
+            return connection_of(self.gpu_cluster_conn_id)
+        except AirflowNotFoundException as error:
+            variable = f"AIRFLOW_CONN_{self.gpu_cluster_conn_id.upper()}"
+            raise AirflowNotFoundException(
+                f"{error}. Make a connection of type {self.conn_type} with that id: in Airflow's UI under Admin, "
+                f"Connections, with `airflow connections add`, or as JSON in the environment variable {variable}. To "
+                "try without a cluster, run `python -m airflow_provider_gpu_cluster.sandbox`, which prints one"
+            ) from None
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -163,7 +174,7 @@ class GpuClusterHook(BaseHook):
         :return: the job's handle, as the operators leave it in XCom.
         """
         staged = job_id_of(job) if job is not None else None
-        identity = current_identity(job_id=job_id or staged)
+        identity = current_identity(job_id=staged if job_id is None else job_id)
         request = JobRequest(**parameters)
         return self.launch(request, identity, base_dir=base_dir, staged=job is not None).handle.to_json()
 
@@ -197,21 +208,24 @@ class GpuClusterHook(BaseHook):
         """
         Return the status of a job.
 
-        :param tail_bytes: how much of the end of its output to include, in bytes.
+        :param tail_bytes: how much of the end of its output to include, in bytes: of what it has printed to stderr, or
+            of everything if that is nothing.
         """
         return self.statuses([job], tail_bytes=tail_bytes)[0]
 
     def statuses(self, jobs: Iterable[Job], *, tail_bytes: int = 0) -> list[JobStatus]:
         """Return the statuses of several jobs, in the given order, from one call."""
-        return self.cluster.statuses([job_id_of(job) for job in jobs], tail_bytes=tail_bytes)
+        job_ids = [job_id_of(job) for job in jobs]
+        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
-        Return the last part of a job's output.
+        Return the last part of a job's output, stdout and stderr in the order in which they came.
 
         :param tail_bytes: how much of it, in bytes.
         """
-        return self.status(job, tail_bytes=tail_bytes).log_tail
+        job_ids = [job_id_of(job)]
+        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
     def cancel(self, job: Job, *, requested_by: str | None = None, wait_s: float = 0) -> JobStatus:
         """
@@ -247,11 +261,14 @@ class GpuClusterHook(BaseHook):
 
         sink = open_sink(destination)
         job_id = job_id_of(job)
-        found = self.cluster.collect(job_id, sink, include=_listed(include), exclude=_listed(exclude))
+        wanted, unwanted = patterns("include", include), patterns("exclude", exclude)
+        found = self.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
         files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
         size = _array_size_of(job)
         paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
         metrics = self._metrics(sink, files, paths)
+        ids = [job_id] if size is None else [element_id(job_id, index) for index in range(size)]
+        metrics = self._without_secrets(dict(zip(ids, metrics, strict=True)))
         return {
             "job_id": job_id,
             "destination": str(sink),
@@ -271,6 +288,12 @@ class GpuClusterHook(BaseHook):
                 )
             metrics.append(self._metrics_in(sink, path) if path in sizes and room >= 0 else None)
         return metrics
+
+    def _without_secrets(self, metrics: dict[str, Any]) -> list[Any]:
+        """Hide what Airflow masks in the jobs' logs: metrics go into XCom, which everybody can read."""
+        given = [job_id for job_id, value in metrics.items() if isinstance(value, (str, list, dict))]
+        masks = {status.job_id: status.masks for status in self.statuses(given)} if given else {}
+        return [hidden_in(value, masks.get(job_id)) for job_id, value in metrics.items()]
 
     def _metrics_in(self, sink: Sink, path: str) -> Any:
         try:
@@ -309,7 +332,7 @@ class GpuClusterHook(BaseHook):
 
         try:
             with self:
-                return True, summary_of(self.settings, self.cluster.check())
+                return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
 
@@ -318,11 +341,12 @@ def job_id_of(job: Job) -> str:
     """
     Return the id of a job, from a handle or an id.
 
-    :raises ValueError: it is a dict, but not a job handle.
+    :raises ValueError: it is a dict, but not a job handle; an :class:`.InvalidJobError` when its job id is none.
     """
     if isinstance(job, str):
-        return job
-    return job.job_id if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).job_id
+        return checked_job_id(job)
+    handle = job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
+    return checked_job_id(handle.job_id)
 
 
 def _array_size_of(job: Job) -> int | None:
@@ -346,9 +370,3 @@ def _running_task() -> str:
     except RuntimeError:
         return "Airflow"
     return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"
-
-
-def _listed(patterns: str | Sequence[str] | None) -> list[str]:
-    if patterns is None:
-        return []
-    return [patterns] if isinstance(patterns, str) else list(patterns)

@@ -1,32 +1,46 @@
-"""SSH connections to a cluster, opened by SSHHook; each fault becomes an error of one sentence."""
+"""SSH connections to a cluster, directly or through jump hosts; each fault becomes an error of one sentence."""
 
 from __future__ import annotations
 
-import binascii
-import copy
 import logging
-import os
+import re
 import socket
 from collections.abc import Sequence
 from functools import cached_property
-from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import paramiko
-from airflow.providers.ssh.hooks.ssh import SSHHook
+from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowException
+from airflow.utils.platform import getuser
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
-    GpuClusterHostKeyError,
+    GpuClusterError,
     GpuClusterSetupError,
 )
+from airflow_provider_gpu_cluster.hooks.certificates import objections_to_user, signer_of
+from airflow_provider_gpu_cluster.hooks.fields import Fields
+from airflow_provider_gpu_cluster.hooks.host_keys import (
+    KNOWN_HOSTS,
+    HostKeyCheck,
+    KnownHost,
+    keys_in_field,
+    keys_in_files,
+    names_of,
+)
+from airflow_provider_gpu_cluster.hooks.login_errors import Login, SilentTransport, explained
+from airflow_provider_gpu_cluster.hooks.login_keys import LoginKey, login_key, passphrase_in
+from airflow_provider_gpu_cluster.hooks.proxy_command import ProxyProcess
 from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT, name_of
+from airflow_provider_gpu_cluster.hooks.ssh_config import CONFIG, HostConfig, UnreadableConfig, look_up, parse_jump
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
 
 # By default paramiko writes three lines into the task's log for each connection, and a traceback for each one that
 # breaks, even if the next try succeeds. Our own errors say what matters.
@@ -34,12 +48,27 @@ for _name in ("paramiko.transport", "paramiko.transport.sftp"):
     if logging.getLogger(_name).level == logging.NOTSET:
         logging.getLogger(_name).setLevel(logging.CRITICAL)
 
+CONN_TYPE = "gpu_cluster"
 CONNECT_TIMEOUT_S = 10
+_BANNER_TIMEOUT_S = 30.0
+_KEEPALIVE_S = 30
 # paramiko prefers AES-CTR, with which a transfer takes about twice as long as with AES-GCM. The only documented way to
 # change that is to disable the ciphers that are not wanted.
 CIPHERS: tuple[str, ...] = paramiko.Transport._preferred_ciphers  # type: ignore[attr-defined]
 SLOW_CIPHERS = tuple(cipher for cipher in CIPHERS if "-gcm@" not in cipher)
-KEY_CLASSES = (paramiko.RSAKey, paramiko.ECDSAKey, paramiko.Ed25519Key)
+_FORBIDDEN = 1  # the code of RFC 4254 for a channel that the server's administrator does not allow
+
+
+class _Client(paramiko.SSHClient):
+    """An SSH connection that closes what it goes through together with itself."""
+
+    way: paramiko.SSHClient | ProxyProcess | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self.way is not None:
+            self.way.close()
+            self.way = None
 
 
 class SshConnector:
@@ -47,12 +76,33 @@ class SshConnector:
     Opens SSH connections to the host of an Airflow connection.
 
     :param connection: connection with the fields that ``ssh`` connections have.
+    :param where: what messages call the host; by default a cluster.
+    :param through: opens connections to the jump host before it; by default what the connection or ~/.ssh/config says.
+    :param key: the key to log in with if the connection has none.
+    :param on_the_way: hosts and connections that are reached through this one.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        where: str | None = None,
+        through: SshConnector | None = None,
+        key: LoginKey | None = None,
+        on_the_way: tuple[str, ...] = (),
+    ) -> None:
         self.connection = connection
         self.conn_id = connection.conn_id
         self.name = name_of(connection)
+        self.where = where or f"cluster {self.name} (connection {self.conn_id})"
+        self._fields = Fields(connection)
+        if connection.conn_type == CONN_TYPE:
+            self._fields.refuse_unknown()
+        self._through = through
+        self._given_key = key
+        self._key: LoginKey | None = None
+        self._on_the_way = on_the_way
+        self._warned: set[str] = set()
         self._takes_fast_ciphers = len(SLOW_CIPHERS) < len(CIPHERS)
 
     def connect(self) -> paramiko.SSHClient:
@@ -61,7 +111,11 @@ class SshConnector:
 
         :raises GpuClusterConnectionError: the host cannot be reached, or refuses the login (see the
             subclasses).
+        :raises GpuClusterSetupError: a field of the connection, or ~/.ssh/config, cannot be used.
         """
+        # Every time, because certificates are replaced while a task runs.
+        own_key = login_key(self._fields, self._config, has_password=bool(self.connection.password))
+        self._key = own_key or self._given_key
         try:
             if self._takes_fast_ciphers:
                 try:
@@ -71,131 +125,294 @@ class SshConnector:
             return self._connect(())
         except BREAKS as error:
             raise self._explained(error) from error
+        except (ValueError, AttributeError) as error:
+            # From a stray certificate in ~/.ssh, or from one in the agent, which paramiko takes without asking.
+            raise GpuClusterAuthenticationError(
+                f"{self.where}: a key or certificate in ~/.ssh or in the SSH agent cannot be used ({error}); repair or "
+                "remove it, or give the connection a key_file and set look_for_keys to false"
+            ) from error
 
     def _connect(self, without_ciphers: Sequence[str]) -> paramiko.SSHClient:
-        # A copy of the prepared hook, because SSHHook always returns the first connection that it opened.
-        hook = copy.copy(self._hook)
-        disabled = {"ciphers": list(without_ciphers), **(hook.disabled_algorithms or {})}
-        if hook.ciphers:
-            # SSHHook sets these only after the connection is made, which has no effect.
-            disabled["ciphers"] = [cipher for cipher in CIPHERS if cipher not in hook.ciphers]
-        hook.disabled_algorithms = disabled
-        client: paramiko.SSHClient = hook.get_conn()
+        known = self._known_host()
+        options = self._options(without_ciphers)
+        client = _Client()
+        if known is None:
+            client.set_missing_host_key_policy(paramiko.MissingHostKeyPolicy())
+        else:
+            client.set_missing_host_key_policy(HostKeyCheck(known, self.where, self._address))
+
+        def transport_of(sock: Any, /, **options: Any) -> paramiko.Transport:
+            transport = SilentTransport(sock, **options)
+            if known is not None:
+                types = transport.get_security_options()
+                types.key_types = tuple(known.preferred(types.key_types))
+            return transport
+
+        try:
+            client.connect(
+                self._address[0],
+                self._address[1],
+                sock=self._way_for(client),
+                transport_factory=transport_of,
+                **options,
+            )
+        except paramiko.AuthenticationException:
+            if not self._takes_plain_key(client):
+                client.close()
+                raise
+        except BREAKS as error:
+            ending = client.way.ending() if isinstance(client.way, ProxyProcess) else None
+            command = client.way.command if isinstance(client.way, ProxyProcess) else ""
+            client.close()
+            if ending is not None:
+                raise GpuClusterConnectionError(
+                    f"{self.where}: the ProxyCommand `{command}` of {CONFIG} did not connect: {ending}"
+                ) from error
+            raise
+        except BaseException:
+            client.close()
+            raise
+        transport = client.get_transport()
+        assert transport is not None
+        if not transport.is_authenticated():
+            # To paramiko, a further factor that it does not know is none.
+            client.close()
+            raise paramiko.ssh_exception.PartialAuthentication(["another method"])
+        transport.set_keepalive(_KEEPALIVE_S)
         return client
 
+    def _options(self, without_ciphers: Sequence[str]) -> dict[str, Any]:
+        disabled = {"ciphers": list(without_ciphers), **self._fields.lists_of_names("disabled_algorithms")}
+        if ciphers := self._fields.names("ciphers"):
+            disabled["ciphers"] = [cipher for cipher in CIPHERS if cipher not in ciphers]
+        look_for_keys = self._fields.flag("look_for_keys")
+        return {
+            "username": self._user,
+            "password": (self.connection.password or "").strip() or None,
+            "passphrase": passphrase_in(self._fields),
+            "pkey": self._key and self._key.key,
+            "timeout": self._timeout_s,
+            "banner_timeout": max(_BANNER_TIMEOUT_S, self._timeout_s),
+            # For models and logs on a LAN, compression only costs time.
+            "compress": bool(self._fields.flag("compress")),
+            "look_for_keys": look_for_keys is None or look_for_keys,
+            "disabled_algorithms": disabled,
+        }
+
+    # -- what the connection and ~/.ssh/config say
+
     @cached_property
-    def _hook(self) -> SSHHook:
-        extra = self.connection.extra_dejson
-        if extra.get("host_key") and str(extra.get("no_host_key_check")).lower() == "true":
-            raise GpuClusterSetupError(
-                f"connection {self.conn_id} has a host_key and says not to check it (no_host_key_check); "
-                "take one of them out"
-            )
-        key = self._read_key(extra.get("private_key"), extra.get("key_file"), extra.get("private_key_passphrase"))
+    def _config(self) -> HostConfig:
+        host = (self.connection.host or "").strip().strip("[]")
+        if host.startswith("-") or re.search(r"\s", host):
+            raise self._fields.bad("host", host, "the name or address of a machine")
         try:
-            # One attempt: our own back-off decides which faults are worth another one.
-            hook = SSHHook(ssh_conn_id=self.conn_id, conn_retry_attempts=1)
-        except (AirflowException, ValueError, binascii.Error, paramiko.SSHException) as error:
-            if extra.get("host_key") and "private" not in str(error).lower():
-                valid = "a key type and a key, such as 'ssh-ed25519 AAAA...'"
+            config = look_up(host, self.connection.port, self.connection.login)
+        except UnreadableConfig as error:
+            raise GpuClusterSetupError(
+                f"{self.where}: {error}. Correct that line: what the file says of this host, such as a jump host, "
+                "would be missing"
+            ) from None
+        self._warn(config.warnings)
+        return config
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        return self._config.host, self._config.port or DEFAULT_PORT
+
+    @cached_property
+    def _user(self) -> str:
+        return self._config.user or getuser()
+
+    @property
+    def _timeout_s(self) -> float:
+        return self._fields.seconds("conn_timeout") or CONNECT_TIMEOUT_S
+
+    def _known_host(self) -> KnownHost | None:
+        """Return what is known of the host's keys, or None if they are not to be checked."""
+        trusts_any = self._fields.flag("no_host_key_check")
+        if trusts_any is None:
+            trusts_any = self._fields.flag("ignore_hostkey_verification")
+        names = list({names_of(name, self._address[1]) for name in (self._address[0], self.connection.host or "")})
+        if self._config.key_alias:
+            names = [self._config.key_alias]
+        host_key = self._fields.secret_text("host_key")
+        if host_key:
+            if trusts_any:
                 raise GpuClusterSetupError(
-                    f"connection {self.conn_id}: field host_key cannot be used ({error}); it must be {valid}"
-                ) from error
-            raise GpuClusterSetupError(f"connection {self.conn_id}: {error}") from error
-        if key is not None:
-            # SSHHook would neither expand a tilde in key_file nor use the passphrase for that file.
-            hook.pkey, hook.key_file = key, None
-        # Before version 7 the ssh provider does not check host keys unless it is told to.
-        hook.no_host_key_check = str(extra.get("no_host_key_check")).lower() == "true"
-        hook.conn_timeout = hook.conn_timeout or CONNECT_TIMEOUT_S
-        # SSHHook compresses by default; for models and logs on a LAN that only costs time.
-        hook.compress = str(extra.get("compress")).lower() == "true"
-        return hook
-
-    def _read_key(self, private_key: str | None, key_file: str | None, passphrase: str | None) -> paramiko.PKey | None:
-        """Return the connection's key; raise what is wrong with it, since the server would only refuse it."""
-        if private_key and key_file:
-            raise GpuClusterSetupError(f"connection {self.conn_id} has both private_key and key_file; keep one of them")
-        if key_file:
+                    f"connection {self.conn_id} has a host_key and says not to check it (no_host_key_check); "
+                    "take one of them out"
+                )
             try:
-                with open(os.path.expanduser(key_file)) as file:
-                    private_key = file.read()
-            except (OSError, UnicodeDecodeError) as error:
-                raise GpuClusterAuthenticationError(
-                    f"connection {self.conn_id}: the private key {key_file} cannot be read on "
-                    f"{socket.gethostname()}: {getattr(error, 'strerror', None) or error}; "
-                    "put it there for the user that runs Airflow, or put its text into the field private_key"
+                return keys_in_field(host_key, names)
+            except ValueError as error:
+                raise GpuClusterSetupError(
+                    f"connection {self.conn_id}: field host_key cannot be used ({error}); it must be a key type and a "
+                    "key, such as 'ssh-ed25519 AAAA...', or a fingerprint, such as 'SHA256:...'"
                 ) from None
-        if not private_key:
+        if trusts_any or self._fields.flag("allow_host_key_change"):
+            self._warn([f"{self.where}: its host key is not checked, so that somebody in between is not noticed"])
             return None
-        return self._parse_key(private_key, passphrase, "key_file" if key_file else "private_key")
+        known_hosts = self._fields.text("known_hosts")
+        known = keys_in_files([known_hosts] if known_hosts else self._config.known_hosts or KNOWN_HOSTS, names)
+        self._warn(known.skipped)
+        return known
 
-    def _parse_key(self, private_key: str, passphrase: str | None, field: str) -> paramiko.PKey:
-        encrypted = False
-        for key_class in KEY_CLASSES:
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            if warning not in self._warned:
+                log.warning("%s", warning)
+        self._warned.update(warnings)
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What was found wrong so far, and did not keep from connecting."""
+        yield from sorted(self._warned)
+        if self._jump is not None:
+            yield from self._jump.warnings
+
+    # -- the way to the host
+
+    @cached_property
+    def _jump(self) -> SshConnector | None:
+        """The jump host, if there is one."""
+        if self._through is not None:
+            return self._through
+        on_the_way = (*self._on_the_way, self.conn_id)
+        if jump_conn_id := self._fields.text("jump_conn_id"):
+            if jump_conn_id in on_the_way:
+                raise GpuClusterSetupError(
+                    f"connection {self.conn_id}: field jump_conn_id is {jump_conn_id!r}, which would be its own jump "
+                    f"host: {' -> '.join((*on_the_way, jump_conn_id))}"
+                )
             try:
-                return key_class.from_private_key(StringIO(private_key), password=passphrase or None)
-            except paramiko.PasswordRequiredException:
-                encrypted = True
-            except (paramiko.SSHException, ValueError, IndexError, TypeError):
-                continue
-        where = f"connection {self.conn_id}: the private key in field {field}"
-        if encrypted:
-            raise GpuClusterAuthenticationError(
-                f"{where} is encrypted; put its passphrase into the field private_key_passphrase"
+                connection = BaseHook.get_connection(jump_conn_id)
+            except AirflowException as error:
+                raise GpuClusterSetupError(
+                    f"connection {self.conn_id}: field jump_conn_id is {jump_conn_id!r}, and that connection cannot be "
+                    f"read: {error}"
+                ) from None
+            if not connection.host:
+                raise GpuClusterSetupError(f"connection {jump_conn_id}: a jump host needs the field host")
+            where = f"{self.where}: its jump host {name_of(connection)} (connection {jump_conn_id})"
+            return SshConnector(connection, where=where, on_the_way=on_the_way)
+        through: SshConnector | None = None
+        for jump in self._config.jumps:
+            through = self._jump_of_config(jump, through)
+        return through
+
+    def _jump_of_config(self, jump: str, through: SshConnector | None) -> SshConnector:
+        if jump in self._on_the_way:
+            raise GpuClusterSetupError(
+                f"{self.where}: ProxyJump {jump} of {CONFIG} applies to that jump host itself; set `ProxyJump none` "
+                "for it, above"
             )
-        raise GpuClusterAuthenticationError(
-            f"{where} cannot be read; it must be a whole RSA, ECDSA or Ed25519 private key with its BEGIN "
-            "and END lines, and private_key_passphrase its passphrase if it has one"
+        try:
+            user, host, port = parse_jump(jump)
+        except ValueError as error:
+            raise GpuClusterSetupError(f"{self.where}: ProxyJump of {CONFIG}: {error}") from None
+        return SshConnector(
+            Connection(conn_id=self.conn_id, conn_type="ssh", host=host, login=user, port=port),
+            where=f"{self.where}: its jump host {jump} (ProxyJump of {CONFIG})",
+            through=through,
+            key=self._key,
+            on_the_way=(*self._on_the_way, jump),
         )
 
-    def _explained(self, error: Exception) -> GpuClusterConnectionError:
-        """Return our own error for it, which says what happened, where, and what to do."""
-        where, host = f"cluster {self.name} (connection {self.conn_id})", self.connection.host
-        port = self.connection.port or DEFAULT_PORT
-        if isinstance(error, socket.gaierror):
-            return GpuClusterConnectionError(f"{where}: the host name {host} is not known here; check the field host")
-        if isinstance(error, paramiko.BadHostKeyException):
-            return GpuClusterHostKeyError(
-                f"{where}: its host key has changed: expected {error.expected_key.get_name()} "
-                f"{error.expected_key.fingerprint}, got {error.key.get_name()} {error.key.fingerprint}. "
-                "Either the machine was set up anew or somebody sits in between: ask its administrator before "
-                "you put the new key into the field host_key (or the workers' known_hosts)"
-            )
-        if isinstance(error, paramiko.AuthenticationException):
+    def _way_for(self, client: _Client) -> Any:
+        """Return the socket for a connection that does not go directly, and let the client own what it is part of."""
+        if self._jump is not None:
+            client.way = jump = self._jump.connect()
+            transport = jump.get_transport()
+            assert transport is not None
+            try:
+                return transport.open_channel("direct-tcpip", self._address, ("127.0.0.1", 0), timeout=self._timeout_s)
+            except paramiko.ChannelException as error:
+                raise self._not_passed_on(error) from error
+        if self._config.proxy_command:
+            try:
+                client.way = ProxyProcess(self._config.proxy_command)
+            except OSError as error:
+                raise GpuClusterSetupError(
+                    f"{self.where}: the ProxyCommand `{' '.join(self._config.proxy_command)}` of {CONFIG} cannot be "
+                    f"started: {error.strerror}"
+                ) from None
+            return client.way.socket
+        return None
+
+    def _not_passed_on(self, error: paramiko.ChannelException) -> GpuClusterConnectionError:
+        assert self._jump is not None
+        host, port = self._address
+        if error.code == _FORBIDDEN:
             return GpuClusterAuthenticationError(
-                f"{where}: it refused the user {self._hook.username} ({self._offered()}); "
-                "check login, password and private_key, and that the public key is in ~/.ssh/authorized_keys there"
+                f"{self._jump.where} does not allow connections to {host}:{port}: {error.text}. Ask its administrator "
+                "(AllowTcpForwarding and PermitOpen in its sshd_config, or options of the key there)"
             )
-        if isinstance(error, paramiko.SSHException) and "known_hosts" in str(error):
-            return GpuClusterHostKeyError(
-                f"{where}: its host key is not known. Run `ssh-keyscan -p {port} {host}`, compare what it "
-                "prints with what the administrator says, and put the last two words of a line (such as "
-                "'ssh-ed25519 AAAA...') into the field host_key of the connection"
+        return GpuClusterConnectionError(
+            f"{self._jump.where} cannot connect to {host}:{port}: {error.text}; check host and port as they are seen "
+            "from there"
+        )
+
+    def _takes_plain_key(self, client: paramiko.SSHClient) -> bool:
+        """Return whether the key is accepted that was refused with its certificate; ssh as well offers both."""
+        transport = client.get_transport()
+        if self._key is None or self._key.certificate is None or transport is None or not transport.is_active():
+            return False
+        try:
+            return not transport.auth_publickey(self._user, self._key.plain_key)
+        except BREAKS:
+            return False
+
+    # -- errors
+
+    def _explained(self, error: Exception) -> GpuClusterError:
+        """Return our own error for it, which says what happened, where, and what to do."""
+        host, port = self._address
+        if isinstance(error, socket.gaierror):
+            return GpuClusterConnectionError(
+                f"{self.where}: the host name {host} is not known here; check the field host"
             )
         if isinstance(error, (ConnectionRefusedError, paramiko.ssh_exception.NoValidConnectionsError)):
             return GpuClusterConnectionError(
-                f"{where}: nothing accepts connections on port {port} of {host}; check the fields host and "
+                f"{self.where}: nothing accepts connections on port {port} of {host}; check the fields host and "
                 "port, and that the SSH server runs there"
             )
         if isinstance(error, TimeoutError):
             return GpuClusterConnectionError(
-                f"{where}: no answer within {self._hook.conn_timeout} s; check host and port, and "
+                f"{self.where}: no answer within {self._timeout_s:g} s; check host and port, and "
                 f"whether a firewall lets this machine ({socket.gethostname()}) through"
             )
-        return GpuClusterConnectionError(
-            f"{where}: the connection broke while it was being set up: {error or type(error).__name__}"
+        return explained(
+            error,
+            Login(
+                where=self.where,
+                host=host,
+                port=port,
+                username=self._user,
+                refused=self._refused(),
+                conn_timeout=self._timeout_s,
+            ),
         )
 
-    def _offered(self) -> str:
-        extra = self.connection.extra_dejson
-        offered = [
-            word
-            for word, given in (
-                ("private_key", extra.get("private_key")),
-                ("key_file", extra.get("key_file")),
-                ("a password", self._hook.password),
-            )
-            if given
-        ]
-        return f"with {' and '.join(offered)}" if offered else "with no key or password in the connection"
+    def _refused(self) -> str:
+        """Return what was offered, and what to check."""
+        offered = ["a password"] if self.connection.password else []
+        check = ["login", *(["password"] if offered else [])]
+        if self._key is not None:
+            key = f"{self._key.name}, which is {self._key.key.get_name()} {self._key.key.fingerprint}"
+            offered.insert(0, key if self._key.certificate is None else f"{key}, and its certificate")
+            check.append(self._key.name)
+        checks = f"check {', '.join(check[:-1])} and {check[-1]}" if check[1:] else "check login"
+        with_what = f"(with {' and '.join(offered)})" if offered else "(with no key or password in the connection)"
+        advice = f"{with_what}; {checks}, and that the public key is in ~/.ssh/authorized_keys there"
+        if self._key is None or self._key.certificate is None:
+            return advice
+        certificate = self._key.certificate
+        why = list(objections_to_user(certificate, self._user))
+        about = f"The certificate {self._key.certificate_file}: "
+        if why:
+            return f"{advice}. {about}{' and '.join(why)}; get a new one"
+        return (
+            f"{advice}. {about}it is valid, and signed by {signer_of(certificate)}, which the server must trust "
+            "(TrustedUserCAKeys)"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
@@ -11,11 +12,12 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity, Check
 
 
-def summary_of(settings: ClusterSettings, found: Check) -> str:
+def summary_of(settings: ClusterSettings, found: Check, *, warnings: Iterable[str] = ()) -> str:
     """
     Summarize the cluster's self-check in a few sentences.
 
     :param found: the reply of :meth:`~airflow_provider_gpu_cluster.cluster.Cluster.check`.
+    :param warnings: what was found wrong on the Airflow side.
     """
     python, disk = found["python"], found["disk"]
     sentences = [
@@ -23,7 +25,7 @@ def summary_of(settings: ClusterSettings, found: Check) -> str:
         f"Engine {found['engine']}: {_gpus(found['capacity'])}.",
         f"Python {python['version']} ({python['executable']}).",
         f"{disk['free'] / 1e9:.1f} GB free in {found['root_dir']}, where jobs get their directories.",
-        *(f"Warning: {warning}." for warning in found["warnings"]),
+        *(f"Warning: {warning}." for warning in (*found["warnings"], *warnings)),
     ]
     return " ".join(sentences)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import MAX_ARRAY_SIZE
+from airflow_provider_gpu_cluster.jobs.rendered import check_defined
 
 _VALID = (
     f"valid is a list of 1 to {MAX_ARRAY_SIZE:,} elements, each a dict of environment variables such as "
@@ -39,6 +40,7 @@ def parse_array(value: Any) -> list[ArrayElement]:
     :raises InvalidJobError: it is not a list, has too few or too many elements, or has an invalid element; the message
         then names its index. The message holds no value of an environment variable.
     """
+    check_defined("array", value)
     if isinstance(value, str):
         value = _from_template(value)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
-MAX_JOB_ID_LENGTH = 100
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
+
+MAX_JOB_ID_LENGTH = job_ids.MAX_LENGTH
 
 MAX_ARRAY_SIZE = 1000
+
+
+def checked_job_id(job_id: str) -> str:
+    """
+    Return a job id that is valid.
+
+    :raises InvalidJobError: it is not.
+    """
+    fault = job_ids.fault_of(job_id)
+    if fault is not None:
+        raise InvalidJobError(fault)
+    return job_id
 
 
 def element_id(array_id: str, index: int) -> str:
@@ -77,9 +93,51 @@ class JobHandle:
         :raises ValueError: the value is not a job handle.
         """
         names = [item.name for item in fields(cls) if item.default is MISSING]
-        if not isinstance(value, dict) or any(name not in value for name in names):
-            raise ValueError(
-                f"not a job handle: {value!r}; pass the output of SubmitGpuJobOperator or StageGpuJobOperator, "
-                f"a dict with the keys {', '.join(names)}"
+        if not isinstance(value, dict):
+            problem = f"it is a {type(value).__name__}"
+        elif missing := [name for name in names if name not in value]:
+            problem = f"it has no {' and no '.join(missing)}"
+        else:
+            handle = cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
+            wrong = handle._wrong_fields()
+            if not wrong:
+                return handle
+            problem = ", ".join(
+                str(job_ids.fault_of(value[name])) if name == "job_id" else f"its {name} is {_shown(value[name], 60)}"
+                for name in wrong
             )
-        return cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
+        raise ValueError(
+            f"not a job handle: {_shown(value, 200)} ({problem}); pass the output of SubmitGpuJobOperator or "
+            f"StageGpuJobOperator, a dict with the keys {', '.join(names)}"
+        )
+
+    def _wrong_fields(self) -> list[str]:
+        """Return the names of the fields that hold something else than they should."""
+        texts = ("job_id", "gpu_cluster_conn_id", "job_dir", "engine")
+        wrong = [name for name in texts if not isinstance(getattr(self, name), str)]
+        if self.submitted_at is not None and not _is_time(self.submitted_at):
+            wrong.append("submitted_at")
+        if not _is_count(self.gpus, 0):
+            wrong.append("gpus")
+        if self.array_size is not None and not _is_count(self.array_size, 1):
+            wrong.append("array_size")
+        return wrong
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 31
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False
+
+
+def _shown(value: object, most: int) -> str:
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}..."

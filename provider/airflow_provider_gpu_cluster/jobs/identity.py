@@ -16,7 +16,7 @@ from airflow.sdk import get_current_context, timezone
 
 from airflow_provider_gpu_cluster import __version__
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
+from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH, checked_job_id
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker
@@ -49,12 +49,12 @@ def identity_of(context: Mapping[str, Any], *, durable: bool = True, job_id: str
     :param context: the task's context.
     :param durable: a retry belongs to the same job. False makes every try a separate job.
     :param job_id: the job, if it is already known.
+    :raises InvalidJobError: that is no job id.
     """
     ti = context["ti"]
     # A clear sets max_tries to try_number + retries; a retry does not change it.
     generation = str(ti.max_tries) if durable else f"{ti.max_tries}.{ti.try_number}"
-    if job_id is None:
-        job_id = _job_id(context, generation)
+    job_id = _job_id(context, generation) if job_id is None else checked_job_id(job_id)
     return JobIdentity(job_id, _request_key(ti), generation, record_of(context))
 
 
@@ -85,7 +85,7 @@ def current_identity(*, job_id: str | None = None) -> JobIdentity:
     """
     Derive the identity from the running task, or make one for a job with a given id.
 
-    :raises InvalidJobError: no task is running, and no ``job_id`` is given.
+    :raises InvalidJobError: no task is running, and no ``job_id`` is given; or that is no job id.
     """
     try:
         context = get_current_context()
@@ -95,7 +95,7 @@ def current_identity(*, job_id: str | None = None) -> JobIdentity:
                 "outside of a running task a job has no identity of its own; give it one with job_id="
             ) from None
         record: Asker = {"airflow_host": socket.gethostname(), "provider_version": __version__}
-        return JobIdentity(job_id, uuid.uuid4().hex, "", record)
+        return JobIdentity(checked_job_id(job_id), uuid.uuid4().hex, "", record)
     return identity_of(context, job_id=job_id)
 
 

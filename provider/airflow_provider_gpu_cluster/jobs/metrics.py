@@ -20,16 +20,17 @@ def parse_metrics(content: bytes) -> Any:
     :raises ValueError: it is not JSON.
     """
     try:
-        return _storable(json.loads(content))
+        return storable(json.loads(content))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
+    """Return JSON values in which numbers that databases do not accept are texts."""
     if isinstance(value, dict):
-        return {name: _storable(item) for name, item in value.items()}
+        return {name: storable(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_storable(item) for item in value]
+        return [storable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -13,10 +13,20 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from numbers import Real
 from typing import Any, TypeAlias
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.jobs.rendered import (
+    as_dict,
+    as_list,
+    as_number,
+    as_text,
+    check_defined,
+    flat,
+    is_unset,
+)
 from airflow_provider_gpu_cluster.jobs.sbatch_options import VALID
 from airflow_provider_gpu_cluster.jobs.sbatch_options import sbatch_options as words_of
 
@@ -49,20 +59,24 @@ RESERVED_ARRAY_ENV = ("ARRAY_INDEX", "ARRAY_COUNT")
 
 # Linux takes no longer argument or environment variable (MAX_ARG_STRLEN, with its final NUL).
 _MAX_STRING_BYTES = 131_072 - 1
+# A timedelta, as a template renders it.
+_DURATION = re.compile(r"(?:([0-9]{1,5}) days?, )?([0-9]{1,5}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,6})?)")
 _MIN_MEMORY_BYTES = 1 << 20
 _MAX_MEMORY_BYTES = (1 << 63) - 1
 
 
-def check_env(env: Mapping[str, Any] | None, *, is_array: bool = False) -> dict[str, str]:
+def check_env(env: Mapping[str, Any] | str | None, *, is_array: bool = False) -> dict[str, str]:
     """
     Check the environment variables a DAG gives to a job.
 
-    :param env: names, and values that are texts, numbers or booleans; None for none.
+    :param env: names, and values that are texts, numbers or booleans, or the text of such a dict; None for none.
     :param is_array: they are for an array, or an element of one.
     :raises InvalidJobError: a name or value is not valid. The message never holds a value.
     """
-    if env is None:
+    if is_unset(env):
         return {}
+    check_defined("env", env)
+    env = as_dict(env)
     if not isinstance(env, Mapping):
         raise InvalidJobError(f"env is a {type(env).__name__}; valid is a dict such as {{'SEED': '7'}}")
     reserved = RESERVED_ENV + RESERVED_ARRAY_ENV if is_array else RESERVED_ENV
@@ -73,7 +87,8 @@ def _invalid(parameter: str, value: object, valid: str) -> InvalidJobError:
     shown = repr(value)
     if len(shown) > 200:
         shown = f"{shown[:200]}..."
-    return InvalidJobError(f"{parameter}={shown} is not valid; valid is {valid}")
+    kind = "" if value is None or isinstance(value, str) else f" ({type(value).__name__})"
+    return InvalidJobError(f"{parameter}={shown}{kind} is not valid; valid is {valid}")
 
 
 def _passes_to_a_process(text: str) -> bool:
@@ -88,15 +103,15 @@ def optional(check: Check) -> Check:
     """Return a check for which None, empty text, and the text ``None`` (as a template renders None) are None."""
 
     def check_unless_unset(parameter: str, value: Any) -> Any:
-        unset = value is None or (isinstance(value, str) and value.strip() in ("", "None"))
-        return None if unset else check(parameter, value)
+        return None if is_unset(value) else check(parameter, value)
 
     return check_unless_unset
 
 
 def entry_script(parameter: str, value: Any) -> str | None:
-    if value is None or value == "":
+    if value is None or value in ("", "None"):
         return None
+    value = value if isinstance(value, bool) else as_text(value)
     valid = "the path of a file in the code, relative to it, such as 'train.py' or 'src/train.py'"
     if not isinstance(value, (str, os.PathLike)):
         raise _invalid(parameter, value, valid)
@@ -110,25 +125,26 @@ def entry_script(parameter: str, value: Any) -> str | None:
 
 
 def command(parameter: str, value: Any) -> str | None:
-    if value is None or value == "":
+    if value is None or value in ("", "None"):
         return None
+    value = value if isinstance(value, bool) else as_text(value)
     if not isinstance(value, str) or not value.strip() or not _passes_to_a_process(value):
         raise _invalid(parameter, value, "shell text, such as 'python train.py --epochs 3 | tee out.txt'")
     return value.replace("\r\n", "\n")
 
 
 def script_args(parameter: str, value: Any) -> tuple[str, ...]:
-    if value is None:
+    if is_unset(value):
         return ()
-    if not isinstance(value, (list, tuple)):
+    items = as_list(value)
+    if not isinstance(items, list) or isinstance(value, (set, frozenset)):
         raise _invalid(parameter, value, "a list with one item per argument, such as ['--epochs', '20']")
-    return tuple(_script_arg(f"{parameter}[{position}]", item) for position, item in enumerate(value))
+    return tuple(_script_arg(f"{parameter}[{position}]", item) for position, item in enumerate(items))
 
 
 def _script_arg(parameter: str, item: Any) -> str:
     text = os.fspath(item) if isinstance(item, os.PathLike) else item
-    if isinstance(text, (bool, int, float)):
-        text = str(text)
+    text = as_text(text)
     if isinstance(text, str) and _passes_to_a_process(text) and len(text.encode()) <= _MAX_STRING_BYTES:
         return text
     valid = f"text (without NUL, at most {_MAX_STRING_BYTES} bytes), a number or a boolean"
@@ -136,21 +152,31 @@ def _script_arg(parameter: str, item: Any) -> str:
 
 
 def priority(parameter: str, value: Any) -> str:
-    if not isinstance(value, str) or value not in protocol.PRIORITIES:
+    word = value.strip() if isinstance(value, str) else value
+    if not isinstance(word, str) or word not in protocol.PRIORITIES:
         raise _invalid(parameter, value, "one of " + ", ".join(map(repr, protocol.PRIORITIES)))
-    return value
+    return word
+
+
+def boolean(parameter: str, value: Any) -> bool:
+    words = {"true": True, "false": False}
+    word = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(word, bool):
+        return word
+    if not isinstance(word, str) or word not in words:
+        raise _invalid(parameter, value, "True or False")
+    return words[word]
 
 
 def count(parameter: str, value: Any) -> int:
-    text = value.strip() if isinstance(value, str) else value
-    if isinstance(text, str) and re.fullmatch(r"[0-9]{1,9}", text):
-        text = int(text)
-    if isinstance(text, bool) or not isinstance(text, int) or text < 1:
+    number = as_number(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise _invalid(parameter, value, "a whole number from 1 up")
-    return text
+    return number
 
 
 def gpu_type(parameter: str, value: Any) -> str:
+    value = value if isinstance(value, bool) else as_text(value)
     if not isinstance(value, str) or not value.isprintable():
         raise _invalid(parameter, value, "a part of the GPU's name as nvidia-smi shows it, such as 'A100'")
     return value.strip()
@@ -160,6 +186,7 @@ def word(example: str) -> Check:
     """Return the check of what becomes the end of one of sbatch's options."""
 
     def check(parameter: str, value: Any) -> str:
+        value = value if isinstance(value, bool) else as_text(value)
         if not isinstance(value, str) or not value.isprintable():
             raise _invalid(parameter, value, f"one line of text, such as {example!r}")
         return value.strip()
@@ -168,8 +195,11 @@ def word(example: str) -> Check:
 
 
 def sbatch_options(parameter: str, value: Any) -> tuple[str, ...]:
-    if value is None:
+    if is_unset(value):
         return ()
+    value = as_list(value)
+    if isinstance(value, list):
+        value = [word if isinstance(word, bool) else as_text(word) for word in value]
     if not isinstance(value, (str, list, tuple)) or not all(isinstance(word, str) for word in value):
         raise _invalid(parameter, value, VALID)
     try:
@@ -180,8 +210,9 @@ def sbatch_options(parameter: str, value: Any) -> tuple[str, ...]:
 
 def memory_bytes(parameter: str, value: Any) -> int:
     valid = "bytes, or a number with a unit (powers of 1024): '512M', '32G', '1.5T'"
-    if isinstance(value, int) and not isinstance(value, bool):
-        size = value
+    number = as_number(value)
+    if isinstance(number, int) and not isinstance(number, bool):
+        size = number
     else:
         pattern = r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(?:([KMGTPE])I?)?B?\s*"
         match = re.fullmatch(pattern, value.upper()) if isinstance(value, str) else None
@@ -200,8 +231,11 @@ def _seconds(value: Any) -> float | None:
     """Return a number of seconds; None when the value is none."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (Real, Decimal, str)):
         return None
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
     try:
         seconds = float(value)
     except (ValueError, OverflowError):
@@ -212,7 +246,7 @@ def _seconds(value: Any) -> float | None:
 def time_limit_s(parameter: str, value: Any) -> float:
     seconds = _seconds(value)
     if seconds is None or seconds <= 0:
-        raise _invalid(parameter, value, "seconds above 0, such as 3600, or timedelta(hours=1)")
+        raise _invalid(parameter, value, "seconds above 0, such as 3600, timedelta(hours=1), or its text '1:00:00'")
     return seconds
 
 
@@ -224,8 +258,9 @@ def grace_s(parameter: str, value: Any) -> float:
 
 
 def requirements(parameter: str, value: Any) -> str | None:
-    if value is None:
+    if value is None or (isinstance(value, str) and value.strip() == "None"):
         return None
+    value = as_list(value)
     valid = "requirement lines, such as ['numpy>=2', 'torch==2.5.1'], or the text of a requirements file"
     lines = [value] if isinstance(value, str) else value
     if not isinstance(lines, (list, tuple)) or not all(isinstance(line, str) for line in lines):
@@ -243,8 +278,9 @@ def requirements(parameter: str, value: Any) -> str | None:
 
 
 def setup(parameter: str, value: Any) -> str:
-    if value is None:
+    if is_unset(value):
         return ""
+    value = value if isinstance(value, str) and value.strip()[:1] == "(" else as_list(value)
     lines = [value] if isinstance(value, str) else value
     if (
         not isinstance(lines, (list, tuple))
@@ -267,9 +303,10 @@ def _env_name(name: Any, reserved: tuple[str, ...]) -> str:
 
 
 def _env_value(name: Any, value: Any) -> str:
-    if not isinstance(value, (str, int, float)):
+    value = as_text(value)
+    if not isinstance(value, str):
         raise InvalidJobError(f"env[{name!r}] is a {type(value).__name__}; valid are text, numbers and booleans")
-    text = str(value)
+    text = value
     if not _passes_to_a_process(text):
         raise InvalidJobError(f"env[{name!r}] holds a NUL or broken Unicode (its value is not shown)")
     size = len(name) + 1 + len(text.encode())
@@ -279,3 +316,32 @@ def _env_value(name: Any, value: Any) -> str:
             "put it into a file among the data"
         )
     return text
+
+
+def source(parameter: str, value: Any) -> Any:
+    """Return one source, or None: the only one of a list, too."""
+    check_defined(parameter, value)
+    found = [one if isinstance(one, bool) else as_text(one) for one in flat(value)]
+    return (found[0] if found else None) if len(found) < 2 else found
+
+
+def sources(parameter: str, value: Any) -> list[Any]:
+    """Return a list of sources, from one or from lists of lists of them."""
+    check_defined(parameter, value)
+    return [one if isinstance(one, bool) else as_text(one) for one in flat(value)]
+
+
+def patterns(parameter: str, value: Any) -> list[str]:
+    """Return a list of patterns of paths."""
+    check_defined(parameter, value)
+    found = [as_text(one) for one in ([value] if isinstance(value, str) and not is_unset(value) else flat(value))]
+    for one in found:
+        if not isinstance(one, str):
+            raise _invalid(parameter, one, "patterns of paths, such as ['*.pth', 'metrics.json']")
+    return found
+
+
+def connection_id(value: Any) -> str | None:
+    """Return the id of a connection; None if none is given."""
+    check_defined("gpu_cluster_conn_id", value)
+    return None if is_unset(value) else str(value)

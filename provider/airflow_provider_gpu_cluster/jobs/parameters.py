@@ -126,14 +126,14 @@ class JobParameters(TypedDict, total=False):
     time_limit: Annotated[
         float | str | timedelta | None,
         Parameter(
-            "limit on the job's run time, in seconds or as a timedelta; None for no limit",
+            "limit on the job's run time, in seconds, as a timedelta, or as its text ``1:00:00``; None for no limit",
             check=checks.optional(checks.time_limit_s),
             spec_name="time_limit_s",
             page="jobs.md#limits",
         ),
     ]
     env: Annotated[
-        "Mapping[str, Any] | XComArg | None",
+        "Mapping[str, Any] | XComArg | str | None",
         Parameter(
             "environment variables of the job. The values are never shown in Airflow, are sent separately, and are "
             "not recorded on the cluster",

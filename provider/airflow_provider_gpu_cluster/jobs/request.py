@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
-from airflow.sdk.log import mask_secret, redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import masks_of
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
-from airflow_provider_gpu_cluster.jobs.parameter_checks import check_env
+from airflow_provider_gpu_cluster.jobs.parameter_checks import boolean, check_env, source, sources
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS, JobParameters
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
+from airflow_provider_gpu_cluster.jobs.secrets import mask_variables, secrets_in
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec, make_spec
 from airflow_provider_gpu_cluster.jobs.submission import Element, LaunchArguments
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.sources import Source
 
-SHORTEST_SECRET = 5
 # Stand-ins for values that are known only when the task runs: any that would pass the check.
 _STAND_INS: dict[str, Any] = {"entry_script": "train.py", "command": "true"}
 
@@ -63,12 +63,16 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         :param base_dir: folder that relative paths start from.
         :raises SourceError: a local source does not exist.
         """
-        if not (self.code or self.data or self.models):
+        code, data, models = self._written_sources()
+        if not (code or data or models):
             return ()
         # Imported where it is needed, as all that takes long: a file of DAGs is read by every task.
         from airflow_provider_gpu_cluster.sources import parse_sources
 
-        return parse_sources(code=self.code, data=self.data, models=self.models, base_dir=base_dir)
+        return parse_sources(code=code, data=data, models=models, base_dir=base_dir)
+
+    def _written_sources(self) -> tuple[Any, Any, Any]:
+        return source("code", self.code), sources("data", self.data), sources("models", self.models)
 
     def variables(self) -> dict[str, str]:
         """
@@ -77,16 +81,16 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         :raises InvalidJobError: a name or a value cannot be used.
         """
         variables = check_env(self.env, is_array=self.array is not None)
-        for name, value in variables.items():
-            # It masks only if the name looks like that of a secret, and warns about values too short to be one.
-            if len(value) >= SHORTEST_SECRET:
-                mask_secret(value, name)
+        mask_variables(variables)
         return variables
 
     def secrets(self) -> list[str]:
-        """Return the values of environment variables that Airflow masks, for another process that shows output."""
-        values = dict.fromkeys(value for one in (self, *self.elements()) for value in one.variables().values())
-        return [value for value in values if redact(value) != value]
+        """Return what Airflow masks of what the job gets, for others who show its output."""
+        return sorted(set[str]().union(*(one._own_secrets() for one in (self, *self.elements()))))
+
+    def _own_secrets(self) -> set[str]:
+        others = (value for name, value in vars(self).items() if name not in ("env", "array"))
+        return secrets_in(self.variables(), *others)
 
     def elements(self) -> list[JobRequest]:
         """
@@ -117,11 +121,13 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         :raises InvalidJobError: a value cannot be used.
         """
         self.check(staged=staged)
+        common = self._own_secrets()
         elements = [
             Element(
                 spec=element.spec(),
                 env=element.variables(),
                 run_script=element.run_script(element_id(identity.job_id, index), base_dir=base_dir),
+                masks=masks_of(common | element._own_secrets()),
             )
             for index, element in enumerate(self.elements())
         ]
@@ -133,6 +139,7 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
             "generation": identity.generation,
             "record": identity.record,
             "elements": elements,
+            "masks": masks_of(common),
         }
 
     def _with_arguments(self, arguments: tuple[Any, ...]) -> JobRequest:
@@ -149,7 +156,8 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         template = self.run_script_template
         if template is not None and "\n" not in template:
             template = str(base_dir / Path(template).expanduser())
-        return render_run_script(self.spec(), pass_output_dirs=self.pass_output_dirs, template=template, job_id=job_id)
+        pass_output_dirs = boolean("pass_output_dirs", self.pass_output_dirs)
+        return render_run_script(self.spec(), pass_output_dirs=pass_output_dirs, template=template, job_id=job_id)
 
     def check(self, *, staged: bool = False) -> None:
         """
@@ -164,17 +172,48 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
             if _is_open(getattr(self, name))
         }
         stand_in = replace(self, **{**known, "env": {}, "array": None})
-        stand_in.spec()
-        if staged and (self.code or self.data or self.models):
-            raise InvalidJobError(
-                "give either job, whose code, data and models are staged already, or code, data and models"
-            )
         is_array = self.array is not None
-        if isinstance(self.env, Mapping):
-            known_env = {name: "" if _is_open(value) else value for name, value in self.env.items()}
-            check_env(known_env, is_array=is_array)
-        if is_array and not _is_open(self.array):
-            replace(stand_in, array=self.array).elements()
+
+        def check_sources() -> None:
+            if staged and any(self._written_sources()):
+                raise InvalidJobError(
+                    "give either job, whose code, data and models are staged already, or code, data and models"
+                )
+
+        def check_known_env() -> None:
+            if isinstance(self.env, Mapping):
+                known_env = {name: "" if _is_open(value) else value for name, value in self.env.items()}
+                check_env(known_env, is_array=is_array)
+            elif isinstance(self.env, str) and not _is_open(self.env):
+                check_env(self.env, is_array=is_array)
+
+        def check_array() -> None:
+            if is_array and not _is_open(self.array):
+                replace(stand_in, array=self.array).elements()
+
+        wrong = list(
+            filter(
+                None,
+                (
+                    _error_of(stand_in.spec),
+                    _error_of(lambda: boolean("pass_output_dirs", self.pass_output_dirs)),
+                    _error_of(check_sources),
+                    _error_of(check_known_env),
+                ),
+            )
+        )
+        # What is wrong in all elements would be told once more.
+        wrong += filter(None, [None if wrong else _error_of(check_array)])
+        if wrong:
+            raise InvalidJobError("\n".join(wrong))
+
+
+def _error_of(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except InvalidJobError as error:
+        return str(error)
+    return None
 
 
 def _is_open(value: Any) -> bool:

@@ -11,6 +11,7 @@ import jinja2
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
+from airflow_provider_gpu_cluster.sources.zipped import read_text
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "run.sh.j2"
 
@@ -79,7 +80,7 @@ def _read(template: str | Path | None) -> tuple[str, str]:
         return template, "given as text"
     path = TEMPLATE if template is None else Path(template).expanduser()
     try:
-        return path.read_text(encoding="utf-8"), str(path)
+        return read_text(path), str(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidJobError(
             f"the template of run.sh cannot be read from {str(path)!r}: {error}; give the path of a text file"

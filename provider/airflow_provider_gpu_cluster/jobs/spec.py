@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.jobs.parameters import (
     Parameter,
     spelled_out,
 )
+from airflow_provider_gpu_cluster.jobs.rendered import check_defined
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,6 +26,7 @@ GRACE_S = 10.0
 
 def _checked(parameter: Parameter, written: Any) -> Any:
     assert parameter.check
+    check_defined(parameter.name, written)
     return parameter.check(parameter.name, written)
 
 
@@ -58,21 +60,29 @@ def make_spec(*, grace_s: float | str = GRACE_S, **parameters: Unpack[JobParamet
 
     :param grace_s: seconds between TERM and KILL when the job is stopped, 0 or more.
     :param parameters: the parameters.
-    :raises InvalidJobError: a parameter is not valid; the message says which, its value, and what is valid.
+    :raises InvalidJobError: parameters are not valid; the message has a line for each: its value, and what is valid.
     """
     for name in parameters.keys() - PARAMETERS.keys():
         raise TypeError(f"make_spec() got an unexpected keyword argument {name!r}")
 
+    wrong: list[str] = []
+
     def checked(parameter: Parameter) -> Any:
-        return _checked(parameter, parameters.get(parameter.name, parameter.default))
+        try:
+            return _checked(parameter, parameters.get(parameter.name, parameter.default))
+        except InvalidJobError as error:
+            wrong.append(str(error))
+            return None
 
     script, shell = checked(PARAMETERS["entry_script"]), checked(PARAMETERS["command"])
-    if (script is None) == (shell is None):
-        found = "neither was" if script is None else f"both ({script!r} and a command) were"
-        raise InvalidJobError(f"give exactly one of entry_script and command; {found} given")
     args = checked(PARAMETERS["script_args"])
-    if args and script is None:
-        raise InvalidJobError("script_args are for an entry_script; write the arguments of a command into it")
+    if not wrong and (script is None) == (shell is None):
+        found = "neither was" if script is None else f"both ({script!r} and a command) were"
+        wrong.append(f"give exactly one of entry_script and command; {found} given")
+    if args and script is None and shell is not None:
+        wrong.append("script_args are for an entry_script; write the arguments of a command into it")
     run = {"entry_script": script, "command": shell, "script_args": args}
     needs = {parameter.spec_name: checked(parameter) for parameter in SPEC_PARAMETERS if parameter.name not in run}
+    if wrong:
+        raise InvalidJobError("\n".join(wrong))
     return JobSpec(**run, **needs, grace_s=check_grace_s("grace_s", grace_s))

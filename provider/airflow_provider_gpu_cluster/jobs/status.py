@@ -7,10 +7,14 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuJobError
+from airflow_provider_gpu_cluster.connection.words import cleaned
+from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuClusterProtocolError, GpuJobError
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import are_masks
+from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
 
 
@@ -53,7 +57,9 @@ class JobStatus:
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
     :param log_tail: last lines of the output, if requested.
+    :param notes: what keeps a part of this from being known, such as a pipe in the place of the job's progress.
     :param elements: for an array, the state of each element, and its reason if it ended badly.
+    :param masks: masks of the job's secrets, to hide them in its output. All texts here are without them.
     """
 
     job_id: str
@@ -75,20 +81,38 @@ class JobStatus:
     pid: int | None = None
     log_bytes: int = 0
     log_tail: str = ""
+    notes: tuple[str, ...] = ()
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
+    masks: Masks | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, value: Status) -> JobStatus:
-        """Read a status from a reply; fields that this version does not know are ignored."""
+        """
+        Read a status from a reply; fields that this version does not know are ignored.
+
+        :raises GpuClusterProtocolError: no job can be in such a state.
+        """
         known = {item.name for item in fields(cls)}
         values: dict[str, Any] = {name: item for name, item in value.items() if name in known}
-        values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
-        return cls(**{**values, "state": JobState(value["state"]), "gpus": tuple(value.get("gpus") or ())})
+        try:
+            values["elements"] = tuple((JobState(state), reason) for state, reason in value.get("elements") or ())
+            values["state"] = JobState(value["state"])
+        except ValueError as error:
+            raise GpuClusterProtocolError(
+                f"job {cleaned(value['job_id'], MAX_JOB_ID_LENGTH)}: the cluster tells a state that no job can be in "
+                f"({cleaned(str(error), 200)})"
+            ) from error
+        values["masks"] = value["masks"] if are_masks(value.get("masks")) else None
+        values["message"] = cleaned(values.get("message") or "")
+        for name in ("gpus", "notes"):
+            values[name] = tuple(values.get(name) or ())
+        return cls(**values)
 
     def to_json(self) -> Status:
-        """Return the status as plain JSON values."""
+        """Return the status as plain JSON values, for Airflow's database; masks have no place there."""
         value = cast("Status", asdict(self))
-        value["state"], value["gpus"] = str(self.state), list(self.gpus)
+        value.pop("masks", None)
+        value["state"], value["gpus"], value["notes"] = str(self.state), list(self.gpus), list(self.notes)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
 
@@ -111,10 +135,17 @@ class JobStatus:
         message = f"job {self.job_id} on {cluster} {self.state}"
         if self.reason:
             message += f" ({self.reason})"
-        if self.message:
-            message += f": {self.message}"
-        if self.log_tail:
-            message += f"\nIts last lines were:\n{self.log_tail}"
+        said, last_lines = self.message, self.log_tail
+        # When its environment could not be built, both hold the installer's last lines.
+        sentence, _, quoted = said.partition("\n")
+        if quoted.strip() and quoted.strip() in last_lines:
+            said = sentence
+        elif last_lines.strip() in quoted:
+            last_lines = ""
+        if said:
+            message += f": {said}"
+        if last_lines:
+            message += f"\nIts last lines were:\n{cleaned(last_lines, len(last_lines))}"
         return error_class(
             message,
             job_id=self.job_id,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import NotRequired, Unpack
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
-    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, SubmitRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, ElementRequest, SubmitRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec, SpecPart
 
 
@@ -42,11 +43,13 @@ class Element:
     :param spec: what it runs and needs.
     :param env: its environment variables, besides the common ones.
     :param run_script: text of its ``run.sh``.
+    :param masks: masks of all of its secrets.
     """
 
     spec: JobSpec
     env: Mapping[str, str] = field(repr=False)
     run_script: str
+    masks: Masks | None = None
 
 
 class LaunchArguments(TypedDict):
@@ -59,6 +62,7 @@ class LaunchArguments(TypedDict):
     :param generation: changes when a user starts the job over.
     :param record: who asks.
     :param elements: the elements, if the job is an array.
+    :param masks: masks of the job's secrets.
     """
 
     spec: JobSpec
@@ -68,6 +72,7 @@ class LaunchArguments(TypedDict):
     generation: str
     record: Asker
     elements: NotRequired[Sequence[Element]]
+    masks: NotRequired[Masks | None]
 
 
 def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpack[LaunchArguments]) -> SubmitRequest:
@@ -77,6 +82,7 @@ def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpa
     :param inputs: its inputs; None if they are already staged.
     """
     common = asked["spec"].to_json()
+    elements = enumerate(asked.get("elements", ()))
     return submit_request_of(
         job_id,
         spec=common,
@@ -87,16 +93,21 @@ def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpa
         generation=asked["generation"],
         record=asked["record"],
         context=_context_variables(asked["record"]),
-        elements=[
-            {
-                "job_id": element_id(job_id, index),
-                "spec": _difference(element.spec.to_json(), common),
-                "env": dict(element.env),
-                "run_script": element.run_script,
-            }
-            for index, element in enumerate(asked.get("elements", ()))
-        ],
+        elements=[_element(element, element_id(job_id, index), common) for index, element in elements],
+        masks=asked.get("masks"),
     )
+
+
+def _element(element: Element, job_id: str, common: Spec) -> ElementRequest:
+    request: ElementRequest = {
+        "job_id": job_id,
+        "spec": _difference(element.spec.to_json(), common),
+        "env": dict(element.env),
+        "run_script": element.run_script,
+    }
+    if element.masks is not None:
+        request["masks"] = element.masks
+    return request
 
 
 def _difference(value: Spec, other: Spec) -> SpecPart:

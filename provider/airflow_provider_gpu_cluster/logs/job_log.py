@@ -7,7 +7,7 @@ from dataclasses import astuple
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterFaultError
 from airflow_provider_gpu_cluster.jobs.progress import Pace, progress_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
@@ -84,6 +84,11 @@ class JobLog:
         Places in the queue and progress are logged only every so often. What was held back is logged when this is
         called again later with the same status; the last progress is logged when the job has ended.
         """
+        self.tell_state(status)
+        self.tell_progress(status)
+
+    def tell_state(self, status: JobStatus) -> None:
+        """Log what is new of the job's state only: before output, which follows from it."""
         if status.state is JobState.QUEUED:
             self._tell_queued(status)
         elif status.state is JobState.RUNNING:
@@ -98,6 +103,13 @@ class JobLog:
             )
         elif status.state is JobState.UNKNOWN:
             self._once("unknown", status.message, "State of the GPU job is not known now", why=status.message)
+        if status.notes != tuple(self.memory.get("notes", ())):
+            self.memory["notes"] = list(status.notes)
+            for note in status.notes:
+                self._log.warning(f"GPU job: {note}", job_id=self._job_id)
+
+    def tell_progress(self, status: JobStatus) -> None:
+        """Log what is new of the job's progress only: after output, which it may refer to."""
         if status.progress and (status.final or status.state is JobState.RUNNING):
             self._tell_progress(status)
 
@@ -113,8 +125,10 @@ class JobLog:
         seconds = (now - datetime.fromisoformat(since)).total_seconds()
         if is_new or seconds >= 2 * self.memory["unreachable_told_s"]:
             self.memory["unreachable_told_s"] = max(seconds, 15)
+            is_fault = isinstance(error, GpuClusterFaultError)
+            what = "has a fault that passes" if is_fault else "cannot be reached"
             self._log.warning(
-                "GPU cluster cannot be reached; the job is not affected, waiting on",
+                f"GPU cluster {what}; the job is not affected, waiting on",
                 job_id=self._job_id,
                 cluster=self._cluster,
                 unreachable_s=round(seconds),

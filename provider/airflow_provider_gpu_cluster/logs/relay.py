@@ -20,9 +20,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
 
 MAX_LINE_BYTES = 1 << 16
 TAIL_BYTES = 1 << 16
@@ -113,6 +117,7 @@ class LogRelay:
         self.lines = 0
         """Number of lines shown."""
         self._shown_already: deque[str] = deque()
+        self._masks: Masks | None = None
 
     def skip(self, lines: Iterable[str]) -> None:
         """
@@ -131,6 +136,7 @@ class LogRelay:
         :param final: also show an incomplete last line, because no more will be read.
         :return: whether the position moved; then acknowledge it and read on, because there may be more.
         """
+        self._masks = chunk.status.masks or self._masks
         whole = final or has_ended(chunk.start.attempt, chunk.status)
         if self.position is not None and self.position.attempt != chunk.start.attempt:
             self._shown_already.clear()
@@ -207,6 +213,7 @@ class LogRelay:
 
     def _line(self, line: str) -> None:
         self.lines += 1
+        line = hidden(line, self._masks)
         if self._shown_already:
             if self._shown_already.popleft() == line:
                 return

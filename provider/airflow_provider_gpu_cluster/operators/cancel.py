@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for, is_missing
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 _NOTHING = "No GPU job was launched: nothing to cancel"
 _EVENTS = {
@@ -54,10 +56,17 @@ class CancelGpuJobOperator(BaseOperator):
         gpu_cluster_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(**kwargs)
         self.job = job
         self.wait_s = wait_s
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
+        with naming_arguments(cls, kwargs):
+            return super().partial(**kwargs)
 
     def execute(self, context: Context) -> None:
         """Cancel the job, if there is one to cancel."""

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 
 class CollectGpuJobOperator(BaseOperator):
@@ -26,6 +28,9 @@ class CollectGpuJobOperator(BaseOperator):
     A retry does not download again what an earlier try has downloaded; it resumes a large file at the next byte. The
     event of each :class:`~airflow.sdk.Asset` among the ``outlets`` carries ``job_id``, ``destination``, ``metrics``,
     and ``files``: the SHA-256 of each path.
+
+    Within one DAG run, two jobs never write the same file of a destination: the second one is refused. In a mapped
+    task, put ``{{ ti.map_index }}`` into the destination. What another run has left there is replaced.
 
     The task does not wait for the job. If the job has not succeeded, the task logs a warning and collects the outputs
     that exist. As a teardown, ``collect.as_teardown()``, it can thus collect the partial outputs of a failed job, and
@@ -57,12 +62,19 @@ class CollectGpuJobOperator(BaseOperator):
         gpu_cluster_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(**kwargs)
         self.job = job
         self.destination = destination
         self.include = include
         self.exclude = exclude
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
+        with naming_arguments(cls, kwargs):
+            return super().partial(**kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Collect the outputs, and return what was collected."""

@@ -28,9 +28,10 @@ class HiddenEnv(ResolveMixin):
     :param values: the variables, or the output of another task that returns them.
     """
 
-    def __init__(self, values: Mapping[str, Any] | XComArg | HiddenEnv | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any] | XComArg | HiddenEnv | str | None = None) -> None:
         self.values: Any = values.values if isinstance(values, HiddenEnv) else values or {}
-        if not isinstance(self.values, (Mapping, ResolveMixin)):
+        # Text may be a template of a dict, or what has become of one; it is checked when the job is launched.
+        if not isinstance(self.values, (Mapping, ResolveMixin, str)):
             raise InvalidJobError(
                 f"env is a {type(self.values).__name__}; it must be a dict of names and values, such as {{'SEED': '7'}}"
             )
@@ -47,7 +48,7 @@ class HiddenEnv(ResolveMixin):
         """Return what may be shown: the names."""
         if isinstance(self.values, Mapping):
             return {str(name): HIDDEN for name in self.values}
-        return HIDDEN
+        return self.values if isinstance(self.values, str) and "{{" in self.values else HIDDEN
 
     def __str__(self) -> str:
         return str(self.serialize())

@@ -9,6 +9,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorParti
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 
 
 class JobPartial(OperatorPartial):
@@ -36,7 +37,12 @@ class JobPartial(OperatorPartial):
         arrays = mapped_kwargs.get("array")
         if isinstance(arrays, Sequence) and not isinstance(arrays, str):
             mapped_kwargs["array"] = [HiddenArray(array) for array in arrays]
-        return super().expand(**mapped_kwargs)
+        try:
+            with naming_arguments(self.operator_class, mapped_kwargs):
+                return super().expand(**mapped_kwargs)
+        except TypeError:
+            self._expand_called = True  # an error is enough; no warning that it was never expanded
+            raise
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> MappedOperator:
         """Map over a list of dicts of arguments; see Airflow's documentation of dynamic task mapping."""

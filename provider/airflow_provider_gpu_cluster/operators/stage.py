@@ -10,12 +10,15 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.identity import forerunners_of, identity_of
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.handles import dag_folder, is_cancelled_by_teardown
 from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY, push_note
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_gpu_cluster.sources.parse import Written
 
@@ -50,12 +53,19 @@ class StageGpuJobOperator(BaseOperator):
         durable: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(**kwargs)
         self.code = code
         self.data = data
         self.models = models
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.durable = durable
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
+        with naming_arguments(cls, kwargs):
+            return super().partial(**kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage the inputs, and return the job's handle."""
@@ -63,7 +73,8 @@ class StageGpuJobOperator(BaseOperator):
         identity = identity_of(context, durable=self.durable)
         request = JobRequest(code=self.code, data=self.data, models=self.models)
         ends_with_teardown = is_cancelled_by_teardown(self)
-        with GpuClusterHook(self.gpu_cluster_conn_id) as hook:
+        conn_id = connection_id(self.gpu_cluster_conn_id) or GpuClusterHook.default_conn_name
+        with GpuClusterHook(conn_id) as hook:
             if ends_with_teardown and self.durable:
                 # Of a run that was cleared while its job ran, the teardown will cancel only the next job.
                 forerunners = forerunners_of(context, retries=self.retries or 0)

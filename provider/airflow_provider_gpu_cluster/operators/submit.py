@@ -16,11 +16,13 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCance
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.operators.partial import JobPartial
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
@@ -80,7 +82,8 @@ class SubmitGpuJobOperator(BaseOperator):
     :param gpu_type: only GPUs whose name contains this text, such as ``"A100"``; None for any. (templated)
     :param cpus: CPU cores; None leaves it to the cluster. (templated)
     :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit. (templated)
-    :param time_limit: limit on the job's run time, in seconds or as a timedelta; None for no limit. (templated)
+    :param time_limit: limit on the job's run time, in seconds, as a timedelta, or as its text ``1:00:00``; None for no
+        limit. (templated)
     :param env: environment variables of the job. The values are never shown in Airflow, are sent separately, and are
         not recorded on the cluster. (templated)
     :param array: makes an array of jobs: a list, or the output of a task that returns one, of what differs in each job.
@@ -152,7 +155,7 @@ class SubmitGpuJobOperator(BaseOperator):
         cpus: int | str | None = None,
         memory: int | str | None = None,
         time_limit: float | str | timedelta | None = None,
-        env: Mapping[str, Any] | XComArg | None = None,
+        env: Mapping[str, Any] | XComArg | str | None = None,
         array: Sequence[Any] | XComArg | str | None = None,
         priority: str = "normal",
         nodes: int | str = 1,
@@ -177,7 +180,8 @@ class SubmitGpuJobOperator(BaseOperator):
         get_logs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(**kwargs)
         self.job = job
         self.code = code
         self.entry_script = entry_script
@@ -216,19 +220,24 @@ class SubmitGpuJobOperator(BaseOperator):
         self._interrupt: Callable[[], None] | None = None
         self._killed = False
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
-        self._request().check(staged=job is not None)
+        with naming_task(self):
+            self._request().check(staged=job is not None)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> JobPartial:
         """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
-        return JobPartial.of(super().partial, **kwargs)
+        with naming_arguments(cls, kwargs):
+            return JobPartial.of(super().partial, **kwargs)
 
     def render_template(
         self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
     ) -> Any:
         """Render a value; hidden values stay hidden."""
         if isinstance(content, (HiddenEnv, HiddenArray)):
-            return type(content)(super().render_template(content.values, context, jinja_env, seen_oids))
+            return type(content)(self.render_template(content.values, context, jinja_env, seen_oids))
+        if isinstance(content, str) and not any(mark in content for mark in ("{{", "{%", "{#")):
+            # Airflow would make a number of "4090" where templates give native values.
+            return content
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -289,7 +298,7 @@ class SubmitGpuJobOperator(BaseOperator):
         return identity_of(context, durable=self.durable, job_id=staged.job_id if staged else None)
 
     def _hook(self, staged: JobHandle | None) -> GpuClusterHook:
-        conn_id = self.gpu_cluster_conn_id or (staged.gpu_cluster_conn_id if staged else None)
+        conn_id = connection_id(self.gpu_cluster_conn_id) or (staged.gpu_cluster_conn_id if staged else None)
         return GpuClusterHook(conn_id or GpuClusterHook.default_conn_name)
 
     @contextlib.contextmanager

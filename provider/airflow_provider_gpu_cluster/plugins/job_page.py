@@ -34,8 +34,10 @@ from starlette.middleware.base import RequestResponseEndpoint
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
+from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
 
+UNREADABLE = "?"
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 # The page returns soon and says that the cluster is being asked; its script then waits longer.
 PAGE_WAIT_S = 2.0
@@ -118,19 +120,18 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     """
     where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
     with create_session() as session:
-        known = session.scalar(select(TaskInstance.id).filter_by(**where))
-        query = select(XComModel.key, XComModel.value).filter_by(**where).where(XComModel.key.in_(HANDLE_XCOM_KEYS))
-        stored: dict[str, Any] = {row.key: row.value for row in session.execute(query)}
-    if known is None:
+        found = session.execute(select(TaskInstance.state).filter_by(**where)).first()
+        stored = [_stored(session, key, where) for key in HANDLE_XCOM_KEYS]
+    if found is None:
         raise HTTPException(404, "There is no such task instance in this Airflow.")
-    handle = next(filter(None, (_handle_in(stored[key]) for key in HANDLE_XCOM_KEYS if key in stored)), None)
+    handle = next(filter(None, map(_handle_in, stored)), None)
     if handle is None:
-        raise HTTPException(
-            404,
-            "This task has not launched a job yet. The page looks again every five seconds.",
-            headers={"Refresh": "5"},
-        )
-    if not JOB_ID.fullmatch(str(handle.job_id)):
+        odd = any(value is not None for value in stored)
+        sentence = why_no_job(None if found.state is None else str(found.state), odd=odd)
+        # The script of an open page, and a browser that shows only this sentence, look again or stop.
+        headers = {"Refresh": "5"} if LOOKS_AGAIN in sentence else None
+        raise HTTPException(404, sentence, headers=headers)
+    if not JOB_ID.fullmatch(handle.job_id):
         raise HTTPException(404, "The job handle in this task's XCom does not name a job.")
     if ti.element is None:
         return handle
@@ -139,10 +140,18 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
     return handle.element(ti.element)
 
 
-def _handle_in(stored: Any) -> JobHandle | None:
+def _stored(session: Any, key: str, where: dict[str, Any]) -> Any:
+    """Return an XCom of the task as it is stored; None if there is none. Nothing in it builds objects here."""
     try:
-        return JobHandle.from_json(read_note(stored))
-    except ValueError:
+        return session.scalar(select(XComModel.value).filter_by(**where).where(XComModel.key == key))
+    except (ValueError, RecursionError):
+        return UNREADABLE
+
+
+def _handle_in(value: Any) -> JobHandle | None:
+    try:
+        return JobHandle.from_json(read_note(value))
+    except (ValueError, RecursionError):
         return None
 
 
@@ -154,7 +163,8 @@ async def refuse(request: Request, error: StarletteHTTPException) -> Response:
         login = f"../api/v2/auth/login?{come_back}" if error.status_code == 401 else None
         context = {"status_code": error.status_code, "sentence": error.detail, "login": login}
         return templates.TemplateResponse(request, "notice.html", context, error.status_code, error.headers)
-    return JSONResponse({"detail": error.detail}, error.status_code)
+    looks_again = "Refresh" in (error.headers or {})
+    return JSONResponse({"detail": error.detail, "looks_again": looks_again}, error.status_code)
 
 
 @app.exception_handler(RequestValidationError)

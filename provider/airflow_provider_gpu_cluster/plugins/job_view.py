@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
+
+from airflow._shared.secrets_masker import redact as redact_in_server
+from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
@@ -22,6 +25,13 @@ def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, A
     :param answer: what its cluster said.
     :param now: the time, for durations that are still growing.
     """
+    # What the job was given is hidden on the cluster already; this hides what the connection to it holds.
+    # Airflow's own part of the API server, and the SDK that hooks belong to, each know some secrets.
+    view = redact_in_server(redact(_view(handle, answer, now), max_depth=10), max_depth=10)
+    return cast("dict[str, Any]", view)
+
+
+def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
     status = answer.status
     return {
         "job_id": handle.job_id,

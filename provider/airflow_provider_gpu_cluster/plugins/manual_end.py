@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_gpu_cluster.connection.words import words_of
 from airflow_provider_gpu_cluster.plugins.end_request import marks_tasks, part_to_delete, runs_marked_failed
 from airflow_provider_gpu_cluster.plugins.marked_tasks import PartOfDag, abandoned, fail_what_was_skipped, to_be_deleted
 
@@ -129,5 +130,5 @@ def _cancel(conn_id: str, job_ids: list[str], requested_by: str) -> None:
         with cluster_of(conn_id) as cluster:
             cluster.cancel(job_ids, requested_by=requested_by)
     except Exception as error:
-        told = error or type(error).__name__
+        told = words_of(error)
         log.warning("could not cancel %s, whose tasks were ended by hand: %s", ", ".join(job_ids), told)

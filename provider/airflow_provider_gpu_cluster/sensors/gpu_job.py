@@ -17,6 +17,7 @@ from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import reader_of
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
@@ -33,6 +34,7 @@ from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 MEMORY_KEY = "gpu_job_watch"
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
@@ -85,7 +87,8 @@ class GpuJobSensor(BaseSensorOperator):
         end_from_trigger: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, mode=mode, **kwargs)
+        with naming_arguments(type(self), kwargs):
+            super().__init__(poke_interval=poke_interval, mode=mode, **kwargs)
         if mode == "reschedule":
             self.poke_interval = max(self.poke_interval, shortest_absence_s())
         self.job = job
@@ -106,6 +109,12 @@ class GpuJobSensor(BaseSensorOperator):
                 next_method="execute_complete",
                 timeout=timedelta(seconds=self.timeout),
             )
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
+        with naming_arguments(cls, kwargs):
+            return super().partial(**kwargs)
 
     def execute(self, context: Context) -> Any:
         """Poke, keeping the connection to the cluster open as long as this process lives; or defer."""

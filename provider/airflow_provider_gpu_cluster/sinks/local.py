@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from airflow_provider_gpu_cluster.exceptions import CollectError
@@ -112,6 +114,32 @@ class LocalSink:
     def read(self, path: str) -> bytes:
         """Return the content of a published file."""
         return Path(self._final(path)).read_bytes()
+
+    def listed(self, folder: str) -> list[str]:
+        """Return the paths of the files in a folder; see :class:`Sink`."""
+        try:
+            names = os.listdir(self._final(folder))
+        except FileNotFoundError:
+            return []
+        paths = (f"{folder}/{name}" for name in names if not name.startswith(PREFIX))
+        return [path for path in paths if os.path.isfile(self._final(path))]
+
+    def remove(self, path: str) -> None:
+        """Remove a published file; see :class:`Sink`."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._final(path))
+
+    @contextlib.contextmanager
+    def claiming(self, folder: str) -> Iterator[None]:
+        """Keep others out who do the same; see :class:`Sink`."""
+        fd = os.open(self._make_folder(f"{folder}/x"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # A network file system may have no locks; then two who come at the same time may both be refused.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _final(self, path: str) -> str:
         check_path(path)

@@ -93,6 +93,26 @@ class ObjectStorageSink:
         content: bytes = self._file_system.cat_file(self._key(path))
         return content
 
+    def listed(self, folder: str) -> list[str]:
+        """Return the paths of the files in a folder; see :class:`Sink`."""
+        # A listing remembered from an earlier task of this process may be out of date.
+        self._file_system.invalidate_cache()
+        try:
+            entries = self._file_system.ls(self._key(folder), detail=True)
+        except FileNotFoundError:
+            return []
+        names = [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file"]
+        return [f"{folder}/{name}" for name in names if name and not name.startswith(PREFIX)]
+
+    def remove(self, path: str) -> None:
+        """Remove a published file; see :class:`Sink`."""
+        with contextlib.suppress(FileNotFoundError):
+            self._file_system.rm_file(self._key(path))
+
+    def claiming(self, folder: str) -> contextlib.AbstractContextManager[object]:
+        """Keep nobody out: object stores have no locks; see :class:`Sink`."""
+        return contextlib.nullcontext()
+
     def _store(self, key: str, put: Callable[[str], Any]) -> None:
         fs = self._file_system
         protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)

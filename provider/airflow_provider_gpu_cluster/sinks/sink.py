@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from airflow_provider_gpu_cluster.exceptions import CollectError, NoSpaceError
@@ -76,6 +77,18 @@ class Sink(Protocol):
 
     def read(self, path: str) -> bytes:
         """Return the content of a published file."""
+        ...
+
+    def listed(self, folder: str) -> list[str]:
+        """Return the paths of the files in a folder, which need not exist; not of those in folders below it."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a published file."""
+        ...
+
+    def claiming(self, folder: str) -> AbstractContextManager[object]:
+        """Keep others out who do the same with this folder, where that is possible."""
         ...
 
 

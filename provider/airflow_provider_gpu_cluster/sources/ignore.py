@@ -16,6 +16,7 @@ DEFAULT_PATTERNS = (
     ".hg/",
     ".svn/",
     "__pycache__/",
+    ".gpu-collect/",
     "*.py[co]",
     ".ipynb_checkpoints/",
     ".mypy_cache/",
@@ -73,6 +74,10 @@ class Ignore:
         if decision is None:
             return os.path.lexists(os.path.join(real_path, "pyvenv.cfg"))
         return decision
+
+    def brings_back(self, path: str) -> bool:
+        """Return whether a pattern says that the folder at this path is sent, whatever is in it."""
+        return self._spec.check_file(_matchable(path) + "/").include is False
 
 
 def _matchable(path: str) -> str:

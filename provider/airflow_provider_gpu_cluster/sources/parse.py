@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.sources.folder import LocalSource
 from airflow_provider_gpu_cluster.sources.git import parse_git
 from airflow_provider_gpu_cluster.sources.object_store import object_store_source, open_store
 from airflow_provider_gpu_cluster.sources.source import ClusterSource, Source
+from airflow_provider_gpu_cluster.sources.zipped import ZippedSource, split_zip, zipped_source
 
 FORMS = (
     "a path relative to the DAG file's folder or absolute, git+https://host/repo.git@ref#subdirectory=x, "
@@ -104,8 +105,12 @@ def _cluster_source(kind: str, text: str) -> ClusterSource:
     return ClusterSource(kind, "" if kind == "code" else name, text, path=path)
 
 
-def _local_source(kind: str, text: str, path: Path, base_dir: Path) -> LocalSource:
+def _local_source(kind: str, text: str, path: Path, base_dir: Path) -> LocalSource | ZippedSource:
     path = Path(os.path.abspath(path))
+    # A DAG file in a zip archive has the archive as its folder.
+    in_zip = (path, "") if path == base_dir and path.is_file() else split_zip(path)
+    if in_zip is not None:
+        return zipped_source(kind, text, *in_zip)
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -13,7 +13,8 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     TEARDOWN_XCOM_KEY,
@@ -56,16 +57,18 @@ def handle_of(job: Any) -> JobHandle:
     """
     Read the handle that a task receives as ``job``.
 
-    :raises InvalidJobError: it is not a job handle.
+    :raises InvalidJobError: it is not a job handle, or its job id is none.
     """
     if isinstance(job, JobHandle):
         return job
     if isinstance(job, str):
         job = _from_template(job)
     try:
-        return JobHandle.from_json(dict(job) if isinstance(job, Mapping) else job)
+        handle = JobHandle.from_json(dict(job) if isinstance(job, Mapping) else job)
     except ValueError as error:
         raise InvalidJobError(str(error)) from None
+    checked_job_id(handle.job_id)
+    return handle
 
 
 def is_missing(job: Any) -> bool:
@@ -75,7 +78,7 @@ def is_missing(job: Any) -> bool:
 
 def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHook:
     """Return the hook of a job's cluster, over the connection the job was launched with or over another one."""
-    return GpuClusterHook(gpu_cluster_conn_id or handle.gpu_cluster_conn_id)
+    return GpuClusterHook(connection_id(gpu_cluster_conn_id) or handle.gpu_cluster_conn_id)
 
 
 def handle_key(operator: BaseOperator) -> str:

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, BinaryIO
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
-from airflow_provider_gpu_cluster.connection.sftp import sftp_path
-from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
+from airflow_provider_gpu_cluster.connection.wire_types import checked
+from airflow_provider_gpu_cluster.connection.words import cleaned
+from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterProtocolError
 from airflow_provider_gpu_cluster.files.checksums import Checksums, open_checksums
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import Writer
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.sinks import Sink
+from airflow_provider_gpu_cluster.sinks.claims import FilesClaim, claim
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.download_streams import DownloadStreams
+from airflow_provider_gpu_cluster.transfer.file_stream import is_entry
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.sftp_download import SftpDownload
 from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
@@ -96,8 +100,13 @@ class Collector:
         :raises NoSpaceError: there is not enough space; if a disk fills up later, what has arrived is kept.
         """
         if self._download is None:
-            self._is_array = reply["is_array"]
-            self._download = self._begin(reply["entries"], stream, out)
+            entries, is_array = reply.get("entries"), reply.get("is_array")
+            if not isinstance(entries, list) or not isinstance(is_array, bool) or not all(map(is_entry, entries)):
+                raise GpuClusterProtocolError(
+                    f"job {self._job_id} on {self._name}: the cluster's list of outputs is garbled"
+                )
+            self._is_array = is_array
+            self._download = self._begin(entries, checked(reply.get("writer", {}), Writer), stream, out)
         download = self._download
         before = download.received
         try:
@@ -112,11 +121,16 @@ class Collector:
             log.info("connection to %s broke, resuming: %s", self._name, error)
             self._session.connection.close()
 
-    def _begin(self, entries: list[OutputEntry], stream: BinaryIO, out: BinaryIO) -> SftpDownload | StreamDownload:
+    def _begin(
+        self, entries: list[OutputEntry], writer: Writer, stream: BinaryIO, out: BinaryIO
+    ) -> SftpDownload | StreamDownload:
         wanted = [entry for entry in entries if self._is_wanted(self._locate(entry["path"])[1])]
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {self._job_id} on {self._name}: {_refusal(entry)}")
+        mine = FilesClaim.of(self._job_id, writer, [entry["path"] for entry in wanted])
+        if mine is not None and wanted:
+            claim(self._sink, mine)
         by_sftp = self._session.settings.transfer == SFTP
         download = (SftpDownload if by_sftp else StreamDownload)(self._job_id, wanted, self._sink, self._checksums)
         download.skip_present(stream, out)
@@ -145,7 +159,7 @@ class Collector:
 
     def _path_of(self, path: str) -> str:
         """Return the path by which SFTP knows an output."""
-        return sftp_path(self._session.settings.root_dir, "/outputs/".join(self._locate(path)))
+        return self._session.connection.sftp_path("/outputs/".join(self._locate(path)))
 
     def _locate(self, path: str) -> tuple[str, str]:
         """Return the job that an output belongs to, and the output's path in it."""
@@ -153,7 +167,7 @@ class Collector:
             return self._job_id, path
         index, _, path = path.partition("/")
         if not re.fullmatch("[0-9]{1,9}", index):
-            raise CollectError(f"job {self._job_id}: the cluster's list of outputs is garbled")
+            raise GpuClusterProtocolError(f"job {self._job_id}: the cluster's list of outputs is garbled")
         return element_id(self._job_id, int(index)), path
 
     @property
@@ -162,13 +176,13 @@ class Collector:
 
 
 def _refusal(entry: OutputEntry) -> str:
-    path = entry["path"]
+    path, target = entry["path"], cleaned(entry.get("target", ""))
     why = {
-        "outside": f"is a link to {entry.get('target')}, which lies outside the job's outputs",
-        "broken": f"is a link to {entry.get('target')}, which does not exist",
+        "outside": f"is a link to {target}, which lies outside the job's outputs",
+        "broken": f"is a link to {target}, which does not exist",
         "special": "is no regular file",
         "unreadable": "cannot be read by the user that runs the job",
-    }.get(entry["kind"], f"is of an unknown kind ({entry['kind']})")
+    }.get(entry["kind"], f"is of an unknown kind ({cleaned(entry['kind'])})")
     remedy = f"leave it out with exclude=[{_pattern(path)!r}]"
     return f"the output {path!r} {why}; nothing was collected. Remove it there, or {remedy}"
 

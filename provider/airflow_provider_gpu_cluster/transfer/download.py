@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_gpu_cluster.connection.session import IF_DAMAGED_AGAIN
-from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError
+from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterProtocolError
 from airflow_provider_gpu_cluster.files.checksums import Checksums
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
@@ -44,12 +44,16 @@ class Download:
     The files of one job to collect, whichever way they travel.
 
     :param entries: the cluster's list of files. The cluster is not trusted: only files in this list are accepted.
-    :raises CollectError: it is not a list of files.
+    :raises GpuClusterProtocolError: it is not a list of files.
     """
 
     def __init__(self, job_id: str, entries: list[OutputEntry], sink: Sink, checksums: Checksums) -> None:
         if not all(map(is_entry, entries)):
-            raise CollectError(f"job {job_id}: the cluster's list of outputs is garbled")
+            raise GpuClusterProtocolError(f"job {job_id}: the cluster's list of outputs is garbled")
+        if len({entry["path"] for entry in entries}) < len(entries):
+            raise GpuClusterProtocolError(
+                f"job {job_id}: the cluster's list of outputs is garbled: a path stands twice"
+            )
         self.job_id = job_id
         self.left: dict[str, OutputEntry] = {entry["path"]: entry for entry in entries}
         self.collected: list[CollectedFile] = []
@@ -72,7 +76,7 @@ class Download:
         with self._stream_errors():
             sha256 = read_line(stream, LINE_BYTES + count * _CHECKSUM_BYTES).get("sha256")
         if not isinstance(sha256, list) or len(sha256) != count:
-            raise CollectError(f"job {self.job_id}: the cluster's checksums are garbled")
+            raise GpuClusterProtocolError(f"job {self.job_id}: the cluster's checksums are garbled")
         return [None if one is None else str(one) for one in sha256]
 
     def present(self) -> list[str]:
@@ -108,7 +112,7 @@ class Download:
         try:
             yield
         except lines.GarbledStream as error:
-            raise CollectError(f"job {self.job_id}: {error}") from error
+            raise GpuClusterProtocolError(f"job {self.job_id}: {error}") from error
         except lines.BrokenStream as error:
             raise GpuClusterConnectionError(f"job {self.job_id}: {error}") from error
 

@@ -6,9 +6,17 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, cast
 
+from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
-from airflow_provider_gpu_cluster.gpu_run.protocol.files import MAX_BATCH_BYTES, MAX_BATCH_FILES, MAX_ZEROS, PIECE
+from airflow_provider_gpu_cluster.gpu_run.protocol.files import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_FILES,
+    MAX_ZEROS,
+    PIECE,
+    SMALL,
+)
+from airflow_provider_gpu_cluster.transfer.patience import Patience
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import FileHeader, OutputEntry
@@ -18,8 +26,9 @@ LINE_BYTES = 1 << 16
 
 def read_line(stream: BinaryIO, limit: int = LINE_BYTES) -> dict[str, Any]:
     """Read one line of JSON, skipping signs of life."""
+    patience = Patience()
     while not (line := lines.read_line(stream, limit)):
-        pass
+        patience.sign_of_life()
     return line
 
 
@@ -96,13 +105,18 @@ def take_part(
 
 def is_count(value: Any) -> TypeGuard[int]:
     """Return whether a value is a number of something."""
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def is_entry(entry: OutputEntry) -> bool:
     """Return whether a value can be a file in the list of outputs."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or not isinstance(entry.get("kind"), str):
+        return False
+    if entry["kind"] == "file" and "stamp" not in entry and is_count(entry.get("size")) and entry["size"] >= SMALL:
+        return False
     numbers = [entry.get("size"), entry.get("mode"), entry.get("needs", 0)]
-    return isinstance(entry["path"], str) and all(map(is_count, numbers)) and isinstance(entry.get("stamp", ""), str)
+    texts = [entry.get("stamp", ""), entry.get("target", "")]
+    return all(map(is_count, numbers)) and all(isinstance(text, str) for text in texts)
 
 
 def is_row(row: Any) -> bool:
@@ -120,4 +134,4 @@ def is_header(header: dict[str, Any]) -> TypeGuard[FileHeader]:
 
 def garbled(what: object) -> lines.GarbledStream:
     """Return the error for something that is not valid here."""
-    return lines.GarbledStream(f"the stream of files is garbled at {repr(what)[:60]}")
+    return lines.GarbledStream(f"the stream of files is garbled at {cleaned(repr(what)[:60])}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import time
 import uuid
@@ -19,7 +18,7 @@ import paramiko
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import SFTP
-from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal, sftp_path
+from airflow_provider_gpu_cluster.connection.sftp import PipelinedFile, SftpRefusal
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 if TYPE_CHECKING:
@@ -32,13 +31,14 @@ _SIGN_OF_LIFE_S = 5.0
 _PAUSE_S = 0.02
 # How long the cluster may take to find out why a spool file could not be written.
 _LOOK_S = 3.0
+_LONGEST_WAIT_S = 3600.0
 
 
 @contextlib.contextmanager
 def pieces_to(session: Session, out: BinaryIO) -> Iterator[BinaryIO]:
     """Yield the stream for the bytes of inputs, for a command whose channel is ``out``."""
     if session.settings.transfer == SFTP:
-        folder = sftp_path(session.settings.root_dir, ".cache/incoming")
+        folder = session.connection.sftp_path(".cache/incoming")
         with session.connection.sftp() as sftp, SpoolWriter(sftp, folder, out) as spool:
             yield cast(BinaryIO, spool)
     else:
@@ -116,7 +116,7 @@ class SpoolWriter:
         self._name = f"{self._series}{self._number:08x}.tmp"
         self._file = PipelinedFile(self._sftp, self._path(self._name), "wx")
 
-    def _wait_for(self, name: str, most_s: float = math.inf) -> None:
+    def _wait_for(self, name: str, most_s: float = _LONGEST_WAIT_S) -> None:
         """Wait until the cluster has taken a spool file. If it has disconnected, the sign of life fails."""
         until = time.monotonic() + most_s
         with contextlib.suppress(FileNotFoundError):

@@ -8,7 +8,7 @@ from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
-from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterError
+from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterError, GpuClusterProtocolError
 from airflow_provider_gpu_cluster.files.checksums import Checksums
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
@@ -130,7 +130,7 @@ class StreamDownload(Download):
                 while not wait([piece.arrived], _CHECK_EVERY_S).done:
                     self._check()
                 partial.append(piece.arrived.result())
-            except CollectError:
+            except (CollectError, GpuClusterProtocolError):
                 raise
             except (GpuClusterError, *BREAKS) as error:
                 raise lines.BrokenStream(f"a part of {path!r} did not come: {error}") from error

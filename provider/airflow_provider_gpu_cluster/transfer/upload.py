@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
+from airflow_provider_gpu_cluster.connection.reply import parsed
 from airflow_provider_gpu_cluster.connection.session import Session
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError
-from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checked
+from airflow_provider_gpu_cluster.gpu_run.protocol import lines, replies
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
+from airflow_provider_gpu_cluster.transfer.patience import Patience
 from airflow_provider_gpu_cluster.transfer.piece_sender import Content, Piece, PieceSender
 from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.sftp_upload import pieces_to
@@ -28,6 +29,8 @@ PIECE_BYTES = 1 << 23
 # The SHA-256 of such a content is not known before it was sent, so each piece carries its own, computed in memory.
 TAGGED_PIECE_BYTES = 1 << 20
 
+_MOST_LINE_BYTES = 1 << 24
+_MOST_IDLE_ROUNDS = 100
 _BREAKS = (*BREAKS, lines.BrokenStream)
 
 
@@ -68,13 +71,16 @@ class Upload:
             return reply
         self.has_begun = True
         self._is_progress = False
-        needed = [cast(UploadSource, self._sources[index]) for index in reply["needs"]]
+        needed = [self._sources[index] for index in reply["needs"] if 0 <= index < len(self._sources)]
+        uploads = [source for source in needed if isinstance(source, UploadSource)]
+        if len(uploads) < len(reply["needs"]):
+            raise WrongType(f"it needs inputs that it was not offered: {reply['needs'][:10]}")
         self._contents = {
-            entry.content: Content(source, entry) for source in needed for entry in source.manifest if entry.size
+            entry.content: Content(source, entry) for source in uploads for entry in source.manifest if entry.size
         }
         with contextlib.ExitStack() as stack:
             try:
-                lines.write_line(out, {"rows": [source.rows for source in needed]})
+                lines.write_line(out, {"rows": [source.rows for source in uploads]})
                 return self._converse(stream, out, stack)
             except _BREAKS:
                 # It may have said why it hung up.
@@ -88,17 +94,21 @@ class Upload:
     def _converse(self, stream: BinaryIO, out: BinaryIO, stack: contextlib.ExitStack) -> StageReply | SubmitReply:
         progress: TransferProgress | None = None
         wants: list[Want] = []
+        rounds = 0
         # At first, as many connections as are useful if it lacks everything.
         size = sum(content.entry.size for content in self._contents.values())
         streams: UploadStreams | None = stack.enter_context(self._streams(size))
         while "done" not in (message := self._next(stream)):
-            wants += message.get("want", ())
+            wants += self._wants(message.get("want", []), len(wants))
             if "send" not in message:
                 continue
             if progress is None:
                 self._is_progress = message["send"] < self._left
                 self._left = message["send"]
                 progress = stack.enter_context(TransferProgress(f"upload to {self._name}", message["send"]))
+            rounds += 1
+            if rounds > len(self._contents) + _MOST_IDLE_ROUNDS:
+                raise WrongType("it asks for the same again and again")
             self._send(wants, out, progress, streams or stack.enter_context(self._streams(message["send"])))
             wants, streams = [], None
         return message["done"]
@@ -107,18 +117,41 @@ class Upload:
         count = streams_for(self._session.connection.round_trip_s, size) - 1
         return UploadStreams(count, self._session)
 
+    def _wants(self, wants: Any, before: int) -> list[Want]:
+        """Return what the cluster asks for, if it was offered; each content once, and each of its bytes once."""
+        if not isinstance(wants, list) or before + len(wants) > len(self._contents):
+            raise WrongType("it asks for more than it was offered")
+        for want in wants:
+            try:
+                key, ranges = want
+                content = self._contents.get(key)
+                at = 0
+                for start, end in ranges:
+                    if type(start) is not int or type(end) is not int or not at <= start < end:
+                        raise ValueError
+                    at = end
+            except (TypeError, ValueError):
+                raise WrongType(f"{repr(want)[:60]} is no content with ranges") from None
+            if content is None or at > content.entry.size:
+                raise WrongType(f"it asks for something that was not offered: {repr(want)[:60]}")
+        return wants
+
     def _next(self, stream: BinaryIO) -> UploadNews:
         """Return the cluster's next message; raise an error that it reports."""
+        patience = Patience()
         while True:
-            line = stream.readline()
-            if not line.endswith(b"\n"):
+            line = stream.readline(_MOST_LINE_BYTES)
+            if not line.endswith(b"\n") and len(line) < _MOST_LINE_BYTES:
                 raise lines.BrokenStream("the connection broke while files were sent")
             if line != b"\n":
                 break
-        message: UploadNews = json.loads(line)
+            patience.sign_of_life()
+        message = checked(parsed(line), dict[str, Any])
         if "error" in message:
-            raise self._session.error_of(message["error"])
-        return message
+            raise self._session.error_of(checked(message["error"], replies.Fault))
+        if not isinstance(message.get("done", {}), dict) or type(message.get("send", 0)) is not int:
+            raise WrongType("send or done is not what it should be")
+        return cast("UploadNews", message)
 
     def _send(self, wants: list[Want], out: BinaryIO, progress: TransferProgress, streams: UploadStreams) -> None:
         pieces = deque(self._pieces(wants))
@@ -141,9 +174,7 @@ class Upload:
 
     def _pieces(self, wants: list[Want]) -> Iterator[Piece]:
         for key, ranges in wants:
-            content = self._contents.get(key)
-            if content is None:
-                raise GpuClusterError(f"{self._name} asks for a content that it was not offered: {key!r}")
+            content = self._contents[key]
             most = TAGGED_PIECE_BYTES if content.is_tagged else PIECE_BYTES
             for start, end in ranges:
                 for at in range(start, end, most):

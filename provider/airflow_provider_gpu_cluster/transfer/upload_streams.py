@@ -109,5 +109,5 @@ class UploadStreams:
                     lines.read_line(stream)
         except StagingError as error:
             self._errors.append(error)
-        except (*BREAKS, lines.BrokenStream, GpuClusterError) as error:
+        except (*BREAKS, lines.BrokenStream, lines.GarbledStream, GpuClusterError) as error:
             log.debug("a connection less to send over: %s", error)

@@ -36,6 +36,18 @@ KILL_TIMEOUT_S = 25.0
 KILL_PAUSE_S = 1.0
 
 
+class WatchEndEvent(TriggerEvent):
+    """The event of a trigger; Airflow writes its ``repr()`` into the task's log."""
+
+    def __repr__(self) -> str:
+        """Say what it is about, and not all that the task is told."""
+        status = self.payload["status"] or {}
+        job_id = (self.payload["handle"] or self.payload)["job_id"]
+        said = status.get("state") or "could not be watched on"
+        reason = f" ({status['reason']})" if status.get("reason") else ""
+        return f"GPU job {job_id}: {said}{reason}"
+
+
 class GpuJobTrigger(BaseTrigger):
     """
     Watches a GPU job for a deferred task: shows its output in the task's log, and fires when the job has ended.
@@ -159,7 +171,7 @@ class GpuJobTrigger(BaseTrigger):
         was_on_worker = self.job_from is None and self._ti is not None
         if was_on_worker:
             await asyncio.sleep(began + shortest_absence_s() - time.monotonic())
-        return TriggerEvent(end.to_json())  # type: ignore[no-untyped-call]
+        return WatchEndEvent(payload=end.to_json())
 
     async def on_kill(self) -> None:
         """

@@ -72,15 +72,22 @@ class JobFollower:
             location = self._handle.log_location(self._watcher.name)
             self._display = self._make_display(location, subscription.ack)
             self._take(first)
+            self._tell_progress()
             while not self._is_over():
                 await self._take_events()
                 await self._show_output()
+                self._tell_progress()
             if self._error is None and self._output_left():
                 # The worker continues from the place that the cluster remembers for this reader.
                 await self._until_acknowledged()
         finally:
             subscription.close()
         return self._end()
+
+    def _tell_progress(self) -> None:
+        """Log the progress, after the output that it may refer to."""
+        if self._status is not None and (not self._status.final or self._is_over()):
+            self._job_log.tell_progress(self._status)
 
     def _make_job_log(self) -> JobLog:
         return JobLog(self._log, job_id=self._handle.job_id, cluster=self._watcher.name)
@@ -118,7 +125,7 @@ class JobFollower:
             self._error = self._outage
         elif self._status is not None:
             self._may_hold_back = False
-            self._job_log.tell(self._status)
+            self._job_log.tell_state(self._status)
         while not self._events.empty():
             self._take(self._events.get_nowait())
 
@@ -151,7 +158,7 @@ class JobFollower:
         elif isinstance(event, JobStatus):
             self._status = event
             self._may_hold_back = True
-            self._job_log.tell(event)
+            self._job_log.tell_state(event)
         elif isinstance(event, Place):
             self._display.place(event)
         elif isinstance(event, Output):

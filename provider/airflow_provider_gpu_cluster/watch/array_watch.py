@@ -113,8 +113,9 @@ class _WatchedElement:
     def show(self, chunk: LogChunk) -> bool:
         """Show a piece of its output, and return whether the place has moved."""
         self.status = status = chunk.status
-        self._log.tell(status)
+        self._log.tell_state(status)
         has_moved = self.relay.feed(chunk)
+        self._log.tell_progress(status)
         # A reply may be too full for any output of this element.
         self._left = not chunk.is_last_known
         # By then the cluster knows how much was shown.

@@ -6,11 +6,14 @@ import contextlib
 import json
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.channel import BREAKS, SAID_BYTES, text_of
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.connection.reply import garbled, parsed
+from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checked
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterProtocolError
+from airflow_provider_gpu_cluster.gpu_run.protocol import events
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, WatchEvent
@@ -25,6 +28,36 @@ ALIVE_S = 30.0
 _FULL_S = 0.1
 _PIECE = 1 << 16
 _PIECES_AT_ONCE = 16
+_MOST_EVENT_BYTES = 1 << 24
+
+
+_EVENTS: dict[str, Any] = {
+    "status": events.StatusEvent,
+    "place": events.PlaceEvent,
+    "output": events.OutputEvent,
+    "acked": events.AckedEvent,
+    "launched": events.LaunchedEvent,
+    "refused": events.RefusedEvent,
+    "alive": events.AliveEvent,
+}
+
+
+def _event_of(line: bytes | bytearray) -> Event | None:
+    """
+    Return an event; None if it is of a kind that is not known here.
+
+    :raises WrongType: it is none.
+    """
+    message = checked(parsed(line), dict[str, Any])
+    kind = message.get("event")
+    if not isinstance(kind, str):
+        raise WrongType("it is no event")
+    if kind not in _EVENTS:
+        return None
+    event = checked(message, _EVENTS[kind])
+    if any(event.get(name, 0) < 0 for name in ("attempt", "offset", "log_bytes")):
+        raise WrongType("a position is negative")
+    return cast("Event", event)
 
 
 class WatchRefused(Exception):
@@ -167,13 +200,18 @@ class WatchChannel:
 
     def _deliver(self) -> None:
         *lines, self._received = self._received.split(b"\n")
-        for line in lines:
-            if line:
-                self._take(json.loads(line))
+        try:
+            for line in lines:
+                if line:
+                    self._take(_event_of(line + b"\n"))
+            if len(self._received) > _MOST_EVENT_BYTES:
+                raise WrongType(f"it is longer than {_MOST_EVENT_BYTES} bytes")
+        except WrongType as error:
+            raise garbled(self._cluster.settings.where, "gpu-run watch", str(error)) from error
 
-    def _take(self, message: Event) -> None:
-        if "key" not in message:
-            # A sign of life.
+    def _take(self, message: Event | None) -> None:
+        if message is None or "key" not in message:
+            # A sign of life, or an event of a newer program.
             return
         key = message["key"]
         if key in self._launches:
@@ -186,14 +224,21 @@ class WatchChannel:
 
     def _answer(self, launch: Launch, message: Event) -> None:
         if message["event"] == "launched":
-            launch.succeed(self._cluster.submission_of(message))
+            try:
+                launch.succeed(self._cluster.submission_of(message, launch.request["job_id"]))
+            except GpuClusterProtocolError as error:
+                launch.fail(error)
+        elif message["event"] != "refused":
+            raise WrongType("it answers a launch with another event")
         else:
-            assert message["event"] == "refused", message
             launch.fail(self._cluster.session.error_of(message))
 
     def _event(self, message: Event) -> WatchEvent | None:
         if message["event"] == "status":
-            return JobStatus.from_json(message["status"])
+            try:
+                return JobStatus.from_json(message["status"])
+            except GpuClusterProtocolError as error:
+                return Failure(error)
         if message["event"] == "refused":
             return Failure(self._cluster.session.error_of(message))
         if message["event"] == "place":
@@ -201,7 +246,10 @@ class WatchChannel:
         if message["event"] == "acked":
             return Acked(LogPosition(message["attempt"], message["offset"]))
         if message["event"] == "output":
-            data = message["data"].encode("utf-8", "surrogateescape")
+            try:
+                data = message["data"].encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                raise WrongType("its output is no text") from None
             return Output(LogPosition(message["attempt"], message["offset"]), data, message["log_bytes"])
         # The program is newer, and reports an event that is not known here.
         return None

@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_gpu_cluster import exceptions
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.metrics import storable
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 
@@ -40,7 +41,7 @@ class WatchEnd:
         """Return it as plain JSON values, for Airflow's database."""
         return {
             "handle": self.handle and self.handle.to_json(),
-            "status": self.status and self.status.to_json(),
+            "status": self.status and storable(self.status.to_json()),
             "error": self.error and {"class": type(self.error).__name__, "message": str(self.error)},
             "job_id": self.job_id,
             "reader": self.reader,

@@ -54,9 +54,11 @@ class JobWatch(Watch):
         """Read and show output until nothing is left. The next read, now or later, acknowledges what was shown."""
         while True:
             chunk = self._cluster.read_log(self._handle.job_id, reader=reader, ack=self._relay.position)
-            self._tell(chunk.status)
+            self._job_log.tell_reached()
+            self._job_log.tell_state(chunk.status)
             moved = self._relay.feed(chunk)
             if not moved or (chunk.is_last_known and not chunk.status.final):
+                self._job_log.tell_progress(chunk.status)
                 return chunk.status
 
     def _tell(self, status: JobStatus) -> None:

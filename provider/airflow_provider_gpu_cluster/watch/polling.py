@@ -209,4 +209,4 @@ class _Job:
 
 
 def _matter(status: JobStatus) -> tuple[object, ...]:
-    return status.state, status.attempt, status.message, status.queue_place, status.progress
+    return status.state, status.attempt, status.message, status.queue_place, status.progress, status.notes

@@ -326,6 +326,32 @@ def test_what_is_no_file_makes_its_gpu_unavailable_and_no_other(leases: Leases, 
     assert Path("/etc/passwd").stat().st_size > 0
 
 
+def test_a_locked_pipe_or_a_huge_file_of_another_user_holds_nobody_up(leases: Leases, folder: Path) -> None:
+    """Whoever reads what a lock's holder has written must not wait for a pipe, nor read without end."""
+    leases.make_folder()
+    fds = []
+    for name in ("gpu-virtual-0", "queue-x"):
+        os.mkfifo(folder / name)
+        fds.append(os.open(folder / name, os.O_RDWR))
+    for name in ("gpu-virtual-1", "queue-y"):
+        fds.append(os.open(folder / name, os.O_RDWR | os.O_CREAT))
+        os.truncate(fds[-1], 1 << 40)
+    for fd in fds:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    signal.alarm(20)
+    try:
+        grants, _ = Allocator(leases, 4, "me").grant([ticket("mine", 2, "me")])
+        assert len(grants) == 1
+        assert (
+            notes(leases)[0] == f"a lease file that cannot be opened ({folder}/gpu-virtual-0 is a pipe, and not a file)"
+        )
+        assert notes(leases)[1] == "an unnamed job (unknown user)"
+    finally:
+        signal.alarm(0)
+        for fd in fds:
+            os.close(fd)
+
+
 # -- the folder ------------------------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ def test_a_waiting_job_never_starts(cluster: Cluster, tmp_path: Path) -> None:
     after = submit(cluster, "true").handle
     assert wait(cluster, after.job_id).state is JobState.SUCCEEDED
     assert not (tmp_path / "started").exists()
+    assert not list(Path(waiting.job_dir).rglob("env.json"))
 
 
 def test_a_cancel_at_the_moment_of_the_start_is_not_lost(cluster: Cluster) -> None:

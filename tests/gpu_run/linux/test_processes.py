@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,9 @@ def test_a_process_is_itself_and_no_later_one_with_its_number() -> None:
     assert not processes.is_alive({**me, "boot": "another"})
     assert not processes.is_alive({**me, "pid": 2**22 + 1})
     assert processes.is_alive({**me, "host": "another"}) is None
+    assert processes.is_alive({**me, "start": None}) is None
+    assert processes.is_alive({**me, "pid": 2**22 + 1, "start": None}) is False
+    assert [processes.is_alive({**me, "pid": pid}) for pid in (0, -1, 2**40)] == [False] * 3
 
 
 def test_a_zombie_is_dead(eventually: Callable[..., Any]) -> None:
@@ -67,10 +71,10 @@ time.sleep(20)
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(4)] == [b"1\n"] * 4
         pids = [process.pid, *processes.descendants(process.pid)]
-        assert processes.memory_bytes(pids, above=1 << 40) > 4 * (64 << 20)
-        assert 64 << 20 < processes.memory_bytes(pids, above=0) < 2 * (64 << 20)
+        assert processes.memory_bytes(processes.residents(pids), above=1 << 40) > 4 * (64 << 20)
+        assert 64 << 20 < processes.memory_bytes(processes.residents(pids), above=0) < 2 * (64 << 20)
         os.killpg(process.pid, signal.SIGKILL)
-    eventually(lambda: processes.memory_bytes(pids, above=0) == 0)
+    eventually(lambda: processes.memory_bytes(processes.residents(pids), above=0) == 0)
 
 
 def test_processes_are_found_by_their_environment_and_killed() -> None:
@@ -117,6 +121,33 @@ def in_program(text: str, *arguments: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", begin + text, *arguments], check=True, capture_output=True, text=True, timeout=20
     ).stdout
+
+
+IN_THE_WAY = {
+    "no more open files": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))",
+    "a /proc that hides other users' processes": "mount(b'proc', b'hidepid=2'); be_nobody()",
+    "a /proc that shows other users' processes closed": "mount(b'proc', b'hidepid=1'); be_nobody()",
+    "no /proc": "mount(b'tmpfs', None)",
+}
+
+
+@pytest.mark.parametrize("obstacle", IN_THE_WAY)
+def test_what_cannot_be_looked_at_may_be_alive(obstacle: str) -> None:
+    text = f"""
+import ctypes, json
+libc = ctypes.CDLL(None)
+def mount(kind, options):
+    assert libc.unshare(0x20000) == libc.mount(None, b"/", None, 0x44000, None) == 0
+    assert libc.mount(kind, b"/proc", kind, 0, options) == 0
+def be_nobody():
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+who = json.loads(sys.argv[1])
+assert processes.is_alive(who)
+{IN_THE_WAY[obstacle]}
+print(processes.is_alive(who), processes.has_ended(who["pid"]), bool(processes.why_unseen(who["pid"])))
+print(processes.is_alive({{**who, "pid": 2**22 + 1}}), processes.has_ended(2**22 + 1))
+"""
+    assert in_program(text, json.dumps(processes.identity())) == "None False True\nFalse True\n"
 
 
 @pytest.mark.parametrize(

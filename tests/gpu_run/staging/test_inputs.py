@@ -520,7 +520,7 @@ def test_sources_that_are_not_there(job: JobDirectory, shared: Path) -> None:
     for path, words in (
         (f"{shared}/missing", "No such file or directory"),
         (f"{shared}/train.py/x", "Not a directory"),
-        (str(shared), "pipe could not be copied: .*named pipe"),
+        (str(shared), "pipe could not be copied: .*is a pipe, and not a file"),
         (os.path.dirname(os.path.dirname(job.path)), "a copy of it has no end"),
         ("/", "a copy of it has no end"),
     ):

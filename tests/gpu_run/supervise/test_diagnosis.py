@@ -51,6 +51,7 @@ def test_the_tail_is_of_the_errors_if_there_are_any(tmp_path: Path) -> None:
     assert tail(str(tmp_path), 100) == "epoch 1\n"
     (tmp_path / "error.log").write_text("Traceback\n")
     assert tail(str(tmp_path), 100) == "Traceback\n"
+    assert tail(str(tmp_path), 100, whole=True) == "epoch 1\n"
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Leases
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.store.records import read_json, seconds_between, write_json
-from tests.gpu_run.host import Host, is_alive, processes_with
+from tests.gpu_run.host import Host, in_a_changed_system, is_alive, processes_with
 from tests.harness.leftovers import kill_everything_under
 from tests.harness.patience import PATIENCE_S
 from tests.harness.small_disk import small_disk
@@ -178,9 +180,10 @@ def test_the_environment_of_a_job(host: Host, monkeypatch: pytest.MonkeyPatch) -
         "SEED": "7",
         "PWD": f"{folder}/code",
         "HOME": os.environ["HOME"],
-        "PATH": os.environ["PATH"],
+        "PYTHON": sys.executable,
     }
     assert {name: env.get(name) for name in expected} == expected
+    assert env["PATH"].endswith(os.environ["PATH"])
     assert not {"SSH_CONNECTION", "VIRTUAL_ENV"} & set(env)
     for folder in ("outputs/checkpoints", "logs/tensorboard", "data", "models"):
         assert Path(host.job(job).at(folder)).is_dir()
@@ -277,11 +280,11 @@ def test_nothing_outlives_a_killed_supervisor(
     guard = parent(supervisor)
     os.kill(supervisor if victim == "supervisor" else guard, signal.SIGKILL)
     status = host.wait(job)
-    assert status["state"] == ("LOST" if victim == "supervisor" else "CANCELLED")
+    assert (status["state"], status["reason"]) == ("LOST", "lost")
     eventually(lambda: daemons() == [])
-    if victim == "supervisor":
-        # By the guard's word, or by that of a status that came before it.
-        assert status["message"].startswith(f"its supervisor (process {supervisor}) was ")
+    # By the guard's word, or by that of a status that came before it.
+    said = f"its supervisor (process {supervisor}) was " if victim == "supervisor" else f"its guard (process {guard}) "
+    assert status["message"].startswith(said)
     assert host.wait(waiting)["state"] == "SUCCEEDED"
 
 
@@ -319,6 +322,16 @@ def test_a_killed_supervisor_frees_its_gpus_and_the_next_starts_also_without_a_d
     os.kill(supervisor, signal.SIGKILL)
     eventually(lambda: os.path.exists(waiting.at("exit.json")))
     assert read_json(host.attempt(job).at("exit.json"))["state"] == "LOST"
+
+
+def test_a_supervisor_that_cannot_be_looked_at_is_not_lost(host: Host) -> None:
+    job = host.submit("sleep 1000")
+    pid = host.wait(job, state="RUNNING")["pid"]
+    said = in_a_changed_system(host, "mount -t tmpfs none /proc", verb="status", job_ids=[job], tail_bytes=0)
+    message = f"whether its process {pid} on {processes.hostname()} still runs cannot be determined: /proc"
+    assert [status["state"] for status in said["jobs"]] == ["UNKNOWN"]
+    assert said["jobs"][0]["message"].startswith(message)
+    assert host.status(job)["state"] == "RUNNING"
 
 
 def test_after_a_reboot_what_ran_is_lost(host: Host) -> None:
@@ -450,8 +463,96 @@ def test_no_bash_is_a_failure_to_launch(host: Host, monkeypatch: pytest.MonkeyPa
     assert Leases(host.lease_dir).held_by("x") is False
 
 
-def test_a_term_to_the_supervisor_is_a_cancel(host: Host) -> None:
-    job = host.submit("sleep 1000")
-    os.kill(host.wait(job, state="RUNNING")["pid"], signal.SIGTERM)
+# -- told to end -------------------------------------------------------------------------------------------------------
+
+UNASKED = "somebody, or the system, ended its supervisor (process {}) by a signal"
+
+
+@pytest.mark.parametrize(
+    ("whom", "command"),
+    [
+        ("supervisor", "sleep 1000"),
+        ("their group", "sleep 1000"),
+        ("everything", "sleep 1000"),
+        ("everything", "trap 'exit 0' TERM; sleep 1000 & wait"),
+    ],
+)
+def test_a_term_that_nobody_has_asked_for_is_a_loss(
+    host: Host, whom: str, command: str, eventually: Callable[..., Any]
+) -> None:
+    job = host.submit(command)
+    supervisor = host.wait(job, state="RUNNING")["pid"]
+    eventually(lambda: processes.descendants(supervisor))
+    guard = parent(supervisor)
+    if whom == "their group":
+        os.killpg(os.getpgid(guard), signal.SIGTERM)
+    else:
+        # As systemd does it at logout.
+        more = [guard, *processes.descendants(supervisor)] if whom == "everything" else []
+        for pid in (supervisor, *more):
+            os.kill(pid, signal.SIGTERM)
     status = host.wait(job)
-    assert (status["state"], status["message"]) == ("CANCELLED", "somebody on the host ended its supervisor")
+    assert (status["state"], status["reason"], status["message"]) == ("LOST", "lost", UNASKED.format(supervisor))
+
+
+@pytest.mark.parametrize("victims", [["supervisor"], ["supervisor", "guard"]], ids=" and ".join)
+def test_a_cancelled_job_is_cancelled_even_if_its_processes_are_killed(host: Host, victims: list[str]) -> None:
+    job = host.submit("trap '' TERM; while :; do sleep 0.1; done", grace_s=60)
+    supervisor = host.wait(job, state="RUNNING")["pid"]
+    pids = {"supervisor": supervisor, "guard": parent(supervisor)}
+    assert cancel(host.root, host.engine, [job], "ann", 0)[0]["state"] == "RUNNING"
+    for name in victims:
+        os.kill(pids[name], signal.SIGSTOP)
+    for name in victims:
+        os.kill(pids[name], signal.SIGKILL)
+    status = host.wait(job)
+    assert (status["state"], status["reason"]) == ("CANCELLED", "cancelled")
+    assert status["message"].startswith("cancelled by ann; its supervisor")
+
+
+def test_a_cancel_reaches_a_supervisor_that_got_no_signal(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = host.submit("sleep 1000")
+    host.wait(job, state="RUNNING")
+    monkeypatch.setattr(HostEngine, "stop", lambda *_: None)
+    cancel(host.root, host.engine, [job], "ann", 0)
+    assert host.wait(job)["message"] == "cancelled by ann"
+
+
+def test_a_loss_names_what_systemd_does_at_logout(host: Host) -> None:
+    """The file is read by a program that sees another /etc, so that this machine's is not touched."""
+    settings = Path(host.root.path, "logind.conf")
+    settings.write_text("[Login]\nKillUserProcesses=yes\nKillExcludeUsers=\n")
+    job = host.submit("sleep 1000")
+    supervisor = host.wait(job, state="RUNNING")["pid"]
+    for pid in (parent(supervisor), supervisor):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (parent(supervisor), supervisor):
+        os.kill(pid, signal.SIGKILL)
+    shown = "mount -t tmpfs none /etc/systemd && cp $1 /etc/systemd/logind.conf"
+    said = in_a_changed_system(host, shown, str(settings), verb="status", job_ids=[job], tail_bytes=0)
+    (status,) = said["jobs"]
+    assert status["state"] == "LOST"
+    assert "(KillUserProcesses=yes in /etc/systemd/logind.conf), which may be why: " in status["message"]
+    (warning,) = in_a_changed_system(host, shown, str(settings), verb="install-check")["warnings"][:1]
+    assert "(KillUserProcesses=yes in /etc/systemd/logind.conf), and jobs with them" in warning
+
+
+# -- signals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_that_ends_nothing_is_handed_on(host: Host, eventually: Callable[..., Any]) -> None:
+    numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal.SIGWINCH)
+    job = host.submit(
+        'for s in USR1 USR2 HUP ALRM WINCH; do trap "echo $s" $s; done; echo ready; '
+        'while [ "$(wc -l < "$LOG_DIR/training.log")" -lt 6 ]; do sleep 0.05; done'
+    )
+    log = Path(host.job(job).at("logs", "training.log"))
+    eventually(lambda: log.exists() and log.read_text() == "ready\n")
+    # To the supervisor or to the guard: both are the job's own processes for whoever lists them.
+    pid = host.status(job)["pid"]
+    guard = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    for count, number in enumerate(numbers, 2):
+        os.kill((pid, guard)[count % 2], number)
+        eventually(lambda: log.read_text().count("\n") == count)  # noqa: B023
+    assert host.wait(job)["state"] == "SUCCEEDED"
+    assert log.read_text().split() == ["ready", "USR1", "USR2", "HUP", "ALRM", "WINCH"]

@@ -29,7 +29,7 @@ def job(root: Root) -> JobDirectory:
 def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the status that the job has, to be changed by the test."""
     status = {"job_id": "job", "state": protocol.RUNNING, "attempt": 1}
-    monkeypatch.setattr(output, "job_status", lambda *arguments: dict(status))
+    monkeypatch.setattr(output, "status_or_unknown", lambda *arguments, **more: dict(status))
     return status
 
 

@@ -378,6 +378,29 @@ def test_a_job_that_cannot_be_watched_leaves_the_others_alone(host: Host, watch:
     client.settle()
 
 
+# The first two tries to subscribe meet a host with too many open files.
+MANY_OPEN_FILES = """
+from airflow_provider_gpu_cluster.gpu_run.watch import output
+real, left = output.Cursor.__init__, [2]
+def begin(self, *arguments):
+    if left[0]:
+        left[0] -= 1
+        raise OSError(24, "Too many open files")
+    real(self, *arguments)
+output.Cursor.__init__ = begin
+"""
+
+
+def test_a_fault_that_passes_ends_no_subscription(host: Host, watch: Callable[..., Client]) -> None:
+    attempt = made_up(host, "made-up", log=b"one\n")
+    client = watch(MANY_OPEN_FILES)
+    client.subscribe("made-up", reader="task")
+    assert client.read_output(4) == b"one\n"
+    finish(attempt)
+    client.until("status", state="SUCCEEDED")
+    assert not [event for event in client.events if event["event"] == "refused"]
+
+
 # -- what is told how often ------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..errors import Refused
+from ..linux import regular_files
 from ..store import records
 from ..store.directories import Root
 from .packs import Packs
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # The use of a content is noted no more often than this.
 _USED_S = 3600.0
+# An input may have a million files.
+_MOST_MANIFEST_BYTES = 1 << 30
 _KEY = re.compile(r"(tag-)?[0-9a-f]{64}\Z")
 
 
@@ -86,8 +89,8 @@ class Contents:
             return None
         path = self.path_of(sha256)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            fd = regular_files.open_to_read(path)
+        except (FileNotFoundError, regular_files.NotRegular):
             return None
         found = os.fstat(fd)
         if found.st_size != size:
@@ -141,8 +144,7 @@ class Contents:
         """Return the rows of an input, if they are known and undamaged."""
         path = self._manifest_path(digest)
         try:
-            with open(path, encoding="ascii") as file:
-                found = json.load(file)
+            found = json.loads(regular_files.read(path, _MOST_MANIFEST_BYTES))
             self._note_use(path, os.stat(path))
             rows: list[Row] = found["rows"]
             return rows if digest_of(rows) == found["check"] else None

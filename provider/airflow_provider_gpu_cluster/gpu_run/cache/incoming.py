@@ -16,13 +16,15 @@ import errno
 import hashlib
 import os
 
-from ..linux import locks
+from ..linux import locks, regular_files
 from .contents import Contents
 from .ranges import Range, merged, missing, total
 
 PIECE = 1 << 20
 # A range is noted at the latest when it has become this long.
 _NOTE_BYTES = 1 << 22
+# A line for each of them, of a content of many terabytes.
+_MOST_RANGES_BYTES = 1 << 27
 # A process whose connection has died may hold its lock on the bytes for this long at most.
 WRITERS_GONE_S = 150.0
 
@@ -61,7 +63,8 @@ class Incoming:
 
     def begin(self) -> None:
         """Make the file in its full size, as a sparse file that takes up no space yet."""
-        with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+") as file:
+        with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600), "rb+") as file:
+            regular_files.check(os.fstat(file.fileno()), self.path)
             if os.fstat(file.fileno()).st_size != self.size:
                 # It never had that size, or something has cut it: the ranges noted for it are wrong.
                 self._forget_ranges()
@@ -100,8 +103,8 @@ class Incoming:
 
     def _noted(self) -> list[Range]:
         ranges = []
-        with contextlib.suppress(FileNotFoundError), open(self.path + ".ranges", "rb") as file:
-            for line in file:
+        with contextlib.suppress(FileNotFoundError, regular_files.NotRegular):
+            for line in regular_files.read(self.path + ".ranges", _MOST_RANGES_BYTES).splitlines(keepends=True):
                 words = line.split()
                 # A full disk cuts a line short, and the next line is joined to it. That gives three words, or a start
                 # that is larger than the end. So a damaged line never counts bytes that are not there.
@@ -170,7 +173,7 @@ class Incoming:
         if end > start:
             self._unnoted = (end, end)
             assert self._fd is not None
-            fd = os.open(self.path + ".ranges", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = regular_files.open_to_append(self.path + ".ranges")
             try:
                 # If the bytes were thrown away, this note may belong to new bytes in their place. The check comes in
                 # this order because a process that makes new bytes first removes the existing notes.
@@ -187,7 +190,7 @@ class Incoming:
         """
         if self._fd is not None:
             return
-        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         locks.lock_file(fd, timeout_s=None, exclusive=False)
         if not locks.is_current(fd, self.path):
             os.close(fd)

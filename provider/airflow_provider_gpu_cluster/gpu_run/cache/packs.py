@@ -16,6 +16,7 @@ import struct
 import time
 from typing import NamedTuple
 
+from ..linux import regular_files
 from ..store import records
 
 # Whether the key is a tag, the key, the SHA-256, the offset, and the size.
@@ -23,6 +24,8 @@ _RECORD = struct.Struct(">?32s32sQQ")
 # A killed process loses the pack that it has not closed.
 MOST_BYTES = 1 << 25
 MOST_OPEN = 64
+# A pack of contents of one byte each, by two keys each.
+_MOST_INDEX_BYTES = 2 * MOST_BYTES * _RECORD.size
 _USED_S = 3600.0
 
 
@@ -88,9 +91,8 @@ class Packs:
 
     def _read(self, pack: str) -> dict[str, _Place]:
         try:
-            with open(self.path(pack, "index"), "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
+            data = regular_files.read(self.path(pack, "index"), _MOST_INDEX_BYTES)
+        except (FileNotFoundError, regular_files.NotRegular):
             return {}
         whole = len(data) // _RECORD.size * _RECORD.size
         places = {}
@@ -118,7 +120,7 @@ class Packs:
         if pack not in self._open:
             while len(self._open) >= MOST_OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
-            self._open[pack] = os.open(self.path(pack, "data"), os.O_RDONLY | os.O_CLOEXEC)
+            self._open[pack] = regular_files.open_to_read(self.path(pack, "data"))
         return self._open[pack]
 
     def _note_use(self, pack: str) -> None:

@@ -29,7 +29,6 @@ from ..supervise.allocation import Allocation
 from ..supervise.supervisor import supervise
 
 if TYPE_CHECKING:
-    from ..protocol.records import LeasedGpu
     from ..protocol.settings import Settings
     from ..protocol.spec import Spec
 
@@ -52,7 +51,7 @@ def run(*arguments: str, root: Root, program: str, umask: int) -> int:
         return 2
     # A TERM has to wait until the process can handle it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    with open(attempt.at("supervisor.log"), "ab") as log:
+    with records.log_file(attempt.at("supervisor.log")) as log:
         process = detached.start_detached(detached.own_command(program, "wait-and-supervise", attempt.path), out=log)
     detached.leave(process)
     print(process.pid)
@@ -147,8 +146,7 @@ def wait_and_supervise(path: str) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         grant = _wait(attempt)
-        gpus: list[LeasedGpu] = [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus]
-        supervise(attempt, Allocation(gpus, records.now(), grant.fds), waited=True)
+        supervise(attempt, Allocation(grant.leased, records.now(), grant.fds), waited=True)
     except Exception:
         print(traceback.format_exc(), flush=True)
         attempt.finish(

@@ -1,18 +1,27 @@
-"""Record the end of supervisors on this host that are gone and have left no exit record."""
+"""Supervisors on this host: record the end of those that are gone and have left no exit record."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import protocol
 from ..linux import processes
 from ..store.claims import run_facts
 from ..store.directories import Attempt
+from ..supervise.unrecorded_end import unrecorded_end
 
 if TYPE_CHECKING:
     from ..protocol.records import Claim
 
 _KILL_TIMEOUT_S = 5.0
+
+
+def unseen(claim: Claim) -> str:
+    """Return, for a message, why it cannot be determined whether the process of a claim lives."""
+    here = processes.hostname()
+    if claim["host"] != here:
+        return "it runs on {}, this is {}; point the connection there".format(claim["host"], here)
+    why = processes.why_unseen(claim["pid"]) or "its claim does not say when the process started"
+    return "whether its process {} on {} still runs cannot be determined: {}".format(claim["pid"], here, why)
 
 
 def settle_lost_supervisor(attempt: Attempt, claim: Claim) -> None:
@@ -23,9 +32,9 @@ def settle_lost_supervisor(attempt: Attempt, claim: Claim) -> None:
 
     :param claim: of that supervisor, which was a process of this host.
     """
-    if claim["boot"] != processes.boot_id():
-        message = "the host was rebooted"
-    else:
-        message = f"its supervisor (process {claim['pid']}) was killed"
+    was_rebooted = claim["boot"] != processes.boot_id()
+    message = "the host was rebooted" if was_rebooted else f"its supervisor (process {claim['pid']}) was killed"
+    if not was_rebooted:
         processes.kill_with_environment(claim["token"], _KILL_TIMEOUT_S)
-    attempt.finish(protocol.LOST, protocol.REASON_LOST, message, **run_facts(claim))
+    end = unrecorded_end(attempt, message, may_be_logout=not was_rebooted)
+    attempt.finish(end["state"], end["reason"], end["message"], **run_facts(claim))

@@ -19,14 +19,18 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Iterator
 
-from ..linux import locks, processes
+from .. import protocol
+from ..errors import Refused
+from ..linux import locks, processes, regular_files
 from ..store import records
 from ..store.directories import Root
+from ..store.interpreter import with_interpreter
 from ..store.writing import remove_tree
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 _MARK = "built.json"
 _USE_TIMEOUT_S = 2.0
+_MOST_BYTES = 1 << 22
 _LOG_LINES = 30
 _LOG_CHARACTERS = 8000
 _INCLUDE = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
@@ -85,8 +90,7 @@ def wanted(requirements: str | None, setup: str, python: str | None, code: str) 
     """
     if requirements is None:
         try:
-            with open(os.path.join(code, "requirements.txt"), encoding="utf-8", errors="surrogateescape") as file:
-                requirements = file.read()
+            requirements = _text_of(os.path.join(code, "requirements.txt"))
         except FileNotFoundError:
             return None
     lines = [line.split("#")[0].strip() for line in requirements.splitlines()]
@@ -104,6 +108,21 @@ def wanted(requirements: str | None, setup: str, python: str | None, code: str) 
     }
 
 
+def _text_of(path: str) -> str:
+    """
+    Return the text of a requirements file, or of one that a link leads to.
+
+    :raises Refused: it is no file, or a huge one.
+    """
+    try:
+        text = regular_files.read(path, _MOST_BYTES, follow=True).decode("utf-8", "surrogateescape")
+    except regular_files.NotRegular as error:
+        raise Refused(
+            protocol.SOURCE_ERROR, f"the requirements in {path} cannot be read: it {error.strerror}"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _is_local(line: str) -> bool:
     folder = _FOLDER.match(line)
     return bool(_LOCAL.match(line)) or (folder is not None and _is_relative(folder.group(1)))
@@ -119,8 +138,7 @@ def _includes(text: str, folder: str, seen: dict[str, str] | None = None) -> dic
         match = _INCLUDE.match(line)
         path = os.path.normpath(os.path.join(folder, match.group(1))) if match else None
         if path and path not in seen and os.path.isfile(path):
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                seen[path] = file.read()
+            seen[path] = _text_of(path)
             _includes(seen[path], os.path.dirname(path), seen)
     return seen
 
@@ -155,9 +173,15 @@ def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
     :raises BuildFailed: the interpreter, the virtual environment or the installation failed.
     """
     began = time.monotonic()
-    shell = _Shell(parts["setup"], code)
-    asked = os.path.expanduser(parts["python"] or "python3")
-    interpreter: Interpreter = shell.json([asked, "-c", _ASK], f"asking {asked} for its version")
+    named = os.path.expanduser(parts["python"] or "python3")
+    python = shutil.which(parts.get("interpreter") or named)
+    path = os.environ.get("PATH", os.defpath)
+    if python is not None:
+        path = with_interpreter(root, os.path.abspath(python), path)
+    # As in run.sh, the Python that the setup lines put first in PATH comes before it.
+    asked = named if python is None else "python3"
+    shell = _Shell(parts["setup"], code, path)
+    interpreter: Interpreter = shell.json([asked, "-c", _ASK], f"asking {named} for its version")
     key = _hash(
         [
             group(parts),
@@ -205,11 +229,13 @@ class _Shell:
 
     :param setup: the setup lines.
     :param code: the folder of the code.
+    :param path: the PATH before the setup lines.
     """
 
-    def __init__(self, setup: str, code: str) -> None:
+    def __init__(self, setup: str, code: str, path: str) -> None:
         self._setup = setup
         self.code = code
+        self._env = {**os.environ, "PATH": path}
 
     def run(self, command: list[str], doing: str) -> str:
         """
@@ -246,6 +272,7 @@ class _Shell:
         return subprocess.run(
             ["bash", "-c", _SHELL, "bash", self._setup, *command],
             cwd=self.code,
+            env=self._env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -303,8 +330,6 @@ def _absolute_paths(text: str, code: str) -> str:
 
 def find_uv() -> str | None:
     """Return the path of uv; its installer puts it where logins that run a single command do not look."""
-    import shutil
-
     return shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin:~/.cargo/bin"))
 
 
@@ -352,8 +377,11 @@ def use(environment: Environment) -> None:
     :raises OSError: it no longer exists, or is being built again.
     """
     path = environment["path"]
-    with open(path + ".lock", encoding="ascii") as lock:
+    lock = regular_files.open_to_read(path + ".lock")
+    try:
         # The process that removes environments holds this exclusively, for a moment.
-        if not locks.lock_file(lock.fileno(), timeout_s=_USE_TIMEOUT_S, exclusive=False):
+        if not locks.lock_file(lock, timeout_s=_USE_TIMEOUT_S, exclusive=False):
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), path)
         os.utime(mark_of(path))
+    finally:
+        os.close(lock)

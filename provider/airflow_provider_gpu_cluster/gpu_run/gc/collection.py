@@ -142,6 +142,10 @@ class _Collection:
                 elif not job.attempts():
                     # The job is staged, and will be launched.
                     needs.add(job)
+                elif not self._dry_run:
+                    # An older version of this program may have ended it before its start.
+                    for attempt in job.attempts():
+                        attempt.forget_secrets()
             except Exception as error:  # jobs can write to their records, and so there may be anything in them
                 needs.add(job)
                 self._fail(job, error)

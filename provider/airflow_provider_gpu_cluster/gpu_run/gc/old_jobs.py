@@ -15,12 +15,11 @@ import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Iterator
 
-from .. import protocol
 from ..engines import engine_of
 from ..environments import python_environment
 from ..errors import Refused
 from ..jobs.status import status_of
-from ..linux import locks, processes
+from ..linux import locks, processes, regular_files
 from ..linux.paths import is_within
 from ..store import arrays, records
 from ..store.directories import Attempt, JobDirectory, Root
@@ -28,7 +27,7 @@ from ..store.directories import Attempt, JobDirectory, Root
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.inputs import InputNotes
-    from ..protocol.records import AttemptRequest, Environment
+    from ..protocol.records import Environment
     from ..protocol.settings import Settings
 
 # A launch can take this long from its first request to its attempt, even if the retention is shorter.
@@ -68,13 +67,13 @@ class Needs:
     def add(self, job: JobDirectory) -> None:
         """Note what a job needs, as far as its records show."""
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-            noted: InputNotes | None = records.read_json(job.at(".job", "inputs.json"))
+            noted: InputNotes | None = records.read_json(job.at(".job", "inputs.json"), records.MOST_BYTES_OF_LISTS)
             for facts in (noted or {}).values():
                 if facts.get("path"):
                     self.paths.add(os.path.realpath(facts["path"]))
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
             for attempt in job.attempts()[-1:]:
-                request: AttemptRequest | None = records.read_json(attempt.at("request.json"))
+                request = attempt.recorded_request()
                 if request is not None:
                     self.programs.add(os.path.basename(request.get("program", "")))
                     parts = request.get("environment")
@@ -127,15 +126,14 @@ class OldJobs:
         ended = attempt.ended()
         if ended is None:
             return False
-        if ended["state"] not in protocol.FINAL_STATES:
-            raise ValueError("its exit record tells of no end")
         # A job can forge its exit record, but not the death of its supervisor.
-        runs = claim is not None and claim["by"] in ("supervisor", "waiter") and processes.is_alive(claim)
-        return not runs
+        if claim is None or claim["by"] not in ("supervisor", "waiter"):
+            return True
+        return claim["host"] != processes.hostname() or processes.is_alive(claim) is False
 
     def _engine_of(self, attempts: list[Attempt]) -> tuple[str, Engine]:
         """Return the engine of a job with those attempts, and a name that is unique to that engine."""
-        request: AttemptRequest | None = records.read_json(attempts[-1].at("request.json")) if attempts else None
+        request = attempts[-1].recorded_request() if attempts else None
         settings = self._settings if request is None else request["settings"]
         return json.dumps(settings, sort_keys=True), engine_of(
             self._root, settings, self._program, timeout_s=_TIMEOUT_S
@@ -198,7 +196,7 @@ def _seconds(attempt: Attempt, record: str, name: str) -> float:
     """Return a time from an attempt's record; without one, the time of modification of the record."""
     try:
         return datetime.fromisoformat((records.read_json(attempt.at(record)) or {})[name]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError, regular_files.NotRegular):
         return _changed(attempt.at(record))
 
 
@@ -206,7 +204,7 @@ def _is_staged_into(job: JobDirectory) -> bool:
     """Return whether a live process makes an input in this directory; see :mod:`.staging.inputs`."""
     for name in os.listdir(job.at(".job")):
         if name.startswith("incoming-"):
-            with contextlib.suppress(NotADirectoryError):
+            with contextlib.suppress(NotADirectoryError, regular_files.NotRegular):
                 if locks.is_locked(job.at(".job", name, "lock")):
                     return True
     return False

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence
 
 from .. import protocol
 from ..errors import Refused
-from ..linux import locks, processes
+from ..linux import locks, processes, regular_files
 from .inventory import Gpu
 from .queue import live_queued_jobs
 from .schedule import QueuedJob, Slot
@@ -179,14 +179,23 @@ class Leases:
         return {slot.gpu.key for slot in self.slots(gpus, {}) if slot.free_at}
 
     def held_by(self, job_id: str, owner: str = "") -> bool:
-        """Return whether a job of that dispatcher holds a lease on any GPU of this host."""
+        """
+        Return whether a job of that dispatcher holds a lease on any GPU of this host.
+
+        :raises Refused: that cannot be determined now.
+        """
         with self.mutex():
             for name in os.listdir(self.folder):
-                if name.startswith("gpu-"):
-                    with contextlib.suppress(OSError):
-                        holder = _holder(os.path.join(self.folder, name))
-                        if holder is not None and (holder.job_id, holder.owner) == (job_id, owner):
-                            return True
+                path = os.path.join(self.folder, name)
+                try:
+                    holder = _holder(path) if name.startswith("gpu-") else None
+                except PermissionError:
+                    # What this user may not open, no job of this user has locked.
+                    continue
+                except OSError as error:
+                    raise Refused(protocol.GPUS_UNAVAILABLE, f"{path} cannot be opened: {error.strerror}") from error
+                if holder is not None and (holder.job_id, holder.owner) == (job_id, owner):
+                    return True
         return False
 
     def queued_jobs(self) -> list[QueuedJob]:
@@ -194,7 +203,8 @@ class Leases:
         return live_queued_jobs(self.folder)
 
     def _path(self, key: str) -> str:
-        return os.path.join(self.folder, "gpu-" + key)
+        # Drivers before 470 name MIG instances MIG-GPU-<uuid>/<n>/<n>.
+        return os.path.join(self.folder, "gpu-" + key.replace("/", "_"))
 
 
 def leases_of(settings: Settings) -> Leases:
@@ -225,8 +235,7 @@ def _holder(path: str) -> Holder | None:
         os.close(fd)
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.loads(file.read(_MOST_BYTES))
+        value = json.loads(regular_files.read(path, _MOST_BYTES))
         until = value["until"]
         return Holder(
             job_id=printable(value["job_id"]),

@@ -17,12 +17,12 @@ from typing import Any, Sequence
 
 from .. import protocol
 from ..errors import Refused
-from ..linux import locks
+from ..linux import locks, regular_files
 from .schedule import QueuedJob
 
 _PREFIX = "queue-"
 _STALE_S = 60.0
-_MOST_BYTES = 1 << 24
+_MOST_BYTES = 1 << 22
 
 
 class HostQueue:
@@ -104,13 +104,12 @@ def _read(path: str) -> list[QueuedJob]:
             os.unlink(path)
         os.close(fd)
         return []
-    with open(path, "rb") as file:
-        if time.time() - os.fstat(file.fileno()).st_mtime > _STALE_S:
-            return []
-        try:
-            return [_queued_job(*values) for values in json.loads(file.read(_MOST_BYTES))]
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            return []
+    if time.time() - os.lstat(path).st_mtime > _STALE_S:
+        return []
+    try:
+        return [_queued_job(*values) for values in json.loads(regular_files.read(path, _MOST_BYTES))]
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return []
 
 
 def _queued_job(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Sequence
 
-from .inventory import Gpu
+from .inventory import Gpu, fitting
 
 
 class QueuedJob(NamedTuple):
@@ -50,7 +50,7 @@ class Wait(NamedTuple):
 
 
 def plan(
-    queued_jobs: Sequence[QueuedJob], slots: Sequence[Slot], now: float
+    queued_jobs: Sequence[QueuedJob], slots: Sequence[Slot], now: float, broken: Sequence[str] = ()
 ) -> tuple[dict[QueuedJob, list[Gpu]], dict[QueuedJob, Wait]]:
     """
     Decide for every waiting job.
@@ -62,6 +62,7 @@ def plan(
 
     The results are keyed by queued jobs, not by job ids: two controllers may each have a job of the same id.
 
+    :param broken: a sentence on each GPU of the host that does not work.
     :return: the GPUs of each job that starts now, and why each other job waits.
     """
     starts: dict[QueuedJob, list[Gpu]] = {}
@@ -69,32 +70,35 @@ def plan(
     free_at = {slot.gpu.key: slot.free_at for slot in slots}
     # The time from which a GPU is kept for a job ahead.
     kept_from = {slot.gpu.key: math.inf for slot in slots}
-    fitting_type: dict[str | None, list[Slot]] = {}
+    gpus = [slot.gpu for slot in slots]
+    fitting_wish: dict[tuple[str | None, bool], list[Slot]] = {}
     for queued in sorted(queued_jobs, key=lambda queued: (queued.rank, queued.submitted, queued.job_id)):
-        if queued.gpu_type not in fitting_type:
-            fitting_type[queued.gpu_type] = [slot for slot in slots if slot.gpu.is_a(queued.gpu_type)]
-        fitting = fitting_type[queued.gpu_type]
-        if len(fitting) < queued.gpus:
+        wish = (queued.gpu_type, queued.gpus == 1)
+        if wish not in fitting_wish:
+            keys = {gpu.key for gpu in fitting(gpus, queued.gpus, queued.gpu_type)}
+            fitting_wish[wish] = [slot for slot in slots if slot.gpu.key in keys]
+        fits = fitting_wish[wish]
+        if len(fits) < queued.gpus:
             # The GPUs it was admitted for are gone. It waits until they come back, and delays no other job.
-            waits[queued] = Wait(len(waits) + 1, _too_few(queued, len(fitting)))
+            waits[queued] = Wait(len(waits) + 1, _too_few(queued, len(fits), broken))
             continue
         end = math.inf if queued.time_limit_s is None else now + queued.time_limit_s
-        free = [slot.gpu for slot in fitting if free_at[slot.gpu.key] <= now]
+        free = [slot.gpu for slot in fits if free_at[slot.gpu.key] <= now]
         usable = [gpu for gpu in free if end <= kept_from[gpu.key]]
         if len(usable) >= queued.gpus:
             starts[queued] = usable[: queued.gpus]
             for gpu in starts[queued]:
                 free_at[gpu.key] = end
             continue
-        start = sorted(_usable_at(free_at[slot.gpu.key], kept_from[slot.gpu.key], end - now) for slot in fitting)[
+        start = sorted(_usable_at(free_at[slot.gpu.key], kept_from[slot.gpu.key], end - now) for slot in fits)[
             queued.gpus - 1
         ]
         if start == math.inf:
             # Its start is unknown, so no job may be backfilled before it.
             start = now
-        for slot in fitting:
+        for slot in fits:
             kept_from[slot.gpu.key] = min(kept_from[slot.gpu.key], start)
-        waits[queued] = Wait(len(waits) + 1, _why(queued, fitting, free, len(free) - len(usable)))
+        waits[queued] = Wait(len(waits) + 1, _why(queued, fits, free, len(free) - len(usable)))
     return starts, waits
 
 
@@ -105,13 +109,13 @@ def _usable_at(free_at: float, kept_from: float, duration: float) -> float:
     return max(free_at, kept_from)
 
 
-def _too_few(queued: QueuedJob, there: int) -> str:
-    return f"it needs {_gpus(queued.gpus, queued.gpu_type)}; this host has {there} now"
+def _too_few(queued: QueuedJob, there: int, broken: Sequence[str]) -> str:
+    return "; ".join([f"it needs {_gpus(queued.gpus, queued.gpu_type)}", f"this host has {there} now", *broken])
 
 
-def _why(queued: QueuedJob, fitting: Sequence[Slot], free: Sequence[Gpu], kept: int) -> str:
+def _why(queued: QueuedJob, fits: Sequence[Slot], free: Sequence[Gpu], kept: int) -> str:
     taken: dict[str, int] = {}
-    for slot in fitting:
+    for slot in fits:
         if slot.gpu not in free:
             note = slot.note or "jobs that start now"
             taken[note] = taken.get(note, 0) + 1
@@ -119,7 +123,7 @@ def _why(queued: QueuedJob, fitting: Sequence[Slot], free: Sequence[Gpu], kept: 
     if kept:
         parts[0] += " but kept for jobs ahead"
     parts += [f"{count} with {note}" for note, count in sorted(taken.items())]
-    return "it needs {}; of {} there are {}".format(_gpus(queued.gpus, queued.gpu_type), len(fitting), ", ".join(parts))
+    return "it needs {}; of {} there are {}".format(_gpus(queued.gpus, queued.gpu_type), len(fits), ", ".join(parts))
 
 
 def _gpus(count: int, gpu_type: str | None) -> str:

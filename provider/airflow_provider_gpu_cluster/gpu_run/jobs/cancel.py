@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import TYPE_CHECKING
 
 from .. import protocol
+from ..errors import Refused
+from ..linux import regular_files
 from ..reply import Reply
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
-from .status import job_status, statuses
+from .status import status_or_unknown, statuses
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -19,6 +22,18 @@ if TYPE_CHECKING:
     from ..protocol.status import Status
 
 _LOOK_S = 0.05
+# What is met where a job has spoilt its records, or is deleting them.
+_SPOILT = (
+    Refused,
+    ValueError,
+    KeyError,
+    TypeError,
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    regular_files.NotRegular,
+)
 
 
 def answer(root: Root, engine: Engine, request: CancelRequest) -> Reply:
@@ -33,13 +48,21 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
     :param by: who asks, for the record.
     :param wait_s: how long to wait until they are gone.
     :return: their statuses afterwards.
+    :raises Refused: one of them is no job id; none is cancelled.
     """
-    for job_id in job_ids:
-        job = root.job(job_id)
-        if job.attempts():
-            _cancel_latest(job, root, engine, by)
-        elif job.use():
-            _cancel_elements(job, root, engine, by)
+    jobs = [root.job(job_id) for job_id in job_ids]
+    failure: OSError | None = None
+    for job in jobs:
+        try:
+            _cancel_job(job, root, engine, by)
+        except _SPOILT:
+            # Its status says so, and the others are cancelled.
+            continue
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        # What was cancelled stays so when it is asked for again.
+        raise failure
     deadline = time.monotonic() + wait_s
     while True:
         found = statuses(root, engine, job_ids, 0)
@@ -47,6 +70,13 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
         if not running or time.monotonic() > deadline:
             return found
         time.sleep(_LOOK_S)
+
+
+def _cancel_job(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
+    if job.attempts():
+        _cancel_latest(job, root, engine, by)
+    elif job.use():
+        _cancel_elements(job, root, engine, by)
 
 
 def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
@@ -61,13 +91,13 @@ def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> 
 
 def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
     attempts = job.attempts()
-    if attempts and job_status(root, engine, job.job_id)["state"] not in protocol.FINAL_STATES:
+    if attempts and status_or_unknown(root, engine, job.job_id)["state"] not in protocol.FINAL_STATES:
         _cancel(attempts[-1], engine, by)
 
 
 def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
     asked: CancelRecord = {"by": by, "at": records.now()}
-    if records.create_json(attempt.at("cancel.json"), asked):
+    if _note(attempt, asked):
         attempt.event("cancel_requested", by=by)
     if attempt.claim(claim_by("cancel")):
         # It can no longer be started.
@@ -79,3 +109,14 @@ def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
     claim = attempt.claimed()
     if claim is not None:
         engine.stop(attempt, claim)
+
+
+def _note(attempt: Attempt, asked: CancelRecord) -> bool:
+    """Write down who has asked for a cancel, on a full disk in a part of the space that was set aside for the end."""
+    try:
+        return records.create_json(attempt.at("cancel.json"), asked)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    attempt.use_reserve()
+    return records.create_json(attempt.at("cancel.json"), asked)

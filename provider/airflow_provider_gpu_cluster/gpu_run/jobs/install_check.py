@@ -14,6 +14,7 @@ from ..environments.python_environment import find_uv
 from ..errors import Refused
 from ..linux import processes
 from ..reply import Reply
+from ..store import safe_folders
 from ..store.directories import Root
 from ..store.writing import writing
 
@@ -48,6 +49,7 @@ def check(root: Root, engine: Engine) -> Check:
     warnings: list[str] = []
     if disk.free < _LITTLE_SPACE:
         warnings.append(f"only {disk.free / 1e6:.1f} MB are free in {root.path}")
+    warnings += safe_folders.warnings(root.path)
     warnings += engine.warnings()
     facts: Check = {
         "host": processes.hostname(),
@@ -70,6 +72,8 @@ def check(root: Root, engine: Engine) -> Check:
                 refusal.message, facts["python"]["version"], disk.free / 1e9, root.path
             ),
         ) from refusal
+    warnings += ["GPU {gpu} does not work: {why}".format(**gpu) for gpu in facts["capacity"].get("broken_gpus", [])]
+    warnings += facts["capacity"].get("remarks", [])
     if facts["git"] is None:
         warnings.append("there is no git on the cluster, so code cannot come from git")
     return facts

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import protocol
 from ..engines import engine_of
-from ..errors import Refused, traceback_text
+from ..errors import Refused
 from ..linux import processes
 from ..protocol.submit_request import to_be_carried_out
 from ..store.directories import Root
+from ..store.writing import fault_of
 
 if TYPE_CHECKING:
     from ..protocol.events import LaunchedEvent, RefusedEvent
@@ -110,11 +111,8 @@ class LaunchProcesses:
             if reply.get("needs"):
                 raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit can send")
             return reply
-        except Refused as refusal:
-            return {"code": refusal.code, "message": refusal.message}
         except Exception as error:
-            message = f"the launch failed on the cluster: {error!r}\n{traceback_text()}"
-            return {"code": protocol.INTERNAL, "message": message}
+            return fault_of(error, "the launch", self._root.path)
 
 
 def _has_ended(fd: int, said: bytearray) -> bool:
@@ -130,10 +128,11 @@ def _has_ended(fd: int, said: bytearray) -> bool:
 
 
 def _answer(key: int, said: bytearray) -> LaunchedEvent | RefusedEvent:
-    if not said:
+    try:
+        outcome: SubmitReply | Fault = json.loads(said)
+    except ValueError:
         message = "the process that was to launch it was killed on the cluster; try again"
         return {"event": "refused", "key": key, "code": protocol.INTERNAL, "message": message}
-    outcome: SubmitReply | Fault = json.loads(said)
     if "code" in outcome:
         return {"event": "refused", "key": key, "code": outcome["code"], "message": outcome["message"]}
     return {

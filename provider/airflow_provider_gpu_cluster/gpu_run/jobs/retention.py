@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..linux import detached, locks
+from ..store import records
 from ..store.directories import Root
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def clear_if_due(root: Root, program: str, settings: Settings) -> None:
     with contextlib.suppress(OSError):
         if not _claim(os.path.join(root.own, "gc.stamp")):
             return
-        with open(os.path.join(root.own, "gc.log"), "wb") as log:
+        with records.log_file(os.path.join(root.own, "gc.log")) as log:
+            log.truncate(0)
             command = detached.own_command(program, "gc", "--older-than", f"{older_than:f}")
             detached.leave(detached.start_detached(command, out=log))
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, cast
 
 from .. import protocol
 from ..errors import Refused
-from ..linux import processes
+from ..linux import processes, regular_files
 from ..reply import Reply
 from ..store.claims import run_facts
 from ..store.directories import Attempt, Root
 from ..supervise import diagnosis
+from .sound_status import sound
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -21,49 +24,88 @@ if TYPE_CHECKING:
     from ..protocol.status import Observed, Progress, Started, Status
 
 _PROGRESS_BYTES = 4096
+# Nested more deeply, a status could not be sent.
+_MOST_BRACKETS = 200
 
 
 def answer(root: Root, engine: Engine, request: StatusRequest) -> Reply:
     """Carry out the verb ``status``."""
-    return Reply({"jobs": statuses(root, engine, request["job_ids"], request["tail_bytes"])})
+    found = statuses(root, engine, request["job_ids"], request["tail_bytes"], whole=request.get("whole_tail", False))
+    return Reply({"jobs": found})
 
 
-def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int) -> list[Status]:
-    """Return the status of each job; a job whose status cannot be found does not affect the others."""
-    engine.nudge()
-    return [status_or_unknown(root, engine, job_id, tail_bytes) for job_id in job_ids]
+def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *, whole: bool = False) -> list[Status]:
+    """
+    Return the status of each job; a job whose status cannot be found does not affect the others.
+
+    :param whole: see :func:`.supervise.diagnosis.tail`.
+    :raises Refused: one of them is no job id.
+    """
+    for job_id in job_ids:
+        root.job(job_id)
+    # What keeps the queue from being served, such as a full disk, keeps nobody from looking.
+    with contextlib.suppress(OSError, Refused):
+        engine.nudge()
+    return [status_or_unknown(root, engine, job_id, tail_bytes, whole=whole) for job_id in job_ids]
 
 
-def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> Status:
+def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0, *, whole: bool = False) -> Status:
     """Return the status of a job; UNKNOWN, and the reason, when it cannot be found."""
     try:
-        return job_status(root, engine, job_id, tail_bytes)
+        return job_status(root, engine, job_id, tail_bytes, whole=whole)
     except Refused as refusal:
         return _unknown(job_id, refusal.message)
+    except OSError as error:
+        return _unknown(job_id, f"its records cannot be read: {words_of(error)}")
     except Exception as error:  # jobs can write to their records, so these may contain anything
-        return _unknown(job_id, f"its records cannot be read: {error!r}")
+        return _unknown(job_id, f"its records cannot be read: {error or repr(error)}")
 
 
-def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0) -> Status:
+def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0, *, whole: bool = False) -> Status:
     """Return the status of a job, with the last lines of its output if it has ended or has printed any."""
+    return sound(_job_status(root, engine, job_id, tail_bytes, whole))
+
+
+def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:
     job = root.job(job_id)
     attempts = job.attempts()
     if not attempts:
-        return _without_attempt(root, engine, job_id, tail_bytes)
+        return _without_attempt(root, engine, job_id, tail_bytes, whole)
     status = status_of(attempts[-1], engine)
     if tail_bytes:
-        status["log_tail"] = diagnosis.tail(job.at("logs"), tail_bytes)
+        status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status
 
 
-def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -> Status:
+def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> str:
+    """
+    Return the last lines of a job's output, without its secrets.
+
+    :param size: how many bytes at most.
+    :param whole: see :func:`.supervise.diagnosis.tail`.
+    """
+    logs = root.job(status["job_id"]).at("logs")
+    masks = status.get("masks")
+    if masks is None:
+        return diagnosis.tail(logs, size, whole=whole)
+    from ..protocol.masks import hidden, longest
+
+    # A secret may begin before the text that is shown.
+    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole)
+    start = max(0, len(text) - size)
+    if start:
+        start = text.find("\n", start - 1) + 1 or start
+    return hidden(text, masks, start)
+
+
+def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:
     job = root.job(job_id)
     if job.exists():
         from ..store import arrays
 
         elements = arrays.elements_of(job)
         if elements:
-            return _array_status(root, engine, job_id, elements, tail_bytes)
+            return _array_status(root, engine, job_id, elements, tail_bytes, whole)
         return _unknown(job_id, "it is staged, and was not launched")
     if engine.still_runs(job_id):
         return _unknown(job_id, f"it runs, but its directory {job.path} is gone")
@@ -75,14 +117,16 @@ def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int) -
     }
 
 
-def _array_status(root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int) -> Status:
+def _array_status(
+    root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int, whole: bool
+) -> Status:
     from ..protocol import array_status
 
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:
         for index in array_status.telling(found):
-            logs = root.job(elements[index]).at("logs")
-            found[index]["log_tail"] = diagnosis.tail(logs, tail_bytes // array_status.MOST_TAILS)
+            size = tail_bytes // array_status.MOST_TAILS
+            found[index]["log_tail"] = tail_of(root, found[index], size, whole=whole)
     return array_status.summary(array_id, found)
 
 
@@ -91,7 +135,24 @@ def _unknown(job_id: str, message: str) -> Status:
 
 
 def status_of(attempt: Attempt, engine: Engine) -> Status:
-    """Return the status of an attempt. If it is gone without a record, its engine settles it."""
+    """Return the status of an attempt, without its secrets. If it is gone without a record, its engine settles it."""
+    status = _status_of(attempt, engine)
+    try:
+        masks = attempt.request().get("masks")
+    except Refused:
+        masks = None
+    if masks is None:
+        return status
+    from ..protocol.masks import are_masks, hidden_in
+
+    if not are_masks(masks):
+        return status
+    shown: Status = hidden_in(status, masks)
+    shown["masks"] = masks
+    return shown
+
+
+def _status_of(attempt: Attempt, engine: Engine) -> Status:
     ended = attempt.ended()
     if ended is None:
         claim = attempt.claimed()
@@ -108,10 +169,20 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
 
 
 def _base(attempt: Attempt) -> Observed:
-    status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt)}
-    progress = _progress(attempt)
+    notes: list[str] = []
+    status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
+    progress = _progress(attempt, notes)
     if progress is not None:
         status["progress"] = progress
+    try:
+        regular_files.check(os.lstat(attempt.at("exit.json")), attempt.at("exit.json"))
+    except regular_files.NotRegular as error:
+        notes.append(f"the record of its end is missing until it ends: {words_of(error)}")
+    except OSError:
+        # Usually there is none.
+        pass
+    if notes:
+        status["notes"] = notes
     return status
 
 
@@ -126,22 +197,51 @@ def _running(attempt: Attempt, claim: Claim) -> Started:
     }
 
 
-def _log_bytes(attempt: Attempt) -> int:
+def words_of(error: OSError) -> str:
+    """Return what an error says: the path, and why."""
+    if isinstance(error, regular_files.NotRegular):
+        return str(error)
+    why = error.strerror or str(error) or repr(error)
+    return f"{error.filename}: {why}" if error.filename else why
+
+
+def _log_size(path: str) -> int:
+    """
+    Return the size of a job's output.
+
+    :raises OSError: there is none, something else is in its place, or it cannot be read.
+    """
+    found = os.stat(path)
+    regular_files.check(found, path)
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    return found.st_size
+
+
+def _log_bytes(attempt: Attempt, notes: list[str]) -> int:
     try:
-        return os.path.getsize(attempt.job.at("logs", "training.log"))
-    except OSError:
+        return _log_size(attempt.job.at("logs", "training.log"))
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        notes.append(f"no output is shown: {words_of(error)}")
         return 0
 
 
-def _progress(attempt: Attempt) -> Progress | None:
+def _progress(attempt: Attempt, notes: list[str]) -> Progress | None:
     """Return the last whole line of the progress file that is a JSON object."""
+    path = attempt.job.at("logs", "progress.jsonl")
     try:
-        with open(attempt.job.at("logs", "progress.jsonl"), "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _PROGRESS_BYTES))
-            lines = file.read().split(b"\n")[:-1]
-    except OSError:
+        # A job may keep its progress elsewhere, and put a link here.
+        lines = regular_files.read_end(path, _PROGRESS_BYTES, follow=True).split(b"\n")[:-1]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        notes.append(f"no progress is shown: {words_of(error)}")
         return None
     for line in reversed(lines):
+        if line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
+            continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):

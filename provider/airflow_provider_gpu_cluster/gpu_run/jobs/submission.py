@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from .. import protocol
@@ -157,6 +158,8 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
                 os.rename(job.at("outputs"), before.at("outputs"))
             os.makedirs(job.at("outputs"), exist_ok=True)
     if before is not None:
+        # An older version of this program may have ended it.
+        before.forget_secrets()
         _put_logs_aside(job, before.number)
     record = attempt_request(
         request,
@@ -169,6 +172,9 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
             job.at("code"),
         ),
     )
+    record["interpreter"] = sys.executable
+    if record["environment"] is not None:
+        record["environment"]["interpreter"] = sys.executable
     with writing(job.path):
         write_text(job.at("run.sh"), request["run_script"])
         os.chmod(job.at("run.sh"), 0o700)
@@ -189,7 +195,7 @@ def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:
         "spec": request["spec"],
         "environment_names": sorted(request["env"]),
         "engine": engine.name,
-        "inputs": records.read_json(job.at(".job", "inputs.json")) or {},
+        "inputs": records.read_json(job.at(".job", "inputs.json"), records.MOST_BYTES_OF_LISTS) or {},
     }
     if "array" in request:
         record["array"] = request["array"]
@@ -200,7 +206,7 @@ def _put_logs_aside(job: JobDirectory, number: int) -> None:
     """Add the number of an ended attempt to the names of its logs, so that the next attempt's begin empty."""
     for name in ("training.log", "error.log", "progress.jsonl"):
         stem, suffix = os.path.splitext(name)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), writing(job.path):
             os.rename(job.at("logs", name), job.at("logs", f"{stem}.attempt-{number}{suffix}"))
 
 

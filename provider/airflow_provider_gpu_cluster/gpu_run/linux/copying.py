@@ -9,6 +9,7 @@ import stat
 import tempfile
 
 from ..protocol.holes import extents
+from . import regular_files
 
 _PIECE = 1 << 20
 # ioctl_ficlonerange(2): _IOW(0x94, 9, int)
@@ -18,8 +19,12 @@ _CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOS
 
 
 def copy_file(source: str, target: str) -> None:
-    """Make a new file with the content, the mode and the times of another."""
-    source_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    """
+    Make a new file with the content, the mode and the times of another.
+
+    :raises NotRegular: that is not a file.
+    """
+    source_fd = regular_files.open_to_read(source)
     try:
         found = os.fstat(source_fd)
         target_fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

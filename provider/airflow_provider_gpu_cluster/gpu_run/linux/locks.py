@@ -13,6 +13,8 @@ import os
 import time
 from typing import Iterator
 
+from . import regular_files
+
 _PAUSE_S = 0.005
 
 
@@ -40,10 +42,13 @@ def lock(path: str, *, timeout_s: float | None = 0.0, create: bool = True, share
     :param create: make the file if there is none.
     :param shared: the file is for all users of the host, and is made so that they can lock it.
     :raises FileNotFoundError: there is none, and ``create`` is False.
+    :raises NotRegular: something else is in its place.
     """
     while True:
         fd = _open(path, create, shared)
         try:
+            # Another user may have put a pipe there, and reading what a lock's holder has written would wait for it.
+            regular_files.check(os.fstat(fd), path)
             if not lock_file(fd, timeout_s=timeout_s):
                 os.close(fd)
                 return None
@@ -81,7 +86,7 @@ def lock_file(fd: int, *, timeout_s: float | None = 0.0, exclusive: bool = True)
 def is_locked(path: str) -> bool:
     """Return whether a process has locked a file; False if the file does not exist."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = regular_files.open_to_read(path)
     except FileNotFoundError:
         return False
     try:
@@ -121,7 +126,7 @@ def _open(path: str, create: bool, shared: bool) -> int:
     It tries without O_CREAT first: with ``fs.protected_regular`` the kernel refuses O_CREAT on other users' files in a
     folder that is writable for all.
     """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     while True:
         try:
             return os.open(path, flags)

@@ -1,15 +1,22 @@
-"""Processes: their identity, their descendants, their memory use, and how to end them all."""
+"""
+Processes: their identity, their descendants, their memory use, and how to end them all.
+
+Only the kernel's word proves that a process has ended: that there is none of that number, or that the one of that
+number started at another time. What cannot be looked at (/proc is mounted with ``hidepid``, this process has too many
+open files) may be alive.
+"""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import os
 import pwd
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Callable, Collection, Iterable, Mapping
 
 from ..errors import traceback_text
 
@@ -45,15 +52,21 @@ def identity(pid: int | None = None) -> ProcessIdentity:
     Return what identifies a process among all others, on any host, before and after a reboot.
 
     :param pid: the process, which may have ended but must not have been waited for; None for this one. If there is
-        no such process, its ``start`` is None.
+        no such process, or it cannot be looked at, its ``start`` is None.
     """
-    fields = _stat(os.getpid() if pid is None else pid)
+    fields = None
+    with contextlib.suppress(OSError):
+        fields = _stat(os.getpid() if pid is None else pid)
     start = None if fields is None else int(fields[19])
     return {"pid": pid or os.getpid(), "start": start, "boot": boot_id(), "host": hostname()}
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot; None when there is no such live process."""
+    """
+    Return when a process started, in ticks since boot; None when there is no such live process.
+
+    :raises OSError: there is one, and it cannot be looked at.
+    """
     fields = _stat(pid)
     if fields is None or fields[0] in ("Z", "X"):
         return None
@@ -61,20 +74,72 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_alive(who: ProcessIdentity) -> bool | None:
-    """Return whether the process with that :func:`identity` still runs; None when it ran on another host."""
+    """
+    Return whether the process with that :func:`identity` still runs.
+
+    :return: None when that cannot be determined: it ran on another host, or it cannot be looked at.
+    """
     if who["host"] != hostname():
         return None
-    start = start_ticks(who["pid"])
-    return bool(who["boot"] == boot_id()) and start is not None and start == who["start"]
+    try:
+        start = start_ticks(who["pid"])
+        if start is None or who["boot"] != boot_id():
+            return False
+    except OSError:
+        return None
+    return None if who["start"] is None else start == who["start"]
+
+
+def why_unseen(pid: int) -> str:
+    """Return why a process cannot be looked at; an empty text when it can, or has ended."""
+    try:
+        boot_id()
+        _stat(pid)
+    except OSError as error:
+        return f"{error.filename or '/proc'}: {error.strerror or error}"
+    return ""
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat after the command name, the state first."""
+    """
+    Return the fields of /proc/<pid>/stat after the command name, the state first; None when there is no such process.
+
+    :raises OSError: there is one, and it cannot be looked at.
+    """
+    path = f"/proc/{pid}/stat"
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b")", 1)[1].decode("ascii").split()
-    except (OSError, IndexError):
-        return None
+        with open(path, "rb") as file:
+            fields = file.read().rpartition(b")")[2].decode("ascii", "replace").split()
+        unseen = None if len(fields) > 19 else OSError(errno.EIO, "it does not say what it should", path)
+    except OSError as error:
+        unseen = error
+    if unseen is None:
+        return fields
+    # Where /proc hides other users' processes, it says that there is none.
+    if exists(pid):
+        raise unseen
+    return None
+
+
+def exists(pid: int) -> bool:
+    """Return whether there is a process of that number, which may be a zombie."""
+    try:
+        # To other numbers the call means groups of processes.
+        os.kill(pid if pid > 0 else sys.maxsize, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        # It may not be signalled, so it is there.
+        return True
+    return True
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether it is certain that there is no live process of that number."""
+    try:
+        return start_ticks(pid) is None
+    except OSError:
+        return False
 
 
 def become_subreaper() -> None:
@@ -118,7 +183,10 @@ def rename(*words: str) -> None:
     """
     import ctypes
 
-    fields = _stat(os.getpid())
+    try:
+        fields = _stat(os.getpid())
+    except OSError:
+        return
     if fields is None or len(fields) < 47:
         return
     start, end = int(fields[45]), int(fields[46])
@@ -158,6 +226,21 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def topmost_named(pids: Iterable[int], name: str) -> list[int]:
+    """Return the processes that run a program of that name, without those below another one of them."""
+    named = [pid for pid in pids if _name(pid) == name]
+    below = set().union(*(descendants(pid) for pid in named))
+    return [pid for pid in named if pid not in below]
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def _children(pid: int) -> list[int]:
     children: list[int] = []
     try:
@@ -174,9 +257,10 @@ def _all_children() -> dict[int, list[int]]:
     """Return the children of every process, for kernels that were built without CONFIG_PROC_CHILDREN."""
     children: dict[int, list[int]] = collections.defaultdict(list)
     for pid in all_pids():
-        fields = _stat(pid)
-        if fields is not None:
-            children[int(fields[1])].append(pid)
+        with contextlib.suppress(OSError):
+            fields = _stat(pid)
+            if fields is not None:
+                children[int(fields[1])].append(pid)
     return children
 
 
@@ -185,18 +269,24 @@ def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def memory_bytes(pids: Iterable[int], above: int) -> int:
+def residents(pids: Iterable[int]) -> dict[int, int]:
+    """Return the resident size of each process, in bytes."""
+    return {pid: _resident(pid) for pid in pids}
+
+
+def memory_bytes(sizes: Mapping[int, int], above: int) -> int:
     """
     Return the memory that processes use together.
 
     The sum of resident sizes is quick, but counts shared pages once per process. If that sum is above ``above``, the
     proportional sizes decide, in which a page shared by four processes counts as a quarter for each.
+
+    :param sizes: their :func:`residents`.
     """
-    pids = list(pids)
-    resident = sum(_resident(pid) for pid in pids)
-    if resident <= above or len(pids) == 1:
+    resident = sum(sizes.values())
+    if resident <= above or len(sizes) == 1:
         return resident
-    return sum(_proportional(pid) for pid in pids)
+    return sum(_proportional(pid) for pid in sizes)
 
 
 def _resident(pid: int) -> int:
@@ -218,17 +308,12 @@ def _proportional(pid: int) -> int:
     return _resident(pid)
 
 
-def oom_kills() -> int:
-    """Return how many processes the kernel has killed for lack of memory since boot."""
-    with open("/proc/vmstat", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
-
-
 def with_environment(entry: str) -> list[int]:
-    """Return this user's processes that were started with ``entry`` (``NAME=value``) in their environment."""
+    """
+    Return this user's processes that were started with ``entry`` (``NAME=value``) in their environment.
+
+    :raises OSError: processes of this user cannot be looked at now.
+    """
     wanted = os.fsencode(entry)
     found = []
     for pid in all_pids():
@@ -236,7 +321,8 @@ def with_environment(entry: str) -> list[int]:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 if wanted in file.read().split(b"\0"):
                     found.append(pid)
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            # It has just ended, or is another user's.
             continue
     return found
 
@@ -254,7 +340,7 @@ def kill_with_environment(entry: str, timeout_s: float) -> bool:
     """Kill all processes that :func:`with_environment` finds, and their new children; return whether none is left."""
     deadline = time.monotonic() + timeout_s
     while True:
-        left = [pid for pid in with_environment(entry) if pid != os.getpid() and start_ticks(pid) is not None]
+        left = [pid for pid in with_environment(entry) if pid != os.getpid() and not has_ended(pid)]
         if not left:
             return True
         if time.monotonic() > deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Iterator, Protocol
 
 from .. import protocol
 from ..errors import Refused
+from ..linux import regular_files
 from ..linux.paths import is_really_within
 from ..protocol import lines
 from ..protocol.files import CHANGED, SMALL
@@ -49,7 +51,10 @@ class OutputsFolder:
         if not job.exists():
             raise Refused(protocol.NO_SUCH_JOB, f"there is no job {job_id} under {root.path} on this cluster")
         attempts = job.attempts()
-        ended = attempts[-1].ended() if attempts else None
+        ended = None
+        # A job can spoil its record; that does not concern its outputs.
+        with contextlib.suppress(ValueError):
+            ended = attempts[-1].ended() if attempts else None
         if ended is not None and not attempts[-1].is_marked():
             # The end is recorded a moment before the markers are written.
             attempts[-1].mark(ended)
@@ -75,16 +80,17 @@ class OutputsFolder:
         :raises Unsendable: it has been replaced by something else, or cannot be read.
         """
         try:
-            # If it has become a pipe, opening it must not wait for a writer.
-            fd = os.open(os.path.join(self.path, lines.safe_path(name)), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                raise Unsendable(CHANGED) from error
+            # It may have become something else since it was listed. A link may lead to another output.
+            fd = regular_files.open_to_read(os.path.join(self.path, lines.safe_path(name)), follow=True)
+        except (FileNotFoundError, NotADirectoryError, regular_files.NotRegular) as error:
+            raise Unsendable(CHANGED) from error
+        except PermissionError as error:
             raise Unsendable("cannot be read by the user that runs the job") from error
-        found = os.fstat(fd)
+        except OSError as error:
+            raise Unsendable(f"could not be read: {error.strerror or error}") from error
         # The check of its place uses the open file, as a link can replace the path at any moment.
-        if stat.S_ISREG(found.st_mode) and os.readlink(f"/proc/self/fd/{fd}").startswith(self._inside):
-            return fd, found
+        if os.readlink(f"/proc/self/fd/{fd}").startswith(self._inside):
+            return fd, os.fstat(fd)
         os.close(fd)
         raise Unsendable(CHANGED)
 

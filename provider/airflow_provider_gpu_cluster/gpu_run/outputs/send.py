@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..errors import Refused
 from ..reply import Reply
-from ..store.directories import Root
+from ..store.directories import Attempt, JobDirectory, Root
 from . import sending
 from .folder import Outputs, OutputsFolder
 
 if TYPE_CHECKING:
+    from ..protocol.outputs import Writer
     from ..protocol.replies import SendReply
     from ..protocol.requests import SendRequest
 
@@ -25,6 +27,33 @@ def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
 
         elements = elements_of(job)
         folder = ArrayOutputs(root, elements) if elements else folder
-    value: SendReply = {"entries": folder.entries(), "is_array": bool(elements)} if request["list"] else {}
+    value: SendReply = {}
+    if request["list"]:
+        value = {
+            "entries": folder.entries(),
+            "is_array": bool(elements),
+            "writer": _writer([root.job(element) for element in elements] or [job]),
+        }
     # The reader asks for more after the reply, or sooner.
     return Reply(value, lambda out: sending.answer(folder, stream, out))
+
+
+def _writer(jobs: list[JobDirectory]) -> Writer:
+    """Return whose outputs those of a job, or of the elements of an array, are; nothing if that cannot be found out."""
+    attempts: list[Attempt] = next(filter(None, (job.attempts() for job in jobs)), [])
+    if not attempts:
+        return {}
+    try:
+        request = attempts[-1].request()
+        asker = request["by"]
+        if "run_id" not in asker:
+            return {}
+        return {
+            "dag_id": asker["dag_id"],
+            "run_id": asker["run_id"],
+            "task_id": asker["task_id"],
+            "map_index": asker.get("map_index"),
+            "generation": request["generation"],
+        }
+    except (OSError, ValueError, KeyError, TypeError, Refused):  # jobs can write to their records
+        return {}

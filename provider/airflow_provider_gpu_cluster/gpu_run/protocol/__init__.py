@@ -1,10 +1,10 @@
 """What both ends of the SSH channel agree on: verbs, states, reasons, error codes, and the framing of a reply.
 
-One operation is one process on the cluster. It reads one line of JSON (the request) and, where the verb says so, a
-stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one line of JSON, and, where the verb says
-so, bytes. The reader skips whatever a login shell prints before the mark. Some verbs go on in both directions after
-their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are needed, ``stage`` and ``submit``
-(:mod:`.staging.receiving`).
+One operation is one process on the cluster. It reads one line of JSON (the request; empty lines before it count for
+nothing) and, where the verb says so, a stream of files; it answers with :data:`REPLY_MARK` on a line of its own, one
+line of JSON, and, where the verb says so, bytes. The reader skips whatever a login shell prints before the mark. Some
+verbs go on in both directions after their reply: ``watch`` (:mod:`.watch.server`), ``fill``, and, where inputs are
+needed, ``stage`` and ``submit`` (:mod:`.staging.receiving`).
 
 The types in the modules here describe requests, replies, events and records. They are imported only for type checking,
 as making such classes would take time at the start of every process.
@@ -25,6 +25,10 @@ VERBS = (
     "send",
     "gc",
 )
+
+# The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while
+# the disk is full or somebody corrects a permission. So for them no failure of the disk is final.
+LOOKS = ("status", "watch", "logs", "cancel")
 
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
@@ -67,6 +71,7 @@ PRIORITIES = ("high", "normal", "low")
 BAD_REQUEST = "bad_request"
 PYTHON_TOO_OLD = "python_too_old"
 ROOT_NOT_WRITABLE = "root_not_writable"
+ROOT_NOT_SAFE = "root_not_safe"
 NO_SPACE = "no_space"
 SOURCE_ERROR = "source_error"
 CHECKSUM_MISMATCH = "checksum_mismatch"
@@ -78,12 +83,15 @@ GPUS_UNAVAILABLE = "gpus_unavailable"
 JOB_CONFLICT = "job_conflict"
 NO_SUCH_JOB = "no_such_job"
 UNSAFE_OUTPUT = "unsafe_output"
+PASSING_FAULT = "passing_fault"
 INTERNAL = "internal"
 
 # The content of a file up to this size is sent in one piece, and never asked for in part.
 WHOLE_BYTES = 1 << 20
 
 # Exit codes without a reply: of the program, and of the line of shell that starts it (see connection/command_line.py).
+EXIT_PROGRAM_UNSAFE = 94
+EXIT_NO_ROOT = 95
 EXIT_REQUEST_CUT = 96
 EXIT_PROGRAM_MISSING = 97
 EXIT_NO_PYTHON = 98

@@ -57,28 +57,51 @@ class Interpreter(TypedDict):
     packages: list[str]
 
 
-class GpuNote(TypedDict):
-    """The GPUs of a host, see :class:`.gpus.inventory.Gpu`."""
-
+class _GpuNote(TypedDict):
     gpus: list[list[Any]]
 
 
-class BatchNote(TypedDict, total=False):
+class GpuNote(_GpuNote, total=False):
     """
-    The outcome of a batch for Slurm.
+    The GPUs of a host, see :class:`.gpus.inventory.Gpu`.
 
-    :param array: in an attempt's own note: the folder of the array that it belongs to; then all other fields are
-        missing.
+    :param broken: those that do not work, see :class:`.gpus.inventory.BrokenGpu`.
+    """
+
+    broken: list[list[str]]
+
+
+class PieceNote(TypedDict, total=False):
+    """
+    The outcome of one ``sbatch`` for attempts of a batch.
+
+    :param first: the number of the first of them in the batch, and ``count``, how many they are; both are missing when
+        they are the whole batch.
     :param asked_at: when the first ``sbatch`` began, in seconds since the epoch.
     :param answered_at: when ``ids``, Slurm's job ids, became known.
     :param message: what went wrong.
     """
 
-    array: str
+    first: int
+    count: int
     asked_at: float
     answered_at: float
     ids: list[str]
     message: str
+
+
+class BatchNote(PieceNote, total=False):
+    """
+    The outcome of a batch for Slurm.
+
+    :param array: in an attempt's own note: the folder of the array that it belongs to; then all other fields are
+        missing.
+    :param pieces: the outcome of each piece, if Slurm does not take the batch in one; then all other fields are
+        missing.
+    """
+
+    array: str
+    pieces: list[PieceNote]
 
 
 class BatchAttempts(TypedDict):

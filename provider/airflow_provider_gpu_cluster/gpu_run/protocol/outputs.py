@@ -5,6 +5,20 @@ from __future__ import annotations
 from typing import Any, TypedDict, final
 
 
+class Writer(TypedDict, total=False):
+    """
+    Whose outputs they are: the task that launched the job, and the ``generation`` of the launch.
+
+    :param run_id: missing if nobody in Airflow has launched it.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int | None
+    generation: str
+
+
 class _OutputEntry(TypedDict):
     path: str
     kind: str

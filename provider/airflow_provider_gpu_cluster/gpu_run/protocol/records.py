@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypedDict, final
 
 from .inputs import InputNotes
+from .masks import Masks
 from .requests import ArrayPlace, Asker
 from .settings import Settings
 from .spec import Spec
@@ -39,6 +40,8 @@ class AttemptRequest(_AttemptRequest, total=False):
     :param array: the array that it is an element of.
     :param cwd: the folder that it runs in, if not in its code.
     :param waiter: whether the process that waits for it also runs it.
+    :param masks: masks of its secrets.
+    :param interpreter: the Python that took the request, and is the job's unless its setup chooses another.
     """
 
     context: dict[str, str]
@@ -46,9 +49,19 @@ class AttemptRequest(_AttemptRequest, total=False):
     array: ArrayPlace
     cwd: str
     waiter: bool
+    masks: Masks
+    interpreter: str
 
 
-class EnvironmentParts(TypedDict):
+class _EnvironmentParts(TypedDict):
+    requirements: str
+    includes: dict[str, str]
+    private: list[Any] | None
+    setup: str
+    python: str | None
+
+
+class EnvironmentParts(_EnvironmentParts, total=False):
     """
     The parts of a Python environment.
 
@@ -56,14 +69,11 @@ class EnvironmentParts(TypedDict):
     :param includes: texts of the files that these include, by path.
     :param private: changes when the code does, if the requirements depend on the code.
     :param setup: shell lines to run first.
-    :param python: the interpreter.
+    :param python: the interpreter, as the connection names it.
+    :param interpreter: its path.
     """
 
-    requirements: str
-    includes: dict[str, str]
-    private: list[Any] | None
-    setup: str
-    python: str | None
+    interpreter: str
 
 
 @final
@@ -96,11 +106,21 @@ class ProcessIdentity(TypedDict):
     host: str
 
 
-class LeasedGpu(TypedDict):
-    """A GPU of an attempt: the key of its lease, and its index in PCI bus order."""
-
+class _LeasedGpu(TypedDict):
     key: str
     index: int
+
+
+class LeasedGpu(_LeasedGpu, total=False):
+    """
+    A GPU of an attempt.
+
+    :param key: of its lease.
+    :param index: its index in PCI bus order; a MIG instance has that of its GPU.
+    :param visible: its name in CUDA_VISIBLE_DEVICES, if that is not its index.
+    """
+
+    visible: str
 
 
 class End(TypedDict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict, final
 
-from .outputs import OutputEntry
+from .outputs import OutputEntry, Writer
 from .status import Status
 
 
@@ -99,10 +99,12 @@ class SendReply(TypedDict, total=False):
     The outputs that can be sent, if the request asked for a list.
 
     :param is_array: whether the outputs are those of elements, each in a folder named after its index.
+    :param writer: whose outputs they are.
     """
 
     entries: list[OutputEntry]
     is_array: bool
+    writer: Writer
 
 
 class GpuState(TypedDict):
@@ -114,6 +116,13 @@ class GpuState(TypedDict):
     memory_mb: int | None
     free: bool
     used_by: str
+
+
+class GpuFault(TypedDict):
+    """A GPU that does not work: its PCI address or index, as far as known, and why."""
+
+    gpu: str
+    why: str
 
 
 class _Capacity(TypedDict):
@@ -128,9 +137,13 @@ class Capacity(_Capacity, total=False):
     The GPUs of a cluster, and how many jobs of all users wait.
 
     :param launcher: the program that alone knows the GPUs, if there is one.
+    :param broken_gpus: those that do not work, which ``gpus`` leaves out.
+    :param remarks: what else there is to know about the GPUs, each a sentence.
     """
 
     launcher: str
+    broken_gpus: list[GpuFault]
+    remarks: list[str]
 
 
 class PythonFacts(TypedDict):

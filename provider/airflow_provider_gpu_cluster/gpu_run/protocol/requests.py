@@ -10,6 +10,7 @@ from typing import Any, Sequence, TypedDict, final
 
 from .cancellation import CancelRecord
 from .inputs import Input
+from .masks import Masks
 from .settings import Settings
 from .spec import Spec, SpecPart
 
@@ -54,18 +55,23 @@ class StageRequest(TypedDict):
     record: Asker
 
 
-class ElementRequest(TypedDict):
+class _ElementRequest(TypedDict):
+    job_id: str
+    spec: SpecPart
+    env: dict[str, str]
+    run_script: str
+
+
+class ElementRequest(_ElementRequest, total=False):
     """
     The values of one element of an array.
 
     :param spec: the values that differ from those of all elements.
     :param env: variables besides those of all elements.
+    :param masks: masks of all of its secrets.
     """
 
-    job_id: str
-    spec: SpecPart
-    env: dict[str, str]
-    run_script: str
+    masks: Masks
 
 
 class ArrayPlace(TypedDict):
@@ -93,9 +99,11 @@ class SubmitRequest(_SubmitRequest, total=False):
     A job to launch, or an array; see :func:`.submit_request.submit_request`.
 
     :param elements: the elements, for an array.
+    :param masks: masks of the job's secrets, if it has any.
     """
 
     elements: list[ElementRequest]
+    masks: Masks
 
 
 class SubmitCall(SubmitRequest, Call):
@@ -124,15 +132,20 @@ class Submit(SubmitRequest, total=False):
     waiter: bool
 
 
-class StatusRequest(TypedDict):
+class _StatusRequest(TypedDict):
+    job_ids: list[str]
+    tail_bytes: int
+
+
+class StatusRequest(_StatusRequest, total=False):
     """
     Jobs to look at.
 
     :param tail_bytes: how many of the last bytes of each output to include.
+    :param whole_tail: of all output in its order; otherwise of stderr alone, if it has any.
     """
 
-    job_ids: list[str]
-    tail_bytes: int
+    whole_tail: bool
 
 
 class CancelRequest(TypedDict):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Sequence, cast
 
 if TYPE_CHECKING:
     from .inputs import Input
+    from .masks import Masks
     from .records import AttemptRequest, EnvironmentParts
     from .requests import Asker, ElementRequest, Submit, SubmitRequest
     from .settings import Settings
@@ -29,6 +30,7 @@ def submit_request(
     record: Asker,
     context: dict[str, str],
     elements: Sequence[ElementRequest] = (),
+    masks: Masks | None = None,
 ) -> SubmitRequest:
     """
     Return a request as :func:`.jobs.submission.submit` takes it, in plain JSON values.
@@ -42,6 +44,7 @@ def submit_request(
     :param record: who asks.
     :param context: environment variables that tell the job who it is.
     :param elements: makes the job an array.
+    :param masks: masks of the job's secrets.
     """
     request: SubmitRequest = {
         "job_id": job_id,
@@ -56,6 +59,8 @@ def submit_request(
     }
     if elements:
         request["elements"] = list(elements)
+    if masks is not None:
+        request["masks"] = masks
     return request
 
 
@@ -77,7 +82,7 @@ def element_requests(request: Submit) -> list[Submit]:
     count = len(request["elements"])
     common = request.copy()
     del common["elements"]
-    return [
+    elements: list[Submit] = [
         {
             **common,
             "job_id": own["job_id"],
@@ -88,6 +93,10 @@ def element_requests(request: Submit) -> list[Submit]:
         }
         for index, own in enumerate(request["elements"])
     ]
+    for element, own in zip(elements, request["elements"]):
+        if "masks" in own:
+            element["masks"] = own["masks"]
+    return elements
 
 
 def attempt_request(
@@ -116,6 +125,8 @@ def attempt_request(
     }
     if "array" in request:
         record["array"] = request["array"]
+    if "masks" in request:
+        record["masks"] = request["masks"]
     if "cwd" in request:
         record["cwd"] = request["cwd"]
     if "waiter" in request:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
 
 from .. import protocol
 from ..errors import Refused
-from ..linux import locks
+from ..linux import locks, regular_files
 from ..linux.paths import is_really_within, is_within
 from ..store import records
 from ..store.directories import JobDirectory, Root
@@ -153,7 +153,7 @@ def _is_noted(job: JobDirectory, target: str, facts: InputFacts) -> bool:
 
 
 def _noted(job: JobDirectory) -> InputNotes:
-    noted: InputNotes | None = records.read_json(job.at(".job", "inputs.json"))
+    noted: InputNotes | None = records.read_json(job.at(".job", "inputs.json"), records.MOST_BYTES_OF_LISTS)
     return noted or {}
 
 
@@ -230,10 +230,12 @@ def _keep_checksums(job: JobDirectory, target: str, checksums: dict[str, str]) -
 
 
 def _take_checksums(job: JobDirectory, other: JobDirectory, name: str) -> str:
-    import shutil
+    from ..linux import copying
 
     os.makedirs(job.at(".job", "checksums"), exist_ok=True)
-    shutil.copyfile(other.at(name), job.at(name))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(job.at(name))
+    copying.copy_file(other.at(name), job.at(name))
     return name
 
 
@@ -341,9 +343,9 @@ def _copy(wanted: ClusterInput, path: str, target: str) -> None:
 
     try:
         if os.path.isdir(path):
-            shutil.copytree(path, target, symlinks=True)
+            shutil.copytree(path, target, symlinks=True, copy_function=_copy_file)
         else:
-            shutil.copy2(path, target)
+            _copy_file(path, target)
     except shutil.Error as error:
         _raise_lack_of_space(error)
         failed, _, why = error.args[0][0]
@@ -352,6 +354,14 @@ def _copy(wanted: ClusterInput, path: str, target: str) -> None:
         if error.errno in _NO_SPACE:
             raise
         raise _no_source(wanted, f"{error.filename} could not be copied: {error.strerror}") from error
+
+
+def _copy_file(source: str, target: str) -> None:
+    import shutil
+
+    # Reading from a pipe may never begin, and from a device never end.
+    regular_files.check(os.stat(source), source)
+    shutil.copy2(source, target)
 
 
 def _raise_lack_of_space(error: OSError) -> None:

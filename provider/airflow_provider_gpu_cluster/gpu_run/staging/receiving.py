@@ -43,13 +43,13 @@ from ..cache.contents import Contents, digest_of
 from ..cache.incoming import Busy, Damaged, Incoming
 from ..cache.packs import PackWriter
 from ..cache.ranges import total
-from ..errors import Refused, traceback_text
+from ..errors import Refused
 from ..linux import copying
 from ..linux.disk_space import check_room
 from ..linux.locks import lock
 from ..protocol import lines
 from ..store.directories import JobDirectory, Root
-from ..store.writing import writing
+from ..store.writing import fault_of, writing
 from . import placing
 from .inputs import bring
 from .pieces import Pieces, WorkerGone, listen, stop_listening
@@ -88,15 +88,12 @@ def receive(
         with writing(job.path):
             _Receiving(job, wanted, worker).run()
         worker.say({"done": go_on()})
-    except Refused as refusal:
-        worker.say({"error": {"code": refusal.code, "message": refusal.message}})
     except (WorkerGone, lines.BrokenStream):
         pass
     except lines.GarbledStream as garbled:
         worker.say({"error": {"code": protocol.CHECKSUM_MISMATCH, "message": f"{garbled}; nothing of it was kept"}})
     except Exception as error:
-        message = f"gpu-run failed on the cluster: {error!r}\n{traceback_text()}"
-        worker.say({"error": {"code": protocol.INTERNAL, "message": message}})
+        worker.say({"error": fault_of(error, "gpu-run", job.path)})
     finally:
         worker.end()
 

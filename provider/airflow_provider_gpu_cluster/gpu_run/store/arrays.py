@@ -40,7 +40,7 @@ def keep_elements(job: JobDirectory, job_ids: list[str]) -> None:
 
 
 def _record(job: JobDirectory) -> ArrayRecord:
-    record: ArrayRecord | None = records.read_json(job.at(".job", "array.json"))
+    record: ArrayRecord | None = records.read_json(job.at(".job", "array.json"), records.MOST_BYTES_OF_LISTS)
     return record or {}
 
 

@@ -4,8 +4,10 @@ The job directories under ``root_dir``, and who may write what, once.
 Each attempt has a few records. One process writes each of them, once:
 
 ``request.json``   the attempt itself: what to run and who asked; appears together with its folder
-``env.json``       the job's own environment variables; mode 0600, deleted by the supervisor once it has read them
+``env.json``       the job's own environment variables; mode 0600, deleted by the supervisor once it has read them, and
+                   by every end before a start
 ``claim.json``     who runs it: only the process that creates this file may run or cancel the attempt
+``cancel.json``    who has asked for its cancellation
 ``exit.json``      how it ended
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
@@ -21,13 +23,17 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
 from .. import protocol
 from ..errors import Refused
-from ..linux import locks
+from ..linux import locks, regular_files
+from ..protocol import job_ids
 from . import records
+from .restoring import make_folder
+from .safe_folders import check_own
 from .writing import remove_tree, write_text, writing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..protocol.cancellation import CancelRecord
     from ..protocol.records import AttemptRequest, Claim, EndFacts, ExitRecord, Marked, Stopped
 
 # Set aside for the exit record, which must fit even on a disk that the job has filled.
@@ -49,14 +55,11 @@ class Root:
         """
         Return the directory of a job, whether it exists or not.
 
-        :raises Refused: the id could name something outside the root.
+        :raises Refused: the id could name something outside the root, or be taken for an option.
         """
-        allowed = all(char.isascii() and (char.isalnum() or char in "._-") for char in job_id)
-        if not job_id or not allowed or job_id.startswith(".") or len(job_id) > 100:
-            raise Refused(
-                protocol.BAD_REQUEST,
-                f"{job_id!r} is no job id: use up to 100 of A-Z a-z 0-9 . _ - and do not begin with a dot",
-            )
+        fault = job_ids.fault_of(job_id)
+        if fault is not None:
+            raise Refused(protocol.BAD_REQUEST, fault)
         return JobDirectory(os.path.join(self.path, job_id), job_id)
 
 
@@ -80,7 +83,7 @@ class JobDirectory:
         """
         Make the missing folders of the directory, and note its use.
 
-        :raises Refused: the root cannot be written to.
+        :raises Refused: the root cannot be written to, or another user has made the directory.
         """
         # Garbage collection can remove an old directory at any moment until its use is noted.
         for is_last in (False, False, True):
@@ -96,9 +99,12 @@ class JobDirectory:
     def _make_folders(self) -> None:
         with writing(self.path):
             os.makedirs(self.path, mode=0o700, exist_ok=True)
+            # A job may have opened its own to others.
+            check_own(self.path, may_be_open=True)
             os.chmod(self.path, 0o700)
             for folder in _FOLDERS:
-                os.makedirs(self.at(folder), exist_ok=True)
+                # An earlier attempt may have put anything there.
+                make_folder(self.path, *folder.split("/"))
 
     def use(self) -> bool:
         """
@@ -141,18 +147,20 @@ class JobDirectory:
 
     def add_attempt(self, number: int, request: AttemptRequest, env: dict[str, str]) -> Attempt | None:
         """
-        Add an attempt; return None when that number is taken.
+        Add an attempt, and return it; return None when that number is taken. Call under the job's lock.
 
         It appears by rename, with its request in it, and a folder cannot be renamed over one that has content.
         """
+        self._remove_drafts()
         draft = self.at(".job", "attempts", f".{records.new_name()}")
         with writing(self.path):
             os.mkdir(draft, 0o700)
             try:
                 records.write_json(os.path.join(draft, "request.json"), request)
-                records.write_json(os.path.join(draft, "env.json"), env)
                 with open(os.path.join(draft, "reserve"), "wb") as file:
                     file.write(os.urandom(_RESERVE_BYTES))
+                # Last, as it holds secrets, and a draft stays when this process is killed.
+                records.write_json(os.path.join(draft, "env.json"), env)
                 os.rename(draft, self.attempt(number).path)
             except OSError as error:
                 remove_tree(draft)
@@ -160,6 +168,12 @@ class JobDirectory:
                     return None
                 raise
         return self.attempt(number)
+
+    def _remove_drafts(self) -> None:
+        """Remove what killed processes have left, secrets perhaps."""
+        for name in os.listdir(self.at(".job", "attempts")):
+            if name.startswith("."):
+                remove_tree(self.at(".job", "attempts", name))
 
 
 class Attempt:
@@ -183,13 +197,18 @@ class Attempt:
 
     def request(self) -> AttemptRequest:
         """Return what to run and who asked."""
-        request: AttemptRequest | None = records.read_json(self.at("request.json"))
+        request = self.recorded_request()
         if request is None:
             raise Refused(
                 protocol.NO_SUCH_JOB,
                 f"the records of job {self.job.job_id} were deleted on the cluster, by the job itself perhaps; "
                 f"remove {self.job.path} there to launch it anew",
             )
+        return request
+
+    def recorded_request(self) -> AttemptRequest | None:
+        """Do the same; return None when the job has deleted the record."""
+        request: AttemptRequest | None = records.read_json(self.at("request.json"), records.MOST_BYTES_OF_LISTS)
         return request
 
     def claimed(self) -> Claim | None:
@@ -202,9 +221,31 @@ class Attempt:
         return records.create_json(self.at("claim.json"), claim)
 
     def ended(self) -> ExitRecord | None:
-        """Return how it ended; None while it has not."""
-        ended: ExitRecord | None = records.read_json(self.at("exit.json"))
+        """
+        Return how it ended; None while it has not. What is no file is no record, and :meth:`finish` replaces it.
+
+        :raises ValueError: the record tells of no end.
+        """
+        try:
+            ended: ExitRecord | None = records.read_json(self.at("exit.json"))
+        except regular_files.NotRegular:
+            return None
+        if ended is not None and ended.get("state") not in protocol.FINAL_STATES:
+            raise ValueError(f"{self.at('exit.json')} tells of no end")
         return ended
+
+    def cancellation(self) -> CancelRecord | None:
+        """Return who has asked for its cancellation; None while nobody has, or when the job has spoilt the record."""
+        with contextlib.suppress(OSError, ValueError):
+            asked: CancelRecord | None = records.read_json(self.at("cancel.json"))
+            if asked is not None and isinstance(asked.get("by"), str):
+                return asked
+        return None
+
+    def forget_secrets(self) -> None:
+        """Delete the job's own environment variables: a secret must not lie on the disk for longer than needed."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.at("env.json"))
 
     def event(self, name: str, **details: Any) -> None:
         """Note an event, if the disk has room."""
@@ -215,10 +256,11 @@ class Attempt:
         """
         Record the end, if none is recorded yet: first the exit record, which is the proof, then the markers.
 
-        If the job has deleted the folder, it is made again. Disk space was set aside at the start of the attempt, so
-        that a full disk does not swallow the record.
+        If the job has deleted the folder, it is made again; what the job has put in the place of the record is put
+        aside. Disk space was reserved at the start of the attempt, so that a full disk does not swallow the record.
         """
-        os.makedirs(self.path, exist_ok=True)
+        make_folder(self.job.path, ".job", "attempts", str(self.number))
+        self.forget_secrets()
         record: ExitRecord = {
             "exit_code": None,
             "signal": None,
@@ -235,9 +277,18 @@ class Attempt:
         }
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.at("reserve"))
-        if records.create_json(self.at("exit.json"), record):
+        is_recorded = records.create_json(self.at("exit.json"), record)
+        if not is_recorded and records.is_spoilt(self.at("exit.json")):
+            records.put_aside(self.at("exit.json"))
+            is_recorded = records.create_json(self.at("exit.json"), record)
+        if is_recorded:
             self.event("ended", state=state, reason=reason)
             self.mark(record)
+
+    def use_reserve(self) -> None:
+        """Give up half of the space that was set aside for the end, for another record that a full disk must have."""
+        with contextlib.suppress(OSError):
+            os.truncate(self.at("reserve"), _RESERVE_BYTES // 2)
 
     def note_stop(self, state: str, reason: str | None, message: str, facts: EndFacts) -> None:
         """Note an end about which a scheduler knows more; the process that asks it writes the exit record."""
@@ -246,9 +297,15 @@ class Attempt:
             records.create_json(self.at("stopped.json"), stopped)
 
     def stopped(self) -> Stopped:
-        """Return the note of :meth:`note_stop`, with ``end`` and ``facts``; an empty one when there is none."""
-        stopped: Stopped | None = records.read_json(self.at("stopped.json"))
-        return stopped or {}
+        """
+        Return the note of :meth:`note_stop`, with ``end`` and ``facts``; an empty one if there is none, or if the job
+        has spoilt it.
+        """
+        with contextlib.suppress(ValueError, regular_files.NotRegular):
+            stopped: Stopped | None = records.read_json(self.at("stopped.json"))
+            if stopped is not None and _is_sound(stopped):
+                return stopped
+        return {}
 
     def mark(self, record: ExitRecord) -> None:
         """Write the marker and a line of status to outputs/, where people and other tools look for them."""
@@ -272,8 +329,8 @@ class Attempt:
         """
         for marker in _MARKERS:
             try:
-                with open(self.job.at("outputs", marker), encoding="utf-8", errors="replace") as file:
-                    return _told_by_marker(marker, file.read(_MOST_IN_MARKER).split())
+                data = regular_files.read(self.job.at("outputs", marker), _MOST_IN_MARKER)
+                return _told_by_marker(marker, data.decode("utf-8", "replace").split())
             except OSError:
                 continue
         return None
@@ -281,8 +338,19 @@ class Attempt:
     def clear_markers(self) -> None:
         """Remove the markers of the previous attempt."""
         for marker in _MARKERS:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 os.unlink(self.job.at("outputs", marker))
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError:
+                records.put_aside(self.job.at("outputs", marker))
+
+
+def _is_sound(stopped: Stopped) -> bool:
+    end: Any = stopped.get("end")
+    names = ("state", "reason", "message")
+    is_end = isinstance(end, dict) and end.get("state") in protocol.FINAL_STATES and all(name in end for name in names)
+    return is_end and isinstance(stopped.get("facts"), dict)
 
 
 def _status_line(record: Mapping[str, Any]) -> str:

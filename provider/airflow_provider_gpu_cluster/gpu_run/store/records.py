@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 from datetime import datetime, timezone
-from typing import Any, Mapping, TextIO
+from typing import Any, BinaryIO, Mapping, TextIO
+
+from ..linux import regular_files
+
+# More than any record has, and few enough to be read and parsed in a moment.
+MOST_BYTES = 1 << 20
+# Of records with what a user has written, or with a line for each of many.
+MOST_BYTES_OF_LISTS = 1 << 26
 
 
 def now() -> str:
@@ -24,13 +32,52 @@ def new_name() -> str:
     return os.urandom(16).hex()
 
 
-def read_json(path: str) -> Any:
-    """Return the record at ``path``, or None. The caller checks its contents."""
+def read_json(path: str, most_bytes: int = MOST_BYTES) -> Any:
+    """
+    Return the record at ``path``, or None. The caller checks its contents.
+
+    Jobs can write to their records. So whatever is there, this takes a moment, and returns a JSON object or raises.
+
+    :raises ValueError: it holds something else than a JSON object.
+    :raises NotRegular: there is something else in the place of the file, or it is larger than ``most_bytes``.
+    :raises OSError: it cannot be read now.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        data = regular_files.read(path, most_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} holds no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return value
+
+
+def is_spoilt(path: str) -> bool:
+    """Return whether there is something at ``path`` that is no record, and never will be one."""
+    try:
+        read_json(path)
+    except (ValueError, regular_files.NotRegular):
+        return True
+    return False
+
+
+def log_file(path: str) -> BinaryIO:
+    """Open a file to append output to; what is no file is put aside, as writing to it could wait for ever."""
+    try:
+        fd = regular_files.open_to_append(path)
+    except regular_files.NotRegular:
+        put_aside(path)
+        fd = regular_files.open_to_append(path)
+    return os.fdopen(fd, "ab")
+
+
+def put_aside(path: str) -> None:
+    """Give whatever is in the place of a record, or of a folder, another name; do nothing if nothing is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, f"{path}.{new_name()}.replaced")
 
 
 def write_json(path: str, value: Mapping[str, object], *, sync: bool = True) -> None:
@@ -41,10 +88,19 @@ def write_json(path: str, value: Mapping[str, object], *, sync: bool = True) -> 
     """
     draft = _draft(path, value, sync)
     try:
-        os.replace(draft, path)
+        replace(draft, path)
     except OSError:
         os.unlink(draft)
         raise
+
+
+def replace(draft: str, path: str) -> None:
+    """Give a file its final name; a folder in its place is put aside."""
+    try:
+        os.replace(draft, path)
+    except IsADirectoryError:
+        put_aside(path)
+        os.replace(draft, path)
 
 
 def create_json(path: str, value: Mapping[str, object]) -> bool:
@@ -101,7 +157,7 @@ def _dump(value: Mapping[str, object], file: TextIO) -> None:
 
 def append_line(path: str, value: Mapping[str, object]) -> None:
     """Append one record to a file of JSON lines, in one write."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = regular_files.open_to_append(path)
     try:
         os.write(fd, json.dumps(value, sort_keys=True).encode() + b"\n")
     finally:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Mapping, NamedTuple
 
 from ..linux import processes
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu, SlurmRun
+
+_NOTE_BYTES = 64
 
 
 class Allocation(NamedTuple):
@@ -24,9 +27,12 @@ class Allocation(NamedTuple):
     :param master: address of the first node, for the others.
     :param master_port: a port there that the scheduler gives to no other job.
     :param launcher: the command that runs another on every node; empty where this is the only node.
+    :param first_failure: path of a file that says which node's script failed first, and with which exit code.
     :param claimed: further contents of the claim.
     :param is_scheduled: whether a scheduler has given the allocation, and may take it back at any moment.
     :param gives_reasons: whether the scheduler can say why it took it back.
+    :param stand_ins: signals that the scheduler sends in the place of others, and those others.
+    :param warns_steps: whether a signal is for what the job's script has started with ``srun``, if it has.
     """
 
     gpus: list[LeasedGpu]
@@ -38,14 +44,28 @@ class Allocation(NamedTuple):
     master: str = "localhost"
     master_port: int | None = None
     launcher: tuple[str, ...] = ()
+    first_failure: str | None = None
     claimed: SlurmRun | None = None
     is_scheduled: bool = False
     gives_reasons: bool = True
+    stand_ins: Mapping[int, int] = MappingProxyType({})
+    warns_steps: bool = False
 
     @property
     def is_explained(self) -> bool:
         """Return whether a scheduler can say why the allocation ended."""
         return self.is_scheduled and self.gives_reasons
+
+    def first_failed(self) -> tuple[int, int] | None:
+        """Return the number of the node whose script failed first, and its exit code; None when none is noted."""
+        if self.first_failure is None:
+            return None
+        try:
+            with open(self.first_failure, encoding="ascii") as file:
+                rank, code = file.read(_NOTE_BYTES).split()
+            return int(rank), int(code)
+        except (OSError, ValueError):
+            return None
 
     @property
     def host(self) -> str:
@@ -65,7 +85,7 @@ class Allocation(NamedTuple):
             "MASTER_PORT": str(self.master_port or 20000 + os.getpid() % 20000),
         }
         if not self.is_scheduled:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu["index"]) for gpu in self.gpus)
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.get("visible", str(gpu["index"])) for gpu in self.gpus)
         elif self.visible is not None:
             variables["CUDA_VISIBLE_DEVICES"] = self.visible
         return variables

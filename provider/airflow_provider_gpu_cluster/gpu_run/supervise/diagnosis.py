@@ -6,6 +6,8 @@ import os
 import signal
 
 from .. import protocol
+from ..linux import regular_files
+from .refused_options import ADVICE, refused_option
 
 # How much of the last output is searched.
 TAIL_BYTES = 16384
@@ -38,33 +40,47 @@ _SIGNS = (
 )
 
 
-def diagnose(exit_code: int | None, number: int | None, oom_killed: bool, words: str) -> tuple[str, str]:
+def diagnose(
+    exit_code: int | None,
+    number: int | None,
+    oom_killed: bool,
+    words: str,
+    *,
+    worker_killed: bool = False,
+    run_script: str = "",
+) -> tuple[str, str]:
     """
     Return the reason, and a sentence that explains it.
 
     :param number: the signal that ended the code, if one did.
     :param oom_killed: whether the kernel killed any process for memory meanwhile.
     :param words: the end of the output.
+    :param worker_killed: whether that was a process of the job, other than the one that ended.
+    :param run_script: what was run.
     """
     if number is None and exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
         # A shell reports a child's signal in this way.
         number = exit_code - 128
     if number == signal.SIGKILL and oom_killed:
-        return protocol.OUT_OF_MEMORY, "the kernel killed it because the host ran out of memory"
+        return protocol.OUT_OF_MEMORY, "the kernel killed it for lack of memory"
     how = f"signal {_signal_name(number)}" if number is not None else f"exit code {exit_code}"
+    if worker_killed:
+        return protocol.OUT_OF_MEMORY, f"the kernel killed one of its worker processes for lack of memory ({how})"
     for reason, sentence, signs in _SIGNS:
         if any(sign in words for sign in signs):
             return reason, f"{sentence} ({how})"
-    return protocol.USER_ERROR, f"it ended with {how}"
+    refused = refused_option(run_script, words) if number is None else None
+    return protocol.USER_ERROR, f"it ended with {how}" if refused is None else ADVICE.format(refused, how)
 
 
-def tail(logs: str, size: int) -> str:
+def tail(logs: str, size: int, *, whole: bool = False) -> str:
     """
     Return the last lines of the output: of stderr if it has any, of everything otherwise.
 
     :param size: how many bytes at most.
+    :param whole: of everything, even if stderr has any.
     """
-    for name in ("error.log", "training.log", "environment.log"):
+    for name in ("training.log", "environment.log") if whole else ("error.log", "training.log", "environment.log"):
         # One more byte shows whether the text begins in the middle of a line.
         data = read_end(os.path.join(logs, name), size + 1)
         if data.strip():
@@ -79,11 +95,9 @@ def _whole_lines(data: bytes) -> bytes:
 
 
 def read_end(path: str, size: int) -> bytes:
-    """Return the last bytes of a file; none when it cannot be read."""
+    """Return the last bytes of a file, or of the file that a link leads to; none when it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            return file.read()
+        return regular_files.read_end(path, size, follow=True)
     except OSError:
         return b""
 

@@ -4,7 +4,7 @@ The parent of a supervisor: it keeps the GPU leases, and ends what is left when 
 It is a subreaper (prctl(2)): if the supervisor is killed, the kernel makes the guard the parent of everything that ran
 below the supervisor, even if those processes have changed session, group or environment. So no process of a job
 outlives its supervisor for longer than a few milliseconds, and the GPUs are free only when nothing runs on them. If the
-guard itself is killed, the kernel sends the supervisor a TERM, and the supervisor ends the job.
+guard itself is killed, the kernel sends the supervisor a TERM, and the supervisor ends the job and records its loss.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import signal
 import time
 from typing import TYPE_CHECKING, Sequence
 
-from .. import protocol
 from ..gpus.leases import Leases
 from ..linux import processes
 from ..store.directories import Attempt
+from .signals import HANDED_ON
+from .unrecorded_end import unrecorded_end
 
 if TYPE_CHECKING:
     from ..protocol.records import EndFacts
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *sorted(HANDED_ON))
 _LOOK_S = 1.0
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.5
@@ -44,6 +45,8 @@ def stand_guard(pid: int, leases: Leases, keys: Sequence[str], fds: list[int]) -
         heard = signal.sigtimedwait(SIGNALS, _LOOK_S)
         if heard is not None and heard.si_signo in (signal.SIGTERM, signal.SIGINT):
             processes.send_signal([pid], signal.SIGTERM)
+        elif heard is not None and heard.si_signo in HANDED_ON:
+            processes.send_signal([pid], heard.si_signo)
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             break
@@ -94,8 +97,9 @@ def record_loss(attempt: Attempt, token: str, status: int, facts: EndFacts, *, i
             return
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
         message = "its supervisor (process {}) was ended by {}".format(claim["pid"], how)
+        end = unrecorded_end(attempt, message, may_be_logout=not is_explained)
         facts = {**facts, "pid": claim["pid"], "started_at": claim["at"]}
         if is_explained:
-            attempt.note_stop(protocol.LOST, protocol.REASON_LOST, message, facts)
+            attempt.note_stop(end["state"], end["reason"], end["message"], facts)
         else:
-            attempt.finish(protocol.LOST, protocol.REASON_LOST, message, **facts)
+            attempt.finish(end["state"], end["reason"], end["message"], **facts)

@@ -21,13 +21,17 @@ from .. import protocol
 from ..errors import traceback_text
 from ..gpus.leases import leases_of
 from ..linux import processes
+from ..linux.logout import logout_of_user, with_logout
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt
+from ..store.restoring import make_folder
 from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .killed_workers import KilledWorkers
+from .signals import HANDED_ON
 from .variables import job_variables
 
 if TYPE_CHECKING:
@@ -73,6 +77,9 @@ def _begin(run: _AttemptRun, waited: bool) -> None:
     """Run as the supervisor, below the guard."""
     processes.become_subreaper()
     processes.die_with_parent(signal.SIGTERM)
+    if os.getppid() != run.guard:
+        # It was killed before the kernel knew that this process wants to hear of it.
+        return
     # A cancel looks for the claim and then sends a signal, so listening begins before the claim.
     run.listen()
     if run.claim(waited):
@@ -95,11 +102,14 @@ class _AttemptRun:
         self.last_errors = b""
         self.stop_reason: tuple[str, str, str] | None = None
         self.kill_at: float | None = None
-        self.cancel_asked = False
+        self.is_told_to_end = False
+        self.heard: set[int] = set()
         self.is_taken_away = False
         self.taken_at: float | None = None
         # Only this attempt's processes have this in their environment.
         self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
+        # The supervisor is a copy of the process that makes this.
+        self.guard = os.getpid()
 
     def listen(self) -> None:
         """Catch the signals to the supervisor, and let them interrupt its waiting."""
@@ -108,14 +118,22 @@ class _AttemptRun:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_out, warn_on_full_buffer=False)
         # Handlers, even empty ones, are reset for the job; ignored signals would stay ignored in the job.
-        for number in (signal.SIGCHLD, signal.SIGHUP):
-            signal.signal(number, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for number in HANDED_ON:
+            # Such as a hang-up of a login that was told not to end what it has started.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note_signal)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note_cancel)
+            signal.signal(number, self._note_end)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    def _note_cancel(self, number: int, frame: object) -> None:
-        self.cancel_asked = True
+    def _note_end(self, number: int, frame: object) -> None:
+        self.is_told_to_end = True
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        # A launcher's hang-up is about its own connection.
+        if number != signal.SIGHUP or not self.allocation.is_scheduled or self.allocation.gives_reasons:
+            self.heard.add(number)
 
     def claim(self, waited: bool) -> bool:
         """Claim the attempt; return False when another process has claimed it."""
@@ -145,14 +163,14 @@ class _AttemptRun:
         env = job_variables(self.attempt, self.request, self.allocation)
         name, value = self.token.split("=", 1)
         env[name] = value
-        for folder in ("outputs/checkpoints", "logs/tensorboard", "code"):
-            os.makedirs(self.job.at(folder), exist_ok=True)
+        for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
+            make_folder(self.job.path, *folder)
         self.attempt.clear_markers()
         self.log = _log_file(self.job.at("logs", "training.log"))
         self.error_log = _log_file(self.job.at("logs", "error.log"))
         self.errors, errors_out = os.pipe()
         os.set_blocking(self.errors, False)
-        self.oom_kills = processes.oom_kills()
+        self.killed_workers = KilledWorkers()
         self.started_at = records.now()
         process = subprocess.Popen(
             [*(self.allocation.launcher or ("bash",)), self.job.at("run.sh")],
@@ -191,17 +209,30 @@ class _AttemptRun:
                 else:
                     _drain(self.wakeup)
             self._reap()
-            if self.cancel_asked:
-                self._cancel()
+            if self.is_told_to_end:
+                self._heed_signal()
+            if self.status is None:
+                self._hand_on()
             if self.status is None and time.monotonic() >= look_at:
                 look_at = time.monotonic() + _TICK_S
                 self._check_limits()
         self.code_ended_at = records.now()
-        if self.allocation.is_scheduled:
-            self._await_cancel(_TERM_TIMEOUT_S if _is_signal(self.status, signal.SIGTERM) else _END_TIMEOUT_S)
+        if self.stop_reason is None and _is_signal(self.status, signal.SIGTERM):
+            self._await_signal(_TERM_TIMEOUT_S)
+        elif self.allocation.is_scheduled:
+            self._await_signal(_END_TIMEOUT_S)
         self._end_leftovers()
         while self._relay_errors():
             pass
+
+    def _hand_on(self) -> None:
+        """Hand on what was heard to the job's main process, which may have set a trap for it."""
+        while self.heard:
+            number = self.heard.pop()
+            number = self.allocation.stand_ins.get(number, number)
+            self.attempt.event("signal_handed_on", number=number)
+            steps = processes.topmost_named(self._tree(), "srun") if self.allocation.warns_steps else []
+            processes.send_signal(steps or [self.pid], number)
 
     def _relay_errors(self) -> bool:
         """Copy what the job wrote to stderr to both logs; return False when nothing more will come."""
@@ -231,9 +262,9 @@ class _AttemptRun:
 
     def _check_limits(self) -> None:
         now = time.monotonic()
-        if self.allocation.is_scheduled and os.access(self.attempt.at("cancel.json"), os.F_OK):
-            # The scheduler delivers a cancel as a signal, but only if it can be reached.
-            self._cancel()
+        if os.access(self.attempt.at("cancel.json"), os.F_OK) and self.attempt.cancellation() is not None:
+            # A cancel comes as a signal, but only if this process or its scheduler can be reached, and the claim read.
+            self._heed_signal()
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
             self._stop(protocol.FAILED, protocol.TIME_LIMIT, _too_long(time_limit))
@@ -247,7 +278,9 @@ class _AttemptRun:
 
     def _check_memory(self) -> None:
         limit = self.spec.get("memory_bytes")
-        memory = processes.memory_bytes(self._tree(), above=limit or self.peak_memory)
+        sizes = processes.residents(self._tree())
+        self.killed_workers.look(sizes)
+        memory = processes.memory_bytes(sizes, above=limit or self.peak_memory)
         self.peak_memory = max(self.peak_memory, memory)
         if limit and memory > limit:
             self._stop(protocol.FAILED, protocol.OUT_OF_MEMORY, _too_much(memory, limit))
@@ -255,28 +288,45 @@ class _AttemptRun:
                 # It would grow on through its grace; the host's other jobs come first.
                 self.kill_at = time.monotonic()
 
-    def _cancel(self) -> None:
+    def _heed_signal(self) -> None:
+        """End the job, since a cancel or a signal without a word of why says so."""
         if self.stop_reason is not None:
             return
-        asked: CancelRecord | None = records.read_json(self.attempt.at("cancel.json"))
-        message = "cancelled by {}".format(asked["by"]) if asked else "somebody on the host ended its supervisor"
-        if self.allocation.is_scheduled:
-            # A scheduler's signal reaches the job's processes too, and some of them end sooner, even with code 0.
-            self.is_taken_away = asked is None and self.allocation.gives_reasons
-            if asked is None and not self.allocation.gives_reasons:
-                message = "its launcher, or somebody on the host, ended its supervisor"
-                self.taken_at = time.monotonic()
-            if self.status is not None:
-                self.stop_reason = (protocol.CANCELLED, protocol.REASON_CANCELLED, message)
-        self._stop(protocol.CANCELLED, protocol.REASON_CANCELLED, message)
+        asked = self.attempt.cancellation()
+        end = self._end_by_signal(asked)
+        if self.status is not None and (asked is None or self.allocation.is_scheduled):
+            # The same signal has reached the job's processes too, and some of them end sooner, even with code 0.
+            self.stop_reason = end
+        if self.allocation.is_scheduled and asked is None:
+            self.is_taken_away = self.allocation.gives_reasons
+            self.taken_at = None if self.allocation.gives_reasons else time.monotonic()
+        self._stop(*end)
 
-    def _await_cancel(self, timeout_s: float) -> None:
+    def _end_by_signal(self, asked: CancelRecord | None) -> tuple[str, str, str]:
+        """Return how a job ended whose supervisor was told to end it."""
+        if asked is not None:
+            return protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled by {}".format(asked["by"])
+        if os.getppid() != self.guard:
+            message = f"its guard (process {self.guard}) was killed"
+        elif self.request.get("waiter") and logout_of_user() is None:
+            # A person knows the id of the guard, and ends the job by a kill.
+            return protocol.CANCELLED, protocol.REASON_CANCELLED, "somebody on the host ended its process"
+        else:
+            who = (
+                "its launcher, or somebody on the host," if self.allocation.is_scheduled else "somebody, or the system,"
+            )
+            message = f"{who} ended its supervisor (process {os.getpid()}) by a signal"
+        if not self.allocation.is_explained:
+            message = with_logout(message)
+        return protocol.LOST, protocol.REASON_LOST, message
+
+    def _await_signal(self, timeout_s: float) -> None:
         """Wait a moment: if a signal has ended the job's processes, it may be about to arrive here as well."""
         deadline = time.monotonic() + timeout_s
-        while not self.cancel_asked and time.monotonic() < deadline:
+        while not self.is_told_to_end and time.monotonic() < deadline:
             time.sleep(0.01)
-        if self.cancel_asked:
-            self._cancel()
+        if self.is_told_to_end:
+            self._heed_signal()
 
     def _stop(self, state: str, reason: str, message: str) -> None:
         """Ask the job to end, and kill it when its grace is over. The first cause is recorded."""
@@ -321,25 +371,37 @@ class _AttemptRun:
         assert self.status is not None
         exit_code = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
         number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+        first = self.allocation.first_failed() if self.status and self.stop_reason is None else None
+        if first is not None:
+            # The others may have failed because of it, or have been killed for it.
+            exit_code, number = first[1], None
         if self.taken_at is not None:
             self.stop_reason = self._limit_reached(self.taken_at) or self.stop_reason
         if self.stop_reason is not None:
             state, reason, message = self.stop_reason
-        elif not os.path.isdir(self.attempt.path):
+        elif _is_gone(self.attempt.path):
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:
             state, reason, message = protocol.SUCCEEDED, None, ""
         else:
             state = protocol.FAILED
-            killed_for_memory = processes.oom_kills() > self.oom_kills
             # Take the errors from memory, since a full disk may have lost the message about itself.
             words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
-            reason, message = diagnose(exit_code, number, killed_for_memory, words.decode("utf-8", "replace"))
+            text = words.decode("utf-8", "replace")
+            counted, worker_killed = self.killed_workers.has_counted(), self.killed_workers.is_likely(text)
+            reason, message = diagnose(
+                exit_code, number, counted, text, worker_killed=worker_killed, run_script=self._run_script()
+            )
+            if first is not None:
+                message += f", first where NODE_RANK is {first[0]}"
         if self.is_taken_away:
             # Its scheduler knows why; the process that asks the scheduler makes the exit record from this note.
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
         else:
             self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
+
+    def _run_script(self) -> str:
+        return read_end(self.job.at("run.sh"), TAIL_BYTES).decode("utf-8", "replace")
 
     def _limit_reached(self, at: float) -> tuple[str, str, str] | None:
         """Return how it ended if it was over a limit when its launcher ended it without saying why."""
@@ -388,6 +450,17 @@ def _become_job(umask: int) -> None:
     os.umask(umask)
 
 
+def _is_gone(path: str) -> bool:
+    """Return whether a folder does not exist; one that cannot be looked at does."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _too_much(memory: int, limit: int) -> str:
     return f"it used {memory / 2**30:.2f} GiB of host memory; its limit is {limit / 2**30:.2f} GiB"
 
@@ -404,7 +477,8 @@ def _is_signal(status: int, number: int) -> bool:
 
 
 def _log_file(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with records.log_file(path) as file:
+        return os.dup(file.fileno())
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from ..store import records
-from ..store.directories import Attempt
+from ..store.directories import Attempt, Root
+from ..store.interpreter import with_interpreter
 from .allocation import Allocation
+from .foreign_variables import without_other_jobs, without_tasks
 
 if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest, Environment
@@ -36,11 +38,12 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     """
     Return the variables, including the job's own.
 
-    The job's own are deleted from the disk at once: a secret must not lie there for longer than needed.
+    The job's own are deleted from the disk at once.
     """
     job = attempt.job
     spec = request["spec"]
     env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    env = without_tasks(env if allocation.is_scheduled else without_other_jobs(env))
     env.update(
         JOB_ID=job.job_id,
         JOB_DIR=job.path,
@@ -56,9 +59,10 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     )
     if spec.get("cpus"):
         env["OMP_NUM_THREADS"] = str(spec["cpus"])
-    python = request["settings"].get("python")
+    python = request.get("interpreter") or sys.executable
     if python:
-        env["PYTHON"] = os.path.expanduser(python)
+        root = Root(os.path.dirname(job.path))
+        env.update(PYTHON=python, PATH=with_interpreter(root, python, env.get("PATH", os.defpath)))
     built: Environment | None = records.read_json(attempt.at("environment.json"))
     if built:
         env["VIRTUAL_ENV"] = built["path"]
@@ -66,8 +70,7 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     if request.get("array"):
         env.update(ARRAY_INDEX=str(request["array"]["index"]), ARRAY_COUNT=str(request["array"]["count"]))
     env.update(request.get("context", {}))
-    own: dict[str, str] | None = records.read_json(attempt.at("env.json"))
+    own: dict[str, str] | None = records.read_json(attempt.at("env.json"), records.MOST_BYTES_OF_LISTS)
     env.update(own or {})
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(attempt.at("env.json"))
+    attempt.forget_secrets()
     return env

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import protocol
 from ..errors import Refused
-from ..jobs.status import job_status, status_or_unknown
+from ..jobs.status import status_or_unknown
+from ..linux import regular_files
 from ..reply import Reply
 from ..store import records
 from ..store.directories import JobDirectory, Root
@@ -48,7 +49,7 @@ def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply,
     :return: the reply, whose ``length`` says how many bytes of the open file follow.
     """
     job = root.job(request["job_id"])
-    status = job_status(root, engine, request["job_id"], request.get("tail_bytes", 0))
+    status = status_or_unknown(root, engine, request["job_id"], request.get("tail_bytes", 0))
     reply: LogReply = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
     attempt = status.get("attempt")
     if not attempt or not job.attempts():
@@ -57,7 +58,9 @@ def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply,
     ack = request.get("ack")
     if ack is not None:
         cursor.move(ack)
-        cursor.save()
+        # On a full disk, the reader acknowledges the same again, or gets some output twice.
+        with contextlib.suppress(OSError):
+            cursor.save()
     offset, note = cursor.place_in(attempt)
     reply["attempt"], reply["offset"], reply["note"] = attempt, offset, note
     log = None if status["state"] == protocol.QUEUED else open_log_of(job, attempt)
@@ -76,7 +79,10 @@ def read_logs(root: Root, engine: Engine, request: LogsRequest) -> tuple[LogsRep
     A job whose status cannot be found does not affect the others.
 
     :return: the reply, and the output that follows it.
+    :raises Refused: one of them has no valid job id.
     """
+    for one in request["jobs"]:
+        root.job(one["job_id"])
     replies: list[LogReply] = []
     pieces: list[bytes] = []
     left = request["max_bytes"]
@@ -96,10 +102,17 @@ def read_logs(root: Root, engine: Engine, request: LogsRequest) -> tuple[LogsRep
 
 
 def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:
-    """Return the output of a job's latest attempt; None when there is none yet, or a later attempt has begun."""
+    """
+    Return the output of a job's latest attempt; None when there is none yet, when the job has made it impossible to
+    read, or when a later attempt has begun.
+
+    :raises OSError: it cannot be read now.
+    """
     try:
-        log = open(job.at("logs", "training.log"), "rb")  # noqa: SIM115 -- for the caller to close
-    except FileNotFoundError:
+        # A job may keep its output elsewhere, and put a link here.
+        log = os.fdopen(regular_files.open_to_read(job.at("logs", "training.log"), follow=True), "rb")
+    except (FileNotFoundError, NotADirectoryError, PermissionError, regular_files.NotRegular):
+        # The status says why.
         return None
     # Check afterwards: the next attempt exists before its log does.
     if [latest.number for latest in job.attempts()[-1:]] != [attempt]:
@@ -123,8 +136,8 @@ class Cursor:
         self._place = (0, 0)
         self._note: Any = None
         self._is_saved = True
-        # A crash of the host may have truncated it.
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        # A crash of the host may have truncated it, or the job may have destroyed it.
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, regular_files.NotRegular):
             kept: CursorNote | None = records.read_json(self._path)
             if kept is not None:
                 self._place = (int(kept["place"]["attempt"]), int(kept["place"]["offset"]))

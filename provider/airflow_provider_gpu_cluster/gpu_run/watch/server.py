@@ -82,6 +82,8 @@ class _Watch:
         self._channel = channel
         self._inotify = Inotify()
         self._subscriptions: dict[int, WatchedJob] = {}
+        # Subscriptions that a fault of the disk keeps from being begun now.
+        self._postponed: dict[int, Callable[[], Sequence[Event]]] = {}
         # The keys of the jobs with output to send; the one that has waited longest comes first.
         self._talking: dict[int, None] = {}
         self._heard_at = time.monotonic()
@@ -108,7 +110,7 @@ class _Watch:
         if self._talking and not self._channel.backlog:
             return 0
         until = min(self._alive_at, self._heard_at + SILENCE_S)
-        if self._subscriptions and not self._is_clogged:
+        if (self._subscriptions or self._postponed) and not self._is_clogged:
             until = min(until, self._tick_at)
         return until - time.monotonic()
 
@@ -165,13 +167,14 @@ class _Watch:
 
     def _drop(self, key: int) -> None:
         self._subscriptions.pop(key, None)
+        self._postponed.pop(key, None)
         self._talking.pop(key, None)
         self._inotify.leave(key)
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def _tell(self, key: int, find: Callable[[], Sequence[Event]]) -> None:
-        """Send the events that ``find`` returns. A failure ends only this subscription."""
+        """Send the events that ``find`` returns. A failure ends this subscription alone; one that passes ends none."""
         try:
             for event in find():
                 self._channel.send(event)
@@ -182,6 +185,10 @@ class _Watch:
                 self._talking.setdefault(key)
         except Refused as refusal:
             self._refuse(key, refusal.code, refusal.message)
+        except OSError:
+            # A fault of the disk, or too many open files: the next look tries again.
+            if key not in self._subscriptions:
+                self._postponed[key] = find
         except Exception as error:
             message = f"gpu-run watch failed on the cluster: {error!r}\n{traceback_text()}"
             self._refuse(key, protocol.INTERNAL, message)
@@ -207,14 +214,20 @@ class _Watch:
             return
         now = time.monotonic()
         keys = list(news)
-        if self._subscriptions and now >= self._tick_at:
+        if (self._subscriptions or self._postponed) and now >= self._tick_at:
             self._tick_at = now + TICK_S
             keys = list(self._subscriptions)
+            self._begin_postponed()
             if now >= self._nudge_at:
                 self._nudge_at = now + FULL_LOOK_S
                 self._nudge()
         for key in keys:
             self._look_at(key, self._subscriptions[key], now)
+
+    def _begin_postponed(self) -> None:
+        postponed, self._postponed = self._postponed, {}
+        for key, begin in postponed.items():
+            self._tell(key, begin)
 
     def _look_at(self, key: int, subscription: WatchedJob, now: float) -> None:
         if now < subscription.full_look_at:
@@ -247,7 +260,7 @@ class _Watch:
 
     def _nudge(self) -> None:
         """Make sure that the queue is served; reap dispatchers that this process started earlier."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, Refused):
             self._engine.nudge()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
-from ..jobs.status import status_or_unknown
+from ..jobs.status import status_or_unknown, tail_of
 from ..linux import processes
-from ..store import records
 from ..store.directories import Root
-from ..supervise import diagnosis
 from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent
-    from ..protocol.records import Claim, ProcessIdentity
+    from ..protocol.records import ProcessIdentity
     from ..protocol.requests import Acknowledgement
     from ..protocol.status import Status
 
@@ -26,6 +25,8 @@ WINDOW_BYTES = 1 << 17
 PIECE_BYTES = 1 << 15
 _TAIL_BYTES = 4096
 _LONG_AGO = float("-inf")
+# What changes while a job runs, and is shown: its progress, and why there is none.
+_SHOWN = ("progress", "notes")
 
 
 class WatchedJob:
@@ -118,12 +119,12 @@ class WatchedJob:
         attempt = status.get("attempt", 0)
         is_final = status["state"] in protocol.FINAL_STATES
         if is_final and attempt and status["state"] != protocol.SUCCEEDED:
-            status["log_tail"] = diagnosis.tail(self._job.at("logs"), _TAIL_BYTES)
+            status["log_tail"] = tail_of(self._root, status, _TAIL_BYTES)
         events: list[Event] = []
         if self._is_worth_telling(status, now):
             self._told = status
             events.append({"event": "status", "key": self._key, "status": status})
-        if not self._differs(status, "progress"):
+        if not self._differs(status, *_SHOWN):
             self._progress_seen = progress_seen
         self._seen = seen
         self._state = status["state"]
@@ -133,9 +134,16 @@ class WatchedJob:
             self._name_records()
             events += self._place()
         self._is_over = is_final or not self._attempt
-        claim: Claim | None = records.read_json(self._claim) if self._state == protocol.RUNNING else None
-        self._supervisor = claim if claim is not None and processes.is_alive(claim) else None
+        self._supervisor = self._living_supervisor() if self._state == protocol.RUNNING else None
         return events
+
+    def _living_supervisor(self) -> ProcessIdentity | None:
+        # The job can write to its claim, so there may be anything in it. Then full looks find what a glance would.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            claim = self._job.attempt(self._attempt).claimed()
+            if claim is not None and processes.is_alive(claim):
+                return claim
+        return None
 
     def _is_worth_telling(self, status: Status, now: float) -> bool:
         if self._told is None or self._differs(status, "state", "attempt"):
@@ -143,7 +151,7 @@ class WatchedJob:
         if now >= self._message_told_at + FULL_LOOK_S and self._differs(status, "message", "queue_place", "reason"):
             self._message_told_at = now
             return True
-        if now >= self._progress_told_at + PROGRESS_S and self._differs(status, "progress"):
+        if now >= self._progress_told_at + PROGRESS_S and self._differs(status, *_SHOWN):
             self._progress_told_at = now
             return True
         return False

@@ -75,8 +75,9 @@ async function refresh() {
   const job = await response.json();
   if (!response.ok) {
     // Between two tries of a task, and two looks of a sensor, its XCom is gone for a moment.
-    if (response.status !== 404 || ++misses > MISSES_IN_SILENCE) showText("error", job.detail);
-    return response.status !== 401 && response.status !== 403;
+    const isOver = response.status === 404 && job.looks_again === false;
+    if (response.status !== 404 || isOver || ++misses > MISSES_IN_SILENCE) showText("error", job.detail);
+    return response.status !== 401 && response.status !== 403 && !isOver;
   }
   misses = 0;
   show(job);

@@ -125,6 +125,7 @@ def test_a_launcher_that_fails(site: Site, root_with: RootWith, script: str, mes
     found = root.status("fails")
     assert (found["state"], found["reason"]) == (protocol.FAILED, protocol.LAUNCH_FAILED)
     assert message in found["message"]
+    assert not os.path.exists(root.attempt("fails").at("env.json"))
     assert site.calls == 1
     assert not root.note_path("fails").exists()
     # A retry is the next attempt, and calls it again.
@@ -525,6 +526,7 @@ def test_a_cancel_ends_the_process_that_waits(site: Site, root_with: RootWith, e
     for _ in range(2):
         (found,) = cancel(root.root, root.engine, [job_id], "ann", 10)
         assert (found["state"], found["message"]) == (protocol.CANCELLED, "cancelled by ann before it started")
+    assert not os.path.exists(root.attempt(job_id).at("env.json"))
     eventually(lambda: not is_alive(pid))
     assert runs(root, job_id) == 0
 
@@ -567,5 +569,5 @@ def test_a_launcher_that_takes_the_job_away(site: Site, root_with: RootWith) -> 
     root.wait(job_id, state=protocol.RUNNING)
     os.kill(root.note(job_id)["process"]["pid"], signal.SIGTERM)
     ended = root.wait(job_id)
-    assert ended["state"] == protocol.CANCELLED
-    assert ended["message"] == "its launcher, or somebody on the host, ended its supervisor"
+    assert (ended["state"], ended["reason"]) == (protocol.LOST, protocol.REASON_LOST)
+    assert ended["message"].startswith("its launcher, or somebody on the host, ended its supervisor (process ")

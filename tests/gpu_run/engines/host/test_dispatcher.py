@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.jobs import submission
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.jobs import install_check, submission
 from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Submit
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from tests.gpu_run.host import Host
@@ -55,6 +56,41 @@ def test_no_nvidia_smi_is_told_and_a_driver_that_comes_back_is_found(
     fake.write_text(works)
     assert host.wait(job)["state"] == "SUCCEEDED"
     assert host.log(job) == "0 1\n"
+
+
+def test_a_host_with_a_gpu_that_does_not_work_and_one_that_is_taken(
+    cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = cluster_folder / "bin" / "nvidia-smi"
+    fake.parent.mkdir()
+    fake.write_text(
+        """#!/bin/sh
+# A fake for tests.
+case $1 in --query-gpu=*)
+    echo '0, GPU-a, NVIDIA A100, 81920, 31744, Disabled'
+    echo 'Unable to determine the device handle for GPU0000:41:00.0: Unknown Error'
+    echo '2, GPU-c, NVIDIA A100, 81920, 3, Disabled' ;;
+esac
+exit 15
+"""
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    host = Host(cluster_folder, virtual_gpus=None)
+    found = install_check.check(host.root, host.engine)
+    assert "GPU 0000:41:00.0 does not work: Unknown Error" in found["warnings"]
+    assert found["capacity"]["broken_gpus"] == [{"gpu": "0000:41:00.0", "why": "Unknown Error"}]
+    assert [(gpu["free"], gpu["used_by"]) for gpu in found["capacity"]["gpus"]] == [
+        (False, "something outside (GPU 0: 31.0 GiB in use, and no process is listed), which holds no lease"),
+        (True, ""),
+    ]
+    job = host.submit("echo $CUDA_VISIBLE_DEVICES $GPU_COUNT")
+    assert host.wait(job)["gpus"] == [2]
+    assert host.log(job) == "GPU-c 1\n"
+    # One that needs the broken GPU waits for it; one that needs more than there ever were is refused.
+    host.engine.check({"gpus": 3, "gpu_type": "A100"})
+    with pytest.raises(Refused, match=r"has 2 x NVIDIA A100; GPU 0000:41:00.0 does not work: Unknown Error"):
+        host.engine.check({"gpus": 4})
 
 
 def test_a_disk_that_is_full_at_the_start_delays_a_job_and_loses_none(

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -34,16 +35,16 @@ def slurm() -> Iterator[RealSlurm]:
 
 @pytest.fixture(scope="session")
 def slurm_without_accounting() -> Iterator[RealSlurm]:
-    """Return a running Slurm without accounting."""
-    yield from _running(accounting=False)
+    """Return a running Slurm without accounting, whose GPUs have a number for a name, and which takes small arrays."""
+    yield from _running(accounting=False, gpu_type="3090", max_array_size=4)
 
 
-def _running(*, accounting: bool) -> Iterator[RealSlurm]:
+def _running(**more: Any) -> Iterator[RealSlurm]:
     if missing := missing_parts():
         pytest.fail(HOW_TO_INSTALL.format(", ".join(missing)), pytrace=False)
     # A socket's path has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    server = RealSlurm(folder, accounting=accounting)
+    server = RealSlurm(folder, **more)
     try:
         server.start()
         yield server

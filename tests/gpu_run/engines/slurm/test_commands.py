@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -70,22 +71,67 @@ def test_sbatch_takes_the_cluster_s_wishes_where_the_job_has_none() -> None:
 
 
 def test_sbatch_of_an_array_of_typed_gpus() -> None:
-    command = build(gpu_type="a100", elements=100)
+    command = build(gpu_type="a100", elements=range(100))
     assert "--gres=gpu:a100:2" in command
     assert "--array=0-99" in command
+    assert "--array=3,5-6,9" in build(elements=[3, 5, 6, 9])
 
 
 def test_script_quotes_its_paths() -> None:
-    assert commands.script("/opt/my python", "/r/x.pyz", "/r/a b").splitlines() == [
-        "#!/bin/sh",
-        "exec '/opt/my python' -I -S /r/x.pyz supervise-slurm '/r/a b'",
-    ]
-    assert commands.pattern("/home/100%/x") == "/home/100%%/x"
+    script = commands.script("/opt/my python", "/r/x.pyz", "/r/a b", output="/r/log", is_array=False)
+    first, trap, last = script.splitlines()
+    assert (first, last) == ("#!/bin/sh", "exec '/opt/my python' -I -S /r/x.pyz supervise-slurm '/r/a b'")
+    assert trap.startswith("trap '' 1 3 10 12 14 ")
+    assert commands.output_option("/home/100%/x", is_array=False) == "/home/100%%/x"
+    assert commands.output_option("/home/100%/x", is_array=True) == "/home/100%%/x.%a"
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "last"),
+    [
+        (["--signal=B:USR1@60"], {}, "--signal=B:10@60"),
+        (["--signal", "b:SIGusr1"], {}, "--signal=B:10@60"),
+        # A job on one node has no steps that could hear it; on two, srun runs it on both.
+        (["--signal=USR1@90"], {}, "--signal=B:10@90"),
+        (["--signal=USR1@90"], {"nodes": 2}, "--signal=10@90"),
+        (["--signal=R:HUP@90"], {"nodes": 2}, "--signal=R:1@90"),
+        (["--signal=RB:12@90"], {"nodes": 2}, "--signal=RB:12@90"),
+        # What would end the supervisor has a stand-in.
+        (["--signal=B:TERM@60"], {}, f"--signal=B:{int(signal.SIGRTMIN) + 16}@60"),
+        (["--signal=KILL@60"], {"nodes": 2}, "--signal=9@60"),
+        # Before the job's own limit, not before Slurm's, which is two minutes and the grace behind it.
+        (["--signal=B:USR1@60"], {"time_limit_s": 3600, "grace_s": 10}, "--signal=B:10@240"),
+        (["--signal=B:USR1@60", "--time=90"], {"time_limit_s": 3600}, "--signal=B:10@60"),
+        (["--signal=B:USR1@65000"], {"time_limit_s": 86400}, "--signal=B:10@65120"),
+        (["--signal=B:USR1@65500"], {"time_limit_s": 86400}, "--signal=B:10@65535"),
+        # sbatch says what is wrong with these.
+        (["--signal=B:NONSENSE@60"], {}, "--signal=B:NONSENSE@60"),
+        (["--signal=B:USR1@soon"], {}, "--signal=B:USR1@soon"),
+    ],
+)
+def test_a_warning_comes_to_the_supervisor_and_in_time(options: list[str], more: dict[str, object], last: str) -> None:
+    assert build({"sbatch_options": options, **more})[-1] == last
+
+
+def test_slurm_never_sees_a_path_with_a_backslash() -> None:
+    assert commands.output_option("/r/a\\b/log", is_array=True) == "/dev/null"
+    script = commands.script("python3", "/r/a\\b/x.pyz", "/r/a\\b", output="/r/a\\b/log", is_array=True)
+    assert script.endswith(""" supervise-slurm '/r/a\\b' >> '/r/a\\b/log'."$SLURM_ARRAY_TASK_ID" 2>&1\n""")
 
 
 @pytest.mark.parametrize(
     ("output", "job"),
-    [("17\n", "17"), ("17;cluster\n", "17"), ("welcome\n18\n", "18"), ("", None), ("Submitted batch job 17\n", None)],
+    [
+        ("17\n", "17"),
+        ("17;cluster\n", "17"),
+        ("welcome\n18\n", "18"),
+        ("Submitted batch job 17\n", "17"),
+        ("Estimated cost: 12 units\nSubmitted batch job 17 on cluster big\nBye\n", "17"),
+        ("", None),
+        ("job 17 was taken\n", None),
+        # One of them is the year, perhaps.
+        ("2026\n17\n", None),
+    ],
 )
 def test_the_id_of_a_submitted_job(output: str, job: str | None) -> None:
     assert commands.submitted_id(output) == job
@@ -203,6 +249,9 @@ def test_the_gpus_of_nodes() -> None:
             line("gpu2", "down*", "gpu:h100:2,gpu:v100:1", "gpu:h100:0(IDX:N/A),gpu:v100:0(IDX:N/A)"),
             line("gpu3", "idle", "gpu:8,shard:16", "gpu:2(IDX:0-1),shard:0"),
             line("login", "idle", "(null)", "gpu:0"),
+            line("gpu4", "idle", "gpu:3090:4", "gpu:3090:1(IDX:2)"),
+            line("gpu5", "idle", "gpu:a100-80gb:8(S:0-1),gpu:a100_3g.20gb:2,mps:400", "gpu:a100-80gb:2(IDX:0,2),mps:7"),
+            line("gpu6", "idle", "gpu:tesla,gpu:1g.5gb:7(S:0)", "gpu:tesla:0(IDX:N/A),gpu:1g.5gb:3(IDX:0-1,5)"),
         ]
     )
     assert commands.node_gpus(output) == [
@@ -210,12 +259,18 @@ def test_the_gpus_of_nodes() -> None:
         ("gpu2", "h100", 2, 0, False),
         ("gpu2", "v100", 1, 0, False),
         ("gpu3", "gpu", 8, 2, True),
+        ("gpu4", "3090", 4, 1, True),
+        ("gpu5", "a100-80gb", 8, 2, True),
+        ("gpu5", "a100_3g.20gb", 2, 0, True),
+        ("gpu6", "tesla", 1, 0, True),
+        ("gpu6", "1g.5gb", 7, 3, True),
     ]
 
 
 def test_waiting_gpus() -> None:
     output = "1\x1fgres:gpu:2\n2\x1fgres:gpu:a100:4\n1\x1fN/A\n3\x1fgres:gpu\n1\x1fgres/gpu:a100:1,gres/tmp:5\n"
-    assert commands.pending_gpus(output) == [2, 8, 0, 3, 1]
+    output += "1\x1fgres:gpu:3090:4\n1\x1fgres/gpu:3090=2\n1\x1fgres/gpu=3\n2\x1fgres:gpu:tesla\n1\x1fgres:mps:40\n"
+    assert commands.pending_gpus(output) == [2, 8, 0, 3, 1, 4, 2, 3, 2, 0]
 
 
 def test_every_end_by_slurm_s_word_is_one_of_ours() -> None:

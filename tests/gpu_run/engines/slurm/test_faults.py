@@ -61,11 +61,13 @@ def test_somebody_cancels_it_in_slurm(
     # One that would pass for a success.
     running = start("trap 'exit 0' TERM; sleep 600 & wait", gpus=4)
     start(gpus=4)
-    waiting = submit(cluster, HOLD, gpus=4).handle.job_id
+    waiting_job = submit(cluster, HOLD, gpus=4, env={"TOKEN": "secret"}).handle
+    waiting = waiting_job.job_id
     login_node.slurm.run(
         "scancel", slurm_job(cluster, login_node, running), slurm_job(cluster, login_node, waiting), check=True
     )
     assert end_of(wait(cluster, waiting)) == (JobState.CANCELLED, "cancelled")
+    assert not list(Path(waiting_job.job_dir).rglob("env.json"))
     status = wait(cluster, running)
     assert end_of(status) == (JobState.CANCELLED, "cancelled")
     assert "cancelled in Slurm" in status.message
@@ -122,12 +124,13 @@ def test_what_slurm_requeues_does_not_run_again(
     assert wait(cluster, job_id).state is JobState.SUCCEEDED
 
 
-def test_its_supervisor_and_the_guard_are_killed(cluster: Cluster, start: Callable[..., str]) -> None:
+@pytest.mark.parametrize("victims", [["guard"], ["guard", "supervisor"]], ids=" and ".join)
+def test_its_supervisor_or_guard_is_killed(cluster: Cluster, start: Callable[..., str], victims: list[str]) -> None:
     job_id = start()
     supervisor = json.loads(job_file(cluster, job_id, ".job", "attempts", "1", "claim.json").read_text())["pid"]
     guard = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
-    for pid in (guard, supervisor):
-        os.kill(pid, signal.SIGKILL)
+    for victim in victims:
+        os.kill({"guard": guard, "supervisor": supervisor}[victim], signal.SIGKILL)
     assert end_of(wait(cluster, job_id)) == (JobState.LOST, "lost")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,19 @@ def test_options_reach_slurm(cluster: Cluster, login_node: LoginNode) -> None:
         assert word in shown
 
 
+def test_a_root_of_any_name(settings: ClusterSettings, connect: Callable[..., paramiko.SSHClient]) -> None:
+    settings = replace(settings, root_dir=f'{settings.root_dir}/a\\b %j 100% "q" it\'s é字')
+    with Cluster(settings, connect) as cluster:
+        job_id = submit(cluster, "pwd").handle.job_id
+        array = submit_array(cluster, 'echo "$ARRAY_INDEX"', [{}, {}]).handle.job_id
+        status = wait(cluster, job_id)
+        assert (status.state, status.log_tail) == (JobState.SUCCEEDED, f"{settings.root_dir}/{job_id}/code\n")
+        assert wait(cluster, array).state is JobState.SUCCEEDED
+        # What the script itself says is where it always is.
+        supervisor = job_file(cluster, job_id, ".job", "attempts", "1", "supervisor.log")
+        assert supervisor.read_text() == ""
+
+
 def test_a_job_on_two_nodes(cluster: Cluster) -> None:
     command = 'echo "$NODE_RANK of $NNODES, $GPUS_PER_NODE GPUs: $CUDA_VISIBLE_DEVICES, $MASTER_ADDR:$MASTER_PORT $KEY"'
     job_id = submit(cluster, command, nodes=2, gpus=3, env={"KEY": "k"}).handle.job_id
@@ -203,10 +217,13 @@ def test_a_job_on_two_nodes(cluster: Cluster) -> None:
 
 
 def test_a_node_s_failure_ends_the_others(cluster: Cluster) -> None:
-    job_id = submit(cluster, 'if [ "$NODE_RANK" = 1 ]; then exit 3; fi; sleep 600', nodes=2).handle.job_id
+    """The exit code is that of the first, although srun tells the largest: that of a node that was ended for it."""
+    command = 'if [ "$NODE_RANK" = 1 ]; then exit 3; fi; trap "exit 137" TERM; sleep 600 & wait'
+    job_id = submit(cluster, command, nodes=2).handle.job_id
     # On a busy machine srun misses an end now and then, for which it then waits half a minute.
     status = wait(cluster, job_id, timeout_s=90)
-    assert (status.state, status.reason) == (JobState.FAILED, "user_error")
+    assert (status.state, status.reason, status.exit_code) == (JobState.FAILED, "user_error", 3)
+    assert status.message == "it ended with exit code 3, first where NODE_RANK is 1"
     assert "task 1: Exited with exit code 3" in status.log_tail
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Sequence
 from ... import protocol
 from ...errors import Refused
 from ...linux import detached, processes
+from ...linux.logout import logout_warnings
+from ...store import records
 from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
-from ..logout import logout_warnings
-from ..lost import settle_lost_supervisor
+from ..lost import settle_lost_supervisor, unseen
 from ..unstarted import end_unstarted, record_unstarted
 from .handover import BY, Handover, end_launcher, end_process, program_of, said_by_launcher, template_of
 from .launch_notes import LaunchNotes
@@ -108,7 +109,7 @@ class CommandEngine:
     def _launch_waiting(self) -> None:
         if self._handover.is_handing_over():
             return
-        with open(os.path.join(self._notes.folder, "launching.log"), "ab") as log:
+        with records.log_file(os.path.join(self._notes.folder, "launching.log")) as log:
             command = detached.own_command(self._program, "launch-waiting")
             detached.leave(detached.start_detached(command, out=log))
 
@@ -165,6 +166,8 @@ class CommandEngine:
             if attempt.ended() is None and not _settle_marked(attempt, claim):
                 settle_lost_supervisor(attempt, claim)
             return None
+        if claim["host"] == processes.hostname():
+            return _unknown(running, unseen(claim))
         # The launcher has taken it to another host.
         note = self._notes.read(attempt)
         if note is None or "process" not in note or note["host"] != processes.hostname():
@@ -262,7 +265,11 @@ class CommandEngine:
             if not os.path.exists(attempt.path):
                 self._notes.remove(attempt)
         # A process may have passed the job on to another.
-        return bool(notes) and bool(processes.with_environment(f"JOB_DIR={self._root.job(job_id).path}"))
+        try:
+            return bool(notes) and bool(processes.with_environment(f"JOB_DIR={self._root.job(job_id).path}"))
+        except OSError as error:
+            message = f"the processes on {processes.hostname()} cannot be looked at: {error.strerror}"
+            raise Refused(protocol.GPUS_UNAVAILABLE, message) from error
 
     # -- the cluster ---------------------------------------------------------------------------------------------
 

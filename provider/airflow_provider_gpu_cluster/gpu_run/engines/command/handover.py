@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...linux import detached, locks, processes
+from ...linux import detached, locks, processes, regular_files
+from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import write_text
 from ...supervise import diagnosis
@@ -189,7 +190,7 @@ class Handover:
         note["called_at"] = note["noted_at"] = time.time()
         note["offsets"] = [_size(attempt.at(name)) for name in _OUTPUTS]
         self._notes.write(attempt, note)
-        with open(attempt.at(_OUTPUTS[0]), "ab") as out, open(attempt.at(_OUTPUTS[1]), "ab") as errors:
+        with records.log_file(attempt.at(_OUTPUTS[0])) as out, records.log_file(attempt.at(_OUTPUTS[1])) as errors:
             try:
                 called = detached.start_detached(
                     [*_WITH_UMASK, f"{attempt.request()['umask']:03o}", *command],
@@ -230,7 +231,7 @@ class Handover:
         code: int | None = None
         while True:
             code = None if called is None else called.poll()
-            is_over = code is not None if called is not None else not processes.is_alive(note["launcher"])
+            is_over = code is not None if called is not None else processes.is_alive(note["launcher"]) is False
             pid = _printed_pid(attempt, note)
             claim = attempt.claimed()
             if is_over or (pid is not None and self._stays(note, pid, claim)):
@@ -262,7 +263,7 @@ class Handover:
 
     def _stays(self, note: LaunchNote, pid: int, claim: Claim | None) -> bool:
         """Return whether a launcher that has printed an id keeps running as long as the job."""
-        return (self._is_long(note) or claim is not None) and processes.start_ticks(pid) is not None
+        return (self._is_long(note) or claim is not None) and not processes.has_ended(pid)
 
     def _is_long(self, note: LaunchNote) -> bool:
         return time.time() > note["called_at"] + FOREGROUND_S
@@ -336,7 +337,7 @@ def _end(launcher: ProcessIdentity, called: subprocess.Popen[bytes] | None) -> N
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _TERM_S
         while time.monotonic() < deadline:
-            if called.poll() is not None if called is not None else not processes.is_alive(launcher):
+            if called.poll() is not None if called is not None else processes.is_alive(launcher) is False:
                 return
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(launcher["pid"], number)
@@ -346,12 +347,12 @@ def _end(launcher: ProcessIdentity, called: subprocess.Popen[bytes] | None) -> N
 def _printed_pid(attempt: Attempt, note: LaunchNote) -> int | None:
     """Return the first whole number in the launcher's output, if its line is complete or the launcher has ended."""
     try:
-        with open(attempt.at(_OUTPUTS[0]), "rb") as file:
+        with os.fdopen(regular_files.open_to_read(attempt.at(_OUTPUTS[0])), "rb") as file:
             file.seek(note["offsets"][0])
             data = file.read(_MOST_READ)
     except OSError:
         return None
-    if processes.is_alive(note["launcher"]):
+    if processes.is_alive(note["launcher"]) is not False:
         data = data[: data.rfind(b"\n") + 1]
     match = _NUMBER.search(data)
     if match is None:

@@ -59,7 +59,10 @@ class Processes:
         """
         if process["boot"] != processes.boot_id() or process["pid"] not in self._alive:
             return False
-        start = processes.start_ticks(process["pid"])
+        try:
+            start = processes.start_ticks(process["pid"])
+        except OSError:
+            return True
         # The system reuses process ids. If ps shows a process that the kernel does not, trust ps.
         return start is None or process["start"] is None or start == process["start"]
 

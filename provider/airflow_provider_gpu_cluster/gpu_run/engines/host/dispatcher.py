@@ -181,7 +181,7 @@ class Dispatcher:
         """Start the supervisor and pass it the leases."""
         lease: Lease = {
             "fds": grant.fds,
-            "gpus": [{"key": gpu.key, "index": gpu.number} for gpu in grant.gpus],
+            "gpus": grant.leased,
             "leased_at": records.now(),
         }
         try:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...gpus.inventory import Gpu, find_busy, find_gpus
+from ...gpus.inventory import BrokenGpu, Gpu, Inventory, fitting, take_inventory
 from ...gpus.schedule import Wait
-from ...linux import processes
+from ...linux import processes, regular_files
 from ...store import records
 from ...store.directories import Attempt, Root
-from ..lost import settle_lost_supervisor
+from ...supervise.unrecorded_end import unrecorded_end
+from ..lost import settle_lost_supervisor, unseen
 from .root_queue import RootQueue
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class HostEngine:
         self._program = program
         self._queue = RootQueue(root, settings)
         self._virtual = settings.get("virtual_gpus")
+        self._why_unserved = ""
         self.refresh()
 
     def refresh(self) -> None:
@@ -66,32 +69,30 @@ class HostEngine:
                     spec["nodes"], processes.hostname()
                 ),
             )
-        if not self._fits(spec, self._known_gpus()):
+        if not _fits(spec, self._known_gpus()):
             # The remembered list may be older than a card that was added.
-            gpus = self._list_gpus()
-            if not self._fits(spec, gpus):
-                raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, gpus))
+            found = self._list_gpus(with_use=False)
+            if not _fits(spec, found):
+                raise Refused(protocol.NOT_ENOUGH_GPUS, _too_few(spec, found))
         self._queue.open_leases()
 
-    def _fits(self, spec: Spec, gpus: list[Gpu]) -> bool:
-        return sum(gpu.is_a(spec.get("gpu_type")) for gpu in gpus) >= spec["gpus"]
-
-    def _known_gpus(self) -> list[Gpu]:
-        if self._virtual is not None:
-            return find_gpus(self._virtual)
-        known: GpuNote | None = records.read_json(self._inventory())
-        if known is None:
-            return self._list_gpus()
-        return [Gpu(*values) for values in known["gpus"]]
-
-    def _list_gpus(self) -> list[Gpu]:
-        gpus = find_gpus(self._virtual)
+    def _known_gpus(self) -> Inventory:
         if self._virtual is None:
-            note: GpuNote = {"gpus": [list(gpu) for gpu in gpus]}
-            records.write_json(self._inventory(), note)
-        return gpus
+            with contextlib.suppress(ValueError, KeyError, TypeError, regular_files.NotRegular):
+                known: GpuNote | None = records.read_json(self._note())
+                if known is not None:
+                    broken = [BrokenGpu(*words) for words in known.get("broken", [])]
+                    return Inventory([Gpu(*values) for values in known["gpus"]], broken)
+        return self._list_gpus(with_use=False)
 
-    def _inventory(self) -> str:
+    def _list_gpus(self, *, with_use: bool) -> Inventory:
+        found = take_inventory(self._virtual, with_use=with_use)
+        if self._virtual is None:
+            note: GpuNote = {"gpus": [list(gpu) for gpu in found.gpus], "broken": [list(gpu) for gpu in found.broken]}
+            records.write_json(self._note(), note)
+        return found
+
+    def _note(self) -> str:
         return os.path.join(self._root.own, f"gpus-{processes.boot_id()}.json")
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
@@ -108,12 +109,17 @@ class HostEngine:
             "virtual_gpus": self._settings.get("virtual_gpus"),
             "lease_dir": self._settings.get("lease_dir"),
         }
-        if records.read_json(path) != pool:
+        if records.is_spoilt(path) or records.read_json(path) != pool:
             records.write_json(path, pool)
 
     def nudge(self) -> None:
         """Make sure that the queue is served."""
-        self._queue.ensure_dispatcher(self._program)
+        try:
+            self._queue.ensure_dispatcher(self._program)
+        except OSError as error:
+            self._why_unserved = f"nobody can serve its queue: {error}"
+            raise
+        self._why_unserved = ""
 
     # -- the state of attempts -----------------------------------------------------------------------------------
 
@@ -123,8 +129,7 @@ class HostEngine:
             return self._waiting(attempt)
         alive = processes.is_alive(claim)
         if alive is None:
-            message = "it runs on {}, this is {}; point the connection there"
-            return {"state": protocol.UNKNOWN, "message": message.format(claim["host"], processes.hostname())}
+            return {"state": protocol.UNKNOWN, "message": unseen(claim)}
         if alive:
             return {"state": protocol.RUNNING} if claim["by"] == "supervisor" else self._waiting(attempt)
         # It may have ended since the caller looked.
@@ -148,7 +153,7 @@ class HostEngine:
         wait = self._waits.get(attempt.job.job_id)
         if wait is None:
             is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
-            trouble = "" if is_new else self._trouble()
+            trouble = self._why_unserved or ("" if is_new else self._trouble())
             return {**standing, "message": trouble or "it was just put into the queue"}
         return {**standing, "queue_place": wait.place or None, "message": wait.why}
 
@@ -168,8 +173,7 @@ class HostEngine:
         """Return what keeps the queue from being served, if its dispatcher could still report it."""
         path = os.path.join(self._queue.path, "dispatcher.log")
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                said = file.read()[-_MOST_SAID:].strip().splitlines()
+            said = regular_files.read_end(path, _MOST_SAID).decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
         return f"nobody serves its queue; the last line of {path} is: {said[-1]}" if said else ""
@@ -188,28 +192,40 @@ class HostEngine:
             processes.send_signal([claim["pid"]], signal.SIGTERM)
 
     def still_runs(self, job_id: str) -> bool:
-        """Return whether a supervisor of that job holds GPUs, even if the job's directory is gone."""
-        # Opening the leases would create their folder. Without a folder, nobody holds any.
-        return os.path.isdir(self._queue.lease_dir) and self._queue.leases.held_by(job_id, self._queue.owner())
+        """
+        Return whether a supervisor of that job holds GPUs, even if the job's directory is gone.
+
+        :raises Refused: that cannot be determined now.
+        """
+        folder = self._queue.lease_dir
+        try:
+            os.stat(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            # Opening the leases would create their folder. Without a folder, nobody holds any.
+            return False
+        except OSError as error:
+            raise Refused(protocol.GPUS_UNAVAILABLE, f"{folder} cannot be read: {error.strerror}") from error
+        return self._queue.leases.held_by(job_id, self._queue.owner())
 
     # -- the host ------------------------------------------------------------------------------------------------
 
     def warnings(self) -> list[str]:
         """Return problems to expect on this host."""
         # Imported where it is needed, since every request starts a process.
-        from ..logout import logout_warnings
+        from ...linux.logout import logout_warnings
 
         return logout_warnings()
 
     def capacity(self) -> Capacity:
         """Return every GPU and who uses it, and how many jobs of all users wait."""
-        gpus = self._list_gpus()
-        busy = find_busy(self._virtual)
+        found = self._list_gpus(with_use=True)
         leases = self._queue.open_leases()
         with leases.mutex():
-            slots = leases.slots(gpus, busy)
+            slots = leases.slots(found.gpus, found.in_use_without_lease(leases.held(found.gpus)))
             waiting = leases.queued_jobs()
         return {
+            "broken_gpus": [{"gpu": gpu.gpu, "why": gpu.why} for gpu in found.broken],
+            "remarks": found.remarks,
             "gpus": [
                 {
                     "index": slot.gpu.number,
@@ -227,15 +243,27 @@ class HostEngine:
         }
 
 
-def _too_few(spec: Spec, gpus: list[Gpu]) -> str:
+def _fits(spec: Spec, found: Inventory) -> bool:
+    """Return whether the job can run here, now or when the broken GPUs work again, which may well be of its type."""
+    fits = len(fitting(found.gpus, spec["gpus"], spec.get("gpu_type")))
+    return fits >= spec["gpus"] or (fits > 0 and fits + len(found.broken) >= spec["gpus"])
+
+
+def _too_few(spec: Spec, found: Inventory) -> str:
     kinds: dict[str, int] = {}
-    for gpu in gpus:
+    for gpu in found.gpus:
         kinds[gpu.type] = kinds.get(gpu.type, 0) + 1
     has = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())[:_MOST_TYPES_SHOWN])
     wanted = "{} GPU{}".format(spec["gpus"], "" if spec["gpus"] == 1 else "s")
     if spec.get("gpu_type"):
         wanted += " of type {!r}".format(spec["gpu_type"])
-    return "the job asks for {}, but {} has {}".format(wanted, processes.hostname(), has or "none")
+    told = "the job asks for {}, but {} has {}".format(wanted, processes.hostname(), has or "none")
+    if spec["gpus"] > 1 and any(gpu.is_instance for gpu in found.gpus):
+        told += (
+            "; a process can use only one MIG instance, so a job gets several only if its gpu_type names their "
+            "profile, such as '1g.10gb'"
+        )
+    return "; ".join([told, *map(str, found.broken), *found.remarks])
 
 
 def _settle_lost(attempt: Attempt, claim: Claim) -> None:
@@ -249,4 +277,5 @@ def _settle_lost(attempt: Attempt, claim: Claim) -> None:
     elif claim["by"] == "supervisor":
         settle_lost_supervisor(attempt, claim)
     else:
-        attempt.finish(protocol.LOST, protocol.REASON_LOST, "the process that waited for it was killed")
+        end = unrecorded_end(attempt, "the process that waited for it was killed", may_be_logout=True)
+        attempt.finish(end["state"], end["reason"], end["message"])

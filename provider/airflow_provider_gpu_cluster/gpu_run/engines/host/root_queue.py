@@ -17,7 +17,7 @@ from ... import protocol
 from ...gpus.allocator import Allocator
 from ...gpus.leases import Leases, leases_of
 from ...gpus.schedule import QueuedJob, Wait
-from ...linux import detached, locks, processes
+from ...linux import detached, locks, processes, regular_files
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import writing
@@ -87,7 +87,7 @@ class RootQueue:
         with writing(self.path):
             os.makedirs(self.path, exist_ok=True)
             pool_path = os.path.join(self.path, "pool.json")
-            if not os.path.exists(pool_path):
+            if not os.path.exists(pool_path) or records.is_spoilt(pool_path):
                 pool: Settings = {"virtual_gpus": self.virtual_gpus, "lease_dir": self.lease_dir}
                 records.write_json(pool_path, pool)
             path = os.path.join(self.path, name)
@@ -137,9 +137,9 @@ class RootQueue:
     def waits(self) -> dict[str, Wait]:
         """Return why each job waits, as its dispatcher last saw it."""
         try:
-            notes: WaitNotes | None = records.read_json(self.waits_path)
+            notes: WaitNotes | None = records.read_json(self.waits_path, records.MOST_BYTES_OF_LISTS)
             return {job_id: Wait(*wait) for job_id, wait in (notes or {}).items()}
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, regular_files.NotRegular):
             return {}
 
     # -- its dispatcher ------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class RootQueue:
         if fd is None:
             return
         try:
-            with open(os.path.join(self.path, "dispatcher.log"), "ab") as log:
+            with records.log_file(os.path.join(self.path, "dispatcher.log")) as log:
                 command = detached.own_command(program, "dispatch", self.path, str(fd))
                 detached.leave(detached.start_detached(command, out=log, pass_fds=[fd]))
         finally:

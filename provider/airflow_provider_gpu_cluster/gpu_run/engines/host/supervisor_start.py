@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Union
 
 from ...linux import detached, processes
+from ...store import records
 from ...store.directories import Attempt, Root
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
@@ -49,7 +50,7 @@ def start(program: str, attempt: Attempt, lease: Lease, *, running: str) -> Proc
     :param running: path of the program that this process runs.
     :raises OSError: it cannot be started now.
     """
-    with open(attempt.at("supervisor.log"), "ab") as log:
+    with records.log_file(attempt.at("supervisor.log")) as log:
         if program != running:
             return _start_program(program, attempt, lease, log)
         return Copy(processes.start_copy(partial(_supervise_in_copy, program, attempt, lease, log.fileno())))

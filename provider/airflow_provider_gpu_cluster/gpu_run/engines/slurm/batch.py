@@ -1,4 +1,9 @@
-"""The attempts of one ``sbatch``: a single one, or several as the elements of an array."""
+"""
+Attempts that are submitted together: a single one, or several as the elements of an array.
+
+Where Slurm does not take an array in one, it is handed over in pieces: several Slurm arrays, whose elements have the
+numbers that they have in the whole.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,14 @@ import contextlib
 import hashlib
 import os
 import shutil
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
 
 from ...linux import locks
 from ...store import records
 from ...store.directories import Attempt, Root
 
 if TYPE_CHECKING:
-    from ...protocol.notes import BatchAttempts, BatchNote
+    from ...protocol.notes import BatchAttempts, BatchNote, PieceNote
 
 # In an attempt's folder, and in that of an array.
 _RECORD = "slurm.json"
@@ -24,18 +29,12 @@ class Batch:
     """
     Attempts that are submitted together.
 
-    Its record is written before the first ``sbatch`` begins, so a missing record means that there was none. The record
-    has ``asked_at``, when the first ``sbatch`` began; ``answered_at`` and ``ids``, once Slurm's job ids are known; and
-    ``message``, which says what went wrong.
-
     :param folder: of its record.
-    :param name: of its job in Slurm.
-    :param workdir: where that job starts; together with the name it identifies the job among all jobs of its user.
+    :param workdir: where its jobs start, which together with their name identifies them among all jobs of their user.
     """
 
-    def __init__(self, folder: str, name: str, workdir: str, attempts: Sequence[Attempt], *, is_array: bool) -> None:
+    def __init__(self, folder: str, workdir: str, attempts: Sequence[Attempt], *, is_array: bool) -> None:
         self.folder = folder
-        self.name = name
         self.workdir = workdir
         self.attempts = list(attempts)
         self.is_array = is_array
@@ -46,13 +45,22 @@ class Batch:
         array = _noted(attempt.path).get("array")
         listed = None if array is None else _listed(array)
         if array is None or listed is None:
-            return cls(attempt.path, _name(attempt), attempt.job.path, [attempt], is_array=False)
+            return cls(attempt.path, attempt.job.path, [attempt], is_array=False)
         attempts = [Attempt.at_path(path) for path in listed["attempts"]]
-        return cls(array, _name(attempts[0]), array, attempts, is_array=True)
+        return cls(array, array, attempts, is_array=True)
 
     @classmethod
-    def together(cls, root: Root, attempts: Sequence[Attempt]) -> Batch:
-        """Make one batch of several attempts that belong to no batch."""
+    def together(cls, root: Root, attempts: Sequence[Attempt], most: int) -> list[Batch]:
+        """
+        Make batches of several attempts that belong to no batch.
+
+        :param most: how many elements an array may have.
+        """
+        groups = [attempts[start : start + max(1, most)] for start in range(0, len(attempts), max(1, most))]
+        return [cls._of_group(root, group) for group in groups]
+
+    @classmethod
+    def _of_group(cls, root: Root, attempts: Sequence[Attempt]) -> Batch:
         if len(attempts) == 1:
             return cls.of(attempts[0])
         paths = [attempt.path for attempt in attempts]
@@ -67,21 +75,37 @@ class Batch:
             records.create_json(attempt.at(_RECORD), pointer)
         return cls.of(attempts[0])
 
-    def record(self) -> BatchNote:
-        """Return the outcome so far; empty before the first try."""
-        return _noted(self.folder)
+    def is_noted(self) -> bool:
+        """Return whether somebody has tried to submit it."""
+        return bool(_noted(self.folder))
 
-    def write(self, record: BatchNote) -> None:
-        """Write down the outcome."""
-        records.write_json(os.path.join(self.folder, _RECORD), record)
+    def pieces(self) -> list[BatchPiece]:
+        """Return its pieces in their order, with their outcome so far; at first, one is the whole batch."""
+        note = _noted(self.folder)
+        return [BatchPiece(self, one) for one in note.get("pieces") or [note]]
+
+    def piece_of(self, attempt: Attempt) -> BatchPiece:
+        """Return the piece that an attempt belongs to."""
+        index = self.index(attempt)
+        return next(piece for piece in self.pieces() if index in piece.indexes)
+
+    def write(self, notes: Sequence[PieceNote]) -> None:
+        """Write down the outcome of its pieces; only for the holder of its lock."""
+        # The whole batch has the form that all versions of this program know.
+        note = {"pieces": list(notes)} if "first" in notes[0] else notes[0]
+        records.write_json(os.path.join(self.folder, _RECORD), note)
 
     def lock(self) -> int | None:
         """Return an open file that keeps others from submitting the batch; None when another process submits it now."""
         return locks.lock(os.path.join(self.folder, "slurm.lock"))
 
-    def ids_of(self, attempt: Attempt, ids: Sequence[str]) -> list[str]:
+    def ids_of(self, attempt: Attempt, jobs: Sequence[str]) -> list[str]:
         """Return what Slurm calls an attempt in the jobs with those ids."""
-        return [f"{job}_{self.index(attempt)}" for job in ids] if self.is_array else list(ids)
+        return [f"{job}_{self.index(attempt)}" for job in jobs] if self.is_array else list(jobs)
+
+    def name_of(self, attempt: Attempt) -> str | None:
+        """Return the name by which to look up an attempt's jobs; None in an array, whose folder is enough."""
+        return None if self.is_array else _name(attempt)
 
     def index(self, attempt: Attempt) -> int:
         """Return the number of an attempt in the array."""
@@ -97,12 +121,67 @@ class Batch:
         return f"{self.output}.{self.index(attempt)}" if self.is_array else self.output
 
 
-def element(path: str) -> Attempt:
-    """Return the attempt that a script runs: the one at ``path``, or the element of the array there."""
+class BatchPiece:
+    """
+    Attempts of a batch that are submitted with one ``sbatch``.
+
+    Its note is written before the first ``sbatch`` begins, so a missing ``asked_at`` means that there was none.
+
+    :param note: the outcome so far.
+    """
+
+    def __init__(self, batch: Batch, note: PieceNote) -> None:
+        self.batch = batch
+        self.note = note
+        first = note.get("first", 0)
+        self.indexes = range(first, first + note.get("count", len(batch.attempts)))
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Its attempts, in their order."""
+        return self.batch.attempts[self.indexes.start : self.indexes.stop]
+
+    @property
+    def name(self) -> str:
+        """The name of its job in Slurm."""
+        return _name(self.batch.attempts[self.indexes.start])
+
+    def waiting(self) -> Iterator[int]:
+        """Return the numbers of its attempts that nobody has claimed."""
+        return (index for index in self.indexes if self.batch.attempts[index].claimed() is None)
+
+    def write(self, note: PieceNote) -> None:
+        """Write down its outcome; only for the holder of the batch's lock."""
+        if "first" in self.note:
+            note = {**note, "first": self.note["first"], "count": self.note["count"]}
+        self._replace(note)
+        self.note = note
+
+    def cut(self, index: int) -> None:
+        """Make two pieces of it, of which the second begins with that number; likewise."""
+        first, end = self.indexes.start, self.indexes.stop
+        self._replace({"first": first, "count": index - first}, {"first": index, "count": end - index})
+
+    def _replace(self, *notes: PieceNote) -> None:
+        others = self.batch.pieces()
+        place = [other.indexes.start for other in others].index(self.indexes.start)
+        kept = [other.note for other in others]
+        self.batch.write([*kept[:place], *notes, *kept[place + 1 :]])
+
+
+def attempt_of_script(path: str, env: Mapping[str, str]) -> tuple[Attempt, str]:
+    """
+    Return the attempt that a script runs, and what Slurm calls it.
+
+    :param path: of the attempt, or of the folder of an array. The variables of an array can also be those of another
+        job, in which this one was submitted, so this says whether they count.
+    :param env: the script's environment.
+    """
     listed = _listed(path)
     if listed is None:
-        return Attempt.at_path(path)
-    return Attempt.at_path(listed["attempts"][int(os.environ["SLURM_ARRAY_TASK_ID"])])
+        return Attempt.at_path(path), env["SLURM_JOB_ID"]
+    number = env["SLURM_ARRAY_TASK_ID"]
+    return Attempt.at_path(listed["attempts"][int(number)]), "{}_{}".format(env["SLURM_ARRAY_JOB_ID"], number)
 
 
 def attempts_at(folder: str) -> list[str]:
@@ -117,7 +196,7 @@ def _noted(folder: str) -> BatchNote:
 
 
 def _listed(folder: str) -> BatchAttempts | None:
-    listed: BatchAttempts | None = records.read_json(os.path.join(folder, _ATTEMPTS))
+    listed: BatchAttempts | None = records.read_json(os.path.join(folder, _ATTEMPTS), records.MOST_BYTES_OF_LISTS)
     return listed
 
 

@@ -6,9 +6,11 @@ import math
 import re
 import shlex
 import time
-from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, Literal, NamedTuple, Sequence
 
+from ...supervise.signals import HANDED_ON
 from . import words
+from .warning_signal import with_warning
 
 if TYPE_CHECKING:
     from ...protocol.settings import Settings
@@ -23,9 +25,20 @@ _ACCOUNTING_SEPARATOR = "|"
 _MORE_TIME_S = 120.0
 _MORE_MEMORY = 128 << 20
 _LOW_NICE = 1000
-_EXPORTED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TZ", "USER")
-# The variables that an installation of packages needs.
-_EXPORTED_PREFIXES = ("PIP_", "UV_", "SSL_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# Where Slurm does not say it.
+_LARGEST_ARRAY = 1000
+_EXPORTED = (
+    *("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TZ", "USER"),
+    # What a login's modules and environments set together with PATH: programs of that PATH need it.
+    *("LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "PKG_CONFIG_PATH"),
+    *("CMAKE_PREFIX_PATH", "MANPATH", "INFOPATH", "PYTHONPATH", "R_LIBS", "R_LIBS_USER", "CUDA_HOME", "CUDA_PATH"),
+    *("MODULEPATH", "MODULESHOME", "LOADEDMODULES", "_LMFILES_", "_CE_CONDA", "_CE_M"),
+)
+# The same, and the variables that an installation of packages needs.
+_EXPORTED_PREFIXES = (
+    *("CONDA_", "MAMBA_", "MODULES_", "LMOD_", "__LMOD_", "__MODULES_"),
+    *("PIP_", "UV_", "SSL_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
 _NODE_WIDTHS = (128, 32, 256, 256)
 
 
@@ -63,7 +76,7 @@ def sbatch(
     output: str,
     environment: Iterable[str],
     gpu_type: str | None,
-    elements: int | None = None,
+    elements: Sequence[int] = (),
 ) -> list[str]:
     """
     Return the command that submits a script, which it reads from standard input.
@@ -75,7 +88,7 @@ def sbatch(
     :param output: the path for the script's own output.
     :param environment: names of this process's variables.
     :param gpu_type: what Slurm calls the GPUs; None for any.
-    :param elements: how many elements the job has as an array; None when it is not an array.
+    :param elements: the numbers of its elements as an array; none when it is not an array.
     """
     nodes = spec.get("nodes") or 1
     gres = "gpu:{}".format(spec["gpus"]) if gpu_type is None else "gpu:{}:{}".format(gpu_type, spec["gpus"])
@@ -93,23 +106,56 @@ def sbatch(
         "--ntasks-per-node=1",
         f"--gres={gres}",
     ]
-    if elements is not None:
-        command.append(f"--array=0-{elements - 1}")
+    if elements:
+        command.append(f"--array={_ranges(elements)}")
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
     memory, time_limit = spec.get("memory_bytes"), spec.get("time_limit_s")
+    own = [*(settings.get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())]
+    more_time_s = 0.0
     if memory:
         command.append(f"--mem={math.ceil((memory + _MORE_MEMORY) / 2**20)}M")
     if time_limit:
         seconds = time_limit + spec.get("grace_s", 0.0) + _MORE_TIME_S
-        command.append(f"--time={math.ceil(seconds / 60)}")
+        minutes = math.ceil(seconds / 60)
+        command.append(f"--time={minutes}")
+        if not any(option.startswith(("--time", "-t")) for option in own):
+            more_time_s = minutes * 60 - time_limit
     if spec.get("priority") == "low":
         command.append(f"--nice={_LOW_NICE}")
     for option in ("partition", "account", "qos", "constraint"):
         value = spec.get(option) or settings.get(option)
         if value:
             command.append(f"--{option}={value}")
-    return command + list(settings.get("sbatch_options") or ()) + list(spec.get("sbatch_options") or ())
+    return command + with_warning(own, nodes=nodes, more_time_s=more_time_s)
+
+
+_LETTERS = {"account": "A", "partition": "p", "qos": "q"}
+
+
+def asked(spec: Spec, settings: Settings, name: Literal["account", "partition", "qos"]) -> str | None:
+    """Return the account, partition or QOS that a job asks for, by itself or in the free options."""
+    value = spec.get(name) or settings.get(name)
+    options = [*(settings.get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())]
+    for option, following in zip(options, [*options[1:], ""]):
+        if option in (f"--{name}", f"-{_LETTERS[name]}"):
+            value = following
+        elif option.startswith(f"--{name}="):
+            value = option.partition("=")[2]
+        elif option.startswith(f"-{_LETTERS[name]}"):
+            value = option[2:]
+    return value or None
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as Slurm writes them: ``0-3,7``."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1] = [ranges[-1][0], number]
+        else:
+            ranges.append([number])
+    return ",".join("-".join(map(str, ends)) for ends in ranges)
 
 
 def exported(names: Iterable[str]) -> list[str]:
@@ -122,24 +168,41 @@ def exported(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name in _EXPORTED or name.upper().startswith(_EXPORTED_PREFIXES))
 
 
-def script(python: str, program: str, path: str) -> str:
-    """Return the script of a job, which becomes the supervisor of the attempts at ``path``."""
+def script(python: str, program: str, path: str, *, output: str, is_array: bool) -> str:
+    """
+    Return the script of a job, which becomes the supervisor of the attempts at ``path``.
+
+    :param output: the path for its own output.
+    """
     line = " ".join(shlex.quote(word) for word in (python, "-I", "-S", program, "supervise-slurm", path))
-    return f"#!/bin/sh\nexec {line}\n"
+    if "\\" in output:
+        number = '."$SLURM_ARRAY_TASK_ID"' if is_array else ""
+        line += f" >> {shlex.quote(output)}{number} 2>&1"
+    # Until the supervisor listens, a warning must not end it.
+    return f"#!/bin/sh\ntrap '' {' '.join(map(str, sorted(HANDED_ON)))}\nexec {line}\n"
 
 
-def pattern(path: str) -> str:
-    """Return a path for options in which Slurm replaces patterns, with its special characters escaped."""
-    return path.replace("%", "%%")
+def output_option(path: str, *, is_array: bool) -> str:
+    """
+    Return the path for the option in which Slurm replaces patterns.
+
+    A backslash in it would turn the patterns off, and vanish itself, in a way that differs between versions. Such a
+    path is not shown to Slurm: the script opens the file itself, and only Slurm's own messages are lost.
+    """
+    if "\\" in path:
+        return "/dev/null"
+    return path.replace("%", "%%") + (".%a" if is_array else "")
 
 
 def submitted_id(output: str) -> str | None:
-    """Return the job id that ``sbatch --parsable`` has printed; None when there is none."""
-    for line in output.splitlines():
-        match = re.match(r"^(\d+)(;.*)?$", line.strip())
-        if match:
-            return match.group(1)
-    return None
+    """
+    Return the job id that ``sbatch --parsable`` has printed, or a site's program in its place.
+
+    :return: None when there is none, or more than one: whoever needs it then has to look for the job.
+    """
+    found = re.findall(r"^\s*(?:(\d+)(?:;.*)?|Submitted batch job (\d+)(?: on cluster .*)?)\s*$", output, re.MULTILINE)
+    ids = {bare or in_words for bare, in_words in found}
+    return ids.pop() if len(ids) == 1 else None
 
 
 def queue(user: str, name: str | None = None) -> list[str]:
@@ -200,6 +263,50 @@ def seconds(text: str) -> float | None:
     return time.mktime((year, month, day, hour, minute, second, 0, 0, -1))
 
 
+def folder_key(folder: str) -> str:
+    """Return a folder as it can be compared, since the accounting writes another character for a quote."""
+    return folder.replace('"', "`")
+
+
+def configuration() -> list[str]:
+    """Return the command that shows Slurm's configuration."""
+    return ["scontrol", "show", "config"]
+
+
+def largest_array(output: str) -> int:
+    """Return how many elements an array may have, by the output of :func:`configuration`."""
+    size, jobs = detail(output, "MaxArraySize"), detail(output, "MaxJobCount")
+    tasks = re.search(r"\bmax_array_tasks=(\d+)", output)
+    most = [int(text) for text in (size, tasks and tasks.group(1)) if text and text.isdigit()]
+    # Among all jobs of the cluster, the last place stays free.
+    most += [int(jobs) - 1] if jobs and jobs.isdigit() else []
+    return max(1, min(most, default=_LARGEST_ARRAY))
+
+
+def usual_qos(user: str) -> list[str]:
+    """Return the command that names the QOS of a user's jobs that ask for none, one for each association."""
+    return ["sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=defaultqos"]
+
+
+def partitions() -> list[str]:
+    """Return the command that shows all partitions."""
+    return ["scontrol", "--oneliner", "show", "partition"]
+
+
+def qos_of_partition(output: str, partition: str | None) -> list[str]:
+    """
+    Return the QOS that a partition sets for all its jobs, by the output of :func:`partitions`.
+
+    :param partition: None for the usual one.
+    """
+    for line in output.splitlines():
+        is_it = "Default=YES" in line if partition is None else detail(line, "PartitionName") == partition
+        quality = detail(line, "QoS")
+        if is_it and quality not in (None, "N/A"):
+            return [str(quality)]
+    return []
+
+
 def details(job: str) -> list[str]:
     """Return the command that asks the controller about one job."""
     return ["scontrol", "--oneliner", "show", "job", job]
@@ -209,6 +316,11 @@ def detail(output: str, name: str) -> str | None:
     """Return one value from the output of :func:`details` or ``scontrol show config``."""
     match = re.search(rf"(?:^|\s){name}\s*=\s*(\S+)", output)
     return match.group(1) if match else None
+
+
+def is_in(output: str, folder: str) -> bool:
+    """Return whether a job runs in a folder, by the output of :func:`details`."""
+    return f" WorkDir={folder} " in output
 
 
 def cancel(jobs: Sequence[str]) -> list[str]:
@@ -282,9 +394,11 @@ def node_gpus(output: str) -> list[NodeGpus]:
 def _gpus(gres: str) -> list[tuple[str, int]]:
     """Parse a text such as ``gpu:a100:4(S:0-1),gpu:2``."""
     kinds: dict[str, int] = {}
-    for match in re.finditer(r"(?:^|,)(?:gres[:/])?gpu(?::([A-Za-z][^:(),]*))?:(\d+)", re.sub(r"\([^)]*\)", "", gres)):
-        kind = match.group(1) or "gpu"
-        kinds[kind] = kinds.get(kind, 0) + int(match.group(2))
+    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
+        match = re.match(r"^(?:gres[:/])?gpu(?:[:/](.*?))??(?:[:=](\d+))?$", entry.strip())
+        if match:
+            kind = match.group(1) or "gpu"
+            kinds[kind] = kinds.get(kind, 0) + int(match.group(2) or 1)
     return list(kinds.items())
 
 
@@ -298,6 +412,6 @@ def pending_gpus(output: str) -> list[int]:
     found = []
     for line in output.splitlines():
         count, _, gres = line.partition(SEPARATOR)
-        gpus = sum(number for _, number in _gpus(gres)) or gres.startswith(("gpu", "gres:gpu", "gres/gpu"))
-        found.append(int(gpus) * (int(count) if count.isdigit() else 1))
+        gpus = sum(number for _, number in _gpus(gres))
+        found.append(gpus * (int(count) if count.isdigit() else 1))
     return found

@@ -8,6 +8,7 @@ from ... import protocol
 from ...store.claims import run_facts
 from ...store.directories import Attempt
 from ...supervise import diagnosis
+from ...supervise.unrecorded_end import unrecorded_end
 from . import words
 from .batch import Batch
 from .commands import Row
@@ -47,7 +48,8 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: 
         finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
     else:
         message = f"Slurm says only that it has ended ({job}), and its supervisor left no record"
-        finish(attempt, claim, protocol.LOST, protocol.REASON_LOST, message)
+        end = unrecorded_end(attempt, message)
+        finish(attempt, claim, end["state"], end["reason"], end["message"])
 
 
 def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str) -> None:

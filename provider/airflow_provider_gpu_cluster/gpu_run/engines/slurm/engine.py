@@ -14,12 +14,13 @@ from ... import protocol
 from ...errors import Refused
 from ...store import records
 from ...store.directories import Attempt, Root
+from ...supervise.foreign_variables import unused_defaults
 from ..unstarted import record_unstarted
 from . import commands, words
 from .batch import Batch, attempts_at
 from .ends import finish, settle_ended, settle_unstarted
 from .runner import run
-from .submitter import Submitter, end_unstarted, search
+from .submitter import UNUSED_DEFAULTS, Submitter, end_unstarted, search
 from .views import Told, View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
@@ -90,12 +91,13 @@ class SlurmEngine:
         alike: dict[str, list[Attempt]] = {}
         for attempt in attempts:
             batch = Batch.of(attempt)
-            if batch.is_array or batch.record():
+            if batch.is_array or batch.is_noted():
                 if batch.folder not in [other.folder for other in batches]:
                     batches.append(batch)
             else:
                 alike.setdefault(_wishes(attempt), []).append(attempt)
-        batches += [Batch.together(self._root, group) for group in alike.values()]
+        for group in alike.values():
+            batches += self._submission.together(group)
         refusals = []
         for batch in batches:
             try:
@@ -122,23 +124,23 @@ class SlurmEngine:
     def _waiting(self, attempt: Attempt) -> Standing | None:
         """Return the state of an attempt that has not begun."""
         batch = Batch.of(attempt)
-        record = batch.record()
+        note = batch.piece_of(attempt).note
         message = "it was just handed to Slurm"
-        if not record.get("ids"):
+        if not note.get("ids"):
             message = self._submit_meanwhile(batch) or message
-            record = batch.record()
+            note = batch.piece_of(attempt).note
             if attempt.ended() is not None:
                 return None
         queued: Standing = {"state": protocol.QUEUED, "submitted_at": attempt.request()["requested_at"]}
-        if not record.get("ids"):
+        if not note.get("ids"):
             return {**queued, "message": message}
-        rows = self._rows(batch, attempt, record["answered_at"])
+        rows = self._rows(batch, attempt, note["answered_at"])
         if isinstance(rows, str):
             return {**queued, "state": protocol.UNKNOWN, "message": rows}
         if rows is None:
             return {**queued, "message": message}
         if not rows:
-            return self._forgotten(attempt, batch.ids_of(attempt, record["ids"])[0], record["answered_at"], queued)
+            return self._forgotten(attempt, batch, batch.ids_of(attempt, note["ids"]), queued)
         unknown = [row for row in rows if row.state not in words.STATES]
         if unknown:
             return _unknown_word(queued, unknown[0])
@@ -154,7 +156,10 @@ class SlurmEngine:
 
     def _submit_meanwhile(self, batch: Batch) -> str:
         """Hand a batch to Slurm that should be there by now; return why it is not there yet."""
-        said = [self._submission.why_not(batch) or "it is to be handed to Slurm"]
+        why_not = self._submission.why_not(batch)
+        if why_not:
+            return why_not
+        said = ["it is to be handed to Slurm"]
 
         def submit() -> None:
             with contextlib.suppress(Refused):
@@ -171,16 +176,23 @@ class SlurmEngine:
         """Return the state of an attempt whose supervisor has begun."""
         batch = Batch.of(attempt)
         running: Standing = {"state": protocol.RUNNING}
-        job = claim["slurm_job"]
-        rows = self._rows(batch, attempt, claim["unix_time"], job)
+        said = claim["slurm_job"]
+        submitted = batch.ids_of(attempt, batch.piece_of(attempt).note.get("ids", ()))
+        rows = self._rows(batch, attempt, claim["unix_time"], said)
+        if not rows and isinstance(rows, list) and said not in submitted:
+            # Slurm has never confirmed that this is its job; whatever runs under its name counts.
+            rows = self._rows(batch, attempt, claim["unix_time"])
         if isinstance(rows, str):
             return {**running, "state": protocol.UNKNOWN, "message": rows}
         if rows is None:
             return running
         if not rows:
-            return self._forgotten(attempt, job, claim["unix_time"], running, claim=claim)
+            known = [said] if said in submitted or not submitted else submitted
+            return self._forgotten(attempt, batch, known, running, claim=claim)
         # The accounting has a line for each run of the job; the last one is the present run.
-        row = rows[-1]
+        alive = [row for row in rows if row.state in words.STATES and words.STATES[row.state].phase == words.RUNS]
+        row = (alive or rows)[-1]
+        job = row.id
         state = words.STATES.get(row.state)
         if state is None:
             return _unknown_word(running, row)
@@ -232,31 +244,33 @@ class SlurmEngine:
     def _forgotten(
         self,
         attempt: Attempt,
-        job: str,
-        since: float,
+        batch: Batch,
+        jobs: Sequence[str],
         standing: Standing,
         claim: Claim | None = None,
     ) -> Standing | None:
-        """Settle an attempt that neither the queue nor the accounting knows, if the controller agrees."""
-        answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
-        state = commands.detail(answer.output, "JobState") if answer.code == 0 else None
-        if state is not None:
-            # It was submitted, or ended, since the caller looked.
-            return standing
-        if words.UNKNOWN_JOB not in answer.errors:
-            message = f"Slurm cannot be asked: {commands.said(answer.errors)}"
-            return {**standing, "state": protocol.UNKNOWN, "message": message}
+        """
+        Settle an attempt that neither the queue nor the accounting knows, if the controller agrees.
+
+        :param jobs: what Slurm calls it.
+        """
+        for job in jobs:
+            answer = run(commands.details(job), timeout_s=max(self._timeout_s, 1.0))
+            if answer.code == 0 and commands.is_in(answer.output, batch.workdir):
+                # It was submitted, or ended, since the caller looked.
+                return standing
+            if answer.code != 0 and words.UNKNOWN_JOB not in answer.errors:
+                message = f"Slurm cannot be asked: {commands.said(answer.errors)}"
+                return {**standing, "state": protocol.UNKNOWN, "message": message}
         noted = self._noted(attempt)
         if time.time() < noted + self._visible_s:
             return standing
-        message = f"Slurm knows nothing of job {job} any more, and it left no record"
+        named = " and ".join(jobs)
+        message = f"Slurm knows nothing of job {named} any more, and it left no record"
         if claim is None:
             end_unstarted(attempt, protocol.LOST, protocol.REASON_LOST, f"{message} of a start")
             return None if attempt.ended() is not None else standing
-        else:
-            settle_ended(
-                attempt, Batch.of(attempt), claim, f"job {job}, which it no longer knows", words.State(words.ENDED)
-            )
+        settle_ended(attempt, batch, claim, f"job {named}, which it no longer knows", words.State(words.ENDED))
         return None
 
     def _noted(self, attempt: Attempt) -> float:
@@ -277,7 +291,7 @@ class SlurmEngine:
         """End an attempt whose job Slurm has requeued: its code has begun, and must not begin again as this attempt."""
         self._accounting.look(claim["unix_time"] - self._accounted_s)
         batch = Batch.of(attempt)
-        runs = self._accounting.jobs([job], batch.name, batch.workdir)
+        runs = self._accounting.jobs([job], batch.name_of(attempt), batch.workdir)
         before = [words.STATES[row.state] for row in runs if row.state in words.STATES]
         ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
         reason = (ends[-1].reason if ends else None) or protocol.PREEMPTED
@@ -289,18 +303,28 @@ class SlurmEngine:
 
     def leave(self, attempt: Attempt) -> None:
         """Take an attempt out of Slurm's queue. If Slurm cannot be reached, its job will find that it was cancelled."""
-        batch = Batch.of(attempt)
-        record = batch.record()
-        ids = record.get("ids")
-        if not ids and record.get("asked_at"):
-            ids = search(batch, record["asked_at"]).ids
-        if ids:
-            self._scancel(batch.ids_of(attempt, ids), attempt)
+        jobs = self._submitted(attempt)
+        if jobs:
+            self._scancel(jobs, attempt)
 
     def stop(self, attempt: Attempt, claim: Claim) -> None:
         """End the job of a running attempt. If Slurm cannot be reached, its supervisor finds that it was cancelled."""
-        if claim["by"] == "supervisor":
-            self._scancel([claim["slurm_job"]], attempt)
+        if claim["by"] != "supervisor":
+            return
+        said, jobs = claim["slurm_job"], self._submitted(attempt)
+        # What its supervisor calls it may be another job, unless Slurm calls it so too.
+        jobs = [said] if said in jobs else jobs
+        if jobs:
+            self._scancel(jobs, attempt)
+
+    def _submitted(self, attempt: Attempt) -> list[str]:
+        """Return what Slurm has called the jobs that were submitted for an attempt."""
+        batch = Batch.of(attempt)
+        piece = batch.piece_of(attempt)
+        ids = piece.note.get("ids")
+        if not ids and piece.note.get("asked_at"):
+            ids = search(piece, piece.note["asked_at"]).ids
+        return batch.ids_of(attempt, ids or ())
 
     def _scancel(self, jobs: Sequence[str], attempt: Attempt) -> None:
         answer = run(commands.cancel(jobs), timeout_s=max(self._timeout_s, 1.0))
@@ -353,15 +377,19 @@ class SlurmEngine:
 
     def warnings(self) -> list[str]:
         """Return problems to expect on this cluster."""
+        unused = unused_defaults(os.environ)
+        found = [UNUSED_DEFAULTS.format(", ".join(unused))] if unused else []
         told = ask_accounting(time.time() - 1)
         if told.is_off:
-            config = run(["scontrol", "show", "config"])
+            config = run(commands.configuration())
             age = commands.detail(config.output, "MinJobAge") or "?"
-            return [
+            found.append(
                 "Slurm keeps no accounting here, so if a job leaves no record of its own, its end is known for only "
                 f"{age} s (MinJobAge)"
-            ]
-        return [f"Slurm's accounting cannot be asked: {told.trouble}"] if told.trouble else []
+            )
+        if told.trouble:
+            found.append(f"Slurm's accounting cannot be asked: {told.trouble}")
+        return found
 
 
 def _answer(command: Sequence[str]) -> str:
@@ -372,10 +400,11 @@ def _answer(command: Sequence[str]) -> str:
 
 
 def _rows_of(view: View, batch: Batch, attempt: Attempt, job: str | None) -> list[commands.Row]:
+    name = batch.name_of(attempt)
     if job is not None:
-        return view.jobs([job], batch.name, batch.workdir)
+        return view.jobs([job], name, batch.workdir)
     # Take all jobs of that name: if it was submitted twice, either job may run it.
-    rows = view.jobs((), batch.name, batch.workdir)
+    rows = view.jobs((), name, batch.workdir)
     end = f"_{batch.index(attempt)}" if batch.is_array else ""
     return [row for row in rows if row.id.endswith(end)]
 

@@ -12,12 +12,11 @@ from typing import NamedTuple, Sequence
 from ... import protocol
 from ...errors import Refused
 from ...linux import processes
+from ...supervise.foreign_variables import without_other_jobs
 
 TIMEOUT_S = 60.0
 # Where Slurm's commands are on sites that load them as a module at login.
 _FOLDERS = ("/usr/local/bin", "/usr/bin", "/opt/slurm/bin", "/usr/local/slurm/bin", "/cm/shared/apps/slurm/current/bin")
-# Variables that would change the output of Slurm's commands.
-_FOREIGN = ("SQUEUE_", "SACCT_", "SINFO_", "SLURM_TIME_FORMAT", "SLURM_BITSTR_LEN")
 
 
 class Answer(NamedTuple):
@@ -55,7 +54,7 @@ def run(
     )
     try:
         output, errors = process.communicate(standard_input.encode(), timeout=timeout_s)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -63,7 +62,8 @@ def run(
             assert stream is not None
             with contextlib.suppress(OSError):
                 stream.close()
-        return Answer(None, "", f"{command[0]} gave no answer in {timeout_s:g} s")
+        said = (late.stderr or b"").decode("utf-8", "replace")
+        return Answer(None, "", f"{said}{command[0]} gave no answer in {timeout_s:g} s")
     return Answer(process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"))
 
 
@@ -79,6 +79,6 @@ def _path(program: str) -> str:
 
 
 def _environment(path: str) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    env = without_other_jobs(os.environ)
     env.update(LC_ALL="C", PATH=os.pathsep.join([os.environ.get("PATH", "/usr/bin:/bin"), os.path.dirname(path)]))
     return env

@@ -9,20 +9,22 @@ import os
 import random
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from ... import protocol
 from ...errors import Refused
 from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt, Root
+from ...supervise.foreign_variables import unused_defaults
 from .. import unstarted
-from . import commands, words
-from .batch import Batch
+from . import commands, limits, words
+from .batch import Batch, BatchPiece
+from .limits import Limit
 from .runner import Answer, run
 
 if TYPE_CHECKING:
-    from ...protocol.notes import BatchNote, GateNote
+    from ...protocol.notes import GateNote, PieceNote
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
 
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 BY = "slurm"
 # How much earlier than its sbatch a job may seem to have been submitted, by the clock of another host.
 _SKEW_S = 60.0
+UNUSED_DEFAULTS = (
+    "The login sets {}, which no job follows: what jobs need of it belongs into the connection (account, partition, "
+    "qos, sbatch_options)"
+)
 _SEARCH_S = 20.0
 
 
@@ -67,13 +73,19 @@ class Submitter:
         :return: why it is not in the queue yet; empty when it is.
         :raises Refused: Slurm will never take the batch. Its attempts have ended.
         """
-        if batch.record().get("ids"):
+        if not _to_hand_over(batch):
             return ""
         fd = batch.lock()
         if fd is None:
             return "it is being handed to Slurm"
         try:
-            return self._submit(batch, fd)
+            why_not = ""
+            while not why_not:
+                pieces = _to_hand_over(batch)
+                if not pieces:
+                    return ""
+                why_not = self._submit(pieces[0], fd)
+            return why_not
         finally:
             os.close(fd)
 
@@ -81,72 +93,118 @@ class Submitter:
         """Return why a batch cannot be submitted now; empty when it can."""
         return self._gate(batch.attempts[0].request()["spec"]).closed()
 
-    def _submit(self, batch: Batch, fd: int) -> str:
-        record = batch.record()
-        if record.get("ids"):
-            return ""
+    def together(self, attempts: Sequence[Attempt]) -> list[Batch]:
+        """Make batches of attempts that ask for the same: one, or as many as Slurm's arrays must be."""
+        most = len(attempts)
+        if most > 1:
+            most = min(most, commands.largest_array(_told(commands.configuration())))
+        return Batch.together(self._root, attempts, most)
+
+    def _submit(self, piece: BatchPiece, fd: int) -> str:
+        """Hand over a piece, or make it smaller; return why neither is possible now."""
+        batch, note = piece.batch, piece.note
         spec = batch.attempts[0].request()["spec"]
         gate = self._gate(spec)
         closed = gate.closed()
         if closed:
             return closed
-        if record.get("asked_at"):
+        if note.get("asked_at"):
             # An earlier sbatch may have succeeded.
-            found = search(batch, record["asked_at"])
+            found = search(piece, note["asked_at"])
             if found.ids is None:
                 return gate.close(f"Slurm cannot be reached, and may have the job: {found.trouble}", self._interval_s)
             if found.ids:
-                return self._note(batch, found.ids)
-        if all(attempt.claimed() is not None for attempt in batch.attempts):
+                return self._note(piece, found.ids)
+        waiting = list(piece.waiting())
+        if not waiting:
             return ""
-        batch.write({"asked_at": record.get("asked_at") or time.time()})
-        answer = self._sbatch(batch, spec, fd)
+        piece.write({"asked_at": note.get("asked_at") or time.time()})
+        answer = self._sbatch(piece, waiting, spec, fd)
         job = commands.submitted_id(answer.output) if answer.code == 0 else None
         if job is not None:
-            return self._note(batch, [job])
+            return self._note(piece, [job])
         said = commands.said(answer.errors) or f"sbatch ended with exit code {answer.code} and no message"
-        if answer.code and commands.is_submit_limit(answer.errors):
-            batch.write({"message": said})
+        if not answer.code or commands.is_unreachable(answer.errors):
+            # It is unknown whether Slurm has the job.
+            found = search(piece, time.time() - _SEARCH_S)
+            if found.ids:
+                return self._note(piece, found.ids)
+            if found.ids is None or not commands.is_submit_limit(answer.errors):
+                return gate.close(f"Slurm has not answered, and may have the job: {said}", self._interval_s)
+        if commands.is_submit_limit(answer.errors):
+            piece.write({"message": said})
+            limits = self._limits(spec, answer.errors)
+            closed_for_good = [limit for limit in limits if limit.most == 0]
+            if closed_for_good:
+                where = " and ".join(f"{limit.name} is set for {limit.where}" for limit in closed_for_good)
+                raise self._refuse(
+                    batch, spec, f"{said}. It never takes a job like this: {where}; ask for another account or QOS"
+                )
+            fits = min([limit.room for limit in limits], default=len(waiting) // 2)
+            if fits >= len(waiting):
+                # Somebody else was quicker, or there is a limit that is not known here.
+                fits = len(waiting) // 2
+            if fits:
+                piece.cut(waiting[fits])
+                return ""
             return gate.close(
                 f"Slurm takes no more jobs of yours now ({said}); it is handed over later", self._interval_s
             )
-        if not answer.code or commands.is_unreachable(answer.errors):
-            # It is unknown whether Slurm has the job.
-            found = search(batch, time.time() - _SEARCH_S)
-            if found.ids:
-                return self._note(batch, found.ids)
-            return gate.close(f"Slurm has not answered, and may have the job: {said}", self._interval_s)
-        code = (
-            protocol.NOT_ENOUGH_GPUS if any(sign in said for sign in words.NO_SUCH_NODES) else protocol.LAUNCH_REFUSED
-        )
-        message = f"Slurm refuses the job: {said}"
-        for attempt in batch.attempts:
-            end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
-        raise Refused(code, f"{message} (it asks for {_wishes(spec, self._settings)})")
+        raise self._refuse(batch, spec, said)
 
-    def _sbatch(self, batch: Batch, spec: Spec, fd: int) -> Answer:
+    def _refuse(self, batch: Batch, spec: Spec, said: str) -> Refused:
+        """End what Slurm will never take, and return the error that says so."""
+        is_size = any(sign in said for sign in words.NO_SUCH_NODES)
+        message = f"Slurm refuses the job: {said}"
+        for piece in _to_hand_over(batch):
+            for attempt in piece.attempts:
+                end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+        unused = unused_defaults(os.environ)
+        hint = f". {UNUSED_DEFAULTS.format(', '.join(unused))}" if unused else ""
+        return Refused(
+            protocol.NOT_ENOUGH_GPUS if is_size else protocol.LAUNCH_REFUSED,
+            f"{message} (it asks for {_wishes(spec, self._settings)}){hint}",
+        )
+
+    def _limits(self, spec: Spec, errors: str) -> list[Limit]:
+        """Return the limits by which Slurm takes no more jobs, as far as they can be found out."""
+        user = processes.user()
+        quality = commands.asked(spec, self._settings, "qos")
+        qualities = {quality} if quality else set()
+        if not qualities and "QOS" in errors:
+            qualities = set(_told(commands.usual_qos(user)).split())
+        if len(qualities) == 1:
+            partition = commands.asked(spec, self._settings, "partition")
+            qualities.update(commands.qos_of_partition(_told(commands.partitions()), partition))
+        else:
+            qualities = set()
+        account = commands.asked(spec, self._settings, "account")
+        return limits.reached(errors, _told(limits.known(user)), account=account, qualities=qualities)
+
+    def _sbatch(self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int) -> Answer:
+        batch = piece.batch
         command = commands.sbatch(
             spec,
             self._settings,
-            name=batch.name,
-            comment=f"gpu-run {batch.name} {batch.folder}",
+            name=piece.name,
+            comment=f"gpu-run {piece.name}",
             folder=batch.workdir,
-            output=commands.pattern(batch.output) + (".%a" if batch.is_array else ""),
+            output=commands.output_option(batch.output, is_array=batch.is_array),
             environment=os.environ,
             gpu_type=self._gpu_type(spec),
-            elements=len(batch.attempts) if batch.is_array else None,
+            elements=waiting if batch.is_array else (),
         )
         python = os.path.expanduser(self._settings.get("python") or "") or sys.executable
-        return run(command, commands.script(python, self._program, batch.folder), pass_fds=[fd])
+        script = commands.script(python, self._program, batch.folder, output=batch.output, is_array=batch.is_array)
+        return run(command, script, pass_fds=[fd])
 
-    def _note(self, batch: Batch, ids: list[str]) -> str:
-        note: BatchNote = {"answered_at": time.time(), "ids": ids}
-        record = batch.record()
-        if "asked_at" in record:
-            note["asked_at"] = record["asked_at"]
-        batch.write(note)
-        for attempt in batch.attempts:
-            attempt.event("submitted", slurm_jobs=batch.ids_of(attempt, ids))
+    def _note(self, piece: BatchPiece, ids: list[str]) -> str:
+        note: PieceNote = {"answered_at": time.time(), "ids": ids}
+        if "asked_at" in piece.note:
+            note["asked_at"] = piece.note["asked_at"]
+        piece.write(note)
+        for attempt in piece.attempts:
+            attempt.event("submitted", slurm_jobs=piece.batch.ids_of(attempt, ids))
         return ""
 
     def _gpu_type(self, spec: Spec) -> str | None:
@@ -212,18 +270,38 @@ class _Gate:
         return message
 
 
-def search(batch: Batch, since: float) -> Found:
-    """Look for a batch in the queue, and in the accounting if there is one."""
-    queue = run(commands.queue(processes.user(), batch.name), timeout_s=_SEARCH_S)
+def _told(command: Sequence[str]) -> str:
+    """Return the answer of a command that a site may keep from its users; an empty text then."""
+    with contextlib.suppress(Refused):
+        answer = run(command, timeout_s=_SEARCH_S)
+        return answer.output if answer.code == 0 else ""
+    return ""
+
+
+def _to_hand_over(batch: Batch) -> list[BatchPiece]:
+    """Return the pieces that are not in Slurm's queue, and of which something still is to run."""
+    return [piece for piece in batch.pieces() if not piece.note.get("ids") and any(True for _ in piece.waiting())]
+
+
+def search(piece: BatchPiece, since: float) -> Found:
+    """Look for a piece in the queue, and in the accounting if there is one."""
+    folder = commands.folder_key(piece.batch.workdir)
+    queue = run(commands.queue(processes.user(), piece.name), timeout_s=_SEARCH_S)
     if queue.code != 0:
         return Found(None, commands.said(queue.errors))
     rows = commands.queue_rows(queue.output)
-    if not any(row.folder == batch.workdir for row in rows):
+    if not any(commands.folder_key(row.folder) == folder for row in rows):
         # If the accounting does not answer, the claim still keeps the code from running twice.
-        accounting = run(commands.accounting(processes.user(), since - _SKEW_S, batch.name), timeout_s=_SEARCH_S)
+        accounting = run(commands.accounting(processes.user(), since - _SKEW_S, piece.name), timeout_s=_SEARCH_S)
         rows += commands.accounting_rows(accounting.output) if accounting.code == 0 else []
     return Found(
-        sorted({row.id.split("_")[0] for row in rows if row.folder == batch.workdir and row.name == batch.name})
+        sorted(
+            {
+                row.id.split("_")[0]
+                for row in rows
+                if commands.folder_key(row.folder) == folder and row.name == piece.name
+            }
+        )
     )
 
 

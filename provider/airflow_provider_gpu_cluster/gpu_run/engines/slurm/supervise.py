@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from typing import TYPE_CHECKING, Mapping
 
@@ -12,11 +13,13 @@ from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt
 from ...supervise.allocation import Allocation
+from ...supervise.signals import HANDED_ON
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
 from . import words
-from .batch import element
+from .batch import attempt_of_script
 from .submitter import BY
+from .warning_signal import asked
 
 if TYPE_CHECKING:
     from ...protocol.records import Claim
@@ -24,8 +27,17 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 20000
 _PORTS = 20000
-# Slurm numbers nodes from 0; a process learns the number of its node only on that node.
-_ON_NODE = 'export NODE_RANK="$SLURM_NODEID"; exec bash "$0"'
+# Slurm numbers nodes from 0; a process learns the number of its node only on that node. The first script that fails
+# is noted, since srun tells the largest exit code, which may be of a script that was killed for that failure. A caught
+# signal is at its default again in the script itself.
+_ON_NODE = """\
+export NODE_RANK="$SLURM_NODEID"
+trap : TERM INT HUP ALRM USR1 USR2
+bash "$1" && exit 0
+code=$?
+(set -o noclobber; echo "$NODE_RANK $code" > "$0") 2> /dev/null
+exit "$code"
+"""
 
 
 def supervise_slurm(path: str) -> int:
@@ -35,8 +47,21 @@ def supervise_slurm(path: str) -> int:
     :param path: the attempt's folder, or that of an array of attempts.
     :return: the exit code for Slurm: 0 when the attempt has succeeded, or this allocation does not run it.
     """
-    attempt = element(path)
-    allocation = allocation_of(os.environ, attempt.request()["spec"])
+    for number in HANDED_ON:
+        # Its script ignores them, and so would everything that is started here.
+        signal.signal(number, lambda number, frame: None)
+    attempt, job = attempt_of_script(path, os.environ)
+    if "_" not in job:
+        for name in [name for name in os.environ if name.startswith("SLURM_ARRAY_")]:
+            del os.environ[name]
+    request = attempt.request()
+    spec = request["spec"]
+    allocation = allocation_of(os.environ, job, spec, attempt.at("first_failure"))
+    warning = asked([*(request["settings"].get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())])
+    if warning is not None:
+        allocation = allocation._replace(
+            stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
+        )
     claim = attempt.claimed()
     if claim is not None:
         _end_requeued(attempt, claim, allocation)
@@ -51,14 +76,15 @@ def supervise_slurm(path: str) -> int:
     return 0 if ended["state"] == protocol.SUCCEEDED else ended["exit_code"] or 1
 
 
-def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
+def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: str = "") -> Allocation:
     """
     Return what Slurm has allocated to this job.
 
     :param env: the environment of its script.
+    :param job: what Slurm calls it.
+    :param first_failure: path of a file in which the first node whose script fails is noted.
     """
     nodes = int(env.get("SLURM_JOB_NUM_NODES") or 1)
-    job = env["SLURM_JOB_ID"]
     visible = env.get("CUDA_VISIBLE_DEVICES")
     named = [word for word in (env.get("SLURM_JOB_GPUS") or visible or "").split(",") if word]
     # Some sites name GPUs by other words than their indexes, and some do not name them.
@@ -72,10 +98,11 @@ def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
         node_names=env.get("SLURM_JOB_NODELIST"),
         visible=visible,
         master=processes.hostname() if nodes > 1 else "localhost",
-        master_port=_FIRST_PORT + int(job) % _PORTS,
-        launcher=_launcher(nodes, spec) if nodes > 1 else (),
+        master_port=_FIRST_PORT + int(env["SLURM_JOB_ID"]) % _PORTS,
+        launcher=_launcher(nodes, spec, first_failure) if nodes > 1 else (),
+        first_failure=first_failure if nodes > 1 else None,
         claimed={
-            "slurm_job": _job(env),
+            "slurm_job": job,
             "nodes": env.get("SLURM_JOB_NODELIST"),
             "restarts": _restarts(env),
             "unix_time": time.time(),
@@ -84,18 +111,12 @@ def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
     )
 
 
-def _job(env: Mapping[str, str]) -> str:
-    if env.get("SLURM_ARRAY_JOB_ID"):
-        return "{}_{}".format(env["SLURM_ARRAY_JOB_ID"], env["SLURM_ARRAY_TASK_ID"])
-    return env["SLURM_JOB_ID"]
-
-
 def _restarts(env: Mapping[str, str]) -> int:
     text = env.get("SLURM_RESTART_COUNT") or "0"
     return int(text) if re.match(r"^\d+$", text) else 0
 
 
-def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
+def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
     command = [
         "srun",
         f"--nodes={nodes}",
@@ -109,7 +130,7 @@ def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
     ]
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
-    return (*command, "bash", "-c", _ON_NODE)
+    return (*command, "bash", "-c", _ON_NODE, first_failure)
 
 
 def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:

@@ -55,7 +55,7 @@ class View:
         self._ask = ask
         self._asking: threading.Thread | None = None
         self._stamp: tuple[int, int, int] | None = None
-        self._by_name: dict[tuple[str, str], list[commands.Row]] = {}
+        self._by_folder: dict[str, list[commands.Row]] = {}
         #: When Slurm was last asked, and the start of the time for which its jobs were asked for.
         self.asked_at = self.since = 0.0
         #: When Slurm was asked for its last answer; later events are unknown.
@@ -91,19 +91,19 @@ class View:
             time.sleep(_LOOK_S)
             self._read()
 
-    def jobs(self, ids: Iterable[str], name: str, folder: str) -> list[commands.Row]:
+    def jobs(self, ids: Iterable[str], name: str | None, folder: str) -> list[commands.Row]:
         """
-        Return the jobs of that name and folder; if ids are given, only those.
+        Return the jobs of that folder; if a name or ids are given, only those.
 
         An id alone identifies nothing: a controller that has lost its state gives out ids again.
         """
-        named = self._by_name.get((name, folder), ())
+        there = self._by_folder.get(commands.folder_key(folder), ())
         wanted = list(ids)
-        return [row for row in named if row.id in wanted] if wanted else list(named)
+        return [row for row in there if name in (None, row.name) and (not wanted or row.id in wanted)]
 
     def named(self, check: Callable[[commands.Row], bool]) -> list[commands.Row]:
         """Return the jobs for which ``check`` is true."""
-        return [row for rows in self._by_name.values() for row in rows if check(row)]
+        return [row for rows in self._by_folder.values() for row in rows if check(row)]
 
     def _is_due(self, since: float) -> bool:
         is_old = not self.asked_at <= time.time() < self.asked_at + self._interval_s
@@ -128,7 +128,7 @@ class View:
                 os.close(fd)
 
     def _written(self) -> ViewNote:
-        answer: ViewNote | None = records.read_json(self._path)
+        answer: ViewNote | None = records.read_json(self._path, records.MOST_BYTES_OF_LISTS)
         return answer or {}
 
     def _read(self) -> None:
@@ -148,9 +148,9 @@ class View:
         self.asked_at, self.told_at = answer.get("asked_at", 0.0), answer.get("told_at", 0.0)
         self.since = answer.get("since", 0.0)
         self.trouble, self.is_off = answer.get("trouble", ""), answer.get("is_off", False)
-        self._by_name = {}
+        self._by_folder = {}
         for row in rows:
-            self._by_name.setdefault((row.name, row.folder), []).append(row)
+            self._by_folder.setdefault(commands.folder_key(row.folder), []).append(row)
 
 
 def ask_queue(since: float) -> Told:

@@ -1,0 +1,38 @@
+"""Words for people: of exceptions that may have none, and of a cluster that may send anything as text."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import paramiko
+
+MOST_CHARACTERS = 4000
+# What some exceptions have instead of words that say something.
+_UNTOLD = ("No existing session", "EOF during negotiation", "Channel closed.", "Socket is closed")
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an exception says, or, when it says nothing, what its type means; never an empty text."""
+    said = cleaned(str(getattr(error, "strerror", None) or error)).strip().rstrip(":").rstrip()
+    if isinstance(error, paramiko.ssh_exception.ChannelException):
+        return f"the SSH server opens no session: {said or 'it gives no reason'}"
+    if said and said not in _UNTOLD:
+        return said
+    if isinstance(error, (TimeoutError, socket.timeout)):
+        return "no answer in time"
+    if isinstance(error, (EOFError, ConnectionError, paramiko.SSHException)) or said:
+        return "the other side closed the connection without a word"
+    # FileNotFoundError: file not found error
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+
+
+def cleaned(text: str, most: int = MOST_CHARACTERS) -> str:
+    """
+    Return text from a cluster without what controls a terminal or turns lines around, cut to a sane length.
+
+    :param most: how many characters to keep; lines and tabs stay.
+    """
+    cut = text[:most].replace("\r\n", "\n")
+    clean = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in cut)
+    return clean if len(text) <= most else f"{clean}… ({len(text) - most} more characters)"

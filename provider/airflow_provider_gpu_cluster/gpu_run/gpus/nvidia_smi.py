@@ -1,0 +1,102 @@
+"""Ask ``nvidia-smi``, and never wait for it without a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from typing import NamedTuple
+
+from .. import protocol
+from ..errors import Refused
+
+QUERY_S = 30.0
+_KILL_S = 1.0
+MOST_CHARACTERS = 500
+USUAL_PLACES = ("/usr/bin", "/usr/local/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib", "/opt/bin")
+
+
+class SmiAnswer(NamedTuple):
+    """
+    What it printed, on both outputs, and its exit code.
+
+    The exit code alone says little: with one broken GPU among healthy ones, it lists the healthy ones and fails.
+    """
+
+    text: str
+    code: int
+
+    @property
+    def end(self) -> str:
+        """The end of the text, for messages."""
+        return self.text.strip()[-MOST_CHARACTERS:]
+
+
+def ask(*questions: str) -> list[SmiAnswer]:
+    """
+    Ask several questions at once, each one argument, and return the answers.
+
+    :raises Refused: there is no ``nvidia-smi``, it cannot be started, or it gives no answer in time.
+    """
+    program = _program()
+    asked = []
+    try:
+        for question in questions:
+            asked.append(_start(program, question))
+        deadline = time.monotonic() + QUERY_S
+        return [_answer(process, deadline) for process in asked]
+    finally:
+        for process in asked:
+            _end(process)
+
+
+def _program() -> str:
+    import shutil
+
+    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=os.pathsep.join(USUAL_PLACES))
+    if program is None:
+        raise Refused(
+            protocol.GPUS_UNAVAILABLE,
+            "there is no nvidia-smi on this host, so its GPUs cannot be listed; install the NVIDIA driver's tools, "
+            "or set 'virtual_gpus' in the connection to pretend to have some",
+        )
+    return program
+
+
+def _start(program: str, question: str) -> subprocess.Popen[bytes]:
+    command = [program, question]
+    if question.startswith("--query-"):
+        command.append("--format=csv,noheader,nounits")
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, LC_ALL="C"),
+        )
+    except OSError as error:
+        raise Refused(
+            protocol.GPUS_UNAVAILABLE, f"{program} cannot be started, so no GPU can be listed: {error.strerror}"
+        ) from error
+
+
+def _answer(process: subprocess.Popen[bytes], deadline: float) -> SmiAnswer:
+    try:
+        output = process.communicate(timeout=max(0.0, deadline - time.monotonic()))[0]
+    except subprocess.TimeoutExpired:
+        raise Refused(
+            protocol.GPUS_UNAVAILABLE,
+            f"nvidia-smi gave no answer in {QUERY_S:g} s; the driver may hang, or one GPU may: try nvidia-smi on the "
+            "host, and look for Xid errors with dmesg",
+        ) from None
+    return SmiAnswer(output.decode("utf-8", "replace"), process.returncode)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        # If the driver hangs, not even KILL ends nvidia-smi.
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_KILL_S)

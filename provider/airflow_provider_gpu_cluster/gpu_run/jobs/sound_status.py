@@ -1,0 +1,96 @@
+"""
+Leave out of a status what is not of its type.
+
+Jobs can write to the records that a status is made of, and one that makes no sense must not keep a reader from the
+statuses of the other jobs.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Callable, cast
+
+from .. import protocol
+
+if TYPE_CHECKING:
+    from ..protocol.status import Status
+
+_MOST_CHARACTERS = 20000
+_LARGEST = 1 << 63
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _list_of(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _is_element(value: object) -> bool:
+    """Return whether it is the state of an element, and its reason or None."""
+    return isinstance(value, list) and len(value) == 2 and _is_text(value[0]) and _is_text(value[1] or "")
+
+
+_CHECKS: dict[str, Callable[[object], bool]] = {
+    "job_id": _is_text,
+    "state": _is_text,
+    "reason": lambda value: value in protocol.REASONS,
+    "message": _is_text,
+    "exit_code": _is_whole,
+    "signal": _is_whole,
+    "attempt": _is_whole,
+    "submitted_at": _is_time,
+    "leased_at": _is_time,
+    "started_at": _is_time,
+    "ended_at": _is_time,
+    "released_at": _is_time,
+    "gpus": _list_of(_is_whole),
+    "gpu_keys": _list_of(_is_text),
+    "gpu_seconds": _is_number,
+    "peak_memory_bytes": _is_whole,
+    "queue_place": _is_whole,
+    "progress": lambda value: isinstance(value, dict),
+    "host": _is_text,
+    "pid": _is_whole,
+    "log_bytes": _is_whole,
+    "log_tail": _is_text,
+    "elements": _list_of(_is_element),
+    "notes": _list_of(_is_text),
+    # They were checked when they were read.
+    "masks": lambda value: isinstance(value, dict),
+}
+# No reader expects them to be missing.
+_NEVER_NONE = ("job_id", "state", "message", "attempt", "gpus", "log_bytes", "log_tail", "elements", "notes")
+
+
+def sound(status: Status) -> Status:
+    """Return a status without what has the wrong type, or no place in a status."""
+    values = cast("dict[str, Any]", status)
+    kept = {name: value for name, value in values.items() if _is_sound(name, value)}
+    if "message" in kept:
+        kept["message"] = kept["message"][:_MOST_CHARACTERS]
+    return cast("Status", kept)
+
+
+def _is_sound(name: str, value: object) -> bool:
+    check = _CHECKS.get(name)
+    if check is None:
+        return False
+    return name not in _NEVER_NONE if value is None else check(value)

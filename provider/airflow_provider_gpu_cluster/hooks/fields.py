@@ -1,0 +1,180 @@
+"""The fields of an Airflow Connection: which there may be, and values of the right type."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
+from airflow_provider_gpu_cluster.get_provider_info import get_provider_info
+from airflow_provider_gpu_cluster.gpu_run.protocol import durations
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+_FORM = frozenset(get_provider_info()["connection-types"][0]["conn-fields"])
+# What Airflow's own ssh connections have besides, so that a copy of one works. The last two mean nothing here.
+_OF_SSH_CONNECTIONS = frozenset(
+    (
+        "allow_host_key_change",
+        "ciphers",
+        "disabled_algorithms",
+        "ignore_hostkey_verification",
+        "known_hosts",
+        "look_for_keys",
+        "passphrase",
+        "cmd_timeout",
+        "timeout",
+    )
+)
+KNOWN_FIELDS = _FORM | _OF_SSH_CONNECTIONS
+_COLUMNS = ("host", "port", "login", "password", "schema", "conn_type")
+_PREFIXES = ("extra__gpu_cluster__", "extra__ssh__")
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+class Fields:
+    """
+    The fields in the extra of a connection.
+
+    :param connection: the connection.
+    :raises GpuClusterSetupError: its extra is not a JSON object.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.conn_id = connection.conn_id
+        try:
+            is_object = isinstance(json.loads(connection.extra or "{}"), dict)
+        except ValueError as error:
+            raise GpuClusterSetupError(f"connection {self.conn_id}: its extra is not valid JSON: {error}") from None
+        if not is_object:
+            raise GpuClusterSetupError(
+                f'connection {self.conn_id}: its extra must be a JSON object, such as {{"key_file": "/keys/gpu01"}}'
+            )
+        # Reading it this way keeps its secrets out of the log.
+        self._values: dict[str, Any] = {}
+        for name, value in connection.extra_dejson.items():
+            # Forms of older versions of Airflow named the connection's type as well, and left empty fields there.
+            prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+            if not prefix or (value not in (None, "") and name[len(prefix) :] not in connection.extra_dejson):
+                self._values[name[len(prefix) :]] = value
+
+    def refuse_unknown(self) -> None:
+        """
+        Raise if there is a field that means nothing, because its value was meant to mean something.
+
+        :raises GpuClusterSetupError: there is one; all are named, each with the nearest good name.
+        """
+        unknown = [_unknown(name) for name in self._values if name not in KNOWN_FIELDS]
+        if unknown:
+            raise GpuClusterSetupError(
+                f"connection {self.conn_id}: its extra has {'a field' if len(unknown) == 1 else 'fields'} that the "
+                f"provider does not know: {', '.join(unknown)}. Correct or remove "
+                f"{'it' if len(unknown) == 1 else 'them'}; docs/connections.md lists all fields"
+            )
+
+    def given(self, field: str) -> Any:
+        """Return the value of a field; None if it is empty."""
+        value = self._values.get(field)
+        return None if value == "" else value
+
+    def text(self, field: str) -> str | None:
+        """Return one line of text."""
+        value = self.given(field)
+        if value is None:
+            return None
+        if not isinstance(value, str) or "\n" in value or "\0" in value:
+            raise self.bad(field, value, "one line of text")
+        return value.strip() or None
+
+    def secret_text(self, field: str) -> str | None:
+        """Return text of any form, which no error shows."""
+        value = self.given(field)
+        if value is not None and not isinstance(value, str):
+            raise GpuClusterSetupError(
+                f"connection {self.conn_id}: field {field} is of type {type(value).__name__}; it must be text"
+            )
+        return value
+
+    def flag(self, field: str) -> bool | None:
+        """Return whether it is true."""
+        value = self.given(field)
+        if value is None or isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word not in _TRUE + _FALSE:
+            raise self.bad(field, value, "true or false")
+        return word in _TRUE
+
+    def count(self, field: str) -> int | None:
+        """Return a whole number of things."""
+        value = self.given(field)
+        if value is None:
+            return None
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = 0
+        if isinstance(value, bool) or number < 1:
+            raise self.bad(field, value, "a whole number, 1 or more, or empty")
+        return number
+
+    def seconds(self, field: str) -> float | None:
+        """Return a number of seconds."""
+        value = self.given(field)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = 0.0
+        if isinstance(value, bool) or not 0 < number < float("inf"):
+            raise self.bad(field, value, "a number of seconds, more than 0, or empty")
+        return number
+
+    def duration(self, field: str) -> float | None:
+        """Return a duration, in seconds."""
+        value = self.given(field)
+        if value is None:
+            return None
+        try:
+            return durations.seconds_of(value)
+        except ValueError:
+            raise self.bad(field, value, f"{durations.VALID}, or empty") from None
+
+    def names(self, field: str) -> list[str]:
+        """Return a list of names, which may be written as text with commas."""
+        value = self.given(field)
+        if isinstance(value, str):
+            return [name.strip() for name in value.split(",") if name.strip()]
+        if value is not None and not _is_names(value):
+            raise self.bad(field, value, "a list of names, or names with commas between them")
+        return value or []
+
+    def lists_of_names(self, field: str) -> dict[str, list[str]]:
+        """Return an object of lists of names, which may be written as text in JSON."""
+        value = self.given(field)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = False
+        if value is not None and not (isinstance(value, dict) and all(map(_is_names, value.values()))):
+            raise self.bad(field, self.given(field), 'an object of lists, such as {"pubkeys": ["rsa-sha2-512"]}')
+        return dict(value or {})
+
+    def bad(self, field: str, value: object, valid: str) -> GpuClusterSetupError:
+        """Return the error for an invalid field."""
+        return GpuClusterSetupError(f"connection {self.conn_id}: field {field} is {value!r}; it must be {valid}")
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _unknown(name: str) -> str:
+    if name.lower() in _COLUMNS:
+        return f"{name} (it is a field of the connection itself, beside the extra)"
+    nearest = difflib.get_close_matches(name.lower(), sorted(KNOWN_FIELDS), n=1)
+    return f"{name} (did you mean {nearest[0]}?)" if nearest else name
