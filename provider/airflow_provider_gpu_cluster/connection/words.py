@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import socket
 
-import paramiko
-
 MOST_CHARACTERS = 4000
 # What some exceptions have instead of words that say something.
 _UNTOLD = ("No existing session", "EOF during negotiation", "Channel closed.", "Socket is closed")
@@ -14,6 +12,8 @@ _UNTOLD = ("No existing session", "EOF during negotiation", "Channel closed.", "
 
 def words_of(error: BaseException) -> str:
     """Return what an exception says, or, when it says nothing, what its type means; never an empty text."""
+    import paramiko  # late: files of DAGs and Airflow's plugins load this module, and it is slow to load
+
     said = cleaned(str(getattr(error, "strerror", None) or error)).strip().rstrip(":").rstrip()
     if isinstance(error, paramiko.ssh_exception.ChannelException):
         return f"the SSH server opens no session: {said or 'it gives no reason'}"

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_gpu_cluster.connection.words import words_of
 from airflow_provider_gpu_cluster.plugins.end_request import marks_tasks, part_to_delete, runs_marked_failed
 from airflow_provider_gpu_cluster.plugins.marked_tasks import PartOfDag, abandoned, fail_what_was_skipped, to_be_deleted
 
@@ -123,7 +124,6 @@ def cancel_all(jobs: Iterable[tuple[str, str]], requested_by: str) -> None:
 def _cancel(conn_id: str, job_ids: list[str], requested_by: str) -> None:
     """Cancel jobs of one cluster. If this machine cannot reach the cluster, only the triggerer can cancel them."""
     # Airflow loads plugins in all of its processes; only the API server pays for this.
-    from airflow_provider_gpu_cluster.connection.words import words_of
     from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
     try:

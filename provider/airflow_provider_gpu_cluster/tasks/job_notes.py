@@ -15,6 +15,7 @@ from typing import Any
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.xcom import XCom
 
+from airflow_provider_gpu_cluster.connection.words import words_of
 from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink
 
@@ -67,8 +68,6 @@ def read_note(stored: Any) -> Any:
     try:
         return XCom.deserialize_value(SimpleNamespace(value=stored))
     except Exception as error:
-        from airflow_provider_gpu_cluster.connection.words import words_of  # imports all of SSH
-
         # Whatever is wrong with one value must not keep others from being read.
         log.warning("could not read an XCom through %s: %s", XCom.__name__, words_of(error))
         return None
