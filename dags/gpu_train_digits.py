@@ -20,7 +20,7 @@ def gpu_train_digits():
         code="train_digits",
         data="data/digits.csv",
         entry_script="train.py",
-        script_args=["--epochs", "40", "--hidden", "1024"],
+        script_args=["--epochs", "40", "--hidden", "512"],
         gpus=1,
         cpus=2,
         memory="2G",

@@ -377,7 +377,9 @@ class Cluster:
 
 
 def _files_of(sources: Sequence[Source]) -> str:
-    count = sum(len(source.manifest) for source in sources if isinstance(source, UploadSource))
+    # A manifest that nobody has needed yet is not read for this.
+    read = (source for source in sources if isinstance(source, UploadSource) and "manifest" in vars(source))
+    count = sum(len(source.manifest) for source in read)
     return f"{count:,} files and folders" if count else "its inputs"
 
 

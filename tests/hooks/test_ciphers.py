@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.servers.sshd import RealSshd, login
 
@@ -62,5 +62,5 @@ def test_the_connection_may_say_otherwise(sshd: RealSshd, cipher: Cipher) -> Non
 
 
 def test_a_cipher_that_the_server_does_not_have(old_server: RealSshd, cipher: Cipher) -> None:
-    with pytest.raises(GpuClusterConnectionError, match="no acceptable ciphers"):
+    with pytest.raises(GpuClusterSetupError, match="no acceptable ciphers"):
         cipher(old_server, ciphers=["aes256-gcm@openssh.com"])

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import GpuClusterFaultError, GpuClusterSetupError, NoSpaceError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterFaultError, NoSpaceError
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch.job_watch import JobWatch
 from tests.harness.jobs import submit, wait
@@ -85,5 +85,5 @@ def test_a_host_that_cannot_start_a_program_now_ends_no_wait(
     with Cluster(settings, ssh_connect, retry_for_s=0) as cluster:
         with pytest.raises(GpuClusterFaultError, match="Cannot allocate memory"):
             cluster.statuses(["x"])
-        with pytest.raises(GpuClusterSetupError, match="Cannot allocate memory"):
+        with pytest.raises(GpuClusterFaultError, match="has no memory left"):
             cluster.capacity()

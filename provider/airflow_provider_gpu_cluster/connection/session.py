@@ -322,7 +322,7 @@ class Session:
                 f"{where}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
                 "a Python 3.8 or newer there"
             )
-        elif fault is None and verb in protocol.LOOKS and any(sign in said for sign in _FULL):
+        elif verb in protocol.LOOKS and any(sign in said for sign in _FULL):
             raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there; it said: {said}")
         elif fault is not None:
             raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there: {fault}; it said: {said}")

@@ -12,7 +12,8 @@ _UNTOLD = ("No existing session", "EOF during negotiation", "Channel closed.", "
 
 def words_of(error: BaseException) -> str:
     """Return what an exception says, or, when it says nothing, what its type means; never an empty text."""
-    import paramiko  # late: files of DAGs and Airflow's plugins load this module, and it is slow to load
+    # Late, since Airflow loads plugins, which use this, in all of its processes.
+    import paramiko
 
     said = cleaned(str(getattr(error, "strerror", None) or error)).strip().rstrip(":").rstrip()
     if isinstance(error, paramiko.ssh_exception.ChannelException):
