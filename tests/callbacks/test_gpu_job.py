@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_gpu_cluster.callbacks import jobs_of_run
 from airflow_provider_gpu_cluster.callbacks.gpu_job import cancel_forgotten_jobs, cancel_jobs_of_run
@@ -214,6 +215,7 @@ def test_dags_with_jobs_get_the_callback_once(given: Any, expected: Any) -> None
     dag_policy(dag)
     dag_policy(dag)
     assert dag.on_failure_callback == expected
+    assert DagSerialization.to_dict(dag)["dag"]["has_on_failure_callback"] is True
 
 
 def test_dags_without_jobs_get_none() -> None:

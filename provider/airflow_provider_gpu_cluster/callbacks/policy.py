@@ -24,6 +24,8 @@ def dag_policy(dag: Any) -> None:
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
     if cancel_forgotten_jobs not in callbacks and cancel_jobs_of_run not in callbacks:
         dag.on_failure_callback = [*callbacks, cancel_forgotten_jobs]
+        # Airflow works this out when the DAG is made, and tells only this to the scheduler.
+        dag.has_on_failure_callback = True
 
 
 def _has_jobs(dag: Any) -> bool:
