@@ -19,7 +19,7 @@ def small_disk(folder: Path, size_kb: int) -> Iterator[Path]:
     Only root may mount. Where the tests run as somebody else this skips, and under CI it fails.
     """
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k,mode=0777", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k,mode=0755", "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True)
     if done.returncode:
         why = f"a small disk cannot be mounted here ({done.stderr.strip()}): run this test as root"
