@@ -231,6 +231,7 @@ def test_an_sbatch_that_answers_after_its_client_gave_up(
         return login_node.slurm.run("squeue", "-h", "-t", states, "-o", "%A", f"--name={job_id}.1").stdout.split()
 
     def both_have_come() -> bool:
+        cluster.statuses([job_id])  # who looks hands it over again
         ids.update(of_slurm("all"))
         return len(ids) == 2
 
