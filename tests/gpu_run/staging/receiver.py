@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,10 @@ def process(root: Root, verb: str, request: dict[str, Any]) -> Iterator[tuple[An
     program = Path(root.own) / build_program().name
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_bytes(build_program().content)
+        # Whole or not at all: others may be about to start it.
+        draft = program.with_suffix(f".{uuid.uuid4().hex}")
+        draft.write_bytes(build_program().content)
+        draft.replace(program)
     arguments = [sys.executable, "-I", "-S", str(program), verb]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as child:
         assert child.stdin is not None
@@ -40,8 +44,8 @@ def process(root: Root, verb: str, request: dict[str, Any]) -> Iterator[tuple[An
         try:
             out, stream = cast(BinaryIO, child.stdin), io.BufferedReader(cast(io.FileIO, child.stdout))
             out.write(json.dumps({**request, "settings": {"virtual_gpus": 1, "lease_dir": None}}).encode() + b"\n")
-            while stream.readline() != protocol.REPLY_MARK + b"\n":
-                pass
+            while (line := stream.readline()) != protocol.REPLY_MARK + b"\n":
+                assert line, "it ended without a reply"
             reply = json.loads(stream.readline())
             if "error" in reply:
                 raise error_of(reply["error"])
