@@ -303,8 +303,17 @@ class GpuClusterHook(BaseHook):
             return None
 
     def capacity(self) -> dict[str, Any]:
-        """Return which GPUs the cluster has, which are free, and how many jobs run and wait."""
-        return dict(self.cluster.capacity())
+        """
+        Return which GPUs the cluster has, which are free or broken, and how many jobs wait.
+
+        The numbers also go to Airflow's metrics, as gauges tagged with the connection: ``gpu_cluster.gpus``,
+        ``gpu_cluster.free_gpus``, ``gpu_cluster.broken_gpus`` and ``gpu_cluster.waiting_jobs``.
+        """
+        from airflow_provider_gpu_cluster.hooks.capacity_gauges import send_gauges
+
+        capacity = self.cluster.capacity()
+        send_gauges(capacity, self.gpu_cluster_conn_id)
+        return dict(capacity)
 
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
