@@ -504,10 +504,12 @@ def test_limits_hold(site: Site, root_with: RootWith) -> None:
 
 
 def test_a_directory_that_is_gone_is_no_end_while_it_runs(
-    site: Site, root_with: RootWith, eventually: Eventually
+    site: Site, root_with: RootWith, eventually: Eventually, tmp_path: Path
 ) -> None:
     root = root_with(f"{site.launcher(DETACHING)} {{script}}")
-    job_id = root.submit('rm -rf "$JOB_DIR"; sleep 1000')
+    launched = tmp_path / "launched"
+    job_id = root.submit(f'until [ -e "{launched}" ]; do sleep 0.05; done; rm -rf "$JOB_DIR"; sleep 1000')
+    launched.touch()
     found = eventually(lambda: root.status(job_id) if not os.path.exists(root.job(job_id).path) else None)
     assert found["state"] == protocol.UNKNOWN
     assert "it runs, but its directory" in found["message"]
