@@ -24,6 +24,14 @@ _FAULTS = (
 )
 
 
+_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+def says_disk_is_full(said: str) -> bool:
+    """Return whether a shell, or what it runs, says that there is no room on the disk."""
+    return any(sign in said for sign in _FULL)
+
+
 def fault_of_host(said: str) -> str | None:
     """Return what a host lacks, in words; None if nothing says so."""
     for signs, words in _FAULTS:

@@ -13,6 +13,7 @@ import paramiko
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS, text_of
 from airflow_provider_gpu_cluster.connection.connection import Connection
+from airflow_provider_gpu_cluster.connection.host_faults import says_disk_is_full
 from airflow_provider_gpu_cluster.connection.program import Program
 from airflow_provider_gpu_cluster.connection.words import cleaned, words_of
 from airflow_provider_gpu_cluster.exceptions import (
@@ -30,7 +31,6 @@ _WHY_SFTP = (
     "nothing when there is no terminal"
 )
 # In the C locale, for all systems that have a name for it.
-_NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 def install(connection: Connection, program: Program) -> None:
@@ -159,7 +159,7 @@ def _explained(connection: Connection, folder: str, size: int, error: OSError) -
     said = stderr.decode("utf-8", "backslashreplace").strip().splitlines()
     free = _free_bytes(said.pop()) if said else None
     why = cleaned(said[-1]) if said else words_of(error)
-    if any(sign in why for sign in _NO_SPACE):
+    if says_disk_is_full(why):
         left = "" if free is None else f", of which {free / 1e6:.1f} MB are free"
         return NoSpaceError(
             f"{where}: the program ({size / 1e6:.1f} MB) could not be written to {root_dir}/.gpu-run: {why}{left}; "

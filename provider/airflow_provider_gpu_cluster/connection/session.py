@@ -24,7 +24,7 @@ from airflow_provider_gpu_cluster.connection.channel import ChannelFile, reader,
 from airflow_provider_gpu_cluster.connection.command_line import command_line
 from airflow_provider_gpu_cluster.connection.command_start import await_start
 from airflow_provider_gpu_cluster.connection.connection import Connection
-from airflow_provider_gpu_cluster.connection.host_faults import fault_of_host
+from airflow_provider_gpu_cluster.connection.host_faults import fault_of_host, says_disk_is_full
 from airflow_provider_gpu_cluster.connection.installation import install, not_there
 from airflow_provider_gpu_cluster.connection.program import build_program
 from airflow_provider_gpu_cluster.connection.reply import garbled, read_reply
@@ -62,8 +62,6 @@ _NO_EXIT_STATUS = -1
 ANSWER_WITHIN_S = 600.0
 ANSWER_AFTER_FILES_WITHIN_S = 86400.0
 _WITH_FILES = ("stage", "submit", "send", "gc")
-# What a shell or Python says of a full disk. A task that waits for its job does not need the room, and waits on.
-_FULL = ("No space left on device", "Disk quota exceeded")
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
@@ -322,7 +320,8 @@ class Session:
                 f"{where}: there is no {wanted} on the cluster; set 'python' in the connection to the path of "
                 "a Python 3.8 or newer there"
             )
-        elif verb in protocol.LOOKS and any(sign in said for sign in _FULL):
+        elif verb in protocol.LOOKS and says_disk_is_full(said):
+            # A task that waits for its job does not need the room, and waits on.
             raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there; it said: {said}")
         elif fault is not None:
             raise GpuClusterFaultError(f"{where}: gpu-run {verb} could not begin there: {fault}; it said: {said}")

@@ -1,4 +1,4 @@
-"""Access of the API server to a job's cluster."""
+"""Access of Airflow's own processes, such as the API server, to a job's cluster."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def cluster_of(conn_id: str) -> Iterator[Cluster]:
             # An XCom must not make the API server send the password of a database to the database's host.
             raise GpuClusterSetupError(
                 f"connection {hook.gpu_cluster_conn_id} is of type {conn_type}; "
-                f"the API server only talks to connections of type {hook.conn_type}"
+                f"jobs are only looked at and ended through connections of type {hook.conn_type}"
             )
         yield hook.cluster

@@ -9,7 +9,6 @@ choice.
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +30,7 @@ from sqlalchemy import select
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
+from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
@@ -38,7 +38,6 @@ from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
 
 UNREADABLE = "?"
-JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 # The page returns soon and says that the cluster is being asked; its script then waits longer.
 PAGE_WAIT_S = 2.0
 JSON_WAIT_S = 10.0
@@ -131,7 +130,7 @@ def job_of(ti: TaskInstanceId) -> JobHandle:
         # The script of an open page, and a browser that shows only this sentence, look again or stop.
         headers = {"Refresh": "5"} if LOOKS_AGAIN in sentence else None
         raise HTTPException(404, sentence, headers=headers)
-    if not JOB_ID.fullmatch(handle.job_id):
+    if job_ids.fault_of(handle.job_id) is not None:
         raise HTTPException(404, "The job handle in this task's XCom does not name a job.")
     if ti.element is None:
         return handle
