@@ -132,7 +132,7 @@ def test_more_memory_at_each_out_of_memory() -> None:
 
 def test_the_pause_grows_for_the_same_reason_in_a_row() -> None:
     assert [pause_s(streak) for streak in (1, 2, 3, 9, 10, 1000)] == [1, 2, 4, 256, 300, 300]
-    quick = {"ran_s": 5.0, "saved": SAVED}
+    quick: dict[str, Any] = {"ran_s": 5.0, "saved": SAVED}
     before, _ = chain("preempted", "preempted", "preempted", **quick)
     assert before is not None
     assert before["not_before"] == NOW + 4
