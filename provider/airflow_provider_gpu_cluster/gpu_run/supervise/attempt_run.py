@@ -20,6 +20,7 @@ from ..store.restoring import make_folder
 from ..store.writing import write_text
 from .diagnosis import TAIL_BYTES, diagnose, read_end
 from .errors_relay import ErrorsRelay
+from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
 from .limits import Limits
@@ -62,6 +63,7 @@ class AttemptRun:
         self._spec = self.request["spec"]
         self._job = JobProcesses()
         self._stop = Stop(attempt, self._job, self._spec, grace_s(self._spec, self.request["settings"]))
+        self._interruptions = Interruptions(attempt, self._stop)
         self._started_at: str | None = None
         self._code_ended_at: str | None = None
         self._is_told_to_end = False
@@ -151,6 +153,22 @@ class AttemptRun:
         selector = selectors.DefaultSelector()
         selector.register(self._errors.source, selectors.EVENT_READ)
         selector.register(self._wakeup, selectors.EVENT_READ)
+        self._until_over(selector)
+        self._code_ended_at = records.now()
+        if self._stop.cause is None and _is_signal(self._job.status, signal.SIGTERM):
+            self._await_signal(_TERM_TIMEOUT_S)
+        elif self.allocation.is_scheduled:
+            self._await_signal(_END_TIMEOUT_S)
+        # Who has ended run.sh may have left its program the time to save.
+        self._until_over(selector)
+        self._code_ended_at = records.now()
+        self._stop.finish()
+        if self._job.reap():
+            self.attempt.event("ending_leftovers", count=len(self._job.tree()))
+            self._job.end_leftovers(self._errors.copy)
+        self._errors.copy_rest()
+
+    def _until_over(self, selector: selectors.BaseSelector) -> None:
         look_at = time.monotonic()
         while not self._stop.is_over():
             for key, _ in selector.select(max(0.0, look_at - time.monotonic())):
@@ -168,16 +186,6 @@ class AttemptRun:
             self._stop.go_on()
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + (_TICK_S if self._stop.cause is None else _STOPPING_TICK_S)
-        self._code_ended_at = records.now()
-        self._stop.finish()
-        if self._stop.cause is None and _is_signal(self._job.status, signal.SIGTERM):
-            self._await_signal(_TERM_TIMEOUT_S)
-        elif self.allocation.is_scheduled:
-            self._await_signal(_END_TIMEOUT_S)
-        if self._job.reap():
-            self.attempt.event("ending_leftovers", count=len(self._job.tree()))
-            self._job.end_leftovers(self._errors.copy)
-        self._errors.copy_rest()
 
     def _hand_on(self) -> None:
         """Hand on what was heard to the job's main process, which may have set a trap for it."""
@@ -192,6 +200,7 @@ class AttemptRun:
         if os.access(self.attempt.at("cancel.json"), os.F_OK) and self.attempt.cancellation() is not None:
             # A cancel comes as a signal, but only if this process or its scheduler can be reached, and the claim read.
             self._heed_signal()
+        self._interruptions.look()
         if self._limits.is_warning_due() and not self._stop.was_warned and self._stop.cause is None:
             # A program that has just begun may not listen yet.
             self._stop.warn()
@@ -210,7 +219,7 @@ class AttemptRun:
             return
         asked = self.attempt.cancellation()
         cause = self._cause_of_signal(asked)
-        is_told = asked is None and self.witness is not None and has_had_term(self.witness)
+        is_told = asked is None and self._was_for_all()
         if self.allocation.is_scheduled and asked is None:
             self._is_taken_away = self.allocation.gives_reasons
             self._taken_at = None if self.allocation.gives_reasons else time.monotonic()
@@ -219,6 +228,12 @@ class AttemptRun:
         elif asked is None or self.allocation.is_scheduled:
             # The same signal has reached the job's processes too, and some of them end sooner, even with code 0.
             self._stop.cause = cause
+
+    def _was_for_all(self) -> bool:
+        """Return whether the TERM that has come was for every process of the job."""
+        if self.witness is not None:
+            return has_had_term(self.witness)
+        return _is_signal(self._job.status, signal.SIGTERM)
 
     def _cause_of_signal(self, asked: CancelRecord | None) -> Cause:
         """Return how a job ended whose supervisor was told to end it."""

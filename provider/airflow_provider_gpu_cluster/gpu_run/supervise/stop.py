@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..linux import processes
 from .main_process import catching
-from .signals import number_of
+from .signals import name_of, number_of
 from .telling import Telling
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Stop:
         self._grace_s = grace_s
         self._number = number_of(spec.get("stop_signal") or "TERM") or int(signal.SIGTERM)
         self._to_all = spec.get("stop_signal_to") == "all"
-        self._wants_warning = bool(spec.get("warn_before_s"))
+        self._warn_before_s = spec.get("warn_before_s") or 0.0
         self._warning = number_of(spec.get("warn_signal") or "USR1") or int(signal.SIGUSR1)
         self._warned_at: float | None = None
         self._signal_at: float | None = None
@@ -62,21 +62,33 @@ class Stop:
         """Whether the job has had its warning."""
         return self._warned_at is not None
 
-    def warn(self) -> list[int]:
-        """Send the warning to those whom it is for, and return them; there may be nobody, or nobody yet."""
+    @property
+    def warning_name(self) -> str:
+        """The name of the warning signal."""
+        return name_of(self._warning)
+
+    def warn(self, *, is_rehearsed: bool = False) -> list[int]:
+        """
+        Send the warning to those whom it is for, and return them; there may be nobody, or nobody yet.
+
+        :param is_rehearsed: the real one comes in its time nevertheless.
+        """
         pids = catching(self._job.tops(), self._warning)
         if pids:
-            self._warned_at = time.monotonic()
+            self._warned_at = self._warned_at if is_rehearsed else time.monotonic()
             self._attempt.event("warned", number=self._warning, pids=pids)
             processes.send_signal(pids, self._warning)
         return pids
 
-    def begin(self, cause: Cause, *, is_from_outside: bool = False, is_told: bool = False) -> None:
+    def begin(
+        self, cause: Cause, *, is_from_outside: bool = False, is_told: bool = False, is_time_limit: bool = False
+    ) -> None:
         """
         Begin to stop the job; only the first cause counts.
 
         :param is_from_outside: it is no limit of the job's own.
         :param is_told: every process of the job has just had a TERM.
+        :param is_time_limit: the stop signal comes as long after the warning as at the time limit.
         """
         if self.cause is not None:
             return
@@ -84,11 +96,12 @@ class Stop:
         self._attempt.event("stopping", reason=cause.reason)
         now = time.monotonic()
         self._signal_at = now
-        if is_from_outside and self._wants_warning:
-            if self._warned_at is None or self._warned_at + self._grace_s < now:
+        if is_from_outside and self._warn_before_s:
+            after_s = self._warn_before_s if is_time_limit else self._grace_s
+            if self._warned_at is None or self._warned_at + after_s < now:
                 self.warn()
             if self._warned_at is not None:
-                self._signal_at = max(now, self._warned_at + self._grace_s)
+                self._signal_at = max(now, self._warned_at + after_s)
         if is_told:
             self._kill_at = self._signal_at + self._grace_s
             self._telling = Telling(self._job, self._number, is_told=True)
@@ -108,6 +121,16 @@ class Stop:
         if self._kill_at is not None and now >= self._kill_at:
             self._attempt.event("killed")
             self._job.kill()
+
+    def described(self) -> str:
+        """Return what is done about the job, as a sentence."""
+        name, now = name_of(self._number), time.monotonic()
+        if self._telling is not None:
+            whom = " and ".join(str(pid) for pid in self._telling.told) or "nobody"
+            return f"{name} was sent to process {whom}; what is left in {self._grace_s:g} s is killed"
+        in_s = max(0.0, (self._signal_at or now) - now)
+        then = f"{name} follows in {in_s:.0f} s, and what is left {self._grace_s:g} s after that is killed"
+        return f"{self.warning_name} was sent; {then}"
 
     def is_over(self) -> bool:
         """Return whether the job has ended, as far as anybody has to wait for it."""

@@ -108,7 +108,13 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
             "unix_time": time.time(),
         },
         is_scheduled=True,
+        ends_at=_ends_at(env),
     )
+
+
+def _ends_at(env: Mapping[str, str]) -> float | None:
+    text = env.get("SLURM_JOB_END_TIME") or ""
+    return float(text) if text.isdigit() else None
 
 
 def _restarts(env: Mapping[str, str]) -> int:
