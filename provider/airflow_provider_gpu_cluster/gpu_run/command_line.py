@@ -81,6 +81,7 @@ VERBS = {
     "dispatch": Verb("engines.host.dispatcher", "dispatch", ("program",), is_asked=False),
     "supervise": Verb("engines.host.supervisor_start", "supervise_leased", ("program",), is_asked=False),
     "supervise-slurm": Verb("engines.slurm.supervise", "supervise_slurm", is_asked=False),
+    "run-on-node": Verb("supervise.node_run", "run_on_node", ("umask",), is_asked=False),
     "supervise-launched": Verb("engines.command.supervise", "supervise_launched", is_asked=False),
     "launch-waiting": Verb("engines.command.handover", "launch_waiting", ("root",), is_asked=False),
     "build-environment": Verb("environments.builds", "build_and_print", ("root",), is_asked=False),

@@ -221,7 +221,7 @@ def test_a_job_knows_its_end(host: Host) -> None:
     # A scheduler may end it sooner.
     soon = allocation._replace(ends_at=time.time() + 50)
     assert abs(int(job_variables(attempt, request, soon)["TIME_LIMIT_AT"]) - time.time() - 50) < 5
-    request["spec"].update(time_limit_s=None, grace_s=1e15)
+    request["spec"]["time_limit_s"], request["spec"]["grace_s"] = None, 1e15
     request["settings"]["grace_s"] = 7.5
     request["recovery"] = {"reason": "preempted"}
     env = job_variables(attempt, request, allocation)

@@ -24,6 +24,8 @@ from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
 from .limits import Limits
+from .main_process import catching
+from .node_orders import NodeOrders
 from .signals import HANDED_ON
 from .stop import Cause, Stop
 from .variables import job_variables
@@ -62,7 +64,8 @@ class AttemptRun:
         self.witness: int | None = None
         self._spec = self.request["spec"]
         self._job = JobProcesses()
-        self._stop = Stop(attempt, self._job, self._spec, grace_s(self._spec, self.request["settings"]))
+        orders = NodeOrders(attempt) if allocation.launcher else None
+        self._stop = Stop(attempt, self._job, self._spec, grace_s(self._spec, self.request["settings"]), orders)
         self._interruptions = Interruptions(attempt, self._stop)
         self._started_at: str | None = None
         self._code_ended_at: str | None = None
@@ -192,9 +195,15 @@ class AttemptRun:
         while self._heard:
             number = self._heard.pop()
             number = self.allocation.stand_ins.get(number, number)
+            if number == self.allocation.warning:
+                self._stop.warn()
+                continue
+            if number == signal.SIGCONT and self._stop.cause is not None:
+                # Shells are kept from going on.
+                continue
             self.attempt.event("signal_handed_on", number=number)
             steps = processes.topmost_named(self._job.tree(), "srun") if self.allocation.warns_steps else []
-            processes.send_signal(steps or [self._job.top], number)
+            processes.send_signal(steps or catching(self._job.tops(), number) or [self._job.top], number)
 
     def _check_limits(self) -> None:
         if os.access(self.attempt.at("cancel.json"), os.F_OK) and self.attempt.cancellation() is not None:
@@ -269,7 +278,7 @@ class AttemptRun:
         exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         cause = self._stop.cause
-        first = self.allocation.first_failed() if status and cause is None else None
+        first = self.allocation.first_failed() if status or cause is not None else None
         if first is not None:
             # The others may have failed because of it, or have been killed for it.
             exit_code, number = first[1], None

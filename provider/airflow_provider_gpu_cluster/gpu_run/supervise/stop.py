@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..linux import processes
 from .main_process import catching
+from .node_orders import NodeOrders, NodesTold
 from .signals import name_of, number_of
 from .telling import Telling
 
@@ -40,12 +41,16 @@ class Stop:
     :param attempt: where to note what was done.
     :param job: its processes.
     :param grace_s: its grace.
+    :param orders: to its nodes, if it runs on several.
     """
 
-    def __init__(self, attempt: Attempt, job: JobProcesses, spec: Spec, grace_s: float) -> None:
+    def __init__(
+        self, attempt: Attempt, job: JobProcesses, spec: Spec, grace_s: float, orders: NodeOrders | None = None
+    ) -> None:
         self._attempt = attempt
         self._job = job
         self._grace_s = grace_s
+        self._orders = orders
         self._number = number_of(spec.get("stop_signal") or "TERM") or int(signal.SIGTERM)
         self._to_all = spec.get("stop_signal_to") == "all"
         self._warn_before_s = spec.get("warn_before_s") or 0.0
@@ -53,7 +58,7 @@ class Stop:
         self._warned_at: float | None = None
         self._signal_at: float | None = None
         self._kill_at: float | None = None
-        self._telling: Telling | None = None
+        self._telling: Telling | NodesTold | None = None
         #: The first cause; None as long as the job is not to be stopped.
         self.cause: Cause | None = None
 
@@ -73,11 +78,14 @@ class Stop:
 
         :param is_rehearsed: the real one comes in its time nevertheless.
         """
-        pids = catching(self._job.tops(), self._warning)
+        pids = catching(self._job.tops(), self._warning) if self._orders is None else [self._job.top]
         if pids:
             self._warned_at = self._warned_at if is_rehearsed else time.monotonic()
             self._attempt.event("warned", number=self._warning, pids=pids)
-            processes.send_signal(pids, self._warning)
+            if self._orders is None:
+                processes.send_signal(pids, self._warning)
+            else:
+                self._orders.warn(self._warning)
         return pids
 
     def begin(
@@ -104,7 +112,7 @@ class Stop:
                 self._signal_at = max(now, self._warned_at + after_s)
         if is_told:
             self._kill_at = self._signal_at + self._grace_s
-            self._telling = Telling(self._job, self._number, is_told=True)
+            self._telling = self._tell(is_told=True)
         self.go_on()
 
     def kill_soon(self) -> None:
@@ -115,12 +123,19 @@ class Stop:
         """Do what is due."""
         now = time.monotonic()
         if self._telling is None and self._signal_at is not None and now >= self._signal_at:
-            self._telling = Telling(self._job, self._number, to_all=self._to_all)
+            self._telling = self._tell()
             self._kill_at = now + self._grace_s if self._kill_at is None else self._kill_at
             self._attempt.event("stop_signal", number=self._number, pids=self._telling.told)
         if self._kill_at is not None and now >= self._kill_at:
             self._attempt.event("killed")
+            if self._orders is not None:
+                self._orders.kill()
             self._job.kill()
+
+    def _tell(self, *, is_told: bool = False) -> Telling | NodesTold:
+        if self._orders is not None:
+            return NodesTold(self._orders, self._job, self._number, to_all=self._to_all, is_told=is_told)
+        return Telling(self._job, self._number, to_all=self._to_all, is_told=is_told)
 
     def described(self) -> str:
         """Return what is done about the job, as a sentence."""
