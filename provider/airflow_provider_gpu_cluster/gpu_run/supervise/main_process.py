@@ -194,6 +194,15 @@ def catching(tops: Iterable[int], number: int) -> list[int]:
     return [pid for pid in find(tops, number, halt=False).mains if catches(pid, number)]
 
 
+def has_waiting_shells(pids: Iterable[int], number: int) -> bool:
+    """Return whether there are shells among some processes that a signal ends."""
+    for pid in pids:
+        sets = signal_sets(pid) if processes.program_of(pid) in _SHELLS else None
+        if sets is not None and not sets.ignores(number) and not shell_catches(pid, sets, number):
+            return True
+    return False
+
+
 def catches(pid: int, number: int) -> bool:
     """Return whether a process does something about a signal itself."""
     sets = signal_sets(pid)

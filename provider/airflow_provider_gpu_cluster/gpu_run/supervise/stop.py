@@ -135,7 +135,8 @@ class Stop:
     def _tell(self, *, is_told: bool = False) -> Telling | NodesTold:
         if self._orders is not None:
             return NodesTold(self._orders, self._job, self._number, to_all=self._to_all, is_told=is_told)
-        return Telling(self._job, self._number, to_all=self._to_all, is_told=is_told)
+        number = int(signal.SIGTERM) if is_told else self._number
+        return Telling(self._job, number, to_all=self._to_all, is_told=is_told)
 
     def described(self) -> str:
         """Return what is done about the job, as a sentence."""

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Iterable
 
 from ..linux import processes
-from .main_process import catches, find, shell_children
+from .main_process import catches, find, has_waiting_shells, shell_children
 
 if TYPE_CHECKING:
     from .job_processes import JobProcesses
@@ -94,11 +94,20 @@ class Telling:
                 self._job.ends[pid] = processes.status_of_zombie(pid)
 
     def _tell_all(self) -> None:
+        if self._is_told:
+            self._await_shells()
         found = find(self._job.tops(), self._number, halt=False)
         self._note(found.mains, found.above)
         if not self._is_told:
             _send(self._job.tree(), self._number)
         self._is_told = True
+
+    def _await_shells(self) -> None:
+        """Wait until those have ended that die of the signal, and have left their programs to this process."""
+        deadline = time.monotonic() + _SETTLE_S
+        while has_waiting_shells(self._job.tree(), self._number) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._job.reap()
 
     def _tell_next(self) -> bool:
         """Tell those whose turn it is; return False when there is nobody."""
