@@ -126,23 +126,23 @@ def cursor_file(job: JobDirectory) -> Path:
 def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory) -> None:
     job.add_attempt(1, REQUEST, {})
     cursor = output.Cursor(job, "r")
-    assert cursor.place_in(1) == (0, None)
+    assert cursor.place_in(1, 1) == (0, None)
     cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 2}})
     assert cursor.save() == {"attempt": 1, "offset": 4}
-    assert output.Cursor(job, "r").place_in(1) == (4, {"lines": 2})
+    assert output.Cursor(job, "r").place_in(1, 1) == (4, {"lines": 2})
     # A note can be made anew; without one, coming back to the same place says nothing.
     cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 3}})
     cursor.move({"attempt": 1, "offset": 4})
     cursor.move({"attempt": 1, "offset": 3, "note": "old"})
     cursor.save()
-    assert output.Cursor(job, "r").place_in(1) == (4, {"lines": 3})
-    assert output.Cursor(job, "r").place_in(2) == (0, None)
+    assert output.Cursor(job, "r").place_in(1, 1) == (4, {"lines": 3})
+    assert output.Cursor(job, "r").place_in(2, 2) == (0, None)
     request = {"job_id": "job", "reader": "r", "ack": None, "max_bytes": 0}
     reply, _ = output.open_log(root, None, request)  # type: ignore[arg-type]
     assert (reply["offset"], reply["note"]) == (4, {"lines": 3})
     # Who goes on without a note has none.
     read(root, ack=(1, 5))
-    assert output.Cursor(job, "r").place_in(1) == (5, None)
+    assert output.Cursor(job, "r").place_in(1, 1) == (5, None)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"place": 3}', '{"place": {"attempt": null, "offset": 1}}'])

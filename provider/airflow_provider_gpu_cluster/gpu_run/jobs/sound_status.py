@@ -56,6 +56,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "exit_code": _is_whole,
     "signal": _is_whole,
     "attempt": _is_whole,
+    "log_attempt": _is_whole,
     "submitted_at": _is_time,
     "leased_at": _is_time,
     "started_at": _is_time,
@@ -77,7 +78,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "masks": lambda value: isinstance(value, dict),
 }
 # No reader expects them to be missing.
-_NEVER_NONE = ("job_id", "state", "message", "attempt", "gpus", "log_bytes", "log_tail", "elements", "notes")
+_NEVER_NONE = ("job_id", "state", "message", "attempt", "log_attempt", "gpus", "log_bytes", "log_tail", "elements", "notes")
 
 
 def sound(status: Status) -> Status:
