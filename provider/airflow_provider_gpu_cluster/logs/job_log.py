@@ -172,11 +172,11 @@ class JobLog:
             if number <= told:
                 continue
             self.memory["went_on_from"] = number
-            is_latest = number == status.attempt - 1
+            is_told = past is status.attempts[-1] and _tells_of_recovery(status)
             self._log.warning(
                 f"GPU job goes on in attempt {number + 1}",
                 job_id=self._job_id,
-                why=status.message if is_latest and _tells_of_recovery(status) else _how_it_ended(past),
+                why=status.message if is_told else _how_it_ended(past),
             )
 
     def _tell_queued(self, status: JobStatus) -> None:
@@ -232,8 +232,9 @@ class JobLog:
 
 
 def _tells_of_recovery(status: JobStatus) -> bool:
-    """Return whether a status says of an attempt that waits why there is one, and when it begins."""
-    return status.state is JobState.QUEUED and status.message.startswith(f"attempt {status.attempt - 1} ")
+    """Return whether a job waits only for the pause before its next attempt, of which its status says why it comes."""
+    past = status.attempts[-1].get("attempt") if status.attempts else None
+    return status.state is JobState.QUEUED and status.message.startswith(f"attempt {past} ")
 
 
 def _how_it_ended(past: PastAttempt) -> str:

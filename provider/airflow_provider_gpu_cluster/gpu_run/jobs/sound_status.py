@@ -78,7 +78,18 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "masks": lambda value: isinstance(value, dict),
 }
 # No reader expects them to be missing.
-_NEVER_NONE = ("job_id", "state", "message", "attempt", "log_attempt", "gpus", "log_bytes", "log_tail", "elements", "notes")
+_NEVER_NONE = (
+    "job_id",
+    "state",
+    "message",
+    "attempt",
+    "log_attempt",
+    "gpus",
+    "log_bytes",
+    "log_tail",
+    "elements",
+    "notes",
+)
 
 
 def sound(status: Status) -> Status:
