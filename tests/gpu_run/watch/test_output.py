@@ -109,6 +109,35 @@ def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, stat
     assert read(root, ack=(2, 3)) == (2, 3, b"ond")
 
 
+FOLLOWS: Any = {"recovery": {"first": 1}}
+
+
+def test_an_attempt_that_follows_by_itself_goes_on_in_the_same_log(
+    root: Root, job: JobDirectory, state: dict[str, Any]
+) -> None:
+    job.add_attempt(1, REQUEST, {})
+    write(job, b"first")
+    assert read(root, ack=(1, 2)) == (1, 2, b"rst")
+    job.add_attempt(2, FOLLOWS, {})
+    state.update(attempt=2, log_attempt=1, state=protocol.QUEUED)
+    # A reader that lags behind gets the rest of it, also while the next attempt waits.
+    assert read(root) == (1, 2, b"rst")
+    write(job, b"second")
+    state.update(state=protocol.RUNNING)
+    assert read(root, ack=(1, 5)) == (1, 5, b"second")
+    # A program that knows of no such attempts counts the same bytes by the latest one.
+    cursor = output.Cursor(job, "r")
+    cursor.move({"attempt": 2, "offset": 8})
+    cursor.save()
+    assert read(root) == (1, 8, b"ond")
+    assert read(root, ack=(1, 10)) == (1, 10, b"d")
+    # An attempt that Airflow asks for has a new log.
+    job.add_attempt(3, REQUEST, {})
+    state.update(attempt=3)
+    del state["log_attempt"]
+    assert read(root)[:2] == (3, 0)
+
+
 def test_while_it_waits_the_log_of_the_attempt_before_is_not_its_own(
     root: Root, job: JobDirectory, state: dict[str, Any]
 ) -> None:

@@ -21,7 +21,7 @@ class Standing(_State, total=False):
 
     Unknown values are left out. Secrets of which there are ``masks`` are hidden in all texts.
 
-    :param log_attempt: number of the attempt with which its log begins; see :attr:`.store.directories.Attempt.log_number`.
+    :param log_attempt: number of the attempt with which its log begins, if that is an earlier one.
     :param attempts: the earlier attempts of the same try, oldest first; not more than the last hundred.
     :param recovered: how many attempts each reason has caused.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
