@@ -70,6 +70,8 @@ class Observed(TypedDict, total=False):
     log_attempt: int
     log_bytes: int
     progress: Progress
+    attempts: list[PastAttempt]
+    recovered: dict[str, int]
     notes: list[str]
 
 
