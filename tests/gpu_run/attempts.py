@@ -14,6 +14,9 @@ from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.host import Host
 
 
+LONG_AGO = "2026-01-01T00:00:00.000+00:00"
+
+
 def waits_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the pause before an attempt be longer than any test, so that no dispatcher starts it."""
     monkeypatch.setattr(policy, "_FIRST_PAUSE_S", 3600.0)
@@ -25,7 +28,7 @@ def first_attempt(host: Host, job_id: str, **spec: Any) -> Attempt:
     job = host.job(job_id)
     job.create()
     request: Any = host.request("true", job_id=job_id, recover={"preempted": 20}, **spec)
-    request.update(requested_at="2026-01-01T00:00:00.000+00:00", host=processes.hostname(), submitted=0.0, by={})
+    request.update(requested_at=LONG_AGO, host=processes.hostname(), submitted=0.0, by={})
     attempt = job.add_attempt(1, request, {"SECRET": "s"})
     assert attempt is not None
     begin(attempt)
@@ -34,9 +37,7 @@ def first_attempt(host: Host, job_id: str, **spec: Any) -> Attempt:
 
 def begin(attempt: Attempt) -> None:
     """Claim an attempt as its supervisor, and note where its logs begin."""
-    who: Any = dict(
-        processes.identity(), by="supervisor", at="2026-01-01T00:00:00.000+00:00", gpus=[], token="NO=PROCESS"
-    )
+    who: Any = dict(processes.identity(), by="supervisor", at=LONG_AGO, gpus=[], token="NO=PROCESS")
     assert attempt.claim(who)
     attempt.note_log_starts({name: size(attempt, name) for name in ("training", "error")})  # type: ignore[typeddict-item]
 

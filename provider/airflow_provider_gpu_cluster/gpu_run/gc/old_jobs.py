@@ -3,8 +3,8 @@ Which job directories are no longer used, and what the jobs in use need outside 
 
 A job is in use while its latest attempt waits or runs, its state is unknown, or another attempt is to follow by itself;
 while inputs are brought in; while it holds a lease; and for a while after a request about it
-(:meth:`.store.directories.JobDirectory.use`). Such a request and the removal of the directory both take the job's lock and
-then look again, so that one of them comes first.
+(:meth:`.store.directories.JobDirectory.use`). Such a request and the removal of the directory both take the job's lock
+and then look again, so that one of them comes first.
 """
 
 from __future__ import annotations
