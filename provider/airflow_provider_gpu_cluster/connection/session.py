@@ -353,7 +353,9 @@ class Session:
         hint = ""
         if error_class is ChecksumError and self.settings.transfer == STREAM:
             hint = f". {IF_DAMAGED_AGAIN}"
-        return error_class(f"{self.settings.where}: {cleaned(error['message']) or 'it gives no reason'}{hint}")
+        refusal = error_class(f"{self.settings.where}: {cleaned(error['message']) or 'it gives no reason'}{hint}")
+        refusal.code = error["code"]
+        return refusal
 
     def broken(self, message: str) -> GpuClusterConnectionError:
         """Return the error for a fault of the connection."""

@@ -118,6 +118,8 @@ class JobStatus:
         values["message"] = cleaned(values.get("message") or "")
         for name in ("gpus", "notes", "attempts"):
             values[name] = tuple(values.get(name) or ())
+        recovered = values.get("recovered") or {}
+        values["recovered"] = {name: times for name, times in recovered.items() if isinstance(times, int)}
         return cls(**values)
 
     def to_json(self) -> Status:
@@ -167,4 +169,5 @@ class JobStatus:
             kind=self.kind,
             exit_code=self.exit_code,
             log_tail=self.log_tail,
+            recovered=self.recovered,
         )
