@@ -61,7 +61,7 @@ _NO_EXIT_STATUS = -1
 # How long a verb may take to reply, while it gives signs of life. Some copy, fetch or remove files before.
 ANSWER_WITHIN_S = 600.0
 ANSWER_AFTER_FILES_WITHIN_S = 86400.0
-_WITH_FILES = ("stage", "submit", "send", "gc")
+_WITH_FILES = ("stage", "submit", "resubmit", "send", "gc")
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
