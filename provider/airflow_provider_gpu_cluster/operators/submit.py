@@ -19,9 +19,7 @@ from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
-from airflow_provider_gpu_cluster.operators.partial import JobPartial
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
@@ -41,6 +39,8 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     publish,
     seconds,
 )
+from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
+from airflow_provider_gpu_cluster.tasks.job_partial import JobPartial
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
 from airflow_provider_gpu_cluster.tasks.states import asked_by_a_user
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
@@ -270,7 +270,7 @@ class SubmitGpuJobOperator(BaseOperator):
         """Render a value; hidden values stay hidden."""
         if isinstance(content, (HiddenEnv, HiddenArray)):
             return type(content)(self.render_template(content.values, context, jinja_env, seen_oids))
-        if isinstance(content, str) and not any(mark in content for mark in ("{{", "{%", "{#")):
+        if is_no_template(content):
             # Airflow would make a number of "4090" where templates give native values.
             return content
         return super().render_template(content, context, jinja_env, seen_oids)
