@@ -37,6 +37,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     handle_of,
     is_cancelled_by_teardown,
     publish,
+    result_of,
     seconds,
 )
 from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
@@ -144,7 +145,8 @@ class SubmitGpuJobOperator(BaseOperator):
         when its ``execution_timeout`` is over. A worker or triggerer that is shut down never cancels the job.
     :param get_logs: show the job's output in the task's log while waiting.
     :return: the job's handle: ``job_id``, ``gpu_cluster_conn_id``, ``job_dir``, ``engine``, ``submitted_at``,
-        ``gpus``, and for an array its ``array_size``. It is in XCom from the moment of the launch.
+        ``gpus``, and for an array its ``array_size``. It is in XCom from the moment of the launch. If the task waits,
+        and the job has gone on by itself, it also has ``attempts`` and ``recovered`` at the end.
     """
 
     template_fields = FilledFields(
@@ -289,7 +291,7 @@ class SubmitGpuJobOperator(BaseOperator):
             handle = self._launch(context, hook, identity, staged=staged is not None)
             self._stop_if_killed()
             if self.wait_for_completion and not self.deferrable:
-                self._wait(context, hook, handle)
+                return self._wait(context, hook, handle)
         if self.wait_for_completion and self.deferrable:
             self._defer(context, job=handle.to_json())
         return handle.to_json()
@@ -307,8 +309,8 @@ class SubmitGpuJobOperator(BaseOperator):
         assert end.handle is not None
         self._request().variables()  # masks their values in this process's log
         with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), end.handle.job_id) as hook:
-            resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=seconds(self.unreachable_timeout))
-        return end.handle.to_json()
+            patience_s = seconds(self.unreachable_timeout)
+            return resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=patience_s)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; cancel the job if the deferral took longer than ``execution_timeout``."""
@@ -419,7 +421,7 @@ class SubmitGpuJobOperator(BaseOperator):
             if forerunners:
                 hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
 
-    def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
+    def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> dict[str, Any]:
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
 
         reader = reader_of(context) if self.get_logs else None
@@ -430,6 +432,7 @@ class SubmitGpuJobOperator(BaseOperator):
             unreachable_timeout_s=seconds(self.unreachable_timeout),
         )
         watch.end(status)
+        return result_of(handle, status)
 
     def _sleep(self, seconds: float) -> None:
         """Sleep in short pieces, because a signal handler that returns does not end a sleep."""

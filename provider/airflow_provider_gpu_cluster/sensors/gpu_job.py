@@ -37,6 +37,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     handle_of,
     hook_for,
     publish,
+    result_of,
     seconds,
 )
 from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
@@ -86,7 +87,8 @@ class GpuJobSensor(BaseSensorOperator):
         the task fails. The job keeps running.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
         with. (templated)
-    :return: the job's handle, so that this output can be used wherever the launching task's output can.
+    :return: the job's handle, so that this output can be used wherever the launching task's output can; with
+        ``attempts`` and ``recovered`` if the job has gone on by itself.
     """
 
     template_fields = FilledFields("job", "env", "array", "gpu_cluster_conn_id")
@@ -185,14 +187,13 @@ class GpuJobSensor(BaseSensorOperator):
             raise end.error
         assert end.handle is not None
         with hook_for(end.handle, self.gpu_cluster_conn_id) as hook, self._noting_a_bad_end(context, end.status):
-            resume(
+            return resume(
                 end,
                 hook,
                 log=self.log,
                 pause=time.sleep,
                 unreachable_timeout_s=seconds(self.unreachable_timeout),
             )
-        return end.handle.to_json()
 
     def _defer(self, context: Context) -> NoReturn:
         handle = handle_of(self.job)
@@ -245,7 +246,7 @@ class GpuJobSensor(BaseSensorOperator):
             return False
         with self._noting_a_bad_end(context, status):
             watch.end(status)
-        return PokeReturnValue(True, handle.to_json())
+        return PokeReturnValue(True, result_of(handle, status))
 
     @contextmanager
     def _noting_a_bad_end(self, context: Context, status: JobStatus | None) -> Iterator[None]:
