@@ -230,7 +230,8 @@ def test_history_is_what_a_result_says_of_attempts() -> None:
     past: Any = {"attempt": 1, "reason": "preempted", "host": "node7", "gpu_seconds": float("nan"), "checkpoint": "x"}
     reply: Any = {"job_id": "j-1", "state": "SUCCEEDED", "attempt": 2, "host": "node8", "exit_code": 0}
     assert JobStatus.from_json(reply).history() == {}
-    status = JobStatus.from_json({**reply, "attempts": [past], "recovered": {"preempted": 1, "odd": "x"}})
+    reply.update(attempts=[past], recovered={"preempted": 1, "odd": "x"})
+    status = JobStatus.from_json(reply)
     assert json.loads(json.dumps(JobStatus.from_json(status.to_json()).history(), allow_nan=False)) == {
         "recovered": {"preempted": 1},
         "attempts": [

@@ -205,7 +205,8 @@ def test_earlier_attempts_are_a_table(browser: TestClient, cluster: Cluster) -> 
         "host": "node7",
         "checkpoint": "checkpoints/step_400.pt",
     }
-    attempts = (preempted, {"attempt": 2, "reason": "node_failure", "ended_at": "odd", "started_at": "odd"})
+    failed: Any = {"attempt": 2, "reason": "node_failure", "ended_at": "odd", "started_at": "odd"}
+    attempts = (preempted, failed)
     cluster.answer = replace(STATUS, attempt=3, attempts=attempts, recovered={"preempted": 1, "node_failure": 1})
     task = launched(HANDLE.to_json())
     data = browser.get(DATA, params=task).json()

@@ -116,7 +116,7 @@ class GpuJobRetryPolicy(RetryPolicy):
     def _delay(self, try_number: int, max_tries: int, context: Context | None) -> timedelta:
         # After a clear, tries are counted on, and max_tries has grown by as many.
         task = context.get("task") if context else None
-        retries = max_tries if task is None else task.retries or 0
+        retries: int = max_tries if task is None else task.retries or 0
         used = min(max(retries - (max_tries - try_number + 1), 0), _MOST_DOUBLINGS)
         return min(self.delay * 2**used, self.longest_delay)
 

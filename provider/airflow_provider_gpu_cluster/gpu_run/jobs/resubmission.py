@@ -141,7 +141,8 @@ def _check_variables(job: JobDirectory, env: dict[str, str]) -> None:
     :raises Refused: it was launched with one that is not given now.
     """
     record: JobRecord | None = records.read_json(job.spec, records.MOST_BYTES_OF_LISTS)
-    missing = sorted(set((record or {}).get("environment_names", ())) - set(env))
+    names = record["environment_names"] if record and "environment_names" in record else []
+    missing = sorted(set(names) - set(env))
     if missing:
         raise Refused(
             protocol.BAD_REQUEST,
