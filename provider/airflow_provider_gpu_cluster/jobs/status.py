@@ -66,6 +66,8 @@ class JobStatus:
     :param exit_code: exit code of the user's code; None while it runs or if a signal ended it.
     :param signal: the signal that ended it, if one did.
     :param attempt: number of the attempt, from 1; 0 if nothing was launched.
+    :param log_attempt: number of the attempt with which its log begins, if that is an earlier one; see
+        :attr:`log_number`.
     :param gpus: indexes of the leased GPUs.
     :param gpu_seconds: GPUs multiplied by the seconds they were leased.
     :param peak_memory_bytes: highest host memory of the whole process tree.
@@ -92,6 +94,7 @@ class JobStatus:
     exit_code: int | None = None
     signal: int | None = None
     attempt: int = 0
+    log_attempt: int = 0
     submitted_at: str | None = None
     started_at: str | None = None
     ended_at: str | None = None
@@ -161,6 +164,15 @@ class JobStatus:
     def final(self) -> bool:
         """Whether the job has ended."""
         return self.state.final
+
+    @property
+    def log_number(self) -> int:
+        """
+        Number of the attempt with which the job's log begins: all places in its output have that number.
+
+        A job that goes on in a next attempt by itself goes on in the same log.
+        """
+        return self.log_attempt or self.attempt
 
     @property
     def run_seconds(self) -> float | None:

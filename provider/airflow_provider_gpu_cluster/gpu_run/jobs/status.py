@@ -203,6 +203,8 @@ def _between(ended: ExitRecord) -> Standing:
 def _base(attempt: Attempt) -> Observed:
     notes: list[str] = []
     status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
+    if attempt.log_number != attempt.number:
+        status["log_attempt"] = attempt.log_number
     progress = _progress(attempt, notes)
     if progress is not None:
         status["progress"] = progress
