@@ -14,13 +14,14 @@ from ..errors import traceback_text
 from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
 from ..protocol.grace import grace_s
+from ..recovery.words import beginning
 from ..store import records
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
 from .diagnosis import TAIL_BYTES, diagnose, read_end
-from .errors_relay import ErrorsRelay
 from .interruptions import Interruptions
+from .job_output import JobOutput
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
 from .limits import Limits
@@ -131,18 +132,21 @@ class AttemptRun:
         for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
             make_folder(job.path, *folder)
         self.attempt.clear_markers()
-        self._errors = ErrorsRelay(job.at("logs", "training.log"), job.at("logs", "error.log"))
+        self.attempt.note_checkpoint()
+        self._output = JobOutput(self.attempt)
+        recovery = self.request.get("recovery")
+        self._output.begin("" if recovery is None else beginning(recovery, self.attempt.number))
         self._killed_workers = KilledWorkers()
         self._started_at = records.now()
         self._job.start(
             [*(self.allocation.launcher or ("bash",)), job.at("run.sh")],
             cwd=self.request.get("cwd") or job.at("code"),
             env=env,
-            out=self._errors.log,
-            errors=self._errors.end,
+            out=self._output.log,
+            errors=self._output.end,
             umask=self.request["umask"],
         )
-        self._errors.started()
+        self._output.started()
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self.attempt.event("started", pid=self._job.top, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):
@@ -154,7 +158,7 @@ class AttemptRun:
     def _watch(self) -> None:
         """Wait for the user's code, relay its errors, and hold it to its limits."""
         selector = selectors.DefaultSelector()
-        selector.register(self._errors.source, selectors.EVENT_READ)
+        selector.register(self._output.source, selectors.EVENT_READ)
         selector.register(self._wakeup, selectors.EVENT_READ)
         self._until_over(selector)
         self._code_ended_at = records.now()
@@ -168,8 +172,8 @@ class AttemptRun:
         self._stop.finish()
         if self._job.reap():
             self.attempt.event("ending_leftovers", count=len(self._job.tree()))
-            self._job.end_leftovers(self._errors.copy)
-        self._errors.copy_rest()
+            self._job.end_leftovers(self._output.copy)
+        self._output.copy_rest()
 
     def _until_over(self, selector: selectors.BaseSelector) -> None:
         look_at = time.monotonic()
@@ -177,8 +181,8 @@ class AttemptRun:
             for key, _ in selector.select(max(0.0, look_at - time.monotonic())):
                 if key.fd == self._wakeup:
                     _drain(self._wakeup)
-                elif self._errors.copy() is False:
-                    selector.unregister(self._errors.source)
+                elif self._output.copy() is False:
+                    selector.unregister(self._output.source)
             self._job.reap()
             if self._is_told_to_end:
                 self._heed_signal()
@@ -291,11 +295,13 @@ class AttemptRun:
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:
             state, reason, message = protocol.SUCCEEDED, None, ""
+        elif exit_code is not None and exit_code == self._checkpoint_exit_code():
+            message = f"it saved its state and asked to be started again (exit code {exit_code})"
+            state, reason = protocol.FAILED, protocol.CHECKPOINTED
         else:
             state = protocol.FAILED
-            # Take the errors from memory, since a full disk may have lost the message about itself.
-            words = self._errors.last + read_end(self.attempt.job.at("logs", "training.log"), TAIL_BYTES)
-            text = words.decode("utf-8", "replace")
+            # Of the errors from memory, since a full disk may have lost the message about itself.
+            text = self._output.last_of_attempt().decode("utf-8", "replace")
             counted, worker_killed = self._killed_workers.has_counted(), self._killed_workers.is_likely(text)
             reason, message = diagnose(
                 exit_code, number, counted, text, worker_killed=worker_killed, run_script=self._run_script()
@@ -307,6 +313,11 @@ class AttemptRun:
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
         else:
             self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
+
+    def _checkpoint_exit_code(self) -> int | None:
+        """Return the exit code that asks for a next attempt; None when the job may not ask for one."""
+        can_ask = protocol.CHECKPOINTED in self._spec.get("recover", {})
+        return self._spec.get("checkpoint_exit_code") if can_ask else None
 
     def _run_script(self) -> str:
         return read_end(self.attempt.job.at("run.sh"), TAIL_BYTES).decode("utf-8", "replace")

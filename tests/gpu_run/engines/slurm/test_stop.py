@@ -43,7 +43,7 @@ def test_a_job_is_told_to_end_alone_whoever_tells_it(
     nodes = root.submit(COMMAND, code=CODE, env=env, grace_s=30, nodes=2, warn_before_s=60)
     for job, count in ((cancelled, 1), (by_slurm, 1), (rehearsed, 1), (nodes, 2)):
         log = Path(root.job(job).at("logs", "training.log"))
-        eventually(lambda log=log, count=count: log.exists() and log.read_text().count("ready\n") == count)  # type: ignore[misc]
+        eventually(lambda log=log, count=count: log.exists() and log.read_text().count("ready\n") == count)
     claims = {job: json.loads(Path(root.attempt(job).at("claim.json")).read_text()) for job in (by_slurm, rehearsed)}
     cancel(root.root, root.engine, [cancelled], "ann", 0)
     slurm.run("scancel", claims[by_slurm]["slurm_job"], check=True)
