@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -59,9 +59,6 @@ FORMS = {
     "command of several lines": f"set -eo pipefail\necho begins\n{PYTHON} || echo failed\necho goes on",
 }
 CODE = {"train.py": TRAIN, "train.sh": f"{PYTHON}\necho goes on\n"}
-
-if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import Recovery
 
 Eventually = Callable[..., Any]
 
@@ -226,7 +223,7 @@ def test_a_job_knows_its_end(host: Host) -> None:
     assert abs(int(job_variables(attempt, request, soon)["TIME_LIMIT_AT"]) - time.time() - 50) < 5
     request["spec"]["time_limit_s"], request["spec"]["grace_s"] = None, 1e15
     request["settings"]["grace_s"] = 7.5
-    request["recovery"] = cast("Recovery", {"reason": "preempted"})
+    request["recovery"] = {"reason": "preempted"}  # type: ignore[typeddict-item]
     env = job_variables(attempt, request, allocation)
     assert (env["TIME_LIMIT_AT"], env["STOP_GRACE_S"], env["RESUMED_FROM"]) == ("", "1000000000000000", "preempted")
     request["spec"]["grace_s"] = None

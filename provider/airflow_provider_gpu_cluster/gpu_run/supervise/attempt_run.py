@@ -20,8 +20,8 @@ from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
 from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .errors_relay import ErrorsRelay
 from .interruptions import Interruptions
-from .job_output import JobOutput
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
 from .limits import Limits
@@ -133,20 +133,21 @@ class AttemptRun:
             make_folder(job.path, *folder)
         self.attempt.clear_markers()
         self.attempt.note_checkpoint()
-        self._output = JobOutput(self.attempt)
+        self._errors = ErrorsRelay(job.at("logs", "training.log"), job.at("logs", "error.log"))
         recovery = self.request.get("recovery")
-        self._output.begin("" if recovery is None else beginning(recovery, self.attempt.number))
+        with contextlib.suppress(OSError):
+            self.attempt.note_log_starts(self._errors.begin("" if recovery is None else beginning(recovery)))
         self._killed_workers = KilledWorkers()
         self._started_at = records.now()
         self._job.start(
             [*(self.allocation.launcher or ("bash",)), job.at("run.sh")],
             cwd=self.request.get("cwd") or job.at("code"),
             env=env,
-            out=self._output.log,
-            errors=self._output.end,
+            out=self._errors.log,
+            errors=self._errors.end,
             umask=self.request["umask"],
         )
-        self._output.started()
+        self._errors.started()
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self.attempt.event("started", pid=self._job.top, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):
@@ -158,7 +159,7 @@ class AttemptRun:
     def _watch(self) -> None:
         """Wait for the user's code, relay its errors, and hold it to its limits."""
         selector = selectors.DefaultSelector()
-        selector.register(self._output.source, selectors.EVENT_READ)
+        selector.register(self._errors.source, selectors.EVENT_READ)
         selector.register(self._wakeup, selectors.EVENT_READ)
         self._until_over(selector)
         self._code_ended_at = records.now()
@@ -172,8 +173,8 @@ class AttemptRun:
         self._stop.finish()
         if self._job.reap():
             self.attempt.event("ending_leftovers", count=len(self._job.tree()))
-            self._job.end_leftovers(self._output.copy)
-        self._output.copy_rest()
+            self._job.end_leftovers(self._errors.copy)
+        self._errors.copy_rest()
 
     def _until_over(self, selector: selectors.BaseSelector) -> None:
         look_at = time.monotonic()
@@ -181,8 +182,8 @@ class AttemptRun:
             for key, _ in selector.select(max(0.0, look_at - time.monotonic())):
                 if key.fd == self._wakeup:
                     _drain(self._wakeup)
-                elif self._output.copy() is False:
-                    selector.unregister(self._output.source)
+                elif self._errors.copy() is False:
+                    selector.unregister(self._errors.source)
             self._job.reap()
             if self._is_told_to_end:
                 self._heed_signal()
@@ -300,8 +301,9 @@ class AttemptRun:
             state, reason = protocol.FAILED, protocol.CHECKPOINTED
         else:
             state = protocol.FAILED
-            # Of the errors from memory, since a full disk may have lost the message about itself.
-            text = self._output.last_of_attempt().decode("utf-8", "replace")
+            # Take the errors from memory, since a full disk may have lost the message about itself.
+            words = self._errors.last + self._last_output()
+            text = words.decode("utf-8", "replace")
             counted, worker_killed = self._killed_workers.has_counted(), self._killed_workers.is_likely(text)
             reason, message = diagnose(
                 exit_code, number, counted, text, worker_killed=worker_killed, run_script=self._run_script()
@@ -316,8 +318,13 @@ class AttemptRun:
 
     def _checkpoint_exit_code(self) -> int | None:
         """Return the exit code that asks for a next attempt; None when the job may not ask for one."""
-        can_ask = protocol.CHECKPOINTED in self._spec.get("recover", {})
-        return self._spec.get("checkpoint_exit_code") if can_ask else None
+        may_ask = protocol.CHECKPOINTED in self._spec.get("recover", {})
+        return self._spec.get("checkpoint_exit_code") if may_ask else None
+
+    def _last_output(self) -> bytes:
+        """Return the end of all output of this attempt."""
+        log, start = self.attempt.job.at("logs", "training.log"), self.attempt.log_starts()["training"]
+        return read_end(log, min(TAIL_BYTES, max(0, os.fstat(self._errors.log).st_size - start)))
 
     def _run_script(self) -> str:
         return read_end(self.attempt.job.at("run.sh"), TAIL_BYTES).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What a job prints: its two logs, and a pipe, since what it writes to stderr goes to both, byte for byte."""
+"""What a job writes to stderr goes to two logs, byte for byte."""
 
 from __future__ import annotations
 
@@ -7,43 +7,41 @@ import os
 from typing import TYPE_CHECKING
 
 from ..store import records
-from .diagnosis import TAIL_BYTES, read_end
+from .diagnosis import TAIL_BYTES
 
 if TYPE_CHECKING:
     from ..protocol.records import LogStarts
-    from ..store.directories import Attempt
 
 _PIECE = 1 << 16
 
 
-class JobOutput:
-    """The logs of a job, to which its attempts add."""
+class ErrorsRelay:
+    """
+    Copies what comes out of a pipe to both logs of a job.
 
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-        self._path = attempt.job.at("logs", "training.log")
-        #: Open file for all output but that of the pipe.
-        self.log = _log_file(self._path)
-        self._error_log = _log_file(attempt.job.at("logs", "error.log"))
+    :param log: path of the log of all output.
+    :param error_log: path of the log of errors.
+    """
+
+    def __init__(self, log: str, error_log: str) -> None:
+        #: Open file for all other output.
+        self.log = _log_file(log)
+        self._error_log = _log_file(error_log)
         #: The two ends of the pipe; the job writes into the second.
         self.source, self.end = os.pipe()
         os.set_blocking(self.source, False)
         #: The last errors, which a full disk cannot lose.
         self.last = b""
 
-    def begin(self, why: str) -> None:
+    def begin(self, line: str) -> LogStarts:
         """
-        Note where this attempt's output begins.
+        Return where the output that comes now begins in each log.
 
-        :param why: why it goes on where another attempt has ended; empty if it does not.
+        :param line: a line of gpu-run's own to write before it; empty for none.
         """
-        if why:
-            if _ends_within_a_line(self.log):
-                _write_all(self.log, b"\n")
-            _write_all(self.log, f"gpu-run: {why}\n".encode())
-        with contextlib.suppress(OSError):
-            sizes: LogStarts = {"training": os.fstat(self.log).st_size, "error": os.fstat(self._error_log).st_size}
-            self._attempt.note_log_starts(sizes)
+        if line:
+            _write_all(self.log, "{}{}\n".format("\n" if _ends_within_a_line(self.log) else "", line).encode())
+        return {"training": os.fstat(self.log).st_size, "error": os.fstat(self._error_log).st_size}
 
     def started(self) -> None:
         """Close what only the job writes to."""
@@ -60,11 +58,6 @@ class JobOutput:
             _write_all(fd, piece)
         return bool(piece)
 
-    def last_of_attempt(self) -> bytes:
-        """Return the end of what this attempt has printed, first of its errors."""
-        start = self._attempt.log_starts()["training"]
-        return self.last + read_end(self._path, min(TAIL_BYTES, max(0, os.fstat(self.log).st_size - start)))
-
     def copy_rest(self) -> None:
         """Copy all that is there. A process that left the process tree may still keep the pipe open."""
         while self.copy():
@@ -77,6 +70,7 @@ def _log_file(path: str) -> int:
 
 
 def _ends_within_a_line(log: int) -> bool:
+    """Return whether the last line of a log is incomplete."""
     size = os.fstat(log).st_size
     with contextlib.suppress(OSError), open(f"/proc/self/fd/{log}", "rb") as file:
         file.seek(max(0, size - 1))
