@@ -39,7 +39,7 @@ _LAUNCHERS = frozenset(
     )
 )
 # These catch signals of users for themselves, and these take signals by sigwait(3).
-_HALF_DEAF = frozenset(("make", "gmake"))
+_HALF_DEAF = frozenset(("make", "gmake", "xargs"))
 _WAITING = frozenset(("srun",))
 _LAUNCHING_MODULES = frozenset(
     (
@@ -122,7 +122,7 @@ class _Search:
         program = processes.program_of(pid)
         if program in _SHELLS:
             self._shell(pid, sets, above)
-        elif program in _REPEATERS and not sets.catches(self._number):
+        elif program in _REPEATERS and not _hands_on(program, sets, self._number):
             self._wait_for_children(pid, [], above, self._stopped(pid))
         elif is_launcher(pid, program) and not _hands_on(program, sets, self._number):
             children = processes.children_of(pid)
@@ -146,9 +146,15 @@ class _Search:
             self._count(pid, above)
         elif catches and not self._halt:
             self._count(pid, above)
-            self._chosen(foreground or children, above)
+            self._chosen(self._asked(foreground, children), above)
         else:
-            self._wait_for_children(pid, foreground, above, children, catches=catches)
+            self._wait_for_children(pid, self._asked(foreground, children), above, children, catches=catches)
+
+    def _asked(self, foreground: list[int], children: list[int]) -> list[int]:
+        """Return the children that count: those in the foreground, except for a warning that none of them catches."""
+        if self._halt or any(map(self._catches_below, foreground)):
+            return foreground
+        return children
 
     def _stopped(self, pid: int) -> list[int]:
         """Return the children of a process, which starts no others from now on if it is halted."""
@@ -183,12 +189,12 @@ class _Search:
         program = processes.program_of(pid)
         if program in _SHELLS:
             # What a shell runs decides.
-            return shell_catches(pid, sets, self._number) or any(map(self._catches_below, processes.children_of(pid)))
-        if not is_launcher(pid, program):
+            is_asked = shell_catches(pid, sets, self._number)
+        elif program in _REPEATERS or is_launcher(pid, program):
+            is_asked = _hands_on(program, sets, self._number)
+        else:
             return sets.catches(self._number)
-        if _hands_on(program, sets, self._number):
-            return True
-        return any(map(self._catches_below, processes.children_of(pid)))
+        return is_asked or any(map(self._catches_below, processes.children_of(pid)))
 
     def _count(self, pid: int, above: list[int]) -> None:
         self.found.mains.append(pid)
