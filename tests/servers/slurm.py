@@ -71,6 +71,8 @@ ReturnToService=2
 {nodes}
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-0 PriorityTier=10 PreemptMode=OFF
 PartitionName=scavenger Nodes=ALL MaxTime=1-0 PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=spot Nodes=ALL MaxTime=1-0 PriorityTier=1 PreemptMode=CANCEL GraceTime=3
+PartitionName=lone Nodes=gpu1 MaxTime=1-0 PriorityTier=10 PreemptMode=OFF
 """
 _NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=64 RealMemory=64000 Gres=gpu:{type}:{gpus}"
@@ -107,8 +109,9 @@ class RealSlurm:
     """
     A Slurm of the current user.
 
-    Its partitions are ``gpu``, the default, and ``scavenger``, whose jobs make way for those of the other. With
-    accounting there are the QOS ``single`` and ``three``, which allow each user so many jobs at a time, waiting or
+    Its partitions are ``gpu``, the default; ``scavenger`` and ``spot``, whose jobs make way for those of the default one:
+    the former are requeued if they may be, the latter are cancelled after a few seconds of grace; and ``lone``, which has
+    one node. With accounting there are the QOS ``single`` and ``three``, which allow each user so many jobs at a time, waiting or
     running, and ``none``, which allows none.
 
     :param folder: an empty folder with a short path, for all it writes.
