@@ -10,6 +10,7 @@ from typing import Any, TypedDict, final
 
 from .inputs import InputNotes
 from .masks import Masks
+from .recovery import Recovery
 from .requests import ArrayPlace, Asker
 from .settings import Settings
 from .spec import Spec
@@ -42,6 +43,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     :param waiter: whether the process that waits for it also runs it.
     :param masks: masks of its secrets.
     :param interpreter: the Python that took the request, and is the job's unless its setup chooses another.
+    :param recovery: why it exists, if nobody has asked for this attempt.
     """
 
     context: dict[str, str]
@@ -51,6 +53,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     waiter: bool
     masks: Masks
     interpreter: str
+    recovery: Recovery
 
 
 class _EnvironmentParts(TypedDict):
@@ -160,16 +163,26 @@ class Claim(_Claim, SlurmRun, total=False):
     :param leased_at: when the supervisor got its GPUs.
     :param token: a variable that only this attempt's processes have in their environment.
     :param end: how it ended, if it was claimed so that it never runs.
+    :param log_starts: sizes of the logs when it began, by name: the output before them is of earlier attempts.
     """
 
     leased_at: str
     gpus: list[LeasedGpu]
     token: str
     end: End
+    log_starts: dict[str, int]
 
 
 class EndFacts(TypedDict, total=False):
-    """What an exit record says besides the end itself, as far as known."""
+    """
+    What an exit record says besides the end itself, as far as known.
+
+    :param kind: how it ended, finer than its reason.
+    :param remedy: what to do about it, as a sentence.
+    """
+
+    kind: str | None
+    remedy: str
 
     exit_code: int | None
     signal: int | None

@@ -22,6 +22,7 @@ from ..errors import traceback_text
 from ..gpus.leases import leases_of
 from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
+from ..protocol.grace import grace_s
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt
@@ -333,7 +334,7 @@ class _AttemptRun:
         if self.stop_reason is not None or self.status is not None:
             return
         self.stop_reason = (state, reason, message)
-        self.kill_at = time.monotonic() + self.spec.get("grace_s", 10.0)
+        self.kill_at = time.monotonic() + grace_s(self.spec, self.request["settings"])
         self.attempt.event("stopping", reason=reason)
         tree = self._tree()
         processes.send_signal(tree, signal.SIGTERM)
