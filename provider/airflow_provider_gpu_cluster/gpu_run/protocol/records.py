@@ -142,12 +142,14 @@ class SlurmRun(TypedDict, total=False):
     :param nodes: where it runs.
     :param restarts: how often Slurm had requeued it.
     :param unix_time: when it began, in seconds since the epoch.
+    :param output_start: where the output of this run begins in that of the job's script, in bytes.
     """
 
     slurm_job: str
     nodes: str | None
     restarts: int
     unix_time: float
+    output_start: int
 
 
 class _Claim(ProcessIdentity):

@@ -95,13 +95,22 @@ class CommandEngine:
 
         :raises Refused: the launcher failed with one of them, which has ended.
         """
-        self._handover.launch(attempts)
+        following = [attempt for attempt in attempts if "recovery" in attempt.request()]
+        for attempt in following:
+            # Whoever looks at them must not wait for the launcher.
+            self._handover.note(attempt)
+        if following:
+            self._launch_waiting()
+        others = [attempt for attempt in attempts if attempt not in following]
+        if others:
+            self._handover.launch(others)
 
     def nudge(self) -> None:
-        """Hand those attempts to the launcher whose own request died before it could."""
+        """Hand those attempts to the launcher whose own request died before it could, or whose time has come."""
         now = time.time()
         for attempt, note in self._notes.all():
-            is_left = "process" not in note and now > note["noted_at"] + _HANDED_OVER_WITHIN_S
+            due_at = note.get("not_before", note["noted_at"] + _HANDED_OVER_WITHIN_S)
+            is_left = "process" not in note and now > due_at
             if is_left and note["host"] == processes.hostname() and attempt.claimed() is None:
                 self._launch_waiting()
                 return
@@ -137,6 +146,8 @@ class CommandEngine:
             # The process that made the attempt died before it noted it, or is about to note it.
             if request["host"] == processes.hostname():
                 self._handover.note(attempt)
+                if "recovery" in request:
+                    self._launch_waiting()
             return {**queued, "message": "it is to be handed to the launcher"}
         if note["host"] != processes.hostname():
             return _unknown(queued, _elsewhere("it was handed over on", note["host"]))

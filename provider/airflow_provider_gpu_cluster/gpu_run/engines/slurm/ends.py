@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ... import protocol
+from ...linux import regular_files
 from ...store.claims import run_facts
 from ...store.directories import Attempt
 from ...supervise import diagnosis
@@ -38,9 +40,7 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: 
     :param state: how that job has ended.
     """
     if state.state is None:
-        output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
-        signs = [meant for sign, meant in words.OUTPUT_SIGNS if sign in output]
-        state = signs[0] if signs else state
+        state = end_in(output_of_run(batch, attempt, claim)) or state
     stopped = attempt.stopped().get("end")
     if state.state is not None:
         finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})")
@@ -50,6 +50,22 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: 
         message = f"Slurm says only that it has ended ({job}), and its supervisor left no record"
         end = unrecorded_end(attempt, message)
         finish(attempt, claim, end["state"], end["reason"], end["message"])
+
+
+def output_of_run(batch: Batch, attempt: Attempt, claim: Claim) -> str:
+    """Return the last output of the script that ran an attempt, in which Slurm says why it ends it."""
+    try:
+        with os.fdopen(regular_files.open_to_read(batch.output_of(attempt)), "rb") as file:
+            file.seek(max(claim.get("output_start", 0), os.fstat(file.fileno()).st_size - diagnosis.TAIL_BYTES))
+            return file.read(diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def end_in(output: str) -> words.State | None:
+    """Return how a run ended by its script's output; None if that does not say it."""
+    signs = [meant for sign, meant in words.OUTPUT_SIGNS if sign in output]
+    return signs[0] if signs else None
 
 
 def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str) -> None:

@@ -12,17 +12,18 @@ from ... import protocol
 from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt
+from ...store.next_attempt import follow
 from ...supervise.allocation import Allocation
 from ...supervise.signals import HANDED_ON
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
-from . import words
-from .batch import attempt_of_script
+from .batch import Batch, attempt_of_script
+from .next_submission import go_on
+from .requeued import settle_requeued
 from .submitter import BY
 from .warning_signal import asked
 
 if TYPE_CHECKING:
-    from ...protocol.records import Claim
     from ...protocol.spec import Spec
 
 _FIRST_PORT = 20000
@@ -54,6 +55,10 @@ def supervise_slurm(path: str) -> int:
     if "_" not in job:
         for name in [name for name in os.environ if name.startswith("SLURM_ARRAY_")]:
             del os.environ[name]
+    waiting = _unclaimed(attempt, job, _restarts(os.environ))
+    if waiting is None:
+        return 0
+    attempt = waiting
     request = attempt.request()
     spec = request["spec"]
     allocation = allocation_of(os.environ, job, spec, attempt.at("first_failure"))
@@ -62,13 +67,12 @@ def supervise_slurm(path: str) -> int:
         allocation = allocation._replace(
             stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
         )
-    claim = attempt.claimed()
-    if claim is not None:
-        _end_requeued(attempt, claim, allocation)
-        return 0
+    assert allocation.claimed is not None
+    allocation.claimed["output_start"] = _size(Batch.of(attempt).output_of(attempt))
     if not build_environment(attempt, BY):
         return 1
     supervise(attempt, allocation)
+    go_on(attempt, job)
     ended = attempt.ended()
     if ended is None:
         # Slurm says how it ended.
@@ -133,8 +137,30 @@ def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
     return (*command, "bash", "-c", _ON_NODE, first_failure)
 
 
-def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:
-    """End an attempt that an earlier run of the same job has begun."""
-    mine = allocation.claimed or {}
-    if claim["by"] == "supervisor" and claim["slurm_job"] == mine["slurm_job"] and claim["restarts"] < mine["restarts"]:
-        attempt.finish(protocol.FAILED, protocol.PREEMPTED, words.REQUEUED, started_at=claim["at"], host=claim["host"])
+def _unclaimed(attempt: Attempt, job: str, restarts: int) -> Attempt | None:
+    """
+    Return the attempt that this run of a job is for; None when it is for none.
+
+    :param attempt: the first one that was to run as this job.
+    :param restarts: how often Slurm has requeued the job.
+    """
+    while True:
+        claim = attempt.claimed()
+        if claim is None:
+            return attempt
+        if claim["by"] != "supervisor" or claim["slurm_job"] != job or claim["restarts"] >= restarts:
+            return None
+        if attempt.ended() is None:
+            settle_requeued(attempt, claim, job)
+        follow(attempt.job)
+        following = attempt.job.attempt(attempt.number + 1)
+        if not os.path.exists(following.path) or Batch.of(following).requeued is None:
+            return None
+        attempt = following
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
