@@ -49,6 +49,9 @@ def _keep_off(attempt: Attempt, job: str) -> None:
         return
     with contextlib.suppress(Refused):
         shown = run(commands.details(job), timeout_s=_ASK_S).output
+        if commands.detail(shown, "ReqNodeList") not in (None, "(null)"):
+            # It asks for nodes by their names.
+            return
         there = run(commands.node_states(partition=commands.detail(shown, "Partition")), timeout_s=_ASK_S).output
         others = set(commands.named_nodes(there)) - set(nodes)
         if len(others) < (attempt.request()["spec"].get("nodes") or 1):
