@@ -109,10 +109,10 @@ class RealSlurm:
     """
     A Slurm of the current user.
 
-    Its partitions are ``gpu``, the default; ``scavenger`` and ``spot``, whose jobs make way for those of the default one:
-    the former are requeued if they may be, the latter are cancelled after a few seconds of grace; and ``lone``, which has
-    one node. With accounting there are the QOS ``single`` and ``three``, which allow each user so many jobs at a time, waiting or
-    running, and ``none``, which allows none.
+    Its partitions are ``gpu``, the default; ``scavenger`` and ``spot``, whose jobs make way for those of the default
+    one: the former are requeued if they may be, the latter are cancelled after a few seconds of grace; and ``lone``,
+    which has one node. With accounting there are the QOS ``single`` and ``three``, which allow each user so many jobs
+    at a time, waiting or running, and ``none``, which allows none.
 
     :param folder: an empty folder with a short path, for all it writes.
     :param accounting: whether it has a database of jobs (slurmdbd).
