@@ -10,7 +10,7 @@ from typing import Any, TypedDict, final
 
 from .inputs import InputNotes
 from .masks import Masks
-from .recovery import Recovery
+from .recovery import NextAttempt, Recovery
 from .requests import ArrayPlace, Asker
 from .settings import Settings
 from .spec import Spec
@@ -165,14 +165,12 @@ class Claim(_Claim, SlurmRun, total=False):
     :param leased_at: when the supervisor got its GPUs.
     :param token: a variable that only this attempt's processes have in their environment.
     :param end: how it ended, if it was claimed so that it never runs.
-    :param log_starts: sizes of the logs when it began, by name: the output before them is of earlier attempts.
     """
 
     leased_at: str
     gpus: list[LeasedGpu]
     token: str
     end: End
-    log_starts: dict[str, int]
 
 
 class EndFacts(TypedDict, total=False):
@@ -207,7 +205,33 @@ class _ExitRecord(End):
 
 
 class ExitRecord(_ExitRecord, EndFacts, total=False):
-    """``exit.json``: how an attempt ended."""
+    """
+    ``exit.json``: how an attempt ended.
+
+    :param resumed_from: why the attempt before had ended, if this one followed it by itself.
+    :param next: the attempt that follows by itself; missing when this end is the job's.
+    """
+
+    resumed_from: str
+    next: NextAttempt
+
+
+class LogStarts(TypedDict):
+    """``log_starts.json``: where an attempt's part of each log begins, in bytes. What is before is of earlier ones."""
+
+    training: int
+    error: int
+
+
+class CheckpointNote(TypedDict):
+    """
+    ``checkpoint.json``: the newest file of a checkpoint when an attempt began.
+
+    :param modified_ns: when it was last written, in nanoseconds since the epoch.
+    """
+
+    path: str
+    modified_ns: int
 
 
 class Stopped(TypedDict, total=False):

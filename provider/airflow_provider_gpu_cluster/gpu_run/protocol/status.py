@@ -67,6 +67,8 @@ class Observed(TypedDict, total=False):
     attempt: int
     log_bytes: int
     progress: Progress
+    attempts: list[PastAttempt]
+    recovered: dict[str, int]
     notes: list[str]
 
 
