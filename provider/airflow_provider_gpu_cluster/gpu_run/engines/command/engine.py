@@ -15,6 +15,7 @@ from ... import protocol
 from ...errors import Refused
 from ...linux import detached, processes
 from ...linux.logout import logout_warnings
+from ...recovery.words import waiting
 from ...store import records
 from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
@@ -27,7 +28,7 @@ from .template import NotGiven, values_of
 
 if TYPE_CHECKING:
     from ...protocol.notes import LaunchNote
-    from ...protocol.records import Claim, EndFacts, ProcessIdentity
+    from ...protocol.records import AttemptRequest, Claim, EndFacts, ProcessIdentity
     from ...protocol.replies import Capacity
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
@@ -136,6 +137,13 @@ class CommandEngine:
     def _waiting(self, attempt: Attempt) -> Standing | None:
         """Return the state of an attempt that has not begun."""
         request = attempt.request()
+        standing = self._before_start(attempt, request)
+        why = waiting(request, attempt.number)
+        if standing is not None and why:
+            standing["message"] = why
+        return standing
+
+    def _before_start(self, attempt: Attempt, request: AttemptRequest) -> Standing | None:
         queued: Standing = {
             "state": protocol.QUEUED,
             "submitted_at": request["requested_at"],

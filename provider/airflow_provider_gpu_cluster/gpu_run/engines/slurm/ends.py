@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from ... import protocol
+from ...errors import Refused
 from ...linux import regular_files
 from ...store.claims import run_facts
 from ...store.directories import Attempt
 from ...supervise import diagnosis
 from ...supervise.unrecorded_end import unrecorded_end
-from . import words
+from . import commands, words
 from .batch import Batch
 from .commands import Row
+from .runner import run
 from .submitter import end_unstarted
 
 if TYPE_CHECKING:
     from ...protocol.records import Claim, EndFacts
+
+_ASK_S = 10.0
 
 
 def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
@@ -72,4 +77,14 @@ def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, messa
     """Record an end, with the facts that the supervisor noted when it was told to stop."""
     facts: EndFacts = run_facts(claim)
     facts.update(attempt.stopped().get("facts") or {})
+    if reason == protocol.NODE_FAILURE and "[" in (claim.get("nodes") or ""):
+        facts["failed_nodes"] = _failed_of(str(claim["nodes"]))
     attempt.finish(state, reason, message, **facts)
+
+
+def _failed_of(nodes: str) -> str:
+    """Return those of several nodes that Slurm does not use now; an empty text when it does not say it."""
+    with contextlib.suppress(Refused):
+        shown = run(commands.node_states(names=nodes), timeout_s=_ASK_S).output
+        return ",".join(commands.named_nodes(shown, are_failed=True))
+    return ""

@@ -127,6 +127,13 @@ class SlurmEngine:
 
     def _waiting(self, attempt: Attempt) -> Standing | None:
         """Return the state of an attempt that has not begun."""
+        standing = self._in_queue(attempt)
+        recovery = attempt.request().get("recovery")
+        if standing is not None and recovery is not None:
+            standing["message"] = "{}; attempt {}: {}".format(recovery["why"], attempt.number, standing["message"])
+        return standing
+
+    def _in_queue(self, attempt: Attempt) -> Standing | None:
         batch = Batch.of(attempt)
         note = batch.piece_of(attempt).note
         message = "it was just handed to Slurm"
@@ -144,6 +151,7 @@ class SlurmEngine:
         if rows is None:
             return {**queued, "message": message}
         if not rows:
+            queued["message"] = message
             return self._forgotten(attempt, batch, batch.ids_of(attempt, note["ids"]), queued)
         unknown = [row for row in rows if row.state not in words.STATES]
         if unknown:
@@ -157,7 +165,7 @@ class SlurmEngine:
         # The accounting has a line for each run of a job.
         settle_unstarted(attempt, batch, rows[-1])
         # A supervisor may have claimed it meanwhile.
-        return None if attempt.ended() is not None else queued
+        return None if attempt.ended() is not None else {**queued, "message": message}
 
     def _submit_meanwhile(self, batch: Batch) -> str:
         """Hand a batch to Slurm that should be there by now; return why it is not there yet."""

@@ -24,6 +24,7 @@ from .submitter import BY
 from .warning_signal import asked
 
 if TYPE_CHECKING:
+    from ...protocol.records import SlurmRun
     from ...protocol.spec import Spec
 
 _FIRST_PORT = 20000
@@ -94,6 +95,15 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
     # Some sites name GPUs by other words than their indexes, and some do not name them.
     indexes = [int(word) for word in named] if all(map(str.isdigit, named)) else list(range(len(named)))
     indexes = indexes or list(range(spec["gpus"]))
+    claimed: SlurmRun = {
+        "slurm_job": job,
+        "nodes": env.get("SLURM_JOB_NODELIST"),
+        "restarts": _restarts(env),
+        "unix_time": time.time(),
+    }
+    memory_mb = _memory_mb(env)
+    if memory_mb:
+        claimed["memory_limit_bytes"] = memory_mb << 20
     return Allocation(
         gpus=[{"key": f"{rank}:{index}", "index": index} for rank in range(nodes) for index in indexes],
         since=records.now(),
@@ -105,14 +115,18 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
         master_port=_FIRST_PORT + int(env["SLURM_JOB_ID"]) % _PORTS,
         launcher=_launcher(nodes, spec, first_failure) if nodes > 1 else (),
         first_failure=first_failure if nodes > 1 else None,
-        claimed={
-            "slurm_job": job,
-            "nodes": env.get("SLURM_JOB_NODELIST"),
-            "restarts": _restarts(env),
-            "unix_time": time.time(),
-        },
+        claimed=claimed,
         is_scheduled=True,
     )
+
+
+def _memory_mb(env: Mapping[str, str]) -> int:
+    """Return how much memory the job may use on each node; 0 where Slurm sets no limit."""
+    for name, count in (("SLURM_MEM_PER_NODE", "1"), ("SLURM_MEM_PER_CPU", env.get("SLURM_CPUS_ON_NODE", "1"))):
+        text = env.get(name, "")
+        if text.isdigit() and count.isdigit():
+            return int(text) * int(count)
+    return 0
 
 
 def _restarts(env: Mapping[str, str]) -> int:
