@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
-from ...linux import processes
+from ...linux import detached, processes
 from ...store import records
 from ...store.directories import Attempt
 from ...store.next_attempt import follow
@@ -21,7 +21,7 @@ from .batch import Batch, attempt_of_script
 from .next_submission import go_on
 from .requeued import settle_requeued
 from .submitter import BY
-from .warning_signal import asked
+from .warning_signal import WARNS, asked
 
 if TYPE_CHECKING:
     from ...protocol.records import SlurmRun
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 20000
 _PORTS = 20000
-# Slurm numbers nodes from 0; a process learns the number of its node only on that node. The first script that fails
-# is noted, since srun tells the largest exit code, which may be of a script that was killed for that failure. A caught
-# signal is at its default again in the script itself.
-_ON_NODE = """\
-export NODE_RANK="$SLURM_NODEID"
-trap : TERM INT HUP ALRM USR1 USR2
-bash "$1" && exit 0
-code=$?
-(set -o noclobber; echo "$NODE_RANK $code" > "$0") 2> /dev/null
-exit "$code"
-"""
 
 
 def supervise_slurm(path: str) -> int:
@@ -63,8 +52,14 @@ def supervise_slurm(path: str) -> int:
     request = attempt.request()
     spec = request["spec"]
     allocation = allocation_of(os.environ, job, spec, attempt.at("first_failure"))
+    if allocation.nodes > 1:
+        on_node = detached.own_command(request["program"], "run-on-node", attempt.path)
+        launcher = (*_launcher(allocation.nodes, spec), *on_node)
+        allocation = allocation._replace(launcher=launcher)
     warning = asked([*(request["settings"].get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())])
-    if warning is not None:
+    if warning is None and spec.get("warn_before_s"):
+        allocation = allocation._replace(warning=WARNS)
+    elif warning is not None:
         allocation = allocation._replace(
             stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
         )
@@ -113,10 +108,10 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
         visible=visible,
         master=processes.hostname() if nodes > 1 else "localhost",
         master_port=_FIRST_PORT + int(env["SLURM_JOB_ID"]) % _PORTS,
-        launcher=_launcher(nodes, spec, first_failure) if nodes > 1 else (),
         first_failure=first_failure if nodes > 1 else None,
         claimed=claimed,
         is_scheduled=True,
+        ends_at=_ends_at(env),
     )
 
 
@@ -129,12 +124,17 @@ def _memory_mb(env: Mapping[str, str]) -> int:
     return 0
 
 
+def _ends_at(env: Mapping[str, str]) -> float | None:
+    text = env.get("SLURM_JOB_END_TIME") or ""
+    return float(text) if text.isdigit() else None
+
+
 def _restarts(env: Mapping[str, str]) -> int:
     text = env.get("SLURM_RESTART_COUNT") or "0"
     return int(text) if re.match(r"^\d+$", text) else 0
 
 
-def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
+def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
     command = [
         "srun",
         f"--nodes={nodes}",
@@ -148,7 +148,7 @@ def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
     ]
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
-    return (*command, "bash", "-c", _ON_NODE, first_failure)
+    return tuple(command)
 
 
 def _unclaimed(attempt: Attempt, job: str, restarts: int) -> Attempt | None:
