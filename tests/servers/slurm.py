@@ -63,6 +63,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=8
 MinJobAge={min_job_age}
+SlurmdTimeout={slurmd_timeout}
 MaxArraySize={max_array_size}
 MessageTimeout=5
 TCPTimeout=2
@@ -158,12 +159,13 @@ class RealSlurm:
             self._kill(name)
         kill_everything_under(self.folder)
 
-    def configure(self, *, min_job_age_s: int = 300) -> None:
+    def configure(self, *, min_job_age_s: int = 300, slurmd_timeout_s: int = 300) -> None:
         """
         Write its configuration, and have it read if it runs.
 
         :param min_job_age_s: how long the controller remembers jobs that have ended; it forgets them up to as long
             later.
+        :param slurmd_timeout_s: after how long without a sign of life a node has failed.
         """
         nodes = [
             _NODE.format(
@@ -181,6 +183,7 @@ class RealSlurm:
             folder=self.folder,
             user=login(),
             min_job_age=min_job_age_s,
+            slurmd_timeout=slurmd_timeout_s,
             max_array_size=self._max_array_size,
             accounting=_ACCOUNTING.format(folder=self.folder, port=self._ports["database"]) if self.accounting else "",
             nodes="\n".join(nodes),
@@ -224,6 +227,10 @@ class RealSlurm:
     def start_node(self, name: str) -> None:
         """Start the daemon of a node."""
         self._start("slurmd", "-D", "-N", name, known_as=name)
+
+    def stop_node(self, name: str) -> None:
+        """End the daemon of a node; what the node's jobs have started goes on."""
+        self._kill(name)
 
     def run(
         self,

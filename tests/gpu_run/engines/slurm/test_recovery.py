@@ -221,3 +221,52 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
     assert (status["state"], status["reason"], status["attempt"]) == (protocol.FAILED, protocol.OUT_OF_MEMORY, 2)
     assert "Slurm refuses attempt 2: Memory specification can not be satisfied" in status["message"]
     assert status["message"].startswith("attempt 1 ran out of host memory after ")
+
+
+@pytest.mark.long
+def test_a_preemption_with_grace_is_told_to_the_steps_alone(
+    root: SlurmRoot, slurm: RealSlurm, tmp_path: Path, eventually: Eventually
+) -> None:
+    """What is told to end saves, and ends well, before Slurm has ended the job itself."""
+    spec = {"partition": "spot", "recover": RECOVER}
+    saves = "trap 'exit 0' TERM; sleep 600 & wait"
+    nodes = root.submit(
+        f'echo "$ATTEMPT" >> "$OUTPUT_DIR/runs"; test "$ATTEMPT" = 2 || {{ {saves}; }}', nodes=2, **spec
+    )
+    step = root.submit(f"{RUN} srun bash -c '{saves.replace(chr(39), chr(34))}'", **spec)
+    plain = root.submit(HOLD, **spec)
+    all_begin(root, [nodes, step, plain], eventually)
+    over = preempt(slurm, tmp_path)
+    for job_id in (nodes, step, plain):
+        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
+    over.touch()
+    for job_id in (step, plain):
+        followed(root, job_id, protocol.PREEMPTED)
+    status = root.wait(nodes, timeout_s=60)
+    assert (status["state"], status["recovered"]) == (protocol.SUCCEEDED, {protocol.PREEMPTED: 1})
+
+
+@pytest.mark.long
+def test_a_node_whose_daemon_is_gone_stops_what_it_still_runs(
+    root: SlurmRoot, slurm: RealSlurm, eventually: Eventually
+) -> None:
+    job_id = root.submit(HOLD, recover=RECOVER)
+    nodes = root.submit(ON_TWO, nodes=2, recover=RECOVER)
+    all_begin(root, [job_id, nodes], eventually)
+    claim = record(root.attempt(job_id), "claim.json")
+    slurm.configure(slurmd_timeout_s=5)
+    try:
+        slurm.stop_node("gpu1")
+        eventually(lambda: root.status(job_id)["attempt"] == 2, timeout_s=120)
+        # Slurm cannot end it there, as it cannot reach that node.
+        eventually(lambda: not is_alive(claim["pid"]), timeout_s=20)
+        assert followed(root, job_id, protocol.NODE_FAILURE)["host"] == "gpu2"
+        assert '"ended_by_another"' in Path(root.job(job_id).attempt(1).at("events.jsonl")).read_text()
+        request = json.loads(Path(root.job(nodes).attempt(2).at("request.json")).read_text())
+        assert request["recovery"]["exclude_nodes"] == ["gpu1"]
+    finally:
+        slurm.configure()
+        slurm.start_node("gpu1")
+        eventually(
+            lambda: slurm.run("sinfo", "-h", "-N", "-n", "gpu1", "-o", "%T").stdout.startswith("idle"), timeout_s=60
+        )

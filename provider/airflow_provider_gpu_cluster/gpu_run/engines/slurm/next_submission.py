@@ -52,9 +52,19 @@ def go_on(attempt: Attempt, job: str) -> None:
         submitter.submit(Batch.of(following))
 
 
-def is_taken_back(job: str) -> bool:
-    """Return whether Slurm has begun to preempt a job, of which it tells at first only what ``srun`` has started."""
-    return _is_preempted(_details(job))
+def is_taken_back(job: str, nodes: int, was_term: bool, output: bytes) -> bool:
+    """
+    Return whether Slurm has begun to preempt a job that has ended now.
+
+    Where preemption has a grace time, Slurm tells at its begin only what ``srun`` has started, and at its end the job's
+    script as well.
+
+    :param job: what Slurm calls it.
+    :param was_term: whether a TERM has ended it.
+    :param output: its last errors.
+    """
+    may_be = nodes > 1 or was_term or words.CANCELLED.encode() in output
+    return may_be and _is_preempted(_details(job))
 
 
 def _settle(attempt: Attempt, claim: Claim, job: str) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
@@ -18,7 +19,7 @@ from ...supervise.signals import HANDED_ON
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
 from .batch import Batch, attempt_of_script
-from .next_submission import go_on
+from .next_submission import go_on, is_taken_back
 from .requeued import settle_requeued
 from .submitter import BY
 from .warning_signal import WARNS, asked
@@ -63,6 +64,7 @@ def supervise_slurm(path: str) -> int:
         allocation = allocation._replace(
             stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
         )
+    allocation = allocation._replace(is_taken_back=partial(is_taken_back, job, allocation.nodes))
     assert allocation.claimed is not None
     allocation.claimed["output_start"] = _size(Batch.of(attempt).output_of(attempt))
     if not build_environment(attempt, BY):
