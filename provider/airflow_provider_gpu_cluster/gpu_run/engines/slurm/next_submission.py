@@ -54,17 +54,24 @@ def go_on(attempt: Attempt, job: str) -> None:
 
 def is_taken_back(job: str, nodes: int, was_term: bool, output: bytes) -> bool:
     """
-    Return whether Slurm has begun to preempt a job that has ended now.
+    Return whether Slurm has made a job end that has ended now, and has not told its supervisor yet.
 
-    Where preemption has a grace time, Slurm tells at its begin only what ``srun`` has started, and at its end the job's
-    script as well.
+    It tells first what ``srun`` has started: when a node fails, and at the begin of a preemption that has a grace time.
+    What is told so may well end with exit code 0.
 
     :param job: what Slurm calls it.
     :param was_term: whether a TERM has ended it.
     :param output: its last errors.
     """
-    may_be = nodes > 1 or was_term or words.CANCELLED.encode() in output
-    return may_be and _is_preempted(_details(job))
+    is_said = any(sign.encode() in output for sign in words.STEP_SIGNS)
+    if nodes == 1 and not was_term and not is_said:
+        return False
+    answer = _details(job)
+    if answer.code != 0:
+        return is_said
+    state = words.STATES.get(commands.detail(answer.output, "JobState") or "")
+    is_ending = state is not None and state.phase == words.ENDED
+    return is_ending or _is_preempted(answer) or words.NODE_FAILED.encode() in output
 
 
 def _settle(attempt: Attempt, claim: Claim, job: str) -> None:

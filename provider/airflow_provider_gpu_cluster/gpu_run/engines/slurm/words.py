@@ -75,6 +75,10 @@ OUTPUT_SIGNS = (
 # The same for a job that somebody has cancelled; other words follow if it was Slurm itself.
 CANCELLED = "CANCELLED AT"
 
+# What srun prints when Slurm ends what it has started.
+NODE_FAILED = "srun: error: Node failure on "
+STEP_SIGNS = (CANCELLED, NODE_FAILED)
+
 # Why a job waits. Unknown words are shown as they are.
 PENDING_REASONS = {
     "None": "Slurm has not looked at it yet",
