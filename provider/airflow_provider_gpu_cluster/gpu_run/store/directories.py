@@ -365,6 +365,9 @@ class Attempt:
         before = request.get("recovery")
         if before is not None:
             record["resumed_from"] = before["reason"]
+        claim = self.claimed()
+        if claim is not None and "memory_limit_bytes" in claim:
+            record["memory_limit_bytes"] = claim["memory_limit_bytes"]
         started_at, ended_at, host = record.get("started_at"), record.get("ended_at"), record.get("host") or ""
         ran_s = records.seconds_between(started_at, ended_at) if started_at and ended_at else 0.0
         is_one_of_many = request["settings"].get("engine") == "slurm" and host and not set("[,") & set(host)
@@ -374,7 +377,7 @@ class Attempt:
             before,
             self.checkpoints(),
             ran_s=ran_s,
-            node=host if is_one_of_many else None,
+            node=record.get("failed_nodes") or (host if is_one_of_many else None),
             now=time.time(),
         )
 

@@ -214,6 +214,11 @@ class AttemptRun:
         if os.access(self.attempt.at("cancel.json"), os.F_OK) and self.attempt.cancellation() is not None:
             # A cancel comes as a signal, but only if this process or its scheduler can be reached, and the claim read.
             self._heed_signal()
+        if self.allocation.is_explained and self._is_ended_by_another():
+            # Its scheduler has given this node up, and another attempt may follow. It must not run beside that one.
+            self.attempt.event("ended_by_another")
+            self._stop.begin(Cause(protocol.LOST, protocol.REASON_LOST, "another process has recorded its end"))
+            self._stop.kill_soon()
         self._interruptions.look()
         if self._limits.is_warning_due() and not self._stop.was_warned and self._stop.cause is None:
             # A program that has just begun may not listen yet.
@@ -226,6 +231,11 @@ class AttemptRun:
             self._stop.begin(too_much)
         if is_urgent:
             self._stop.kill_soon()
+
+    def _is_ended_by_another(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return os.access(self.attempt.at("exit.json"), os.F_OK) and self.attempt.ended() is not None
+        return False
 
     def _heed_signal(self) -> None:
         """End the job, since a cancel or a signal without a word of why says so."""
@@ -283,6 +293,9 @@ class AttemptRun:
         exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         cause = self._stop.cause
+        if cause is None and self._is_taken_back(status):
+            self._is_taken_away = True
+            cause = Cause(protocol.LOST, protocol.REASON_LOST, "its scheduler has taken its nodes back")
         first = self.allocation.first_failed() if status or cause is not None else None
         if first is not None:
             # The others may have failed because of it, or have been killed for it.
@@ -315,6 +328,11 @@ class AttemptRun:
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
         else:
             self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
+
+    def _is_taken_back(self, status: int) -> bool:
+        """Return whether the scheduler has made the job end, and has not told this process yet."""
+        asks = self.allocation.is_taken_back
+        return asks is not None and asks(_is_signal(status, signal.SIGTERM), self._errors.last)
 
     def _checkpoint_exit_code(self) -> int | None:
         """Return the exit code that asks for a next attempt; None when the job may not ask for one."""
