@@ -26,6 +26,7 @@ from ..errors import Refused
 from ..linux import locks, regular_files
 from ..protocol import job_ids
 from . import records
+from .asked import note_asked
 from .restoring import make_folder
 from .safe_folders import check_own
 from .writing import remove_tree, write_text, writing
@@ -91,6 +92,7 @@ class JobDirectory:
                 self._make_folders()
                 with self.lock():
                     os.utime(self.at(".job", "lock"))
+                note_asked(self.path)
                 return
             except FileNotFoundError:
                 if is_last:
@@ -114,6 +116,7 @@ class JobDirectory:
         try:
             with self.lock():
                 os.utime(self.at(".job", "lock"))
+            note_asked(self.path)
             return True
         except FileNotFoundError:
             return False

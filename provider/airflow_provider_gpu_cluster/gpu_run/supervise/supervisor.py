@@ -32,6 +32,7 @@ from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
 from .killed_workers import KilledWorkers
+from .orphan import OrphanLimit, end_if_orphaned
 from .signals import HANDED_ON
 from .variables import job_variables
 
@@ -83,7 +84,7 @@ def _begin(run: _AttemptRun, waited: bool) -> None:
         return
     # A cancel looks for the claim and then sends a signal, so listening begins before the claim.
     run.listen()
-    if run.claim(waited):
+    if not end_if_orphaned(run.attempt, run.request) and run.claim(waited):
         run.to_the_end()
 
 
@@ -189,6 +190,7 @@ class _AttemptRun:
         # This class waits for the process, together with everything else that ends below the supervisor.
         process.returncode = 0
         self.began = time.monotonic()
+        self.orphan_limit = OrphanLimit(self.attempt, self.request, self.began)
         self.attempt.event("started", pid=self.pid, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):
             write_text(self.job.at("logs", "start_time.log"), self.started_at + "\n")
@@ -269,6 +271,9 @@ class _AttemptRun:
         time_limit = self.spec.get("time_limit_s")
         if time_limit and now - self.began > time_limit:
             self._stop(protocol.FAILED, protocol.TIME_LIMIT, _too_long(time_limit))
+        orphaned = self.orphan_limit.reached(now)
+        if orphaned is not None:
+            self._stop(*orphaned)
         if now >= self.memory_due:
             self._check_memory()
             took = time.monotonic() - now
