@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..linux import locks
 from ..reply import Reply
+from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
 from ..store.writing import writing
 from .old_cache import OldCache
@@ -119,6 +120,7 @@ class _Collection:
             self._measure(path)
         self._programs(needs)
         if not self._dry_run:
+            forget_old(self._root)
             for trash in (self._trash, self._cache_trash):
                 self._report.values["bytes_freed"] += trash.empty()
 

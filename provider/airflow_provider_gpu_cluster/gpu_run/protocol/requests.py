@@ -148,17 +148,22 @@ class StatusRequest(_StatusRequest, total=False):
     whole_tail: bool
 
 
-class CancelRequest(TypedDict):
+class _CancelRequest(TypedDict):
+    job_ids: list[str]
+    by: str
+    wait_s: float
+
+
+class CancelRequest(_CancelRequest, total=False):
     """
     Jobs to cancel.
 
     :param by: who asks, for the record.
     :param wait_s: how long to wait until they are gone, in seconds.
+    :param request_keys: by job, the key of a request to launch it that may still be on its way.
     """
 
-    job_ids: list[str]
-    by: str
-    wait_s: float
+    request_keys: dict[str, str]
 
 
 class Position(TypedDict):
