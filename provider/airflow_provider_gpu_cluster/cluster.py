@@ -276,14 +276,25 @@ class Cluster:
     def _garbled(self, verb: str, why: str) -> GpuClusterProtocolError:
         return garbled(self.settings.where, f"gpu-run {verb}", why)
 
-    def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
+    def cancel(
+        self,
+        job_ids: Sequence[str],
+        *,
+        requested_by: str,
+        wait_s: float = 0,
+        request_keys: Mapping[str, str] | None = None,
+    ) -> list[JobStatus]:
         """
         Cancel jobs; jobs that have ended are not changed.
 
         :param requested_by: who asks, for the record.
         :param wait_s: how long to wait for them to end, in seconds.
+        :param request_keys: by job, the key of a request to launch it that may still be on its way; it then launches
+            nothing.
         """
         request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
+        if request_keys:
+            request["request_keys"] = dict(request_keys)
         reply: StatusReply = self.session.call("cancel", request)
         return self._statuses_of(reply["jobs"], job_ids)
 

@@ -227,16 +227,22 @@ class GpuClusterHook(BaseHook):
         job_ids = [job_id_of(job)]
         return self.cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
-    def cancel(self, job: Job, *, requested_by: str | None = None, wait_s: float = 0) -> JobStatus:
+    def cancel(
+        self, job: Job, *, requested_by: str | None = None, wait_s: float = 0, request_key: str | None = None
+    ) -> JobStatus:
         """
         Cancel a job, unless it has ended.
 
         :param requested_by: who cancels it, for the job's record; by default the running task.
         :param wait_s: how long to wait for the job to end, in seconds.
+        :param request_key: the key of a try whose launch may still be on its way, see
+            :class:`.JobIdentity`; it then launches nothing.
         :return: its status after that.
         """
-        job_ids = [job_id_of(job)]
-        return self.cluster.cancel(job_ids, requested_by=requested_by or _running_task(), wait_s=wait_s)[0]
+        job_id = job_id_of(job)
+        keys = None if request_key is None else {job_id: request_key}
+        requested_by = requested_by or _running_task()
+        return self.cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
 
     def collect(
         self,
