@@ -463,6 +463,6 @@ class SubmitGpuJobOperator(BaseOperator):
 
 
 def _cancel_anew(hook: GpuClusterHook, identity: JobIdentity) -> None:
-    """Cancel over a new connection, because the old one was interrupted in the middle of a call, perhaps of a launch."""
+    """Cancel over a new connection, because the old one was interrupted in a call, which may have been the launch."""
     with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
         anew.cancel(identity.job_id, request_key=identity.request_key)
