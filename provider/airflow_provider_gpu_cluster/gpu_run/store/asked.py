@@ -12,7 +12,7 @@ import os
 import time
 
 from ..linux import regular_files
-from . import records
+from ..linux.disk_clock import time_of_disk
 
 # A question that follows another so soon need not be noted.
 _RECENT_S = 1.0
@@ -58,18 +58,11 @@ def unasked_s(job: str, folder: str) -> float | None:
     :param job: path of its directory.
     :param folder: one on the same disk, in which the clock of the disk is read.
     """
-    probe = os.path.join(folder, f".{records.new_name()}.probe")
     try:
         at = asked_at(job)
-        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            now = os.fstat(fd).st_mtime
-        finally:
-            os.close(fd)
-            os.unlink(probe)
+        return None if at is None else max(0.0, time_of_disk(folder) - at)
     except OSError:
         return None
-    return None if at is None else max(0.0, now - at)
 
 
 def _path(job: str) -> str:

@@ -31,9 +31,11 @@ from ..store.writing import write_text
 from . import guard
 from .allocation import Allocation
 from .diagnosis import TAIL_BYTES, diagnose, read_end
+from .hang import HangLimit
 from .killed_workers import KilledWorkers
 from .orphan import OrphanLimit, end_if_orphaned
 from .signals import HANDED_ON
+from .stack_dump import stack_dump
 from .variables import job_variables
 
 if TYPE_CHECKING:
@@ -191,6 +193,8 @@ class _AttemptRun:
         process.returncode = 0
         self.began = time.monotonic()
         self.orphan_limit = OrphanLimit(self.attempt, self.request, self.began)
+        self.hang_limit = HangLimit(self.job, self.spec, self.allocation.gpus, self._tree, self.began)
+        self.path = env.get("PATH", "")
         self.attempt.event("started", pid=self.pid, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):
             write_text(self.job.at("logs", "start_time.log"), self.started_at + "\n")
@@ -249,6 +253,11 @@ class _AttemptRun:
             _write_all(fd, piece)
         return bool(piece)
 
+    def _tell(self, text: str) -> None:
+        """Write something about the job into its logs."""
+        for fd in (self.log, self.error_log):
+            _write_all(fd, text.encode())
+
     def _reap(self) -> bool:
         """Reap children that have ended; return False when none are left, which the kernel knows for sure."""
         while True:
@@ -274,6 +283,10 @@ class _AttemptRun:
         orphaned = self.orphan_limit.reached(now)
         if orphaned is not None:
             self._stop(*orphaned)
+        hangs = self.hang_limit.reached(now) if self.stop_reason is None else None
+        if hangs is not None:
+            self._tell(stack_dump(self._tree(), self.path))
+            self._stop(*hangs)
         if now >= self.memory_due:
             self._check_memory()
             took = time.monotonic() - now
