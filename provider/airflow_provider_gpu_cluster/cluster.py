@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
+    from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
         Capacity,
         Check,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 
+MOST_LISTED_JOBS = 10_000
 _STAGE_ROUNDS = 3
 
 
@@ -297,6 +299,16 @@ class Cluster:
             request["request_keys"] = dict(request_keys)
         reply: StatusReply = self.session.call("cancel", request)
         return self._statuses_of(reply["jobs"], job_ids)
+
+    def jobs(self, most: int = MOST_LISTED_JOBS) -> JobsReply:
+        """
+        Return the jobs of this cluster that wait or run, and who has launched each.
+
+        :param most: how many to return.
+        """
+        request: JobsRequest = {"most": most}
+        reply: JobsReply = self.session.call("jobs", request)
+        return reply
 
     def collect(
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()

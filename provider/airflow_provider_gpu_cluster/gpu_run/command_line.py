@@ -74,6 +74,7 @@ VERBS = {
     "watch": Verb("watch.server", "answer", ("root", "engine", "program", "request", "stream"), engine_timeout_s=0.2),
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
+    "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
     # With the following verbs the program starts itself.

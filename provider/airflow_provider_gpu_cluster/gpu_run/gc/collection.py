@@ -14,9 +14,10 @@ from ..linux import locks
 from ..reply import Reply
 from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
+from ..store.job_folders import jobs_of
 from ..store.writing import writing
 from .old_cache import OldCache
-from .old_jobs import Needs, OldJobs, alone_with, jobs_of
+from .old_jobs import Needs, OldJobs, alone_with
 from .old_programs import OldPrograms
 from .trash import Trash, measure
 

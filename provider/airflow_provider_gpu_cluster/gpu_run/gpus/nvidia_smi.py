@@ -33,14 +33,15 @@ class SmiAnswer(NamedTuple):
         return self.text.strip()[-MOST_CHARACTERS:]
 
 
-def ask(*questions: str, timeout_s: float = QUERY_S) -> list[SmiAnswer]:
+def ask(*questions: str, timeout_s: float | None = None) -> list[SmiAnswer]:
     """
     Ask several questions at once, each one argument, and return the answers.
 
-    :param timeout_s: how long to wait for them, in seconds.
+    :param timeout_s: how long to wait for them, in seconds; None for as long as usual.
     :raises Refused: there is no ``nvidia-smi``, it cannot be started, or it gives no answer in time.
     """
     program = _program()
+    timeout_s = QUERY_S if timeout_s is None else timeout_s
     asked = []
     try:
         for question in questions:

@@ -41,6 +41,7 @@ class Asker(TypedDict, total=False):
     bundle_version: str | None
     dag_version_id: str | None
     airflow_host: str
+    airflow_url: str | None
     asked_at: str | None
     provider_version: str
     person: str
