@@ -41,30 +41,29 @@ LIVES = {
 }
 
 
-@pytest.mark.parametrize("first", [REGISTERED, ""], ids=["with faulthandler", "without"])
-def test_a_job_that_hangs_ends_and_its_log_says_where(host: Host, first: str) -> None:
-    code = {"main.py": HANGS.format(first=first)}
+def test_a_job_that_hangs_ends_and_its_log_says_where(host: Host) -> None:
     # The shell around it waits as well.
-    job = host.submit(PYTHON.replace("exec ", "") + "\necho never", code=code, hang_timeout_s=1.0)
-    end = host.wait(job)
-    assert (end["state"], end["reason"]) == ("FAILED", "hang")
-    assert end["message"].startswith("it hung: it printed nothing, saved nothing and used no processor time for 1")
-    log = host.log(job)
-    assert log.startswith("ready\ngpu-run: process ")
-    assert "main.py) waits in futex" in log
-    # It got the signal only if it does not end it, which a TERM did.
-    assert ("in wait_for_a_lock" in log) is bool(first)
-    assert "never" not in log
-
-
-def test_py_spy_says_it_where_the_job_has_it(host: Host) -> None:
-    code = {"main.py": HANGS.format(first=""), "bin/py-spy": PY_SPY}
-    folder = host.job("spied").at("code", "bin")
-    env = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    job = host.submit(PYTHON, code=code, hang_timeout_s=1.0, env=env, job_id="spied")
-    Path(folder, "py-spy").chmod(0o755)
-    host.wait(job)
-    assert "gpu-run:     wait_for_a_lock (main.py:8)\n" in host.log(job)
+    run = PYTHON.replace("exec ", "") + "\necho never"
+    codes = {name: {"main.py": HANGS.format(first=first)} for name, first in (("asked", REGISTERED), ("mute", ""))}
+    codes["spied"] = {**codes["mute"], "bin/py-spy": PY_SPY}
+    spied = {"PATH": f"{host.job('spied').at('code', 'bin')}:{os.environ['PATH']}"}
+    for name, code in codes.items():
+        host.submit(run, code=code, hang_timeout_s=1.5, job_id=name, env=spied if name == "spied" else {})
+    Path(host.job("spied").at("code", "bin", "py-spy")).chmod(0o755)
+    for name in codes:
+        end = host.wait(name)
+        assert (end["state"], end["reason"]) == ("FAILED", "hang")
+        message = "it hung: it printed nothing, saved nothing and used no processor time for "
+        assert end["message"].startswith(message)
+        log = host.log(name)
+        assert log.startswith("ready\ngpu-run: process ")
+        assert "main.py) waits in futex" in log
+        assert "never" not in log
+    assert "in wait_for_a_lock" in host.log("asked")
+    # The signal that asks would have ended it. A TERM did.
+    assert "in wait_for_a_lock" not in host.log("mute")
+    assert host.status("mute")["signal"] == 15 or host.status("mute")["exit_code"] == 143
+    assert "gpu-run:     wait_for_a_lock (main.py:8)\n" in host.log("spied")
 
 
 def test_what_only_looks_like_it_runs_on(tmp_path: Path, cluster_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The verb ``jobs``: the jobs of this cluster that wait or run, and whose they are. It counts as no question about them."""
+"""The verb ``jobs``: the jobs that wait or run, and whose they are. It counts as no question about them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def is_waiting_server(pid: int) -> bool:
 
 def _listening(pid: int) -> set[str]:
     """Return the inodes of the listening sockets in the network of a process."""
-    found = set()
+    found: set[str] = set()
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{name}", encoding="ascii") as file:
             rows = (line.split() for line in file)
