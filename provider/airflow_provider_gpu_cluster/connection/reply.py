@@ -25,9 +25,11 @@ _REPLIES: dict[str, Any] = {
     "capacity": replies.Capacity,
     "stage": replies.StageReply,
     "submit": replies.SubmitReply,
+    "resubmit": replies.SubmitReply,
     "status": replies.StatusReply,
     "cancel": replies.StatusReply,
     "jobs": job_list.JobsReply,
+    "interrupt": replies.InterruptReply,
     "gc": replies.GcReport,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],

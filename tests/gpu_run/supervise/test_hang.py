@@ -83,11 +83,17 @@ class Quiet:
     def __init__(self, host: Host) -> None:
         self.job: JobDirectory = host.job("job")
         self.job.create()
-        self.limit = HangLimit(self.job, {"gpus": 1, "hang_timeout_s": 100.0}, [], set, 0.0)
+        self.now = 0.0
+        spec: Any = {"gpus": 1, "hang_timeout_s": 100.0}
+        self.limit = HangLimit(self.job, spec, [], set, clock=lambda: self.now)
+
+    def hangs_at(self, now: float) -> bool:
+        self.now = now
+        return self.limit.reached() is not None
 
     def ends_at(self, until: int = 400) -> int | None:
         """Return when it is called hung, with a look every five seconds."""
-        return next((now for now in range(0, until, 5) if self.limit.reached(float(now))), None)
+        return next((now for now in range(0, until, 5) if self.hangs_at(now)), None)
 
 
 @pytest.fixture
@@ -111,7 +117,7 @@ def test_a_file_counts_from_when_it_was_saved(quiet: Quiet) -> None:
     # It is looked for after 100 s, and was saved at 60 s.
     assert quiet.ends_at(160) is None
     os.utime(path, (time.time() - 101,) * 2)
-    assert quiet.limit.reached(165.0) is not None
+    assert quiet.hangs_at(165.0)
 
 
 def test_a_file_from_the_future_says_nothing(quiet: Quiet) -> None:
@@ -122,10 +128,10 @@ def test_a_file_from_the_future_says_nothing(quiet: Quiet) -> None:
 
 
 def test_who_was_stopped_together_with_its_job_begins_anew(quiet: Quiet) -> None:
-    assert quiet.limit.reached(0.0) is None
-    assert quiet.limit.reached(50.0) is None
-    assert quiet.limit.reached(5000.0) is None
-    assert quiet.limit.reached(5005.0) is None
+    assert not quiet.hangs_at(0.0)
+    assert not quiet.hangs_at(50.0)
+    assert not quiet.hangs_at(5000.0)
+    assert not quiet.hangs_at(5005.0)
 
 
 GPUS: Any = [{"key": "GPU-aa", "index": 1}, {"key": "1:0", "index": 0}]

@@ -47,15 +47,29 @@ def end_of(host: Host, job_id: str) -> Any:
     return read_json(host.job(job_id).attempt(1).at("exit.json"))
 
 
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def limit_at(limit: OrphanLimit, clock: Clock, now: float) -> Any:
+    clock.now = now
+    return limit.reached()
+
+
 def test_a_running_job_ends_when_nobody_asks_and_runs_on_while_somebody_watches(
     host: Host, watch: Callable[..., Client], eventually: Callable[..., Any]
 ) -> None:
-    watched, left = (host.submit("sleep 100", job_id=name, orphan_timeout_s=1.5) for name in ("watched", "left"))
+    watched, left = (host.submit("sleep 100", job_id=name, orphan_timeout_s=2.0) for name in ("watched", "left"))
     client = watch()
     client.subscribe(watched)
     end = eventually(lambda: end_of(host, left))
     assert (end["state"], end["reason"]) == ("CANCELLED", "orphaned")
-    assert end["message"].startswith("nobody has asked about it for 1.5 s, its orphan_timeout, the last time at 20")
+    assert end["message"].startswith("nobody has asked about it for 2 s, its orphan_timeout, the last time at 20")
     assert end_of(host, watched) is None
     # Its client has gone.
     client.end()
@@ -89,18 +103,19 @@ def test_time_counts_from_the_last_change_of_the_mark_whatever_its_clock_says(ho
     job = host.job("job")
     job.create()
     request: Any = {"spec": {"orphan_timeout_s": 100.0}, "settings": {}}
-    limit = OrphanLimit(job.attempt(1), request, 0.0)
+    clock = Clock()
+    limit = OrphanLimit(job.attempt(1), request, clock=clock)
     # The clock of the disk is years behind.
     os.utime(mark(host, "job"), (10.0, 10.0))
-    assert limit.reached(1.0) is None
-    assert limit.reached(99.0) is None
+    assert limit_at(limit, clock, 1.0) is None
+    assert limit_at(limit, clock, 99.0) is None
     os.utime(mark(host, "job"), (11.0, 11.0))
-    assert limit.reached(110.0) is None
+    assert limit_at(limit, clock, 110.0) is None
     # Somebody has deleted it.
     mark(host, "job").unlink()
-    assert limit.reached(200.0) is None
-    assert limit.reached(299.0) is None
-    end = limit.reached(305.0)
+    assert limit_at(limit, clock, 200.0) is None
+    assert limit_at(limit, clock, 299.0) is None
+    end = limit_at(limit, clock, 305.0)
     assert end is not None
     assert end[1] == "orphaned"
 
@@ -110,17 +125,19 @@ def test_while_it_cannot_be_looked_at_nobody_is_said_not_to_have_asked(
 ) -> None:
     job = host.job("job")
     job.create()
-    limit = OrphanLimit(job.attempt(1), cast(Any, {"spec": {"orphan_timeout_s": 100.0}, "settings": {}}), 0.0)
-    assert limit.reached(1.0) is None
+    request: Any = {"spec": {"orphan_timeout_s": 100.0}, "settings": {}}
+    clock = Clock()
+    limit = OrphanLimit(job.attempt(1), request, clock=clock)
+    assert limit_at(limit, clock, 1.0) is None
 
     def fail(path: str) -> None:
         raise OSError(116, "Stale file handle")
 
     with monkeypatch.context() as patch:
         patch.setattr("airflow_provider_gpu_cluster.gpu_run.supervise.orphan.asked_at", fail)
-        assert limit.reached(150.0) is None
-    assert limit.reached(245.0) is None
-    assert limit.reached(255.0) is not None
+        assert limit_at(limit, clock, 150.0) is None
+    assert limit_at(limit, clock, 245.0) is None
+    assert limit_at(limit, clock, 255.0) is not None
 
 
 def _array(host: Host) -> Submit:

@@ -13,7 +13,8 @@ from ..reply import Reply
 from ..store.asked import unasked_s
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.job_folders import jobs_of
-from .status import status_of
+from ..store.next_attempt import is_followed
+from .status import status_or_unknown
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -78,16 +79,17 @@ class _Listing:
         if not attempts:
             return None
         self._alike.setdefault(_stem(job.job_id), []).append(job)
-        attempt = attempts[-1]
-        if attempt.ended() is not None:
+        ended = attempts[-1].ended()
+        if ended is not None and not is_followed(ended):
             return None
-        request = attempt.request()
         status: Status | None = None
         if is_wanted:
-            status = status_of(attempt, self._engine(request["settings"]))
+            engine = self._engine(attempts[-1].request()["settings"])
+            status = status_or_unknown(self._root, engine, job.job_id)
             if status["state"] in protocol.FINAL_STATES:
                 return None
-        return _listed(attempt, request, status)
+        latest = job.attempts()[-1]
+        return _listed(latest, latest.request(), status)
 
     def _engine(self, settings: Settings) -> Engine:
         key = _key(settings)

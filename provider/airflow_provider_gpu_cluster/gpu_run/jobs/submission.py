@@ -17,7 +17,7 @@ from ..store import records
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.writing import write_text, writing
-from .status import status_of
+from .status import carry_on, status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -60,7 +60,8 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     :return: the handle, the status, ``created``; or ``needs``, when the worker has to send inputs first.
     """
     job = root.job(request["job_id"])
-    job.use()
+    if job.use():
+        carry_on(job, engine)
     seen = latest_attempt(job)
     found = existing(job, engine, request)
     if found is None:
@@ -83,7 +84,7 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
                 check_not_cancelled(root, request)
                 return _created(job, engine, request)
     attempt, status = found
-    if status["state"] == protocol.QUEUED:
+    if status["state"] == protocol.QUEUED and attempt.claimed() is None:
         engine.launch([attempt])
     return _reply(job, engine, attempt, status, created=False)
 

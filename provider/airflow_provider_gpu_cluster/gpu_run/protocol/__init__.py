@@ -18,11 +18,13 @@ VERBS = (
     "stage",
     "fill",
     "submit",
+    "resubmit",
     "status",
     "watch",
     "logs",
     "cancel",
     "jobs",
+    "interrupt",
     "send",
     "gc",
 )

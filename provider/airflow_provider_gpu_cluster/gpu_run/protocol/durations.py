@@ -22,13 +22,3 @@ def seconds_of(value: object) -> float:
     if not 0 < seconds < math.inf:
         raise ValueError(f"{value!r} is not {VALID}")
     return seconds
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration in its two largest units, for people: ``3 h 2 min``."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.3g} s"
-    whole = round(seconds)
-    units = (("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
-    first = next(place for place, (_, count) in enumerate(units) if count)
-    return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2] if count)

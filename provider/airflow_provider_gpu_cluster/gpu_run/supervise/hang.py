@@ -10,6 +10,7 @@ stopped, a server that waits for somebody to connect, and a GPU that computes ar
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Callable, Sequence
 
 from .. import protocol
@@ -18,7 +19,8 @@ from ..linux.activity import Activity, activity
 from ..linux.disk_clock import time_of_disk
 from ..linux.newest_file import newest_file
 from ..linux.waiting_servers import is_waiting_server
-from ..protocol.durations import in_words
+from ..recovery.words import duration
+from .stop import Cause
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu
@@ -39,23 +41,31 @@ class HangLimit:
 
     :param gpus: those that it has on this host.
     :param tree: returns its processes.
-    :param now: by the monotonic clock.
+    :param clock: tells seconds.
     """
 
     def __init__(
-        self, job: JobDirectory, spec: Spec, gpus: Sequence[LeasedGpu], tree: Callable[[], set[int]], now: float
+        self,
+        job: JobDirectory,
+        spec: Spec,
+        gpus: Sequence[LeasedGpu],
+        tree: Callable[[], set[int]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job = job
         self._timeout_s = spec.get("hang_timeout_s")
         self._gpus = gpus
         self._tree = tree
-        self._since = self._looked_at = now
+        self._clock = clock
+        self._since = self._looked_at = clock()
         self._pause_s = 0.0
         self._printed: list[tuple[int, int] | None] = []
         self._activity = Activity(0.0, 0, False)
 
-    def reached(self, now: float) -> tuple[str, str, str] | None:
-        """Return how the job ends if it hangs."""
+    def reached(self) -> Cause | None:
+        """Return the cause to stop the job if it hangs."""
+        now = self._clock()
         if self._timeout_s is None or now < self._looked_at + self._pause_s:
             return None
         past_s, self._looked_at = now - self._looked_at, now
@@ -71,8 +81,8 @@ class HangLimit:
         if alive_s < self._timeout_s:
             self._since = now - alive_s
             return None
-        message = f"it hung: it printed nothing, saved nothing and used no processor time for {in_words(quiet_s)}"
-        return protocol.FAILED, protocol.HANG, message
+        message = f"it hung: it printed nothing, saved nothing and used no processor time for {duration(quiet_s)}"
+        return Cause(protocol.FAILED, protocol.HANG, message)
 
     def _has_moved(self, past_s: float) -> bool:
         """Return whether the job has printed or computed anything since the last look."""

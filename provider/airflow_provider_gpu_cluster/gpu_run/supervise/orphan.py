@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from .. import protocol
-from ..protocol.durations import in_words
 from ..protocol.orphan_timeout import orphan_timeout_s
+from ..recovery.words import duration
 from ..store.asked import asked_at, unasked_s
 from ..store.claims import claim_by
 from ..store.directories import Attempt
+from .stop import Cause
 
 if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest
@@ -27,18 +28,21 @@ class OrphanLimit:
     The time before its start does not count. A question is seen by its mark having changed, whatever the clock that
     made the mark says; and while nobody can look for the mark, nobody can say that there is none.
 
-    :param now: by the monotonic clock.
+    :param clock: tells seconds.
     """
 
-    def __init__(self, attempt: Attempt, request: AttemptRequest, now: float) -> None:
+    def __init__(
+        self, attempt: Attempt, request: AttemptRequest, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._job = attempt.job.path
         self._timeout_s = orphan_timeout_s(request["spec"], request["settings"])
-        self._look_at = now
-        self._since = now
+        self._clock = clock
+        self._look_at = self._since = clock()
         self._asked_at: float | None = None
 
-    def reached(self, now: float) -> tuple[str, str, str] | None:
-        """Return how the job ends if the time is over."""
+    def reached(self) -> Cause | None:
+        """Return the cause to stop the job if the time is over."""
+        now = self._clock()
         if self._timeout_s is None or now < self._look_at:
             return None
         self._look_at = now + min(_LONGEST_PAUSE_S, self._timeout_s / _LOOKS)
@@ -49,7 +53,7 @@ class OrphanLimit:
             return None
         if at != self._asked_at:
             self._asked_at, self._since = at, now
-        return _end(self._timeout_s, at) if now - self._since >= self._timeout_s else None
+        return _cause(self._timeout_s, at) if now - self._since >= self._timeout_s else None
 
 
 def end_if_orphaned(attempt: Attempt, request: AttemptRequest) -> bool:
@@ -63,7 +67,7 @@ def end_if_orphaned(attempt: Attempt, request: AttemptRequest) -> bool:
     unasked = unasked_s(attempt.job.path, attempt.path)
     if unasked is None or unasked < timeout_s:
         return False
-    state, reason, message = _end(timeout_s, time.time() - unasked)
+    state, reason, message = _cause(timeout_s, time.time() - unasked)
     message = f"{message}; it was not started"
     claim = claim_by("cancel")
     claim["end"] = {"state": state, "reason": reason, "message": message}
@@ -72,7 +76,7 @@ def end_if_orphaned(attempt: Attempt, request: AttemptRequest) -> bool:
     return True
 
 
-def _end(timeout_s: float, at: float | None) -> tuple[str, str, str]:
+def _cause(timeout_s: float, at: float | None) -> Cause:
     last = "" if at is None else f", the last time at {datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
-    message = f"nobody has asked about it for {in_words(timeout_s)}, its orphan_timeout{last}"
-    return protocol.CANCELLED, protocol.ORPHANED, message
+    message = f"nobody has asked about it for {duration(timeout_s)}, its orphan_timeout{last}"
+    return Cause(protocol.CANCELLED, protocol.ORPHANED, message)
