@@ -155,7 +155,10 @@ def test_user_who_ends_the_task_ends_the_job(use: Any, state: str) -> None:
     cluster.on_look = operator.on_kill
     with pytest.raises(GpuJobCancelled):
         run(operator, ti)
-    assert cluster.cancelled == [cluster.submits[0]["job_id"]]
+    job_id = cluster.submits[0]["job_id"]
+    assert cluster.cancelled == [job_id]
+    # Had the launch still been on its way, it would launch nothing.
+    assert cluster.launches_stopped == {job_id: cluster.submits[0]["request_key"]}
     assert cluster.interrupts == 1
 
 

@@ -12,6 +12,7 @@ from .. import protocol
 from ..errors import Refused
 from ..linux import processes, regular_files
 from ..reply import Reply
+from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.next_attempt import follow, is_followed
@@ -43,8 +44,9 @@ def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *,
     :param whole: see :func:`.supervise.diagnosis.tail`.
     :raises Refused: one of them is no job id.
     """
-    for job_id in job_ids:
-        root.job(job_id)
+    for job in [root.job(job_id) for job_id in job_ids]:
+        # Before anybody serves the queue, who would end a job that nobody has asked about.
+        note_asked(job.path)
     # What keeps the queue from being served, such as a full disk, keeps nobody from looking.
     with contextlib.suppress(OSError, Refused):
         engine.nudge()
@@ -141,6 +143,8 @@ def _array_status(
 ) -> Status:
     from ..protocol import array_status
 
+    for job_id in elements:
+        note_asked(root.job(job_id).path)
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:
         for index in array_status.telling(found):

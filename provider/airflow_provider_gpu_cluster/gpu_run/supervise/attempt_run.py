@@ -21,13 +21,16 @@ from ..store.restoring import make_folder
 from ..store.writing import write_text
 from .diagnosis import TAIL_BYTES, diagnose, read_end
 from .errors_relay import ErrorsRelay
+from .hang import HangLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
 from .limits import Limits
 from .main_process import catching
 from .node_orders import NodeOrders
+from .orphan import OrphanLimit
 from .signals import HANDED_ON
+from .stack_dump import stack_dump
 from .stop import Cause, Stop
 from .variables import job_variables
 from .witness import has_had_term
@@ -149,6 +152,9 @@ class AttemptRun:
         )
         self._errors.started()
         self._limits = Limits(self._spec, self._job, self._killed_workers)
+        self._orphan_limit = OrphanLimit(self.attempt, self.request)
+        self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)
+        self._path = env.get("PATH", "")
         self.attempt.event("started", pid=self._job.top, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):
             write_text(job.at("logs", "start_time.log"), self._started_at + "\n")
@@ -231,6 +237,19 @@ class AttemptRun:
             self._stop.begin(too_much)
         if is_urgent:
             self._stop.kill_soon()
+        if self._stop.cause is None:
+            self._look_for_life()
+
+    def _look_for_life(self) -> None:
+        """Stop the job if nobody wants it any more, or if it hangs."""
+        orphaned = self._orphan_limit.reached()
+        if orphaned:
+            self._stop.begin(orphaned, is_from_outside=True)
+            return
+        hangs = self._hang_limit.reached()
+        if hangs:
+            self._errors.tell(stack_dump(self._job.tree(), self._path))
+            self._stop.begin(hangs)
 
     def _is_ended_by_another(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
