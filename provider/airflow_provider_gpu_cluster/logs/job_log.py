@@ -13,7 +13,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.records import PastAttempt
+    from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
 PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
