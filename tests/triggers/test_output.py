@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
 from tests.harness import jobs
-from tests.harness.deferral import TaskLogs, Triggerer, dto
+from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto
 from tests.harness.task_context import TaskInstance
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
 
@@ -304,7 +304,7 @@ def handle(job_id: str) -> JobHandle:
 
 
 def test_a_job_that_goes_on_by_itself_is_one_job_to_its_task(
-    cluster: Cluster, gpu_cluster_conn: Any, logs: TaskLogs, tmp_path: Path
+    cluster: Cluster, gpu_cluster_conn: Any, logs: TaskLogs, xcoms: XComs, tmp_path: Path
 ) -> None:
     """The first triggerer is gone before the second attempt begins."""
     gate = tmp_path / "gate"
