@@ -99,6 +99,12 @@ def test_user_who_ends_the_task_ends_the_job(killed: Killed, state: str | None) 
     assert "GPU job is being cancelled, because a user ended the task" in killed.logs.events
 
 
+def test_user_who_ends_the_task_ends_the_job_between_two_attempts(killed: Killed) -> None:
+    killed.watcher = FakeWatcher(status(JobState.RUNNING), status(JobState.QUEUED, attempt=2, log_attempt=1))
+    killed.ti.state = "failed"
+    assert killed() == ["job-1"]
+
+
 def test_trigger_that_was_handed_to_another_triggerer_leaves_the_job(killed: Killed) -> None:
     """Airflow ends the trigger here in the same way (apache/airflow#73454); the task still waits for the same job."""
     killed.ti.state = "deferred"

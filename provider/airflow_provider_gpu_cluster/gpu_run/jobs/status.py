@@ -76,8 +76,14 @@ def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole:
     if not attempts:
         return _without_attempt(root, engine, job_id, tail_bytes, whole)
     status = status_of(attempts[-1], engine)
-    if status["state"] == protocol.QUEUED and carry_on(job, engine) is not None:
-        status = status_of(job.attempts()[-1], engine)
+    if status["state"] == protocol.QUEUED:
+        try:
+            if carry_on(job, engine) is not None:
+                status = status_of(job.attempts()[-1], engine)
+        except (Refused, OSError) as error:
+            # A full disk, for example; the next look tries again.
+            why = error.message if isinstance(error, Refused) else words_of(error)
+            status["message"] = f"{status['message']}, but it cannot be made now: {why}"
     if tail_bytes:
         status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status
@@ -222,15 +228,13 @@ def _between(ended: ExitRecord) -> Standing:
 def _base(attempt: Attempt) -> Observed:
     notes: list[str] = []
     status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
-    number = attempt.log_number
-    if number != attempt.number:
-        status["log_attempt"] = number
     progress = _progress(attempt, notes)
     if progress is not None:
         status["progress"] = progress
     recovery = _recovery(attempt)
     if recovery is not None:
         status["attempts"], status["recovered"] = recovery["past"], recovery["used"]
+        status["log_attempt"] = attempt.log_number
     try:
         regular_files.check(os.lstat(attempt.at("exit.json")), attempt.at("exit.json"))
     except regular_files.NotRegular as error:
