@@ -13,7 +13,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.records import PastAttempt
+    from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
 PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
@@ -177,6 +177,7 @@ class JobLog:
                 f"GPU job goes on in attempt {number + 1}",
                 job_id=self._job_id,
                 why=status.message if is_told else _how_it_ended(past),
+                **({"checkpoint": past["checkpoint"]} if past.get("checkpoint") else {}),
             )
 
     def _tell_queued(self, status: JobStatus) -> None:
