@@ -273,15 +273,6 @@ class Attempt:
                 return asked
         return None
 
-    @property
-    def log_number(self) -> int:
-        """The attempt that began the present logs; they go on in those that follow it by themselves."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            request = self.recorded_request()
-            if request is not None and "recovery" in request:
-                return int(request["recovery"]["first"])
-        return self.number
-
     def note_log_starts(self, starts: LogStarts) -> None:
         """Note where this attempt's part of each log begins."""
         records.write_json(self.at("log_starts.json"), starts, sync=False)

@@ -136,7 +136,8 @@ class WatchedJob:
         if number and number != self._log_number:
             self._log_number = number
             events += self._place()
-        self._is_over = is_final or not self._attempt
+        # After an end that is not the job's, another attempt follows.
+        self._is_over = is_final or not self._attempt or self._exit in seen
         self._supervisor = self._living_supervisor() if self._state == protocol.RUNNING else None
         return events
 
