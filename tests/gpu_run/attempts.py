@@ -13,7 +13,6 @@ from airflow_provider_gpu_cluster.gpu_run.recovery import policy
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.host import Host
 
-
 LONG_AGO = "2026-01-01T00:00:00.000+00:00"
 
 
@@ -27,7 +26,7 @@ def first_attempt(host: Host, job_id: str, **spec: Any) -> Attempt:
     """Make a job that goes on after a preemption, and claim it as its supervisor, which is this process."""
     job = host.job(job_id)
     job.create()
-    request: Any = host.request("true", job_id=job_id, recover={"preempted": 20}, **spec)
+    request: Any = host.request("true", job_id=job_id, **{"recover": {"preempted": 20}, **spec})
     request.update(requested_at=LONG_AGO, host=processes.hostname(), submitted=0.0, by={})
     attempt = job.add_attempt(1, request, {"SECRET": "s"})
     assert attempt is not None
