@@ -23,6 +23,7 @@ VERBS = (
     "watch",
     "logs",
     "cancel",
+    "interrupt",
     "send",
     "gc",
 )
