@@ -38,7 +38,7 @@ def begin(attempt: Attempt) -> None:
     """Claim an attempt as its supervisor, and note where its logs begin."""
     who: Any = dict(processes.identity(), by="supervisor", at=LONG_AGO, gpus=[], token="NO=PROCESS")
     assert attempt.claim(who)
-    attempt.note_log_starts({name: size(attempt, name) for name in ("training", "error")})  # type: ignore[typeddict-item]
+    attempt.note_log_starts({"training": size(attempt, "training"), "error": size(attempt, "error")})
 
 
 def size(attempt: Attempt, name: str) -> int:

@@ -108,7 +108,7 @@ def test_an_attempt_that_follows_by_itself_is_one_line_however_long_it_waits(tol
     told.tell(replace(second, state=JobState.RUNNING, host="node8"))
     assert told.new()[1:] == ["GPU job waits for its turn", "GPU job runs"]
     # Nobody looked while it ended and waited twice.
-    past = (FIRST, {**FIRST, "attempt": 2, "kind": "gpu_fault", "message": ""}, {"attempt": 3, "reason": "lost"})
+    past: Any = (FIRST, {**FIRST, "attempt": 2, "kind": "gpu_fault", "message": ""}, {"attempt": 3, "reason": "lost"})
     told.tell(replace(second, state=JobState.RUNNING, attempt=4, attempts=past, host="node9"))
     assert [(event, fields.get("why")) for event, fields in told.lines] == [
         ("GPU job goes on in attempt 3", "attempt 2 ended after 3 h 2 min on node7 (gpu_fault)"),

@@ -118,7 +118,8 @@ class GpuJobRetryPolicy(RetryPolicy):
         task = context.get("task") if context else None
         retries: int = max_tries if task is None else task.retries or 0
         used = min(max(retries - (max_tries - try_number + 1), 0), _MOST_DOUBLINGS)
-        return min(self.delay * 2**used, self.longest_delay)
+        delay: timedelta = min(self.delay * 2**used, self.longest_delay)
+        return delay
 
     def serialize(self) -> dict[str, Any]:
         """Return the policy as plain JSON values."""
