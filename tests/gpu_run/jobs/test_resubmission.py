@@ -71,10 +71,11 @@ def test_it_begins_as_at_first_with_a_whole_budget(host: Host, monkeypatch: pyte
     begin(attempt)
     attempt.finish("FAILED", "out_of_memory", "too much again")
     assert host.status("j")["recovered"] == {"out_of_memory": 1}
+    after: Any = {**between, "after": 2}
     with pytest.raises(Refused, match=r"its .*/run\.sh cannot be read: No such file"):
-        resubmission.answer(host.root, host.engine, host.program, {**between, "after": 2})
+        resubmission.answer(host.root, host.engine, host.program, after)
     write_text(host.job("j").at("run.sh"), "true")
-    resubmission.answer(host.root, host.engine, host.program, {**between, "after": 2})
+    resubmission.answer(host.root, host.engine, host.program, after)
     status = host.wait("j")
     assert (status["state"], status["attempt"]) == ("SUCCEEDED", 3)
     assert "recovered" not in status
