@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
+# Begins the line about each attempt that follows another by itself; its number is the rest.
+GOES_ON = "GPU job goes on in attempt "
 
 
 class Log(Protocol):
@@ -79,6 +81,10 @@ class JobLog:
         self._job_id = job_id
         self._cluster = cluster
         self._now = now
+
+    def skip_attempts(self, last: int) -> None:
+        """Do not log again that the job went on after this attempt, or after those before it."""
+        self.memory["went_on_from"] = max(last, self.memory.get("went_on_from", 0))
 
     def tell(self, status: JobStatus) -> None:
         """
@@ -174,9 +180,10 @@ class JobLog:
             self.memory["went_on_from"], self.memory["queued_told_at"] = number, self._now().timestamp()
             is_told = past is status.attempts[-1] and _tells_of_recovery(status)
             self._log.warning(
-                f"GPU job goes on in attempt {number + 1}",
+                f"{GOES_ON}{number + 1}",
                 job_id=self._job_id,
                 why=status.message if is_told else _how_it_ended(past),
+                **({"checkpoint": past["checkpoint"]} if past.get("checkpoint") else {}),
             )
 
     def _tell_queued(self, status: JobStatus) -> None:
