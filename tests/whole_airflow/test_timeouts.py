@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -103,9 +104,9 @@ class Settled:
 
     def error(self, dag_id: str, task_id: str) -> str:
         """Return the class with which a task has failed, as its log has it."""
-        folder = self._lab.airflow.logs / f"dag_id={dag_id}/run_id={self.runs[dag_id]}/task_id={task_id}"
-        log = (folder / "attempt=1.log").read_text()
-        return re.findall(r'"exc_type": ?"(\w+)"', log)[-1]
+        errors = [record["error_detail"] for record in self._records(dag_id, task_id) if "error_detail" in record]
+        error: str = errors[-1][0]["exc_type"]
+        return error
 
     def job(self, dag_id: str, task_id: str) -> JobStatus:
         """Return what has become of a task's job."""
@@ -115,10 +116,14 @@ class Settled:
         return self._cluster.statuses([handle["job_id"]])[0]
 
     def seconds(self, dag_id: str, task_id: str) -> float:
-        """Return how long a task took."""
-        (task,) = (one for one in self._lab.airflow.tasks(dag_id, self.runs[dag_id]) if one["task_id"] == task_id)
-        began, ended = (datetime.fromisoformat(task[name]) for name in ("start_date", "end_date"))
+        """Return how long a task took, with all its pokes."""
+        records = self._records(dag_id, task_id)
+        began, ended = (datetime.fromisoformat(records[number]["timestamp"]) for number in (0, -1))
         return (ended - began).total_seconds()
+
+    def _records(self, dag_id: str, task_id: str) -> list[dict[str, Any]]:
+        folder = self._lab.airflow.logs / f"dag_id={dag_id}/run_id={self.runs[dag_id]}/task_id={task_id}"
+        return [json.loads(line) for line in (folder / "attempt=1.log").read_text().splitlines()]
 
     def end(self) -> None:
         """End what is left."""

@@ -27,7 +27,11 @@ def submit_and_wait(**arguments: Any) -> None:
     """Add a task for each mode in which a submit operator waits."""
     for mode, its_own in SUBMIT_MODES.items():
         SubmitGpuJobOperator(
-            task_id=f"submit_{mode}", wait_for_completion=True, poll_interval=1, **{"command": LONG, **arguments}, **its_own
+            task_id=f"submit_{mode}",
+            wait_for_completion=True,
+            poll_interval=1,
+            **{"command": LONG, **arguments},
+            **its_own,
         )
 
 
