@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+TRAINING = Path(__file__).with_name("training.py")
+
 
 class Entry(NamedTuple):
     """

@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.harness.ledger import Entry, Ledger
-
-TRAINING = REPOSITORY / "tests/harness/training.py"
+from tests.harness.ledger import TRAINING, Entry, Ledger
 
 
 def ledger(*entries: str) -> Ledger:
