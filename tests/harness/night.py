@@ -27,6 +27,7 @@ class Night:
 
     :param job_dir: of the job; it runs on this machine.
     :param ledger: file in which it notes what it does.
+    :param pause_s: the longest time from the beginning of an attempt to the blow that ends it.
     :param preempt: has the running job be preempted; by default a rehearsal of it.
     """
 
@@ -37,6 +38,7 @@ class Night:
         ledger: Path,
         *,
         seed: int,
+        pause_s: float = 2.0,
         preempt: Callable[[], object] | None = None,
     ) -> None:
         self.seed = seed
@@ -44,6 +46,7 @@ class Night:
         self._job_dir = job_dir
         self._ledger = ledger
         self._random = random.Random(seed)
+        self._pause_s = pause_s
         rehearsal = {"kind": PREEMPTION, "requested_by": "the night"}
         self._blows: dict[str, Callable[[], object]] = {
             PREEMPTION: preempt or (lambda: cluster.interrupt_job(job_dir.name, **rehearsal)),
@@ -65,7 +68,7 @@ class Night:
         for number, blow in enumerate(blows):
             meanwhile(number)
             self._attempt = self._next_attempt()
-            time.sleep(self._random.uniform(0.0, 2.0))
+            time.sleep(self._random.uniform(0.0, self._pause_s))
             self._blows[blow]()
         self._next_attempt()
         Path(f"{self._ledger}.enough").touch()
