@@ -43,7 +43,7 @@ PROGRAM_FLOORS = (
     ("gpu_run.engines",),
     ("gpu_run.cache", "gpu_run.environments", "gpu_run.supervise", "gpu_run.outputs"),
     ("gpu_run.store", "gpu_run.gpus"),
-    ("gpu_run.linux",),
+    ("gpu_run.linux", "gpu_run.recovery"),
     ("gpu_run.protocol", "gpu_run.errors", "gpu_run"),
 )
 # Arrows that go up or sideways, and why.

@@ -19,7 +19,7 @@ All errors that this provider raises, as one tree.
     │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
     │   └── JobConflictError                its directory belongs to another job
     ├── CollectError                 outputs could not be downloaded whole
-    └── GpuJobError                  the job ended badly; carries job_id, state, reason, exit_code, log_tail
+    └── GpuJobError                  the job ended badly; carries job_id, state, reason, kind, exit_code, log_tail
         ├── GpuJobFailed                    the user's code failed (reason user_error)
         ├── GpuJobOutOfMemory               it needed more host memory than it asked for
         ├── GpuJobGpuOutOfMemory            it needed more GPU memory than there is
@@ -29,6 +29,9 @@ All errors that this provider raises, as one tree.
         ├── GpuJobDiskFull                  it ran out of disk space
         ├── GpuJobLaunchFailed              it could not be started on the cluster (environment, run.sh)
         ├── GpuJobLost                      its supervisor vanished without a record
+        ├── GpuJobHang                      it neither printed, saved nor computed anything for too long
+        ├── GpuJobCheckpointed              it saved and asked to be started again, more often than it may
+        ├── GpuJobOrphaned                  nobody asked about it for too long
         └── GpuJobCancelled                 somebody cancelled it
 
 These names are public: use them in Airflow's retry policies.
@@ -117,6 +120,7 @@ class GpuJobError(GpuClusterError):
     :param job_id: id of the job.
     :param state: its final state: FAILED, CANCELLED or LOST.
     :param reason: why it ended, one of the reasons in :mod:`airflow_provider_gpu_cluster.gpu_run.protocol`.
+    :param kind: how it ended, finer than ``reason``, such as ``missing_module``.
     :param exit_code: exit code of the user's code; None if it did not exit by itself.
     :param log_tail: the last lines that it printed.
     """
@@ -128,6 +132,7 @@ class GpuJobError(GpuClusterError):
         job_id: str = "",
         state: str = protocol.FAILED,
         reason: str | None = None,
+        kind: str | None = None,
         exit_code: int | None = None,
         log_tail: str = "",
     ) -> None:
@@ -135,6 +140,7 @@ class GpuJobError(GpuClusterError):
         self.job_id = job_id
         self.state = state
         self.reason = reason
+        self.kind = kind
         self.exit_code = exit_code
         self.log_tail = log_tail
 
@@ -175,6 +181,18 @@ class GpuJobLost(GpuJobError):
     """The job's supervisor vanished without leaving a record: killed, or the host was rebooted."""
 
 
+class GpuJobHang(GpuJobError):
+    """The job neither printed, saved nor computed anything for as long as its ``hang_timeout``."""
+
+
+class GpuJobCheckpointed(GpuJobError):
+    """The job saved and asked to be started again, more often than ``recover`` allows."""
+
+
+class GpuJobOrphaned(GpuJobError):
+    """Nobody asked about the job for as long as its ``orphan_timeout``."""
+
+
 class GpuJobCancelled(GpuJobError):
     """Somebody cancelled the job."""
 
@@ -190,6 +208,9 @@ JOB_ERRORS: dict[str, type[GpuJobError]] = {
     protocol.LAUNCH_FAILED: GpuJobLaunchFailed,
     protocol.REASON_LOST: GpuJobLost,
     protocol.REASON_CANCELLED: GpuJobCancelled,
+    protocol.HANG: GpuJobHang,
+    protocol.CHECKPOINTED: GpuJobCheckpointed,
+    protocol.ORPHANED: GpuJobOrphaned,
 }
 """The exception class of each reason."""
 

@@ -159,6 +159,18 @@ def get_provider_info() -> dict[str, Any]:
                         "as 14d, 36h or 90m. Empty: forever.",
                         "schema": _TEXT,
                     },
+                    "grace": {
+                        "label": "Grace",
+                        "description": "How long a job may take to save and end after it was asked to, such as 30s or "
+                        "5m, for jobs that say nothing. Empty: 30s.",
+                        "schema": _TEXT,
+                    },
+                    "orphan_timeout": {
+                        "label": "Orphan timeout",
+                        "description": "After how long a running job is ended about which nobody asks any more, such "
+                        "as 6h, for jobs that say nothing. Empty: never.",
+                        "schema": _TEXT,
+                    },
                     "transfer": {
                         "label": "Transfer",
                         "description": "How the bytes of files travel. stream: through commands, at full speed. sftp: "

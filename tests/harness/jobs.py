@@ -38,7 +38,7 @@ def submit(
     **spec: Any,
 ) -> Submission:
     """Launch a job that runs a shell command."""
-    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, **spec})
+    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, "recover": {}, **spec})
     return cluster.submit(
         job_id or f"job-{next(_numbers)}",
         spec=job_spec,
@@ -53,7 +53,7 @@ def submit(
 
 def request(command: str = "true", *, job_id: str | None = None, **spec: Any) -> SubmitRequest:
     """Return a request to launch such a job, as a trigger has it."""
-    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, **spec})
+    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, "recover": {}, **spec})
     return submit_request(
         job_id or f"job-{next(_numbers)}",
         inputs=[],
@@ -79,7 +79,7 @@ def submit_array(
     **spec: Any,
 ) -> Submission:
     """Launch an array of jobs that run a shell command, each with environment variables of its own."""
-    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, **spec})
+    job_spec = JobSpec(**{"command": command, "grace_s": 1.0, "recover": {}, **spec})
     run_script = render_run_script(job_spec)
     return cluster.submit(
         job_id,

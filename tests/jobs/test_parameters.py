@@ -69,7 +69,7 @@ def test_what_is_given_to_the_operator_is_in_the_request(parameter: Parameter) -
 def test_the_spec_has_what_is_checked() -> None:
     assert make_spec(command="true") == JobSpec(command="true")
     names = [parameter.spec_name for parameter in SPEC_PARAMETERS]
-    assert list(JobSpec().to_json()) == [*names, "grace_s"]
+    assert list(JobSpec().to_json()) == names
 
 
 def test_what_is_secret_is_not_shown() -> None:

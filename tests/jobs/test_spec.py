@@ -39,7 +39,15 @@ def test_everything_at_once() -> None:
         sbatch_options="--exclude=gpu7 --mail-type END",
         requirements=["numpy>=2", "torch"],
         setup=["module load cuda", "export X=1"],
-        grace_s=3,
+        stop_signal="sigint",
+        stop_signal_to="all",
+        grace="3",
+        warn_before="0:05:00",
+        warn_signal="12",
+        recover={"time_limit": "progress", "lost": 0, "out_of_memory": (2, 1.5)},
+        checkpoint_exit_code="99",
+        hang_timeout=timedelta(hours=1),
+        orphan_timeout=7200,
     ) == JobSpec(
         entry_script="train.py",
         script_args=("--epochs", "20", "0.5", "True", "a/b"),
@@ -57,7 +65,21 @@ def test_everything_at_once() -> None:
         sbatch_options=("--exclude=gpu7", "--mail-type", "END"),
         requirements="numpy>=2\ntorch\n",
         setup="module load cuda\nexport X=1",
+        stop_signal="INT",
+        stop_signal_to="all",
         grace_s=3.0,
+        warn_before_s=300.0,
+        warn_signal="USR2",
+        recover={
+            "preempted": 20,
+            "node_failure": 3,
+            "checkpointed": 1000,
+            "time_limit": "progress",
+            "out_of_memory": [2, 1.5],
+        },
+        checkpoint_exit_code=99,
+        hang_timeout_s=3600.0,
+        orphan_timeout_s=7200.0,
     )
 
 
@@ -230,9 +252,45 @@ def test_gpu_type_that_is_none(written: Any) -> None:
 
 
 def test_grace() -> None:
-    assert spec(grace_s="0").grace_s == 0.0
-    with pytest.raises(InvalidJobError, match=r"^grace_s=-1"):
-        spec(grace_s=-1)
+    assert spec().grace_s is None
+    assert spec(grace="0").grace_s == 0.0
+    with pytest.raises(InvalidJobError, match=r"^grace=-1"):
+        spec(grace=-1)
+
+
+@pytest.mark.parametrize("value", ["KILL", 9, "nonsense", True, "", 4711])
+def test_signals_that_cannot_be_caught_are_none(value: Any) -> None:
+    with pytest.raises(InvalidJobError, match=r"^stop_signal=.* is not valid"):
+        spec(stop_signal=value)
+
+
+@pytest.mark.parametrize("value", [None, "None", True, "true", {}, "{}"])
+def test_a_job_recovers_unless_its_user_says_otherwise(value: Any) -> None:
+    assert spec(recover=value).recover == {"preempted": 20, "node_failure": 3, "lost": 2, "checkpointed": 1000}
+
+
+@pytest.mark.parametrize("value", [False, "False"])
+def test_a_job_that_never_recovers(value: Any) -> None:
+    assert spec(recover=value).recover == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"preemption": 3}, r"did you mean 'preempted'\?"),
+        ({"cancelled": 3}, "valid are the reasons preempted, "),
+        ({"lost": -1}, r"recover\['lost'\]=-1 \(int\) is not valid; valid is how often"),
+        ({"lost": 1.5}, r"recover\['lost'\]"),
+        ({"lost": "progress"}, r"recover\['lost'\]"),
+        ({"out_of_memory": (2, 0.5)}, r"or \(2, 1\.5\)"),
+        ({"lost": (2, 1.5)}, r"recover\['lost'\]"),
+        (7, "valid is False, or a dict"),
+        (["preempted"], "valid is False, or a dict"),
+    ],
+)
+def test_budgets_that_mean_nothing(value: Any, words: str) -> None:
+    with pytest.raises(InvalidJobError, match=words):
+        spec(recover=value)
 
 
 def test_env() -> None:

@@ -34,7 +34,7 @@ from airflow_provider_gpu_cluster.connection.retry import (
     error_of_try,
     is_worth_another_try,
 )
-from airflow_provider_gpu_cluster.connection.settings import ENGINE_SETTINGS, STREAM, ClusterSettings
+from airflow_provider_gpu_cluster.connection.settings import COMMON_SETTINGS, ENGINE_SETTINGS, STREAM, ClusterSettings
 from airflow_provider_gpu_cluster.connection.wire_types import WrongType
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import (
@@ -238,7 +238,7 @@ class Session:
         :param goes_on: whether more is sent after the reply.
         :return: the reply, the channel, which is still open, and the stream to read.
         """
-        names = (*ENGINE_SETTINGS[self.settings.engine], "engine", "python", "retention_s")
+        names = (*ENGINE_SETTINGS[self.settings.engine], *COMMON_SETTINGS)
         settings = cast("Settings", {name: getattr(self.settings, name) for name in names})
         line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
         command = command_line(self.settings, self._program.name, verb)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 # How files travel, in the words of the connection's field `transfer`.
 STREAM, SFTP = TRANSFERS = "stream", "sftp"
-# The settings that the program on the cluster receives, by engine.
+# The settings that the program on the cluster receives, whatever its engine, and those for one engine.
+COMMON_SETTINGS = ("engine", "python", "retention_s", "grace_s", "orphan_timeout_s")
 ENGINE_SETTINGS = {
     "host": ("virtual_gpus", "lease_dir"),
     "slurm": ("partition", "account", "qos", "constraint", "sbatch_options", "slurm_interval_s"),
@@ -35,6 +36,8 @@ class ClusterSettings:
     :param slurm_interval_s: how often Slurm is asked about all jobs together, in seconds; None for 15.
     :param launch_command: the site's own command that starts a script, with placeholders; for the engine ``command``.
     :param retention_s: how long unused jobs and cached files stay, in seconds; None for forever.
+    :param grace_s: how long a job may take to end after it was asked to, in seconds; None for 30.
+    :param orphan_timeout_s: after how long a job is ended about which nobody asks, in seconds; None for never.
     :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
     """
 
@@ -53,6 +56,8 @@ class ClusterSettings:
     slurm_interval_s: float | None = None
     launch_command: str | None = None
     retention_s: float | None = None
+    grace_s: float | None = None
+    orphan_timeout_s: float | None = None
     transfer: str = STREAM
 
     @property

@@ -61,6 +61,8 @@ def settings_of(connection: Connection) -> ClusterSettings:
         slurm_interval_s=fields.seconds("slurm_interval"),
         launch_command=launch_command,
         retention_s=fields.duration("retention"),
+        grace_s=fields.duration("grace"),
+        orphan_timeout_s=fields.duration("orphan_timeout"),
         transfer=transfer,
     )
 

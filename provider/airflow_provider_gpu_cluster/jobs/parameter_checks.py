@@ -10,9 +10,11 @@ import math
 import os
 import posixpath
 import re
+import signal
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -43,6 +45,9 @@ RESERVED_ENV = (
     "CHECKPOINT_DIR",
     "PROGRESS_FILE",
     "ATTEMPT",
+    "RESUMED_FROM",
+    "STOP_GRACE_S",
+    "TIME_LIMIT_AT",
     "GPU_COUNT",
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
@@ -255,6 +260,88 @@ def grace_s(parameter: str, value: Any) -> float:
     if seconds is None or seconds < 0:
         raise _invalid(parameter, value, "seconds from 0 up, such as 10")
     return seconds
+
+
+def signal_name(parameter: str, value: Any) -> str:
+    text = value if isinstance(value, bool) else as_text(value)
+    valid = "the name of a signal that a process can catch, such as 'TERM', 'INT' or 'USR1'"
+    if not isinstance(text, str):
+        raise _invalid(parameter, value, valid)
+    name = text.strip().upper()
+    name = name[3:] if name.startswith("SIG") else name
+    if name.isdigit() and int(name) in set(signal.Signals):
+        name = signal.Signals(int(name)).name[3:]
+    if f"SIG{name}" not in signal.Signals.__members__ or name in ("KILL", "STOP", "CHLD", "CLD"):
+        raise _invalid(parameter, value, valid)
+    return name
+
+
+def one_of(*words: str) -> Check:
+    """Return the check of a word that is one of a few."""
+
+    def check(parameter: str, value: Any) -> str:
+        text = value.strip() if isinstance(value, str) else value
+        if text not in words:
+            raise _invalid(parameter, value, "one of " + ", ".join(map(repr, words)))
+        return str(text)
+
+    return check
+
+
+def exit_code(parameter: str, value: Any) -> int:
+    number = as_number(value)
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 255:
+        raise _invalid(parameter, value, "a whole number from 1 to 255")
+    return number
+
+
+def recover(parameter: str, value: Any) -> dict[str, Any]:
+    """Return the budget of every reason; an empty one for a job that never goes on."""
+    if is_unset(value) or value is True:
+        return dict(protocol.DEFAULT_RECOVER)
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in ("true", "false"):
+        word = word == "true"
+        return dict(protocol.DEFAULT_RECOVER) if word else {}
+    if word is False:
+        return {}
+    budgets = as_dict(value)
+    if not isinstance(budgets, Mapping):
+        raise _invalid(parameter, value, "False, or a dict such as {'preempted': 20, 'time_limit': 'progress'}")
+    found = {**protocol.DEFAULT_RECOVER, **{name: _budget(parameter, name, one) for name, one in budgets.items()}}
+    return {name: budget for name, budget in found.items() if budget != 0}
+
+
+def _budget(parameter: str, name: Any, value: Any) -> Any:
+    if name not in protocol.RECOVERABLE:
+        near = get_close_matches(str(name), protocol.RECOVERABLE, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        valid = ", ".join(protocol.RECOVERABLE)
+        raise InvalidJobError(f"{parameter} has the key {name!r}{hint}; valid are the reasons {valid}")
+    parameter = f"{parameter}[{name!r}]"
+    if name == protocol.TIME_LIMIT and isinstance(value, str) and value.strip() == protocol.PROGRESS:
+        return protocol.PROGRESS
+    valid = "how often, as a whole number from 0 up"
+    if name == protocol.TIME_LIMIT:
+        valid += f", or {protocol.PROGRESS!r}: as long as it saves something in CHECKPOINT_DIR"
+    if name == protocol.OUT_OF_MEMORY:
+        valid += ", or (2, 1.5): twice, each time with 1.5 times the memory"
+        pair = as_list(value)
+        if isinstance(pair, (list, tuple)) and len(pair) == 2:
+            times, factor = _times(as_number(pair[0])), as_number(pair[1])
+            is_factor = isinstance(factor, (int, float)) and not isinstance(factor, bool) and 1 < factor <= 100
+            if times is None or not is_factor:
+                raise _invalid(parameter, value, valid)
+            return [times, float(factor)] if times else 0
+    number = _times(as_number(value))
+    if number is None:
+        raise _invalid(parameter, value, valid)
+    return number
+
+
+def _times(number: Any) -> int | None:
+    """Return how often; None when it says nothing of the kind."""
+    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
 
 
 def requirements(parameter: str, value: Any) -> str | None:

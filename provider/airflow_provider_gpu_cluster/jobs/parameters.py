@@ -132,11 +132,98 @@ class JobParameters(TypedDict, total=False):
             page="jobs.md#limits",
         ),
     ]
+    stop_signal: Annotated[
+        str,
+        Parameter(
+            "the signal that asks the job's main process to end: at its time limit, a cancel, or a preemption",
+            default="TERM",
+            check=checks.signal_name,
+            page="jobs.md#how-a-job-is-stopped",
+        ),
+    ]
+    stop_signal_to: Annotated[
+        str,
+        Parameter(
+            "``main``: that signal goes to the main process alone; ``all``: to every process of the job",
+            default="main",
+            check=checks.one_of("main", "all"),
+            page="jobs.md#how-a-job-is-stopped",
+        ),
+    ]
+    grace: Annotated[
+        float | str | timedelta | None,
+        Parameter(
+            "how long the job may take to end after that signal, in seconds, as a timedelta, or as its text, before "
+            "all of its processes are killed; None for the connection's, which is 30 s",
+            check=checks.optional(checks.grace_s),
+            spec_name="grace_s",
+            page="jobs.md#how-a-job-is-stopped",
+        ),
+    ]
+    warn_before: Annotated[
+        float | str | timedelta | None,
+        Parameter(
+            "how long before its time limit the job gets ``warn_signal``, in seconds, as a timedelta, or as its text. "
+            "It also gets it at once when it is cancelled or preempted. None for no warning",
+            check=checks.optional(checks.time_limit_s),
+            spec_name="warn_before_s",
+            page="jobs.md#how-a-job-is-stopped",
+        ),
+    ]
+    warn_signal: Annotated[
+        str,
+        Parameter(
+            "the signal of that warning",
+            default="USR1",
+            check=checks.signal_name,
+            page="jobs.md#how-a-job-is-stopped",
+        ),
+    ]
+    recover: Annotated[
+        "Mapping[str, Any] | bool | str | None",
+        Parameter(
+            "how often the job goes on in a next attempt by itself, by the reason of its end, within one try of its "
+            "task. What a mapping names replaces the default of ``{'preempted': 20, 'node_failure': 3, 'lost': 2, "
+            "'checkpointed': 1000}``; False for never",
+            check=checks.recover,
+            renderer="json",
+            page="recovery.md",
+        ),
+    ]
+    checkpoint_exit_code: Annotated[
+        int | str,
+        Parameter(
+            'the exit code by which the job says "saved, start me again"',
+            default=85,
+            check=checks.exit_code,
+            page="recovery.md",
+        ),
+    ]
+    hang_timeout: Annotated[
+        float | str | timedelta | None,
+        Parameter(
+            "end the job when it has printed nothing, saved nothing and used no processor time for that long, in "
+            "seconds, as a timedelta, or as its text; None for never",
+            check=checks.optional(checks.time_limit_s),
+            spec_name="hang_timeout_s",
+            page="jobs.md#limits",
+        ),
+    ]
+    orphan_timeout: Annotated[
+        float | str | timedelta | None,
+        Parameter(
+            "end the job when nobody has asked about it for that long, in seconds, as a timedelta, or as its text; "
+            "None for the connection's, which is never",
+            check=checks.optional(checks.time_limit_s),
+            spec_name="orphan_timeout_s",
+            page="orphans.md",
+        ),
+    ]
     env: Annotated[
         "Mapping[str, Any] | XComArg | str | None",
         Parameter(
             "environment variables of the job. The values are never shown in Airflow, are sent separately, and are "
-            "not recorded on the cluster",
+            "not in the job's records on the cluster",
             renderer="json",
             secret=True,
         ),

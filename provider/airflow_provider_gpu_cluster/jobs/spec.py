@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, make_dataclass
+from dataclasses import asdict, field, make_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.jobs.parameter_checks import grace_s as check_grace_s
 from airflow_provider_gpu_cluster.jobs.parameters import (
     PARAMETERS,
     SPEC_PARAMETERS,
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
 
-GRACE_S = 10.0
-
 
 def _checked(parameter: Parameter, written: Any) -> Any:
     assert parameter.check
@@ -30,12 +27,16 @@ def _checked(parameter: Parameter, written: Any) -> Any:
     return parameter.check(parameter.name, written)
 
 
+def _field(parameter: Parameter) -> tuple[str, Any, Any]:
+    def default() -> Any:
+        return _checked(parameter, parameter.default)
+
+    return parameter.spec_name, Any, field(default_factory=default)
+
+
 _Fields: Any = make_dataclass(
     "_Fields",
-    [
-        *((parameter.spec_name, Any, _checked(parameter, parameter.default)) for parameter in SPEC_PARAMETERS),
-        ("grace_s", float, GRACE_S),
-    ],
+    [_field(parameter) for parameter in SPEC_PARAMETERS],
     frozen=True,
 )
 
@@ -43,8 +44,6 @@ _Fields: Any = make_dataclass(
 class JobSpec(_Fields):  # type: ignore[misc]  # its fields are those of the table
     """
     What a job runs and what it needs: of each of :data:`.SPEC_PARAMETERS` what its check returns, by its ``spec_name``.
-
-    Besides, ``grace_s`` is the seconds between TERM and KILL when the job is stopped.
     """
 
     def to_json(self) -> Spec:
@@ -54,11 +53,10 @@ class JobSpec(_Fields):  # type: ignore[misc]  # its fields are those of the tab
 
 
 @spelled_out
-def make_spec(*, grace_s: float | str = GRACE_S, **parameters: Unpack[JobParameters]) -> JobSpec:
+def make_spec(**parameters: Unpack[JobParameters]) -> JobSpec:
     """
     Check the parameters of a job. Those of which the spec says nothing take no part.
 
-    :param grace_s: seconds between TERM and KILL when the job is stopped, 0 or more.
     :param parameters: the parameters.
     :raises InvalidJobError: parameters are not valid; the message has a line for each: its value, and what is valid.
     """
@@ -85,4 +83,4 @@ def make_spec(*, grace_s: float | str = GRACE_S, **parameters: Unpack[JobParamet
     needs = {parameter.spec_name: checked(parameter) for parameter in SPEC_PARAMETERS if parameter.name not in run}
     if wrong:
         raise InvalidJobError("\n".join(wrong))
-    return JobSpec(**run, **needs, grace_s=check_grace_s("grace_s", grace_s))
+    return JobSpec(**run, **needs)

@@ -14,7 +14,10 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.masks import are_masks
 from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
+    from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
 
 
@@ -44,6 +47,8 @@ class JobStatus:
     The status of a job. Times are ISO 8601 in UTC, None if not reached yet.
 
     :param reason: why it ended badly; None unless the state is FAILED, CANCELLED or LOST.
+    :param kind: how it ended, finer than ``reason``, such as ``missing_module``; see docs/verdicts.md.
+    :param remedy: what to do about it, as one sentence; empty if nobody knows.
     :param message: one readable sentence: why it waits, or how it ended.
     :param exit_code: exit code of the user's code; None while it runs or if a signal ended it.
     :param signal: the signal that ended it, if one did.
@@ -57,6 +62,9 @@ class JobStatus:
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
     :param log_tail: last lines of the output, if requested.
+    :param attempts: the earlier attempts of this try, oldest first: ``attempt``, ``reason``, ``kind``, ``message``,
+        ``started_at``, ``ended_at``, ``host``, ``exit_code``, ``gpu_seconds``, ``checkpoint``.
+    :param recovered: how many attempts each reason has caused in this try.
     :param notes: what keeps a part of this from being known, such as a pipe in the place of the job's progress.
     :param elements: for an array, the state of each element, and its reason if it ended badly.
     :param masks: masks of the job's secrets, to hide them in its output. All texts here are without them.
@@ -65,7 +73,9 @@ class JobStatus:
     job_id: str
     state: JobState
     reason: str | None = None
+    kind: str | None = None
     message: str = ""
+    remedy: str = ""
     exit_code: int | None = None
     signal: int | None = None
     attempt: int = 0
@@ -81,6 +91,8 @@ class JobStatus:
     pid: int | None = None
     log_bytes: int = 0
     log_tail: str = ""
+    attempts: tuple[PastAttempt, ...] = ()
+    recovered: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
     masks: Masks | None = field(default=None, repr=False, compare=False)
@@ -104,7 +116,7 @@ class JobStatus:
             ) from error
         values["masks"] = value["masks"] if are_masks(value.get("masks")) else None
         values["message"] = cleaned(values.get("message") or "")
-        for name in ("gpus", "notes"):
+        for name in ("gpus", "notes", "attempts"):
             values[name] = tuple(values.get(name) or ())
         return cls(**values)
 
@@ -113,6 +125,7 @@ class JobStatus:
         value = cast("Status", asdict(self))
         value.pop("masks", None)
         value["state"], value["gpus"], value["notes"] = str(self.state), list(self.gpus), list(self.notes)
+        value["attempts"], value["recovered"] = list(self.attempts), dict(self.recovered)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
 
@@ -151,6 +164,7 @@ class JobStatus:
             job_id=self.job_id,
             state=str(self.state),
             reason=self.reason,
+            kind=self.kind,
             exit_code=self.exit_code,
             log_tail=self.log_tail,
         )

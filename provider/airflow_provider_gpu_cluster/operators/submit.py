@@ -84,8 +84,25 @@ class SubmitGpuJobOperator(BaseOperator):
     :param memory: limit on host memory, in bytes or as text such as ``"32G"``; None for no limit. (templated)
     :param time_limit: limit on the job's run time, in seconds, as a timedelta, or as its text ``1:00:00``; None for no
         limit. (templated)
+    :param stop_signal: the signal that asks the job's main process to end: at its time limit, a cancel, or a
+        preemption. (templated)
+    :param stop_signal_to: ``main``: that signal goes to the main process alone; ``all``: to every process of the job.
+        (templated)
+    :param grace: how long the job may take to end after that signal, in seconds, as a timedelta, or as its text, before
+        all of its processes are killed; None for the connection's, which is 30 s. (templated)
+    :param warn_before: how long before its time limit the job gets ``warn_signal``, in seconds, as a timedelta, or as
+        its text. It also gets it at once when it is cancelled or preempted. None for no warning. (templated)
+    :param warn_signal: the signal of that warning. (templated)
+    :param recover: how often the job goes on in a next attempt by itself, by the reason of its end, within one try of
+        its task. What a mapping names replaces the default of ``{'preempted': 20, 'node_failure': 3, 'lost': 2,
+        'checkpointed': 1000}``; False for never. (templated)
+    :param checkpoint_exit_code: the exit code by which the job says "saved, start me again". (templated)
+    :param hang_timeout: end the job when it has printed nothing, saved nothing and used no processor time for that
+        long, in seconds, as a timedelta, or as its text; None for never. (templated)
+    :param orphan_timeout: end the job when nobody has asked about it for that long, in seconds, as a timedelta, or as
+        its text; None for the connection's, which is never. (templated)
     :param env: environment variables of the job. The values are never shown in Airflow, are sent separately, and are
-        not recorded on the cluster. (templated)
+        not in the job's records on the cluster. (templated)
     :param array: makes an array of jobs: a list, or the output of a task that returns one, of what differs in each job.
         An element is a dict of environment variables, merged over ``env`` and hidden like it; or arguments, as a list
         or as text that is split as by a shell, which follow ``script_args`` or are appended to ``command``. (templated)
@@ -155,6 +172,15 @@ class SubmitGpuJobOperator(BaseOperator):
         cpus: int | str | None = None,
         memory: int | str | None = None,
         time_limit: float | str | timedelta | None = None,
+        stop_signal: str = "TERM",
+        stop_signal_to: str = "main",
+        grace: float | str | timedelta | None = None,
+        warn_before: float | str | timedelta | None = None,
+        warn_signal: str = "USR1",
+        recover: Mapping[str, Any] | bool | str | None = None,
+        checkpoint_exit_code: int | str = 85,
+        hang_timeout: float | str | timedelta | None = None,
+        orphan_timeout: float | str | timedelta | None = None,
         env: Mapping[str, Any] | XComArg | str | None = None,
         array: Sequence[Any] | XComArg | str | None = None,
         priority: str = "normal",
@@ -194,6 +220,15 @@ class SubmitGpuJobOperator(BaseOperator):
         self.cpus = cpus
         self.memory = memory
         self.time_limit = time_limit
+        self.stop_signal = stop_signal
+        self.stop_signal_to = stop_signal_to
+        self.grace = grace
+        self.warn_before = warn_before
+        self.warn_signal = warn_signal
+        self.recover = recover
+        self.checkpoint_exit_code = checkpoint_exit_code
+        self.hang_timeout = hang_timeout
+        self.orphan_timeout = orphan_timeout
         self.priority = priority
         self.nodes = nodes
         self.partition = partition

@@ -90,9 +90,9 @@ def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> 
 
 
 def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
-    attempts = job.attempts()
-    if attempts and status_or_unknown(root, engine, job.job_id)["state"] not in protocol.FINAL_STATES:
-        _cancel(attempts[-1], engine, by)
+    # A look at the job may find that it has ended, and make its next attempt, which is the one to cancel then.
+    if job.attempts() and status_or_unknown(root, engine, job.job_id)["state"] not in protocol.FINAL_STATES:
+        _cancel(job.attempts()[-1], engine, by)
 
 
 def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:

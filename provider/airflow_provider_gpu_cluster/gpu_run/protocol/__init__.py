@@ -51,6 +51,9 @@ DISK_FULL = "disk_full"
 LAUNCH_FAILED = "launch_failed"
 REASON_LOST = "lost"
 REASON_CANCELLED = "cancelled"
+ORPHANED = "orphaned"
+HANG = "hang"
+CHECKPOINTED = "checkpointed"
 REASONS = (
     USER_ERROR,
     OUT_OF_MEMORY,
@@ -62,7 +65,31 @@ REASONS = (
     LAUNCH_FAILED,
     REASON_LOST,
     REASON_CANCELLED,
+    ORPHANED,
+    HANG,
+    CHECKPOINTED,
 )
+
+# The reasons after which a job can go on in a next attempt by itself.
+RECOVERABLE = (
+    PREEMPTED,
+    NODE_FAILURE,
+    REASON_LOST,
+    CHECKPOINTED,
+    TIME_LIMIT,
+    OUT_OF_MEMORY,
+    GPU_OUT_OF_MEMORY,
+    DISK_FULL,
+    USER_ERROR,
+    HANG,
+)
+# How often it does so, if its user says nothing else.
+DEFAULT_RECOVER = {PREEMPTED: 20, NODE_FAILURE: 3, REASON_LOST: 2, CHECKPOINTED: 1000}
+# The budget of a time limit that lasts as long as the job saves something.
+PROGRESS = "progress"
+
+# How long a job may take to end after it was asked to, in seconds, if neither it nor its connection says so.
+GRACE_S = 30.0
 
 # Job priorities, in the order in which they are served.
 PRIORITIES = ("high", "normal", "low")

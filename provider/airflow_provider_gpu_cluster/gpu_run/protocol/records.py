@@ -10,6 +10,7 @@ from typing import Any, TypedDict, final
 
 from .inputs import InputNotes
 from .masks import Masks
+from .recovery import NextAttempt, Recovery
 from .requests import ArrayPlace, Asker
 from .settings import Settings
 from .spec import Spec
@@ -42,6 +43,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     :param waiter: whether the process that waits for it also runs it.
     :param masks: masks of its secrets.
     :param interpreter: the Python that took the request, and is the job's unless its setup chooses another.
+    :param recovery: why it exists, if nobody has asked for this attempt.
     """
 
     context: dict[str, str]
@@ -51,6 +53,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     waiter: bool
     masks: Masks
     interpreter: str
+    recovery: Recovery
 
 
 class _EnvironmentParts(TypedDict):
@@ -169,7 +172,15 @@ class Claim(_Claim, SlurmRun, total=False):
 
 
 class EndFacts(TypedDict, total=False):
-    """What an exit record says besides the end itself, as far as known."""
+    """
+    What an exit record says besides the end itself, as far as known.
+
+    :param kind: how it ended, finer than its reason.
+    :param remedy: what to do about it, as a sentence.
+    """
+
+    kind: str | None
+    remedy: str
 
     exit_code: int | None
     signal: int | None
@@ -192,7 +203,33 @@ class _ExitRecord(End):
 
 
 class ExitRecord(_ExitRecord, EndFacts, total=False):
-    """``exit.json``: how an attempt ended."""
+    """
+    ``exit.json``: how an attempt ended.
+
+    :param resumed_from: why the attempt before had ended, if this one followed it by itself.
+    :param next: the attempt that follows by itself; missing when this end is the job's.
+    """
+
+    resumed_from: str
+    next: NextAttempt
+
+
+class LogStarts(TypedDict):
+    """``log_starts.json``: where an attempt's part of each log begins, in bytes. What is before is of earlier ones."""
+
+    training: int
+    error: int
+
+
+class CheckpointNote(TypedDict):
+    """
+    ``checkpoint.json``: the newest file of a checkpoint when an attempt began.
+
+    :param modified_ns: when it was last written, in nanoseconds since the epoch.
+    """
+
+    path: str
+    modified_ns: int
 
 
 class Stopped(TypedDict, total=False):

@@ -12,6 +12,8 @@ class Settings(TypedDict, total=False):
     :param engine: ``host``, ``slurm`` or ``command``.
     :param python: interpreter of the jobs.
     :param retention_s: how long unused things are kept, in seconds; None keeps them without a limit.
+    :param grace_s: how long a job may take to end after it was asked to, for jobs that say nothing.
+    :param orphan_timeout_s: after how long a job is ended about which nobody asks, for jobs that say nothing.
     :param virtual_gpus: of the host engine: pretend to have that many GPUs.
     :param lease_dir: of the host engine: folder of the GPU leases.
     :param partition: of Slurm, for jobs that name none; the same applies to the next three.
@@ -23,6 +25,8 @@ class Settings(TypedDict, total=False):
     engine: str
     python: str | None
     retention_s: float | None
+    grace_s: float | None
+    orphan_timeout_s: float | None
     virtual_gpus: int | None
     lease_dir: str | None
     partition: str | None

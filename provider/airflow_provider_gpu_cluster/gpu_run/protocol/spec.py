@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class SpecPart(TypedDict, total=False):
@@ -24,7 +24,15 @@ class SpecPart(TypedDict, total=False):
     sbatch_options: list[str]
     requirements: str | None
     setup: str
-    grace_s: float
+    stop_signal: str
+    stop_signal_to: str
+    grace_s: float | None
+    warn_before_s: float | None
+    warn_signal: str
+    recover: dict[str, Any]
+    checkpoint_exit_code: int
+    hang_timeout_s: float | None
+    orphan_timeout_s: float | None
 
 
 class Spec(SpecPart):

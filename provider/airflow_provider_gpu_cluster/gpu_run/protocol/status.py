@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, TypedDict
 
 from .masks import Masks
+from .recovery import PastAttempt
 
 Progress = Dict[str, Any]
 """The last line of a job's progress file: whatever the job has written."""
@@ -20,11 +21,17 @@ class Standing(_State, total=False):
 
     Unknown values are left out. Secrets of which there are ``masks`` are hidden in all texts.
 
+    :param attempts: the earlier attempts of the same try, oldest first; not more than the last hundred.
+    :param recovered: how many attempts each reason has caused.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
     """
 
     reason: str | None
+    kind: str | None
+    remedy: str
     message: str
+    attempts: list[PastAttempt]
+    recovered: dict[str, int]
     exit_code: int | None
     signal: int | None
     attempt: int
@@ -60,6 +67,8 @@ class Observed(TypedDict, total=False):
     attempt: int
     log_bytes: int
     progress: Progress
+    attempts: list[PastAttempt]
+    recovered: dict[str, int]
     notes: list[str]
 
 

@@ -22,6 +22,8 @@ from ..errors import traceback_text
 from ..gpus.leases import leases_of
 from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
+from ..protocol.grace import grace_s
+from ..recovery.words import beginning
 from ..store import records
 from ..store.claims import claim_by
 from ..store.directories import Attempt
@@ -166,8 +168,10 @@ class _AttemptRun:
         for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
             make_folder(self.job.path, *folder)
         self.attempt.clear_markers()
+        self.attempt.note_checkpoint()
         self.log = _log_file(self.job.at("logs", "training.log"))
         self.error_log = _log_file(self.job.at("logs", "error.log"))
+        self._begin_logs()
         self.errors, errors_out = os.pipe()
         os.set_blocking(self.errors, False)
         self.killed_workers = KilledWorkers()
@@ -192,6 +196,18 @@ class _AttemptRun:
         with contextlib.suppress(OSError):
             write_text(self.job.at("logs", "start_time.log"), self.started_at + "\n")
             write_text(self.job.at("outputs", "status.txt"), f"RUNNING since {self.started_at}\n")
+
+    def _begin_logs(self) -> None:
+        """Say in the log why it goes on, if it does, and note where this attempt's output begins."""
+        recovery = self.request.get("recovery")
+        if recovery is not None:
+            if _ends_within_a_line(self.log):
+                _write_all(self.log, b"\n")
+            _write_all(self.log, f"gpu-run: {beginning(recovery, self.attempt.number)}\n".encode())
+        with contextlib.suppress(OSError):
+            self.attempt.note_log_starts(
+                {"training": os.fstat(self.log).st_size, "error": os.fstat(self.error_log).st_size}
+            )
 
     # -- run -----------------------------------------------------------------------------------------------------
 
@@ -333,7 +349,7 @@ class _AttemptRun:
         if self.stop_reason is not None or self.status is not None:
             return
         self.stop_reason = (state, reason, message)
-        self.kill_at = time.monotonic() + self.spec.get("grace_s", 10.0)
+        self.kill_at = time.monotonic() + grace_s(self.spec, self.request["settings"])
         self.attempt.event("stopping", reason=reason)
         tree = self._tree()
         processes.send_signal(tree, signal.SIGTERM)
@@ -383,10 +399,13 @@ class _AttemptRun:
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:
             state, reason, message = protocol.SUCCEEDED, None, ""
+        elif exit_code is not None and exit_code == self._checkpoint_exit_code():
+            message = f"it saved its state and asked to be started again (exit code {exit_code})"
+            state, reason = protocol.FAILED, protocol.CHECKPOINTED
         else:
             state = protocol.FAILED
             # Take the errors from memory, since a full disk may have lost the message about itself.
-            words = self.last_errors + read_end(self.job.at("logs", "training.log"), TAIL_BYTES)
+            words = self.last_errors + self._last_output()
             text = words.decode("utf-8", "replace")
             counted, worker_killed = self.killed_workers.has_counted(), self.killed_workers.is_likely(text)
             reason, message = diagnose(
@@ -399,6 +418,14 @@ class _AttemptRun:
             self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
         else:
             self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
+
+    def _checkpoint_exit_code(self) -> int | None:
+        """Return the exit code that asks for a next attempt; None when the job may not ask for one."""
+        return self.spec.get("checkpoint_exit_code") if protocol.CHECKPOINTED in self.spec.get("recover", {}) else None
+
+    def _last_output(self) -> bytes:
+        log, start = self.job.at("logs", "training.log"), self.attempt.log_starts()["training"]
+        return read_end(log, min(TAIL_BYTES, max(0, os.fstat(self.log).st_size - start)))
 
     def _run_script(self) -> str:
         return read_end(self.job.at("run.sh"), TAIL_BYTES).decode("utf-8", "replace")
@@ -479,6 +506,14 @@ def _is_signal(status: int, number: int) -> bool:
 def _log_file(path: str) -> int:
     with records.log_file(path) as file:
         return os.dup(file.fileno())
+
+
+def _ends_within_a_line(log: int) -> bool:
+    size = os.fstat(log).st_size
+    with contextlib.suppress(OSError), open(f"/proc/self/fd/{log}", "rb") as file:
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"", b"\n")
+    return False
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -38,7 +38,7 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     """
     Return the variables, including the job's own.
 
-    The job's own are deleted from the disk at once.
+    The job's own are deleted from the disk at once, unless a next attempt may follow by itself.
     """
     job = attempt.job
     spec = request["spec"]
@@ -72,5 +72,6 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     env.update(request.get("context", {}))
     own: dict[str, str] | None = records.read_json(attempt.at("env.json"), records.MOST_BYTES_OF_LISTS)
     env.update(own or {})
-    attempt.forget_secrets()
+    if not spec.get("recover"):
+        attempt.forget_secrets()
     return env

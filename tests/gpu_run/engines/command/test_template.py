@@ -23,7 +23,7 @@ BARE = {"gpus": 1}
 
 
 def words(template: str, spec: dict[str, Any]) -> list[str]:
-    values = values_of(cast(Spec, spec), script=SCRIPT, job_id="job", job_dir="/jobs/my job")
+    values = values_of(cast(Spec, spec), {}, script=SCRIPT, job_id="job", job_dir="/jobs/my job")
     parsed = Template(template)
     return [parsed.program, *parsed.arguments(values)]
 

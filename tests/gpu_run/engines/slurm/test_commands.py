@@ -102,7 +102,7 @@ def test_script_quotes_its_paths() -> None:
         # Before the job's own limit, not before Slurm's, which is two minutes and the grace behind it.
         (["--signal=B:USR1@60"], {"time_limit_s": 3600, "grace_s": 10}, "--signal=B:10@240"),
         (["--signal=B:USR1@60", "--time=90"], {"time_limit_s": 3600}, "--signal=B:10@60"),
-        (["--signal=B:USR1@65000"], {"time_limit_s": 86400}, "--signal=B:10@65120"),
+        (["--signal=B:USR1@65000"], {"time_limit_s": 86400, "grace_s": 0}, "--signal=B:10@65120"),
         (["--signal=B:USR1@65500"], {"time_limit_s": 86400}, "--signal=B:10@65535"),
         # sbatch says what is wrong with these.
         (["--signal=B:NONSENSE@60"], {}, "--signal=B:NONSENSE@60"),

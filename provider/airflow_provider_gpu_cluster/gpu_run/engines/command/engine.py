@@ -78,7 +78,7 @@ class CommandEngine:
         template = template_of(self._settings)
         program_of(template)
         try:
-            template.arguments(values_of(spec, script="", job_id="", job_dir=""))
+            template.arguments(values_of(spec, self._settings, script="", job_id="", job_dir=""))
         except NotGiven as error:
             raise Refused(protocol.BAD_REQUEST, str(error)) from None
         for name, is_wanted in (("gpus", spec["gpus"] != 1), ("gpu_type", bool(spec.get("gpu_type")))):

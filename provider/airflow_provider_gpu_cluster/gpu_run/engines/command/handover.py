@@ -215,7 +215,9 @@ class Handover:
         supervise = detached.own_command(request["program"], "supervise-launched", attempt.path)
         write_text(script, _SCRIPT.format(command=_quoted(supervise), log=_quoted([attempt.at("supervisor.log")])))
         os.chmod(script, 0o700)
-        values = values_of(request["spec"], script=script, job_id=attempt.job.job_id, job_dir=attempt.job.path)
+        values = values_of(
+            request["spec"], request["settings"], script=script, job_id=attempt.job.job_id, job_dir=attempt.job.path
+        )
         try:
             return [program_of(template), *template.arguments(values)]
         except NotGiven as error:

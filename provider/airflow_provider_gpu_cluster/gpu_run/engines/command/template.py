@@ -7,7 +7,10 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
 
+from ...protocol.grace import grace_s
+
 if TYPE_CHECKING:
+    from ...protocol.settings import Settings
     from ...protocol.spec import Spec
 
 PLACEHOLDERS = ("gpus", "gpu_type", "cpus", "memory", "time_limit", "priority", "script", "job_id", "job_dir")
@@ -138,20 +141,22 @@ def _parse(word: str) -> Word:
     return Word(word, tuple(parts) or ((False, ""),))
 
 
-def values_of(spec: Spec, *, script: str, job_id: str, job_dir: str) -> Values:
+def values_of(spec: Spec, settings: Settings, *, script: str, job_id: str, job_dir: str) -> Values:
     """
     Return the values of the placeholders for a job.
 
     :param spec: what it asks for.
+    :param settings: of the cluster.
     :param script: path of the script that the launcher is to run.
     """
     memory, time_limit = spec.get("memory_bytes"), spec.get("time_limit_s")
+    ending_s = grace_s(spec, settings) + _MORE_TIME_S
     return {
         "gpus": str(spec["gpus"]),
         "gpu_type": spec.get("gpu_type") or None,
         "cpus": str(spec["cpus"]) if spec.get("cpus") else None,
         "memory": _size(memory + _MORE_MEMORY) if memory else None,
-        "time_limit": str(math.ceil(time_limit + spec.get("grace_s", 0.0) + _MORE_TIME_S)) if time_limit else None,
+        "time_limit": str(math.ceil(time_limit + ending_s)) if time_limit else None,
         "priority": spec.get("priority") or "normal",
         "script": script,
         "job_id": job_id,

@@ -18,6 +18,7 @@ from ...gpus.allocator import Allocator
 from ...gpus.leases import Leases, leases_of
 from ...gpus.schedule import QueuedJob, Wait
 from ...linux import detached, locks, processes, regular_files
+from ...protocol.grace import grace_s
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import writing
@@ -124,13 +125,14 @@ class RootQueue:
         """Return an attempt's place in the queue of the whole host."""
         spec = request["spec"]
         limit = spec.get("time_limit_s")
+        ending_s = grace_s(spec, request["settings"]) + _ENDING_S
         return QueuedJob(
             job_id=attempt.job.job_id,
             rank=protocol.PRIORITIES.index(spec.get("priority") or "normal"),
             submitted=request["submitted"],
             gpus=spec["gpus"],
             gpu_type=spec.get("gpu_type"),
-            time_limit_s=None if limit is None else limit + spec.get("grace_s", 0.0) + _ENDING_S,
+            time_limit_s=None if limit is None else limit + ending_s,
             owner=owner,
         )
 

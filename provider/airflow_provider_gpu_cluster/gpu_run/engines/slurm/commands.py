@@ -8,6 +8,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Iterable, Literal, NamedTuple, Sequence
 
+from ...protocol.grace import grace_s
 from ...supervise.signals import HANDED_ON
 from . import words
 from .warning_signal import with_warning
@@ -116,7 +117,7 @@ def sbatch(
     if memory:
         command.append(f"--mem={math.ceil((memory + _MORE_MEMORY) / 2**20)}M")
     if time_limit:
-        seconds = time_limit + spec.get("grace_s", 0.0) + _MORE_TIME_S
+        seconds = time_limit + grace_s(spec, settings) + _MORE_TIME_S
         minutes = math.ceil(seconds / 60)
         command.append(f"--time={minutes}")
         if not any(option.startswith(("--time", "-t")) for option in own):
