@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.gpu_run.protocol import DEFAULT_RECOVER
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from benchmarks.bench_slurm import slurm_bench
 from benchmarks.measure import Bench, bench, line
@@ -48,7 +49,7 @@ def _recoveries(what: str, session: Cluster, first: str, blow: Blow | None = Non
     queued, started = [], []
     for number in range(RUNS):
         name = "".join(letter if letter.isalnum() else "-" for letter in f"{what}-{number}")
-        handle = submit(session, f'[ "$ATTEMPT" = 2 ] && exit 0; {first}', job_id=name, recover={"checkpointed": 1000})
+        handle = submit(session, f'[ "$ATTEMPT" = 2 ] && exit 0; {first}', job_id=name, recover=DEFAULT_RECOVER).handle
         job_dir = Path(handle.job_dir)
         ended_at = None
         if blow is not None:
