@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache, partial
@@ -20,6 +21,7 @@ from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checked
+from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterError,
     GpuClusterProtocolError,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         Check,
         GcReport,
         Handle,
+        InterruptReply,
         LogReply,
         LogsReply,
         StageReply,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         Asker,
         CancelRequest,
         GcRequest,
+        InterruptRequest,
         LogRequest,
         LogsRequest,
         StageRequest,
@@ -286,6 +290,19 @@ class Cluster:
         request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
         reply: StatusReply = self.session.call("cancel", request)
         return self._statuses_of(reply["jobs"], job_ids)
+
+    def interrupt_job(self, job_id: str, *, kind: str, requested_by: str) -> str:
+        """
+        Interrupt a running job as the real thing would, and return what was done, as a sentence.
+
+        :param kind: ``preempted``, ``time_limit`` or ``checkpoint``.
+        :param requested_by: who asks, for the record.
+        :raises LaunchError: there is no such job, or it does not run (:class:`JobConflictError`).
+        :raises InvalidJobError: it is an array, or there is no such interruption.
+        """
+        request: InterruptRequest = {"job_id": job_id, "id": uuid.uuid4().hex, "kind": kind, "by": requested_by}
+        reply: InterruptReply = self.session.call("interrupt", request)
+        return cleaned(reply["message"])
 
     def collect(
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()

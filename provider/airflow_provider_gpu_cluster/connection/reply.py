@@ -27,6 +27,7 @@ _REPLIES: dict[str, Any] = {
     "submit": replies.SubmitReply,
     "status": replies.StatusReply,
     "cancel": replies.StatusReply,
+    "interrupt": replies.InterruptReply,
     "gc": replies.GcReport,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],

@@ -238,6 +238,21 @@ class GpuClusterHook(BaseHook):
         job_ids = [job_id_of(job)]
         return self.cluster.cancel(job_ids, requested_by=requested_by or _running_task(), wait_s=wait_s)[0]
 
+    def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
+        """
+        Interrupt a running job as the real thing would, to see whether it saves its work in time.
+
+        :param as_: ``"preempted"`` or ``"time_limit"``: the job is warned and stopped, its end is recorded with that
+            reason, and what follows is what follows a real one. ``"checkpoint"``: it only gets its ``warn_signal``,
+            even without ``warn_before``, and goes on.
+        :param requested_by: who asks, for the job's record; by default the running task.
+        :return: what was done, as a sentence.
+        :raises LaunchError: there is no such job, or it does not run (:class:`JobConflictError`).
+        :raises InvalidJobError: it is an array, or ``as_`` is something else.
+        """
+        by = requested_by or _running_task()
+        return self.cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
+
     def collect(
         self,
         job: Job,

@@ -132,7 +132,7 @@ def test_more_memory_at_each_out_of_memory() -> None:
 
 def test_the_pause_grows_for_the_same_reason_in_a_row() -> None:
     assert [pause_s(streak) for streak in (1, 2, 3, 9, 10, 1000)] == [1, 2, 4, 256, 300, 300]
-    quick = {"ran_s": 5.0, "saved": SAVED}
+    quick: dict[str, Any] = {"ran_s": 5.0, "saved": SAVED}
     before, _ = chain("preempted", "preempted", "preempted", **quick)
     assert before is not None
     assert before["not_before"] == NOW + 4
@@ -180,11 +180,14 @@ def test_the_attempts_before_are_told() -> None:
 
 def test_it_is_told_in_words() -> None:
     before = following(decided("preempted", ran_s=10_920.0, saved=SAVED))["recovery"]
-    said = words.beginning(before, 2)
-    assert said == "attempt 1 was preempted after 3 h 2 min on node7; attempt 2 goes on from checkpoints/step_400.pt"
+    said = words.beginning(before)
+    assert (
+        said
+        == "gpu-run: attempt 1 was preempted after 3 h 2 min on node7; attempt 2 goes on from checkpoints/step_400.pt"
+    )
     lost = following(decided("lost", ran_s=61.0))["recovery"]
-    assert words.beginning(lost, 2) == (
-        "attempt 1 was lost after 1 min 1 s on node7 (it ended (lost)); attempt 2 begins without a checkpoint"
+    assert words.beginning(lost) == (
+        "gpu-run: attempt 1 was lost after 1 min 1 s on node7 (it ended (lost)); attempt 2 begins without a checkpoint"
     )
 
 

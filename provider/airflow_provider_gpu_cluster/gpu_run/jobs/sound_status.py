@@ -69,6 +69,7 @@ _OF_PAST_ATTEMPTS = (
     "exit_code",
     "gpu_seconds",
     "checkpoint",
+    "line",
 )
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "job_id": _is_text,
@@ -78,6 +79,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "message": _is_text,
     "remedy": _is_text,
     "checkpoint": _is_text,
+    "line": _is_text,
     "attempts": _list_of(_is_past_attempt),
     "recovered": _is_count_by_name,
     "exit_code": _is_whole,

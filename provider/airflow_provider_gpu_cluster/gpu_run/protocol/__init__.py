@@ -22,6 +22,7 @@ VERBS = (
     "watch",
     "logs",
     "cancel",
+    "interrupt",
     "send",
     "gc",
 )

@@ -126,6 +126,20 @@ class LeasedGpu(_LeasedGpu, total=False):
     visible: str
 
 
+class NodeOrder(TypedDict):
+    """
+    A line of ``orders.jsonl``: what each node of a job on several nodes is to do.
+
+    :param kind: ``warn``, ``stop`` or ``kill``.
+    :param number: of the signal.
+    :param to_all: whether it is for every process.
+    """
+
+    kind: str
+    number: int
+    to_all: bool
+
+
 class End(TypedDict):
     """How an attempt ended, as stated by the process that ended it."""
 

@@ -10,6 +10,7 @@ class PastAttempt(TypedDict, total=False):
     An attempt that has ended and was followed by another; see :class:`.records.ExitRecord` for most values.
 
     :param checkpoint: path of the newest file of a checkpoint that it left, relative to the outputs.
+    :param line: how it ended and the job goes on, as the log of the next attempt begins.
     """
 
     attempt: int
@@ -22,6 +23,7 @@ class PastAttempt(TypedDict, total=False):
     exit_code: int | None
     gpu_seconds: float | None
     checkpoint: str | None
+    line: str
 
 
 class QuickEnd(TypedDict):

@@ -161,6 +161,21 @@ class CancelRequest(TypedDict):
     wait_s: float
 
 
+class InterruptRequest(TypedDict):
+    """
+    A running job to interrupt.
+
+    :param id: unique to this interruption, which is carried out once, however often it is asked for.
+    :param kind: one of :data:`.interruption.INTERRUPTIONS`.
+    :param by: who asks, for the record.
+    """
+
+    job_id: str
+    id: str
+    kind: str
+    by: str
+
+
 class Position(TypedDict):
     """A place in a job's output: the attempt, and the offset in its log."""
 

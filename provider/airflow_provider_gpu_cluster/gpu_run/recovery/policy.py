@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import protocol
-from .words import went
+from .words import line, went
 
 if TYPE_CHECKING:
     from ..protocol.records import ExitRecord
@@ -87,6 +87,7 @@ def decide(
     if refusal:
         return Decision(None, refusal)
     used[reason] = used.get(reason, 0) + 1
+    why = went(end, ran_s)
     streak = 1
     if before and before["reason"] == reason and ran_s < QUICKLY_S:
         streak = before["streak"] + 1
@@ -94,12 +95,12 @@ def decide(
         "first": before["first"] if before else end["attempt"],
         "used": used,
         "reason": reason,
-        "why": went(end, ran_s),
+        "why": why,
         "streak": streak,
         "not_before": now + pause_s(streak),
         "checkpoint": checkpoints.newest,
         "quick_ends": quick_ends,
-        "past": [*(before["past"] if before else []), _past(end, checkpoints)][-_MOST_PAST:],
+        "past": [*(before["past"] if before else []), _past(end, checkpoints, why)][-_MOST_PAST:],
     }
     excluded = list(before.get("exclude_nodes", [])) if before else []
     if reason == protocol.NODE_FAILURE and node is not None and node not in excluded:
@@ -157,7 +158,7 @@ def _brake(quick_ends: list[QuickEnd]) -> str:
     return ""
 
 
-def _past(end: ExitRecord, checkpoints: Checkpoints) -> PastAttempt:
+def _past(end: ExitRecord, checkpoints: Checkpoints, why: str) -> PastAttempt:
     return {
         "attempt": end["attempt"],
         "reason": end["reason"],
@@ -169,4 +170,5 @@ def _past(end: ExitRecord, checkpoints: Checkpoints) -> PastAttempt:
         "exit_code": end.get("exit_code"),
         "gpu_seconds": end.get("gpu_seconds"),
         "checkpoint": checkpoints.newest if checkpoints.is_new else None,
+        "line": line(why, end["attempt"] + 1, checkpoints.newest),
     }

@@ -39,11 +39,21 @@ def went(end: ExitRecord, ran_s: float) -> str:
     return text if end["reason"] in _PLAIN or not said else f"{text} ({said})"
 
 
-def beginning(recovery: Recovery, number: int) -> str:
-    """Return the line that precedes the output of an attempt that follows another."""
-    checkpoint = recovery["checkpoint"]
+def line(why: str, number: int, checkpoint: str | None) -> str:
+    """
+    Return the line that says how a job goes on.
+
+    :param why: see :func:`went`.
+    :param number: of the attempt that follows.
+    :param checkpoint: the newest file of a checkpoint; None when there is none.
+    """
     start = "begins without a checkpoint" if checkpoint is None else f"goes on from {checkpoint}"
-    return "{}; attempt {} {}".format(recovery["why"], number, start)
+    return f"gpu-run: {why}; attempt {number} {start}"
+
+
+def beginning(recovery: Recovery) -> str:
+    """Return the line that precedes the output of an attempt that follows another."""
+    return recovery["past"][-1]["line"]
 
 
 def waiting(request: AttemptRequest, number: int) -> str:
