@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -19,6 +20,7 @@ PREEMPTION = "preempted"
 TIME_LIMIT = "time_limit"
 KILLED_SUPERVISOR = "lost"
 SAVE_EVERY = 5
+_MOST_IN_A_ROW = 4
 
 
 class Night:
@@ -63,15 +65,21 @@ class Night:
         :param counts: how often each of the blows comes.
         :param meanwhile: is called before each blow, with the number of those before it.
         """
-        blows = [blow for blow, count in counts.items() for _ in range(count)]
-        self._random.shuffle(blows)
-        for number, blow in enumerate(blows):
+        for number, blow in enumerate(self._in_random_order(counts)):
             meanwhile(number)
             self._attempt = self._next_attempt()
             time.sleep(self._random.uniform(0.0, self._pause_s))
             self._blows[blow]()
         self._next_attempt()
         Path(f"{self._ledger}.enough").touch()
+
+    def _in_random_order(self, counts: Mapping[str, int]) -> list[str]:
+        blows = [blow for blow, count in counts.items() for _ in range(count)]
+        while True:
+            self._random.shuffle(blows)
+            # With each end for the same reason the pause before the next attempt doubles.
+            if max(len(list(same)) for _, same in itertools.groupby(blows)) <= _MOST_IN_A_ROW:
+                return blows
 
     def report(self) -> str:
         """Return what came of it, in one line."""

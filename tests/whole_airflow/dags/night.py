@@ -19,7 +19,7 @@ with DAG("night", schedule=None):
             "STEP_S": "0.1",
             "SAVE_EVERY": "5",
         },
-        time_limit=20,
+        time_limit=15,
         warn_before=2,
         grace=10,
         # The other budgets are those that every job has; three supervisors are killed, one more than it allows.
