@@ -19,7 +19,7 @@ FOLDER = Path(airflow_provider_gpu_cluster.__file__).parent
 # From the top. A room is a folder or a module; "" is the package itself, which knows its version.
 FLOORS = (
     ("task_groups", "callbacks"),
-    ("operators", "sensors", "decorators", "notifications", "cli"),
+    ("operators", "sensors", "decorators", "notifications", "cli", "retry_policies"),
     ("plugins", "triggers"),
     ("tasks",),
     ("hooks", "watch"),

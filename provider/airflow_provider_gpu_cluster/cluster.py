@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         InterruptRequest,
         LogRequest,
         LogsRequest,
+        ResubmitRequest,
         StageRequest,
         StatusRequest,
         SubmitRequest,
@@ -175,6 +176,18 @@ class Cluster:
     def launch(self, request: SubmitRequest) -> Submission:
         """Launch a job from a request of :func:`.submit_request` that needs no files from this machine."""
         reply: SubmitReply = self.session.call("submit", request)
+        return self.submission_of(reply, request["job_id"])
+
+    def resubmit(self, request: ResubmitRequest) -> Submission:
+        """
+        Start the next attempt of a job that has ended badly, or find what an earlier request has started.
+
+        For an array, this applies to each element separately.
+
+        :raises InvalidJobError: an environment variable of the job is not given.
+        :raises LaunchError: the cluster cannot run it.
+        """
+        reply: SubmitReply = self.session.call("resubmit", request)
         return self.submission_of(reply, request["job_id"])
 
     def submission_of(self, reply: SubmitReply | LaunchedEvent, job_id: str) -> Submission:

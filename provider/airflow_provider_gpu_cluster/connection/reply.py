@@ -25,6 +25,7 @@ _REPLIES: dict[str, Any] = {
     "capacity": replies.Capacity,
     "stage": replies.StageReply,
     "submit": replies.SubmitReply,
+    "resubmit": replies.SubmitReply,
     "status": replies.StatusReply,
     "cancel": replies.StatusReply,
     "interrupt": replies.InterruptReply,

@@ -68,6 +68,7 @@ VERBS = {
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
+    "resubmit": Verb("jobs.resubmission", "answer", ("root", "engine", "program", "request")),
     "fill": Verb("staging.fill", "answer", ("root", "stream")),
     "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
     # A watch must not wait long, as it has other news to send.

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import json
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Mapping, cast
 
 from .. import protocol
 from ..errors import Refused
@@ -88,18 +88,33 @@ def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> st
     :param size: how many bytes at most.
     :param whole: see :func:`.supervise.diagnosis.tail`.
     """
-    logs = root.job(status["job_id"]).at("logs")
+    job = root.job(status["job_id"])
+    logs = job.at("logs")
+    # A person who looks at the whole output sees that of earlier attempts before it.
+    starts = None if whole else _log_starts(job, status)
     masks = status.get("masks")
     if masks is None:
-        return diagnosis.tail(logs, size, whole=whole)
+        return diagnosis.tail(logs, size, whole=whole, starts=starts)
     from ..protocol.masks import hidden, longest
 
     # A secret may begin before the text that is shown.
-    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole)
+    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole, starts=starts)
     start = max(0, len(text) - size)
     if start:
         start = text.find("\n", start - 1) + 1 or start
     return hidden(text, masks, start)
+
+
+def _log_starts(job: JobDirectory, status: Status) -> Mapping[str, int]:
+    """Return where the output of a job's latest attempt begins in which log."""
+    if "log_attempt" in status and not status.get("started_at"):
+        # It has not begun, so there is only output of earlier attempts.
+        sizes: dict[str, int] = {}
+        for name in ("training", "error"):
+            with contextlib.suppress(OSError):
+                sizes[name] = _log_size(job.at("logs", f"{name}.log"))
+        return sizes
+    return cast("Mapping[str, int]", job.attempt(status["attempt"]).log_starts()) if status.get("attempt") else {}
 
 
 def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:
@@ -203,6 +218,9 @@ def _between(ended: ExitRecord) -> Standing:
 def _base(attempt: Attempt) -> Observed:
     notes: list[str] = []
     status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
+    number = attempt.log_number
+    if number != attempt.number:
+        status["log_attempt"] = number
     progress = _progress(attempt, notes)
     if progress is not None:
         status["progress"] = progress

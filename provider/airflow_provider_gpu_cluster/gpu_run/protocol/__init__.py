@@ -18,6 +18,7 @@ VERBS = (
     "stage",
     "fill",
     "submit",
+    "resubmit",
     "status",
     "watch",
     "logs",

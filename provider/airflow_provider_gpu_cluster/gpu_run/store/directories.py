@@ -220,6 +220,23 @@ class Attempt:
             )
         return request
 
+    @property
+    def log_number(self) -> int:
+        """
+        Number of the attempt with which this one's log begins.
+
+        Attempts that follow each other by themselves go on in one log; places in it have the number of the first.
+
+        :raises OSError: that cannot be read now.
+        """
+        # A job can write to its records.
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, regular_files.NotRegular):
+            request: Any = self.recorded_request()
+            first = request["recovery"]["first"]
+            if isinstance(first, int) and 0 < first <= self.number:
+                return first
+        return self.number
+
     def recorded_request(self) -> AttemptRequest | None:
         """Do the same; return None when the job has deleted the record."""
         request: AttemptRequest | None = records.read_json(self.at("request.json"), records.MOST_BYTES_OF_LISTS)
@@ -255,15 +272,6 @@ class Attempt:
             if asked is not None and isinstance(asked.get("by"), str):
                 return asked
         return None
-
-    @property
-    def log_number(self) -> int:
-        """The attempt that began the present logs; they go on in those that follow it by themselves."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            request = self.recorded_request()
-            if request is not None and "recovery" in request:
-                return int(request["recovery"]["first"])
-        return self.number
 
     def note_log_starts(self, starts: LogStarts) -> None:
         """Note where this attempt's part of each log begins."""
