@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk import PokeReturnValue
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 
@@ -230,6 +232,23 @@ def test_timeout_and_its_soft_form_are_airflows_own(use: Any) -> None:
         Pokes(timeout=0, mode="poke").execute()
     with pytest.raises(AirflowSkipException):
         Pokes(timeout=0, mode="poke", soft_fail=True).execute()
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"timeout": 60}, AirflowSensorTimeout),
+        ({"timeout": 60, "execution_timeout": timedelta(seconds=90)}, AirflowSensorTimeout),
+        ({"timeout": 60, "execution_timeout": timedelta(seconds=30)}, AirflowTaskTimeout),
+        ({"timeout": 60, "execution_timeout": timedelta(seconds=30), "soft_fail": True}, AirflowSkipException),
+    ],
+)
+def test_the_limit_that_ended_a_deferral_names_the_error(limits: dict[str, Any], expected: type[BaseException]) -> None:
+    """Airflow retries a task whose execution_timeout is over, and never a sensor whose timeout is."""
+    sensor = GpuJobSensor(task_id="wait", job=HANDLE, deferrable=True, **limits)
+    next_kwargs = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+    with pytest.raises(expected):
+        sensor.resume_execution(TRIGGER_FAIL_REPR, next_kwargs, task_context())
 
 
 @pytest.mark.usefixtures("gpu_cluster_conn")
