@@ -18,7 +18,7 @@ _NOISE = re.compile(
     r"|Execution halted|Calls: |\d+%\|| *\d+it \[|.*\b\d+(?:\.\d+)?it/s|.*(?:resource_tracker|leaked (?:semaphore|shared_memory))"
     r"|.*Warning: |  warnings\.warn\(|.*destroy_process_group\(\) was not called|Setting OMP_NUM_THREADS"
     r"|For simplicity, JAX has removed|Set the environment variable HYDRA_FULL_ERROR|note: run with `RUST_BACKTRACE"
-    r"|Node\.js v\d|\+ |Terminated$|.*\(core dumped\)"
+    r"|Node\.js v\d|in expression starting at|Stacktrace:|Require stack:|- /|[})\]]+[,;]?$|<---|goroutine \d|runtime stack:|\+ |Terminated$|.*\(core dumped\)"
     r"|.{0,200}: line \d+: +\d+ (?:Aborted|Killed|Terminated|Segmentation fault|Bus error|Illegal instruction|Floating)"
     r"|terminate called without an active exception|Fatal Python error: Aborted|frame #\d+: |Exception raised from "
     r"|CUDA kernel errors might be|For debugging consider passing|Compile with `TORCH_USE_CUDA_DSA`"
@@ -31,7 +31,7 @@ _CONSEQUENCE = re.compile(
     r"|[Cc]ancel|[Ff]ail|[Ee]rror|\berrno\b|[Cc]ould not|[Cc]annot|[Uu]nable|[Nn]ot available|[Ll]og (?:file|is)"
     r"|[Uu]sage:|--help|[Ss]ee also|[Tt]raceback|[Ss]tack|[Bb]acktrace|[Pp]lease|[Ii]nvalid|[Cc]rash|[Dd]ump)"
     r"|[Cc]opying|NVML library|and the repository exists|[Tt]ry '|[Dd]id you mean|Dumping|[│╰╭┌└|]|^\^|[Hh]int: |[Nn]ote: "
-    r"|tar: |gzip: |rsync|ulimit|.{0,80}\bline \d+|[0-9]+ \w+ (?:skipped|left)"
+    r"|tar: |gzip: |rsync|ulimit|runtime[./]|created by |main\.|OpenBLAS |- |\d+: 0x|Current thread |Thread 0x|Extension modules.{0,80}\bline \d+|[0-9]+ \w+ (?:skipped|left)"
 )
 # A line that tells of an ordinary step or of a result.
 _PROGRESS = re.compile(
@@ -47,9 +47,9 @@ _OWN_VERDICT = re.compile(
 )
 # Words of a program that handles a failure, and goes on.
 _HANDLED = re.compile(
-    r"(?i)\b(?:trying|tr(?:y|ies) again|retry(?:ing)?|retries|again|skip(?:ping|ped)?|ignor(?:ing|ed)|fall(?:ing|s)? ?back"
-    r"|falling|continu(?:e|es|ing)|warn(?:ing)?|smaller|reduc(?:e|ing)|halv(?:e|ing)|instead|recover(?:ed|ing)?|caught|handled"
-    r"|not a failure|will use|using the|passed|ok|info|debug)\b"
+    r"(?i)\b(?:trying|retrying|retries|will retry|skip(?:ping|ped)|ignor(?:ing|ed)|fall(?:ing|s)? ?back|continuing"
+    r"|goes on|going on|going without|smaller (?:one|batch)|halving|recover(?:ed|ing)|(?:was|is|and) caught|handled|not a failure"
+    r"|using .{1,40} instead|passed)\b|^.{0,40}\b(?-i:INFO|DEBUG|WARN(?:ING)?|W\d{4})\b"
 )
 _FEW = 3
 
@@ -67,6 +67,11 @@ def is_handled(text: str) -> bool:
 def is_consequence(text: str) -> bool:
     """Return whether a line only follows from a failure before it."""
     return _CONSEQUENCE.match(text) is not None and not is_own_verdict(text)
+
+
+def is_progress(text: str) -> bool:
+    """Return whether a line tells of an ordinary step, or of a result in numbers."""
+    return _PROGRESS.search(text) is not None
 
 
 def is_own_verdict(text: str) -> bool:

@@ -220,6 +220,9 @@ class _Judge:
         if printed is not None and self._is_later(printed, chosen):
             return printed
         found_one = self._of_traceback(chosen)
+        if chosen.text.startswith("KeyboardInterrupt"):
+            # Libraries interrupt the program that they are used by, after a word of why.
+            found_one = self._printed(chosen.first) or found_one
         if root is not None and not found_one.rank:
             found_one = found_one._replace(rank=root.rank)
         return found_one
@@ -263,11 +266,12 @@ class _Judge:
     def _went_on(self, one: Traceback, wrapper: Traceback | None) -> bool:
         end = wrapper.first if wrapper is not None and wrapper.first > one.last else None
         after = [line.text for line in self.lines if line.number > one.last and (end is None or line.number < end)]
+        while after and not after[-1].strip():
+            after.pop()
         message = one.text.split("\n")[1:]
         # The lines of its message may be there, or its program's next ones.
-        if after[: len(message)] == message and len(after) <= len(message):
-            after = [text for text in after if aftermath.is_own_verdict(text)] if len(one.frames) else after
-            after = [] if signs.kind_of_exception(one) is not None and not _SELF_JUDGED(after) else after
+        if len(after) <= len(message) and "" not in message and signs.kind_of_exception(one) is not None:
+            after = [text for text in after if aftermath.is_progress(text)]
         code = self.evidence.exit_code if self.number is None else None
         if code is not None and code not in (0, 1) and code < 126 and not wrapper:
             in_errors = set(self.evidence.errors.split("\n"))
@@ -285,7 +289,7 @@ class _Judge:
                 break
             named = named.before
         if named is not one:
-            text += f" (from {one_line(self.evidence.hide(named.text))})"
+            text = one_line(self.evidence.hide(named.text))
         return _Found(kind, text, one.place(self.evidence.code), one.rank, True, f"{one.source}\n{one.text}")
 
     def _by_signal_of(self, root: ranks.RootCause) -> _Found | None:
@@ -347,10 +351,6 @@ class _Judge:
             return False
         at = max((line.number for line in self.lines if line.text.strip() and printed.text in line.text), default=0)
         return at > chosen.last
-
-
-def _SELF_JUDGED(after: Sequence[str]) -> bool:
-    return any(aftermath.is_own_verdict(text) for text in after)
 
 
 _KEPT = re.compile(r"srun: error: .*(?:Out Of Memory|Segmentation fault|Bus error)|make: \*\*\* No rule")

@@ -16,15 +16,19 @@ _TRIGGERS = re.compile(
     r"|nan\b|finite|abort|interrupt|corrupt|truncated|checksum|magic|format|refused|resolve|unreachable|timed out|timeout"
     r"|permission|unauthori|forbidden|credential|bad_alloc|alloc|\\r|\r|\^M|package|library|libr|symbol|version|eof|unexpected"
     r"|option|argument|override|interpreter|execute|xid|terminat|exception|node|read-only|not permitted|locate|rule to"
-    r"|in use|eaddr|watchdog|gloo|enoent|busy|access|struct|input|alternative|does not exist|did not match|not a directory"
+    r"|in use|not |archive|eaddr|watchdog|gloo|enoent|busy|access|struct|input|alternative|does not exist|did not match|not a directory"
 )
 # Names of programs and places, times, levels of a log, and the like, at the beginning of a line.
 _PREFIX = re.compile(
     r"(?:line )?[^\s:'\"]{1,120}:[ \t]+|line \d+:[ \t]+|\[[^\]\n]{1,80}\]:?[ \t]*|<[^>\n]{1,40}>:?[ \t]*"
+    r"|(?:[Ff]atal|[Ii]nternal|[Rr]untime|[Uu]nhandled|[Uu]ncaught|HTTP) [Ee](?:rror|xception):[ \t]+"
     r"|(?:ERROR|Error|FATAL|Fatal|CRITICAL|Critical|E|F)\b[:\]]?[ \t]+|[\d\-T:.,/]{4,30}[ \t]+|[ \t│|]+"
 )
 _MOST_PREFIXES = 7
-_PLACE_OF_SHELL = re.compile(r"\S+: line \d+: \S+: line \d+: ")
+# Exceptions about a program's own values: their messages may quote anything. Only signs that name them count.
+_OWN_VALUES = re.compile(
+    r"(?:[\w.]*\.)?((?:Assertion|Attribute|Index|Key|Lookup|Name|Type|Value|Unicode\w*|JSONDecode|ZeroDivision)Error)\b"
+)
 
 
 @lru_cache(maxsize=None)
@@ -50,8 +54,10 @@ def kind_of_text(text: str, source: str = "") -> Kind | None:
     :param text: its type and message.
     :param source: its traceback.
     """
+    own = _OWN_VALUES.match(text)
     for kind in KINDS:
-        if kind.raised and _compiled(kind.raised).match(text):
+        named = kind.raised if own is None else tuple(sign for sign in kind.raised if own.group(1) in sign)
+        if named and _compiled(named).match(text):
             if not kind.within or re.search(kind.within, source) or re.search(kind.within, text):
                 return kind
     return None

@@ -194,7 +194,8 @@ def _one(lines: Sequence[Line], start: int, column: int) -> tuple[Traceback | No
                 indent = len(text) - len(text.lstrip()) - 2
             frames.append(Frame(frame.group("path"), frame.group("line")))
         elif text.strip() and len(text) - len(text.lstrip()) <= max(indent, 0):
-            break
+            if not _is_foreign(lines, at, prefix):
+                break
         elif not text.strip() and not frames:
             return None, at
         source.append(text)
@@ -223,6 +224,17 @@ def _one(lines: Sequence[Line], start: int, column: int) -> tuple[Traceback | No
             is_aside=_is_aside(lines, start, prefix),
         ),
         last + 1,
+    )
+
+
+def _is_foreign(lines: Sequence[Line], at: int, prefix: str) -> bool:
+    """Return whether a line in the middle of a traceback is another process's."""
+    exception = _EXCEPTION.match(lines[at].text[len(prefix) :].strip())
+    if exception is not None and _NAMED.match(exception.group("type")):
+        return False
+    follows = [line.text[len(prefix) :] for line in lines[at + 1 : at + 4]]
+    return any(_FRAME.match(text) or text.startswith("    ") for text in follows) and not any(
+        _HEADER.search(text) for text in follows
     )
 
 
