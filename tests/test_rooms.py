@@ -19,7 +19,7 @@ FOLDER = Path(airflow_provider_gpu_cluster.__file__).parent
 # From the top. A room is a folder or a module; "" is the package itself, which knows its version.
 FLOORS = (
     ("task_groups", "callbacks"),
-    ("operators", "sensors", "decorators", "notifications", "cli"),
+    ("operators", "sensors", "decorators", "notifications", "cli", "retry_policies"),
     ("plugins", "triggers"),
     ("tasks",),
     ("hooks", "watch"),
@@ -43,7 +43,7 @@ PROGRAM_FLOORS = (
     ("gpu_run.engines",),
     ("gpu_run.cache", "gpu_run.environments", "gpu_run.supervise", "gpu_run.outputs"),
     ("gpu_run.store", "gpu_run.gpus"),
-    ("gpu_run.linux",),
+    ("gpu_run.linux", "gpu_run.recovery"),
     ("gpu_run.protocol", "gpu_run.errors", "gpu_run"),
 )
 # Arrows that go up or sideways, and why.

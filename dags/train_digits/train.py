@@ -3,13 +3,16 @@ Train a small neural network on images of handwritten digits.
 
 It works like any training script: it reads its data from $DATA_DIR, appends a line of JSON to $PROGRESS_FILE for
 each epoch, keeps a checkpoint in $CHECKPOINT_DIR that it continues from when it is started again, and leaves the
-model and metrics.json in --output_dir.
+model and metrics.json in --output_dir. When it is warned of its end or asked to end, it ends after the epoch with exit
+code 85: saved, start me again.
 """
 
 import argparse
 import json
 import os
 import pickle
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from sklearn.neural_network import MLPClassifier
 
 DIGITS = np.arange(10)
 BRIGHTEST = 16
+START_ME_AGAIN = 85
 
 
 def parse_arguments():
@@ -62,6 +66,14 @@ def save(path, value):
     os.replace(part, path)
 
 
+def signals_to_come():
+    """Return a list that gets each signal by which the job is warned of its end, or asked to end."""
+    came = []
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: came.append(number))
+    return came
+
+
 def train_one_epoch(model, images, labels, batch_size, order):
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -70,6 +82,7 @@ def train_one_epoch(model, images, labels, batch_size, order):
 
 def main():
     arguments = parse_arguments()
+    stops = signals_to_come()
     seed = int(os.environ.get("SEED", "0"))
     settings = {
         "seed": seed,
@@ -108,6 +121,9 @@ def main():
             }
             file.write(json.dumps(line) + "\n")
         save(checkpoint, pickle.dumps({"settings": settings, "model": model, "history": history}))
+        if stops and epoch < arguments.epochs:
+            print(f"saved after epoch {epoch}, to be started again")
+            sys.exit(START_ME_AGAIN)
 
     predicted = model.predict(test_images)
     metrics = {

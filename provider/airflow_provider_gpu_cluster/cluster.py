@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache, partial
@@ -20,6 +21,7 @@ from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checked
+from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterError,
     GpuClusterProtocolError,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         Check,
         GcReport,
         Handle,
+        InterruptReply,
         LogReply,
         LogsReply,
         StageReply,
@@ -59,8 +62,10 @@ if TYPE_CHECKING:
         Asker,
         CancelRequest,
         GcRequest,
+        InterruptRequest,
         LogRequest,
         LogsRequest,
+        ResubmitRequest,
         StageRequest,
         StatusRequest,
         SubmitRequest,
@@ -171,6 +176,18 @@ class Cluster:
     def launch(self, request: SubmitRequest) -> Submission:
         """Launch a job from a request of :func:`.submit_request` that needs no files from this machine."""
         reply: SubmitReply = self.session.call("submit", request)
+        return self.submission_of(reply, request["job_id"])
+
+    def resubmit(self, request: ResubmitRequest) -> Submission:
+        """
+        Start the next attempt of a job that has ended badly, or find what an earlier request has started.
+
+        For an array, this applies to each element separately.
+
+        :raises InvalidJobError: an environment variable of the job is not given.
+        :raises LaunchError: the cluster cannot run it.
+        """
+        reply: SubmitReply = self.session.call("resubmit", request)
         return self.submission_of(reply, request["job_id"])
 
     def submission_of(self, reply: SubmitReply | LaunchedEvent, job_id: str) -> Submission:
@@ -286,6 +303,19 @@ class Cluster:
         request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
         reply: StatusReply = self.session.call("cancel", request)
         return self._statuses_of(reply["jobs"], job_ids)
+
+    def interrupt_job(self, job_id: str, *, kind: str, requested_by: str) -> str:
+        """
+        Interrupt a running job as the real thing would, and return what was done, as a sentence.
+
+        :param kind: ``preempted``, ``time_limit`` or ``checkpoint``.
+        :param requested_by: who asks, for the record.
+        :raises LaunchError: there is no such job, or it does not run (:class:`JobConflictError`).
+        :raises InvalidJobError: it is an array, or there is no such interruption.
+        """
+        request: InterruptRequest = {"job_id": job_id, "id": uuid.uuid4().hex, "kind": kind, "by": requested_by}
+        reply: InterruptReply = self.session.call("interrupt", request)
+        return cleaned(reply["message"])
 
     def collect(
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()

@@ -39,13 +39,21 @@ These names are public: use them in Airflow's retry policies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 
 
 class GpuClusterError(AirflowException):
-    """Base class of every error this provider raises."""
+    """
+    Base class of every error this provider raises.
+
+    :ivar code: what the program on the cluster calls it; empty if the cluster has not refused anything.
+    """
+
+    code = ""
 
 
 class InvalidJobError(GpuClusterError, ValueError):
@@ -123,6 +131,7 @@ class GpuJobError(GpuClusterError):
     :param kind: how it ended, finer than ``reason``, such as ``missing_module``.
     :param exit_code: exit code of the user's code; None if it did not exit by itself.
     :param log_tail: the last lines that it printed.
+    :param recovered: how often the job had gone on by itself before, by reason, such as ``{"preempted": 20}``.
     """
 
     def __init__(
@@ -135,6 +144,7 @@ class GpuJobError(GpuClusterError):
         kind: str | None = None,
         exit_code: int | None = None,
         log_tail: str = "",
+        recovered: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.job_id = job_id
@@ -143,6 +153,7 @@ class GpuJobError(GpuClusterError):
         self.kind = kind
         self.exit_code = exit_code
         self.log_tail = log_tail
+        self.recovered = dict(recovered or {})
 
 
 class GpuJobFailed(GpuJobError):

@@ -56,6 +56,9 @@ class StateStore(dict[str, Any]):
     def set(self, key: str, value: Any) -> None:
         self[key] = value
 
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
 
 def task_context(ti: TaskInstance | None = None, *, store: StateStore | None = None) -> Context:
     """Return the context of a running task."""

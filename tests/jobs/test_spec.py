@@ -278,19 +278,62 @@ def test_a_job_that_never_recovers(value: Any) -> None:
     ("value", "words"),
     [
         ({"preemption": 3}, r"did you mean 'preempted'\?"),
+        ({"Time-Limit": 3}, r"did you mean 'time_limit'\?"),
         ({"cancelled": 3}, "valid are the reasons preempted, "),
+        ({7: 3}, "has the key 7; valid are"),
+        ({"x" * 10_000: 3}, "valid are the reasons"),
         ({"lost": -1}, r"recover\['lost'\]=-1 \(int\) is not valid; valid is how often"),
-        ({"lost": 1.5}, r"recover\['lost'\]"),
-        ({"lost": "progress"}, r"recover\['lost'\]"),
-        ({"out_of_memory": (2, 0.5)}, r"or \(2, 1\.5\)"),
-        ({"lost": (2, 1.5)}, r"recover\['lost'\]"),
-        (7, "valid is False, or a dict"),
-        (["preempted"], "valid is False, or a dict"),
+        ({"lost": 1.5}, r"recover\['lost'\]=1\.5 \(float\)"),
+        ({"lost": True}, r"recover\['lost'\]=True \(bool\)"),
+        ({"lost": None}, r"recover\['lost'\]=None is"),
+        ({"lost": "twice"}, r"recover\['lost'\]='twice'"),
+        ({"lost": float("nan")}, r"recover\['lost'\]=nan"),
+        ({"lost": "progress"}, r"recover\['lost'\].* \('progress' is for time_limit alone\)"),
+        ({"time_limit": "checkpoints"}, "or 'progress': as long as"),
+        ({"time_limit": True}, "or 'progress': as long as"),
+        ({"lost": (2, 1.5)}, r"recover\['lost'\].* \(a factor is for out_of_memory alone\)"),
+        ({"out_of_memory": (2, 1)}, r"or such as \(2, 1\.5\)"),
+        ({"out_of_memory": (2, 0.5)}, r"or such as \(2, 1\.5\)"),
+        ({"out_of_memory": (2, 101)}, "above 1, up to 100"),
+        ({"out_of_memory": (2, True)}, r"or such as \(2, 1\.5\)"),
+        ({"out_of_memory": (2, float("inf"))}, r"or such as \(2, 1\.5\)"),
+        ({"out_of_memory": (-2, 1.5)}, r"or such as \(2, 1\.5\)"),
+        ({"out_of_memory": (1.5, 2)}, r"or such as \(2, 1\.5\)"),
+        ({"out_of_memory": (2, 1.5, 3)}, r"or such as \(2, 1\.5\)"),
+        ({"out_of_memory": {2, 1.5}}, r"or such as \(2, 1\.5\)"),
+        (0, r"recover=0 \(int\) is not valid; valid is None \(the default\), False \(never\), or a dict"),
+        (7, "False .never., or a dict"),
+        ("often", "False .never., or a dict"),
+        ("{'lost': }", "False .never., or a dict"),
+        (["preempted"], "False .never., or a dict"),
     ],
 )
 def test_budgets_that_mean_nothing(value: Any, words: str) -> None:
-    with pytest.raises(InvalidJobError, match=words):
+    with pytest.raises(InvalidJobError, match=words) as error:
         spec(recover=value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("value", "changed"),
+    [
+        ("{'preempted': 5}", {"preempted": 5}),
+        ('{"time_limit": " progress "}', {"time_limit": "progress"}),
+        ({"preempted": "5", "lost": 4.0, "hang": "1.0"}, {"preempted": 5, "lost": 4, "hang": 1}),
+        ({"out_of_memory": "(2, 1.5)"}, {"out_of_memory": [2, 1.5]}),
+        ({"out_of_memory": ["2", "1.5"]}, {"out_of_memory": [2, 1.5]}),
+        ({"out_of_memory": 3, "disk_full": 0}, {"out_of_memory": 3}),
+        ({"user_error": 1, "gpu_out_of_memory": 2}, {"user_error": 1, "gpu_out_of_memory": 2}),
+    ],
+)
+def test_budgets_change_the_default(value: Any, changed: dict[str, Any]) -> None:
+    default = {"preempted": 20, "node_failure": 3, "lost": 2, "checkpointed": 1000}
+    assert spec(recover=value).recover == {**default, **changed}
+
+
+def test_budgets_of_zero_are_none() -> None:
+    assert spec(recover={"preempted": 0, "node_failure": "0", "lost": 0.0, "checkpointed": 0}).recover == {}
+    assert "out_of_memory" not in spec(recover={"out_of_memory": (0, 1.5)}).recover
 
 
 def test_env() -> None:

@@ -224,3 +224,32 @@ def test_what_could_name_something_else_is_no_job_id(job_id: Any, tmp_path: Path
 @pytest.mark.parametrize("job_id", ["a", "_", "A.b_c-d", "0", "x" * 100, "dag-task-20260301T123005-0a1b2c3d_17"])
 def test_job_ids(job_id: str, tmp_path: Path) -> None:
     assert checked_job_id(job_id) == Root(str(tmp_path)).job(job_id).job_id == job_id
+
+
+def test_history_is_what_a_result_says_of_attempts() -> None:
+    past: Any = {"attempt": 1, "reason": "preempted", "host": "node7", "gpu_seconds": float("nan"), "checkpoint": "x"}
+    reply: Any = {"job_id": "j-1", "state": "SUCCEEDED", "attempt": 2, "host": "node8", "exit_code": 0}
+    assert JobStatus.from_json(reply).history() == {}
+    reply.update(attempts=[past], recovered={"preempted": 1, "odd": "x"})
+    status = JobStatus.from_json(reply)
+    assert json.loads(json.dumps(JobStatus.from_json(status.to_json()).history(), allow_nan=False)) == {
+        "recovered": {"preempted": 1},
+        "attempts": [
+            {**past, "gpu_seconds": "NaN"},
+            {
+                "attempt": 2,
+                "reason": None,
+                "kind": None,
+                "message": "",
+                "started_at": None,
+                "ended_at": None,
+                "host": "node8",
+                "exit_code": 0,
+                "gpu_seconds": None,
+                "checkpoint": None,
+            },
+        ],
+    }
+    assert JobHandle.from_json({**HANDLE.to_json(), **status.history()}) == HANDLE
+    failed = JobStatus("j-1", JobState.FAILED, reason="preempted", recovered={"preempted": 20}).error("c")
+    assert failed.recovered == {"preempted": 20}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +107,18 @@ def test_end_may_come_before_the_output_and_before_the_place() -> None:
     shown.add(0, b"one\n")
     assert shown.show(status) == ["one"]
     assert shown.buffer.drained(status)
+
+
+def test_attempts_that_follow_by_themselves_have_one_log(shown: Shown) -> None:
+    second = replace(SECOND, log_attempt=1, log_bytes=8)
+    shown.add(0, b"one\ntw")
+    # The next attempt has begun, and the line is not yet whole.
+    assert (shown.show(second), shown.buffer.left(second)) == (["one"], 4)
+    shown.add(6, b"o\n", 8)
+    end = replace(ended(8, attempt=3), log_attempt=1)
+    assert (shown.show(end), shown.buffer.drained(end)) == (["two"], True)
+    # A third that Airflow asks for has a log of its own.
+    assert not shown.buffer.drained(ended(8, attempt=4))
 
 
 def test_a_job_that_is_gone_has_no_more_output(shown: Shown) -> None:

@@ -79,6 +79,52 @@ def test_every_attempt_is_told(told: Told) -> None:
     assert told.new() == ["GPU job waits for its turn", "GPU job runs"] * 2
 
 
+FIRST: Any = {
+    "attempt": 1,
+    "reason": "preempted",
+    "kind": "preempted",
+    "message": "Slurm took its nodes",
+    "started_at": "2026-01-01T00:00:00+00:00",
+    "ended_at": "2026-01-01T03:02:00+00:00",
+    "host": "node7",
+}
+WHY = "attempt 1 was preempted after 3 h 2 min on node7"
+
+
+def test_an_attempt_that_follows_by_itself_is_one_line_however_long_it_waits(told: Told) -> None:
+    second = JobStatus("j", JobState.QUEUED, attempt=2, log_attempt=1, attempts=(FIRST,), recovered={"preempted": 1})
+    told.tell(QUEUED, RUNNING)
+    told.new()
+    told.tell(replace(second, attempt=1, log_attempt=0, message=f"{WHY}; attempt 2 follows"))
+    for seconds in range(300, 0, -1):
+        told.tell(replace(second, message=f"{WHY}; attempt 2 begins in {seconds} s"))
+        told.later(1)
+    told.tell(replace(second, message=WHY))
+    assert told.lines == [
+        ("GPU job goes on in attempt 2", {"job_id": "j", "why": f"{WHY}; attempt 2 follows"}),
+    ]
+    # Then it waits for its turn as any other.
+    told.tell(replace(second, queue_place=2, message="it needs 2 GPUs, 1 is free"))
+    told.tell(replace(second, state=JobState.RUNNING, host="node8"))
+    assert told.new()[1:] == ["GPU job waits for its turn", "GPU job runs"]
+    # Nobody looked while it ended and waited twice.
+    past: Any = (FIRST, {**FIRST, "attempt": 2, "kind": "gpu_fault", "message": ""}, {"attempt": 3, "reason": "lost"})
+    told.tell(replace(second, state=JobState.RUNNING, attempt=4, attempts=past, host="node9"))
+    assert [(event, fields.get("why")) for event, fields in told.lines] == [
+        ("GPU job goes on in attempt 3", "attempt 2 ended after 3 h 2 min on node7 (gpu_fault)"),
+        ("GPU job goes on in attempt 4", "attempt 3 ended (lost)"),
+        ("GPU job runs", None),
+    ]
+
+
+def test_progress_of_an_earlier_attempt_is_not_told_again(told: Told) -> None:
+    told.tell(RUNNING, steps(40))
+    told.new()
+    told.later(100)
+    told.tell(replace(steps(40, attempt=2), log_attempt=1), replace(steps(38, attempt=2), log_attempt=1))
+    assert told.new() == ["GPU job runs", "GPU job progress: step 38 of 100 (38%)"]
+
+
 def test_unknown_state_is_told_when_its_reason_changes(told: Told) -> None:
     unknown = JobStatus("j", JobState.UNKNOWN, message="it runs on gpu2, this is gpu1")
     told.tell(unknown, unknown, replace(unknown, message="its records cannot be read"))

@@ -100,7 +100,7 @@ class Scene:
     def xcoms(self) -> dict[str, Any]:
         """What the task has left in XCom."""
         own = {key: value for (task_id, _, key), value in self._xcoms.items() if task_id == self.ti.task_id}
-        return {**own, **self.ti.xcoms}
+        return {**self.ti.xcoms, **own}
 
     @property
     def handle(self) -> dict[str, Any]:
@@ -118,6 +118,8 @@ class Scene:
         context = task_context(self.ti, store=self.store)
         result = _run_execute_callable(context, execute, operator)
         if operator.do_xcom_push and result is not None:
+            # It replaces what a trigger has pushed; a trigger comes after everything else that a worker pushes.
+            self._xcoms.pop((self.ti.task_id, -1, "return_value"), None)
             self.ti.xcom_push("return_value", result)
         return result
 

@@ -194,6 +194,32 @@ def test_an_array_shows_its_elements_and_each_has_a_page(browser: TestClient, cl
     assert cluster.asked == [array, array.element(1)]
 
 
+def test_earlier_attempts_are_a_table(browser: TestClient, cluster: Cluster) -> None:
+    preempted: Any = {
+        "attempt": 1,
+        "reason": "preempted",
+        "kind": "preempted",
+        "message": "<b>",
+        "started_at": "2026-01-02T03:04:07+00:00",
+        "ended_at": "2026-01-02T06:06:09+00:00",
+        "host": "node7",
+        "checkpoint": "checkpoints/step_400.pt",
+    }
+    failed: Any = {"attempt": 2, "reason": "node_failure", "ended_at": "odd", "started_at": "odd"}
+    attempts = (preempted, failed)
+    cluster.answer = replace(STATUS, attempt=3, attempts=attempts, recovered={"preempted": 1, "node_failure": 1})
+    task = launched(HANDLE.to_json())
+    data = browser.get(DATA, params=task).json()
+    assert data["attempts"] == [
+        ["1", "preempted: <b>", "3 h 02 min 02 s", "node7", "checkpoints/step_400.pt"],
+        ["2", "node failure", "", "", ""],
+    ]
+    assert ["Went on by itself", "preempted (1), node failure (1)"] in data["facts"]
+    page = browser.get(PAGE, params=task).text
+    assert "<td>preempted: &lt;b&gt;</td><td>3 h 02 min 02 s</td><td>node7</td>" in page
+    assert '<section id="attempts">' in page
+
+
 @pytest.mark.parametrize(("size", "element"), [(2, 2), (2, 99), (None, 0)])
 def test_no_such_element(browser: TestClient, cluster: Cluster, size: int | None, element: int) -> None:
     task = launched(replace(HANDLE, array_size=size).to_json())

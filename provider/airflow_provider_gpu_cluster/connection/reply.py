@@ -25,8 +25,10 @@ _REPLIES: dict[str, Any] = {
     "capacity": replies.Capacity,
     "stage": replies.StageReply,
     "submit": replies.SubmitReply,
+    "resubmit": replies.SubmitReply,
     "status": replies.StatusReply,
     "cancel": replies.StatusReply,
+    "interrupt": replies.InterruptReply,
     "gc": replies.GcReport,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],

@@ -61,7 +61,7 @@ _NO_EXIT_STATUS = -1
 # How long a verb may take to reply, while it gives signs of life. Some copy, fetch or remove files before.
 ANSWER_WITHIN_S = 600.0
 ANSWER_AFTER_FILES_WITHIN_S = 86400.0
-_WITH_FILES = ("stage", "submit", "send", "gc")
+_WITH_FILES = ("stage", "submit", "resubmit", "send", "gc")
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
@@ -353,7 +353,9 @@ class Session:
         hint = ""
         if error_class is ChecksumError and self.settings.transfer == STREAM:
             hint = f". {IF_DAMAGED_AGAIN}"
-        return error_class(f"{self.settings.where}: {cleaned(error['message']) or 'it gives no reason'}{hint}")
+        refusal = error_class(f"{self.settings.where}: {cleaned(error['message']) or 'it gives no reason'}{hint}")
+        refusal.code = error["code"]
+        return refusal
 
     def broken(self, message: str) -> GpuClusterConnectionError:
         """Return the error for a fault of the connection."""

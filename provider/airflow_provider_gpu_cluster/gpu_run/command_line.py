@@ -68,18 +68,21 @@ VERBS = {
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
+    "resubmit": Verb("jobs.resubmission", "answer", ("root", "engine", "program", "request")),
     "fill": Verb("staging.fill", "answer", ("root", "stream")),
     "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
     # A watch must not wait long, as it has other news to send.
     "watch": Verb("watch.server", "answer", ("root", "engine", "program", "request", "stream"), engine_timeout_s=0.2),
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
+    "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
     # With the following verbs the program starts itself.
     "dispatch": Verb("engines.host.dispatcher", "dispatch", ("program",), is_asked=False),
     "supervise": Verb("engines.host.supervisor_start", "supervise_leased", ("program",), is_asked=False),
     "supervise-slurm": Verb("engines.slurm.supervise", "supervise_slurm", is_asked=False),
+    "run-on-node": Verb("supervise.node_run", "run_on_node", ("umask",), is_asked=False),
     "supervise-launched": Verb("engines.command.supervise", "supervise_launched", is_asked=False),
     "launch-waiting": Verb("engines.command.handover", "launch_waiting", ("root",), is_asked=False),
     "build-environment": Verb("environments.builds", "build_and_print", ("root",), is_asked=False),
@@ -87,6 +90,7 @@ VERBS = {
 }
 # A person's calls.
 _CLI_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
+_CLI_REHEARSE = Verb("cli.rehearse", "run", ("root",), is_asked=False)
 _CLI_RUN = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
 
 
@@ -101,6 +105,8 @@ def main(program: str, arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_GC, given, arguments[1:])
+    if name == "rehearse":
+        return _start(_CLI_REHEARSE, given, arguments[1:])
     verb = VERBS.get(name)
     if verb is None:
         return _start(_CLI_RUN, given, arguments)

@@ -178,6 +178,40 @@ class GpuClusterHook(BaseHook):
         request = JobRequest(**parameters)
         return self.launch(request, identity, base_dir=base_dir, staged=job is not None).handle.to_json()
 
+    def resubmit(
+        self,
+        job: Job,
+        *,
+        env: Mapping[str, Any] | None = None,
+        array: Sequence[Any] | None = None,
+        after: int | None = None,
+    ) -> dict[str, Any]:
+        """
+        Start the next attempt of a job that has ended badly, with the code, data and parameters that it was launched
+        with, and the whole budget of ``recover``. If it waits or runs, or has succeeded, nothing is started.
+
+        The values of the job's environment variables are not kept on the cluster: give ``env``, and the ``array`` of an
+        array whose elements have variables of their own, as at the launch.
+
+        A task starts one such attempt after each: a second call, in a retry or after a lost reply, finds it.
+
+        :param job: handle of the job; of an array, the elements that have ended badly are started.
+        :param env: environment variables of the job. The values are never shown in Airflow, are sent separately, and
+            are not in the job's records on the cluster.
+        :param array: makes an array of jobs: a list, or the output of a task that returns one, of what differs in each
+            job. An element is a dict of environment variables, merged over ``env`` and hidden like it; or arguments, as
+            a list or as text that is split as by a shell, which follow ``script_args`` or are appended to ``command``.
+        :param after: number of the attempt that has ended badly: if there is another one since, nothing is started.
+        :return: the job's handle.
+        :raises InvalidJobError: the job was launched with an environment variable that is not given.
+        """
+        from airflow_provider_gpu_cluster.jobs.resubmission import resubmit_request
+
+        job_id = job_id_of(job)
+        request_key = current_identity(job_id=job_id).request_key
+        request = resubmit_request(job_id, request_key=request_key, env=env, array=array, after=after)
+        return self.cluster.resubmit(request).handle.to_json()
+
     def prepare(
         self, request: JobRequest, identity: JobIdentity, *, base_dir: str | os.PathLike[str] | None = None
     ) -> JobHandle:
@@ -237,6 +271,21 @@ class GpuClusterHook(BaseHook):
         """
         job_ids = [job_id_of(job)]
         return self.cluster.cancel(job_ids, requested_by=requested_by or _running_task(), wait_s=wait_s)[0]
+
+    def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
+        """
+        Interrupt a running job as the real thing would, to see whether it saves its work in time.
+
+        :param as_: ``"preempted"`` or ``"time_limit"``: the job is warned and stopped, its end is recorded with that
+            reason, and what follows is what follows a real one. ``"checkpoint"``: it only gets its ``warn_signal``,
+            even without ``warn_before``, and goes on.
+        :param requested_by: who asks, for the job's record; by default the running task.
+        :return: what was done, as a sentence.
+        :raises LaunchError: there is no such job, or it does not run (:class:`JobConflictError`).
+        :raises InvalidJobError: it is an array, or ``as_`` is something else.
+        """
+        by = requested_by or _running_task()
+        return self.cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
 
     def collect(
         self,

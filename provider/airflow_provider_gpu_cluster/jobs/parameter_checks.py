@@ -66,6 +66,8 @@ RESERVED_ARRAY_ENV = ("ARRAY_INDEX", "ARRAY_COUNT")
 _MAX_STRING_BYTES = 131_072 - 1
 # A timedelta, as a template renders it.
 _DURATION = re.compile(r"(?:([0-9]{1,5}) days?, )?([0-9]{1,5}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,6})?)")
+# More than that from one attempt to the next is a slip.
+_MOST_MEMORY_FACTOR = 100
 _MIN_MEMORY_BYTES = 1 << 20
 _MAX_MEMORY_BYTES = (1 << 63) - 1
 
@@ -297,51 +299,65 @@ def exit_code(parameter: str, value: Any) -> int:
 
 def recover(parameter: str, value: Any) -> dict[str, Any]:
     """Return the budget of every reason; an empty one for a job that never goes on."""
-    if is_unset(value) or value is True:
-        return dict(protocol.DEFAULT_RECOVER)
     word = value.strip().lower() if isinstance(value, str) else value
-    if word in ("true", "false"):
-        word = word == "true"
-        return dict(protocol.DEFAULT_RECOVER) if word else {}
-    if word is False:
+    if is_unset(value) or word is True or word == "true":
+        return dict(protocol.DEFAULT_RECOVER)
+    if word is False or word == "false":
         return {}
     budgets = as_dict(value)
     if not isinstance(budgets, Mapping):
-        raise _invalid(parameter, value, "False, or a dict such as {'preempted': 20, 'time_limit': 'progress'}")
+        valid = "None (the default), False (never), or a dict such as {'preempted': 20, 'time_limit': 'progress'}"
+        raise _invalid(parameter, value, valid)
     found = {**protocol.DEFAULT_RECOVER, **{name: _budget(parameter, name, one) for name, one in budgets.items()}}
     return {name: budget for name, budget in found.items() if budget != 0}
 
 
-def _budget(parameter: str, name: Any, value: Any) -> Any:
+def _budget(parameter: str, name: Any, value: Any) -> int | str | list[Any]:
     if name not in protocol.RECOVERABLE:
-        near = get_close_matches(str(name), protocol.RECOVERABLE, 1)
+        near = get_close_matches(str(name).lower(), protocol.RECOVERABLE, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         valid = ", ".join(protocol.RECOVERABLE)
-        raise InvalidJobError(f"{parameter} has the key {name!r}{hint}; valid are the reasons {valid}")
+        raise InvalidJobError(f"{parameter} has the key {repr(name)[:100]}{hint}; valid are the reasons {valid}")
     parameter = f"{parameter}[{name!r}]"
-    if name == protocol.TIME_LIMIT and isinstance(value, str) and value.strip() == protocol.PROGRESS:
-        return protocol.PROGRESS
+    written = value.strip() if isinstance(value, str) else value
+    pair = as_list(written)
     valid = "how often, as a whole number from 0 up"
     if name == protocol.TIME_LIMIT:
+        if written == protocol.PROGRESS:
+            return protocol.PROGRESS
         valid += f", or {protocol.PROGRESS!r}: as long as it saves something in CHECKPOINT_DIR"
+    elif written == protocol.PROGRESS:
+        valid += f" ({protocol.PROGRESS!r} is for time_limit alone)"
     if name == protocol.OUT_OF_MEMORY:
-        valid += ", or (2, 1.5): twice, each time with 1.5 times the memory"
-        pair = as_list(value)
-        if isinstance(pair, (list, tuple)) and len(pair) == 2:
-            times, factor = _times(as_number(pair[0])), as_number(pair[1])
-            is_factor = isinstance(factor, (int, float)) and not isinstance(factor, bool) and 1 < factor <= 100
-            if times is None or not is_factor:
-                raise _invalid(parameter, value, valid)
-            return [times, float(factor)] if times else 0
-    number = _times(as_number(value))
-    if number is None:
+        if isinstance(pair, list) and len(pair) == 2 and not isinstance(written, (set, frozenset)):
+            times, factor = _times(pair[0]), _memory_factor(pair[1])
+            if times is not None and factor is not None:
+                return [times, factor] if times else 0
+        valid += (
+            f", or such as (2, 1.5): twice, each time with 1.5 times the memory (above 1, up to {_MOST_MEMORY_FACTOR})"
+        )
+    elif isinstance(pair, list):
+        valid += " (a factor is for out_of_memory alone)"
+    times = _times(written)
+    if times is None:
         raise _invalid(parameter, value, valid)
-    return number
+    return times
 
 
-def _times(number: Any) -> int | None:
+def _times(value: Any) -> int | None:
     """Return how often; None when it says nothing of the kind."""
+    number = as_number(value)
     return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
+
+
+def _memory_factor(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (Real, Decimal, str)):
+        return None
+    try:
+        factor = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return factor if 1 < factor <= _MOST_MEMORY_FACTOR else None
 
 
 def requirements(parameter: str, value: Any) -> str | None:

@@ -12,6 +12,7 @@ from airflow_provider_gpu_cluster.exceptions import JOB_ERRORS, GpuClusterProtoc
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import are_masks
 from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
+from airflow_provider_gpu_cluster.jobs.metrics import storable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
+
+_OF_EACH_ATTEMPT = (
+    "attempt",
+    "reason",
+    "kind",
+    "message",
+    "started_at",
+    "ended_at",
+    "host",
+    "exit_code",
+    "gpu_seconds",
+)
 
 
 class JobState(str, Enum):
@@ -53,6 +66,8 @@ class JobStatus:
     :param exit_code: exit code of the user's code; None while it runs or if a signal ended it.
     :param signal: the signal that ended it, if one did.
     :param attempt: number of the attempt, from 1; 0 if nothing was launched.
+    :param log_attempt: number of the attempt with which its log begins, if that is an earlier one; see
+        :attr:`log_number`.
     :param gpus: indexes of the leased GPUs.
     :param gpu_seconds: GPUs multiplied by the seconds they were leased.
     :param peak_memory_bytes: highest host memory of the whole process tree.
@@ -79,6 +94,7 @@ class JobStatus:
     exit_code: int | None = None
     signal: int | None = None
     attempt: int = 0
+    log_attempt: int = 0
     submitted_at: str | None = None
     started_at: str | None = None
     ended_at: str | None = None
@@ -118,6 +134,8 @@ class JobStatus:
         values["message"] = cleaned(values.get("message") or "")
         for name in ("gpus", "notes", "attempts"):
             values[name] = tuple(values.get(name) or ())
+        recovered = values.get("recovered") or {}
+        values["recovered"] = {name: times for name, times in recovered.items() if isinstance(times, int)}
         return cls(**values)
 
     def to_json(self) -> Status:
@@ -129,10 +147,32 @@ class JobStatus:
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
 
+    def history(self) -> dict[str, Any]:
+        """
+        Return ``attempts``, all of this try with the last one, and ``recovered``, as plain JSON values for Airflow's
+        database; nothing of a job that has not gone on by itself.
+        """
+        if not self.recovered:
+            return {}
+        found: dict[str, Any] = {"recovered": dict(self.recovered)}
+        if self.attempts:
+            last = {name: getattr(self, name) for name in _OF_EACH_ATTEMPT}
+            found["attempts"] = [*self.attempts, {**last, "checkpoint": None}]
+        return dict(storable(found))
+
     @property
     def final(self) -> bool:
         """Whether the job has ended."""
         return self.state.final
+
+    @property
+    def log_number(self) -> int:
+        """
+        Number of the attempt with which the job's log begins: all places in its output have that number.
+
+        A job that goes on in a next attempt by itself goes on in the same log.
+        """
+        return self.log_attempt or self.attempt
 
     @property
     def run_seconds(self) -> float | None:
@@ -167,4 +207,5 @@ class JobStatus:
             kind=self.kind,
             exit_code=self.exit_code,
             log_tail=self.log_tail,
+            recovered=self.recovered,
         )

@@ -21,8 +21,8 @@ class OutputBuffer:
         acknowledge(relay.position)
         if buffer.drained(status): ...
 
-    Pieces may repeat or overlap earlier ones. The output of a new attempt is shown after all output that has arrived
-    from the attempt before.
+    Pieces may repeat or overlap earlier ones. The output of a new log is shown after all output that has arrived from
+    the log before.
 
     :param relay: shows the lines. Everything before its position was dealt with.
     """
@@ -30,7 +30,7 @@ class OutputBuffer:
     def __init__(self, relay: LogRelay) -> None:
         self._relay = relay
         self._runs: deque[_Stretch] = deque()
-        """In order; a new attempt or a gap begins a new one. Only the last one still grows."""
+        """In order; a new log or a gap begins a new one. Only the last one still grows."""
         if relay.position is not None:
             self._runs.append(_Stretch(relay.position))
 
@@ -59,7 +59,7 @@ class OutputBuffer:
 
     def show(self, status: JobStatus, *, max_bytes: int = 16384, max_lines: int = 1000) -> bool:
         """
-        Show complete lines; once the attempt has ended, also an incomplete last line.
+        Show complete lines; once the log grows no more, also an incomplete last line.
 
         :param status: last known status of the job.
         :param max_bytes: how many bytes to process in this call; more if a line is longer.
@@ -82,7 +82,7 @@ class OutputBuffer:
     def left(self, status: JobStatus) -> int:
         """Return how many bytes of output are still to be processed, whether or not they have arrived."""
         left = sum(self._size(run, status) - run.start.offset for run in self._runs)
-        if not self._runs or status.attempt > self._runs[-1].start.attempt:
+        if not self._runs or status.log_number > self._runs[-1].start.attempt:
             left += status.log_bytes
         return left
 
@@ -93,7 +93,7 @@ class OutputBuffer:
         return not self._runs or has_ended(self._runs[-1].start.attempt, status)
 
     def _run_of(self, position: LogPosition) -> _Stretch | None:
-        """Return the stretch that a place belongs to; None if its attempt is over."""
+        """Return the stretch that a place belongs to; None if its log is over."""
         last = self._runs[-1] if self._runs else None
         if last is None or position.attempt > last.start.attempt:
             last = _Stretch(position)
@@ -101,10 +101,10 @@ class OutputBuffer:
         return last if position.attempt == last.start.attempt else None
 
     def _size(self, run: _Stretch, status: JobStatus) -> int:
-        """Return the log size of a stretch's attempt; only what has arrived if the rest can no longer arrive."""
+        """Return the size of a stretch's log; only what has arrived if the rest can no longer arrive."""
         if run is not self._runs[-1] or (status.final and not status.attempt):
             return run.end
-        return max(run.log_bytes, status.log_bytes) if status.attempt == run.start.attempt else run.log_bytes
+        return max(run.log_bytes, status.log_bytes) if status.log_number == run.start.attempt else run.log_bytes
 
 
 class _Stretch:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterFaultError
-from airflow_provider_gpu_cluster.jobs.progress import Pace, progress_text
+from airflow_provider_gpu_cluster.jobs.progress import Pace, duration_text, progress_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
 PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
@@ -89,6 +92,7 @@ class JobLog:
 
     def tell_state(self, status: JobStatus) -> None:
         """Log what is new of the job's state only: before output, which follows from it."""
+        self._tell_earlier_attempts(status)
         if status.state is JobState.QUEUED:
             self._tell_queued(status)
         elif status.state is JobState.RUNNING:
@@ -160,7 +164,25 @@ class JobLog:
             peak_memory_bytes=status.peak_memory_bytes,
         )
 
+    def _tell_earlier_attempts(self, status: JobStatus) -> None:
+        """Log each end after which the job goes on in a next attempt by itself."""
+        told = self.memory.get("went_on_from", 0)
+        for past in status.attempts:
+            number = past.get("attempt", 0)
+            if number <= told:
+                continue
+            self.memory["went_on_from"] = number
+            is_told = past is status.attempts[-1] and _tells_of_recovery(status)
+            self._log.warning(
+                f"GPU job goes on in attempt {number + 1}",
+                job_id=self._job_id,
+                why=status.message if is_told else _how_it_ended(past),
+            )
+
     def _tell_queued(self, status: JobStatus) -> None:
+        if _tells_of_recovery(status):
+            # It was told with the end of the attempt before.
+            return
         attempt, place, _ = self.memory.get("queued") or (None, None, None)
         moved = attempt == status.attempt and place not in (None, status.queue_place)
         now = self._now().timestamp()
@@ -179,7 +201,9 @@ class JobLog:
     def _tell_progress(self, status: JobStatus) -> None:
         kept: Any = self.memory.get("progress")
         if not isinstance(kept, dict) or kept.get("attempt") != status.attempt:
-            kept = {"attempt": status.attempt, "pace": None, "told": "", "told_at": 0}
+            # An attempt that goes on where another one ended has not yet made the progress that the status shows.
+            told = kept.get("told", "") if isinstance(kept, dict) and status.attempt > status.log_number else ""
+            kept = {"attempt": status.attempt, "pace": None, "told": told, "told_at": 0}
         now = self._now().timestamp()
         before = None if kept["pace"] is None else Pace(*kept["pace"])
         pace = Pace.seen(status.progress, before, now)
@@ -205,6 +229,21 @@ class JobLog:
         known = {name: field for name, field in fields.items() if field not in (None, "", [])}
         self._log.info(event, job_id=self._job_id, **known)
         return True
+
+
+def _tells_of_recovery(status: JobStatus) -> bool:
+    """Return whether a job waits only for the pause before its next attempt, of which its status says why it comes."""
+    past = status.attempts[-1].get("attempt") if status.attempts else None
+    return status.state is JobState.QUEUED and status.message.startswith(f"attempt {past} ")
+
+
+def _how_it_ended(past: PastAttempt) -> str:
+    number, started, ended = past.get("attempt", 0), past.get("started_at"), past.get("ended_at")
+    seconds = _seconds_between(started, ended)
+    ran = "" if seconds is None else f" after {duration_text(seconds)}"
+    where = f" on {past['host']}" if past.get("host") else ""
+    message = f": {past['message']}" if past.get("message") else ""
+    return f"attempt {number} ended{ran}{where} ({past.get('kind') or past.get('reason')}){message}"
 
 
 def _seconds_between(start: str | None, end: str | None) -> float | None:

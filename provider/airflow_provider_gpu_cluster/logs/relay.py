@@ -4,7 +4,8 @@ The job's output as lines of the task log.
 A relay keeps no state of its own: each poke makes a new one, which continues from the position that the cluster
 remembers for its reader. Bytes that were not used (an incomplete line) are read again.
 
-The cap on output also follows from the position, separately for each attempt:
+The cap on output also follows from the position, separately for each log. (A job that goes on in a next attempt by
+itself goes on in the same log; an attempt that Airflow asks for begins a new one.)
 
 - Below ``max_bytes``, lines are shown as they arrive.
 - When the job has printed more, one line says so, and the position is set to ``max_bytes`` or above, which tells
@@ -37,7 +38,7 @@ class LogPosition:
     """
     A place in a job's output.
 
-    :param attempt: number of the attempt, from 1.
+    :param attempt: number of the attempt with which that output began, from 1; see :attr:`.JobStatus.log_number`.
     :param offset: bytes of its ``training.log`` before the place.
     """
 
@@ -51,7 +52,7 @@ class Output:
     A piece of a job's output.
 
     :param start: where the piece begins.
-    :param log_bytes: size of the whole log of that attempt.
+    :param log_bytes: size of the whole log.
     """
 
     start: LogPosition
@@ -78,16 +79,16 @@ class LogChunk(Output):
     @property
     def is_last_known(self) -> bool:
         """Whether no output beyond this piece is known, neither of this attempt nor of a newer one."""
-        return self.end.offset >= self.log_bytes and self.status.attempt <= self.start.attempt
+        return self.end.offset >= self.log_bytes and self.status.log_number <= self.start.attempt
 
 
 def has_ended(attempt: int, status: JobStatus) -> bool:
     """
-    Return whether a status shows that an attempt is over.
+    Return whether a status shows that the log that began with an attempt grows no more.
 
-    The status of an earlier attempt does not show it. A final status without an attempt belongs to a removed job.
+    The status of an earlier log does not show it. A final status without an attempt belongs to a removed job.
     """
-    return status.attempt > attempt or (status.final and status.attempt in (0, attempt))
+    return status.log_number > attempt or (status.final and status.log_number in (0, attempt))
 
 
 class LogRelay:
@@ -105,7 +106,7 @@ class LogRelay:
 
     :param emit: called with each line, without its line end.
     :param location: where the whole log is stored, for the line that says what was left out.
-    :param max_bytes: how many bytes of an attempt's output to show before the middle is left out.
+    :param max_bytes: how many bytes of a log to show before the middle is left out.
     """
 
     def __init__(self, emit: Callable[[str], object], *, location: str = "", max_bytes: int = 10_000_000) -> None:
@@ -123,7 +124,7 @@ class LogRelay:
         """
         Do not show again lines that were shown but whose acknowledgement was lost.
 
-        They count as shown. Skipping ends at the first line that differs, and with a new attempt.
+        They count as shown. Skipping ends at the first line that differs, and with a new log.
 
         :param lines: the first lines after the position.
         """

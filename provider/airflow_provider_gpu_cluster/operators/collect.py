@@ -46,7 +46,8 @@ class CollectGpuJobOperator(BaseOperator):
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
         with. (templated)
     :return: ``job_id``, ``destination``, ``files`` (``path``, ``size``, ``sha256``) and ``metrics``, the
-        content of ``metrics.json`` or None; for an array, a list with one item for each element.
+        content of ``metrics.json`` or None; for an array, a list with one item for each element. If the job has gone on
+        by itself, also ``attempts`` and ``recovered``.
     """
 
     template_fields: Sequence[str] = ("job", "destination", "include", "exclude", "gpu_cluster_conn_id")
@@ -98,6 +99,7 @@ class CollectGpuJobOperator(BaseOperator):
                 bytes=sum(file["size"] for file in result["files"]),
                 duration=round(time.monotonic() - started, 2),
             )
+        result |= status.history()
         self._tell_assets(context, result)
         return result
 

@@ -19,9 +19,7 @@ from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
-from airflow_provider_gpu_cluster.operators.partial import JobPartial
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
@@ -39,8 +37,11 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     handle_of,
     is_cancelled_by_teardown,
     publish,
+    result_of,
     seconds,
 )
+from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
+from airflow_provider_gpu_cluster.tasks.job_partial import JobPartial
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
 from airflow_provider_gpu_cluster.tasks.states import asked_by_a_user
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
@@ -144,7 +145,8 @@ class SubmitGpuJobOperator(BaseOperator):
         when its ``execution_timeout`` is over. A worker or triggerer that is shut down never cancels the job.
     :param get_logs: show the job's output in the task's log while waiting.
     :return: the job's handle: ``job_id``, ``gpu_cluster_conn_id``, ``job_dir``, ``engine``, ``submitted_at``,
-        ``gpus``, and for an array its ``array_size``. It is in XCom from the moment of the launch.
+        ``gpus``, and for an array its ``array_size``. It is in XCom from the moment of the launch. If the task waits,
+        and the job has gone on by itself, it also has ``attempts`` and ``recovered`` at the end.
     """
 
     template_fields = FilledFields(
@@ -270,7 +272,7 @@ class SubmitGpuJobOperator(BaseOperator):
         """Render a value; hidden values stay hidden."""
         if isinstance(content, (HiddenEnv, HiddenArray)):
             return type(content)(self.render_template(content.values, context, jinja_env, seen_oids))
-        if isinstance(content, str) and not any(mark in content for mark in ("{{", "{%", "{#")):
+        if is_no_template(content):
             # Airflow would make a number of "4090" where templates give native values.
             return content
         return super().render_template(content, context, jinja_env, seen_oids)
@@ -289,7 +291,7 @@ class SubmitGpuJobOperator(BaseOperator):
             handle = self._launch(context, hook, identity, staged=staged is not None)
             self._stop_if_killed()
             if self.wait_for_completion and not self.deferrable:
-                self._wait(context, hook, handle)
+                return self._wait(context, hook, handle)
         if self.wait_for_completion and self.deferrable:
             self._defer(context, job=handle.to_json())
         return handle.to_json()
@@ -307,8 +309,8 @@ class SubmitGpuJobOperator(BaseOperator):
         assert end.handle is not None
         self._request().variables()  # masks their values in this process's log
         with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), end.handle.job_id) as hook:
-            resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=seconds(self.unreachable_timeout))
-        return end.handle.to_json()
+            patience_s = seconds(self.unreachable_timeout)
+            return resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=patience_s)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; cancel the job if the deferral took longer than ``execution_timeout``."""
@@ -419,7 +421,7 @@ class SubmitGpuJobOperator(BaseOperator):
             if forerunners:
                 hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
 
-    def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> None:
+    def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> dict[str, Any]:
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
 
         reader = reader_of(context) if self.get_logs else None
@@ -430,6 +432,7 @@ class SubmitGpuJobOperator(BaseOperator):
             unreachable_timeout_s=seconds(self.unreachable_timeout),
         )
         watch.end(status)
+        return result_of(handle, status)
 
     def _sleep(self, seconds: float) -> None:
         """Sleep in short pieces, because a signal handler that returns does not end a sleep."""

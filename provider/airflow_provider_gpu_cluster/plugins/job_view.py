@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow._shared.secrets_masker import redact as redact_in_server
 from airflow.sdk.log import redact  # type: ignore[attr-defined]
@@ -12,6 +12,9 @@ from airflow.sdk.log import redact  # type: ignore[attr-defined]
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -43,6 +46,7 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "facts": _facts(handle, status, now),
         "progress": _progress(status),
         "elements": _elements(status),
+        "attempts": _attempts(status),
         "log_tail": readable(status.log_tail) if status else "",
         "checked_at": _time_text(now.isoformat()),
     }
@@ -73,6 +77,7 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
     if status:
         facts += [
             ("Attempt", str(status.attempt) if status.attempt else None),
+            ("Went on by itself", _recovered(status)),
             ("Elements", str(handle.array_size) if handle.array_size else None),
             ("GPUs", _gpus(handle, status)),
             ("Host", status.host),
@@ -102,6 +107,32 @@ def _elements(status: JobStatus | None) -> list[list[str]]:
         [str(state), f"{index}: {state}" + (f", {reason.replace('_', ' ')}" if reason else "")]
         for index, (state, reason) in enumerate(status.elements if status else ())
     ]
+
+
+def _attempts(status: JobStatus | None) -> list[list[str]]:
+    """Return of each earlier attempt its number, how it ended, after how long, where, and its newest checkpoint."""
+    return [
+        [
+            readable(str(text))[:300] if text is not None else ""
+            for text in (
+                past.get("attempt"),
+                _end_of_attempt(past),
+                _time_between(past.get("started_at"), past.get("ended_at")),
+                past.get("host"),
+                past.get("checkpoint"),
+            )
+        ]
+        for past in (status.attempts if status else ())
+    ]
+
+
+def _end_of_attempt(past: PastAttempt) -> str:
+    why = (past.get("kind") or past.get("reason") or "ended").replace("_", " ")
+    return f"{why}: {past['message']}" if past.get("message") else why
+
+
+def _recovered(status: JobStatus) -> str | None:
+    return ", ".join(f"{reason.replace('_', ' ')} ({times})" for reason, times in status.recovered.items()) or None
 
 
 def _gpus(handle: JobHandle, status: JobStatus) -> str:
@@ -139,8 +170,22 @@ def _duration(status: JobStatus, now: datetime) -> str | None:
         if status.started_at is None or status.final:
             return None
         seconds = (now - datetime.fromisoformat(status.started_at)).total_seconds()
+    return _seconds_text(seconds, is_over=status.ended_at is not None)
+
+
+def _time_between(start: str | None, end: str | None) -> str | None:
+    if start is None or end is None:
+        return None
+    try:
+        started, ended = datetime.fromisoformat(start), datetime.fromisoformat(end)
+        return _seconds_text((ended - started).total_seconds(), is_over=True)
+    except (ValueError, TypeError):
+        return None
+
+
+def _seconds_text(seconds: float, *, is_over: bool) -> str:
     whole = max(int(seconds), 0)
-    if seconds < 10 and status.ended_at:
+    if seconds < 10 and is_over:
         return f"{max(seconds, 0):.1f} s"
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,11 +13,12 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuJobError
 from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
-from airflow_provider_gpu_cluster.jobs.identity import reader_of
+from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
@@ -28,15 +30,27 @@ from airflow_provider_gpu_cluster.tasks.deferral import (
     shortest_absence_s,
     time_left,
 )
-from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_key, handle_of, hook_for, publish, seconds
+from airflow_provider_gpu_cluster.tasks.handles import (
+    FilledFields,
+    JobArgument,
+    handle_key,
+    handle_of,
+    hook_for,
+    publish,
+    result_of,
+    seconds,
+)
+from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
+from airflow_provider_gpu_cluster.tasks.job_partial import JobPartial
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-    from airflow.sdk.definitions.mappedoperator import OperatorPartial
+    from airflow.sdk import Context, XComArg
 
 MEMORY_KEY = "gpu_job_watch"
+# The attempt whose bad end has failed an earlier try.
+BAD_END_KEY = "gpu_job_bad_end"
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
 
@@ -61,15 +75,24 @@ class GpuJobSensor(BaseSensorOperator):
     :param end_from_trigger: when deferrable, also end the sensor in the triggerer, without a worker, where Airflow
         can: the job has succeeded, little output is left to show, the sensor has no ``outlets``, ``post_execute`` or
         ``on_success_callback``, and no Airflow plugin has listeners.
+    :param resubmit_on_retry: when the sensor has failed because its job has ended badly, let its retry start the next
+        attempt of the job on the cluster: with the code, data and parameters that it was launched with, and with the
+        whole budget of its ``recover``. Without this, retries only look again. The sensor then starts on a worker.
+    :param env: for ``resubmit_on_retry``: the environment variables that the job was launched with, whose values are
+        not kept on the cluster. They are hidden like those of :class:`.SubmitGpuJobOperator`. (templated)
+    :param array: for ``resubmit_on_retry``: the elements that an array was launched with, if they have environment
+        variables of their own. (templated)
     :param get_logs: show the job's output, each line once.
     :param unreachable_timeout: how long the cluster may be unreachable, in seconds or as a timedelta, before
         the task fails. The job keeps running.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
         with. (templated)
-    :return: the job's handle, so that this output can be used wherever the launching task's output can.
+    :return: the job's handle, so that this output can be used wherever the launching task's output can; with
+        ``attempts`` and ``recovered`` if the job has gone on by itself.
     """
 
-    template_fields: Sequence[str] = ("job", "gpu_cluster_conn_id")
+    template_fields = FilledFields("job", "env", "array", "gpu_cluster_conn_id")
+    template_fields_renderers = {"env": "json", "array": "json"}
     operator_extra_links = (GpuJobLink(),)
     ui_color = "#e4ecf4"
 
@@ -79,6 +102,9 @@ class GpuJobSensor(BaseSensorOperator):
         job: JobArgument,
         poke_interval: timedelta | float = 30,
         mode: str = "reschedule",
+        resubmit_on_retry: bool = False,
+        env: Mapping[str, Any] | XComArg | str | None = None,
+        array: Sequence[Any] | XComArg | str | None = None,
         get_logs: bool = True,
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
         gpu_cluster_conn_id: str | None = None,
@@ -92,6 +118,10 @@ class GpuJobSensor(BaseSensorOperator):
         if mode == "reschedule":
             self.poke_interval = max(self.poke_interval, shortest_absence_s())
         self.job = job
+        self.resubmit_on_retry = resubmit_on_retry
+        # The default arguments of a DAG give them to sensors that have no use for them.
+        self.env = HiddenEnv(env) if resubmit_on_retry and env is not None else None
+        self.array = HiddenArray(array) if resubmit_on_retry and array is not None else None
         self.get_logs = get_logs
         self.unreachable_timeout = unreachable_timeout
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
@@ -100,7 +130,8 @@ class GpuJobSensor(BaseSensorOperator):
         self._hook: GpuClusterHook | None = None
         # The triggerer would have to render other forms of job, and templates, but it cannot read every XCom
         # (Airflow 3.3 leaves the trigger hanging).
-        if deferrable and start_from_trigger and isinstance(job, PlainXComArg) and "{{" not in str(gpu_cluster_conn_id):
+        may_start_there = start_from_trigger and not resubmit_on_retry and "{{" not in str(gpu_cluster_conn_id)
+        if deferrable and may_start_there and isinstance(job, PlainXComArg):
             self.start_from_trigger = needs_no_worker_to_start(self)
             trigger = self._trigger(job_from={"task_id": job.operator.task_id, "key": job.key})
             self.start_trigger_args = StartTriggerArgs(
@@ -111,14 +142,24 @@ class GpuJobSensor(BaseSensorOperator):
             )
 
     @classmethod
-    def partial(cls, **kwargs: Any) -> OperatorPartial:
+    def partial(cls, **kwargs: Any) -> JobPartial:
         """Begin a mapped task; see :meth:`airflow.sdk.BaseOperator.partial`."""
         with naming_arguments(cls, kwargs):
-            return super().partial(**kwargs)
+            return JobPartial.of(super().partial, **kwargs)
+
+    def render_template(
+        self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
+    ) -> Any:
+        """Render a value; hidden values stay hidden."""
+        if is_no_template(content):
+            return content
+        return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
         """Poke, keeping the connection to the cluster open as long as this process lives; or defer."""
         if self.deferrable:
+            with hook_for(handle_of(self.job), self.gpu_cluster_conn_id) as hook:
+                self._resubmit_if_failed_before(context, hook)
             self._defer(context)
         try:
             return super().execute(context)
@@ -145,15 +186,14 @@ class GpuJobSensor(BaseSensorOperator):
         if end.error is not None:
             raise end.error
         assert end.handle is not None
-        with hook_for(end.handle, self.gpu_cluster_conn_id) as hook:
-            resume(
+        with hook_for(end.handle, self.gpu_cluster_conn_id) as hook, self._noting_a_bad_end(context, end.status):
+            return resume(
                 end,
                 hook,
                 log=self.log,
                 pause=time.sleep,
                 unreachable_timeout_s=seconds(self.unreachable_timeout),
             )
-        return end.handle.to_json()
 
     def _defer(self, context: Context) -> NoReturn:
         handle = handle_of(self.job)
@@ -194,6 +234,7 @@ class GpuJobSensor(BaseSensorOperator):
             self._hook.cluster, handle, log=self.log, reader=reader if self.get_logs else None, memory=memory
         )
         try:
+            self._resubmit_if_failed_before(context, self._hook)
             status = watch.look()
         except GpuClusterConnectionError as error:
             if watch.unreachable_s(error) > seconds(self.unreachable_timeout):
@@ -203,8 +244,50 @@ class GpuJobSensor(BaseSensorOperator):
             self._remember(context, handle, reader, watch.memory)
         if not status.final:
             return False
-        watch.end(status)
-        return PokeReturnValue(True, handle.to_json())
+        with self._noting_a_bad_end(context, status):
+            watch.end(status)
+        return PokeReturnValue(True, result_of(handle, status))
+
+    @contextmanager
+    def _noting_a_bad_end(self, context: Context, status: JobStatus | None) -> Iterator[None]:
+        """Remember, when the job has ended badly, which attempt it was, for the next try."""
+        try:
+            yield
+        except GpuJobError:
+            if self.resubmit_on_retry and status is not None:
+                value: Any = {"job_id": status.job_id, "attempt": status.attempt}
+                store: Any = context["task_state_store"]
+                outlast(lambda: store.set(BAD_END_KEY, value))
+            raise
+
+    def _resubmit_if_failed_before(self, context: Context, hook: GpuClusterHook) -> None:
+        """Start the next attempt of a job whose bad end has failed an earlier try, unless that has been done."""
+        if not self.resubmit_on_retry:
+            return
+        store: Any = context["task_state_store"]
+        handle = handle_of(self.job)
+        seen = outlast(lambda: store.get(BAD_END_KEY)) or {}
+        if seen.get("job_id") != handle.job_id:
+            return
+        self._resubmit(context, hook, handle, seen["attempt"])
+        # A try that dies before this asks again, and the cluster then finds the attempt that has been started.
+        outlast(lambda: store.delete(BAD_END_KEY))
+
+    def _resubmit(self, context: Context, hook: GpuClusterHook, handle: JobHandle, attempt: int) -> None:
+        from airflow_provider_gpu_cluster.jobs.resubmission import resubmit_request
+        from airflow_provider_gpu_cluster.logs.job_log import tell_submission
+
+        started = time.monotonic()
+        request = resubmit_request(
+            handle.job_id,
+            request_key=identity_of(context, job_id=handle.job_id).request_key,
+            env=None if self.env is None else self.env.values,
+            array=None if self.array is None else self.array.values,
+            after=attempt or None,  # that of an array has no number
+        )
+        submission = hook.cluster.resubmit(request)
+        duration_s = time.monotonic() - started
+        tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
 
     def _recall(self, context: Context, handle: JobHandle, reader: str) -> dict[str, Any]:
         """Return what the last poke remembered, unless it belongs to another job or precedes a clear."""

@@ -59,6 +59,8 @@ class GpuJobTaskGroup(TaskGroup):
     :param poke_interval: time between two pokes, in seconds or as a timedelta.
     :param timeout: how long to wait for the job, in seconds or as a timedelta; by default Airflow's own
         (``[sensors] default_timeout``).
+    :param resubmit_on_retry: let the retries of the wait task start the next attempt of the job; see
+        :class:`GpuJobSensor`. The wait task then gets ``env`` and ``array`` as well.
     :param get_logs: show the job's output in the log of the wait task.
     :param unreachable_timeout: how long the cluster may be unreachable while waiting.
     :param durable: retries of stage and submit belong to the same job.
@@ -82,6 +84,7 @@ class GpuJobTaskGroup(TaskGroup):
         deferrable: bool = DEFAULT_DEFERRABLE,
         poke_interval: timedelta | float = 30,
         timeout: timedelta | float | None = None,
+        resubmit_on_retry: bool = False,
         get_logs: bool = True,
         unreachable_timeout: timedelta | float = timedelta(hours=6),
         durable: bool = True,
@@ -123,6 +126,9 @@ class GpuJobTaskGroup(TaskGroup):
                 deferrable=deferrable,
                 poke_interval=poke_interval,
                 timeout=timeout,
+                resubmit_on_retry=resubmit_on_retry,
+                env=job.get("env"),
+                array=job.get("array"),
                 get_logs=get_logs,
                 unreachable_timeout=unreachable_timeout,
             )

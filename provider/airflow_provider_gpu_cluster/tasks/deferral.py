@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.listeners.listener import get_listener_manager
 from airflow.sdk import BaseOperator, timezone
 from airflow.sdk.configuration import conf
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.tasks.handles import result_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -93,12 +94,13 @@ def resume(
     log: Log,
     pause: Callable[[float], None],
     unreachable_timeout_s: float,
-) -> None:
+) -> dict[str, Any]:
     """
     Take over from a trigger: show the output that is left, and succeed or fail as the job did.
 
     :param end: the trigger's event; without an error.
     :param pause: waits for that many seconds before the cluster is asked again.
+    :return: what the task returns.
     :raises GpuJobError: the job ended badly; the class says why.
     """
     from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
@@ -110,6 +112,7 @@ def resume(
     if end.reader is not None:
         status = watch.wait(pause=pause, longest_pause_s=10, unreachable_timeout_s=unreachable_timeout_s)
     watch.end(status)
+    return result_of(end.handle, status)
 
 
 def shortest_absence_s() -> float:

@@ -26,6 +26,8 @@ from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink, 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_gpu_cluster.jobs.status import JobStatus
+
 # What a DAG author gives as job: the output of a task that launched or staged one, or a template of it.
 JobArgument: TypeAlias = "dict[str, Any] | XComArg | str"
 
@@ -106,6 +108,11 @@ def published(
     if ends_with_teardown:
         values[TEARDOWN_XCOM_KEY] = value
     return values
+
+
+def result_of(handle: JobHandle, status: JobStatus) -> dict[str, Any]:
+    """Return what a task that has waited for its job returns: the handle and, if it has gone on by itself, how."""
+    return {**handle.to_json(), **status.history()}
 
 
 def publish(

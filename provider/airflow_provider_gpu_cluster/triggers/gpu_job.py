@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
-from airflow_provider_gpu_cluster.tasks.handles import handle_of, published
+from airflow_provider_gpu_cluster.tasks.handles import handle_of, published, result_of
 from airflow_provider_gpu_cluster.tasks.job_notes import PLAIN_XCOM_KEYS, job_in, place_of
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.states import state_of
@@ -162,6 +162,7 @@ class GpuJobTrigger(BaseTrigger):
         end = await follower.to_the_end()
         if self._ends_here(end):
             follower.tell_success()
+            await self._publish_result(end)
             yield TaskSuccessEvent()
         else:
             yield await self._resume(end, began)
@@ -261,6 +262,15 @@ class GpuJobTrigger(BaseTrigger):
             return
         for key, value in published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill).items():
             await asyncio.to_thread(_backend_of(key).set, key, value, **place_of(ti, ti.task_id, ti.map_index))
+
+    async def _publish_result(self, end: WatchEnd) -> None:
+        """Push what the task would return if it ended on a worker, unless its handle is all of that."""
+        ti = self._ti
+        assert end.handle is not None
+        assert end.status is not None
+        if end.status.recovered and self.handle_key == BaseXCom.XCOM_RETURN_KEY:
+            place, value = place_of(ti, ti.task_id, ti.map_index), result_of(end.handle, end.status)
+            await asyncio.to_thread(_backend_of(self.handle_key).set, self.handle_key, value, **place)
 
     async def _pull(self, task_id: str, key: str) -> Any:
         """Return an XCom of another task: in a mapped task group from the same instance, else from the only one."""

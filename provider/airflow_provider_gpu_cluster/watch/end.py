@@ -42,7 +42,8 @@ class WatchEnd:
         return {
             "handle": self.handle and self.handle.to_json(),
             "status": self.status and storable(self.status.to_json()),
-            "error": self.error and {"class": type(self.error).__name__, "message": str(self.error)},
+            "error": self.error
+            and {"class": type(self.error).__name__, "message": str(self.error), "code": self.error.code},
             "job_id": self.job_id,
             "reader": self.reader,
             "memory": self.memory,
@@ -55,9 +56,15 @@ class WatchEnd:
         return cls(
             handle=handle and JobHandle.from_json(handle),
             status=status and JobStatus.from_json(status),
-            error=error and getattr(exceptions, error["class"], GpuClusterError)(error["message"]),
+            error=error and _error_of(error),
             # The trigger may be of an earlier version.
             job_id=value.get("job_id"),
             reader=value["reader"],
             memory=value["memory"],
         )
+
+
+def _error_of(value: dict[str, str]) -> GpuClusterError:
+    error: GpuClusterError = getattr(exceptions, value["class"], GpuClusterError)(value["message"])
+    error.code = value.get("code", "")
+    return error

@@ -141,7 +141,7 @@ class _Job:
         """Whether the reader's place must be fetched or moved, or there is output that may be delivered."""
         if self.subscription.reader is None or self._status is None or not self._status.attempt:
             return False
-        if self._start is None or self._start.attempt != self._status.attempt:
+        if self._start is None or self._start.attempt != self._status.log_number:
             return True
         in_window = self._delivered - self._acknowledged < WINDOW_BYTES
         return self.has_new_ack or (self._log_bytes > self._delivered and in_window)
@@ -160,7 +160,7 @@ class _Job:
 
     @property
     def _acknowledged(self) -> int:
-        """The offset up to which this attempt's output was acknowledged, or need not be."""
+        """The offset up to which this log was acknowledged, or need not be."""
         assert self._start is not None
         ack = self.subscription.latest_ack
         if ack is None or ack.position.attempt != self._start.attempt:

@@ -25,12 +25,14 @@ from airflow_provider_gpu_cluster.gpu_run.gc import old_jobs, old_programs
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.gc.trash import Trash
 from airflow_provider_gpu_cluster.gpu_run.jobs import submission
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.protocol.records import Claim, EnvironmentParts
 from airflow_provider_gpu_cluster.gpu_run.protocol.replies import GcReport
 from airflow_provider_gpu_cluster.gpu_run.protocol.requests import StageRequest
 from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
+from tests.gpu_run.attempts import first_attempt, preempt, waits_forever
 from tests.gpu_run.host import NOBODY, Host, as_other_user
 from tests.gpu_run.old import DAY, make_job_old, make_old
 from tests.gpu_run.staging import receiver
@@ -192,6 +194,29 @@ def test_a_job_whose_supervisor_was_killed_has_ended_when_that_is_found(host: Ho
     assert end["state"] == "LOST"
     make_job_old(host, job)
     assert collect(host)["jobs"] == [job]
+
+
+def test_a_job_that_goes_on_by_itself_stays_however_long_ago_its_attempt_ended(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_forever(monkeypatch)
+    attempt = first_attempt(host, "job")
+    older = Path(host.root.own, "0" * 64 + ".pyz")
+    older.write_text("the program that its attempts are run by")
+    request = json.loads(Path(attempt.at("request.json")).read_text())
+    Path(attempt.at("request.json")).write_text(json.dumps({**request, "program": str(older)}))
+    preempt(attempt)
+    for attempts in (1, 2):
+        make_job_old(host, "job")
+        make_old(older)
+        # First nobody has made the next attempt, then it waits.
+        assert len(attempt.job.attempts()) == attempts
+        assert (collect(host)["jobs"], there(host), older.exists()) == ([], {"job"}, True)
+        assert host.status("job")["state"] == "QUEUED"
+    cancel(host.root, host.engine, ["job"], "the test", 0)
+    make_job_old(host, "job")
+    report = collect(host)
+    assert (report["jobs"], report["programs"], older.exists()) == (["job"], 1, False)
 
 
 def test_the_latest_attempt_counts(host: Host) -> None:

@@ -56,6 +56,12 @@ def test_elements_with_one_cause_are_named_together_and_not_without_end() -> Non
     )
 
 
+def test_what_its_elements_have_recovered_from_is_counted() -> None:
+    twice, once = element("RUNNING", recovered={"lost": 1, "preempted": 1}), element("FAILED", recovered={"lost": 2})
+    assert summary("a", [DONE, twice, once])["recovered"] == {"lost": 3, "preempted": 1}
+    assert "recovered" not in summary("a", [DONE, RUNS])
+
+
 def test_times_and_costs_are_those_of_all() -> None:
     status = summary("a", [DONE, RUNS, WAITS])
     assert (status["started_at"], status["submitted_at"]) == ("2026-01-01T00:00:01", "2026-01-01T00:00:00")

@@ -109,6 +109,35 @@ def test_a_new_attempt_begins_with_a_new_log(root: Root, job: JobDirectory, stat
     assert read(root, ack=(2, 3)) == (2, 3, b"ond")
 
 
+FOLLOWS: Any = {"recovery": {"first": 1}}
+
+
+def test_an_attempt_that_follows_by_itself_goes_on_in_the_same_log(
+    root: Root, job: JobDirectory, state: dict[str, Any]
+) -> None:
+    job.add_attempt(1, REQUEST, {})
+    write(job, b"first")
+    assert read(root, ack=(1, 2)) == (1, 2, b"rst")
+    job.add_attempt(2, FOLLOWS, {})
+    state.update(attempt=2, log_attempt=1, state=protocol.QUEUED)
+    # A reader that lags behind gets the rest of it, also while the next attempt waits.
+    assert read(root) == (1, 2, b"rst")
+    write(job, b"second")
+    state.update(state=protocol.RUNNING)
+    assert read(root, ack=(1, 5)) == (1, 5, b"second")
+    # A program that knows of no such attempts counts the same bytes by the latest one.
+    cursor = output.Cursor(job, "r")
+    cursor.move({"attempt": 2, "offset": 8})
+    cursor.save()
+    assert read(root) == (1, 8, b"ond")
+    assert read(root, ack=(1, 10)) == (1, 10, b"d")
+    # An attempt that Airflow asks for has a new log.
+    job.add_attempt(3, REQUEST, {})
+    state.update(attempt=3)
+    del state["log_attempt"]
+    assert read(root)[:2] == (3, 0)
+
+
 def test_while_it_waits_the_log_of_the_attempt_before_is_not_its_own(
     root: Root, job: JobDirectory, state: dict[str, Any]
 ) -> None:
@@ -126,23 +155,23 @@ def cursor_file(job: JobDirectory) -> Path:
 def test_a_note_is_kept_with_the_place_it_was_made_at(root: Root, job: JobDirectory) -> None:
     job.add_attempt(1, REQUEST, {})
     cursor = output.Cursor(job, "r")
-    assert cursor.place_in(1) == (0, None)
+    assert cursor.place_in(1, 1) == (0, None)
     cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 2}})
     assert cursor.save() == {"attempt": 1, "offset": 4}
-    assert output.Cursor(job, "r").place_in(1) == (4, {"lines": 2})
+    assert output.Cursor(job, "r").place_in(1, 1) == (4, {"lines": 2})
     # A note can be made anew; without one, coming back to the same place says nothing.
     cursor.move({"attempt": 1, "offset": 4, "note": {"lines": 3}})
     cursor.move({"attempt": 1, "offset": 4})
     cursor.move({"attempt": 1, "offset": 3, "note": "old"})
     cursor.save()
-    assert output.Cursor(job, "r").place_in(1) == (4, {"lines": 3})
-    assert output.Cursor(job, "r").place_in(2) == (0, None)
+    assert output.Cursor(job, "r").place_in(1, 1) == (4, {"lines": 3})
+    assert output.Cursor(job, "r").place_in(2, 2) == (0, None)
     request = {"job_id": "job", "reader": "r", "ack": None, "max_bytes": 0}
     reply, _ = output.open_log(root, None, request)  # type: ignore[arg-type]
     assert (reply["offset"], reply["note"]) == (4, {"lines": 3})
     # Who goes on without a note has none.
     read(root, ack=(1, 5))
-    assert output.Cursor(job, "r").place_in(1) == (5, None)
+    assert output.Cursor(job, "r").place_in(1, 1) == (5, None)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"place": 3}', '{"place": {"attempt": null, "offset": 1}}'])

@@ -64,7 +64,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run",
         description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
-        epilog="'gpu-run gc --help' says how to remove old jobs.",
+        epilog="'gpu-run gc --help' says how to remove old jobs; 'gpu-run rehearse --help', how to interrupt one.",
     )
     parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
     parser.add_argument("--gpu-type", help="only GPUs whose name contains this")

@@ -1,9 +1,10 @@
 """
 Which job directories are no longer used, and what the jobs in use need outside their own directories.
 
-A job is in use while its latest attempt waits or runs, or its state is unknown; while inputs are brought in; while it
-holds a lease; and for a while after a request about it (:meth:`.store.directories.JobDirectory.use`). Such a request
-and the removal of the directory both take the job's lock and then look again, so that one of them comes first.
+A job is in use while its latest attempt waits or runs, its state is unknown, or another attempt is to follow by itself;
+while inputs are brought in; while it holds a lease; and for a while after a request about it
+(:meth:`.store.directories.JobDirectory.use`). Such a request and the removal of the directory both take the job's lock
+and then look again, so that one of them comes first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..linux import locks, processes, regular_files
 from ..linux.paths import is_within
 from ..store import arrays, records
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.next_attempt import is_followed
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -124,7 +126,7 @@ class OldJobs:
                 return False
             status_of(attempt, self._engine_of([attempt])[1])
         ended = attempt.ended()
-        if ended is None:
+        if ended is None or is_followed(ended):
             return False
         # A job can forge its exit record, but not the death of its supervisor.
         if claim is None or claim["by"] not in ("supervisor", "waiter"):

@@ -90,9 +90,18 @@ def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> 
 
 
 def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
-    attempts = job.attempts()
-    if attempts and status_or_unknown(root, engine, job.job_id)["state"] not in protocol.FINAL_STATES:
-        _cancel(attempts[-1], engine, by)
+    # A look at the job may find that it has ended, and make its next attempt, which is the one to cancel then.
+    if not job.attempts() or status_or_unknown(root, engine, job.job_id)["state"] in protocol.FINAL_STATES:
+        return
+    latest = job.attempts()[-1]
+    _cancel(latest, engine, by)
+    # Who makes the next attempt looks for a cancel after that. So the next attempt is here by now, or never runs.
+    while True:
+        attempt = job.attempts()[-1]
+        if attempt.number <= latest.number or attempt.log_number != latest.log_number:
+            return
+        latest = attempt
+        _cancel(latest, engine, by)
 
 
 def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:

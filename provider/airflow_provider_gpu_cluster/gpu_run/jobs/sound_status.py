@@ -48,14 +48,44 @@ def _is_element(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and _is_text(value[0]) and _is_text(value[1] or "")
 
 
+def _is_count_by_name(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_text(name) and _is_whole(count) for name, count in value.items())
+
+
+def _is_past_attempt(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        name in _OF_PAST_ATTEMPTS and (one is None or _CHECKS[name](one)) for name, one in value.items()
+    )
+
+
+_OF_PAST_ATTEMPTS = (
+    "attempt",
+    "reason",
+    "kind",
+    "message",
+    "started_at",
+    "ended_at",
+    "host",
+    "exit_code",
+    "gpu_seconds",
+    "checkpoint",
+    "line",
+)
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "job_id": _is_text,
     "state": _is_text,
     "reason": lambda value: value in protocol.REASONS,
+    "kind": _is_text,
     "message": _is_text,
+    "remedy": _is_text,
+    "checkpoint": _is_text,
+    "line": _is_text,
+    "attempts": _list_of(_is_past_attempt),
+    "recovered": _is_count_by_name,
     "exit_code": _is_whole,
     "signal": _is_whole,
     "attempt": _is_whole,
+    "log_attempt": _is_whole,
     "submitted_at": _is_time,
     "leased_at": _is_time,
     "started_at": _is_time,
@@ -77,7 +107,21 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "masks": lambda value: isinstance(value, dict),
 }
 # No reader expects them to be missing.
-_NEVER_NONE = ("job_id", "state", "message", "attempt", "gpus", "log_bytes", "log_tail", "elements", "notes")
+_NEVER_NONE = (
+    "job_id",
+    "state",
+    "message",
+    "remedy",
+    "attempt",
+    "log_attempt",
+    "attempts",
+    "recovered",
+    "gpus",
+    "log_bytes",
+    "log_tail",
+    "elements",
+    "notes",
+)
 
 
 def sound(status: Status) -> Status:

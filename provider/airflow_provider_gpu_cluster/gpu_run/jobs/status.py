@@ -6,22 +6,24 @@ import contextlib
 import errno
 import json
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Mapping, cast
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import processes, regular_files
 from ..reply import Reply
 from ..store.claims import run_facts
-from ..store.directories import Attempt, Root
+from ..store.directories import Attempt, JobDirectory, Root
+from ..store.next_attempt import follow, is_followed
 from ..supervise import diagnosis
 from .sound_status import sound
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.records import Claim
+    from ..protocol.records import Claim, ExitRecord
+    from ..protocol.recovery import Recovery
     from ..protocol.requests import StatusRequest
-    from ..protocol.status import Observed, Progress, Started, Status
+    from ..protocol.status import Observed, Progress, Standing, Started, Status
 
 _PROGRESS_BYTES = 4096
 # Nested more deeply, a status could not be sent.
@@ -72,6 +74,8 @@ def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole:
     if not attempts:
         return _without_attempt(root, engine, job_id, tail_bytes, whole)
     status = status_of(attempts[-1], engine)
+    if status["state"] == protocol.QUEUED and carry_on(job, engine) is not None:
+        status = status_of(job.attempts()[-1], engine)
     if tail_bytes:
         status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status
@@ -84,18 +88,33 @@ def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> st
     :param size: how many bytes at most.
     :param whole: see :func:`.supervise.diagnosis.tail`.
     """
-    logs = root.job(status["job_id"]).at("logs")
+    job = root.job(status["job_id"])
+    logs = job.at("logs")
+    # A person who looks at the whole output sees that of earlier attempts before it.
+    starts = None if whole else _log_starts(job, status)
     masks = status.get("masks")
     if masks is None:
-        return diagnosis.tail(logs, size, whole=whole)
+        return diagnosis.tail(logs, size, whole=whole, starts=starts)
     from ..protocol.masks import hidden, longest
 
     # A secret may begin before the text that is shown.
-    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole)
+    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole, starts=starts)
     start = max(0, len(text) - size)
     if start:
         start = text.find("\n", start - 1) + 1 or start
     return hidden(text, masks, start)
+
+
+def _log_starts(job: JobDirectory, status: Status) -> Mapping[str, int]:
+    """Return where the output of a job's latest attempt begins in which log."""
+    if "log_attempt" in status and not status.get("started_at"):
+        # It has not begun, so there is only output of earlier attempts.
+        sizes: dict[str, int] = {}
+        for name in ("training", "error"):
+            with contextlib.suppress(OSError):
+                sizes[name] = _log_size(job.at("logs", f"{name}.log"))
+        return sizes
+    return cast("Mapping[str, int]", job.attempt(status["attempt"]).log_starts()) if status.get("attempt") else {}
 
 
 def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:
@@ -134,6 +153,20 @@ def _unknown(job_id: str, message: str) -> Status:
     return {"job_id": job_id, "state": protocol.UNKNOWN, "message": message}
 
 
+def carry_on(job: JobDirectory, engine: Engine) -> Attempt | None:
+    """
+    Launch the attempt that follows the latest one by itself, if one does; do not call this under the job's lock.
+
+    :return: that attempt; None when none follows, or somebody else has made it.
+    """
+    attempt = follow(job)
+    if attempt is not None:
+        # Whoever asks next finds out what is wrong, as with every other launch.
+        with contextlib.suppress(Refused, OSError):
+            engine.launch([attempt])
+    return attempt
+
+
 def status_of(attempt: Attempt, engine: Engine) -> Status:
     """Return the status of an attempt, without its secrets. If it is gone without a record, its engine settles it."""
     status = _status_of(attempt, engine)
@@ -164,16 +197,36 @@ def _status_of(attempt: Attempt, engine: Engine) -> Status:
             return status
         ended = attempt.ended()
         assert ended is not None
+    if is_followed(ended):
+        # Its logs are those of the attempt that follows, which nobody has made yet.
+        return {**_base(attempt), **_between(ended), "job_id": attempt.job.job_id}
     # Everything in an exit record belongs in a status.
     return {**_base(attempt), **cast("Status", ended), "job_id": attempt.job.job_id}
+
+
+def _between(ended: ExitRecord) -> Standing:
+    """Return the state of a job whose next attempt is about to be made."""
+    recovery = ended["next"]["recovery"]
+    return {
+        "state": protocol.QUEUED,
+        "message": "{}; attempt {} follows".format(recovery["why"], ended["attempt"] + 1),
+        "attempts": recovery["past"],
+        "recovered": recovery["used"],
+    }
 
 
 def _base(attempt: Attempt) -> Observed:
     notes: list[str] = []
     status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
+    number = attempt.log_number
+    if number != attempt.number:
+        status["log_attempt"] = number
     progress = _progress(attempt, notes)
     if progress is not None:
         status["progress"] = progress
+    recovery = _recovery(attempt)
+    if recovery is not None:
+        status["attempts"], status["recovered"] = recovery["past"], recovery["used"]
     try:
         regular_files.check(os.lstat(attempt.at("exit.json")), attempt.at("exit.json"))
     except regular_files.NotRegular as error:
@@ -184,6 +237,14 @@ def _base(attempt: Attempt) -> Observed:
     if notes:
         status["notes"] = notes
     return status
+
+
+def _recovery(attempt: Attempt) -> Recovery | None:
+    """Return why an attempt exists that nobody has asked for."""
+    with contextlib.suppress(OSError, ValueError):
+        request = attempt.recorded_request()
+        return None if request is None else request.get("recovery")
+    return None
 
 
 def _running(attempt: Attempt, claim: Claim) -> Started:

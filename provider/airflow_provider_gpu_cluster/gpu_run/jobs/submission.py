@@ -16,7 +16,7 @@ from ..staging import inputs as staging
 from ..store import records
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.writing import write_text, writing
-from .status import status_of
+from .status import carry_on, status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -59,7 +59,8 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     :return: the handle, the status, ``created``; or ``needs``, when the worker has to send inputs first.
     """
     job = root.job(request["job_id"])
-    job.use()
+    if job.use():
+        carry_on(job, engine)
     seen = latest_attempt(job)
     found = existing(job, engine, request)
     if found is None:
@@ -80,7 +81,7 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             if found is None:
                 return _created(job, engine, request)
     attempt, status = found
-    if status["state"] == protocol.QUEUED:
+    if status["state"] == protocol.QUEUED and attempt.claimed() is None:
         engine.launch([attempt])
     return _reply(job, engine, attempt, status, created=False)
 

@@ -233,6 +233,55 @@ def topmost_named(pids: Iterable[int], name: str) -> list[int]:
     return [pid for pid in named if pid not in below]
 
 
+def status_of_zombie(pid: int) -> int | None:
+    """Return the exit status, as waitpid(2) gives it, of a process that nobody has waited for; None when unknown."""
+    with contextlib.suppress(OSError):
+        fields = _stat(pid)
+        if fields is not None and fields[0] == "Z" and len(fields) > 49:
+            return int(fields[49])
+    return None
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the live processes that a process has started, in the order in which they were started."""
+    is_listed = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+    found = []
+    for child in _children(pid) if is_listed else _all_children()[pid]:
+        with contextlib.suppress(OSError):
+            start = start_ticks(child)
+            if start is not None:
+                found.append((start, child))
+    return [child for _, child in sorted(found)]
+
+
+def await_halt(pid: int, timeout_s: float) -> None:
+    """Wait until a process has noticed a STOP, or has ended."""
+    deadline = time.monotonic() + timeout_s
+    with contextlib.suppress(OSError):
+        while time.monotonic() < deadline:
+            fields = _stat(pid)
+            if fields is None or fields[0] in ("T", "t", "Z", "X"):
+                return
+            time.sleep(0.001)
+
+
+def words_of(pid: int) -> list[str]:
+    """Return the command line of a process; an empty one when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().decode("utf-8", "replace").rstrip("\0").split("\0")
+    except OSError:
+        return []
+
+
+def program_of(pid: int) -> str:
+    """Return the name of the program that a process runs; an empty text when it cannot be looked at."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).replace(" (deleted)", "")
+    except OSError:
+        return ""
+
+
 def _name(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:

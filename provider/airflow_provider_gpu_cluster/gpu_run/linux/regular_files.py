@@ -72,11 +72,17 @@ def read(path: str, most_bytes: int, *, follow: bool = False) -> bytes:
     return data
 
 
-def read_end(path: str, size: int, *, follow: bool = False) -> bytes:
-    """Return the last bytes of a regular file; see :func:`open_to_read`."""
+def read_end(path: str, size: int, *, follow: bool = False, start: int = 0) -> bytes:
+    """
+    Return the last bytes of a regular file; see :func:`open_to_read`.
+
+    :param start: nothing before this place, unless the file is shorter by now.
+    """
     fd = open_to_read(path, follow=follow)
     try:
-        return os.pread(fd, size, max(0, os.fstat(fd).st_size - size))
+        end = os.fstat(fd).st_size
+        first = start if 0 <= start <= end else 0
+        return os.pread(fd, size, max(first, end - size))
     finally:
         os.close(fd)
 

@@ -18,10 +18,12 @@ VERBS = (
     "stage",
     "fill",
     "submit",
+    "resubmit",
     "status",
     "watch",
     "logs",
     "cancel",
+    "interrupt",
     "send",
     "gc",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Sequence
 
 from .. import protocol
@@ -54,6 +55,11 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
     if first is not None:
         status["reason"], status["exit_code"] = first.get("reason"), first.get("exit_code")
         status["signal"] = first.get("signal")
+    recovered: Counter[str] = Counter()
+    for element in elements:
+        recovered.update(element.get("recovered", {}))
+    if recovered:
+        status["recovered"] = dict(recovered)
     ended = [element for element in elements if element["state"] in protocol.FINAL_STATES]
     status["submitted_at"] = _least(elements, "submitted_at")
     status["started_at"] = _least(elements, "started_at")

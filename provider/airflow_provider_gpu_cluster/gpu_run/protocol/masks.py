@@ -38,8 +38,19 @@ def masks_of(secrets: Iterable[str]) -> Masks | None:
     if not texts:
         return None
     salt = os.urandom(16)
-    found = [[len(text), _digest(salt, text[0]), _digest(salt, text)] for text in texts]
-    return {"salt": salt.hex(), "secrets": found}
+    return {"salt": salt.hex(), "secrets": [_mask(salt, text) for text in texts]}
+
+
+def with_more(masks: Masks | None, secrets: Iterable[str]) -> Masks | None:
+    """Return masks that also have those of further secrets; None if there are none at all."""
+    if masks is None or not are_masks(masks):
+        return masks_of(secrets)
+    salt = bytes.fromhex(masks["salt"])
+    found = [_mask(salt, text) for text in sorted({secret for secret in secrets if secret})]
+    return {
+        "salt": masks["salt"],
+        "secrets": [*masks["secrets"], *(mask for mask in found if mask not in masks["secrets"])],
+    }
 
 
 def are_masks(value: object) -> bool:
@@ -52,6 +63,10 @@ def are_masks(value: object) -> bool:
         and re.fullmatch("([0-9a-f]{2}){1,64}", salt) is not None
         and all(_is_mask(mask) for mask in value["secrets"])
     )
+
+
+def _mask(salt: bytes, text: str) -> list[Any]:
+    return [len(text), _digest(salt, text[0]), _digest(salt, text)]
 
 
 def _is_mask(mask: object) -> bool:

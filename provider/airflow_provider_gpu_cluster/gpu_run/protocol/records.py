@@ -10,7 +10,7 @@ from typing import Any, TypedDict, final
 
 from .inputs import InputNotes
 from .masks import Masks
-from .recovery import Recovery
+from .recovery import NextAttempt, Recovery
 from .requests import ArrayPlace, Asker
 from .settings import Settings
 from .spec import Spec
@@ -126,6 +126,20 @@ class LeasedGpu(_LeasedGpu, total=False):
     visible: str
 
 
+class NodeOrder(TypedDict):
+    """
+    A line of ``orders.jsonl``: what each node of a job on several nodes is to do.
+
+    :param kind: ``warn``, ``stop`` or ``kill``.
+    :param number: of the signal.
+    :param to_all: whether it is for every process.
+    """
+
+    kind: str
+    number: int
+    to_all: bool
+
+
 class End(TypedDict):
     """How an attempt ended, as stated by the process that ended it."""
 
@@ -163,14 +177,12 @@ class Claim(_Claim, SlurmRun, total=False):
     :param leased_at: when the supervisor got its GPUs.
     :param token: a variable that only this attempt's processes have in their environment.
     :param end: how it ended, if it was claimed so that it never runs.
-    :param log_starts: sizes of the logs when it began, by name: the output before them is of earlier attempts.
     """
 
     leased_at: str
     gpus: list[LeasedGpu]
     token: str
     end: End
-    log_starts: dict[str, int]
 
 
 class EndFacts(TypedDict, total=False):
@@ -205,7 +217,33 @@ class _ExitRecord(End):
 
 
 class ExitRecord(_ExitRecord, EndFacts, total=False):
-    """``exit.json``: how an attempt ended."""
+    """
+    ``exit.json``: how an attempt ended.
+
+    :param resumed_from: why the attempt before had ended, if this one followed it by itself.
+    :param next: the attempt that follows by itself; missing when this end is the job's.
+    """
+
+    resumed_from: str
+    next: NextAttempt
+
+
+class LogStarts(TypedDict):
+    """``log_starts.json``: where an attempt's part of each log begins, in bytes. What is before is of earlier ones."""
+
+    training: int
+    error: int
+
+
+class CheckpointNote(TypedDict):
+    """
+    ``checkpoint.json``: the newest file of a checkpoint when an attempt began.
+
+    :param modified_ns: when it was last written, in nanoseconds since the epoch.
+    """
+
+    path: str
+    modified_ns: int
 
 
 class Stopped(TypedDict, total=False):

@@ -6,7 +6,12 @@ from typing import TypedDict
 
 
 class PastAttempt(TypedDict, total=False):
-    """An attempt that has ended and was followed by another; see ``ExitRecord`` and ``Recovery``."""
+    """
+    An attempt that has ended and was followed by another; see :class:`.records.ExitRecord` for most values.
+
+    :param checkpoint: path of the newest file of a checkpoint that it left, relative to the outputs.
+    :param line: how it ended and the job goes on, as the log of the next attempt begins.
+    """
 
     attempt: int
     reason: str | None
@@ -18,60 +23,56 @@ class PastAttempt(TypedDict, total=False):
     exit_code: int | None
     gpu_seconds: float | None
     checkpoint: str | None
+    line: str
 
 
-class Ended(TypedDict):
-    """
-    What the brake on recovery needs to know of an earlier end.
-
-    :param kind: how it ended.
-    :param quickly: whether that was soon after its start.
-    :param node: where it ran, if that is known.
-    """
+class QuickEnd(TypedDict):
+    """An end soon after the start, without anything saved: what the brake on recovery counts."""
 
     kind: str
-    quickly: bool
     node: str | None
 
 
-class Recovery(TypedDict, total=False):
-    """
-    In ``request.json`` of an attempt that goes on where another one ended, by itself.
-
-    :param first: number of the first attempt of this chain.
-    :param used: how many attempts each reason has caused so far.
-    :param reason: why the attempt before has ended; the same applies to ``kind``.
-    :param why: the same as a sentence, with how long it ran and where.
-    :param streak: how many ends of this reason in a row.
-    :param not_before: when this attempt may begin, in seconds since the epoch.
-    :param checkpoint: path of the newest file of a checkpoint, relative to the outputs; None when there is none.
-    :param exclude_nodes: nodes on which it must not run.
-    :param ends: the last ends, for the brake.
-    """
-
+class _Recovery(TypedDict):
     first: int
     used: dict[str, int]
     reason: str
-    kind: str
     why: str
     streak: int
     not_before: float
     checkpoint: str | None
+    quick_ends: list[QuickEnd]
+    past: list[PastAttempt]
+
+
+class Recovery(_Recovery, total=False):
+    """
+    In ``request.json`` of an attempt that goes on where another one has ended, by itself.
+
+    :param first: number of the first attempt of this chain. Its logs go on.
+    :param used: how many attempts each reason has caused so far.
+    :param reason: why the attempt before has ended.
+    :param why: the same as a part of a sentence, with how long it ran, and where.
+    :param streak: how many ends for this reason there were in a row.
+    :param not_before: when this attempt may begin, in seconds since the epoch.
+    :param checkpoint: path of the newest file of a checkpoint, relative to the outputs; None when there is none.
+    :param quick_ends: the last ends, as far as each of them was quick.
+    :param past: the attempts before, the oldest first; not more than the last hundred.
+    :param exclude_nodes: nodes on which it must not run, since they failed.
+    """
+
     exclude_nodes: list[str]
-    ends: list[Ended]
 
 
-class RecoveryDecision(TypedDict, total=False):
+class _NextAttempt(TypedDict):
+    recovery: Recovery
+
+
+class NextAttempt(_NextAttempt, total=False):
     """
-    ``recovery.json``: what follows an end, written once, by whoever has settled it.
+    In an exit record: the attempt that follows.
 
-    :param again: whether another attempt follows.
-    :param why_not: why none does, for a person; empty when nobody would expect one.
-    :param next: the part of the next attempt's request.
-    :param memory_bytes: its limit on host memory, if that differs.
+    :param memory_bytes: its limit on host memory, if it has another one.
     """
 
-    again: bool
-    why_not: str
-    next: Recovery
     memory_bytes: int

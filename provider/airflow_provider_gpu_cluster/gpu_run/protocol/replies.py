@@ -44,6 +44,16 @@ class StageReply(TypedDict, total=False):
     handle: Handle
 
 
+class InterruptReply(TypedDict):
+    """
+    The result of an interruption.
+
+    :param message: what was done, as a sentence.
+    """
+
+    message: str
+
+
 @final
 class SubmitReply(TypedDict, total=False):
     """

@@ -132,6 +132,32 @@ class Submit(SubmitRequest, total=False):
     waiter: bool
 
 
+class _ResubmitRequest(TypedDict):
+    job_id: str
+    request_key: str
+    env: dict[str, str]
+
+
+class ResubmitRequest(_ResubmitRequest, total=False):
+    """
+    A job, or an array, whose next attempt is to start if the last one has ended badly.
+
+    :param request_key: names one try; the same key starts no second attempt.
+    :param env: the job's own environment variables, which are in no record.
+    :param after: number of the attempt that has ended badly; if there is another since, none is started.
+    :param elements: for an array, the variables that each element has besides those.
+    :param secrets: what is to be hidden of the job's output, besides what was hidden before.
+    """
+
+    after: int
+    elements: list[dict[str, str]]
+    secrets: list[str]
+
+
+class ResubmitCall(ResubmitRequest, Call):
+    """A request to resubmit as it arrives."""
+
+
 class _StatusRequest(TypedDict):
     job_ids: list[str]
     tail_bytes: int
@@ -159,6 +185,21 @@ class CancelRequest(TypedDict):
     job_ids: list[str]
     by: str
     wait_s: float
+
+
+class InterruptRequest(TypedDict):
+    """
+    A running job to interrupt.
+
+    :param id: unique to this interruption, which is carried out once, however often it is asked for.
+    :param kind: one of :data:`.interruption.INTERRUPTIONS`.
+    :param by: who asks, for the record.
+    """
+
+    job_id: str
+    id: str
+    kind: str
+    by: str
 
 
 class Position(TypedDict):

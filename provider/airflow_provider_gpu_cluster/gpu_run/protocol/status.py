@@ -21,6 +21,7 @@ class Standing(_State, total=False):
 
     Unknown values are left out. Secrets of which there are ``masks`` are hidden in all texts.
 
+    :param log_attempt: number of the attempt with which its log begins, if that is an earlier one.
     :param attempts: the earlier attempts of the same try, oldest first; not more than the last hundred.
     :param recovered: how many attempts each reason has caused.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
@@ -35,6 +36,7 @@ class Standing(_State, total=False):
     exit_code: int | None
     signal: int | None
     attempt: int
+    log_attempt: int
     submitted_at: str | None
     leased_at: str
     started_at: str | None
@@ -65,8 +67,11 @@ class Observed(TypedDict, total=False):
     """What an attempt's files show, whatever its state."""
 
     attempt: int
+    log_attempt: int
     log_bytes: int
     progress: Progress
+    attempts: list[PastAttempt]
+    recovered: dict[str, int]
     notes: list[str]
 
 

@@ -4,11 +4,13 @@ The job directories under ``root_dir``, and who may write what, once.
 Each attempt has a few records. One process writes each of them, once:
 
 ``request.json``   the attempt itself: what to run and who asked; appears together with its folder
-``env.json``       the job's own environment variables; mode 0600, deleted by the supervisor once it has read them, and
-                   by every end before a start
+``env.json``       the job's own environment variables; mode 0600. The supervisor deletes them once it has read them,
+                   unless the job can go on in a next attempt by itself; every end of the job deletes them
 ``claim.json``     who runs it: only the process that creates this file may run or cancel the attempt
 ``cancel.json``    who has asked for its cancellation
-``exit.json``      how it ended
+``exit.json``      how it ended, and whether another attempt follows by itself
+``checkpoint.json``  the newest file of a checkpoint when it began
+``log_starts.json``  where its part of the logs begins
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
 """
@@ -18,13 +20,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, cast
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks, regular_files
+from ..linux.newest_file import newest_file
 from ..protocol import job_ids
+from ..recovery.policy import Checkpoints, Decision, decide
 from . import records
 from .restoring import make_folder
 from .safe_folders import check_own
@@ -34,7 +39,16 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..protocol.cancellation import CancelRecord
-    from ..protocol.records import AttemptRequest, Claim, EndFacts, ExitRecord, Marked, Stopped
+    from ..protocol.records import (
+        AttemptRequest,
+        CheckpointNote,
+        Claim,
+        EndFacts,
+        ExitRecord,
+        LogStarts,
+        Marked,
+        Stopped,
+    )
 
 # Set aside for the exit record, which must fit even on a disk that the job has filled.
 _RESERVE_BYTES = 16384
@@ -206,6 +220,23 @@ class Attempt:
             )
         return request
 
+    @property
+    def log_number(self) -> int:
+        """
+        Number of the attempt with which this one's log begins.
+
+        Attempts that follow each other by themselves go on in one log; places in it have the number of the first.
+
+        :raises OSError: that cannot be read now.
+        """
+        # A job can write to its records.
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, regular_files.NotRegular):
+            request: Any = self.recorded_request()
+            first = request["recovery"]["first"]
+            if isinstance(first, int) and 0 < first <= self.number:
+                return first
+        return self.number
+
     def recorded_request(self) -> AttemptRequest | None:
         """Do the same; return None when the job has deleted the record."""
         request: AttemptRequest | None = records.read_json(self.at("request.json"), records.MOST_BYTES_OF_LISTS)
@@ -242,6 +273,36 @@ class Attempt:
                 return asked
         return None
 
+    def note_log_starts(self, starts: LogStarts) -> None:
+        """Note where this attempt's part of each log begins."""
+        records.write_json(self.at("log_starts.json"), starts, sync=False)
+
+    def log_starts(self) -> LogStarts:
+        """Return where its part of each log begins, in bytes; 0 where this is not known."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            starts: LogStarts | None = records.read_json(self.at("log_starts.json"))
+            if starts is not None:
+                return {"training": int(starts["training"]), "error": int(starts["error"])}
+        return {"training": 0, "error": 0}
+
+    def note_checkpoint(self) -> None:
+        """Note the newest file of a checkpoint, to see at the end whether this attempt has saved anything."""
+        newest = newest_file(self.job.at("outputs", "checkpoints"))
+        if newest is not None:
+            note: CheckpointNote = {"path": newest.path, "modified_ns": newest.modified_ns}
+            records.write_json(self.at("checkpoint.json"), note, sync=False)
+
+    def checkpoints(self) -> Checkpoints:
+        """Return what this attempt has left to go on from."""
+        newest = newest_file(self.job.at("outputs", "checkpoints"))
+        if newest is None:
+            return Checkpoints(None, False)
+        before: CheckpointNote | None = None
+        with contextlib.suppress(OSError, ValueError):
+            before = records.read_json(self.at("checkpoint.json"))
+        is_new = before is None or before.get("modified_ns") != newest.modified_ns or before["path"] != newest.path
+        return Checkpoints(os.path.relpath(newest.path, self.job.at("outputs")), is_new)
+
     def forget_secrets(self) -> None:
         """Delete the job's own environment variables: a secret must not lie on the disk for longer than needed."""
         with contextlib.suppress(OSError):
@@ -260,7 +321,6 @@ class Attempt:
         aside. Disk space was reserved at the start of the attempt, so that a full disk does not swallow the record.
         """
         make_folder(self.job.path, ".job", "attempts", str(self.number))
-        self.forget_secrets()
         record: ExitRecord = {
             "exit_code": None,
             "signal": None,
@@ -273,8 +333,14 @@ class Attempt:
             "reason": reason,
             "message": message,
             "ended_at": records.now(),
-            **details,
         }
+        record.update(cast("ExitRecord", details))
+        decision = self._decision(record)
+        if decision.next is not None:
+            record["next"] = decision.next
+        else:
+            self.forget_secrets()
+            record["message"] = "; ".join(filter(None, (message, decision.why_not)))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.at("reserve"))
         is_recorded = records.create_json(self.at("exit.json"), record)
@@ -283,7 +349,34 @@ class Attempt:
             is_recorded = records.create_json(self.at("exit.json"), record)
         if is_recorded:
             self.event("ended", state=state, reason=reason)
-            self.mark(record)
+            if decision.next is None:
+                self.mark(record)
+
+    def _decision(self, record: ExitRecord) -> Decision:
+        """Return what follows an end that is about to be recorded."""
+        # The job may have spoilt its records.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            request = self.recorded_request()
+            if request is not None and request["spec"].get("recover") and self.cancellation() is None:
+                return self._decided(record, request)
+        return Decision(None)
+
+    def _decided(self, record: ExitRecord, request: AttemptRequest) -> Decision:
+        before = request.get("recovery")
+        if before is not None:
+            record["resumed_from"] = before["reason"]
+        started_at, ended_at, host = record.get("started_at"), record.get("ended_at"), record.get("host") or ""
+        ran_s = records.seconds_between(started_at, ended_at) if started_at and ended_at else 0.0
+        is_one_of_many = request["settings"].get("engine") == "slurm" and host and not set("[,") & set(host)
+        return decide(
+            request["spec"],
+            record,
+            before,
+            self.checkpoints(),
+            ran_s=ran_s,
+            node=host if is_one_of_many else None,
+            now=time.time(),
+        )
 
     def use_reserve(self) -> None:
         """Give up half of the space that was set aside for the end, for another record that a full disk must have."""

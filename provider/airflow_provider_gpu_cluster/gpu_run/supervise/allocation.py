@@ -32,6 +32,9 @@ class Allocation(NamedTuple):
     :param is_scheduled: whether a scheduler has given the allocation, and may take it back at any moment.
     :param gives_reasons: whether the scheduler can say why it took it back.
     :param stand_ins: signals that the scheduler sends in the place of others, and those others.
+    :param ends_at: when the scheduler takes it back at the latest, in seconds since the epoch; None when it does not
+        say.
+    :param warning: the signal by which the scheduler says that the job is about to be stopped.
     :param warns_steps: whether a signal is for what the job's script has started with ``srun``, if it has.
     """
 
@@ -50,6 +53,8 @@ class Allocation(NamedTuple):
     gives_reasons: bool = True
     stand_ins: Mapping[int, int] = MappingProxyType({})
     warns_steps: bool = False
+    ends_at: float | None = None
+    warning: int | None = None
 
     @property
     def is_explained(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Mapping
 
 from .. import protocol
 from ..linux import regular_files
@@ -73,16 +74,18 @@ def diagnose(
     return protocol.USER_ERROR, f"it ended with {how}" if refused is None else ADVICE.format(refused, how)
 
 
-def tail(logs: str, size: int, *, whole: bool = False) -> str:
+def tail(logs: str, size: int, *, whole: bool = False, starts: Mapping[str, int] | None = None) -> str:
     """
     Return the last lines of the output: of stderr if it has any, of everything otherwise.
 
     :param size: how many bytes at most.
     :param whole: of everything, even if stderr has any.
+    :param starts: where the output of the attempt begins in which log; see ``log_starts`` of a claim.
     """
-    for name in ("training.log", "environment.log") if whole else ("error.log", "training.log", "environment.log"):
+    starts = starts or {}
+    for name in ("training", "environment") if whole else ("error", "training", "environment"):
         # One more byte shows whether the text begins in the middle of a line.
-        data = read_end(os.path.join(logs, name), size + 1)
+        data = read_end(os.path.join(logs, name + ".log"), size + 1, starts.get(name, 0))
         if data.strip():
             return (_whole_lines(data) if len(data) > size else data).decode("utf-8", "backslashreplace")
     return ""
@@ -94,10 +97,14 @@ def _whole_lines(data: bytes) -> bytes:
     return rest if rest.strip() else data[1:]
 
 
-def read_end(path: str, size: int) -> bytes:
-    """Return the last bytes of a file, or of the file that a link leads to; none when it cannot be read."""
+def read_end(path: str, size: int, start: int = 0) -> bytes:
+    """
+    Return the last bytes of a file, or of the file that a link leads to; none when it cannot be read.
+
+    :param start: nothing before this place.
+    """
     try:
-        return regular_files.read_end(path, size, follow=True)
+        return regular_files.read_end(path, size, follow=True, start=start)
     except OSError:
         return b""
 

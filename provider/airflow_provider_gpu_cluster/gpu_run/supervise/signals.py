@@ -27,6 +27,11 @@ _KEPT = {
 HANDED_ON = frozenset(int(number) for number in signal.valid_signals() if number not in _KEPT)
 
 
+def name_of(number: int) -> str:
+    """Return the name of a signal: ``USR1``; its number where it has none."""
+    return signal.Signals(number).name[3:] if number in set(signal.Signals) else f"signal {number}"
+
+
 def number_of(text: str) -> int | None:
     """Return the number of a signal: ``USR1``, ``SIGUSR1`` or ``10``; None when there is no such signal."""
     if text.isdigit():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
+from ..protocol.grace import grace_s
 from ..store import records
 from ..store.directories import Attempt, Root
 from ..store.interpreter import with_interpreter
@@ -14,6 +16,7 @@ from .foreign_variables import without_other_jobs, without_tasks
 
 if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest, Environment
+    from ..protocol.spec import Spec
 
 # Variables that sshd, systemd and the shell set for the login that happened to start all this, or Slurm for the
 # supervisor's script; they say nothing about the job.
@@ -38,7 +41,7 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     """
     Return the variables, including the job's own.
 
-    The job's own are deleted from the disk at once.
+    The job's own are deleted from the disk at once, unless a next attempt may follow by itself.
     """
     job = attempt.job
     spec = request["spec"]
@@ -54,6 +57,9 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
         CHECKPOINT_DIR=job.at("outputs", "checkpoints"),
         PROGRESS_FILE=job.at("logs", "progress.jsonl"),
         ATTEMPT=str(attempt.number),
+        RESUMED_FROM=request.get("recovery", {}).get("reason", ""),
+        STOP_GRACE_S=_seconds(grace_s(spec, request["settings"])),
+        TIME_LIMIT_AT=_time_limit_at(spec, allocation),
         PYTHONUNBUFFERED="1",
         **allocation.variables(),
     )
@@ -72,5 +78,20 @@ def job_variables(attempt: Attempt, request: AttemptRequest, allocation: Allocat
     env.update(request.get("context", {}))
     own: dict[str, str] | None = records.read_json(attempt.at("env.json"), records.MOST_BYTES_OF_LISTS)
     env.update(own or {})
-    attempt.forget_secrets()
+    if not spec.get("recover"):
+        attempt.forget_secrets()
     return env
+
+
+def _time_limit_at(spec: Spec, allocation: Allocation) -> str:
+    """Return when the job has to end, in seconds since the epoch; an empty text without a limit."""
+    ends = [] if allocation.ends_at is None else [allocation.ends_at]
+    limit_s = spec.get("time_limit_s")
+    if limit_s:
+        ends.append(time.time() + limit_s)
+    return str(int(min(ends))) if ends else ""
+
+
+def _seconds(seconds: float) -> str:
+    """Return a number of seconds without an exponent."""
+    return str(int(seconds)) if seconds == int(seconds) else repr(seconds)

@@ -54,16 +54,20 @@ def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply,
     attempt = status.get("attempt")
     if not attempt or not job.attempts():
         return reply, None
+    number = status.get("log_attempt", attempt)
     cursor = Cursor(job, request["reader"])
+    cursor.place_in(number, attempt)
     ack = request.get("ack")
     if ack is not None:
         cursor.move(ack)
         # On a full disk, the reader acknowledges the same again, or gets some output twice.
         with contextlib.suppress(OSError):
             cursor.save()
-    offset, note = cursor.place_in(attempt)
-    reply["attempt"], reply["offset"], reply["note"] = attempt, offset, note
-    log = None if status["state"] == protocol.QUEUED else open_log_of(job, attempt)
+    offset, note = cursor.place_in(number, attempt)
+    reply["attempt"], reply["offset"], reply["note"] = number, offset, note
+    # Until the first attempt with a log runs, there may be that of an attempt before.
+    is_begun = status["state"] != protocol.QUEUED or number != attempt
+    log = open_log_of(job, number) if is_begun else None
     if log is None:
         return reply, None
     size = log.seek(0, os.SEEK_END)
@@ -101,11 +105,12 @@ def read_logs(root: Root, engine: Engine, request: LogsRequest) -> tuple[LogsRep
     return {"jobs": replies}, pieces
 
 
-def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:
+def open_log_of(job: JobDirectory, number: int) -> BinaryIO | None:
     """
-    Return the output of a job's latest attempt; None when there is none yet, when the job has made it impossible to
-    read, or when a later attempt has begun.
+    Return the output of a job; None when there is none yet, when the job has made it impossible to read, or when a
+    later attempt has begun another log.
 
+    :param number: of the log, see :attr:`.store.directories.Attempt.log_number`.
     :raises OSError: it cannot be read now.
     """
     try:
@@ -114,8 +119,13 @@ def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:
     except (FileNotFoundError, NotADirectoryError, PermissionError, regular_files.NotRegular):
         # The status says why.
         return None
-    # Check afterwards: the next attempt exists before its log does.
-    if [latest.number for latest in job.attempts()[-1:]] != [attempt]:
+    try:
+        # Check afterwards: the next attempt exists before its log does.
+        is_latest = [latest.log_number for latest in job.attempts()[-1:]] == [number]
+    except BaseException:
+        log.close()
+        raise
+    if not is_latest:
         log.close()
         return None
     return log
@@ -123,7 +133,7 @@ def open_log_of(job: JobDirectory, attempt: int) -> BinaryIO | None:
 
 class Cursor:
     """
-    A reader's position in the output of a job: the attempt, the offset in its log, and a note of the reader's own.
+    A reader's position in the output of a job: number of the log, offset in it, and a note of the reader's own.
 
     It is kept in the job's directory, but may be lost; then the reader gets some output again.
 
@@ -143,9 +153,18 @@ class Cursor:
                 self._place = (int(kept["place"]["attempt"]), int(kept["place"]["offset"]))
                 self._note = kept.get("note")
 
-    def place_in(self, attempt: int) -> tuple[int, Any]:
-        """Return the offset in the log of an attempt, and the note; a new attempt has a new log."""
-        return (self._place[1], self._note) if self._place[0] == attempt else (0, None)
+    def place_in(self, number: int, latest: int) -> tuple[int, Any]:
+        """
+        Return the offset in a log, and the note; a new log is read from its start.
+
+        :param number: of the log.
+        :param latest: number of the latest attempt that writes to it. Programs that knew of no attempts which follow by
+            themselves have counted places by that.
+        """
+        if not number <= self._place[0] <= latest:
+            return 0, None
+        self._place = (number, self._place[1])
+        return self._place[1], self._note
 
     def move(self, ack: Acknowledgement) -> None:
         """

@@ -57,14 +57,14 @@ class WatchedJob:
         self._progress_told_at = _LONG_AGO
         self._progress_at = _LONG_AGO
         # As of the last full look.
-        self._attempt = 0
+        self._attempt = self._log_number = 0
         self._state = protocol.UNKNOWN
         self._is_over = True
         self._supervisor: ProcessIdentity | None = None
         self._seen: set[str] = set()
         self._progress_seen: tuple[int, int] | None = None
         self._name_records()
-        # Offsets in the output of that attempt: its end, where to send from, and what was acknowledged.
+        # Offsets in the log of that number: its end, where to send from, and what was acknowledged.
         self._log_bytes = 0
         self._sent = 0
         self._acknowledged = 0
@@ -132,8 +132,12 @@ class WatchedJob:
         if attempt and attempt != self._attempt:
             self._attempt = attempt
             self._name_records()
+        number = status.get("log_attempt", attempt)
+        if number and number != self._log_number:
+            self._log_number = number
             events += self._place()
-        self._is_over = is_final or not self._attempt
+        # After an end that is not the job's, another attempt follows.
+        self._is_over = is_final or not self._attempt or self._exit in seen
         self._supervisor = self._living_supervisor() if self._state == protocol.RUNNING else None
         return events
 
@@ -165,15 +169,15 @@ class WatchedJob:
     def _place(self) -> list[PlaceEvent]:
         if self._cursor is None:
             return []
-        offset, note = self._cursor.place_in(self._attempt)
+        offset, note = self._cursor.place_in(self._log_number, self._attempt)
         self._sent = self._acknowledged = offset
-        return [{"event": "place", "key": self._key, "attempt": self._attempt, "offset": offset, "note": note}]
+        return [{"event": "place", "key": self._key, "attempt": self._log_number, "offset": offset, "note": note}]
 
     def acknowledge(self, ack: Acknowledgement) -> list[AckedEvent]:
         """Move the reader's position to what it has acknowledged, and send nothing before it any more."""
         if self._cursor is None:
             return []
-        if ack["attempt"] == self._attempt:
+        if ack["attempt"] == self._log_number:
             self._acknowledged = max(self._acknowledged, ack["offset"])
             self._sent = max(self._sent, ack["offset"])
         self._cursor.move(ack)
@@ -197,7 +201,7 @@ class WatchedJob:
         # If there is none, perhaps because the job has truncated its log, the next look finds the log's size.
         self._log_bytes = 0
         try:
-            log = open_log_of(self._job, self._attempt)
+            log = open_log_of(self._job, self._log_number)
             if log is None:
                 return []
             with log:
@@ -215,7 +219,7 @@ class WatchedJob:
             {
                 "event": "output",
                 "key": self._key,
-                "attempt": self._attempt,
+                "attempt": self._log_number,
                 "offset": start,
                 "data": text,
                 "log_bytes": size,

@@ -45,6 +45,12 @@ function showElements(elements) {
   byId("elements").querySelector("ol").replaceChildren(...items);
 }
 
+function showAttempts(rows) {
+  byId("attempts").hidden = !rows.length;
+  const lines = rows.map((row) => element("tr", ...row.map((text) => element("td", text))));
+  byId("attempts").querySelector("tbody").replaceChildren(...lines);
+}
+
 function showLog(text) {
   byId("log").hidden = !text;
   const pre = byId("log").querySelector("pre");
@@ -64,6 +70,7 @@ function show(job) {
   byId("checked").textContent = `as of ${job.checked_at}`;
   showProgress(job.progress);
   showElements(job.elements);
+  showAttempts(job.attempts);
   byId("facts").replaceChildren(
     ...job.facts.map(([label, text]) => element("div", element("dt", label), element("dd", text))),
   );

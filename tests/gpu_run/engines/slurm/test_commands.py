@@ -106,6 +106,11 @@ def test_script_quotes_its_paths() -> None:
         (["--signal=B:USR1@65500"], {"time_limit_s": 86400}, "--signal=B:10@65535"),
         # sbatch says what is wrong with these.
         (["--signal=B:NONSENSE@60"], {}, "--signal=B:NONSENSE@60"),
+        # What a job asks for in its own words is the supervisor's, except where only Slurm knows.
+        ([], {"warn_before_s": 90.5, "time_limit_s": 3600}, f"--signal=B:{int(signal.SIGRTMIN) + 15}@91"),
+        ([], {"warn_before_s": 1e6, "nodes": 2}, f"--signal=B:{int(signal.SIGRTMIN) + 15}@65535"),
+        (["--signal=B:USR2@60"], {"warn_before_s": 90}, "--signal=B:12@60"),
+        (["--signal=NONSENSE"], {"warn_before_s": 90}, "--signal=NONSENSE"),
         (["--signal=B:USR1@soon"], {}, "--signal=B:USR1@soon"),
     ],
 )

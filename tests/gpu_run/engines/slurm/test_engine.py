@@ -314,8 +314,11 @@ def test_without_accounting_jobs_run_as_well(
     eventually(lambda: unaccounted.engine.capacity()["free_gpus"] == 8)
     assert {gpu["type"] for gpu in unaccounted.engine.capacity()["gpus"]} == {"3090"}
     monkeypatch.setenv("SBATCH_ACCOUNT", "vision")
-    unused, accounting = unaccounted.engine.warnings()
+    unused, kill_wait, accounting = unaccounted.engine.warnings()
     assert unused.startswith("The login sets SBATCH_ACCOUNT, which no job follows")
+    assert kill_wait.startswith(
+        "Slurm kills a job 8 s after its own TERM (KillWait), which is sooner than the grace of 30"
+    )
     assert accounting.startswith("Slurm keeps no accounting here")
 
 

@@ -158,6 +158,10 @@ class Dispatcher:
         if trouble is not None and time.monotonic() < trouble.until:
             waits[waiting.queued.job_id] = Wait(0, trouble.message)
             return False
+        recovery = waiting.request.get("recovery")
+        if recovery is not None and time.time() < recovery["not_before"]:
+            waits[waiting.queued.job_id] = Wait(0, recovery["why"])
+            return False
         parts = waiting.request.get("environment")
         if not parts:
             return True

@@ -12,6 +12,7 @@ from ...errors import Refused
 from ...gpus.inventory import BrokenGpu, Gpu, Inventory, fitting, take_inventory
 from ...gpus.schedule import Wait
 from ...linux import processes, regular_files
+from ...recovery.words import waiting
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...supervise.unrecorded_end import unrecorded_end
@@ -150,6 +151,9 @@ class HostEngine:
         if not request.get("waiter") and not self._is_queued(attempt) and attempt.claimed() is None:
             # The process that made the attempt died before it queued it.
             self.launch([attempt])
+        why = waiting(request, attempt.number)
+        if why:
+            return {**standing, "message": why}
         wait = self._waits.get(attempt.job.job_id)
         if wait is None:
             is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Union
 from ...linux import detached, processes
 from ...store import records
 from ...store.directories import Attempt, Root
+from ...store.next_attempt import follow
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
 from .root_queue import RootQueue
@@ -70,8 +71,12 @@ def run(program: str, attempt: Attempt, lease: Lease) -> None:
     """Supervise an attempt to its end."""
     settings = attempt.request()["settings"]
     supervise(attempt, Allocation(lease["gpus"], lease["leased_at"], lease["fds"]))
+    queue = RootQueue(Root(os.path.dirname(attempt.job.path)), settings)
+    following = follow(attempt.job)
+    if following is not None:
+        queue.add(following, following.request())
     # The GPUs are free now; a job that waits for them must not wait until somebody asks about it.
-    RootQueue(Root(os.path.dirname(attempt.job.path)), settings).ensure_dispatcher(program)
+    queue.ensure_dispatcher(program)
 
 
 def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) -> subprocess.Popen[bytes]:

@@ -128,7 +128,7 @@ def sbatch(
         value = spec.get(option) or settings.get(option)
         if value:
             command.append(f"--{option}={value}")
-    return command + with_warning(own, nodes=nodes, more_time_s=more_time_s)
+    return command + with_warning(own, nodes=nodes, more_time_s=more_time_s, warn_before_s=spec.get("warn_before_s"))
 
 
 _LETTERS = {"account": "A", "partition": "p", "qos": "q"}
@@ -327,6 +327,11 @@ def is_in(output: str, folder: str) -> bool:
 def cancel(jobs: Sequence[str]) -> list[str]:
     """Return the command that ends jobs."""
     return ["scancel", *jobs]
+
+
+def end_softly(jobs: Sequence[str]) -> list[str]:
+    """Return the command that tells the supervisors of running jobs to end them, and nobody else."""
+    return ["scancel", "--batch", "--signal=TERM", *jobs]
 
 
 def said(errors: str) -> str:

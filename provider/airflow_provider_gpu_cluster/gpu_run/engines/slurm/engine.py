@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Callable, Sequence
 
 from ... import protocol
 from ...errors import Refused
+from ...protocol.grace import grace_s
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...supervise.foreign_variables import unused_defaults
 from ..unstarted import record_unstarted
-from . import commands, words
+from . import commands, kill_wait, words
 from .batch import Batch, attempts_at
 from .ends import finish, settle_ended, settle_unstarted
 from .runner import run
@@ -38,6 +39,8 @@ _VISIBLE = 2
 _ACCOUNTED = 4
 _START_STEP_S = 600.0
 _SUBMIT_AT_ONCE_S = 10.0
+# From the end of a job's grace to its record.
+_ENDING_S = 60.0
 
 
 class SlurmEngine:
@@ -315,7 +318,7 @@ class SlurmEngine:
         # What its supervisor calls it may be another job, unless Slurm calls it so too.
         jobs = [said] if said in jobs else jobs
         if jobs:
-            self._scancel(jobs, attempt)
+            self._scancel(jobs, attempt, is_running=True)
 
     def _submitted(self, attempt: Attempt) -> list[str]:
         """Return what Slurm has called the jobs that were submitted for an attempt."""
@@ -326,8 +329,10 @@ class SlurmEngine:
             ids = search(piece, piece.note["asked_at"]).ids
         return batch.ids_of(attempt, ids or ())
 
-    def _scancel(self, jobs: Sequence[str], attempt: Attempt) -> None:
-        answer = run(commands.cancel(jobs), timeout_s=max(self._timeout_s, 1.0))
+    def _scancel(self, jobs: Sequence[str], attempt: Attempt, *, is_running: bool = False) -> None:
+        # Slurm itself would tell every process of the job, and kill them all after a time of its own.
+        command = commands.end_softly if is_running and _may_still_end(attempt) else commands.cancel
+        answer = run(command(jobs), timeout_s=max(self._timeout_s, 1.0))
         if answer.code != 0:
             attempt.event("scancel_failed", slurm_jobs=list(jobs), message=commands.said(answer.errors))
 
@@ -380,9 +385,12 @@ class SlurmEngine:
         unused = unused_defaults(os.environ)
         found = [UNUSED_DEFAULTS.format(", ".join(unused))] if unused else []
         told = ask_accounting(time.time() - 1)
+        config = run(commands.configuration()).output
+        shown = run(commands.partitions()).output
+        grace = grace_s({"gpus": 1}, self._settings)
+        found += kill_wait.shorter_than(grace, config, shown, self._settings.get("partition"))
         if told.is_off:
-            config = run(commands.configuration())
-            age = commands.detail(config.output, "MinJobAge") or "?"
+            age = commands.detail(config, "MinJobAge") or "?"
             found.append(
                 "Slurm keeps no accounting here, so if a job leaves no record of its own, its end is known for only "
                 f"{age} s (MinJobAge)"
@@ -390,6 +398,14 @@ class SlurmEngine:
         if told.trouble:
             found.append(f"Slurm's accounting cannot be asked: {told.trouble}")
         return found
+
+
+def _may_still_end(attempt: Attempt) -> bool:
+    """Return whether a supervisor that was told of a cancel may still be at work."""
+    asked = attempt.cancellation()
+    request = attempt.request()
+    grace = grace_s(request["spec"], request["settings"])
+    return asked is None or records.seconds_between(asked["at"], records.now()) < 2 * grace + _ENDING_S
 
 
 def _answer(command: Sequence[str]) -> str:

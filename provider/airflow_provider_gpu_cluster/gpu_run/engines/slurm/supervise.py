@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
-from ...linux import processes
+from ...linux import detached, processes
 from ...store import records
 from ...store.directories import Attempt
 from ...supervise.allocation import Allocation
@@ -19,7 +19,7 @@ from ..unstarted import build_environment
 from . import words
 from .batch import attempt_of_script
 from .submitter import BY
-from .warning_signal import asked
+from .warning_signal import WARNS, asked
 
 if TYPE_CHECKING:
     from ...protocol.records import Claim
@@ -27,17 +27,6 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 20000
 _PORTS = 20000
-# Slurm numbers nodes from 0; a process learns the number of its node only on that node. The first script that fails
-# is noted, since srun tells the largest exit code, which may be of a script that was killed for that failure. A caught
-# signal is at its default again in the script itself.
-_ON_NODE = """\
-export NODE_RANK="$SLURM_NODEID"
-trap : TERM INT HUP ALRM USR1 USR2
-bash "$1" && exit 0
-code=$?
-(set -o noclobber; echo "$NODE_RANK $code" > "$0") 2> /dev/null
-exit "$code"
-"""
 
 
 def supervise_slurm(path: str) -> int:
@@ -57,8 +46,14 @@ def supervise_slurm(path: str) -> int:
     request = attempt.request()
     spec = request["spec"]
     allocation = allocation_of(os.environ, job, spec, attempt.at("first_failure"))
+    if allocation.nodes > 1:
+        on_node = detached.own_command(request["program"], "run-on-node", attempt.path)
+        launcher = (*_launcher(allocation.nodes, spec), *on_node)
+        allocation = allocation._replace(launcher=launcher)
     warning = asked([*(request["settings"].get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())])
-    if warning is not None:
+    if warning is None and spec.get("warn_before_s"):
+        allocation = allocation._replace(warning=WARNS)
+    elif warning is not None:
         allocation = allocation._replace(
             stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
         )
@@ -99,7 +94,6 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
         visible=visible,
         master=processes.hostname() if nodes > 1 else "localhost",
         master_port=_FIRST_PORT + int(env["SLURM_JOB_ID"]) % _PORTS,
-        launcher=_launcher(nodes, spec, first_failure) if nodes > 1 else (),
         first_failure=first_failure if nodes > 1 else None,
         claimed={
             "slurm_job": job,
@@ -108,7 +102,13 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
             "unix_time": time.time(),
         },
         is_scheduled=True,
+        ends_at=_ends_at(env),
     )
+
+
+def _ends_at(env: Mapping[str, str]) -> float | None:
+    text = env.get("SLURM_JOB_END_TIME") or ""
+    return float(text) if text.isdigit() else None
 
 
 def _restarts(env: Mapping[str, str]) -> int:
@@ -116,7 +116,7 @@ def _restarts(env: Mapping[str, str]) -> int:
     return int(text) if re.match(r"^\d+$", text) else 0
 
 
-def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
+def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
     command = [
         "srun",
         f"--nodes={nodes}",
@@ -130,7 +130,7 @@ def _launcher(nodes: int, spec: Spec, first_failure: str) -> tuple[str, ...]:
     ]
     if spec.get("cpus"):
         command.append("--cpus-per-task={}".format(spec["cpus"]))
-    return (*command, "bash", "-c", _ON_NODE, first_failure)
+    return tuple(command)
 
 
 def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:

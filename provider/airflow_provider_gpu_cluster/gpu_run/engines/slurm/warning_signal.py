@@ -7,6 +7,7 @@ has no step unless it starts one, so its warning is asked for with ``B:`` in any
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from typing import NamedTuple, Sequence
@@ -17,6 +18,8 @@ _USUAL_S = 60
 _MOST_S = 65535
 # Sent in the place of a signal that would end the supervisor.
 _STAND_IN = int(signal.SIGRTMIN) + 16
+# Tells the supervisor to warn the job, as the job's own ``warn_before`` says.
+WARNS = int(signal.SIGRTMIN) + 15
 
 
 class WarningSignal(NamedTuple):
@@ -49,15 +52,22 @@ def asked(options: Sequence[str]) -> WarningSignal | None:
     return None
 
 
-def with_warning(options: Sequence[str], *, nodes: int, more_time_s: float) -> list[str]:
+def with_warning(
+    options: Sequence[str], *, nodes: int, more_time_s: float, warn_before_s: float | None = None
+) -> list[str]:
     """
     Return sbatch's options with a warning that arrives, and in time.
 
     :param more_time_s: how much later than the supervisor Slurm would end the job.
+    :param warn_before_s: of the job itself. Its supervisor knows its time limit, but not that of Slurm, nor that it is
+        about to be preempted. The user's own option comes first.
     """
     warning = asked(options)
     if warning is None:
-        return list(options)
+        is_given = any(option.partition("=")[0] == "--signal" for option in options)
+        if not warn_before_s or is_given:
+            return list(options)
+        return [*options, f"--signal=B:{WARNS}@{min(_MOST_S, math.ceil(warn_before_s))}"]
     flags = "R" if warning.in_reservation else ""
     number = warning.number
     if not warning.to_steps or nodes == 1:

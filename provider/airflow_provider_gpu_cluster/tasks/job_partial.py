@@ -8,8 +8,8 @@ from typing import Any
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.operators.hidden_env import HiddenArray, HiddenEnv
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
+from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv
 
 
 class JobPartial(OperatorPartial):

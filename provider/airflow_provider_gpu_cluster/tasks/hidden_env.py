@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 HIDDEN = "***"
 
 
+def is_no_template(content: Any) -> bool:
+    """Return whether something is text without a template, which Airflow's native templates would change."""
+    return isinstance(content, str) and not any(mark in content for mark in ("{{", "{%", "{#"))
+
+
 class HiddenEnv(ResolveMixin):
     """
     Environment variables whose values appear only in the job.

@@ -1,0 +1,79 @@
+"""
+The attempt that follows another by itself.
+
+Whoever notices an end calls :func:`follow`: the process that has run the attempt, one that serves a queue, or one that
+somebody asks about the job. The exit record says what follows, so all of them come to the same result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from .. import protocol
+from . import records
+from .claims import claim_by
+from .directories import Attempt, JobDirectory
+from .writing import write_text
+
+if TYPE_CHECKING:
+    from ..protocol.records import AttemptRequest, ExitRecord
+    from ..protocol.recovery import NextAttempt
+
+
+def is_followed(ended: ExitRecord | None) -> bool:
+    """Return whether another attempt follows an end."""
+    return ended is not None and "next" in ended
+
+
+def follow(job: JobDirectory) -> Attempt | None:
+    """
+    Make the attempt that follows the job's latest one, if that has ended and says so.
+
+    :return: the new attempt, which is still to be launched; None when there is nothing to do.
+    """
+    if _due(job) is None:
+        return None
+    with job.lock():
+        latest = _due(job)
+        if latest is None:
+            return None
+        ended = latest.ended()
+        request = latest.recorded_request()
+        if ended is None or request is None:
+            return None
+        return _made(job, latest, request, ended["next"])
+
+
+def _due(job: JobDirectory) -> Attempt | None:
+    """Return the latest attempt if another is to follow it and does not exist yet."""
+    latest = job.attempts()[-1:]
+    with contextlib.suppress(ValueError):
+        if latest and is_followed(latest[0].ended()):
+            return latest[0]
+    return None
+
+
+def _made(job: JobDirectory, latest: Attempt, request: AttemptRequest, following: NextAttempt) -> Attempt | None:
+    number = latest.number + 1
+    request["recovery"] = following["recovery"]
+    request["requested_at"] = records.now()
+    if "memory_bytes" in following:
+        request["spec"]["memory_bytes"] = following["memory_bytes"]
+    env: dict[str, str] | None = records.read_json(latest.at("env.json"), records.MOST_BYTES_OF_LISTS)
+    attempt = job.add_attempt(number, request, env or {})
+    if attempt is None:
+        return None
+    latest.forget_secrets()
+    attempt.event("follows", attempt=latest.number, reason=following["recovery"]["reason"])
+    asked = latest.cancellation()
+    if asked is not None:
+        # It came when the end was being recorded.
+        attempt.claim(claim_by("cancel"))
+        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled by {}".format(asked["by"]))
+        return None
+    with contextlib.suppress(OSError):
+        latest.clear_markers()
+        status = "QUEUED attempt={} after={}\n".format(number, following["recovery"]["reason"])
+        write_text(job.at("outputs", "status.txt"), status)
+    return attempt

@@ -1,0 +1,1 @@
+"""Which errors Airflow retries a task after, and when."""
