@@ -21,14 +21,23 @@ from .tracebacks import Traceback, one_line, tracebacks_of
 _MOST_CHARACTERS = 300
 # So many lines before a launcher's own exception, or at the end, may be what failed.
 _NEAR = 12
-_MOST_LINES = 20000
+_MOST_LINES = 200_000
+_MOST_CONSEQUENCES = 5_000
 # They follow from what another process did.
 _SECONDARY = ("communication", "interrupted")
-_WRITES = re.compile(r"(?i)writ|\bsave|dump|flush|serializ|iostream|i/o error|\bclose\(|checkpoint|unexpected pos|savez?\(")
-_OWN_VALUES = re.compile(r"(?:[\w.]*\.)?(?:Assertion|Attribute|Index|Key|Name|Type|Value|ZeroDivision|Syntax|Import)Error\b")
+_WRITES = re.compile(
+    r"(?i)writ|\bsave|dump|flush|serializ|iostream|i/o error|\bclose\(|checkpoint|unexpected pos|savez?\("
+)
+_OWN_VALUES = re.compile(
+    r"(?:[\w.]*\.)?(?:Assertion|Attribute|Index|Key|Name|Type|Value|ZeroDivision|Syntax|Import)Error\b"
+)
 _BARE = re.compile(r"(?:[\w.]*\.)?\w*(?:Error|Exception|Interrupt)(?:: |$)")
 _CPP = re.compile(r"terminate called after throwing an instance of '(?P<type>[^']*)'")
-_ASSERTION = re.compile(r".*: .*Assertion [`'].*' failed|.{0,80}(?:free\(\)|malloc\(\)|corrupted (?:size|double|unsorted)|stack smashing|double free)|Fatal Python error: ")
+_ASSERTION = re.compile(
+    r".*: .*Assertion [`'].*' failed"
+    r"|.{0,80}(?:free\(\)|malloc\(\)|corrupted (?:size|double|unsorted)|stack smashing|double free)"
+    r"|Fatal Python error: "
+)
 
 
 class Evidence(NamedTuple):
@@ -103,6 +112,8 @@ class _Judge:
             # A shell reports a child's signal in this way.
             self.number = code - 128
         self.lines = lines_of(evidence.output)[-_MOST_LINES:]
+        #: Numbers of the lines of tracebacks.
+        self.shown: set[int] = set()
         self.texts = [line.text for line in self.lines]
         self.how = f"signal {signal_name(self.number)}" if self.number is not None else f"exit code {code}"
 
@@ -206,6 +217,7 @@ class _Judge:
             found = [one for one in tracebacks_of(lines) if not one.is_aside]
             found = [one._replace(first=self.lines[-1].number, last=self.lines[-1].number) for one in found]
         found = sorted((one for one in found if not one.is_aside), key=lambda one: one.last)
+        self.shown = {number for one in found for number in range(one.first, one.last + 1)}
         chosen = self._chosen([one for one in found if not ranks.is_wrapper(one.text)], root)
         wrapper = next((one for one in reversed(found) if ranks.is_wrapper(one.text)), None)
         if root is not None and root.number is not None and (chosen is None or chosen.rank != root.rank):
@@ -214,11 +226,12 @@ class _Judge:
                 return ended
         if chosen is not None and self._went_on(chosen, wrapper):
             chosen = None
-        printed = self._printed(wrapper.first if wrapper is not None and chosen is None else None)
         if chosen is None:
-            return printed or (self._of_traceback(wrapper) if wrapper is not None and printed is None else None)
-        if printed is not None and self._is_later(printed, chosen):
-            return printed
+            printed = self._printed(None if wrapper is None else wrapper.first)
+            return printed or (None if wrapper is None else self._of_traceback(wrapper))
+        later = self._later(chosen)
+        if later is not None:
+            return later
         found_one = self._of_traceback(chosen)
         if chosen.text.startswith("KeyboardInterrupt"):
             # Libraries interrupt the program that they are used by, after a word of why.
@@ -315,10 +328,13 @@ class _Judge:
         code = self.evidence.exit_code
         seen = 0
         fallback: _Found | None = None
-        for line in reversed(self.lines):
+        for line in self.lines[: -_MOST_CONSEQUENCES - 1 : -1]:
             if before is not None and line.number >= before:
                 continue
             text = line.text
+            if line.number in self.shown:
+                # It has been judged already.
+                continue
             if aftermath.is_noise(text) and not _CPP.match(text) and not _KEPT.match(text):
                 continue
             kind = None if aftermath.is_handled(text) and not _CPP.match(text) else signs.kind_of_line(text)
@@ -342,19 +358,22 @@ class _Judge:
         follows = next((one.text.strip() for one in self.lines[at + 1 : at + 3] if "what():" in one.text), "")
         return f"{text} {follows}".strip()
 
-    def _is_later(self, printed: _Found, chosen: Traceback) -> bool:
-        """Return whether a line counts more than an exception before it, which a script may have survived."""
-        code = self.evidence.exit_code
-        if printed.kind is None or code is None:
-            return False
-        if self.number is not None or code == 1:
-            return False
+    def _later(self, chosen: Traceback) -> _Found | None:
+        """Return a line that counts more than an exception before it, which a script has survived; None without one."""
+        if self.number is not None or self.evidence.exit_code == 1:
+            return None
+        printed = self._printed(None)
+        if printed is None or printed.kind is None:
+            return None
         at = max((line.number for line in self.lines if line.text.strip() and printed.text in line.text), default=0)
-        return at > chosen.last
+        return printed if at > chosen.last else None
 
 
 _KEPT = re.compile(r"srun: error: .*(?:Out Of Memory|Segmentation fault|Bus error)|make: \*\*\* No rule")
-_PANIC = re.compile(r"thread '.*' (?:\(\d+\) )?panicked at|panic: |Error in .* : |ERROR: LoadError: |(?:Uncaught )?\w*Error: |Exception in thread \"main\"")
+_PANIC = re.compile(
+    r"thread '.*' (?:\(\d+\) )?panicked at|panic: |Error in .* : |ERROR: LoadError: |(?:Uncaught )?\w*Error: "
+    r"|Exception in thread \"main\""
+)
 
 
 def _row(name: str) -> Kind:

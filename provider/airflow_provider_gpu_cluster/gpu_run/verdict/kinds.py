@@ -877,6 +877,13 @@ OTHER_KINDS: dict[str, tuple[str, str]] = {
 """Cause and remedy of the kinds that are no row above."""
 
 
+def remedy_of(name: str | None) -> str:
+    """Return what to do about a kind of which no more is known; empty if nobody knows."""
+    if name in OTHER_KINDS:
+        return OTHER_KINDS[name][1]
+    return next((kind.remedy for kind in KINDS if kind.name == name and kind.raised and not kind.within), "")
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all kinds, in the order of the table."""
     return tuple(dict.fromkeys([*(kind.name for kind in KINDS), *OTHER_KINDS]))

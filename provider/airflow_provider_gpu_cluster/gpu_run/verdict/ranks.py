@@ -18,7 +18,9 @@ _WRAPPER = re.compile(
     r"|(?:[\w.]*\.)?SystemExit\b|click\.exceptions\.Exit\b|(?:[\w.]*\.)?RayActorError: "
     r"|RuntimeError: (?:Job failed|Training failed|Subprocess .* failed)"
 )
-_SEVERAL = re.compile(r"torch/distributed/|^srun: error: |mpirun |MPI_ABORT|horovodrun|deepspeed\.launcher", re.MULTILINE)
+_SEVERAL = re.compile(
+    r"torch/distributed/|^srun: error: |mpirun |MPI_ABORT|horovodrun|deepspeed\.launcher", re.MULTILINE
+)
 
 
 class RootCause(NamedTuple):

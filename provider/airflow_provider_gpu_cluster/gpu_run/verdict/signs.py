@@ -11,12 +11,18 @@ from .tracebacks import Traceback
 
 # A line without one of these words has no sign in it, which is found out sooner in this way.
 _TRIGGERS = re.compile(
-    r"(?i)err|fail|cannot|can't|could not|unable|denied|not found|no such|memory|kill|cuda|gpu|nccl|hip|mpi|core|fault|signal"
-    r"|space|quota|full|too |resource|limit|missing|no module|invalid|illegal|unknown|unrecogni|required|requires|unexpected"
-    r"|nan\b|finite|abort|interrupt|corrupt|truncated|checksum|magic|format|refused|resolve|unreachable|timed out|timeout"
-    r"|permission|unauthori|forbidden|credential|bad_alloc|alloc|\\r|\r|\^M|package|library|libr|symbol|version|eof|unexpected"
-    r"|option|argument|override|interpreter|execute|xid|terminat|exception|node|read-only|not permitted|locate|rule to"
-    r"|in use|not |archive|eaddr|watchdog|gloo|enoent|busy|access|struct|input|alternative|does not exist|did not match|not a directory"
+    r"(?i)err|fail|cannot|can't|could not|unable|denied|not found|no such|memory|kill|cuda|gpu|nccl|hip"
+    r"|mpi|core|fault|signal"
+    r"|space|quota|full|too |resource|limit|missing|no module|invalid|illegal|unknown|unrecogni|required"
+    r"|requires|unexpected"
+    r"|nan\b|finite|abort|interrupt|corrupt|truncated|checksum|magic|format|refused|resolve|unreachable"
+    r"|timed out|timeout"
+    r"|permission|unauthori|forbidden|credential|bad_alloc|alloc|\\r|\r|\^M|package|library|libr|symbol"
+    r"|version|eof|unexpected"
+    r"|option|argument|override|interpreter|execute|xid|terminat|exception|node|read-only|not permitted"
+    r"|locate|rule to"
+    r"|in use|not |archive|eaddr|watchdog|gloo|enoent|busy|access|struct|input|alternative|does not exist"
+    r"|did not match|not a directory"
 )
 # Names of programs and places, times, levels of a log, and the like, at the beginning of a line.
 _PREFIX = re.compile(
@@ -27,7 +33,8 @@ _PREFIX = re.compile(
 _MOST_PREFIXES = 7
 # Exceptions about a program's own values: their messages may quote anything. Only signs that name them count.
 _OWN_VALUES = re.compile(
-    r"(?:[\w.]*\.)?((?:Assertion|Attribute|Index|Key|Lookup|Name|Type|Value|Unicode\w*|JSONDecode|ZeroDivision)Error)\b"
+    r"(?:[\w.]*\.)?((?:Assertion|Attribute|Index|Key|Lookup|Name|Type|Value|Unicode\w*|JSONDecode"
+    r"|ZeroDivision)Error)\b"
 )
 
 
@@ -57,9 +64,8 @@ def kind_of_text(text: str, source: str = "") -> Kind | None:
     own = _OWN_VALUES.match(text)
     for kind in KINDS:
         named = kind.raised if own is None else tuple(sign for sign in kind.raised if own.group(1) in sign)
-        if named and _compiled(named).match(text):
-            if not kind.within or re.search(kind.within, source) or re.search(kind.within, text):
-                return kind
+        if named and _compiled(named).match(text) and re.search(kind.within, source + text):
+            return kind
     return None
 
 

@@ -36,7 +36,9 @@ _ASIDE = re.compile(
     r" retrieved|Error in sys\.excepthook|Future exception was never retrieved|--- Logging error ---"
     r"|Exception in callback |Unhandled exception in (?:thread|worker)"
 )
-_FOREIGN = re.compile(r"(?:site|dist)-packages/|/lib/python\d|^<|/lib\d*/python|\.pyenv/|/(?:mini|ana)conda\d?/lib/|\.pyx$")
+_FOREIGN = re.compile(
+    r"(?:site|dist)-packages/|/lib/python\d|^<|/lib\d*/python|\.pyenv/|/(?:mini|ana)conda\d?/lib/|\.pyx$"
+)
 _SYNTAX = re.compile(r"(?:Syntax|Indentation|Tab)Error: ")
 _GROUP_LEAF = re.compile(r"\s*\| +(?P<text>[A-Za-z_][\w.]*(?:: .*)?)$")
 _RULE = re.compile(r"[╭╰─━=*+-]{10}")

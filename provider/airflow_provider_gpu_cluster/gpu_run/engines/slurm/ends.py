@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ... import protocol
 from ...store.claims import run_facts
 from ...store.directories import Attempt
-from ...supervise import diagnosis
 from ...supervise.unrecorded_end import unrecorded_end
+from ...verdict import log_ends
 from . import words
 from .batch import Batch
 from .commands import Row
@@ -24,7 +24,7 @@ def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
     if state.state is not None and state.reason is not None:
         end_unstarted(attempt, state.state, state.reason, f"{state.message} before it began (job {row.id})")
         return
-    output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace").strip()
+    output = log_ends.read_end(batch.output_of(attempt), log_ends.TAIL_BYTES).decode("utf-8", "replace").strip()
     last = output.splitlines()[-1] if output else row.reason
     message = f"its supervisor ended before it could begin (job {row.id}, {row.state}): {last}"
     end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
@@ -38,7 +38,7 @@ def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: 
     :param state: how that job has ended.
     """
     if state.state is None:
-        output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+        output = log_ends.read_end(batch.output_of(attempt), log_ends.TAIL_BYTES).decode("utf-8", "replace")
         signs = [meant for sign, meant in words.OUTPUT_SIGNS if sign in output]
         state = signs[0] if signs else state
     stopped = attempt.stopped().get("end")
