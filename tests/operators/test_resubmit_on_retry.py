@@ -58,7 +58,9 @@ def shown(scene: Scene) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "scene"), [(mode, mode) for mode in (POKE, RESCHEDULE, DEFERRABLE)], indirect=["scene"]
+    ("mode", "scene"),
+    [pytest.param(POKE, POKE, marks=pytest.mark.long), (RESCHEDULE, RESCHEDULE), (DEFERRABLE, DEFERRABLE)],
+    indirect=["scene"],
 )
 def test_a_retry_starts_the_next_attempt(mode: Mode, scene: Scene) -> None:
     scene.ti.max_tries = 3
