@@ -177,7 +177,7 @@ class JobLog:
             number = past.get("attempt", 0)
             if number <= told:
                 continue
-            self.memory["went_on_from"] = number
+            self.memory["went_on_from"], self.memory["queued_told_at"] = number, self._now().timestamp()
             is_told = past is status.attempts[-1] and _tells_of_recovery(status)
             self._log.warning(
                 f"{GOES_ON}{number + 1}",
@@ -187,13 +187,16 @@ class JobLog:
             )
 
     def _tell_queued(self, status: JobStatus) -> None:
+        now = self._now().timestamp()
         if _tells_of_recovery(status):
             # It was told with the end of the attempt before.
+            self.memory["queued_told_at"] = now
             return
         attempt, place, _ = self.memory.get("queued") or (None, None, None)
         moved = attempt == status.attempt and place not in (None, status.queue_place)
-        now = self._now().timestamp()
-        if moved and abs(now - self.memory.get("queued_told_at", 0)) < PLACE_EVERY_S:
+        # After the line that tells why there is another attempt, only a long wait is worth a line.
+        follows = status.attempt > status.log_number
+        if (moved or follows) and abs(now - self.memory.get("queued_told_at", 0)) < PLACE_EVERY_S:
             return
         is_told = self._once(
             "queued",

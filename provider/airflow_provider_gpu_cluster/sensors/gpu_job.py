@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuJobError
@@ -170,12 +170,21 @@ class GpuJobSensor(BaseSensorOperator):
                 self._hook.close()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral. As in the other modes, ``soft_fail`` applies to timeouts, not to failed jobs."""
+        """
+        Resume after a deferral.
+
+        As in the other modes, ``soft_fail`` applies to timeouts and not to failed jobs, and Airflow retries the task if
+        its ``execution_timeout`` is over, but not if its ``timeout`` is.
+        """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSkipException as skip:
             if isinstance(skip.__cause__, GpuClusterError) and not self.never_fail:
                 raise skip.__cause__ from None
+            raise
+        except AirflowSensorTimeout as error:
+            if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
+                raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over") from error
             raise
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:

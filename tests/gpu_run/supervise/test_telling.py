@@ -66,6 +66,9 @@ SHAPES = {
     "nice and env": Shape("nice env X=1 setsid RUN a; RUN b", SAVED),
     "timeout": Shape("timeout 60 RUN a; RUN b", SAVED),
     "a launcher": Shape(f"{RUN.split()[0]} accelerate a; RUN b", SAVED),
+    "a launcher of one's own": Shape('"$PYTHON" launch.py a; RUN b', SAVED),
+    "make": Shape('printf "train:\\n\\t$PYTHON program.py a\\n\\tfalse\\n" > Makefile; make; RUN c', SAVED, -15),
+    "unshare": Shape("unshare --fork RUN a; RUN b", SAVED),
     "a trap, and a program to wait for": Shape(
         "trap 'echo trap >> notes; exit 4' TERM; RUN a; RUN b", [*SAVED, "trap"], 4
     ),
@@ -100,7 +103,8 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     started = {}
     for name, shape in SHAPES.items():
         folder = tmp_path_factory.mktemp("job")
-        (folder / "accelerate").write_text(LAUNCHER)
+        for launcher in ("accelerate", "launch.py"):
+            (folder / launcher).write_text(LAUNCHER)
         arguments = [str(folder), shape.command.replace("RUN", RUN), shape.ready, str(int(shape.number))]
         started[name] = subprocess.Popen(
             [sys.executable, "-m", "tests.gpu_run.supervise.stopped_job", *arguments],
@@ -124,5 +128,7 @@ def test_the_program_ends_first_and_nothing_begins(ends: dict[str, Any], name: s
     status = end["status"]
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
     assert code == shape.code, end
+    # A warning goes the same way, and ends nobody.
+    assert any(program.startswith("python") for program in end["warned"]) is ("a saved" in notes)
     if "a saved" in notes and "$(" not in shape.command:
         assert "last words of a\n" in end["out"]

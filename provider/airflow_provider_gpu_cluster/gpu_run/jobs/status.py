@@ -12,6 +12,7 @@ from .. import protocol
 from ..errors import Refused
 from ..linux import processes, regular_files
 from ..reply import Reply
+from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.next_attempt import follow, is_followed
@@ -43,8 +44,9 @@ def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *,
     :param whole: see :func:`.supervise.diagnosis.tail`.
     :raises Refused: one of them is no job id.
     """
-    for job_id in job_ids:
-        root.job(job_id)
+    for job in [root.job(job_id) for job_id in job_ids]:
+        # Before anybody serves the queue, who would end a job that nobody has asked about.
+        note_asked(job.path)
     # What keeps the queue from being served, such as a full disk, keeps nobody from looking.
     with contextlib.suppress(OSError, Refused):
         engine.nudge()
@@ -74,8 +76,14 @@ def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole:
     if not attempts:
         return _without_attempt(root, engine, job_id, tail_bytes, whole)
     status = status_of(attempts[-1], engine)
-    if status["state"] == protocol.QUEUED and carry_on(job, engine) is not None:
-        status = status_of(job.attempts()[-1], engine)
+    if status["state"] == protocol.QUEUED:
+        try:
+            if carry_on(job, engine) is not None:
+                status = status_of(job.attempts()[-1], engine)
+        except (Refused, OSError) as error:
+            # A full disk, for example; the next look tries again.
+            why = error.message if isinstance(error, Refused) else words_of(error)
+            status["message"] = f"{status['message']}, but it cannot be made now: {why}"
     if tail_bytes:
         status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status
@@ -141,6 +149,8 @@ def _array_status(
 ) -> Status:
     from ..protocol import array_status
 
+    for job_id in elements:
+        note_asked(root.job(job_id).path)
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:
         for index in array_status.telling(found):
@@ -218,15 +228,13 @@ def _between(ended: ExitRecord) -> Standing:
 def _base(attempt: Attempt) -> Observed:
     notes: list[str] = []
     status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
-    number = attempt.log_number
-    if number != attempt.number:
-        status["log_attempt"] = number
     progress = _progress(attempt, notes)
     if progress is not None:
         status["progress"] = progress
     recovery = _recovery(attempt)
     if recovery is not None:
         status["attempts"], status["recovered"] = recovery["past"], recovery["used"]
+        status["log_attempt"] = attempt.log_number
     try:
         regular_files.check(os.lstat(attempt.at("exit.json")), attempt.at("exit.json"))
     except regular_files.NotRegular as error:

@@ -43,6 +43,11 @@ class ErrorsRelay:
             _write_all(self.log, "{}{}\n".format("\n" if _ends_within_a_line(self.log) else "", line).encode())
         return {"training": os.fstat(self.log).st_size, "error": os.fstat(self._error_log).st_size}
 
+    def tell(self, text: str) -> None:
+        """Write something of gpu-run's own into both logs."""
+        for fd in (self.log, self._error_log):
+            _write_all(fd, text.encode())
+
     def started(self) -> None:
         """Close what only the job writes to."""
         os.close(self.end)
