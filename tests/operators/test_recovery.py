@@ -79,6 +79,7 @@ def test_the_task_waits_on_and_tells_all_attempts(mode: Mode, scene: Scene, get_
         assert line["checkpoint"] == "checkpoints/step_1"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("mode", "scene"), [(SUBMIT, SUBMIT)], indirect=["scene"])
 def test_what_recovery_has_stopped_is_not_retried(mode: Mode, scene: Scene) -> None:
     with pytest.raises(GpuJobCheckpointed) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -14,6 +15,7 @@ from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import resubmission
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden
 from airflow_provider_gpu_cluster.gpu_run.store.writing import write_text
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.jobs.submission import Submission
@@ -33,7 +35,9 @@ def resubmit(cluster: Cluster, job_id: str, key: str = "sensor-2", **more: Any) 
     return cluster.resubmit({"job_id": job_id, "request_key": key, "env": {}, **more})  # type: ignore[typeddict-item]
 
 
-def test_the_next_attempt_is_started_once_with_everything_as_at_the_launch(cluster: Cluster, runs: Path) -> None:
+def test_the_next_attempt_is_started_once_with_everything_as_at_the_launch(
+    cluster: Cluster, gpu_cluster_conn: dict[str, Any], runs: Path
+) -> None:
     command = f'echo "$ATTEMPT $SEED $AIRFLOW_CTX_DAG_ID $GPU_COUNT" >>{runs}; [ "$ATTEMPT" = 3 ]'
     first = submit(cluster, command, job_id="j", env={"SEED": "7"}, gpus=2)
     wait(cluster, "j")
@@ -53,7 +57,8 @@ def test_the_next_attempt_is_started_once_with_everything_as_at_the_launch(clust
     status = wait(cluster, "j")
     assert status.state is JobState.SUCCEEDED
     assert hidden("new-s3cret", status.masks) == "***"
-    assert resubmit(cluster, "j", "sensor-4").created is False
+    with GpuClusterHook() as hook:
+        assert hook.resubmit(first.handle.to_json()) == {**first.handle.to_json(), "submitted_at": ANY}
     assert runs.read_text().splitlines() == ["1 7 dag 2", "2 7 dag 2", "3 8 dag 2"]
     owner = json.loads(Path(first.handle.job_dir, ".job/attempts/3/request.json").read_text())
     assert owner["by"]["task_id"] == "task"
