@@ -30,9 +30,7 @@ def test_one_that_runs_ends_and_one_that_waited_so_long_does_not_start(
     cluster: Cluster, login_node: LoginNode, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     runs = submit(cluster, HOLD, job_id="runs", orphan_timeout_s=2.0).handle.job_id
-    waits = submit(
-        cluster, f"touch {tmp_path}/ran", job_id="waits", sbatch_options=("--hold",), orphan_timeout_s=3600.0
-    )
+    submit(cluster, f"touch {tmp_path}/ran", job_id="waits", sbatch_options=("--hold",), orphan_timeout_s=3600.0)
     assert wait(cluster, runs, JobState.RUNNING).orphan_timeout_s == 2.0
     held = slurm_job(cluster, login_node, "waits")
     os.utime(job_file(cluster, "waits", ".job", "asked"), (time.time() - 7200,) * 2)
