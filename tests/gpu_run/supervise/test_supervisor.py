@@ -433,7 +433,7 @@ def test_a_job_that_deletes_its_directory_fails_and_frees_its_gpus(host: Host) -
 
 
 def test_a_job_that_fills_the_disk_gets_its_record(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 2048) as disk:
+    with small_disk(tmp_path / "disk", 3072) as disk:
         host = Host(disk, lease_dir=str(tmp_path / "leases"))
         try:
             job = python(host, "fills", "file = open('big', 'wb')\nwhile True: file.write(bytes(65536))")
@@ -446,7 +446,7 @@ def test_a_job_that_fills_the_disk_gets_its_record(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fills_the_disk_and_succeeds_has_succeeded(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 2048) as disk:
+    with small_disk(tmp_path / "disk", 3072) as disk:
         host = Host(disk, lease_dir=str(tmp_path / "leases"))
         try:
             job = host.submit("head -c 100M /dev/zero > big 2> /dev/null; exit 0")
