@@ -98,10 +98,11 @@ class JobLog:
 
     def tell_state(self, status: JobStatus) -> None:
         """Log what is new of the job's state only: before output, which follows from it."""
-        self._tell_earlier_attempts(status)
         if status.state is JobState.QUEUED:
             self._tell_queued(status)
-        elif status.state is JobState.RUNNING:
+        else:
+            self._tell_earlier_attempts(status)
+        if status.state is JobState.RUNNING:
             self._once(
                 "running",
                 status.attempt,
@@ -119,7 +120,13 @@ class JobLog:
                 self._log.warning(f"GPU job: {note}", job_id=self._job_id)
 
     def tell_progress(self, status: JobStatus) -> None:
-        """Log what is new of the job's progress only: after output, which it may refer to."""
+        """
+        Log what is new of the job's progress only: after output, which it may refer to.
+
+        Between two attempts, this is why there is another one.
+        """
+        if status.state is JobState.QUEUED:
+            self._tell_earlier_attempts(status)
         if status.progress and (status.final or status.state is JobState.RUNNING):
             self._tell_progress(status)
 
@@ -194,8 +201,11 @@ class JobLog:
             return
         attempt, place, _ = self.memory.get("queued") or (None, None, None)
         moved = attempt == status.attempt and place not in (None, status.queue_place)
-        # After the line that tells why there is another attempt, only a long wait is worth a line.
         follows = status.attempt > status.log_number
+        if follows and self.memory.get("went_on_from", 0) < status.attempt - 1:
+            # Why there is another attempt comes first.
+            return
+        # After that, only a long wait is worth a line.
         if (moved or follows) and abs(now - self.memory.get("queued_told_at", 0)) < PLACE_EVERY_S:
             return
         is_told = self._once(

@@ -16,7 +16,7 @@ from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.next_attempt import follow, is_followed
-from ..supervise import diagnosis
+from ..verdict import log_ends
 from .sound_status import sound
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *,
     """
     Return the status of each job; a job whose status cannot be found does not affect the others.
 
-    :param whole: see :func:`.supervise.diagnosis.tail`.
+    :param whole: see :func:`.verdict.log_ends.tail`.
     :raises Refused: one of them is no job id.
     """
     for job in [root.job(job_id) for job_id in job_ids]:
@@ -94,7 +94,7 @@ def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> st
     Return the last lines of a job's output, without its secrets.
 
     :param size: how many bytes at most.
-    :param whole: see :func:`.supervise.diagnosis.tail`.
+    :param whole: see :func:`.verdict.log_ends.tail`.
     """
     job = root.job(status["job_id"])
     logs = job.at("logs")
@@ -102,11 +102,11 @@ def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> st
     starts = None if whole else _log_starts(job, status)
     masks = status.get("masks")
     if masks is None:
-        return diagnosis.tail(logs, size, whole=whole, starts=starts)
+        return log_ends.tail(logs, size, whole=whole, starts=starts)
     from ..protocol.masks import hidden, longest
 
     # A secret may begin before the text that is shown.
-    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole, starts=starts)
+    text = log_ends.tail(logs, size + 4 * longest(masks), whole=whole, starts=starts)
     start = max(0, len(text) - size)
     if start:
         start = text.find("\n", start - 1) + 1 or start
@@ -179,11 +179,14 @@ def carry_on(job: JobDirectory, engine: Engine) -> Attempt | None:
 
 def status_of(attempt: Attempt, engine: Engine) -> Status:
     """Return the status of an attempt, without its secrets. If it is gone without a record, its engine settles it."""
-    status = _status_of(attempt, engine)
-    try:
-        masks = attempt.request().get("masks")
-    except Refused:
-        masks = None
+    status = _with_kind(_status_of(attempt, engine))
+    masks = None
+    with contextlib.suppress(Refused):
+        request = attempt.request()
+        masks = request.get("masks")
+        limit = request["spec"].get("memory_bytes")
+        if limit and status["state"] in protocol.FINAL_STATES:
+            status["memory_limit_bytes"] = limit
     if masks is None:
         return status
     from ..protocol.masks import are_masks, hidden_in
@@ -193,6 +196,16 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
     shown: Status = hidden_in(status, masks)
     shown["masks"] = masks
     return shown
+
+
+def _with_kind(status: Status) -> Status:
+    """Add the kind of an end about which nothing finer than its reason is known, and what to do about it."""
+    reason = status.get("reason")
+    if reason is None or status.get("kind"):
+        return status
+    from ..verdict.kinds import remedy_of
+
+    return {**status, "kind": reason, "remedy": status.get("remedy") or remedy_of(reason)}
 
 
 def _status_of(attempt: Attempt, engine: Engine) -> Status:
