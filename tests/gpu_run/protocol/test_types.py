@@ -40,8 +40,8 @@ def test_a_status_has_names_of_its_type() -> None:
 
 
 def test_all_that_an_exit_record_says_belongs_to_a_status() -> None:
-    # What follows an end is told in other words.
-    assert names(ExitRecord) - names(Status) <= {"next", "resumed_from", "failed_nodes"}
+    for_the_next_attempt = {"next", "resumed_from", "failed_nodes"}
+    assert names(ExitRecord) - for_the_next_attempt < names(Status)
 
 
 def test_a_handle_has_the_names_of_its_type() -> None:
