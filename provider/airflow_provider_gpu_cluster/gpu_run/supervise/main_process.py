@@ -197,8 +197,9 @@ class _Search:
         return is_asked or any(map(self._catches_below, processes.children_of(pid)))
 
     def _count(self, pid: int, above: list[int]) -> None:
-        self.found.mains.append(pid)
-        self.found.above[pid] = above
+        if pid not in self.found.above:
+            self.found.mains.append(pid)
+            self.found.above[pid] = above
 
 
 def catching(tops: Iterable[int], number: int) -> list[int]:
@@ -226,7 +227,7 @@ def _hands_on(program: str, sets: SignalSets, number: int) -> bool:
     if program in _HALF_DEAF and number in (signal.SIGUSR1, signal.SIGUSR2):
         return False
     # Others that block a signal only want to be left alone.
-    return sets.catches(number) if program in _WAITING else bool(sets.caught >> (number - 1) & 1)
+    return sets.catches(number) if program in _WAITING else sets.has_handler(number)
 
 
 def has_waiting_shells(pids: Iterable[int], number: int) -> bool:
@@ -253,13 +254,13 @@ def shell_children(pid: int) -> list[int]:
 
 def shell_catches(pid: int, sets: SignalSets, number: int) -> bool:
     """Return whether a shell has a trap for a signal, or for its own exit, which that signal brings about."""
-    if number in _OF_SHELLS:
-        return sets.catches(number) and _says_trap(pid, number)
-    return sets.catches(number)
+    # A shell blocks signals while it starts something, which says nothing about a trap.
+    has_handler = sets.has_handler(number)
+    return has_handler and (number not in _OF_SHELLS or _says_trap(pid, number))
 
 
 def _has_exit_trap(sets: SignalSets) -> bool:
-    return all(sets.catches(number) for number in _OF_EXIT_TRAP)
+    return all(sets.has_handler(number) for number in _OF_EXIT_TRAP)
 
 
 def _says_trap(pid: int, number: int) -> bool:
