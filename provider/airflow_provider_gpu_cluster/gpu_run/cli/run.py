@@ -107,6 +107,8 @@ def _make(root: Root, program: str, options: argparse.Namespace, umask: int) -> 
         "memory_bytes": options.memory,
         "time_limit_s": options.time_limit,
         "priority": options.priority,
+        # The person follows one process, and a next attempt would be another.
+        "recover": {},
     }
     engine = HostEngine(root, settings, program)
     engine.check(spec)
