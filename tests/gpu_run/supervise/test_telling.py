@@ -67,7 +67,7 @@ SHAPES = {
     "timeout": Shape("timeout 60 RUN a; RUN b", SAVED),
     "a launcher": Shape(f"{RUN.split()[0]} accelerate a; RUN b", SAVED),
     "a launcher of one's own": Shape('"$PYTHON" launch.py a; RUN b', SAVED),
-    "make": Shape('printf "train:\\n\\t$PYTHON -S -E program.py a\\n\\tfalse\\n" > Makefile; make; RUN c', SAVED, -15),
+    "make": Shape('printf "train:\\n\\t$PYTHON -S -E program.py a\\n\\tfalse\\n" > Makefile; make; RUN c', SAVED),
     "unshare": Shape("unshare --fork RUN a; RUN b", SAVED),
     "a trap, and a program to wait for": Shape(
         "trap 'echo trap >> notes; exit 4' TERM; RUN a; RUN b", [*SAVED, "trap"], 4
