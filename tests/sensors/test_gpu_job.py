@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -141,6 +142,25 @@ def test_life_of_the_job_is_told_once(use: Any) -> None:
         "GPU job succeeded",
     ]
     assert pokes.log[0]["why"] == "1 GPU is free, it needs 2"
+
+
+def test_a_job_that_goes_on_by_itself_is_one_job(use: Any) -> None:
+    past: Any = ({"attempt": 1, "reason": "preempted"},)
+    why = "attempt 1 was preempted after 2 s on gpu1; attempt 2 begins in 9 s"
+    queued = JobStatus("", JobState.QUEUED, attempt=2, log_attempt=1, attempts=past, message=why)
+    running = replace(queued, state=JobState.RUNNING, message="")
+    succeeded = replace(running, state=JobState.SUCCEEDED)
+    use(
+        FakeCluster(
+            RUNNING, b"one\ntw", queued, replace(queued, message=why.replace("9", "8")), running, b"o\n", succeeded
+        )
+    )
+    pokes = Pokes()
+    for _ in range(6):
+        assert pokes.poke() is False
+    assert pokes.poke()
+    goes_on = "GPU job goes on in attempt 2"
+    assert pokes.events == ["GPU job runs", "one", goes_on, "GPU job runs", "two", "GPU job succeeded"]
 
 
 def test_retry_shows_nothing_twice_and_a_clear_shows_all_again(use: Any) -> None:

@@ -63,6 +63,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=8
 MinJobAge={min_job_age}
+SlurmdTimeout={slurmd_timeout}
 MaxArraySize={max_array_size}
 MessageTimeout=5
 TCPTimeout=2
@@ -71,6 +72,8 @@ ReturnToService=2
 {nodes}
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-0 PriorityTier=10 PreemptMode=OFF
 PartitionName=scavenger Nodes=ALL MaxTime=1-0 PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=spot Nodes=ALL MaxTime=1-0 PriorityTier=1 PreemptMode=CANCEL GraceTime=3
+PartitionName=lone Nodes=gpu1 MaxTime=1-0 PriorityTier=10 PreemptMode=OFF
 """
 _NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=64 RealMemory=64000 Gres=gpu:{type}:{gpus}"
@@ -107,9 +110,10 @@ class RealSlurm:
     """
     A Slurm of the current user.
 
-    Its partitions are ``gpu``, the default, and ``scavenger``, whose jobs make way for those of the other. With
-    accounting there are the QOS ``single`` and ``three``, which allow each user so many jobs at a time, waiting or
-    running, and ``none``, which allows none.
+    Its partitions are ``gpu``, the default; ``scavenger`` and ``spot``, whose jobs make way for those of the default
+    one: the former are requeued if they may be, the latter are cancelled after a few seconds of grace; and ``lone``,
+    which has one node. With accounting there are the QOS ``single`` and ``three``, which allow each user so many jobs
+    at a time, waiting or running, and ``none``, which allows none.
 
     :param folder: an empty folder with a short path, for all it writes.
     :param accounting: whether it has a database of jobs (slurmdbd).
@@ -155,12 +159,13 @@ class RealSlurm:
             self._kill(name)
         kill_everything_under(self.folder)
 
-    def configure(self, *, min_job_age_s: int = 300) -> None:
+    def configure(self, *, min_job_age_s: int = 300, slurmd_timeout_s: int = 300) -> None:
         """
         Write its configuration, and have it read if it runs.
 
         :param min_job_age_s: how long the controller remembers jobs that have ended; it forgets them up to as long
             later.
+        :param slurmd_timeout_s: after how long without a sign of life a node has failed.
         """
         nodes = [
             _NODE.format(
@@ -178,6 +183,7 @@ class RealSlurm:
             folder=self.folder,
             user=login(),
             min_job_age=min_job_age_s,
+            slurmd_timeout=slurmd_timeout_s,
             max_array_size=self._max_array_size,
             accounting=_ACCOUNTING.format(folder=self.folder, port=self._ports["database"]) if self.accounting else "",
             nodes="\n".join(nodes),
@@ -221,6 +227,10 @@ class RealSlurm:
     def start_node(self, name: str) -> None:
         """Start the daemon of a node."""
         self._start("slurmd", "-D", "-N", name, known_as=name)
+
+    def stop_node(self, name: str) -> None:
+        """End the daemon of a node; what the node's jobs have started goes on."""
+        self._kill(name)
 
     def run(
         self,

@@ -195,7 +195,7 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     try:
         with WholeAirflow(dags, environ, folder / "airflow.log") as airflow:
             lab = Lab(airflow, settings, folder, proxy)
-            early = ("group_times_out", "group_of_long_job", "retried_by_policy")
+            early = ("group_times_out", "group_of_long_job", "retried_by_policy", "resubmitted")
             lab.early = {dag_id: lab.start(dag_id) for dag_id in early}
             yield lab
     finally:

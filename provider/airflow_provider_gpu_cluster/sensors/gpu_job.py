@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
@@ -122,6 +122,8 @@ class GpuJobSensor(BaseSensorOperator):
         # The default arguments of a DAG give them to sensors that have no use for them.
         self.env = HiddenEnv(env) if resubmit_on_retry and env is not None else None
         self.array = HiddenArray(array) if resubmit_on_retry and array is not None else None
+        if resubmit_on_retry:
+            self._check_variables()
         self.get_logs = get_logs
         self.unreachable_timeout = unreachable_timeout
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
@@ -281,6 +283,14 @@ class GpuJobSensor(BaseSensorOperator):
         self._resubmit(context, hook, handle, seen["attempt"])
         # A try that dies before this asks again, and the cluster then finds the attempt that has been started.
         outlast(lambda: store.delete(BAD_END_KEY))
+
+    def _check_variables(self) -> None:
+        """Check what can be checked before templates and outputs of other tasks are known."""
+        from airflow_provider_gpu_cluster.jobs.request import JobRequest
+
+        env, array = (None if hidden is None else hidden.values for hidden in (self.env, self.array))
+        with naming_task(self):
+            JobRequest(command="true", env=env, array=array).check()
 
     def _resubmit(self, context: Context, hook: GpuClusterHook, handle: JobHandle, attempt: int) -> None:
         from airflow_provider_gpu_cluster.jobs.resubmission import resubmit_request

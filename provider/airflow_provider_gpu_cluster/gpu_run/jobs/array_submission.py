@@ -16,7 +16,7 @@ from ..staging import inputs
 from ..store import arrays
 from ..store.directories import Attempt, JobDirectory, Root
 from . import submission
-from .status import status_of
+from .status import carry_on, status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -62,8 +62,9 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     array.use()
     # Kept in the request, which is carried out again after inputs were sent.
     before = request.setdefault("cancelled", arrays.last_cancellation(array))
-    elements = _elements(root, request)
+    elements = _elements(root, engine, request)
     if not _all_there(elements, engine):
+        submission.check_not_cancelled(root, request)
         engine.check(request["spec"])
         for element in elements:
             submission.check_not_running(element.job, engine)
@@ -80,6 +81,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         _prepare(array, [element for element in elements if not _is_there(element, engine)])
     with array.lock():
         _check_not_cancelled(array, before)
+        if not _all_there(elements, engine):
+            submission.check_not_cancelled(root, request)
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
         made = _attempts(elements, engine)
@@ -96,11 +99,12 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     }
 
 
-def _elements(root: Root, request: Submit) -> list[_AskedElement]:
+def _elements(root: Root, engine: Engine, request: Submit) -> list[_AskedElement]:
     elements = []
     for one in element_requests(request):
         job = root.job(one["job_id"])
-        job.use()
+        if job.use():
+            carry_on(job, engine)
         elements.append(_AskedElement(job, one, submission.latest_attempt(job)))
     return elements
 

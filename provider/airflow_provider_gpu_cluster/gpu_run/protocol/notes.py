@@ -78,6 +78,7 @@ class PieceNote(TypedDict, total=False):
     :param first: the number of the first of them in the batch, and ``count``, how many they are; both are missing when
         they are the whole batch.
     :param asked_at: when the first ``sbatch`` began, in seconds since the epoch.
+    :param asked_on: the host where it did.
     :param answered_at: when ``ids``, Slurm's job ids, became known.
     :param message: what went wrong.
     """
@@ -85,6 +86,7 @@ class PieceNote(TypedDict, total=False):
     first: int
     count: int
     asked_at: float
+    asked_on: str
     answered_at: float
     ids: list[str]
     message: str
@@ -102,6 +104,25 @@ class BatchNote(PieceNote, total=False):
 
     array: str
     pieces: list[PieceNote]
+
+
+class RequeuedJob(TypedDict):
+    """
+    ``requeued.json`` of an attempt whose job Slurm has put back into its queue: the next attempt runs as that job, if
+    one follows by itself.
+
+    :param id: Slurm's id of the job.
+    :param name: its name; None for an element of an array, whose folder is enough.
+    :param folder: where its script starts.
+    :param output: path of its script's output.
+    :param at: when this was noticed, in seconds since the epoch.
+    """
+
+    id: str
+    name: str | None
+    folder: str
+    output: str
+    at: float
 
 
 class BatchAttempts(TypedDict):
@@ -149,6 +170,7 @@ class LaunchNote(_LaunchNote, total=False):
     :param path: of the attempt.
     :param host: where it is handed over, and ``boot``, the id of that host's boot.
     :param noted_at: when this note last changed, in seconds since the epoch.
+    :param not_before: when the launcher may be called, likewise; missing if at once.
     :param called_at: when the launcher was called; written before the call.
     :param offsets: where the output of this call begins in the output files.
     :param launcher: the process of that call.
@@ -156,6 +178,7 @@ class LaunchNote(_LaunchNote, total=False):
     :param gone_at: when that process was first seen to be gone.
     """
 
+    not_before: float
     called_at: float
     offsets: list[int]
     launcher: ProcessIdentity

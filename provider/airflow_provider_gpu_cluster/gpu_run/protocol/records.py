@@ -156,12 +156,16 @@ class SlurmRun(TypedDict, total=False):
     :param nodes: where it runs.
     :param restarts: how often Slurm had requeued it.
     :param unix_time: when it began, in seconds since the epoch.
+    :param output_start: where the output of this run begins in that of the job's script, in bytes.
+    :param memory_limit_bytes: what it may use on each node; missing where Slurm does not say it.
     """
 
     slurm_job: str
     nodes: str | None
     restarts: int
     unix_time: float
+    output_start: int
+    memory_limit_bytes: int
 
 
 class _Claim(ProcessIdentity):
@@ -191,6 +195,8 @@ class EndFacts(TypedDict, total=False):
 
     :param kind: how it ended, finer than its reason.
     :param remedy: what to do about it, as a sentence.
+    :param memory_limit_bytes: the memory that a scheduler gave it on each node.
+    :param failed_nodes: those of its nodes that failed, in the scheduler's words.
     """
 
     kind: str | None
@@ -207,6 +213,8 @@ class EndFacts(TypedDict, total=False):
     gpu_keys: list[str]
     gpu_seconds: float
     peak_memory_bytes: int | None
+    memory_limit_bytes: int
+    failed_nodes: str
     host: str
     pid: int
 

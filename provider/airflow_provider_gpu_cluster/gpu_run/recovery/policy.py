@@ -78,6 +78,9 @@ def decide(
     budget = spec.get("recover", {}).get(reason or "")
     if reason is None or not budget or end["state"] not in (protocol.FAILED, protocol.LOST):
         return Decision(None)
+    if reason == protocol.OUT_OF_MEMORY and not end.get("started_at"):
+        # A scheduler has refused so much memory.
+        return Decision(None)
     used = dict(before["used"]) if before else {}
     refusal = _over_budget(reason, budget, used.get(reason, 0), checkpoints)
     if refusal:
@@ -109,7 +112,7 @@ def decide(
         recovery["exclude_nodes"] = excluded
     following: NextAttempt = {"recovery": recovery}
     if isinstance(budget, list):
-        memory = spec.get("memory_bytes")
+        memory = spec.get("memory_bytes") or end.get("memory_limit_bytes")
         if memory:
             following["memory_bytes"] = math.ceil(memory * budget[1])
     return Decision(following)

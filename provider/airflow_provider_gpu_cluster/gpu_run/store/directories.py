@@ -31,6 +31,7 @@ from ..linux.newest_file import newest_file
 from ..protocol import job_ids
 from ..recovery.policy import Checkpoints, Decision, decide
 from . import records
+from .asked import note_asked
 from .restoring import make_folder
 from .safe_folders import check_own
 from .writing import remove_tree, write_text, writing
@@ -105,6 +106,7 @@ class JobDirectory:
                 self._make_folders()
                 with self.lock():
                     os.utime(self.at(".job", "lock"))
+                note_asked(self.path)
                 return
             except FileNotFoundError:
                 if is_last:
@@ -128,6 +130,7 @@ class JobDirectory:
         try:
             with self.lock():
                 os.utime(self.at(".job", "lock"))
+            note_asked(self.path)
             return True
         except FileNotFoundError:
             return False
@@ -365,6 +368,9 @@ class Attempt:
         before = request.get("recovery")
         if before is not None:
             record["resumed_from"] = before["reason"]
+        claim = self.claimed()
+        if claim is not None and "memory_limit_bytes" in claim:
+            record["memory_limit_bytes"] = claim["memory_limit_bytes"]
         started_at, ended_at, host = record.get("started_at"), record.get("ended_at"), record.get("host") or ""
         ran_s = records.seconds_between(started_at, ended_at) if started_at and ended_at else 0.0
         is_one_of_many = request["settings"].get("engine") == "slurm" and host and not set("[,") & set(host)
@@ -374,7 +380,7 @@ class Attempt:
             before,
             self.checkpoints(),
             ran_s=ran_s,
-            node=host if is_one_of_many else None,
+            node=record.get("failed_nodes") or (host if is_one_of_many else None),
             now=time.time(),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
 
 from ..linux import processes
 
@@ -35,6 +35,8 @@ class Allocation(NamedTuple):
     :param ends_at: when the scheduler takes it back at the latest, in seconds since the epoch; None when it does not
         say.
     :param warning: the signal by which the scheduler says that the job is about to be stopped.
+    :param is_taken_back: whether the scheduler has begun to take it back, and has told only what the job has started
+        with its help. It is called with whether the job was ended by a TERM, and with its last errors.
     :param warns_steps: whether a signal is for what the job's script has started with ``srun``, if it has.
     """
 
@@ -55,6 +57,7 @@ class Allocation(NamedTuple):
     warns_steps: bool = False
     ends_at: float | None = None
     warning: int | None = None
+    is_taken_back: Callable[[bool, bytes], bool] | None = None
 
     @property
     def is_explained(self) -> bool:

@@ -25,6 +25,8 @@ class SlurmRoot(Host):
 
     @property
     def engine(self) -> SlurmEngine:  # type: ignore[override]
+        # As a watch does before every look.
+        self._engine.refresh()
         return self._engine
 
     def attempts(self, count: int, command: str, **spec: Any) -> list[Attempt]:

@@ -15,6 +15,7 @@ from ... import protocol
 from ...errors import Refused
 from ...linux import detached, processes
 from ...linux.logout import logout_warnings
+from ...recovery.words import waiting
 from ...store import records
 from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
@@ -27,7 +28,7 @@ from .template import NotGiven, values_of
 
 if TYPE_CHECKING:
     from ...protocol.notes import LaunchNote
-    from ...protocol.records import Claim, EndFacts, ProcessIdentity
+    from ...protocol.records import AttemptRequest, Claim, EndFacts, ProcessIdentity
     from ...protocol.replies import Capacity
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
@@ -95,13 +96,22 @@ class CommandEngine:
 
         :raises Refused: the launcher failed with one of them, which has ended.
         """
-        self._handover.launch(attempts)
+        following = [attempt for attempt in attempts if "recovery" in attempt.request()]
+        for attempt in following:
+            # Whoever looks at them must not wait for the launcher.
+            self._handover.note(attempt)
+        if following:
+            self._launch_waiting()
+        others = [attempt for attempt in attempts if attempt not in following]
+        if others:
+            self._handover.launch(others)
 
     def nudge(self) -> None:
-        """Hand those attempts to the launcher whose own request died before it could."""
+        """Hand those attempts to the launcher whose own request died before it could, or whose time has come."""
         now = time.time()
         for attempt, note in self._notes.all():
-            is_left = "process" not in note and now > note["noted_at"] + _HANDED_OVER_WITHIN_S
+            due_at = note.get("not_before", note["noted_at"] + _HANDED_OVER_WITHIN_S)
+            is_left = "process" not in note and now > due_at
             if is_left and note["host"] == processes.hostname() and attempt.claimed() is None:
                 self._launch_waiting()
                 return
@@ -127,6 +137,13 @@ class CommandEngine:
     def _waiting(self, attempt: Attempt) -> Standing | None:
         """Return the state of an attempt that has not begun."""
         request = attempt.request()
+        standing = self._before_start(attempt, request)
+        why = waiting(request, attempt.number)
+        if standing is not None and why:
+            standing["message"] = why
+        return standing
+
+    def _before_start(self, attempt: Attempt, request: AttemptRequest) -> Standing | None:
         queued: Standing = {
             "state": protocol.QUEUED,
             "submitted_at": request["requested_at"],
@@ -137,6 +154,8 @@ class CommandEngine:
             # The process that made the attempt died before it noted it, or is about to note it.
             if request["host"] == processes.hostname():
                 self._handover.note(attempt)
+                if "recovery" in request:
+                    self._launch_waiting()
             return {**queued, "message": "it is to be handed to the launcher"}
         if note["host"] != processes.hostname():
             return _unknown(queued, _elsewhere("it was handed over on", note["host"]))

@@ -19,7 +19,7 @@ from ...linux import detached, locks, processes, regular_files
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import write_text
-from ...supervise import diagnosis
+from ...verdict import log_ends
 from ..unstarted import end_unstarted
 from .launch_notes import LaunchNotes
 from .template import NotGiven, Template, values_of
@@ -36,6 +36,9 @@ FOREGROUND_S = 3.0
 # An array may have hundreds of elements, and other users need the login node, too.
 _AT_ONCE = 4
 _LOOK_S = 0.02
+# How long an attempt waits at most that follows another one, however wrong a clock is, and how often to look.
+_LONGEST_PAUSE_S = 600.0
+_PAUSE_S = 0.2
 _TERM_S = 2.0
 _OUTPUTS = ("launcher.out", "launcher.err")
 _MOST_READ = 1 << 16
@@ -86,7 +89,7 @@ def program_of(template: Template) -> str:
 
 
 def launch_waiting(root: Root) -> int:
-    """Hand over the attempts whose own requests died before they could."""
+    """Hand over the attempts whose own requests died before they could, and those whose time comes soon."""
     Handover(LaunchNotes(root)).launch_waiting()
     return 0
 
@@ -106,11 +109,14 @@ class Handover:
             "boot": processes.boot_id(),
             "noted_at": time.time(),
         }
+        recovery = attempt.request().get("recovery")
+        if recovery is not None:
+            note["not_before"] = min(recovery["not_before"], time.time() + _LONGEST_PAUSE_S)
         self._notes.add(attempt, note)
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """
-        Hand attempts over, a few at a time; this changes nothing for those that were handed over before.
+        Hand attempts over, a few at a time; this changes nothing for those that were handed over before, or must wait.
 
         When the launcher does not answer, the remaining attempts wait until another process looks at them.
 
@@ -136,18 +142,29 @@ class Handover:
             raise refusals[0]
 
     def launch_waiting(self) -> None:
-        """Hand over the attempts whose own requests died before they could."""
+        """Hand over the attempts whose own requests died before they could, and those whose time comes soon."""
         os.makedirs(self._notes.folder, exist_ok=True)
         fd = locks.lock(os.path.join(self._notes.folder, "launching.lock"))
         if fd is None:
             return
         try:
-            for attempt, note in self._notes.all():
-                if "process" not in note and note["host"] == processes.hostname():
-                    with contextlib.suppress(Refused):
-                        self._launch(attempt)
+            while self._launch_due():
+                time.sleep(_PAUSE_S)
         finally:
             os.close(fd)
+
+    def _launch_due(self) -> bool:
+        """Hand over the attempts whose time has come; return whether there are others."""
+        waiting = False
+        for attempt, note in self._notes.all():
+            if "process" in note or note["host"] != processes.hostname():
+                continue
+            if _is_early(note):
+                waiting = waiting or attempt.claimed() is None
+                continue
+            with contextlib.suppress(Refused):
+                self._launch(attempt)
+        return waiting
 
     def is_handing_over(self) -> bool:
         """Return whether a process is handing attempts over now."""
@@ -164,7 +181,7 @@ class Handover:
             return
         try:
             note = self._notes.read(attempt)
-            if note is None or "process" in note or note["host"] != processes.hostname():
+            if note is None or "process" in note or note["host"] != processes.hostname() or _is_early(note):
                 return
             called = None
             if "launcher" not in note:
@@ -305,6 +322,9 @@ class Handover:
             )
 
     def _fail(self, attempt: Attempt, message: str, code: str = protocol.LAUNCH_REFUSED) -> bool:
+        recovery = attempt.request().get("recovery")
+        if recovery is not None:
+            message = "{}; attempt {}: {}".format(recovery["why"], attempt.number, message)
         attempt.event("launch_failed", message=message, code=code)
         if not end_unstarted(attempt, BY, protocol.FAILED, protocol.LAUNCH_FAILED, message):
             return False
@@ -312,11 +332,16 @@ class Handover:
         return True
 
 
+def _is_early(note: LaunchNote) -> bool:
+    """Return whether an attempt must still wait before the launcher is called for it."""
+    return time.time() < note.get("not_before", 0.0)
+
+
 def said_by_launcher(attempt: Attempt) -> str:
     """Return the last lines that the launcher has printed, errors last."""
     lines: list[str] = []
     for name in _OUTPUTS:
-        text = diagnosis.read_end(attempt.at(name), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+        text = log_ends.read_end(attempt.at(name), log_ends.TAIL_BYTES).decode("utf-8", "replace")
         lines += [line.strip() for line in text.splitlines() if line.strip()][-_MOST_LINES:]
     return " | ".join(lines)[-_MOST_CHARACTERS:]
 

@@ -9,6 +9,7 @@ from ... import protocol
 from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt
+from ...store.next_attempt import follow
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
@@ -32,6 +33,8 @@ def supervise_launched(path: str) -> int:
         return 1
     supervise(attempt, allocation_of(os.environ, attempt.request()["spec"]))
     ended = attempt.ended()
+    # The launcher is called from the login, with its variables and limits, and outside of what it has given this job.
+    follow(attempt.job)
     if ended is None:
         claim = attempt.claimed()
         return 0 if claim is not None and processes.is_alive(claim) else 1

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
 
 from ...linux import locks
@@ -18,11 +19,12 @@ from ...store import records
 from ...store.directories import Attempt, Root
 
 if TYPE_CHECKING:
-    from ...protocol.notes import BatchAttempts, BatchNote, PieceNote
+    from ...protocol.notes import BatchAttempts, BatchNote, PieceNote, RequeuedJob
 
 # In an attempt's folder, and in that of an array.
 _RECORD = "slurm.json"
 _ATTEMPTS = "attempts.json"
+_REQUEUED = "requeued.json"
 
 
 class Batch:
@@ -31,13 +33,23 @@ class Batch:
 
     :param folder: of its record.
     :param workdir: where its jobs start, which together with their name identifies them among all jobs of their user.
+    :param requeued: the job of the attempt before, if this one needs no other.
     """
 
-    def __init__(self, folder: str, workdir: str, attempts: Sequence[Attempt], *, is_array: bool) -> None:
+    def __init__(
+        self,
+        folder: str,
+        workdir: str,
+        attempts: Sequence[Attempt],
+        *,
+        is_array: bool,
+        requeued: RequeuedJob | None = None,
+    ) -> None:
         self.folder = folder
         self.workdir = workdir
         self.attempts = list(attempts)
         self.is_array = is_array
+        self.requeued = requeued
 
     @classmethod
     def of(cls, attempt: Attempt) -> Batch:
@@ -45,7 +57,9 @@ class Batch:
         array = _noted(attempt.path).get("array")
         listed = None if array is None else _listed(array)
         if array is None or listed is None:
-            return cls(attempt.path, attempt.job.path, [attempt], is_array=False)
+            requeued = _requeued_for(attempt)
+            folder = attempt.job.path if requeued is None else requeued["folder"]
+            return cls(attempt.path, folder, [attempt], is_array=False, requeued=requeued)
         attempts = [Attempt.at_path(path) for path in listed["attempts"]]
         return cls(array, array, attempts, is_array=True)
 
@@ -77,10 +91,12 @@ class Batch:
 
     def is_noted(self) -> bool:
         """Return whether somebody has tried to submit it."""
-        return bool(_noted(self.folder))
+        return self.requeued is not None or bool(_noted(self.folder))
 
     def pieces(self) -> list[BatchPiece]:
         """Return its pieces in their order, with their outcome so far; at first, one is the whole batch."""
+        if self.requeued is not None:
+            return [BatchPiece(self, {"answered_at": self.requeued["at"], "ids": [self.requeued["id"]]})]
         note = _noted(self.folder)
         return [BatchPiece(self, one) for one in note.get("pieces") or [note]]
 
@@ -105,6 +121,8 @@ class Batch:
 
     def name_of(self, attempt: Attempt) -> str | None:
         """Return the name by which to look up an attempt's jobs; None in an array, whose folder is enough."""
+        if self.requeued is not None:
+            return self.requeued["name"]
         return None if self.is_array else _name(attempt)
 
     def index(self, attempt: Attempt) -> int:
@@ -118,6 +136,8 @@ class Batch:
 
     def output_of(self, attempt: Attempt) -> str:
         """Return the path of the output of an attempt's script."""
+        if self.requeued is not None:
+            return self.requeued["output"]
         return f"{self.output}.{self.index(attempt)}" if self.is_array else self.output
 
 
@@ -169,6 +189,27 @@ class BatchPiece:
         self.batch.write([*kept[:place], *notes, *kept[place + 1 :]])
 
 
+def note_requeued(attempt: Attempt, job: str) -> None:
+    """Note that Slurm has put the job of an attempt back into its queue, before anybody can see that attempt's end."""
+    batch = Batch.of(attempt)
+    requeued: RequeuedJob = {
+        "id": job,
+        "name": batch.name_of(attempt),
+        "folder": batch.workdir,
+        "output": batch.output_of(attempt),
+        "at": time.time(),
+    }
+    records.create_json(attempt.at(_REQUEUED), requeued)
+
+
+def _requeued_for(attempt: Attempt) -> RequeuedJob | None:
+    """Return the job of the attempt before, if Slurm has requeued it and this attempt follows by itself."""
+    if attempt.number < 2:
+        return None
+    requeued: RequeuedJob | None = records.read_json(attempt.job.attempt(attempt.number - 1).at(_REQUEUED))
+    return requeued if requeued is not None and "recovery" in attempt.request() else None
+
+
 def attempt_of_script(path: str, env: Mapping[str, str]) -> tuple[Attempt, str]:
     """
     Return the attempt that a script runs, and what Slurm calls it.
@@ -209,11 +250,16 @@ def _clear(arrays: str) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(arrays):
             folder = os.path.join(arrays, name)
-            over = (
-                os.path.exists(os.path.join(path, "exit.json")) or not os.path.exists(path) for path in _all(folder)
-            )
-            if all(over):
+            if all(_is_over(path) for path in _all(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_over(path: str) -> bool:
+    """Return whether no script will run the attempt of that path, or one that follows it as the same Slurm job."""
+    while os.path.exists(os.path.join(path, _REQUEUED)):
+        folder, number = os.path.split(path)
+        path = os.path.join(folder, str(int(number) + 1))
+    return os.path.exists(os.path.join(path, "exit.json")) or not os.path.exists(path)
 
 
 def _all(folder: str) -> list[str]:

@@ -16,6 +16,7 @@ from .warning_signal import with_warning
 if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
+    from .next_start import NextStart
 
 # Separates fields, since names and folders may contain any other character.
 SEPARATOR = "\x1f"
@@ -78,6 +79,7 @@ def sbatch(
     environment: Iterable[str],
     gpu_type: str | None,
     elements: Sequence[int] = (),
+    again: NextStart | None = None,
 ) -> list[str]:
     """
     Return the command that submits a script, which it reads from standard input.
@@ -90,6 +92,7 @@ def sbatch(
     :param environment: names of this process's variables.
     :param gpu_type: what Slurm calls the GPUs; None for any.
     :param elements: the numbers of its elements as an array; none when it is not an array.
+    :param again: how it starts again, if it has run before.
     """
     nodes = spec.get("nodes") or 1
     gres = "gpu:{}".format(spec["gpus"]) if gpu_type is None else "gpu:{}:{}".format(gpu_type, spec["gpus"])
@@ -113,6 +116,8 @@ def sbatch(
         command.append("--cpus-per-task={}".format(spec["cpus"]))
     memory, time_limit = spec.get("memory_bytes"), spec.get("time_limit_s")
     own = [*(settings.get("sbatch_options") or ()), *(spec.get("sbatch_options") or ())]
+    if again is not None:
+        own = again.options(own)
     more_time_s = 0.0
     if memory:
         command.append(f"--mem={math.ceil((memory + _MORE_MEMORY) / 2**20)}M")
@@ -322,6 +327,28 @@ def detail(output: str, name: str) -> str | None:
 def is_in(output: str, folder: str) -> bool:
     """Return whether a job runs in a folder, by the output of :func:`details`."""
     return f" WorkDir={folder} " in output
+
+
+def exclude(job: str, nodes: Sequence[str]) -> list[str]:
+    """Return the command that keeps a waiting job off nodes."""
+    return ["scontrol", "update", f"jobid={job}", "ExcNodeList={}".format(",".join(nodes))]
+
+
+def node_states(*, partition: str | None = None, names: str | None = None) -> list[str]:
+    """Return the command that lists the nodes of a partition, or those of that name, with their states."""
+    which = [f"--partition={partition}"] if partition else []
+    which += [f"--nodes={names}"] if names else []
+    return ["sinfo", "--noheader", "--Node", *which, "--format=%N" + SEPARATOR + "%T"]
+
+
+def named_nodes(output: str, *, are_failed: bool = False) -> list[str]:
+    """
+    Parse the output of :func:`node_states`.
+
+    :param are_failed: return only those that are down, or were taken out of use.
+    """
+    found: dict[str, str] = dict(line.partition(SEPARATOR)[::2] for line in output.splitlines())
+    return [name for name, state in found.items() if not are_failed or re.match(r"(down|drain|fail|unk|err)", state)]
 
 
 def cancel(jobs: Sequence[str]) -> list[str]:

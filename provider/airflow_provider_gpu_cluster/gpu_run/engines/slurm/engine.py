@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -15,11 +14,13 @@ from ...errors import Refused
 from ...protocol.grace import grace_s
 from ...store import records
 from ...store.directories import Attempt, Root
+from ...store.next_attempt import is_followed
 from ...supervise.foreign_variables import unused_defaults
 from ..unstarted import record_unstarted
 from . import commands, kill_wait, words
 from .batch import Batch, attempts_at
-from .ends import finish, settle_ended, settle_unstarted
+from .ends import settle_ended, settle_unstarted
+from .requeued import settle_requeued
 from .runner import run
 from .submitter import UNUSED_DEFAULTS, Submitter, end_unstarted, search
 from .views import Told, View, ask_accounting, ask_queue
@@ -94,7 +95,10 @@ class SlurmEngine:
         alike: dict[str, list[Attempt]] = {}
         for attempt in attempts:
             batch = Batch.of(attempt)
-            if batch.is_array or batch.is_noted():
+            if "recovery" in attempt.request():
+                # Whoever looks at it must not wait for Slurm.
+                self._submit_meanwhile(batch)
+            elif batch.is_array or batch.is_noted():
                 if batch.folder not in [other.folder for other in batches]:
                     batches.append(batch)
             else:
@@ -126,6 +130,13 @@ class SlurmEngine:
 
     def _waiting(self, attempt: Attempt) -> Standing | None:
         """Return the state of an attempt that has not begun."""
+        standing = self._in_queue(attempt)
+        recovery = attempt.request().get("recovery")
+        if standing is not None and recovery is not None:
+            standing["message"] = "{}; attempt {}: {}".format(recovery["why"], attempt.number, standing["message"])
+        return standing
+
+    def _in_queue(self, attempt: Attempt) -> Standing | None:
         batch = Batch.of(attempt)
         note = batch.piece_of(attempt).note
         message = "it was just handed to Slurm"
@@ -143,19 +154,21 @@ class SlurmEngine:
         if rows is None:
             return {**queued, "message": message}
         if not rows:
+            queued["message"] = message
             return self._forgotten(attempt, batch, batch.ids_of(attempt, note["ids"]), queued)
         unknown = [row for row in rows if row.state not in words.STATES]
         if unknown:
             return _unknown_word(queued, unknown[0])
         alive = [row for row in rows if words.STATES[row.state].phase != words.ENDED]
         if alive:
-            queued["message"] = _why(alive[0])
+            queued["message"] = "; ".join(filter(None, (_why(alive[0]), note.get("message"))))
             if alive[0].nodes:
                 queued["host"] = alive[0].nodes
             return queued
-        settle_unstarted(attempt, batch, rows[0])
+        # The accounting has a line for each run of a job.
+        settle_unstarted(attempt, batch, rows[-1])
         # A supervisor may have claimed it meanwhile.
-        return None if attempt.ended() is not None else queued
+        return None if attempt.ended() is not None else {**queued, "message": message}
 
     def _submit_meanwhile(self, batch: Batch) -> str:
         """Hand a batch to Slurm that should be there by now; return why it is not there yet."""
@@ -165,8 +178,10 @@ class SlurmEngine:
         said = ["it is to be handed to Slurm"]
 
         def submit() -> None:
-            with contextlib.suppress(Refused):
+            try:
                 said.append(self._submission.submit(batch))
+            except Refused as refusal:
+                said.append(refusal.message)
 
         # Each submission can take a while, and a process that looks at many jobs must not be held up by all of them.
         if time.monotonic() < self._submitting_until and not (self._submitting and self._submitting.is_alive()):
@@ -291,16 +306,15 @@ class SlurmEngine:
         return restarts is not None and int(restarts) > claim["restarts"]
 
     def _settle_requeued(self, attempt: Attempt, claim: Claim, job: str) -> None:
-        """End an attempt whose job Slurm has requeued: its code has begun, and must not begin again as this attempt."""
+        """End an attempt whose job waits again; the job is for the attempt that follows, and of no use without one."""
         self._accounting.look(claim["unix_time"] - self._accounted_s)
         batch = Batch.of(attempt)
         runs = self._accounting.jobs([job], batch.name_of(attempt), batch.workdir)
         before = [words.STATES[row.state] for row in runs if row.state in words.STATES]
         ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
-        reason = (ends[-1].reason if ends else None) or protocol.PREEMPTED
-        message = f"{ends[-1].message}; {words.REQUEUED}" if ends else words.REQUEUED
-        finish(attempt, claim, protocol.FAILED, reason, message)
-        self._scancel([job], attempt)
+        settle_requeued(attempt, claim, job, ends[-1] if ends else None)
+        if not is_followed(attempt.ended()):
+            self._scancel([job], attempt)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
 
@@ -417,6 +431,8 @@ def _answer(command: Sequence[str]) -> str:
 
 def _rows_of(view: View, batch: Batch, attempt: Attempt, job: str | None) -> list[commands.Row]:
     name = batch.name_of(attempt)
+    if job is None and batch.requeued is not None:
+        job = batch.requeued["id"]
     if job is not None:
         return view.jobs([job], name, batch.workdir)
     # Take all jobs of that name: if it was submitted twice, either job may run it.
@@ -437,6 +453,8 @@ def _runs_in(row: commands.Row, folder: str) -> bool:
 
 def _why(row: commands.Row) -> str:
     """Return a message that says why a job waits."""
+    if row.state == "COMPLETING":
+        return f"job {row.id}: Slurm still cleans up after a run of it"
     if words.STATES[row.state].phase == words.RUNS or row.state == "CONFIGURING":
         return f"Slurm has given it {row.nodes or 'its nodes'}, where it is being prepared (job {row.id})"
     why = words.PENDING_REASONS.get(row.reason) or words.PENDING_REASONS.get(row.reason.split(",")[0])

@@ -21,10 +21,12 @@ from .. import unstarted
 from . import commands, limits, words
 from .batch import Batch, BatchPiece
 from .limits import Limit
-from .runner import Answer, run
+from .next_start import NextStart
+from .runner import TIMEOUT_S, Answer, run
 
 if TYPE_CHECKING:
     from ...protocol.notes import GateNote, PieceNote
+    from ...protocol.records import AttemptRequest
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
 
@@ -37,6 +39,8 @@ UNUSED_DEFAULTS = (
     "qos, sbatch_options)"
 )
 _SEARCH_S = 20.0
+# GPUs stand idle while a compute node tries it.
+_TRY_S = 15.0
 
 
 class Found(NamedTuple):
@@ -56,13 +60,18 @@ class Submitter:
 
     :param program: path of this program, which the jobs run.
     :param interval_s: how long to wait after Slurm has refused a job temporarily, in seconds.
+    :param only_tries: whether this is a compute node, from where many sites take no jobs: whatever keeps Slurm from
+        taking one means nothing then, and a login node hands it over.
     """
 
-    def __init__(self, root: Root, settings: Settings, program: str, interval_s: float) -> None:
+    def __init__(
+        self, root: Root, settings: Settings, program: str, interval_s: float, *, only_tries: bool = False
+    ) -> None:
         self._root = root
         self._settings = settings
         self._program = program
         self._interval_s = interval_s
+        self._only_tries = only_tries
 
     def submit(self, batch: Batch) -> str:
         """
@@ -103,14 +112,20 @@ class Submitter:
     def _submit(self, piece: BatchPiece, fd: int) -> str:
         """Hand over a piece, or make it smaller; return why neither is possible now."""
         batch, note = piece.batch, piece.note
-        spec = batch.attempts[0].request()["spec"]
+        request = batch.attempts[0].request()
+        spec, recovery = request["spec"], request.get("recovery")
         gate = self._gate(spec)
         closed = gate.closed()
         if closed:
             return closed
+        elsewhere = _asked_elsewhere(note) if recovery else ""
+        if elsewhere:
+            return f"it is being handed to Slurm on {elsewhere}"
         if note.get("asked_at"):
             # An earlier sbatch may have succeeded.
             found = search(piece, note["asked_at"])
+            if found.ids is None and self._only_tries:
+                return found.trouble
             if found.ids is None:
                 return gate.close(f"Slurm cannot be reached, and may have the job: {found.trouble}", self._interval_s)
             if found.ids:
@@ -118,11 +133,18 @@ class Submitter:
         waiting = list(piece.waiting())
         if not waiting:
             return ""
-        piece.write({"asked_at": note.get("asked_at") or time.time()})
-        answer = self._sbatch(piece, waiting, spec, fd)
+        piece.write({"asked_at": note.get("asked_at") or time.time(), "asked_on": processes.hostname()})
+        again = None if recovery is None else NextStart.after(recovery)
+        answer = self._sbatch(piece, waiting, spec, fd, again)
+        remark = ""
+        if again is not None and again.exclude and any(sign in answer.errors for sign in words.NO_OTHER_NODES):
+            answer = self._sbatch(piece, waiting, spec, fd, again._replace(exclude=()))
+            remark = "it may run on {} again, as there is no other node for it".format(", ".join(again.exclude))
         job = commands.submitted_id(answer.output) if answer.code == 0 else None
         if job is not None:
-            return self._note(piece, [job])
+            return self._note(piece, [job], remark)
+        if self._only_tries:
+            return self._given_up(piece, answer)
         said = commands.said(answer.errors) or f"sbatch ended with exit code {answer.code} and no message"
         if not answer.code or commands.is_unreachable(answer.errors):
             # It is unknown whether Slurm has the job.
@@ -138,7 +160,7 @@ class Submitter:
             if closed_for_good:
                 where = " and ".join(f"{limit.name} is set for {limit.where}" for limit in closed_for_good)
                 raise self._refuse(
-                    batch, spec, f"{said}. It never takes a job like this: {where}; ask for another account or QOS"
+                    batch, request, f"{said}. It never takes a job like this: {where}; ask for another account or QOS"
                 )
             fits = min([limit.room for limit in limits], default=len(waiting) // 2)
             if fits >= len(waiting):
@@ -150,15 +172,31 @@ class Submitter:
             return gate.close(
                 f"Slurm takes no more jobs of yours now ({said}); it is handed over later", self._interval_s
             )
-        raise self._refuse(batch, spec, said)
+        raise self._refuse(batch, request, said)
 
-    def _refuse(self, batch: Batch, spec: Spec, said: str) -> Refused:
+    def _given_up(self, piece: BatchPiece, answer: Answer) -> str:
+        """Leave a piece to a login node; return why."""
+        if _is_refusal(answer):
+            # There is no need to look for it first.
+            piece.write({})
+        for attempt in piece.attempts:
+            attempt.event("not_submitted", on=processes.hostname(), message=commands.said(answer.errors))
+        return "a login node is to hand it to Slurm"
+
+    def _refuse(self, batch: Batch, request: AttemptRequest, said: str) -> Refused:
         """End what Slurm will never take, and return the error that says so."""
+        spec = request["spec"]
         is_size = any(sign in said for sign in words.NO_SUCH_NODES)
-        message = f"Slurm refuses the job: {said}"
+        reason, message = protocol.LAUNCH_FAILED, f"Slurm refuses the job: {said}"
+        recovery = request.get("recovery")
+        if recovery is not None:
+            message = "{}; Slurm refuses attempt {}: {}".format(recovery["why"], batch.attempts[0].number, said)
+            if recovery["reason"] == protocol.OUT_OF_MEMORY:
+                reason = protocol.OUT_OF_MEMORY
+                message += " (it asks for {:.2f} GiB of host memory)".format((spec.get("memory_bytes") or 0) / 2**30)
         for piece in _to_hand_over(batch):
             for attempt in piece.attempts:
-                end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+                end_unstarted(attempt, protocol.FAILED, reason, message)
         unused = unused_defaults(os.environ)
         hint = f". {UNUSED_DEFAULTS.format(', '.join(unused))}" if unused else ""
         return Refused(
@@ -181,7 +219,17 @@ class Submitter:
         account = commands.asked(spec, self._settings, "account")
         return limits.reached(errors, _told(limits.known(user)), account=account, qualities=qualities)
 
-    def _sbatch(self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int) -> Answer:
+    def _sbatch(self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int, again: NextStart | None) -> Answer:
+        try:
+            return self._call_sbatch(piece, waiting, spec, fd, again)
+        except Refused as refusal:
+            if not self._only_tries:
+                raise
+            return Answer(1, "", refusal.message)
+
+    def _call_sbatch(
+        self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int, again: NextStart | None
+    ) -> Answer:
         batch = piece.batch
         command = commands.sbatch(
             spec,
@@ -193,13 +241,16 @@ class Submitter:
             environment=os.environ,
             gpu_type=self._gpu_type(spec),
             elements=waiting if batch.is_array else (),
+            again=again,
         )
         python = os.path.expanduser(self._settings.get("python") or "") or sys.executable
         script = commands.script(python, self._program, batch.folder, output=batch.output, is_array=batch.is_array)
-        return run(command, script, pass_fds=[fd])
+        return run(command, script, timeout_s=_TRY_S if self._only_tries else TIMEOUT_S, pass_fds=[fd])
 
-    def _note(self, piece: BatchPiece, ids: list[str]) -> str:
+    def _note(self, piece: BatchPiece, ids: list[str], remark: str = "") -> str:
         note: PieceNote = {"answered_at": time.time(), "ids": ids}
+        if remark:
+            note["message"] = remark
         if "asked_at" in piece.note:
             note["asked_at"] = piece.note["asked_at"]
         piece.write(note)
@@ -281,6 +332,17 @@ def _told(command: Sequence[str]) -> str:
 def _to_hand_over(batch: Batch) -> list[BatchPiece]:
     """Return the pieces that are not in Slurm's queue, and of which something still is to run."""
     return [piece for piece in batch.pieces() if not piece.note.get("ids") and any(True for _ in piece.waiting())]
+
+
+def _is_refusal(answer: Answer) -> bool:
+    """Return whether Slurm certainly has not taken a job, by the answer of sbatch."""
+    return bool(answer.code) and not commands.is_unreachable(answer.errors)
+
+
+def _asked_elsewhere(note: PieceNote) -> str:
+    """Return the other host that hands a piece over right now; empty when there is none."""
+    host = note.get("asked_on", "")
+    return host if host != processes.hostname() and abs(time.time() - note.get("asked_at", 0.0)) < 2 * _TRY_S else ""
 
 
 def search(piece: BatchPiece, since: float) -> Found:

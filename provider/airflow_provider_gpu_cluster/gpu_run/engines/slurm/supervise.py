@@ -6,23 +6,26 @@ import os
 import re
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
 from ...linux import detached, processes
 from ...store import records
 from ...store.directories import Attempt
+from ...store.next_attempt import follow
 from ...supervise.allocation import Allocation
 from ...supervise.signals import HANDED_ON
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
-from . import words
-from .batch import attempt_of_script
+from .batch import Batch, attempt_of_script
+from .next_submission import go_on, is_taken_back
+from .requeued import settle_requeued
 from .submitter import BY
 from .warning_signal import WARNS, asked
 
 if TYPE_CHECKING:
-    from ...protocol.records import Claim
+    from ...protocol.records import SlurmRun
     from ...protocol.spec import Spec
 
 _FIRST_PORT = 20000
@@ -43,6 +46,10 @@ def supervise_slurm(path: str) -> int:
     if "_" not in job:
         for name in [name for name in os.environ if name.startswith("SLURM_ARRAY_")]:
             del os.environ[name]
+    waiting = _unclaimed(attempt, job, _restarts(os.environ))
+    if waiting is None:
+        return 0
+    attempt = waiting
     request = attempt.request()
     spec = request["spec"]
     allocation = allocation_of(os.environ, job, spec, attempt.at("first_failure"))
@@ -57,13 +64,13 @@ def supervise_slurm(path: str) -> int:
         allocation = allocation._replace(
             stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
         )
-    claim = attempt.claimed()
-    if claim is not None:
-        _end_requeued(attempt, claim, allocation)
-        return 0
+    allocation = allocation._replace(is_taken_back=partial(is_taken_back, job, allocation.nodes))
+    assert allocation.claimed is not None
+    allocation.claimed["output_start"] = _size(Batch.of(attempt).output_of(attempt))
     if not build_environment(attempt, BY):
         return 1
     supervise(attempt, allocation)
+    go_on(attempt, job)
     ended = attempt.ended()
     if ended is None:
         # Slurm says how it ended.
@@ -85,6 +92,15 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
     # Some sites name GPUs by other words than their indexes, and some do not name them.
     indexes = [int(word) for word in named] if all(map(str.isdigit, named)) else list(range(len(named)))
     indexes = indexes or list(range(spec["gpus"]))
+    claimed: SlurmRun = {
+        "slurm_job": job,
+        "nodes": env.get("SLURM_JOB_NODELIST"),
+        "restarts": _restarts(env),
+        "unix_time": time.time(),
+    }
+    memory_mb = _memory_mb(env)
+    if memory_mb:
+        claimed["memory_limit_bytes"] = memory_mb << 20
     return Allocation(
         gpus=[{"key": f"{rank}:{index}", "index": index} for rank in range(nodes) for index in indexes],
         since=records.now(),
@@ -95,15 +111,19 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
         master=processes.hostname() if nodes > 1 else "localhost",
         master_port=_FIRST_PORT + int(env["SLURM_JOB_ID"]) % _PORTS,
         first_failure=first_failure if nodes > 1 else None,
-        claimed={
-            "slurm_job": job,
-            "nodes": env.get("SLURM_JOB_NODELIST"),
-            "restarts": _restarts(env),
-            "unix_time": time.time(),
-        },
+        claimed=claimed,
         is_scheduled=True,
         ends_at=_ends_at(env),
     )
+
+
+def _memory_mb(env: Mapping[str, str]) -> int:
+    """Return how much memory the job may use on each node; 0 where Slurm sets no limit."""
+    for name, count in (("SLURM_MEM_PER_NODE", "1"), ("SLURM_MEM_PER_CPU", env.get("SLURM_CPUS_ON_NODE", "1"))):
+        text = env.get(name, "")
+        if text.isdigit() and count.isdigit():
+            return int(text) * int(count)
+    return 0
 
 
 def _ends_at(env: Mapping[str, str]) -> float | None:
@@ -133,8 +153,30 @@ def _launcher(nodes: int, spec: Spec) -> tuple[str, ...]:
     return tuple(command)
 
 
-def _end_requeued(attempt: Attempt, claim: Claim, allocation: Allocation) -> None:
-    """End an attempt that an earlier run of the same job has begun."""
-    mine = allocation.claimed or {}
-    if claim["by"] == "supervisor" and claim["slurm_job"] == mine["slurm_job"] and claim["restarts"] < mine["restarts"]:
-        attempt.finish(protocol.FAILED, protocol.PREEMPTED, words.REQUEUED, started_at=claim["at"], host=claim["host"])
+def _unclaimed(attempt: Attempt, job: str, restarts: int) -> Attempt | None:
+    """
+    Return the attempt that this run of a job is for; None when it is for none.
+
+    :param attempt: the first one that was to run as this job.
+    :param restarts: how often Slurm has requeued the job.
+    """
+    while True:
+        claim = attempt.claimed()
+        if claim is None:
+            return attempt
+        if claim["by"] != "supervisor" or claim["slurm_job"] != job or claim["restarts"] >= restarts:
+            return None
+        if attempt.ended() is None:
+            settle_requeued(attempt, claim, job)
+        follow(attempt.job)
+        following = attempt.job.attempt(attempt.number + 1)
+        if not os.path.exists(following.path) or Batch.of(following).requeued is None:
+            return None
+        attempt = following
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0

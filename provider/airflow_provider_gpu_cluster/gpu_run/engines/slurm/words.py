@@ -11,7 +11,7 @@ WAITS = "waits"
 RUNS = "runs"
 ENDED = "ended"
 
-REQUEUED = "Slurm put it back into its queue, and code that has begun is not run again"
+REQUEUED = "Slurm put it back into its queue"
 
 
 class State(NamedTuple):
@@ -65,12 +65,19 @@ OUTPUT_SIGNS = (
     ("DUE TO TIME LIMIT", STATES["TIMEOUT"]),
     ("DUE TO PREEMPTION", STATES["PREEMPTED"]),
     ("DUE TO NODE FAILURE", STATES["NODE_FAIL"]),
+    ("DUE TO UNCORRECTABLE MEMORY ERROR", STATES["NODE_FAIL"]),
     ("DUE TO JOB REQUEUE", State(ENDED, protocol.FAILED, protocol.PREEMPTED, REQUEUED)),
     ("Exceeded job memory limit", STATES["OUT_OF_MEMORY"]),
     ("exceeded memory limit", STATES["OUT_OF_MEMORY"]),
     ("oom-kill event", STATES["OUT_OF_MEMORY"]),
     ("oom_kill event", STATES["OUT_OF_MEMORY"]),
 )
+# The same for a job that somebody has cancelled; other words follow if it was Slurm itself.
+CANCELLED = "CANCELLED AT"
+
+# What srun prints when Slurm ends what it has started.
+NODE_FAILED = "srun: error: Node failure on "
+STEP_SIGNS = (CANCELLED, NODE_FAILED)
 
 # Why a job waits. Unknown words are shown as they are.
 PENDING_REASONS = {
@@ -84,6 +91,7 @@ PENDING_REASONS = {
     "JobHeldAdmin": "an administrator holds it",
     "JobHeldUser": "its user holds it ('scontrol release' releases it)",
     "JobHoldMaxRequeue": "it was requeued too often, and is held",
+    "launch failed requeued held": "its node could not start it, and Slurm holds it ('scontrol release' releases it)",
     "JobLaunchFailure": "it could not be started, because of a node or a wrong option perhaps",
     "Licenses": "it waits for a license",
     "NodeDown": "a node it asks for is down",
@@ -130,6 +138,7 @@ PENDING_REASONS = {
     "QOSGrpCpuLimit": "its QOS has all the CPUs it may have in use",
     "QOSGrpMemLimit": "its QOS has all the memory it may have in use",
     "QOSMaxWallDurationPerJobLimit": "it asks for more time than its QOS allows; lower time_limit",
+    "QOSMaxMemoryPerJob": "it asks for more memory than its QOS allows in one job",
     "QOSMaxGRESPerJob": "it asks for more GPUs than its QOS allows in one job",
     "QOSMinGRES": "it asks for fewer GPUs than its QOS wants",
 }
@@ -169,3 +178,4 @@ UNREACHABLE = (
 UNKNOWN_JOB = "Invalid job id"
 NO_ACCOUNTING = "accounting storage is disabled"
 NO_SUCH_NODES = ("Requested node configuration is not available", "Invalid generic resource")
+NO_OTHER_NODES = ("Requested node configuration is not available", "Invalid node name")

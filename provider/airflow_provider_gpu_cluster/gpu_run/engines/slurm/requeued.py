@@ -1,0 +1,62 @@
+"""Jobs that Slurm has put back into its queue, be it for a preemption, a failed node, or because somebody said so."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ... import protocol
+from ...errors import Refused
+from ...store.directories import Attempt
+from ...store.next_attempt import follow
+from . import commands, words
+from .batch import Batch, note_requeued
+from .ends import end_in, finish, output_of_run
+from .runner import run
+
+if TYPE_CHECKING:
+    from ...protocol.records import Claim
+
+_ASK_S = 10.0
+
+
+def settle_requeued(attempt: Attempt, claim: Claim, job: str, told: words.State | None = None) -> None:
+    """
+    End an attempt whose job Slurm has requeued: its code has begun, and must not begin again as this attempt.
+
+    If another attempt follows by itself, it takes over that job, which keeps its place in the queue.
+
+    :param claim: of the run that is over.
+    :param told: how that run ended, if the accounting has said so.
+    """
+    why = end_in(output_of_run(Batch.of(attempt), attempt, claim)) or told
+    if why is None or why.reason not in (protocol.NODE_FAILURE, protocol.PREEMPTED):
+        why = words.STATES["REQUEUED"]
+    message = words.REQUEUED if not why.message or why.message == words.REQUEUED else f"{why.message}; {words.REQUEUED}"
+    note_requeued(attempt, job)
+    finish(attempt, claim, protocol.FAILED, why.reason or protocol.PREEMPTED, message)
+    following = follow(attempt.job)
+    if following is not None:
+        following.event("requeued", slurm_job=job)
+        _keep_off(following, job)
+
+
+def _keep_off(attempt: Attempt, job: str) -> None:
+    """Keep a waiting job off the nodes that have failed, if there are enough others."""
+    recovery = attempt.request().get("recovery")
+    nodes = list(recovery.get("exclude_nodes", ())) if recovery else []
+    if not nodes:
+        return
+    with contextlib.suppress(Refused):
+        shown = run(commands.details(job), timeout_s=_ASK_S).output
+        if commands.detail(shown, "ReqNodeList") not in (None, "(null)"):
+            # It asks for nodes by their names.
+            return
+        there = run(commands.node_states(partition=commands.detail(shown, "Partition")), timeout_s=_ASK_S).output
+        others = set(commands.named_nodes(there)) - set(nodes)
+        if len(others) < (attempt.request()["spec"].get("nodes") or 1):
+            attempt.event("nodes_not_excluded", nodes=nodes)
+            return
+        excluded = commands.detail(shown, "ExcNodeList")
+        theirs = [] if excluded in (None, "(null)") else [excluded]
+        run(commands.exclude(job, [*theirs, *nodes]), timeout_s=_ASK_S)
