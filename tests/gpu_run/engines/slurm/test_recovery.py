@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
 from tests.gpu_run.host import is_alive
@@ -165,6 +166,10 @@ def test_what_is_preempted_goes_on(
         for job_id in jobs:
             waiting = eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
             assert waiting["message"].startswith("attempt 1 was preempted after "), waiting
+        # What waits to go on is cancelled like anything else that waits.
+        unwanted = jobs.pop()
+        assert cancel(root.root, root.engine, [unwanted], "ann", 20)[0]["state"] == protocol.CANCELLED
+        eventually(lambda: slurm.run("squeue", "-h", "-n", f"{unwanted}.2", "-t", "PD").stdout == "")
     elif is_requeued:
         pids = [record(root.job(job_id).attempt(1), "claim.json")["pid"] for job_id in [never, *jobs]]
         eventually(lambda: not any(map(is_alive, pids)), timeout_s=60)
@@ -178,6 +183,8 @@ def test_what_is_preempted_goes_on(
         assert (slurm_job(root, job_id, 2) == slurm_job(root, job_id)) is is_requeued
     status = root.wait(never)
     assert (status["state"], status["reason"], runs(root, never)) == (protocol.FAILED, protocol.PREEMPTED, ["1"])
+    if is_seen:
+        assert (root.status(unwanted)["state"], runs(root, unwanted)) == (protocol.CANCELLED, ["1"])
     # Nothing is left in the queue besides.
     eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout)
 
@@ -190,6 +197,8 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
     bound = root.submit(HOLD, recover=recover, sbatch_options=["--exclude=gpu2"])
     lone = root.submit(HOLD, recover=recover, partition="lone")
     saved = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, **elsewhere)
+    # Its own job counts as long as it has not quite ended.
+    limited = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, qos="single", **elsewhere)
     late = root.submit(HOLD, time_limit_s=0.5, **elsewhere)
     lost = root.submit(HOLD, **elsewhere)
     large = root.submit(LARGE, recover=recover, **sizes)
@@ -212,7 +221,8 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
         assert message.endswith("it may run on gpu1 again, as there is no other node for it"), message
         assert followed(root, job_id, protocol.NODE_FAILURE)["host"] == "gpu1"
     assert followed(root, free, protocol.NODE_FAILURE)["host"] == "gpu2"
-    followed(root, saved, protocol.CHECKPOINTED)
+    for job_id in (saved, limited):
+        followed(root, job_id, protocol.CHECKPOINTED)
     followed(root, late, protocol.TIME_LIMIT)
     followed(root, lost, protocol.REASON_LOST)
     followed(root, large, protocol.OUT_OF_MEMORY)
