@@ -6,6 +6,7 @@ UI ?=
 ARGS ?=
 
 VENV := .venv
+FRAMEWORKS := .venv-frameworks
 PY := $(VENV)/bin/python
 GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
 TOOLS := git:git procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2
@@ -47,14 +48,21 @@ bench: $(VENV)/.installed-development
 	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip $(SLURM)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
+	$(MAKE) $(FRAMEWORKS)/.installed
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m long
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(FRAMEWORKS) .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/.installed: pyproject.toml scripts/install
 	@PYTHON="$(PYTHON)" scripts/install
 	@touch $@
+
+# What the examples of tests/gpu_run/frameworks/ run with; a Python that has it already may be named instead.
+$(FRAMEWORKS)/.installed:
+	[ -n "$$FRAMEWORKS_PYTHON" ] || { $(PY) -m venv $(FRAMEWORKS) && \
+	  $(FRAMEWORKS)/bin/pip install --quiet torch lightning accelerate transformers; }
+	@mkdir -p $(FRAMEWORKS) && touch $@
 
 $(VENV)/.installed-development: pyproject.toml scripts/install
 	@PYTHON="$(PYTHON)" scripts/install test lint

@@ -13,14 +13,16 @@ import pytest
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.conftest import REPOSITORY
-from tests.harness.dag_runs import run_dag, states
+from tests.harness.dag_runs import run_dag, states, xcom
+from tests.harness.jobs import record, submit
 from tests.harness.leftovers import kill_everything_under
 
 DAGS = sorted((REPOSITORY / "dags").glob("*.py"))
 MAINTENANCE = REPOSITORY / "dags" / "gpu_cluster_maintenance.py"
+ORPHANS = REPOSITORY / "dags" / "gpu_cluster_orphans.py"
 # Needs a scheduler; it is run by the tests that have one.
 TWO_NODES = REPOSITORY / "dags" / "gpu_mean_two_nodes.py"
-TRAINING = [file for file in DAGS if file not in (MAINTENANCE, TWO_NODES)]
+TRAINING = [file for file in DAGS if file not in (MAINTENANCE, ORPHANS, TWO_NODES)]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,36 @@ def test_it_clears_old_jobs_away(
     said = capfd.readouterr().out
     assert "Old job: old" in said
     assert "Would remove 1 jobs: " in said if dry_run else "Removed 1 jobs: " in said
+
+
+def test_it_finds_orphans_and_ends_them(
+    gpu_cluster_conn: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    ours = record(run_id="deleted long ago", airflow_url="https://airflow.example.com")
+    with GpuClusterHook() as hook:
+        submit(hook.cluster, "sleep 1000", job_id="left", who=ours)
+        submit(hook.cluster, "sleep 1000", job_id="of-another-airflow", who={**ours, "airflow_url": "https://b"})
+        hook.submit(job_id="of-nobody", command="sleep 1000")
+        eventually(lambda: hook.status("left").state == "RUNNING")
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    # Nobody has asked about it since a moment ago.
+    source = ORPHANS.read_text().replace('        "1h",\n', '        "0.001",\n')
+    run = run_dag(folder, source.replace("        False,\n", "        True,\n"), monkeypatch)
+    assert states(run) == {"clusters": "success", "look_for_orphans[0]": "success"}
+    assert xcom(run, "look_for_orphans", map_index=0) == ["left"]
+    said = capfd.readouterr().out
+    assert "Orphaned job: left: RUNNING since 20" in said
+    assert "1 GPU, of dag.task, run deleted long ago: Airflow knows no such run" in said
+    with GpuClusterHook() as hook:
+        assert eventually(lambda: hook.status("left")).state == "CANCELLED"
+        assert "gpu_cluster_orphans.look_for_orphans" in hook.status("left").message
+        assert {hook.status(other).state for other in ("of-another-airflow", "of-nobody")} == {"RUNNING"}
 
 
 @pytest.mark.parametrize("file", DAGS, ids=lambda file: file.stem)

@@ -42,7 +42,7 @@ PROGRAM_FLOORS = (
     ("gpu_run.staging", "gpu_run.engines.host", "gpu_run.engines.slurm", "gpu_run.engines.command"),
     ("gpu_run.engines",),
     ("gpu_run.cache", "gpu_run.environments", "gpu_run.supervise", "gpu_run.outputs"),
-    ("gpu_run.store", "gpu_run.gpus"),
+    ("gpu_run.store", "gpu_run.gpus", "gpu_run.verdict"),
     ("gpu_run.linux", "gpu_run.recovery"),
     ("gpu_run.protocol", "gpu_run.errors", "gpu_run"),
 )

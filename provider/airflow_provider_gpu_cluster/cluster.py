@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
+    from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
         Capacity,
         Check,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 
+MOST_LISTED_JOBS = 10_000
 _STAGE_ROUNDS = 3
 
 
@@ -293,16 +295,37 @@ class Cluster:
     def _garbled(self, verb: str, why: str) -> GpuClusterProtocolError:
         return garbled(self.settings.where, f"gpu-run {verb}", why)
 
-    def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
+    def cancel(
+        self,
+        job_ids: Sequence[str],
+        *,
+        requested_by: str,
+        wait_s: float = 0,
+        request_keys: Mapping[str, str] | None = None,
+    ) -> list[JobStatus]:
         """
         Cancel jobs; jobs that have ended are not changed.
 
         :param requested_by: who asks, for the record.
         :param wait_s: how long to wait for them to end, in seconds.
+        :param request_keys: by job, the key of a request to launch it that may still be on its way; it then launches
+            nothing.
         """
         request: CancelRequest = {"job_ids": list(job_ids), "by": requested_by, "wait_s": wait_s}
+        if request_keys:
+            request["request_keys"] = dict(request_keys)
         reply: StatusReply = self.session.call("cancel", request)
         return self._statuses_of(reply["jobs"], job_ids)
+
+    def jobs(self, most: int = MOST_LISTED_JOBS) -> JobsReply:
+        """
+        Return the jobs of this cluster that wait or run, and who has launched each.
+
+        :param most: how many to return.
+        """
+        request: JobsRequest = {"most": most}
+        reply: JobsReply = self.session.call("jobs", request)
+        return reply
 
     def interrupt_job(self, job_id: str, *, kind: str, requested_by: str) -> str:
         """

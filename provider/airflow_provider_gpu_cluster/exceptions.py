@@ -19,7 +19,7 @@ All errors that this provider raises, as one tree.
     │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
     │   └── JobConflictError                its directory belongs to another job
     ├── CollectError                 outputs could not be downloaded whole
-    └── GpuJobError                  the job ended badly; carries job_id, state, reason, kind, exit_code, log_tail
+    └── GpuJobError                  the job ended badly; carries job_id, reason, kind, recovered and more
         ├── GpuJobFailed                    the user's code failed (reason user_error)
         ├── GpuJobOutOfMemory               it needed more host memory than it asked for
         ├── GpuJobGpuOutOfMemory            it needed more GPU memory than there is

@@ -26,7 +26,7 @@ def first_attempt(host: Host, job_id: str, **spec: Any) -> Attempt:
     """Make a job that goes on after a preemption, and claim it as its supervisor, which is this process."""
     job = host.job(job_id)
     job.create()
-    request: Any = host.request("true", job_id=job_id, recover={"preempted": 20}, **spec)
+    request: Any = host.request("true", job_id=job_id, **{"recover": {"preempted": 20}, **spec})
     request.update(requested_at=LONG_AGO, host=processes.hostname(), submitted=0.0, by={})
     attempt = job.add_attempt(1, request, {"SECRET": "s"})
     assert attempt is not None

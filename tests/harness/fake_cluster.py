@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,7 +34,14 @@ class TasksCluster(Protocol):
         self, job_id: str, *, reader: str, max_bytes: int = 1 << 20, ack: LogPosition | None = None
     ) -> LogChunk: ...
 
-    def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]: ...
+    def cancel(
+        self,
+        job_ids: Sequence[str],
+        *,
+        requested_by: str,
+        wait_s: float = 0,
+        request_keys: Mapping[str, str] | None = None,
+    ) -> list[JobStatus]: ...
 
     def retrying_for(self, seconds: float) -> TasksCluster: ...
 
@@ -59,6 +66,7 @@ class FakeCluster:
         self.acknowledged: dict[str, LogPosition] = {}
         self.submits: list[dict[str, Any]] = []
         self.cancelled: list[str] = []
+        self.launches_stopped: dict[str, str] = {}
         self.interrupts = 0
         self.on_look: Callable[[], None] = lambda: None
 
@@ -91,8 +99,16 @@ class FakeCluster:
         data = self.log[start.offset :][:max_bytes]
         return LogChunk(start, data, len(self.log), replace(self.status, job_id=job_id))
 
-    def cancel(self, job_ids: Sequence[str], *, requested_by: str, wait_s: float = 0) -> list[JobStatus]:
+    def cancel(
+        self,
+        job_ids: Sequence[str],
+        *,
+        requested_by: str,
+        wait_s: float = 0,
+        request_keys: Mapping[str, str] | None = None,
+    ) -> list[JobStatus]:
         self.cancelled += job_ids
+        self.launches_stopped.update(request_keys or {})
         return [JobStatus(job_id, JobState.CANCELLED, reason="cancelled") for job_id in job_ids]
 
     def interrupt(self) -> None:

@@ -20,6 +20,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterHostKeyError,
     GpuClusterSetupError,
     InvalidJobError,
+    JobConflictError,
+    LaunchError,
 )
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.status import JobState
@@ -346,3 +348,27 @@ def test_a_launch_clears_old_jobs_away(gpu_cluster_conn: dict[str, Any], change:
         hook.submit(job_id="newer", command="true")
         eventually(lambda: hook.status("newer").final)
         assert other.exists()
+
+
+def test_a_running_job_is_interrupted(gpu_cluster_conn: dict[str, Any], eventually: Callable[..., Any]) -> None:
+    command = "trap 'echo warned' USR1; echo ready; while :; do sleep 0.05 || :; done"
+    elements = [{"N": "1"}, {"N": "2"}]
+    with GpuClusterHook() as hook:
+        handle = hook.submit(command=command, job_id="noon", grace=0.5, warn_before=timedelta(hours=1), recover=False)
+        array = hook.submit(command=command, job_id="both", array=elements, recover=False)
+        eventually(lambda: hook.logs(handle) == "ready\n")
+        assert hook.interrupt(handle, as_="checkpoint").startswith("USR1 was sent to bash (")
+        eventually(lambda: hook.logs(handle) == "ready\nwarned\n")
+        assert "; TERM follows in " in hook.interrupt("noon", as_="preempted", requested_by="ann")
+        with pytest.raises(InvalidJobError, match="both is an array of 2 jobs; name one of them, such as both_0"):
+            hook.interrupt(array, as_="preempted")
+        with pytest.raises(InvalidJobError, match="valid is 'preempted', 'time_limit' or 'checkpoint'"):
+            hook.interrupt(handle, as_="killed")
+        with pytest.raises(LaunchError, match="nothing is no job under"):
+            hook.interrupt("nothing", as_="preempted")
+        eventually(lambda: hook.status(handle).final)
+        status = hook.status(handle)
+        assert (status.reason, status.message) == ("preempted", "its preemption was rehearsed by ann")
+        with pytest.raises(JobConflictError, match="job noon does not run: it has ended, as FAILED"):
+            hook.interrupt(handle, as_="preempted")
+        hook.cancel(array)

@@ -103,8 +103,12 @@ def test_an_attempt_that_follows_by_itself_is_one_line_however_long_it_waits(tol
     assert told.lines == [
         ("GPU job goes on in attempt 2", {"job_id": "j", "why": f"{WHY}; attempt 2 follows"}),
     ]
-    # Then it waits for its turn as any other.
-    told.tell(replace(second, queue_place=2, message="it needs 2 GPUs, 1 is free"))
+    # If it then waits for long, that is told as of any other.
+    queued = replace(second, queue_place=2, message="it needs 2 GPUs, 1 is free")
+    told.tell(replace(second, message="it was just put into the queue"), queued)
+    assert len(told.lines) == 1
+    told.later(31)
+    told.tell(queued, queued)
     told.tell(replace(second, state=JobState.RUNNING, host="node8"))
     assert told.new()[1:] == ["GPU job waits for its turn", "GPU job runs"]
     # Nobody looked while it ended and waited twice.

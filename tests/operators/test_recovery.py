@@ -74,10 +74,12 @@ def test_the_task_waits_on_and_tells_all_attempts(mode: Mode, scene: Scene, get_
         assert output[1].endswith("; attempt 2 goes on from checkpoints/step_1")
     else:
         assert output == []
-        (why,) = [str(one.fields.get("why", one.event)) for one in scene.logs.records if "goes on" in one.event]
-        assert "attempt 1 saved and asked to go on" in why
+        (line,) = [one.fields for one in scene.logs.records if one.event == "GPU job goes on in attempt 2"]
+        assert line["why"].startswith("attempt 1 ")
+        assert line["checkpoint"] == "checkpoints/step_1"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("mode", "scene"), [(SUBMIT, SUBMIT)], indirect=["scene"])
 def test_what_recovery_has_stopped_is_not_retried(mode: Mode, scene: Scene) -> None:
     with pytest.raises(GpuJobCheckpointed) as error:

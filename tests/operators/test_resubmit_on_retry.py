@@ -58,7 +58,9 @@ def shown(scene: Scene) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "scene"), [(mode, mode) for mode in (POKE, RESCHEDULE, DEFERRABLE)], indirect=["scene"]
+    ("mode", "scene"),
+    [pytest.param(POKE, POKE, marks=pytest.mark.long), (RESCHEDULE, RESCHEDULE), (DEFERRABLE, DEFERRABLE)],
+    indirect=["scene"],
 )
 def test_a_retry_starts_the_next_attempt(mode: Mode, scene: Scene) -> None:
     scene.ti.max_tries = 3
@@ -90,6 +92,9 @@ def test_a_group_gives_its_wait_task_what_it_needs() -> None:
     assert group.wait.env is not None
     assert group.wait.env.values == ENV
     assert (plain.wait.env, plain.wait.resubmit_on_retry) == (None, False)
+    for wrong in ({"env": {"JOB_ID": "x"}}, {"array": [{"A B": "x"}]}):
+        with pytest.raises(InvalidJobError, match=r"task 'wrong'.*(JOB_ID|'A B')"):
+            GpuJobSensor(task_id="wrong", job=train.output, resubmit_on_retry=True, **wrong)  # type: ignore[arg-type]
     assert not done.start_from_trigger, "a worker has to start the next attempt"
     stored = json.dumps(DagSerialization.to_dict(dag))
     assert "s3cret" not in stored

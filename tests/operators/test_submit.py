@@ -29,6 +29,7 @@ from tests.harness.task_context import TaskInstance, execute, task_context
 
 QUEUED = JobStatus("", JobState.QUEUED, attempt=1, queue_place=2, message="2 GPUs are free, it needs 4")
 RUNNING = JobStatus("", JobState.RUNNING, attempt=1, host="gpu1", gpus=(0, 1))
+GOES_ON = JobStatus("", JobState.QUEUED, attempt=2, log_attempt=1, message="attempt 1 was preempted; attempt 2 follows")
 SUCCEEDED = JobStatus("", JobState.SUCCEEDED, attempt=1, gpu_seconds=12.0)
 FAILED = JobStatus("", JobState.FAILED, attempt=1, reason="out_of_memory", exit_code=137, message="killed")
 
@@ -148,14 +149,18 @@ def test_outage_that_does_not_end_fails_the_task_and_leaves_the_job(use: Any) ->
     assert cluster.cancelled == []
 
 
+@pytest.mark.parametrize("at", [RUNNING, GOES_ON], ids=["while it runs", "between two attempts"])
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "restarting"])
-def test_user_who_ends_the_task_ends_the_job(use: Any, state: str) -> None:
-    cluster, ti, operator = use(FakeCluster(RUNNING)), TaskInstance(), submit()
+def test_user_who_ends_the_task_ends_the_job(use: Any, state: str, at: JobStatus) -> None:
+    cluster, ti, operator = use(FakeCluster(at)), TaskInstance(), submit()
     ti.state = state
     cluster.on_look = operator.on_kill
     with pytest.raises(GpuJobCancelled):
         run(operator, ti)
-    assert cluster.cancelled == [cluster.submits[0]["job_id"]]
+    job_id = cluster.submits[0]["job_id"]
+    assert cluster.cancelled == [job_id]
+    # Had the launch still been on its way, it would launch nothing.
+    assert cluster.launches_stopped == {job_id: cluster.submits[0]["request_key"]}
     assert cluster.interrupts == 1
 
 

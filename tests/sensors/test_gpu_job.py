@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk import PokeReturnValue
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 
@@ -141,6 +144,25 @@ def test_life_of_the_job_is_told_once(use: Any) -> None:
     assert pokes.log[0]["why"] == "1 GPU is free, it needs 2"
 
 
+def test_a_job_that_goes_on_by_itself_is_one_job(use: Any) -> None:
+    past: Any = ({"attempt": 1, "reason": "preempted"},)
+    why = "attempt 1 was preempted after 2 s on gpu1; attempt 2 begins in 9 s"
+    queued = JobStatus("", JobState.QUEUED, attempt=2, log_attempt=1, attempts=past, message=why)
+    running = replace(queued, state=JobState.RUNNING, message="")
+    succeeded = replace(running, state=JobState.SUCCEEDED)
+    use(
+        FakeCluster(
+            RUNNING, b"one\ntw", queued, replace(queued, message=why.replace("9", "8")), running, b"o\n", succeeded
+        )
+    )
+    pokes = Pokes()
+    for _ in range(6):
+        assert pokes.poke() is False
+    assert pokes.poke()
+    goes_on = "GPU job goes on in attempt 2"
+    assert pokes.events == ["GPU job runs", "one", goes_on, "GPU job runs", "two", "GPU job succeeded"]
+
+
 def test_retry_shows_nothing_twice_and_a_clear_shows_all_again(use: Any) -> None:
     use(FakeCluster(RUNNING, b"one\n", RUNNING))
     pokes = Pokes()
@@ -210,6 +232,23 @@ def test_timeout_and_its_soft_form_are_airflows_own(use: Any) -> None:
         Pokes(timeout=0, mode="poke").execute()
     with pytest.raises(AirflowSkipException):
         Pokes(timeout=0, mode="poke", soft_fail=True).execute()
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"timeout": 60}, AirflowSensorTimeout),
+        ({"timeout": 60, "execution_timeout": timedelta(seconds=90)}, AirflowSensorTimeout),
+        ({"timeout": 60, "execution_timeout": timedelta(seconds=30)}, AirflowTaskTimeout),
+        ({"timeout": 60, "execution_timeout": timedelta(seconds=30), "soft_fail": True}, AirflowSkipException),
+    ],
+)
+def test_the_limit_that_ended_a_deferral_names_the_error(limits: dict[str, Any], expected: type[BaseException]) -> None:
+    """Airflow retries a task whose execution_timeout is over, and never a sensor whose timeout is."""
+    sensor = GpuJobSensor(task_id="wait", job=HANDLE, deferrable=True, **limits)
+    next_kwargs = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+    with pytest.raises(expected):
+        sensor.resume_execution(TRIGGER_FAIL_REPR, next_kwargs, task_context())
 
 
 @pytest.mark.usefixtures("gpu_cluster_conn")

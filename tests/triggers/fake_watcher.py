@@ -51,6 +51,7 @@ class FakeWatcher:
         self.acknowledges = acknowledges
         self.subscriptions: dict[str, FakeSubscription] = {}
         self.cancelled: list[tuple[str, str]] = []
+        self.launches_stopped: list[str | None] = []
         self.launches: list[Future[Submission]] = []
         """What becomes of each launch; a test says so."""
         self.launched: list[dict[str, Any]] = []
@@ -69,8 +70,9 @@ class FakeWatcher:
         self.launched.append(request)
         return self.launches[len(self.launched) - 1]
 
-    def cancel(self, job_id: str, *, requested_by: str) -> Future[JobStatus]:
+    def cancel(self, job_id: str, *, requested_by: str, request_key: str | None = None) -> Future[JobStatus]:
         self.cancelled.append((job_id, requested_by))
+        self.launches_stopped.append(request_key)
         return self.answer
 
 

@@ -12,7 +12,6 @@ import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
@@ -98,6 +97,12 @@ def test_user_who_ends_the_task_ends_the_job(killed: Killed, state: str | None) 
     assert killed() == ["job-1"]
     assert killed.watcher.cancelled[0][1].startswith("Airflow")
     assert "GPU job is being cancelled, because a user ended the task" in killed.logs.events
+
+
+def test_user_who_ends_the_task_ends_the_job_between_two_attempts(killed: Killed) -> None:
+    killed.watcher = FakeWatcher(status(JobState.RUNNING), status(JobState.QUEUED, attempt=2, log_attempt=1))
+    killed.ti.state = "failed"
+    assert killed() == ["job-1"]
 
 
 def test_trigger_that_was_handed_to_another_triggerer_leaves_the_job(killed: Killed) -> None:
@@ -312,8 +317,7 @@ def test_trigger_that_is_told_to_end_ends_even_if_news_come_at_that_moment(kille
 
 # -- a job that the trigger launches -----------------------------------------------------------------------------
 
-REQUEST: Any = {"job_id": "job-1"}
-LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
+REQUEST: Any = {"job_id": "job-1", "request_key": "a/1"}
 NOT_LAUNCHED = JobStatus("job-1", JobState.LOST, reason="lost")
 TOO_EARLY = "A user ended the task before its GPU job was launched"
 
@@ -339,8 +343,6 @@ class KilledLaunch(Killed):
             task = triggerer.task(trigger_id)
             self.ti.state = "failed"
             await triggerer.user_ends_task(trigger_id)
-            await asyncio.sleep(0.05)
-            assert self.watcher.cancelled == [] or self.launch.done()
             meanwhile()
             await asyncio.wait({task}, timeout=PATIENCE_S)
             assert task.cancelled()
@@ -363,13 +365,15 @@ def test_a_launch_that_the_cluster_was_not_asked_for_is_taken_back(launching: Ki
     assert TOO_EARLY in launching.logs.events
 
 
-def test_a_launch_that_is_under_way_is_waited_for_and_cancelled(launching: KilledLaunch) -> None:
+def test_a_launch_that_is_under_way_is_not_waited_for(launching: KilledLaunch) -> None:
+    """The cluster knows the request's key by then, whether it gets the request before or after."""
     assert launching.launch.set_running_or_notify_cancel()
     launching.watcher.answer = Future()
-    launching.watcher.answer.set_result(status(JobState.CANCELLED, reason="cancelled"))
-    launching.end_it(lambda: launching.launch.set_result(LAUNCHED))
+    launching.watcher.answer.set_result(NOT_LAUNCHED)
+    launching.end_it()
     assert [job_id for job_id, _ in launching.watcher.cancelled] == ["job-1"]
-    assert "GPU job is being cancelled, because a user ended the task" in launching.logs.events
+    assert launching.watcher.launches_stopped == ["a/1"]
+    assert TOO_EARLY in launching.logs.events
     assert launching.xcoms == {}
 
 

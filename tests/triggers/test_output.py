@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
 from tests.harness import jobs
-from tests.harness.deferral import TaskLogs, Triggerer, dto
+from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto
 from tests.harness.task_context import TaskInstance
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
 
@@ -298,3 +298,46 @@ def test_a_flood_in_one_job_does_not_hold_up_the_others(logs: TaskLogs, monkeypa
 
 def handle(job_id: str) -> JobHandle:
     return JobHandle(job_id, "gpu_cluster_default", f"/jobs/{job_id}", "host", "2026-01-01T00:00:00+00:00", 1)
+
+
+# -- a job that goes on by itself -------------------------------------------------------------------------------------
+
+
+def test_a_job_that_goes_on_by_itself_is_one_job_to_its_task(
+    cluster: Cluster, gpu_cluster_conn: Any, logs: TaskLogs, xcoms: XComs, tmp_path: Path
+) -> None:
+    """The first triggerer is gone before the second attempt begins."""
+    gate = tmp_path / "gate"
+    command = (
+        'echo "attempt $ATTEMPT begins"; printf "no line end"; touch "$CHECKPOINT_DIR/$ATTEMPT.pt"\n'
+        f'until [ -e "{gate}$ATTEMPT" ]; do sleep 0.02; done\n'
+        'test "$ATTEMPT" = 2 || exit 85'
+    )
+    handle = jobs.submit(cluster, command, recover={"checkpointed": 5}, checkpoint_exit_code=85).handle
+    ti = TaskInstance("wait")
+
+    async def run() -> TriggerEvent:
+        first = Triggerer(logs, job_id=1)
+        await first.start(ti, *arguments(handle))
+        await until(lambda: "attempt 1 begins" in logs.output)
+        Path(f"{gate}1").touch()
+        await until(lambda: "GPU job goes on in attempt 2" in logs.events)
+        await first.shut_down()
+        await asyncio.to_thread(jobs.wait, cluster, handle.job_id, JobState.RUNNING)
+        last = Triggerer(logs, job_id=2)
+        trigger_id = await last.start(ti, *arguments(handle))
+        await until(lambda: "attempt 2 begins" in logs.output)
+        Path(f"{gate}2").touch()
+        return await last.event(trigger_id)
+
+    assert type(asyncio.run(run())) is TaskSuccessEvent
+    log = Path(handle.job_dir, "logs", "training.log").read_text()
+    assert logs.output == log.splitlines()
+    assert [line for line in logs.output if not line.startswith("gpu-run: ")] == [
+        *("attempt 1 begins", "no line end", "attempt 2 begins", "no line end")
+    ]
+    assert "; attempt 2 goes on from checkpoints/1.pt" in logs.output[2]
+    whys = [record.fields["why"] for record in logs.told if record.event == "GPU job goes on in attempt 2"]
+    # A second triggerer writes again what the first has said.
+    assert len(whys) == 2
+    assert whys[0].startswith("attempt 1 saved and asked to go on after ")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
-from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
+from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines, told_attempts
 from tests.harness.deferral import TaskLogs, dto
 from tests.harness.task_context import TaskInstance
 
@@ -67,6 +67,16 @@ def test_only_output_counts(folder: Path) -> None:
         record("two"),
     )
     assert shown_lines(task()) == ["one", "two"]
+
+
+def test_what_was_said_of_attempts_that_follow(folder: Path) -> None:
+    assert told_attempts(task()) == 0
+    logger = "airflow_provider_gpu_cluster.triggers.gpu_job.GpuJobTrigger"
+    said = [record(f"GPU job goes on in attempt {number}", logger) for number in (2, 3)]
+    of_the_job = record("GPU job goes on in attempt 9")
+    write(folder, f"{OF_TRY_1}.trigger.1.log", said[0], of_the_job, modified=1000)
+    write(folder, f"{OF_TRY_1}.trigger.2.log", said[1], record("GPU job goes on in attempt x", logger), modified=2000)
+    assert told_attempts(task()) == 2
 
 
 def test_a_record_that_was_cut_off_does_not_count(folder: Path) -> None:

@@ -331,3 +331,29 @@ def test_what_airflow_keeps_of_a_deferred_task_is_understood(
         assert result == (end or event["event"]["handle"])
     handle = fired["event"]["handle"]
     assert states(old, handle) == states(new, handle) == ["FAILED" if end else "SUCCEEDED"]
+
+
+def test_an_older_version_reads_and_ends_jobs_that_go_on_by_themselves(
+    old: Side, new: Side, connect: Callable[[str], str], gate: Gate, eventually: Eventually
+) -> None:
+    """It knows nothing of them, and counts places in the output by the latest attempt."""
+    conn_id = connect("host")
+    recover = {"recover": {"checkpointed": 5}}
+    once = 'echo "attempt $ATTEMPT"; touch "$CHECKPOINT_DIR/a"; [ "$ATTEMPT" = 2 ] || exit 85'
+    handle = new.submit(conn_id, "good", command=f"{once}; {gate.wait}; echo done", **recover)
+    doomed = new.submit(conn_id, "doomed", command="exit 85", **recover)
+    eventually(lambda: attempts(doomed) == ["1", "2"], timeout_s=PATIENCE_S)
+    # It waits, or it is about to run.
+    assert old.cancel(doomed)["state"] == "CANCELLED"
+    eventually(lambda: attempts(handle) == ["1", "2"], timeout_s=PATIENCE_S)
+    assert states(old, handle)[0] in ("QUEUED", "RUNNING")
+    gate.open()
+    log = Path(handle["job_dir"], "logs", "training.log")
+    followed = old.follow(handle)
+    assert (followed["event"]["status"]["state"], followed["event"]["error"]) == ("SUCCEEDED", None)
+    assert followed["lines"] == log.read_text().splitlines()
+    assert [line for line in followed["lines"] if "gpu-run" not in line] == ["attempt 1", "attempt 2", "done"]
+    # The same reader, after the upgrade.
+    assert new.follow(handle)["lines"] == []
+    assert states(new, handle, doomed) == ["SUCCEEDED", "CANCELLED"]
+    assert attempts(doomed) == ["1", "2"]

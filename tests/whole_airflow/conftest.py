@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from tests.conftest import REPOSITORY
+from tests.harness.ledger import TRAINING
 from tests.harness.leftovers import kill_everything_under
 from tests.servers.airflow import WholeAirflow
 from tests.servers.proxy import CutProxy
@@ -175,6 +176,7 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "AIRFLOW_CONN_GPU_CLUSTER_FAR": json.dumps({**connection, "host": proxy.host, "port": proxy.port}),
         "MODELS_DIR": str(folder / "models"),
         "TEST_RUNS": str(folder / "runs"),
+        "TEST_TRAINING": str(TRAINING),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         # Every value of XComs is stored outside the database.
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
@@ -193,7 +195,7 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     try:
         with WholeAirflow(dags, environ, folder / "airflow.log") as airflow:
             lab = Lab(airflow, settings, folder, proxy)
-            early = ("group_times_out", "group_of_long_job", "retried_by_policy")
+            early = ("group_times_out", "group_of_long_job", "retried_by_policy", "resubmitted")
             lab.early = {dag_id: lab.start(dag_id) for dag_id in early}
             yield lab
     finally:

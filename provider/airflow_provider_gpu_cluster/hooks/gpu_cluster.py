@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
+    from airflow_provider_gpu_cluster.jobs.orphan import OrphanedJob
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.sinks import Sink
     from airflow_provider_gpu_cluster.sources.parse import Written
@@ -261,16 +262,22 @@ class GpuClusterHook(BaseHook):
         job_ids = [job_id_of(job)]
         return self.cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
-    def cancel(self, job: Job, *, requested_by: str | None = None, wait_s: float = 0) -> JobStatus:
+    def cancel(
+        self, job: Job, *, requested_by: str | None = None, wait_s: float = 0, request_key: str | None = None
+    ) -> JobStatus:
         """
         Cancel a job, unless it has ended.
 
         :param requested_by: who cancels it, for the job's record; by default the running task.
         :param wait_s: how long to wait for the job to end, in seconds.
+        :param request_key: the key of a try whose launch may still be on its way, see
+            :class:`.JobIdentity`; it then launches nothing.
         :return: its status after that.
         """
-        job_ids = [job_id_of(job)]
-        return self.cluster.cancel(job_ids, requested_by=requested_by or _running_task(), wait_s=wait_s)[0]
+        job_id = job_id_of(job)
+        keys = None if request_key is None else {job_id: request_key}
+        requested_by = requested_by or _running_task()
+        return self.cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
 
     def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
         """
@@ -363,6 +370,40 @@ class GpuClusterHook(BaseHook):
         capacity = self.cluster.capacity()
         send_gauges(capacity, self.gpu_cluster_conn_id)
         return dict(capacity)
+
+    def orphans(
+        self, older_than: str | float | timedelta | None = None, *, of_unknown_runs: bool = False
+    ) -> list[OrphanedJob]:
+        """
+        Return the jobs that wait or run on the cluster although their task in Airflow is over.
+
+        That is: the task has failed, was skipped or removed; it has succeeded, and its whole run has ended; it was
+        cleared and has launched another job since; or Airflow knows no such run any more. Jobs that a person has
+        launched on the cluster are never among them. Neither is a job of a run that this Airflow does not know, unless
+        the job's record says that this Airflow has launched it (by the address in ``[api] base_url``).
+
+        Works in a running task, because only there Airflow tells what has become of tasks. It counts as no question
+        about the jobs, and so keeps none from its ``orphan_timeout``. To end a job, pass its ``job_id`` to
+        :meth:`cancel`.
+
+        :param older_than: only jobs about which nobody has asked for that long: a duration such as ``"6h"``, or
+            seconds; None for all.
+        :param of_unknown_runs: also jobs that may be another Airflow's, which uses the same account.
+        :raises ValueError: ``older_than`` is not a duration.
+        """
+        from airflow_provider_gpu_cluster.hooks.orphans import orphans_among
+
+        if older_than is not None and not isinstance(older_than, timedelta):
+            older_than = timedelta(seconds=durations.seconds_of(older_than))
+        listed = self.cluster.jobs()
+        if listed["left_out"]:
+            self.log.warning("Only a part of the cluster's jobs was looked at", left_out=listed["left_out"])
+        return orphans_among(
+            listed["jobs"],
+            conn_id=self.gpu_cluster_conn_id,
+            older_than=older_than,
+            of_unknown_runs=of_unknown_runs,
+        )
 
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import get_current_context, timezone
+from airflow.sdk.configuration import conf
 
 from airflow_provider_gpu_cluster import __version__
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
@@ -116,9 +118,18 @@ def record_of(context: Mapping[str, Any]) -> Asker:
         "bundle_version": getattr(bundle, "version", None),
         "dag_version_id": str(dag_version) if dag_version else None,
         "airflow_host": getattr(ti, "hostname", None) or socket.gethostname(),
+        "airflow_url": airflow_url(),
         "asked_at": _iso(timezone.utcnow()),
         "provider_version": __version__,
     }
+
+
+def airflow_url() -> str | None:
+    """Return the address of this Airflow, by which others are told from it; None if ``[api] base_url`` names none."""
+    url: str = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    host = urlsplit(url).hostname
+    # Every Airflow on a machine of its own may have this address.
+    return None if host is None or host == "localhost" or host.startswith("127.") or host == "::1" else url
 
 
 def reader_of(context: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import are_masks
 from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
 from airflow_provider_gpu_cluster.jobs.metrics import storable
+from airflow_provider_gpu_cluster.jobs.progress import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,7 @@ class JobStatus:
     :param gpus: indexes of the leased GPUs.
     :param gpu_seconds: GPUs multiplied by the seconds they were leased.
     :param peak_memory_bytes: highest host memory of the whole process tree.
+    :param memory_limit_bytes: the limit on that, once it has ended; None without one.
     :param queue_place: place in the cluster's queue, from 1; None unless QUEUED.
     :param progress: the last line of PROGRESS_FILE.
     :param host: host the attempt runs on.
@@ -101,6 +103,7 @@ class JobStatus:
     gpus: tuple[int, ...] = ()
     gpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
     queue_place: int | None = None
     progress: Progress | None = None
     host: str | None = None
@@ -131,7 +134,7 @@ class JobStatus:
                 f"({cleaned(str(error), 200)})"
             ) from error
         values["masks"] = value["masks"] if are_masks(value.get("masks")) else None
-        values["message"] = cleaned(values.get("message") or "")
+        values["message"], values["remedy"] = cleaned(values.get("message") or ""), cleaned(values.get("remedy") or "")
         for name in ("gpus", "notes", "attempts"):
             values[name] = tuple(values.get(name) or ())
         recovered = values.get("recovered") or {}
@@ -182,12 +185,44 @@ class JobStatus:
         started, ended = (datetime.fromisoformat(text) for text in (self.started_at, self.ended_at))
         return (ended - started).total_seconds()
 
+    @property
+    def memory_text(self) -> str:
+        """Highest host memory and the limit on it, for a person; empty where nothing is known."""
+        if not self.peak_memory_bytes:
+            return ""
+        limit = f" of {self.memory_limit_bytes / 2**30:.2f} GiB" if self.memory_limit_bytes else ", without a limit"
+        return f"{self.peak_memory_bytes / 2**30:.2f} GiB at most{limit}"
+
+    def _where(self) -> str:
+        """Return where it ran and how it ended, for a person."""
+        if self.host is None:
+            return ""
+        parts = [self.host]
+        if self.gpus:
+            parts.append(f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {', '.join(map(str, self.gpus))}")
+        parts.append(f"attempt {self.attempt}")
+        if self.run_seconds is not None:
+            parts.append(f"after {duration_text(self.run_seconds)}")
+        if self.exit_code is not None:
+            parts.append(f"exit code {self.exit_code}")
+        elif self.signal is not None:
+            parts.append(f"signal {self.signal}")
+        return ", ".join(parts)
+
     def error(self, cluster: str) -> GpuJobError:
-        """Return the exception for a job that ended badly on a cluster with that name."""
+        """
+        Return the exception for a job that ended badly.
+
+        Its text is all that somebody needs who reads nothing else: the cause, what to do, where it ran, its memory, and
+        the last lines that it printed.
+
+        :param cluster: name of the cluster.
+        """
         error_class = JOB_ERRORS.get(self.reason or "", GpuJobError)
         message = f"job {self.job_id} on {cluster} {self.state}"
         if self.reason:
-            message += f" ({self.reason})"
+            finer = f", {self.kind}" if self.kind and self.kind != self.reason else ""
+            message += f" ({self.reason}{finer})"
         said, last_lines = self.message, self.log_tail
         # When its environment could not be built, both hold the installer's last lines.
         sentence, _, quoted = said.partition("\n")
@@ -197,6 +232,9 @@ class JobStatus:
             last_lines = ""
         if said:
             message += f": {said}"
+        for label, text in (("What to do", self.remedy), ("Where", self._where()), ("Host memory", self.memory_text)):
+            if text:
+                message += f"\n{label}: {text}"
         if last_lines:
             message += f"\nIts last lines were:\n{cleaned(last_lines, len(last_lines))}"
         return error_class(

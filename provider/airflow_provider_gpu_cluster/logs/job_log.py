@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
+# Begins the line about each attempt that follows another by itself; its number is the rest.
+GOES_ON = "GPU job goes on in attempt "
 
 
 class Log(Protocol):
@@ -80,6 +82,10 @@ class JobLog:
         self._cluster = cluster
         self._now = now
 
+    def skip_attempts(self, last: int) -> None:
+        """Do not log again that the job went on after this attempt, or after those before it."""
+        self.memory["went_on_from"] = max(last, self.memory.get("went_on_from", 0))
+
     def tell(self, status: JobStatus) -> None:
         """
         Log what is new.
@@ -92,10 +98,11 @@ class JobLog:
 
     def tell_state(self, status: JobStatus) -> None:
         """Log what is new of the job's state only: before output, which follows from it."""
-        self._tell_earlier_attempts(status)
         if status.state is JobState.QUEUED:
             self._tell_queued(status)
-        elif status.state is JobState.RUNNING:
+        else:
+            self._tell_earlier_attempts(status)
+        if status.state is JobState.RUNNING:
             self._once(
                 "running",
                 status.attempt,
@@ -113,7 +120,13 @@ class JobLog:
                 self._log.warning(f"GPU job: {note}", job_id=self._job_id)
 
     def tell_progress(self, status: JobStatus) -> None:
-        """Log what is new of the job's progress only: after output, which it may refer to."""
+        """
+        Log what is new of the job's progress only: after output, which it may refer to.
+
+        Between two attempts, this is why there is another one.
+        """
+        if status.state is JobState.QUEUED:
+            self._tell_earlier_attempts(status)
         if status.progress and (status.final or status.state is JobState.RUNNING):
             self._tell_progress(status)
 
@@ -171,22 +184,29 @@ class JobLog:
             number = past.get("attempt", 0)
             if number <= told:
                 continue
-            self.memory["went_on_from"] = number
+            self.memory["went_on_from"], self.memory["queued_told_at"] = number, self._now().timestamp()
             is_told = past is status.attempts[-1] and _tells_of_recovery(status)
             self._log.warning(
-                f"GPU job goes on in attempt {number + 1}",
+                f"{GOES_ON}{number + 1}",
                 job_id=self._job_id,
                 why=status.message if is_told else _how_it_ended(past),
+                **({"checkpoint": past["checkpoint"]} if past.get("checkpoint") else {}),
             )
 
     def _tell_queued(self, status: JobStatus) -> None:
+        now = self._now().timestamp()
         if _tells_of_recovery(status):
             # It was told with the end of the attempt before.
+            self.memory["queued_told_at"] = now
             return
         attempt, place, _ = self.memory.get("queued") or (None, None, None)
         moved = attempt == status.attempt and place not in (None, status.queue_place)
-        now = self._now().timestamp()
-        if moved and abs(now - self.memory.get("queued_told_at", 0)) < PLACE_EVERY_S:
+        follows = status.attempt > status.log_number
+        if follows and self.memory.get("went_on_from", 0) < status.attempt - 1:
+            # Why there is another attempt comes first.
+            return
+        # After that, only a long wait is worth a line.
+        if (moved or follows) and abs(now - self.memory.get("queued_told_at", 0)) < PLACE_EVERY_S:
             return
         is_told = self._once(
             "queued",

@@ -287,7 +287,7 @@ class SubmitGpuJobOperator(BaseOperator):
         hook = self._hook(staged)
         if self._may_launch_from_trigger(context):
             self._defer_unless_a_worker_is_needed(context, hook, identity, staged=staged is not None)
-        with self._stoppable(context, hook, identity.job_id):
+        with self._stoppable(context, hook, identity):
             handle = self._launch(context, hook, identity, staged=staged is not None)
             self._stop_if_killed()
             if self.wait_for_completion and not self.deferrable:
@@ -302,13 +302,14 @@ class SubmitGpuJobOperator(BaseOperator):
 
         end = WatchEnd.from_json(event)
         staged = handle_of(self.job) if self._is_staged else None
-        if is_of_another_job(end, self._identity(context, staged).job_id, self.log):
+        identity = self._identity(context, staged)
+        if is_of_another_job(end, identity.job_id, self.log):
             return self._launch_and_wait(context)
         if end.error is not None:
             raise end.error
         assert end.handle is not None
         self._request().variables()  # masks their values in this process's log
-        with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), end.handle.job_id) as hook:
+        with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), identity) as hook:
             patience_s = seconds(self.unreachable_timeout)
             return resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=patience_s)
 
@@ -318,7 +319,7 @@ class SubmitGpuJobOperator(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
             staged = handle_of(self.job) if self._is_staged else None
-            self._cancel_after_timeout(self._hook(staged), self._identity(context, staged).job_id)
+            self._cancel_after_timeout(self._hook(staged), self._identity(context, staged))
             raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over") from error
 
     def on_kill(self) -> None:
@@ -339,19 +340,19 @@ class SubmitGpuJobOperator(BaseOperator):
         return GpuClusterHook(conn_id or GpuClusterHook.default_conn_name)
 
     @contextlib.contextmanager
-    def _stoppable(self, context: Context, hook: GpuClusterHook, job_id: str) -> Iterator[GpuClusterHook]:
+    def _stoppable(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> Iterator[GpuClusterHook]:
         """Open a hook for a job; if the task is stopped meanwhile, decide whether to cancel the job."""
         with hook:
             try:
                 self._interrupt = hook.cluster.interrupt
                 yield hook
             except AirflowTaskTimeout:
-                self._cancel_after_timeout(hook, job_id)
+                self._cancel_after_timeout(hook, identity)
                 raise
             except GpuClusterError:
                 if not self._killed:
                     raise
-                self._end_after_kill(context, hook, job_id)
+                self._end_after_kill(context, hook, identity)
             finally:
                 self._interrupt = None
 
@@ -445,26 +446,26 @@ class SubmitGpuJobOperator(BaseOperator):
         if self._killed:
             raise GpuClusterError("the task was told to stop")
 
-    def _end_after_kill(self, context: Context, hook: GpuClusterHook, job_id: str) -> None:
-        name = hook.settings.name
+    def _end_after_kill(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> None:
+        name, job_id = hook.settings.name, identity.job_id
         if self.cancel_on_kill and asked_by_a_user(context):
-            _cancel_anew(hook, job_id)
+            _cancel_anew(hook, identity)
             message = f"job {job_id} on {name} was cancelled, because a user ended the task"
             raise GpuJobCancelled(message, job_id=job_id, state="CANCELLED", reason="cancelled")
         raise GpuClusterError(f"the task was told to stop; job {job_id} on {name} is left alone")
 
-    def _cancel_after_timeout(self, hook: GpuClusterHook, job_id: str) -> None:
+    def _cancel_after_timeout(self, hook: GpuClusterHook, identity: JobIdentity) -> None:
         if not self.cancel_on_kill:
             return
-        name = hook.settings.name
+        name, job_id = hook.settings.name, identity.job_id
         try:
-            _cancel_anew(hook, job_id)
+            _cancel_anew(hook, identity)
             self.log.warning("execution_timeout is over; GPU job cancelled", job_id=job_id, cluster=name)
         except GpuClusterError as error:
             self.log.error("execution_timeout is over; GPU job could not be cancelled", job_id=job_id, error=str(error))
 
 
-def _cancel_anew(hook: GpuClusterHook, job_id: str) -> None:
-    """Cancel over a new connection, because the old one was interrupted in the middle of a call."""
+def _cancel_anew(hook: GpuClusterHook, identity: JobIdentity) -> None:
+    """Cancel over a new connection, because the old one was interrupted in a call, which may have been the launch."""
     with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
-        anew.cancel(job_id)
+        anew.cancel(identity.job_id, request_key=identity.request_key)

@@ -65,7 +65,8 @@ def _headline(status: JobStatus) -> str:
     if status.state is JobState.QUEUED and status.queue_place is not None:
         parts.append(f"Place {status.queue_place} in the cluster's queue.")
     if status.reason:
-        parts.append(f"Reason: {status.reason.replace('_', ' ')}.")
+        finer = f", {status.kind}" if status.kind and status.kind != status.reason else ""
+        parts.append(f"Reason: {f'{status.reason}{finer}'.replace('_', ' ')}.")
     if status.message:
         parts.append(status.message)
     return readable(" ".join(parts))
@@ -76,6 +77,7 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
     facts: list[tuple[str, str | None]] = []
     if status:
         facts += [
+            ("What to do", status.remedy),
             ("Attempt", str(status.attempt) if status.attempt else None),
             ("Went on by itself", _recovered(status)),
             ("Elements", str(handle.array_size) if handle.array_size else None),
@@ -86,7 +88,7 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
             ("Ended", _time_text(status.ended_at)),
             ("Duration", _duration(status, now)),
             ("GPU-seconds", f"{status.gpu_seconds:,.1f}" if status.gpu_seconds is not None else None),
-            ("Peak memory", _size(status.peak_memory_bytes)),
+            ("Peak memory", _memory(status)),
             ("Exit code", str(status.exit_code) if status.exit_code is not None else None),
             ("Signal", str(status.signal) if status.signal is not None else None),
             ("Log size", _size(status.log_bytes)),
@@ -129,6 +131,11 @@ def _attempts(status: JobStatus | None) -> list[list[str]]:
 def _end_of_attempt(past: PastAttempt) -> str:
     why = (past.get("kind") or past.get("reason") or "ended").replace("_", " ")
     return f"{why}: {past['message']}" if past.get("message") else why
+
+
+def _memory(status: JobStatus) -> str | None:
+    limit = _size(status.memory_limit_bytes)
+    return _size(status.peak_memory_bytes) if limit is None else f"{_size(status.peak_memory_bytes)} of {limit}"
 
 
 def _recovered(status: JobStatus) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuJobError
@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
@@ -122,6 +122,8 @@ class GpuJobSensor(BaseSensorOperator):
         # The default arguments of a DAG give them to sensors that have no use for them.
         self.env = HiddenEnv(env) if resubmit_on_retry and env is not None else None
         self.array = HiddenArray(array) if resubmit_on_retry and array is not None else None
+        if resubmit_on_retry:
+            self._check_variables()
         self.get_logs = get_logs
         self.unreachable_timeout = unreachable_timeout
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
@@ -168,12 +170,21 @@ class GpuJobSensor(BaseSensorOperator):
                 self._hook.close()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral. As in the other modes, ``soft_fail`` applies to timeouts, not to failed jobs."""
+        """
+        Resume after a deferral.
+
+        As in the other modes, ``soft_fail`` applies to timeouts and not to failed jobs, and Airflow retries the task if
+        its ``execution_timeout`` is over, but not if its ``timeout`` is.
+        """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSkipException as skip:
             if isinstance(skip.__cause__, GpuClusterError) and not self.never_fail:
                 raise skip.__cause__ from None
+            raise
+        except AirflowSensorTimeout as error:
+            if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
+                raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over") from error
             raise
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +283,14 @@ class GpuJobSensor(BaseSensorOperator):
         self._resubmit(context, hook, handle, seen["attempt"])
         # A try that dies before this asks again, and the cluster then finds the attempt that has been started.
         outlast(lambda: store.delete(BAD_END_KEY))
+
+    def _check_variables(self) -> None:
+        """Check what can be checked before templates and outputs of other tasks are known."""
+        from airflow_provider_gpu_cluster.jobs.request import JobRequest
+
+        env, array = (None if hidden is None else hidden.values for hidden in (self.env, self.array))
+        with naming_task(self):
+            JobRequest(command="true", env=env, array=array).check()
 
     def _resubmit(self, context: Context, hook: GpuClusterHook, handle: JobHandle, attempt: int) -> None:
         from airflow_provider_gpu_cluster.jobs.resubmission import resubmit_request

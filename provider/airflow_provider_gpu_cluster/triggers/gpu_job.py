@@ -196,8 +196,7 @@ class GpuJobTrigger(BaseTrigger):
     async def _cancel_if_abandoned(self) -> None:
         """Try until it succeeds; log each obstacle only once."""
         if self._launcher is not None:
-            # A job that is launched after the cancellation would keep running.
-            await self._launcher.settle()
+            self._launcher.take_back()
         job_id = self.launch["job_id"] if self.launch is not None else (await self._handle()).job_id
         told = ""
         while True:
@@ -216,7 +215,10 @@ class GpuJobTrigger(BaseTrigger):
 
     async def _cancel(self, job_id: str) -> None:
         # All tasks use the same text, so that one call can cancel many jobs.
-        cancelled = self._watcher().cancel(job_id, requested_by="Airflow, as a user ended its task")
+        by = "Airflow, as a user ended its task"
+        # A launch that is under way, or that another triggerer has asked for, launches nothing after this.
+        request_key = None if self.launch is None else self.launch["request_key"]
+        cancelled = self._watcher().cancel(job_id, requested_by=by, request_key=request_key)
         status = await asyncio.wrap_future(cancelled)
         if self.launch is not None and not status.attempt:
             self.log.info("A user ended the task before its GPU job was launched", job_id=job_id)

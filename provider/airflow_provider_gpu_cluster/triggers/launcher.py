@@ -43,8 +43,6 @@ class JobLauncher:
         """
         Launch the job, log the result, and return it.
 
-        If this is cancelled before the cluster was asked, the cluster is not asked; see :meth:`settle`.
-
         :raises GpuClusterConnectionError: the cluster was unreachable for as long as a worker would have tried.
         :raises GpuClusterError: the cluster cannot launch the job.
         """
@@ -69,7 +67,7 @@ class JobLauncher:
             event = "GPU cluster cannot be reached; the job is not launched yet, trying again"
             self._log.warning(event, job_id=self._request["job_id"], error=str(error_of_try(state)))
 
-    async def settle(self) -> None:
-        """Wait until no launch is under way any more, whether the job was launched or not."""
-        if self._asked is not None and not self._asked.cancel():
-            await asyncio.wait({asyncio.wrap_future(self._asked)})
+    def take_back(self) -> None:
+        """Do not ask the cluster, if it was not asked yet."""
+        if self._asked is not None:
+            self._asked.cancel()

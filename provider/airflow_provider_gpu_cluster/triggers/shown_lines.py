@@ -1,5 +1,5 @@
 """
-The lines of a job's output that an earlier trigger has already shown.
+What an earlier trigger of the same try has already shown in the task's log.
 
 A trigger logs lines, and then acknowledges them on the cluster. If its triggerer is killed in between, the
 acknowledgement is missing, but the log exists: in most installations on the same machine or volume, where the next
@@ -11,11 +11,13 @@ from __future__ import annotations
 import glob
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from airflow.configuration import conf
 from airflow.utils.helpers import log_filename_template_renderer
 
+from airflow_provider_gpu_cluster.logs.job_log import GOES_ON
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
 
 
@@ -25,20 +27,30 @@ def shown_lines(ti: Any) -> list[str]:
 
     :param ti: the task instance that the triggerer gave to the trigger.
     """
+    return [str(record["event"]) for record in _records(ti) if record.get("logger") == LOGGER]
+
+
+def told_attempts(ti: Any) -> int:
+    """
+    Return the number of the last attempt of which the logs of a try's triggers say that the job went on after it.
+
+    :param ti: the task instance that the triggerer gave to the trigger.
+    """
+    said = [str(record.get("event")) for record in _records(ti) if record.get("logger") != LOGGER]
+    numbers = [event.removeprefix(GOES_ON) for event in said if event.startswith(GOES_ON)]
+    return max((int(number) - 1 for number in numbers if number.isdecimal()), default=0)
+
+
+def _records(ti: Any) -> Iterator[dict[str, Any]]:
     path = os.path.join(conf.get("logging", "base_log_folder"), log_filename_template_renderer()(ti=ti))
     files = glob.glob(f"{glob.escape(path)}.trigger.*.log")
-    return [line for file in sorted(files, key=os.path.getmtime) for line in _lines(file)]
-
-
-def _lines(file: str) -> list[str]:
-    lines = []
-    with open(file, "rb") as log:
-        for record in log:
-            try:
-                value = json.loads(record)
-            except ValueError:
-                # The triggerer was killed while it wrote this line.
-                continue
-            if isinstance(value, dict) and value.get("logger") == LOGGER:
-                lines.append(str(value["event"]))
-    return lines
+    for file in sorted(files, key=os.path.getmtime):
+        with open(file, "rb") as log:
+            for record in log:
+                try:
+                    value = json.loads(record)
+                except ValueError:
+                    # The triggerer was killed while it wrote this line.
+                    continue
+                if isinstance(value, dict):
+                    yield value

@@ -196,8 +196,11 @@ class WatchLoop:
 
 
 def _cancel_together(cluster: Cluster, together: list[Cancellation]) -> None:
+    keys = {one.job_id: one.request_key for one in together if one.request_key is not None}
     try:
-        statuses = cluster.cancel([one.job_id for one in together], requested_by=together[0].requested_by)
+        statuses = cluster.cancel(
+            [one.job_id for one in together], requested_by=together[0].requested_by, request_keys=keys
+        )
     except GpuClusterConnectionError:
         raise
     except GpuClusterError as error:

@@ -120,10 +120,15 @@ class Errand(Generic[_Result]):
 
 @dataclass(frozen=True, slots=True)
 class Cancellation(Errand[JobStatus]):
-    """A job to cancel; the result is its status after that."""
+    """
+    A job to cancel; the result is its status after that.
+
+    :param request_key: of a launch of it that may still be on its way.
+    """
 
     job_id: str
     requested_by: str
+    request_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +195,9 @@ class Mailbox:
             self._changed[subscription.key] = subscription
             self._ring()
 
-    def cancel(self, job_id: str, requested_by: str) -> Cancellation | None:
+    def cancel(self, job_id: str, requested_by: str, request_key: str | None) -> Cancellation | None:
         """Add a job to cancel; None if the thread has ended."""
-        cancellation = Cancellation(job_id, requested_by)
+        cancellation = Cancellation(job_id, requested_by, request_key)
         with self._lock:
             if self._retired:
                 return None

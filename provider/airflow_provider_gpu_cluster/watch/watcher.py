@@ -77,14 +77,15 @@ class Watcher:
         """
         return self._leave(lambda mailbox: mailbox.launch(request)).future
 
-    def cancel(self, job_id: str, *, requested_by: str) -> Future[JobStatus]:
+    def cancel(self, job_id: str, *, requested_by: str, request_key: str | None = None) -> Future[JobStatus]:
         """
         Cancel a job over the existing connection or a new one.
 
         :param requested_by: who asks, for the record; one call cancels all jobs with the same requester.
+        :param request_key: of a launch of the job that may still be on its way; it then launches nothing.
         :return: the job's status after that, or the error of the only try.
         """
-        return self._leave(lambda mailbox: mailbox.cancel(job_id, requested_by)).future
+        return self._leave(lambda mailbox: mailbox.cancel(job_id, requested_by, request_key)).future
 
     def _leave(self, put: Callable[[Mailbox], _Left | None]) -> _Left:
         """Put something into the thread's mailbox; start a new thread if there is none or it is ending."""

@@ -13,7 +13,7 @@ from airflow_provider_gpu_cluster.gpu_run.jobs.status import statuses
 from airflow_provider_gpu_cluster.gpu_run.protocol.cancellation import CancelRecord
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from airflow_provider_gpu_cluster.gpu_run.store.next_attempt import follow
-from tests.gpu_run.attempts import first_attempt, preempt, waits_forever, write
+from tests.gpu_run.attempts import begin, first_attempt, preempt, waits_forever, write
 from tests.gpu_run.host import Host
 
 
@@ -81,6 +81,28 @@ def test_while_the_next_attempt_waits(host: Host, running: Attempt) -> None:
     # The attempt that was cancelled has printed nothing; who looks at the whole output sees what came before.
     tails = [statuses(host.root, host.engine, ["job"], 1000, whole=whole)[0].get("log_tail") for whole in (False, True)]
     assert tails == ["", "of attempt 1\n"]
+
+
+def test_when_the_next_attempt_begins_at_that_moment(
+    host: Host, running: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note: Callable[[Attempt, CancelRecord], bool] = cancel._note
+    stopped: list[int] = []
+
+    def note_early(attempt: Attempt, asked: CancelRecord) -> bool:
+        is_new = note(attempt, asked)
+        begin(attempt)
+        return is_new
+
+    preempt(running)
+    monkeypatch.setattr(cancel, "_note", note_early)
+    monkeypatch.setattr(type(host.engine), "stop", lambda engine, attempt, claim: stopped.append(attempt.number))
+    ask(host)
+    assert stopped == [2]
+    # Its end is no reason for a third.
+    preempt(host.attempt("job"))
+    assert follow(host.job("job")) is None
+    assert host.status("job")["state"] == protocol.FAILED
 
 
 def test_when_the_next_attempt_is_made_at_that_moment(

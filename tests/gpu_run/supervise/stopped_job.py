@@ -1,8 +1,8 @@
 """
-One job and its stop, without records: ``python stopped_job.py FOLDER COMMAND READY SIGNAL``.
+Jobs and their stop, without records: ``python stopped_job.py``, with a list of jobs on standard input.
 
-It runs shell text as a supervisor does, waits until the named programs are ready, and tells the job to end. It prints
-what became of it as JSON. The programs of the job are ``program.py NAME``.
+A copy of this process for each runs its shell text as a supervisor does, waits until the named programs are ready, and
+tells the job to end. What became of it lies in its folder, as JSON. Its programs are ``program.py NAME``.
 """
 
 from __future__ import annotations
@@ -89,4 +89,12 @@ def main(folder: Path, command: str, ready: str, number: int) -> dict[str, objec
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+    pids = []
+    for folder, command, ready, number in json.load(sys.stdin):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            end = main(Path(folder), command, ready, number)
+            Path(folder, "end.json").write_text(json.dumps(end))
+            os._exit(0)
+    for pid in pids:
+        os.waitpid(pid, 0)

@@ -58,7 +58,7 @@ def test_somebody_elses_process_that_the_kernel_kills(host: Host, tmp_path: Path
     assert MemoryKillCounter().read().anywhere > before.anywhere
     (tmp_path / "go").touch()
     status = host.wait(job)
-    assert (status["reason"], status["message"]) == ("user_error", "it ended with exit code 1")
+    assert (status["reason"], status["message"]) == ("user_error", "it ended with exit code 1: KeyError: text")
 
 
 @pytest.mark.parametrize(

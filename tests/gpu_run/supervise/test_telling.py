@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.patience import PATIENCE_S
 
-RUN = '"$PYTHON" program.py'
+RUN = '"$PYTHON" -S -E program.py'
 SAVED = ["a told", "a saved"]
 ALONE = ["a worker left alone"] * 2
 
@@ -66,6 +66,9 @@ SHAPES = {
     "nice and env": Shape("nice env X=1 setsid RUN a; RUN b", SAVED),
     "timeout": Shape("timeout 60 RUN a; RUN b", SAVED),
     "a launcher": Shape(f"{RUN.split()[0]} accelerate a; RUN b", SAVED),
+    "a launcher of one's own": Shape('"$PYTHON" launch.py a; RUN b', SAVED),
+    "make": Shape('printf "train:\\n\\t$PYTHON -S -E program.py a\\n\\tfalse\\n" > Makefile; make; RUN c', SAVED, -15),
+    "unshare": Shape("unshare --fork RUN a; RUN b", SAVED),
     "a trap, and a program to wait for": Shape(
         "trap 'echo trap >> notes; exit 4' TERM; RUN a; RUN b", [*SAVED, "trap"], 4
     ),
@@ -97,32 +100,34 @@ LAUNCHER = "import subprocess, sys\nsys.exit(subprocess.run([sys.executable, 'pr
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run all of them at once, and return what became of each."""
-    started = {}
-    for name, shape in SHAPES.items():
+    jobs = []
+    for shape in SHAPES.values():
         folder = tmp_path_factory.mktemp("job")
-        (folder / "accelerate").write_text(LAUNCHER)
-        arguments = [str(folder), shape.command.replace("RUN", RUN), shape.ready, str(int(shape.number))]
-        started[name] = subprocess.Popen(
-            [sys.executable, "-m", "tests.gpu_run.supervise.stopped_job", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=Path(__file__).parents[3],
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-    said = {name: process.communicate(timeout=2 * PATIENCE_S) for name, process in started.items()}
-    return {name: json.loads(out) if out else errors.decode() for name, (out, errors) in said.items()}
+        for launcher in ("accelerate", "launch.py"):
+            (folder / launcher).write_text(LAUNCHER)
+        jobs.append([str(folder), shape.command.replace("RUN", RUN), shape.ready, int(shape.number)])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu_run.supervise.stopped_job"],
+        input=json.dumps(jobs).encode(),
+        capture_output=True,
+        cwd=Path(__file__).parents[3],
+        timeout=3 * PATIENCE_S,
+    )
+    assert not done.stderr, done.stderr.decode()
+    return {name: json.loads(Path(job[0], "end.json").read_text()) for name, job in zip(SHAPES, jobs, strict=True)}
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="jobs are run by bash")
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_program_ends_first_and_nothing_begins(ends: dict[str, Any], name: str) -> None:
     shape, end = SHAPES[name], ends[name]
-    assert isinstance(end, dict), end
     notes = end["notes"]
     # Those that are told at once note it in any order.
     assert (sorted(notes) if shape.notes == sorted(shape.notes) else notes) == shape.notes, end
     status = end["status"]
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
     assert code == shape.code, end
+    # A warning goes the same way, and ends nobody.
+    assert any(program.startswith("python") for program in end["warned"]) is ("a saved" in notes)
     if "a saved" in notes and "$(" not in shape.command:
         assert "last words of a\n" in end["out"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.store.directories import JobDirectory
 from airflow_provider_gpu_cluster.gpu_run.watch.watched_job import WINDOW_BYTES
 from tests.gpu_run.attempts import begin, first_attempt, next_of, preempt, waits_forever, write
 from tests.gpu_run.host import Host
@@ -94,6 +97,23 @@ def test_no_byte_is_lost_or_sent_twice_when_the_attempt_changes(
     assert (place["attempt"], place["offset"]) == (1, 0)
     assert client.read_output(len(printed), key=2) == printed
     assert "output" not in [event["event"] for event in client.settle()]
+
+
+def test_a_full_disk_keeps_the_next_attempt_waiting_and_says_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disks fill up at other moments, so that is made up."""
+    waits_forever(monkeypatch)
+    preempt(first_attempt(host, "job"))
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobDirectory, "add_attempt", fail)
+        status = host.status("job")
+    assert status["state"] == protocol.QUEUED
+    told = "; attempt 2 follows, but it cannot be made now: /somewhere: No space left on device"
+    assert status["message"].endswith(told)
+    assert host.status("job")["attempt"] == 2
 
 
 def test_an_attempt_that_goes_on_says_so_in_the_log_and_is_judged_by_its_own_output(host: Host, watch: Watch) -> None:

@@ -107,7 +107,8 @@ def _make(root: Root, program: str, options: argparse.Namespace, umask: int) -> 
         "memory_bytes": options.memory,
         "time_limit_s": options.time_limit,
         "priority": options.priority,
-        "grace_s": 10.0,
+        # The person follows one process, and a next attempt would be another.
+        "recover": {},
     }
     engine = HostEngine(root, settings, program)
     engine.check(spec)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from ..linux import locks
 from ..reply import Reply
+from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
+from ..store.job_folders import jobs_of
 from ..store.writing import writing
 from .old_cache import OldCache
-from .old_jobs import Needs, OldJobs, alone_with, jobs_of
+from .old_jobs import Needs, OldJobs, alone_with
 from .old_programs import OldPrograms
 from .trash import Trash, measure
 
@@ -119,6 +121,7 @@ class _Collection:
             self._measure(path)
         self._programs(needs)
         if not self._dry_run:
+            forget_old(self._root)
             for trash in (self._trash, self._cache_trash):
                 self._report.values["bytes_freed"] += trash.empty()
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Iterator
 
@@ -37,17 +36,6 @@ _PREPARED_S = 3600.0
 # The greatest difference between a request's note of use and the time in its attempt's record, which is truncated.
 _MOMENT_S = 1.0
 _TIMEOUT_S = 60.0
-
-
-def jobs_of(root: Root) -> Iterator[JobDirectory]:
-    """Yield the directories that are jobs of this user; other files there are left alone."""
-    for name in sorted(os.listdir(root.path)):
-        with contextlib.suppress(Refused, OSError):
-            job = root.job(name)
-            found = os.lstat(job.path)
-            is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-            if is_own and stat.S_ISDIR(os.lstat(job.at(".job")).st_mode):
-                yield job
 
 
 class Needs:

@@ -33,19 +33,21 @@ class SmiAnswer(NamedTuple):
         return self.text.strip()[-MOST_CHARACTERS:]
 
 
-def ask(*questions: str) -> list[SmiAnswer]:
+def ask(*questions: str, timeout_s: float | None = None) -> list[SmiAnswer]:
     """
     Ask several questions at once, each one argument, and return the answers.
 
+    :param timeout_s: how long to wait for them, in seconds; None for as long as usual.
     :raises Refused: there is no ``nvidia-smi``, it cannot be started, or it gives no answer in time.
     """
     program = _program()
+    timeout_s = QUERY_S if timeout_s is None else timeout_s
     asked = []
     try:
         for question in questions:
             asked.append(_start(program, question))
-        deadline = time.monotonic() + QUERY_S
-        return [_answer(process, deadline) for process in asked]
+        deadline = time.monotonic() + timeout_s
+        return [_answer(process, deadline, timeout_s) for process in asked]
     finally:
         for process in asked:
             _end(process)
@@ -82,13 +84,13 @@ def _start(program: str, question: str) -> subprocess.Popen[bytes]:
         ) from error
 
 
-def _answer(process: subprocess.Popen[bytes], deadline: float) -> SmiAnswer:
+def _answer(process: subprocess.Popen[bytes], deadline: float, timeout_s: float) -> SmiAnswer:
     try:
         output = process.communicate(timeout=max(0.0, deadline - time.monotonic()))[0]
     except subprocess.TimeoutExpired:
         raise Refused(
             protocol.GPUS_UNAVAILABLE,
-            f"nvidia-smi gave no answer in {QUERY_S:g} s; the driver may hang, or one GPU may: try nvidia-smi on the "
+            f"nvidia-smi gave no answer in {timeout_s:g} s; the driver may hang, or one GPU may: try nvidia-smi on the "
             "host, and look for Xid errors with dmesg",
         ) from None
     return SmiAnswer(output.decode("utf-8", "replace"), process.returncode)

@@ -64,6 +64,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     before = request.setdefault("cancelled", arrays.last_cancellation(array))
     elements = _elements(root, engine, request)
     if not _all_there(elements, engine):
+        submission.check_not_cancelled(root, request)
         engine.check(request["spec"])
         for element in elements:
             submission.check_not_running(element.job, engine)
@@ -80,6 +81,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         _prepare(array, [element for element in elements if not _is_there(element, engine)])
     with array.lock():
         _check_not_cancelled(array, before)
+        if not _all_there(elements, engine):
+            submission.check_not_cancelled(root, request)
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
         made = _attempts(elements, engine)

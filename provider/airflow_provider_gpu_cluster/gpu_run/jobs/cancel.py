@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from ..errors import Refused
 from ..linux import regular_files
 from ..reply import Reply
 from ..store import records
+from ..store.cancelled_requests import note_cancelled
 from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
 from .status import status_or_unknown, statuses
@@ -38,21 +40,37 @@ _SPOILT = (
 
 def answer(root: Root, engine: Engine, request: CancelRequest) -> Reply:
     """Carry out the verb ``cancel``."""
-    return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"])})
+    keys = request.get("request_keys")
+    return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"], keys)})
 
 
-def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: float) -> list[Status]:
+def cancel(
+    root: Root,
+    engine: Engine,
+    job_ids: list[str],
+    by: str,
+    wait_s: float,
+    request_keys: dict[str, str] | None = None,
+) -> list[Status]:
     """
     Cancel jobs; a second time changes nothing.
 
     :param by: who asks, for the record.
     :param wait_s: how long to wait until they are gone.
+    :param request_keys: by job, the key of a request to launch it that may still be on its way, and launches nothing
+        any more.
     :return: their statuses afterwards.
     :raises Refused: one of them is no job id; none is cancelled.
     """
     jobs = [root.job(job_id) for job_id in job_ids]
-    failure: OSError | None = None
+    failure: Exception | None = None
     for job in jobs:
+        try:
+            if request_keys and job.job_id in request_keys:
+                _stop_launch(job, root, by, request_keys[job.job_id])
+        except (OSError, Refused) as error:
+            # What runs is cancelled all the same.
+            failure = error
         try:
             _cancel_job(job, root, engine, by)
         except _SPOILT:
@@ -70,6 +88,15 @@ def cancel(root: Root, engine: Engine, job_ids: list[str], by: str, wait_s: floa
         if not running or time.monotonic() > deadline:
             return found
         time.sleep(_LOOK_S)
+
+
+def _stop_launch(job: JobDirectory, root: Root, by: str, request_key: str) -> None:
+    """Keep a request from launching the job, unless it has done so by the end of this call."""
+    asked: CancelRecord = {"by": by, "at": records.now()}
+    note_cancelled(root, job.job_id, request_key, asked)
+    # A request that looked for the note before is making its attempt now.
+    with contextlib.suppress(FileNotFoundError), job.lock():
+        pass
 
 
 def _cancel_job(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:

@@ -7,7 +7,6 @@ variables are in no record: whoever asks must bring them.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
@@ -50,7 +49,7 @@ def _resubmit_job(root: Root, engine: Engine, program: str, request: ResubmitCal
         handle = submission.handle_of(job, engine, record["requested_at"], record["spec"]["gpus"])
         return {"handle": handle, "status": status_of(latest, engine), "created": False}
     if submission.existing(job, engine, asked) is None:
-        _check_variables(job, request["env"])
+        _complete(asked, job)
     return submission.submit(root, engine, asked)
 
 
@@ -71,7 +70,7 @@ def _resubmit_array(
     ]
     for job, one in zip(jobs, asked):
         if submission.existing(job, engine, one) is None:
-            _check_variables(job, one["env"])
+            _complete(one, job)
     elements: list[ElementRequest] = []
     for job, one in zip(jobs, asked):
         element: ElementRequest = {
@@ -90,14 +89,14 @@ def _resubmit_array(
 def _request_of(
     job: JobDirectory, program: str, request: ResubmitCall, env: dict[str, str], *, is_element: bool = False
 ) -> Submit:
-    """Return the request that launched a job, as it is made by this one."""
+    """Return the request that launched a job, as it is made by this one; a new attempt needs :func:`_complete`."""
     recorded = _first_request(job)
     asked: Submit = {
         "job_id": job.job_id,
         "spec": recorded["spec"],
         "inputs": None,
         "env": env,
-        "run_script": regular_files.read(job.at("run.sh"), _MOST_SCRIPT_BYTES).decode("utf-8", "replace"),
+        "run_script": "",
         "request_key": request["request_key"],
         "generation": recorded["generation"],
         # The job stays that of the task that launched it.
@@ -134,20 +133,27 @@ def _not_launched(job: JobDirectory) -> Refused:
     )
 
 
-def _check_variables(job: JobDirectory, env: dict[str, str]) -> None:
+def _complete(asked: Submit, job: JobDirectory) -> None:
     """
-    Refuse to run a job without one of its own environment variables.
+    Put into a request what only a new attempt needs.
 
-    :raises Refused: it was launched with one that is not given now.
+    :raises Refused: the job was launched with an environment variable that is not given now, or its script is gone.
     """
     record: JobRecord | None = records.read_json(job.spec, records.MOST_BYTES_OF_LISTS)
     names = record["environment_names"] if record and "environment_names" in record else []
-    missing = sorted(set(names) - set(env))
+    missing = sorted(set(names) - set(asked["env"]))
     if missing:
         raise Refused(
             protocol.BAD_REQUEST,
             "the next attempt of {} needs its environment variables {}, whose values are not kept on the cluster; give "
             "them again, as env= (and array=) of the sensor that has resubmit_on_retry=True".format(
-                os.path.basename(job.path), ", ".join(missing)
+                job.job_id, ", ".join(missing)
             ),
         )
+    try:
+        script = regular_files.read(job.at("run.sh"), _MOST_SCRIPT_BYTES)
+    except OSError as error:
+        message = "job {} cannot go on, as its {} cannot be read: {}; clear the task that launches it"
+        why = error.strerror or str(error)
+        raise Refused(protocol.NO_SUCH_JOB, message.format(job.job_id, job.at("run.sh"), why)) from error
+    asked["run_script"] = script.decode("utf-8", "replace")

@@ -95,6 +95,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "gpu_keys": _list_of(_is_text),
     "gpu_seconds": _is_number,
     "peak_memory_bytes": _is_whole,
+    "memory_limit_bytes": _is_whole,
     "queue_place": _is_whole,
     "progress": lambda value: isinstance(value, dict),
     "host": _is_text,

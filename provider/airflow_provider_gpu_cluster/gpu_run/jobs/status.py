@@ -12,10 +12,11 @@ from .. import protocol
 from ..errors import Refused
 from ..linux import processes, regular_files
 from ..reply import Reply
+from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.next_attempt import follow, is_followed
-from ..supervise import diagnosis
+from ..verdict import log_ends
 from .sound_status import sound
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *,
     """
     Return the status of each job; a job whose status cannot be found does not affect the others.
 
-    :param whole: see :func:`.supervise.diagnosis.tail`.
+    :param whole: see :func:`.verdict.log_ends.tail`.
     :raises Refused: one of them is no job id.
     """
-    for job_id in job_ids:
-        root.job(job_id)
+    for job in [root.job(job_id) for job_id in job_ids]:
+        # Before anybody serves the queue, who would end a job that nobody has asked about.
+        note_asked(job.path)
     # What keeps the queue from being served, such as a full disk, keeps nobody from looking.
     with contextlib.suppress(OSError, Refused):
         engine.nudge()
@@ -74,8 +76,14 @@ def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole:
     if not attempts:
         return _without_attempt(root, engine, job_id, tail_bytes, whole)
     status = status_of(attempts[-1], engine)
-    if status["state"] == protocol.QUEUED and carry_on(job, engine) is not None:
-        status = status_of(job.attempts()[-1], engine)
+    if status["state"] == protocol.QUEUED:
+        try:
+            if carry_on(job, engine) is not None:
+                status = status_of(job.attempts()[-1], engine)
+        except (Refused, OSError) as error:
+            # A full disk, for example; the next look tries again.
+            why = error.message if isinstance(error, Refused) else words_of(error)
+            status["message"] = f"{status['message']}, but it cannot be made now: {why}"
     if tail_bytes:
         status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status
@@ -86,7 +94,7 @@ def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> st
     Return the last lines of a job's output, without its secrets.
 
     :param size: how many bytes at most.
-    :param whole: see :func:`.supervise.diagnosis.tail`.
+    :param whole: see :func:`.verdict.log_ends.tail`.
     """
     job = root.job(status["job_id"])
     logs = job.at("logs")
@@ -94,11 +102,11 @@ def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> st
     starts = None if whole else _log_starts(job, status)
     masks = status.get("masks")
     if masks is None:
-        return diagnosis.tail(logs, size, whole=whole, starts=starts)
+        return log_ends.tail(logs, size, whole=whole, starts=starts)
     from ..protocol.masks import hidden, longest
 
     # A secret may begin before the text that is shown.
-    text = diagnosis.tail(logs, size + 4 * longest(masks), whole=whole, starts=starts)
+    text = log_ends.tail(logs, size + 4 * longest(masks), whole=whole, starts=starts)
     start = max(0, len(text) - size)
     if start:
         start = text.find("\n", start - 1) + 1 or start
@@ -141,6 +149,8 @@ def _array_status(
 ) -> Status:
     from ..protocol import array_status
 
+    for job_id in elements:
+        note_asked(root.job(job_id).path)
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:
         for index in array_status.telling(found):
@@ -169,11 +179,14 @@ def carry_on(job: JobDirectory, engine: Engine) -> Attempt | None:
 
 def status_of(attempt: Attempt, engine: Engine) -> Status:
     """Return the status of an attempt, without its secrets. If it is gone without a record, its engine settles it."""
-    status = _status_of(attempt, engine)
-    try:
-        masks = attempt.request().get("masks")
-    except Refused:
-        masks = None
+    status = _with_kind(_status_of(attempt, engine))
+    masks = None
+    with contextlib.suppress(Refused):
+        request = attempt.request()
+        masks = request.get("masks")
+        limit = request["spec"].get("memory_bytes")
+        if limit and status["state"] in protocol.FINAL_STATES:
+            status["memory_limit_bytes"] = limit
     if masks is None:
         return status
     from ..protocol.masks import are_masks, hidden_in
@@ -183,6 +196,16 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
     shown: Status = hidden_in(status, masks)
     shown["masks"] = masks
     return shown
+
+
+def _with_kind(status: Status) -> Status:
+    """Add the kind of an end about which nothing finer than its reason is known, and what to do about it."""
+    reason = status.get("reason")
+    if reason is None or status.get("kind"):
+        return status
+    from ..verdict.kinds import remedy_of
+
+    return {**status, "kind": reason, "remedy": status.get("remedy") or remedy_of(reason)}
 
 
 def _status_of(attempt: Attempt, engine: Engine) -> Status:
@@ -218,15 +241,13 @@ def _between(ended: ExitRecord) -> Standing:
 def _base(attempt: Attempt) -> Observed:
     notes: list[str] = []
     status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
-    number = attempt.log_number
-    if number != attempt.number:
-        status["log_attempt"] = number
     progress = _progress(attempt, notes)
     if progress is not None:
         status["progress"] = progress
     recovery = _recovery(attempt)
     if recovery is not None:
         status["attempts"], status["recovered"] = recovery["past"], recovery["used"]
+        status["log_attempt"] = attempt.log_number
     try:
         regular_files.check(os.lstat(attempt.at("exit.json")), attempt.at("exit.json"))
     except regular_files.NotRegular as error:

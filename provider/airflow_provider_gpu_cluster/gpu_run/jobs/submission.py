@@ -14,6 +14,7 @@ from ..linux import processes
 from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
+from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.writing import write_text, writing
 from .status import carry_on, status_of
@@ -64,6 +65,7 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     seen = latest_attempt(job)
     found = existing(job, engine, request)
     if found is None:
+        check_not_cancelled(root, request)
         engine.check(request["spec"])
         check_not_running(job, engine)
         if request["inputs"] is None:
@@ -79,6 +81,7 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         with job.lock():
             found = existing(job, engine, request) or newer(job, engine, seen)
             if found is None:
+                check_not_cancelled(root, request)
                 return _created(job, engine, request)
     attempt, status = found
     if status["state"] == protocol.QUEUED and attempt.claimed() is None:
@@ -115,6 +118,21 @@ def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Atte
     if latest is None or (seen is not None and latest.number == seen.number):
         return None
     return latest, status_of(latest, engine)
+
+
+def check_not_cancelled(root: Root, request: Submit) -> None:
+    """
+    Refuse a launch that was cancelled while it was on its way.
+
+    :raises Refused: it was.
+    """
+    asked = cancelled_request(root, request["job_id"], request["request_key"])
+    if asked is not None:
+        raise Refused(
+            protocol.JOB_CONFLICT,
+            "job {} was cancelled by {} before it was launched, and this request launches it no more; another try "
+            "can".format(request["job_id"], asked["by"]),
+        )
 
 
 def check_not_running(job: JobDirectory, engine: Engine) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import Refused
 from ..reply import Reply
+from ..store.asked import note_asked
 from ..store.directories import Attempt, JobDirectory, Root
 from . import sending
 from .folder import Outputs, OutputsFolder
@@ -34,6 +35,8 @@ def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
             "is_array": bool(elements),
             "writer": _writer([root.job(element) for element in elements] or [job]),
         }
+    for one in [job, *map(root.job, elements)]:
+        note_asked(one.path)
     # The reader asks for more after the reply, or sooner.
     return Reply(value, lambda out: sending.answer(folder, stream, out))
 

@@ -23,6 +23,7 @@ VERBS = (
     "watch",
     "logs",
     "cancel",
+    "jobs",
     "interrupt",
     "send",
     "gc",

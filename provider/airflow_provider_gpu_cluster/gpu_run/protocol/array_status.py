@@ -37,7 +37,7 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
     """
     Return the status of an array.
 
-    It has ended when all of its elements have. If any of them ended badly, it ends like the first of those.
+    It has ended when all of its elements have. If any of them ended badly, it ends like the one that did so first.
 
     :param elements: the statuses of its elements, in their order.
     """
@@ -54,7 +54,8 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
     }
     if first is not None:
         status["reason"], status["exit_code"] = first.get("reason"), first.get("exit_code")
-        status["signal"] = first.get("signal")
+        status["signal"], status["kind"] = first.get("signal"), first.get("kind")
+        status["remedy"] = first.get("remedy", "")
     recovered: Counter[str] = Counter()
     for element in elements:
         recovered.update(element.get("recovered", {}))
@@ -78,13 +79,17 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
 
 
 def _state(elements: Sequence[Status]) -> tuple[str, Status | None]:
-    """Return the state, and the first element that has ended badly if that determines the state."""
+    """Return the state, and the element that was the first to end badly if that determines the state."""
     states = {element["state"] for element in elements}
     for state in (protocol.RUNNING, protocol.UNKNOWN, protocol.QUEUED):
         if state in states:
             return state, None
-    bad = next((element for element in elements if element["state"] != protocol.SUCCEEDED), None)
-    return (protocol.SUCCEEDED, None) if bad is None else (bad["state"], bad)
+    bad = [element for element in elements if element["state"] != protocol.SUCCEEDED]
+    if not bad:
+        return protocol.SUCCEEDED, None
+    # Of those that nobody knows the time of, the first in their order; the others may have followed from it.
+    first = min(bad, key=lambda element: element.get("ended_at") or "9999")
+    return first["state"], first
 
 
 def message(elements: Sequence[Status]) -> str:
@@ -107,7 +112,9 @@ def message(elements: Sequence[Status]) -> str:
 
 
 def _cause(element: Status) -> str:
-    return ": ".join(filter(None, (element.get("reason") or element["state"], element.get("message"))))
+    return ": ".join(
+        filter(None, (element.get("kind") or element.get("reason") or element["state"], element.get("message")))
+    )
 
 
 def telling(elements: Sequence[Status]) -> list[int]:

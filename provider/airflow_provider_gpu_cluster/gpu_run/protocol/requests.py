@@ -41,6 +41,7 @@ class Asker(TypedDict, total=False):
     bundle_version: str | None
     dag_version_id: str | None
     airflow_host: str
+    airflow_url: str | None
     asked_at: str | None
     provider_version: str
     person: str
@@ -174,17 +175,22 @@ class StatusRequest(_StatusRequest, total=False):
     whole_tail: bool
 
 
-class CancelRequest(TypedDict):
+class _CancelRequest(TypedDict):
+    job_ids: list[str]
+    by: str
+    wait_s: float
+
+
+class CancelRequest(_CancelRequest, total=False):
     """
     Jobs to cancel.
 
     :param by: who asks, for the record.
     :param wait_s: how long to wait until they are gone, in seconds.
+    :param request_keys: by job, the key of a request to launch it that may still be on its way.
     """
 
-    job_ids: list[str]
-    by: str
-    wait_s: float
+    request_keys: dict[str, str]
 
 
 class InterruptRequest(TypedDict):

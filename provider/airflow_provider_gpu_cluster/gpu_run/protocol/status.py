@@ -24,6 +24,7 @@ class Standing(_State, total=False):
     :param log_attempt: number of the attempt with which its log begins, if that is an earlier one.
     :param attempts: the earlier attempts of the same try, oldest first; not more than the last hundred.
     :param recovered: how many attempts each reason has caused.
+    :param memory_limit_bytes: its limit on host memory, once it has ended.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
     """
 
@@ -46,6 +47,7 @@ class Standing(_State, total=False):
     gpu_keys: list[str]
     gpu_seconds: float | None
     peak_memory_bytes: int | None
+    memory_limit_bytes: int | None
     queue_place: int | None
     progress: Progress | None
     host: str | None

@@ -31,6 +31,7 @@ from ..linux.newest_file import newest_file
 from ..protocol import job_ids
 from ..recovery.policy import Checkpoints, Decision, decide
 from . import records
+from .asked import note_asked
 from .restoring import make_folder
 from .safe_folders import check_own
 from .writing import remove_tree, write_text, writing
@@ -105,6 +106,7 @@ class JobDirectory:
                 self._make_folders()
                 with self.lock():
                     os.utime(self.at(".job", "lock"))
+                note_asked(self.path)
                 return
             except FileNotFoundError:
                 if is_last:
@@ -128,6 +130,7 @@ class JobDirectory:
         try:
             with self.lock():
                 os.utime(self.at(".job", "lock"))
+            note_asked(self.path)
             return True
         except FileNotFoundError:
             return False

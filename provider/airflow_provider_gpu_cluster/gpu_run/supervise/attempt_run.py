@@ -19,15 +19,19 @@ from ..store import records
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
-from .diagnosis import TAIL_BYTES, diagnose, read_end
+from ..verdict.judge import judge
 from .errors_relay import ErrorsRelay
+from .evidence import evidence_of
+from .hang import HangLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
 from .limits import Limits
 from .main_process import catching
 from .node_orders import NodeOrders
+from .orphan import OrphanLimit
 from .signals import HANDED_ON
+from .stack_dump import stack_dump
 from .stop import Cause, Stop
 from .variables import job_variables
 from .witness import has_had_term
@@ -149,6 +153,9 @@ class AttemptRun:
         )
         self._errors.started()
         self._limits = Limits(self._spec, self._job, self._killed_workers)
+        self._orphan_limit = OrphanLimit(self.attempt, self.request)
+        self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)
+        self._path = env.get("PATH", "")
         self.attempt.event("started", pid=self._job.top, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):
             write_text(job.at("logs", "start_time.log"), self._started_at + "\n")
@@ -231,6 +238,19 @@ class AttemptRun:
             self._stop.begin(too_much)
         if is_urgent:
             self._stop.kill_soon()
+        if self._stop.cause is None:
+            self._look_for_life()
+
+    def _look_for_life(self) -> None:
+        """Stop the job if nobody wants it any more, or if it hangs."""
+        orphaned = self._orphan_limit.reached()
+        if orphaned:
+            self._stop.begin(orphaned, is_from_outside=True)
+            return
+        hangs = self._hang_limit.reached()
+        if hangs:
+            self._errors.tell(stack_dump(self._job.tree(), self._path))
+            self._stop.begin(hangs)
 
     def _is_ended_by_another(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
@@ -292,6 +312,7 @@ class AttemptRun:
         assert status is not None
         exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        details: EndFacts = {}
         cause = self._stop.cause
         if cause is None and self._is_taken_back(status):
             self._is_taken_away = True
@@ -300,6 +321,7 @@ class AttemptRun:
         if first is not None:
             # The others may have failed because of it, or have been killed for it.
             exit_code, number = first[1], None
+        details["exit_code"], details["signal"] = exit_code, number
         if self._taken_at is not None:
             # It was over a limit when its launcher ended it without saying why.
             cause = self._limits.over_memory() or self._limits.time_is_up(self._taken_at) or cause
@@ -314,38 +336,28 @@ class AttemptRun:
             state, reason = protocol.FAILED, protocol.CHECKPOINTED
         else:
             state = protocol.FAILED
-            # Take the errors from memory, since a full disk may have lost the message about itself.
-            words = self._errors.last + self._last_output()
-            text = words.decode("utf-8", "replace")
-            counted, worker_killed = self._killed_workers.has_counted(), self._killed_workers.is_likely(text)
-            reason, message = diagnose(
-                exit_code, number, counted, text, worker_killed=worker_killed, run_script=self._run_script()
-            )
+            evidence = evidence_of(self.attempt, self._errors.last(), self._killed_workers, exit_code, number)
+            reason, kind, message, remedy = judge(evidence)
+            details["kind"], details["remedy"] = kind, remedy
             if first is not None:
                 message += f", first where NODE_RANK is {first[0]}"
         if self._is_taken_away:
             # Its scheduler knows why; the process that asks the scheduler makes the exit record from this note.
-            self.attempt.note_stop(state, reason, message, {**self.facts(), "exit_code": exit_code, "signal": number})
+            facts = self.facts()
+            facts.update(details)
+            self.attempt.note_stop(state, reason, message, facts)
         else:
-            self._finish(state, reason, message, {"exit_code": exit_code, "signal": number})
+            self._finish(state, reason, message, details)
 
     def _is_taken_back(self, status: int) -> bool:
         """Return whether the scheduler has made the job end, and has not told this process yet."""
         asks = self.allocation.is_taken_back
-        return asks is not None and asks(_is_signal(status, signal.SIGTERM), self._errors.last)
+        return asks is not None and asks(_is_signal(status, signal.SIGTERM), self._errors.last())
 
     def _checkpoint_exit_code(self) -> int | None:
         """Return the exit code that asks for a next attempt; None when the job may not ask for one."""
         may_ask = protocol.CHECKPOINTED in self._spec.get("recover", {})
         return self._spec.get("checkpoint_exit_code") if may_ask else None
-
-    def _last_output(self) -> bytes:
-        """Return the end of all output of this attempt."""
-        log, start = self.attempt.job.at("logs", "training.log"), self.attempt.log_starts()["training"]
-        return read_end(log, min(TAIL_BYTES, max(0, os.fstat(self._errors.log).st_size - start)))
-
-    def _run_script(self) -> str:
-        return read_end(self.attempt.job.at("run.sh"), TAIL_BYTES).decode("utf-8", "replace")
 
     def _finish(self, state: str, reason: str | None, message: str, details: EndFacts) -> None:
         """Write the exit record. If even the space set aside for it is not enough, somebody may make room."""

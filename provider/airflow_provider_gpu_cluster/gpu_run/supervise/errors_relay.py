@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from ..store import records
-from .diagnosis import TAIL_BYTES
 
 if TYPE_CHECKING:
     from ..protocol.records import LogStarts
 
 _PIECE = 1 << 16
+_KEPT_BYTES = 1 << 20
 
 
 class ErrorsRelay:
@@ -30,8 +31,9 @@ class ErrorsRelay:
         #: The two ends of the pipe; the job writes into the second.
         self.source, self.end = os.pipe()
         os.set_blocking(self.source, False)
-        #: The last errors, which a full disk cannot lose.
-        self.last = b""
+        # The last errors, which a full disk cannot lose.
+        self._last: collections.deque[bytes] = collections.deque()
+        self._last_bytes = 0
 
     def begin(self, line: str) -> LogStarts:
         """
@@ -43,6 +45,11 @@ class ErrorsRelay:
             _write_all(self.log, "{}{}\n".format("\n" if _ends_within_a_line(self.log) else "", line).encode())
         return {"training": os.fstat(self.log).st_size, "error": os.fstat(self._error_log).st_size}
 
+    def tell(self, text: str) -> None:
+        """Write something of gpu-run's own into both logs."""
+        for fd in (self.log, self._error_log):
+            _write_all(fd, text.encode())
+
     def started(self) -> None:
         """Close what only the job writes to."""
         os.close(self.end)
@@ -53,10 +60,20 @@ class ErrorsRelay:
             piece = os.read(self.source, _PIECE)
         except BlockingIOError:
             return None
-        self.last = (self.last + piece)[-TAIL_BYTES:]
+        self._keep(piece)
         for fd in (self.log, self._error_log):
             _write_all(fd, piece)
         return bool(piece)
+
+    def last(self) -> bytes:
+        """Return the last errors."""
+        return b"".join(self._last)
+
+    def _keep(self, piece: bytes) -> None:
+        self._last.append(piece)
+        self._last_bytes += len(piece)
+        while self._last_bytes - len(self._last[0]) > _KEPT_BYTES:
+            self._last_bytes -= len(self._last.popleft())
 
     def copy_rest(self) -> None:
         """Copy all that is there. A process that left the process tree may still keep the pipe open."""

@@ -12,7 +12,8 @@ From ``run.sh`` downwards:
 - A shell that ignores the signal, with all that it runs, is a program of its own, too.
 - A launcher that does not catch the signal (``conda run``, ``accelerate launch``, ``time``) is passed over. One that
   catches it (``torchrun``, ``mpirun``, ``timeout``) hands it on.
-- Every other process is the program. What it has started itself, such as the workers of a data loader, is its own.
+- Every other process is the program. What it has started itself, such as the workers of a data loader, is its own. If
+  it does not catch the signal, and has started other programs that do, those come after it.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ _LAUNCHERS = frozenset(
         *("conda", "mamba", "micromamba", "uv", "uvx", "pixi", "poetry", "pipenv", "hatch"),
         *("accelerate", "accelerate-launch", "torchrun", "deepspeed", "mpirun", "mpiexec", "srun"),
         *("apptainer", "singularity", "starter", "starter-suid", "enroot", "docker", "podman"),
-        *("nsys", "ncu", "nvprof", "strace", "perf", "script", "unbuffer", "xvfb-run", "sudo"),
+        *("nsys", "ncu", "nvprof", "strace", "perf", "script", "unbuffer", "xvfb-run", "sudo", "make", "gmake"),
     )
 )
+# These catch signals of users for themselves, and these take signals by sigwait(3).
+_HALF_DEAF = frozenset(("make", "gmake", "xargs"))
+_WAITING = frozenset(("srun",))
 _LAUNCHING_MODULES = frozenset(
     (
         *("accelerate", "accelerate.commands.launch", "accelerate.commands.accelerate_cli", "conda"),
@@ -118,9 +122,9 @@ class _Search:
         program = processes.program_of(pid)
         if program in _SHELLS:
             self._shell(pid, sets, above)
-        elif program in _REPEATERS and not sets.catches(self._number):
+        elif program in _REPEATERS and not _hands_on(program, sets, self._number):
             self._wait_for_children(pid, [], above, self._stopped(pid))
-        elif is_launcher(pid, program) and not sets.catches(self._number):
+        elif is_launcher(pid, program) and not _hands_on(program, sets, self._number):
             children = processes.children_of(pid)
             if children:
                 self._chosen(children, [pid, *above])
@@ -142,9 +146,15 @@ class _Search:
             self._count(pid, above)
         elif catches and not self._halt:
             self._count(pid, above)
-            self._chosen(foreground or children, above)
+            self._chosen(self._asked(foreground, children), above)
         else:
-            self._wait_for_children(pid, foreground, above, children, catches=catches)
+            self._wait_for_children(pid, self._asked(foreground, children), above, children, catches=catches)
+
+    def _asked(self, foreground: list[int], children: list[int]) -> list[int]:
+        """Return the children that count: those in the foreground, except for a warning that none of them catches."""
+        if self._halt or any(map(self._catches_below, foreground)):
+            return foreground
+        return children
 
     def _stopped(self, pid: int) -> list[int]:
         """Return the children of a process, which starts no others from now on if it is halted."""
@@ -179,10 +189,12 @@ class _Search:
         program = processes.program_of(pid)
         if program in _SHELLS:
             # What a shell runs decides.
-            return shell_catches(pid, sets, self._number) or any(map(self._catches_below, processes.children_of(pid)))
-        if sets.catches(self._number) or not is_launcher(pid, program):
+            is_asked = shell_catches(pid, sets, self._number)
+        elif program in _REPEATERS or is_launcher(pid, program):
+            is_asked = _hands_on(program, sets, self._number)
+        else:
             return sets.catches(self._number)
-        return any(map(self._catches_below, processes.children_of(pid)))
+        return is_asked or any(map(self._catches_below, processes.children_of(pid)))
 
     def _count(self, pid: int, above: list[int]) -> None:
         self.found.mains.append(pid)
@@ -191,7 +203,30 @@ class _Search:
 
 def catching(tops: Iterable[int], number: int) -> list[int]:
     """Return the processes that a signal is for and that catch it: nobody dies of it."""
-    return [pid for pid in find(tops, number, halt=False).mains if catches(pid, number)]
+    found = []
+    for pid in find(tops, number, halt=False).mains:
+        found += [pid] if catches(pid, number) else programs_of(pid, number)
+    return found
+
+
+def programs_of(pid: int, number: int) -> list[int]:
+    """Return the other programs that a process has started and that catch a signal, without its own workers."""
+    own = processes.words_of(pid)
+    found = []
+    for child in processes.children_of(pid):
+        words = processes.words_of(child)
+        is_worker = words == own or any("multiprocessing" in word for word in words[1:])
+        if not is_worker and catches(child, number):
+            found.append(child)
+    return found
+
+
+def _hands_on(program: str, sets: SignalSets, number: int) -> bool:
+    """Return whether a launcher hands a signal on to what it has launched."""
+    if program in _HALF_DEAF and number in (signal.SIGUSR1, signal.SIGUSR2):
+        return False
+    # Others that block a signal only want to be left alone.
+    return sets.catches(number) if program in _WAITING else bool(sets.caught >> (number - 1) & 1)
 
 
 def has_waiting_shells(pids: Iterable[int], number: int) -> bool:

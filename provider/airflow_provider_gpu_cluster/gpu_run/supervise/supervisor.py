@@ -18,6 +18,7 @@ from ..store.directories import Attempt
 from . import guard
 from .allocation import Allocation
 from .attempt_run import AttemptRun
+from .orphan import end_if_orphaned
 from .witness import start_witness
 
 
@@ -54,5 +55,5 @@ def _begin(run: AttemptRun, waited: bool) -> None:
         return
     # A cancel looks for the claim and then sends a signal, so listening begins before the claim.
     run.listen()
-    if run.claim(waited):
+    if not end_if_orphaned(run.attempt, run.request) and run.claim(waited):
         run.to_the_end()

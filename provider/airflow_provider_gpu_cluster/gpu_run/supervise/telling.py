@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Iterable
 
 from ..linux import processes
-from .main_process import catches, find, has_waiting_shells, shell_children
+from .main_process import catches, find, has_waiting_shells, programs_of, shell_children
 
 if TYPE_CHECKING:
     from .job_processes import JobProcesses
@@ -126,6 +126,8 @@ class Telling:
             if self._halted.pop(pid, None) is not None:
                 self._shells.append(pid)
             self._following += shell_children(pid)
+            if not catches(pid, self._number):
+                self._following += programs_of(pid, self._number)
         self._note(mains, found.above)
         _send(mains, self._number)
         return True

@@ -15,6 +15,7 @@ from ..jobs.status import status_or_unknown
 from ..linux import regular_files
 from ..reply import Reply
 from ..store import records
+from ..store.asked import note_asked
 from ..store.directories import JobDirectory, Root
 from ..store.writing import write_text
 
@@ -49,6 +50,7 @@ def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply,
     :return: the reply, whose ``length`` says how many bytes of the open file follow.
     """
     job = root.job(request["job_id"])
+    note_asked(job.path)
     status = status_or_unknown(root, engine, request["job_id"], request.get("tail_bytes", 0))
     reply: LogReply = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
     attempt = status.get("attempt")

@@ -210,9 +210,11 @@ class _Watch:
             if not self._inotify.follows(key):
                 # Its folder is gone.
                 self._subscriptions[key].full_look_at = 0.0
+        now = time.monotonic()
+        for subscription in self._subscriptions.values():
+            subscription.note_asked(now)
         if self._is_clogged:
             return
-        now = time.monotonic()
         keys = list(news)
         if (self._subscriptions or self._postponed) and now >= self._tick_at:
             self._tick_at = now + TICK_S

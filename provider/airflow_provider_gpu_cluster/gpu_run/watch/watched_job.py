@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from .. import protocol
 from ..jobs.status import status_or_unknown, tail_of
 from ..linux import processes
+from ..protocol.orphan_timeout import orphan_timeout_s
+from ..store.asked import note_asked
 from ..store.directories import Root
 from .output import Cursor, open_log_of
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 FULL_LOOK_S = 10.0
 PROGRESS_S = 2.0
+# How often a job is noted as asked for, which has to be several times in its orphan_timeout.
+_ASKED_S = 10.0
+_TIMES_ASKED = 4
 WINDOW_BYTES = 1 << 17
 PIECE_BYTES = 1 << 15
 _TAIL_BYTES = 4096
@@ -61,6 +66,7 @@ class WatchedJob:
         self._state = protocol.UNKNOWN
         self._is_over = True
         self._supervisor: ProcessIdentity | None = None
+        self._asked_every_s, self._asked_at = _ASKED_S, _LONG_AGO
         self._seen: set[str] = set()
         self._progress_seen: tuple[int, int] | None = None
         self._name_records()
@@ -73,6 +79,20 @@ class WatchedJob:
         attempt = self._job.attempt(self._attempt)
         self._claim, self._exit = attempt.at("claim.json"), attempt.at("exit.json")
         self._next = self._job.attempt(self._attempt + 1).path
+
+    def note_asked(self, now: float) -> None:
+        """Note that somebody asks about it, as long as it is watched."""
+        if now >= self._asked_at + self._asked_every_s:
+            self._asked_at = now
+            note_asked(self._job.path)
+
+    def _often_enough_s(self) -> float:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            request = self._job.attempt(self._attempt).recorded_request()
+            timeout_s = request and orphan_timeout_s(request["spec"], request["settings"])
+            if timeout_s:
+                return min(_ASKED_S, timeout_s / _TIMES_ASKED)
+        return _ASKED_S
 
     @property
     def folder(self) -> str:
@@ -132,6 +152,7 @@ class WatchedJob:
         if attempt and attempt != self._attempt:
             self._attempt = attempt
             self._name_records()
+            self._asked_every_s = self._often_enough_s()
         number = status.get("log_attempt", attempt)
         if number and number != self._log_number:
             self._log_number = number

@@ -36,7 +36,7 @@ def root(slurm: RealSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def test_a_job_is_told_to_end_alone_whoever_tells_it(
     root: SlurmRoot, slurm: RealSlurm, eventually: Callable[..., object]
 ) -> None:
-    env = {"SAVES_FOR_S": "2.4"}
+    env = {"SAVES_FOR_S": "2.2"}
     cancelled = root.submit(COMMAND, code=CODE, env=env, grace_s=30)
     by_slurm = root.submit(COMMAND, code={"train.py": ALONE}, env=env, grace_s=30, sbatch_options=["--partition=gpu"])
     rehearsed = root.submit(COMMAND, code=CODE, env={"SAVES_FOR_S": "0"}, grace_s=0.5, warn_before_s=600)

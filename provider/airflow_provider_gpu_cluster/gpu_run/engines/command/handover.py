@@ -19,7 +19,7 @@ from ...linux import detached, locks, processes, regular_files
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.writing import write_text
-from ...supervise import diagnosis
+from ...verdict import log_ends
 from ..unstarted import end_unstarted
 from .launch_notes import LaunchNotes
 from .template import NotGiven, Template, values_of
@@ -341,7 +341,7 @@ def said_by_launcher(attempt: Attempt) -> str:
     """Return the last lines that the launcher has printed, errors last."""
     lines: list[str] = []
     for name in _OUTPUTS:
-        text = diagnosis.read_end(attempt.at(name), diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+        text = log_ends.read_end(attempt.at(name), log_ends.TAIL_BYTES).decode("utf-8", "replace")
         lines += [line.strip() for line in text.splitlines() if line.strip()][-_MOST_LINES:]
     return " | ".join(lines)[-_MOST_CHARACTERS:]
 

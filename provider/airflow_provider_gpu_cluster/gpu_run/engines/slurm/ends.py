@@ -11,8 +11,8 @@ from ...errors import Refused
 from ...linux import regular_files
 from ...store.claims import run_facts
 from ...store.directories import Attempt
-from ...supervise import diagnosis
 from ...supervise.unrecorded_end import unrecorded_end
+from ...verdict import log_ends
 from . import commands, words
 from .batch import Batch
 from .commands import Row
@@ -31,7 +31,7 @@ def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
     if state.state is not None and state.reason is not None:
         end_unstarted(attempt, state.state, state.reason, f"{state.message} before it began (job {row.id})")
         return
-    output = diagnosis.read_end(batch.output_of(attempt), diagnosis.TAIL_BYTES).decode("utf-8", "replace").strip()
+    output = log_ends.read_end(batch.output_of(attempt), log_ends.TAIL_BYTES).decode("utf-8", "replace").strip()
     last = output.splitlines()[-1] if output else row.reason
     message = f"its supervisor ended before it could begin (job {row.id}, {row.state}): {last}"
     end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
@@ -61,8 +61,8 @@ def output_of_run(batch: Batch, attempt: Attempt, claim: Claim) -> str:
     """Return the last output of the script that ran an attempt, in which Slurm says why it ends it."""
     try:
         with os.fdopen(regular_files.open_to_read(batch.output_of(attempt)), "rb") as file:
-            file.seek(max(claim.get("output_start", 0), os.fstat(file.fileno()).st_size - diagnosis.TAIL_BYTES))
-            return file.read(diagnosis.TAIL_BYTES).decode("utf-8", "replace")
+            file.seek(max(claim.get("output_start", 0), os.fstat(file.fileno()).st_size - log_ends.TAIL_BYTES))
+            return file.read(log_ends.TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -7,18 +7,17 @@ import sys
 
 import pytest
 
-from airflow_provider_gpu_cluster.gpu_run.supervise.diagnosis import diagnose
-from airflow_provider_gpu_cluster.gpu_run.supervise.refused_options import ADVICE
+from airflow_provider_gpu_cluster.gpu_run.verdict.judge import Evidence, Verdict, judge
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 
 GIVEN = render_run_script(JobSpec(entry_script="train.py"))
 
 
-def message(words: str, run_script: str = GIVEN) -> str:
-    reason, message = diagnose(2, None, False, words, run_script=run_script)
-    assert reason == "user_error"
-    return message
+def verdict(words: str, run_script: str = GIVEN) -> Verdict:
+    found = judge(Evidence(2, None, words, run_script=run_script))
+    assert found.reason == "user_error"
+    return found
 
 
 # Typed in after the messages of argparse, click, typer, absl, fire, tyro, transformers, jsonargparse, getopt, R and Go.
@@ -45,16 +44,21 @@ def message(words: str, run_script: str = GIVEN) -> str:
     ],
 )
 def test_every_parsers_words(words: str, option: str) -> None:
-    assert message(f"usage: train.py [-h]\n{words}\n") == ADVICE.format(option, "exit code 2")
+    found = verdict(f"usage: train.py [-h]\n{words}\n")
+    assert found.kind == "bad_arguments"
+    assert found.message == f"it refuses --{option}, which entry scripts are given by default (exit code 2)"
+    assert found.remedy.startswith("Set pass_output_dirs=False")
 
 
 def test_a_real_parser() -> None:
     script = "import argparse; argparse.ArgumentParser().parse_args()"
     done = subprocess.run([sys.executable, "-c", script, "--output_dir", "/x"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert message(done.stderr) == (
-        "it refuses --output_dir, which entry scripts are given by default (exit code 2): set pass_output_dirs=False, "
-        "and have the script read OUTPUT_DIR and LOG_DIR from its environment"
+    assert verdict(done.stderr) == (
+        "user_error",
+        "bad_arguments",
+        "it refuses --output_dir, which entry scripts are given by default (exit code 2)",
+        "Set pass_output_dirs=False, and have the script read OUTPUT_DIR and LOG_DIR from its environment.",
     )
 
 
@@ -69,7 +73,7 @@ def test_a_real_parser() -> None:
     ],
 )
 def test_other_complaints_are_the_scripts_own(words: str) -> None:
-    assert message(words) == "it ended with exit code 2"
+    assert "pass_output_dirs" not in verdict(words).remedy
 
 
 def test_a_script_that_was_not_given_them_is_not_told_so() -> None:
@@ -79,4 +83,6 @@ def test_a_script_that_was_not_given_them_is_not_told_so() -> None:
         render_run_script(JobSpec(command="python train.py --output_dir x")),
         "",
     ]
-    assert [message(words, script) for script in scripts] == ["it ended with exit code 2"] * 3
+    for script in scripts:
+        found = verdict(words, script)
+        assert (found.kind, "pass_output_dirs" in found.remedy) == ("bad_arguments", False)

@@ -14,8 +14,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 ADVICE = (
-    "it refuses --{}, which entry scripts are given by default ({}): set pass_output_dirs=False, and have the script "
-    "read OUTPUT_DIR and LOG_DIR from its environment"
+    "it refuses --{}, which entry scripts are given by default ({})",
+    "Set pass_output_dirs=False, and have the script read OUTPUT_DIR and LOG_DIR from its environment.",
 )
 
 

@@ -1,0 +1,82 @@
+"""Ends a job about which nobody asks any more: its ``orphan_timeout``."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Callable
+
+from .. import protocol
+from ..protocol.orphan_timeout import orphan_timeout_s
+from ..recovery.words import duration
+from ..store.asked import asked_at, unasked_s
+from ..store.claims import claim_by
+from ..store.directories import Attempt
+from .stop import Cause
+
+if TYPE_CHECKING:
+    from ..protocol.records import AttemptRequest
+
+_LONGEST_PAUSE_S = 5.0
+_LOOKS = 8
+
+
+class OrphanLimit:
+    """
+    Tells when nobody has asked about a running job for as long as its ``orphan_timeout``.
+
+    The time before its start does not count. A question is seen by its mark having changed, whatever the clock that
+    made the mark says; and while nobody can look for the mark, nobody can say that there is none.
+
+    :param clock: tells seconds.
+    """
+
+    def __init__(
+        self, attempt: Attempt, request: AttemptRequest, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._job = attempt.job.path
+        self._timeout_s = orphan_timeout_s(request["spec"], request["settings"])
+        self._clock = clock
+        self._look_at = self._since = clock()
+        self._asked_at: float | None = None
+
+    def reached(self) -> Cause | None:
+        """Return the cause to stop the job if the time is over."""
+        now = self._clock()
+        if self._timeout_s is None or now < self._look_at:
+            return None
+        self._look_at = now + min(_LONGEST_PAUSE_S, self._timeout_s / _LOOKS)
+        try:
+            at = asked_at(self._job)
+        except OSError:
+            self._since = now
+            return None
+        if at != self._asked_at:
+            self._asked_at, self._since = at, now
+        return _cause(self._timeout_s, at) if now - self._since >= self._timeout_s else None
+
+
+def end_if_orphaned(attempt: Attempt, request: AttemptRequest) -> bool:
+    """
+    End an attempt that is about to start, if nobody asked about it for that long while it waited; return whether it
+    was ended.
+    """
+    timeout_s = orphan_timeout_s(request["spec"], request["settings"])
+    if timeout_s is None:
+        return False
+    unasked = unasked_s(attempt.job.path, attempt.path)
+    if unasked is None or unasked < timeout_s:
+        return False
+    state, reason, message = _cause(timeout_s, time.time() - unasked)
+    message = f"{message}; it was not started"
+    claim = claim_by("cancel")
+    claim["end"] = {"state": state, "reason": reason, "message": message}
+    if attempt.claim(claim):
+        attempt.finish(state, reason, message, submitted_at=request["requested_at"])
+    return True
+
+
+def _cause(timeout_s: float, at: float | None) -> Cause:
+    last = "" if at is None else f", the last time at {datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    message = f"nobody has asked about it for {duration(timeout_s)}, its orphan_timeout{last}"
+    return Cause(protocol.CANCELLED, protocol.ORPHANED, message)
