@@ -281,3 +281,46 @@ def test_a_node_whose_daemon_is_gone_stops_what_it_still_runs(
         eventually(
             lambda: slurm.run("sinfo", "-h", "-N", "-n", "gpu1", "-o", "%T").stdout.startswith("idle"), timeout_s=60
         )
+
+
+@pytest.mark.long
+def test_a_job_that_slurm_requeues_after_a_node_failure_is_kept_off_that_node(
+    root: SlurmRoot, slurm: RealSlurm, eventually: Eventually
+) -> None:
+    spec = {"recover": RECOVER, "sbatch_options": ["--requeue"]}
+    single, lone = root.submit(HOLD, **spec), root.submit(HOLD, partition="lone", **spec)
+    nodes = root.submit(ON_TWO, nodes=2, **spec)
+    jobs = [single, lone, nodes]
+    all_begin(root, jobs, eventually)
+    for state in ("drain", "down"):
+        slurm.run("scontrol", "update", "node=gpu1", f"state={state}", "reason=test", check=True)
+    for job_id in jobs:
+        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
+    shown = "scontrol", "show", "job"
+    eventually(lambda: "ExcNodeList=gpu1" in slurm.run(*shown, slurm_job(root, single)).stdout)
+    assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, lone)).stdout
+    assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, nodes)).stdout
+    slurm.run("scontrol", "update", "node=gpu1", "state=resume")
+    time.sleep(2)
+    start_again(slurm, eventually)
+    for job_id in jobs:
+        followed(root, job_id, protocol.NODE_FAILURE)
+        assert slurm_job(root, job_id, 2) == slurm_job(root, job_id)
+
+
+@pytest.mark.long
+def test_the_controller_is_down_when_an_attempt_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -> None:
+    command = f'{RUN} until [ -e "$OUTPUT_DIR/go" ]; do sleep 0.1; done; exit 85'
+    job_id = root.submit(command, checkpoint_exit_code=85, recover=RECOVER)
+    all_begin(root, [job_id], eventually)
+    slurm.stop_controller()
+    try:
+        Path(root.job(job_id).at("outputs", "go")).touch()
+        waiting = eventually(lambda: (status := root.status(job_id))["attempt"] == 2 and status, timeout_s=60)
+        assert waiting["state"] == protocol.QUEUED, waiting
+        pid = record(root.job(job_id).attempt(1), "claim.json")["pid"]
+        eventually(lambda: not is_alive(pid))
+    finally:
+        slurm.start_controller()
+    followed(root, job_id, protocol.CHECKPOINTED)
+    eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout, timeout_s=60)

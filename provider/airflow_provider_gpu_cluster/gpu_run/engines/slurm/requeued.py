@@ -39,16 +39,16 @@ def settle_requeued(
     message = words.REQUEUED if not why.message or why.message == words.REQUEUED else f"{why.message}; {words.REQUEUED}"
     note_requeued(attempt, job)
     finish(attempt, claim, protocol.FAILED, why.reason or protocol.PREEMPTED, message)
-    following = follow(attempt.job)
-    if following is not None:
-        following.event("requeued", slurm_job=job)
+    attempt.event("requeued", slurm_job=job)
+    follow(attempt.job)
     if runs_again:
         return
     with contextlib.suppress(Refused):
         if not is_followed(attempt.ended()):
             run(commands.cancel([job]), timeout_s=_ASK_S)
-        elif following is not None:
-            _keep_off(following, job)
+        else:
+            # Somebody else may have made it.
+            _keep_off(attempt.job.attempt(attempt.number + 1), job)
 
 
 def _keep_off(attempt: Attempt, job: str) -> None:
