@@ -42,3 +42,10 @@ def test_the_table() -> None:
         assert kind.raised or kind.printed or kind.signals, kind
     assert set(protocol.REASONS) <= set(names())
     assert not {kind.name for kind in KINDS} & set(OTHER_KINDS)
+
+
+def test_the_page_has_the_table() -> None:
+    from write_verdicts import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python scripts/write_verdicts.py"
+    assert all(f"| `{name}` |" in page() for name in names())
