@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from pathlib import Path
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.verdict.judge import Verdict
 from airflow_provider_gpu_cluster.gpu_run.verdict.kinds import KINDS, OTHER_KINDS, names
 from tests.gpu_run.verdict.corpus.cases import Case, cases
 
+sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 CASES = list(cases())
 
 
