@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
 from tests.gpu_run.host import is_alive
@@ -165,6 +166,10 @@ def test_what_is_preempted_goes_on(
         for job_id in jobs:
             waiting = eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
             assert waiting["message"].startswith("attempt 1 was preempted after "), waiting
+        # What waits to go on is cancelled like anything else that waits.
+        unwanted = jobs.pop()
+        assert cancel(root.root, root.engine, [unwanted], "ann", 20)[0]["state"] == protocol.CANCELLED
+        eventually(lambda: slurm.run("squeue", "-h", "-n", f"{unwanted}.2", "-t", "PD").stdout == "")
     elif is_requeued:
         pids = [record(root.job(job_id).attempt(1), "claim.json")["pid"] for job_id in [never, *jobs]]
         eventually(lambda: not any(map(is_alive, pids)), timeout_s=60)
@@ -178,6 +183,8 @@ def test_what_is_preempted_goes_on(
         assert (slurm_job(root, job_id, 2) == slurm_job(root, job_id)) is is_requeued
     status = root.wait(never)
     assert (status["state"], status["reason"], runs(root, never)) == (protocol.FAILED, protocol.PREEMPTED, ["1"])
+    if is_seen:
+        assert (root.status(unwanted)["state"], runs(root, unwanted)) == (protocol.CANCELLED, ["1"])
     # Nothing is left in the queue besides.
     eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout)
 
@@ -190,6 +197,8 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
     bound = root.submit(HOLD, recover=recover, sbatch_options=["--exclude=gpu2"])
     lone = root.submit(HOLD, recover=recover, partition="lone")
     saved = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, **elsewhere)
+    # Its own job counts as long as it has not quite ended.
+    limited = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, qos="single", **elsewhere)
     late = root.submit(HOLD, time_limit_s=0.5, **elsewhere)
     lost = root.submit(HOLD, **elsewhere)
     large = root.submit(LARGE, recover=recover, **sizes)
@@ -212,7 +221,8 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
         assert message.endswith("it may run on gpu1 again, as there is no other node for it"), message
         assert followed(root, job_id, protocol.NODE_FAILURE)["host"] == "gpu1"
     assert followed(root, free, protocol.NODE_FAILURE)["host"] == "gpu2"
-    followed(root, saved, protocol.CHECKPOINTED)
+    for job_id in (saved, limited):
+        followed(root, job_id, protocol.CHECKPOINTED)
     followed(root, late, protocol.TIME_LIMIT)
     followed(root, lost, protocol.REASON_LOST)
     followed(root, large, protocol.OUT_OF_MEMORY)
@@ -271,3 +281,46 @@ def test_a_node_whose_daemon_is_gone_stops_what_it_still_runs(
         eventually(
             lambda: slurm.run("sinfo", "-h", "-N", "-n", "gpu1", "-o", "%T").stdout.startswith("idle"), timeout_s=60
         )
+
+
+@pytest.mark.long
+def test_a_job_that_slurm_requeues_after_a_node_failure_is_kept_off_that_node(
+    root: SlurmRoot, slurm: RealSlurm, eventually: Eventually
+) -> None:
+    spec = {"recover": RECOVER, "sbatch_options": ["--requeue"]}
+    single, lone = root.submit(HOLD, **spec), root.submit(HOLD, partition="lone", **spec)
+    nodes = root.submit(ON_TWO, nodes=2, **spec)
+    jobs = [single, lone, nodes]
+    all_begin(root, jobs, eventually)
+    for state in ("drain", "down"):
+        slurm.run("scontrol", "update", "node=gpu1", f"state={state}", "reason=test", check=True)
+    for job_id in jobs:
+        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
+    shown = "scontrol", "show", "job"
+    eventually(lambda: "ExcNodeList=gpu1" in slurm.run(*shown, slurm_job(root, single)).stdout)
+    assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, lone)).stdout
+    assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, nodes)).stdout
+    slurm.run("scontrol", "update", "node=gpu1", "state=resume")
+    time.sleep(2)
+    start_again(slurm, eventually)
+    for job_id in jobs:
+        followed(root, job_id, protocol.NODE_FAILURE)
+        assert slurm_job(root, job_id, 2) == slurm_job(root, job_id)
+
+
+@pytest.mark.long
+def test_the_controller_is_down_when_an_attempt_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -> None:
+    command = f'{RUN} until [ -e "$OUTPUT_DIR/go" ]; do sleep 0.1; done; exit 85'
+    job_id = root.submit(command, checkpoint_exit_code=85, recover=RECOVER)
+    all_begin(root, [job_id], eventually)
+    slurm.stop_controller()
+    try:
+        Path(root.job(job_id).at("outputs", "go")).touch()
+        waiting = eventually(lambda: (status := root.status(job_id))["attempt"] == 2 and status, timeout_s=60)
+        assert waiting["state"] == protocol.QUEUED, waiting
+        pid = record(root.job(job_id).attempt(1), "claim.json")["pid"]
+        eventually(lambda: not is_alive(pid))
+    finally:
+        slurm.start_controller()
+    followed(root, job_id, protocol.CHECKPOINTED)
+    eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout, timeout_s=60)
