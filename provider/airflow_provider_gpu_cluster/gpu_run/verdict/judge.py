@@ -21,6 +21,7 @@ from .tracebacks import Traceback, one_line, tracebacks_of
 _MOST_CHARACTERS = 300
 # So many lines before a launcher's own exception, or at the end, may be what failed.
 _NEAR = 12
+_MOST_OF_A_LINE = 1500
 _MOST_CONSEQUENCES = 5_000
 # They follow from what another process did.
 _SECONDARY = ("communication", "interrupted")
@@ -336,7 +337,7 @@ class _Judge:
         for line in self.lines[: -_MOST_CONSEQUENCES - 1 : -1]:
             if before is not None and line.number >= before:
                 continue
-            text = line.text
+            text = line.text[:_MOST_OF_A_LINE]
             if line.number in self.shown:
                 # It has been judged already.
                 continue
