@@ -65,8 +65,7 @@ def _recoveries(what: str, session: Cluster, first: str, blow: Blow | None = Non
         wait(session, name)
         first_end, second_end = (_record(job_dir, attempt) for attempt in (1, 2))
         ended_at = ended_at or datetime.fromisoformat(first_end["ended_at"]).timestamp()
-        known = [job_dir / ".job/attempts/2" / record for record in ("request.json", "slurm.json")]
-        queued.append(max(record.stat().st_mtime for record in known if record.exists()) - ended_at)
+        queued.append(_queued_at(job_dir / ".job/attempts/2") - ended_at)
         started.append(datetime.fromisoformat(second_end["started_at"]).timestamp() - ended_at)
     line(f"{what}: to the next attempt in the queue", queued)
     line(f"{what}: to the start of its code ({PAUSE_S:.0f} s of it a pause)", started)
@@ -89,6 +88,13 @@ def _kill_supervisor(_: Cluster, job_dir: Path) -> float:
     claim = json.loads((job_dir / ".job/attempts/1/claim.json").read_text())
     os.kill(claim["pid"], signal.SIGKILL)
     return time.time()
+
+
+def _queued_at(attempt: Path) -> float:
+    """Return since when an attempt waits: on Slurm since it was given to Slurm, on a host since it exists."""
+    events = map(json.loads, (attempt / "events.jsonl").read_text().splitlines())
+    submitted = [event["at"] for event in events if event["event"] == "submitted"]
+    return datetime.fromisoformat(submitted[0]).timestamp() if submitted else (attempt / "request.json").stat().st_mtime
 
 
 def _record(job_dir: Path, attempt: int) -> dict[str, str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG = 1
+_LOOKS = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -245,8 +246,14 @@ def status_of_zombie(pid: int) -> int | None:
 def children_of(pid: int) -> list[int]:
     """Return the live processes that a process has started, in the order in which they were started."""
     is_listed = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+    # While one of them ends, the kernel's list may lack another (proc(5)).
+    children: set[int] = set()
+    for _ in range(_LOOKS):
+        before, children = children, {*children, *(_children(pid) if is_listed else _all_children()[pid])}
+        if children == before:
+            break
     found = []
-    for child in _children(pid) if is_listed else _all_children()[pid]:
+    for child in children:
         with contextlib.suppress(OSError):
             start = start_ticks(child)
             if start is not None:

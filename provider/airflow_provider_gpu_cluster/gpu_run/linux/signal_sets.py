@@ -22,6 +22,10 @@ class SignalSets(NamedTuple):
         """Return whether it does something about a signal itself."""
         return _has(self.caught | self.blocked, number)
 
+    def has_handler(self, number: int) -> bool:
+        """Return whether it has a handler for a signal."""
+        return _has(self.caught, number)
+
     def ignores(self, number: int) -> bool:
         """Return whether the signal does nothing."""
         return _has(self.ignored, number)

@@ -15,7 +15,8 @@ import time
 from typing import TYPE_CHECKING, Iterable
 
 from ..linux import processes
-from .main_process import catches, find, has_waiting_shells, programs_of, shell_children
+from .main_process import catches, find, programs_of
+from .shells import has_waiting_shells, shell_children
 
 if TYPE_CHECKING:
     from .job_processes import JobProcesses

@@ -21,7 +21,6 @@ from .tracebacks import Traceback, one_line, tracebacks_of
 _MOST_CHARACTERS = 300
 # So many lines before a launcher's own exception, or at the end, may be what failed.
 _NEAR = 12
-_MOST_LINES = 200_000
 _MOST_CONSEQUENCES = 5_000
 # They follow from what another process did.
 _SECONDARY = ("communication", "interrupted")
@@ -111,7 +110,7 @@ class _Judge:
         if self.number is None and code is not None and 128 < code < 128 + signal.NSIG:
             # A shell reports a child's signal in this way.
             self.number = code - 128
-        self.lines = lines_of(evidence.output)[-_MOST_LINES:]
+        self.lines = lines_of(evidence.output, evidence.hide)
         #: Numbers of the lines of tracebacks.
         self.shown: set[int] = set()
         self.texts = [line.text for line in self.lines]
@@ -213,7 +212,7 @@ class _Judge:
         found = [one for lines in by_process(self.lines) for one in tracebacks_of(lines)]
         if not any(not one.is_aside for one in found) and self.evidence.errors:
             # Lines of stdout may stand in the middle of a traceback.
-            lines = lines_of(self.evidence.errors)[-_MOST_LINES:]
+            lines = lines_of(self.evidence.errors, self.evidence.hide)
             found = [one for one in tracebacks_of(lines) if not one.is_aside]
             found = [one._replace(first=self.lines[-1].number, last=self.lines[-1].number) for one in found]
         found = sorted((one for one in found if not one.is_aside), key=lambda one: one.last)
