@@ -143,6 +143,6 @@ def test_the_kind_of_an_end_and_what_to_do_about_it() -> None:
         memory_limit_bytes=4 * 1024**3,
     )
     view = job_view(HANDLE, JobAnswer(ended), NOW)
-    assert view["headline"] == "Reason: user error, missing module. a module of its is missing"
-    assert facts(ended)["What to do"] == "Add the package to requirements=."
+    assert view["headline"] == "Reason: user error, missing module. A module of its is missing"
+    assert view["remedy"] == "Add the package to requirements=."
     assert facts(ended)["Peak memory"] == "3.0 GiB of 4.0 GiB"
