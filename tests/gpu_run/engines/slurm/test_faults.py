@@ -84,15 +84,6 @@ def test_a_node_fails(cluster: Cluster, login_node: LoginNode, start: Callable[.
         login_node.slurm.run("scontrol", "update", "node=gpu1", "state=resume")
 
 
-def test_it_is_preempted(cluster: Cluster, start: Callable[..., str]) -> None:
-    job_id = start("trap 'exit 0' TERM; sleep 600 & wait", nodes=1, gpus=4, partition="scavenger")
-    for _ in range(2):
-        submit(cluster, HOLD, gpus=4)
-    status = wait(cluster, job_id)
-    assert end_of(status) == (JobState.FAILED, "preempted")
-    assert runs(cluster, job_id) == 1
-
-
 def test_slurm_ends_it_for_its_memory(cluster: Cluster) -> None:
     job_id = submit(cluster, LARGE, sbatch_options=("--mem=120M",)).handle.job_id
     assert end_of(wait(cluster, job_id)) == (JobState.FAILED, "out_of_memory")

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ HOLD = f"{RUN} sleep 600"
 ON_TWO = f'if [ "$NODE_RANK" = 1 ]; then test "$ATTEMPT" = 2 || sleep 600; exit 0; fi; {HOLD}'
 LARGE = (
     """echo "$ATTEMPT" >> "$OUTPUT_DIR/runs"; exec python3 -c 'import os, time; x = b"x" * (300 << 20); """
-    """time.sleep(600 if os.environ["ATTEMPT"] == "1" else 2)'"""
+    """time.sleep(600 if os.environ["ATTEMPT"] == "1" else 1)'"""
 )
 RECOVER = {"preempted": 3, "node_failure": 3, "lost": 2, "checkpointed": 3}
 
@@ -108,21 +107,15 @@ def waits(root: SlurmRoot, job_id: str) -> dict[str, Any] | None:
     return status if status["state"] == protocol.QUEUED and is_there else None
 
 
-def start_again(slurm: RealSlurm, eventually: Eventually) -> None:
+def start_again(root: SlurmRoot, slurm: RealSlurm, jobs: list[str], eventually: Eventually) -> None:
     """Have Slurm start what it has requeued, which without this it does after two minutes."""
-    waiting = eventually(lambda: slurm.run("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").stdout.splitlines())
-    for line in waiting:
-        if line.endswith("BeginTime"):
-            slurm.run("scontrol", "update", f"jobid={line.split()[0]}", "StartTime=now")
+    for job in [slurm_job(root, job_id) for job_id in jobs]:
+        shown = ("squeue", "-h", "-t", "all", "-j", job, "-o", "%T %r")
+        eventually(lambda shown=shown: slurm.run(*shown).stdout == "PENDING BeginTime\n")  # type: ignore[misc]
+        slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=True)
 
 
-def submit_all(root: SlurmRoot, eventually: Eventually, **spec: Any) -> list[str]:
-    """Launch a job on two nodes, one on one node, and an array of two, and return them when all run."""
-    nodes = root.submit(ON_TWO, nodes=2, **spec)
-    single = root.submit(f"{RUN} trap 'exit 0' TERM; sleep 600 & wait", **spec)
-    jobs = [nodes, single, *array(root, 2, HOLD, **spec)]
-    all_begin(root, jobs, eventually)
-    return jobs
+REQUEUE = {"sbatch_options": ["--requeue"]}
 
 
 @pytest.fixture
@@ -141,8 +134,13 @@ def without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_requeued", "is_seen"),
-    [(False, True), pytest.param(True, True, marks=pytest.mark.long), (True, False)],
+    ("requeued", "is_seen"),
+    [
+        ("array", True),
+        pytest.param("nothing", True, marks=pytest.mark.long),
+        pytest.param("all", True, marks=pytest.mark.long),
+        pytest.param("all", False, marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.parametrize("nodes_reach_slurm", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_what_is_preempted_goes_on(
@@ -151,16 +149,20 @@ def test_what_is_preempted_goes_on(
     tmp_path: Path,
     eventually: Eventually,
     request: pytest.FixtureRequest,
-    is_requeued: bool,
+    requeued: str,
     is_seen: bool,
     nodes_reach_slurm: bool,
 ) -> None:
     if not nodes_reach_slurm:
         request.getfixturevalue("without_slurm")
-    spec = {"partition": "scavenger", "sbatch_options": ["--requeue"] if is_requeued else []}
-    never = root.submit(HOLD, recover={}, **spec)
-    jobs = submit_all(root, eventually, recover=RECOVER, **spec)
-    all_begin(root, [never], eventually)
+    spec = {"partition": "scavenger", "recover": RECOVER, **(REQUEUE if requeued == "all" else {})}
+    of_array = {**spec, **(REQUEUE if requeued == "array" else {})}
+    nodes = root.submit(ON_TWO, nodes=2, **spec)
+    single = root.submit(f"{RUN} trap 'exit 0' TERM; sleep 600 & wait", **spec)
+    elements = array(root, 2, HOLD, **of_array)
+    never = root.submit(HOLD, **{**of_array, "recover": {}})
+    jobs = [nodes, single, *elements]
+    all_begin(root, [*jobs, never], eventually)
     over = preempt(slurm, tmp_path)
     if is_seen:
         for job_id in jobs:
@@ -169,18 +171,15 @@ def test_what_is_preempted_goes_on(
         # What waits to go on is cancelled like anything else that waits.
         unwanted = jobs.pop()
         assert cancel(root.root, root.engine, [unwanted], "ann", 20)[0]["state"] == protocol.CANCELLED
-        eventually(lambda: slurm.run("squeue", "-h", "-n", f"{unwanted}.2", "-t", "PD").stdout == "")
-    elif is_requeued:
+    else:
         pids = [record(root.job(job_id).attempt(1), "claim.json")["pid"] for job_id in [never, *jobs]]
         eventually(lambda: not any(map(is_alive, pids)), timeout_s=60)
     over.touch()
-    if is_requeued:
-        # Slurm tells the runs of a job apart by the second they began in.
-        time.sleep(2)
-        start_again(slurm, eventually)
+    same = {"nothing": [], "array": [elements[0]], "all": jobs}[requeued]
+    start_again(root, slurm, same, eventually)
     for job_id in jobs:
         followed(root, job_id, protocol.PREEMPTED)
-        assert (slurm_job(root, job_id, 2) == slurm_job(root, job_id)) is is_requeued
+        assert (slurm_job(root, job_id, 2) == slurm_job(root, job_id)) is (job_id in same)
     status = root.wait(never)
     assert (status["state"], status["reason"], runs(root, never)) == (protocol.FAILED, protocol.PREEMPTED, ["1"])
     if is_seen:
@@ -301,8 +300,7 @@ def test_a_job_that_slurm_requeues_after_a_node_failure_is_kept_off_that_node(
     assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, lone)).stdout
     assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, nodes)).stdout
     slurm.run("scontrol", "update", "node=gpu1", "state=resume")
-    time.sleep(2)
-    start_again(slurm, eventually)
+    start_again(root, slurm, jobs, eventually)
     for job_id in jobs:
         followed(root, job_id, protocol.NODE_FAILURE)
         assert slurm_job(root, job_id, 2) == slurm_job(root, job_id)
