@@ -188,7 +188,7 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
         limit = request["spec"].get("memory_bytes")
         if limit and status["state"] in protocol.FINAL_STATES:
             status["memory_limit_bytes"] = limit
-        orphan_timeout = orphan_timeout_s(request["spec"], request["settings"])
+        orphan_timeout = orphan_timeout_s(request["spec"], request.get("settings") or {})
         if orphan_timeout and status["state"] not in protocol.FINAL_STATES:
             status["orphan_timeout_s"] = orphan_timeout
     if masks is None:
