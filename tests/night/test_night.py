@@ -13,7 +13,7 @@ from tests.harness.night import KILLED_SUPERVISOR, PREEMPTION, Night, environmen
 
 def test_a_short_night_loses_no_work(cluster: Cluster, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    counts = {PREEMPTION: 2, KILLED_SUPERVISOR: 1}
+    counts = {PREEMPTION: 1, KILLED_SUPERVISOR: 1}
     command = f'exec "$PYTHON" {TRAINING}'
     handle = jobs.submit(cluster, command, env=environment(ledger), recover=counts, grace_s=10.0).handle
     night = Night(cluster, Path(handle.job_dir), ledger, seed=3, pause_s=0.5)

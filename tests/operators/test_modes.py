@@ -212,6 +212,7 @@ TABLE = [
         "job that is lost",
         Outcome(end="GpuJobLost", job="LOST", cause=("LOST", "lost", None, "one\n"), output=["one"], events=[RUNS]),
         RUNS_FOREVER,
+        job={"recover": False},
         meanwhile=kill_supervisor,
     ),
     Row(

@@ -94,7 +94,7 @@ def test_a_group_gives_its_wait_task_what_it_needs() -> None:
     assert (plain.wait.env, plain.wait.resubmit_on_retry) == (None, False)
     for wrong in ({"env": {"JOB_ID": "x"}}, {"array": [{"A B": "x"}]}):
         with pytest.raises(InvalidJobError, match=r"task 'wrong'.*(JOB_ID|'A B')"):
-            GpuJobSensor(task_id="wrong", job=train.output, resubmit_on_retry=True, **wrong)  # type: ignore[arg-type]
+            GpuJobSensor(task_id="wrong", job=train.output, resubmit_on_retry=True, **wrong)
     assert not done.start_from_trigger, "a worker has to start the next attempt"
     stored = json.dumps(DagSerialization.to_dict(dag))
     assert "s3cret" not in stored

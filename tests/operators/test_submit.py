@@ -512,3 +512,32 @@ def test_news_of_another_job_is_no_end(use: Any, log: list[dict[str, Any]], map_
     kinds = [(trigger.launch is None, trigger.job) for trigger in (before, deferral.value.trigger)]
     assert kinds[0] == kinds[1]
     assert [line["other_job_id"] for line in log if "other_job_id" in line] == ["another"]
+
+
+# -- a job that nobody may leave alone ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("orphan_timeout", "of_connection", "poll_interval"), [(60, None, 60), (None, "1m", 90), ("0:00:30", "2h", 30)]
+)
+def test_who_would_ask_too_seldom_is_told_before_the_launch(
+    use: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    orphan_timeout: Any,
+    of_connection: str | None,
+    poll_interval: float,
+) -> None:
+    cluster = use(FakeCluster(SUCCEEDED))
+    extra = {} if of_connection is None else {"orphan_timeout": of_connection}
+    connection = {"conn_type": "gpu_cluster", "host": "fake", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps(connection))
+    with pytest.raises(InvalidJobError, match="Make poll_interval shorter, or orphan_timeout longer"):
+        run(submit(orphan_timeout=orphan_timeout, poll_interval=poll_interval))
+    assert cluster.submits == []
+
+
+def test_who_asks_rather_seldom_is_warned(use: Any, log: list[dict[str, Any]]) -> None:
+    use(FakeCluster(SUCCEEDED))
+    run(submit(orphan_timeout=60, poll_interval=25))
+    run(submit(orphan_timeout=600, poll_interval=25))
+    assert [line["poll_interval"] for line in log if "orphan_timeout" in line] == [25]

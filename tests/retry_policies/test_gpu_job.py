@@ -60,8 +60,10 @@ def test_ends_of_jobs(reason: str, expected: RetryAction) -> None:
     assert action(ended(reason)) is expected
 
 
-def test_every_reason_has_its_place() -> None:
+def test_every_class_has_its_place_and_is_in_the_docs() -> None:
     assert set(exceptions.JOB_ERRORS.values()) <= set(IS_RETRIED)
+    page = (REPOSITORY / "docs/recovery.md").read_text()
+    assert [error.__name__ for error in IS_RETRIED if f"`{error.__name__}`" not in page] == []
 
 
 @pytest.mark.parametrize("kind", ["gpu_fault", "gpu_not_found", "gpu_busy", "communication", "network"])

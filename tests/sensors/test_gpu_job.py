@@ -23,6 +23,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterError,
     GpuJobError,
     GpuJobOutOfMemory,
+    InvalidJobError,
 )
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
@@ -216,6 +217,14 @@ def test_outage_has_a_limit(use: Any) -> None:
     pokes.poke()
     with pytest.raises(GpuClusterConnectionError):
         pokes.poke()
+
+
+def test_who_would_ask_too_seldom_is_told(use: Any) -> None:
+    """The cluster says of a job when it would end it as one that nobody asks about."""
+    use(FakeCluster(replace(RUNNING, orphan_timeout_s=60.0)))
+    with pytest.raises(InvalidJobError, match="poke_interval=60 s is not shorter than the job's orphan_timeout of 60"):
+        Pokes(poke_interval=60).poke()
+    assert not Pokes(poke_interval=20).poke()
 
 
 def test_unknown_state_is_no_end(use: Any) -> None:

@@ -67,6 +67,8 @@ class JobStatus:
     :param exit_code: exit code of the user's code; None while it runs or if a signal ended it.
     :param signal: the signal that ended it, if one did.
     :param attempt: number of the attempt, from 1; 0 if nothing was launched.
+    :param orphan_timeout_s: after how many seconds the cluster ends it if nobody asks about it; None for never, and
+        when it has ended.
     :param log_attempt: number of the attempt with which its log begins, if that is an earlier one; see
         :attr:`log_number`.
     :param gpus: indexes of the leased GPUs.
@@ -96,6 +98,7 @@ class JobStatus:
     exit_code: int | None = None
     signal: int | None = None
     attempt: int = 0
+    orphan_timeout_s: float | None = None
     log_attempt: int = 0
     submitted_at: str | None = None
     started_at: str | None = None

@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
+from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
@@ -287,6 +288,10 @@ class SubmitGpuJobOperator(BaseOperator):
         hook = self._hook(staged)
         if self._may_launch_from_trigger(context):
             self._defer_unless_a_worker_is_needed(context, hook, identity, staged=staged is not None)
+        if self.wait_for_completion and not self.deferrable:
+            own = self._request().spec().orphan_timeout_s
+            orphan_timeout_s = hook.settings.orphan_timeout_s if own is None else own
+            check_asks_often_enough("poll_interval", self.poll_interval, orphan_timeout_s, log=self.log)
         with self._stoppable(context, hook, identity):
             handle = self._launch(context, hook, identity, staged=staged is not None)
             self._stop_if_killed()

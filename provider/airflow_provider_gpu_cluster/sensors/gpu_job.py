@@ -20,6 +20,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
+from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
     DEFAULT_DEFERRABLE,
     is_of_another_job,
@@ -253,6 +254,7 @@ class GpuJobSensor(BaseSensorOperator):
             return False
         finally:
             self._remember(context, handle, reader, watch.memory)
+        check_asks_often_enough("poke_interval", self.poke_interval, status.orphan_timeout_s)
         if not status.final:
             return False
         with self._noting_a_bad_end(context, status):

@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from tests.gpu_run.attempts import begin, first_attempt, waits_forever
+from tests.gpu_run.attempts import LONG_AGO, begin, first_attempt, waits_forever
 from tests.gpu_run.host import Host
 from tests.harness.jobs import submit, submit_array, wait
 
@@ -67,14 +67,14 @@ def test_the_next_attempt_is_started_once_with_everything_as_at_the_launch(
 def test_it_begins_as_at_first_with_a_whole_budget(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     waits_forever(monkeypatch)
     attempt = first_attempt(host, "j", recover={"out_of_memory": [1, 2.0]}, memory_bytes=1 << 30)
-    attempt.finish("FAILED", "out_of_memory", "too much")
+    attempt.finish("FAILED", "out_of_memory", "too much", started_at=LONG_AGO)
     between: Any = {"job_id": "j", "request_key": "k", "env": {}, "settings": host.settings, "umask": 0o077}
     found = resubmission.answer(host.root, host.engine, host.program, between).value
     assert not found["created"], "it goes on by itself"
     attempt = host.attempt("j")
     assert attempt.request()["spec"]["memory_bytes"] == 2 << 30
     begin(attempt)
-    attempt.finish("FAILED", "out_of_memory", "too much again")
+    attempt.finish("FAILED", "out_of_memory", "too much again", started_at=LONG_AGO)
     assert host.status("j")["recovered"] == {"out_of_memory": 1}
     after: Any = {**between, "after": 2}
     with pytest.raises(Refused, match=r"its .*/run\.sh cannot be read: No such file"):

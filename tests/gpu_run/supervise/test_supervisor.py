@@ -26,6 +26,8 @@ from tests.harness.patience import PATIENCE_S
 from tests.harness.small_disk import small_disk
 
 MIB = 1 << 20
+KILLED = "it was killed by SIGKILL from outside; the kernel counted no kill for lack of memory (signal SIGKILL)"
+GPU_MEMORY = "it ran out of GPU memory: RuntimeError: CUDA out of memory (exit code 1)"
 
 
 def python(host: Host, job_id: str, text: str, **spec: Any) -> str:
@@ -84,12 +86,12 @@ def test_a_job_may_close_its_output(host: Host) -> None:
     [
         ("exit 3", 3, None, "it ended with exit code 3"),
         ("exit 255", 255, None, "it ended with exit code 255"),
-        ("kill -KILL $$", None, 9, "it ended with signal SIGKILL"),
-        ("kill -SEGV $$", None, 11, "it ended with signal SIGSEGV"),
-        ("bash -c 'kill -KILL $$'; exit $?", 137, None, "it ended with signal SIGKILL"),
+        ("kill -KILL $$", None, 9, KILLED),
+        ("kill -SEGV $$", None, 11, "it crashed (signal SIGSEGV)"),
+        ("bash -c 'kill -KILL $$'; exit $?", 137, None, KILLED),
         ("false | tee x", 0, None, ""),
-        ("echo 'RuntimeError: CUDA out of memory' >&2; exit 1", 1, None, "it ran out of GPU memory (exit code 1)"),
-        ("echo 'RuntimeError: CUDA out of memory'; exit 1", 1, None, "it ran out of GPU memory (exit code 1)"),
+        ("echo 'RuntimeError: CUDA out of memory' >&2; exit 1", 1, None, GPU_MEMORY),
+        ("echo 'RuntimeError: CUDA out of memory'; exit 1", 1, None, GPU_MEMORY),
     ],
 )
 def test_how_it_ended(host: Host, command: str, exit_code: int | None, number: int | None, message: str) -> None:
@@ -433,20 +435,21 @@ def test_a_job_that_deletes_its_directory_fails_and_frees_its_gpus(host: Host) -
 
 
 def test_a_job_that_fills_the_disk_gets_its_record(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 2048) as disk:
+    with small_disk(tmp_path / "disk", 4096) as disk:
         host = Host(disk, lease_dir=str(tmp_path / "leases"))
         try:
             job = python(host, "fills", "file = open('big', 'wb')\nwhile True: file.write(bytes(65536))")
             status = host.wait(job)
             assert (status["state"], status["reason"]) == ("FAILED", "disk_full"), host.told(job)
-            assert status["message"] == "it ran out of disk space (exit code 1)"
+            message = "it ran out of disk space: OSError: [Errno 28] No space left on device (main.py:2)"
+            assert (status["message"], status["kind"]) == (message, "disk_full")
             assert Path(host.job(job).at("outputs", "FAILED")).exists()
         finally:
             kill_everything_under(tmp_path)
 
 
 def test_a_job_that_fills_the_disk_and_succeeds_has_succeeded(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 2048) as disk:
+    with small_disk(tmp_path / "disk", 4096) as disk:
         host = Host(disk, lease_dir=str(tmp_path / "leases"))
         try:
             job = host.submit("head -c 100M /dev/zero > big 2> /dev/null; exit 0")

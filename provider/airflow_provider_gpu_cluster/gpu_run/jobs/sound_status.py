@@ -82,6 +82,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "line": _is_text,
     "attempts": _list_of(_is_past_attempt),
     "recovered": _is_count_by_name,
+    "orphan_timeout_s": _is_number,
     "exit_code": _is_whole,
     "signal": _is_whole,
     "attempt": _is_whole,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Mapping, cast
 from .. import protocol
 from ..errors import Refused
 from ..linux import processes, regular_files
+from ..protocol.orphan_timeout import orphan_timeout_s
 from ..reply import Reply
 from ..store.asked import note_asked
 from ..store.claims import run_facts
@@ -187,6 +188,9 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
         limit = request["spec"].get("memory_bytes")
         if limit and status["state"] in protocol.FINAL_STATES:
             status["memory_limit_bytes"] = limit
+        orphan_timeout = orphan_timeout_s(request["spec"], request["settings"])
+        if orphan_timeout and status["state"] not in protocol.FINAL_STATES:
+            status["orphan_timeout_s"] = orphan_timeout
     if masks is None:
         return status
     from ..protocol.masks import are_masks, hidden_in

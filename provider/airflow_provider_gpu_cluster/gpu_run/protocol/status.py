@@ -21,6 +21,7 @@ class Standing(_State, total=False):
 
     Unknown values are left out. Secrets of which there are ``masks`` are hidden in all texts.
 
+    :param orphan_timeout_s: after how long it is ended if nobody asks about it, as long as it has not ended.
     :param log_attempt: number of the attempt with which its log begins, if that is an earlier one.
     :param attempts: the earlier attempts of the same try, oldest first; not more than the last hundred.
     :param recovered: how many attempts each reason has caused.
@@ -37,6 +38,7 @@ class Standing(_State, total=False):
     exit_code: int | None
     signal: int | None
     attempt: int
+    orphan_timeout_s: float | None
     log_attempt: int
     submitted_at: str | None
     leased_at: str

@@ -19,9 +19,7 @@ from ..store import records
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
-from ..verdict.judge import judge
 from .errors_relay import ErrorsRelay
-from .evidence import evidence_of
 from .hang import HangLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
@@ -153,6 +151,10 @@ class AttemptRun:
             umask=self.request["umask"],
         )
         self._errors.started()
+        # Needed only at a bad end: the job need not wait for it, and the program may be gone by then.
+        from .evidence import verdict_of
+
+        self._verdict_of = verdict_of
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self._orphan_limit = OrphanLimit(self.attempt, self.request)
         self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)
@@ -337,8 +339,9 @@ class AttemptRun:
             state, reason = protocol.FAILED, protocol.CHECKPOINTED
         else:
             state = protocol.FAILED
-            evidence = evidence_of(self.attempt, self._errors.last(), self._killed_workers, exit_code, number)
-            reason, kind, message, remedy = judge(evidence)
+            reason, kind, message, remedy = self._verdict_of(
+                self.attempt, self._errors.last(), self._killed_workers, exit_code, number
+            )
             details["kind"], details["remedy"] = kind, remedy
             if first is not None:
                 message += f", first where NODE_RANK is {first[0]}"

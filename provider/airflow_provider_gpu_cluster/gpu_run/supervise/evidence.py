@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from ..errors import traceback_text
 from ..protocol.masks import are_masks, hidden
 from ..verdict import log_ends
-from ..verdict.judge import Evidence
+from ..verdict.judge import Evidence, Verdict, judge
 from ..verdict.room import is_over_quota, without_room
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ _RUN_SCRIPT_BYTES = 1 << 16
 _COMPARED_BYTES = 4096
 
 
-def evidence_of(
+def verdict_of(
     attempt: Attempt, last_errors: bytes, killed_workers: KilledWorkers, exit_code: int | None, number: int | None
-) -> Evidence:
+) -> Verdict:
     """
-    Return it.
+    Return why a job has failed.
 
     :param last_errors: the end of stderr, from memory, as a full disk may have lost the message about itself.
     :param exit_code: of the code; None after a signal.
@@ -42,7 +43,7 @@ def evidence_of(
     full = without_room(job.path, code, ending)
     over_quota = is_over_quota(job.path)
     masks = request.get("masks")
-    return Evidence(
+    evidence = Evidence(
         exit_code,
         number,
         text,
@@ -55,3 +56,8 @@ def evidence_of(
         run_script=log_ends.read_end(job.at("run.sh"), _RUN_SCRIPT_BYTES).decode("utf-8", "replace"),
         hide=(lambda said: hidden(said, masks)) if are_masks(masks) else str,
     )
+    try:
+        return judge(evidence)
+    except Exception:  # a job's output may contain anything
+        attempt.event("verdict_error", traceback=traceback_text())
+        return judge(evidence._replace(output="", errors=""))

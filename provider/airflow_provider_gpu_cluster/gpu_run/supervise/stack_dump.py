@@ -48,7 +48,7 @@ def stack_dump(pids: Iterable[int], path: str) -> str:
             break
         stack = _stack_by_py_spy(pid, path)
         if stack:
-            lines += stack.splitlines()
+            lines += filter(str.strip, stack.splitlines())
         elif _ask(pid):
             lines.append(f"process {pid} was asked for its Python stack by a signal that it catches")
         else:

@@ -24,7 +24,7 @@ def tail(logs: str, size: int, *, whole: bool = False, starts: Mapping[str, int]
 
     :param size: how many bytes at most.
     :param whole: of everything, even if stderr has any.
-    :param starts: where the output of the attempt begins in which log; see ``log_starts`` of a claim.
+    :param starts: where the output of the attempt begins in each log; see :meth:`.Attempt.log_starts`.
     """
     starts = starts or {}
     for name in ("training", "environment") if whole else ("error", "training", "environment"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 # A longer line is some data.
 _MOST_CHARACTERS = 4000
+_MOST_LINES = 100_000
+_AROUND = 20
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 # The marks of torch (its excepthook, torchrun), Open MPI, Ray and vLLM, and srun --label.
 _MARKS = (
@@ -33,13 +35,17 @@ class Line(NamedTuple):
     text: str
 
 
-def lines_of(text: str) -> list[Line]:
-    """Return the lines of an output: without the codes of terminals, and of a redrawn line its last state."""
+def lines_of(text: str, hide: Callable[[str], str] = str) -> list[Line]:
+    """
+    Return the lines of an output: without the codes of terminals, and of a redrawn line its last state.
+
+    :param hide: returns a text without secrets, which could not be recognized in a line that is cut.
+    """
     if "\x1b" in text:
         text = _ESCAPES.sub("", text)
     marks = (*_MARKS, _LABEL) if _LABELLED.search(text) else _MARKS
     found = []
-    for number, raw in enumerate(text.split("\n")):
+    for number, raw in _kept(text.split("\n")):
         line = raw.rstrip("\r")
         if "\r" in line:
             line = line.rpartition("\r")[2]
@@ -48,8 +54,21 @@ def lines_of(text: str) -> list[Line]:
             mark = next(filter(None, (mark.match(line) for mark in marks)), None)
             if mark:
                 rank, line = mark.group("rank"), line[mark.end() :]
-        found.append(Line(number, rank, line[:_MOST_CHARACTERS]))
+        if len(line) > _MOST_CHARACTERS:
+            line = hide(line)[:_MOST_CHARACTERS]
+        found.append(Line(number, rank, line))
     return found
+
+
+def _kept(lines: list[str]) -> list[tuple[int, str]]:
+    """Return the last lines with their numbers; of those before, the last traceback."""
+    numbered = list(enumerate(lines[-_MOST_LINES:], max(0, len(lines) - _MOST_LINES)))
+    for at in range(len(lines) - _MOST_LINES - 1, -1, -1):
+        if "Traceback (most recent call last)" in lines[at]:
+            first = max(0, at - _AROUND)
+            end = min(at + 10 * _AROUND, len(lines) - _MOST_LINES)
+            return [*enumerate(lines[first:end], first), *numbered]
+    return numbered
 
 
 def by_process(lines: list[Line]) -> list[list[Line]]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -573,3 +574,67 @@ def test_a_launcher_that_takes_the_job_away(site: Site, root_with: RootWith) -> 
     ended = root.wait(job_id)
     assert (ended["state"], ended["reason"]) == (protocol.LOST, protocol.REASON_LOST)
     assert ended["message"].startswith("its launcher, or somebody on the host, ended its supervisor (process ")
+
+
+# -- going on by itself ------------------------------------------------------------------------------------------
+
+GOES_ON = f'{RUN}; test "$ATTEMPT" = 1 || exit 0; '
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [("exit 85", protocol.CHECKPOINTED), ("sleep 600", protocol.TIME_LIMIT), ("kill -9 $PPID", protocol.REASON_LOST)],
+)
+def test_the_launcher_is_called_again(
+    site: Site, root_with: RootWith, eventually: Eventually, command: str, reason: str
+) -> None:
+    root = root_with(f"{site.launcher(DETACHING)} {{script}}")
+    recover = {"checkpointed": 1, "time_limit": 1, "lost": 1}
+    job_id = root.submit(GOES_ON + command, recover=recover, checkpoint_exit_code=85, time_limit_s=0.5)
+    waiting = eventually(lambda: waits(root, job_id))
+    assert waiting["message"].startswith("attempt 1 "), waiting
+    assert "; attempt 2 " in waiting["message"]
+    request = json.loads(Path(root.attempt(job_id).at("request.json")).read_text())
+    ended = root.wait(job_id)
+    assert (ended["state"], ended["attempt"], ended["recovered"]) == (protocol.SUCCEEDED, 2, {reason: 1})
+    assert (runs(root, job_id), site.calls) == (2, 2)
+    # Not a moment too early.
+    events = [json.loads(line) for line in Path(root.attempt(job_id).at("events.jsonl")).read_text().splitlines()]
+    (called,) = [event["at"] for event in events if event["event"] == "launcher_called"]
+    assert datetime.fromisoformat(called).timestamp() > request["recovery"]["not_before"] - 0.01
+
+
+def waits(root: CommandRoot, job_id: str) -> dict[str, Any] | None:
+    found = root.status(job_id)
+    return found if (found["state"], found["attempt"]) == (protocol.QUEUED, 2) else None
+
+
+def test_what_waits_to_go_on_is_cancelled(site: Site, root_with: RootWith, eventually: Eventually) -> None:
+    root = root_with(f"{site.launcher(DETACHING)} {{script}}")
+    job_id = root.submit(GOES_ON + "exit 85", recover={"checkpointed": 3}, checkpoint_exit_code=85)
+    eventually(lambda: waits(root, job_id))
+    assert cancel(root.root, root.engine, [job_id], "ann", 20)[0]["state"] == protocol.CANCELLED
+    eventually(lambda: not processes_with(root.program, "launch-waiting"))
+    assert (runs(root, job_id), site.calls) == (1, 1)
+
+
+def test_a_launcher_that_fails_the_second_time(site: Site, root_with: RootWith) -> None:
+    once = f'[ ! -e "$0.called" ] || {{ echo no budget left; exit 3; }}; touch "$0.called"\n{DETACHING}'
+    root = root_with(f"{site.launcher(once)} {{script}}")
+    job_id = root.submit(GOES_ON + "exit 85", recover={"checkpointed": 3}, checkpoint_exit_code=85)
+    ended = root.wait(job_id)
+    assert (ended["reason"], ended["attempt"], runs(root, job_id)) == (protocol.LAUNCH_FAILED, 2, 1)
+    assert ended["message"].startswith("attempt 1 saved and asked to go on after "), ended
+    assert ended["message"].endswith("its launcher has ended with exit code 3; it said: no budget left"), ended
+
+
+def test_the_process_that_waits_to_call_the_launcher_is_killed(
+    site: Site, root_with: RootWith, eventually: Eventually
+) -> None:
+    root = root_with(f"{site.launcher(DETACHING)} {{script}}")
+    job_id = root.submit(GOES_ON + "exit 85", recover={"checkpointed": 3}, checkpoint_exit_code=85)
+    eventually(lambda: waits(root, job_id))
+    for pid in eventually(lambda: processes_with(root.program, "launch-waiting")):
+        os.kill(pid, signal.SIGKILL)
+    assert root.wait(job_id)["state"] == protocol.SUCCEEDED
+    assert site.calls == 2

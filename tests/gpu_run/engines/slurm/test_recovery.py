@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
 from tests.gpu_run.host import is_alive
@@ -31,7 +31,7 @@ HOLD = f"{RUN} sleep 600"
 ON_TWO = f'if [ "$NODE_RANK" = 1 ]; then test "$ATTEMPT" = 2 || sleep 600; exit 0; fi; {HOLD}'
 LARGE = (
     """echo "$ATTEMPT" >> "$OUTPUT_DIR/runs"; exec python3 -c 'import os, time; x = b"x" * (300 << 20); """
-    """time.sleep(600 if os.environ["ATTEMPT"] == "1" else 2)'"""
+    """time.sleep(600 if os.environ["ATTEMPT"] == "1" else 1)'"""
 )
 RECOVER = {"preempted": 3, "node_failure": 3, "lost": 2, "checkpointed": 3}
 
@@ -107,21 +107,15 @@ def waits(root: SlurmRoot, job_id: str) -> dict[str, Any] | None:
     return status if status["state"] == protocol.QUEUED and is_there else None
 
 
-def start_again(slurm: RealSlurm, eventually: Eventually) -> None:
+def start_again(root: SlurmRoot, slurm: RealSlurm, jobs: list[str], eventually: Eventually) -> None:
     """Have Slurm start what it has requeued, which without this it does after two minutes."""
-    waiting = eventually(lambda: slurm.run("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").stdout.splitlines())
-    for line in waiting:
-        if line.endswith("BeginTime"):
-            slurm.run("scontrol", "update", f"jobid={line.split()[0]}", "StartTime=now")
+    for job in [slurm_job(root, job_id) for job_id in jobs]:
+        shown = ("squeue", "-h", "-t", "all", "-j", job, "-o", "%T %r")
+        eventually(lambda shown=shown: slurm.run(*shown).stdout == "PENDING BeginTime\n")  # type: ignore[misc]
+        slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=True)
 
 
-def submit_all(root: SlurmRoot, eventually: Eventually, **spec: Any) -> list[str]:
-    """Launch a job on two nodes, one on one node, and an array of two, and return them when all run."""
-    nodes = root.submit(ON_TWO, nodes=2, **spec)
-    single = root.submit(f"{RUN} trap 'exit 0' TERM; sleep 600 & wait", **spec)
-    jobs = [nodes, single, *array(root, 2, HOLD, **spec)]
-    all_begin(root, jobs, eventually)
-    return jobs
+REQUEUE = {"sbatch_options": ["--requeue"]}
 
 
 @pytest.fixture
@@ -140,8 +134,13 @@ def without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_requeued", "is_seen"),
-    [(False, True), pytest.param(True, True, marks=pytest.mark.long), (True, False)],
+    ("requeued", "is_seen"),
+    [
+        ("array", True),
+        pytest.param("nothing", True, marks=pytest.mark.long),
+        pytest.param("all", True, marks=pytest.mark.long),
+        pytest.param("all", False, marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.parametrize("nodes_reach_slurm", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_what_is_preempted_goes_on(
@@ -150,34 +149,41 @@ def test_what_is_preempted_goes_on(
     tmp_path: Path,
     eventually: Eventually,
     request: pytest.FixtureRequest,
-    is_requeued: bool,
+    requeued: str,
     is_seen: bool,
     nodes_reach_slurm: bool,
 ) -> None:
     if not nodes_reach_slurm:
         request.getfixturevalue("without_slurm")
-    spec = {"partition": "scavenger", "sbatch_options": ["--requeue"] if is_requeued else []}
-    never = root.submit(HOLD, recover={}, **spec)
-    jobs = submit_all(root, eventually, recover=RECOVER, **spec)
-    all_begin(root, [never], eventually)
+    spec = {"partition": "scavenger", "recover": RECOVER, **(REQUEUE if requeued == "all" else {})}
+    of_array = {**spec, **(REQUEUE if requeued == "array" else {})}
+    nodes = root.submit(ON_TWO, nodes=2, **spec)
+    single = root.submit(f"{RUN} trap 'exit 0' TERM; sleep 600 & wait", **spec)
+    elements = array(root, 2, HOLD, **of_array)
+    never = root.submit(HOLD, **{**of_array, "recover": {}})
+    jobs = [nodes, single, *elements]
+    all_begin(root, [*jobs, never], eventually)
     over = preempt(slurm, tmp_path)
     if is_seen:
         for job_id in jobs:
             waiting = eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
             assert waiting["message"].startswith("attempt 1 was preempted after "), waiting
-    elif is_requeued:
+        # What waits to go on is cancelled like anything else that waits.
+        unwanted = jobs.pop()
+        assert cancel(root.root, root.engine, [unwanted], "ann", 20)[0]["state"] == protocol.CANCELLED
+    else:
         pids = [record(root.job(job_id).attempt(1), "claim.json")["pid"] for job_id in [never, *jobs]]
         eventually(lambda: not any(map(is_alive, pids)), timeout_s=60)
     over.touch()
-    if is_requeued:
-        # Slurm tells the runs of a job apart by the second they began in.
-        time.sleep(2)
-        start_again(slurm, eventually)
+    same = {"nothing": [], "array": [elements[0]], "all": jobs}[requeued]
+    start_again(root, slurm, same, eventually)
     for job_id in jobs:
         followed(root, job_id, protocol.PREEMPTED)
-        assert (slurm_job(root, job_id, 2) == slurm_job(root, job_id)) is is_requeued
+        assert (slurm_job(root, job_id, 2) == slurm_job(root, job_id)) is (job_id in same)
     status = root.wait(never)
     assert (status["state"], status["reason"], runs(root, never)) == (protocol.FAILED, protocol.PREEMPTED, ["1"])
+    if is_seen:
+        assert (root.status(unwanted)["state"], runs(root, unwanted)) == (protocol.CANCELLED, ["1"])
     # Nothing is left in the queue besides.
     eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout)
 
@@ -190,6 +196,8 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
     bound = root.submit(HOLD, recover=recover, sbatch_options=["--exclude=gpu2"])
     lone = root.submit(HOLD, recover=recover, partition="lone")
     saved = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, **elsewhere)
+    # Its own job counts as long as it has not quite ended.
+    limited = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, qos="single", **elsewhere)
     late = root.submit(HOLD, time_limit_s=0.5, **elsewhere)
     lost = root.submit(HOLD, **elsewhere)
     large = root.submit(LARGE, recover=recover, **sizes)
@@ -212,7 +220,8 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
         assert message.endswith("it may run on gpu1 again, as there is no other node for it"), message
         assert followed(root, job_id, protocol.NODE_FAILURE)["host"] == "gpu1"
     assert followed(root, free, protocol.NODE_FAILURE)["host"] == "gpu2"
-    followed(root, saved, protocol.CHECKPOINTED)
+    for job_id in (saved, limited):
+        followed(root, job_id, protocol.CHECKPOINTED)
     followed(root, late, protocol.TIME_LIMIT)
     followed(root, lost, protocol.REASON_LOST)
     followed(root, large, protocol.OUT_OF_MEMORY)
@@ -271,3 +280,45 @@ def test_a_node_whose_daemon_is_gone_stops_what_it_still_runs(
         eventually(
             lambda: slurm.run("sinfo", "-h", "-N", "-n", "gpu1", "-o", "%T").stdout.startswith("idle"), timeout_s=60
         )
+
+
+@pytest.mark.long
+def test_a_job_that_slurm_requeues_after_a_node_failure_is_kept_off_that_node(
+    root: SlurmRoot, slurm: RealSlurm, eventually: Eventually
+) -> None:
+    spec = {"recover": RECOVER, "sbatch_options": ["--requeue"]}
+    single, lone = root.submit(HOLD, **spec), root.submit(HOLD, partition="lone", **spec)
+    nodes = root.submit(ON_TWO, nodes=2, **spec)
+    jobs = [single, lone, nodes]
+    all_begin(root, jobs, eventually)
+    for state in ("drain", "down"):
+        slurm.run("scontrol", "update", "node=gpu1", f"state={state}", "reason=test", check=True)
+    for job_id in jobs:
+        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
+    shown = "scontrol", "show", "job"
+    eventually(lambda: "ExcNodeList=gpu1" in slurm.run(*shown, slurm_job(root, single)).stdout)
+    assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, lone)).stdout
+    assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, nodes)).stdout
+    slurm.run("scontrol", "update", "node=gpu1", "state=resume")
+    start_again(root, slurm, jobs, eventually)
+    for job_id in jobs:
+        followed(root, job_id, protocol.NODE_FAILURE)
+        assert slurm_job(root, job_id, 2) == slurm_job(root, job_id)
+
+
+@pytest.mark.long
+def test_the_controller_is_down_when_an_attempt_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -> None:
+    command = f'{RUN} until [ -e "$OUTPUT_DIR/go" ]; do sleep 0.1; done; exit 85'
+    job_id = root.submit(command, checkpoint_exit_code=85, recover=RECOVER)
+    all_begin(root, [job_id], eventually)
+    slurm.stop_controller()
+    try:
+        Path(root.job(job_id).at("outputs", "go")).touch()
+        waiting = eventually(lambda: (status := root.status(job_id))["attempt"] == 2 and status, timeout_s=60)
+        assert waiting["state"] == protocol.QUEUED, waiting
+        pid = record(root.job(job_id).attempt(1), "claim.json")["pid"]
+        eventually(lambda: not is_alive(pid))
+    finally:
+        slurm.start_controller()
+    followed(root, job_id, protocol.CHECKPOINTED)
+    eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout, timeout_s=60)

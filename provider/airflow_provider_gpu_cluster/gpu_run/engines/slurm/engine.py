@@ -14,7 +14,6 @@ from ...errors import Refused
 from ...protocol.grace import grace_s
 from ...store import records
 from ...store.directories import Attempt, Root
-from ...store.next_attempt import is_followed
 from ...supervise.foreign_variables import unused_defaults
 from ..unstarted import record_unstarted
 from . import commands, kill_wait, words
@@ -306,15 +305,13 @@ class SlurmEngine:
         return restarts is not None and int(restarts) > claim["restarts"]
 
     def _settle_requeued(self, attempt: Attempt, claim: Claim, job: str) -> None:
-        """End an attempt whose job waits again; the job is for the attempt that follows, and of no use without one."""
+        """End an attempt whose job waits again."""
         self._accounting.look(claim["unix_time"] - self._accounted_s)
         batch = Batch.of(attempt)
         runs = self._accounting.jobs([job], batch.name_of(attempt), batch.workdir)
         before = [words.STATES[row.state] for row in runs if row.state in words.STATES]
         ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
         settle_requeued(attempt, claim, job, ends[-1] if ends else None)
-        if not is_followed(attempt.ended()):
-            self._scancel([job], attempt)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
 

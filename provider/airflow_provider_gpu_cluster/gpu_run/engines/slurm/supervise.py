@@ -167,7 +167,7 @@ def _unclaimed(attempt: Attempt, job: str, restarts: int) -> Attempt | None:
         if claim["by"] != "supervisor" or claim["slurm_job"] != job or claim["restarts"] >= restarts:
             return None
         if attempt.ended() is None:
-            settle_requeued(attempt, claim, job)
+            settle_requeued(attempt, claim, job, runs_again=True)
         follow(attempt.job)
         following = attempt.job.attempt(attempt.number + 1)
         if not os.path.exists(following.path) or Batch.of(following).requeued is None:
