@@ -24,6 +24,7 @@ from .hang import HangLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
+from .launchers import TOKEN
 from .limits import Limits
 from .main_process import catching
 from .node_orders import NodeOrders
@@ -60,7 +61,7 @@ class AttemptRun:
         self.request = attempt.request()
         self.allocation = allocation
         #: Only this attempt's processes have this in their environment.
-        self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
+        self.token = f"{TOKEN}={records.new_name()}"
         #: The supervisor is a copy of the process that makes this.
         self.guard = os.getpid()
         #: See :mod:`.witness`; None where nobody but the supervisor is told to end.
