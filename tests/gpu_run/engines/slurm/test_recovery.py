@@ -191,14 +191,18 @@ def test_what_is_preempted_goes_on(
     eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout)
 
 
-def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -> None:
+def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_PREFIX", "/opt/conda")
     recover: dict[str, Any] = {**RECOVER, "time_limit": 1, "out_of_memory": [1, 8.0]}
     elsewhere: dict[str, Any] = {"recover": recover, "sbatch_options": ["--nodelist=gpu2"]}
     sizes: dict[str, Any] = {"memory_bytes": 100 << 20, "sbatch_options": ["--nodelist=gpu2", "--mem=2G"]}
     free = root.submit(HOLD, recover=recover)
     bound = root.submit(HOLD, recover=recover, sbatch_options=["--exclude=gpu2"])
     lone = root.submit(HOLD, recover=recover, partition="lone")
-    saved = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, **elsewhere)
+    # Its node submits it with what the login once gave it.
+    given = "env | grep -E '^(PATH|HOME|CONDA_PREFIX|LC_ALL)=' | sort; ulimit -a; umask"
+    given = f'{{ {given}; }} > "$OUTPUT_DIR/given.$ATTEMPT"; '
+    saved = root.submit(f"{given}{RUN} exit 85", checkpoint_exit_code=85, **elsewhere)
     # Its own job counts as long as it has not quite ended.
     limited = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, qos="single", **elsewhere)
     late = root.submit(HOLD, time_limit_s=0.5, **elsewhere)
@@ -225,6 +229,9 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
     assert followed(root, free, protocol.NODE_FAILURE)["host"] == "gpu2"
     for job_id in (saved, limited):
         followed(root, job_id, protocol.CHECKPOINTED)
+    first, second = (Path(root.job(saved).at("outputs", f"given.{number}")).read_text() for number in (1, 2))
+    assert "CONDA_PREFIX=/opt/conda\n" in first
+    assert first == second
     followed(root, late, protocol.TIME_LIMIT)
     followed(root, lost, protocol.REASON_LOST)
     followed(root, large, protocol.OUT_OF_MEMORY)
