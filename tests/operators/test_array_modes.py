@@ -88,7 +88,7 @@ def test_a_bad_end_of_one_fails_the_task_when_all_have_ended(mode: Mode, scene: 
         *("[1/3] GPU job FAILED", "[1/3] boom"),
         *("[2/3] GPU job succeeded", "[2/3] done"),
     ]
-    expected = "of 3 elements 2 succeeded, 1 failed: 1 (user_error: it ended with exit code 3)"
+    expected = "of 3 elements 2 succeeded, 1 failed: 1 (user_error: it ended with exit code 3: boom)"
     assert summary(scene) == expected
     assert expected in str(raised.value)
     assert (raised.value.reason, raised.value.exit_code) == ("user_error", 3)

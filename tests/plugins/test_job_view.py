@@ -130,3 +130,19 @@ def test_progress_can_be_anything() -> None:
 )
 def test_terminal_output_becomes_readable(raw: str, shown: str) -> None:
     assert readable(raw) == shown
+
+
+def test_the_kind_of_an_end_and_what_to_do_about_it() -> None:
+    ended = replace(
+        RUNNING,
+        state=JobState.FAILED,
+        reason="user_error",
+        kind="missing_module",
+        message="a module of its is missing",
+        remedy="Add the package to requirements=.",
+        memory_limit_bytes=4 * 1024**3,
+    )
+    view = job_view(HANDLE, JobAnswer(ended), NOW)
+    assert view["headline"] == "Reason: user error, missing module. A module of its is missing"
+    assert view["remedy"] == "Add the package to requirements=."
+    assert facts(ended)["Peak memory"] == "3.0 GiB of 4.0 GiB"

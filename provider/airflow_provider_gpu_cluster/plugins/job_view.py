@@ -40,6 +40,7 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "job_id": handle.job_id,
         "state": str(status.state if status else JobState.UNKNOWN if answer.error else "ASKING"),
         "headline": _headline(status) if status else "",
+        "remedy": readable(status.remedy) if status else "",
         "error": answer.error,
         "asked": status is not None,
         "final": status is not None and status.final,
@@ -68,7 +69,7 @@ def _headline(status: JobStatus) -> str:
         finer = f", {status.kind}" if status.kind and status.kind != status.reason else ""
         parts.append(f"Reason: {f'{status.reason}{finer}'.replace('_', ' ')}.")
     if status.message:
-        parts.append(status.message)
+        parts.append(status.message[:1].upper() + status.message[1:])
     return readable(" ".join(parts))
 
 
@@ -77,7 +78,6 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
     facts: list[tuple[str, str | None]] = []
     if status:
         facts += [
-            ("What to do", status.remedy),
             ("Attempt", str(status.attempt) if status.attempt else None),
             ("Went on by itself", _recovered(status)),
             ("Elements", str(handle.array_size) if handle.array_size else None),

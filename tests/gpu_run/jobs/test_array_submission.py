@@ -148,7 +148,7 @@ def test_an_element_that_fails_is_named_with_its_cause_and_last_lines(cluster: C
     submit_array(cluster, 'echo "seed $SEED"; [ $ARRAY_INDEX != 1 ] || exit 3', envs(3))
     status = wait(cluster, "a")
     assert (status.state, status.reason, status.exit_code) == (JobState.FAILED, "user_error", 3)
-    assert status.message == "of 3 elements 2 succeeded, 1 failed: 1 (user_error: it ended with exit code 3)"
+    assert status.message == "of 3 elements 2 succeeded, 1 failed: 1 (user_error: it ended with exit code 3: seed 11)"
     assert status.log_tail == "[1/3] seed 11\n[0/3] seed 0\n[2/3] seed 22\n"
     assert status.elements[1] == (JobState.FAILED, "user_error")
 

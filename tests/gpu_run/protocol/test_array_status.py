@@ -80,3 +80,15 @@ def test_last_lines_are_of_a_few_elements_that_ended_badly_first() -> None:
 
 def test_an_array_of_one() -> None:
     assert summary("a", [DONE])["message"] == "of 1 elements 1 succeeded"
+
+
+def test_an_array_ends_like_the_element_that_failed_first_in_time() -> None:
+    times = [f"2026-11-28T10:0{minute}:00+00:00" for minute in range(4)]
+    elements = [
+        failed("out_of_memory", "gone", ended_at=times[3]),
+        failed("user_error", "a module is missing", kind="missing_module", remedy="Add it.", ended_at=times[1]),
+        failed("lost", "its supervisor is gone"),
+    ]
+    found = summary("array", elements)
+    assert (found["reason"], found["kind"], found["remedy"]) == ("user_error", "missing_module", "Add it.")
+    assert "1 (missing_module: a module is missing)" in found["message"]

@@ -101,3 +101,16 @@ def test_an_end_that_the_code_did_not_make_has_the_kind_of_its_reason(host: Host
     status = host.run("exit 3", memory_bytes=1 << 30)
     assert (status["kind"], status["remedy"], status["memory_limit_bytes"]) == ("user_error", "", 1 << 30)
     assert host.run("true").get("kind") is None
+
+
+def test_an_error_that_was_coped_with_however_late_it_is_printed(host: Host) -> None:
+    text = (
+        "import logging, sys\n"
+        "try:\n    raise OSError(28, 'No space left on device')\n"
+        "except OSError:\n    logging.exception('no room for the cache; going on without')\n"
+        "print('accuracy 0.5 is below the gate of 0.9')\n"
+        "sys.exit({})\n"
+    )
+    for code in (1, 3):
+        status = python(host, text.format(code))
+        assert status["message"] == f"it ended with exit code {code}: accuracy 0.5 is below the gate of 0.9"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from pathlib import Path
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.verdict.judge import Verdict
 from airflow_provider_gpu_cluster.gpu_run.verdict.kinds import KINDS, OTHER_KINDS, names
 from tests.gpu_run.verdict.corpus.cases import Case, cases
 
+sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 CASES = list(cases())
 
 
@@ -42,3 +45,10 @@ def test_the_table() -> None:
         assert kind.raised or kind.printed or kind.signals, kind
     assert set(protocol.REASONS) <= set(names())
     assert not {kind.name for kind in KINDS} & set(OTHER_KINDS)
+
+
+def test_the_page_has_the_table() -> None:
+    from write_verdicts import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python scripts/write_verdicts.py"
+    assert all(f"| `{name}` |" in page() for name in names())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from ..errors import traceback_text
 from ..protocol.masks import are_masks, hidden
 from ..verdict import log_ends
 from ..verdict.judge import Evidence, Verdict, judge
@@ -55,4 +56,8 @@ def verdict_of(
         run_script=log_ends.read_end(job.at("run.sh"), _RUN_SCRIPT_BYTES).decode("utf-8", "replace"),
         hide=(lambda said: hidden(said, masks)) if are_masks(masks) else str,
     )
-    return judge(evidence)
+    try:
+        return judge(evidence)
+    except Exception:  # a job's output may contain anything
+        attempt.event("verdict_error", traceback=traceback_text())
+        return judge(evidence._replace(output="", errors=""))

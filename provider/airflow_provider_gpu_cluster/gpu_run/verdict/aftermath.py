@@ -57,6 +57,7 @@ _OWN_VERDICT = re.compile(
     r"|regress(?:ed|ion)|worse than|less than|more than|quality|rejected|diverged|checks? failed|tests? failed"
     r"|expected \S+, got)\b"
 )
+_GOES_ON = re.compile(r"(?i)\b(?:sav|keep|kept|best|continu|next|start|load|us(?:e|ing)\b|run|try|batch|step|epoch)")
 # Words of a program that handles a failure, and goes on.
 _HANDLED = re.compile(
     r"(?i)\b(?:trying|retrying|retries|will retry|skip(?:ping|ped)|ignor(?:ing|ed)|fall(?:ing|s)? ?back|continuing"
@@ -75,6 +76,11 @@ def is_noise(text: str) -> bool:
 def is_handled(text: str) -> bool:
     """Return whether a line tells of an error that its program has coped with."""
     return _HANDLED.search(text) is not None
+
+
+def is_failed_test(text: str) -> bool:
+    """Return whether a line says that a result is not good enough, and nothing of going on."""
+    return _OWN_VERDICT.search(text) is not None and re.search(r"\d", text) is not None and not _GOES_ON.search(text)
 
 
 def is_consequence(text: str) -> bool:

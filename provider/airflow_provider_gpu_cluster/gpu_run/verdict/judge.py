@@ -21,6 +21,7 @@ from .tracebacks import Traceback, one_line, tracebacks_of
 _MOST_CHARACTERS = 300
 # So many lines before a launcher's own exception, or at the end, may be what failed.
 _NEAR = 12
+_MOST_OF_A_LINE = 1500
 _MOST_CONSEQUENCES = 5_000
 # They follow from what another process did.
 _SECONDARY = ("communication", "interrupted")
@@ -169,11 +170,15 @@ class _Judge:
 
     def _own_words(self) -> str:
         """Return the last line it printed, on stdout if it judges its result there, as stderr may arrive late."""
-        in_errors = set(self.evidence.errors.split("\n"))
-        for text in [text for text in self.texts if text.strip() and text not in in_errors][-2:][::-1]:
+        for text in self._on_stdout()[-2:][::-1]:
             if aftermath.is_own_verdict(text):
                 return self._hidden(text)
         return self._hidden(aftermath.last_words(self.texts))
+
+    def _on_stdout(self) -> list[str]:
+        """Return the lines that are on stdout alone."""
+        in_errors = set(self.evidence.errors.split("\n"))
+        return [text for text in self.texts[-1000:] if text.strip() and text not in in_errors]
 
     def _hidden(self, text: str) -> str:
         return one_line(self.evidence.hide(text))
@@ -285,10 +290,12 @@ class _Judge:
         if len(after) <= len(message) and "" not in message and signs.kind_of_exception(one) is not None:
             after = [text for text in after if aftermath.is_progress(text)]
         code = self.evidence.exit_code if self.number is None else None
-        if code is not None and code not in (0, 1) and code < 126 and not wrapper:
-            in_errors = set(self.evidence.errors.split("\n"))
-            told = [text for text in self.texts if text.strip() and text not in in_errors]
-            if self.evidence.errors.strip() and any(map(aftermath.is_own_verdict, told[-2:])):
+        if code is not None and 0 < code < 126 and wrapper is None and self.evidence.errors.strip():
+            # What it printed to stdout later may stand before the exception, as stderr arrives late.
+            told = self._on_stdout()
+            if (code != 1 and any(map(aftermath.is_own_verdict, told[-2:]))) or any(
+                map(aftermath.is_failed_test, told[-1:])
+            ):
                 return True
         return aftermath.went_on(after, code)
 
@@ -330,7 +337,7 @@ class _Judge:
         for line in self.lines[: -_MOST_CONSEQUENCES - 1 : -1]:
             if before is not None and line.number >= before:
                 continue
-            text = line.text
+            text = line.text[:_MOST_OF_A_LINE]
             if line.number in self.shown:
                 # It has been judged already.
                 continue

@@ -72,13 +72,15 @@ GPU_OUT_OF_MEMORY = Kind(
         r"[\w.]*ValueError: (?:No available memory for the cache blocks|Free memory on device .* less than desired GPU memory|To serve at least one request with .* KV cache|The model's max seq len .* KV cache)",
         r"[\w.]*InstantiationException: [^\n]*\n?(?:Torch)?OutOfMemoryError\(['\"](?:CUDA|HIP) out of memory",
         r"[\w.]*torch[\w.]*OutOfMemoryError\b",
+        r"onnxruntime[\w.]*: .*BFCArena.*Failed to allocate memory",
+        r"(?:[^\n]*\n){0,3}?.*Out of memory error on GPU \d",
     ),
     printed=(
         r"(?:CUDA|cuda|HIP|hip|GPU)\w* ?(?:[Rr]untime |[Dd]river )?(?:[Ee]rror|[Ff]ailure|[Ff]ailed)\b(?! ?[-+:]?\s*\d+\s*$).{0,120}(?:out of memory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|hipErrorOutOfMemory)",
         r"GPUassert: out of memory",
         rf"{_CALL}(?:cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|hipErrorOutOfMemory|CUBLAS_STATUS_ALLOC_FAILED)",
         r".{0,100}\b(?:cuda|hip|cu)(?:Malloc|MemAlloc)\w*\b.{0,60}out of memory",
-        r"what\(\): +.{0,200}?(?:(?:CUDA|HIP|cuda\w*|thrust|std::bad_alloc: cuda\w*).{0,60}out of memory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY)",
+        r"what\(\): +.{0,600}?(?:(?:CUDA|HIP|cuda\w*|thrust|std::bad_alloc: cuda\w*).{0,60}out of memory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY)",
         r"(?:CUDA|HIP) out of memory\. Tried to allocate",
         r"(?:\w+Error: )?RESOURCE_EXHAUSTED: Out of memory while trying to allocate",
         r"[Ff]ailed to allocate .{0,60}(?:device|GPU|CUDA) memory",
@@ -224,7 +226,7 @@ KINDS: tuple[Kind, ...] = (
         raised=(
             rf"{_OS}\[Errno 98\]",
             r"[\w.]*(?:RuntimeError|DistNetworkError|DistStoreError|Error): .*(?:EADDRINUSE|[Aa]ddress already in use|errno: 98)",
-            r"[\w.]*OSError: .*[Aa]ddress already in use",
+            r"[\w.]*OSError: (?:.*[Aa]ddress already in use|Cannot find empty port)",
         ),
         printed=(
             r"(?:what\(\): +)?.{0,200}(?:EADDRINUSE|[Aa]ddress already in use)",
@@ -240,7 +242,7 @@ KINDS: tuple[Kind, ...] = (
         raised=(
             r"[\w.]*(?:Dist(?:Backend|Network|Store|Error|Queue)\w*)\b",
             r"[\w.]*Rendezvous\w*(?:Error|Exception|Timeout)\b",
-            r"[\w.]*RuntimeError: (?:NCCL [Ee]rror|\[[^\]\n]*(?:gloo|tensorpipe)[^\]\n]*\]|Connection reset by peer|Broken pipe$|Socket Timeout|Connection closed by peer|.*(?:TCPStore|store->get|c10d|gloo|ncclInternalError|ncclSystemError|ncclRemoteError|Timed out waiting \d+ms|rendezvous|init_process_group|Process group watchdog))",
+            r"[\w.]*RuntimeError: (?:NCCL [Ee]rror|\[[^\]\n]*(?:gloo|tensorpipe)[^\]\n]*\]|Connection (?:reset by peer|refused|timed out)|Broken pipe$|.*store based barrier|Socket Timeout|Connection closed by peer|.*(?:TCPStore|store->get|c10d|gloo|ncclInternalError|ncclSystemError|ncclRemoteError|Timed out waiting \d+ms|rendezvous|init_process_group|Process group watchdog))",
             r"[\w.]*(?:RuntimeError|TimeoutError): .*(?:\[Rank \d+\]|[Ww]ait timeout|waiting for clients|Monitored barrier|monitoredBarrier|collective operation timeout|Detected mismatch between collectives)",
             r"[\w.]*HorovodInternalError\b",
             r"[\w.]*(?:XlaRuntimeError|JaxRuntimeError): (?:DEADLINE_EXCEEDED|UNAVAILABLE|ABORTED): .*(?:[Bb]arrier|coordination|PjRT_Client_Connect|Failed to connect|heartbeat|GetKeyValue)",
@@ -259,6 +261,14 @@ KINDS: tuple[Kind, ...] = (
             r"UCX +ERROR",
         ),
     ),
+    Kind(
+        "communication",
+        protocol.USER_ERROR,
+        "a process that it talked to was gone",
+        "Look at what that process printed before: a worker or a rank that was killed or failed is the usual cause.",
+        raised=(r"(?:[\w.]*\.)?(?:ConnectionResetError|ConnectionRefusedError|BrokenPipeError|EOFError)\b",),
+        within=r"multiprocessing/(?:connection|managers|resource_sharer|queues)|torch/distributed/",
+    ),
     # -- memory --------------------------------------------------------------------------------------------------------
     Kind(
         "shared_memory_full",
@@ -267,7 +277,7 @@ KINDS: tuple[Kind, ...] = (
         "Lower num_workers or the batch size, call torch.multiprocessing.set_sharing_strategy('file_system'), or give the "
         "container a larger /dev/shm (--shm-size, --ipc=host).",
         raised=(
-            r"[\w.]*(?:RuntimeError|OSError|Error): .*(?:insufficient shared memory|unable to (?:allocate|open|mmap|resize|write).{0,40}(?:shared memory|file </torch_)|unable to write to file </torch_|/dev/shm.*No space left|No space left on device.*/dev/shm|shared memory segment.*No space left)",
+            r"[\w.]*(?:RuntimeError|OSError|Error): .*(?:(?:insufficient|out of) shared memory|unable to (?:allocate|open|mmap|resize|write).{0,40}(?:shared memory|file </torch_)|unable to write to file </torch_|/dev/shm.*No space left|No space left on device.*/dev/shm|shared memory segment.*No space left)",
             r"[\w.]*(?:DistBackendError|RuntimeError): NCCL [Ee]rror(?:[^\n]*\n){1,6}?.*(?:shared memory segment|/dev/shm)",
         ),
         printed=(
@@ -302,7 +312,7 @@ KINDS: tuple[Kind, ...] = (
             r"(?:[\w.]*\.)?(?:Worker|Actor)\w*Error: .*(?:running low on memory|OOM)",
         ),
         printed=(
-            r".{0,80}java\.lang\.OutOfMemoryError",
+            r".{0,80}java\.lang\.OutOfMemoryError(?!: unable to create)",
             r"terminate called after throwing an instance of 'std::bad_alloc'",
             r"what\(\): +std::bad_alloc",
             r"(?:FATAL ERROR: .*)?(?:JavaScript heap out of memory|.{0,100}Allocation failed - JavaScript heap)",
@@ -374,7 +384,7 @@ KINDS: tuple[Kind, ...] = (
             rf"{_ANY}(?:Too many open files|received 0 items of ancdata)",
             r"[\w.]*(?:OSError|Error): .*(?:errno = 24|os error 24)",
         ),
-        printed=(r"(?:.{0,200}[\s:(])?(?:Too many open files|EMFILE\b)",),
+        printed=(r"(?:.{0,200}[\s:(\"])?(?:Too many open files|EMFILE\b)",),
     ),
     Kind(
         "system_limit",
@@ -547,6 +557,7 @@ KINDS: tuple[Kind, ...] = (
             r"[Uu]nknown command:? ",
             r"\./?\S+: No such file or directory$",
             r"execve\(\): .*: No such file or directory",
+            r"failed to run command .*: No such file or directory",
             r"(?:error: )?exec: \"[^\"]+\": executable file not found",
         ),
     ),
@@ -563,6 +574,7 @@ KINDS: tuple[Kind, ...] = (
             r"[\w.]*ClientError: .*(?:AccessDenied|InvalidAccessKeyId|ExpiredToken|SignatureDoesNotMatch|\((?:401|403)\)|UnrecognizedClientException|InvalidToken)",
             r"[\w.]*OSError: (?:You are trying to access a gated repo|.*(?:gated repo|Token is required|invalid (?:user )?token))",
             r"[\w.]*(?:UsageError|CommError|Error|Exception|ValueError|RuntimeError): .*(?:api_key not configured|[Ii]nvalid (?:API|api)[ _]key|API key (?:is )?(?:not|missing|must)|[Ii]ncorrect API key|Cannot access gated repo|[Aa]uthentication (?:failed|required)|password authentication failed|Invalid user token|access token|[Pp]ermission denied \(publickey\)|No API key)",
+            r"[\w.]*OSError: Could not find kaggle\.json",
             r"[\w.]*(?:PermissionError|OSError): (?:Forbidden|Access Denied|AccessDenied|Unauthorized|.*\b40[13]\b)",
         ),
         printed=(
@@ -723,7 +735,7 @@ KINDS: tuple[Kind, ...] = (
         "its program does not accept the arguments that it got",
         "Correct script_args= or the command; the program's --help says what it accepts.",
         raised=(
-            r"(?:[\w.]*\.)?(?:UsageError|NoSuchOption|MissingParameter|BadParameter|BadOptionUsage|UnrecognizedFlagError|IllegalFlagValueError|GetoptError|FireExit|ArgumentError|OverrideParseException|ConfigCompositionException|ConfigAttributeError|LexerNoViableAltException|DocoptExit)\b",
+            r"(?:[\w.]*\.)?(?:UsageError|NoSuchOption|MissingParameter|BadParameter|BadOptionUsage|UnrecognizedFlagError|IllegalFlagValueError|GetoptError|FireExit|ArgumentError|OverrideParseException|ConfigCompositionException|LexerNoViableAltException|DocoptExit)\b",
             r"(?:[\w.]*\.)?ValueError: Some specified arguments are not used by the HfArgumentParser",
             r"absl\.flags[\w.]*Error: ",
         ),

@@ -66,6 +66,7 @@ function show(job) {
   document.querySelector("h1").textContent = job.job_id; // a cleared task has a new job
   document.title = `${job.state} · ${job.job_id}`;
   showText("headline", job.headline);
+  showText("remedy", job.remedy);
   if (!job.asked) return; // cannot be reached: what was last known stays
   byId("checked").textContent = `as of ${job.checked_at}`;
   showProgress(job.progress);

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from airflow_provider_gpu_cluster.gpu_run.verdict.judge import Evidence, Verdict, judge
 
 HERE = Path(__file__).parent
-FILES = ("real.jsonl", "typed.jsonl", "given.jsonl")
+FILES = ("real.jsonl", "typed.jsonl", "later.jsonl", "given.jsonl")
 _REPEATED = re.compile(r"^\[\[(\d+) x (.*)\]\]\n", re.MULTILINE)
 
 
@@ -22,7 +22,8 @@ class Case(NamedTuple):
     :param kind: how it must be told.
     :param says: what the sentence must contain.
     :param typed: it was typed after a library's texts, since its program needs a GPU or a service.
-    :param held_out: it was written before the code was, and nothing was changed for it.
+    :param held_out: it was written before the code was seen to tell it, so that the first answer is a measurement.
+    :param at_first: that answer, if it was wrong.
     :param facts: what the host knew beside the output.
     """
 
@@ -33,6 +34,7 @@ class Case(NamedTuple):
     says: str = ""
     typed: bool = False
     held_out: bool = False
+    at_first: str = ""
     facts: dict[str, Any] = {}
 
     def verdict(self) -> Verdict:

@@ -27,7 +27,7 @@ class Program(NamedTuple):
     :param run: shell text.
     :param files: texts of the files it has, by name.
     :param says: what the sentence must contain.
-    :param held_out: it was written before the verdict was, and nothing was changed for it.
+    :param held_out: it was written before the verdict was, so that how it was told at first is a measurement.
     """
 
     kind: str
@@ -43,7 +43,7 @@ def py(kind: str, text: str, says: str = "", *, run: str = "python3 train.py", h
 
 
 def held(program: Program) -> Program:
-    """Return a program of the part that is only measured."""
+    """Return a program that was held out."""
     return program._replace(held_out=True)
 
 
