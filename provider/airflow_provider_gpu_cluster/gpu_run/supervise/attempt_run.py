@@ -15,7 +15,7 @@ from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
 from ..protocol.grace import grace_s
 from ..recovery.words import beginning
-from ..store import records
+from ..store import markers, records
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
@@ -134,7 +134,7 @@ class AttemptRun:
         env[name] = value
         for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
             make_folder(job.path, *folder)
-        self.attempt.clear_markers()
+        markers.clear(job.at("outputs"))
         self.attempt.note_checkpoint()
         self._errors = ErrorsRelay(job.at("logs", "training.log"), job.at("logs", "error.log"))
         recovery = self.request.get("recovery")
