@@ -21,6 +21,7 @@ from ..store.restoring import make_folder
 from ..store.writing import write_text
 from .errors_relay import ErrorsRelay
 from .hang import HangLimit
+from .evidence import verdict_of
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
@@ -150,10 +151,6 @@ class AttemptRun:
             umask=self.request["umask"],
         )
         self._errors.started()
-        # Needed only at a bad end: the job need not wait for it, and the program may be gone by then.
-        from .evidence import verdict_of
-
-        self._verdict_of = verdict_of
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self._orphan_limit = OrphanLimit(self.attempt, self.request)
         self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)
@@ -338,7 +335,7 @@ class AttemptRun:
             state, reason = protocol.FAILED, protocol.CHECKPOINTED
         else:
             state = protocol.FAILED
-            reason, kind, message, remedy = self._verdict_of(
+            reason, kind, message, remedy = verdict_of(
                 self.attempt, self._errors.last(), self._killed_workers, exit_code, number
             )
             details["kind"], details["remedy"] = kind, remedy
