@@ -20,8 +20,8 @@ from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
 from .errors_relay import ErrorsRelay
-from .hang import HangLimit
 from .evidence import verdict_of
+from .hang import HangLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
