@@ -170,6 +170,9 @@ class AttemptRun:
         selector.register(self._wakeup, selectors.EVENT_READ)
         self._until_over(selector)
         self._code_ended_at = records.now()
+        if self._is_told_to_end:
+            # The job has heard the same signal, and may have ended before this process could heed it.
+            self._heed_signal()
         if self._stop.cause is None and _is_signal(self._job.status, signal.SIGTERM):
             self._await_signal(_TERM_TIMEOUT_S)
         elif self.allocation.is_scheduled:
