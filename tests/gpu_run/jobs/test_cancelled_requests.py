@@ -78,9 +78,15 @@ def test_a_cancel_while_the_attempt_is_being_made_waits_for_it(
     canceller = threading.Thread(target=lambda: ends.append(cancel_launch(host)))
     add_attempt = submission.add_attempt
 
+    # The elements of an array are made by several threads.
+    alone = threading.Lock()
+
     def add_slowly(*args: Any) -> Any:
-        if canceller.ident is None:
-            canceller.start()
+        with alone:
+            is_first = canceller.ident is None
+            if is_first:
+                canceller.start()
+        if is_first:
             # It has left its note, and waits for the lock that this thread holds.
             eventually(lambda: list(Path(host.root.own, "cancelled").glob("*.json")))
             time.sleep(0.05)
