@@ -30,6 +30,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterAuthenticationError,
     GpuClusterConnectionError,
     GpuClusterError,
+    JobConflictError,
 )
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
@@ -262,6 +263,35 @@ def test_a_forgotten_request_does_not_launch_a_job_again(
     A worker dies while the cluster fetches code for it. The next try launches the job, which fails. Only then does
     the fetch of the first request come to its end: it must not start attempt 2, which nobody has asked for.
     """
+    command = f"echo run >> {tmp_path}/runs; exit 3"
+    _submit_and_die(cluster_settings, ssh_connect, tmp_path, command, eventually)
+    jobs.submit(cluster, command, job_id="job", request_key="try-2")
+    assert jobs.wait(cluster, "job").exit_code == 3
+
+    (tmp_path / "go").touch()
+    eventually(lambda: not _processes("gpu-run.*submit|pyz submit", cluster_settings.root_dir))
+    assert jobs.wait(cluster, "job").attempt == 1
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_a_forgotten_request_that_was_cancelled_launches_nothing(
+    cluster: Cluster, cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path, eventually: Any
+) -> None:
+    """A user ends the task while the cluster fetches code for it: there is nothing to cancel yet, but its request."""
+    _submit_and_die(cluster_settings, ssh_connect, tmp_path, f"echo run >> {tmp_path}/runs", eventually)
+    (status,) = cluster.cancel(["job"], requested_by="ada", request_keys={"job": "try-1"})
+    assert status.attempt == 0
+    (tmp_path / "go").touch()
+    eventually(lambda: not _processes("gpu-run.*submit|pyz submit", cluster_settings.root_dir))
+    assert cluster.statuses(["job"])[0].attempt == 0
+    # Whoever asks again with that key is told so; the next try is free.
+    with pytest.raises(JobConflictError, match="was cancelled by ada before it was launched"):
+        jobs.submit(cluster, "true", job_id="job")
+    assert jobs.submit(cluster, "true", job_id="job", request_key="try-2").created
+
+
+def _submit_and_die(settings: ClusterSettings, connect: Connect, tmp_path: Path, command: str, eventually: Any) -> None:
+    """Submit a job whose code takes until there is a file ``go`` to be fetched, and break off meanwhile."""
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "git").write_text(
@@ -271,11 +301,9 @@ def test_a_forgotten_request_does_not_launch_a_job_again(
     python = tools / "python"
     python.write_text(f'#!/bin/sh\nPATH={tools}:$PATH\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    slow = dataclasses.replace(cluster_settings, python=str(python))
+    slow = dataclasses.replace(settings, python=str(python))
     source = GitSource("code", "", "git+https://host/x.git", url="https://host/x.git")
-    command = f"echo run >> {tmp_path}/runs; exit 3"
-
-    dying = Cluster(slow, ssh_connect, retry_for_s=0)
+    dying = Cluster(slow, connect, retry_for_s=0)
     thread = threading.Thread(
         target=lambda: _ignore(lambda: jobs.submit(dying, command, job_id="job", sources=[source]))
     )
@@ -283,13 +311,6 @@ def test_a_forgotten_request_does_not_launch_a_job_again(
     eventually((tmp_path / "fetching").exists)
     dying.interrupt()
     thread.join()
-    jobs.submit(cluster, command, job_id="job", request_key="try-2")
-    assert jobs.wait(cluster, "job").exit_code == 3
-
-    (tmp_path / "go").touch()
-    eventually(lambda: not _processes("gpu-run.*submit|pyz submit", cluster_settings.root_dir))
-    assert jobs.wait(cluster, "job").attempt == 1
-    assert (tmp_path / "runs").read_text() == "run\n"
 
 
 def _ignore(call: Callable[[], Any]) -> None:

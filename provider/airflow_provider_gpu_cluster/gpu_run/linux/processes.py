@@ -261,6 +261,24 @@ def children_of(pid: int) -> list[int]:
     return [child for _, child in sorted(found)]
 
 
+def parent_of(pid: int) -> int | None:
+    """Return the parent of a process; None when it cannot be looked at."""
+    with contextlib.suppress(OSError):
+        fields = _stat(pid)
+        return None if fields is None else int(fields[1])
+    return None
+
+
+def variable_of(pid: int, name: str) -> str | None:
+    """Return an environment variable with which a process was started; None when it has none or cannot be looked at."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        for entry in file.read().split(b"\0"):
+            key, _, value = entry.partition(b"=")
+            if os.fsdecode(key) == name:
+                return os.fsdecode(value)
+    return None
+
+
 def await_halt(pid: int, timeout_s: float) -> None:
     """Wait until a process has noticed a STOP, or has ended."""
     deadline = time.monotonic() + timeout_s

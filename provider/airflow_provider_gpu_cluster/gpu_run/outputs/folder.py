@@ -14,7 +14,9 @@ from ..linux import regular_files
 from ..linux.paths import is_really_within
 from ..protocol import lines
 from ..protocol.files import CHANGED, SMALL
+from ..store import markers
 from ..store.directories import JobDirectory, Root
+from ..store.next_attempt import is_followed
 
 if TYPE_CHECKING:
     from ..protocol.outputs import OutputEntry
@@ -55,10 +57,10 @@ class OutputsFolder:
         # A job can spoil its record; that does not concern its outputs.
         with contextlib.suppress(ValueError):
             ended = attempts[-1].ended() if attempts else None
-        if ended is not None and not attempts[-1].is_marked():
-            # The end is recorded a moment before the markers are written.
-            attempts[-1].mark(ended)
         self.path = job.at("outputs")
+        if ended is not None and not is_followed(ended) and not markers.is_marked(self.path):
+            # The end is recorded a moment before the markers are written.
+            markers.mark(self.path, ended)
         self._inside = os.path.realpath(self.path) + os.sep
 
     def entries(self) -> list[OutputEntry]:

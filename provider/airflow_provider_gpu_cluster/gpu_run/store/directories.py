@@ -21,8 +21,7 @@ import contextlib
 import errno
 import os
 import time
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, cast
+from typing import TYPE_CHECKING, Any, Iterator, cast
 
 from .. import protocol
 from ..errors import Refused
@@ -30,11 +29,11 @@ from ..linux import locks, regular_files
 from ..linux.newest_file import newest_file
 from ..protocol import job_ids
 from ..recovery.policy import Checkpoints, Decision, decide
-from . import records
+from . import markers, records
 from .asked import note_asked
 from .restoring import make_folder
 from .safe_folders import check_own
-from .writing import remove_tree, write_text, writing
+from .writing import remove_tree, writing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,14 +46,11 @@ if TYPE_CHECKING:
         EndFacts,
         ExitRecord,
         LogStarts,
-        Marked,
         Stopped,
     )
 
 # Set aside for the exit record, which must fit even on a disk that the job has filled.
 _RESERVE_BYTES = 16384
-_MARKERS = ("SUCCESS", "FAILED")
-_MOST_IN_MARKER = 4096
 _FOLDERS = ("code", "data", "models", "outputs", "logs", ".job/attempts")
 
 
@@ -353,7 +349,7 @@ class Attempt:
         if is_recorded:
             self.event("ended", state=state, reason=reason)
             if decision.next is None:
-                self.mark(record)
+                markers.mark(self.job.at("outputs"), record)
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""
@@ -406,87 +402,9 @@ class Attempt:
                 return stopped
         return {}
 
-    def mark(self, record: ExitRecord) -> None:
-        """Write the marker and a line of status to outputs/, where people and other tools look for them."""
-        with contextlib.suppress(OSError):
-            os.makedirs(self.job.at("outputs"), exist_ok=True)
-            self.clear_markers()
-            marker = "SUCCESS" if record["state"] == protocol.SUCCEEDED else "FAILED"
-            write_text(self.job.at("outputs", "status.txt"), _status_line(record))
-            write_text(self.job.at("outputs", marker), _status_line(record))
-
-    def is_marked(self) -> bool:
-        """Return whether outputs/ has a marker."""
-        return any(os.path.exists(self.job.at("outputs", marker)) for marker in _MARKERS)
-
-    def marked(self) -> Marked | None:
-        """
-        Return the end that the marker in outputs/ shows, for an attempt whose exit record is missing.
-
-        :return: ``state``, ``reason`` and ``message``, and the rest of the status line as ``facts``; None when there is
-            no marker.
-        """
-        for marker in _MARKERS:
-            try:
-                data = regular_files.read(self.job.at("outputs", marker), _MOST_IN_MARKER)
-                return _told_by_marker(marker, data.decode("utf-8", "replace").split())
-            except OSError:
-                continue
-        return None
-
-    def clear_markers(self) -> None:
-        """Remove the markers of the previous attempt."""
-        for marker in _MARKERS:
-            try:
-                os.unlink(self.job.at("outputs", marker))
-            except FileNotFoundError:
-                continue
-            except IsADirectoryError:
-                records.put_aside(self.job.at("outputs", marker))
-
 
 def _is_sound(stopped: Stopped) -> bool:
     end: Any = stopped.get("end")
     names = ("state", "reason", "message")
     is_end = isinstance(end, dict) and end.get("state") in protocol.FINAL_STATES and all(name in end for name in names)
     return is_end and isinstance(stopped.get("facts"), dict)
-
-
-def _status_line(record: Mapping[str, Any]) -> str:
-    words = [record["state"]]
-    for name in ("reason", "exit_code", "signal", "started_at", "ended_at"):
-        if record.get(name) is not None:
-            words.append(f"{name}={record[name]}")
-    return " ".join(words) + "\n"
-
-
-def _told_by_marker(marker: str, words: list[str]) -> Marked:
-    """Return what a marker says, whether it has a line of status or another program has made it."""
-    is_success = marker == "SUCCESS"
-    told: Marked = {
-        "state": protocol.SUCCEEDED if is_success else protocol.FAILED,
-        "reason": None if is_success else protocol.USER_ERROR,
-        "message": f"outputs/{marker} says so, and there is no other record of its end",
-        "facts": {},
-    }
-    if not words or words[0] not in protocol.FINAL_STATES or (words[0] == protocol.SUCCEEDED) != is_success:
-        return told
-    told["state"] = words[0]
-    said = dict(word.partition("=")[::2] for word in words[1:])
-    if not is_success and said.get("reason") in protocol.REASONS:
-        told["reason"] = said["reason"]
-    if said.get("exit_code", "").isdigit():
-        told["facts"]["exit_code"] = int(said["exit_code"])
-    if said.get("signal", "").isdigit():
-        told["facts"]["signal"] = int(said["signal"])
-    if _is_time(said.get("started_at")):
-        told["facts"]["started_at"] = said["started_at"]
-    if _is_time(said.get("ended_at")):
-        told["facts"]["ended_at"] = said["ended_at"]
-    return told
-
-
-def _is_time(text: str | None) -> bool:
-    with contextlib.suppress(ValueError):
-        return text is not None and bool(datetime.fromisoformat(text))
-    return False

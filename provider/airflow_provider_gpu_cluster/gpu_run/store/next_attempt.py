@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from .. import protocol
-from . import records
+from . import markers, records
 from .claims import claim_by
 from .directories import Attempt, JobDirectory
 from .writing import write_text
@@ -73,7 +73,7 @@ def _made(job: JobDirectory, latest: Attempt, request: AttemptRequest, following
         attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled by {}".format(asked["by"]))
         return None
     with contextlib.suppress(OSError):
-        latest.clear_markers()
+        markers.clear(job.at("outputs"))
         status = "QUEUED attempt={} after={}\n".format(number, following["recovery"]["reason"])
         write_text(job.at("outputs", "status.txt"), status)
     return attempt

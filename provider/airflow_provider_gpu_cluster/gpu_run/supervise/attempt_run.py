@@ -15,7 +15,7 @@ from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
 from ..protocol.grace import grace_s
 from ..recovery.words import beginning
-from ..store import records
+from ..store import markers, records
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
@@ -24,6 +24,7 @@ from .hang import HangLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
+from .launchers import TOKEN
 from .limits import Limits
 from .main_process import catching
 from .node_orders import NodeOrders
@@ -60,7 +61,7 @@ class AttemptRun:
         self.request = attempt.request()
         self.allocation = allocation
         #: Only this attempt's processes have this in their environment.
-        self.token = f"GPU_RUN_ATTEMPT={records.new_name()}"
+        self.token = f"{TOKEN}={records.new_name()}"
         #: The supervisor is a copy of the process that makes this.
         self.guard = os.getpid()
         #: See :mod:`.witness`; None where nobody but the supervisor is told to end.
@@ -133,7 +134,7 @@ class AttemptRun:
         env[name] = value
         for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
             make_folder(job.path, *folder)
-        self.attempt.clear_markers()
+        markers.clear(job.at("outputs"))
         self.attempt.note_checkpoint()
         self._errors = ErrorsRelay(job.at("logs", "training.log"), job.at("logs", "error.log"))
         recovery = self.request.get("recovery")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
@@ -13,7 +14,17 @@ _LAUNCHERS = frozenset(
     (
         *("time", "timeout", "nice", "ionice", "stdbuf", "setsid", "nohup", "numactl", "taskset", "chrt", "unshare"),
         *("conda", "mamba", "micromamba", "uv", "uvx", "pixi", "poetry", "pipenv", "hatch"),
-        *("accelerate", "accelerate-launch", "torchrun", "deepspeed", "mpirun", "mpiexec", "prterun", "orterun"),
+        *(
+            "accelerate",
+            "accelerate-launch",
+            "torchrun",
+            "deepspeed",
+            "mpirun",
+            "mpiexec",
+            "prterun",
+            "orterun",
+            "srun",
+        ),
         *("apptainer", "singularity", "starter", "appinit", "enroot", "bwrap", "tini", "dumb-init", "catatonit"),
         *("nsys", "ncu", "nvprof", "strace", "perf", "script", "unbuffer"),
     )
@@ -29,6 +40,8 @@ _LAUNCHING_MODULES = frozenset(
         ),
     )
 )
+# Only the processes of one attempt have this variable with the same value.
+TOKEN = "GPU_RUN_ATTEMPT"
 _INTERPRETER = re.compile(r"^(?:python|pypy|perl)[0-9.]*$")
 # Options of Python that have a value of their own.
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
@@ -41,6 +54,23 @@ def is_repeater(pid: int, program: str) -> bool:
     :param program: the program that it runs itself.
     """
     return _name_of(pid, program) in _REPEATERS
+
+
+def launched_by(pid: int, program: str) -> list[int]:
+    """
+    Return what a launcher has launched.
+
+    What ``srun`` starts on this host is no child of it, but has its environment. A TERM to ``srun`` itself would be a
+    KILL to them.
+    """
+    if program != "srun":
+        return processes.children_of(pid)
+    token = processes.variable_of(pid, TOKEN)
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        found.update(() if token is None else processes.with_environment(f"{TOKEN}={token}"))
+    elsewhere = found - processes.descendants(os.getpid())
+    return sorted(one for one in elsewhere if processes.parent_of(one) not in found)
 
 
 def is_launcher(pid: int, program: str) -> bool:

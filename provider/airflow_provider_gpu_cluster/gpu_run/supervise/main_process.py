@@ -12,7 +12,7 @@ From ``run.sh`` downwards:
 - A shell that ignores the signal, with all that it runs, is a program of its own, too.
 - A launcher (``torchrun``, ``accelerate launch``, ``conda run``, ``timeout``) is passed over: those that hand a signal
   on send it to the workers as well, or kill what they have launched soon after. Only a launcher whose program cannot
-  be told from here (``srun``, ``docker``, ``sudo``) has to hand it on.
+  be told from here (``docker``, ``sudo``) has to hand it on.
 - What runs one program after another (``make``, ``xargs``) is passed over as a shell is.
 - Every other process is the program. What it has started itself, such as the workers of a data loader, is its own. If
   it does not catch the signal, and has started other programs that do, those come after it.
@@ -25,7 +25,7 @@ from typing import Container, Iterable, NamedTuple
 
 from ..linux import processes
 from ..linux.signal_sets import SignalSets, signal_sets
-from .launchers import is_launcher, is_repeater
+from .launchers import is_launcher, is_repeater, launched_by
 from .shells import has_exit_trap, is_in_background, is_shell, says_trap, shell_catches
 
 _HALT_S = 0.5
@@ -93,7 +93,7 @@ class _Search:
         elif is_repeater(pid, program):
             self._repeater(pid, above)
         elif is_launcher(pid, program):
-            children = processes.children_of(pid)
+            children = launched_by(pid, program)
             for child in self._catching(children) or children:
                 self.descend(child, [pid, *above])
             if not children:
@@ -171,7 +171,7 @@ class _Search:
                 return True
         elif not is_repeater(pid, program) and not is_launcher(pid, program):
             return sets.catches(self._number)
-        return any(map(self._catches_below, processes.children_of(pid)))
+        return any(map(self._catches_below, launched_by(pid, program)))
 
     def _count(self, pid: int, above: list[int]) -> None:
         if pid not in self.found.above:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # How long what has lost its program may take to end by itself, such as the other end of a pipeline.
 _SETTLE_S = 1.0
+_LAUNCHER_S = 4.0
 
 
 class Telling:
@@ -47,6 +48,7 @@ class Telling:
         self._catching: list[list[int]] = []
         self._others: list[list[int]] = []
         self._shells: list[int] = []
+        self._launchers: set[int] = set()
         if to_all or is_told:
             self._tell_all()
         else:
@@ -68,7 +70,9 @@ class Telling:
         if self._settle_until is None:
             self._settle_until = now + _SETTLE_S
         others = [pid for pid in self._job.tree() if pid not in self._halted and not processes.has_ended(pid)]
-        if others and now < self._settle_until:
+        # A launcher knows how its program has ended, and says so when it has cleaned up.
+        longer_s = _LAUNCHER_S if self._launchers.intersection(others) else 0.0
+        if others and now < self._settle_until + longer_s:
             return False
         if self._is_told or not self._tell_next():
             return True
@@ -140,6 +144,7 @@ class Telling:
                 start = processes.start_ticks(pid)
             self._told[pid] = start
             path = [pid, *above.get(pid, ())]
+            self._launchers.update(path[1:])
             (self._catching if catches(pid, self._number) else self._others).append(path)
             self._job.ends.update((one, self._job.ends.get(one)) for one in path)
 

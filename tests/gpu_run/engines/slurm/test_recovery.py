@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def slurm_job(root: SlurmRoot, job_id: str, number: int = 1) -> str:
 
 def all_begin(root: SlurmRoot, jobs: list[str], eventually: Eventually) -> None:
     for job_id in jobs:
-        eventually(lambda job_id=job_id: runs(root, job_id), timeout_s=60)  # type: ignore[misc]
+        eventually(lambda job_id=job_id: runs(root, job_id), timeout_s=60)
 
 
 def array(root: SlurmRoot, count: int, command: str, **spec: Any) -> list[str]:
@@ -111,7 +112,9 @@ def start_again(root: SlurmRoot, slurm: RealSlurm, jobs: list[str], eventually: 
     """Have Slurm start what it has requeued, which without this it does after two minutes."""
     for job in [slurm_job(root, job_id) for job_id in jobs]:
         shown = ("squeue", "-h", "-t", "all", "-j", job, "-o", "%T %r")
-        eventually(lambda shown=shown: slurm.run(*shown).stdout == "PENDING BeginTime\n")  # type: ignore[misc]
+        eventually(lambda shown=shown: slurm.run(*shown).stdout == "PENDING BeginTime\n")
+        # Its nodes tell the runs of a job apart by the second in which they begin.
+        time.sleep(1)
         slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=True)
 
 
@@ -155,8 +158,8 @@ def test_what_is_preempted_goes_on(
 ) -> None:
     if not nodes_reach_slurm:
         request.getfixturevalue("without_slurm")
-    spec = {"partition": "scavenger", "recover": RECOVER, **(REQUEUE if requeued == "all" else {})}
-    of_array = {**spec, **(REQUEUE if requeued == "array" else {})}
+    spec: dict[str, Any] = {"partition": "scavenger", "recover": RECOVER, **(REQUEUE if requeued == "all" else {})}
+    of_array: dict[str, Any] = {**spec, **(REQUEUE if requeued == "array" else {})}
     nodes = root.submit(ON_TWO, nodes=2, **spec)
     single = root.submit(f"{RUN} trap 'exit 0' TERM; sleep 600 & wait", **spec)
     elements = array(root, 2, HOLD, **of_array)
@@ -166,7 +169,7 @@ def test_what_is_preempted_goes_on(
     over = preempt(slurm, tmp_path)
     if is_seen:
         for job_id in jobs:
-            waiting = eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
+            waiting = eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)
             assert waiting["message"].startswith("attempt 1 was preempted after "), waiting
         # What waits to go on is cancelled like anything else that waits.
         unwanted = jobs.pop()
@@ -188,14 +191,18 @@ def test_what_is_preempted_goes_on(
     eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout)
 
 
-def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -> None:
-    recover = {**RECOVER, "time_limit": 1, "out_of_memory": [1, 8.0]}
-    elsewhere = {"recover": recover, "sbatch_options": ["--nodelist=gpu2"]}
-    sizes = {"memory_bytes": 100 << 20, "sbatch_options": ["--nodelist=gpu2", "--mem=2G"]}
+def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_PREFIX", "/opt/conda")
+    recover: dict[str, Any] = {**RECOVER, "time_limit": 1, "out_of_memory": [1, 8.0]}
+    elsewhere: dict[str, Any] = {"recover": recover, "sbatch_options": ["--nodelist=gpu2"]}
+    sizes: dict[str, Any] = {"memory_bytes": 100 << 20, "sbatch_options": ["--nodelist=gpu2", "--mem=2G"]}
     free = root.submit(HOLD, recover=recover)
     bound = root.submit(HOLD, recover=recover, sbatch_options=["--exclude=gpu2"])
     lone = root.submit(HOLD, recover=recover, partition="lone")
-    saved = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, **elsewhere)
+    # Its node submits it with what the login once gave it.
+    given = "env | grep -E '^(PATH|HOME|CONDA_PREFIX|LC_ALL)=' | sort; ulimit -a; umask"
+    given = f'{{ {given}; }} > "$OUTPUT_DIR/given.$ATTEMPT"; '
+    saved = root.submit(f"{given}{RUN} exit 85", checkpoint_exit_code=85, **elsewhere)
     # Its own job counts as long as it has not quite ended.
     limited = root.submit(f"{RUN} exit 85", checkpoint_exit_code=85, qos="single", **elsewhere)
     late = root.submit(HOLD, time_limit_s=0.5, **elsewhere)
@@ -211,7 +218,7 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
     for state in ("drain", "down"):
         slurm.run("scontrol", "update", "node=gpu1", f"state={state}", "reason=test", check=True)
     messages = {
-        job_id: eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)["message"]  # type: ignore[misc]
+        job_id: eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)["message"]
         for job_id in (bound, lone)
     }
     slurm.run("scontrol", "update", "node=gpu1", "state=resume")
@@ -222,6 +229,9 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually) -
     assert followed(root, free, protocol.NODE_FAILURE)["host"] == "gpu2"
     for job_id in (saved, limited):
         followed(root, job_id, protocol.CHECKPOINTED)
+    first, second = (Path(root.job(saved).at("outputs", f"given.{number}")).read_text() for number in (1, 2))
+    assert "CONDA_PREFIX=/opt/conda\n" in first
+    assert first == second
     followed(root, late, protocol.TIME_LIMIT)
     followed(root, lost, protocol.REASON_LOST)
     followed(root, large, protocol.OUT_OF_MEMORY)
@@ -236,7 +246,7 @@ def test_a_preemption_with_grace_is_told_to_the_steps_alone(
     root: SlurmRoot, slurm: RealSlurm, tmp_path: Path, eventually: Eventually
 ) -> None:
     """What is told to end saves, and ends well, before Slurm has ended the job itself."""
-    spec = {"partition": "spot", "recover": RECOVER}
+    spec: dict[str, Any] = {"partition": "spot", "recover": RECOVER}
     saves = "trap 'exit 0' TERM; sleep 600 & wait"
     nodes = root.submit(
         f'echo "$ATTEMPT" >> "$OUTPUT_DIR/runs"; test "$ATTEMPT" = 2 || {{ {saves}; }}', nodes=2, **spec
@@ -246,7 +256,7 @@ def test_a_preemption_with_grace_is_told_to_the_steps_alone(
     all_begin(root, [nodes, step, plain], eventually)
     over = preempt(slurm, tmp_path)
     for job_id in (nodes, step, plain):
-        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
+        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)
     over.touch()
     for job_id in (step, plain):
         followed(root, job_id, protocol.PREEMPTED)
@@ -286,7 +296,7 @@ def test_a_node_whose_daemon_is_gone_stops_what_it_still_runs(
 def test_a_job_that_slurm_requeues_after_a_node_failure_is_kept_off_that_node(
     root: SlurmRoot, slurm: RealSlurm, eventually: Eventually
 ) -> None:
-    spec = {"recover": RECOVER, "sbatch_options": ["--requeue"]}
+    spec: dict[str, Any] = {"recover": RECOVER, "sbatch_options": ["--requeue"]}
     single, lone = root.submit(HOLD, **spec), root.submit(HOLD, partition="lone", **spec)
     nodes = root.submit(ON_TWO, nodes=2, **spec)
     jobs = [single, lone, nodes]
@@ -294,7 +304,7 @@ def test_a_job_that_slurm_requeues_after_a_node_failure_is_kept_off_that_node(
     for state in ("drain", "down"):
         slurm.run("scontrol", "update", "node=gpu1", f"state={state}", "reason=test", check=True)
     for job_id in jobs:
-        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)  # type: ignore[misc]
+        eventually(lambda job_id=job_id: waits(root, job_id), timeout_s=60)
     shown = "scontrol", "show", "job"
     eventually(lambda: "ExcNodeList=gpu1" in slurm.run(*shown, slurm_job(root, single)).stdout)
     assert "ExcNodeList=gpu1" not in slurm.run(*shown, slurm_job(root, lone)).stdout

@@ -16,7 +16,7 @@ from ...errors import Refused
 from ...linux import detached, processes
 from ...linux.logout import logout_warnings
 from ...recovery.words import waiting
-from ...store import records
+from ...store import markers, records
 from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
 from ..lost import settle_lost_supervisor, unseen
@@ -235,7 +235,7 @@ class CommandEngine:
         return time.time() > note["gone_at"] + GONE_S
 
     def _settle_unstarted(self, attempt: Attempt, process: ProcessIdentity) -> None:
-        marked = attempt.marked()
+        marked = markers.marked(attempt.job.at("outputs"))
         if marked is not None:
             end_unstarted(attempt, BY, marked["state"], marked["reason"], marked["message"])
             return
@@ -339,7 +339,7 @@ def _elsewhere(what: str, host: str) -> str:
 
 def _settle_marked(attempt: Attempt, claim: Claim) -> bool:
     """Record the end that the marker in outputs/ shows; return False when there is none."""
-    marked = attempt.marked()
+    marked = markers.marked(attempt.job.at("outputs"))
     if marked is None:
         return False
     facts: EndFacts = run_facts(claim)

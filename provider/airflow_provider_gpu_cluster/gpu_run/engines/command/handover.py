@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Sequence
 from ... import protocol
 from ...errors import Refused
 from ...linux import detached, locks, processes, regular_files
-from ...store import records
+from ...store import markers, records
 from ...store.directories import Attempt, Root
 from ...store.writing import write_text
 from ...verdict import log_ends
@@ -203,7 +203,7 @@ class Handover:
             raise
         if "called_at" not in note:
             # Markers of an earlier attempt would look like this one's end.
-            attempt.clear_markers()
+            markers.clear(attempt.job.at("outputs"))
         note["called_at"] = note["noted_at"] = time.time()
         note["offsets"] = [_size(attempt.at(name)) for name in _OUTPUTS]
         self._notes.write(attempt, note)

@@ -26,7 +26,7 @@ from .views import Told, View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
     from ...protocol.notes import Moment
-    from ...protocol.records import Claim
+    from ...protocol.records import AttemptRequest, Claim
     from ...protocol.replies import Capacity, GpuState
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
@@ -129,13 +129,14 @@ class SlurmEngine:
 
     def _waiting(self, attempt: Attempt) -> Standing | None:
         """Return the state of an attempt that has not begun."""
-        standing = self._in_queue(attempt)
-        recovery = attempt.request().get("recovery")
+        request = attempt.request()
+        standing = self._in_queue(attempt, request)
+        recovery = request.get("recovery")
         if standing is not None and recovery is not None:
             standing["message"] = "{}; attempt {}: {}".format(recovery["why"], attempt.number, standing["message"])
         return standing
 
-    def _in_queue(self, attempt: Attempt) -> Standing | None:
+    def _in_queue(self, attempt: Attempt, request: AttemptRequest) -> Standing | None:
         batch = Batch.of(attempt)
         note = batch.piece_of(attempt).note
         message = "it was just handed to Slurm"
@@ -144,7 +145,7 @@ class SlurmEngine:
             note = batch.piece_of(attempt).note
             if attempt.ended() is not None:
                 return None
-        queued: Standing = {"state": protocol.QUEUED, "submitted_at": attempt.request()["requested_at"]}
+        queued: Standing = {"state": protocol.QUEUED, "submitted_at": request["requested_at"]}
         if not note.get("ids"):
             return {**queued, "message": message}
         rows = self._rows(batch, attempt, note["answered_at"])
@@ -309,9 +310,8 @@ class SlurmEngine:
         self._accounting.look(claim["unix_time"] - self._accounted_s)
         batch = Batch.of(attempt)
         runs = self._accounting.jobs([job], batch.name_of(attempt), batch.workdir)
-        before = [words.STATES[row.state] for row in runs if row.state in words.STATES]
-        ends = [state for state in before if state.reason in (protocol.NODE_FAILURE, protocol.PREEMPTED)]
-        settle_requeued(attempt, claim, job, ends[-1] if ends else None)
+        over = [row.state for row in runs if row.end is not None]
+        settle_requeued(attempt, claim, job, words.STATES.get(over[-1]) if over else None)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
 

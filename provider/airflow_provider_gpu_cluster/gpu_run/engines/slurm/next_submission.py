@@ -37,7 +37,8 @@ def go_on(attempt: Attempt, job: str) -> None:
     :param attempt: that has run here and is over.
     :param job: what Slurm calls it.
     """
-    with contextlib.suppress(OSError, ValueError, Refused):
+    # The job may have spoilt its records.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Refused):
         claim = attempt.claimed()
         if claim is None or claim["by"] != "supervisor" or claim.get("slurm_job") != job:
             return

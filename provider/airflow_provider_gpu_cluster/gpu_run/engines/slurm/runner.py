@@ -79,6 +79,10 @@ def _path(program: str) -> str:
 
 
 def _environment(path: str) -> dict[str, str]:
+    folders = os.environ.get("PATH", "/usr/bin:/bin").split(os.pathsep)
+    # A job gets this PATH, and its next attempt that of the job.
+    if os.path.dirname(path) not in folders:
+        folders.append(os.path.dirname(path))
     env = without_other_jobs(os.environ)
-    env.update(LC_ALL="C", PATH=os.pathsep.join([os.environ.get("PATH", "/usr/bin:/bin"), os.path.dirname(path)]))
+    env.update(LC_ALL="C", PATH=os.pathsep.join(folders))
     return env
