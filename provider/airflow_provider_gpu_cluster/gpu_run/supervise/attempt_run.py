@@ -20,6 +20,7 @@ from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.writing import write_text
 from .errors_relay import ErrorsRelay
+from .evidence import verdict_of
 from .hang import HangLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
@@ -151,10 +152,6 @@ class AttemptRun:
             umask=self.request["umask"],
         )
         self._errors.started()
-        # Needed only at a bad end: the job need not wait for it, and the program may be gone by then.
-        from .evidence import verdict_of
-
-        self._verdict_of = verdict_of
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self._orphan_limit = OrphanLimit(self.attempt, self.request)
         self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)
@@ -173,6 +170,9 @@ class AttemptRun:
         selector.register(self._wakeup, selectors.EVENT_READ)
         self._until_over(selector)
         self._code_ended_at = records.now()
+        if self._is_told_to_end:
+            # The job has heard the same signal, and may have ended before this process could heed it.
+            self._heed_signal()
         if self._stop.cause is None and _is_signal(self._job.status, signal.SIGTERM):
             self._await_signal(_TERM_TIMEOUT_S)
         elif self.allocation.is_scheduled:
@@ -339,7 +339,7 @@ class AttemptRun:
             state, reason = protocol.FAILED, protocol.CHECKPOINTED
         else:
             state = protocol.FAILED
-            reason, kind, message, remedy = self._verdict_of(
+            reason, kind, message, remedy = verdict_of(
                 self.attempt, self._errors.last(), self._killed_workers, exit_code, number
             )
             details["kind"], details["remedy"] = kind, remedy

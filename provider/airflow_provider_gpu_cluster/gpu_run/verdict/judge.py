@@ -247,7 +247,7 @@ class _Judge:
     def _by_system(self) -> _Found | None:
         """Return what Slurm's own programs have said about memory."""
         for line in reversed(self.lines[-200:]):
-            if line.text.startswith(("slurmstepd: ", "srun: ")):
+            if line.text.startswith(("slurmstepd", "srun: ")):
                 kind = signs.kind_of_line(line.text)
                 if kind is KINDS[0]:
                     return _Found(kind, self._hidden(line.text))
