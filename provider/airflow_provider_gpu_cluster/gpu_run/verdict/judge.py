@@ -247,7 +247,7 @@ class _Judge:
     def _by_system(self) -> _Found | None:
         """Return what Slurm's own programs have said about memory."""
         for line in reversed(self.lines[-200:]):
-            if line.text.startswith(("slurmstepd: ", "srun: ")):
+            if _OF_SLURM.match(line.text):
                 kind = signs.kind_of_line(line.text)
                 if kind is KINDS[0]:
                     return _Found(kind, self._hidden(line.text))
@@ -375,6 +375,7 @@ class _Judge:
         return printed if at > chosen.last else None
 
 
+_OF_SLURM = re.compile(r"(?:slurmstepd(?:-[^\s:]+)?|srun): ")
 _KEPT = re.compile(r"srun: error: .*(?:Out Of Memory|Segmentation fault|Bus error)|make: \*\*\* No rule")
 _PANIC = re.compile(
     r"thread '.*' (?:\(\d+\) )?panicked at|panic: |Error in .* : |ERROR: LoadError: |(?:Uncaught )?\w*Error: "
