@@ -177,8 +177,14 @@ class _Judge:
 
     def _on_stdout(self) -> list[str]:
         """Return the lines that are on stdout alone."""
-        in_errors = set(self.evidence.errors.split("\n"))
-        return [text for text in self.texts[-1000:] if text.strip() and text not in in_errors]
+        errors = self.evidence.errors.split("\n")
+        known = set(errors)
+        found = [text for text in self.texts[-1000:] if text.strip() and text not in known]
+        if found:
+            # Python writes the end of a line by itself, so a line of stderr may stand before it.
+            glued = max((line for line in errors[-200:] if line and found[-1].endswith(line)), key=len, default="")
+            found[-1] = found[-1][: len(found[-1]) - len(glued)]
+        return [text for text in found if text.strip()]
 
     def _hidden(self, text: str) -> str:
         return one_line(self.evidence.hide(text))
