@@ -84,17 +84,18 @@ class Night:
     def report(self) -> str:
         """Return what came of it, in one line."""
         ledger = Ledger.read(self._ledger)
-        ends = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons().items(), key=str))
+        ends = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons().items()))
         return (
             f"seed {self.seed}: {len(ledger.attempts)} attempts in {time.monotonic() - self._began:.0f} s ({ends}); "
             f"{ledger.steps_run} steps, {ledger.steps_repeated} of them repeated; "
             f"{len(ledger.double_launches())} double launches"
         )
 
-    def reasons(self) -> Counter[str | None]:
-        """Return how often attempts ended for each reason, as their exit records have it."""
+    def reasons(self) -> Counter[str]:
+        """Return how often attempts ended badly for each reason, as their exit records have it."""
         records = self._job_dir.glob(".job/attempts/*/exit.json")
-        return Counter(json.loads(record.read_text())["reason"] for record in records)
+        reasons = (json.loads(record.read_text())["reason"] for record in records)
+        return Counter(reason for reason in reasons if reason is not None)
 
     def faults(self) -> list[str]:
         """Return what must not be."""

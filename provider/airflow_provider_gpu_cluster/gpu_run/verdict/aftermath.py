@@ -13,9 +13,8 @@ from typing import Sequence
 # Lines that say nothing about why a program ended, whatever comes before or after them.
 _NOISE = re.compile(
     r"\s*$|[-=*_#~^ .+]{3,}$|srun: (?:error: .*(?:Exited with exit code|Terminated|Killed|Aborted)|Terminating"
-    r"|Job step"
-    r"|Force Terminated|launch/slurm)"
-    r"|slurmstepd(?:-\S+)?: error: \*\*\*|[WIE]\d{4} [\d:.]+ +\d+ torch/|\[W\d{4} |\[?W\d{3,4} "
+    r"|Job step|Force Terminated|launch/slurm)|slurmstepd[-\w]*: error: \*\*\*"
+    r"|[WIE]\d{4} [\d:.]+ +\d+ torch/|\[W\d{4} |\[?W\d{3,4} "
     r"|wandb: |Exception ignored in|make(?:\[\d+\])?: \*\*\*|make: |ERROR conda\.cli"
     r"|Command exited with non-zero status"
     r"|Primary job +terminated|a non-zero exit code|mpirun (?:detected|noticed)|Process name: \[\[|  Exit code: "
