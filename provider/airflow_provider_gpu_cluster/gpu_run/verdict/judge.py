@@ -177,8 +177,14 @@ class _Judge:
 
     def _on_stdout(self) -> list[str]:
         """Return the lines that are on stdout alone."""
-        in_errors = set(self.evidence.errors.split("\n"))
-        return [text for text in self.texts[-1000:] if text.strip() and text not in in_errors]
+        errors = self.evidence.errors.split("\n")
+        known = set(errors)
+        found = [text for text in self.texts[-1000:] if text.strip() and text not in known]
+        if found:
+            # Python writes the end of a line by itself, so a line of stderr may stand before it.
+            glued = max((line for line in errors[-200:] if line and found[-1].endswith(line)), key=len, default="")
+            found[-1] = found[-1][: len(found[-1]) - len(glued)]
+        return [text for text in found if text.strip()]
 
     def _hidden(self, text: str) -> str:
         return one_line(self.evidence.hide(text))
@@ -247,7 +253,7 @@ class _Judge:
     def _by_system(self) -> _Found | None:
         """Return what Slurm's own programs have said about memory."""
         for line in reversed(self.lines[-200:]):
-            if line.text.startswith(("slurmstepd", "srun: ")):
+            if _OF_SLURM.match(line.text):
                 kind = signs.kind_of_line(line.text)
                 if kind is KINDS[0]:
                     return _Found(kind, self._hidden(line.text))
@@ -375,6 +381,7 @@ class _Judge:
         return printed if at > chosen.last else None
 
 
+_OF_SLURM = re.compile(r"(?:slurmstepd(?:-[^\s:]+)?|srun): ")
 _KEPT = re.compile(r"srun: error: .*(?:Out Of Memory|Segmentation fault|Bus error)|make: \*\*\* No rule")
 _PANIC = re.compile(
     r"thread '.*' (?:\(\d+\) )?panicked at|panic: |Error in .* : |ERROR: LoadError: |(?:Uncaught )?\w*Error: "
