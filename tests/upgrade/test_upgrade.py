@@ -341,7 +341,7 @@ def test_an_older_version_reads_and_ends_jobs_that_go_on_by_themselves(
     recover = {"recover": {"checkpointed": 5}}
     once = 'echo "attempt $ATTEMPT"; touch "$CHECKPOINT_DIR/a"; [ "$ATTEMPT" = 2 ] || exit 85'
     handle = new.submit(conn_id, "good", command=f"{once}; {gate.wait}; echo done", **recover)
-    doomed = new.submit(conn_id, "doomed", command="exit 85", **recover)
+    doomed = new.submit(conn_id, "doomed", command='[ "$ATTEMPT" = 2 ] || exit 85; sleep 600', **recover)
     eventually(lambda: attempts(doomed) == ["1", "2"], timeout_s=PATIENCE_S)
     # It waits, or it is about to run.
     assert old.cancel(doomed)["state"] == "CANCELLED"
