@@ -277,7 +277,7 @@ KINDS: tuple[Kind, ...] = (
         "Lower num_workers or the batch size, call torch.multiprocessing.set_sharing_strategy('file_system'), or give the "
         "container a larger /dev/shm (--shm-size, --ipc=host).",
         raised=(
-            r"[\w.]*(?:RuntimeError|OSError|Error): .*(?:(?:insufficient|out of) shared memory|unable to (?:allocate|open|mmap|resize|write).{0,40}(?:shared memory|file </torch_)|unable to write to file </torch_|/dev/shm.*No space left|No space left on device.*/dev/shm|shared memory segment.*No space left)",
+            r"[\w.]*(?:RuntimeError|OSError|Error): (?!.*Too many open files).*(?:(?:insufficient|out of) shared memory|unable to (?:allocate|open|mmap|resize|write).{0,40}(?:shared memory|file </torch_)|unable to write to file </torch_|/dev/shm.*No space left|No space left on device.*/dev/shm|shared memory segment.*No space left)",
             r"[\w.]*(?:DistBackendError|RuntimeError): NCCL [Ee]rror(?:[^\n]*\n){1,6}?.*(?:shared memory segment|/dev/shm)",
         ),
         printed=(
@@ -690,7 +690,7 @@ KINDS: tuple[Kind, ...] = (
             r"(?:[\w.]*\.)?(?:HFValidationError): Repo id must",
             r"(?:[\w.]*\.)?OSError: .*(?:is not a local folder and is not a valid model identifier|does not appear to have a file named|no file named .* found in directory|not found in (?:the )?directory|Can't load (?:the configuration|tokenizer|the model|config) )",
             r"(?:[\w.]*\.)?MissingConfigException: ",
-            r"(?:[\w.]*\.)?(?:DatasetNotFoundError|EmptyDatasetError)\b",
+            r"(?:[\w.]*\.)?(?:DatasetNotFoundError|EmptyDatasetError|DataFilesNotFoundError)\b",
             r"Error: ENOENT: ",
             r"(?:[\w.]*\.)?NoSuchFileException|java\.io\.FileNotFoundException",
             r"(?:SystemError|IOError|LoadError): (?:SystemError: )?opening file .*: No such file",
