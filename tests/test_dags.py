@@ -115,7 +115,7 @@ def test_it_finds_orphans_and_ends_them(
     assert "Orphaned job: left: RUNNING since 20" in said
     assert "1 GPU, of dag.task, run deleted long ago: Airflow knows no such run" in said
     with GpuClusterHook() as hook:
-        assert eventually(lambda: hook.status("left")).state == "CANCELLED"
+        eventually(lambda: hook.status("left").state == "CANCELLED")
         assert "gpu_cluster_orphans.look_for_orphans" in hook.status("left").message
         assert {hook.status(other).state for other in ("of-another-airflow", "of-nobody")} == {"RUNNING"}
 
