@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobCheckpointed
 from airflow_provider_gpu_cluster.retry_policies.gpu_job import GpuJobRetryPolicy
-from tests.harness.deferral import own_watchers, task_logs
 from tests.operators.modes import ALL, DEFERRABLE, RESCHEDULE, SUBMIT, Mode, Scene
-from tests.servers.proxy import CutProxy
 
 JOB = {
     "command": 'echo "attempt $ATTEMPT, $API_TOKEN"; >"$CHECKPOINT_DIR/step_$ATTEMPT"; [ "$ATTEMPT" = 2 ] || exit 85',
     "env": {"API_TOKEN": "a-s3cret-token"},
 }
 LINE = "gpu-run: attempt 1 saved and asked to go on after "
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest,
-    cluster: Cluster,
-    gpu_cluster_conn: dict[str, Any],
-    cut_proxy: CutProxy,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Scene]:
-    with own_watchers(monkeypatch), task_logs(tmp_path / "log", monkeypatch) as logs:
-        yield Scene(
-            request.param.name,
-            cluster=cluster,
-            connection=gpu_cluster_conn,
-            proxy=cut_proxy,
-            folder=tmp_path,
-            monkeypatch=monkeypatch,
-            logs=logs,
-        )
 
 
 def case(mode: Mode, *, get_logs: bool) -> Any:

@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobFailed, InvalidJobError
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
-from tests.harness.deferral import own_watchers, task_logs
 from tests.operators.modes import DEFERRABLE, POKE, RESCHEDULE, Mode, Scene
-from tests.servers.proxy import CutProxy
 
 ENV = {"SEED": "7", "API_TOKEN": "a-s3cret-token"}
 COMMAND = 'echo "attempt $ATTEMPT with $SEED, $API_TOKEN"; echo $ATTEMPT >>"$OUTPUT_DIR/ran"; [ "$ATTEMPT" = 2 ]'
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest,
-    cluster: Cluster,
-    gpu_cluster_conn: dict[str, Any],
-    cut_proxy: CutProxy,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Scene]:
-    with own_watchers(monkeypatch), task_logs(tmp_path / "log", monkeypatch) as logs:
-        yield Scene(
-            request.param.name,
-            cluster=cluster,
-            connection=gpu_cluster_conn,
-            proxy=cut_proxy,
-            folder=tmp_path,
-            monkeypatch=monkeypatch,
-            logs=logs,
-        )
 
 
 def retry(scene: Scene) -> None:
