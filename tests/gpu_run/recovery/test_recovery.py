@@ -143,3 +143,28 @@ def test_another_try_joins_the_job_between_its_attempts_and_begins_anew_after_th
     # The logs of the try before were put aside.
     assert "attempt 3 saved" in host.log(job_id)
     assert "attempt 1 saved" not in host.log(job_id)
+
+
+@pytest.mark.parametrize("budget", ["often", [], [None], {"a": 1}, -1.5])
+def test_a_spoilt_budget_keeps_no_end_from_being_recorded(host: Host, budget: Any) -> None:
+    spoil = f"""python3 - <<'END'
+import json
+path = "../.job/attempts/1/request.json"
+record = json.load(open(path))
+record["spec"]["recover"] = {{"user_error": {budget!r}}}
+json.dump(record, open(path, "w"))
+END
+exit 3"""
+    found = host.run(spoil, recover=DEFAULT)
+    assert (found["state"], found["reason"], found["attempt"]) == ("FAILED", "user_error", 1)
+
+
+@pytest.mark.parametrize("following", ["1", "{}", '{"recovery": {}}', '{"recovery": {"first": "x", "why": 1}}'])
+def test_an_end_that_a_job_forges_is_followed_by_nothing_senseless(host: Host, following: str) -> None:
+    record = f'{{"state": "FAILED", "reason": "user_error", "message": "forged", "next": {following}}}'
+    job_id = host.submit(f"echo '{record}' > ../.job/attempts/1/exit.json; sleep 1000", recover=DEFAULT)
+    deadline = time.monotonic() + PATIENCE_S
+    while host.status(job_id)["state"] != "FAILED":
+        assert time.monotonic() < deadline, host.status(job_id)
+        time.sleep(0.02)
+    assert len(host.job(job_id).attempts()) == 1

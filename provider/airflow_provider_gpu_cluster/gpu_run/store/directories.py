@@ -353,8 +353,8 @@ class Attempt:
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""
-        # The job may have spoilt its records.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        # The job may have spoilt its records in any way, and its end is recorded all the same.
+        with contextlib.suppress(Exception):
             request = self.recorded_request()
             if request is not None and request["spec"].get("recover") and self.cancellation() is None:
                 return self._decided(record, request)

@@ -8,7 +8,7 @@ somebody asks about the job. The exit record says what follows, so all of them c
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import protocol
 from . import markers, records
@@ -20,10 +20,25 @@ if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest, ExitRecord
     from ..protocol.recovery import NextAttempt
 
+_OF_A_RECOVERY: dict[str, type | tuple[type, ...]] = {
+    "first": int,
+    "used": dict,
+    "reason": str,
+    "why": str,
+    "streak": int,
+    "not_before": (int, float),
+    "quick_ends": list,
+    "past": list,
+}
+
 
 def is_followed(ended: ExitRecord | None) -> bool:
-    """Return whether another attempt follows an end."""
-    return ended is not None and "next" in ended
+    """Return whether another attempt follows an end. What makes no sense does not: the job may have written it."""
+    following: Any = None if ended is None else ended.get("next")
+    recovery = following.get("recovery") if isinstance(following, dict) else None
+    return isinstance(recovery, dict) and all(
+        isinstance(recovery.get(name), kind) for name, kind in _OF_A_RECOVERY.items()
+    )
 
 
 def follow(job: JobDirectory) -> Attempt | None:
