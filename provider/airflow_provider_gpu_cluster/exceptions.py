@@ -30,6 +30,7 @@ All errors that this provider raises, as one tree.
         ├── GpuJobLaunchFailed              it could not be started on the cluster (environment, run.sh)
         ├── GpuJobLost                      its supervisor vanished without a record
         ├── GpuJobHang                      it neither printed, saved nor computed anything for too long
+        ├── GpuJobIdle                      it left its GPUs idle for too long
         ├── GpuJobCheckpointed              it saved and asked to be started again, more often than it may
         ├── GpuJobOrphaned                  nobody asked about it for too long
         └── GpuJobCancelled                 somebody cancelled it
@@ -196,6 +197,10 @@ class GpuJobHang(GpuJobError):
     """The job neither printed, saved nor computed anything for as long as its ``hang_timeout``."""
 
 
+class GpuJobIdle(GpuJobError):
+    """The job used its GPUs less than ``min_gpu_utilization`` for its whole ``utilization_window``."""
+
+
 class GpuJobCheckpointed(GpuJobError):
     """The job saved and asked to be started again, more often than ``recover`` allows."""
 
@@ -220,6 +225,7 @@ JOB_ERRORS: dict[str, type[GpuJobError]] = {
     protocol.REASON_LOST: GpuJobLost,
     protocol.REASON_CANCELLED: GpuJobCancelled,
     protocol.HANG: GpuJobHang,
+    protocol.IDLE: GpuJobIdle,
     protocol.CHECKPOINTED: GpuJobCheckpointed,
     protocol.ORPHANED: GpuJobOrphaned,
 }

@@ -171,6 +171,35 @@ def get_provider_info() -> dict[str, Any]:
                         "as 6h, for jobs that say nothing. Empty: never.",
                         "schema": _TEXT,
                     },
+                    "min_gpu_utilization": {
+                        "label": "Idle below (% GPU use)",
+                        "description": "A job that uses its GPUs less than this in the mean over the window is idle, "
+                        "for jobs that say nothing. 0: never. Empty: 5.",
+                        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 100},
+                    },
+                    "utilization_window": {
+                        "label": "Idle window",
+                        "description": "Over how long the use of GPUs is looked at, such as 30m or 2h. Empty: 30m.",
+                        "schema": _TEXT,
+                    },
+                    "on_idle": {
+                        "label": "Idle jobs",
+                        "description": "warn: the task's log says so. cancel: they are also ended after the whole "
+                        "window, with reason idle. Empty: warn.",
+                        "schema": {"type": ["string", "null"], "enum": ["warn", "cancel"]},
+                    },
+                    "gpu_hours_budget": {
+                        "label": "GPU-hours a month",
+                        "description": 'Of a DAG, a user or an owner, as JSON: {"dag:nightly": 40, "user:*": 200}. * '
+                        "is each of them, 'all' is everybody together. Empty: no limit.",
+                        "schema": {"type": ["string", "null"], "format": "multiline"},
+                    },
+                    "over_budget": {
+                        "label": "Beyond that budget",
+                        "description": "refuse: a submit fails and says both numbers. wait: the job stays QUEUED until "
+                        "the budget allows it. Empty: refuse.",
+                        "schema": {"type": ["string", "null"], "enum": ["refuse", "wait"]},
+                    },
                     "transfer": {
                         "label": "Transfer",
                         "description": "How the bytes of files travel. stream: through commands, at full speed. sftp: "

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # How files travel, in the words of the connection's field `transfer`.
 STREAM, SFTP = TRANSFERS = "stream", "sftp"
 # The settings that the program on the cluster receives, whatever its engine, and those for one engine.
-COMMON_SETTINGS = ("engine", "python", "retention_s", "grace_s", "orphan_timeout_s")
+COMMON_SETTINGS = (
+    "engine",
+    "python",
+    "retention_s",
+    "grace_s",
+    "orphan_timeout_s",
+    "min_gpu_utilization",
+    "utilization_window_s",
+    "on_idle",
+    "gpu_hours_budget",
+    "over_budget",
+)
 ENGINE_SETTINGS = {
     "host": ("virtual_gpus", "lease_dir"),
     "slurm": ("partition", "account", "qos", "constraint", "sbatch_options", "slurm_interval_s"),
@@ -38,6 +50,11 @@ class ClusterSettings:
     :param retention_s: how long unused jobs and cached files stay, in seconds; None for forever.
     :param grace_s: how long a job may take to end after it was asked to, in seconds; None for 30.
     :param orphan_timeout_s: after how long a job is ended about which nobody asks, in seconds; None for never.
+    :param min_gpu_utilization: GPU use in percent below which a job is idle; None for 5, 0 for never.
+    :param utilization_window_s: over how long that is looked at, in seconds; None for half an hour.
+    :param on_idle: what is done about an idle job: ``warn`` or ``cancel``; None for ``warn``.
+    :param gpu_hours_budget: GPU-hours a month, such as ``{"dag:nightly": 40, "user:*": 200}``; None for no limit.
+    :param over_budget: what becomes of a job beyond it: ``refuse`` or ``wait``; None for ``refuse``.
     :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
     """
 
@@ -58,6 +75,11 @@ class ClusterSettings:
     retention_s: float | None = None
     grace_s: float | None = None
     orphan_timeout_s: float | None = None
+    min_gpu_utilization: float | None = None
+    utilization_window_s: float | None = None
+    on_idle: str | None = None
+    gpu_hours_budget: Mapping[str, float] | None = None
+    over_budget: str | None = None
     transfer: str = STREAM
 
     @property

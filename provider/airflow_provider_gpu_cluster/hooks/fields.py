@@ -143,6 +143,42 @@ class Fields:
         except ValueError:
             raise self.bad(field, value, f"{durations.VALID}, or empty") from None
 
+    def percent(self, field: str) -> float | None:
+        """Return a number from 0 to 100."""
+        value = self.given(field)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if isinstance(value, bool) or not 0 <= number <= 100:
+            raise self.bad(field, value, "a number from 0 to 100, in percent, or empty")
+        return number
+
+    def one_of(self, field: str, words: tuple[str, ...]) -> str | None:
+        """Return one of a few words."""
+        word = self.text(field)
+        if word is not None and word not in words:
+            raise self.bad(field, word, f"one of: {', '.join(words)}; or empty")
+        return word
+
+    def gpu_hours(self, field: str) -> dict[str, float] | None:
+        """Return numbers of GPU-hours by whom they are for, which may be written as text in JSON."""
+        value = self.given(field)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = False
+        if value is None:
+            return None
+        if not (isinstance(value, dict) and all(_is_budget(*item) for item in value.items())):
+            raise self.bad(
+                field, self.given(field), 'an object of GPU-hours a month, such as {"dag:nightly": 40, "user:*": 200}'
+            )
+        return {name: float(hours) for name, hours in value.items()}
+
     def names(self, field: str) -> list[str]:
         """Return a list of names, which may be written as text with commas."""
         value = self.given(field)
@@ -167,6 +203,12 @@ class Fields:
     def bad(self, field: str, value: object, valid: str) -> GpuClusterSetupError:
         """Return the error for an invalid field."""
         return GpuClusterSetupError(f"connection {self.conn_id}: field {field} is {value!r}; it must be {valid}")
+
+
+def _is_budget(name: str, hours: object) -> bool:
+    kind, _, of = name.partition(":")
+    is_named = name == "all" or (kind in ("dag", "user", "owner") and bool(of))
+    return is_named and isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours < float("inf")
 
 
 def _is_names(value: object) -> bool:

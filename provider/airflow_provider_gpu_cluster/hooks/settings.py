@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 ENGINES = ("host", "slurm", "command")
+ON_IDLE = ("warn", "cancel")
+OVER_BUDGET = ("refuse", "wait")
 DEFAULT_PORT = 22
 
 
@@ -63,6 +65,11 @@ def settings_of(connection: Connection) -> ClusterSettings:
         retention_s=fields.duration("retention"),
         grace_s=fields.duration("grace"),
         orphan_timeout_s=fields.duration("orphan_timeout"),
+        min_gpu_utilization=fields.percent("min_gpu_utilization"),
+        utilization_window_s=fields.duration("utilization_window"),
+        on_idle=fields.one_of("on_idle", ON_IDLE),
+        gpu_hours_budget=fields.gpu_hours("gpu_hours_budget"),
+        over_budget=fields.one_of("over_budget", OVER_BUDGET),
         transfer=transfer,
     )
 

@@ -114,6 +114,7 @@ def record_of(context: Mapping[str, Any]) -> Asker:
         "try_number": ti.try_number,
         "logical_date": _iso(dag_run.logical_date),
         "triggered_by": getattr(dag_run, "triggering_user_name", None),
+        "owner": getattr(context.get("task"), "owner", None),
         "bundle_name": getattr(bundle, "name", None),
         "bundle_version": getattr(bundle, "version", None),
         "dag_version_id": str(dag_version) if dag_version else None,

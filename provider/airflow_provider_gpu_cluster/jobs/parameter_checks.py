@@ -264,6 +264,13 @@ def grace_s(parameter: str, value: Any) -> float:
     return seconds
 
 
+def percent(parameter: str, value: Any) -> float:
+    number = as_number(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 100:
+        raise _invalid(parameter, value, "a number from 0 to 100, in percent, such as 5")
+    return float(number)
+
+
 def signal_name(parameter: str, value: Any) -> str:
     text = value if isinstance(value, bool) else as_text(value)
     valid = "the name of a signal that a process can catch, such as 'TERM', 'INT' or 'USR1'"

@@ -219,6 +219,34 @@ class JobParameters(TypedDict, total=False):
             page="orphans.md",
         ),
     ]
+    min_gpu_utilization: Annotated[
+        float | str | None,
+        Parameter(
+            "use of its GPUs in percent, in the mean over the window, below which the job is idle; 0 for never; None "
+            "for the connection's, which is 5",
+            check=checks.optional(checks.percent),
+            page="idle.md",
+        ),
+    ]
+    utilization_window: Annotated[
+        float | str | timedelta | None,
+        Parameter(
+            "over how long that is looked at, in seconds, as a timedelta, or as its text; None for the connection's, "
+            "which is half an hour",
+            check=checks.optional(checks.time_limit_s),
+            spec_name="utilization_window_s",
+            page="idle.md",
+        ),
+    ]
+    on_idle: Annotated[
+        str | None,
+        Parameter(
+            "what is done about an idle job: ``warn`` says so in the task's log, ``cancel`` also ends it after the "
+            "whole window; None for the connection's, which is ``warn``",
+            check=checks.optional(checks.one_of("warn", "cancel")),
+            page="idle.md",
+        ),
+    ]
     env: Annotated[
         "Mapping[str, Any] | XComArg | str | None",
         Parameter(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
+    from airflow_provider_gpu_cluster.gpu_run.protocol.usage import IdleNote, Seconds, Usage
 
 _OF_EACH_ATTEMPT = (
     "attempt",
@@ -77,6 +78,9 @@ class JobStatus:
     :param memory_limit_bytes: the limit on that, once it has ended; None without one.
     :param queue_place: place in the cluster's queue, from 1; None unless QUEUED.
     :param progress: the last line of PROGRESS_FILE.
+    :param usage: what it has used of its GPUs and its host; while it runs, so far. Empty where nobody has measured it.
+    :param seconds: how long each part took, in seconds: ``queued``, ``staging``, ``building``, ``running``, ``idle``.
+    :param idle: while it runs and leaves its GPUs idle: for how long, and what follows; see docs/idle.md.
     :param host: host the attempt runs on.
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
@@ -109,6 +113,9 @@ class JobStatus:
     memory_limit_bytes: int | None = None
     queue_place: int | None = None
     progress: Progress | None = None
+    usage: Usage = field(default_factory=dict)  # type: ignore[assignment]
+    seconds: Seconds = field(default_factory=dict)  # type: ignore[assignment]
+    idle: IdleNote | None = None
     host: str | None = None
     pid: int | None = None
     log_bytes: int = 0

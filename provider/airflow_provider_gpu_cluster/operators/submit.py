@@ -103,6 +103,12 @@ class SubmitGpuJobOperator(BaseOperator):
         long, in seconds, as a timedelta, or as its text; None for never. (templated)
     :param orphan_timeout: end the job when nobody has asked about it for that long, in seconds, as a timedelta, or as
         its text; None for the connection's, which is never. (templated)
+    :param min_gpu_utilization: use of its GPUs in percent, in the mean over the window, below which the job is idle; 0
+        for never; None for the connection's, which is 5. (templated)
+    :param utilization_window: over how long that is looked at, in seconds, as a timedelta, or as its text; None for the
+        connection's, which is half an hour. (templated)
+    :param on_idle: what is done about an idle job: ``warn`` says so in the task's log, ``cancel`` also ends it after
+        the whole window; None for the connection's, which is ``warn``. (templated)
     :param env: environment variables of the job. The values are never shown in Airflow, are sent separately, and are
         not in the job's records on the cluster. (templated)
     :param array: makes an array of jobs: a list, or the output of a task that returns one, of what differs in each job.
@@ -184,6 +190,9 @@ class SubmitGpuJobOperator(BaseOperator):
         checkpoint_exit_code: int | str = 85,
         hang_timeout: float | str | timedelta | None = None,
         orphan_timeout: float | str | timedelta | None = None,
+        min_gpu_utilization: float | str | None = None,
+        utilization_window: float | str | timedelta | None = None,
+        on_idle: str | None = None,
         env: Mapping[str, Any] | XComArg | str | None = None,
         array: Sequence[Any] | XComArg | str | None = None,
         priority: str = "normal",
@@ -232,6 +241,9 @@ class SubmitGpuJobOperator(BaseOperator):
         self.checkpoint_exit_code = checkpoint_exit_code
         self.hang_timeout = hang_timeout
         self.orphan_timeout = orphan_timeout
+        self.min_gpu_utilization = min_gpu_utilization
+        self.utilization_window = utilization_window
+        self.on_idle = on_idle
         self.priority = priority
         self.nodes = nodes
         self.partition = partition

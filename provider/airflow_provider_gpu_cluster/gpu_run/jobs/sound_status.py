@@ -52,6 +52,14 @@ def _is_count_by_name(value: object) -> bool:
     return isinstance(value, dict) and all(_is_text(name) and _is_whole(count) for name, count in value.items())
 
 
+def _is_plain(value: object) -> bool:
+    """Return whether it is an object of numbers and texts, or of lists of such objects."""
+    return isinstance(value, dict) and all(
+        _is_number(one) or _is_text(one) or (isinstance(one, list) and all(map(_is_plain, one)))
+        for one in value.values()
+    )
+
+
 def _is_past_attempt(value: object) -> bool:
     return isinstance(value, dict) and all(
         name in _OF_PAST_ATTEMPTS and (one is None or _CHECKS[name](one)) for name, one in value.items()
@@ -99,6 +107,9 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "memory_limit_bytes": _is_whole,
     "queue_place": _is_whole,
     "progress": lambda value: isinstance(value, dict),
+    "usage": _is_plain,
+    "seconds": _is_plain,
+    "idle": _is_plain,
     "host": _is_text,
     "pid": _is_whole,
     "log_bytes": _is_whole,
@@ -118,6 +129,8 @@ _NEVER_NONE = (
     "log_attempt",
     "attempts",
     "recovered",
+    "usage",
+    "seconds",
     "gpus",
     "log_bytes",
     "log_tail",

@@ -57,6 +57,7 @@ REASON_CANCELLED = "cancelled"
 ORPHANED = "orphaned"
 HANG = "hang"
 CHECKPOINTED = "checkpointed"
+IDLE = "idle"
 REASONS = (
     USER_ERROR,
     OUT_OF_MEMORY,
@@ -71,6 +72,7 @@ REASONS = (
     ORPHANED,
     HANG,
     CHECKPOINTED,
+    IDLE,
 )
 
 # The reasons after which a job can go on in a next attempt by itself.

@@ -14,6 +14,7 @@ from .recovery import NextAttempt, Recovery
 from .requests import ArrayPlace, Asker
 from .settings import Settings
 from .spec import Spec
+from .usage import Seconds, Usage
 
 
 class _AttemptRequest(TypedDict):
@@ -197,6 +198,8 @@ class EndFacts(TypedDict, total=False):
     :param remedy: what to do about it, as a sentence.
     :param memory_limit_bytes: the memory that a scheduler gave it on each node.
     :param failed_nodes: those of its nodes that failed, in the scheduler's words.
+    :param usage: what it has used.
+    :param seconds: how long each of its parts took.
     """
 
     kind: str | None
@@ -215,6 +218,8 @@ class EndFacts(TypedDict, total=False):
     peak_memory_bytes: int | None
     memory_limit_bytes: int
     failed_nodes: str
+    usage: Usage
+    seconds: Seconds
     host: str
     pid: int
 

@@ -28,7 +28,12 @@ class Call(TypedDict):
 
 
 class Asker(TypedDict, total=False):
-    """Who asks for a job: a task of Airflow or, in the last two, a person on the host. Other fields are for people."""
+    """
+    Who asks for a job: a task of Airflow or, in the last two, a person on the host. Other fields are for people.
+
+    :param triggered_by: the user who triggered the run.
+    :param owner: owner of the DAG.
+    """
 
     dag_id: str
     run_id: str
@@ -37,6 +42,7 @@ class Asker(TypedDict, total=False):
     try_number: int
     logical_date: str | None
     triggered_by: str | None
+    owner: str | None
     bundle_name: str | None
     bundle_version: str | None
     dag_version_id: str | None

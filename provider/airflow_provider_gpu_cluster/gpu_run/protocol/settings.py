@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence, TypedDict
+from typing import Mapping, Sequence, TypedDict
 
 
 class Settings(TypedDict, total=False):
@@ -14,6 +14,12 @@ class Settings(TypedDict, total=False):
     :param retention_s: how long unused things are kept, in seconds; None keeps them without a limit.
     :param grace_s: how long a job may take to end after it was asked to, for jobs that say nothing.
     :param orphan_timeout_s: after how long a job is ended about which nobody asks, for jobs that say nothing.
+    :param min_gpu_utilization: GPU use in percent below which a job is idle, for jobs that say nothing, like the next two.
+    :param utilization_window_s: over how long that is looked at, in seconds.
+    :param on_idle: what is done about an idle job: ``warn`` or ``cancel``.
+    :param gpu_hours_budget: GPU-hours a month, by ``dag:NAME``, ``user:NAME``, ``owner:NAME`` (``*`` for each) or
+        ``all``.
+    :param over_budget: what becomes of a job beyond it: ``refuse`` or ``wait``.
     :param virtual_gpus: of the host engine: pretend to have that many GPUs.
     :param lease_dir: of the host engine: folder of the GPU leases.
     :param partition: of Slurm, for jobs that name none; the same applies to the next three.
@@ -27,6 +33,11 @@ class Settings(TypedDict, total=False):
     retention_s: float | None
     grace_s: float | None
     orphan_timeout_s: float | None
+    min_gpu_utilization: float | None
+    utilization_window_s: float | None
+    on_idle: str | None
+    gpu_hours_budget: Mapping[str, float] | None
+    over_budget: str | None
     virtual_gpus: int | None
     lease_dir: str | None
     partition: str | None

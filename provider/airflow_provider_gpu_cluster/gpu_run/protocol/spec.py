@@ -33,6 +33,9 @@ class SpecPart(TypedDict, total=False):
     checkpoint_exit_code: int
     hang_timeout_s: float | None
     orphan_timeout_s: float | None
+    min_gpu_utilization: float | None
+    utilization_window_s: float | None
+    on_idle: str | None
 
 
 class Spec(SpecPart):

@@ -6,6 +6,7 @@ from typing import Any, Dict, TypedDict
 
 from .masks import Masks
 from .recovery import PastAttempt
+from .usage import IdleNote, Seconds, Usage
 
 Progress = Dict[str, Any]
 """The last line of a job's progress file: whatever the job has written."""
@@ -26,6 +27,9 @@ class Standing(_State, total=False):
     :param attempts: the earlier attempts of the same try, oldest first; not more than the last hundred.
     :param recovered: how many attempts each reason has caused.
     :param memory_limit_bytes: its limit on host memory, once it has ended.
+    :param usage: what it has used; of a running attempt, so far.
+    :param seconds: how long each of its parts took; of a running attempt, so far.
+    :param idle: that it leaves its GPUs idle, while it runs.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
     """
 
@@ -52,6 +56,9 @@ class Standing(_State, total=False):
     memory_limit_bytes: int | None
     queue_place: int | None
     progress: Progress | None
+    usage: Usage
+    seconds: Seconds
+    idle: IdleNote
     host: str | None
     pid: int | None
     log_bytes: int
@@ -76,6 +83,8 @@ class Observed(TypedDict, total=False):
     progress: Progress
     attempts: list[PastAttempt]
     recovered: dict[str, int]
+    usage: Usage
+    idle: IdleNote
     notes: list[str]
 
 

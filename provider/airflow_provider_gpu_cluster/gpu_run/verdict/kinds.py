@@ -877,6 +877,10 @@ OTHER_KINDS: dict[str, tuple[str, str]] = {
         "it could not be started on the cluster",
         "The message says what is missing; the requirements, setup and the launch command are the usual causes.",
     ),
+    protocol.IDLE: (
+        "it left its GPUs idle for its whole utilization_window",
+        "See what it waits for: its data, a lock, another process; or ask for no GPU while it does not compute.",
+    ),
     protocol.CHECKPOINTED: (
         "it saved and asked to be started again, more often than it may",
         "Raise recover={'checkpointed': ...}, or see whether it makes progress between its starts.",

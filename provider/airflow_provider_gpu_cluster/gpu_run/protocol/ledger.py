@@ -1,0 +1,124 @@
+"""The lines of a ledger, ``<root_dir>/.gpu-run/ledger/<year>-<month>.jsonl``, and what is added up from them."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+# The kinds of lines. Every line begins with its kind, so that a reader can pass over others unread.
+END, TRANSFER, ACT = "end", "transfer", "act"
+
+
+class _LedgerLine(TypedDict):
+    kind: str
+    at: str
+    job_id: str
+
+
+class LedgerLine(_LedgerLine, total=False):
+    """
+    What every line says.
+
+    :param kind: see the constants of this module; it is the first key of a line.
+    :param at: when, ISO 8601 in UTC.
+    :param user: who it is for: who triggered the run, else the owner of the DAG, else the person or the login.
+    """
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+    owner: str
+    user: str
+
+
+class EndLine(LedgerLine, total=False):
+    """
+    The end of an attempt.
+
+    :param verdict: the finer kind of its end.
+    :param gpus: number of GPUs, on all nodes.
+    :param leased_s: how long it had them, in seconds.
+    :param gpu_seconds: GPUs multiplied by that.
+    :param used_gpu_seconds: of these, the GPU-seconds in which a GPU computed; missing where nobody measured it.
+    :param idle_gpu_seconds: of these, the GPU-seconds in which a GPU did nothing.
+    :param energy_j: energy of its GPUs, in joules.
+    :param received_bytes: brought to the cluster for it.
+    :param sent_bytes: sent home from it, until its end.
+    :param metrics: final numbers of its ``metrics.json``.
+    """
+
+    attempt: int
+    engine: str
+    host: str
+    state: str
+    reason: str | None
+    verdict: str | None
+    gpus: int
+    gpu_type: str
+    gpu_keys: list[str]
+    leased_s: float
+    gpu_seconds: float
+    used_gpu_seconds: float
+    idle_gpu_seconds: float
+    energy_j: float
+    queued_s: float
+    staging_s: float
+    building_s: float
+    running_s: float
+    received_bytes: int
+    sent_bytes: int
+    metrics: dict[str, float]
+
+
+class TransferLine(LedgerLine, total=False):
+    """
+    A transfer.
+
+    :param direction: ``in``, to the cluster, or ``out``, from it.
+    """
+
+    direction: str
+    bytes: int
+    seconds: float
+
+
+class ActLine(LedgerLine, total=False):
+    """
+    An act on a job.
+
+    :param act: ``stage``, ``submit``, ``join``, ``recover``, ``cancel``, ``interrupt``, ``collect``, ``gc``, ``end``.
+    :param by: who did it, for a person.
+    :param host: from where.
+    :param details: more about it, for a person.
+    """
+
+    act: str
+    by: str
+    host: str
+    attempt: int
+    details: str
+
+
+class UsageRow(TypedDict):
+    """
+    What was used by one of those by whom it is added up.
+
+    :param key: the user, DAG, task, day (``2026-11-28``), month or reason; empty for those that have none.
+    :param gpu_hours: GPU-hours leased.
+    :param used_gpu_hours: of these, the GPU-hours in which a GPU computed.
+    :param idle_gpu_hours: of these, the GPU-hours in which a GPU did nothing.
+    :param measured_gpu_hours: of all, the GPU-hours for which the two above are known.
+    """
+
+    key: str
+    jobs: int
+    attempts: int
+    failed: int
+    gpu_hours: float
+    used_gpu_hours: float
+    idle_gpu_hours: float
+    measured_gpu_hours: float
+    energy_kwh: float
+    queued_hours: float
+    received_bytes: int
+    sent_bytes: int
