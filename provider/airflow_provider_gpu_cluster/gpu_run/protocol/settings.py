@@ -14,7 +14,7 @@ class Settings(TypedDict, total=False):
     :param retention_s: how long unused things are kept, in seconds; None keeps them without a limit.
     :param grace_s: how long a job may take to end after it was asked to, for jobs that say nothing.
     :param orphan_timeout_s: after how long a job is ended about which nobody asks, for jobs that say nothing.
-    :param min_gpu_utilization: GPU use in percent below which a job is idle, for jobs that say nothing, like the next two.
+    :param min_gpu_utilization: GPU use in percent below which a job is idle, for jobs that say nothing.
     :param utilization_window_s: over how long that is looked at, in seconds.
     :param on_idle: what is done about an idle job: ``warn`` or ``cancel``.
     :param gpu_hours_budget: GPU-hours a month, by ``dag:NAME``, ``user:NAME``, ``owner:NAME`` (``*`` for each) or
