@@ -12,7 +12,7 @@ from ..linux.companion import Ended, Line
 from . import nvidia_smi
 from .gpu_reading import GpuReading
 from .named_gpus import index_of, uuid_of
-from .nvml import FUNCTION_NOT_FOUND, LIBRARIES, NO_DATA, NOT_FOUND, NOT_SUPPORTED, Nvml, NvmlError
+from .nvml import FUNCTION_NOT_FOUND, NO_DATA, NOT_FOUND, NOT_SUPPORTED, Nvml, NvmlError
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu
@@ -53,8 +53,8 @@ class NvmlReader:
 
     source = NVML
 
-    def __init__(self, gpus: Sequence[LeasedGpu], names: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> None:
-        self._nvml = Nvml(libraries)
+    def __init__(self, gpus: Sequence[LeasedGpu], names: Sequence[str]) -> None:
+        self._nvml = Nvml()
         self._gpus = gpus
         self._names = names
         self._seen_us: dict[int, int] = {}

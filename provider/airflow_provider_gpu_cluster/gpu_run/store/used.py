@@ -16,13 +16,14 @@ SO_FAR = "usage.json"
 _MOST_BYTES = 1 << 16
 
 
-def used_so_far(attempt: str) -> UsageSoFar:
+def used_so_far(attempt: str, name: str = SO_FAR) -> UsageSoFar:
     """
     Return what an attempt has used until its last sample; nothing where there is none, or the job has spoilt it.
 
     :param attempt: the attempt's folder.
+    :param name: of another file there, with the use of one node.
     """
-    found: Any = _read(os.path.join(attempt, SO_FAR))
+    found: Any = _read(os.path.join(attempt, name))
     so_far: UsageSoFar = {}
     if isinstance(found.get("usage"), dict):
         so_far["usage"] = found["usage"]

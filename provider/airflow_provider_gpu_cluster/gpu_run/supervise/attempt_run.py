@@ -69,7 +69,7 @@ class AttemptRun:
         #: See :mod:`.witness`; None where nobody but the supervisor is told to end.
         self.witness: int | None = None
         #: Looks at what the job uses.
-        self.sampler = UsageSampler(None)
+        self.sampler = UsageSampler()
         self._spec = self.request["spec"]
         self._job = JobProcesses()
         orders = NodeOrders(attempt) if allocation.launcher else None
@@ -156,7 +156,7 @@ class AttemptRun:
             umask=self.request["umask"],
         )
         self._errors.started()
-        self.sampler.begin(os.getpid())
+        self.sampler.begin()
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self._orphan_limit = OrphanLimit(self.attempt, self.request)
         self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Callable, Sequence, cast
 
 from ..linux import regular_files
@@ -101,6 +102,11 @@ def _merged_to(points: Sequence[UsagePoint], width_s: float) -> list[UsagePoint]
         else:
             found.append(point)
     return found
+
+
+def mean_of(points: Sequence[UsagePoint]) -> UsagePoint:
+    """Return neighbours as one."""
+    return reduce(_mean, points)
 
 
 def _mean(first: UsagePoint, second: UsagePoint) -> UsagePoint:

@@ -7,50 +7,66 @@ of the job either: it is nobody's child, keeps no file of theirs open, and ends 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable, Protocol
 
 from ..errors import traceback_text
 from ..linux.companion import Ended, Line, start_apart
 from ..linux.tree_use import usable_cpus
-from .usage_sampling import BEGIN, DONE, END, Place, Sampling
+from ..store.used import SO_FAR
+from .usage_nodes import NodesSampling, node_files, points_of_node
+from .usage_rhythm import Rhythm
+from .usage_sampling import Place, Sampling, Seen
 
 if TYPE_CHECKING:
+    from ..protocol.records import LeasedGpu
+    from ..protocol.spec import Spec
     from ..store.directories import Attempt
     from .allocation import Allocation
 
-# How long the end of a job waits for the last sample.
+_BEGIN, _END, _DONE = "begin", "end", "done"
+# How long the end of a job waits for the last sample, and that for its GPUs.
 _LAST_SAMPLE_S = 0.3
+_LAST_LOOK_S = 0.15
+_LONG_S = 3600.0
+
+
+class _Looks(Protocol):
+    pause_s: float
+
+    def begin(self, root: int) -> None: ...
+
+    def look(self, most_s: float | None = None) -> bool: ...
 
 
 class UsageSampler:
-    """That process, as the supervisor sees it. What goes wrong with it is no concern of the job."""
+    """
+    That process, as the supervisor sees it. What goes wrong with it is no concern of the job.
 
-    def __init__(self, line: Line | None) -> None:
+    :param line: to it; None when there is none.
+    """
+
+    def __init__(self, line: Line | None = None) -> None:
         self._line = line
 
-    def begin(self, root: int) -> None:
-        """
-        Begin to look.
-
-        :param root: the process below which the job runs.
-        """
+    def begin(self) -> None:
+        """Begin to look at the processes below this one."""
         if self._line is not None:
-            self._line.tell(f"{BEGIN} {root}")
+            self._line.tell(f"{_BEGIN} {os.getpid()}")
 
     def end(self) -> None:
         """Let it take the last sample, and wait a moment for that."""
         line, self._line = self._line, None
         if line is None:
             return
-        line.tell(END)
+        line.tell(_END)
         deadline = time.monotonic() + _LAST_SAMPLE_S
-        try:
-            while line.hear(max(0.0, deadline - time.monotonic())) not in (DONE, None):
+        with contextlib.suppress(Ended):
+            while line.hear(max(0.0, deadline - time.monotonic())) not in (_DONE, None):
                 pass
-        except Ended:
-            pass
         line.close()
 
     def leave(self) -> None:
@@ -61,20 +77,86 @@ class UsageSampler:
 
 
 def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
-    """Start it for the job of an attempt on one node. It begins when it is told to."""
-    spec = attempt.request()["spec"]
-    cpus = min(usable_cpus(), spec.get("cpus") or usable_cpus())
-    names = [word.strip() for word in (allocation.visible or "").split(",") if word.strip()]
-    place = Place(allocation.gpus, names, cpus, attempt.job.at("logs", "usage.jsonl"), attempt.at("usage.json"))
+    """Start it for the job of an attempt. It begins when it is told to."""
+    if allocation.launcher:
+        return _started(attempt, lambda rhythm, line, seen: NodesSampling(attempt, allocation.nodes, rhythm, seen))
+    place = Place(
+        allocation.gpus,
+        _words(allocation.visible),
+        _cpus(attempt.request()["spec"]),
+        attempt.job.at("logs", "usage.jsonl"),
+        attempt.at(SO_FAR),
+    )
+    return _started(attempt, partial(Sampling, attempt, place))
+
+
+def start_node_sampler(attempt: Attempt, rank: int, node: str) -> UsageSampler:
+    """
+    Start it for one node of a job on several.
+
+    :param rank: of the node.
+    :param node: its name.
+    """
+    request = attempt.request()
+    points, so_far = node_files(attempt, rank)
+    place = Place(
+        _gpus_of(attempt, rank),
+        _words(os.environ.get("CUDA_VISIBLE_DEVICES")),
+        _cpus(request["spec"]),
+        points,
+        so_far,
+        points_of_node(request["spec"].get("nodes") or 1),
+        node,
+    )
+    return _started(attempt, partial(Sampling, attempt, place))
+
+
+def _started(attempt: Attempt, looks: Callable[[Rhythm, Line, Seen], _Looks]) -> UsageSampler:
     try:
-        return UsageSampler(start_apart(partial(_sample, attempt, place)))
+        return UsageSampler(start_apart(partial(_sample, attempt, looks)))
     except OSError:
         # There is no room for another process.
-        return UsageSampler(None)
+        return UsageSampler()
 
 
-def _sample(attempt: Attempt, place: Place, line: Line) -> None:
+def _sample(attempt: Attempt, looks: Callable[[Rhythm, Line, Seen], _Looks], line: Line) -> None:
     try:
-        Sampling(attempt, place, line).run()
+        with contextlib.suppress(Ended):
+            _look_on(looks(Rhythm(), line, lambda point, now, is_stopped: None), line)
     except Exception:
         attempt.event("sampler_error", traceback=traceback_text())
+
+
+def _look_on(looks: _Looks, line: Line) -> None:
+    """
+    Look until the job has ended.
+
+    :raises Ended: the process below which it runs is gone.
+    """
+    while True:
+        words = (line.hear(_LONG_S) or "").split()
+        if words[:1] == [_BEGIN]:
+            break
+    looks.begin(int(words[1]))
+    while True:
+        is_told = looks.look()
+        if line.hear(0.0 if is_told else looks.pause_s) == _END:
+            break
+    looks.look(_LAST_LOOK_S)
+    line.tell(_DONE)
+
+
+def _gpus_of(attempt: Attempt, rank: int) -> list[LeasedGpu]:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        claim = attempt.claimed()
+        if claim is not None:
+            return [gpu for gpu in claim["gpus"] if gpu["key"].startswith(f"{rank}:")]
+    return []
+
+
+def _words(names: str | None) -> list[str]:
+    return [word.strip() for word in (names or "").split(",") if word.strip()]
+
+
+def _cpus(spec: Spec) -> int:
+    return min(usable_cpus(), spec.get("cpus") or usable_cpus())
