@@ -1,7 +1,8 @@
 """
 Jobs that exist on paper only: what would be seen of each at any moment, for :class:`.IdleWatch`.
 
-A look sees what a driver tells: the use of each GPU over the last second, at a moment that the sampler's jitter decides.
+A look sees what a driver tells: the use of each GPU over the last second, at a moment that the sampler's jitter
+decides.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ def alike(works: float, waits: float) -> Iterator[tuple[float, float]]:
         yield works, waits
 
 
-def by_chance(chance: random.Random, works: tuple[float, float], waits: tuple[float, float]) -> Iterator[tuple[float, float]]:
+def by_chance(
+    chance: random.Random, works: tuple[float, float], waits: tuple[float, float]
+) -> Iterator[tuple[float, float]]:
     """Return periods of any length between these."""
     while True:
         yield chance.uniform(*works), chance.uniform(*waits)
@@ -171,7 +174,9 @@ def busy_jobs(seed: int, hours: float = 24.0) -> list[ScriptedJob]:
             saves=every(900, 1200, hours),
         ),
         ScriptedJob("evaluates on processors, 20 min of an hour", [in_turn(alike(2400, 1200), hours)], hours),
-        ScriptedJob("evaluates on processors, up to 29 min", [in_turn(by_chance(chance, (60, 1800), (600, 1740)), hours)], hours),
+        ScriptedJob(
+            "evaluates on processors, up to 29 min", [in_turn(by_chance(chance, (60, 1800), (600, 1740)), hours)], hours
+        ),
         ScriptedJob("small model, at 6 to 10 %", [noisy(chance, 4, 12)], hours),
         ScriptedJob("small model, with pauses", [small_with_pauses], hours),
         ScriptedJob("small model, in bursts", [in_turn(requests(chance, 1.0, 0.08), hours)], hours),
@@ -186,7 +191,9 @@ def busy_jobs(seed: int, hours: float = 24.0) -> list[ScriptedJob]:
         ScriptedJob("a MIG instance", [steady(0.0), lambda now: None], hours),
         ScriptedJob("its driver dies", [lambda now: 80.0 if now < dead else None], hours),
         ScriptedJob("learns after simulations", [in_turn(by_chance(chance, (60, 240), (300, 1700)), hours)], hours),
-        ScriptedJob("search, each trial loads first", [in_turn(by_chance(chance, (120, 600), (60, 400)), hours)], hours),
+        ScriptedJob(
+            "search, each trial loads first", [in_turn(by_chance(chance, (120, 600), (60, 400)), hours)], hours
+        ),
         ScriptedJob("reports progress only", [steady(0.0)], hours, reports=every(600, chance.uniform(60, 1500), hours)),
         ScriptedJob("saves files only", [steady(0.0)], hours, saves=every(600, chance.uniform(60, 1500), hours)),
         ScriptedJob("is stopped", [Bursts([(0, HOUR_S, 80.0)])], 9.0, stopped=(HOUR_S, 8.8 * HOUR_S)),

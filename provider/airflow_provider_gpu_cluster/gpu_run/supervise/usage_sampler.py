@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 from ..errors import traceback_text
 from ..linux.companion import Ended, Line, start_apart
 from ..linux.tree_use import usable_cpus
+from .idle_looks import IdleLooks
 from .usage_sampling import BEGIN, DONE, END, Place, Sampling
 
 if TYPE_CHECKING:
+    from ..protocol.records import LeasedGpu
     from ..store.directories import Attempt
     from .allocation import Allocation
 
@@ -67,14 +69,14 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
     names = [word.strip() for word in (allocation.visible or "").split(",") if word.strip()]
     place = Place(allocation.gpus, names, cpus, attempt.job.at("logs", "usage.jsonl"), attempt.at("usage.json"))
     try:
-        return UsageSampler(start_apart(partial(_sample, attempt, place)))
+        return UsageSampler(start_apart(partial(_sample, attempt, place, allocation.gpus)))
     except OSError:
         # There is no room for another process.
         return UsageSampler(None)
 
 
-def _sample(attempt: Attempt, place: Place, line: Line) -> None:
+def _sample(attempt: Attempt, place: Place, gpus: Sequence[LeasedGpu], line: Line) -> None:
     try:
-        Sampling(attempt, place, line).run()
+        Sampling(attempt, place, line, IdleLooks(attempt, gpus, time.monotonic()).look).run()
     except Exception:
         attempt.event("sampler_error", traceback=traceback_text())
