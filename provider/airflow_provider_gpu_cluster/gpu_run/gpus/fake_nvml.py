@@ -13,6 +13,7 @@ VARIABLE = "GPU_RUN_FAKE_NVML"
 SOURCE = "fake"
 _MOST_BYTES = 1 << 20
 _WHOLE = ("memory_bytes", "total_bytes")
+_TOLD = ("percent", "power_w", "celsius", "energy_j", *_WHOLE)
 
 
 def fake_file() -> str:
@@ -37,5 +38,8 @@ def fake_readings(path: str, indexes: Sequence[int]) -> list[GpuReading]:
 
 
 def _reading(gpu: dict[str, Any]) -> GpuReading:
-    known = {name: gpu[name] for name in GpuReading._fields if isinstance(gpu.get(name), (int, float))}
-    return GpuReading(**{name: int(value) if name in _WHOLE else float(value) for name, value in known.items()})
+    known: dict[str, Any] = {}
+    for name in _TOLD:
+        if isinstance(gpu.get(name), (int, float)):
+            known[name] = int(gpu[name]) if name in _WHOLE else float(gpu[name])
+    return GpuReading(**known)

@@ -6,7 +6,6 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..linux import regular_files
 from . import records
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
 """
 The samples of a job's use that are kept: a bounded number of points, however long it runs, as lines of a file.
 
-A reader of the file never sees a part of a line. A line is appended only if it lies within one page of the file, so that
-the kernel shows all of it or nothing, and a full disk takes all of it or nothing; otherwise the file is replaced.
+A reader of the file never sees a part of a line. A line is appended only if it lies within one page of the file, so
+that the kernel shows all of it or nothing, and a full disk takes all of it or nothing; otherwise the file is replaced.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Any, Callable, Sequence, cast
@@ -120,9 +119,7 @@ def _mean(first: UsagePoint, second: UsagePoint) -> UsagePoint:
     return point
 
 
-def _gpu_means(
-    first: Sequence[GpuPoint], second: Sequence[GpuPoint], weights: tuple[float, float]
-) -> list[GpuPoint]:
+def _gpu_means(first: Sequence[GpuPoint], second: Sequence[GpuPoint], weights: tuple[float, float]) -> list[GpuPoint]:
     before = {_key(gpu): gpu for gpu in first}
     after = {_key(gpu): gpu for gpu in second}
     found = []

@@ -1,8 +1,8 @@
 """
 A process beside the supervisor that looks at what a job uses.
 
-It is not the supervisor itself, since a driver may hang, or crash who asks it. It is no process of the job either: it is
-nobody's child, keeps no file of theirs open, and ends when the supervisor says so or is gone.
+It is not the supervisor itself, which has to keep the job to its limits whatever happens to a driver. It is no process
+of the job either: it is nobody's child, keeps no file of theirs open, and ends when the supervisor says so or is gone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What the process does that looks at a running job's use of its GPUs and its host; see :mod:`.usage_sampler`.
 
-After each look it shows what it has seen: a point in ``logs/usage.jsonl``, and the sums in ``usage.json`` of the attempt.
+After each look it shows what it has seen: a point in ``logs/usage.jsonl``, and the sums in ``usage.json``.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Sampling:
         past_s = now - self._looked_at
         use = use_below(self._root)
         cpu_s = max(0.0, use.cpu_s - self._cpu_s)
-        readings = self._gpus.readings(use.sizes)
+        readings = self._gpus.of_job(set(use.sizes))
         self._summary.source, self._summary.why_not = self._gpus.source, self._gpus.why_not
         gpus = self._summary.add(readings, past_s, cpu_s=cpu_s, written_bytes=use.written_bytes)
         self._looked_at, self._cpu_s = now, max(self._cpu_s, use.cpu_s)
