@@ -100,9 +100,10 @@ class JobFollower:
         return OutputDisplay(self._ti, location=location, acknowledge=acknowledge)
 
     def tell_success(self) -> None:
-        """Log that the job has succeeded."""
+        """Log that the job has succeeded, and what would help the next one."""
         assert self._status is not None
         self._job_log.tell_success(self._status)
+        self._job_log.tell_advice(self._status)
 
     def _is_over(self) -> bool:
         if self._error is not None:

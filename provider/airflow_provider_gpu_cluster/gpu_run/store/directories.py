@@ -12,6 +12,7 @@ Each attempt has a few records. One process writes each of them, once:
 ``checkpoint.json``  the newest file of a checkpoint when it began
 ``log_starts.json``  where its part of the logs begins
 ``usage.json``     what it has used until the last sample; its sampler replaces it after each
+``idle.json``      that it leaves its GPUs idle, as long as it does; its sampler writes it and takes it away
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from . import records
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 SO_FAR = "usage.json"
 _MOST_BYTES = 1 << 16
+# How much longer than it means to a sampler may take for its next look.
+_LATE_S = 15.0
 
 
 def used_so_far(attempt: str, name: str = SO_FAR) -> UsageSoFar:
@@ -34,6 +37,21 @@ def used_so_far(attempt: str, name: str = SO_FAR) -> UsageSoFar:
     ):
         so_far["last"], so_far["looked_at"], so_far["pause_s"] = found["last"], found["looked_at"], found["pause_s"]
     return so_far
+
+
+def gpu_percent(attempt: str) -> float | None:
+    """
+    Return how busy the busiest GPU of an attempt on this host was lately; None where its sampler does not say it.
+
+    :param attempt: the attempt's folder.
+    """
+    so_far = used_so_far(attempt)
+    if "last" not in so_far or time.monotonic() > so_far["looked_at"] + so_far["pause_s"] + _LATE_S:
+        return None
+    gpus: Any = so_far["last"].get("gpus")
+    with contextlib.suppress(TypeError, AttributeError, ValueError):
+        return max(float(gpu["percent"]) for gpu in gpus if "percent" in gpu)
+    return None
 
 
 def seconds_of(attempt: str, facts: EndFacts, so_far: UsageSoFar, now: str) -> Seconds:

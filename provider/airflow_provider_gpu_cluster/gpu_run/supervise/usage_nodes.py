@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Sequence, cast
 
 from ..linux import regular_files
@@ -17,17 +18,19 @@ from ..store.restoring import make_folder
 from ..store.used import SO_FAR, used_so_far
 from ..store.writing import write_text
 from .usage_points import MOST_POINTS
-from .usage_rhythm import Rhythm
-from .usage_sampling import Seen
 from .usage_summary import IDLE_PERCENT, MOST_GPUS
 
 if TYPE_CHECKING:
     from ..protocol.usage import GpuUsage, Usage, UsagePoint, UsageSoFar
     from ..store.directories import Attempt
+    from .usage_rhythm import Rhythm
+    from .usage_sampling import Seen
 
 _MOST_BYTES = 1 << 22
 # Few, but a curve still.
 _LEAST_POINTS = 4
+# A network file system may show a file so much later on another node.
+_LATE_S = 60.0
 
 
 def node_files(attempt: Attempt, rank: int) -> tuple[str, str]:
@@ -57,6 +60,8 @@ class NodesSampling:
         self._idle_s: float | None = None
         self._peak_percent = 0.0
         self._shown: list[tuple[int, int] | None] = []
+        # When each node's last point was new.
+        self._news: dict[int, tuple[float, float]] = {}
         self.pause_s = 0.0
 
     def begin(self, root: int) -> None:
@@ -67,16 +72,27 @@ class NodesSampling:
         """Look at what the nodes have shown so far, and show it as a whole."""
         now = time.monotonic()
         past_s, self._looked_at = now - self._looked_at, now
-        found = [used_so_far(self._attempt.path, f"usage.{rank}.json") for rank in range(self._nodes)]
-        found = [so_far for so_far in found if "usage" in so_far and "last" in so_far]
         # A job can write to its records.
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            found = [so_far for so_far in map(partial(self._of_node, now), range(self._nodes)) if so_far]
             if found:
                 self._show(found, past_s, now)
         self._show_points()
         spent_s, self._cost_s = time.process_time() - self._cost_s, time.process_time()
         self.pause_s = self._rhythm.pause_s(now - self._began, spent_s)
         return False
+
+    def _of_node(self, now: float, rank: int) -> UsageSoFar:
+        so_far = used_so_far(self._attempt.path, os.path.basename(node_files(self._attempt, rank)[1]))
+        if "usage" not in so_far or "last" not in so_far:
+            return {}
+        last = so_far["last"]
+        if rank not in self._news or self._news[rank][0] != last["t"]:
+            self._news[rank] = last["t"], now
+        if now - self._news[rank][1] > so_far["pause_s"] + _LATE_S:
+            # Nobody knows what its GPUs do now.
+            last.pop("gpus", None)
+        return so_far
 
     def _show(self, found: Sequence[UsageSoFar], past_s: float, now: float) -> None:
         point = point_of_all([so_far["last"] for so_far in found], past_s)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 _SHORTEST_S = 2.0
-LONGEST_S = 30.0
+_LONGEST_S = 30.0
+# Of a job on several nodes, of which nothing is seen between two such looks.
+LONGEST_OF_NODES_S = 10.0
 # One look per so many parts of the time that the job has run.
 _PARTS = 60
 # How often the GPUs alone are looked at, as each look shows only a moment of what they do.
@@ -25,7 +27,7 @@ class Rhythm:
     :param gpus_s: how often the GPUs are looked at.
     """
 
-    def __init__(self, longest_s: float = LONGEST_S, gpus_s: float = GPUS_S) -> None:
+    def __init__(self, longest_s: float = _LONGEST_S, gpus_s: float = GPUS_S) -> None:
         self._longest_s = longest_s
         self._gpus_s = gpus_s
         self._spent_s = 0.0

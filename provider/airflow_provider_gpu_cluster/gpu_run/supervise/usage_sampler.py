@@ -17,13 +17,15 @@ from ..errors import traceback_text
 from ..linux.companion import Ended, Line, start_apart
 from ..linux.tree_use import usable_cpus
 from ..store.used import SO_FAR
+from .idle_looks import IdleLooks
 from .usage_nodes import NodesSampling, node_files, points_of_node
-from .usage_rhythm import Rhythm
-from .usage_sampling import Place, Sampling, Seen
+from .usage_rhythm import LONGEST_OF_NODES_S, Rhythm
+from .usage_sampling import Place, Sampling
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu
     from ..protocol.spec import Spec
+    from ..protocol.usage import UsagePoint
     from ..store.directories import Attempt
     from .allocation import Allocation
 
@@ -79,7 +81,12 @@ class UsageSampler:
 def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
     """Start it for the job of an attempt. It begins when it is told to."""
     if allocation.launcher:
-        return _started(attempt, lambda rhythm, line, seen: NodesSampling(attempt, allocation.nodes, rhythm, seen))
+
+        def at_nodes(line: Line) -> _Looks:
+            idle = IdleLooks(attempt, allocation.gpus, time.monotonic())
+            return NodesSampling(attempt, allocation.nodes, Rhythm(LONGEST_OF_NODES_S), idle.look)
+
+        return _started(attempt, at_nodes)
     place = Place(
         allocation.gpus,
         _words(allocation.visible),
@@ -87,7 +94,12 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
         attempt.job.at("logs", "usage.jsonl"),
         attempt.at(SO_FAR),
     )
-    return _started(attempt, partial(Sampling, attempt, place))
+
+    def here(line: Line) -> _Looks:
+        idle = IdleLooks(attempt, allocation.gpus, time.monotonic())
+        return Sampling(attempt, place, Rhythm(gpus_s=idle.pause_s), line, idle.look)
+
+    return _started(attempt, here)
 
 
 def start_node_sampler(attempt: Attempt, rank: int, node: str) -> UsageSampler:
@@ -108,10 +120,15 @@ def start_node_sampler(attempt: Attempt, rank: int, node: str) -> UsageSampler:
         points_of_node(request["spec"].get("nodes") or 1),
         node,
     )
-    return _started(attempt, partial(Sampling, attempt, place))
+    # Whether the job is idle is a question for all nodes together.
+    return _started(attempt, lambda line: Sampling(attempt, place, Rhythm(LONGEST_OF_NODES_S), line, _unheeded))
 
 
-def _started(attempt: Attempt, looks: Callable[[Rhythm, Line, Seen], _Looks]) -> UsageSampler:
+def _unheeded(point: UsagePoint, now: float, is_stopped: bool) -> None:
+    pass
+
+
+def _started(attempt: Attempt, looks: Callable[[Line], _Looks]) -> UsageSampler:
     try:
         return UsageSampler(start_apart(partial(_sample, attempt, looks)))
     except OSError:
@@ -119,10 +136,10 @@ def _started(attempt: Attempt, looks: Callable[[Rhythm, Line, Seen], _Looks]) ->
         return UsageSampler()
 
 
-def _sample(attempt: Attempt, looks: Callable[[Rhythm, Line, Seen], _Looks], line: Line) -> None:
+def _sample(attempt: Attempt, looks: Callable[[Line], _Looks], line: Line) -> None:
     try:
         with contextlib.suppress(Ended):
-            _look_on(looks(Rhythm(), line, lambda point, now, is_stopped: None), line)
+            _look_on(looks(line), line)
     except Exception:
         attempt.event("sampler_error", traceback=traceback_text())
 
