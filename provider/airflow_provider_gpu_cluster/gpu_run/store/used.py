@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import records
+from .staging_time import NOTE, staging_s
 
 if TYPE_CHECKING:
     from ..protocol.records import EndFacts, Environment
@@ -73,6 +74,9 @@ def seconds_of(attempt: str, facts: EndFacts, so_far: UsageSoFar, now: str) -> S
     environment: Environment = _read(os.path.join(attempt, "environment.json"))
     if isinstance(environment.get("seconds"), (int, float)):
         seconds["building"] = round(environment["seconds"], 3)
+    staging = staging_s(os.path.join(attempt, NOTE))
+    if staging:
+        seconds["staging"] = staging
     idle = (so_far.get("seconds") or {}).get("idle")
     if isinstance(idle, (int, float)):
         seconds["idle"] = min(idle, seconds.get("running", idle))

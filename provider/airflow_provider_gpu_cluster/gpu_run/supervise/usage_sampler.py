@@ -80,6 +80,10 @@ class UsageSampler:
 
 def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
     """Start it for the job of an attempt. It begins when it is told to."""
+    points = attempt.job.at("logs", "usage.jsonl")
+    with contextlib.suppress(OSError):
+        # Of an attempt that this one has followed by itself.
+        os.rename(points, attempt.job.at("logs", f"usage.attempt-{attempt.number - 1}.jsonl"))
     if allocation.launcher:
 
         def at_nodes(line: Line) -> _Looks:
@@ -91,7 +95,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
         allocation.gpus,
         _words(allocation.visible),
         _cpus(attempt.request()["spec"]),
-        attempt.job.at("logs", "usage.jsonl"),
+        points,
         attempt.at(SO_FAR),
     )
 
