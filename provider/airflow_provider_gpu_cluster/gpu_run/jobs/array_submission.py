@@ -75,7 +75,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             array.create()
             submission.keep_identity(array, request["record"])
             submission.use_linked(root, request["inputs"])
-            with staging_noted(array):
+            with staging_noted(array.path):
                 needs = inputs.stage(root, array, request["inputs"])
             if needs:
                 return {"needs": needs}
@@ -128,7 +128,7 @@ def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
     def prepare(element: _AskedElement) -> None:
         element.job.create()
         submission.keep_identity(element.job, element.request["record"])
-        with staging_noted(element.job):
+        with staging_noted(element.job.path):
             inputs.take_over(element.job, array)
 
     _each(prepare, elements)

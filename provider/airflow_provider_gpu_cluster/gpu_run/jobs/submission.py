@@ -42,7 +42,7 @@ def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
     keep_identity(job, request["record"])
     if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
         use_linked(root, request["inputs"])
-        with staging_noted(job):
+        with staging_noted(job.path):
             needs = staging.stage(root, job, request["inputs"])
     else:
         # The inputs of a running job are left alone.
@@ -76,7 +76,7 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             job.create()
             keep_identity(job, request["record"])
             use_linked(root, request["inputs"])
-            with staging_noted(job):
+            with staging_noted(job.path):
                 needs = staging.stage(root, job, request["inputs"])
             if needs:
                 return {"needs": needs}
@@ -205,7 +205,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")
-    take_staging(attempt)
+    take_staging(job.path, attempt.path)
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
 

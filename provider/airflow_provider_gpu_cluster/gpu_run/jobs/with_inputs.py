@@ -55,7 +55,7 @@ def _with_inputs(
     began = time.monotonic()
 
     def go_on() -> StageReply | SubmitReply:
-        note_staging(job, time.monotonic() - began)
+        note_staging(job.path, time.monotonic() - began)
         # Sending may have taken a long time.
         engine.refresh()
         return carry_out()

@@ -5,38 +5,48 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import Any, Iterator
 
 from . import records
-
-if TYPE_CHECKING:
-    from .directories import Attempt, JobDirectory
 
 NOTE = "staging.json"
 _MOST_BYTES = 1 << 12
 
 
-def note_staging(job: JobDirectory, seconds: float) -> None:
-    """Note that inputs of a job's next attempt took so long, besides what is noted already."""
-    path = job.at(".job", NOTE)
+def note_staging(job: str, seconds: float) -> None:
+    """
+    Note that inputs of a job's next attempt took so long, besides what is noted already.
+
+    :param job: the job's directory.
+    """
+    path = os.path.join(job, ".job", NOTE)
     # The books are not worth a failed submit.
     with contextlib.suppress(OSError):
         records.write_json(path, {"seconds": round(staging_s(path) + seconds, 3)}, sync=False)
 
 
 @contextlib.contextmanager
-def staging_noted(job: JobDirectory) -> Iterator[None]:
-    """Note how long a block takes, if it has put an input in place."""
+def staging_noted(job: str) -> Iterator[None]:
+    """
+    Note how long a block takes, if it has put an input in place.
+
+    :param job: the job's directory.
+    """
     began, before = time.monotonic(), _stamp(job)
     yield
     if _stamp(job) != before:
         note_staging(job, time.monotonic() - began)
 
 
-def take_staging(attempt: Attempt) -> None:
-    """Make what is noted in the job that of an attempt that has just been made."""
+def take_staging(job: str, attempt: str) -> None:
+    """
+    Make what is noted in the job that of an attempt that has just been made.
+
+    :param job: the job's directory.
+    :param attempt: the attempt's folder.
+    """
     with contextlib.suppress(OSError):
-        os.rename(attempt.job.at(".job", NOTE), attempt.at(NOTE))
+        os.rename(os.path.join(job, ".job", NOTE), os.path.join(attempt, NOTE))
 
 
 def staging_s(path: str) -> float:
@@ -48,7 +58,7 @@ def staging_s(path: str) -> float:
     return 0.0
 
 
-def _stamp(job: JobDirectory) -> int:
+def _stamp(job: str) -> int:
     with contextlib.suppress(OSError):
-        return os.stat(job.at(".job", "inputs.json")).st_mtime_ns
+        return os.stat(os.path.join(job, ".job", "inputs.json")).st_mtime_ns
     return 0
