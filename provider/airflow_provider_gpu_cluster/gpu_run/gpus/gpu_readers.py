@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, Callable, Sequence, TypedDict, TypeVar
 
 from ..errors import Refused
-from ..linux.companion import Ended, Line
+from ..linux.companion import CompanionLine, Ended
 from . import nvidia_smi
 from .gpu_reading import GpuReading
 from .named_gpus import index_of, uuid_of
@@ -185,7 +185,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, line: Line) -> None:
+def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, line: CompanionLine) -> None:
     """
     Read some GPUs whenever the other end of a line asks for it, until that is gone.
 

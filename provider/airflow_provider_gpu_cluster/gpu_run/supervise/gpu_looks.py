@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, AbstractSet, Sequence
 from ..gpus import fake_nvml
 from ..gpus.gpu_readers import serve
 from ..gpus.gpu_reading import GpuReading
-from ..linux.companion import Ended, Line, start_companion
+from ..linux.companion import CompanionLine, Ended, start_companion
 
 if TYPE_CHECKING:
     from ..gpus.gpu_readers import GpuAnswer
@@ -48,7 +48,7 @@ class GpuLooks:
         self.source, self.why_not = "", ""
         #: The processor time that other processes have taken for it.
         self.cost_s = 0.0
-        self._reader: tuple[int, Line] | None = None
+        self._reader: tuple[int, CompanionLine] | None = None
         self._asked_at: float | None = None
         self._without_nvml = ""
         #: Whether anybody may tell something about them.
@@ -60,7 +60,7 @@ class GpuLooks:
         else:
             self.can_tell = True
 
-    def look(self, line: Line, most_s: float | None) -> bool:
+    def look(self, line: CompanionLine, most_s: float | None) -> bool:
         """
         Look at the GPUs.
 
@@ -99,7 +99,7 @@ class GpuLooks:
         except (OSError, ValueError) as error:
             self.why_not = f"{fake_nvml.VARIABLE} cannot be used: {error}"
 
-    def _ask(self, reader: Line, line: Line, most_s: float | None) -> bool:
+    def _ask(self, reader: CompanionLine, line: CompanionLine, most_s: float | None) -> bool:
         now = time.monotonic()
         wait_s = _USUAL_S if most_s is None else most_s
         if self._asked_at is None:

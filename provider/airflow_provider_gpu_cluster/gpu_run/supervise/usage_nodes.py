@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Sequence, cast
 
 from ..linux import regular_files
 from ..store import records
-from ..store.restoring import make_folder
 from ..store.used import SO_FAR, used_so_far
 from ..store.writing import write_text
 from .usage_points import MOST_POINTS
+from .usage_sampling import restore_logs
 from .usage_summary import IDLE_PERCENT, MOST_GPUS
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class NodesSampling:
             try:
                 write_text(path, text)
             except OSError:
-                make_folder(self._attempt.job.path, "logs")
+                restore_logs(self._attempt)
                 write_text(path, text)
             self._shown = stamps
 

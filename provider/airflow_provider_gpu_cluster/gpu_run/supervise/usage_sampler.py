@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from ..errors import traceback_text
-from ..linux.companion import Ended, Line, start_apart
+from ..linux.companion import CompanionLine, Ended, start_apart
 from ..linux.tree_use import usable_cpus
 from ..store.used import SO_FAR
 from .idle_looks import IdleLooks
@@ -51,7 +51,7 @@ class UsageSampler:
     :param line: to it; None when there is none.
     """
 
-    def __init__(self, line: Line | None = None) -> None:
+    def __init__(self, line: CompanionLine | None = None) -> None:
         self._line = line
 
     def begin(self) -> None:
@@ -86,7 +86,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
         os.rename(points, attempt.job.at("logs", f"usage.attempt-{attempt.number - 1}.jsonl"))
     if allocation.launcher:
 
-        def at_nodes(line: Line) -> _Looks:
+        def at_nodes(line: CompanionLine) -> _Looks:
             idle = IdleLooks(attempt, allocation.gpus, time.monotonic())
             return NodesSampling(attempt, allocation.nodes, Rhythm(LONGEST_OF_NODES_S), idle.look)
 
@@ -99,7 +99,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
         attempt.at(SO_FAR),
     )
 
-    def here(line: Line) -> _Looks:
+    def here(line: CompanionLine) -> _Looks:
         idle = IdleLooks(attempt, allocation.gpus, time.monotonic())
         return Sampling(attempt, place, Rhythm(gpus_s=idle.pause_s), line, idle.look)
 
@@ -132,7 +132,7 @@ def _unheeded(point: UsagePoint, now: float, is_stopped: bool) -> None:
     pass
 
 
-def _started(attempt: Attempt, looks: Callable[[Line], _Looks]) -> UsageSampler:
+def _started(attempt: Attempt, looks: Callable[[CompanionLine], _Looks]) -> UsageSampler:
     try:
         return UsageSampler(start_apart(partial(_sample, attempt, looks)))
     except OSError:
@@ -140,7 +140,7 @@ def _started(attempt: Attempt, looks: Callable[[Line], _Looks]) -> UsageSampler:
         return UsageSampler()
 
 
-def _sample(attempt: Attempt, looks: Callable[[Line], _Looks], line: Line) -> None:
+def _sample(attempt: Attempt, looks: Callable[[CompanionLine], _Looks], line: CompanionLine) -> None:
     try:
         with contextlib.suppress(Ended):
             _look_on(looks(line), line)
@@ -148,7 +148,7 @@ def _sample(attempt: Attempt, looks: Callable[[Line], _Looks], line: Line) -> No
         attempt.event("sampler_error", traceback=traceback_text())
 
 
-def _look_on(looks: _Looks, line: Line) -> None:
+def _look_on(looks: _Looks, line: CompanionLine) -> None:
     """
     Look until the job has ended.
 

@@ -8,7 +8,9 @@ of them the GPUs alone are looked at, and the point has their means.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
 
 from ..linux import processes
@@ -21,7 +23,7 @@ from .usage_summary import UsageSummary
 
 if TYPE_CHECKING:
     from ..gpus.gpu_reading import GpuReading
-    from ..linux.companion import Line
+    from ..linux.companion import CompanionLine
     from ..protocol.records import LeasedGpu
     from ..protocol.usage import UsagePoint, UsageSoFar
     from ..store.directories import Attempt
@@ -67,13 +69,13 @@ class Sampling:
     :param line: to the process below which the job runs.
     """
 
-    def __init__(self, attempt: Attempt, place: Place, rhythm: Rhythm, line: Line, seen: Seen) -> None:
+    def __init__(self, attempt: Attempt, place: Place, rhythm: Rhythm, line: CompanionLine, seen: Seen) -> None:
         self._place = place
         self._rhythm = rhythm
         self._line = line
         self._seen = seen
         self._gpus = GpuLooks(place.gpus, place.names)
-        self._points = UsagePoints(place.points, lambda: make_folder(attempt.job.path, "logs"), place.most_points)
+        self._points = UsagePoints(place.points, partial(restore_logs, attempt), place.most_points)
         self._summary = UsageSummary(place.gpus, place.cpus, place.node)
         self._readings: list[GpuReading] = []
         # What was seen of the GPUs since the last look at everything.
@@ -166,3 +168,9 @@ class Sampling:
 
     def _cost_so_far_s(self) -> float:
         return time.process_time() + self._gpus.cost_s
+
+
+def restore_logs(attempt: Attempt) -> None:
+    """Make the folder of a job's logs again if the job has removed it, but not a job that is gone as a whole."""
+    if os.path.isdir(attempt.path):
+        make_folder(attempt.job.path, "logs")
