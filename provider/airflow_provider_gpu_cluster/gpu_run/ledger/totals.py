@@ -67,7 +67,7 @@ def read_totals(ledger: Ledger, *, within_s: float) -> KeptTotals:
     :raises OSError: the ledger cannot be read now.
     """
     deadline = time.monotonic() + within_s
-    names = ledger.months()
+    names = _months(ledger)
     totals = _kept(ledger.folder)
     if totals is None or not all(_is_as_covered(ledger.folder, name, read) for name, read in totals["covered"].items()):
         totals = _nothing()
@@ -84,6 +84,15 @@ def read_totals(ledger: Ledger, *, within_s: float) -> KeptTotals:
     if added >= _UNSAVED_BYTES:
         _keep(ledger.folder, totals)
     return totals
+
+
+def _months(ledger: Ledger) -> list[str]:
+    """Return the names of the months' files; a ledger that cannot be read now is not taken for an empty one."""
+    try:
+        os.listdir(ledger.folder)
+    except FileNotFoundError:
+        return []
+    return ledger.months()
 
 
 def _add_month(ledger: Ledger, name: str, index: _Index, deadline: float) -> int:
@@ -110,7 +119,7 @@ def _is_as_covered(folder: str, name: str, covered: CoveredFile) -> bool:
             _beginning(path, len(covered["begins"])) == covered["begins"]
             and _part(path, covered["bytes"] - 1, 1) == "\n"
         ) or not covered["bytes"]
-    except OSError:
+    except (FileNotFoundError, regular_files.NotRegular):
         return False
 
 

@@ -119,22 +119,30 @@ class KeptTotals(LedgerTotals):
     months: dict[str, MonthTotals]
 
 
+class VerbCount(TypedDict):
+    """How many calls of a verb are under way."""
+
+    verb: str
+    count: int
+
+
 class _TotalsReply(TypedDict):
-    ledger: LedgerTotals
+    calls: list[VerbCount]
 
 
 class TotalsReply(_TotalsReply, total=False):
     """
     What a cluster adds up to.
 
+    :param ledger: missing when the ledger cannot be read now.
     :param waiting_jobs: how many jobs under this root wait.
     :param running_jobs: how many of them run. Both are missing where there are too many jobs to count in a moment.
-    :param watches: how many watches of Airflow are connected to this root.
+    :param calls: calls of this program for Airflow that are under way, besides this one.
     :param capacity: missing when it is not known now, and ``capacity_fault`` says why.
     """
 
+    ledger: LedgerTotals
     waiting_jobs: int
     running_jobs: int
-    watches: int
     capacity: Capacity
     capacity_fault: str
