@@ -18,8 +18,8 @@ from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.next_attempt import follow, is_followed
 from ..store.records import now
-from ..store.used import seconds_of, used_so_far
 from ..store.settling import settle
+from ..store.used import seconds_of, used_so_far
 from ..verdict import log_ends
 from .sound_status import sound
 
