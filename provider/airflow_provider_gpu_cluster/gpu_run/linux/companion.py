@@ -8,6 +8,7 @@ whatever way, and ends then; this process hears it when the companion dies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -94,7 +95,7 @@ def start_companion(work: Callable[[CompanionLine], object]) -> tuple[int, Compa
     return _start(partial(_work_below, os.getpid(), work))
 
 
-def start_apart(work: Callable[[CompanionLine], object]) -> CompanionLine:
+def start_apart(work: Callable[[CompanionLine], object]) -> tuple[int, CompanionLine]:
     """
     Do the same; but the process is nobody's child, has a session of its own, and goes on until its work is done.
 
@@ -104,7 +105,11 @@ def start_apart(work: Callable[[CompanionLine], object]) -> CompanionLine:
     """
     pid, line = _start(partial(_leave, work))
     os.waitpid(pid, 0)
-    return line
+    try:
+        return int(line.hear(0.0) or ""), line
+    except (Ended, ValueError):
+        line.close()
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
 
 def _start(work: Callable[[CompanionLine], object]) -> tuple[int, CompanionLine]:
@@ -130,7 +135,7 @@ def _in_copy(source: int, sink: int, work: Callable[[CompanionLine], object]) ->
 def _leave(work: Callable[[CompanionLine], object], line: CompanionLine) -> None:
     os.setsid()
     os.chdir("/")
-    processes.start_copy(partial(_work_deaf, work, line))
+    line.tell(str(processes.start_copy(partial(_work_deaf, work, line))))
 
 
 def _work_below(parent: int, work: Callable[[CompanionLine], object], line: CompanionLine) -> None:

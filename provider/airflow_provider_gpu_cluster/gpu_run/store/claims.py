@@ -40,6 +40,6 @@ def run_facts(claim: Claim) -> EndFacts:
         "host": claim.get("nodes") or claim["host"],
         "pid": claim["pid"],
     }
-    if claim.get("leased_at"):
+    if "leased_at" in claim:
         facts["leased_at"] = claim["leased_at"]
     return facts

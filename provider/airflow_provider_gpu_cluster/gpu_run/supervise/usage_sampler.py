@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from ..errors import traceback_text
+from ..linux import processes
 from ..linux.companion import CompanionLine, Ended, start_apart
 from ..linux.tree_use import usable_cpus
 from ..store.used import SO_FAR
 from .idle_looks import IdleLooks
 from .usage_nodes import NodesSampling, node_files, points_of_node
 from .usage_rhythm import LONGEST_OF_NODES_S, Rhythm
-from .usage_sampling import Place, Sampling
+from .usage_sampling import SampledNode, Sampling
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu
@@ -48,10 +50,12 @@ class UsageSampler:
     """
     That process, as the supervisor sees it. What goes wrong with it is no concern of the job.
 
-    :param line: to it; None when there is none.
+    :param pid: its id; 0 when there is none.
+    :param line: to it.
     """
 
-    def __init__(self, line: CompanionLine | None = None) -> None:
+    def __init__(self, pid: int = 0, line: CompanionLine | None = None) -> None:
+        self._who = processes.identity(pid) if pid else None
         self._line = line
 
     def begin(self) -> None:
@@ -61,21 +65,24 @@ class UsageSampler:
 
     def end(self) -> None:
         """Let it take the last sample, and wait a moment for that."""
-        line, self._line = self._line, None
-        if line is None:
+        if self._line is None:
             return
-        line.tell(_END)
-        deadline = time.monotonic() + _LAST_SAMPLE_S
+        self._line.tell(_END)
         with contextlib.suppress(Ended):
-            while line.hear(max(0.0, deadline - time.monotonic())) not in (_DONE, None):
-                pass
-        line.close()
+            if self._line.hear(_LAST_SAMPLE_S) != _DONE:
+                self.kill()
+        self.hang_up()
 
-    def leave(self) -> None:
-        """Forget it, in a process that has nothing to do with it."""
+    def hang_up(self) -> None:
+        """Close the line to it, by the end of which it hears that the supervisor is gone."""
         if self._line is not None:
             self._line.close()
             self._line = None
+
+    def kill(self) -> None:
+        """Kill it, if it is still there: it may be stopped, or wait for a disk or a driver."""
+        if self._who is not None and processes.is_alive(self._who):
+            processes.send_signal([self._who["pid"]], signal.SIGKILL)
 
 
 def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
@@ -91,7 +98,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
             return NodesSampling(attempt, allocation.nodes, Rhythm(LONGEST_OF_NODES_S), idle.look)
 
         return _started(attempt, at_nodes)
-    place = Place(
+    sampled = SampledNode(
         allocation.gpus,
         _words(allocation.visible),
         _cpus(attempt.request()["spec"]),
@@ -101,7 +108,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
 
     def here(line: CompanionLine) -> _Looks:
         idle = IdleLooks(attempt, allocation.gpus, time.monotonic())
-        return Sampling(attempt, place, Rhythm(gpus_s=idle.pause_s), line, idle.look)
+        return Sampling(attempt, sampled, Rhythm(gpus_s=idle.pause_s), line, idle.look)
 
     return _started(attempt, here)
 
@@ -115,7 +122,7 @@ def start_node_sampler(attempt: Attempt, rank: int, node: str) -> UsageSampler:
     """
     request = attempt.request()
     points, so_far = node_files(attempt, rank)
-    place = Place(
+    sampled = SampledNode(
         _gpus_of(attempt, rank),
         _words(os.environ.get("CUDA_VISIBLE_DEVICES")),
         _cpus(request["spec"]),
@@ -125,7 +132,7 @@ def start_node_sampler(attempt: Attempt, rank: int, node: str) -> UsageSampler:
         node,
     )
     # Whether the job is idle is a question for all nodes together.
-    return _started(attempt, lambda line: Sampling(attempt, place, Rhythm(LONGEST_OF_NODES_S), line, _unheeded))
+    return _started(attempt, lambda line: Sampling(attempt, sampled, Rhythm(LONGEST_OF_NODES_S), line, _unheeded))
 
 
 def _unheeded(point: UsagePoint, now: float, is_stopped: bool) -> None:
@@ -134,7 +141,7 @@ def _unheeded(point: UsagePoint, now: float, is_stopped: bool) -> None:
 
 def _started(attempt: Attempt, looks: Callable[[CompanionLine], _Looks]) -> UsageSampler:
     try:
-        return UsageSampler(start_apart(partial(_sample, attempt, looks)))
+        return UsageSampler(*start_apart(partial(_sample, attempt, looks)))
     except OSError:
         # There is no room for another process.
         return UsageSampler()

@@ -38,7 +38,7 @@ whether a process of the job is stopped.
 _SOON_S = 0.05
 
 
-class Place(NamedTuple):
+class SampledNode(NamedTuple):
     """
     What a sampler looks at, and where it shows it.
 
@@ -48,7 +48,7 @@ class Place(NamedTuple):
     :param points: path of the file of points.
     :param so_far: path of the file of sums.
     :param most_points: so many points are kept.
-    :param node: name of the node, for a job on several.
+    :param name: name of the node, for a job on several.
     """
 
     gpus: Sequence[LeasedGpu]
@@ -57,26 +57,26 @@ class Place(NamedTuple):
     points: str
     so_far: str
     most_points: int = MOST_POINTS
-    node: str = ""
+    name: str = ""
 
 
 class Sampling:
     """
     The looks at one job on one node.
 
-    :param place: what to look at.
+    :param node: what to look at.
     :param rhythm: when to look.
     :param line: to the process below which the job runs.
     """
 
-    def __init__(self, attempt: Attempt, place: Place, rhythm: Rhythm, line: CompanionLine, seen: Seen) -> None:
-        self._place = place
+    def __init__(self, attempt: Attempt, node: SampledNode, rhythm: Rhythm, line: CompanionLine, seen: Seen) -> None:
+        self._node = node
         self._rhythm = rhythm
         self._line = line
         self._seen = seen
-        self._gpus = GpuLooks(place.gpus, place.names)
-        self._points = UsagePoints(place.points, partial(restore_logs, attempt), place.most_points)
-        self._summary = UsageSummary(place.gpus, place.cpus, place.node)
+        self._gpus = GpuLooks(node.gpus, node.names)
+        self._points = UsagePoints(node.points, partial(restore_logs, attempt), node.most_points)
+        self._summary = UsageSummary(node.gpus, node.cpus, node.name)
         self._readings: list[GpuReading] = []
         # What was seen of the GPUs since the last look at everything.
         self._gpu_points: list[UsagePoint] = []
@@ -153,8 +153,8 @@ class Sampling:
             point["cpus"] = round(cpu_s / past_s, 3)
         if self._use.written_bytes is not None:
             point["written_bytes"] = self._use.written_bytes
-        if self._place.node:
-            point["node"] = self._place.node
+        if self._node.name:
+            point["node"] = self._node.name
         self._points.add(point)
         so_far: UsageSoFar = {
             "usage": self._summary.usage(),
@@ -164,7 +164,7 @@ class Sampling:
             "pause_s": round(self._all_due - now, 3),
         }
         with contextlib.suppress(OSError):
-            records.write_json(self._place.so_far, so_far, sync=False)
+            records.write_json(self._node.so_far, so_far, sync=False)
 
     def _cost_so_far_s(self) -> float:
         return time.process_time() + self._gpus.cost_s
