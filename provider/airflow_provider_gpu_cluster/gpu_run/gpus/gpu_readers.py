@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import resource
+import time
 from typing import TYPE_CHECKING, Any, Callable, Sequence, TypedDict, TypeVar
 
 from ..errors import Refused
@@ -204,8 +205,8 @@ def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, li
                 answer["source"], answer["why_not"] = reader.source, reader.why_not
             except Refused as refusal:
                 reader, answer["why_not"] = None, refusal.message
-            times = os.times()
-            answer["cost_s"] = times.user + times.system + times.children_user + times.children_system
+            children = resource.getrusage(resource.RUSAGE_CHILDREN)
+            answer["cost_s"] = time.process_time() + children.ru_utime + children.ru_stime
             line.tell(json.dumps(answer))
 
 
