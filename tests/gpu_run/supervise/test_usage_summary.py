@@ -80,7 +80,7 @@ def test_often_at_first_and_rarer_later() -> None:
 def test_looks_that_cost_much_are_rare(cost_s: float) -> None:
     looks, _ = looks_in(3600, cost_s)
     assert looks * cost_s < 0.001 * 3600
-    assert looks > 2
+    assert looks > 1
 
 
 def test_what_all_nodes_have_used(host: Host) -> None:
