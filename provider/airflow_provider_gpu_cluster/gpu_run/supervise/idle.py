@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from ..protocol.usage import IdleNote
 
 # How often a job is looked at: so many times in its window, but not more often and not less often than that.
-_LOOKS = 360
-_SHORTEST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 5.0
+_LOOKS = 180
+_SHORTEST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
 # Rarer looks may all fall between the bursts of a job. It takes so many to know that it is idle, however long that is.
 _SECONDS_A_LOOK = 12.0
-_FEWEST_LOOKS = 3
+_FEWEST_LOOKS = 4
 # What was not looked at for so long, or for so large a part of the window, is not known.
 _LONGEST_GAP_S = 5.0
 _LONGEST_GAP_SHARE = 1 / 15
@@ -152,8 +152,7 @@ class IdleWatch:
     def _level(self, now: float) -> str | None:
         idle_s, window_s, looks = now - self._since, self._policy.window_s, self._seen.looks
         for level, share in ((WHOLE, 1.0), (HALF, 0.5)):
-            fewest = max(_FEWEST_LOOKS, share * window_s / _SECONDS_A_LOOK)
-            if idle_s >= share * window_s and looks >= fewest:
+            if idle_s >= share * window_s and looks >= share * max(_FEWEST_LOOKS, window_s / _SECONDS_A_LOOK):
                 return level
         return None
 

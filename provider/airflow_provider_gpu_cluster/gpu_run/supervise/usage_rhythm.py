@@ -7,7 +7,7 @@ _LONGEST_S = 30.0
 # One look per so many parts of the time that the job has run.
 _PARTS = 60
 # Of a window in which every look counts.
-_LOOKS_OF_WINDOW = 8
+_LOOKS_OF_WINDOW = 180
 # What the first looks may take in processor time, and the share of a processor for all others: below 0.1 % in an hour.
 _CREDIT_S = 0.5
 _SHARE = 0.0008
@@ -21,7 +21,7 @@ class Rhythm:
     """
 
     def __init__(self, window_s: float | None = None) -> None:
-        self._longest_s = _LONGEST_S if not window_s else min(_LONGEST_S, window_s / _LOOKS_OF_WINDOW)
+        self._longest_s = _LONGEST_S if not window_s else min(_LONGEST_S, max(0.5, window_s / _LOOKS_OF_WINDOW))
         self._spent_s = 0.0
 
     def pause_s(self, ran_s: float, cost_s: float) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Sequence
 from ..errors import traceback_text
 from ..linux.companion import Ended, Line, start_apart
 from ..linux.tree_use import usable_cpus
+from ..protocol.idle_policy import idle_policy
 from .idle_looks import IdleLooks
 from .usage_sampling import BEGIN, DONE, END, Place, Sampling
 
@@ -67,7 +68,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
     spec = attempt.request()["spec"]
     cpus = min(usable_cpus(), spec.get("cpus") or usable_cpus())
     names = [word.strip() for word in (allocation.visible or "").split(",") if word.strip()]
-    place = Place(allocation.gpus, names, cpus, attempt.job.at("logs", "usage.jsonl"), attempt.at("usage.json"))
+    place = Place(allocation.gpus, names, cpus, attempt.job.at("logs", "usage.jsonl"), attempt.at("usage.json"), window_s=idle_policy(spec, attempt.request()["settings"]).window_s)
     try:
         return UsageSampler(start_apart(partial(_sample, attempt, place, allocation.gpus)))
     except OSError:
