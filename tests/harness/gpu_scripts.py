@@ -1,8 +1,8 @@
 """
 Jobs that exist on paper only: what would be seen of each at any moment, for :class:`.IdleWatch`.
 
-A look sees what a driver tells: the mean over the last seconds, at a moment that the sampler's jitter decides. NVML keeps
-its own samples for about twenty seconds; ``nvidia-smi`` tells only of the last one.
+A look sees what a driver tells: the mean over the last seconds, at a moment that the sampler's jitter decides. NVML
+keeps its own samples for about twenty seconds; ``nvidia-smi`` tells only of the last one.
 """
 
 from __future__ import annotations
@@ -124,16 +124,19 @@ def noisy(chance: random.Random, low: float, high: float) -> Use:
     return lambda now, past_s: float(round(chance.uniform(low, high)))
 
 
-def in_turn(periods: Iterator[tuple[float, float]], hours: float, first: float = 0.0) -> Bursts:
+def in_turn(
+    periods: Iterator[tuple[float, float]], hours: float, *, first: float = 0.0, works_at: float = 90.0
+) -> Bursts:
     """
     Return the use of a GPU that computes, and waits, in turn.
 
     :param periods: for how long it computes, and then waits.
+    :param works_at: its use while it computes, in percent.
     """
     bursts, now = [], first
     while now < hours * HOUR_S:
         works, waits = next(periods)
-        bursts.append((now, now + works, 90.0))
+        bursts.append((now, now + works, works_at))
         now += works + waits
     return Bursts(bursts)
 
