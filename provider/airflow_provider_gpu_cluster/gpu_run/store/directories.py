@@ -15,6 +15,7 @@ Each attempt has a few records. One process writes each of them, once:
 ``idle.json``      that it leaves its GPUs idle, as long as it does; its sampler writes it and takes it away
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
+``booked.json``    where the line of its end is in the ledger; ``booking.json`` until that line is written
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import contextlib
 import errno
 import os
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, Iterator, cast
 
 from .. import protocol
@@ -33,6 +35,7 @@ from ..protocol import job_ids
 from ..recovery.policy import Checkpoints, Decision, decide
 from . import markers, records
 from .asked import note_asked
+from .booking import book_end
 from .restoring import make_folder
 from .safe_folders import check_own
 from .used import seconds_of, used_so_far
@@ -198,6 +201,8 @@ class Attempt:
     def __init__(self, job: JobDirectory, number: int) -> None:
         self.job = job
         self.number = number
+        # As it was when somebody needed it, for the line of its end: the job may delete it.
+        self._asked: AttemptRequest | None = None
         self.path = job.at(".job", "attempts", str(number))
 
     @classmethod
@@ -220,6 +225,8 @@ class Attempt:
                 f"the records of job {self.job.job_id} were deleted on the cluster, by the job itself perhaps; "
                 f"remove {self.job.path} there to launch it anew",
             )
+        if self._asked is None:
+            self._asked = copy(request)
         return request
 
     @property
@@ -338,6 +345,8 @@ class Attempt:
         }
         record.update(cast("ExitRecord", details))
         self._add_use(record)
+        if "gpu_seconds" not in details:
+            record["gpu_seconds"] = _gpu_seconds(record)
         decision = self._decision(record)
         if decision.next is not None:
             record["next"] = decision.next
@@ -354,6 +363,13 @@ class Attempt:
             self.event("ended", state=state, reason=reason)
             if decision.next is None:
                 markers.mark(self.job.at("outputs"), record)
+            book_end(self.job.path, self.number, record, self._asked or self.request_or_none())
+
+    def request_or_none(self) -> AttemptRequest | None:
+        """Return what to run and who asked; None when the job has spoilt or deleted that."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.recorded_request()
+        return None
 
     def _add_use(self, record: ExitRecord) -> None:
         so_far = used_so_far(self.path)
@@ -420,6 +436,14 @@ class Attempt:
             if stopped is not None and _is_sound(stopped):
                 return stopped
         return {}
+
+
+def _gpu_seconds(record: ExitRecord) -> float:
+    """Return for how long an attempt has had its GPUs, multiplied by their number."""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        until = record.get("released_at") or record["ended_at"]
+        return round(len(record["gpus"]) * max(0.0, records.seconds_between(record["leased_at"], until)), 3)
+    return 0.0
 
 
 def _is_sound(stopped: Stopped) -> bool:
