@@ -163,6 +163,11 @@ class JobStatus:
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
 
+    def used(self) -> dict[str, Any]:
+        """Return ``usage`` and ``seconds``, as far as they are known, as plain JSON values for Airflow's database."""
+        found = {"usage": self.usage, "seconds": self.seconds}
+        return dict(storable({name: value for name, value in found.items() if value}))
+
     def history(self) -> dict[str, Any]:
         """
         Return ``attempts``, all of this try with the last one, and ``recovered``, as plain JSON values for Airflow's

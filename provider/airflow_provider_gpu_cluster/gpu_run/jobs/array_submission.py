@@ -15,6 +15,7 @@ from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.staging_time import staging_noted
 from . import submission
 from .status import carry_on, status_of
 
@@ -74,7 +75,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             array.create()
             submission.keep_identity(array, request["record"])
             submission.use_linked(root, request["inputs"])
-            needs = inputs.stage(root, array, request["inputs"])
+            with staging_noted(array.path):
+                needs = inputs.stage(root, array, request["inputs"])
             if needs:
                 return {"needs": needs}
         submission.check_code(array, request["spec"])
@@ -126,7 +128,8 @@ def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
     def prepare(element: _AskedElement) -> None:
         element.job.create()
         submission.keep_identity(element.job, element.request["record"])
-        inputs.take_over(element.job, array)
+        with staging_noted(element.job.path):
+            inputs.take_over(element.job, array)
 
     _each(prepare, elements)
 

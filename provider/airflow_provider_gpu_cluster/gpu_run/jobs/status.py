@@ -308,7 +308,6 @@ def _so_far(attempt: Attempt, claim: Claim) -> Used:
     so_far = used_so_far(attempt.path)
     facts = run_facts(claim)
     facts["submitted_at"] = attempt.request()["requested_at"]
-    facts["leased_at"] = claim.get("leased_at", "")
     used: Used = {"seconds": seconds_of(attempt.path, facts, so_far, now())}
     if "usage" in so_far:
         used["usage"] = so_far["usage"]

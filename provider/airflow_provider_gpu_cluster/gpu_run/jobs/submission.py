@@ -17,6 +17,7 @@ from ..store import records
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.settling import settle
+from ..store.staging_time import staging_noted, take_staging
 from ..store.writing import write_text, writing
 from .status import carry_on, status_of
 
@@ -42,7 +43,8 @@ def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
     keep_identity(job, request["record"])
     if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
         use_linked(root, request["inputs"])
-        needs = staging.stage(root, job, request["inputs"])
+        with staging_noted(job.path):
+            needs = staging.stage(root, job, request["inputs"])
     else:
         # The inputs of a running job are left alone.
         needs = []
@@ -75,7 +77,8 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             job.create()
             keep_identity(job, request["record"])
             use_linked(root, request["inputs"])
-            needs = staging.stage(root, job, request["inputs"])
+            with staging_noted(job.path):
+                needs = staging.stage(root, job, request["inputs"])
             if needs:
                 return {"needs": needs}
         check_code(job, request["spec"])
@@ -205,6 +208,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")
+    take_staging(job.path, attempt.path)
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
 
@@ -226,7 +230,7 @@ def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:
 
 def _put_logs_aside(job: JobDirectory, number: int) -> None:
     """Add the number of an ended attempt to the names of its logs, so that the next attempt's begin empty."""
-    for name in ("training.log", "error.log", "progress.jsonl"):
+    for name in ("training.log", "error.log", "progress.jsonl", "usage.jsonl"):
         stem, suffix = os.path.splitext(name)
         with contextlib.suppress(FileNotFoundError), writing(job.path):
             os.rename(job.at("logs", name), job.at("logs", f"{stem}.attempt-{number}{suffix}"))

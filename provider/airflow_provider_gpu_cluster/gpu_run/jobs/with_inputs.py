@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Callable, cast
 
 from ..protocol.submit_request import to_be_carried_out
 from ..reply import Reply
 from ..store.directories import JobDirectory, Root
+from ..store.staging_time import note_staging
 from . import submission
 
 if TYPE_CHECKING:
@@ -50,7 +52,10 @@ def _with_inputs(
     # The worker sends no other kind of input.
     needed = [cast("UploadInput", inputs[number]) for number in needs]
 
+    began = time.monotonic()
+
     def go_on() -> StageReply | SubmitReply:
+        note_staging(job.path, time.monotonic() - began)
         # Sending may have taken a long time.
         engine.refresh()
         return carry_out()

@@ -381,10 +381,12 @@ class Attempt:
         try:
             return records.create_json(self.at("exit.json"), record)
         except OSError:
-            # On a full disk there may be room for the end alone.
-            if record.pop("usage", None) is None:
+            if "usage" not in record:
                 raise
-        return records.create_json(self.at("exit.json"), record)
+        # On a full disk there may be room for the end alone.
+        bare = copy(record)
+        del bare["usage"]
+        return records.create_json(self.at("exit.json"), bare)
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""

@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import protocol
@@ -18,6 +19,7 @@ from ..recovery.words import beginning
 from ..store import markers, records
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
+from ..store.used import gpu_percent
 from ..store.writing import write_text
 from .errors_relay import ErrorsRelay
 from .evidence import verdict_of
@@ -70,7 +72,7 @@ class AttemptRun:
         #: See :mod:`.witness`; None where nobody but the supervisor is told to end.
         self.witness: int | None = None
         #: Looks at what the job uses.
-        self.sampler = UsageSampler(None)
+        self.sampler = UsageSampler()
         self._spec = self.request["spec"]
         self._job = JobProcesses()
         orders = NodeOrders(attempt) if allocation.launcher else None
@@ -157,11 +159,13 @@ class AttemptRun:
             umask=self.request["umask"],
         )
         self._errors.started()
-        self.sampler.begin(os.getpid())
+        self.sampler.begin()
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self._orphan_limit = OrphanLimit(self.attempt, self.request)
         self._idle_limit = IdleLimit(self.attempt, self.request)
-        self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)
+        self._hang_limit = HangLimit(
+            job, self._spec, self.allocation.gpus, self._job.tree, gpu_percent=partial(gpu_percent, self.attempt.path)
+        )
         self._path = env.get("PATH", "")
         self.attempt.event("started", pid=self._job.top, gpus=[gpu["index"] for gpu in self.allocation.gpus])
         with contextlib.suppress(OSError):

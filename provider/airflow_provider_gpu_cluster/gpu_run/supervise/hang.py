@@ -40,6 +40,7 @@ class HangLimit:
 
     :param gpus: those that it has on this host.
     :param tree: returns its processes.
+    :param gpu_percent: returns how busy the busiest of them was lately; None where that is not known.
     :param clock: tells seconds.
     """
 
@@ -50,12 +51,14 @@ class HangLimit:
         gpus: Sequence[LeasedGpu],
         tree: Callable[[], set[int]],
         *,
+        gpu_percent: Callable[[], float | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job = job
         self._timeout_s = spec.get("hang_timeout_s")
         self._gpus = gpus
         self._tree = tree
+        self._gpu_percent = gpu_percent
         self._clock = clock
         self._since = self._looked_at = clock()
         self._pause_s = 0.0
@@ -99,7 +102,10 @@ class HangLimit:
 
     def _silent_life_s(self) -> float:
         """Return how long ago it gave the last sign of life that is only looked for when there is no other."""
-        if any(map(is_waiting_server, self._tree())) or busiest_percent(self._gpus) > 0:
+        if any(map(is_waiting_server, self._tree())):
+            return 0.0
+        percent = self._gpu_percent()
+        if (busiest_percent(self._gpus) if percent is None else percent) > 0:
             return 0.0
         return saved_ago_s(self._job)
 
