@@ -31,7 +31,7 @@ from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
 from airflow_provider_gpu_cluster.transfer.streams import streams_for
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import OutputEntry
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import CollectedNote, OutputEntry
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import SendReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SendRequest
 
@@ -115,11 +115,18 @@ class Collector:
                     self._fetch(download, stream, out)
                 else:
                     self._take(download, stream, out)
+            self._tell(download.received - before, out)
         except (GpuClusterConnectionError, *BREAKS) as error:
             if download.received == before:
                 raise
             log.info("connection to %s broke, resuming: %s", self._name, error)
             self._session.connection.close()
+
+    def _tell(self, count: int, out: BinaryIO) -> None:
+        """Tell the cluster, which keeps the books, how many bytes have arrived in this conversation."""
+        note: CollectedNote = {"collected": count}
+        with contextlib.suppress(*BREAKS):
+            lines.write_line(out, note)
 
     def _begin(
         self, entries: list[OutputEntry], writer: Writer, stream: BinaryIO, out: BinaryIO

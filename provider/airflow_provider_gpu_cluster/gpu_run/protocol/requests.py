@@ -260,15 +260,20 @@ class LogsRequest(TypedDict):
     max_bytes: int
 
 
-class SendRequest(TypedDict):
+class _SendRequest(TypedDict):
+    job_id: str
+    list: bool
+
+
+class SendRequest(_SendRequest, total=False):
     """
     A job whose outputs are to be sent.
 
     :param list: whether to begin with a list of the outputs.
+    :param is_beside: whether this is a further connection beside the one that will say how much has arrived.
     """
 
-    job_id: str
-    list: bool
+    is_beside: bool
 
 
 class GcRequest(TypedDict):
