@@ -66,6 +66,7 @@ _WITH_INPUTS = ("root", "engine", "program", "request", "stream")
 VERBS = {
     "install-check": Verb("jobs.install_check", "answer", ("root", "engine")),
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
+    "audit": Verb("jobs.audit", "answer", ("root", "request")),
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
     "resubmit": Verb("jobs.resubmission", "answer", ("root", "engine", "program", "request")),
@@ -90,6 +91,7 @@ VERBS = {
     "wait-and-supervise": Verb("cli.run", "wait_and_supervise", is_asked=False),
 }
 # A person's calls.
+_CLI_AUDIT = Verb("cli.audit", "run", ("root",), is_asked=False)
 _CLI_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
 _CLI_REHEARSE = Verb("cli.rehearse", "run", ("root",), is_asked=False)
 _CLI_RUN = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
@@ -106,6 +108,8 @@ def main(program: str, arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_GC, given, arguments[1:])
+    if name == "audit" and (len(arguments) > 1 or sys.stdin.isatty()):
+        return _start(_CLI_AUDIT, given, arguments[1:])
     if name == "rehearse":
         return _start(_CLI_REHEARSE, given, arguments[1:])
     verb = VERBS.get(name)

@@ -11,7 +11,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..linux import locks
+from ..protocol.acts import GC
+from ..recovery.words import duration
 from ..reply import Reply
+from ..store.acts import note_act, what_was_asked
 from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
 from ..store.job_folders import jobs_of
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ..protocol.replies import GcReport
-    from ..protocol.requests import GcCall
+    from ..protocol.requests import Caller, GcCall
     from ..protocol.settings import Settings
 
 _MOST_FAILURES = 100
@@ -34,11 +37,18 @@ _MOST_FAILURES = 100
 def answer(root: Root, program: str, request: GcCall) -> Reply:
     """Carry out the verb ``gc``."""
     older_than_s, dry_run = request["older_than_s"], request["dry_run"]
-    return Reply(collect_garbage(root, request["settings"], program, older_than_s, dry_run=dry_run))
+    caller = request.get("caller", {})
+    return Reply(collect_garbage(root, request["settings"], program, older_than_s, dry_run=dry_run, caller=caller))
 
 
 def collect_garbage(
-    root: Root, settings: Settings, program: str, older_than_s: float, *, dry_run: bool = False
+    root: Root,
+    settings: Settings,
+    program: str,
+    older_than_s: float,
+    *,
+    dry_run: bool = False,
+    caller: Caller | None = None,
 ) -> GcReport:
     """
     Remove what has not been used for long enough.
@@ -47,6 +57,7 @@ def collect_garbage(
     :param program: path of this program.
     :param older_than_s: how long, in seconds.
     :param dry_run: remove nothing, and report what would be removed.
+    :param caller: who asks, for the audit trail; None when nobody does, but the connection's ``retention``.
     :return: ``jobs`` and ``environments`` (names), ``cache_entries``, ``uploads`` and ``programs`` (counts),
         ``bytes_freed``, ``failed`` (a limited number of ``path`` and ``why``), ``failures`` (the full count), and
         ``busy``, which is true when nothing was done because another process is collecting.
@@ -59,7 +70,7 @@ def collect_garbage(
         report.values["busy"] = True
         return report.values
     try:
-        _Collection(root, settings, program, report).run()
+        _Collection(root, settings, program, report, caller).run()
     finally:
         os.close(lock)
     return report.values
@@ -97,8 +108,9 @@ class _Report:
 class _Collection:
     """One run; call under the lock that keeps other runs out."""
 
-    def __init__(self, root: Root, settings: Settings, program: str, report: _Report) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str, report: _Report, caller: Caller | None) -> None:
         self._root = root
+        self._caller = caller
         self._report = report
         self._dry_run = report.values["dry_run"]
         older_than_s = report.values["older_than_s"]
@@ -174,7 +186,11 @@ class _Collection:
             # A request that came before has noted its use by now; a later one makes a new directory.
             if not alone or self._old_jobs.is_in_use(job) or not self._old_jobs.is_old(job):
                 return False
+            asked = what_was_asked(job.path, *[attempt.number for attempt in job.attempts()[-1:]])
             self._trash.take(job.path)
+            by_itself = "the connection's retention" if self._caller is None else ""
+            unused = "unused for {}".format(duration(self._report.values["older_than_s"]))
+            note_act(job.path, GC, caller=self._caller, through=by_itself, details=unused, asked=asked)
             return True
 
     def _fail(self, job: JobDirectory, error: Exception) -> None:

@@ -11,9 +11,11 @@ from ..errors import Refused
 from ..linux import copying
 from ..linux.disk_space import check_room
 from ..protocol import array_status
+from ..protocol.acts import JOIN, SUBMIT
 from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
+from ..store.acts import note_act
 from ..store.directories import Attempt, JobDirectory, Root
 from . import submission
 from .status import carry_on, status_of
@@ -86,9 +88,12 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
         made = _attempts(elements, engine)
-        engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
+        launched = sum(is_new for _, is_new in made)
+        try:
+            engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
+        finally:
+            _note(array, elements, made, request, launched)
     engine.refresh()
-    launched = sum(is_new for _, is_new in made)
     status = array_status.summary(array.job_id, [status_of(attempt, engine) for attempt, _ in made])
     handle = submission.handle_of(array, engine, status["submitted_at"], request["spec"]["gpus"])
     return {
@@ -97,6 +102,19 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         "created": launched > 0,
         "launched": launched,
     }
+
+
+def _note(
+    array: JobDirectory, elements: list[_AskedElement], made: list[tuple[Attempt, bool]], request: Submit, launched: int
+) -> None:
+    """Note in the audit trails of the array, and of the elements that were launched, what was done."""
+    act = request.get("act", SUBMIT) if launched else JOIN
+    details = f"{launched} of {len(elements)} elements launched"
+    caller, key = submission.caller_of(request), request["request_key"]
+    note_act(array.path, act, caller=caller, key=key, details=details, asked=request)
+    for element, (attempt, is_new) in zip(elements, made):
+        if is_new:
+            submission.note_submitted(attempt, element.request)
 
 
 def _elements(root: Root, engine: Engine, request: Submit) -> list[_AskedElement]:

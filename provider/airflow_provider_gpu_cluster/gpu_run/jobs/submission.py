@@ -11,9 +11,11 @@ from .. import protocol
 from ..environments import python_environment
 from ..errors import Refused
 from ..linux import processes
+from ..protocol.acts import JOIN, STAGE, SUBMIT
 from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
+from ..store.acts import note_act
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.writing import write_text, writing
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
     from ..protocol.inputs import Input
     from ..protocol.records import JobRecord, OwnerRecord
     from ..protocol.replies import Handle, StageReply, SubmitReply
-    from ..protocol.requests import Asker, StageRequest, Submit
+    from ..protocol.requests import Asker, Caller, StageCall, Submit
     from ..protocol.spec import Spec
     from ..protocol.status import Status
 
 
-def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
+def stage(root: Root, engine: Engine, request: StageCall) -> StageReply:
     """
     Make the job's directory and bring in its inputs, without launching anything.
 
@@ -45,6 +47,10 @@ def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
     else:
         # The inputs of a running job are left alone.
         needs = []
+    if not needs:
+        caller = caller_of(request)
+        key = "{} {}".format(caller.get("asked_at") or "", caller.get("try_number", "")).strip()
+        note_act(job.path, STAGE, caller=caller, key=key)
     return {"needs": needs, "handle": handle_of(job, engine, None, 0)}
 
 
@@ -84,9 +90,44 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
                 check_not_cancelled(root, request)
                 return _created(job, engine, request)
     attempt, status = found
+    _note_found(attempt, request, status)
     if status["state"] == protocol.QUEUED and attempt.claimed() is None:
         engine.launch([attempt])
     return _reply(job, engine, attempt, status, created=False)
+
+
+def caller_of(request: StageCall | Submit) -> Caller:
+    """Return who makes a request, as far as it says that."""
+    said: Caller = {**request["record"], **request.get("caller", {})}
+    return said
+
+
+def note_submitted(attempt: Attempt, request: Submit) -> None:
+    """Note in the audit trail that a request has made an attempt."""
+    note_act(
+        attempt.job.path,
+        request.get("act", SUBMIT),
+        caller=caller_of(request),
+        attempt=attempt.number,
+        key=request["request_key"],
+        asked=request,
+    )
+
+
+def _note_found(attempt: Attempt, request: Submit, status: Status) -> None:
+    """Note that a request has found an attempt: its own, which it may not have noted before it died, or another's."""
+    if attempt.request()["request_key"] == request["request_key"]:
+        note_submitted(attempt, request)
+        return
+    note_act(
+        attempt.job.path,
+        JOIN,
+        caller=caller_of(request),
+        attempt=attempt.number,
+        key=request["request_key"],
+        details=f"it is {status['state']}",
+        asked=request,
+    )
 
 
 def existing(job: JobDirectory, engine: Engine, request: Submit) -> tuple[Attempt, Status] | None:
@@ -163,7 +204,10 @@ def latest_attempt(job: JobDirectory) -> Attempt | None:
 def _created(job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
     """Make the next attempt and launch it; call under the job's lock."""
     attempt = add_attempt(job, engine, request)
-    engine.launch([attempt])
+    try:
+        engine.launch([attempt])
+    finally:
+        note_submitted(attempt, request)
     return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
 
 

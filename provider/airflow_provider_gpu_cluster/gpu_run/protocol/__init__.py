@@ -27,6 +27,7 @@ VERBS = (
     "interrupt",
     "send",
     "gc",
+    "audit",
 )
 
 # The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while

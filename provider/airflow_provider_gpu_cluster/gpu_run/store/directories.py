@@ -12,7 +12,9 @@ Each attempt has a few records. One process writes each of them, once:
 ``checkpoint.json``  the newest file of a checkpoint when it began
 ``log_starts.json``  where its part of the logs begins
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
-``events.jsonl``   what happened when
+``events.jsonl``   what happened when, within the attempt
+
+In ``.job``, ``events.jsonl`` is the audit trail of the whole job; see :mod:`.acts`.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from ..errors import Refused
 from ..linux import locks, regular_files
 from ..linux.newest_file import newest_file
 from ..protocol import job_ids
+from ..protocol.acts import END
 from ..recovery.policy import Checkpoints, Decision, decide
 from . import markers, records
+from .acts import note_act
 from .asked import note_asked
 from .restoring import make_folder
 from .safe_folders import check_own
@@ -348,6 +352,9 @@ class Attempt:
             is_recorded = records.create_json(self.at("exit.json"), record)
         if is_recorded:
             self.event("ended", state=state, reason=reason)
+            kind = record.get("kind")
+            why = ", ".join(filter(None, (reason, kind if kind != reason else None)))
+            note_act(self.job.path, END, attempt=self.number, details=f"{state}: {why}" if why else state)
             if decision.next is None:
                 markers.mark(self.job.at("outputs"), record)
 

@@ -11,7 +11,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .. import protocol
+from ..protocol.acts import RECOVER
 from . import markers, records
+from .acts import note_act
 from .claims import claim_by
 from .directories import Attempt, JobDirectory
 from .writing import write_text
@@ -81,6 +83,7 @@ def _made(job: JobDirectory, latest: Attempt, request: AttemptRequest, following
         return None
     latest.forget_secrets()
     attempt.event("follows", attempt=latest.number, reason=following["recovery"]["reason"])
+    note_act(job.path, RECOVER, attempt=number, details=following["recovery"]["why"], asked=request)
     asked = latest.cancellation()
     if asked is not None:
         # It came when the end was being recorded.
