@@ -382,6 +382,7 @@ class SlurmEngine:
                         "memory_mb": None,
                         "free": free,
                         "used_by": used_by,
+                        "state": "free" if free else "leased" if number < kind.used else "down",
                     }
                 )
         return {
