@@ -1,4 +1,4 @@
-"""The audit trail: one line for each act, in the job's own record and in the ledger, whatever is wrong with the disk."""
+"""The audit trail: a line for each act, in the job's own record and in the ledger, whatever is wrong with the disk."""
 
 from __future__ import annotations
 

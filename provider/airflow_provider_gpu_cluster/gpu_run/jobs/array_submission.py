@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Callable, NamedTuple, TypeVar
@@ -15,7 +16,7 @@ from ..protocol.acts import JOIN, SUBMIT
 from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
-from ..store.acts import note_act
+from ..store.acts import append_to_ledger, note_act
 from ..store.directories import Attempt, JobDirectory, Root
 from . import submission
 from .status import carry_on, status_of
@@ -23,6 +24,7 @@ from .status import carry_on, status_of
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.cancellation import CancelRecord
+    from ..protocol.ledger import ActLine
     from ..protocol.replies import SubmitReply
     from ..protocol.requests import Submit
 
@@ -108,13 +110,18 @@ def _note(
     array: JobDirectory, elements: list[_AskedElement], made: list[tuple[Attempt, bool]], request: Submit, launched: int
 ) -> None:
     """Note in the audit trails of the array, and of the elements that were launched, what was done."""
-    act = request.get("act", SUBMIT) if launched else JOIN
+    key = request["request_key"]
+    # The same request finds what it has made before.
+    is_own = launched or any(attempt.request()["request_key"] == key for attempt, _ in made)
+    act = request.get("act", SUBMIT) if is_own else JOIN
     details = f"{launched} of {len(elements)} elements launched"
-    caller, key = submission.caller_of(request), request["request_key"]
-    note_act(array.path, act, caller=caller, key=key, details=details, asked=request)
+    lines: list[ActLine] = []
+    caller = submission.caller_of(request)
+    note_act(array.path, act, caller=caller, key=key, details=details, asked=request, later=lines)
     for element, (attempt, is_new) in zip(elements, made):
         if is_new:
-            submission.note_submitted(attempt, element.request)
+            submission.note_submitted(attempt, element.request, later=lines)
+    append_to_ledger(os.path.dirname(array.path), lines)
 
 
 def _elements(root: Root, engine: Engine, request: Submit) -> list[_AskedElement]:

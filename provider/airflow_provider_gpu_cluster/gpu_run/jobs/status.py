@@ -17,6 +17,7 @@ from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.next_attempt import follow, is_followed
+from ..store.settling import settle
 from ..verdict import log_ends
 from .sound_status import sound
 
@@ -85,6 +86,7 @@ def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole:
             # A full disk, for example; the next look tries again.
             why = error.message if isinstance(error, Refused) else words_of(error)
             status["message"] = f"{status['message']}, but it cannot be made now: {why}"
+    settle(job)
     if tail_bytes:
         status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status

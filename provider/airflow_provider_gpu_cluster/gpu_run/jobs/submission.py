@@ -18,12 +18,14 @@ from ..store import records
 from ..store.acts import note_act
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.settling import settle
 from ..store.writing import write_text, writing
 from .status import carry_on, status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.inputs import Input
+    from ..protocol.ledger import ActLine
     from ..protocol.records import JobRecord, OwnerRecord
     from ..protocol.replies import Handle, StageReply, SubmitReply
     from ..protocol.requests import Asker, Caller, StageCall, Submit
@@ -102,8 +104,12 @@ def caller_of(request: StageCall | Submit) -> Caller:
     return said
 
 
-def note_submitted(attempt: Attempt, request: Submit) -> None:
-    """Note in the audit trail that a request has made an attempt."""
+def note_submitted(attempt: Attempt, request: Submit, later: list[ActLine] | None = None) -> None:
+    """
+    Note in the audit trail that a request has made an attempt.
+
+    :param later: see :func:`.store.acts.note_act`.
+    """
     note_act(
         attempt.job.path,
         request.get("act", SUBMIT),
@@ -111,6 +117,7 @@ def note_submitted(attempt: Attempt, request: Submit) -> None:
         attempt=attempt.number,
         key=request["request_key"],
         asked=request,
+        later=later,
     )
 
 
@@ -214,6 +221,8 @@ def _created(job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
 def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     """Make the next attempt; call under the job's lock."""
     before = latest_attempt(job)
+    # As long as its outputs are there.
+    settle(job)
     if before is not None and before.request()["generation"] != request["generation"]:
         # A user asked for a new beginning: outputs of the earlier job must not look like those of this one.
         with writing(job.path):

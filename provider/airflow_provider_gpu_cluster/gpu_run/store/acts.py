@@ -44,6 +44,7 @@ def note_act(
     key: str = "",
     details: str = "",
     asked: Mapping[str, Any] | None = None,
+    later: list[ActLine] | None = None,
 ) -> None:
     """
     Note that somebody has acted on a job. Call it when that is done.
@@ -56,13 +57,28 @@ def note_act(
     :param key: names the request; there is one line for all that have the same.
     :param details: more about it, for a person.
     :param asked: the request of the attempt, if it is at hand.
+    :param later: where to add the line for the ledger, of several that are appended to it together.
     """
     # Jobs can write to their records, and the trail keeps nobody from acting.
     with contextlib.suppress(Exception):
         asked = what_was_asked(job, attempt) if asked is None else asked
         line = _line(job, act, caller, through, attempt, key, details, asked)
-        if _is_new(os.path.join(job, ".job", "events.jsonl"), line):
-            Ledger(os.path.join(os.path.dirname(job), ".gpu-run")).append(line, wait_s=_LEDGER_LOCK_S)
+        if not _is_new(os.path.join(job, ".job", "events.jsonl"), line):
+            return
+        if later is None:
+            append_to_ledger(os.path.dirname(job), [line])
+        else:
+            later.append(line)
+
+
+def append_to_ledger(root: str, lines: list[ActLine]) -> None:
+    """
+    Append lines of acts to the ledger.
+
+    :param root: path of the root.
+    """
+    if lines:
+        Ledger(os.path.join(root, ".gpu-run")).append_all(lines, wait_s=_LEDGER_LOCK_S)
 
 
 def name_of(caller: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ Each attempt has a few records. One process writes each of them, once:
 ``log_starts.json``  where its part of the logs begins
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when, within the attempt
+``booked.json``    where the line of its end is in the ledger; ``booking.json`` until that line is written
 
 In ``.job``, ``events.jsonl`` is the audit trail of the whole job; see :mod:`.acts`.
 """
@@ -23,6 +24,7 @@ import contextlib
 import errno
 import os
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, Iterator, cast
 
 from .. import protocol
@@ -35,6 +37,7 @@ from ..recovery.policy import Checkpoints, Decision, decide
 from . import markers, records
 from .acts import note_act
 from .asked import note_asked
+from .booking import book_end
 from .restoring import make_folder
 from .safe_folders import check_own
 from .writing import remove_tree, writing
@@ -199,6 +202,8 @@ class Attempt:
     def __init__(self, job: JobDirectory, number: int) -> None:
         self.job = job
         self.number = number
+        # As it was when somebody needed it, for the line of its end: the job may delete it.
+        self._asked: AttemptRequest | None = None
         self.path = job.at(".job", "attempts", str(number))
 
     @classmethod
@@ -221,6 +226,8 @@ class Attempt:
                 f"the records of job {self.job.job_id} were deleted on the cluster, by the job itself perhaps; "
                 f"remove {self.job.path} there to launch it anew",
             )
+        if self._asked is None:
+            self._asked = copy(request)
         return request
 
     @property
@@ -338,6 +345,8 @@ class Attempt:
             "ended_at": records.now(),
         }
         record.update(cast("ExitRecord", details))
+        if "gpu_seconds" not in details:
+            record["gpu_seconds"] = _gpu_seconds(record)
         decision = self._decision(record)
         if decision.next is not None:
             record["next"] = decision.next
@@ -352,11 +361,20 @@ class Attempt:
             is_recorded = records.create_json(self.at("exit.json"), record)
         if is_recorded:
             self.event("ended", state=state, reason=reason)
-            kind = record.get("kind")
-            why = ", ".join(filter(None, (reason, kind if kind != reason else None)))
-            note_act(self.job.path, END, attempt=self.number, details=f"{state}: {why}" if why else state)
             if decision.next is None:
                 markers.mark(self.job.at("outputs"), record)
+            asked = self._asked or self.request_or_none()
+            book_end(self.job.path, self.number, record, asked)
+            kind = record.get("kind")
+            why = ", ".join(filter(None, (reason, kind if kind != reason else None)))
+            details = f"{state}: {why}" if why else state
+            note_act(self.job.path, END, attempt=self.number, details=details, asked=asked)
+
+    def request_or_none(self) -> AttemptRequest | None:
+        """Return what to run and who asked; None when the job has spoilt or deleted that."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.recorded_request()
+        return None
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""
@@ -408,6 +426,14 @@ class Attempt:
             if stopped is not None and _is_sound(stopped):
                 return stopped
         return {}
+
+
+def _gpu_seconds(record: ExitRecord) -> float:
+    """Return for how long an attempt has had its GPUs, multiplied by their number."""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        until = record.get("released_at") or record["ended_at"]
+        return round(len(record["gpus"]) * max(0.0, records.seconds_between(record["leased_at"], until)), 3)
+    return 0.0
 
 
 def _is_sound(stopped: Stopped) -> bool:
