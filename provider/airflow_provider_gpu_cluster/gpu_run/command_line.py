@@ -188,6 +188,7 @@ def _fault(name: str, error: Exception, root: Root) -> Fault:
 
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
     check_own(given["root"].cache)
+    _keep_budget(given)
     if "engine" in verb.needs:
         from .engines import engine_of
 
@@ -195,6 +196,15 @@ def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
         given["engine"] = engine_of(given["root"], settings, given["program"], timeout_s=verb.engine_timeout_s)
     reply: Reply = verb.work()(**{need: given[need] for need in verb.needs})
     return reply
+
+
+def _keep_budget(given: dict[str, Any]) -> None:
+    """Keep the budget of GPU-hours of the connection, by which jobs go that wait for it."""
+    root, settings = given["root"], given["request"].get("settings") or {}
+    if settings.get("gpu_hours_budget") is not None or os.path.isdir(os.path.join(root.own, "budgets")):
+        from .store.budgets import keep_budget
+
+        keep_budget(root.own, given["request"])
 
 
 def _widen(pipe: int) -> None:

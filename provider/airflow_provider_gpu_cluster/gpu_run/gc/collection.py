@@ -20,6 +20,7 @@ from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
 from ..store.job_folders import jobs_of
 from ..store.settling import settle
+from ..store.unfinished import all_unfinished
 from ..store.writing import writing
 from .old_cache import OldCache
 from .old_jobs import Needs, OldJobs, alone_with
@@ -137,6 +138,9 @@ class _Collection:
         self._programs(needs)
         if not self._dry_run:
             forget_old(self._root)
+            # Looking at the notes of attempts removes those that were left behind.
+            for _ in all_unfinished(self._root.path):
+                pass
             for trash in (self._trash, self._cache_trash):
                 self._report.values["bytes_freed"] += trash.empty()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Callable, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, TypeVar
 
 from .. import protocol
 from ..errors import Refused
@@ -17,6 +17,7 @@ from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
 from ..store.acts import append_to_ledger, note_act
+from ..store.budgets import Admission, admit, check_budget
 from ..store.directories import Attempt, JobDirectory, Root
 from . import submission
 from .status import carry_on, status_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..protocol.ledger import ActLine
     from ..protocol.replies import SubmitReply
     from ..protocol.requests import Submit
+    from ..store.budgets import Asked
 
 # Making records and files is mostly waiting for the disk, above all on a network file system.
 _THREADS = 8
@@ -70,6 +72,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if not _all_there(elements, engine):
         submission.check_not_cancelled(root, request)
         engine.check(request["spec"])
+        check_budget(root.own, _to_make(elements, engine))
         for element in elements:
             submission.check_not_running(element.job, engine)
         if request["inputs"] is None:
@@ -89,7 +92,9 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             submission.check_not_cancelled(root, request)
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
-        made = _attempts(elements, engine)
+        to_make = _to_make(elements, engine)
+        admission = admit(root.own, to_make) if to_make else Admission({})
+        made = _attempts(elements, engine, admission.held)
         launched = sum(is_new for _, is_new in made)
         try:
             engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
@@ -97,6 +102,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             _note(array, elements, made, request, launched)
     engine.refresh()
     status = array_status.summary(array.job_id, [status_of(attempt, engine) for attempt, _ in made])
+    if admission.remark:
+        status["notes"] = [admission.remark]
     handle = submission.handle_of(array, engine, status["submitted_at"], request["spec"]["gpus"])
     return {
         "handle": {**handle, "array_size": len(elements)},
@@ -138,6 +145,11 @@ def _is_there(element: _AskedElement, engine: Engine) -> bool:
     return submission.existing(element.job, engine, element.request) is not None
 
 
+def _to_make(elements: list[_AskedElement], engine: Engine) -> list[Asked]:
+    """Return the attempts that are to be made."""
+    return [submission.next_of(one.job, one.request) for one in elements if not _is_there(one, engine)]
+
+
 def _all_there(elements: list[_AskedElement], engine: Engine) -> bool:
     return all(_is_there(element, engine) for element in elements)
 
@@ -156,8 +168,12 @@ def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
     _each(prepare, elements)
 
 
-def _attempts(elements: list[_AskedElement], engine: Engine) -> list[tuple[Attempt, bool]]:
-    """Return an attempt of each element, and whether it was made now; call under the array's lock."""
+def _attempts(elements: list[_AskedElement], engine: Engine, held: Mapping[str, str]) -> list[tuple[Attempt, bool]]:
+    """
+    Return an attempt of each element, and whether it was made now; call under the array's lock.
+
+    :param held: by path of an element's job, why its attempt must wait for its budget.
+    """
     now = time.time()
 
     def attempt(element: _AskedElement) -> tuple[Attempt, bool]:
@@ -167,7 +183,7 @@ def _attempts(elements: list[_AskedElement], engine: Engine) -> list[tuple[Attem
             found = submission.existing(job, engine, request) or submission.newer(job, engine, element.seen)
             if found is not None:
                 return found[0], False
-            return submission.add_attempt(job, engine, request), True
+            return submission.add_attempt(job, engine, request, why_held=held.get(job.path, "")), True
 
     return _each(attempt, elements)
 

@@ -16,9 +16,11 @@ from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
 from ..store.acts import note_act
+from ..store.budgets import Asked, admit, check_budget
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.settling import settle
+from ..store.unfinished import note_unfinished, unfinished_note
 from ..store.writing import write_text, writing
 from .status import carry_on, status_of
 
@@ -75,6 +77,7 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if found is None:
         check_not_cancelled(root, request)
         engine.check(request["spec"])
+        check_budget(root.own, [next_of(job, request)])
         check_not_running(job, engine)
         if request["inputs"] is None:
             check_staged(job)
@@ -90,7 +93,7 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             found = existing(job, engine, request) or newer(job, engine, seen)
             if found is None:
                 check_not_cancelled(root, request)
-                return _created(job, engine, request)
+                return _created(root, job, engine, request)
     attempt, status = found
     _note_found(attempt, request, status)
     if status["state"] == protocol.QUEUED and attempt.claimed() is None:
@@ -208,18 +211,32 @@ def latest_attempt(job: JobDirectory) -> Attempt | None:
     return attempts[-1] if attempts else None
 
 
-def _created(job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
+def _created(root: Root, job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
     """Make the next attempt and launch it; call under the job's lock."""
-    attempt = add_attempt(job, engine, request)
+    admission = admit(root.own, [next_of(job, request)])
+    attempt = add_attempt(job, engine, request, why_held=admission.held.get(job.path, ""))
     try:
         engine.launch([attempt])
     finally:
         note_submitted(attempt, request)
-    return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
+    status = status_of(attempt, engine)
+    if admission.remark:
+        status["notes"] = [*status.get("notes", ()), admission.remark]
+    return _reply(job, engine, attempt, status, created=True)
 
 
-def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
-    """Make the next attempt; call under the job's lock."""
+def next_of(job: JobDirectory, request: Submit) -> Asked:
+    """Return the attempt that a request would make now."""
+    latest = latest_attempt(job)
+    return Asked(job.path, 1 if latest is None else latest.number + 1, request)
+
+
+def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held: str = "") -> Attempt:
+    """
+    Make the next attempt; call under the job's lock.
+
+    :param why_held: why it must wait for its budget of GPU-hours; empty if it may start.
+    """
     before = latest_attempt(job)
     # As long as its outputs are there.
     settle(job)
@@ -245,6 +262,8 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
         ),
     )
     record["interpreter"] = sys.executable
+    if why_held:
+        record["over_budget"] = why_held
     if record["environment"] is not None:
         record["environment"]["interpreter"] = sys.executable
     with writing(job.path):
@@ -255,6 +274,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")
+    note_unfinished(job.path, number, unfinished_note(record, is_held=bool(why_held)))
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
 

@@ -367,8 +367,8 @@ class Attempt:
             book_end(self.job.path, self.number, record, asked)
             kind = record.get("kind")
             why = ", ".join(filter(None, (reason, kind if kind != reason else None)))
-            details = f"{state}: {why}" if why else state
-            note_act(self.job.path, END, attempt=self.number, details=details, asked=asked)
+            told = f"{state}: {why}" if why else state
+            note_act(self.job.path, END, attempt=self.number, details=told, asked=asked)
 
     def request_or_none(self) -> AttemptRequest | None:
         """Return what to run and who asked; None when the job has spoilt or deleted that."""
