@@ -11,6 +11,7 @@ Each attempt has a few records. One process writes each of them, once:
 ``exit.json``      how it ended, and whether another attempt follows by itself
 ``checkpoint.json``  the newest file of a checkpoint when it began
 ``log_starts.json``  where its part of the logs begins
+``usage.json``     what it has used until the last sample; its sampler replaces it after each
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when, within the attempt
 ``booked.json``    where the line of its end is in the ledger; ``booking.json`` until that line is written
@@ -40,6 +41,7 @@ from .asked import note_asked
 from .booking import book_end
 from .restoring import make_folder
 from .safe_folders import check_own
+from .used import seconds_of, used_so_far
 from .writing import remove_tree, writing
 
 if TYPE_CHECKING:
@@ -345,6 +347,7 @@ class Attempt:
             "ended_at": records.now(),
         }
         record.update(cast("ExitRecord", details))
+        self._add_use(record)
         if "gpu_seconds" not in details:
             record["gpu_seconds"] = _gpu_seconds(record)
         decision = self._decision(record)
@@ -355,7 +358,7 @@ class Attempt:
             record["message"] = "; ".join(filter(None, (message, decision.why_not)))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.at("reserve"))
-        is_recorded = records.create_json(self.at("exit.json"), record)
+        is_recorded = self._create_exit(record)
         if not is_recorded and records.is_spoilt(self.at("exit.json")):
             records.put_aside(self.at("exit.json"))
             is_recorded = records.create_json(self.at("exit.json"), record)
@@ -375,6 +378,21 @@ class Attempt:
         with contextlib.suppress(OSError, ValueError):
             return self.recorded_request()
         return None
+
+    def _add_use(self, record: ExitRecord) -> None:
+        so_far = used_so_far(self.path)
+        if "usage" in so_far:
+            record.setdefault("usage", so_far["usage"])
+        record.setdefault("seconds", seconds_of(self.path, record, so_far, record["ended_at"]))
+
+    def _create_exit(self, record: ExitRecord) -> bool:
+        try:
+            return records.create_json(self.at("exit.json"), record)
+        except OSError:
+            # On a full disk there may be room for the end alone.
+            if record.pop("usage", None) is None:
+                raise
+        return records.create_json(self.at("exit.json"), record)
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""
