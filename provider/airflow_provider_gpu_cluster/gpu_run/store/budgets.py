@@ -372,7 +372,8 @@ def _note_earlier(root: str) -> None:
                     continue
                 request = records.read_json(os.path.join(path, "request.json"), records.MOST_BYTES_OF_LISTS)
                 if request is not None and not is_noted(job.path, number):
-                    note_unfinished(job.path, number, unfinished_note(request))
+                    # When it has begun is in its claim.
+                    note_unfinished(job.path, number, {**unfinished_note(request), "noted_at": 0.0})
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(mark), mode=0o700, exist_ok=True)
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
