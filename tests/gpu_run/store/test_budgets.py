@@ -17,7 +17,14 @@ from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.protocol.notes import UnfinishedNote
 from airflow_provider_gpu_cluster.gpu_run.store import budget_limits, budgets, records
-from airflow_provider_gpu_cluster.gpu_run.store.budget_limits import Count, Limit, hours, limits_of, what_helps, why
+from airflow_provider_gpu_cluster.gpu_run.store.budget_limits import (
+    Count,
+    HoursLimit,
+    hours,
+    limits_of,
+    what_helps,
+    why,
+)
 from airflow_provider_gpu_cluster.gpu_run.store.unfinished import all_unfinished, note_unfinished
 from tests.gpu_run.attempts import first_attempt, next_of, preempt
 from tests.gpu_run.host import Host
@@ -91,7 +98,7 @@ def test_names_may_have_any_characters() -> None:
 
 
 def test_the_words() -> None:
-    limit = Limit("dag:nightly", "dag", "nightly", 40.0)
+    limit = HoursLimit("dag:nightly", "dag", "nightly", 40.0)
     assert why(limit, Count(41.3), MID_NOVEMBER) == (
         "the budget of GPU-hours of DAG 'nightly' for November 2026 is used up: 41.3 of 40"
     )

@@ -19,7 +19,7 @@ _SUMS = {"dag": "dags", "user": "users", "owner": "owners"}
 _WORDS = {"dag": "DAG {!r}", "user": "user {!r}", "owner": "the DAGs of owner {!r}", ALL: "all jobs together"}
 
 
-class Limit(NamedTuple):
+class HoursLimit(NamedTuple):
     """
     A budget that applies to a job.
 
@@ -59,7 +59,7 @@ class Count(NamedTuple):
         return self.ended + self.unfinished
 
 
-def limits_of(budget: Mapping[str, Any], note: UnfinishedNote) -> list[Limit]:
+def limits_of(budget: Mapping[str, Any], note: UnfinishedNote) -> list[HoursLimit]:
     """
     Return the budgets that apply to an attempt: of each kind the one of its name, or else the one for each.
 
@@ -71,9 +71,9 @@ def limits_of(budget: Mapping[str, Any], note: UnfinishedNote) -> list[Limit]:
         own, each = f"{kind}:{names[kind]}", f"{kind}:{EACH}"
         key = own if own in budget else each
         if names[kind] and key in budget:
-            found.append(Limit(key, kind, names[kind], float(budget[key])))
+            found.append(HoursLimit(key, kind, names[kind], float(budget[key])))
     if ALL in budget:
-        found.append(Limit(ALL, ALL, "", float(budget[ALL])))
+        found.append(HoursLimit(ALL, ALL, "", float(budget[ALL])))
     return found
 
 
@@ -83,7 +83,7 @@ def least_seconds(note: UnfinishedNote) -> float:
     return note["gpus"] * (LEAST_S if limit_s is None else min(limit_s, LEAST_S))
 
 
-def count_of(limit: Limit, sums: MonthTotals | None, others: Iterable[tuple[UnfinishedNote, float]]) -> Count:
+def count_of(limit: HoursLimit, sums: MonthTotals | None, others: Iterable[tuple[UnfinishedNote, float]]) -> Count:
     """
     Return what is counted against a budget.
 
@@ -102,13 +102,13 @@ def _name(note: UnfinishedNote, kind: str) -> str:
     return {"dag": note["dag_id"], "user": note["user"], "owner": note["owner"]}[kind]
 
 
-def is_used_up(limit: Limit, count: Count) -> bool:
+def is_used_up(limit: HoursLimit, count: Count) -> bool:
     """Return whether no further attempt may start."""
     # Sums of many numbers are not exact.
     return count.hours >= limit.hours - 1e-9
 
 
-def why(limit: Limit, count: Count, now: float) -> str:
+def why(limit: HoursLimit, count: Count, now: float) -> str:
     """Return the sentence that a budget is used up, with both numbers."""
     month = f"{datetime.fromtimestamp(now, timezone.utc):%B %Y}"
     numbers = f"{hours(count.hours)} of {hours(limit.hours)}"
@@ -123,7 +123,7 @@ def why(limit: Limit, count: Count, now: float) -> str:
     return text
 
 
-def what_helps(limit: Limit, count: Count, now: float, conn_id: str) -> str:
+def what_helps(limit: HoursLimit, count: Count, now: float, conn_id: str) -> str:
     """Return what to do about it, for a person."""
     advice = [
         f"it begins anew at {begin_of_next_month(now):%Y-%m-%d %H:%M} UTC",

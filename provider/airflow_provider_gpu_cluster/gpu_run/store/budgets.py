@@ -25,7 +25,7 @@ from ..protocol.budgets import WAIT
 from . import records
 from .budget_limits import (
     Count,
-    Limit,
+    HoursLimit,
     begin_of_next_month,
     count_of,
     is_used_up,
@@ -88,7 +88,7 @@ class _Used(NamedTuple):
     sums: MonthTotals | None
     others: list[tuple[UnfinishedNote, float]]
 
-    def most_used_up(self, budget: Mapping[str, Any], note: UnfinishedNote) -> tuple[Limit, Count] | None:
+    def most_used_up(self, budget: Mapping[str, Any], note: UnfinishedNote) -> tuple[HoursLimit, Count] | None:
         """Return the budget that keeps an attempt from starting; None if there is none."""
         if not note["gpus"]:
             return None
@@ -294,7 +294,7 @@ def _recheck(
     return message
 
 
-def _waits(limit: Limit, count: Count, now: float) -> str:
+def _waits(limit: HoursLimit, count: Count, now: float) -> str:
     begin = f"the next month begins on {begin_of_next_month(now):%Y-%m-%d}"
     return f"{why(limit, count, now)}; it starts by itself as soon as there is room, and {begin}"
 
