@@ -71,8 +71,8 @@ def submit(host: Host, job_id: str, command: str = "true", **more: Any) -> Any:
 def use(host: Host, gpu_hours: float, at: str | None = None, **by: str) -> None:
     """Let an attempt have used GPU-hours."""
     line: Any = {"kind": "end", "at": at or records.now(), "job_id": "before", "gpu_seconds": gpu_hours * HOUR_S}
-    who = {"dag_id": "nightly", "user": "ada", "owner": "team", **by}
-    assert Ledger(host.root.own).append({**line, **who})
+    line.update({"dag_id": "nightly", "user": "ada", "owner": "team", **by})
+    assert Ledger(host.root.own).append(line)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,8 @@ def test_an_older_reading_of_the_field_changes_nothing(connect: Callable[..., Ho
     new: Any = {"settings": connect({"all": 5}).settings, "caller": {"settings_read_at": 200.0}}
     old: Any = {"settings": connect({"all": 1}).settings, "caller": {"settings_read_at": 100.0}}
     own = connect().root.own
-    for call in (new, old, {"settings": {}}, {"settings": old["settings"]}):
+    calls: list[Any] = [new, old, {"settings": {}}, {"settings": old["settings"]}]
+    for call in calls:
         budgets.keep_budget(own, call)
     assert budgets._budget_now(own, old["settings"], 100.0) == ({"all": 5.0}, "", 200.0)
     gone: Any = {"settings": connect().settings, "caller": {"settings_read_at": 300.0}}

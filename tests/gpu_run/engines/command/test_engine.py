@@ -646,7 +646,7 @@ def test_the_process_that_waits_to_call_the_launcher_is_killed(
 
 def test_a_job_beyond_its_budget_is_handed_over_when_there_is_room(root_with: RootWith, site: Site) -> None:
     root = root_with(site.launcher(DETACHING) + " {script}")
-    root.settings.update(conn_id="gpu", gpu_hours_budget={"all": 0}, over_budget="wait")
+    root.settings.update({"conn_id": "gpu", "gpu_hours_budget": {"all": 0}, "over_budget": "wait"})
     job_id = root.submit(RUN)
     for _ in range(2):
         found = root.status(job_id)
