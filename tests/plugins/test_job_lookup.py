@@ -147,7 +147,7 @@ def test_a_real_cluster_is_asked_through_the_connection_of_the_handle(
         generation="0",
         record={},
     )
-    answer = eventually(lambda: (one := ask_cluster(submitted.handle)).status.log_tail and one)
+    answer = eventually(lambda: (one := ask_cluster(submitted.handle)).status and one.status.log_tail and one)
     running = answer.status
     assert running.state is JobState.RUNNING
     assert running.progress == {"step": 1, "total": 2}

@@ -72,7 +72,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if not _all_there(elements, engine):
         submission.check_not_cancelled(root, request)
         engine.check(request["spec"])
-        check_budget(root.own, _to_make(elements, engine))
+        if request["inputs"]:
+            check_budget(root.own, _to_make(elements, engine))
         for element in elements:
             submission.check_not_running(element.job, engine)
         if request["inputs"] is None:

@@ -77,7 +77,9 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if found is None:
         check_not_cancelled(root, request)
         engine.check(request["spec"])
-        check_budget(root.own, [next_of(job, request)])
+        if request["inputs"]:
+            # Before they are sent.
+            check_budget(root.own, [next_of(job, request)])
         check_not_running(job, engine)
         if request["inputs"] is None:
             check_staged(job)

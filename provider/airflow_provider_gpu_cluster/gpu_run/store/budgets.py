@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from .directories import Attempt
 
 #: How long a launch may read a ledger whose sums are lost, in seconds.
-_READ_S = 5.0
+_READ_S = 2.5
 #: How long a look may do that.
 _LOOK_S = 0.2
-_LOCK_S = 5.0
+_LOCK_S = 10.0
 #: How often an attempt that waits for its budget is looked at.
 RECHECK_S = 5.0
 # A message with numbers that grow all the time would fill the task's log.
