@@ -49,7 +49,9 @@ def test_it_is_warned_of_and_ended(mode: Mode, scene: Scene, tmp_path: Path) -> 
     measure(scene, tmp_path)
     job: dict[str, Any] = {"command": "exec sleep 600", "utilization_window": WINDOW_S, "on_idle": "cancel"}
     mode.launch(scene, job)
-    with pytest.raises(GpuJobIdle, match=r"its GPUs were used 0.4 % in the mean for . s, less than min_gpu_ut") as raised:
+    with pytest.raises(
+        GpuJobIdle, match=r"its GPUs were used 0.4 % in the mean for . s, less than min_gpu_ut"
+    ) as raised:
         mode.wait(scene, job, {})
     told = told_of_idleness(scene)
     assert told[0] == "GPU job is idle:"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 
 from airflow_provider_gpu_cluster.cluster import Cluster
@@ -11,10 +12,11 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 
 
 @contextlib.contextmanager
-def cluster_of(conn_id: str) -> Iterator[Cluster]:
+def cluster_of(conn_id: str, user: str | None = None) -> Iterator[Cluster]:
     """
     Yield the cluster of the connection that a job's XCom names.
 
+    :param user: who is logged in and acts, if anybody is.
     :raises GpuClusterSetupError: the connection is not one to a cluster.
     """
     with GpuClusterHook(conn_id) as hook:
@@ -25,4 +27,7 @@ def cluster_of(conn_id: str) -> Iterator[Cluster]:
                 f"connection {hook.gpu_cluster_conn_id} is of type {conn_type}; "
                 f"jobs are only looked at and ended through connections of type {hook.conn_type}"
             )
+        hook.caller = {"airflow_host": socket.gethostname()}
+        if user is not None:
+            hook.caller["user"] = user
         yield hook.cluster

@@ -16,6 +16,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -53,6 +54,7 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "progress": _progress(status),
         "elements": _elements(status),
         "attempts": _attempts(status),
+        "acts": [_act(line) for line in answer.acts],
         "log_tail": readable(status.log_tail) if status else "",
         "checked_at": _time_text(now.isoformat()),
     }
@@ -199,6 +201,29 @@ def _gpus(handle: JobHandle, status: JobStatus) -> str:
         return str(handle.gpus)
     word = "index" if len(status.gpus) == 1 else "indexes"
     return f"{len(status.gpus)} ({word} {', '.join(map(str, status.gpus))})"
+
+
+def _act(line: ActLine) -> list[str]:
+    """Return when an act was, what, on which attempt, by whom, from where, and more about it."""
+    told = [line.get("through", ""), f"try {line['try_number']}" if "try_number" in line else ""]
+    means = ", ".join(filter(None, told))
+    who = line.get("by", "")
+    cells = [
+        _time_text_or_as_it_is(line["at"]),
+        line["act"],
+        str(line.get("attempt", "")),
+        f"{who} ({means})" if means else who,
+        " from ".join(filter(None, [line.get("host", ""), line.get("address", "")])),
+        line.get("details", ""),
+    ]
+    return [readable(cell) for cell in cells]
+
+
+def _time_text_or_as_it_is(text: str) -> str:
+    try:
+        return _time_text(text) or text
+    except ValueError:
+        return text
 
 
 def _progress(status: JobStatus | None) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import uuid
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -63,6 +64,7 @@ class Collector:
         self._is_wanted = is_wanted
         self._stack = contextlib.ExitStack()
         self._download: SftpDownload | StreamDownload | None = None
+        self._id = uuid.uuid4().hex
 
     def __enter__(self) -> Collector:
         self._checksums: Checksums = self._stack.enter_context(open_checksums())
@@ -90,7 +92,7 @@ class Collector:
 
     def request(self) -> SendRequest:
         """Return the first request."""
-        return {"job_id": self._job_id, "list": not self.has_begun}
+        return {"job_id": self._job_id, "list": not self.has_begun, "id": self._id}
 
     def converse(self, reply: SendReply, stream: BinaryIO, out: BinaryIO) -> None:
         """

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.inputs import Input, UploadInput
     from ..protocol.replies import StageReply, SubmitReply
-    from ..protocol.requests import Asker, StageRequest, SubmitCall
+    from ..protocol.requests import Asker, StageCall, SubmitCall
 
 
-def stage(root: Root, engine: Engine, program: str, request: StageRequest, stream: BinaryIO) -> Reply:
+def stage(root: Root, engine: Engine, program: str, request: StageCall, stream: BinaryIO) -> Reply:
     """Carry out the verb ``stage``."""
     carry_out = partial(submission.stage, root, engine, request)
     return _with_inputs(root.job(request["job_id"]), request["record"], engine, request["inputs"], stream, carry_out)
