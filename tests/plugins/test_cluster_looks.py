@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import threading
 import time
@@ -63,7 +64,12 @@ def out_of_reach() -> Any:
 
 def test_one_look_serves_all_scrapes_during_it_and_for_a_while_after_it(lines: Lines) -> None:
     looks = ClusterLooks(lines.__getitem__, keep_s=60)
-    lines["a"].answer = lambda: time.sleep(0.1) or {"calls": []}
+
+    def slow() -> Any:
+        time.sleep(0.1)
+        return {"calls": []}
+
+    lines["a"].answer = slow
     for _ in range(2):
         (look,) = scrape(looks, "a", times=20)
         assert look.is_up
@@ -79,7 +85,7 @@ def test_clusters_are_looked_at_side_by_side(lines: Lines) -> None:
     together = threading.Barrier(20, timeout=PATIENCE_S)
     names = [str(number) for number in range(20)]
     for name in names:
-        lines[name].answer = lambda: (together.wait() and None) or {"calls": []}
+        lines[name].answer = lambda: (together.wait(), {"calls": []})[1]
     assert all(look.is_up for look in scrape(ClusterLooks(lines.__getitem__, wait_s=PATIENCE_S), *names))
 
 
@@ -148,8 +154,9 @@ def test_sums_that_are_not_complete_yet_take_nothing_back(lines: Lines) -> None:
     assert scrape(looks, "a")[0].ledger is None
     lines["a"].answer = lambda: {"calls": [], "ledger": ledger(7)}
     assert scrape(looks, "a")[0].ledger == ledger(7)
-    for answer in ({"calls": [], "ledger": ledger(1, is_complete=False)}, {"calls": []}):
-        lines["a"].answer = lambda answer=answer: answer
+    answers: list[Any] = [{"calls": [], "ledger": ledger(1, is_complete=False)}, {"calls": []}]
+    for answer in answers:
+        lines["a"].answer = functools.partial(dict, answer)
         assert scrape(looks, "a")[0].ledger == ledger(7)
 
 

@@ -107,6 +107,7 @@ def test_what_a_cluster_does_not_tell_is_left_out() -> None:
 
 
 def test_openmetrics_is_well_formed() -> None:
-    families = {family.name: family for family in parse_openmetrics(text_of(GOOD, GONE, encode=generate_openmetrics))}
+    text = text_of(GOOD, GONE, encode=generate_openmetrics)
+    families = {family.name: family for family in parse_openmetrics(text)}  # type: ignore[no-untyped-call]
     assert families["gpu_cluster_jobs"].type == "counter"
     assert families["gpu_cluster_job_duration_seconds"].type == "histogram"
