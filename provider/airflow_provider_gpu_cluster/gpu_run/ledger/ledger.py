@@ -50,12 +50,25 @@ class Ledger:
         :param line: its ``at`` chooses the month; a later one than the present time becomes that.
         :param wait_s: how long to wait for other writers, in seconds.
         """
-        with contextlib.suppress(OSError, ValueError), self._locked(wait_s) as is_alone:
-            if is_alone:
+        return self.append_all([line], wait_s=wait_s)
+
+    def append_all(self, lines: Iterable[LedgerLine], *, wait_s: float = MOMENT_S) -> bool:
+        """
+        Append lines that belong together; return whether that was possible for all of them.
+
+        :param wait_s: see :meth:`append`.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            texts: dict[str, list[bytes]] = {}
+            for line in lines:
                 name, text = _written(line)
-                with Month.open(os.path.join(self.folder, name)) as month:
-                    month.append(text)
-                return True
+                texts.setdefault(name, []).append(text)
+            with self._locked(wait_s) as is_alone:
+                if is_alone:
+                    for name, together in texts.items():
+                        with Month.open(os.path.join(self.folder, name)) as month:
+                            month.append(*together)
+                    return True
         return False
 
     def append_end(self, line: EndLine, attempt: str, *, wait_s: float = MOMENT_S) -> bool:

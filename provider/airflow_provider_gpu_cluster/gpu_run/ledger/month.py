@@ -82,25 +82,26 @@ class Month:
         self.size = start + last + 1
         os.ftruncate(self._fd, self.size)
 
-    def append(self, line: bytes, *, sync: bool = False) -> None:
+    def append(self, *lines: bytes, sync: bool = False) -> None:
         """
-        Append a line, or nothing.
+        Append lines, or nothing.
 
-        :param sync: wait until it is on the disk.
+        :param sync: wait until they are on the disk.
         """
-        if len(line) > MOST_LINE_BYTES:
-            raise ValueError(f"a line of {len(line)} bytes is too long for {self._path}")
+        if max(map(len, lines)) > MOST_LINE_BYTES:
+            raise ValueError(f"a line is too long for {self._path}")
+        text = b"".join(lines)
         try:
-            if os.write(self._fd, line) != len(line):
+            if os.write(self._fd, text) != len(text):
                 # What is left of the disk was not enough for all of it.
-                raise OSError(f"{self._path}: there is no room for a line")
+                raise OSError(f"{self._path}: there is no room for it")
             if sync:
                 os.fsync(self._fd)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             raise
-        self.size += len(line)
+        self.size += len(text)
 
     def line_at(self, offset: int) -> bytes:
         """Return the whole line that begins at a place; nothing if there is none."""
