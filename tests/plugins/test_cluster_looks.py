@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import threading
 import time
@@ -13,14 +12,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
+from airflow_provider_gpu_cluster.plugins import cluster_looks as module
 from airflow_provider_gpu_cluster.plugins.cluster_line import ClusterLine
 from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLooks, Look
 from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
-
-
-def ledger(jobs: int, *, is_complete: bool = True) -> Any:
-    return {"is_complete": is_complete, "pairs": [{"ends": [{"reason": "success", "count": jobs}]}]}
 
 
 class Line(ClusterLine):
@@ -30,7 +26,7 @@ class Line(ClusterLine):
         super().__init__(conn_id)
         self.asked = 0
         self.closed = threading.Event()
-        self.answer: Callable[[], Any] = lambda: {"calls": [], "ledger": ledger(1)}
+        self.answer: Callable[[], Any] = lambda: {"calls": []}
 
     def totals(self) -> Any:
         self.asked += 1
@@ -81,83 +77,80 @@ def test_one_look_serves_all_scrapes_during_it_and_for_a_while_after_it(lines: L
     assert lines["b"].asked == 2
 
 
-def test_clusters_are_looked_at_side_by_side(lines: Lines) -> None:
+def test_clusters_are_looked_at_side_by_side(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(20, timeout=PATIENCE_S)
+    monkeypatch.setattr(module, "_FIRST_WAIT_S", PATIENCE_S)
     names = [str(number) for number in range(20)]
     for name in names:
         lines[name].answer = lambda: (together.wait(), {"calls": []})[1]
-    assert all(look.is_up for look in scrape(ClusterLooks(lines.__getitem__, wait_s=PATIENCE_S), *names))
+    assert all(look.is_up for look in scrape(ClusterLooks(lines.__getitem__), *names))
 
 
-def test_a_cluster_out_of_reach_is_told_with_what_is_known_of_it(
-    lines: Lines, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_cluster_out_of_reach_says_so_and_tells_nothing_old(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     looks = ClusterLooks(lines.__getitem__, keep_s=0)
     lines["never"].answer = out_of_reach
-    scrape(looks, "a", "never")
+    a, never = scrape(looks, "a", "never")
+    assert (a.is_up, a.answer) == (True, {"calls": []})
+    assert (never.is_up, never.answer, never.age_s) == (False, None, None)
     lines["a"].answer = out_of_reach
-    for _ in range(2):
-        asyncio.run(looks.looks(["a", "never"]))
-    a, never = settled(looks, lines, "a", "never")
-    assert (a.is_up, a.ledger, a.age_s is not None) == (False, ledger(1), True)
-    assert (never.is_up, never.ledger, never.age_s) == (False, None, None)
+    for _ in range(3):
+        a, _ = scrape(looks, "a", "never")
+        until_over(looks, "a", "never")
+        assert a.answer is None
+    assert not a.is_up
+    assert a.age_s is not None
     # It is said once, and not at every scrape.
     assert caplog.text.count("of connection a does not answer: lab does not answer") == 1
-    lines["a"].answer = lambda: {"calls": [], "ledger": ledger(2)}
-    assert settled(looks, lines, "a")[0].ledger == ledger(2)
+    lines["a"].answer = dict
+    # A scrape does not wait for a cluster that was out of reach; the next one knows.
+    scrape(looks, "a")
+    until_over(looks, "a")
+    assert scrape(looks, "a")[0].is_up
     assert caplog.text.count("of connection a answers") == 1
 
 
-def settled(looks: ClusterLooks, lines: Lines, *conn_ids: str) -> list[Look]:
-    """Scrape until each cluster was looked at once more; a scrape does not wait for one that was out of reach."""
-    scrape(looks, *conn_ids)
+def until_over(looks: ClusterLooks, *conn_ids: str) -> None:
     for conn_id in conn_ids:
         call = looks._clusters[conn_id].call
         assert call
         call.result(PATIENCE_S)
-    looks._keep_s = 60
-    try:
-        return scrape(looks, *conn_ids)
-    finally:
-        looks._keep_s = 0
 
 
-def test_a_silent_cluster_delays_one_scrape_by_a_moment_and_further_ones_not_at_all(lines: Lines) -> None:
+def test_a_silent_cluster_delays_one_scrape_by_a_moment_and_further_ones_not_at_all(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LEAST_WAIT_S", 0.1)
     gate = threading.Event()
-    looks = ClusterLooks(lines.__getitem__, keep_s=0, wait_s=0.05)
-    lines["a"].answer = lambda: (gate.wait(PATIENCE_S), out_of_reach())
+
+    def silent() -> Any:
+        gate.wait(PATIENCE_S)
+        return {"calls": []}
+
+    looks = ClusterLooks(lines.__getitem__, keep_s=0)
+    scrape(looks, "a", "b")
+    lines["a"].answer = silent
     try:
+        took = []
         for _ in range(3):
             began = time.monotonic()
-            silent, good = scrape(looks, "a", "b")
-            assert time.monotonic() - began < PATIENCE_S / 2
-            assert not silent.is_up
-        assert lines["a"].asked == 1
-        assert good.is_up
+            a, b = scrape(looks, "a", "b")
+            took.append(time.monotonic() - began)
+            # Whether it is out of reach nobody knows yet.
+            assert (a.is_up, a.answer, b.answer) == (True, None, {"calls": []})
+        assert took[0] >= 0.1
+        assert max(took) < PATIENCE_S / 2
+        assert lines["a"].asked == 2
     finally:
         gate.set()
-    settled(looks, lines, "a")
-    looks._wait_s = PATIENCE_S
-    gate.clear()
-    try:
-        began = time.monotonic()
-        scrape(looks, "a")
-        assert time.monotonic() - began < PATIENCE_S / 2
-    finally:
-        gate.set()
+    until_over(looks, "a")
+    looks._keep_s = 60
+    assert scrape(looks, "a")[0].answer == {"calls": []}
 
 
-def test_sums_that_are_not_complete_yet_take_nothing_back(lines: Lines) -> None:
-    looks = ClusterLooks(lines.__getitem__, keep_s=0)
-    lines["a"].answer = lambda: {"calls": [], "ledger": ledger(1, is_complete=False)}
-    assert scrape(looks, "a")[0].ledger is None
-    lines["a"].answer = lambda: {"calls": [], "ledger": ledger(7)}
-    assert scrape(looks, "a")[0].ledger == ledger(7)
-    answers: list[Any] = [{"calls": [], "ledger": ledger(1, is_complete=False)}, {"calls": []}]
-    for answer in answers:
-        lines["a"].answer = functools.partial(dict, answer)
-        assert scrape(looks, "a")[0].ledger == ledger(7)
+def test_a_slow_cluster_is_waited_for_longer(lines: Lines) -> None:
+    known = [Look("a", is_up=True, took_s=took_s) for took_s in (0.1, 2.0, 30.0)]
+    assert [module._Cluster(lines["a"], look).patience_s for look in known] == [1, 6, 8]
 
 
 def test_connections_are_closed_when_nobody_scrapes_any_more_or_the_connection_is_gone(lines: Lines) -> None:

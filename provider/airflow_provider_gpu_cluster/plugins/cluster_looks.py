@@ -15,11 +15,16 @@ from airflow_provider_gpu_cluster.connection.words import words_of
 from airflow_provider_gpu_cluster.plugins.cluster_line import ClusterLine
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.totals import LedgerTotals, TotalsReply
+    from airflow_provider_gpu_cluster.gpu_run.protocol.totals import TotalsReply
 
 log = logging.getLogger(__name__)
 
 THREADS = 64
+# How long a scrape waits for an answer: this many times as long as the last one took, within these bounds, in seconds.
+_TIMES_AS_LONG = 3.0
+_LEAST_WAIT_S = 1.0
+_MOST_WAIT_S = 8.0
+_FIRST_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,32 +32,42 @@ class Look:
     """
     What is known of a cluster.
 
-    :param is_up: whether the cluster has answered the last look.
-    :param now: its last answer; None while there was none.
-    :param ledger: the sums of its ledger, as far as it has ever told all of them.
+    :param is_up: whether the cluster answered the last look that is over.
+    :param answer: its answer, unless that is out of date. Another process of the API server may have told a newer one
+        meanwhile, and counters must not go backwards.
     :param answered_at: time of its last answer, by the monotonic clock.
     :param took_s: how long the last look took, whether it was answered or not, in seconds.
     """
 
     conn_id: str
     is_up: bool = False
-    now: TotalsReply | None = None
-    ledger: LedgerTotals | None = None
+    answer: TotalsReply | None = None
     answered_at: float | None = None
     took_s: float | None = None
 
     @property
     def age_s(self) -> float | None:
-        """How old the last answer is, in seconds."""
+        """How long ago its last answer came, in seconds."""
         return None if self.answered_at is None else time.monotonic() - self.answered_at
 
 
-@dataclass
 class _Cluster:
-    line: ClusterLine
-    known: Look
-    call: Future[None] | None = None
-    called_at: float = 0.0
+    def __init__(self, line: ClusterLine, known: Look) -> None:
+        self.line = line
+        self.known = known
+        self.call: Future[None] | None = None
+        self.over_at = 0.0
+        self.is_late = False
+        """Whether a scrape has waited for this call in vain."""
+
+    @property
+    def patience_s(self) -> float:
+        if self.is_late:
+            return 0.0
+        if self.known.took_s is None:
+            return _FIRST_WAIT_S
+        # One that was out of reach tells the next scrape whether it still is.
+        return min(max(_LEAST_WAIT_S, _TIMES_AS_LONG * self.known.took_s), _MOST_WAIT_S) if self.known.is_up else 0.0
 
 
 class ClusterLooks:
@@ -60,23 +75,15 @@ class ClusterLooks:
     Looks at clusters, side by side.
 
     :param open_line: makes the line to a cluster, which is opened when it is first used.
-    :param keep_s: for how long a look serves further scrapes, in seconds.
-    :param wait_s: how long a scrape waits for looks under way, in seconds; later ones are in the next scrape. It does
-        not wait at all for a cluster that has not answered the last look.
+    :param keep_s: for how long an answer serves further scrapes, in seconds.
     :param idle_s: how long after the last scrape the connections are closed, in seconds.
     """
 
     def __init__(
-        self,
-        open_line: Callable[[str], ClusterLine] = ClusterLine,
-        *,
-        keep_s: float = 15.0,
-        wait_s: float = 2.0,
-        idle_s: float = 300.0,
+        self, open_line: Callable[[str], ClusterLine] = ClusterLine, *, keep_s: float = 15.0, idle_s: float = 300.0
     ) -> None:
         self._open_line = open_line
         self._keep_s = keep_s
-        self._wait_s = wait_s
         self._idle_s = idle_s
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="gpu-cluster-metrics")
@@ -89,66 +96,55 @@ class ClusterLooks:
         self._close_when_idle()
         with self._lock:
             for conn_id in self._clusters.keys() - conn_ids:
-                self._forget(conn_id)
+                # A look may be under way, for which this must not wait.
+                self._pool.submit(self._clusters.pop(conn_id).line.close)
             clusters = [self._looked_at(conn_id) for conn_id in conn_ids]
-        calls = [asyncio.wrap_future(one.call) for one in clusters if one.call and _is_worth_waiting(one)]
-        if calls:
-            await asyncio.wait(calls, timeout=self._wait_s)
-        return [one.known for one in clusters]
+        return await asyncio.gather(*map(self._known, clusters))
 
     def close(self) -> None:
         """Close all connections; the next scrape opens new ones."""
         with self._lock:
-            for conn_id in list(self._clusters):
-                self._forget(conn_id)
+            for one in self._clusters.values():
+                self._pool.submit(one.line.close)
 
     def _close_when_idle(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._close_lines)
-
-    def _close_lines(self) -> None:
-        with self._lock:
-            for one in self._clusters.values():
-                self._pool.submit(one.line.close)
+        self._idle = asyncio.get_running_loop().call_later(self._idle_s, self.close)
 
     def _looked_at(self, conn_id: str) -> _Cluster:
         """Return a cluster at which somebody looks, or has just looked."""
         one = self._clusters.get(conn_id)
         if one is None:
             one = self._clusters[conn_id] = _Cluster(self._open_line(conn_id), Look(conn_id))
-        if one.call is None or (one.call.done() and one.called_at + self._keep_s <= time.monotonic()):
-            one.called_at = time.monotonic()
+        if one.call is None or (one.call.done() and one.over_at + self._keep_s <= time.monotonic()):
+            one.is_late = False
             one.call = self._pool.submit(self._look, one)
         return one
 
-    def _forget(self, conn_id: str) -> None:
-        # A look may be under way, for which this must not wait.
-        self._pool.submit(self._clusters.pop(conn_id).line.close)
+    async def _known(self, one: _Cluster) -> Look:
+        call = one.call
+        assert call is not None
+        if not call.done():
+            await asyncio.wait([asyncio.wrap_future(call)], timeout=one.patience_s)
+        if call.done():
+            return one.known
+        one.is_late = True
+        return replace(one.known, answer=None)
 
     def _look(self, one: _Cluster) -> None:
         before = one.known
         began = time.monotonic()
         try:
-            now = one.line.totals()
+            answer = one.line.totals()
+            now = time.monotonic()
+            one.known = Look(before.conn_id, is_up=True, answer=answer, answered_at=now, took_s=now - began)
         except Exception as error:
+            one.known = replace(before, is_up=False, answer=None, took_s=time.monotonic() - began)
             if before.is_up or before.took_s is None:
                 log.warning("metrics: cluster of connection %s does not answer: %s", before.conn_id, words_of(error))
-            one.known = replace(before, is_up=False, took_s=time.monotonic() - began)
-            return
-        if not before.is_up and before.took_s is not None:
-            log.info("metrics: cluster of connection %s answers", before.conn_id)
-        ledger = now.get("ledger")
-        one.known = Look(
-            before.conn_id,
-            is_up=True,
-            now=now,
-            # Sums that are not complete yet would let the counters of a monitoring system go backwards.
-            ledger=ledger if ledger and ledger["is_complete"] else before.ledger,
-            answered_at=time.monotonic(),
-            took_s=time.monotonic() - began,
-        )
-
-
-def _is_worth_waiting(one: _Cluster) -> bool:
-    return one.known.is_up or one.known.took_s is None
+        else:
+            if not before.is_up and before.took_s is not None:
+                log.info("metrics: cluster of connection %s answers", before.conn_id)
+        finally:
+            one.over_at = time.monotonic()

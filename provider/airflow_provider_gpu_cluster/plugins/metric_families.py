@@ -45,7 +45,7 @@ class ClusterCollector(Collector):
         self._looks = list(looks)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families. What is not known has no sample."""
+        """Yield the families. What is not known now has no sample."""
         yield from self._reachability()
         yield from self._now()
         yield from self._counters()
@@ -77,15 +77,14 @@ class ClusterCollector(Collector):
             "open_connections", "Calls of Airflow's processes that are under way on the cluster.", "verb"
         )
         for look in self._looks:
-            # What was so before the cluster was out of reach may not be so now.
-            if not look.is_up or look.now is None:
+            if look.answer is None:
                 continue
-            for call in look.now["calls"]:
+            for call in look.answer["calls"]:
                 connections.add_metric([look.conn_id, call["verb"]], call["count"])
-            if "waiting_jobs" in look.now and "running_jobs" in look.now:
-                jobs.add_metric([look.conn_id, "waiting"], look.now["waiting_jobs"])
-                jobs.add_metric([look.conn_id, "running"], look.now["running_jobs"])
-            capacity = look.now.get("capacity")
+            if "waiting_jobs" in look.answer and "running_jobs" in look.answer:
+                jobs.add_metric([look.conn_id, "waiting"], look.answer["waiting_jobs"])
+                jobs.add_metric([look.conn_id, "running"], look.answer["running_jobs"])
+            capacity = look.answer.get("capacity")
             if capacity is None:
                 continue
             waiting.add_metric([look.conn_id], capacity["waiting_jobs"])
@@ -97,7 +96,11 @@ class ClusterCollector(Collector):
     # -- what the ledgers add up to
 
     def _ledgers(self) -> Iterator[tuple[str, LedgerTotals]]:
-        return ((look.conn_id, look.ledger) for look in self._looks if look.ledger is not None)
+        """Yield the sums of each ledger. Before they are complete, counters would go backwards."""
+        for look in self._looks:
+            ledger = look.answer.get("ledger") if look.answer is not None else None
+            if ledger is not None and ledger["is_complete"]:
+                yield look.conn_id, ledger
 
     def _counters(self) -> Iterator[Metric]:
         jobs = _counter("jobs", "Attempts of jobs that have ended, by reason.", *_OF_PAIR, "reason")
