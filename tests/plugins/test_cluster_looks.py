@@ -171,7 +171,7 @@ def test_connections_are_closed_when_nobody_scrapes_any_more_or_the_connection_i
     assert lines["c"].closed.wait(PATIENCE_S)
 
 
-def test_a_real_cluster_keeps_its_connection_until_it_breaks_or_is_changed(
+def test_a_real_cluster_keeps_its_connection_until_that_breaks_is_changed_or_is_refused(
     gpu_cluster_conn: dict[str, Any], cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def connect_to(**change: Any) -> None:
@@ -194,6 +194,13 @@ def test_a_real_cluster_keeps_its_connection_until_it_breaks_or_is_changed(
     line.totals()
     assert cut_proxy.connections == 4
     line.close()
+    looks = ClusterLooks(keep_s=0)
+    assert scrape(looks, "lab")[0].is_up
+    cut_proxy.refusing = True
+    cut_proxy.cut_now()
+    (look,) = scrape(looks, "lab")
+    assert (look.is_up, look.answer) == (False, None)
+    looks.close()
     connect_to(conn_type="postgres")
     with pytest.raises(GpuClusterSetupError, match="is of type postgres"):
         line.totals()
