@@ -236,7 +236,7 @@ def _hidden(value: Any, masks: Masks | None) -> Any:
 
 
 def _links(task: JobTask | None) -> tuple[tuple[str, str], ...]:
-    links = (("Job", task.job_url), ("Task in Airflow", task.task_url)) if task else ()
+    links = (("GPU job", task.job_url), ("Task in Airflow", task.task_url)) if task else ()
     return tuple((text, address) for text, address in links if address)
 
 

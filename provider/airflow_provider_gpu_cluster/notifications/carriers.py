@@ -122,7 +122,7 @@ def written(carrier: BaseNotifier) -> list[Any]:
                 f"via: {name} of {kind.__name__} is a {type(value).__name__}, which cannot be kept with a trigger; "
                 "notifiers that a trigger sends take plain values"
             ) from None
-        if redact(value, name) != value:
+        if redact(value, name, max_depth=20) != value:
             raise InvalidJobError(
                 f"via: {name} of {kind.__name__} is a secret, which must not be stored with a trigger; put it into a "
                 "connection, and give the connection's id"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
     from airflow_provider_gpu_cluster.messages.message import JobMessage
     from airflow_provider_gpu_cluster.notifications.carriers import Carrier
+
+log = logging.getLogger(__name__)
 
 _LONGEST_S = 300.0
 
@@ -128,7 +131,7 @@ class GpuJobNotifier(BaseNotifier):
         if len(failures) == len(sends):
             raise NotSentError(f"nobody was told of {message.event_id} ({message.subject}): {told}")
         if failures:
-            self.log.error("A message about a GPU job was sent, but not to all (%s): %s", message.subject, told)
+            log.error("A message about a GPU job was sent, but not to all (%s): %s", message.subject, told)
         return True
 
     def send_event(
