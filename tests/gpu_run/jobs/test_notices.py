@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.jobs.notices import Facts, JobNotices, due, facts_of, next_due_s, note_told
 from airflow_provider_gpu_cluster.gpu_run.store import records, told
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
-from airflow_provider_gpu_cluster.gpu_run.store.told import Told
+from airflow_provider_gpu_cluster.gpu_run.store.told import ToldEvent
 from tests.gpu_run.attempts import LONG_AGO, first_attempt, next_of, preempt, waits_forever, write
 from tests.gpu_run.host import Host
 
@@ -74,7 +74,7 @@ def test_each_event_is_taken_once_whoever_looks_and_is_not_told_late(host: Host)
     # The job has begun meanwhile, so nobody takes over what was not sent.
     note = Path(attempt.at("told"), "queued_for.json")
     records.write_json(str(note), {"state": "sending", "at": LONG_AGO, "tries": 1})
-    begun = {**queued(attempt), "state": protocol.RUNNING, "started_at": records.now()}
+    begun: Any = {**queued(attempt), "state": protocol.RUNNING, "started_at": records.now()}
     assert JobNotices(host.root, attempt.job, ALL).take(begun) == []
 
 
@@ -109,8 +109,7 @@ def test_a_sender_that_is_gone_is_followed_by_another_and_each_has_longer(host: 
 def test_progress_is_that_of_the_progress_file_else_output(host: Host) -> None:
     attempt = first_attempt(host, "job")
     when: Any = {"no_progress_for": 600}
-    for name in ("log_starts.json",):
-        os.utime(attempt.at(name), (0, time.time() - 5000))
+    os.utime(attempt.at("log_starts.json"), (0, time.time() - 5000))
 
     def quiet_s() -> float:
         found = facts_of(attempt, host.status("job"), when).quiet_s  # type: ignore[arg-type]
@@ -165,7 +164,8 @@ def test_an_array_tells_each_event_once(host: Host) -> None:
     idle: Any = {"state": protocol.FAILED, "reason": protocol.IDLE}
     for index, events in enumerate((["idle"], [], [])):
         attempt = waiting(host, f"element-{index}", array={"job_id": "array", "index": index, "count": 3})
-        taken = JobNotices(host.root, attempt.job, ALL).take({**queued(attempt), **idle})
+        ended: Any = {**queued(attempt), **idle}
+        taken = JobNotices(host.root, attempt.job, ALL).take(ended)
         assert [notice["event"] for notice in taken] == events
         for notice in taken:
             note_told(host.root, attempt.job.job_id, notice["event"], notice["attempt"])
@@ -182,7 +182,7 @@ def test_a_note_that_the_job_has_spoilt_counts_as_told(host: Host, spoilt: str) 
 def test_nothing_is_made_for_a_job_that_was_deleted(host: Host) -> None:
     attempt = waiting(host)
     os.rename(attempt.job.path, attempt.job.path + "-gone")
-    with pytest.raises(OSError):
-        Told(attempt.job, (".job", "attempts", "1", "told"), "idle").take()
+    with pytest.raises(FileNotFoundError):
+        ToldEvent(attempt.job, (".job", "attempts", "1", "told"), "idle").take()
     note_told(host.root, attempt.job.job_id, "idle", 1)
     assert not os.path.exists(attempt.job.path)

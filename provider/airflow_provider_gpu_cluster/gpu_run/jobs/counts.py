@@ -41,13 +41,13 @@ def _of_job(root: Root, status: Status) -> list[Counted]:
     attempt = job.attempt(latest)
     found: list[Counted] = []
     is_final = status["state"] in protocol.FINAL_STATES
-    if (is_final or status["state"] == protocol.RUNNING) and status.get("started_at"):
-        if _is_new(attempt, notices.STARTED):
-            started = _event(attempt, notices.STARTED)
-            queued_s = _seconds(status.get("submitted_at"), status.get("leased_at") or status.get("started_at"))
-            if queued_s is not None:
-                started["seconds"] = {"queued": queued_s}
-            found.append(started)
+    has_started = (is_final or status["state"] == protocol.RUNNING) and status.get("started_at")
+    if has_started and _is_new(attempt, notices.STARTED):
+        started = _event(attempt, notices.STARTED)
+        queued_s = _seconds(status.get("submitted_at"), status.get("leased_at") or status.get("started_at"))
+        if queued_s is not None:
+            started["seconds"] = {"queued": queued_s}
+        found.append(started)
     if is_final and _is_new(attempt, notices.ENDED):
         ended = _event(attempt, notices.ENDED)
         ended["state"] = status["state"]

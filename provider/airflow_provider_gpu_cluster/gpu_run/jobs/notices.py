@@ -11,7 +11,7 @@ import math
 import os
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Sequence, cast
+from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from .. import protocol
 from ..errors import Refused
@@ -19,7 +19,7 @@ from ..linux.disk_clock import time_of_disk
 from ..protocol import notices
 from ..reply import Reply
 from ..store.directories import Attempt, JobDirectory, Root
-from ..store.told import Told
+from ..store.told import ToldEvent
 
 if TYPE_CHECKING:
     from typing import Any
@@ -153,7 +153,7 @@ class JobNotices:
         return bool(self._when.get("idle")) and bool(self._idle) and os.access(self._idle, os.F_OK)
 
 
-def told_of(root: Root, attempt: Attempt, event: str, number: int, first: int | None) -> Told | None:
+def told_of(root: Root, attempt: Attempt, event: str, number: int, first: int | None) -> ToldEvent | None:
     """
     Return the note that says who tells of an event; None if it is not told of this job.
 
@@ -166,10 +166,10 @@ def told_of(root: Root, attempt: Attempt, event: str, number: int, first: int | 
     request = attempt.recorded_request()
     array = None if request is None else request.get("array")
     if array is None:
-        return Told(attempt.job, (".job", "attempts", str(number), "told"), event)
+        return ToldEvent(attempt.job, (".job", "attempts", str(number), "told"), event)
     if event == notices.QUEUED_FOR and array["index"]:
         return None
-    return Told(root.job(array["job_id"]), (".job", "told"), f"{event}-{first or number}")
+    return ToldEvent(root.job(array["job_id"]), (".job", "told"), f"{event}-{first or number}")
 
 
 def facts_of(attempt: Attempt, status: Status, when: NotifyWhen) -> Facts:
@@ -256,8 +256,11 @@ def take_notices(root: Root, status: Status, when: NotifyWhen | None) -> None:
 
 def answer(root: Root, request: ToldRequest) -> Reply:
     """Carry out the verb ``told``."""
-    note_told(root, request["job_id"], request["event"], request["attempt"])
-    return Reply({})
+    job_id, event, number = request["job_id"], request["event"], request["attempt"]
+    if request.get("take"):
+        return Reply({"tries": take(root, job_id, event, number)})
+    note_told(root, job_id, event, number)
+    return Reply({"tries": 0})
 
 
 def note_told(root: Root, job_id: str, event: str, number: int) -> None:
@@ -267,11 +270,26 @@ def note_told(root: Root, job_id: str, event: str, number: int) -> None:
     :raises Refused: there is no such event, or no job could have that id.
     :raises OSError: the disk has a fault, or is full.
     """
-    if event not in notices.NOTICES:
+    told = _told(root, job_id, event, number)
+    if told is not None:
+        told.note_sent()
+
+
+def take(root: Root, job_id: str, event: str, number: int) -> int:
+    """
+    Become the one who tells of an event; return the number of this try, or 0 if somebody else does or has done so.
+
+    :raises Refused: there is no such event, or no job could have that id.
+    :raises OSError: the disk has a fault, or is full.
+    """
+    told = _told(root, job_id, event, number)
+    return 0 if told is None else told.take()
+
+
+def _told(root: Root, job_id: str, event: str, number: int) -> ToldEvent | None:
+    if event not in (*notices.NOTICES, *notices.ENDS):
         raise Refused(protocol.BAD_REQUEST, f"there is no event {event!r} of a job to tell")
     attempt = root.job(job_id).attempt(number)
     request = attempt.recorded_request()
     recovery = None if request is None else request.get("recovery")
-    told = told_of(root, attempt, event, number, cast("int", recovery["first"]) if recovery is not None else None)
-    if told is not None:
-        told.note_sent()
+    return told_of(root, attempt, event, number, None if recovery is None else recovery["first"])

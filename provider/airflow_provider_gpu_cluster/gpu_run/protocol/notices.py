@@ -13,6 +13,9 @@ RECOVERED = "recovered"
 IDLE = "idle"
 NOTICES = (QUEUED_FOR, NO_PROGRESS_FOR, TIME_LIMIT_IN, RECOVERED, IDLE)
 
+# The ends of a job, of which a callback tells, if nobody has done so.
+ENDS = ("completed", "failed", "timed_out", "resources_exhausted", "system_error", "cancelled", "idle_end")
+
 STARTED = "started"
 ENDED = "ended"
 

@@ -223,6 +223,16 @@ class GcReport(TypedDict):
     failures: int
 
 
+class ToldReply(TypedDict):
+    """
+    Who is to tell an event.
+
+    :param tries: how often somebody was to tell it, if it is now the one who asks; else 0.
+    """
+
+    tries: int
+
+
 class FillReply(TypedDict):
     """How many bytes arrived over a further channel."""
 

@@ -184,16 +184,21 @@ class StatusRequest(_StatusRequest, total=False):
     notify: dict[str, NotifyWhen]
 
 
-class ToldRequest(TypedDict):
-    """
-    An event of a job that people were told.
-
-    :param event: as in the :class:`.notices.Notice` of it, and ``attempt``.
-    """
-
+class _ToldRequest(TypedDict):
     job_id: str
     event: str
     attempt: int
+
+
+class ToldRequest(_ToldRequest, total=False):
+    """
+    An event of a job that people were told, or are to be told.
+
+    :param event: as in the :class:`.notices.Notice` of it, and ``attempt``; or one of :data:`.notices.ENDS`.
+    :param take: the one who asks wants to tell it.
+    """
+
+    take: bool
 
 
 class _CancelRequest(TypedDict):

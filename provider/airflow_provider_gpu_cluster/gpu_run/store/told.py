@@ -1,9 +1,9 @@
 """
 Who tells people of an event of a job: each event is told once, however many processes look at the job.
 
-A note per event says that somebody is sending a message, and then that it was sent. A sender that is gone, or that could
-not send, leaves the first; after a while the next one that looks takes over. So a message may be sent twice if its
-sender dies just after it was sent, and never gets lost while the job is looked at.
+A note per event says that somebody is sending a message, and then that it was sent. A sender that is gone, or that
+could not send, leaves the first; after a while the next one that looks takes over. So a message may be sent twice if
+its sender dies just after it was sent, and never gets lost while the job is looked at.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TAKEN_OVER_AFTER_S = 120.0
 _LONGEST_S = 3600.0
 
 
-class Told:
+class ToldEvent:
     """
     The note of one event.
 
