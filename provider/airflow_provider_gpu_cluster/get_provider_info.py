@@ -38,6 +38,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_gpu_cluster.triggers.gpu_job"],
             }
         ],
+        "notifications": ["airflow_provider_gpu_cluster.notifications.gpu_job.GpuJobNotifier"],
         "extra-links": ["airflow_provider_gpu_cluster.tasks.links.GpuJobLink"],
         "connection-types": [
             {

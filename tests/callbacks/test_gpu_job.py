@@ -33,7 +33,7 @@ class Airflow:
         self.requested_by = ""
         self.answer: Callable[[str], Any] = lambda job_id: JobStatus(job_id, JobState.CANCELLED, attempt=1)
         self.unreachable = ""
-        monkeypatch.setattr(jobs_of_run._StoredXCom, "get_all", self._get_all)
+        monkeypatch.setattr(jobs_of_run.StoredXCom, "get_all", self._get_all)
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._get_task_states)
         airflow = self
 

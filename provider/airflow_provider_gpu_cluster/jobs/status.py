@@ -260,4 +260,7 @@ class JobStatus:
             exit_code=self.exit_code,
             log_tail=self.log_tail,
             recovered=self.recovered,
+            attempt=self.attempt,
+            cause=self.message,
+            remedy=self.remedy,
         )

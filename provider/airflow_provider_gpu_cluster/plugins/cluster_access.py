@@ -17,6 +17,17 @@ def cluster_of(conn_id: str) -> Iterator[Cluster]:
 
     :raises GpuClusterSetupError: the connection is not one to a cluster.
     """
+    with hook_of(conn_id) as hook:
+        yield hook.cluster
+
+
+@contextlib.contextmanager
+def hook_of(conn_id: str) -> Iterator[GpuClusterHook]:
+    """
+    Yield the hook of such a cluster.
+
+    :raises GpuClusterSetupError: the connection is not one to a cluster.
+    """
     with GpuClusterHook(conn_id) as hook:
         conn_type = hook.get_connection(hook.gpu_cluster_conn_id).conn_type
         if conn_type != hook.conn_type:
@@ -25,4 +36,4 @@ def cluster_of(conn_id: str) -> Iterator[Cluster]:
                 f"connection {hook.gpu_cluster_conn_id} is of type {conn_type}; "
                 f"jobs are only looked at and ended through connections of type {hook.conn_type}"
             )
-        yield hook.cluster
+        yield hook

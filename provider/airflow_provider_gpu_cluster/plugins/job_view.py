@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow._shared.secrets_masker import redact as redact_in_server
 from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
+from airflow_provider_gpu_cluster.connection.words import readable
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
-
-ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
@@ -51,14 +48,6 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "log_tail": readable(status.log_tail) if status else "",
         "checked_at": _time_text(now.isoformat()),
     }
-
-
-def readable(text: str) -> str:
-    """Make a log readable on a page: no terminal codes, and only the last state of a redrawn line."""
-    text = ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
-    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    cleaned = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
-    return cleaned.encode("utf-8", "replace").decode("utf-8")
 
 
 def _headline(status: JobStatus) -> str:
