@@ -15,6 +15,7 @@ from ..store import records
 from ..store.cancelled_requests import note_cancelled
 from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
+from .counts import count
 from .status import status_or_unknown, statuses
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ _SPOILT = (
 def answer(root: Root, engine: Engine, request: CancelRequest) -> Reply:
     """Carry out the verb ``cancel``."""
     keys = request.get("request_keys")
-    return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"], keys)})
+    found = cancel(root, engine, request["job_ids"], request["by"], request["wait_s"], keys)
+    return Reply({"jobs": found, "counted": count(root, found)})
 
 
 def cancel(
