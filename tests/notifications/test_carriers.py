@@ -150,6 +150,12 @@ def test_what_cannot_be_written_down_is_named() -> None:
         written(AppriseNotifier(body="", config=object()))
 
 
+def test_a_class_of_a_file_of_dags_cannot_be_found_by_a_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlackNotifier, "__module__", "unusual_prefix_5f3e_nightly")
+    with pytest.raises(InvalidJobError, match="SlackNotifier is defined in a file of DAGs"):
+        written(SlackNotifier())
+
+
 @pytest.mark.parametrize(
     ("via", "why"),
     [

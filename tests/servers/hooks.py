@@ -45,7 +45,8 @@ class Hooks:
         if tls is not None:
             scheme = "https"
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.url = f"{scheme}://127.0.0.1:{self.server.server_port}/hooks/gpu?team=ml"
+        self.origin = f"{scheme}://127.0.0.1:{self.server.server_port}"
+        self.url = f"{self.origin}/hooks/gpu?team=ml"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def close(self) -> None:

@@ -98,6 +98,9 @@ def message_of_end(status: JobStatus, about: About, *, error: BaseException | No
     if opening.kind == kinds.COMPLETED and ran:
         detail = f" after {ran}"
     event = kinds.IDLE_END if opening.kind == kinds.IDLE else opening.kind
+    if about.task is not None and about.task.will_retry:
+        # The last try may fail for the same end, and that is another message.
+        event += kinds.RETRY
     also = f"The task itself has failed: {sentence(line(hide(words_of(error)), 400))}" if error else ""
     cause = " ".join(part for part in (sentence(line(status.message, _MOST_OF_A_CAUSE)), also) if part)
     return _message(opening, event, status, about, hide, headline=headline, detail=detail, cause=cause)
