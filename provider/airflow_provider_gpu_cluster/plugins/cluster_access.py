@@ -21,12 +21,23 @@ def cluster_of(conn_id: str, user: str | None = None) -> Iterator[Cluster]:
     :param user: who is logged in and acts, if anybody is.
     :raises GpuClusterSetupError: the connection is not one to a cluster.
     """
+    with open_hook(conn_id, user) as hook:
+        yield hook.cluster
+
+
+@contextlib.contextmanager
+def open_hook(conn_id: str, user: str | None = None) -> Iterator[GpuClusterHook]:
+    """
+    Yield the open hook of such a cluster; see :func:`cluster_of`.
+
+    :raises GpuClusterSetupError: the connection is not one to a cluster.
+    """
     hook, _ = hook_of(conn_id)
     with hook:
         hook.caller = {"airflow_host": socket.gethostname()}
         if user is not None:
             hook.caller["user"] = user
-        yield hook.cluster
+        yield hook
 
 
 def hook_of(conn_id: str) -> tuple[GpuClusterHook, Connection]:

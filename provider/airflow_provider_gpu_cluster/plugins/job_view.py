@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow._shared.secrets_masker import redact as redact_in_server
 from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
+from airflow_provider_gpu_cluster.connection.words import readable
 from airflow_provider_gpu_cluster.jobs.advice import advice_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.idle import idle_text
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
-ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _MOST_GPUS = 16
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
@@ -58,14 +56,6 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "log_tail": readable(status.log_tail) if status else "",
         "checked_at": _time_text(now.isoformat()),
     }
-
-
-def readable(text: str) -> str:
-    """Make a log readable on a page: no terminal codes, and only the last state of a redrawn line."""
-    text = ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
-    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    cleaned = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
-    return cleaned.encode("utf-8", "replace").decode("utf-8")
 
 
 def _headline(status: JobStatus) -> str:

@@ -86,6 +86,11 @@ class Collector:
         return self._download is not None and not self._download.left
 
     @property
+    def received_bytes(self) -> int:
+        """How much has come so far, in bytes, holes included."""
+        return 0 if self._download is None else self._download.received
+
+    @property
     def files(self) -> list[CollectedFile]:
         """The collected files, sorted by path."""
         return [] if self._download is None else sorted(self._download.collected, key=lambda file: file.path)
