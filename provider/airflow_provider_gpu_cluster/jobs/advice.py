@@ -105,10 +105,13 @@ def _why_so_low(status: JobStatus) -> str:
     busy, cpus = status.usage.get("cpus_mean"), status.usage.get("cpus")
     if busy is None or not cpus:
         return ""
-    cores = f"{_count(busy)} of {cpus} {'core' if cpus == 1 else 'cores'} {'was' if busy <= 1 else 'were'} busy"
+    # A host does not keep a job to the processors that it has asked for.
+    of_all = f" of {cpus}" if busy <= cpus else ""
+    word = "core" if max(busy, cpus) <= 1 else "cores"
+    cores = f"{_count(busy)}{of_all} {word} {'was' if busy <= 1 else 'were'} busy"
     if busy >= _MOST_CPUS_SHARE * cpus:
         return f"; the job was short of processors: {cores}; more cpus would help"
-    if busy <= _FEW_CPUS_SHARE * cpus:
+    if busy < _FEW_CPUS_SHARE * cpus:
         return f"; the job waited, most likely for its data: {cores}; more processes that load it may help"
     return f", while {cores}"
 

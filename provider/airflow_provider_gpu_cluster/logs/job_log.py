@@ -23,6 +23,8 @@ PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
 # Begins the line about each attempt that follows another by itself; its number is the rest.
 GOES_ON = "GPU job goes on in attempt "
+# Begin the lines about a job that leaves its GPUs idle, and about its end of that.
+IS_IDLE, IS_IDLE_NO_MORE = "GPU job is idle: ", "GPU job is idle no more: it computes again, or shows other life"
 
 
 class Log(Protocol):
@@ -89,6 +91,15 @@ class JobLog:
     def skip_attempts(self, last: int) -> None:
         """Do not log again that the job went on after this attempt, or after those before it."""
         self.memory["went_on_from"] = max(last, self.memory.get("went_on_from", 0))
+
+    def skip_idle(self, told: list[Any] | None) -> None:
+        """
+        Do not log again that the job is idle.
+
+        :param told: the attempt and the level that were logged last; None when it was idle no more.
+        """
+        if told is not None:
+            self.memory.setdefault("idle", told)
 
     def tell(self, status: JobStatus) -> None:
         """
@@ -194,10 +205,12 @@ class JobLog:
             now = [status.attempt, status.idle["level"]]
             if told != now:
                 self.memory["idle"] = now
-                self._log.warning(f"GPU job is idle: {idle_text(status.idle)}", job_id=self._job_id)
+                self._log.warning(
+                    IS_IDLE + idle_text(status.idle), job_id=self._job_id, attempt=now[0], idle_for=now[1]
+                )
         elif status.state is JobState.RUNNING and told is not None:
             if told[0] == status.attempt:
-                self._log.info("GPU job computes again, or shows other life", job_id=self._job_id)
+                self._log.info(IS_IDLE_NO_MORE, job_id=self._job_id)
             del self.memory["idle"]
         elif status.final and status.reason == protocol.IDLE and told != [status.attempt, WHOLE]:
             # It was ended before anybody has seen that it was idle for its whole window.

@@ -3,8 +3,8 @@ Finds a job that leaves its GPUs idle: its ``min_gpu_utilization`` and ``utiliza
 
 A job is idle from the last moment at which it has shown life. Life is
 
-- a GPU that computes: one of them alone at five times the minimum in one look, or all of them at the minimum in the
-  mean over a sixth of the window;
+- GPUs that compute: in the mean over all of them, at the minimum for a sixth of the window, or at twice the minimum in
+  one look; or one of them alone at five times the minimum in one look;
 - GPU memory that changes by more than a driver's own pages;
 - progress that is reported, and files that are saved;
 - whatever keeps anybody from knowing: GPUs that are not measured, looks that are missing, a job that is stopped.
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from ..protocol.usage import IdleNote
 
 # How often a job is looked at: so many times in its window, but not more often and not less often than that.
-_LOOKS = 360
-_SHORTEST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 5.0
+_LOOKS = 180
+_SHORTEST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
 # Rarer looks may all fall between the bursts of a job. It takes so many to know that it is idle, however long that is.
 _SECONDS_A_LOOK = 12.0
-_FEWEST_LOOKS = 3
+_FEWEST_LOOKS = 4
 # What was not looked at for so long, or for so large a part of the window, is not known.
 _LONGEST_GAP_S = 5.0
 _LONGEST_GAP_SHARE = 1 / 15
-# One GPU that is used so many times the minimum in one look computes, whatever the others do.
-_BURST = 5.0
+# A burst: so many times the minimum in one look, of all GPUs in the mean, or of one, whatever the others do.
+_BURST_OF_ALL, _BURST_OF_ONE = 2.0, 5.0
 # The part of the window over which the mean is taken; a pause of the job that is shorter than the window ends nothing.
 _MEAN_SHARE = 1 / 6
 # Drivers hand out GPU memory in pages of 2 MiB, and need one more or less for themselves.
@@ -139,9 +139,10 @@ class IdleWatch:
         percents = [percent for percent in look.percents if percent is not None]
         if not percents or now <= self._since:
             return False
-        self._seen.add(now, min(past_s, now - self._since), sum(percents) / len(percents))
-        least = self._policy.min_percent
-        return max(percents) >= _BURST * least or self._seen.mean_of_last >= least
+        mean, least = sum(percents) / len(percents), self._policy.min_percent
+        self._seen.add(now, min(past_s, now - self._since), mean)
+        is_burst = mean >= _BURST_OF_ALL * least or max(percents) >= _BURST_OF_ONE * least
+        return is_burst or self._seen.mean_of_last >= least
 
     def _begin_at(self, since: float) -> None:
         """Let the job be idle from an earlier moment than this one, if later than so far: it was alive then."""
@@ -152,8 +153,7 @@ class IdleWatch:
     def _level(self, now: float) -> str | None:
         idle_s, window_s, looks = now - self._since, self._policy.window_s, self._seen.looks
         for level, share in ((WHOLE, 1.0), (HALF, 0.5)):
-            fewest = max(_FEWEST_LOOKS, share * window_s / _SECONDS_A_LOOK)
-            if idle_s >= share * window_s and looks >= fewest:
+            if idle_s >= share * window_s and looks >= share * max(_FEWEST_LOOKS, window_s / _SECONDS_A_LOOK):
                 return level
         return None
 
