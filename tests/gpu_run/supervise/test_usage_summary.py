@@ -71,7 +71,7 @@ def looks_in(seconds: float, cost_s: float, **settings: Any) -> tuple[int, float
 
 
 def test_often_at_first_and_rarer_later() -> None:
-    assert looks_in(60, 0.005)[0] == 30
+    assert looks_in(60, 0.005)[0] == 31
     assert looks_in(3600, 0.005)[1] == 30.0
     assert looks_in(3600, 0.005, longest_s=10.0)[1] == 10.0
 

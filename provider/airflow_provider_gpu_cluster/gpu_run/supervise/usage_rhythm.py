@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 _SHORTEST_S = 2.0
+# Many jobs end soon, or change soon after their start.
+_FIRST_S = 0.5
 _LONGEST_S = 30.0
 # Of a job on several nodes, of which nothing is seen between two such looks.
 LONGEST_OF_NODES_S = 10.0
@@ -42,7 +44,8 @@ class Rhythm:
         """
         self._spent_s += cost_s
         affordable_at = (self._spent_s + cost_s - _CREDIT_S) / _SHARE
-        return max(min(self._longest_s, max(_SHORTEST_S, ran_s / _PARTS)), affordable_at - ran_s)
+        usual_s = _FIRST_S if ran_s < _FIRST_S else max(_SHORTEST_S, ran_s / _PARTS)
+        return max(min(self._longest_s, usual_s), affordable_at - ran_s)
 
     def gpu_pause_s(self, ran_s: float, cost_s: float) -> float:
         """Return the same for a look at the GPUs alone, whose distances vary."""

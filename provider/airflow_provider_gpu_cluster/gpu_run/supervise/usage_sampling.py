@@ -36,6 +36,7 @@ whether a process of the job is stopped.
 """
 # A look that is due in a moment is not worth another wait.
 _SOON_S = 0.05
+_SHOWN_AFTER_S = 0.3
 
 
 class SampledNode(NamedTuple):
@@ -84,6 +85,7 @@ class Sampling:
         self._root = 0
         self._began = self._looked_at = self._all_looked_at = self._all_due = 0.0
         self._spent_s = 0.0
+        self._last: UsagePoint = {}
         self._peak_memory = 0
         #: How long to wait for the next look.
         self.pause_s = 0.0
@@ -115,6 +117,8 @@ class Sampling:
         self._note_gpus(now, is_last)
         if is_due:
             self._note_all(before, now)
+            # A job may begin by deleting everything, and what is new there would keep it from that.
+            self._show(now, is_last or now - self._began > _SHOWN_AFTER_S)
         gpu_pause_s = self._rhythm.gpu_pause_s(now - self._began, 0.0 if is_due else self._newly_spent_s())
         self.pause_s = max(0.0, self._all_due - now)
         if self._gpus.can_tell:
@@ -152,12 +156,17 @@ class Sampling:
             point["written_bytes"] = self._use.written_bytes
         if self._node.name:
             point["node"] = self._node.name
-        self._points.add(point)
+        self._last = point
+
+    def _show(self, now: float, is_shown: bool) -> None:
+        self._points.add(self._last, is_shown=is_shown)
         self._all_due = now + self._rhythm.pause_s(now - self._began, self._newly_spent_s())
+        if not is_shown:
+            return
         so_far: UsageSoFar = {
             "usage": self._summary.usage(),
             "seconds": self._summary.seconds(),
-            "last": point,
+            "last": self._last,
             "looked_at": now,
             "pause_s": round(self._all_due - now, 3),
         }
