@@ -223,6 +223,7 @@ def test_a_spoilt_note_is_none(tmp_path: Path) -> None:
 # -- for real ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_idle_job_is_warned_and_stopped_and_does_not_go_on(
     cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ..protocol.usage import IdleNote
 
 # How often a job is looked at: so many times in its window, but not more often and not less often than that.
-_LOOKS = 180
+_LOOKS = 360
 _SHORTEST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 5.0
 # Rarer looks may all fall between the bursts of a job. It takes so many to know that it is idle, however long that is.
 _SECONDS_A_LOOK = 12.0
 _FEWEST_LOOKS = 4
