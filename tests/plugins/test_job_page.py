@@ -222,7 +222,8 @@ def test_earlier_attempts_are_a_table(browser: TestClient, cluster: Cluster) -> 
 
 def test_that_a_job_is_idle_is_text(browser: TestClient, cluster: Cluster) -> None:
     note: Any = {"level": "half", "idle_s": 900.0, "percent": 0.4, "min_percent": 5.0, "window_s": 1800.0}
-    cluster.answer = replace(STATUS, idle={**note, "on_idle": "warn"}, usage={"why_not": "<b>"})
+    note["on_idle"] = "warn"
+    cluster.answer = replace(STATUS, idle=note, usage={"why_not": "<b>"})
     page = browser.get(PAGE, params=launched(HANDLE.to_json())).text
     assert '<p id="idle" role="status">This job is idle: its GPUs were used 0.4 % in the mean for 15 min' in page
     assert "<dd>not measured: &lt;b&gt;</dd>" in page
