@@ -31,7 +31,7 @@ demo: $(VENV)/.installed
 	@$(PY) scripts/demo.py $(if $(UI),--ui) $(ARGS)
 
 test: $(VENV)/.installed-development
-	@scripts/system-packages openssh-server:sshd openssh-client:ssh rsync:rsync $(TOOLS) $(SLURM)
+	@scripts/system-packages openssh-server:sshd openssh-client:ssh rsync:rsync prometheus:promtool $(TOOLS) $(SLURM)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: lint

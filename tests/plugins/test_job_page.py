@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -29,11 +30,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins import job_page
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
-from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
+from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer, JobLookup
+from airflow_provider_gpu_cluster.plugins.manual_end import user_of
 from airflow_provider_gpu_cluster.tasks import job_notes
 
 BASE_PATH = "/some/base"
@@ -49,6 +52,21 @@ STATUS = JobStatus(
     progress={"step": 3, "total": 10, "<i>loss</i>": "<img src=x>"},
     log_tail="<script>alert(1)</script>\n</pre>& done\n",
 )
+ACTS: tuple[ActLine, ...] = (
+    {
+        "kind": "act",
+        "at": "2026-01-02T03:04:05.000+00:00",
+        "job_id": HANDLE.job_id,
+        "act": "submit",
+        "by": "ada",
+        "through": "Airflow task <b>mine</b>.train, run r1",
+        "try_number": 2,
+        "host": "worker-1",
+        "address": "10.1.2.3",
+        "attempt": 1,
+        "details": "<script>alert(2)</script>",
+    },
+)
 
 
 class Cluster:
@@ -58,11 +76,11 @@ class Cluster:
         self.asked: list[JobHandle] = []
         self.answer: JobStatus | Exception = STATUS
 
-    def __call__(self, handle: JobHandle) -> JobStatus:
+    def __call__(self, handle: JobHandle) -> JobAnswer:
         self.asked.append(handle)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return JobAnswer(self.answer, acts=ACTS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -274,6 +292,36 @@ def test_whatever_a_job_writes_is_text(browser: TestClient) -> None:
     for hostile in ("<script>alert", "</pre>&", "<b>", "<i>", "<img"):
         assert hostile not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "&lt;script&gt;alert(2)&lt;/script&gt;" in text
+
+
+def test_who_has_done_what_is_shown(browser: TestClient) -> None:
+    task = launched(HANDLE.to_json())
+    cells = [
+        "2026-01-02 03:04:05 UTC",
+        "submit",
+        "1",
+        "ada (Airflow task <b>mine</b>.train, run r1, try 2)",
+        "worker-1 from 10.1.2.3",
+        "<script>alert(2)</script>",
+    ]
+    assert browser.get(DATA, params=task).json()["acts"] == [cells]
+    assert "<td>worker-1 from 10.1.2.3</td>" in browser.get(PAGE, params=task).text
+
+
+@pytest.mark.parametrize(
+    ("header", "user"),
+    [
+        (b"cookie: _token={}", "ada"),
+        (b"authorization: Bearer {}", "ada"),
+        (b"authorization: Bearer x{}", None),
+        (b"x: {}", None),
+    ],
+)
+def test_who_ends_a_task_by_hand_is_known(server: TestClient, header: bytes, user: str | None) -> None:
+    name, _, value = header.replace(b"{}", token().encode()).partition(b": ")
+    scope = {"type": "http", "method": "PATCH", "path": "/", "query_string": b"", "headers": [(name, value)]}
+    assert asyncio.run(user_of(scope)) == user
 
 
 def test_the_page_needs_nothing_from_elsewhere(browser: TestClient) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.connection.words import readable
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
-from airflow_provider_gpu_cluster.plugins.job_view import job_view, readable
+from airflow_provider_gpu_cluster.plugins.job_view import job_view
 
 HANDLE = JobHandle("dag-train-1", "lab", "/home/ml/dag-train-1", "host", "2026-01-02T03:04:05+00:00", 2)
 RUNNING = JobStatus(

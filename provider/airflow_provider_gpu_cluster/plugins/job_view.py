@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow._shared.secrets_masker import redact as redact_in_server
 from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
+from airflow_provider_gpu_cluster.connection.words import readable
 from airflow_provider_gpu_cluster.jobs.advice import advice_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.idle import idle_text
@@ -16,11 +16,10 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
-ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _MOST_GPUS = 16
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
@@ -53,17 +52,10 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "progress": _progress(status),
         "elements": _elements(status),
         "attempts": _attempts(status),
+        "acts": [_act(line) for line in answer.acts],
         "log_tail": readable(status.log_tail) if status else "",
         "checked_at": _time_text(now.isoformat()),
     }
-
-
-def readable(text: str) -> str:
-    """Make a log readable on a page: no terminal codes, and only the last state of a redrawn line."""
-    text = ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
-    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    cleaned = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
-    return cleaned.encode("utf-8", "replace").decode("utf-8")
 
 
 def _headline(status: JobStatus) -> str:
@@ -199,6 +191,29 @@ def _gpus(handle: JobHandle, status: JobStatus) -> str:
         return str(handle.gpus)
     word = "index" if len(status.gpus) == 1 else "indexes"
     return f"{len(status.gpus)} ({word} {', '.join(map(str, status.gpus))})"
+
+
+def _act(line: ActLine) -> list[str]:
+    """Return when an act was, what, on which attempt, by whom, from where, and more about it."""
+    told = [line.get("through", ""), f"try {line['try_number']}" if "try_number" in line else ""]
+    means = ", ".join(filter(None, told))
+    who = line.get("by", "")
+    cells = [
+        _time_text_or_as_it_is(line["at"]),
+        line["act"],
+        str(line.get("attempt", "")),
+        f"{who} ({means})" if means else who,
+        " from ".join(filter(None, [line.get("host", ""), line.get("address", "")])),
+        line.get("details", ""),
+    ]
+    return [readable(cell) for cell in cells]
+
+
+def _time_text_or_as_it_is(text: str) -> str:
+    try:
+        return _time_text(text) or text
+    except ValueError:
+        return text
 
 
 def _progress(status: JobStatus | None) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ IS_RETRIED: dict[type[GpuClusterError], bool] = {
     exceptions.StagingError: True,
     exceptions.LaunchError: True,
     exceptions.NotEnoughGpusError: False,
+    exceptions.BudgetExceededError: False,
     exceptions.JobConflictError: False,
     exceptions.CollectError: True,
     exceptions.GpuJobFailed: False,

@@ -78,13 +78,18 @@ def test_a_line_is_appended_only_within_a_page(tmp_path: Path) -> None:
     assert 5 < replaced < 50
 
 
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
         Path.unlink,
         lambda path: path.write_text("x" * 100),
         lambda path: path.write_text(path.read_text() + "torn"),
-        lambda path: (path.unlink(), os.mkfifo(path)),
+        make_pipe,
         lambda path: (path.unlink(), path.mkdir()),
         lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
         lambda path: (path.unlink(), path.parent.rmdir()),

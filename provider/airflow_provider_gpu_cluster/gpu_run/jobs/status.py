@@ -22,6 +22,8 @@ from ..store.records import now
 from ..store.settling import settle
 from ..store.used import seconds_of, used_so_far
 from ..verdict import log_ends
+from .counts import count
+from .notices import take_notices
 from .sound_status import sound
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ _MOST_BRACKETS = 200
 def answer(root: Root, engine: Engine, request: StatusRequest) -> Reply:
     """Carry out the verb ``status``."""
     found = statuses(root, engine, request["job_ids"], request["tail_bytes"], whole=request.get("whole_tail", False))
-    return Reply({"jobs": found})
+    for status in found:
+        take_notices(root, status, request.get("notify", {}).get(status["job_id"]))
+    return Reply({"jobs": found, "counted": count(root, found)})
 
 
 def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *, whole: bool = False) -> list[Status]:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.inputs import Input, UploadInput
     from ..protocol.replies import StageReply, SubmitReply
-    from ..protocol.requests import StageRequest, SubmitCall
+    from ..protocol.requests import Asker, StageCall, SubmitCall
 
 
-def stage(root: Root, engine: Engine, program: str, request: StageRequest, stream: BinaryIO) -> Reply:
+def stage(root: Root, engine: Engine, program: str, request: StageCall, stream: BinaryIO) -> Reply:
     """Carry out the verb ``stage``."""
     carry_out = partial(submission.stage, root, engine, request)
-    return _with_inputs(root.job(request["job_id"]), engine, request["inputs"], stream, carry_out)
+    return _with_inputs(root.job(request["job_id"]), request["record"], engine, request["inputs"], stream, carry_out)
 
 
 def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream: BinaryIO) -> Reply:
@@ -35,11 +35,13 @@ def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream
     # Both runs get the same object: what the first one notes in it counts for the second.
     asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
     job = root.job(request["job_id"])
-    return _with_inputs(job, engine, request["inputs"] or [], stream, partial(carry_out, root, engine, asked))
+    carry_out = partial(carry_out, root, engine, asked)
+    return _with_inputs(job, request["record"], engine, request["inputs"] or [], stream, carry_out)
 
 
 def _with_inputs(
     job: JobDirectory,
+    by: Asker,
     engine: Engine,
     inputs: list[Input],
     stream: BinaryIO,
@@ -63,6 +65,6 @@ def _with_inputs(
     def body(out: BinaryIO) -> None:
         from ..staging.receiving import receive
 
-        receive(job, needed, stream, out, go_on)
+        receive(job, by, needed, stream, out, go_on)
 
     return Reply({"needs": needs}, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, TypedDict
 
 from .masks import Masks
+from .notices import Notice
 from .recovery import PastAttempt
 from .usage import IdleNote, Seconds, Usage
 
@@ -39,6 +40,7 @@ class Standing(_State, total=False):
     :param seconds: how long each of its parts took; of a running attempt, so far.
     :param idle: that it leaves its GPUs idle, while it runs.
     :param asked: what it has asked for, once it has ended.
+    :param due: what the one who gets this has to tell people now, if it has asked for that.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
     """
 
@@ -74,6 +76,7 @@ class Standing(_State, total=False):
     log_bytes: int
     log_tail: str
     elements: list[list[str | None]]
+    due: list[Notice]
     masks: Masks
     notes: list[str]
 

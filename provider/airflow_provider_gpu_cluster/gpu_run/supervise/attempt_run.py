@@ -14,9 +14,11 @@ from .. import protocol
 from ..errors import traceback_text
 from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
+from ..protocol.acts import LAUNCH
 from ..protocol.grace import grace_s
 from ..recovery.words import beginning
 from ..store import markers, records
+from ..store.acts import note_act
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
 from ..store.used import gpu_percent
@@ -167,7 +169,10 @@ class AttemptRun:
             job, self._spec, self.allocation.gpus, self._job.tree, gpu_percent=partial(gpu_percent, self.attempt.path)
         )
         self._path = env.get("PATH", "")
-        self.attempt.event("started", pid=self._job.top, gpus=[gpu["index"] for gpu in self.allocation.gpus])
+        gpus = [gpu["index"] for gpu in self.allocation.gpus]
+        self.attempt.event("started", pid=self._job.top, gpus=gpus)
+        told = "on {}, GPUs {}".format(self.allocation.host, ", ".join(map(str, gpus)) or "none of its own")
+        note_act(job.path, LAUNCH, attempt=self.attempt.number, details=told, asked=self.request)
         with contextlib.suppress(OSError):
             write_text(job.at("logs", "start_time.log"), self._started_at + "\n")
             write_text(job.at("outputs", "status.txt"), f"RUNNING since {self._started_at}\n")

@@ -7,6 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
+from ..jobs.counts import count
+from ..jobs.notices import JobNotices
 from ..jobs.status import status_or_unknown, tail_of
 from ..linux import processes
 from ..protocol.orphan_timeout import orphan_timeout_s
@@ -17,7 +19,8 @@ from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent
+    from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent, StatusEvent
+    from ..protocol.notices import NotifyWhen
     from ..protocol.records import ProcessIdentity
     from ..protocol.requests import Acknowledgement
     from ..protocol.status import Status
@@ -45,10 +48,11 @@ class WatchedJob:
 
     :param key: the client's name for it.
     :param reader: the name of the reader of its output; None when nobody reads it.
+    :param notify: when the client wants to tell people about the job; None for never.
     :raises Refused: the job id could name something outside the root.
     """
 
-    def __init__(self, key: int, root: Root, job_id: str, reader: str | None) -> None:
+    def __init__(self, key: int, root: Root, job_id: str, reader: str | None, notify: NotifyWhen | None = None) -> None:
         #: When it is time for either look; kept here for the caller.
         self.glance_at = self.full_look_at = 0.0
         self._key = key
@@ -57,6 +61,7 @@ class WatchedJob:
         self._log = self._job.at("logs", "training.log")
         self._progress = self._job.at("logs", "progress.jsonl")
         self._cursor = None if reader is None else Cursor(self._job, reader)
+        self._notices = JobNotices(root, self._job, notify) if notify else None
         # What the client was told. Minor changes are told less often than they happen.
         self._told: Status | None = None
         self._message_told_at = _LONG_AGO
@@ -125,7 +130,12 @@ class WatchedJob:
         return os.access(record, os.F_OK) != (record in self._seen)
 
     def is_well(self) -> bool:
-        """Return whether it runs, its supervisor lives and its claim exists; a glance shows all other changes."""
+        """
+        Return whether it runs, its supervisor lives, its claim exists, and nothing is to be told about it; a glance
+        shows all other changes.
+        """
+        if self._notices is not None and self._notices.may_be_due():
+            return False
         supervisor = self._supervisor
         return supervisor is not None and os.access(self._claim, os.F_OK) and bool(processes.is_alive(supervisor))
 
@@ -144,10 +154,17 @@ class WatchedJob:
         is_final = status["state"] in protocol.FINAL_STATES
         if is_final and attempt and status["state"] != protocol.SUCCEEDED:
             status["log_tail"] = tail_of(self._root, status, _TAIL_BYTES)
+        due = [] if self._notices is None else self._notices.take(status)
+        counted = count(self._root, [status])
         events: list[Event] = []
-        if self._is_worth_telling(status, now):
+        if self._is_worth_telling(status, now) or due or counted:
             self._told = status
-            events.append({"event": "status", "key": self._key, "status": status})
+            event: StatusEvent = {"event": "status", "key": self._key, "status": status}
+            if due:
+                event["status"] = {**status, "due": due}
+            if counted:
+                event["counted"] = counted
+            events.append(event)
         if not self._differs(status, *_SHOWN):
             self._progress_seen, self._idle_seen = progress_seen, idle_seen
         self._seen = seen
