@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run.protocol.idle_policy import CANCEL, HALF, WHOLE, IdlePolicy, idle_policy
 from airflow_provider_gpu_cluster.gpu_run.store.idle_notes import IDLE, idle_note, note_idle
 from airflow_provider_gpu_cluster.gpu_run.supervise.allocation import Allocation
-from airflow_provider_gpu_cluster.gpu_run.supervise.idle import IdleWatch, Look
+from airflow_provider_gpu_cluster.gpu_run.supervise.idle import IdleWatch, JobLook
 from airflow_provider_gpu_cluster.gpu_run.supervise.idle_looks import IdleLooks
 from tests.gpu_run.host import Host
 from tests.harness.gpu_scripts import GIB, HOUR_S, MIB, MINUTE_S, ScriptedJob, busy_jobs, idle_jobs, steady
@@ -66,7 +66,7 @@ class Watched:
         until = self.now + minutes * MINUTE_S
         while self.now < until:
             self.now += pause_s
-            self.note = self.watch.look(Look([percent], [memory], **more), self.now)
+            self.note = self.watch.look(JobLook([percent], [memory], **more), self.now)
         return None if self.note is None else str(self.note["level"])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..protocol.idle_policy import idle_policy
 from ..store.idle_notes import note_idle
-from .idle import IdleWatch, Look
+from .idle import IdleWatch, JobLook
 from .saved_files import saved_ago_s
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class IdleLooks:
         missing = [None] * (len(self._gpus) - len(told))
         percents = [*map(self._percent, told), *missing]
         memory = [*(gpu.get("memory_bytes") for gpu in told), *missing]
-        note = self._watch.look(Look(percents, memory, self._reported(), is_stopped), now)
+        note = self._watch.look(JobLook(percents, memory, self._reported(), is_stopped), now)
         if note != self._noted:
             self._noted = note
             note_idle(self._attempt.path, note)
