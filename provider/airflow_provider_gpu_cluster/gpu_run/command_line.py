@@ -77,6 +77,7 @@ VERBS = {
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
+    "usage": Verb("jobs.usage", "answer", ("root", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
@@ -93,6 +94,7 @@ VERBS = {
 # A person's calls.
 _CLI_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
 _CLI_REHEARSE = Verb("cli.rehearse", "run", ("root",), is_asked=False)
+_CLI_USAGE = Verb("cli.usage", "run", ("root",), is_asked=False)
 _CLI_RUN = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
 
 
@@ -107,6 +109,8 @@ def main(program: str, arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_GC, given, arguments[1:])
+    if name == "usage" and (len(arguments) > 1 or sys.stdin.isatty()):
+        return _start(_CLI_USAGE, given, arguments[1:])
     if name == "rehearse":
         return _start(_CLI_REHEARSE, given, arguments[1:])
     verb = VERBS.get(name)

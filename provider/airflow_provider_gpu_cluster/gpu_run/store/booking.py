@@ -46,9 +46,6 @@ def book_end(
         return True
     # A job can write to its records, and to the files beside them.
     with contextlib.suppress(Exception):
-        claim: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            claim = records.read_json(os.path.join(folder, "claim.json")) or {}
         metrics = final_metrics(
             os.path.join(job, "outputs", "metrics.json"),
             since=os.path.join(folder, "claim.json"),
@@ -57,12 +54,20 @@ def book_end(
         line = end_line(
             {**record, "job_id": os.path.basename(job), "attempt": number},
             request or {},
-            claim,
+            _record(folder, "claim.json"),
+            _record(os.path.join(job, ".job", "attempts", str(number - 1)), "exit.json"),
             metrics=metrics,
             moved=_moved(job, folder),
         )
         return ledger_of(job).append_end(line, folder, wait_s=wait_s)
     return False
+
+
+def _record(folder: str, name: str) -> dict[str, Any]:
+    """Return a record; an empty one if it is not there, or spoilt."""
+    with contextlib.suppress(OSError, ValueError):
+        return records.read_json(os.path.join(folder, name)) or {}
+    return {}
 
 
 def ledger_of(job: str) -> Ledger:
