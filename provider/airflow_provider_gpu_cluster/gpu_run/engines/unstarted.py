@@ -33,7 +33,8 @@ def end_unstarted(
     claim["end"] = {"state": state, "reason": reason, "message": message}
     if not attempt.claim(claim):
         return False
-    attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"], **facts)
+    facts["submitted_at"] = attempt.request()["requested_at"]
+    attempt.finish(state, reason, message, **facts)
     return True
 
 

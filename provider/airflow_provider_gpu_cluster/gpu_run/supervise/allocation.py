@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu, SlurmRun
 
 _NOTE_BYTES = 64
+_NEW_S = 2.0
+_LOOK_S = 0.02
 
 
 class Allocation(NamedTuple):
@@ -85,8 +88,14 @@ class Allocation(NamedTuple):
         """Return when the attempt got them, as the scheduler says if it does."""
         if self.told_since is not None:
             with contextlib.suppress(OSError, ValueError, OverflowError), open(self.told_since, "rb") as file:
-                return min(self.since, records.time_of(float(file.read(_NOTE_BYTES))))
+                while not (told := file.read(_NOTE_BYTES)) and self._is_new():
+                    # The job has ended at once, before the scheduler could answer.
+                    time.sleep(_LOOK_S)
+                return min(self.since, records.time_of(float(told)))
         return self.since
+
+    def _is_new(self) -> bool:
+        return records.seconds_between(self.since, records.now()) < _NEW_S
 
     @property
     def host(self) -> str:
