@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import Refused
+from ..protocol.acts import COLLECT
 from ..reply import Reply
+from ..store.acts import note_act
 from ..store.asked import note_asked
 from ..store.booking import OUT, Transfer
 from ..store.directories import Attempt, JobDirectory, Root
@@ -15,10 +17,10 @@ from .folder import Outputs, OutputsFolder
 if TYPE_CHECKING:
     from ..protocol.outputs import Writer
     from ..protocol.replies import SendReply
-    from ..protocol.requests import Asker, SendRequest
+    from ..protocol.requests import Asker, SendCall
 
 
-def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
+def answer(root: Root, request: SendCall, stream: BinaryIO) -> Reply:
     """Carry out the verb ``send``."""
     job = root.job(request["job_id"])
     folder: Outputs = OutputsFolder(root, job.job_id)
@@ -35,6 +37,15 @@ def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
         value = {"entries": folder.entries(), "is_array": bool(elements), "writer": _writer(jobs)}
     for one in [job, *map(root.job, elements)]:
         note_asked(one.path)
+    if request["list"]:
+        attempts = job.attempts()
+        note_act(
+            job.path,
+            COLLECT,
+            caller=request.get("caller", {}),
+            attempt=attempts[-1].number if attempts else None,
+            key=request.get("id", ""),
+        )
 
     def body(out: BinaryIO) -> None:
         # The reader asks for more after the reply, or sooner.

@@ -15,6 +15,7 @@ from ..ledger.who import line_of
 from ..linux import regular_files
 from ..protocol.ledger import TRANSFER
 from . import records
+from .unfinished import forget_unfinished
 
 if TYPE_CHECKING:
     from ..protocol.ledger import TransferLine
@@ -59,7 +60,9 @@ def book_end(
             metrics=metrics,
             moved=_moved(job, folder),
         )
-        return ledger_of(job).append_end(line, folder, wait_s=wait_s)
+        if ledger_of(job).append_end(line, folder, wait_s=wait_s):
+            forget_unfinished(job, number)
+            return True
     return False
 
 
@@ -85,7 +88,7 @@ class Transfer:
 
     :param job: path of the job's directory.
     :param by: who has asked for the job.
-    :param direction: :data:`IN` or :data:`OUT`.
+    :param direction: ``in`` or ``out``.
     """
 
     def __init__(self, job: str, by: Mapping[str, Any] | None, direction: str) -> None:
