@@ -112,8 +112,7 @@ def main(program: str, arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_GC, given, arguments[1:])
-    # A person's call may have no options, and no terminal: in a cron job, for example.
-    if name == "usage" and (len(arguments) > 1 or sys.stdin.isatty() or not sys.stdin.buffer.peek(1)):
+    if name == "usage" and (len(arguments) > 1 or sys.stdin.isatty() or _is_empty(sys.stdin.buffer)):
         return _start(_CLI_USAGE, given, arguments[1:])
     if name == "audit" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_AUDIT, given, arguments[1:])
@@ -123,6 +122,11 @@ def main(program: str, arguments: list[str]) -> int:
     if verb is None:
         return _start(_CLI_RUN, given, arguments)
     return _answer(name, verb, given) if verb.is_asked else _start(verb, given, arguments[1:])
+
+
+def _is_empty(stream: Any) -> bool:
+    """Return whether there is nothing to read: a person's call may have no terminal, as in a cron job."""
+    return not stream.peek(1)
 
 
 def _start(verb: Verb, given: dict[str, Any], arguments: list[str]) -> int:

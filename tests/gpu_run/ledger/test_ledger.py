@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -32,13 +32,12 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def end(job_id: str = "j", attempt: int = 1, at: str = AT, **more: Any) -> EndLine:
-    line: Any = {"kind": "end", "at": at, "job_id": job_id, "attempt": attempt, "gpu_seconds": 1.5, "engine": "host"}
-    return {**line, **more}  # type: ignore[no-any-return]
+    line = {"kind": "end", "at": at, "job_id": job_id, "attempt": attempt, "gpu_seconds": 1.5, "engine": "host"}
+    return cast(EndLine, {**line, **more})
 
 
 def act(job_id: str = "j", **more: Any) -> LedgerLine:
-    line: Any = {"kind": "act", "at": AT, "job_id": job_id}
-    return {**line, **more}  # type: ignore[no-any-return]
+    return cast(LedgerLine, {"kind": "act", "at": AT, "job_id": job_id, **more})
 
 
 def folder_of(tmp_path: Path, name: str = "attempt") -> str:
@@ -273,7 +272,12 @@ def test_only_the_lines_of_a_time_are_read_and_only_its_months_are_opened(
         ledger.append(act(day, at=f"{day}T00:00:00.000+00:00"))
     opened: list[str] = []
     read = ledger.lines_from
-    monkeypatch.setattr(ledger, "lines_from", lambda name, *a, **b: opened.append(name) or read(name, *a, **b))
+
+    def reading(name: str, *args: Any, **more: Any) -> Any:
+        opened.append(name)
+        return read(name, *args, **more)
+
+    monkeypatch.setattr(ledger, "lines_from", reading)
     found = ledger.lines("2026-09-15T00:00:00.000+00:00", "2026-10-02T00:00:00.000+00:00")
     assert [line["job_id"] for line in found] == ["2026-09-15", "2026-10-01"]
     assert opened == ["2026-09.jsonl", "2026-10.jsonl"]
