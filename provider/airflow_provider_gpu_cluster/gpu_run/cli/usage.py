@@ -35,6 +35,7 @@ def run(*arguments: str, root: Root) -> int:
     if options.json:
         print(json.dumps({"since": since, "until": until, "by": options.by, **found}, indent=1))
     else:
+        print(_heading(options.since, options.until))
         print("\n".join(table(found, options.by)))
     return 0
 
@@ -64,6 +65,12 @@ def _moment(text: str) -> datetime | None:
         return moment_of(text, datetime.now(timezone.utc))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _heading(since: datetime | None, until: datetime | None) -> str:
+    times = [] if since is None else [f"from {since:%Y-%m-%d %H:%M} UTC on"]
+    times += [] if until is None else [f"before {until:%Y-%m-%d %H:%M} UTC"]
+    return f"attempts that ended {' and '.join(times)}" if times else "all attempts that have ended"
 
 
 def table(found: UsageReply, by: str) -> list[str]:
@@ -97,13 +104,17 @@ def _cells(row: UsageRow) -> list[str]:
         str(row["jobs"]),
         str(row["attempts"]),
         str(row["failed"]),
-        f"{row['gpu_hours']:.1f}",
+        _hours(row["gpu_hours"]),
         _percent(row["used_gpu_hours"], row["measured_gpu_hours"]) if is_measured else "-",
         _percent(row["idle_gpu_hours"], row["measured_gpu_hours"]) if is_measured else "-",
-        f"{row['energy_kwh']:.1f}" if row["energy_kwh"] else "-",
+        _hours(row["energy_kwh"]) if row["energy_kwh"] else "-",
         _bytes(row["received_bytes"]),
         _bytes(row["sent_bytes"]),
     ]
+
+
+def _hours(number: float) -> str:
+    return f"{number:.3f}" if number < 1 else f"{number:.2f}" if number < 100 else f"{number:.1f}"
 
 
 def _percent(part: float, whole: float) -> str:

@@ -37,6 +37,8 @@ _KEYS_BEFORE: dict[str, Callable[[dict[str, Any]], Any]] = {
     BY_REASON: lambda line: line.get("follows_reason") or "",
 }
 _NOTHING = (0.0,) * 11
+# A set, of which nothing but a text can be asked.
+_GOOD = frozenset((SUCCEEDED, CANCELLED))
 
 
 def add_up(ledger: Ledger, since: str | None, until: str | None, by: str) -> UsageReply:
@@ -61,10 +63,10 @@ def add_up(ledger: Ledger, since: str | None, until: str | None, by: str) -> Usa
         else:
             follows_at = line.get("follows_at")
             is_job = not isinstance(follows_at, str) or (since is not None and follows_at < since)
-            jobs += is_job
-            is_job = is_job or (key_before is not None and key_before(line) != key)
-            numbers = _of_end(line, is_job, with_bytes=by == BY_REASON)
+            is_job_here = is_job or (key_before is not None and key_before(line) != key)
+            numbers = _of_end(line, is_job_here, with_bytes=by == BY_REASON)
         if numbers is not None:
+            jobs += is_job
             sums[key] = list(map(add, sums.get(key, _NOTHING), numbers))
     rows = [_row(key, numbers) for key, numbers in sums.items()]
     rows.sort(key=lambda row: row["key"] if by in (BY_DAY, BY_MONTH) else (-row["gpu_hours"], row["key"]))
@@ -79,7 +81,7 @@ def _of_end(line: dict[str, Any], is_job: bool, *, with_bytes: bool) -> tuple[fl
         numbers = (
             is_job,
             1,
-            line["state"] not in (SUCCEEDED, CANCELLED),
+            0 if line["state"] in _GOOD else 1,
             gpu,
             used or 0,
             line.get("idle_gpu_seconds", 0),
