@@ -17,7 +17,7 @@ from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
 from ..store.acts import append_to_ledger, note_act
-from ..store.budgets import Admission, admit, check_budget
+from ..store.budgets import Admission, admit, check_budget, has_budget
 from ..store.directories import Attempt, JobDirectory, Root
 from . import submission
 from .status import carry_on, status_of
@@ -72,7 +72,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if not _all_there(elements, engine):
         submission.check_not_cancelled(root, request)
         engine.check(request["spec"])
-        if request["inputs"]:
+        if request["inputs"] and has_budget(root.own, request):
             check_budget(root.own, _to_make(elements, engine))
         for element in elements:
             submission.check_not_running(element.job, engine)
@@ -93,7 +93,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             submission.check_not_cancelled(root, request)
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
-        to_make = _to_make(elements, engine)
+        to_make = _to_make(elements, engine) if has_budget(root.own, request) else []
         admission = admit(root.own, to_make) if to_make else Admission({})
         made = _attempts(elements, engine, admission.held)
         launched = sum(is_new for _, is_new in made)
