@@ -138,6 +138,9 @@ class GpuJobError(GpuClusterError):
     :param exit_code: exit code of the user's code; None if it did not exit by itself.
     :param log_tail: the last lines that it printed.
     :param recovered: how often the job had gone on by itself before, by reason, such as ``{"preempted": 20}``.
+    :param attempt: number of the attempt that ended so; 0 if not known.
+    :param cause: what happened, as a sentence; empty if not known.
+    :param remedy: what to do about it, as a sentence; empty if not known.
     """
 
     def __init__(
@@ -151,6 +154,9 @@ class GpuJobError(GpuClusterError):
         exit_code: int | None = None,
         log_tail: str = "",
         recovered: Mapping[str, int] | None = None,
+        attempt: int = 0,
+        cause: str = "",
+        remedy: str = "",
     ) -> None:
         super().__init__(message)
         self.job_id = job_id
@@ -160,6 +166,9 @@ class GpuJobError(GpuClusterError):
         self.exit_code = exit_code
         self.log_tail = log_tail
         self.recovered = dict(recovered or {})
+        self.attempt = attempt
+        self.cause = cause
+        self.remedy = remedy
 
 
 class GpuJobFailed(GpuJobError):

@@ -31,6 +31,7 @@ _REPLIES: dict[str, Any] = {
     "cancel": replies.StatusReply,
     "jobs": job_list.JobsReply,
     "interrupt": replies.InterruptReply,
+    "told": replies.ToldReply,
     "gc": replies.GcReport,
     "audit": acts.AuditReply,
     # What else there is in these is checked where it is used.

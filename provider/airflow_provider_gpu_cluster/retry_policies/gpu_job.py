@@ -44,6 +44,7 @@ IS_RETRIED: dict[type[GpuClusterError], bool] = {
     exceptions.GpuJobLaunchFailed: True,
     exceptions.GpuJobLost: True,
     exceptions.GpuJobHang: True,
+    exceptions.GpuJobIdle: False,
     exceptions.GpuJobCheckpointed: False,
     exceptions.GpuJobOrphaned: True,
     exceptions.GpuJobCancelled: False,

@@ -19,6 +19,7 @@ from ..store import arrays
 from ..store.acts import append_to_ledger, note_act
 from ..store.budgets import Admission, admit, check_budget, has_budget
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.staging_time import staging_noted
 from . import submission
 from .status import carry_on, status_of
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..protocol.ledger import ActLine
     from ..protocol.replies import SubmitReply
     from ..protocol.requests import Submit
-    from ..store.budgets import Asked
+    from ..store.budgets import PlannedAttempt
 
 # Making records and files is mostly waiting for the disk, above all on a network file system.
 _THREADS = 8
@@ -82,7 +83,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             array.create()
             submission.keep_identity(array, request["record"])
             submission.use_linked(root, request["inputs"])
-            needs = inputs.stage(root, array, request["inputs"])
+            with staging_noted(array.path):
+                needs = inputs.stage(root, array, request["inputs"])
             if needs:
                 return {"needs": needs}
         submission.check_code(array, request["spec"])
@@ -146,7 +148,7 @@ def _is_there(element: _AskedElement, engine: Engine) -> bool:
     return submission.existing(element.job, engine, element.request) is not None
 
 
-def _to_make(elements: list[_AskedElement], engine: Engine) -> list[Asked]:
+def _to_make(elements: list[_AskedElement], engine: Engine) -> list[PlannedAttempt]:
     """Return the attempts that are to be made."""
     return [submission.next_of(one.job, one.request) for one in elements if not _is_there(one, engine)]
 
@@ -164,7 +166,8 @@ def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
     def prepare(element: _AskedElement) -> None:
         element.job.create()
         submission.keep_identity(element.job, element.request["record"])
-        inputs.take_over(element.job, array)
+        with staging_noted(element.job.path):
+            inputs.take_over(element.job, array)
 
     _each(prepare, elements)
 

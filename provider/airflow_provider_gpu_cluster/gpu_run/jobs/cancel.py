@@ -17,6 +17,7 @@ from ..store.acts import name_of, note_act
 from ..store.cancelled_requests import note_cancelled
 from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
+from .counts import count
 from .status import status_or_unknown, statuses
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ _SPOILT = (
 def answer(root: Root, engine: Engine, request: CancelCall) -> Reply:
     """Carry out the verb ``cancel``."""
     keys, caller = request.get("request_keys"), request.get("caller", {})
-    return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"], keys, caller)})
+    found = cancel(root, engine, request["job_ids"], request["by"], request["wait_s"], keys, caller)
+    return Reply({"jobs": found, "counted": count(root, found)})
 
 
 class _Canceller(NamedTuple):

@@ -16,10 +16,11 @@ from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
 from ..store.acts import note_act
-from ..store.budgets import Asked, admit, check_budget
+from ..store.budgets import PlannedAttempt, admit, check_budget
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.settling import settle
+from ..store.staging_time import staging_noted, take_staging
 from ..store.unfinished import note_unfinished, unfinished_note
 from ..store.writing import write_text, writing
 from .status import carry_on, status_of
@@ -47,7 +48,8 @@ def stage(root: Root, engine: Engine, request: StageCall) -> StageReply:
     keep_identity(job, request["record"])
     if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
         use_linked(root, request["inputs"])
-        needs = staging.stage(root, job, request["inputs"])
+        with staging_noted(job.path):
+            needs = staging.stage(root, job, request["inputs"])
     else:
         # The inputs of a running job are left alone.
         needs = []
@@ -87,7 +89,8 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             job.create()
             keep_identity(job, request["record"])
             use_linked(root, request["inputs"])
-            needs = staging.stage(root, job, request["inputs"])
+            with staging_noted(job.path):
+                needs = staging.stage(root, job, request["inputs"])
             if needs:
                 return {"needs": needs}
         check_code(job, request["spec"])
@@ -227,10 +230,10 @@ def _created(root: Root, job: JobDirectory, engine: Engine, request: Submit) -> 
     return _reply(job, engine, attempt, status, created=True)
 
 
-def next_of(job: JobDirectory, request: Submit) -> Asked:
+def next_of(job: JobDirectory, request: Submit) -> PlannedAttempt:
     """Return the attempt that a request would make now."""
     latest = latest_attempt(job)
-    return Asked(job.path, 1 if latest is None else latest.number + 1, request)
+    return PlannedAttempt(job.path, 1 if latest is None else latest.number + 1, request)
 
 
 def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held: str = "") -> Attempt:
@@ -276,6 +279,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held:
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")
+    take_staging(job.path, attempt.path)
     note_unfinished(job.path, number, unfinished_note(record, is_held=bool(why_held)))
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
@@ -298,7 +302,7 @@ def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:
 
 def _put_logs_aside(job: JobDirectory, number: int) -> None:
     """Add the number of an ended attempt to the names of its logs, so that the next attempt's begin empty."""
-    for name in ("training.log", "error.log", "progress.jsonl"):
+    for name in ("training.log", "error.log", "progress.jsonl", "usage.jsonl"):
         stem, suffix = os.path.splitext(name)
         with contextlib.suppress(FileNotFoundError), writing(job.path):
             os.rename(job.at("logs", name), job.at("logs", f"{stem}.attempt-{number}{suffix}"))

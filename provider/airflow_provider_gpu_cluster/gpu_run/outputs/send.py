@@ -9,6 +9,7 @@ from ..protocol.acts import COLLECT
 from ..reply import Reply
 from ..store.acts import note_act
 from ..store.asked import note_asked
+from ..store.booking import OUT, Transfer
 from ..store.directories import Attempt, JobDirectory, Root
 from . import sending
 from .folder import Outputs, OutputsFolder
@@ -16,7 +17,7 @@ from .folder import Outputs, OutputsFolder
 if TYPE_CHECKING:
     from ..protocol.outputs import Writer
     from ..protocol.replies import SendReply
-    from ..protocol.requests import SendCall
+    from ..protocol.requests import Asker, SendCall
 
 
 def answer(root: Root, request: SendCall, stream: BinaryIO) -> Reply:
@@ -30,13 +31,10 @@ def answer(root: Root, request: SendCall, stream: BinaryIO) -> Reply:
 
         elements = elements_of(job)
         folder = ArrayOutputs(root, elements) if elements else folder
+    jobs = [root.job(element) for element in elements] or [job]
     value: SendReply = {}
     if request["list"]:
-        value = {
-            "entries": folder.entries(),
-            "is_array": bool(elements),
-            "writer": _writer([root.job(element) for element in elements] or [job]),
-        }
+        value = {"entries": folder.entries(), "is_array": bool(elements), "writer": _writer(jobs)}
     for one in [job, *map(root.job, elements)]:
         note_asked(one.path)
     if request["list"]:
@@ -48,8 +46,20 @@ def answer(root: Root, request: SendCall, stream: BinaryIO) -> Reply:
             attempt=attempts[-1].number if attempts else None,
             key=request.get("id", ""),
         )
-    # The reader asks for more after the reply, or sooner.
-    return Reply(value, lambda out: sending.answer(folder, stream, out))
+
+    def body(out: BinaryIO) -> None:
+        # The reader asks for more after the reply, or sooner.
+        transfer = None if request.get("is_beside") else Transfer(job.path, _asker(jobs), OUT)
+        sending.answer(folder, stream, out, transfer)
+
+    return Reply(value, body)
+
+
+def _asker(jobs: list[JobDirectory]) -> Asker | None:
+    """Return who has asked for a job, or for the elements of an array; None if that cannot be found out."""
+    attempts: list[Attempt] = next(filter(None, (job.attempts() for job in jobs)), [])
+    request = attempts[-1].request_or_none() if attempts else None
+    return None if request is None else request.get("by")
 
 
 def _writer(jobs: list[JobDirectory]) -> Writer:

@@ -26,6 +26,7 @@ VERBS = (
     "cancel",
     "jobs",
     "interrupt",
+    "told",
     "send",
     "gc",
     "audit",
@@ -33,7 +34,7 @@ VERBS = (
 
 # The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while
 # the disk is full or somebody corrects a permission. So for them no failure of the disk is final.
-LOOKS = ("status", "watch", "logs", "cancel")
+LOOKS = ("status", "watch", "logs", "cancel", "told")
 
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"

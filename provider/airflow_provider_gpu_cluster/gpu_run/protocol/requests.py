@@ -11,6 +11,7 @@ from typing import Any, Sequence, TypedDict, final
 from .cancellation import CancelRecord
 from .inputs import Input
 from .masks import Masks
+from .notices import NotifyWhen
 from .settings import Settings
 from .spec import Spec, SpecPart
 
@@ -201,9 +202,28 @@ class StatusRequest(_StatusRequest, total=False):
 
     :param tail_bytes: how many of the last bytes of each output to include.
     :param whole_tail: of all output in its order; otherwise of stderr alone, if it has any.
+    :param notify: by job, when the one who asks wants to tell people about it.
     """
 
     whole_tail: bool
+    notify: dict[str, NotifyWhen]
+
+
+class _ToldRequest(TypedDict):
+    job_id: str
+    event: str
+    attempt: int
+
+
+class ToldRequest(_ToldRequest, total=False):
+    """
+    An event of a job that people were told, or are to be told.
+
+    :param event: as in the :class:`.notices.Notice` of it, and ``attempt``; or one of :data:`.notices.ENDS`.
+    :param take: the one who asks wants to tell it.
+    """
+
+    take: bool
 
 
 class _CancelRequest(TypedDict):
@@ -279,10 +299,12 @@ class LogRequest(_LogRequest, total=False):
     :param ack: how far the reader has got.
     :param max_bytes: how much to send; for several jobs, the total.
     :param tail_bytes: how many of the last bytes of the output to include in the status.
+    :param notify: when the reader wants to tell people about the job.
     """
 
     max_bytes: int
     tail_bytes: int
+    notify: NotifyWhen
 
 
 @final
@@ -303,9 +325,11 @@ class SendRequest(_SendRequest, total=False):
     A job whose outputs are to be sent.
 
     :param list: whether to begin with a list of the outputs.
+    :param is_beside: whether this is a further connection beside the one that will say how much has arrived.
     :param id: unique to this collection, over however many connections it goes.
     """
 
+    is_beside: bool
     id: str
 
 

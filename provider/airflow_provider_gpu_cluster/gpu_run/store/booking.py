@@ -94,6 +94,10 @@ class Transfer:
         #: How many bytes were sent, by now.
         self.bytes = 0
 
+    def add(self, count: int) -> None:
+        """Note that so many bytes were sent."""
+        self.bytes += count
+
     def book(self) -> None:
         """Write its line, if anything was sent."""
         if not self.bytes:

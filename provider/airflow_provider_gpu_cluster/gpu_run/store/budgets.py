@@ -57,7 +57,7 @@ _TELL_ANEW_S = 600.0
 _HELD, _ADMITTED = "over_budget.json", "within_budget.json"
 
 
-class Asked(NamedTuple):
+class PlannedAttempt(NamedTuple):
     """
     An attempt that is about to be made.
 
@@ -176,7 +176,7 @@ def _budget_of(own: str, request: Submit) -> tuple[Mapping[str, Any], str, float
     return _budget_now(own, request["settings"], float(read_at) if isinstance(read_at, (int, float)) else 0.0)
 
 
-def check_budget(own: str, asked: Sequence[Asked]) -> None:
+def check_budget(own: str, asked: Sequence[PlannedAttempt]) -> None:
     """
     Refuse attempts that no budget has room for, before anything is done for them.
 
@@ -185,7 +185,7 @@ def check_budget(own: str, asked: Sequence[Asked]) -> None:
     _admit(own, asked, only_looks=True)
 
 
-def admit(own: str, asked: Sequence[Asked]) -> Admission:
+def admit(own: str, asked: Sequence[PlannedAttempt]) -> Admission:
     """
     Let attempts start, or wait until their budgets have room for them. They are counted from now on.
 
@@ -196,7 +196,7 @@ def admit(own: str, asked: Sequence[Asked]) -> Admission:
     return _admit(own, asked, only_looks=False)
 
 
-def _admit(own: str, asked: Sequence[Asked], *, only_looks: bool) -> Admission:
+def _admit(own: str, asked: Sequence[PlannedAttempt], *, only_looks: bool) -> Admission:
     first = asked[0].request
     budget, over_budget, _ = _budget_of(own, first)
     notes = [unfinished_note(one.request) for one in asked]
@@ -221,7 +221,7 @@ def _held(
     used: _Used,
     budget: Mapping[str, Any],
     over_budget: str,
-    asked: Sequence[Asked],
+    asked: Sequence[PlannedAttempt],
     notes: Sequence[UnfinishedNote],
     conn_id: str,
 ) -> dict[str, str]:

@@ -12,6 +12,7 @@ Each attempt has a few records. One process writes each of them, once:
 ``checkpoint.json``  the newest file of a checkpoint when it began
 ``log_starts.json``  where its part of the logs begins
 ``usage.json``     what it has used until the last sample; its sampler replaces it after each
+``idle.json``      that it leaves its GPUs idle, as long as it does; its sampler writes it and takes it away
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when, within the attempt
 ``booked.json``    where the line of its end is in the ledger; ``booking.json`` until that line is written
@@ -389,10 +390,12 @@ class Attempt:
         try:
             return records.create_json(self.at("exit.json"), record)
         except OSError:
-            # On a full disk there may be room for the end alone.
-            if record.pop("usage", None) is None:
+            if "usage" not in record:
                 raise
-        return records.create_json(self.at("exit.json"), record)
+        # On a full disk there may be room for the end alone.
+        bare = copy(record)
+        del bare["usage"]
+        return records.create_json(self.at("exit.json"), bare)
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""

@@ -51,6 +51,11 @@ function showRows(id, rows) {
   byId(id).querySelector("tbody").replaceChildren(...lines);
 }
 
+function showAdvice(sentences) {
+  byId("advice").hidden = !sentences.length;
+  byId("advice").querySelector("ul").replaceChildren(...sentences.map((text) => element("li", text)));
+}
+
 function showLog(text) {
   byId("log").hidden = !text;
   const pre = byId("log").querySelector("pre");
@@ -67,11 +72,13 @@ function show(job) {
   document.title = `${job.state} · ${job.job_id}`;
   showText("headline", job.headline);
   showText("remedy", job.remedy);
+  showText("idle", job.idle);
   if (!job.asked) return; // cannot be reached: what was last known stays
   byId("checked").textContent = `as of ${job.checked_at}`;
   showProgress(job.progress);
   showElements(job.elements);
   showRows("attempts", job.attempts);
+  showAdvice(job.advice);
   showRows("acts", job.acts);
   byId("facts").replaceChildren(
     ...job.facts.map(([label, text]) => element("div", element("dt", label), element("dd", text))),
