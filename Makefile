@@ -9,7 +9,7 @@ VENV := .venv
 FRAMEWORKS := .venv-frameworks
 PY := $(VENV)/bin/python
 GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
-TOOLS := git:git procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2
+TOOLS := git:git procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2 gcc:gcc
 SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd mariadb-server:mariadbd
 
 # Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.

@@ -65,6 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             },
         },
+        "notifications": ["airflow_provider_gpu_cluster.notifications.gpu_job.GpuJobNotifier"],
         "extra-links": ["airflow_provider_gpu_cluster.tasks.links.GpuJobLink"],
         "connection-types": [
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 
 from airflow.sdk import Connection
@@ -13,15 +14,30 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 
 
 @contextlib.contextmanager
-def cluster_of(conn_id: str) -> Iterator[Cluster]:
+def cluster_of(conn_id: str, user: str | None = None) -> Iterator[Cluster]:
     """
     Yield the cluster of the connection that a job's XCom names.
+
+    :param user: who is logged in and acts, if anybody is.
+    :raises GpuClusterSetupError: the connection is not one to a cluster.
+    """
+    with open_hook(conn_id, user) as hook:
+        yield hook.cluster
+
+
+@contextlib.contextmanager
+def open_hook(conn_id: str, user: str | None = None) -> Iterator[GpuClusterHook]:
+    """
+    Yield the open hook of such a cluster; see :func:`cluster_of`.
 
     :raises GpuClusterSetupError: the connection is not one to a cluster.
     """
     hook, _ = hook_of(conn_id)
     with hook:
-        yield hook.cluster
+        hook.caller = {"airflow_host": socket.gethostname()}
+        if user is not None:
+            hook.caller["user"] = user
+        yield hook
 
 
 def hook_of(conn_id: str) -> tuple[GpuClusterHook, Connection]:
