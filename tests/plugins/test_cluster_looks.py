@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.plugins import cluster_looks as module
 from airflow_provider_gpu_cluster.plugins.cluster_line import ClusterLine
-from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLooks, ClusterLook
+from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook, ClusterLooks
 from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 
