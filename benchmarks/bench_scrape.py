@@ -58,7 +58,7 @@ def _scrape(client: TestClient, clusters: int) -> str:
     response = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     assert response.status_code == 200, response.text
     assert response.text.count("gpu_cluster_job_duration_seconds_count{") == clusters, response.text
-    return response.text
+    return str(response.text)
 
 
 def _make_clusters(cluster: Bench, count: int, proxy: CutProxy) -> list[str]:
