@@ -150,7 +150,7 @@ def test_a_silent_cluster_delays_one_scrape_by_a_moment_and_further_ones_not_at_
 
 def test_a_slow_cluster_is_waited_for_longer(lines: Lines) -> None:
     known = [ClusterLook("a", is_up=True, took_s=took_s) for took_s in (0.1, 2.0, 30.0)]
-    assert [module._Cluster(lines["a"], look).patience_s for look in known] == [1, 6, 8]
+    assert [module._Cluster(lines["a"], look).patience_s for look in known] == [2, 6, 8]
 
 
 def test_connections_are_closed_when_nobody_scrapes_any_more_or_the_connection_is_gone(lines: Lines) -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 THREADS = 64
 # How long a scrape waits for an answer: this many times as long as the last one took, within these bounds, in seconds.
 _TIMES_AS_LONG = 3.0
-_LEAST_WAIT_S = 1.0
+_LEAST_WAIT_S = 2.0
 _MOST_WAIT_S = 8.0
 _FIRST_WAIT_S = 5.0
 
