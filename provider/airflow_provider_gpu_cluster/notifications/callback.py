@@ -37,11 +37,12 @@ def tell_of_callback(send: Send, context: Mapping[str, Any], *, only: Collection
     Tell about the job or the jobs of a callback. Nothing is raised: what goes wrong is an error in the log.
 
     :param send: sends a message.
+    :param notifier: the callback.
     :param only: the kinds of messages to send.
     :param receivers: a word for those who get it, who are told of each end once.
     """
     try:
-        for found in jobs_of_callback(context):
+        for found in jobs_of_callback(context, notifier):
             _tell(send, found, only, receivers)
     except Exception as error:
         log.error("Nobody was told about a GPU job: %s. The task itself is not affected", words_of(error))

@@ -2,7 +2,7 @@
 The jobs that a callback is about.
 
 Callbacks of tasks run in the task's process, or, if that is gone or the task has ended from a trigger, in the DAG
-processor; callbacks of DAGs always run there. The DAG processor has no exception to give.
+processor; callbacks of DAGs always run there. The DAG processor gives neither the exception nor the task's state.
 """
 
 from __future__ import annotations
@@ -50,22 +50,25 @@ class FoundJob:
         return self.handle.gpu_cluster_conn_id if self.handle else ""
 
 
-def jobs_of_callback(context: Mapping[str, Any]) -> Iterator[FoundJob]:
-    """Return the job of the task, or the jobs of the DAG run, that a callback is about."""
+def jobs_of_callback(context: Mapping[str, Any], notifier: object) -> Iterator[FoundJob]:
+    """
+    Return the job of the task, or the jobs of the DAG run, that a callback is about.
+
+    :param notifier: the callback.
+    """
     # Airflow gives this to callbacks of DAGs alone.
     if "reason" in context or "ti" not in context:
         yield from _jobs_of_run(context)
     else:
-        yield _job_of_task(context)
+        yield _job_of_task(context, notifier)
 
 
-def _job_of_task(context: Mapping[str, Any]) -> FoundJob:
+def _job_of_task(context: Mapping[str, Any], notifier: object) -> FoundJob:
     ti, task = context["ti"], context.get("task")
     error = context.get("exception")
     if error is not None and not isinstance(error, BaseException):
         error = RuntimeError(str(error))
-    # Without a state it is a callback in the DAG processor, which calls those of failures alone.
-    state = str(getattr(ti, "state", None) or "failed")
+    state = str(getattr(ti, "state", None) or _state_in_dag_processor(ti, task, notifier))
     handle = next(_handles_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index), None) or _handle_given(context, task)
     return FoundJob(
         task=told_task(ti, will_retry=state == "up_for_retry", has_job=_has_page(task) and handle is not None),
@@ -74,6 +77,18 @@ def _job_of_task(context: Mapping[str, Any]) -> FoundJob:
         has_failed=state != "success",
         has_awaited=state == "success" and getattr(task, "wait_for_completion", True) and _has_page(task),
     )
+
+
+def _state_in_dag_processor(ti: Any, task: Any, notifier: object) -> str:
+    """Return the state of a task of which the DAG processor calls a callback, which it does for bad ends alone."""
+    is_of_retry, is_of_failure = (
+        any(one is notifier for one in getattr(task, name, None) or ())
+        for name in ("on_retry_callback", "on_failure_callback")
+    )
+    if is_of_retry and is_of_failure:
+        max_tries = getattr(ti, "max_tries", None)
+        is_of_failure = ti.try_number > (task.retries if max_tries is None else max_tries)
+    return "failed" if is_of_failure or not is_of_retry else "up_for_retry"
 
 
 def _jobs_of_run(context: Mapping[str, Any]) -> Iterator[FoundJob]:
