@@ -32,6 +32,7 @@ from airflow_provider_gpu_cluster.messages.builder import (
     message_of_error,
 )
 from airflow_provider_gpu_cluster.messages.message import JobMessage, JobTask
+from tests.conftest import REPOSITORY
 
 SCHEMA = json.loads((Path(airflow_provider_gpu_cluster.messages.__file__).parent / "payload.schema.json").read_text())
 JOB_ID = "nightly-train-20261128T010000-1a2b3c4d"
@@ -345,6 +346,11 @@ def test_secrets_are_hidden_in_all_forms() -> None:
             assert "airflow-knows-this" not in form
             assert "given-to-the-job" not in form
         assert "***" in message.text
+
+
+def test_the_example_in_the_documentation_fits_the_schema() -> None:
+    (example,) = re.findall("```json\n(.*?)```", (REPOSITORY / "docs/notifications.md").read_text(), re.DOTALL)
+    Draft202012Validator(SCHEMA).validate(json.loads(example))
 
 
 _TRICKS = (

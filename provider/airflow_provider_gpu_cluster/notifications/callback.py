@@ -32,7 +32,9 @@ _ASK_FOR_S = 10.0
 _TAIL_BYTES = 16 * 1024
 
 
-def tell_of_callback(send: Send, context: Mapping[str, Any], *, only: Collection[str], receivers: str) -> None:
+def tell_of_callback(
+    send: Send, context: Mapping[str, Any], *, notifier: object, only: Collection[str], receivers: str
+) -> None:
     """
     Tell about the job or the jobs of a callback. Nothing is raised: what goes wrong is an error in the log.
 

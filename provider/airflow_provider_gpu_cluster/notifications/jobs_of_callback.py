@@ -68,7 +68,7 @@ def _job_of_task(context: Mapping[str, Any], notifier: object) -> FoundJob:
     error = context.get("exception")
     if error is not None and not isinstance(error, BaseException):
         error = RuntimeError(str(error))
-    state = str(getattr(ti, "state", None) or _state_in_dag_processor(ti, task, notifier))
+    state = _known_state(ti) or _state_in_dag_processor(ti, task, notifier)
     handle = next(_handles_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index), None) or _handle_given(context, task)
     return FoundJob(
         task=told_task(ti, will_retry=state == "up_for_retry", has_job=_has_page(task) and handle is not None),
@@ -79,6 +79,11 @@ def _job_of_task(context: Mapping[str, Any], notifier: object) -> FoundJob:
     )
 
 
+def _known_state(ti: Any) -> str:
+    state = getattr(ti, "state", None)
+    return str(getattr(state, "value", state) or "")
+
+
 def _state_in_dag_processor(ti: Any, task: Any, notifier: object) -> str:
     """Return the state of a task of which the DAG processor calls a callback, which it does for bad ends alone."""
     is_of_retry, is_of_failure = (
@@ -86,8 +91,8 @@ def _state_in_dag_processor(ti: Any, task: Any, notifier: object) -> str:
         for name in ("on_retry_callback", "on_failure_callback")
     )
     if is_of_retry and is_of_failure:
-        max_tries = getattr(ti, "max_tries", None)
-        is_of_failure = ti.try_number > (task.retries if max_tries is None else max_tries)
+        # Airflow does not always give the former, and then it is 0.
+        is_of_failure = ti.try_number > max(getattr(ti, "max_tries", 0), task.retries)
     return "failed" if is_of_failure or not is_of_retry else "up_for_retry"
 
 
