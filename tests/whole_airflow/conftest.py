@@ -22,6 +22,7 @@ from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd, login
 
 RUN_TIMEOUT_S = 180
+METRICS_TOKEN = "a-token-for-prometheus"
 
 
 class Lab:
@@ -185,6 +186,7 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "TEST_RUNS": str(folder / "runs"),
         "TEST_TRAINING": str(TRAINING),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__GPU_CLUSTER__METRICS_TOKEN": METRICS_TOKEN,
         # Every value of XComs is stored outside the database.
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{folder}/xcoms",

@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.jobs.metrics import METRICS_FILE
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.messages.builder import About, message_of_end, message_of_error
 from airflow_provider_gpu_cluster.notifications.jobs_of_callback import FoundJob, jobs_of_callback
-from airflow_provider_gpu_cluster.plugins.cluster_access import hook_of
+from airflow_provider_gpu_cluster.plugins.cluster_access import open_hook
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
@@ -56,7 +56,7 @@ def _tell(send: Send, found: FoundJob, only: Collection[str], receivers: str) ->
         status, hook = None, None
         if found.handle is not None:
             try:
-                hook = stack.enter_context(hook_of(found.conn_id))
+                hook = stack.enter_context(open_hook(found.conn_id))
                 with _for_a_short_while(hook):
                     status, about = _asked(hook, found.handle, about)
             except Exception as error:
