@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.notifications.gpu_job import GpuJobNotifier
 from airflow_provider_gpu_cluster.notifications.jobs_of_callback import FoundJob, jobs_of_callback
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.tasks.job_notes import StoredXCom
@@ -42,6 +43,11 @@ def test_the_dag_processor_says_by_its_callback_whether_airflow_tries_again() ->
     assert all(job.has_failed and job.handle is None for job in (by_retry, by_failure, *by_both))
     will_retry = [job.task.will_retry for job in (by_retry, by_failure, *by_both, cleared) if job.task]
     assert will_retry == [True, False, True, False, True]
+
+
+def test_a_deadline_gives_nothing_to_find_a_job_by(caplog: pytest.LogCaptureFixture) -> None:
+    GpuJobNotifier(webhook_url="http://127.0.0.1:1")({"dag_run": {"dag_id": "lab"}, "deadline": {}})
+    assert "Airflow gives this callback neither a task nor a DAG" in caplog.text
 
 
 def test_a_task_without_a_job_has_no_link_to_one() -> None:

@@ -55,7 +55,13 @@ def jobs_of_callback(context: Mapping[str, Any], notifier: object) -> Iterator[F
     Return the job of the task, or the jobs of the DAG run, that a callback is about.
 
     :param notifier: the callback.
+    :raises InvalidJobError: Airflow gives nothing by which a job could be found.
     """
+    if "dag" not in context and "ti" not in context:
+        raise InvalidJobError(
+            "Airflow gives this callback neither a task nor a DAG, as with a deadline, so that no job can be found; to be "
+            "told about a job that waits or runs, use notify= of its task"
+        )
     # Airflow gives this to callbacks of DAGs alone.
     if "reason" in context or "ti" not in context:
         yield from _jobs_of_run(context)
@@ -69,10 +75,11 @@ def _job_of_task(context: Mapping[str, Any], notifier: object) -> FoundJob:
     if error is not None and not isinstance(error, BaseException):
         error = RuntimeError(str(error))
     state = _known_state(ti) or _state_in_dag_processor(ti, task, notifier)
-    handle = next(_handles_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index), None) or _handle_given(context, task)
+    own = next(_handles_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index), None)
     return FoundJob(
-        task=told_task(ti, will_retry=state == "up_for_retry", has_job=_has_page(task) and handle is not None),
-        handle=handle,
+        # The page of a job is that of the task that has its handle.
+        task=told_task(ti, will_retry=state == "up_for_retry", has_job=own is not None),
+        handle=own or _handle_given(context, task),
         error=error,
         has_failed=state != "success",
         has_awaited=state == "success" and getattr(task, "wait_for_completion", True) and _has_page(task),
