@@ -309,7 +309,7 @@ def test_it_is_said_whether_the_job_still_runs_and_whether_airflow_tries_again()
     )
     assert message.subject.endswith(", will be tried again")
     unknown = told(message_of_error(None, replace(RUNNING, state=JobState.UNKNOWN), ABOUT))
-    assert "The state of its job on gpu_lab could not be determined." in unknown.text
+    assert unknown.payload["headline"].endswith("The state of its job on gpu_lab could not be determined.")
 
 
 def test_the_message_about_an_array_counts_its_elements_and_is_an_event_of_the_task() -> None:
