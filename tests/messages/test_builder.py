@@ -258,6 +258,13 @@ def test_each_final_state_has_its_kind(state: JobState, kind: str, subject: str)
         ),
         (
             "idle",
+            replace(ENDED, reason="idle", kind="idle", message="its GPUs were idle"),
+            {"for_s": 0.0},
+            "Idle: nightly.train on gpu_lab",
+            "The GPU job of task train in DAG nightly on gpu_lab has left its GPUs idle, and was stopped for that.",
+        ),
+        (
+            "idle",
             RUNNING,
             {"for_s": 900.0},
             "Idle: nightly.train on gpu_lab, for 15 min",
