@@ -155,6 +155,18 @@ def test_the_message_about_a_failure_says_all_that_is_known() -> None:
         "Task in Airflow: https://airflow.example.org/dags/nightly\n"
     )
     assert 'href="https://airflow.example.org/gpu-cluster/job?dag_id=nightly&amp;map_index=-1"' in message.html
+    assert message.short == (
+        "Failed: nightly.train on gpu_lab (missing module)\n"
+        "The GPU job of task train in DAG nightly has failed on gpu_lab after 3 min.\n\n"
+        "A module is not installed: No module named 'torchvision' (train.py:3).\n\n"
+        "What to do: Name it in requirements.\n\n"
+        "GPUs: 2 (indexes 0, 1)\nGPU-hours: 0.10\nGPU use: 41 % in the mean, 99 % at most, idle for 1 min 30 s\n"
+        "Progress: step 40 of 100 (40%), loss 0.31\nExit code: 1\n\n"
+        "Its last lines:\n  Traceback (most recent call last):\n"
+        "  ModuleNotFoundError: No module named 'torchvision'\n\n"
+        "GPU job: https://airflow.example.org/gpu-cluster/job?dag_id=nightly&map_index=-1\n"
+        "Task in Airflow: https://airflow.example.org/dags/nightly"
+    )
     assert message.payload["gpu_hours"] == 0.1
     assert message.payload["verdict"] == {"reason": "user_error", "kind": "missing_module"}
     assert message.payload["metrics"] == {"loss": 0.3, "val.accuracy": 0.981}

@@ -26,7 +26,9 @@ from tests.conftest import REPOSITORY
 from tests.servers.hooks import Hooks
 
 DOCS = REPOSITORY / "docs/notifications.md"
-MESSAGE = JobMessage("failed", "failed", "job/1/failed", "Failed: job", "text", "<p>html</p>", {"event": "failed"})
+MESSAGE = JobMessage(
+    "failed", "failed", "job/1/failed", "Failed: job", "text", "chat", "<p>html</p>", {"event": "failed"}
+)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from airflow_provider_gpu_cluster.messages.log_end import last_lines
 from airflow_provider_gpu_cluster.messages.mail import html_mail
 from airflow_provider_gpu_cluster.messages.message import JobMessage, JobTask
 from airflow_provider_gpu_cluster.messages.payload import payload_of
-from airflow_provider_gpu_cluster.messages.plain import plain_text
+from airflow_provider_gpu_cluster.messages.plain import chat_text, plain_text
 from airflow_provider_gpu_cluster.messages.story import Story, sentence
 
 _MOST_OF_A_SUBJECT = 160
@@ -212,6 +212,7 @@ def _message(
         event_id=event_id,
         subject=story.subject,
         text=plain_text(story),
+        chat=chat_text(story),
         html=html_mail(story),
         payload=payload,
     )

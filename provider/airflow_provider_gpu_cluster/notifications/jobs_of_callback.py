@@ -59,8 +59,8 @@ def jobs_of_callback(context: Mapping[str, Any], notifier: object) -> Iterator[F
     """
     if "dag" not in context and "ti" not in context:
         raise InvalidJobError(
-            "Airflow gives this callback neither a task nor a DAG, as with a deadline, so that no job can be found; to hear "
-            "about a job that waits or runs, use notify= of its task"
+            "Airflow gives this callback neither a task nor a DAG, as with a deadline, so that no job can be found; to "
+            "hear of a job that waits or runs, use notify= of its task"
         )
     # Airflow gives this to callbacks of DAGs alone.
     if "reason" in context or "ti" not in context:
