@@ -110,7 +110,9 @@ def cluster_folder(tmp_path: Path) -> Iterator[Path]:
 def cluster_settings(sshd: RealSshd, cluster_folder: Path) -> ClusterSettings:
     """Return the settings of a cluster with 4 virtual GPUs that belongs to this test alone."""
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+    from tests.harness.unpacked_program import provide_unpacked
 
+    provide_unpacked(cluster_folder / "ml-jobs")
     return ClusterSettings(
         conn_id="gpu_cluster_default",
         name=f"{login()}@{sshd.host}:{sshd.port}",

@@ -27,11 +27,25 @@ def bounds() -> dict[str, str]:
     return dict(requirement.split(">=") for requirement in requirements)
 
 
+def uv(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run uv, with the index of packages that pip has: as scripts/install does."""
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    index = os.environ.get("PIP_INDEX_URL") or subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    variables = {"UV_DEFAULT_INDEX": index, **os.environ} if index else dict(os.environ)
+    command = [sys.executable, "-m", "uv", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def environment_with(resolution: str, folder: Path) -> Path:
     """Make a virtual environment; return its interpreter."""
-    variables = {**os.environ, "VENV": str(folder), "RESOLUTION": resolution, "PYTHON": sys.executable}
-    subprocess.run([REPOSITORY / "scripts" / "install", "pytest"], env=variables, check=True)
-    return folder / "bin" / "python"
+    uv("venv", "--python", sys.executable, str(folder))
+    python = folder / "bin" / "python"
+    # Compiled is what the tests import, and no more.
+    what = ("--editable", ".", "--group", "pytest")
+    uv("pip", "install", "--no-compile-bytecode", "--python", str(python), "--resolution", resolution, *what)
+    return python
 
 
 def versions(python: Path, names: list[str]) -> dict[str, str]:
@@ -63,9 +77,8 @@ def test_with_the_lowest(tmp_path: Path, bounds: dict[str, str]) -> None:
 
 def test_with_the_newest(tmp_path: Path, bounds: dict[str, str]) -> None:
     """The environment of the suite has them unless it is an old one; then they are tried in one of their own."""
-    command = [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--python", sys.executable, "--editable", "."]
     upgrades = [argument for name in bounds for argument in ("--upgrade-package", name)]
-    done = subprocess.run([*command, *upgrades], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = uv("pip", "install", "--dry-run", "--python", sys.executable, "--editable", ".", *upgrades)
     would_change = [name for name in bounds if re.search(rf"^ [+-] {name}==", done.stderr, re.MULTILINE)]
     if would_change:
         python = environment_with("highest", tmp_path / "newest")

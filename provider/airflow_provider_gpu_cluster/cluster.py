@@ -47,6 +47,7 @@ from airflow_provider_gpu_cluster.transfer.upload import Upload
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from airflow_provider_gpu_cluster.gpu_run.protocol.acts import AuditReply, AuditRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import (
         Acknowledgement,
         Asker,
+        Caller,
         CancelRequest,
         GcRequest,
         InterruptRequest,
@@ -95,6 +97,7 @@ class Cluster:
 
     :param connect: opens an SSH connection, or raises an error of :mod:`.exceptions`.
     :param retry_for_s: how long to keep trying to reach the cluster, in seconds.
+    :param caller: who asks, for the audit trails of jobs.
     """
 
     def __init__(
@@ -103,9 +106,10 @@ class Cluster:
         connect: Callable[[], paramiko.SSHClient],
         *,
         retry_for_s: float = RETRY_FOR_S,
+        caller: Caller | None = None,
     ) -> None:
         self.settings = settings
-        self.session = Session(Connection(settings, connect), retry_for_s=retry_for_s)
+        self.session = Session(Connection(settings, connect), retry_for_s=retry_for_s, caller=caller)
         """Talks to the program on the cluster, for operations that the methods here do not offer."""
 
     def __enter__(self) -> Cluster:
@@ -397,6 +401,20 @@ class Cluster:
         request: InterruptRequest = {"job_id": job_id, "id": uuid.uuid4().hex, "kind": kind, "by": requested_by}
         reply: InterruptReply = self.session.call("interrupt", request)
         return cleaned(reply["message"])
+
+    def audit(self, job_id: str) -> AuditReply:
+        """
+        Return who has done what with a job, from where, and when.
+
+        :raises LaunchError: the cluster knows no such job, and its ledger does not either.
+        """
+        request: AuditRequest = {"job_id": job_id}
+        reply: AuditReply = self.session.call("audit", request)
+        for line in reply["acts"]:
+            for name, value in line.items():
+                if isinstance(value, str):
+                    line[name] = cleaned(value)  # type: ignore[literal-required]
+        return reply
 
     def collect(
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()

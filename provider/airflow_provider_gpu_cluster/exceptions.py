@@ -17,6 +17,7 @@ All errors that this provider raises, as one tree.
     │   └── NoSpaceError                    disk full, or quota used up
     ├── LaunchError                  the job could not be started
     │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
+    │   ├── BudgetExceededError             a budget of GPU-hours that it needs room in is used up
     │   └── JobConflictError                its directory belongs to another job
     ├── CollectError                 outputs could not be downloaded whole
     └── GpuJobError                  the job ended badly; carries job_id, reason, kind, recovered and more
@@ -111,6 +112,10 @@ class LaunchError(GpuClusterError):
 
 class NotEnoughGpusError(LaunchError):
     """The job asks for more GPUs, or other GPUs, than the cluster has."""
+
+
+class BudgetExceededError(LaunchError):
+    """A budget of GPU-hours of this month (``gpu_hours_budget`` of the connection) has no room for the job."""
 
 
 class JobConflictError(LaunchError):
@@ -253,6 +258,7 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.NOT_STAGED: StagingError,
     protocol.NOT_ENOUGH_GPUS: NotEnoughGpusError,
     protocol.JOB_CONFLICT: JobConflictError,
+    protocol.OVER_BUDGET: BudgetExceededError,
     protocol.LAUNCH_REFUSED: LaunchError,
     protocol.NO_SUCH_JOB: LaunchError,
     protocol.UNSAFE_OUTPUT: CollectError,

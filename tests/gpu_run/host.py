@@ -24,6 +24,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Submit
 from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt, JobDirectory, Root
 from tests.harness.patience import PATIENCE_S
+from tests.harness.unpacked_program import provide_unpacked
 
 NOBODY = 65534
 _numbers = itertools.count(1)
@@ -44,7 +45,7 @@ class Host:
         program = build_program()
         self.program = str(Path(self.root.own) / program.name)
         if not Path(self.program).exists():
-            Path(self.root.own).mkdir(parents=True)
+            provide_unpacked(Path(self.root.path))
             Path(self.program).write_bytes(program.content)
 
     @property

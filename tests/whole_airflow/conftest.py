@@ -17,21 +17,27 @@ from tests.conftest import REPOSITORY
 from tests.harness.ledger import TRAINING
 from tests.harness.leftovers import kill_everything_under
 from tests.servers.airflow import WholeAirflow
+from tests.servers.hooks import Hooks
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd, login
 
 RUN_TIMEOUT_S = 180
+METRICS_TOKEN = "a-token-for-prometheus"
 
 
 class Lab:
     """An Airflow and its cluster."""
 
-    def __init__(self, airflow: WholeAirflow, settings: ClusterSettings, folder: Path, proxy: CutProxy) -> None:
+    def __init__(
+        self, airflow: WholeAirflow, settings: ClusterSettings, folder: Path, proxy: CutProxy, hooks: Hooks
+    ) -> None:
         self.airflow = airflow
         self.settings = settings
         self.folder = folder
         self.proxy = proxy
         """In front of the cluster, for the connection ``gpu_cluster_far``."""
+        self.hooks = hooks
+        """Receives what notifiers tell."""
         self.early: dict[str, str] = {}
         """Runs that take long, by their DAGs. They are started first, so that no test needs to wait for them."""
 
@@ -158,6 +164,7 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         virtual_gpus=64,
     )
     proxy = CutProxy((sshd.host, sshd.port))
+    hooks = Hooks()
     connection = {
         "conn_type": "gpu_cluster",
         "host": sshd.host,
@@ -175,9 +182,11 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT": json.dumps(connection),
         "AIRFLOW_CONN_GPU_CLUSTER_FAR": json.dumps({**connection, "host": proxy.host, "port": proxy.port}),
         "MODELS_DIR": str(folder / "models"),
+        "TEST_HOOKS": hooks.origin,
         "TEST_RUNS": str(folder / "runs"),
         "TEST_TRAINING": str(TRAINING),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__GPU_CLUSTER__METRICS_TOKEN": METRICS_TOKEN,
         # Every value of XComs is stored outside the database.
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{folder}/xcoms",
@@ -194,12 +203,13 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     }
     try:
         with WholeAirflow(dags, environ, folder / "airflow.log") as airflow:
-            lab = Lab(airflow, settings, folder, proxy)
+            lab = Lab(airflow, settings, folder, proxy, hooks)
             early = ("group_times_out", "group_of_long_job", "retried_by_policy", "resubmitted")
             lab.early = {dag_id: lab.start(dag_id) for dag_id in early}
             yield lab
     finally:
         proxy.close()
+        hooks.close()
         kill_everything_under(folder)
 
 

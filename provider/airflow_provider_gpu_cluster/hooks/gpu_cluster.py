@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id, element_id
-from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
+from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_caller, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.jobs.parameter_checks import patterns
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Caller
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
     from airflow_provider_gpu_cluster.jobs.orphan import OrphanedJob
     from airflow_provider_gpu_cluster.jobs.submission import Submission
@@ -65,6 +66,8 @@ class GpuClusterHook(BaseHook):
     def __init__(self, gpu_cluster_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.caller: Caller | None = None
+        """Who asks, for the audit trails of jobs; None for the running task, or the person who runs this process."""
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -94,7 +97,7 @@ class GpuClusterHook(BaseHook):
         # Imported late, because it imports all of SSH, and Airflow parses DAG files again and again.
         from airflow_provider_gpu_cluster.cluster import Cluster
 
-        return Cluster(self.settings, self.connect)
+        return Cluster(self.settings, self.connect, caller=self.caller or current_caller())
 
     def connect(self) -> paramiko.SSHClient:
         """
@@ -293,6 +296,19 @@ class GpuClusterHook(BaseHook):
         """
         by = requested_by or _running_task()
         return self.cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
+
+    def audit(self, job: Job) -> list[dict[str, Any]]:
+        """
+        Return who has done what with a job, from where, and when: a dict for each act, the oldest first.
+
+        Each has ``at`` (ISO 8601 in UTC), ``act`` (such as ``submit``, ``join``, ``recover``, ``cancel``, ``collect``),
+        ``by`` (the user, or ``gpu-run`` for what happens by itself), and, as far as it is known, ``through`` (by what
+        means), ``host`` and ``address`` (from where), ``attempt``, ``try_number`` and ``details``. It works for jobs
+        that were removed, too, as the cluster's ledger stays.
+
+        :raises LaunchError: the cluster knows no such job, and its ledger does not either.
+        """
+        return [dict(line) for line in self.cluster.audit(job_id_of(job))["acts"]]
 
     def collect(
         self,

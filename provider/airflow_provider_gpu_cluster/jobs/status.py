@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
-    from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
+    from airflow_provider_gpu_cluster.gpu_run.protocol.status import Asked, Progress, Status
     from airflow_provider_gpu_cluster.gpu_run.protocol.usage import IdleNote, Seconds, Usage
 
 _OF_EACH_ATTEMPT = (
@@ -82,6 +82,8 @@ class JobStatus:
     :param usage: what it has used of its GPUs and its host; while it runs, so far. Empty where nobody has measured it.
     :param seconds: how long each part took, in seconds: ``queued``, ``staging``, ``building``, ``running``, ``idle``.
     :param idle: while it runs and leaves its GPUs idle: for how long, and what follows; see docs/idle.md.
+    :param asked: what it was to get, once it has ended: ``cpus``, ``memory_bytes`` and ``time_limit_s``, as far as it
+        has asked for them.
     :param host: host the attempt runs on.
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
@@ -118,6 +120,7 @@ class JobStatus:
     usage: Usage = field(default_factory=dict)  # type: ignore[assignment]
     seconds: Seconds = field(default_factory=dict)  # type: ignore[assignment]
     idle: IdleNote | None = None
+    asked: Asked = field(default_factory=dict)  # type: ignore[assignment]
     host: str | None = None
     pid: int | None = None
     log_bytes: int = 0
@@ -163,6 +166,11 @@ class JobStatus:
         value["attempts"], value["recovered"] = list(self.attempts), dict(self.recovered)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
+
+    def used(self) -> dict[str, Any]:
+        """Return ``usage`` and ``seconds``, as far as they are known, as plain JSON values for Airflow's database."""
+        found = {"usage": self.usage, "seconds": self.seconds}
+        return dict(storable({name: value for name, value in found.items() if value}))
 
     def history(self) -> dict[str, Any]:
         """

@@ -98,6 +98,9 @@ def message_of_end(status: JobStatus, about: About, *, error: BaseException | No
     if opening.kind == kinds.COMPLETED and ran:
         detail = f" after {ran}"
     event = kinds.IDLE_END if opening.kind == kinds.IDLE else opening.kind
+    if about.task is not None and about.task.will_retry:
+        # The last try may fail for the same end, and that is another message.
+        event += kinds.RETRY
     also = f"The task itself has failed: {sentence(line(hide(words_of(error)), 400))}" if error else ""
     cause = " ".join(part for part in (sentence(line(status.message, _MOST_OF_A_CAUSE)), also) if part)
     return _message(opening, event, status, about, hide, headline=headline, detail=detail, cause=cause)
@@ -236,7 +239,7 @@ def _hidden(value: Any, masks: Masks | None) -> Any:
 
 
 def _links(task: JobTask | None) -> tuple[tuple[str, str], ...]:
-    links = (("Job", task.job_url), ("Task in Airflow", task.task_url)) if task else ()
+    links = (("GPU job", task.job_url), ("Task in Airflow", task.task_url)) if task else ()
     return tuple((text, address) for text, address in links if address)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.jobs.progress import duration_text
@@ -71,15 +71,14 @@ def _time_limit_in(status: JobStatus, facts: Mapping[str, float], job: str) -> C
 
 
 def _idle(status: JobStatus, facts: Mapping[str, float], job: str) -> ConditionWords:
-    note = status.idle
-    idle = duration_text(note["idle_s"]) if note else _seconds(facts, "for_s", "limit_s")
+    note: dict[str, Any] = dict(status.idle or {})
+    idle = _seconds({**facts, "idle_s": note.get("idle_s", 0)}, "idle_s", "for_s", "limit_s")
     headline = f"{job} has left its GPUs idle{_for(idle)}."
-    if note:
-        headline += (
-            f" It used {note['percent']:.0f} % of them in the mean; less than {note['min_percent']:g} % is idle."
-        )
-    if note and note["on_idle"] == "cancel":
-        headline += f" If it goes on like this, it will be stopped after {duration_text(note['window_s'])}."
+    percent, least, window_s = (number_of(note.get(name)) for name in ("percent", "min_percent", "window_s"))
+    if percent is not None and least is not None:
+        headline += f" It used {percent:.0f} % of them in the mean; below {least:g} % is idle."
+    if note.get("on_idle") == "cancel" and window_s:
+        headline += f" If it goes on like this, it will be stopped after {duration_text(window_s)}."
     return ConditionWords(
         headline,
         f",{_for(idle)}" if idle else "",
@@ -94,7 +93,7 @@ def _recovered(status: JobStatus, facts: Mapping[str, float], job: str) -> Condi
     number = status.attempt or ""
     return ConditionWords(
         f"{job} {verb if past else 'has ended'}, and goes on by itself as attempt {number}.",
-        f" after: {reason.replace('_', ' ')} (attempt {number})" if reason else f" (attempt {number})",
+        f" (attempt {number}; {reason.replace('_', ' ')})" if reason else f" (attempt {number})",
         line(past.get("message")) if past else "",
     )
 
@@ -104,8 +103,13 @@ def _seconds(facts: Mapping[str, float], *names: str) -> str:
     for name in names:
         seconds = number_of(facts.get(name))
         if seconds is not None and seconds > 0:
-            return duration_text(seconds)
+            return _rounded(seconds)
     return ""
+
+
+def _rounded(seconds: float) -> str:
+    """Return a duration as text, in whole minutes if it is longer."""
+    return duration_text(seconds if seconds < 120 else 60 * round(seconds / 60))
 
 
 def _for(duration: str) -> str:

@@ -8,13 +8,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from airflow_provider_gpu_cluster.connection.words import cleaned
+from airflow_provider_gpu_cluster.connection.words import cleaned, readable
 from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.progress import duration_text, metric_words, progress_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.messages.message import JobTask
-from airflow_provider_gpu_cluster.messages.story import count_text
 
 MOST_ATTEMPTS = 10
 MOST_METRICS = 20
@@ -25,9 +24,10 @@ _SHORTEST_PART_S = 1.0
 
 
 def line(value: Any, most: int = _MOST_CHARACTERS) -> str:
-    """Return a value as one line of bounded length."""
+    """Return a value as one line of bounded length; empty for None."""
     # Cut first: to clean megabytes would take long.
-    return cleaned(" ".join(str(value)[: 4 * most].split()), most) if value is not None else ""
+    text = "" if value is None else " ".join(readable(str(value)[: 4 * most]).split())
+    return cleaned(text if len(text) <= most else f"{text[: most - 1].rstrip()}…")
 
 
 def number_of(value: Any) -> float | None:
@@ -57,7 +57,7 @@ def facts_of(
             ("Host", status.host),
             ("Elements", _elements(status)),
             ("Attempt", status.attempt or None),
-            ("Went on", recoveries_text(status.recovered)),
+            ("Recoveries", recoveries_text(status.recovered)),
             ("GPUs", _gpus(status, handle)),
             ("Ran for", _ran_for(status)),
             ("Before that", _before(status)),
@@ -88,9 +88,9 @@ def gpu_hours_text(gpu_seconds: Any) -> str:
 
 
 def recoveries_text(recovered: Mapping[str, int]) -> str:
-    """Return how often a job has gone on by itself, and after what."""
-    parts = [f"{reason.replace('_', ' ')} {count_text(times, 'time')}" for reason, times in recovered.items() if times]
-    return f"by itself, after: {', '.join(parts)}" if parts else ""
+    """Return how often a job has gone on by itself, and after what: ``2 (1 preempted, 1 node failure)``."""
+    parts = [f"{times} {line(reason, 40).replace('_', ' ')}" for reason, times in recovered.items() if times]
+    return f"{sum(recovered.values())} ({', '.join(parts)})" if parts else ""
 
 
 def metrics_of(metrics: Any) -> dict[str, Any]:

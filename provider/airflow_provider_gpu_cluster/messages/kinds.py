@@ -39,6 +39,8 @@ KINDS = (
 CONDITIONS = (QUEUED_FOR, NO_PROGRESS_FOR, TIME_LIMIT_IN, RECOVERED, IDLE)
 # A warning that a job is idle and its end for that are two events of one attempt.
 IDLE_END = "idle_end"
+# Added to the event of an end after which Airflow tries the task again.
+RETRY = "-retry"
 
 
 class Opening(NamedTuple):

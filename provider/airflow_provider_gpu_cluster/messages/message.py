@@ -73,7 +73,7 @@ class JobMessage:
     @property
     def json(self) -> str:
         """The payload as JSON."""
-        return json.dumps(self.payload, ensure_ascii=False, allow_nan=False)
+        return json.dumps(self.payload, allow_nan=False)
 
     @property
     def short(self) -> str:

@@ -35,7 +35,7 @@ def payload_of(
 ) -> dict[str, Any]:
     """Return a message as JSON values, without those that are not known."""
     links = dict(story.links)
-    return _known(
+    payload = _known(
         {
             "schema": SCHEMA,
             "event_id": event_id,
@@ -59,9 +59,11 @@ def payload_of(
             "attempts": [_attempt(past) for past in status.attempts[-_MOST_ATTEMPTS:]] if status else None,
             "recovered": _numbers(status.recovered) if status else None,
             "log_tail": list(story.last_lines),
-            "links": _known({"job": links.get("Job"), "task": links.get("Task in Airflow")}),
+            "links": _known({"job": links.get("GPU job"), "task": links.get("Task in Airflow")}),
         }
     )
+    # Receivers in other languages take no NaN.
+    return dict(storable(payload))
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,4 +48,5 @@ def sentence(text: str) -> str:
     """Return a text as a sentence: with a capital letter, and a full stop."""
     text = text.strip()
     ended = text if not text or text[-1] in ".!?…" else f"{text}."
-    return ended[:1].upper() + ended[1:]
+    # A name, such as that of a host, stays as it is written.
+    return ended[:1].upper() + ended[1:] if ended.partition(" ")[0].rstrip(",:.").isalpha() else ended

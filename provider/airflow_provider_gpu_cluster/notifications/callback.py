@@ -6,7 +6,7 @@ import contextlib
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.jobs.metrics import METRICS_FILE
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.messages.builder import About, message_of_end, message_of_error
 from airflow_provider_gpu_cluster.notifications.jobs_of_callback import FoundJob, jobs_of_callback
-from airflow_provider_gpu_cluster.plugins.cluster_access import hook_of
+from airflow_provider_gpu_cluster.plugins.cluster_access import open_hook
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
@@ -32,30 +32,63 @@ _ASK_FOR_S = 10.0
 _TAIL_BYTES = 16 * 1024
 
 
-def tell_of_callback(send: Send, context: Mapping[str, Any]) -> None:
-    """Tell about the job or the jobs of a callback. Nothing is raised: what goes wrong is an error in the log."""
+def tell_of_callback(send: Send, context: Mapping[str, Any], *, only: Collection[str], receivers: str) -> None:
+    """
+    Tell about the job or the jobs of a callback. Nothing is raised: what goes wrong is an error in the log.
+
+    :param send: sends a message.
+    :param only: the kinds of messages to send.
+    :param receivers: a word for those who get it, who are told of each end once.
+    """
     try:
         for found in jobs_of_callback(context):
-            _tell(send, found)
+            _tell(send, found, only, receivers)
     except Exception as error:
         log.error("Nobody was told about a GPU job: %s. The task itself is not affected", words_of(error))
 
 
-def _tell(send: Send, found: FoundJob) -> None:
+def _tell(send: Send, found: FoundJob, only: Collection[str], receivers: str) -> None:
     about = About(conn_id=found.conn_id, handle=found.handle, task=found.task)
     with contextlib.ExitStack() as stack:
-        status = None
+        status, hook = None, None
         if found.handle is not None:
             try:
-                hook = stack.enter_context(hook_of(found.conn_id))
+                hook = stack.enter_context(open_hook(found.conn_id))
                 with _for_a_short_while(hook):
                     status, about = _asked(hook, found.handle, about)
             except Exception as error:
                 about = replace(about, note=f"Its cluster could not be asked just now: {words_of(error)}.")
-                status = _known_status(found)
+                status, hook = _known_status(found), None
         message = _message(found, status, about)
-        if message is not None:
+        if message is None or message.kind not in only:
+            return
+        if hook is not None and status is not None and status.attempt and message.event:
+            _send_once(send, message, f"{message.event}-{receivers}", hook, status)
+        else:
             send(message)
+
+
+def _send_once(send: Send, message: JobMessage, event: str, hook: GpuClusterHook, status: JobStatus) -> None:
+    """
+    Send a message unless these receivers have got it, or are just getting it: Airflow may call a callback twice.
+
+    A cluster that cannot note it, such as one with a full disk, keeps nobody from being told.
+    """
+    if not _on_cluster(hook, lambda: hook.cluster.take_to_tell(status.job_id, event, status.attempt), otherwise=1):
+        log.info("This was told before: %s", message.subject)
+    elif send(message):
+        _on_cluster(
+            hook, lambda: hook.cluster.note_told(status.job_id, {"event": event, "attempt": status.attempt}), None
+        )
+
+
+def _on_cluster(hook: GpuClusterHook, call: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        with _for_a_short_while(hook):
+            return call()
+    except GpuClusterError as error:
+        log.warning("The cluster has not noted that people are told: %s", words_of(error))
+        return otherwise
 
 
 def _asked(hook: GpuClusterHook, handle: JobHandle, about: About) -> tuple[JobStatus, About]:

@@ -37,6 +37,9 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
     ("", "summary", "subject"),
 )
 
+# What Airflow calls the modules that it makes of files of DAGs.
+_MODULES_OF_DAGS = ("unusual_prefix_", "__main__")
+
 Carrier: TypeAlias = "BaseNotifier | tuple[str, Mapping[str, Any]]"
 
 
@@ -99,6 +102,13 @@ def parts_of(carrier: BaseNotifier) -> dict[str, str]:
     return found
 
 
+def identity_of(carrier: BaseNotifier) -> list[Any]:
+    """Return what tells a notifier from others: its class, and those of its arguments that are plain values."""
+    path, arguments = _arguments(carrier)
+    plain = {name: value for name, value in arguments.items() if isinstance(value, (str, int, list, tuple, dict))}
+    return [path, json.loads(json.dumps(plain, default=lambda value: type(value).__name__, skipkeys=True))]
+
+
 def written(carrier: BaseNotifier) -> list[Any]:
     """
     Return a notifier as the path of its class and its arguments, as JSON values, from which it can be made again.
@@ -106,14 +116,12 @@ def written(carrier: BaseNotifier) -> list[Any]:
     :raises InvalidJobError: it cannot, or an argument is a secret, which must not be stored with a trigger.
     """
     kind = type(carrier)
-    path = f"{kind.__module__}.{kind.__qualname__}"
-    arguments: dict[str, Any] = {}
-    for name, parameter in inspect.signature(kind.__init__).parameters.items():
-        if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            continue
-        value = getattr(carrier, name, parameter.default)
-        if value is not parameter.default and value != parameter.default and name != "context":
-            arguments[name] = value
+    path, arguments = _arguments(carrier)
+    if path.startswith(_MODULES_OF_DAGS) or "<locals>" in path:
+        raise InvalidJobError(
+            f"via: {kind.__qualname__} is defined in a file of DAGs, where triggerers do not find it; define it in a "
+            "module that they can import"
+        )
     for name, value in arguments.items():
         try:
             arguments[name] = json.loads(json.dumps(value, allow_nan=False))
@@ -122,10 +130,23 @@ def written(carrier: BaseNotifier) -> list[Any]:
                 f"via: {name} of {kind.__name__} is a {type(value).__name__}, which cannot be kept with a trigger; "
                 "notifiers that a trigger sends take plain values"
             ) from None
-        if redact(value, name) != value:
+        if redact(value, name, max_depth=20) != value:
             raise InvalidJobError(
                 f"via: {name} of {kind.__name__} is a secret, which must not be stored with a trigger; put it into a "
                 "connection, and give the connection's id"
             )
     carrier_of((path, arguments))
     return [path, arguments]
+
+
+def _arguments(carrier: BaseNotifier) -> tuple[str, dict[str, Any]]:
+    """Return the path of a notifier's class, and those of its arguments that are not the default."""
+    kind = type(carrier)
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+        if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        value = getattr(carrier, name, parameter.default)
+        if value is not parameter.default and value != parameter.default and name != "context":
+            arguments[name] = value
+    return f"{kind.__module__}.{kind.__qualname__}", arguments

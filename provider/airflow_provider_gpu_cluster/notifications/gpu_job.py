@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
     from airflow_provider_gpu_cluster.messages.message import JobMessage
     from airflow_provider_gpu_cluster.notifications.carriers import Carrier
+
+log = logging.getLogger(__name__)
 
 _LONGEST_S = 300.0
 
@@ -93,7 +98,8 @@ class GpuJobNotifier(BaseNotifier):
         """Tell about the job of a task, or about the jobs of a DAG run, of which this is a callback."""
         from airflow_provider_gpu_cluster.notifications.callback import tell_of_callback
 
-        tell_of_callback(partial(self.send, context=context), context)
+        send = partial(self.send, context=context)
+        tell_of_callback(send, context, only=self.only, receivers=self._receivers())
 
     async def async_notify(self, context: Context) -> None:
         """Do the same in a trigger."""
@@ -128,7 +134,7 @@ class GpuJobNotifier(BaseNotifier):
         if len(failures) == len(sends):
             raise NotSentError(f"nobody was told of {message.event_id} ({message.subject}): {told}")
         if failures:
-            self.log.error("A message about a GPU job was sent, but not to all (%s): %s", message.subject, told)
+            log.error("A message about a GPU job was sent, but not to all (%s): %s", message.subject, told)
         return True
 
     def send_event(
@@ -189,6 +195,13 @@ class GpuJobNotifier(BaseNotifier):
         if self.only != frozenset(KINDS):
             arguments["only"] = sorted(self.only)
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    def _receivers(self) -> str:
+        """Return a word for the receivers, the same in every process; another one for others."""
+        from airflow_provider_gpu_cluster.notifications.carriers import identity_of
+
+        parts = [*map(identity_of, self.via), self.webhook_conn_id, self.webhook_url]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
 
     def _post(self, message: JobMessage) -> None:
         from airflow_provider_gpu_cluster.notifications.receiver import receiver_of

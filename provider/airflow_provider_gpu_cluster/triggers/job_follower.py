@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import PROGRESS_EVERY_S, JobLog, Log
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
-from airflow_provider_gpu_cluster.triggers.shown_lines import told_attempts
+from airflow_provider_gpu_cluster.triggers.shown_lines import told_attempts, told_idle
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Place, WatchEvent
 from airflow_provider_gpu_cluster.watch.notices import Notices
@@ -99,15 +99,17 @@ class JobFollower:
         job_log = JobLog(self._log, job_id=self._handle.job_id, cluster=self._watcher.name)
         if self._ti is not None:
             job_log.skip_attempts(told_attempts(self._ti))
+            job_log.skip_idle(told_idle(self._ti))
         return job_log
 
     def _make_display(self, location: str, acknowledge: Callable[[LogPosition, dict[str, Any]], None]) -> OutputDisplay:
         return OutputDisplay(self._ti, location=location, acknowledge=acknowledge)
 
     def tell_success(self) -> None:
-        """Log that the job has succeeded."""
+        """Log that the job has succeeded, and what would help the next one."""
         assert self._status is not None
         self._job_log.tell_success(self._status)
+        self._job_log.tell_advice(self._status)
 
     def _is_over(self) -> bool:
         if self._error is not None:

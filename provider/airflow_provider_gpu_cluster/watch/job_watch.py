@@ -77,6 +77,8 @@ class JobWatch(Watch):
         """Write how the job ended; see :meth:`.Watch.end`."""
         if status.state is JobState.SUCCEEDED:
             self._job_log.tell_success(status)
+        self._job_log.tell_advice(status)
+        if status.state is JobState.SUCCEEDED:
             return
         if not status.log_tail:
             status = self._with_tail(status)

@@ -51,7 +51,8 @@ def call(host: Host) -> Iterator[None]:
 @pytest.mark.usefixtures("call")
 def test_one_look_tells_sums_jobs_gpus_and_calls(host: Host) -> None:
     line: Any = {"kind": "end", "at": "2026-01-01T00:00:00.000+00:00", "job_id": "x", "dag_id": "d", "user": "ada"}
-    Ledger(host.root.own).append({**line, "state": "SUCCEEDED", "gpu_seconds": 60.0})
+    line.update(state="SUCCEEDED", gpu_seconds=60.0)
+    Ledger(host.root.own).append(line)
     launch(host, "ended", "true")
     host.wait("ended")
     host.job("staged").create()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import resource
+import time
 from typing import TYPE_CHECKING, Any, Callable, Sequence, TypedDict, TypeVar
 
 from ..errors import Refused
-from ..linux.companion import Ended, Line
+from ..linux.companion import CompanionLine, Ended
 from . import nvidia_smi
 from .gpu_reading import GpuReading
 from .named_gpus import index_of, uuid_of
-from .nvml import FUNCTION_NOT_FOUND, LIBRARIES, NO_DATA, NOT_FOUND, NOT_SUPPORTED, Nvml, NvmlError
+from .nvml import FUNCTION_NOT_FOUND, NO_DATA, NOT_FOUND, NOT_SUPPORTED, Nvml, NvmlError
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu
@@ -53,8 +54,8 @@ class NvmlReader:
 
     source = NVML
 
-    def __init__(self, gpus: Sequence[LeasedGpu], names: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> None:
-        self._nvml = Nvml(libraries)
+    def __init__(self, gpus: Sequence[LeasedGpu], names: Sequence[str]) -> None:
+        self._nvml = Nvml()
         self._gpus = gpus
         self._names = names
         self._seen_us: dict[int, int] = {}
@@ -185,7 +186,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, line: Line) -> None:
+def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, line: CompanionLine) -> None:
     """
     Read some GPUs whenever the other end of a line asks for it, until that is gone.
 
@@ -204,8 +205,8 @@ def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, li
                 answer["source"], answer["why_not"] = reader.source, reader.why_not
             except Refused as refusal:
                 reader, answer["why_not"] = None, refusal.message
-            times = os.times()
-            answer["cost_s"] = times.user + times.system + times.children_user + times.children_system
+            children = resource.getrusage(resource.RUSAGE_CHILDREN)
+            answer["cost_s"] = time.process_time() + children.ru_utime + children.ru_stime
             line.tell(json.dumps(answer))
 
 

@@ -47,6 +47,15 @@ class GpuReading(NamedTuple):
             own = own._replace(percent=min(self.percent, percent))
         return own
 
+    def at_the_end(self, before: GpuReading) -> GpuReading:
+        """
+        Return what this reading says about the time since another, when the job has just ended.
+
+        It may have stopped computing a moment ago, or have begun after the other reading: the larger one counts.
+        """
+        busy = max(self, before, key=lambda reading: -1.0 if reading.percent is None else reading.percent)
+        return self._replace(percent=busy.percent, power_w=busy.power_w)
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> GpuReading:
         """Return the reading that :meth:`to_json` has described."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # A job that has gone on more often than this since the last look does not flood anybody.
 _MOST_RECOVERIES = 10
+_LONGEST_NAME = 80
 
 
 class Facts(NamedTuple):
@@ -287,8 +289,10 @@ def take(root: Root, job_id: str, event: str, number: int) -> int:
 
 
 def _told(root: Root, job_id: str, event: str, number: int) -> ToldEvent | None:
-    if event not in (*notices.NOTICES, *notices.ENDS):
-        raise Refused(protocol.BAD_REQUEST, f"there is no event {event!r} of a job to tell")
+    end, *rest = event.split("-")
+    is_end = end in notices.ENDS and len(event) <= _LONGEST_NAME and all(re.fullmatch("[a-z0-9]+", one) for one in rest)
+    if event not in notices.NOTICES and not is_end:
+        raise Refused(protocol.BAD_REQUEST, f"there is no event {event[:100]!r} of a job to tell")
     attempt = root.job(job_id).attempt(number)
     request = attempt.recorded_request()
     recovery = None if request is None else request.get("recovery")

@@ -29,6 +29,7 @@ VERBS = (
     "told",
     "send",
     "gc",
+    "audit",
 )
 
 # The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while
@@ -112,6 +113,7 @@ CHECKSUM_MISMATCH = "checksum_mismatch"
 ENTRY_SCRIPT_MISSING = "entry_script_missing"
 NOT_STAGED = "not_staged"
 NOT_ENOUGH_GPUS = "not_enough_gpus"
+OVER_BUDGET = "over_budget"
 LAUNCH_REFUSED = "launch_refused"
 GPUS_UNAVAILABLE = "gpus_unavailable"
 JOB_CONFLICT = "job_conflict"

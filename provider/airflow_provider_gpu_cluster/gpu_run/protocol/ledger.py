@@ -84,18 +84,29 @@ class TransferLine(LedgerLine, total=False):
 
 class ActLine(LedgerLine, total=False):
     """
-    An act on a job.
+    An act on a job, see :mod:`.acts`; the same line is in ``.job/events.jsonl`` of the job.
 
-    :param act: ``stage``, ``submit``, ``join``, ``recover``, ``cancel``, ``interrupt``, ``collect``, ``gc``, ``end``.
-    :param by: who did it, for a person.
-    :param host: from where.
+    The fields of :class:`LedgerLine` are about whom the job is for, who need not be who has acted.
+
+    :param act: one of :data:`.acts.ACTS`.
+    :param by: who did it: the user of Airflow, the owner of the DAG, a person, or ``gpu-run`` by itself.
+    :param through: by what means, for a person, such as the task.
+    :param host: the machine where that was: Airflow's for what came from there, else the cluster's.
+    :param address: whence the SSH connection came, as the cluster saw it.
+    :param attempt: the attempt that it made or met.
+    :param try_number: of the task that did it.
+    :param key: names the request, which makes one line however often it is repeated.
     :param details: more about it, for a person.
     """
 
     act: str
     by: str
+    through: str
     host: str
+    address: str
     attempt: int
+    try_number: int
+    key: str
     details: str
 
 

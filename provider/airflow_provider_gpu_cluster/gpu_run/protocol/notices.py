@@ -13,7 +13,8 @@ RECOVERED = "recovered"
 IDLE = "idle"
 NOTICES = (QUEUED_FOR, NO_PROGRESS_FOR, TIME_LIMIT_IN, RECOVERED, IDLE)
 
-# The ends of a job, of which a callback tells, if nobody has done so.
+# The ends of a job, of which a callback tells, if nobody has done so. Words of lower-case letters and digits may
+# follow, each after a `-`: who is told, and that the task will be tried again.
 ENDS = ("completed", "failed", "timed_out", "resources_exhausted", "system_error", "cancelled", "idle_end")
 
 STARTED = "started"

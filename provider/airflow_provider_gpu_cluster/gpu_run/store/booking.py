@@ -15,6 +15,7 @@ from ..ledger.who import line_of
 from ..linux import regular_files
 from ..protocol.ledger import TRANSFER
 from . import records
+from .unfinished import forget_unfinished
 
 if TYPE_CHECKING:
     from ..protocol.ledger import TransferLine
@@ -61,7 +62,9 @@ def book_end(
             metrics=metrics,
             moved=_moved(job, folder),
         )
-        return ledger_of(job).append_end(line, folder, wait_s=wait_s)
+        if ledger_of(job).append_end(line, folder, wait_s=wait_s):
+            forget_unfinished(job, number)
+            return True
     return False
 
 
@@ -90,6 +93,10 @@ class Transfer:
         self._began = time.monotonic()
         #: How many bytes were sent, by now.
         self.bytes = 0
+
+    def add(self, count: int) -> None:
+        """Note that so many bytes were sent."""
+        self.bytes += count
 
     def book(self) -> None:
         """Write its line, if anything was sent."""

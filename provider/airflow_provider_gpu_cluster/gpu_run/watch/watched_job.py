@@ -14,6 +14,7 @@ from ..linux import processes
 from ..protocol.orphan_timeout import orphan_timeout_s
 from ..store.asked import note_asked
 from ..store.directories import Root
+from ..store.idle_notes import IDLE
 from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ WINDOW_BYTES = 1 << 17
 PIECE_BYTES = 1 << 15
 _TAIL_BYTES = 4096
 _LONG_AGO = float("-inf")
-# What changes while a job runs, and is shown: its progress, and why there is none.
-_SHOWN = ("progress", "notes")
+# What changes while a job runs, and is shown: its progress, why there is none, and that it is idle.
+_SHOWN = ("progress", "notes", "idle")
 
 
 class WatchedJob:
@@ -73,7 +74,7 @@ class WatchedJob:
         self._supervisor: ProcessIdentity | None = None
         self._asked_every_s, self._asked_at = _ASKED_S, _LONG_AGO
         self._seen: set[str] = set()
-        self._progress_seen: tuple[int, int] | None = None
+        self._shown_seen: list[tuple[int, int] | None] = []
         self._name_records()
         # Offsets in the log of that number: its end, where to send from, and what was acknowledged.
         self._log_bytes = 0
@@ -82,7 +83,7 @@ class WatchedJob:
 
     def _name_records(self) -> None:
         attempt = self._job.attempt(self._attempt)
-        self._claim, self._exit = attempt.at("claim.json"), attempt.at("exit.json")
+        self._claim, self._exit, self._idle = (attempt.at(name) for name in ("claim.json", "exit.json", IDLE))
         self._next = self._job.attempt(self._attempt + 1).path
 
     def note_asked(self, now: float) -> None:
@@ -120,7 +121,10 @@ class WatchedJob:
         if now < self._progress_at:
             return False
         self._progress_at = now + PROGRESS_S
-        return _stamp(self._progress) != self._progress_seen
+        return self._shown_stamps() != self._shown_seen
+
+    def _shown_stamps(self) -> list[tuple[int, int] | None]:
+        return [_stamp(self._progress), _stamp(self._idle)]
 
     def _is_news(self, record: str) -> bool:
         return os.access(record, os.F_OK) != (record in self._seen)
@@ -144,7 +148,7 @@ class WatchedJob:
         """
         # Checked first, so that a record that appears during the look is news for the next glance.
         seen = {record for record in (self._claim, self._exit, self._next) if os.access(record, os.F_OK)}
-        progress_seen = _stamp(self._progress)
+        shown_seen = self._shown_stamps()
         status = status_or_unknown(self._root, engine, self._job.job_id)
         attempt = status.get("attempt", 0)
         is_final = status["state"] in protocol.FINAL_STATES
@@ -162,7 +166,7 @@ class WatchedJob:
                 event["counted"] = counted
             events.append(event)
         if not self._differs(status, *_SHOWN):
-            self._progress_seen = progress_seen
+            self._shown_seen = shown_seen
         self._seen = seen
         self._state = status["state"]
         self._log_bytes = status.get("log_bytes", 0)
@@ -188,7 +192,7 @@ class WatchedJob:
         return None
 
     def _is_worth_telling(self, status: Status, now: float) -> bool:
-        if self._told is None or self._differs(status, "state", "attempt"):
+        if self._told is None or self._differs(status, "state", "attempt", "idle"):
             return True
         if now >= self._message_told_at + FULL_LOOK_S and self._differs(status, "message", "queue_place", "reason"):
             self._message_told_at = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import LaunchError, NotEnoughGpusError
+from airflow_provider_gpu_cluster.exceptions import BudgetExceededError, LaunchError, NotEnoughGpusError
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch import loop
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
@@ -273,3 +274,22 @@ def test_jobs_are_launched_over_the_connection_that_watches_them(
     assert not any(launch.result(60).created for launch in again)
     listed = login_node.slurm.run("squeue", "-h", "-t", "all", "-o", "%j", check=True).stdout.split()
     assert sorted(name for name in listed if name.startswith("launched-")) == [f"{name}.1" for name in names]
+
+
+def test_a_job_beyond_its_budget_is_handed_to_slurm_when_there_is_room(
+    cluster: Cluster, connect: Callable[..., paramiko.SSHClient], login_node: LoginNode
+) -> None:
+    def beyond(over_budget: str) -> Cluster:
+        settings = replace(cluster.settings, gpu_hours_budget={"all": 0}, over_budget=over_budget, read_at=time.time())
+        return Cluster(settings, connect)
+
+    said = r"all jobs together .* is used up: 0 of 0.*over_budget=wait"
+    with beyond("refuse") as careful, pytest.raises(BudgetExceededError, match=said):
+        submit(careful, "true")
+    with beyond("wait") as patient:
+        job_id = submit(patient, "true").handle.job_id
+        (status,) = patient.statuses([job_id])
+    assert (status.state, "0 of 0" in status.message) == (JobState.QUEUED, True)
+    assert f"{job_id}.1" not in login_node.slurm.run("squeue", "-h", "-t", "all", "-o", "%j", check=True).stdout
+    with Cluster(replace(cluster.settings, read_at=time.time()), connect) as raised:
+        assert wait(raised, job_id).state is JobState.SUCCEEDED

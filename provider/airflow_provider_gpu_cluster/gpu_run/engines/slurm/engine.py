@@ -13,6 +13,7 @@ from ... import protocol
 from ...errors import Refused
 from ...protocol.grace import grace_s
 from ...store import records
+from ...store.budgets import why_held
 from ...store.directories import Attempt, Root
 from ...supervise.foreign_variables import unused_defaults
 from ..unstarted import record_unstarted
@@ -93,8 +94,11 @@ class SlurmEngine:
         batches: list[Batch] = []
         alike: dict[str, list[Attempt]] = {}
         for attempt in attempts:
+            request = attempt.request()
+            if why_held(attempt, request):
+                continue
             batch = Batch.of(attempt)
-            if "recovery" in attempt.request():
+            if "recovery" in request:
                 # Whoever looks at it must not wait for Slurm.
                 self._submit_meanwhile(batch)
             elif batch.is_array or batch.is_noted():
@@ -137,6 +141,9 @@ class SlurmEngine:
         return standing
 
     def _in_queue(self, attempt: Attempt, request: AttemptRequest) -> Standing | None:
+        held = why_held(attempt, request)
+        if held:
+            return {"state": protocol.QUEUED, "submitted_at": request["requested_at"], "message": held}
         batch = Batch.of(attempt)
         note = batch.piece_of(attempt).note
         message = "it was just handed to Slurm"
