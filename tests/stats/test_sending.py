@@ -110,7 +110,7 @@ def test_every_event_is_sent(use: Use, statsd: StatsdServer, eventually: Any) ->
     started: Any = {"event": "started", "job_id": "job-1", "attempt": 2, "seconds": {"queued": 0.5}}
     recovered: Any = {"event": "recovered", "job_id": "job-1", "attempt": 2, "reason": "preempted", "gpu_seconds": 9}
     unknown: Any = {"event": "of a later version", "job_id": "job-1", "attempt": 1}
-    ends = [{**ENDED, "state": state} for state in protocol.FINAL_STATES]
+    ends: list[Any] = [{**ENDED, "state": state} for state in protocol.FINAL_STATES]
     count_all("gpu", [started, recovered, unknown, *ends])
     gauge(metrics.WATCHED_JOBS, {"conn_id": "gpu"}, 7)
     count(metrics.RECONNECTS, {"conn_id": "gpu"}, 0)

@@ -70,7 +70,7 @@ def test_what_is_due_is_sent_with_its_facts_and_noted() -> None:
 def test_nothing_is_due_and_nothing_is_sent() -> None:
     tells = teller(TaskLog())
     tells.tell(JobStatus("job-1", JobState.RUNNING, attempt=2), cluster="me@gpu1")
-    tells.wait(pytest.fail)
+    tells.wait(lambda seconds: pytest.fail("there is nothing to wait for"))
     assert recorder.sent == []
 
 

@@ -31,7 +31,10 @@ def test_a_bad_end_is_told_by_the_callbacks_of_its_task_and_of_its_dag(lab: Lab)
         return {path: json.loads(body) for path, _, body, _ in lab.hooks.requests}
 
     by_task, by_dag, by_retry = lab.until(
-        "the messages", lambda: len(found := told()) == 3 and [found["/task"], found["/dag"], found["/retry"]]
+        "the messages",
+        lambda: (
+            {"/task", "/dag", "/retry"} <= (found := told()).keys() and [found["/task"], found["/dag"], found["/retry"]]
+        ),
     )
     for message in (by_task, by_dag):
         assert (message["event"], message["job"]["exit_code"]) == ("failed", 3)
