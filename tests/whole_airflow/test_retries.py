@@ -30,7 +30,8 @@ def test_an_end_is_told_by_the_callbacks_of_its_task_and_of_its_dag(lab: Lab) ->
     def told() -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {"/task": [], "/dag": [], "/retry": [], "/success": []}
         for path, _, body, _ in lab.hooks.requests:
-            found[path].append(json.loads(body))
+            if path in found:
+                found[path].append(json.loads(body))
         return found
 
     found = lab.until("the messages", lambda: list(map(len, (now := told()).values())) == [1, 2, 1, 1] and now)
