@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         SubmitRequest,
     )
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
+    from airflow_provider_gpu_cluster.gpu_run.protocol.totals import TotalsReply
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 
 MOST_LISTED_JOBS = 10_000
@@ -147,6 +148,11 @@ class Cluster:
         """Return the cluster's GPUs, who holds them, and how many jobs wait."""
         capacity: Capacity = self.session.call("capacity", {})
         return capacity
+
+    def totals(self) -> TotalsReply:
+        """Return what the ledger of the cluster adds up to, and how the cluster stands now."""
+        totals: TotalsReply = self.session.call("totals", {})
+        return totals
 
     def stage(self, job_id: str, sources: Sequence[Source], *, record: Asker) -> JobHandle:
         """

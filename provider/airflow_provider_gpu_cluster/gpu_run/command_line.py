@@ -66,6 +66,7 @@ _WITH_INPUTS = ("root", "engine", "program", "request", "stream")
 VERBS = {
     "install-check": Verb("jobs.install_check", "answer", ("root", "engine")),
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
+    "totals": Verb("jobs.totals", "answer", ("root", "engine", "program")),
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
     "resubmit": Verb("jobs.resubmission", "answer", ("root", "engine", "program", "request")),

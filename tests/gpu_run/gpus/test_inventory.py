@@ -328,11 +328,13 @@ def test_a_job_that_needs_the_broken_gpu_waits_and_says_so(fake: FakeNvidiaSmi, 
 def test_a_gpu_that_breaks_between_two_jobs_shifts_no_numbers(fake: FakeNvidiaSmi, allocator: Allocator) -> None:
     fake.says(gpus=row(0) + row(1) + row(2))
     grants, _ = allocator.grant([ticket(1, "first")])
-    assert grants[ticket(1, "first")].leased == [{"key": UUIDS[0], "index": 0}]
+    assert grants[ticket(1, "first")].leased == [{"key": UUIDS[0], "index": 0, "type": "NVIDIA A100-SXM4-80GB"}]
     # It is gone without a word, and the numbers of those behind it have moved.
     fake.says(gpus=row(0) + row(2).replace("2, ", "1, ", 1) + HANDLE + "\n")
     grants, _ = allocator.grant([ticket(1, "next")])
-    assert grants[ticket(1, "next")].leased == [{"key": UUIDS[2], "index": 1, "visible": UUIDS[2]}]
+    assert grants[ticket(1, "next")].leased == [
+        {"key": UUIDS[2], "index": 1, "type": "NVIDIA A100-SXM4-80GB", "visible": UUIDS[2]}
+    ]
 
 
 # -- GPUs that something uses without a lease --------------------------------------------------------------------------
@@ -450,7 +452,8 @@ def test_where_all_gpus_are_divided_one_instance_is_a_gpu_and_two_must_be_named(
 def test_an_instance_is_leased_by_its_uuid(fake: FakeNvidiaSmi, allocator: Allocator, tmp_path: Path) -> None:
     fake.says(gpus=row(0, mig="Enabled"), list_=OLD_MIG_LIST)
     grants, _ = allocator.grant([ticket()])
-    assert grants[ticket()].leased == [{"key": OLD_MIG, "index": 0, "visible": OLD_MIG}]
+    kind = "NVIDIA A100-SXM4-80GB MIG 3g.20gb"
+    assert grants[ticket()].leased == [{"key": OLD_MIG, "index": 0, "type": kind, "visible": OLD_MIG}]
     assert (tmp_path / "leases" / f"gpu-MIG-{UUIDS[0]}_1_0").exists()
     assert not allocator.grant([ticket(1, "next")])[0]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ..linux import processes
+from ..store import records
 from ..store.claims import run_facts
 from ..store.directories import Attempt
 from ..supervise.unrecorded_end import unrecorded_end
@@ -37,4 +39,16 @@ def settle_lost_supervisor(attempt: Attempt, claim: Claim) -> None:
     if not was_rebooted:
         processes.kill_with_environment(claim["token"], _KILL_TIMEOUT_S)
     end = unrecorded_end(attempt, message, may_be_logout=not was_rebooted)
-    attempt.finish(end["state"], end["reason"], end["message"], **run_facts(claim))
+    facts = run_facts(claim)
+    if was_rebooted:
+        # Nobody may have looked for days.
+        facts["released_at"] = records.time_of(_last_sample_at(attempt) or processes.booted_at())
+    attempt.finish(end["state"], end["reason"], end["message"], **facts)
+
+
+def _last_sample_at(attempt: Attempt) -> float | None:
+    """Return when the use of its GPUs was last looked at, in seconds since the epoch; None if that never was."""
+    try:
+        return os.lstat(attempt.at("usage.json")).st_mtime
+    except OSError:
+        return None

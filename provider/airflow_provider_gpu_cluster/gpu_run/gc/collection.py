@@ -10,11 +10,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from ..ledger.ledger import MOMENT_S
 from ..linux import locks
 from ..reply import Reply
 from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
 from ..store.job_folders import jobs_of
+from ..store.settling import settle
 from ..store.writing import writing
 from .old_cache import OldCache
 from .old_jobs import Needs, OldJobs, alone_with
@@ -106,6 +108,7 @@ class _Collection:
         self._old_jobs = OldJobs(root, settings, program, older_than_s, now)
         self._old_cache = OldCache(root, older_than_s, now, self._dry_run, report.fail)
         self._old_programs = OldPrograms(root, program, older_than_s, now)
+        self._wait_s = MOMENT_S
         # Two, as the cache may be on another disk, and a rename cannot move anything there.
         self._trash = Trash(os.path.join(root.own, "trash"), report.fail)
         self._cache_trash = Trash(os.path.join(root.cache, "trash"), report.fail)
@@ -149,6 +152,7 @@ class _Collection:
                     # An older version of this program may have ended it before its start.
                     for attempt in job.attempts():
                         attempt.forget_secrets()
+                    settle(job)
             except Exception as error:  # jobs can write to their records, and so there may be anything in them
                 needs.add(job)
                 self._fail(job, error)
@@ -174,8 +178,16 @@ class _Collection:
             # A request that came before has noted its use by now; a later one makes a new directory.
             if not alone or self._old_jobs.is_in_use(job) or not self._old_jobs.is_old(job):
                 return False
-            self._trash.take(job.path)
-            return True
+            if settle(job, wait_s=self._wait_s):
+                self._trash.take(job.path)
+                return True
+            # The next job need not wait for the same again.
+            self._wait_s = 0.0
+            # Perhaps for lack of space, of which its files take up the most.
+            for name in os.listdir(job.path):
+                if name != ".job":
+                    self._trash.take(job.at(name))
+            raise OSError("its end is not in the ledger yet, so its records stay until the next time")
 
     def _fail(self, job: JobDirectory, error: Exception) -> None:
         if not isinstance(error, FileNotFoundError):

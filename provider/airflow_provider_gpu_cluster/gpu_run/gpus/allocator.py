@@ -34,8 +34,8 @@ class Grant(NamedTuple):
     def leased(self) -> list[LeasedGpu]:
         """What the job's records say about the GPUs."""
         if self.by_number:
-            return [{"key": gpu.key, "index": gpu.number} for gpu in self.gpus]
-        return [{"key": gpu.key, "index": gpu.number, "visible": gpu.key} for gpu in self.gpus]
+            return [{"key": gpu.key, "index": gpu.number, "type": gpu.type} for gpu in self.gpus]
+        return [{"key": gpu.key, "index": gpu.number, "type": gpu.type, "visible": gpu.key} for gpu in self.gpus]
 
 
 class Allocator:

@@ -167,7 +167,7 @@ class Leases:
             if holder is not None:
                 # An overdue end is as good as an unknown one.
                 until = holder.until if holder.until is not None and holder.until > time.time() else math.inf
-                slots.append(Slot(gpu, until, f"{holder.job_id} ({holder.user})"))
+                slots.append(Slot(gpu, until, f"{holder.job_id} ({holder.user})", is_leased=True))
             elif gpu.key in busy:
                 slots.append(Slot(gpu, math.inf, busy[gpu.key] + ", which holds no lease"))
             else:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
+from functools import partial
 from typing import NamedTuple
 
 from .. import protocol
 from ..errors import Refused
+from ..linux import processes
 
 QUERY_S = 30.0
 _KILL_S = 1.0
@@ -33,11 +36,12 @@ class SmiAnswer(NamedTuple):
         return self.text.strip()[-MOST_CHARACTERS:]
 
 
-def ask(*questions: str, timeout_s: float | None = None) -> list[SmiAnswer]:
+def ask(*questions: str, timeout_s: float | None = None, dies_with_parent: bool = False) -> list[SmiAnswer]:
     """
     Ask several questions at once, each one argument, and return the answers.
 
     :param timeout_s: how long to wait for them, in seconds; None for as long as usual.
+    :param dies_with_parent: whether it is killed with this process; a process with threads must not ask for that.
     :raises Refused: there is no ``nvidia-smi``, it cannot be started, or it gives no answer in time.
     """
     program = _program()
@@ -45,7 +49,7 @@ def ask(*questions: str, timeout_s: float | None = None) -> list[SmiAnswer]:
     asked = []
     try:
         for question in questions:
-            asked.append(_start(program, question))
+            asked.append(_start(program, question, dies_with_parent))
         deadline = time.monotonic() + timeout_s
         return [_answer(process, deadline, timeout_s) for process in asked]
     finally:
@@ -66,7 +70,7 @@ def _program() -> str:
     return program
 
 
-def _start(program: str, question: str) -> subprocess.Popen[bytes]:
+def _start(program: str, question: str, dies_with_parent: bool) -> subprocess.Popen[bytes]:
     command = [program, question]
     if question.startswith("--query-"):
         command.append("--format=csv,noheader,nounits")
@@ -77,6 +81,7 @@ def _start(program: str, question: str) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=dict(os.environ, LC_ALL="C"),
+            preexec_fn=partial(processes.die_with_parent, signal.SIGKILL) if dies_with_parent else None,
         )
     except OSError as error:
         raise Refused(

@@ -35,11 +35,13 @@ class Slot(NamedTuple):
     A GPU and when it is free: 0 for now, else the latest time in seconds since the epoch, infinity when unknown.
 
     :param note: who has it, for a person to read.
+    :param is_leased: whether somebody holds its lease.
     """
 
     gpu: Gpu
     free_at: float
     note: str
+    is_leased: bool = False
 
 
 class Wait(NamedTuple):

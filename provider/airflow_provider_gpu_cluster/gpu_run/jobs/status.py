@@ -17,6 +17,9 @@ from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.next_attempt import follow, is_followed
+from ..store.records import now
+from ..store.settling import settle
+from ..store.used import seconds_of, used_so_far
 from ..verdict import log_ends
 from .sound_status import sound
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from ..protocol.records import Claim, ExitRecord
     from ..protocol.recovery import Recovery
     from ..protocol.requests import StatusRequest
-    from ..protocol.status import Observed, Progress, Standing, Started, Status
+    from ..protocol.status import Observed, Progress, Standing, Started, Status, Used
 
 _PROGRESS_BYTES = 4096
 # Nested more deeply, a status could not be sent.
@@ -85,6 +88,7 @@ def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole:
             # A full disk, for example; the next look tries again.
             why = error.message if isinstance(error, Refused) else words_of(error)
             status["message"] = f"{status['message']}, but it cannot be made now: {why}"
+    settle(job)
     if tail_bytes:
         status["log_tail"] = tail_of(root, status, tail_bytes, whole=whole)
     return status
@@ -220,7 +224,7 @@ def _status_of(attempt: Attempt, engine: Engine) -> Status:
         if standing is not None:
             status: Status = {**_base(attempt), "job_id": attempt.job.job_id, **standing}
             if claim and standing["state"] == protocol.RUNNING:
-                return {**status, **_running(attempt, claim), **standing}
+                return {**status, **_running(attempt, claim), **_so_far(attempt, claim), **standing}
             return status
         ended = attempt.ended()
         assert ended is not None
@@ -281,6 +285,18 @@ def _running(attempt: Attempt, claim: Claim) -> Started:
         "host": facts["host"],
         "pid": facts["pid"],
     }
+
+
+def _so_far(attempt: Attempt, claim: Claim) -> Used:
+    """Return what a running attempt has used so far."""
+    so_far = used_so_far(attempt.path)
+    facts = run_facts(claim)
+    facts["submitted_at"] = attempt.request()["requested_at"]
+    facts["leased_at"] = claim.get("leased_at", "")
+    used: Used = {"seconds": seconds_of(attempt.path, facts, so_far, now())}
+    if "usage" in so_far:
+        used["usage"] = so_far["usage"]
+    return used
 
 
 def words_of(error: OSError) -> str:

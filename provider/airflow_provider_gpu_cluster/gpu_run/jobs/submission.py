@@ -16,6 +16,7 @@ from ..staging import inputs as staging
 from ..store import records
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.settling import settle
 from ..store.writing import write_text, writing
 from .status import carry_on, status_of
 
@@ -170,6 +171,8 @@ def _created(job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
 def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     """Make the next attempt; call under the job's lock."""
     before = latest_attempt(job)
+    # As long as its outputs are there.
+    settle(job)
     if before is not None and before.request()["generation"] != request["generation"]:
         # A user asked for a new beginning: outputs of the earlier job must not look like those of this one.
         with writing(job.path):

@@ -35,6 +35,12 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+def booted_at() -> float:
+    """Return when the kernel was started, in seconds since the epoch."""
+    with open("/proc/stat", encoding="ascii") as file:
+        return float(next(line.split()[1] for line in file if line.startswith("btime ")))
+
+
 def hostname() -> str:
     """Return the name of this host."""
     return os.uname().nodename

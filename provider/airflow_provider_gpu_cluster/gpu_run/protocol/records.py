@@ -122,9 +122,11 @@ class LeasedGpu(_LeasedGpu, total=False):
     :param key: of its lease.
     :param index: its index in PCI bus order; a MIG instance has that of its GPU.
     :param visible: its name in CUDA_VISIBLE_DEVICES, if that is not its index.
+    :param type: its product name, or what the scheduler calls it; missing if that is not known.
     """
 
     visible: str
+    type: str
 
 
 class NodeOrder(TypedDict):

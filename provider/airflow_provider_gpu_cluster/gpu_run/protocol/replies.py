@@ -117,15 +117,24 @@ class SendReply(TypedDict, total=False):
     writer: Writer
 
 
-class GpuState(TypedDict):
-    """A GPU, and who has it."""
-
+class _GpuState(TypedDict):
     index: int
     key: str
     type: str
     memory_mb: int | None
     free: bool
     used_by: str
+
+
+class GpuState(_GpuState, total=False):
+    """
+    A GPU, and who has it.
+
+    :param state: ``free``, ``leased``, ``other`` when something uses it that holds no lease, or ``down`` when its node
+        takes no jobs.
+    """
+
+    state: str
 
 
 class GpuFault(TypedDict):

@@ -83,9 +83,15 @@ class Observed(TypedDict, total=False):
     progress: Progress
     attempts: list[PastAttempt]
     recovered: dict[str, int]
-    usage: Usage
     idle: IdleNote
     notes: list[str]
+
+
+class Used(TypedDict, total=False):
+    """What a running attempt has used so far."""
+
+    usage: Usage
+    seconds: Seconds
 
 
 class Started(TypedDict):

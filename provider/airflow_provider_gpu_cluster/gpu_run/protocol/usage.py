@@ -98,3 +98,61 @@ class IdleNote(TypedDict):
     min_percent: float
     window_s: float
     on_idle: str
+
+
+class GpuPoint(TypedDict, total=False):
+    """
+    One GPU in a line of ``usage.jsonl``. What its driver does not tell is left out.
+
+    :param index: as in ``gpus`` of the status.
+    :param host: the node that it is in, for a job on several nodes.
+    :param percent: how busy it was, in the mean.
+    :param memory_bytes: memory in use on it: of this job where the driver tells it, else of all.
+    :param power_w: in watts.
+    :param celsius: its temperature.
+    """
+
+    index: int
+    host: str
+    percent: float
+    memory_bytes: int
+    power_w: float
+    celsius: float
+
+
+class UsagePoint(TypedDict, total=False):
+    """
+    A line of ``usage.jsonl``: means over a while.
+
+    :param t: the end of that while, in seconds since the epoch.
+    :param s: how long it is, in seconds.
+    :param memory_bytes: host memory of the job's processes.
+    :param cpus: how many processors were busy.
+    :param written_bytes: bytes that its processes have written so far.
+    :param node: the node; only for a job on several nodes.
+    """
+
+    t: float
+    s: float
+    gpus: list[GpuPoint]
+    memory_bytes: int
+    cpus: float
+    written_bytes: int
+    node: str
+
+
+class UsageSoFar(TypedDict, total=False):
+    """
+    ``usage.json`` of an attempt: what it has used until its last sample.
+
+    :param seconds: ``idle`` alone.
+    :param last: the last sample.
+    :param looked_at: when that was, by the clock of ``time.monotonic()`` on its host.
+    :param pause_s: how long after it the next one is due, in seconds.
+    """
+
+    usage: Usage
+    seconds: Seconds
+    last: UsagePoint
+    looked_at: float
+    pause_s: float

@@ -33,9 +33,13 @@ def run_facts(claim: Claim) -> EndFacts:
     Return what a supervisor's claim says about the run. It is part of the status, and of an exit record that another
     process makes.
     """
-    return {
+    facts: EndFacts = {
         "started_at": claim["at"],
         "gpus": [gpu["index"] for gpu in claim["gpus"]],
+        "gpu_keys": [gpu["key"] for gpu in claim["gpus"]],
         "host": claim.get("nodes") or claim["host"],
         "pid": claim["pid"],
     }
+    if "leased_at" in claim:
+        facts["leased_at"] = claim["leased_at"]
+    return facts

@@ -11,8 +11,10 @@ Each attempt has a few records. One process writes each of them, once:
 ``exit.json``      how it ended, and whether another attempt follows by itself
 ``checkpoint.json``  the newest file of a checkpoint when it began
 ``log_starts.json``  where its part of the logs begins
+``usage.json``     what it has used until the last sample; its sampler replaces it after each
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
 ``events.jsonl``   what happened when
+``booked.json``    where the line of its end is in the ledger; ``booking.json`` until that line is written
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import contextlib
 import errno
 import os
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, Iterator, cast
 
 from .. import protocol
@@ -31,8 +34,10 @@ from ..protocol import job_ids
 from ..recovery.policy import Checkpoints, Decision, decide
 from . import markers, records
 from .asked import note_asked
+from .booking import book_end
 from .restoring import make_folder
 from .safe_folders import check_own
+from .used import seconds_of, used_so_far
 from .writing import remove_tree, writing
 
 if TYPE_CHECKING:
@@ -195,6 +200,8 @@ class Attempt:
     def __init__(self, job: JobDirectory, number: int) -> None:
         self.job = job
         self.number = number
+        # As it was when somebody needed it, for the line of its end: the job may delete it.
+        self._asked: AttemptRequest | None = None
         self.path = job.at(".job", "attempts", str(number))
 
     @classmethod
@@ -217,6 +224,8 @@ class Attempt:
                 f"the records of job {self.job.job_id} were deleted on the cluster, by the job itself perhaps; "
                 f"remove {self.job.path} there to launch it anew",
             )
+        if self._asked is None:
+            self._asked = copy(request)
         return request
 
     @property
@@ -334,6 +343,9 @@ class Attempt:
             "ended_at": records.now(),
         }
         record.update(cast("ExitRecord", details))
+        self._add_use(record)
+        if "gpu_seconds" not in details:
+            record["gpu_seconds"] = _gpu_seconds(record)
         decision = self._decision(record)
         if decision.next is not None:
             record["next"] = decision.next
@@ -342,7 +354,7 @@ class Attempt:
             record["message"] = "; ".join(filter(None, (message, decision.why_not)))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.at("reserve"))
-        is_recorded = records.create_json(self.at("exit.json"), record)
+        is_recorded = self._create_exit(record)
         if not is_recorded and records.is_spoilt(self.at("exit.json")):
             records.put_aside(self.at("exit.json"))
             is_recorded = records.create_json(self.at("exit.json"), record)
@@ -350,6 +362,28 @@ class Attempt:
             self.event("ended", state=state, reason=reason)
             if decision.next is None:
                 markers.mark(self.job.at("outputs"), record)
+            book_end(self.job.path, self.number, record, self._asked or self.request_or_none())
+
+    def request_or_none(self) -> AttemptRequest | None:
+        """Return what to run and who asked; None when the job has spoilt or deleted that."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.recorded_request()
+        return None
+
+    def _add_use(self, record: ExitRecord) -> None:
+        so_far = used_so_far(self.path)
+        if "usage" in so_far:
+            record.setdefault("usage", so_far["usage"])
+        record.setdefault("seconds", seconds_of(self.path, record, so_far, record["ended_at"]))
+
+    def _create_exit(self, record: ExitRecord) -> bool:
+        try:
+            return records.create_json(self.at("exit.json"), record)
+        except OSError:
+            # On a full disk there may be room for the end alone.
+            if record.pop("usage", None) is None:
+                raise
+        return records.create_json(self.at("exit.json"), record)
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""
@@ -401,6 +435,14 @@ class Attempt:
             if stopped is not None and _is_sound(stopped):
                 return stopped
         return {}
+
+
+def _gpu_seconds(record: ExitRecord) -> float:
+    """Return for how long an attempt has had its GPUs, multiplied by their number."""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        until = record.get("released_at") or record["ended_at"]
+        return round(len(record["gpus"]) * max(0.0, records.seconds_between(record["leased_at"], until)), 3)
+    return 0.0
 
 
 def _is_sound(stopped: Stopped) -> bool:

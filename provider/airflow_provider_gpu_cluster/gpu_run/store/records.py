@@ -22,6 +22,11 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
+def time_of(seconds: float) -> str:
+    """Return a time in that form that is given in seconds since the epoch."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
 def seconds_between(start: str, end: str) -> float:
     """Return the seconds between two record times."""
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -33,6 +33,7 @@ from .orphan import OrphanLimit
 from .signals import HANDED_ON
 from .stack_dump import stack_dump
 from .stop import Cause, Stop
+from .usage_sampler import UsageSampler
 from .variables import job_variables
 from .witness import has_had_term
 
@@ -67,6 +68,8 @@ class AttemptRun:
         self.guard = os.getpid()
         #: See :mod:`.witness`; None where nobody but the supervisor is told to end.
         self.witness: int | None = None
+        #: Looks at what the job uses.
+        self.sampler = UsageSampler(None)
         self._spec = self.request["spec"]
         self._job = JobProcesses()
         orders = NodeOrders(attempt) if allocation.launcher else None
@@ -119,6 +122,7 @@ class AttemptRun:
         try:
             self._start()
             self._watch()
+            self.sampler.end()
             self._record_end()
         except Exception:
             self._job.kill()
@@ -152,6 +156,7 @@ class AttemptRun:
             umask=self.request["umask"],
         )
         self._errors.started()
+        self.sampler.begin(os.getpid())
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self._orphan_limit = OrphanLimit(self.attempt, self.request)
         self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)

@@ -19,6 +19,7 @@ from . import guard
 from .allocation import Allocation
 from .attempt_run import AttemptRun
 from .orphan import end_if_orphaned
+from .usage_sampler import start_sampler
 from .witness import start_witness
 
 
@@ -32,11 +33,14 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
     for fd in fds:
         os.set_inheritable(fd, False)
     run = AttemptRun(attempt, allocation)
+    # Before this process becomes a subreaper, which would make it the sampler's parent.
+    run.sampler = start_sampler(attempt, allocation)
     processes.become_subreaper()
     if allocation.is_scheduled:
         run.witness = start_witness()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
     pid = processes.start_copy(partial(_begin, run, waited))
+    run.sampler.leave()
     try:
         leases = leases_of(run.request["settings"])
         status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)

@@ -23,6 +23,7 @@ from ...gpus.schedule import QueuedJob, Wait
 from ...store import records
 from ...store.claims import claim_by
 from ...store.directories import Attempt
+from ...store.settling import settle
 from ...store.writing import write_text
 from . import supervisor_start
 from .root_queue import RootQueue
@@ -70,7 +71,7 @@ class Dispatcher:
         self._builds = Builds()
         self._waiting: dict[str, _Waiting] = {}
         self._starting: dict[str, supervisor_start.Process] = {}
-        self._running: list[supervisor_start.Process] = []
+        self._running: list[tuple[supervisor_start.Process, Attempt | None]] = []
         self._trouble: dict[str, _Trouble] = {}
         self._waits: dict[str, Wait] = {}
         self._checked = time.monotonic()
@@ -205,14 +206,20 @@ class Dispatcher:
 
     def _check_starts(self) -> None:
         """Remove started jobs from the queue; start those again whose supervisor died before it began."""
-        self._running = [process for process in self._running if process.poll() is None]
+        running, self._running = self._running, []
+        for process, attempt in running:
+            if process.poll() is None:
+                self._running.append((process, attempt))
+            elif attempt is not None:
+                # It may have found the ledger locked.
+                settle(attempt.job)
         for name, process in list(self._starting.items()):
             waiting = self._waiting.get(name)
             ended = process.poll() is not None
             if waiting is None or self._is_over(waiting.attempt):
                 self._queue.remove(name)
                 self._forget(name)
-                self._running.append(process)
+                self._running.append((process, None if waiting is None else waiting.attempt))
                 del self._starting[name]
             elif ended:
                 del self._starting[name]

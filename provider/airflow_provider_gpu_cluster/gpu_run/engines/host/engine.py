@@ -238,6 +238,7 @@ class HostEngine:
                     "memory_mb": slot.gpu.memory_mb,
                     "free": slot.free_at == 0,
                     "used_by": slot.note,
+                    "state": "leased" if slot.is_leased else "free" if slot.free_at == 0 else "other",
                 }
                 for slot in slots
             ],

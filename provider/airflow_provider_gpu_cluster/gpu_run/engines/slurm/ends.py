@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ... import protocol
 from ...errors import Refused
 from ...linux import regular_files
+from ...store import records
 from ...store.claims import run_facts
 from ...store.directories import Attempt
 from ...supervise.unrecorded_end import unrecorded_end
@@ -37,24 +38,27 @@ def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
     end_unstarted(attempt, protocol.FAILED, protocol.LAUNCH_FAILED, message)
 
 
-def settle_ended(attempt: Attempt, batch: Batch, claim: Claim, job: str, state: words.State) -> None:
+def settle_ended(
+    attempt: Attempt, batch: Batch, claim: Claim, job: str, state: words.State, at: float | None = None
+) -> None:
     """
     Record an end that the supervisor could not record, from what Slurm or the supervisor's last note says.
 
     :param job: how to name its Slurm job in the message.
     :param state: how that job has ended.
+    :param at: when, in seconds since the epoch; None where Slurm does not say it.
     """
     if state.state is None:
         state = end_in(output_of_run(batch, attempt, claim)) or state
     stopped = attempt.stopped().get("end")
     if state.state is not None:
-        finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})")
+        finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})", at)
     elif stopped:
-        finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"])
+        finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"], at)
     else:
         message = f"Slurm says only that it has ended ({job}), and its supervisor left no record"
         end = unrecorded_end(attempt, message)
-        finish(attempt, claim, end["state"], end["reason"], end["message"])
+        finish(attempt, claim, end["state"], end["reason"], end["message"], at)
 
 
 def output_of_run(batch: Batch, attempt: Attempt, claim: Claim) -> str:
@@ -73,9 +77,17 @@ def end_in(output: str) -> words.State | None:
     return signs[0] if signs else None
 
 
-def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str) -> None:
-    """Record an end, with the facts that the supervisor noted when it was told to stop."""
+def finish(
+    attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str, at: float | None = None
+) -> None:
+    """
+    Record an end, with the facts that the supervisor noted when it was told to stop.
+
+    :param at: when Slurm has taken its nodes back, in seconds since the epoch; None where it does not say it.
+    """
     facts: EndFacts = run_facts(claim)
+    if at is not None:
+        facts["released_at"] = records.time_of(at)
     facts.update(attempt.stopped().get("facts") or {})
     if reason == protocol.NODE_FAILURE and "[" in (claim.get("nodes") or ""):
         facts["failed_nodes"] = _failed_of(str(claim["nodes"]))

@@ -226,7 +226,7 @@ class SlurmEngine:
         if state.state is None and time.time() < (row.end or 0) + self._visible_s:
             # Its own record says how it ended, and may not be visible here yet.
             return running
-        settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state)
+        settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state, row.end)
         return None
 
     def _rows(
@@ -310,8 +310,9 @@ class SlurmEngine:
         self._accounting.look(claim["unix_time"] - self._accounted_s)
         batch = Batch.of(attempt)
         runs = self._accounting.jobs([job], batch.name_of(attempt), batch.workdir)
-        over = [row.state for row in runs if row.end is not None]
-        settle_requeued(attempt, claim, job, words.STATES.get(over[-1]) if over else None)
+        over = [row for row in runs if row.end is not None]
+        told = words.STATES.get(over[-1].state) if over else None
+        settle_requeued(attempt, claim, job, told, over[-1].end if over else None)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
 
@@ -382,6 +383,7 @@ class SlurmEngine:
                         "memory_mb": None,
                         "free": free,
                         "used_by": used_by,
+                        "state": "free" if free else "leased" if number < kind.used else "down",
                     }
                 )
         return {

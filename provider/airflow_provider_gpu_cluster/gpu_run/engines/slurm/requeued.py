@@ -21,7 +21,13 @@ _ASK_S = 10.0
 
 
 def settle_requeued(
-    attempt: Attempt, claim: Claim, job: str, told: words.State | None = None, *, runs_again: bool = False
+    attempt: Attempt,
+    claim: Claim,
+    job: str,
+    told: words.State | None = None,
+    at: float | None = None,
+    *,
+    runs_again: bool = False,
 ) -> None:
     """
     End an attempt whose job Slurm has requeued: its code has begun, and must not begin again as this attempt.
@@ -31,6 +37,7 @@ def settle_requeued(
 
     :param claim: of the run that is over.
     :param told: how that run ended, if the accounting has said so.
+    :param at: when, likewise, in seconds since the epoch.
     :param runs_again: whether the job does not wait any more.
     """
     why = end_in(output_of_run(Batch.of(attempt), attempt, claim)) or told
@@ -38,7 +45,7 @@ def settle_requeued(
         why = words.STATES["REQUEUED"]
     message = words.REQUEUED if not why.message or why.message == words.REQUEUED else f"{why.message}; {words.REQUEUED}"
     note_requeued(attempt, job)
-    finish(attempt, claim, protocol.FAILED, why.reason or protocol.PREEMPTED, message)
+    finish(attempt, claim, protocol.FAILED, why.reason or protocol.PREEMPTED, message, at)
     attempt.event("requeued", slurm_job=job)
     follow(attempt.job)
     if runs_again:
