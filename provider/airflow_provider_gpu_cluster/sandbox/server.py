@@ -207,6 +207,6 @@ def _environment(variables: Sequence[str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_PRIVATE_PREFIXES) and name not in _PRIVATE_NAMES
     }
-    env.update(variable.split("=", 1) for variable in variables)
+    env.update((name, value) for name, _, value in (variable.partition("=") for variable in variables))
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     return env
