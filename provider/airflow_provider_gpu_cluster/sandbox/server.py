@@ -91,6 +91,8 @@ class SandboxServer:
         command = channel.get_command()
         arguments = [] if command is None else ["-c", command]
         outputs = [os.pipe(), os.pipe()]
+        # As every SSH server says it.
+        client, here = channel.get_extra_info("peername"), channel.get_extra_info("sockname")
         try:
             process = await asyncio.create_subprocess_exec(
                 "/bin/sh",
@@ -98,7 +100,7 @@ class SandboxServer:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=outputs[0][1],
                 stderr=outputs[1][1],
-                env=self._env,
+                env={**self._env, "SSH_CLIENT": f"{client[0]} {client[1]} {here[1]}"},
                 cwd=Path.home(),
                 start_new_session=True,
             )
@@ -205,6 +207,6 @@ def _environment(variables: Sequence[str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_PRIVATE_PREFIXES) and name not in _PRIVATE_NAMES
     }
-    env.update(variable.split("=", 1) for variable in variables)
+    env.update((name, value) for name, _, value in (variable.partition("=") for variable in variables))
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     return env

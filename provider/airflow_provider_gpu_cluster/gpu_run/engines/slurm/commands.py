@@ -321,6 +321,11 @@ def details(job: str) -> list[str]:
     return ["scontrol", "--oneliner", "show", "job", job]
 
 
+def start_of(job: str) -> list[str]:
+    """Return the command that says when a running job has got its nodes, in the form of SLURM_TIME_FORMAT."""
+    return ["squeue", "--noheader", f"--jobs={job}", "--format=%S"]
+
+
 def detail(output: str, name: str) -> str | None:
     """Return one value from the output of :func:`details` or ``scontrol show config``."""
     match = re.search(rf"(?:^|\s){name}\s*=\s*(\S+)", output)
