@@ -122,12 +122,12 @@ def _asked(hook: GpuClusterHook, handle: JobHandle, about: About) -> tuple[JobSt
 
 def _metrics(hook: GpuClusterHook, job_id: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        sink = _MetricsFolder(Path(folder))
+        sink = _MetricsFiles(Path(folder))
         found = hook.cluster.collect(job_id, sink, include=[METRICS_FILE])
         return parse_metrics(sink.read(METRICS_FILE)) if found else None
 
 
-class _MetricsFolder(LocalSink):
+class _MetricsFiles(LocalSink):
     """Receives nothing that is larger than a ``metrics.json`` should be."""
 
     def check_space(self, sizes: Iterable[int]) -> None:
