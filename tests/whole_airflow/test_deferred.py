@@ -103,7 +103,8 @@ class LongJobs:
         self.lab.until("its end", lambda: self.cluster.statuses([handle["job_id"]])[0].final)
 
 
-@pytest.mark.parametrize("dag_id", ["deferred_long_job", "launched_by_trigger"])
+# A worker launches the first, as it does in the test below.
+@pytest.mark.parametrize("dag_id", [pytest.param("deferred_long_job", marks=pytest.mark.long), "launched_by_trigger"])
 def test_users_who_end_deferred_tasks_end_their_jobs(lab: Lab, lab_cluster: Cluster, dag_id: str) -> None:
     jobs = LongJobs(lab, lab_cluster, dag_id)
     for how, run_id in jobs.runs.items():
@@ -143,11 +144,12 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     assert set(lab.folder.glob("ml-jobs/launched_by_trigger-*")) == launched
 
 
-def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster: Cluster) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster: Cluster, times: int) -> None:
     run_id = lab.start("deferred_output")
     handle = lab.handle("deferred_output", run_id)
     lab.until_more_is_shown("deferred_output", run_id)
-    for _ in range(2):
+    for _ in range(times):
         lab.airflow.kill_component("triggerer")
         assert not lab_cluster.statuses([handle["job_id"]])[0].final
         lab.airflow.start_component("triggerer")

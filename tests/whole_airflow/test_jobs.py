@@ -66,6 +66,7 @@ def test_a_killed_worker_is_retried_and_finds_its_job_again(lab: Lab, lab_cluste
     assert len(lines) <= 130
 
 
+@pytest.mark.long
 def test_a_cleared_task_starts_a_new_job(lab: Lab) -> None:
     run_id = lab.start("waits_for_short_job")
     assert lab.end("waits_for_short_job", run_id) == "success"
