@@ -163,7 +163,8 @@ def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster
     # Each of the three triggerers has seen all of it, and one of them has told and counted it.
     told = [json.loads(body) for path, _, body, _ in lab.hooks.requests if path == "/deferred"]
     assert [message["event_id"] for message in told] == [f"{handle['job_id']}/1/time_limit_in"]
-    once = {"jobs_submitted": 1, "jobs_started": 1, "jobs_ended success": 1, "jobs_succeeded": 1}
+    # A trigger that is made anew asks for the launch again.
+    once = {"jobs_submitted": 1, "jobs_joined": 2, "jobs_started": 1, "jobs_ended success": 1, "jobs_succeeded": 1}
     lab.until("the counts", lambda: lab.counted("deferred_output") == once)
 
 
