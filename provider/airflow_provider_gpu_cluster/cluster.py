@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from functools import lru_cache, partial
 from time import monotonic
 from types import TracebackType
@@ -30,6 +31,8 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
 )
 from airflow_provider_gpu_cluster.gpu_run.protocol import replies
+from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER
+from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc
 from airflow_provider_gpu_cluster.jobs.handle import MAX_ARRAY_SIZE, JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission, submit_request
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageReply, UsageRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
         Capacity,
@@ -389,6 +393,18 @@ class Cluster:
         reply: JobsReply = self.session.call("jobs", request)
         return reply
 
+    def usage(self, *, since: datetime | None = None, until: datetime | None = None, by: str = BY_USER) -> UsageReply:
+        """
+        Return what the jobs have used that ended in a time, and what was transferred in it.
+
+        :param since: the first moment, with its time zone; None begins with the first job.
+        :param until: the first moment that does not belong to it, likewise; None ends with the last job.
+        :param by: what to add up by: ``user``, ``dag``, ``task``, ``day``, ``month`` or ``reason``.
+        """
+        request: UsageRequest = {"since": _moment(since), "until": _moment(until), "by": by}
+        reply: UsageReply = self.session.call("usage", request)
+        return reply
+
     def interrupt_job(self, job_id: str, *, kind: str, requested_by: str) -> str:
         """
         Interrupt a running job as the real thing would, and return what was done, as a sentence.
@@ -518,6 +534,10 @@ class Cluster:
         known = {item.name for item in fields(JobHandle)}
         values: dict[str, Any] = {name: value for name, value in reply.items() if name in known}
         return JobHandle(**{**values, "gpu_cluster_conn_id": self.settings.conn_id})
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else in_utc(moment).isoformat(timespec="milliseconds")
 
 
 def _files_of(sources: Sequence[Source]) -> str:

@@ -78,6 +78,7 @@ VERBS = {
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
+    "usage": Verb("jobs.usage", "answer", ("root", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
@@ -96,6 +97,7 @@ VERBS = {
 _CLI_AUDIT = Verb("cli.audit", "run", ("root",), is_asked=False)
 _CLI_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
 _CLI_REHEARSE = Verb("cli.rehearse", "run", ("root",), is_asked=False)
+_CLI_USAGE = Verb("cli.usage", "run", ("root",), is_asked=False)
 _CLI_RUN = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
 
 
@@ -110,6 +112,8 @@ def main(program: str, arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_GC, given, arguments[1:])
+    if name == "usage" and (len(arguments) > 1 or sys.stdin.isatty() or _is_empty(sys.stdin.buffer)):
+        return _start(_CLI_USAGE, given, arguments[1:])
     if name == "audit" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_AUDIT, given, arguments[1:])
     if name == "rehearse":
@@ -118,6 +122,11 @@ def main(program: str, arguments: list[str]) -> int:
     if verb is None:
         return _start(_CLI_RUN, given, arguments)
     return _answer(name, verb, given) if verb.is_asked else _start(verb, given, arguments[1:])
+
+
+def _is_empty(stream: Any) -> bool:
+    """Return whether there is nothing to read: a person's call may have no terminal, as in a cron job."""
+    return not stream.peek(1)
 
 
 def _start(verb: Verb, given: dict[str, Any], arguments: list[str]) -> int:

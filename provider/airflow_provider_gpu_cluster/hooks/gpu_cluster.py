@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,9 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
+from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
+from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id, element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_caller, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Caller
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
     from airflow_provider_gpu_cluster.jobs.orphan import OrphanedJob
@@ -421,6 +424,34 @@ class GpuClusterHook(BaseHook):
             of_unknown_runs=of_unknown_runs,
         )
 
+    def usage(
+        self,
+        since: datetime | timedelta | date | str | None = None,
+        by: str = BY_USER,
+        *,
+        until: datetime | timedelta | date | str | None = None,
+    ) -> list[UsageRow]:
+        """
+        Return what the jobs have used that ended in a time, and what was transferred in it, from the cluster's ledger.
+
+        A job counts by the time at which each of its attempts ended. All times are in UTC, unless they say another time
+        zone. It counts as no question about the jobs.
+
+        :param since: the first moment: a ``datetime``, a ``date`` (its beginning), a ``timedelta`` (so long ago), or a
+            text such as ``"30d"``, ``"2026-11"`` or ``"2026-11-28"``; None begins with the first job.
+        :param by: what to add up by: ``user``, ``dag``, ``task``, ``day``, ``month`` or ``reason``.
+        :param until: the first moment that does not belong to it, in the same form; None ends with the last job.
+        :return: a row for each user (or DAG, ...), with ``key``, ``jobs``, ``attempts``, ``failed``, ``gpu_hours``,
+            ``used_gpu_hours``, ``idle_gpu_hours``, ``measured_gpu_hours``, ``energy_kwh``, ``queued_hours``,
+            ``received_bytes`` and ``sent_bytes``. The row with the most GPU-hours comes first; days and months come in
+            their order.
+        :raises ValueError: ``since`` or ``until`` is no moment, or ``by`` is none of those.
+        """
+        if by not in BYS:
+            raise ValueError(f"by must be one of {', '.join(BYS)}, and not {by!r}")
+        now = datetime.now(timezone.utc)
+        return self.cluster.usage(since=_moment(since, now), until=_moment(until, now), by=by)["rows"]
+
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
     ) -> dict[str, Any]:
@@ -450,6 +481,17 @@ class GpuClusterHook(BaseHook):
                 return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
+
+
+def _moment(value: datetime | timedelta | date | str | None, now: datetime) -> datetime | None:
+    """Return the moment that a user has given, in UTC."""
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        return now - value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    return in_utc(value) if isinstance(value, datetime) else moment_of(str(value), now)
 
 
 def job_id_of(job: Job) -> str:

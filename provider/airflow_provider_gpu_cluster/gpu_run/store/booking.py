@@ -47,9 +47,6 @@ def book_end(
         return True
     # A job can write to its records, and to the files beside them.
     with contextlib.suppress(Exception):
-        claim: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            claim = records.read_json(os.path.join(folder, "claim.json")) or {}
         metrics = final_metrics(
             os.path.join(job, "outputs", "metrics.json"),
             since=os.path.join(folder, "claim.json"),
@@ -58,7 +55,8 @@ def book_end(
         line = end_line(
             {**record, "job_id": os.path.basename(job), "attempt": number},
             request or {},
-            claim,
+            _record(folder, "claim.json"),
+            _record(os.path.join(job, ".job", "attempts", str(number - 1)), "exit.json"),
             metrics=metrics,
             moved=_moved(job, folder),
         )
@@ -66,6 +64,13 @@ def book_end(
             forget_unfinished(job, number)
             return True
     return False
+
+
+def _record(folder: str, name: str) -> dict[str, Any]:
+    """Return a record; an empty one if it is not there, or spoilt."""
+    with contextlib.suppress(OSError, ValueError):
+        return records.read_json(os.path.join(folder, name)) or {}
+    return {}
 
 
 def ledger_of(job: str) -> Ledger:
@@ -83,7 +88,7 @@ class Transfer:
 
     :param job: path of the job's directory.
     :param by: who has asked for the job.
-    :param direction: :data:`IN` or :data:`OUT`.
+    :param direction: ``in`` or ``out``.
     """
 
     def __init__(self, job: str, by: Mapping[str, Any] | None, direction: str) -> None:

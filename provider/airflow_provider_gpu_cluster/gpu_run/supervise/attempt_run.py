@@ -398,16 +398,16 @@ class AttemptRun:
     def facts(self) -> EndFacts:
         """Return the facts of the exit record besides the end itself."""
         released_at = records.now()
-        gpus = self.allocation.gpus
+        leased_at, gpus = self.allocation.leased_at, self.allocation.gpus
         return {
             "submitted_at": self.request["requested_at"],
-            "leased_at": self.allocation.since,
+            "leased_at": leased_at,
             "started_at": self._started_at,
             "ended_at": self._code_ended_at or released_at,
             "released_at": released_at,
             "gpus": [gpu["index"] for gpu in gpus],
             "gpu_keys": [gpu["key"] for gpu in gpus],
-            "gpu_seconds": round(len(gpus) * records.seconds_between(self.allocation.since, released_at), 3),
+            "gpu_seconds": round(len(gpus) * records.seconds_between(leased_at, released_at), 3),
             "peak_memory_bytes": self._peak_memory(),
             "host": self.allocation.host,
             "pid": os.getpid(),

@@ -29,9 +29,10 @@ def supervise_launched(path: str) -> int:
     attempt = Attempt.at_path(path)
     if attempt.claimed() is not None:
         return 0
-    if not build_environment(attempt, BY):
+    allocation = allocation_of(os.environ, attempt.request()["spec"])
+    if not build_environment(attempt, BY, allocation):
         return 1
-    supervise(attempt, allocation_of(os.environ, attempt.request()["spec"]))
+    supervise(attempt, allocation)
     ended = attempt.ended()
     # The launcher is called from the login, with its variables and limits, and outside of what it has given this job.
     follow(attempt.job)

@@ -19,7 +19,7 @@ from ...supervise.foreign_variables import unused_defaults
 from ..unstarted import record_unstarted
 from . import commands, kill_wait, words
 from .batch import Batch, attempts_at
-from .ends import settle_ended, settle_unstarted
+from .ends import UNKNOWN, Held, settle_ended, settle_unstarted
 from .requeued import settle_requeued
 from .runner import run
 from .submitter import UNUSED_DEFAULTS, Submitter, end_unstarted, search
@@ -233,7 +233,7 @@ class SlurmEngine:
         if state.state is None and time.time() < (row.end or 0) + self._visible_s:
             # Its own record says how it ended, and may not be visible here yet.
             return running
-        settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state, row.end)
+        settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state, Held(row.start, row.end))
         return None
 
     def _rows(
@@ -319,7 +319,7 @@ class SlurmEngine:
         runs = self._accounting.jobs([job], batch.name_of(attempt), batch.workdir)
         over = [row for row in runs if row.end is not None]
         told = words.STATES.get(over[-1].state) if over else None
-        settle_requeued(attempt, claim, job, told, over[-1].end if over else None)
+        settle_requeued(attempt, claim, job, told, Held(over[-1].start, over[-1].end) if over else UNKNOWN)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
 
