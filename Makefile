@@ -45,7 +45,7 @@ lint: $(VENV)/.installed-development
 	$(VENV)/bin/vermin --target=3.8- --no-tips --violations --quiet $(GPU_RUN)
 
 bench: $(VENV)/.installed-development
-	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip $(SLURM)
+	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip gcc:gcc $(SLURM)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
 	$(MAKE) $(FRAMEWORKS)/.installed

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_gpu_cluster.gpu_run.protocol.idle_policy import WHOLE, IdlePolicy
-from airflow_provider_gpu_cluster.gpu_run.supervise.idle import IdleWatch, Look
+from airflow_provider_gpu_cluster.gpu_run.supervise.idle import IdleWatch, JobLook
 
 HOUR_S, MINUTE_S = 3600.0, 60.0
 NVML_S, NVIDIA_SMI_S = 20.0, 1.0
@@ -72,9 +72,9 @@ class ScriptedJob:
     #: The looks at which it was idle, with their levels.
     told: list[tuple[float, str]] = field(default_factory=list)
 
-    def look(self, now: float, past_s: float) -> Look:
+    def look(self, now: float, past_s: float) -> JobLook:
         """Return what is seen at a moment, by a driver that tells of so many seconds."""
-        return Look(
+        return JobLook(
             [use(now, past_s) for use in self.uses],
             [self.memory(now)] * len(self.uses),
             bisect.bisect_right(self.reports, now),

@@ -32,6 +32,7 @@ from airflow_provider_gpu_cluster.messages.builder import (
     message_of_error,
 )
 from airflow_provider_gpu_cluster.messages.message import JobMessage, JobTask
+from tests.conftest import REPOSITORY
 
 SCHEMA = json.loads((Path(airflow_provider_gpu_cluster.messages.__file__).parent / "payload.schema.json").read_text())
 JOB_ID = "nightly-train-20261128T010000-1a2b3c4d"
@@ -154,6 +155,18 @@ def test_the_message_about_a_failure_says_all_that_is_known() -> None:
         "Task in Airflow: https://airflow.example.org/dags/nightly\n"
     )
     assert 'href="https://airflow.example.org/gpu-cluster/job?dag_id=nightly&amp;map_index=-1"' in message.html
+    assert message.short == (
+        "Failed: nightly.train on gpu_lab (missing module)\n"
+        "The GPU job of task train in DAG nightly has failed on gpu_lab after 3 min.\n\n"
+        "A module is not installed: No module named 'torchvision' (train.py:3).\n\n"
+        "What to do: Name it in requirements.\n\n"
+        "GPUs: 2 (indexes 0, 1)\nGPU-hours: 0.10\nGPU use: 41 % in the mean, 99 % at most, idle for 1 min 30 s\n"
+        "Progress: step 40 of 100 (40%), loss 0.31\nExit code: 1\n\n"
+        "Its last lines:\n  Traceback (most recent call last):\n"
+        "  ModuleNotFoundError: No module named 'torchvision'\n\n"
+        "GPU job: https://airflow.example.org/gpu-cluster/job?dag_id=nightly&map_index=-1\n"
+        "Task in Airflow: https://airflow.example.org/dags/nightly"
+    )
     assert message.payload["gpu_hours"] == 0.1
     assert message.payload["verdict"] == {"reason": "user_error", "kind": "missing_module"}
     assert message.payload["metrics"] == {"loss": 0.3, "val.accuracy": 0.981}
@@ -257,6 +270,13 @@ def test_each_final_state_has_its_kind(state: JobState, kind: str, subject: str)
         ),
         (
             "idle",
+            replace(ENDED, reason="idle", kind="idle", message="its GPUs were idle"),
+            {"for_s": 0.0},
+            "Idle: nightly.train on gpu_lab",
+            "The GPU job of task train in DAG nightly on gpu_lab has left its GPUs idle, and was stopped for that.",
+        ),
+        (
+            "idle",
             RUNNING,
             {"for_s": 900.0},
             "Idle: nightly.train on gpu_lab, for 15 min",
@@ -307,6 +327,8 @@ def test_it_is_said_whether_the_job_still_runs_and_whether_airflow_tries_again()
         "Task train in DAG nightly has failed. Its job is running on gpu_lab. Airflow will try it again."
     )
     assert message.subject.endswith(", will be tried again")
+    unknown = told(message_of_error(None, replace(RUNNING, state=JobState.UNKNOWN), ABOUT))
+    assert unknown.payload["headline"].endswith("The state of its job on gpu_lab could not be determined.")
 
 
 def test_the_message_about_an_array_counts_its_elements_and_is_an_event_of_the_task() -> None:
@@ -345,6 +367,11 @@ def test_secrets_are_hidden_in_all_forms() -> None:
             assert "airflow-knows-this" not in form
             assert "given-to-the-job" not in form
         assert "***" in message.text
+
+
+def test_the_example_in_the_documentation_fits_the_schema() -> None:
+    (example,) = re.findall("```json\n(.*?)```", (REPOSITORY / "docs/notifications.md").read_text(), re.DOTALL)
+    Draft202012Validator(SCHEMA).validate(json.loads(example))
 
 
 _TRICKS = (

@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.messages.message import JobMessage
 from airflow_provider_gpu_cluster.notifications.carriers import carriers_of, parts_of, send, written
 
 TEXT = "the text of @you <!here> {{ 7 * 7 }}"
-MESSAGE = JobMessage("failed", "failed", "job/1/failed", "Failed: job", TEXT, "<p>{{ 7 * 7 }}</p>", {"a": 1})
+MESSAGE = JobMessage("failed", "failed", "job/1/failed", "Failed: job", TEXT, TEXT, "<p>{{ 7 * 7 }}</p>", {"a": 1})
 
 
 class _Recording(BaseNotifier):
@@ -99,7 +99,7 @@ def test_a_message_is_put_in_as_it_is_whatever_its_text_looks_like(sent: list[di
 
 def test_in_slack_nothing_that_a_job_prints_calls_anybody(sent: list[dict[str, Any]]) -> None:
     send(SlackNotifier(), MESSAGE, {})
-    assert sent[0]["text"] == "the text of @you &lt;!here&gt; {{ 7 * 7 }}"
+    assert sent[0]["text"] == "Failed: job\nthe text of @you &lt;!here&gt; {{ 7 * 7 }}"
 
 
 def test_templates_of_any_depth_find_the_message(sent: list[dict[str, Any]]) -> None:
@@ -107,7 +107,7 @@ def test_templates_of_any_depth_find_the_message(sent: list[dict[str, Any]]) -> 
     card = {"type": "message", "attachments": [{"content": {"text": "{{ gpu_job.short }}"}}, "{{ gpu_job.json }}"]}
     send(HttpNotifier(json=card), MESSAGE, {})
     (content, payload) = sent[0]["json"]["attachments"]
-    assert content["content"]["text"].startswith("the text of @\u200byou")
+    assert content["content"]["text"].startswith("Failed: job\nthe text of @\u200byou")
     assert payload == '{"a": 1}'
 
 

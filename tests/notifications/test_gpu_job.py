@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.sdk import DAG, BaseNotifier
+from airflow.sdk.api.datamodels._generated import TaskInstanceState
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, InvalidJobError
@@ -72,7 +73,7 @@ def xcoms(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Any]:
 def context_of(state: str, error: BaseException | None = None, **arguments: Any) -> Any:
     """Return the context of a callback of the task ``train``, in the task's own process."""
     ti = TaskInstance(max_tries=1)
-    ti.state = state
+    ti.state = TaskInstanceState(state)
     task = SubmitGpuJobOperator(task_id="train", command="true", **{"wait_for_completion": True, **arguments})
     return {**task_context(ti), "task": task, "exception": error}
 

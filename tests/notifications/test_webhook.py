@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -24,9 +22,13 @@ from airflow_provider_gpu_cluster.messages.message import JobMessage
 from airflow_provider_gpu_cluster.notifications import webhook
 from airflow_provider_gpu_cluster.notifications.receiver import Receiver, receiver_of
 from airflow_provider_gpu_cluster.notifications.webhook import WebhookError, post, signed
+from tests.conftest import REPOSITORY
 from tests.servers.hooks import Hooks
 
-MESSAGE = JobMessage("failed", "failed", "job/1/failed", "Failed: job", "text", "<p>html</p>", {"event": "failed"})
+DOCS = REPOSITORY / "docs/notifications.md"
+MESSAGE = JobMessage(
+    "failed", "failed", "job/1/failed", "Failed: job", "text", "chat", "<p>html</p>", {"event": "failed"}
+)
 
 
 @pytest.fixture
@@ -50,10 +52,16 @@ def test_a_message_arrives_as_json_and_its_signature_can_be_checked(hooks: Hooks
     assert headers["content-type"] == "application/json"
     assert (headers["webhook-id"], headers["x-api-key"]) == ("job/1/failed", "k")
     assert before - 1 <= int(headers["webhook-timestamp"]) <= time.time()
-    # What docs/notifications.md tells receivers to do.
-    content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    wanted = "v1," + base64.b64encode(hmac.new(b"s3cret-of-the-hook", content, hashlib.sha256).digest()).decode()
-    assert hmac.compare_digest(wanted, headers["webhook-signature"])
+    # What the documentation tells receivers to do.
+    found: dict[str, Any] = {}
+    exec(re.findall("```python\n(import base64, hmac.*?)```", DOCS.read_text(), re.DOTALL)[0], found)
+    is_genuine = found["is_genuine"]
+    assert is_genuine(headers, body, b"s3cret-of-the-hook")
+    assert not is_genuine(headers, body, b"another")
+    assert not is_genuine(headers, body + b" ", b"s3cret-of-the-hook")
+    assert not is_genuine({**headers, "webhook-id": "job/2/failed"}, body, b"s3cret-of-the-hook")
+    late = {**headers, **signed("job/1/failed", body, "s3cret-of-the-hook", now=time.time() - 301)}
+    assert not is_genuine(late, body, b"s3cret-of-the-hook")
 
 
 def test_the_signature_is_that_of_the_standard() -> None:

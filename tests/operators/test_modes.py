@@ -21,9 +21,11 @@ from tests.operators.modes import (
     DEFERRABLE,
     DEFERRABLE_SUBMIT,
     LAUNCHED_BY_TRIGGER,
+    RESCHEDULE,
     RUNS,
     SCHEDULED,
     SENSORS,
+    SUBMIT,
     SUBMITS,
     Mode,
     Outcome,
@@ -114,6 +116,7 @@ class Row:
     :param has_ended: whether the job has ended when the task begins to wait.
     :param modes: where the row applies.
     :param because: why it does not apply to the others.
+    :param everywhere: whether it is tried in all of them each time, and not only in :data:`FEW`.
     """
 
     name: str
@@ -126,6 +129,11 @@ class Row:
     has_ended: bool = False
     modes: tuple[Mode, ...] = ALL
     because: str = ""
+    everywhere: bool = False
+
+
+# Each of the others goes the way of one of these: it pokes in a worker, or it waits in a trigger that a worker starts.
+FEW = (RESCHEDULE, SCHEDULED, SUBMIT, LAUNCHED_BY_TRIGGER)
 
 
 ONE_TWO_THREE = f"echo one; echo two; {GATE}; printf three"
@@ -144,12 +152,13 @@ def many_lines(count: int) -> list[str]:
 
 
 TABLE = [
-    Row("success", Outcome(output=["one", "two", "three"]), ONE_TWO_THREE),
+    Row("success", Outcome(output=["one", "two", "three"]), ONE_TWO_THREE, everywhere=True),
     Row("get_logs", Outcome(output=[]), ONE_TWO_THREE, {"get_logs": False}),
     Row(
         "much output at the end",
         Outcome(output=many_lines(6000)),
         f"{GATE}; {print_lines(6000)}",
+        everywhere=True,
     ),
     Row(
         "progress",
@@ -163,6 +172,7 @@ TABLE = [
         ),
         f"{STEP_1}; {GATE}; {STEP_2}",
         meanwhile=release_after_a_step,
+        everywhere=True,
     ),
     Row(
         "job that fails",
@@ -174,6 +184,7 @@ TABLE = [
             events=[RUNS],
         ),
         f"echo one; {GATE}; echo boom >&2; exit 3",
+        everywhere=True,
     ),
     Row(
         "job that fails, get_logs=False",
@@ -221,6 +232,7 @@ TABLE = [
         "echo one; printf two",
         has_ended=True,
         meanwhile=nothing,
+        everywhere=True,
     ),
     Row(
         "job that had failed before",
@@ -252,6 +264,7 @@ TABLE = [
         {"unreachable_timeout": timedelta(seconds=60)},
         before=through_proxy,
         meanwhile=cut_for_a_while,
+        everywhere=True,
     ),
     Row(
         "gpu_cluster_conn_id",
@@ -278,6 +291,7 @@ TABLE = [
         RUNS_FOREVER,
         {"timeout": 2},
         meanwhile=nothing,
+        everywhere=True,
         modes=SENSORS,
         because="only sensors have it",
     ),
@@ -306,6 +320,7 @@ TABLE = [
         RUNS_FOREVER,
         {"execution_timeout": timedelta(seconds=3)},
         meanwhile=nothing,
+        everywhere=True,
         modes=SUBMITS,
         because="a sensor never cancels a job, and in reschedule mode Airflow holds each poke by itself to it",
     ),
@@ -326,6 +341,7 @@ TABLE = [
         job={"env": {"API_TOKEN": "hush-hush", "SEED": "12345"}},
         modes=SUBMITS,
         because="a sensor does not know the environment of the job",
+        everywhere=True,
     ),
     Row(
         "end_from_trigger",
@@ -334,6 +350,7 @@ TABLE = [
         {"end_from_trigger": False},
         modes=(DEFERRABLE, SCHEDULED, DEFERRABLE_SUBMIT, LAUNCHED_BY_TRIGGER),
         because="the others have no trigger",
+        everywhere=True,
     ),
 ]
 
@@ -346,12 +363,27 @@ def _quick_and_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
+def cases() -> Iterator[Any]:
+    """Yield each row with the modes in which it is tried each time, and with those that are left to the long tests."""
+    for row in TABLE:
+        name = row.name.replace(" ", "-")
+        now = tuple(mode for mode in row.modes if row.everywhere or mode in FEW)
+        yield pytest.param(row, now, id=name)
+        if later := tuple(mode for mode in row.modes if mode not in now):
+            yield pytest.param(row, later, id=f"{name}, other modes", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize(("row", "modes"), list(cases()))
 def test_every_parameter_means_the_same_in_every_mode(
-    row: Row, cluster: Cluster, gpu_cluster_conn: dict[str, Any], cut_proxy: CutProxy, tmp_path: Path
+    row: Row,
+    modes: tuple[Mode, ...],
+    cluster: Cluster,
+    gpu_cluster_conn: dict[str, Any],
+    cut_proxy: CutProxy,
+    tmp_path: Path,
 ) -> None:
     wrong: dict[str, dict[str, Any]] = {}
-    for mode in row.modes:
+    for mode in modes:
         folder = tmp_path / mode.name
         folder.mkdir()
         with pytest.MonkeyPatch.context() as patch, task_logs(folder / "log", patch) as logs:
@@ -374,7 +406,7 @@ def test_every_parameter_means_the_same_in_every_mode(
                 has_ended=row.has_ended,
             )
         wrong[mode.name] = {name: value for name, value in vars(found).items() if value != vars(row.expected)[name]}
-    assert wrong == {mode.name: {} for mode in row.modes}
+    assert wrong == {mode.name: {} for mode in modes}
 
 
 def test_the_table_leaves_no_mode_out_without_saying_why() -> None:

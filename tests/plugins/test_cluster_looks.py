@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.plugins import cluster_looks as module
 from airflow_provider_gpu_cluster.plugins.cluster_line import ClusterLine
-from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLooks, Look
+from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook, ClusterLooks
 from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 
@@ -47,8 +47,8 @@ def lines() -> Lines:
     return Lines()
 
 
-def scrape(looks: ClusterLooks, *conn_ids: str, times: int = 1) -> list[Look]:
-    async def all_at_once() -> list[list[Look]]:
+def scrape(looks: ClusterLooks, *conn_ids: str, times: int = 1) -> list[ClusterLook]:
+    async def all_at_once() -> list[list[ClusterLook]]:
         return await asyncio.gather(*(looks.looks(conn_ids) for _ in range(times)))
 
     return asyncio.run(all_at_once())[-1]
@@ -149,8 +149,8 @@ def test_a_silent_cluster_delays_one_scrape_by_a_moment_and_further_ones_not_at_
 
 
 def test_a_slow_cluster_is_waited_for_longer(lines: Lines) -> None:
-    known = [Look("a", is_up=True, took_s=took_s) for took_s in (0.1, 2.0, 30.0)]
-    assert [module._Cluster(lines["a"], look).patience_s for look in known] == [1, 6, 8]
+    known = [ClusterLook("a", is_up=True, took_s=took_s) for took_s in (0.1, 2.0, 30.0)]
+    assert [module._Cluster(lines["a"], look).patience_s for look in known] == [2, 6, 8]
 
 
 def test_connections_are_closed_when_nobody_scrapes_any_more_or_the_connection_is_gone(lines: Lines) -> None:

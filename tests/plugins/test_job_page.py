@@ -238,14 +238,18 @@ def test_earlier_attempts_are_a_table(browser: TestClient, cluster: Cluster) -> 
     assert '<section id="attempts">' in page
 
 
-def test_idleness_and_advice_are_text(browser: TestClient, cluster: Cluster) -> None:
+def test_that_a_job_is_idle_is_text(browser: TestClient, cluster: Cluster) -> None:
     note: Any = {"level": "half", "idle_s": 900.0, "percent": 0.4, "min_percent": 5.0, "window_s": 1800.0}
-    cluster.answer = replace(STATUS, idle={**note, "on_idle": "warn"}, usage={"why_not": "<b>"})
+    note["on_idle"] = "warn"
+    cluster.answer = replace(STATUS, idle=note, usage={"why_not": "<b>"})
     page = browser.get(PAGE, params=launched(HANDLE.to_json())).text
     assert '<p id="idle" role="status">This job is idle: its GPUs were used 0.4 % in the mean for 15 min' in page
     assert "<dd>not measured: &lt;b&gt;</dd>" in page
     assert '<section id="advice" hidden>' in page
-    ended = {"seconds": {"running": 600.0}, "asked": {"memory_bytes": 64 << 30}, "peak_memory_bytes": 3 << 30}
+
+
+def test_advice_is_text(browser: TestClient, cluster: Cluster) -> None:
+    ended: Any = {"seconds": {"running": 600.0}, "asked": {"memory_bytes": 64 << 30}, "peak_memory_bytes": 3 << 30}
     cluster.answer = replace(STATUS, state=JobState.SUCCEEDED, **ended)
     page = browser.get(PAGE, params=launched(HANDLE.to_json())).text
     assert "<li>asked for 64 GiB of host memory, used 3 GiB; memory=&#39;4G&#39; would do</li>" in page

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from airflow_provider_gpu_cluster.plugins.cluster_looks import Look
+from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook
 from airflow_provider_gpu_cluster.plugins.metric_families import ClusterCollector
 
 PAIR = {"running_s": 50.5, "gpu_seconds": 101.0, "used_gpu_seconds": 60.0, "idle_gpu_seconds": 1.0, "energy_j": 5e3}
@@ -44,16 +44,16 @@ NOW: Any = {
     "running_jobs": 5,
     "capacity": {"gpus": GPUS, "waiting_jobs": 6, "waiting_gpus": 7, "broken_gpus": [{"gpu": "7", "why": "it"}]},
 }
-GOOD = Look("lab", is_up=True, answer=NOW, answered_at=time.monotonic(), took_s=0.5)
+GOOD = ClusterLook("lab", is_up=True, answer=NOW, answered_at=time.monotonic(), took_s=0.5)
 
 
-def text_of(*looks: Look, encode: Any = generate_latest) -> str:
+def text_of(*looks: ClusterLook, encode: Any = generate_latest) -> str:
     registry = CollectorRegistry()
     registry.register(ClusterCollector(looks))
     return bytes(encode(registry)).decode()
 
 
-def samples(*looks: Look) -> dict[str, dict[tuple[str, ...], float]]:
+def samples(*looks: ClusterLook) -> dict[str, dict[tuple[str, ...], float]]:
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in parse(text_of(*looks)):
         for sample in family.samples:
@@ -88,31 +88,31 @@ def test_a_cluster_is_told_in_full() -> None:
 
 
 def test_of_a_cluster_out_of_reach_nothing_old_is_told() -> None:
-    found = samples(Look("gone", is_up=False, answered_at=time.monotonic() - 100, took_s=20))
+    found = samples(ClusterLook("gone", is_up=False, answered_at=time.monotonic() - 100, took_s=20))
     assert 100 <= found.pop("answer_age_seconds")[()] < 200
     assert found == {"up": {(): 0}, "look_duration_seconds": {(): 20}}
 
 
 def test_of_a_cluster_that_was_never_reached_nothing_is_made_up() -> None:
-    assert samples(Look("never")) == {"up": {(): 0}}
+    assert samples(ClusterLook("never")) == {"up": {(): 0}}
 
 
 @pytest.mark.parametrize("ledger", [None, {**LEDGER, "is_complete": False}])
 def test_what_a_cluster_does_not_tell_is_left_out(ledger: Any) -> None:
     answer: Any = {"calls": [], "capacity_fault": "squeue is silent", **({"ledger": ledger} if ledger else {})}
-    assert set(samples(Look("lab", is_up=True, answer=answer))) == {"up"}
+    assert set(samples(ClusterLook("lab", is_up=True, answer=answer))) == {"up"}
 
 
 def test_a_histogram_that_makes_no_sense_is_left_out() -> None:
     crooked = {"bounds_s": [1.0], "counts": [1], "sum_s": 1.0}
     answer: Any = {**NOW, "ledger": {**LEDGER, "job_durations": crooked}}
-    found = samples(Look("lab", is_up=True, answer=answer))
+    found = samples(ClusterLook("lab", is_up=True, answer=answer))
     assert "job_duration_seconds_sum" not in found
     assert "queue_duration_seconds_sum" in found
 
 
 def test_openmetrics_is_well_formed() -> None:
-    text = text_of(GOOD, Look("gone"), encode=generate_openmetrics)
+    text = text_of(GOOD, ClusterLook("gone"), encode=generate_openmetrics)
     families = {family.name: family for family in parse_openmetrics(text)}  # type: ignore[no-untyped-call]
     assert families["gpu_cluster_jobs"].type == "counter"
     assert families["gpu_cluster_job_duration_seconds"].type == "histogram"

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from airflow_provider_gpu_cluster.plugins import metrics_connections, metrics_page
-from airflow_provider_gpu_cluster.plugins.cluster_looks import Look
+from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
 
 PAGE = f"{URL_PREFIX}/metrics"
@@ -35,9 +35,9 @@ class Looks:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    async def looks(self, conn_ids: list[str]) -> list[Look]:
+    async def looks(self, conn_ids: list[str]) -> list[ClusterLook]:
         self.asked.append(conn_ids)
-        return [Look("lab")]
+        return [ClusterLook("lab")]
 
 
 @pytest.fixture

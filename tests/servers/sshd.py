@@ -154,8 +154,10 @@ def _environment() -> dict[str, str]:
     passed_on = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED_ON)}
     # bash reads ~/.bashrc in its first level below sshd, and whatever is in there is not part of the tests.
     fixed = {"PATH": path, "LANG": "C.UTF-8", "SHLVL": "1"}
-    # To compile all of what is installed takes longer than to compile what a job imports of it.
-    return {**fixed, "PIP_NO_COMPILE": "1", **passed_on}
+    # To compile all of what is installed takes longer than to compile what a job imports of it. And threads of a
+    # training that wait for each other on a machine where much else runs make it many times as long.
+    quick = {"PIP_NO_COMPILE": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**fixed, **quick, **passed_on}
 
 
 def _account_is_locked() -> bool:

@@ -15,6 +15,7 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
+from airflow_provider_gpu_cluster.triggers import gpu_job
 from airflow_provider_gpu_cluster.watch.mailbox import Subscription
 from tests.harness import jobs
 from tests.harness.deferral import TaskLogs, Triggerer, XComs
@@ -98,6 +99,9 @@ def test_user_who_ends_the_task_ends_all_elements(
     ti.state = state
     xcoms["wait", -1, "return_value"] = handle.to_json()
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", ti.get_task_states)
+    if not is_cancelled:
+        # How long it waits for the task to become something else.
+        monkeypatch.setattr(gpu_job, "KILL_TIMEOUT_S", 2.0)
 
     async def run() -> None:
         triggerer = Triggerer(logs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import time
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def test_a_failed_job_fails_its_task_with_its_class(lab: Lab, runs: dict[str, st
     assert lab.output("deferred_failure", run_id, "train") == ["last words"]
     file = next(lab.airflow.logs.glob(f"dag_id=deferred_failure/run_id={run_id}/task_id=train/attempt=1.log"))
     assert "GpuJobFailed" in file.read_text()
+    once = {"jobs_submitted": 1, "jobs_started": 1, "jobs_ended user_error": 1, "jobs_failed": 1}
+    lab.until("the counts", lambda: lab.counted("deferred_failure") == once)
 
 
 def test_execution_timeout_holds_while_deferred(
@@ -100,7 +103,8 @@ class LongJobs:
         self.lab.until("its end", lambda: self.cluster.statuses([handle["job_id"]])[0].final)
 
 
-@pytest.mark.parametrize("dag_id", ["deferred_long_job", "launched_by_trigger"])
+# A worker launches the first, as it does in the test below.
+@pytest.mark.parametrize("dag_id", [pytest.param("deferred_long_job", marks=pytest.mark.long), "launched_by_trigger"])
 def test_users_who_end_deferred_tasks_end_their_jobs(lab: Lab, lab_cluster: Cluster, dag_id: str) -> None:
     jobs = LongJobs(lab, lab_cluster, dag_id)
     for how, run_id in jobs.runs.items():
@@ -140,11 +144,12 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     assert set(lab.folder.glob("ml-jobs/launched_by_trigger-*")) == launched
 
 
-def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster: Cluster) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster: Cluster, times: int) -> None:
     run_id = lab.start("deferred_output")
     handle = lab.handle("deferred_output", run_id)
     lab.until_more_is_shown("deferred_output", run_id)
-    for _ in range(2):
+    for _ in range(times):
         lab.airflow.kill_component("triggerer")
         assert not lab_cluster.statuses([handle["job_id"]])[0].final
         lab.airflow.start_component("triggerer")
@@ -155,6 +160,11 @@ def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster
     log = lab.folder / "ml-jobs" / handle["job_id"] / "logs/training.log"
     assert shown == [visible(line) for line in log.read_bytes().split(b"\n")]
     assert lab.runs(handle["job_id"]) == 1
+    # Each of the three triggerers has seen all of it, and one of them has told and counted it.
+    told = [json.loads(body) for path, _, body, _ in lab.hooks.requests if path == "/deferred"]
+    assert [message["event_id"] for message in told] == [f"{handle['job_id']}/1/time_limit_in"]
+    once = {"jobs_submitted": 1, "jobs_started": 1, "jobs_ended success": 1, "jobs_succeeded": 1}
+    lab.until("the counts", lambda: lab.counted("deferred_output") == once)
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.long)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
@@ -9,12 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.gpu_run.protocol import notices
-from airflow_provider_gpu_cluster.jobs.parameter_checks import time_limit_s
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
 
-_DURATIONS = (notices.QUEUED_FOR, notices.NO_PROGRESS_FOR, notices.TIME_LIMIT_IN)
 _SWITCHES = (notices.RECOVERED, notices.IDLE)
 _EXAMPLE = "{'queued_for': 1800, 'time_limit_in': timedelta(minutes=15), 'recovered': True}"
 
@@ -43,13 +42,18 @@ def notify_when(notify: Any) -> NotifyWhen:
             if value is not True:
                 raise InvalidJobError(f"notify[{name!r}] is {repr(value)[:100]}; it must be True or False")
             found[name] = True
-        elif isinstance(value, (int, float, timedelta)):
-            found[name] = time_limit_s(f"notify[{name!r}]", value)
         else:
-            raise InvalidJobError(
-                f"notify[{name!r}] is {repr(value)[:100]}; it must be seconds above 0 or a timedelta, such as 1800"
-            )
+            found[name] = _seconds(name, value)
     return cast("NotifyWhen", found)
+
+
+def _seconds(name: str, value: Any) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise InvalidJobError(
+            f"notify[{name!r}] is {repr(value)[:100]}; it must be seconds above 0 or a timedelta, such as 1800"
+        )
+    return float(seconds)
 
 
 def earliest(one: NotifyWhen, other: NotifyWhen) -> NotifyWhen:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
-    from airflow_provider_gpu_cluster.gpu_run.protocol.status import Asked, Progress, Status
+    from airflow_provider_gpu_cluster.gpu_run.protocol.status import AskedFor, Progress, Status
     from airflow_provider_gpu_cluster.gpu_run.protocol.usage import IdleNote, Seconds, Usage
 
 _OF_EACH_ATTEMPT = (
@@ -120,7 +120,7 @@ class JobStatus:
     usage: Usage = field(default_factory=dict)  # type: ignore[assignment]
     seconds: Seconds = field(default_factory=dict)  # type: ignore[assignment]
     idle: IdleNote | None = None
-    asked: Asked = field(default_factory=dict)  # type: ignore[assignment]
+    asked: AskedFor = field(default_factory=dict)  # type: ignore[assignment]
     host: str | None = None
     pid: int | None = None
     log_bytes: int = 0

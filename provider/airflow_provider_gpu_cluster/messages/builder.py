@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks, hidden_in
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.progress import duration_text, metric_words
-from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.messages import conditions, kinds
 from airflow_provider_gpu_cluster.messages.facts import (
     MOST_ATTEMPTS,
@@ -34,7 +34,7 @@ from airflow_provider_gpu_cluster.messages.log_end import last_lines
 from airflow_provider_gpu_cluster.messages.mail import html_mail
 from airflow_provider_gpu_cluster.messages.message import JobMessage, JobTask
 from airflow_provider_gpu_cluster.messages.payload import payload_of
-from airflow_provider_gpu_cluster.messages.plain import plain_text
+from airflow_provider_gpu_cluster.messages.plain import chat_text, plain_text
 from airflow_provider_gpu_cluster.messages.story import Story, sentence
 
 _MOST_OF_A_SUBJECT = 160
@@ -154,7 +154,9 @@ def message_of_error(error: BaseException | None, status: JobStatus | None, abou
     hide, status, about = _without_secrets(status, about)
     what = f"Task {_named(about.task)}" if about.task else about.thing(status.job_id if status else "")
     headline = f"{what} {opening.verb}."
-    if status is not None and not status.final:
+    if status is not None and status.state is JobState.UNKNOWN:
+        headline += f" The state of its job{about.place} could not be determined."
+    elif status is not None and not status.final:
         headline += f" Its job is {status.state.value.lower()}{about.place}."
     if error is None:
         cause = "Airflow has ended the task without its process, and does not say why; see the task's log."
@@ -210,6 +212,7 @@ def _message(
         event_id=event_id,
         subject=story.subject,
         text=plain_text(story),
+        chat=chat_text(story),
         html=html_mail(story),
         payload=payload,
     )

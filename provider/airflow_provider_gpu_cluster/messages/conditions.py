@@ -73,16 +73,19 @@ def _time_limit_in(status: JobStatus, facts: Mapping[str, float], job: str) -> C
 def _idle(status: JobStatus, facts: Mapping[str, float], job: str) -> ConditionWords:
     note: dict[str, Any] = dict(status.idle or {})
     idle = _seconds({**facts, "idle_s": note.get("idle_s", 0)}, "idle_s", "for_s", "limit_s")
-    headline = f"{job} has left its GPUs idle{_for(idle)}."
+    headline = f"{job} has left its GPUs idle{_for(idle)}{', and was stopped for that' if status.final else ''}."
     percent, least, window_s = (number_of(note.get(name)) for name in ("percent", "min_percent", "window_s"))
     if percent is not None and least is not None:
         headline += f" It used {percent:.0f} % of them in the mean; below {least:g} % is idle."
-    if note.get("on_idle") == "cancel" and window_s:
+    if note.get("on_idle") == "cancel" and note.get("level") == "whole":
+        headline += " It is stopped for that."
+    elif note.get("on_idle") == "cancel" and window_s:
         headline += f" If it goes on like this, it will be stopped after {duration_text(window_s)}."
     return ConditionWords(
         headline,
         f",{_for(idle)}" if idle else "",
-        remedy="See what it waits for, such as its data or a lock; cancel it if nobody needs it any more.",
+        status.message if status.final else "",
+        "See what it waits for, such as its data or a lock; cancel it if nobody needs it any more.",
     )
 
 

@@ -58,6 +58,7 @@ class JobMessage:
     :param event_id: the same for all messages about the same event, so that a receiver can drop doubles.
     :param subject: one line.
     :param text: plain text.
+    :param chat: the same for a chat, shorter.
     :param html: an HTML document that needs nothing from elsewhere, for a mail.
     :param payload: the same as JSON values; ``docs/notifications.md`` describes them.
     """
@@ -67,6 +68,7 @@ class JobMessage:
     event_id: str
     subject: str
     text: str
+    chat: str
     html: str
     payload: dict[str, Any]
 
@@ -77,13 +79,13 @@ class JobMessage:
 
     @property
     def short(self) -> str:
-        """The text, cut to what chats such as Discord take; nobody is called by an ``@`` in it."""
-        return _cut(self.text.replace("@", "@\N{ZERO WIDTH SPACE}"))
+        """The text for a chat, with its subject, cut to what Discord takes; nobody is called by an ``@`` in it."""
+        return _cut(f"{self.subject}\n{self.chat}".replace("@", "@\N{ZERO WIDTH SPACE}"))
 
     @property
     def slack(self) -> str:
-        """The short text for Slack, in which nothing that a job has printed is a link or calls anybody."""
-        return escape(_cut(self.text), quote=False)
+        """The same for Slack: nothing that a job has printed is a link, or calls anybody."""
+        return escape(_cut(f"{self.subject}\n{self.chat}"), quote=False)
 
     def __str__(self) -> str:
         return self.subject

@@ -7,6 +7,10 @@ import textwrap
 from airflow_provider_gpu_cluster.messages.story import Story, count_text
 
 _WIDTH = 78
+_FACTS_IN_CHATS = ("GPUs", "GPU-hours", "GPU use", "Progress", "Exit code")
+_MOST_IN_CHATS = 400
+_MOST_LINES_IN_CHATS = 4
+_MOST_OF_A_LINE_IN_CHATS = 100
 
 
 def plain_text(story: Story) -> str:
@@ -22,6 +26,26 @@ def plain_text(story: Story) -> str:
         "\n".join(f"{text}: {address}" for text, address in story.links),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def chat_text(story: Story) -> str:
+    """Return a message for a chat: what matters most, in lines that the chat itself breaks, and the links."""
+    facts = dict(story.facts)
+    known = [f"{label}: {facts[label]}" for label in _FACTS_IN_CHATS if label in facts]
+    lines = [f"  {line[:_MOST_OF_A_LINE_IN_CHATS]}".rstrip() for line in story.last_lines[-_MOST_LINES_IN_CHATS:]]
+    blocks = [
+        story.headline,
+        _cut(story.cause),
+        _cut(f"What to do: {story.remedy}") if story.remedy else "",
+        "\n".join(known),
+        _titled("Its last lines", "\n".join(lines)),
+        "\n".join(f"{text}: {address}" for text, address in story.links),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_IN_CHATS else text[: _MOST_IN_CHATS - 1].rstrip() + "…"
 
 
 def _wrapped(text: str, label: str = "") -> str:

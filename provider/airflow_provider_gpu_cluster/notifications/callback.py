@@ -6,18 +6,22 @@ import contextlib
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_gpu_cluster.connection.words import words_of
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobError, NoSpaceError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
-from airflow_provider_gpu_cluster.jobs.metrics import METRICS_FILE
+from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.messages.builder import About, message_of_end, message_of_error
 from airflow_provider_gpu_cluster.notifications.jobs_of_callback import FoundJob, jobs_of_callback
 from airflow_provider_gpu_cluster.plugins.cluster_access import open_hook
+from airflow_provider_gpu_cluster.sinks.local import LocalSink
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
@@ -29,22 +33,37 @@ Send: TypeAlias = "Callable[[JobMessage], bool]"
 
 # The DAG processor ends a callback after 50 s by default, and a worker's task does not end before its callbacks have.
 _ASK_FOR_S = 10.0
+_NOTE_FOR_S = 5.0
 _TAIL_BYTES = 16 * 1024
+_AT_ONCE = 8
 
 
-def tell_of_callback(send: Send, context: Mapping[str, Any], *, only: Collection[str], receivers: str) -> None:
+def tell_of_callback(
+    send: Send, context: Mapping[str, Any], *, notifier: object, only: Collection[str], receivers: str
+) -> None:
     """
     Tell about the job or the jobs of a callback. Nothing is raised: what goes wrong is an error in the log.
 
     :param send: sends a message.
+    :param notifier: the callback.
     :param only: the kinds of messages to send.
     :param receivers: a word for those who get it, who are told of each end once.
     """
-    try:
-        for found in jobs_of_callback(context):
+
+    def tell(found: FoundJob) -> None:
+        try:
             _tell(send, found, only, receivers)
+        except Exception as error:
+            log.error("Nobody was told about a GPU job: %s. The task itself is not affected", words_of(error))
+
+    try:
+        jobs = list(jobs_of_callback(context, notifier))
     except Exception as error:
-        log.error("Nobody was told about a GPU job: %s. The task itself is not affected", words_of(error))
+        log.error("Nobody was told about GPU jobs, which could not be found: %s", words_of(error))
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # What another thread logs belongs into the same log.
+        list(pool.map(lambda found: copy_context().run(tell, found), jobs))
 
 
 def _tell(send: Send, found: FoundJob, only: Collection[str], receivers: str) -> None:
@@ -54,7 +73,7 @@ def _tell(send: Send, found: FoundJob, only: Collection[str], receivers: str) ->
         if found.handle is not None:
             try:
                 hook = stack.enter_context(open_hook(found.conn_id))
-                with _for_a_short_while(hook):
+                with _interrupting(hook, _ASK_FOR_S):
                     status, about = _asked(hook, found.handle, about)
             except Exception as error:
                 about = replace(about, note=f"Its cluster could not be asked just now: {words_of(error)}.")
@@ -84,7 +103,7 @@ def _send_once(send: Send, message: JobMessage, event: str, hook: GpuClusterHook
 
 def _on_cluster(hook: GpuClusterHook, call: Callable[[], Any], otherwise: Any) -> Any:
     try:
-        with _for_a_short_while(hook):
+        with _interrupting(hook, _NOTE_FOR_S):
             return call()
     except GpuClusterError as error:
         log.warning("The cluster has not noted that people are told: %s", words_of(error))
@@ -96,15 +115,31 @@ def _asked(hook: GpuClusterHook, handle: JobHandle, about: About) -> tuple[JobSt
     about = replace(about, cluster=hook.settings.name)
     (status,) = hook.cluster.retrying_for(_ASK_FOR_S).statuses([handle.job_id], tail_bytes=_TAIL_BYTES)
     if status.state is JobState.SUCCEEDED and handle.array_size is None:
-        with contextlib.suppress(GpuClusterError, OSError), tempfile.TemporaryDirectory() as folder:
-            about = replace(about, metrics=hook.collect(handle, folder, include=METRICS_FILE)["metrics"])
+        with contextlib.suppress(GpuClusterError, OSError, ValueError):
+            about = replace(about, metrics=_metrics(hook, handle.job_id))
     return status, about
 
 
+def _metrics(hook: GpuClusterHook, job_id: str) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        sink = _MetricsFiles(Path(folder))
+        found = hook.cluster.collect(job_id, sink, include=[METRICS_FILE])
+        return parse_metrics(sink.read(METRICS_FILE)) if found else None
+
+
+class _MetricsFiles(LocalSink):
+    """Receives nothing that is larger than a ``metrics.json`` should be."""
+
+    def check_space(self, sizes: Iterable[int]) -> None:
+        if sum(sizes) > MAX_METRICS_BYTES:
+            raise NoSpaceError(f"{METRICS_FILE} is too large for a message")
+        super().check_space([])
+
+
 @contextlib.contextmanager
-def _for_a_short_while(hook: GpuClusterHook) -> Iterator[None]:
+def _interrupting(hook: GpuClusterHook, after_s: float) -> Iterator[None]:
     # A cluster that accepts the call and then stays silent must not hold up the end of a task.
-    limit = threading.Timer(_ASK_FOR_S, hook.cluster.interrupt)
+    limit = threading.Timer(after_s, hook.cluster.interrupt)
     limit.daemon = True
     limit.start()
     try:

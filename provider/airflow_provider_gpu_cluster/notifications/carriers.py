@@ -67,7 +67,8 @@ def carrier_of(value: Any) -> BaseNotifier:
     path, arguments = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
     if isinstance(path, str) and isinstance(arguments, Mapping):
         try:
-            made = resolve_name(path)(**arguments)
+            # In this form, what is wrong with the module is told.
+            made = resolve_name(":".join(path.rsplit(".", 1)))(**arguments)
         except Exception as error:
             raise InvalidJobError(f"via: {path} cannot be made of {sorted(arguments)}: {words_of(error)}") from error
         if isinstance(made, BaseNotifier):

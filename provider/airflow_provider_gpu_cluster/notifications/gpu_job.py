@@ -99,7 +99,7 @@ class GpuJobNotifier(BaseNotifier):
         from airflow_provider_gpu_cluster.notifications.callback import tell_of_callback
 
         send = partial(self.send, context=context)
-        tell_of_callback(send, context, only=self.only, receivers=self._receivers())
+        tell_of_callback(send, context, notifier=self, only=self.only, receivers=self._receivers())
 
     async def async_notify(self, context: Context) -> None:
         """Do the same in a trigger."""

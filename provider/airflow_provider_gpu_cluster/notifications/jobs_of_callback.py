@@ -2,7 +2,7 @@
 The jobs that a callback is about.
 
 Callbacks of tasks run in the task's process, or, if that is gone or the task has ended from a trigger, in the DAG
-processor; callbacks of DAGs always run there. The DAG processor has no exception to give.
+processor; callbacks of DAGs always run there. The DAG processor gives neither the exception nor the task's state.
 """
 
 from __future__ import annotations
@@ -50,30 +50,57 @@ class FoundJob:
         return self.handle.gpu_cluster_conn_id if self.handle else ""
 
 
-def jobs_of_callback(context: Mapping[str, Any]) -> Iterator[FoundJob]:
-    """Return the job of the task, or the jobs of the DAG run, that a callback is about."""
+def jobs_of_callback(context: Mapping[str, Any], notifier: object) -> Iterator[FoundJob]:
+    """
+    Return the job of the task, or the jobs of the DAG run, that a callback is about.
+
+    :param notifier: the callback.
+    :raises InvalidJobError: Airflow gives nothing by which a job could be found.
+    """
+    if "dag" not in context and "ti" not in context:
+        raise InvalidJobError(
+            "Airflow gives this callback neither a task nor a DAG, as with a deadline, so that no job can be found; to "
+            "hear of a job that waits or runs, use notify= of its task"
+        )
     # Airflow gives this to callbacks of DAGs alone.
     if "reason" in context or "ti" not in context:
         yield from _jobs_of_run(context)
     else:
-        yield _job_of_task(context)
+        yield _job_of_task(context, notifier)
 
 
-def _job_of_task(context: Mapping[str, Any]) -> FoundJob:
+def _job_of_task(context: Mapping[str, Any], notifier: object) -> FoundJob:
     ti, task = context["ti"], context.get("task")
     error = context.get("exception")
     if error is not None and not isinstance(error, BaseException):
         error = RuntimeError(str(error))
-    # Without a state it is a callback in the DAG processor, which calls those of failures alone.
-    state = str(getattr(ti, "state", None) or "failed")
-    handle = next(_handles_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index), None) or _handle_given(context, task)
+    state = _known_state(ti) or _state_in_dag_processor(ti, task, notifier)
+    own = next(_handles_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index), None)
     return FoundJob(
-        task=told_task(ti, will_retry=state == "up_for_retry", has_job=_has_page(task) and handle is not None),
-        handle=handle,
+        # The page of a job is that of the task that has its handle.
+        task=told_task(ti, will_retry=state == "up_for_retry", has_job=own is not None),
+        handle=own or _handle_given(context, task),
         error=error,
         has_failed=state != "success",
         has_awaited=state == "success" and getattr(task, "wait_for_completion", True) and _has_page(task),
     )
+
+
+def _known_state(ti: Any) -> str:
+    state = getattr(ti, "state", None)
+    return str(getattr(state, "value", state) or "")
+
+
+def _state_in_dag_processor(ti: Any, task: Any, notifier: object) -> str:
+    """Return the state of a task of which the DAG processor calls a callback, which it does for bad ends alone."""
+    is_of_retry, is_of_failure = (
+        any(one is notifier for one in getattr(task, name, None) or ())
+        for name in ("on_retry_callback", "on_failure_callback")
+    )
+    if is_of_retry and is_of_failure:
+        # Airflow does not always give the former, and then it is 0.
+        is_of_failure = ti.try_number > max(getattr(ti, "max_tries", 0), task.retries)
+    return "failed" if is_of_failure or not is_of_retry else "up_for_retry"
 
 
 def _jobs_of_run(context: Mapping[str, Any]) -> Iterator[FoundJob]:

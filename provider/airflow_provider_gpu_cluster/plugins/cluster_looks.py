@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 THREADS = 64
 # How long a scrape waits for an answer: this many times as long as the last one took, within these bounds, in seconds.
 _TIMES_AS_LONG = 3.0
-_LEAST_WAIT_S = 1.0
+_LEAST_WAIT_S = 2.0
 _MOST_WAIT_S = 8.0
 _FIRST_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Look:
+class ClusterLook:
     """
     What is known of a cluster.
 
@@ -52,7 +52,7 @@ class Look:
 
 
 class _Cluster:
-    def __init__(self, line: ClusterLine, known: Look) -> None:
+    def __init__(self, line: ClusterLine, known: ClusterLook) -> None:
         self.line = line
         self.known = known
         self.call: Future[None] | None = None
@@ -90,7 +90,7 @@ class ClusterLooks:
         self._clusters: dict[str, _Cluster] = {}
         self._idle: asyncio.TimerHandle | None = None
 
-    async def looks(self, conn_ids: Iterable[str]) -> list[Look]:
+    async def looks(self, conn_ids: Iterable[str]) -> list[ClusterLook]:
         """Return what is known of these clusters, after looking at those that were not looked at just now."""
         conn_ids = list(conn_ids)
         self._close_when_idle()
@@ -116,13 +116,13 @@ class ClusterLooks:
         """Return a cluster at which somebody looks, or has just looked."""
         one = self._clusters.get(conn_id)
         if one is None:
-            one = self._clusters[conn_id] = _Cluster(self._open_line(conn_id), Look(conn_id))
+            one = self._clusters[conn_id] = _Cluster(self._open_line(conn_id), ClusterLook(conn_id))
         if one.call is None or (one.call.done() and one.over_at + self._keep_s <= time.monotonic()):
             one.is_late = False
             one.call = self._pool.submit(self._look, one)
         return one
 
-    async def _known(self, one: _Cluster) -> Look:
+    async def _known(self, one: _Cluster) -> ClusterLook:
         call = one.call
         assert call is not None
         if not call.done():
@@ -138,7 +138,7 @@ class ClusterLooks:
         try:
             answer = one.line.totals()
             now = time.monotonic()
-            one.known = Look(before.conn_id, is_up=True, answer=answer, answered_at=now, took_s=now - began)
+            one.known = ClusterLook(before.conn_id, is_up=True, answer=answer, answered_at=now, took_s=now - began)
         except Exception as error:
             one.known = replace(before, is_up=False, answer=None, took_s=time.monotonic() - began)
             if before.is_up or before.took_s is None:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity
     from airflow_provider_gpu_cluster.gpu_run.protocol.totals import Histogram, LedgerTotals, PairTotals
-    from airflow_provider_gpu_cluster.plugins.cluster_looks import Look
+    from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook
 
 _OF_PAIR = ("cluster", "dag", "user")
 _OF_TRANSFERS = ("cluster", "direction")
@@ -41,7 +41,7 @@ class ClusterCollector(Collector):
     :param looks: the clusters.
     """
 
-    def __init__(self, looks: Iterable[Look]) -> None:
+    def __init__(self, looks: Iterable[ClusterLook]) -> None:
         self._looks = list(looks)
 
     def collect(self) -> Iterator[Metric]:

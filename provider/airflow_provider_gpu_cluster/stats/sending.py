@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_gpu_cluster.stats.metrics import Metric
 
 # A StatsD server for InfluxDB gets the tags as a part of the name, of which Airflow takes 250 characters.
-MOST_TAG_CHARACTERS = 48
+MOST_TAG_CHARACTERS = 46
 _HASH_CHARACTERS = 8
 _BAD = re.compile(r"[^a-zA-Z0-9_.-]")
 

@@ -162,15 +162,16 @@ class GpuJobTrigger(BaseTrigger):
             yield await self._resume(WatchEnd(error=error, job_id=self._job_to_launch), began)
             return
 
+        watcher = self._watcher()
         follower = follower_of(
             handle,
-            self._watcher(),
+            watcher,
             log=self.log,
             reader=self._reader_name() if self.get_logs else None,
             ti=self._ti,
             poll_interval_s=self.poll_interval,
             unreachable_timeout_s=self.unreachable_timeout,
-            notices=self._notices(handle),
+            notices=self._notices(handle, watcher),
         )
         end = await follower.to_the_end()
         if self._ends_here(end):
@@ -249,7 +250,7 @@ class GpuJobTrigger(BaseTrigger):
 
         return watcher_of(self.gpu_cluster_conn_id or handle_of(self.job).gpu_cluster_conn_id)
 
-    def _notices(self, handle: JobHandle) -> Notices | None:
+    def _notices(self, handle: JobHandle, watcher: Watcher) -> Notices | None:
         from airflow_provider_gpu_cluster.watch.notices import notices_of
 
         return notices_of(
@@ -258,7 +259,7 @@ class GpuJobTrigger(BaseTrigger):
             conn_id=self.gpu_cluster_conn_id or handle.gpu_cluster_conn_id,
             ti=self._ti,
             log=self.log,
-            note_told=self._watcher().note_told,
+            note_told=watcher.note_told,
         )
 
     def _reader_name(self) -> str:

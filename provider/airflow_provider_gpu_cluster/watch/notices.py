@@ -25,6 +25,9 @@ _AT_ONCE = 8
 # How long a task that is about to leave its worker waits for its messages.
 LONGEST_WAIT_S = 40.0
 _PAUSE_S = 0.1
+# What had to wait for longer, behind messages to servers that do not answer, may not be true any more, and the cluster
+# lets somebody else tell it.
+_WORTH_SENDING_S = 90.0
 _FACTS = ("limit_s", "for_s", "left_s")
 
 _pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="gpu-job-notices")
@@ -80,7 +83,8 @@ class Notices:
                 _under_way.add(event_id)
             # What another thread logs belongs into the same task's log.
             context = contextvars.copy_context()
-            self._begun.append(_pool.submit(context.run, self._send, event_id, status, notice, cluster))
+            until = time.monotonic() + _WORTH_SENDING_S
+            self._begun.append(_pool.submit(context.run, self._send, event_id, status, notice, cluster, until))
 
     def wait(self, pause: Callable[[float], None]) -> None:
         """
@@ -100,9 +104,11 @@ class Notices:
         """Keep what could not be noted for the next time."""
         self._sent.append((job_id, notice))
 
-    def _send(self, event_id: str, status: JobStatus, notice: Notice, cluster: str) -> None:
+    def _send(self, event_id: str, status: JobStatus, notice: Notice, cluster: str, until: float) -> None:
         tags = {"conn_id": self._conn_id, "event": notice["event"]}
         try:
+            if time.monotonic() > until:
+                raise TimeoutError("others took too long to send")
             path, arguments = self._notifier
             is_sent = resolve_name(path)(**arguments).send_event(
                 notice["event"],

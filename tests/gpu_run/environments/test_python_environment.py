@@ -31,6 +31,9 @@ from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.gpu_run.host import Host, processes_with
 from tests.harness.patience import PATIENCE_S
 
+# To make the interpreter of the "system" takes seconds, so they belong into one process.
+BESIDE_THE_SYSTEM = pytest.mark.xdist_group("system")
+
 # Airflow brings uv along, beside the interpreter of its environment.
 UV = find_uv() or shutil.which("uv", path=os.path.dirname(sys.executable))
 
@@ -152,6 +155,7 @@ def test_requirements_in_the_code_change_with_it(code: Path, tmp_path: Path, lin
     assert group(parts("numpy", code)) == group(parts("numpy", tmp_path))
 
 
+@BESIDE_THE_SYSTEM
 def test_the_interpreter_counts(root: Root, code: Path, wheels: Path, system: Path) -> None:
     mine = build(root, parts(needs("needy", wheels), code, python=sys.executable), str(code))
     other = build(root, parts(needs("needy", wheels), code, python=str(system)), str(code))
@@ -179,6 +183,7 @@ def test_requirements_are_installed_and_the_second_time_found(root: Root, code: 
     assert again["seconds"] < 5
 
 
+@BESIDE_THE_SYSTEM
 def test_what_the_system_has_is_seen_and_not_installed_again(
     root: Root, code: Path, wheels: Path, system: Path, tool: str
 ) -> None:
@@ -189,6 +194,7 @@ def test_what_the_system_has_is_seen_and_not_installed_again(
     assert not list(Path(built["path"]).glob("lib/*/site-packages/tinypkg*"))
 
 
+@BESIDE_THE_SYSTEM
 def test_a_requirement_that_the_system_does_not_meet_is_installed_over_it(
     root: Root, code: Path, wheels: Path, system: Path, tool: str
 ) -> None:
@@ -214,6 +220,7 @@ def test_relative_paths_are_meant_from_the_code(root: Root, code: Path, wheels: 
     assert ask(built, "tinypkg.VERSION", "tinypkg", "needy") == "1.0"
 
 
+@BESIDE_THE_SYSTEM
 def test_without_ensurepip_the_systems_pip_does(
     root: Root, code: Path, wheels: Path, system: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +238,7 @@ def without(module: str, code: Path) -> str:
     return f"export PYTHONPATH={code}/no"
 
 
+@BESIDE_THE_SYSTEM
 def test_without_pip_uv_does_all(root: Root, code: Path, wheels: Path, system: Path, tool: str) -> None:
     without("ensurepip", code)
     wanted_parts = parts(needs("tinypkg", wheels), code, python=str(system), setup=without("pip", code))
@@ -241,6 +249,7 @@ def test_without_pip_uv_does_all(root: Root, code: Path, wheels: Path, system: P
             build(root, wanted_parts, str(code))
 
 
+@BESIDE_THE_SYSTEM
 def test_setup_lines_choose_the_interpreter_and_may_be_noisy(
     root: Root, code: Path, wheels: Path, system: Path
 ) -> None:

@@ -71,7 +71,7 @@ def test_what_a_gpu_does_not_tell_is_left_out(library: None) -> None:
 
 
 def test_a_mig_instance_is_found_by_its_uuid(library: None) -> None:
-    assert of_this(NvmlReader(leased(MIG), []).read()[0]) == (None, 2000, 80000, 300.0, 55.0)
+    assert of_this(NvmlReader(leased(MIG), []).read()[0]) == (None, 2000, 80000, None, 55.0)
     # As a scheduler names it, whose leases have other keys.
     assert NvmlReader(leased("0:5", indexes=(5,)), [MIG]).read()[0].memory_bytes == 2000
 

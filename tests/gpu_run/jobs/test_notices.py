@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.jobs.notices import Facts, JobNotices, due, facts_of, next_due_s, note_told
+from airflow_provider_gpu_cluster.gpu_run.errors import Refused
+from airflow_provider_gpu_cluster.gpu_run.jobs.notices import (
+    Facts,
+    JobNotices,
+    due,
+    facts_of,
+    next_due_s,
+    note_told,
+    take,
+)
 from airflow_provider_gpu_cluster.gpu_run.store import records, told
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
 from airflow_provider_gpu_cluster.gpu_run.store.told import ToldEvent
@@ -186,3 +195,26 @@ def test_nothing_is_made_for_a_job_that_was_deleted(host: Host) -> None:
         ToldEvent(attempt.job, (".job", "attempts", "1", "told"), "idle").take()
     note_told(host.root, attempt.job.job_id, "idle", 1)
     assert not os.path.exists(attempt.job.path)
+
+
+@pytest.mark.parametrize(
+    ("event", "is_one"),
+    [
+        ("failed", True),
+        ("failed-retry-1f2e3d4c5b6a", True),
+        ("idle_end-1f2e", True),
+        ("idle-1f2e", False),
+        ("failed-", False),
+        ("failed-../../x", False),
+        ("failed-" + "x" * 100, False),
+        ("ended", False),
+        ("", False),
+    ],
+)
+def test_an_end_is_taken_once_by_each_of_those_who_are_told(host: Host, event: str, is_one: bool) -> None:
+    waiting(host)
+    if is_one:
+        assert [take(host.root, "waiting", event, 1) for _ in range(2)] == [1, 0]
+    else:
+        with pytest.raises(Refused, match="there is no event"):
+            take(host.root, "waiting", event, 1)

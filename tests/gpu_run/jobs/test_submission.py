@@ -245,8 +245,10 @@ def _submit_in_child(settings: Any, sshd: Any, port: int, runs: Path, code: Path
         submit(cluster, marking(runs), job_id="j", sources=sources, request_key=f"try-{os.getpid()}")
 
 
+# Each time later by a part of the time before it: on a slow machine, a submit has no more moments to die in.
+@pytest.mark.parametrize("growth", [1.3, pytest.param(1.04, marks=pytest.mark.long)])
 def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_it_once(
-    cluster_settings: Any, ssh_connect: Any, sshd: Any, cut_proxy: Any, runs: Path, tmp_path: Path
+    cluster_settings: Any, ssh_connect: Any, sshd: Any, cut_proxy: Any, runs: Path, tmp_path: Path, growth: float
 ) -> None:
     """SIGKILL the worker at growing times into its submit, until one gets through; then let a retry do the rest."""
     code = tmp_path / "code"
@@ -261,7 +263,7 @@ def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_it_once(
         (code / "train.py").write_bytes(os.urandom(200_000))
         worker = context.Process(target=_submit_in_child, args=(cluster_settings, sshd, cut_proxy.port, runs, code))
         worker.start()
-        worker.join(0.1 + 0.04 * killed)
+        worker.join(0.1 * growth**killed)
         finished = worker.exitcode is not None
         if not finished:
             assert worker.pid is not None

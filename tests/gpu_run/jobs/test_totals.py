@@ -70,13 +70,13 @@ def test_one_look_tells_sums_jobs_gpus_and_calls(host: Host) -> None:
     assert told["calls"] == [{"verb": "watch", "count": 1}]
 
 
-def test_a_silent_scheduler_and_too_many_jobs_leave_the_rest(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_looked_at_leaves_the_rest(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(_: HostEngine) -> None:
         raise Refused(protocol.PASSING_FAULT, "squeue does not answer")
 
     host.job("staged").create()
     monkeypatch.setattr(HostEngine, "capacity", silent)
-    monkeypatch.setattr(totals, "JOBS_S", -1)
-    (Path(host.root.own) / "ledger").symlink_to("ledger")
+    for name in ("ledger", "unfinished"):
+        (Path(host.root.own) / name).symlink_to(name)
     told = asked(host)
     assert told == {"calls": told["calls"], "capacity_fault": "squeue does not answer"}

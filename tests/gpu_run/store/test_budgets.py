@@ -108,9 +108,9 @@ def test_the_words() -> None:
     helps = what_helps(limit, Count(38.0, 2.0, 1), MID_NOVEMBER, "gpu")
     for part in ("2026-12-01 00:00 UTC", "connection gpu", "'dag:nightly'", "over_budget=wait", "time_limit"):
         assert part in helps
-    assert [hours(value) for value in (0, 0.00056, 0.25, 1.5, 41.26, 12345.6)] == [
+    assert [hours(value) for value in (0, 0.000564, 0.25, 1.5, 41.26, 12345.6)] == [
         "0",
-        "0.001",
+        "0.00056",
         "0.25",
         "1.5",
         "41.3",

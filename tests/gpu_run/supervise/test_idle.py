@@ -13,7 +13,8 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.protocol.idle_policy import CANCEL, HALF, WHOLE, IdlePolicy, idle_policy
 from airflow_provider_gpu_cluster.gpu_run.store.idle_notes import IDLE, idle_note, note_idle
-from airflow_provider_gpu_cluster.gpu_run.supervise.idle import IdleWatch, Look
+from airflow_provider_gpu_cluster.gpu_run.supervise.allocation import Allocation
+from airflow_provider_gpu_cluster.gpu_run.supervise.idle import IdleWatch, JobLook
 from airflow_provider_gpu_cluster.gpu_run.supervise.idle_looks import IdleLooks
 from tests.gpu_run.host import Host
 from tests.harness.gpu_scripts import GIB, HOUR_S, MIB, MINUTE_S, ScriptedJob, busy_jobs, idle_jobs, steady
@@ -65,7 +66,7 @@ class Watched:
         until = self.now + minutes * MINUTE_S
         while self.now < until:
             self.now += pause_s
-            self.note = self.watch.look(Look([percent], [memory], **more), self.now)
+            self.note = self.watch.look(JobLook([percent], [memory], **more), self.now)
         return None if self.note is None else str(self.note["level"])
 
 
@@ -186,9 +187,9 @@ def test_points_of_a_sampler(host: Host) -> None:
     # The marker of its end is a file that has just been saved.
     shutil.rmtree(host.job("job").at("outputs"))
 
-    def level(gpus: list[Any], points: list[Any]) -> str | None:
+    def level(gpus: list[Any], points: list[Any], visible: str | None = None) -> str | None:
         """Return the level that is noted when such points have come for two hours."""
-        looks = IdleLooks(attempt, gpus, 0.0)
+        looks = IdleLooks(attempt, Allocation(gpus, "", [], visible=visible), 0.0)
         for number in range(1, int(2 * HOUR_S / 10)):
             looks.look(points[number % len(points)], number * 10.0)
         note = idle_note(attempt.path)
@@ -201,6 +202,8 @@ def test_points_of_a_sampler(host: Host) -> None:
     assert level(one, idle) == WHOLE
     # The driver says 0 of a MIG instance since it does not know it.
     assert level(instance, idle) is None
+    assert level(one, idle, "MIG-3f") is None
+    assert level(one, idle, "GPU-3f") == WHOLE
     assert level([*one, {"key": "GPU-2", "index": 1}], idle) is None
     assert level(one, [{}]) is None
     assert level(one, idle * 120 + [{"gpus": [{"index": 0}]}]) != WHOLE
@@ -212,6 +215,7 @@ def test_a_spoilt_note_is_none(tmp_path: Path) -> None:
     note.look(60.5)
     note_idle(str(tmp_path), note.note)
     assert idle_note(str(tmp_path)) == note.note
+    spoilt: dict[str, Any]
     for spoilt in ({"level": "?"}, {"idle_s": "long"}, {"percent": -1}, {"on_idle": []}, {"since": 3}):
         (tmp_path / IDLE).write_text(json.dumps({**note.note, **spoilt}))
         assert idle_note(str(tmp_path)) is None
@@ -223,6 +227,7 @@ def test_a_spoilt_note_is_none(tmp_path: Path) -> None:
 # -- for real ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_idle_job_is_warned_and_stopped_and_does_not_go_on(
     cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,13 @@ with DAG(
         on_failure_callback=GpuJobNotifier(webhook_url=f"{HOOKS}/task"),
     )
 
+    SubmitGpuJobOperator(
+        task_id="fine",
+        command="true",
+        wait_for_completion=True,
+        on_success_callback=GpuJobNotifier(webhook_url=f"{HOOKS}/success"),
+    )
+
     @task
     def fault(ti: Any = None) -> None:
         """Fail once, as a launch does while the cluster cannot be reached."""

@@ -72,18 +72,20 @@ class NvmlReader:
         handle = self._tried(lambda: self._handle(place), untold=())
         if handle is None:
             return GpuReading()
+        # What a driver says of a MIG instance here is that of its GPU, or nothing.
+        is_whole = not (uuid_of(self._gpus[place], place, self._names) or "").startswith("MIG-")
         memory = self._tried(lambda: self._nvml.memory(handle))
         by_process = self._tried(lambda: self._nvml.processes(handle)) or {}
         reading = GpuReading(
-            percent=self._percent(place, handle),
+            percent=self._percent(place, handle) if is_whole else None,
             memory_bytes=memory and memory[0],
             total_bytes=memory and memory[1],
-            power_w=self._tried(lambda: self._nvml.power_w(handle)),
+            power_w=self._tried(lambda: self._nvml.power_w(handle)) if is_whole else None,
             celsius=self._tried(lambda: self._nvml.celsius(handle)),
-            energy_j=self._tried(lambda: self._nvml.energy_j(handle)),
+            energy_j=self._tried(lambda: self._nvml.energy_j(handle)) if is_whole else None,
             memory_by_process={str(pid): size for pid, size in by_process.items()},
         )
-        if len(by_process) > 1:
+        if is_whole and len(by_process) > 1:
             reading = reading._replace(percent_by_process=self._percent_by_process(place, handle))
         return reading
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import AbstractSet, Any, Mapping, NamedTuple
+from typing import Any, Container, Mapping, NamedTuple
 
 
 class GpuReading(NamedTuple):
@@ -28,13 +28,13 @@ class GpuReading(NamedTuple):
     memory_by_process: Mapping[str, int | None] = {}
     percent_by_process: Mapping[str, float] = {}
 
-    def of_job(self, pids: AbstractSet[int]) -> GpuReading:
+    def of_job(self, pids: Container[int]) -> GpuReading:
         """
         Return what is known about the use by some processes; where that cannot be told from the whole, it is the whole.
 
         :param pids: the job's.
         """
-        known = {str(pid) for pid in pids} & set(self.memory_by_process)
+        known = {pid for pid in self.memory_by_process if int(pid) in pids}
         if not known:
             # It uses none now; or its processes have other ids here, as in a container.
             return self

@@ -17,7 +17,7 @@ from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
 from ..store.acts import append_to_ledger, note_act
-from ..store.budgets import Admission, admit, check_budget
+from ..store.budgets import Admission, admit, check_budget, has_budget
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.staging_time import staging_noted
 from . import submission
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..protocol.ledger import ActLine
     from ..protocol.replies import SubmitReply
     from ..protocol.requests import Submit
-    from ..store.budgets import Asked
+    from ..store.budgets import PlannedAttempt
 
 # Making records and files is mostly waiting for the disk, above all on a network file system.
 _THREADS = 8
@@ -73,7 +73,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if not _all_there(elements, engine):
         submission.check_not_cancelled(root, request)
         engine.check(request["spec"])
-        if request["inputs"]:
+        if request["inputs"] and has_budget(root.own, request):
             check_budget(root.own, _to_make(elements, engine))
         for element in elements:
             submission.check_not_running(element.job, engine)
@@ -95,7 +95,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             submission.check_not_cancelled(root, request)
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
-        to_make = _to_make(elements, engine)
+        to_make = _to_make(elements, engine) if has_budget(root.own, request) else []
         admission = admit(root.own, to_make) if to_make else Admission({})
         made = _attempts(elements, engine, admission.held)
         launched = sum(is_new for _, is_new in made)
@@ -148,7 +148,7 @@ def _is_there(element: _AskedElement, engine: Engine) -> bool:
     return submission.existing(element.job, engine, element.request) is not None
 
 
-def _to_make(elements: list[_AskedElement], engine: Engine) -> list[Asked]:
+def _to_make(elements: list[_AskedElement], engine: Engine) -> list[PlannedAttempt]:
     """Return the attempts that are to be made."""
     return [submission.next_of(one.job, one.request) for one in elements if not _is_there(one, engine)]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..protocol.recovery import Recovery
     from ..protocol.requests import StatusRequest
     from ..protocol.spec import Spec
-    from ..protocol.status import Asked, Observed, Progress, Standing, Started, Status, Used
+    from ..protocol.status import AskedFor, Observed, Progress, Standing, Started, Status, Used
 
 _PROGRESS_BYTES = 4096
 # Nested more deeply, a status could not be sent.
@@ -214,8 +214,8 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
     return shown
 
 
-def _asked(spec: Spec) -> Asked:
-    asked: Asked = {}
+def _asked(spec: Spec) -> AskedFor:
+    asked: AskedFor = {}
     cpus, memory, time_limit = spec.get("cpus"), spec.get("memory_bytes"), spec.get("time_limit_s")
     if cpus:
         asked["cpus"] = cpus

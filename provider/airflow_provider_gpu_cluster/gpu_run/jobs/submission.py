@@ -16,7 +16,7 @@ from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
 from ..store.acts import note_act
-from ..store.budgets import Asked, admit, check_budget
+from ..store.budgets import PlannedAttempt, admit, check_budget
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.settling import settle
@@ -230,10 +230,10 @@ def _created(root: Root, job: JobDirectory, engine: Engine, request: Submit) -> 
     return _reply(job, engine, attempt, status, created=True)
 
 
-def next_of(job: JobDirectory, request: Submit) -> Asked:
+def next_of(job: JobDirectory, request: Submit) -> PlannedAttempt:
     """Return the attempt that a request would make now."""
     latest = latest_attempt(job)
-    return Asked(job.path, 1 if latest is None else latest.number + 1, request)
+    return PlannedAttempt(job.path, 1 if latest is None else latest.number + 1, request)
 
 
 def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held: str = "") -> Attempt:

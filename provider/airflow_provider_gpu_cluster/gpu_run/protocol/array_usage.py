@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Sequence
 
 if TYPE_CHECKING:
-    from .status import Asked, Status
+    from .status import AskedFor, Status
     from .usage import GpuUsage, Seconds, Usage
 
 
-def usage_of_all(elements: Sequence[Status]) -> Usage:
+def usage_of_elements(elements: Sequence[Status]) -> Usage:
     """
     Return what the elements have used together: sums, highest values, and means over the time that each has run.
 
@@ -53,7 +53,7 @@ def longest_seconds(elements: Sequence[Status]) -> Seconds:
     return found
 
 
-def asked_by_all(elements: Sequence[Status]) -> Asked:
+def asked_by_elements(elements: Sequence[Status]) -> AskedFor:
     """Return what every element has asked for; nothing when they differ."""
     asked = [one.get("asked", {}) for one in elements]
     return asked[0] if asked and all(one == asked[0] for one in asked) else {}

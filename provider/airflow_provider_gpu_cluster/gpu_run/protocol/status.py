@@ -13,7 +13,7 @@ Progress = Dict[str, Any]
 """The last line of a job's progress file: whatever the job has written."""
 
 
-class Asked(TypedDict, total=False):
+class AskedFor(TypedDict, total=False):
     """What a job has asked for, of what it may also do without."""
 
     cpus: int
@@ -70,7 +70,7 @@ class Standing(_State, total=False):
     usage: Usage
     seconds: Seconds
     idle: IdleNote
-    asked: Asked
+    asked: AskedFor
     host: str | None
     pid: int | None
     log_bytes: int

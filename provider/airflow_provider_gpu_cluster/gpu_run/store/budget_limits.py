@@ -153,9 +153,9 @@ def month_of(now: float) -> str:
 
 
 def hours(value: float) -> str:
-    """Return a number of GPU-hours for a person: three digits that count, or more of a large one."""
+    """Return a number of GPU-hours for a person: two or three digits that count, or more of a large one."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
-    digits = 1 if value >= 10 else 2 if value >= 1 else 3
-    text = f"{value:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if float(text) else f"{value:.1g}"
+    digits = 1 if value >= 10 else 2 if value >= 0.1 else 6
+    text = f"{float(f'{value:.2g}') if digits == 6 else value:.{digits}f}"
+    return text.rstrip("0").rstrip(".")

@@ -57,7 +57,7 @@ _TELL_ANEW_S = 600.0
 _HELD, _ADMITTED = "over_budget.json", "within_budget.json"
 
 
-class Asked(NamedTuple):
+class PlannedAttempt(NamedTuple):
     """
     An attempt that is about to be made.
 
@@ -162,7 +162,21 @@ def _kept_path(own: str, conn_id: str) -> str:
 # -- attempts that are about to be made ------------------------------------------------------------------------------
 
 
-def check_budget(own: str, asked: Sequence[Asked]) -> None:
+def has_budget(own: str, request: Submit) -> bool:
+    """
+    Return whether a request goes through a connection that has a budget.
+
+    :param own: path of the root's folder ``.gpu-run``.
+    """
+    return bool(_budget_of(own, request)[0])
+
+
+def _budget_of(own: str, request: Submit) -> tuple[Mapping[str, Any], str, float]:
+    read_at = request.get("caller", {}).get("settings_read_at")
+    return _budget_now(own, request["settings"], float(read_at) if isinstance(read_at, (int, float)) else 0.0)
+
+
+def check_budget(own: str, asked: Sequence[PlannedAttempt]) -> None:
     """
     Refuse attempts that no budget has room for, before anything is done for them.
 
@@ -171,7 +185,7 @@ def check_budget(own: str, asked: Sequence[Asked]) -> None:
     _admit(own, asked, only_looks=True)
 
 
-def admit(own: str, asked: Sequence[Asked]) -> Admission:
+def admit(own: str, asked: Sequence[PlannedAttempt]) -> Admission:
     """
     Let attempts start, or wait until their budgets have room for them. They are counted from now on.
 
@@ -182,11 +196,9 @@ def admit(own: str, asked: Sequence[Asked]) -> Admission:
     return _admit(own, asked, only_looks=False)
 
 
-def _admit(own: str, asked: Sequence[Asked], *, only_looks: bool) -> Admission:
+def _admit(own: str, asked: Sequence[PlannedAttempt], *, only_looks: bool) -> Admission:
     first = asked[0].request
-    settings = first["settings"]
-    read_at = first.get("caller", {}).get("settings_read_at") or 0.0
-    budget, over_budget, _ = _budget_now(own, settings, read_at)
+    budget, over_budget, _ = _budget_of(own, first)
     notes = [unfinished_note(one.request) for one in asked]
     if (only_looks and over_budget == WAIT) or not any(note["gpus"] and limits_of(budget, note) for note in notes):
         return Admission({})
@@ -194,7 +206,7 @@ def _admit(own: str, asked: Sequence[Asked], *, only_looks: bool) -> Admission:
         held: dict[str, str] = {}
         try:
             used, remark = _used(own, {(one.job, one.number) for one in asked}, _READ_S)
-            held = _held(used, budget, over_budget, asked, notes, settings.get("conn_id") or "")
+            held = _held(used, budget, over_budget, asked, notes, first["settings"].get("conn_id") or "")
         except Refused:
             raise
         except Exception as error:  # whatever is wrong with the books
@@ -209,7 +221,7 @@ def _held(
     used: _Used,
     budget: Mapping[str, Any],
     over_budget: str,
-    asked: Sequence[Asked],
+    asked: Sequence[PlannedAttempt],
     notes: Sequence[UnfinishedNote],
     conn_id: str,
 ) -> dict[str, str]:
@@ -304,13 +316,18 @@ def _waits(limit: HoursLimit, count: Count, now: float) -> str:
 
 @contextlib.contextmanager
 def _alone(own: str, timeout_s: float = _LOCK_S) -> Iterator[bool]:
-    """Keep others from counting, and yield whether that was possible: a disk without locks keeps no job waiting."""
-    fd = None
+    """
+    Keep others from counting, and yield True; yield False when one of them takes too long.
+
+    A disk without locks keeps no job waiting.
+    """
+    fd, is_alone = None, True
     with contextlib.suppress(OSError):
         os.makedirs(_folder(own), mode=0o700, exist_ok=True)
         fd = locks.lock(os.path.join(_folder(own), "lock"), timeout_s=timeout_s)
+        is_alone = fd is not None
     try:
-        yield fd is not None
+        yield is_alone
     finally:
         if fd is not None:
             os.close(fd)

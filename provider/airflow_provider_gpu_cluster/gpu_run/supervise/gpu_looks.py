@@ -12,7 +12,7 @@ import os
 import select
 import time
 from functools import partial
-from typing import TYPE_CHECKING, AbstractSet, Sequence
+from typing import TYPE_CHECKING, Container, Sequence
 
 from ..gpus import fake_nvml
 from ..gpus.gpu_readers import serve
@@ -84,7 +84,7 @@ class GpuLooks:
             self.why_not = f"the driver cannot be asked now: {error.strerror}"
         return False
 
-    def of_job(self, pids: AbstractSet[int]) -> list[GpuReading]:
+    def of_job(self, pids: Container[int]) -> list[GpuReading]:
         """
         Return what the last look has seen; nothing if it has seen nothing.
 

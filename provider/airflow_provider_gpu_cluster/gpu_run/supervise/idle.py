@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ..protocol.usage import IdleNote
 
 # How often a job is looked at: so many times in its window, but not more often and not less often than that.
-_LOOKS = 180
+_LOOKS = 360
 _SHORTEST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 5.0
 # Rarer looks may all fall between the bursts of a job. It takes so many to know that it is idle, however long that is.
 _SECONDS_A_LOOK = 12.0
 _FEWEST_LOOKS = 4
@@ -42,7 +42,7 @@ _MEAN_SHARE = 1 / 6
 _MEMORY_NOISE_BYTES = 4 << 20
 
 
-class Look(NamedTuple):
+class JobLook(NamedTuple):
     """
     What was seen of a job at one moment.
 
@@ -92,7 +92,7 @@ class IdleWatch:
         """How long the pause between two looks should be in the mean, in seconds."""
         return min(max(self._policy.window_s / _LOOKS, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
 
-    def look(self, look: Look, now: float) -> IdleNote | None:
+    def look(self, look: JobLook, now: float) -> IdleNote | None:
         """Take a look into account; return a note while the job is idle for half of its window or longer."""
         past_s, self._looked_at = now - self._looked_at, now
         if self._policy.min_percent <= 0:
@@ -116,12 +116,12 @@ class IdleWatch:
     def _level_told(self) -> str | None:
         return None if self._note is None else self._note["level"]
 
-    def _is_unknown(self, look: Look, past_s: float) -> bool:
+    def _is_unknown(self, look: JobLook, past_s: float) -> bool:
         """Return whether nobody can say what the job did since the last look."""
         has_missed = past_s > max(_LONGEST_GAP_S, self._policy.window_s * _LONGEST_GAP_SHARE)
         return has_missed or look.is_stopped or not look.percents or None in look.percents
 
-    def _has_moved(self, look: Look) -> bool:
+    def _has_moved(self, look: JobLook) -> bool:
         """Return whether the job has reported progress, or its GPU memory has changed."""
         before, self._progress = self._progress, look.progress
         has_changed = look.progress != before
@@ -134,7 +134,7 @@ class IdleWatch:
         self._memory = held
         return has_changed
 
-    def _computes(self, look: Look, past_s: float, now: float) -> bool:
+    def _computes(self, look: JobLook, past_s: float, now: float) -> bool:
         """Return whether the GPUs compute."""
         percents = [percent for percent in look.percents if percent is not None]
         if not percents or now <= self._since:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 from ..protocol.idle_policy import idle_policy
 from ..store.idle_notes import note_idle
-from .idle import IdleWatch, Look
+from .idle import IdleWatch, JobLook
 from .saved_files import saved_ago_s
 
 if TYPE_CHECKING:
-    from ..protocol.records import LeasedGpu
     from ..protocol.usage import GpuPoint, IdleNote, UsagePoint
     from ..store.directories import Attempt
+    from .allocation import Allocation
 
 
 class IdleLooks:
     """
     Notes in an attempt when its job is idle. It begins when the job does.
 
-    :param gpus: all that the job has, on all of its nodes.
+    :param allocation: what the job has, on all of its nodes.
     :param now: the time by the clock of ``time.monotonic()``.
     """
 
-    def __init__(self, attempt: Attempt, gpus: Sequence[LeasedGpu], now: float) -> None:
+    def __init__(self, attempt: Attempt, allocation: Allocation, now: float) -> None:
         request = attempt.request()
         self._watch = IdleWatch(
             idle_policy(request["spec"], request["settings"]), saved_ago_s=partial(saved_ago_s, attempt.job), now=now
@@ -33,8 +33,10 @@ class IdleLooks:
         self._attempt = attempt
         self._noted: IdleNote | None = None
         self._progress = attempt.job.at("logs", "progress.jsonl")
-        self._gpus = gpus
-        self._instances = {gpu["index"] for gpu in gpus if gpu["key"].startswith("MIG-")}
+        self._gpus = allocation.gpus
+        # Schedulers name them only there.
+        is_divided = "MIG-" in (allocation.visible or "")
+        self._instances = {gpu["index"] for gpu in self._gpus if is_divided or gpu["key"].startswith("MIG-")}
 
     @property
     def pause_s(self) -> float:
@@ -51,7 +53,7 @@ class IdleLooks:
         missing = [None] * (len(self._gpus) - len(told))
         percents = [*map(self._percent, told), *missing]
         memory = [*(gpu.get("memory_bytes") for gpu in told), *missing]
-        note = self._watch.look(Look(percents, memory, self._reported(), is_stopped), now)
+        note = self._watch.look(JobLook(percents, memory, self._reported(), is_stopped), now)
         if note != self._noted:
             self._noted = note
             note_idle(self._attempt.path, note)

@@ -41,14 +41,20 @@ class UsagePoints:
         # The file as this object has left it: its inode and size.
         self._left: tuple[int, int] | None = None
 
-    def add(self, point: UsagePoint) -> None:
-        """Keep a point, and show it in the file if the disk takes it."""
+    def add(self, point: UsagePoint, *, is_shown: bool = True) -> None:
+        """
+        Keep a point, and show it in the file if the disk takes it.
+
+        :param is_shown: otherwise it is shown together with the next one.
+        """
         self._points.append(point)
         self._lines.append(_line(point))
         if len(self._points) > self._most:
             self._points = merged(self._points, self._most // 2)
             self._lines = [_line(one) for one in self._points]
             self._left = None
+        if not is_shown:
+            return
         with contextlib.suppress(OSError):
             if self._append(self._lines[-1].encode()):
                 return

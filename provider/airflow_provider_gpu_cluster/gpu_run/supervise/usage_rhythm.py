@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 _SHORTEST_S = 2.0
+# Many jobs end soon, or change soon after their start.
+_FIRST_S = 0.5
 _LONGEST_S = 30.0
 # Of a job on several nodes, of which nothing is seen between two such looks.
 LONGEST_OF_NODES_S = 10.0
@@ -13,8 +15,9 @@ _PARTS = 60
 # How often the GPUs alone are looked at, as each look shows only a moment of what they do.
 GPUS_S = 5.0
 # What the first looks may take in processor time, and the share of a processor for all others: below 0.1 % in an hour.
-_CREDIT_S = 0.5
-_SHARE = 0.0008
+# Those at the GPUs alone have a share of their own, as they are cheap where those at everything are not.
+_CREDIT_S, _SHARE = 0.4, 0.0006
+_CREDIT_OF_GPUS_S, _SHARE_OF_GPUS = 0.1, 0.0002
 # Looks at even distances could always meet the same moment of a job that repeats itself.
 _JITTER = 0.3
 
@@ -30,7 +33,7 @@ class Rhythm:
     def __init__(self, longest_s: float = _LONGEST_S, gpus_s: float = GPUS_S) -> None:
         self._longest_s = longest_s
         self._gpus_s = gpus_s
-        self._spent_s = 0.0
+        self._spent_s = self._spent_on_gpus_s = 0.0
 
     def pause_s(self, ran_s: float, cost_s: float) -> float:
         """
@@ -40,14 +43,13 @@ class Rhythm:
         :param cost_s: the processor time of this look.
         """
         self._spent_s += cost_s
-        return max(min(self._longest_s, max(_SHORTEST_S, ran_s / _PARTS)), self._wait_s(ran_s, cost_s))
+        affordable_at = (self._spent_s + cost_s - _CREDIT_S) / _SHARE
+        usual_s = _FIRST_S if ran_s < _FIRST_S else max(_SHORTEST_S, ran_s / _PARTS)
+        return max(min(self._longest_s, usual_s), affordable_at - ran_s)
 
     def gpu_pause_s(self, ran_s: float, cost_s: float) -> float:
         """Return the same for a look at the GPUs alone, whose distances vary."""
-        self._spent_s += cost_s
+        self._spent_on_gpus_s += cost_s
+        affordable_at = (self._spent_on_gpus_s + cost_s - _CREDIT_OF_GPUS_S) / _SHARE_OF_GPUS
         jitter = 1 - _JITTER + 2 * _JITTER * os.urandom(1)[0] / 255
-        return max(self._gpus_s * jitter, self._wait_s(ran_s, cost_s))
-
-    def _wait_s(self, ran_s: float, cost_s: float) -> float:
-        """Return when another look of that cost can be afforded."""
-        return (self._spent_s + cost_s - _CREDIT_S) / _SHARE - ran_s
+        return max(self._gpus_s * jitter, affordable_at - ran_s)

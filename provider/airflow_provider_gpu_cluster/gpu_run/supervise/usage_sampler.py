@@ -94,7 +94,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
     if allocation.launcher:
 
         def at_nodes(line: CompanionLine) -> _Looks:
-            idle = IdleLooks(attempt, allocation.gpus, time.monotonic())
+            idle = IdleLooks(attempt, allocation, time.monotonic())
             return NodesSampling(attempt, allocation.nodes, Rhythm(LONGEST_OF_NODES_S), idle.look)
 
         return _started(attempt, at_nodes)
@@ -107,7 +107,7 @@ def start_sampler(attempt: Attempt, allocation: Allocation) -> UsageSampler:
     )
 
     def here(line: CompanionLine) -> _Looks:
-        idle = IdleLooks(attempt, allocation.gpus, time.monotonic())
+        idle = IdleLooks(attempt, allocation, time.monotonic())
         return Sampling(attempt, sampled, Rhythm(gpus_s=idle.pause_s), line, idle.look)
 
     return _started(attempt, here)

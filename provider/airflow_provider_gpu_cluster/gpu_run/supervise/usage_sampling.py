@@ -36,6 +36,7 @@ whether a process of the job is stopped.
 """
 # A look that is due in a moment is not worth another wait.
 _SOON_S = 0.05
+_SHOWN_AFTER_S = 0.3
 
 
 class SampledNode(NamedTuple):
@@ -84,6 +85,7 @@ class Sampling:
         self._root = 0
         self._began = self._looked_at = self._all_looked_at = self._all_due = 0.0
         self._spent_s = 0.0
+        self._last: UsagePoint = {}
         self._peak_memory = 0
         #: How long to wait for the next look.
         self.pause_s = 0.0
@@ -96,7 +98,7 @@ class Sampling:
         """
         self._root = root
         self._began = self._looked_at = self._all_looked_at = self._all_due = time.monotonic()
-        self._spent_s = self._cost_so_far_s()
+        self._newly_spent_s()
 
     def look(self, most_s: float | None = None) -> bool:
         """
@@ -113,12 +115,11 @@ class Sampling:
         if is_due:
             self._use = use_below(self._root)
         self._note_gpus(now, is_last)
-        ran_s, cost_s = now - self._began, self._cost_so_far_s() - self._spent_s
-        self._spent_s += cost_s
         if is_due:
-            self._all_due = now + self._rhythm.pause_s(ran_s, cost_s)
             self._note_all(before, now)
-        gpu_pause_s = self._rhythm.gpu_pause_s(ran_s, 0.0 if is_due else cost_s)
+            # A job may begin by deleting everything, and what is new there would keep it from that.
+            self._show(now, is_last or now - self._began > _SHOWN_AFTER_S)
+        gpu_pause_s = self._rhythm.gpu_pause_s(now - self._began, 0.0 if is_due else self._newly_spent_s())
         self.pause_s = max(0.0, self._all_due - now)
         if self._gpus.can_tell:
             self.pause_s = min(self.pause_s, gpu_pause_s)
@@ -126,7 +127,7 @@ class Sampling:
 
     def _note_gpus(self, now: float, is_last: bool) -> None:
         past_s, self._looked_at = now - self._looked_at, now
-        readings = self._gpus.of_job(set(self._use.sizes))
+        readings = self._gpus.of_job(self._use.sizes)
         if is_last:
             # What they did before the end counts for the time before it.
             readings = [reading.at_the_end(before) for reading, before in zip(readings, self._readings or readings)]
@@ -155,19 +156,27 @@ class Sampling:
             point["written_bytes"] = self._use.written_bytes
         if self._node.name:
             point["node"] = self._node.name
-        self._points.add(point)
+        self._last = point
+
+    def _show(self, now: float, is_shown: bool) -> None:
+        self._points.add(self._last, is_shown=is_shown)
+        self._all_due = now + self._rhythm.pause_s(now - self._began, self._newly_spent_s())
+        if not is_shown:
+            return
         so_far: UsageSoFar = {
             "usage": self._summary.usage(),
             "seconds": self._summary.seconds(),
-            "last": point,
+            "last": self._last,
             "looked_at": now,
             "pause_s": round(self._all_due - now, 3),
         }
         with contextlib.suppress(OSError):
             records.write_json(self._node.so_far, so_far, sync=False)
 
-    def _cost_so_far_s(self) -> float:
-        return time.process_time() + self._gpus.cost_s
+    def _newly_spent_s(self) -> float:
+        """Return the processor time since the last call."""
+        before, self._spent_s = self._spent_s, time.process_time() + self._gpus.cost_s
+        return self._spent_s - before
 
 
 def restore_logs(attempt: Attempt) -> None:

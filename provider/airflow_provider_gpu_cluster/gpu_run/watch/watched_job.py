@@ -74,7 +74,8 @@ class WatchedJob:
         self._supervisor: ProcessIdentity | None = None
         self._asked_every_s, self._asked_at = _ASKED_S, _LONG_AGO
         self._seen: set[str] = set()
-        self._shown_seen: list[tuple[int, int] | None] = []
+        self._progress_seen: tuple[int, int] | None = None
+        self._idle_seen: tuple[int, int] | None = None
         self._name_records()
         # Offsets in the log of that number: its end, where to send from, and what was acknowledged.
         self._log_bytes = 0
@@ -118,13 +119,12 @@ class WatchedJob:
         if self._cursor is not None and self._room > 0:
             log = _stamp(self._log)
             self._log_bytes = log[0] if log else 0
+        if _stamp(self._idle) != self._idle_seen:
+            return True
         if now < self._progress_at:
             return False
         self._progress_at = now + PROGRESS_S
-        return self._shown_stamps() != self._shown_seen
-
-    def _shown_stamps(self) -> list[tuple[int, int] | None]:
-        return [_stamp(self._progress), _stamp(self._idle)]
+        return _stamp(self._progress) != self._progress_seen
 
     def _is_news(self, record: str) -> bool:
         return os.access(record, os.F_OK) != (record in self._seen)
@@ -148,7 +148,7 @@ class WatchedJob:
         """
         # Checked first, so that a record that appears during the look is news for the next glance.
         seen = {record for record in (self._claim, self._exit, self._next) if os.access(record, os.F_OK)}
-        shown_seen = self._shown_stamps()
+        progress_seen, idle_seen = _stamp(self._progress), _stamp(self._idle)
         status = status_or_unknown(self._root, engine, self._job.job_id)
         attempt = status.get("attempt", 0)
         is_final = status["state"] in protocol.FINAL_STATES
@@ -166,7 +166,7 @@ class WatchedJob:
                 event["counted"] = counted
             events.append(event)
         if not self._differs(status, *_SHOWN):
-            self._shown_seen = shown_seen
+            self._progress_seen, self._idle_seen = progress_seen, idle_seen
         self._seen = seen
         self._state = status["state"]
         self._log_bytes = status.get("log_bytes", 0)

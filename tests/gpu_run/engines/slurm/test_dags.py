@@ -38,7 +38,13 @@ def folder(login_node: LoginNode, settings: ClusterSettings, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("name", "deferrable"), [("gpu_train_digits", False), ("gpu_mean_two_nodes", False), ("gpu_mean_two_nodes", True)]
+    ("name", "deferrable"),
+    [
+        # It builds a Python environment, as it does on a host without Slurm.
+        pytest.param("gpu_train_digits", False, marks=pytest.mark.long),
+        ("gpu_mean_two_nodes", False),
+        ("gpu_mean_two_nodes", True),
+    ],
 )
 def test_an_example(
     name: str,

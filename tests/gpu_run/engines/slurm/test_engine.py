@@ -274,17 +274,18 @@ def test_an_array_whose_reply_is_lost_is_found(
     assert commands().count("sbatch") == 1
 
 
-def test_300_waiting_jobs_cost_one_question_per_interval(
-    root: SlurmRoot, slurm: RealSlurm, commands: Callable[[], list[str]]
+@pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.long)])
+def test_many_waiting_jobs_cost_one_question_per_interval(
+    root: SlurmRoot, slurm: RealSlurm, commands: Callable[[], list[str]], count: int
 ) -> None:
-    attempts = root.attempts(300, "sleep 600", gpus=4)
+    attempts = root.attempts(count, "sleep 600", gpus=4)
     slurm.run("scontrol", "update", "partition=gpu", "state=down", check=True)
     try:
         root.engine.launch(attempts)
         ids = [attempt.job.job_id for attempt in attempts]
         asked, began = commands().count("squeue"), time.monotonic()
         for _ in range(5):
-            assert states(root, ids) == {protocol.QUEUED: 300}
+            assert states(root, ids) == {protocol.QUEUED: count}
         assert commands().count("squeue") - asked <= (time.monotonic() - began) / INTERVAL_S + 2
     finally:
         slurm.run("scontrol", "update", "partition=gpu", "state=up", check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -215,6 +216,19 @@ def test_a_job_on_two_nodes(cluster: Cluster) -> None:
     assert first.split(", ")[2:] == second.split(", ")[2:]
     assert second.startswith("1 of 2, ")
     assert (status.host, status.gpus) == ("gpu[1-2]", (0, 1, 2, 0, 1, 2))
+    usage = status.usage
+    assert [(gpu["host"], gpu["index"], gpu["mean_percent"]) for gpu in usage["gpus"]] == [
+        ("gpu1", 0, 90.0),
+        ("gpu1", 1, 30.0),
+        ("gpu1", 2, 30.0),
+        ("gpu2", 0, 90.0),
+        ("gpu2", 1, 30.0),
+        ("gpu2", 2, 30.0),
+    ]
+    assert (usage["source"], usage["gpu_mean_percent"]) == ("fake", 50.0)
+    lines = (Path(cluster.settings.root_dir) / job_id / "logs" / "usage.jsonl").read_text().splitlines()
+    assert {json.loads(line)["node"] for line in lines} == {"gpu1", "gpu2"}
+    assert len(lines) == usage["samples"] >= 4
 
 
 def test_a_node_s_failure_ends_the_others(cluster: Cluster) -> None:
