@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.gpu_run.linux import tree_use
 from airflow_provider_gpu_cluster.gpu_run.linux.tree_use import usable_cpus, use_below
 from tests.harness.patience import PATIENCE_S
 
-# A subreaper that starts a shell, which starts a program that ends, and then one that lives. The other program loses its
+# A subreaper that starts a shell, which starts a program that ends, and then one that lives. Another program loses its
 # parent.
 TREE = """
 import ctypes, os, subprocess, sys
