@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuJobIdle
 from airflow_provider_gpu_cluster.retry_policies.gpu_job import GpuJobRetryPolicy
-from tests.operators.modes import ALL, DEFERRABLE, SUBMIT, Mode, Scene
+from tests.operators.modes import ALL, DEFERRABLE, RESCHEDULE, SUBMIT, Mode, Scene
 
 IDLE, BUSY = ({"gpus": [{"percent": percent, "memory_bytes": 1 << 30}]} for percent in (0.4, 90))
 WINDOW_S = 2.0
@@ -100,3 +100,19 @@ def test_each_element_of_an_array_is_idle_by_itself(mode: Mode, scene: Scene, tm
     told_of = told_of_idleness(scene)
     assert set(itertools.chain.from_iterable(line.split(" GPU job")[:1] for line in told_of)) == {"[0/2]"}
     assert len(told_of) == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("array", [None, [["0"], ["1"]]], ids=["job", "array"])
+@in_modes(DEFERRABLE, RESCHEDULE, SUBMIT)
+def test_the_end_of_the_log_has_advice_once(mode: Mode, scene: Scene, tmp_path: Path, array: list[Any] | None) -> None:
+    told = measure(scene, tmp_path)
+    told.write_text(json.dumps({"gpus": [{"percent": 4, "memory_bytes": 30 << 30, "total_bytes": 80 << 30}]}))
+    job = {"command": "sleep 11; true", "memory": "8G", **({} if array is None else {"array": array})}
+    mode.launch(scene, job)
+    mode.wait(scene, job, {})
+    use, memory = (event for event in scene.logs.events if event.startswith("GPU job advice: "))
+    assert use.startswith("GPU job advice: GPU use was 4 % in the mean; the job waited, most likely for its data: 0")
+    assert memory.startswith("GPU job advice: asked for 8 GiB of host memory, used ")
+    ends = ["GPU job succeeded" if array is None else "GPU job array ended", use, memory]
+    assert [event for event in scene.logs.events if event in ends] == ends

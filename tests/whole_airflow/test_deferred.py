@@ -129,6 +129,9 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     too_long = lab.start("deferred_run_times_out")
     jobs = LongJobs(lab, lab_cluster)
     jobs.end_all()
+    # This Airflow has no log-in, and everybody is of that name.
+    acts = lab_cluster.audit(jobs.handles["failed"]["job_id"])["acts"]
+    assert [line["by"] for line in acts if line["act"] == "cancel"] == ["Anonymous"]
     jobs.end_the_cleared_one()
     assert lab.end("deferred_run_times_out", too_long) == "failed"
     (job_id,) = [folder.name for folder in lab.folder.glob("ml-jobs/deferred_run_times_out-*")]
