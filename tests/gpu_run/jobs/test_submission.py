@@ -222,7 +222,9 @@ def test_staging_first_and_launching_later_by_another_task(cluster: Cluster, tmp
     assert handle.submitted_at is None
     assert cluster.statuses(["j"])[0].message == "it is staged, and was not launched"
     submit(cluster, command=None, entry_script="train.py", job_id="j", sources=None, who=record(task_id="submit"))
-    assert wait(cluster, "j").state is JobState.SUCCEEDED
+    status = wait(cluster, "j")
+    assert status.state is JobState.SUCCEEDED
+    assert status.seconds["staging"] > 0
     assert "--output_dir" in Path(handle.job_dir, "logs/training.log").read_text()
 
 

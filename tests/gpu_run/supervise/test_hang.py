@@ -110,6 +110,15 @@ def test_a_gpu_that_computes_is_a_sign_of_life(quiet: Quiet, monkeypatch: pytest
     assert quiet.ends_at() is None
 
 
+@pytest.mark.parametrize(("percent", "ends_at"), [(0.0, 100), (3.0, None)])
+def test_what_the_sampler_has_seen_lately_needs_no_question_to_the_driver(
+    quiet: Quiet, monkeypatch: pytest.MonkeyPatch, percent: float, ends_at: int | None
+) -> None:
+    monkeypatch.setattr(hang, "busiest_percent", lambda gpus: pytest.fail("the driver was asked"))
+    monkeypatch.setattr(quiet.limit, "_gpu_percent", lambda: percent)
+    assert quiet.ends_at() == ends_at
+
+
 def test_a_file_counts_from_when_it_was_saved(quiet: Quiet) -> None:
     path = Path(quiet.job.at("outputs", "model.pt"))
     path.touch()

@@ -14,6 +14,7 @@ _OWN_TIMES = slice(11, 13)
 _CHILDREN_TIMES = slice(13, 15)
 _RESIDENT = 21
 _WRITTEN = b"wchar: "
+_MOST_BYTES = 4096
 _STOPPED = (b"T", b"t")
 
 
@@ -61,9 +62,25 @@ def written_by_ended(root: int) -> int | None:
     return None if whole is None or own is None else max(0, whole - own)
 
 
-def usable_cpus() -> int:
-    """Return how many processors this process, and so what it starts, may use."""
-    return len(os.sched_getaffinity(0))
+def usable_cpus(cgroups: str = "/sys/fs/cgroup") -> int:
+    """
+    Return how many processors this process, and so what it starts, may use: those that it may run on, and no more than
+    the time that a container, a service or a scheduler leaves it.
+
+    :param cgroups: where control groups are mounted; see cgroups(7), version 2.
+    """
+    cpus = len(os.sched_getaffinity(0))
+    for line in _read("/proc/self/cgroup").splitlines():
+        if line.startswith("0::"):
+            group = line[3:].strip("/")
+            while True:
+                quota, _, period = _read(os.path.join(cgroups, group, "cpu.max")).partition(" ")
+                if quota.isdigit() and period.strip().isdigit() and int(period):
+                    cpus = min(cpus, max(1, round(int(quota) / int(period))))
+                if not group:
+                    break
+                group = os.path.dirname(group)
+    return cpus
 
 
 def _written_below(root: int, pids: Iterable[int]) -> int | None:
@@ -82,6 +99,14 @@ def _written(path: str) -> int | None:
     start = rows.find(_WRITTEN)
     words = rows[start + len(_WRITTEN) :].split(None, 1) if start >= 0 else []
     return int(words[0]) if words else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(_MOST_BYTES)
+    except OSError:
+        return ""
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -384,7 +384,7 @@ class Attempt:
         so_far = used_so_far(self.path)
         if "usage" in so_far:
             record.setdefault("usage", so_far["usage"])
-        record.setdefault("seconds", seconds_of(self.path, record, so_far, record["ended_at"]))
+        record["seconds"] = seconds_of(self.path, record, so_far, record["ended_at"])
 
     def _create_exit(self, record: ExitRecord) -> bool:
         try:

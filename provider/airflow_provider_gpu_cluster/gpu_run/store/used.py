@@ -60,16 +60,20 @@ def seconds_of(attempt: str, facts: EndFacts, so_far: UsageSoFar, now: str) -> S
     Return how long each part of an attempt took, as far as its records say it.
 
     :param attempt: the attempt's folder.
-    :param facts: when it was submitted, leased, started and ended.
+    :param facts: when it was submitted, leased, started and ended; and how long it ran, if a clock that is never set
+        has told it.
     :param now: the end of what has begun and not ended.
     """
     seconds: Seconds = {}
+    known: Any = facts.get("seconds")
+    if isinstance(known, dict) and isinstance(known.get("running"), (int, float)):
+        seconds["running"] = known["running"]
     submitted, leased, started = facts.get("submitted_at"), facts.get("leased_at"), facts.get("started_at")
     # What is in the records may be of the job's making.
     with contextlib.suppress(ValueError, TypeError):
         if submitted and leased:
             seconds["queued"] = _between(submitted, leased)
-        if started:
+        if started and "running" not in seconds:
             seconds["running"] = _between(started, facts.get("ended_at") or now)
     environment: Environment = _read(os.path.join(attempt, "environment.json"))
     if isinstance(environment.get("seconds"), (int, float)):

@@ -87,6 +87,9 @@ class AttemptRun:
         self._interruptions = Interruptions(attempt, self._stop)
         self._started_at: str | None = None
         self._code_ended_at: str | None = None
+        # The same by a clock that is never set.
+        self._started_clock = 0.0
+        self._ran_s: float | None = None
         self._is_told_to_end = False
         self._heard: set[int] = set()
         self._is_taken_away = False
@@ -156,7 +159,7 @@ class AttemptRun:
         with contextlib.suppress(OSError):
             self.attempt.note_log_starts(self._errors.begin("" if recovery is None else beginning(recovery)))
         self._killed_workers = KilledWorkers()
-        self._started_at = records.now()
+        self._started_at, self._started_clock = records.now(), time.clock_gettime(time.CLOCK_BOOTTIME)
         self._job.start(
             [*(self.allocation.launcher or ("bash",)), job.at("run.sh")],
             cwd=self.request.get("cwd") or job.at("code"),
@@ -190,7 +193,7 @@ class AttemptRun:
         selector.register(self._errors.source, selectors.EVENT_READ)
         selector.register(self._wakeup, selectors.EVENT_READ)
         self._until_over(selector)
-        self._code_ended_at = records.now()
+        self._note_code_end()
         if self._is_told_to_end:
             # The job has heard the same signal, and may have ended before this process could heed it.
             self._heed_signal()
@@ -200,12 +203,16 @@ class AttemptRun:
             self._await_signal(_END_TIMEOUT_S)
         # Who has ended run.sh may have left its program the time to save.
         self._until_over(selector)
-        self._code_ended_at = records.now()
+        self._note_code_end()
         self._stop.finish()
         if self._job.reap():
             self.attempt.event("ending_leftovers", count=len(self._job.tree()))
             self._job.end_leftovers(self._errors.copy)
         self._errors.copy_rest()
+
+    def _note_code_end(self) -> None:
+        self._code_ended_at = records.now()
+        self._ran_s = time.clock_gettime(time.CLOCK_BOOTTIME) - self._started_clock
 
     def _until_over(self, selector: selectors.BaseSelector) -> None:
         look_at = time.monotonic()
@@ -404,7 +411,7 @@ class AttemptRun:
         """Return the facts of the exit record besides the end itself."""
         released_at = records.now()
         leased_at, gpus = self.allocation.leased_at, self.allocation.gpus
-        return {
+        facts: EndFacts = {
             "submitted_at": self.request["requested_at"],
             "leased_at": leased_at,
             "started_at": self._started_at,
@@ -417,6 +424,9 @@ class AttemptRun:
             "host": self.allocation.host,
             "pid": os.getpid(),
         }
+        if self._ran_s is not None:
+            facts["seconds"] = {"running": round(self._ran_s, 3)}
+        return facts
 
     def _leased_s(self, leased_at: str, released_at: str) -> float:
         """Return for how long it has had its GPUs, even if the clock of this host was set meanwhile."""
