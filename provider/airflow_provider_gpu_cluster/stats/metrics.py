@@ -52,7 +52,7 @@ JOBS_JOINED = Metric(
     COUNTER,
     "jobs",
     _OF_JOBS,
-    "launches that found their job already launched, by an earlier try",
+    "launches that found their job already launched, by an earlier try or an earlier trigger",
     _LAUNCHERS,
 )
 JOBS_STARTED = Metric(

@@ -24,6 +24,7 @@ from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from tests.gpu_run.attempts import first_attempt, preempt
 from tests.gpu_run.host import Host
 from tests.gpu_run.old import make_job_old
+from tests.harness.small_disk import fill, make_read_only, small_disk
 
 ADA = {"dag_id": "etl", "task_id": "train", "run_id": "r1", "try_number": 2, "airflow_host": "worker-1"}
 
@@ -120,6 +121,26 @@ def test_what_is_in_its_place_keeps_nobody_from_acting(root: Root, spoilt: str) 
         found = audit(root, "job")
         assert [line["act"] for line in found["acts"]] == ["stage"]
         assert not found["is_from_ledger"]
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_disk_without_room_keeps_nobody_from_acting(tmp_path: Path, is_full: bool) -> None:
+    with small_disk(tmp_path / "disk", 512) as disk:
+        root = Root(str(disk / "jobs"))
+        root.job("job").create()
+        note_act(root.job("job").path, "submit", caller=ADA)
+        if is_full:
+            fill(disk)
+        else:
+            make_read_only(disk)
+        for _ in range(30):
+            note_act(root.job("job").path, "join", caller=ADA, details="x" * 400)
+        # All of them are whole.
+        assert {line["act"] for line in own(root)} <= {"submit", "join"}
+        if is_full:
+            (disk / "filler").unlink()
+            note_act(root.job("job").path, "collect", caller=ADA)
+            assert own(root)[-1]["act"] == in_ledger(root)[-1]["act"] == "collect"
 
 
 def test_a_held_lock_keeps_nobody_waiting(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:

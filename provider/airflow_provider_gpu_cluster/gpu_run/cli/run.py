@@ -65,7 +65,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="gpu-run",
         description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
         epilog="'gpu-run gc --help' says how to remove old jobs; 'gpu-run rehearse --help', how to interrupt one; "
-        "'gpu-run audit --help', how to see who has done what with one.",
+        "'gpu-run audit --help', how to see who has done what with one; 'gpu-run usage --help', what was used by whom.",
     )
     parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
     parser.add_argument("--gpu-type", help="only GPUs whose name contains this")

@@ -53,7 +53,8 @@ def end_line(
     submitted_at = _time(record.get("submitted_at")) or _time(request.get("requested_at"))
     leased_at = _time(record.get("leased_at")) or _time(claim.get("leased_at"))
     gpus = _list(record.get("gpus")) or _list(claim.get("gpus"))
-    leased_s = _between(leased_at, ended_at) if gpus else 0.0
+    told = _number(record.get("gpu_seconds"))
+    leased_s = (told / len(gpus) if told else _between(leased_at, ended_at)) if gpus else 0.0
     line.update(
         attempt=record["attempt"],
         engine=_text(_part(request, "settings").get("engine")) or "host",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NOTE_BYTES = 64
 _NEW_S = 2.0
+_LONGEST_START_S = 86400.0
 _LOOK_S = 0.02
 
 
@@ -91,7 +92,9 @@ class Allocation(NamedTuple):
                 while not (told := file.read(_NOTE_BYTES)) and self._is_new():
                     # The job has ended at once, before the scheduler could answer.
                     time.sleep(_LOOK_S)
-                return min(self.since, records.time_of(float(told)))
+                at = records.time_of(float(told))
+                # The job can write to the file.
+                return at if 0 <= records.seconds_between(at, self.since) < _LONGEST_START_S else self.since
         return self.since
 
     def _is_new(self) -> bool:

@@ -54,6 +54,9 @@ _STOPPING_TICK_S = 0.05
 _RECORD_TIMEOUT_S = 60.0
 _TERM_TIMEOUT_S = 1.0
 _END_TIMEOUT_S = 0.05
+# From the lease of the GPUs to the start of this process, at the longest.
+_START_S = 60.0
+_MOMENT_S = 1.0
 
 
 class AttemptRun:
@@ -67,6 +70,8 @@ class AttemptRun:
         self.attempt = attempt
         self.request = attempt.request()
         self.allocation = allocation
+        # By a clock that nobody sets.
+        self._began_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         #: Only this attempt's processes have this in their environment.
         self.token = f"{TOKEN}={records.new_name()}"
         #: The supervisor is a copy of the process that makes this.
@@ -407,11 +412,20 @@ class AttemptRun:
             "released_at": released_at,
             "gpus": [gpu["index"] for gpu in gpus],
             "gpu_keys": [gpu["key"] for gpu in gpus],
-            "gpu_seconds": round(len(gpus) * records.seconds_between(leased_at, released_at), 3),
+            "gpu_seconds": round(len(gpus) * self._leased_s(leased_at, released_at), 3),
             "peak_memory_bytes": self._peak_memory(),
             "host": self.allocation.host,
             "pid": os.getpid(),
         }
+
+    def _leased_s(self, leased_at: str, released_at: str) -> float:
+        """Return for how long it has had its GPUs, even if the clock of this host was set meanwhile."""
+        by_clock = records.seconds_between(leased_at, released_at)
+        lived = time.clock_gettime(time.CLOCK_BOOTTIME) - self._began_at
+        if self.allocation.is_scheduled:
+            # The scheduler says since when, perhaps from long before this process was started.
+            return max(0.0, by_clock)
+        return by_clock if -_MOMENT_S < by_clock - lived < _START_S else lived
 
     def _peak_memory(self) -> int:
         limits = getattr(self, "_limits", None)

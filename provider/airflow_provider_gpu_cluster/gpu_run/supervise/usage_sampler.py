@@ -149,6 +149,7 @@ def _started(attempt: Attempt, looks: Callable[[CompanionLine], _Looks]) -> Usag
 
 def _sample(attempt: Attempt, looks: Callable[[CompanionLine], _Looks], line: CompanionLine) -> None:
     try:
+        processes.rename(attempt.request()["program"], "sample-usage", attempt.job.job_id)
         with contextlib.suppress(Ended):
             _look_on(looks(line), line)
     except Exception:

@@ -115,6 +115,7 @@ def test_a_waiting_job_says_why(cluster: Cluster, eventually: Callable[..., Any]
     eventually(lambda: "; expected to start before 20" in message(), timeout_s=40)
     capacity = cluster.capacity()
     assert (len(capacity["gpus"]), capacity["free_gpus"], capacity["waiting_jobs"]) == (8, 0, 1)
+    assert {gpu.get("state") for gpu in capacity["gpus"]} == {"leased"}
     assert cluster.cancel([waiting], requested_by="the test")[0].state is JobState.CANCELLED
 
 

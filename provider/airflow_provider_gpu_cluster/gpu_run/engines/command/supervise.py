@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
+from ...gpus.model import model_here
 from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt
@@ -16,6 +17,7 @@ from ..unstarted import build_environment
 from .handover import BY
 
 if TYPE_CHECKING:
+    from ...protocol.records import LeasedGpu
     from ...protocol.spec import Spec
 
 
@@ -52,8 +54,12 @@ def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
     named = [word.strip() for word in (visible or "").split(",") if word.strip()]
     indexes = [int(word) for word in named] if all(map(str.isdigit, named)) else list(range(len(named)))
     indexes = indexes or list(range(spec["gpus"]))
+    gpus: list[LeasedGpu] = [{"key": str(index), "index": index} for index in indexes]
+    gpu_type = model_here() or spec.get("gpu_type")
+    if gpu_type:
+        gpus = [{**gpu, "type": gpu_type} for gpu in gpus]
     return Allocation(
-        gpus=[{"key": str(index), "index": index} for index in indexes],
+        gpus=gpus,
         since=records.now(),
         fds=[],
         visible=visible,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
 from ...errors import Refused
+from ...gpus.model import model_here
 from ...linux import detached, processes
 from ...store import records
 from ...store.directories import Attempt
@@ -108,7 +109,8 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
     if memory_mb:
         claimed["memory_limit_bytes"] = memory_mb << 20
     gpus: list[LeasedGpu] = [{"key": f"{rank}:{index}", "index": index} for rank in range(nodes) for index in indexes]
-    gpu_type = spec.get("gpu_type")
+    gpu_type = model_here() if nodes == 1 else None
+    gpu_type = gpu_type or spec.get("gpu_type")
     if gpu_type:
         gpus = [{**gpu, "type": gpu_type} for gpu in gpus]
     return Allocation(
