@@ -27,6 +27,7 @@ def _make_database(shared: Path | None) -> None:
     if shared is None:
         initdb()
         return
+    assert settings.engine is not None
     database = Path(str(settings.engine.url.database))
     made = shared / "airflow.db"
     with (shared / "airflow.db.lock").open("w") as lock:
