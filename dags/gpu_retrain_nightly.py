@@ -1,6 +1,8 @@
 """
 Train anew every night. While the job runs, no worker waits for it: Airflow's triggerer does.
 
+With GPU_JOBS_MAIL_TO in the environment, and a connection smtp_default, a night that fails is told by mail.
+
 It is paused until you turn it on.
 """
 
@@ -10,11 +12,15 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
+from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.sdk import DAG
 
+from airflow_provider_gpu_cluster.notifications.gpu_job import GpuJobNotifier
 from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
 
 MODELS = os.environ.get("MODELS_DIR", os.path.expanduser("~/models"))
+MAIL_TO = os.environ.get("GPU_JOBS_MAIL_TO")
+tell = [GpuJobNotifier(via=SmtpNotifier(to=MAIL_TO))] if MAIL_TO else []
 
 with DAG(
     "gpu_retrain_nightly",
@@ -40,6 +46,7 @@ with DAG(
         deferrable=True,
         retries=2,
         retry_delay=timedelta(minutes=5),
+        on_failure_callback=tell,
     )
     results = CollectGpuJobOperator(
         task_id="collect",

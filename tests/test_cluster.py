@@ -31,9 +31,11 @@ from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,
     JobConflictError,
+    LaunchError,
 )
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
+from airflow_provider_gpu_cluster.sinks.local import LocalSink
 from airflow_provider_gpu_cluster.sources import GitSource, parse_sources
 from tests.harness import jobs
 from tests.servers.proxy import CutProxy
@@ -50,6 +52,20 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def ends(cluster: Cluster, *job_ids: str) -> list[str]:
     """Wait until jobs have ended, and return their states."""
     return [str(jobs.wait(cluster, job_id).state) for job_id in job_ids]
+
+
+def test_who_has_done_what_from_where(cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path) -> None:
+    with Cluster(cluster_settings, ssh_connect, caller={"owner": "ada", "airflow_host": "worker-1"}) as cluster:
+        job_id = jobs.submit(cluster, "echo 1 > $OUTPUT_DIR/x").handle.job_id
+        jobs.wait(cluster, job_id)
+        cluster.collect(job_id, LocalSink(tmp_path / "home"))
+        acts = {line["act"]: line for line in cluster.audit(job_id)["acts"]}
+        with pytest.raises(LaunchError, match="there is no job never"):
+            cluster.audit("never")
+    assert list(acts) == ["submit", "launch", "end", "collect"]
+    for act in ("submit", "collect"):
+        told = [acts[act].get(name) for name in ("by", "host", "address")]
+        assert told == ["ada", "worker-1", "127.0.0.1"]
 
 
 # -- connections that break --------------------------------------------------------------------------------------

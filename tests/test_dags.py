@@ -7,11 +7,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from tests.conftest import REPOSITORY
 from tests.harness.dag_runs import run_dag, states, xcom
@@ -21,9 +23,10 @@ from tests.harness.leftovers import kill_everything_under
 DAGS = sorted((REPOSITORY / "dags").glob("*.py"))
 MAINTENANCE = REPOSITORY / "dags" / "gpu_cluster_maintenance.py"
 ORPHANS = REPOSITORY / "dags" / "gpu_cluster_orphans.py"
+REPORT = REPOSITORY / "dags" / "gpu_hours_report.py"
 # Needs a scheduler; it is run by the tests that have one.
 TWO_NODES = REPOSITORY / "dags" / "gpu_mean_two_nodes.py"
-TRAINING = [file for file in DAGS if file not in (MAINTENANCE, ORPHANS, TWO_NODES)]
+TRAINING = [file for file in DAGS if file not in (MAINTENANCE, ORPHANS, REPORT, TWO_NODES)]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,26 @@ def test_it_finds_orphans_and_ends_them(
         eventually(lambda: hook.status("left").state == "CANCELLED")
         assert "gpu_cluster_orphans.look_for_orphans" in hook.status("left").message
         assert {hook.status(other).state for other in ("of-another-airflow", "of-nobody")} == {"RUNNING"}
+
+
+@pytest.mark.long
+def test_it_reports_who_has_used_gpus(
+    gpu_cluster_conn: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    end: Any = {"kind": "end", "job_id": "j", "attempt": 1, "state": "SUCCEEDED", "engine": "host", "dag_id": "night"}
+    end.update(at=datetime.now(timezone.utc).isoformat(), user="ann", gpu_seconds=7200, used_gpu_seconds=3600)
+    assert Ledger(gpu_cluster_conn["extra"]["root_dir"] + "/.gpu-run").append(end)
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    run = run_dag(folder, REPORT.read_text(), monkeypatch)
+    assert states(run) == {"clusters": "success", "report[0]": "success"}
+    found = xcom(run, "report", map_index=0)
+    assert {by: [row["key"] for row in rows] for by, rows in found.items()} == {
+        "user": ["ann"],
+        "dag": ["night"],
+        "reason": [""],
+    }
+    assert "  ann: 2.0 GPU-hours in 1 jobs (50% used)" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("file", DAGS, ids=lambda file: file.stem)

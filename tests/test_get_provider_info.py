@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
@@ -71,3 +72,23 @@ def test_defaults_of_the_form_are_those_of_the_hook() -> None:
     assert schemas["transfer"]["default"] == ClusterSettings.transfer
     assert tuple(schemas["transfer"]["enum"]) == TRANSFERS
     assert schemas["conn_timeout"]["default"] == CONNECT_TIMEOUT_S
+
+
+def test_every_option_of_airflows_configuration_is_declared_and_read_in_one_place() -> None:
+    from airflow.configuration import conf
+
+    from airflow_provider_gpu_cluster import options
+
+    declared = info["config"]["gpu_cluster"]["options"]
+    package = Path(module.__file__).parent
+    read = {
+        (path.name, name)
+        for path in package.rglob("*.py")
+        for name in re.findall(r"""conf\.get\w*\(\s*(?:SECTION|"gpu_cluster"),\s*"(\w+)\"""", path.read_text())
+    }
+    assert read == {("options.py", name) for name in declared}
+    assert options.SECTION in info["config"]
+    # As `airflow config` shows it.
+    shown = conf.configuration_description["gpu_cluster"]["options"]
+    assert set(shown) == set(declared)
+    assert ("gpu_cluster", "metrics_token") in conf.sensitive_config_values

@@ -29,7 +29,7 @@ FLOORS = (
     ("sources", "sinks"),
     ("connection", "files"),
     ("stats",),
-    ("exceptions",),
+    ("exceptions", "options"),
     ("sandbox", "get_provider_info"),
     ("gpu_run.protocol", "gpu_run", ""),
 )

@@ -4,6 +4,7 @@ set -euo pipefail
 
 secrets="${SECRETS_DIR:-/opt/airflow/secrets}"
 ssh_public="${SSH_PUBLIC_DIR:-/opt/airflow/ssh-public}"
+monitoring="${MONITORING_DIR:-/opt/airflow/monitoring}"
 umask 077
 
 # Writes what the command prints to a file, unless the file is there; never half of it.
@@ -23,6 +24,13 @@ once jwt_secret random
 once api_secret_key random
 once fernet_key fernet_key
 once passwords.json password_file
+once metrics_token random
+once grafana_password random
+
+# Prometheus and Grafana get no other secret than these two, which they read as other users.
+for name in metrics_token grafana_password; do
+  install -m 0644 "$secrets/$name" "$monitoring/$name"
+done
 
 # The key with which Airflow logs in to gpu-node; only its public half leaves this volume.
 if [ ! -s "$secrets/gpu_node_key" ]; then
@@ -37,3 +45,4 @@ airflow db migrate
 
 echo
 echo "Airflow: ${AIRFLOW__API__BASE_URL:-http://localhost:8080}, user and password: $(cat "$secrets/passwords.json")"
+echo "Grafana, with the profile monitoring: user admin, password: $(cat "$secrets/grafana_password")"

@@ -8,7 +8,9 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from functools import lru_cache, partial
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -29,12 +31,17 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
 )
 from airflow_provider_gpu_cluster.gpu_run.protocol import replies
+from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER
+from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc
 from airflow_provider_gpu_cluster.jobs.handle import MAX_ARRAY_SIZE, JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission, submit_request
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sources import Source, UploadSource
+from airflow_provider_gpu_cluster.stats import metrics
+from airflow_provider_gpu_cluster.stats.jobs import count_all, count_launch
+from airflow_provider_gpu_cluster.stats.sending import count, time
 from airflow_provider_gpu_cluster.transfer.collector import Collector
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.still_at_work import StillAtWork
@@ -43,9 +50,12 @@ from airflow_provider_gpu_cluster.transfer.upload import Upload
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from airflow_provider_gpu_cluster.gpu_run.protocol.acts import AuditReply, AuditRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageReply, UsageRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
         Capacity,
         Check,
@@ -57,10 +67,12 @@ if TYPE_CHECKING:
         StageReply,
         StatusReply,
         SubmitReply,
+        ToldReply,
     )
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import (
         Acknowledgement,
         Asker,
+        Caller,
         CancelRequest,
         GcRequest,
         InterruptRequest,
@@ -70,6 +82,7 @@ if TYPE_CHECKING:
         StageRequest,
         StatusRequest,
         SubmitRequest,
+        ToldRequest,
     )
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
     from airflow_provider_gpu_cluster.gpu_run.protocol.totals import TotalsReply
@@ -88,6 +101,7 @@ class Cluster:
 
     :param connect: opens an SSH connection, or raises an error of :mod:`.exceptions`.
     :param retry_for_s: how long to keep trying to reach the cluster, in seconds.
+    :param caller: who asks, for the audit trails of jobs.
     """
 
     def __init__(
@@ -96,9 +110,10 @@ class Cluster:
         connect: Callable[[], paramiko.SSHClient],
         *,
         retry_for_s: float = RETRY_FOR_S,
+        caller: Caller | None = None,
     ) -> None:
         self.settings = settings
-        self.session = Session(Connection(settings, connect), retry_for_s=retry_for_s)
+        self.session = Session(Connection(settings, connect), retry_for_s=retry_for_s, caller=caller)
         """Talks to the program on the cluster, for operations that the methods here do not offer."""
 
     def __enter__(self) -> Cluster:
@@ -179,12 +194,12 @@ class Cluster:
         inputs = None if sources is None else self._described(sources)
         request = submit_request(job_id, inputs=inputs, **asked)
         reply: SubmitReply = self._with_uploads("submit", request, sources or ())
-        return self.submission_of(reply, job_id)
+        return self.submission_of(reply, job_id, request["record"])
 
     def launch(self, request: SubmitRequest) -> Submission:
         """Launch a job from a request of :func:`.submit_request` that needs no files from this machine."""
         reply: SubmitReply = self.session.call("submit", request)
-        return self.submission_of(reply, request["job_id"])
+        return self.submission_of(reply, request["job_id"], request["record"])
 
     def resubmit(self, request: ResubmitRequest) -> Submission:
         """
@@ -198,28 +213,58 @@ class Cluster:
         reply: SubmitReply = self.session.call("resubmit", request)
         return self.submission_of(reply, request["job_id"])
 
-    def submission_of(self, reply: SubmitReply | LaunchedEvent, job_id: str) -> Submission:
+    def submission_of(self, reply: SubmitReply | LaunchedEvent, job_id: str, asker: Asker | None = None) -> Submission:
         """
         Return the result of a submit, from the cluster's reply.
 
         :param job_id: the job that was submitted.
+        :param asker: who has asked for it.
         :raises GpuClusterProtocolError: the reply is about another job, or incomplete.
         """
         if not {"handle", "status", "created"} <= reply.keys():
             raise self._garbled("submit", "handle, status or created is missing or not what it should be")
         handle, (status,) = self._handle(reply["handle"], job_id), self._statuses_of([reply["status"]], [job_id])
-        return Submission(handle, status, reply["created"], reply.get("launched", 0))
+        launched = reply.get("launched", 0)
+        count_launch(self.settings.conn_id, asker, launched=launched or int(reply["created"]))
+        return Submission(handle, status, reply["created"], launched)
 
-    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0, whole_tail: bool = False) -> list[JobStatus]:
+    def statuses(
+        self,
+        job_ids: Sequence[str],
+        *,
+        tail_bytes: int = 0,
+        whole_tail: bool = False,
+        notify: Mapping[str, NotifyWhen] | None = None,
+    ) -> list[JobStatus]:
         """
         Return the statuses of jobs, in the given order, from one call.
 
         :param tail_bytes: how much of the end of each output to include, in bytes.
         :param whole_tail: of all output in its order; otherwise of stderr alone, if it has any.
+        :param notify: by job, when the caller wants to tell people about it; it has to tell what :attr:`.JobStatus.due`
+            says.
         """
         request: StatusRequest = {"job_ids": list(job_ids), "tail_bytes": tail_bytes, "whole_tail": whole_tail}
+        if notify:
+            request["notify"] = dict(notify)
         reply: StatusReply = self.session.call("status", request)
+        count_all(self.settings.conn_id, reply.get("counted"))
         return self._statuses_of(reply["jobs"], job_ids, tail_bytes)
+
+    def note_told(self, job_id: str, notice: Notice) -> None:
+        """Note that people were told about something that was due, so that nobody tells it again."""
+        request: ToldRequest = {"job_id": job_id, "event": notice["event"], "attempt": notice["attempt"]}
+        self.session.call("told", request)
+
+    def take_to_tell(self, job_id: str, event: str, attempt: int) -> int:
+        """
+        Become the one who tells people of an event; it is to be told now, and then noted by :meth:`note_told`.
+
+        :return: how often somebody was to tell it, with this time; 0 if somebody else tells it or has told it.
+        """
+        request: ToldRequest = {"job_id": job_id, "event": event, "attempt": attempt, "take": True}
+        reply: ToldReply = self.session.call("told", request)
+        return reply["tries"]
 
     def read_log(
         self,
@@ -230,6 +275,7 @@ class Cluster:
         ack: LogPosition | None = None,
         note: Mapping[str, Any] | None = None,
         tail_bytes: int = 0,
+        notify: NotifyWhen | None = None,
     ) -> LogChunk:
         """
         Return a job's status together with the output that this reader has not acknowledged yet.
@@ -238,6 +284,7 @@ class Cluster:
         :param ack: the place up to which the reader has processed the output.
         :param note: JSON values for the cluster to store with that place.
         :param tail_bytes: how much of the end of the output to put into the status, in bytes.
+        :param notify: see :meth:`statuses`.
         """
         place = _acknowledgement(ack)
         if place is not None:
@@ -249,20 +296,31 @@ class Cluster:
             "max_bytes": max_bytes,
             "tail_bytes": tail_bytes,
         }
+        if notify:
+            request["notify"] = notify
         return self.session.read("logs", request, partial(self._take_chunk, job_id, max_bytes, tail_bytes))
 
     def read_logs(
-        self, places: Mapping[str, LogPosition | None], *, reader: str, max_bytes: int = 1 << 20
+        self,
+        places: Mapping[str, LogPosition | None],
+        *,
+        reader: str,
+        max_bytes: int = 1 << 20,
+        notify: NotifyWhen | None = None,
     ) -> dict[str, LogChunk]:
         """
         Do the same for several jobs in one call.
 
         :param places: for each job, the place up to which the reader has processed its output; None if unknown.
         :param max_bytes: how much output to return, of all jobs together.
+        :param notify: see :meth:`statuses`; of each of them.
         """
         jobs: list[LogRequest] = [
             {"job_id": job_id, "reader": reader, "ack": _acknowledgement(place)} for job_id, place in places.items()
         ]
+        if notify:
+            for job in jobs:
+                job["notify"] = notify
 
         def take(reply: LogsReply, stream: BinaryIO) -> dict[str, LogChunk]:
             rows = reply.get("jobs")
@@ -281,6 +339,7 @@ class Cluster:
         numbers = (reply["attempt"], reply["offset"], reply["length"], reply["log_bytes"])
         if min(numbers) < 0 or reply["length"] > max_bytes:
             raise self._garbled("logs", f"{numbers} are no attempt, offset, length and size of a log")
+        count_all(self.settings.conn_id, reply.get("counted"))
         (status,) = self._statuses_of([reply["status"]], [job_id], tail_bytes)
         data = stream.read(reply["length"])
         if len(data) != reply["length"]:
@@ -321,6 +380,7 @@ class Cluster:
         if request_keys:
             request["request_keys"] = dict(request_keys)
         reply: StatusReply = self.session.call("cancel", request)
+        count_all(self.settings.conn_id, reply.get("counted"))
         return self._statuses_of(reply["jobs"], job_ids)
 
     def jobs(self, most: int = MOST_LISTED_JOBS) -> JobsReply:
@@ -331,6 +391,18 @@ class Cluster:
         """
         request: JobsRequest = {"most": most}
         reply: JobsReply = self.session.call("jobs", request)
+        return reply
+
+    def usage(self, *, since: datetime | None = None, until: datetime | None = None, by: str = BY_USER) -> UsageReply:
+        """
+        Return what the jobs have used that ended in a time, and what was transferred in it.
+
+        :param since: the first moment, with its time zone; None begins with the first job.
+        :param until: the first moment that does not belong to it, likewise; None ends with the last job.
+        :param by: what to add up by: ``user``, ``dag``, ``task``, ``day``, ``month`` or ``reason``.
+        """
+        request: UsageRequest = {"since": _moment(since), "until": _moment(until), "by": by}
+        reply: UsageReply = self.session.call("usage", request)
         return reply
 
     def interrupt_job(self, job_id: str, *, kind: str, requested_by: str) -> str:
@@ -346,6 +418,20 @@ class Cluster:
         reply: InterruptReply = self.session.call("interrupt", request)
         return cleaned(reply["message"])
 
+    def audit(self, job_id: str) -> AuditReply:
+        """
+        Return who has done what with a job, from where, and when.
+
+        :raises LaunchError: the cluster knows no such job, and its ledger does not either.
+        """
+        request: AuditRequest = {"job_id": job_id}
+        reply: AuditReply = self.session.call("audit", request)
+        for line in reply["acts"]:
+            for name, value in line.items():
+                if isinstance(value, str):
+                    line[name] = cleaned(value)  # type: ignore[literal-required]
+        return reply
+
     def collect(
         self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
     ) -> list[CollectedFile]:
@@ -360,9 +446,15 @@ class Cluster:
         :raises NoSpaceError: there is not enough space; if a disk fills up later, what has arrived is kept.
         """
         is_wanted = partial(_is_wanted, include=include, exclude=exclude)
+        began, tags = monotonic(), {"conn_id": self.settings.conn_id}
         with Collector(self.session, job_id, sink, is_wanted) as collector:
-            while not collector.is_done:
-                self.session.converse("send", collector.request, collector.converse, continues=collector.has_begun)
+            try:
+                while not collector.is_done:
+                    self.session.converse("send", collector.request, collector.converse, continues=collector.has_begun)
+            finally:
+                count(metrics.DOWNLOAD_BYTES, tags, collector.received_bytes)
+        if collector.received_bytes:
+            time(metrics.DOWNLOAD_DURATION, tags, monotonic() - began)
         return collector.files
 
     def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> GcReport:
@@ -412,6 +504,15 @@ class Cluster:
 
     def _converse(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         upload = Upload(sources, self.session)
+        began, tags = monotonic(), {"conn_id": self.settings.conn_id}
+        try:
+            return self._converse_to_the_end(verb, request, upload)
+        finally:
+            if upload.has_begun:
+                count(metrics.UPLOAD_BYTES, tags, upload.sent_bytes)
+                time(metrics.UPLOAD_DURATION, tags, monotonic() - began)
+
+    def _converse_to_the_end(self, verb: str, request: StageRequest | SubmitRequest, upload: Upload) -> Any:
         for _ in range(_STAGE_ROUNDS):
             reply: StageReply | SubmitReply | None = None
             while reply is None:
@@ -433,6 +534,10 @@ class Cluster:
         known = {item.name for item in fields(JobHandle)}
         values: dict[str, Any] = {name: value for name, value in reply.items() if name in known}
         return JobHandle(**{**values, "gpu_cluster_conn_id": self.settings.conn_id})
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else in_utc(moment).isoformat(timespec="milliseconds")
 
 
 def _files_of(sources: Sequence[Source]) -> str:

@@ -17,6 +17,7 @@ All errors that this provider raises, as one tree.
     │   └── NoSpaceError                    disk full, or quota used up
     ├── LaunchError                  the job could not be started
     │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
+    │   ├── BudgetExceededError             a budget of GPU-hours that it needs room in is used up
     │   └── JobConflictError                its directory belongs to another job
     ├── CollectError                 outputs could not be downloaded whole
     └── GpuJobError                  the job ended badly; carries job_id, reason, kind, recovered and more
@@ -113,6 +114,10 @@ class NotEnoughGpusError(LaunchError):
     """The job asks for more GPUs, or other GPUs, than the cluster has."""
 
 
+class BudgetExceededError(LaunchError):
+    """A budget of GPU-hours of this month (``gpu_hours_budget`` of the connection) has no room for the job."""
+
+
 class JobConflictError(LaunchError):
     """The job's directory belongs to another job, or the job cannot be changed while it runs."""
 
@@ -133,6 +138,9 @@ class GpuJobError(GpuClusterError):
     :param exit_code: exit code of the user's code; None if it did not exit by itself.
     :param log_tail: the last lines that it printed.
     :param recovered: how often the job had gone on by itself before, by reason, such as ``{"preempted": 20}``.
+    :param attempt: number of the attempt that ended so; 0 if not known.
+    :param cause: what happened, as a sentence; empty if not known.
+    :param remedy: what to do about it, as a sentence; empty if not known.
     """
 
     def __init__(
@@ -146,6 +154,9 @@ class GpuJobError(GpuClusterError):
         exit_code: int | None = None,
         log_tail: str = "",
         recovered: Mapping[str, int] | None = None,
+        attempt: int = 0,
+        cause: str = "",
+        remedy: str = "",
     ) -> None:
         super().__init__(message)
         self.job_id = job_id
@@ -155,6 +166,9 @@ class GpuJobError(GpuClusterError):
         self.exit_code = exit_code
         self.log_tail = log_tail
         self.recovered = dict(recovered or {})
+        self.attempt = attempt
+        self.cause = cause
+        self.remedy = remedy
 
 
 class GpuJobFailed(GpuJobError):
@@ -244,6 +258,7 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.NOT_STAGED: StagingError,
     protocol.NOT_ENOUGH_GPUS: NotEnoughGpusError,
     protocol.JOB_CONFLICT: JobConflictError,
+    protocol.OVER_BUDGET: BudgetExceededError,
     protocol.LAUNCH_REFUSED: LaunchError,
     protocol.NO_SUCH_JOB: LaunchError,
     protocol.UNSAFE_OUTPUT: CollectError,

@@ -38,6 +38,34 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_gpu_cluster.triggers.gpu_job"],
             }
         ],
+        "config": {
+            "gpu_cluster": {
+                "description": "Options of the GPU cluster provider.",
+                "options": {
+                    "metrics_token": {
+                        "description": "Token with which Prometheus may read /gpu-cluster/metrics, as in "
+                        "'Authorization: Bearer TOKEN'. Without it, only a login of Airflow may that can read "
+                        "connections. Read when the API server starts.",
+                        "version_added": None,
+                        "type": "string",
+                        "sensitive": True,
+                        "example": "6b0c2f1e9d",
+                        "default": None,
+                    },
+                    "metrics_conn_ids": {
+                        "description": "Ids of the connections, separated by commas, whose clusters are in "
+                        "/gpu-cluster/metrics. By default all of type gpu_cluster that are in Airflow's database or in "
+                        "environment variables of the API server; those of a secrets backend are only found when they "
+                        "are named here.",
+                        "version_added": None,
+                        "type": "string",
+                        "example": "gpu_cluster_default,lab",
+                        "default": "",
+                    },
+                },
+            },
+        },
+        "notifications": ["airflow_provider_gpu_cluster.notifications.gpu_job.GpuJobNotifier"],
         "extra-links": ["airflow_provider_gpu_cluster.tasks.links.GpuJobLink"],
         "connection-types": [
             {

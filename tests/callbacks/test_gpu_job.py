@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
+from airflow_provider_gpu_cluster.tasks.job_notes import StoredXCom
 
 
 class Airflow:
@@ -33,7 +34,7 @@ class Airflow:
         self.requested_by = ""
         self.answer: Callable[[str], Any] = lambda job_id: JobStatus(job_id, JobState.CANCELLED, attempt=1)
         self.unreachable = ""
-        monkeypatch.setattr(jobs_of_run._StoredXCom, "get_all", self._get_all)
+        monkeypatch.setattr(StoredXCom, "get_all", self._get_all)
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._get_task_states)
         airflow = self
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
 
 
 class TasksCluster(Protocol):
@@ -28,11 +29,21 @@ class TasksCluster(Protocol):
         self, job_id: str, *, sources: Sequence[Source] | None, **asked: Unpack[LaunchArguments]
     ) -> Submission: ...
 
-    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]: ...
+    def statuses(
+        self, job_ids: Sequence[str], *, tail_bytes: int = 0, notify: Mapping[str, NotifyWhen] | None = None
+    ) -> list[JobStatus]: ...
 
     def read_log(
-        self, job_id: str, *, reader: str, max_bytes: int = 1 << 20, ack: LogPosition | None = None
+        self,
+        job_id: str,
+        *,
+        reader: str,
+        max_bytes: int = 1 << 20,
+        ack: LogPosition | None = None,
+        notify: NotifyWhen | None = None,
     ) -> LogChunk: ...
+
+    def note_told(self, job_id: str, notice: Notice) -> None: ...
 
     def cancel(
         self,
@@ -68,6 +79,8 @@ class FakeCluster:
         self.cancelled: list[str] = []
         self.launches_stopped: dict[str, str] = {}
         self.interrupts = 0
+        self.asked_to_notify: list[Any] = []
+        self.noted: list[tuple[str, str]] = []
         self.on_look: Callable[[], None] = lambda: None
 
     def __call__(self, settings: ClusterSettings, connect: Callable[[], Any]) -> FakeCluster:
@@ -84,20 +97,33 @@ class FakeCluster:
         handle = JobHandle(job_id, "gpu_cluster_default", f"/jobs/{job_id}", "host", "2026-01-01", spec.gpus)
         return Submission(handle, JobStatus(job_id, JobState.QUEUED, attempt=1), created)
 
-    def statuses(self, job_ids: Sequence[str], *, tail_bytes: int = 0) -> list[JobStatus]:
+    def statuses(
+        self, job_ids: Sequence[str], *, tail_bytes: int = 0, notify: Mapping[str, NotifyWhen] | None = None
+    ) -> list[JobStatus]:
+        self.asked_to_notify.append(notify)
         self._step()
         tail = self.log[-tail_bytes:].decode() if tail_bytes else ""
         return [replace(self.status, job_id=job_id, log_tail=tail) for job_id in job_ids]
 
     def read_log(
-        self, job_id: str, *, reader: str, max_bytes: int = 1 << 20, ack: LogPosition | None = None
+        self,
+        job_id: str,
+        *,
+        reader: str,
+        max_bytes: int = 1 << 20,
+        ack: LogPosition | None = None,
+        notify: NotifyWhen | None = None,
     ) -> LogChunk:
+        self.asked_to_notify.append(notify)
         self._step()
         if ack is not None:
             self.acknowledged[reader] = ack
         start = self.acknowledged.get(reader, LogPosition(1, 0))
         data = self.log[start.offset :][:max_bytes]
         return LogChunk(start, data, len(self.log), replace(self.status, job_id=job_id))
+
+    def note_told(self, job_id: str, notice: Notice) -> None:
+        self.noted.append((job_id, notice["event"]))
 
     def cancel(
         self,

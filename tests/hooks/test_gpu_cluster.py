@@ -7,7 +7,7 @@ import io
 import json
 import socket
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +246,7 @@ def test_every_call_opens_a_connection_of_its_own(gpu_cluster_conn: dict[str, An
 
 @pytest.mark.usefixtures("gpu_cluster_conn")
 def test_job_from_plain_values(tmp_path: Path, eventually: Any) -> None:
+    now = datetime.now(timezone.utc)
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text(
         "import os; os.write(2, b'a warning\\n'); os.write(1, f'seed {os.environ[\"SEED\"]}\\n'.encode())\n"
@@ -266,6 +267,16 @@ def test_job_from_plain_values(tmp_path: Path, eventually: Any) -> None:
         result = hook.collect(handle, tmp_path / "home", include="SUCCESS")
         assert [file["path"] for file in result["files"]] == ["SUCCESS"]
         assert eventually(lambda: hook.capacity()["free_gpus"] == 4)
+        for since in (None, "1h", timedelta(hours=1), now, now.date(), now.isoformat()):
+            (row,) = hook.usage(since, by="month", until=timedelta(days=-1))
+            assert (row["key"], row["jobs"], row["attempts"], row["failed"]) == (f"{now:%Y-%m}", 1, 1, 0), since
+        assert row["received_bytes"] == (tmp_path / "code" / "train.py").stat().st_size
+        assert eventually(lambda: hook.usage()[0]["sent_bytes"]) == sum(file["size"] for file in result["files"])
+        assert 0 < row["gpu_hours"] < 0.1
+        assert hook.usage(until=now) == []
+        for wrong in ({"since": "soon"}, {"by": "colour"}):
+            with pytest.raises(ValueError, match=r"is not a moment|must be one of user, dag"):
+                hook.usage(**wrong)
 
 
 @pytest.mark.usefixtures("gpu_cluster_conn")

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 from typing import Any
 
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.jobs.identity import current_identity, forerunners_of, identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs import identity
+from airflow_provider_gpu_cluster.jobs.identity import (
+    current_caller,
+    current_identity,
+    forerunners_of,
+    identity_of,
+    reader_of,
+)
 from tests.harness.task_context import TaskInstance, task_context
 
 
@@ -67,6 +76,20 @@ def test_named_job_needs_no_task() -> None:
     assert first.request_key != second.request_key
     with pytest.raises(InvalidJobError):
         current_identity()
+
+
+def test_who_asks_is_the_running_task_or_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert current_caller() == {"airflow_host": socket.gethostname(), "person": getpass.getuser()}
+    context = task_context()
+    monkeypatch.setattr(identity, "get_current_context", lambda: context)
+    caller = current_caller()
+    record = identity_of(context).record
+    for name in ("dag_id", "task_id", "run_id", "try_number", "triggered_by", "owner", "airflow_host"):
+        assert caller.get(name) == record.get(name)
+    assert "person" not in caller
+    monkeypatch.setattr(identity, "get_current_context", dict)
+    # Whatever a context lacks.
+    assert current_caller() == {"airflow_host": socket.gethostname()}
 
 
 def test_reader_outlives_a_retry_and_not_a_clear() -> None:

@@ -260,3 +260,60 @@ def test_memory_that_was_given_is_left_as_it_is(told: Told) -> None:
     memory: dict[str, Any] = {}
     JobLog(told, job_id="j", cluster="me@gpu1", memory=memory).tell(RUNNING)
     assert memory == {}
+
+
+# -- idle jobs ---------------------------------------------------------------------------------------------------
+
+
+def idle(level: str, *, attempt: int = 1, **more: Any) -> JobStatus:
+    note: Any = {
+        "level": level,
+        "since": "2026-01-01T00:00:00+00:00",
+        "idle_s": 900.2 if level == "half" else 1800.4,
+        "percent": 0.412,
+        "min_percent": 5.0,
+        "window_s": 1800.0,
+        "on_idle": "cancel",
+        **more,
+    }
+    return replace(RUNNING, attempt=attempt, idle=note)
+
+
+USED = "GPU job is idle: its GPUs were used 0.412 % in the mean for"
+AGAIN = "GPU job is idle no more: it computes again, or shows other life"
+
+
+def test_an_idle_job_is_told_once_for_each_level_and_when_it_computes_again(told: Told) -> None:
+    told.tell(RUNNING, idle("half"), idle("half", idle_s=901.0), idle("whole"), idle("whole"))
+    assert told.new() == [
+        "GPU job runs",
+        f"{USED} 15 min, less than min_gpu_utilization=5; if that goes on for another 15 min, it is ended, since "
+        "on_idle is 'cancel'",
+        f"{USED} 30 min, less than min_gpu_utilization=5; it is ended now, since on_idle is 'cancel'",
+    ]
+    told.tell(RUNNING, RUNNING, idle("half", on_idle="warn"))
+    again, half = told.new()
+    assert again == AGAIN
+    assert half.endswith("less than min_gpu_utilization=5; it is left to run, since on_idle is 'warn'")
+
+
+def test_each_attempt_is_idle_on_its_own(told: Told) -> None:
+    told.tell(idle("half"), replace(RUNNING, attempt=2), idle("half", attempt=2))
+    assert [line.partition(":")[0] for line in told.new()] == ["GPU job runs", "GPU job is idle"] * 2
+
+
+def test_an_end_for_idleness_is_a_warning_if_nobody_has_seen_the_whole_window(told: Told) -> None:
+    ended = JobStatus("j", JobState.FAILED, reason="idle", attempt=1, message="its GPUs were used 0 % in the mean")
+    told.tell(idle("half"), ended, ended)
+    assert told.new()[2:] == ["GPU job was idle, and is ended: its GPUs were used 0 % in the mean"]
+    told.memory.clear()
+    told.tell(idle("whole"), ended)
+    assert len(told.new()) == 2
+
+
+def test_advice_follows_the_end(told: Told) -> None:
+    asked: Any = {"memory_bytes": 64 << 30}
+    ended = replace(SUCCEEDED, asked=asked, peak_memory_bytes=3 << 30, seconds={"running": 600.0})
+    told(lambda job_log: job_log.tell_advice(ended))
+    advice = "asked for 64 GiB of host memory, used 3 GiB; memory='4G' would do"
+    assert told.lines == [(f"GPU job advice: {advice}", {"job_id": "j"})]

@@ -33,6 +33,9 @@ def test_the_task_waits_on_and_tells_all_attempts(mode: Mode, scene: Scene, get_
     mode.wait(scene, JOB, {"get_logs": get_logs})
     result = scene.xcoms["return_value"]
     assert result["recovered"] == {"checkpointed": 1}
+    # Of the last attempt.
+    assert result["usage"]["samples"] >= 2
+    assert {"queued", "running"} <= set(result["seconds"])
     first, second = result["attempts"]
     assert (first["attempt"], first["reason"], first["exit_code"]) == (1, "checkpointed", 85)
     assert first["checkpoint"] == "checkpoints/step_1"

@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobFailed
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
-from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer, ask_cluster
+from airflow_provider_gpu_cluster.plugins.job_lookup import ask_cluster
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
@@ -64,7 +64,7 @@ def test_secret_that_a_job_prints_is_shown_nowhere(
     collect = CollectGpuJobOperator(task_id="collect", job=handle, destination=str(tmp_path / "home"))
     page = job_view(
         JobHandle.from_json(handle),
-        JobAnswer(status=ask_cluster(JobHandle.from_json(handle))),
+        ask_cluster(JobHandle.from_json(handle)),
         datetime.now(timezone.utc),
     )
     shown = {

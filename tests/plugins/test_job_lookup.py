@@ -32,10 +32,10 @@ class Counter:
         self.calls: list[str] = []
         self.answer = answer
 
-    def __call__(self, asked: JobHandle) -> JobStatus:
+    def __call__(self, asked: JobHandle) -> JobAnswer:
         self.calls.append(asked.job_id)
         self.answer()
-        return JobStatus(asked.job_id, JobState.RUNNING)
+        return JobAnswer(JobStatus(asked.job_id, JobState.RUNNING))
 
 
 def wait_for(gate: threading.Event) -> None:
@@ -147,10 +147,12 @@ def test_a_real_cluster_is_asked_through_the_connection_of_the_handle(
         generation="0",
         record={},
     )
-    running = eventually(lambda: (status := ask_cluster(submitted.handle)).log_tail and status)
+    answer = eventually(lambda: (one := ask_cluster(submitted.handle)).status and one.status.log_tail and one)
+    running = answer.status
     assert running.state is JobState.RUNNING
     assert running.progress == {"step": 1, "total": 2}
     assert running.log_tail == "hello\n"
+    assert [line["act"] for line in answer.acts] == ["submit", "launch"]
 
 
 def test_a_cluster_that_is_not_there_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

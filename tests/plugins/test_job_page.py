@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -29,11 +30,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins import job_page
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
-from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
+from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer, JobLookup
+from airflow_provider_gpu_cluster.plugins.manual_end import user_of
 from airflow_provider_gpu_cluster.tasks import job_notes
 
 BASE_PATH = "/some/base"
@@ -49,6 +52,21 @@ STATUS = JobStatus(
     progress={"step": 3, "total": 10, "<i>loss</i>": "<img src=x>"},
     log_tail="<script>alert(1)</script>\n</pre>& done\n",
 )
+ACTS: tuple[ActLine, ...] = (
+    {
+        "kind": "act",
+        "at": "2026-01-02T03:04:05.000+00:00",
+        "job_id": HANDLE.job_id,
+        "act": "submit",
+        "by": "ada",
+        "through": "Airflow task <b>mine</b>.train, run r1",
+        "try_number": 2,
+        "host": "worker-1",
+        "address": "10.1.2.3",
+        "attempt": 1,
+        "details": "<script>alert(2)</script>",
+    },
+)
 
 
 class Cluster:
@@ -58,11 +76,11 @@ class Cluster:
         self.asked: list[JobHandle] = []
         self.answer: JobStatus | Exception = STATUS
 
-    def __call__(self, handle: JobHandle) -> JobStatus:
+    def __call__(self, handle: JobHandle) -> JobAnswer:
         self.asked.append(handle)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return JobAnswer(self.answer, acts=ACTS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -220,6 +238,24 @@ def test_earlier_attempts_are_a_table(browser: TestClient, cluster: Cluster) -> 
     assert '<section id="attempts">' in page
 
 
+def test_that_a_job_is_idle_is_text(browser: TestClient, cluster: Cluster) -> None:
+    note: Any = {"level": "half", "idle_s": 900.0, "percent": 0.4, "min_percent": 5.0, "window_s": 1800.0}
+    note["on_idle"] = "warn"
+    cluster.answer = replace(STATUS, idle=note, usage={"why_not": "<b>"})
+    page = browser.get(PAGE, params=launched(HANDLE.to_json())).text
+    assert '<p id="idle" role="status">This job is idle: its GPUs were used 0.4 % in the mean for 15 min' in page
+    assert "<dd>not measured: &lt;b&gt;</dd>" in page
+    assert '<section id="advice" hidden>' in page
+
+
+def test_advice_is_text(browser: TestClient, cluster: Cluster) -> None:
+    ended: Any = {"seconds": {"running": 600.0}, "asked": {"memory_bytes": 64 << 30}, "peak_memory_bytes": 3 << 30}
+    cluster.answer = replace(STATUS, state=JobState.SUCCEEDED, **ended)
+    page = browser.get(PAGE, params=launched(HANDLE.to_json())).text
+    assert "<li>asked for 64 GiB of host memory, used 3 GiB; memory=&#39;4G&#39; would do</li>" in page
+    assert '<p id="idle" role="status" hidden>' in page
+
+
 @pytest.mark.parametrize(("size", "element"), [(2, 2), (2, 99), (None, 0)])
 def test_no_such_element(browser: TestClient, cluster: Cluster, size: int | None, element: int) -> None:
     task = launched(replace(HANDLE, array_size=size).to_json())
@@ -256,6 +292,36 @@ def test_whatever_a_job_writes_is_text(browser: TestClient) -> None:
     for hostile in ("<script>alert", "</pre>&", "<b>", "<i>", "<img"):
         assert hostile not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "&lt;script&gt;alert(2)&lt;/script&gt;" in text
+
+
+def test_who_has_done_what_is_shown(browser: TestClient) -> None:
+    task = launched(HANDLE.to_json())
+    cells = [
+        "2026-01-02 03:04:05 UTC",
+        "submit",
+        "1",
+        "ada (Airflow task <b>mine</b>.train, run r1, try 2)",
+        "worker-1 from 10.1.2.3",
+        "<script>alert(2)</script>",
+    ]
+    assert browser.get(DATA, params=task).json()["acts"] == [cells]
+    assert "<td>worker-1 from 10.1.2.3</td>" in browser.get(PAGE, params=task).text
+
+
+@pytest.mark.parametrize(
+    ("header", "user"),
+    [
+        (b"cookie: _token={}", "ada"),
+        (b"authorization: Bearer {}", "ada"),
+        (b"authorization: Bearer x{}", None),
+        (b"x: {}", None),
+    ],
+)
+def test_who_ends_a_task_by_hand_is_known(server: TestClient, header: bytes, user: str | None) -> None:
+    name, _, value = header.replace(b"{}", token().encode()).partition(b": ")
+    scope = {"type": "http", "method": "PATCH", "path": "/", "query_string": b"", "headers": [(name, value)]}
+    assert asyncio.run(user_of(scope)) == user
 
 
 def test_the_page_needs_nothing_from_elsewhere(browser: TestClient) -> None:

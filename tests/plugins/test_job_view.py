@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.connection.words import readable
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
-from airflow_provider_gpu_cluster.plugins.job_view import job_view, readable
+from airflow_provider_gpu_cluster.plugins.job_view import job_view
 
 HANDLE = JobHandle("dag-train-1", "lab", "/home/ml/dag-train-1", "host", "2026-01-02T03:04:05+00:00", 2)
 RUNNING = JobStatus(
@@ -146,3 +147,32 @@ def test_the_kind_of_an_end_and_what_to_do_about_it() -> None:
     assert view["headline"] == "Reason: user error, missing module. A module of its is missing"
     assert view["remedy"] == "Add the package to requirements=."
     assert facts(ended)["Peak memory"] == "3.0 GiB of 4.0 GiB"
+
+
+def test_what_a_job_has_used_and_what_would_help() -> None:
+    gpu: Any = {"mean_percent": 4.0, "peak_percent": 97.0, "peak_memory_bytes": 60 << 30, "memory_bytes": 80 << 30}
+    usage: Any = {"source": "nvml", "samples": 99, "gpus": [gpu, gpu], "gpu_mean_percent": 4.0}
+    usage |= {"gpu_peak_percent": 97.0, "energy_j": 9e6, "cpus_mean": 2.04, "cpus": 16}
+    seconds: Any = {"queued": 90.0, "running": 3600.0, "building": 0.0, "idle": 1800.0}
+    ended = replace(RUNNING, state=JobState.SUCCEEDED, usage=usage, seconds=seconds)
+    view = job_view(HANDLE, JobAnswer(ended), NOW)
+    labels = ("GPU use", "GPU memory", "Energy", "Processors", "Of the time")
+    assert [fact for fact in view["facts"] if fact[0] in labels] == [
+        ["GPU use", "4 % in the mean, 97 % at most"],
+        ["GPU memory", "60.0 GiB, 60.0 GiB at most, of 80.0 GiB each"],
+        ["Energy", "2.5 kWh"],
+        ["Processors", "2.0 of 16 busy in the mean"],
+        ["Of the time", "1 min 30 s in the queue, 30 min 00 s with idle GPUs"],
+    ]
+    (sentence,) = view["advice"]
+    assert sentence.startswith("GPU use was 4 % in the mean; the job waited")
+    assert facts(replace(ended, usage={"why_not": "no driver"}))["GPU use"] == "not measured: no driver"
+
+
+def test_an_idle_job_says_so_while_it_runs() -> None:
+    note: Any = {"level": "half", "idle_s": 900.0, "percent": 0.4, "min_percent": 5.0, "window_s": 1800.0}
+    note["on_idle"] = "warn"
+    view = job_view(HANDLE, JobAnswer(replace(RUNNING, idle=note)), NOW)
+    assert view["idle"].startswith("This job is idle: its GPUs were used 0.4 % in the mean for 15 min, less than min_")
+    assert view["idle"].endswith("; it is left to run, since on_idle is 'warn'.")
+    assert job_view(HANDLE, JobAnswer(replace(RUNNING, idle=note, state=JobState.FAILED)), NOW)["idle"] == ""

@@ -39,7 +39,7 @@ def test_what_marks_tasks_is_followed_by_a_look(
     looked: list[bool] = []
     at: list[datetime] = []
     sent: list[Any] = []
-    monkeypatch.setattr(manual_end, "end_what_was_marked", lambda runs, since: looked.append(since <= at[0]))
+    monkeypatch.setattr(manual_end, "end_what_was_marked", lambda runs, since, user: looked.append(since <= at[0]))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         at.append(now())
@@ -61,7 +61,7 @@ def test_a_run_that_is_marked_failed_is_read_from_the_body_that_the_app_still_ge
     marked: list[Any] = []
     got: list[bytes] = []
     pieces = [b'{"state": "fai', b'led", "note": "\xc3\xb6"}']
-    monkeypatch.setattr(manual_end, "end_what_was_marked", lambda runs, since: marked.extend(runs))
+    monkeypatch.setattr(manual_end, "end_what_was_marked", lambda runs, since, user: marked.extend(runs))
 
     async def receive() -> Any:
         return {"type": "http.request", "body": pieces[len(got)], "more_body": not got}
@@ -90,7 +90,7 @@ def test_jobs_of_what_is_deleted_are_looked_up_before_and_cancelled_after(
         return ABANDONED
 
     monkeypatch.setattr(manual_end, "to_be_deleted", look_up)
-    monkeypatch.setattr(manual_end, "cancel_all", lambda jobs, by: steps.append(jobs))
+    monkeypatch.setattr(manual_end, "cancel_all", lambda jobs, by, user: steps.append(jobs))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         steps.append("deleted")
@@ -133,7 +133,7 @@ def _clusters(monkeypatch: pytest.MonkeyPatch, unreachable: str = "") -> list[tu
     cancelled: list[tuple[str, list[str]]] = []
 
     class Cluster:
-        def __init__(self, conn_id: str) -> None:
+        def __init__(self, conn_id: str, user: str | None) -> None:
             self.name = conn_id
 
         def __enter__(self) -> Cluster:

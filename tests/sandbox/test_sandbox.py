@@ -257,6 +257,13 @@ def test_a_folder_of_ones_own_keeps_keys_and_jobs(tmp_path: Path) -> None:
         assert second.connection == before
 
 
+def test_what_its_gpus_are_said_to_do() -> None:
+    with Sandbox(fake_gpus=[{"percent": 40}]) as sandbox, connect(sandbox.connection) as client:
+        code, out, _ = run(client, 'cat "$GPU_RUN_FAKE_NVML"')
+        assert (code, json.loads(out)) == (0, {"gpus": [{"percent": 40}]})
+        assert str(sandbox.folder / "gpus.json").encode() in run(client, "env")[1]
+
+
 def test_a_port_that_is_taken_is_an_error(sandbox: Sandbox) -> None:
     other = Sandbox(port=sandbox.port)
     with pytest.raises(OSError, match=str(sandbox.port)):

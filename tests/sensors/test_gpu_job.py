@@ -29,7 +29,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
-from tests.harness import jobs
+from tests.harness import jobs, recorder
 from tests.harness.fake_cluster import FakeCluster
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 
@@ -102,6 +102,19 @@ def test_it_gives_its_slot_back_between_pokes(use: Any) -> None:
     with pytest.raises(AirflowRescheduleException):
         pokes.execute()
     assert pokes.ti.xcoms.keys() == {"gpu_job_link", "return_value"}
+
+
+def test_each_poke_tells_what_is_due_before_it_gives_its_slot_back(use: Any) -> None:
+    due: Any = {"event": "time_limit_in", "attempt": 1, "left_s": 50.0, "tries": 1}
+    cluster = use(FakeCluster(replace(RUNNING, due=(due,)), RUNNING))
+    recorder.sent.clear()
+    pokes = Pokes(notify={"time_limit_in": timedelta(minutes=1)}, notifier=recorder.Recorder())
+    assert pokes.poke() is False
+    assert [(one["event_id"], one["facts"]) for one in recorder.sent] == [("job-1/1/time_limit_in", {"left_s": 50.0})]
+    assert cluster.noted == [("job-1", "time_limit_in")]
+    assert pokes.poke() is False
+    assert cluster.asked_to_notify == [{"time_limit_in": 60.0}] * 2
+    assert len(recorder.sent) == 1
 
 
 @pytest.mark.parametrize(

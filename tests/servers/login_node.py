@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -28,8 +29,17 @@ class LoginNode:
         python = str(Path(sys.executable).parent)
         path = os.pathsep.join([str(self.commands), python, "/usr/local/bin", "/usr/bin", "/bin"])
         self.sshd = RealSshd(
-            folder / "sshd", environment={**slurm.environment, "PATH": path, "LOGIN_SECRET": "of-the-login"}
+            folder / "sshd",
+            environment={
+                **slurm.environment,
+                "PATH": path,
+                "LOGIN_SECRET": "of-the-login",
+                "GPU_RUN_FAKE_NVML": str(folder / "gpus.json"),
+            },
         )
+        # Its GPUs are devices like /dev/null, and somebody has to say what they do.
+        gpus = [{"percent": 90, "memory_bytes": 6e9, "power_w": 300}, {"percent": 30, "power_w": 100}]
+        (folder / "gpus.json").write_text(json.dumps({"gpus": gpus}))
 
     def replace(self, name: str, script: str) -> None:
         """Put a shell script in the place of one of Slurm's commands; the command itself is ``$REAL``."""

@@ -84,6 +84,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port}
 AccountingStoragePass={folder}/munge.sock
 AccountingStorageEnforce=associations,limits,qos
+AccountingStorageTRES=gres/gpu
 """
 _DATABASE = """\
 AuthType=auth/munge

@@ -39,6 +39,7 @@ from airflow_provider_gpu_cluster.sinks import LocalSink
 from airflow_provider_gpu_cluster.transfer import sftp_download, sftp_upload, upload
 from tests.harness import jobs
 from tests.harness.small_disk import fill, small_disk
+from tests.harness.transfers import size_of, transfers
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd
 from tests.transfer.test_transfer import files, same, write_random
@@ -106,15 +107,20 @@ def test_files_of_all_kinds_to_the_cluster(cluster: Cluster, tmp_path: Path) -> 
     assert files(job / "data" / "d") == files(tmp_path / "d")
     assert os.access(job / "data" / "d" / "program", os.X_OK)
     assert leftovers(cluster.settings.root_dir) == []
+    (line,) = transfers(cluster.settings.root_dir, "in")
+    assert (line["job_id"], line["bytes"]) == ("job", size_of(tmp_path / "d"))
 
 
-def test_files_of_all_kinds_home(cluster: Cluster, outputs: Path, home: Path) -> None:
+def test_files_of_all_kinds_home(cluster: Cluster, outputs: Path, home: Path, eventually: Callable[..., Any]) -> None:
     make_files(outputs)
     collected = cluster.collect("job", LocalSink(home))
     assert files(home) == files(outputs)
     assert os.access(home / "program", os.X_OK)
     assert all(file.sha256 == hashlib.sha256((home / file.path).read_bytes()).hexdigest() for file in collected)
     assert cluster.collect("job", LocalSink(home)) == collected
+    (line,) = eventually(lambda: transfers(cluster.settings.root_dir, "out"))
+    assert (line["job_id"], line["bytes"]) == ("job", size_of(outputs))
+    assert 0 < line["seconds"] < 60
 
 
 def test_commands_carry_no_bytes_of_files(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +217,9 @@ def test_an_upload_that_is_cut_goes_on_where_it_was(far: Cluster, tmp_path: Path
     assert leftovers(far.settings.root_dir) == []
     assert same(job / "data" / "large", tmp_path / "large")
     assert cut_proxy.connections - before == 4
+    lines = transfers(far.settings.root_dir, "in")
+    assert len(lines) == 5
+    assert sum(line["bytes"] for line in lines) == size
     # Of what was on its way a spool file is lost each time, and a little of the one that was just whole.
     assert up.take() < size + 4 * 2 * sftp_upload.SPOOL_FILE_BYTES
 

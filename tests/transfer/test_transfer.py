@@ -40,6 +40,7 @@ from airflow_provider_gpu_cluster.transfer.progress import TransferProgress
 from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
 from tests.harness import jobs
 from tests.harness.small_disk import fill, small_disk
+from tests.harness.transfers import size_of, transfers
 from tests.servers.proxy import CutProxy
 
 Connect = Callable[..., paramiko.SSHClient]
@@ -592,6 +593,7 @@ def test_a_long_line_is_filled_over_several_connections(
     outputs: Path,
     home: Path,
     cut_proxy: CutProxy,
+    eventually: Callable[..., Any],
 ) -> None:
     write_random(outputs / "large", 50_000_001)
     write_random(outputs / "medium", 9_000_000)
@@ -608,6 +610,9 @@ def test_a_long_line_is_filled_over_several_connections(
     assert cut_proxy.passed["down"] < 1.02 * 59_000_000
     assert (home / "sparse").stat().st_blocks * 512 < 1 << 20
     assert sorted(os.listdir(home)) == ["large", "medium", "small", "sparse"]
+    # One line, whatever came over which connection.
+    (line,) = eventually(lambda: transfers(cluster_settings.root_dir, "out"))
+    assert (line["job_id"], line["bytes"]) == ("job", size_of(outputs))
 
 
 def test_pieces_that_came_are_not_fetched_again(

@@ -55,16 +55,28 @@ class FakeWatcher:
         self.launches: list[Future[Submission]] = []
         """What becomes of each launch; a test says so."""
         self.launched: list[dict[str, Any]] = []
+        self.asked_to_notify: dict[str, Any] = {}
+        self.noted: list[tuple[str, str]] = []
         self.answer: Future[JobStatus] = Future()
         """What becomes of cancelling; by default it works."""
         self.answer.set_result(JobStatus("job-1", JobState.CANCELLED, reason="cancelled"))
 
     def subscribe(
-        self, job_id: str, notify: Callable[[WatchEvent], object], *, reader: str | None, poll_interval_s: float
+        self,
+        job_id: str,
+        notify: Callable[[WatchEvent], object],
+        *,
+        reader: str | None,
+        poll_interval_s: float,
+        when: Any = None,
     ) -> FakeSubscription:
+        self.asked_to_notify[job_id] = when
         subscription = self.subscriptions[job_id] = FakeSubscription(self, notify, reader)
         subscription.tell(*self.events)
         return subscription
+
+    def note_told(self, job_id: str, notice: Any) -> None:
+        self.noted.append((job_id, notice["event"]))
 
     def launch(self, request: dict[str, Any]) -> Future[Submission]:
         self.launched.append(request)

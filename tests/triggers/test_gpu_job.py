@@ -37,6 +37,7 @@ from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger, WatchEn
 from airflow_provider_gpu_cluster.triggers.job_follower import LEFT_FOR_WORKER_BYTES
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage
+from tests.harness import recorder
 from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto, through_the_database
 from tests.harness.task_context import TaskInstance, task_context
 from tests.triggers.fake_watcher import FakeWatcher, printed, status
@@ -100,6 +101,8 @@ EVERY_ARGUMENT: dict[str, Any] = {
     "end_from_trigger": True,
     "handle_key": "gpu_job",
     "masked": ["s3cret"],
+    "notify": {"queued_for": 60.0},
+    "notifier": [recorder.PATH, {}],
 }
 
 
@@ -570,3 +573,23 @@ def test_a_job_that_nobody_waits_for_any_more_is_not_launched(
     asyncio.run(run())
     assert watcher.launched == []
     assert xcoms == {}
+
+
+# -- what people are told ---------------------------------------------------------------------------------------------
+
+
+def test_people_are_told_beside_the_loop_of_all_triggers(use: Use, logs: TaskLogs, eventually: Any) -> None:
+    due: Any = {"event": "queued_for", "attempt": 1, "for_s": 61.0, "tries": 1}
+    watcher = use(FakeWatcher(replace(status(JobState.QUEUED), due=(due,)), RUNNING, SUCCEEDED))
+    recorder.sent.clear()
+    recorder.Recorder.hold.clear()
+    try:
+        # The mail server does not answer yet.
+        assert end_of(fired(logs, notify={"queued_for": 60.0}, notifier=[recorder.PATH, {}])).status == SUCCEEDED
+        assert watcher.asked_to_notify == {"job-1": {"queued_for": 60.0}}
+        assert watcher.noted == []
+    finally:
+        recorder.Recorder.hold.set()
+    eventually(lambda: watcher.noted == [("job-1", "queued_for")])
+    (sent,) = recorder.sent
+    assert (sent["event_id"], sent["cluster"], sent["ti"].task_id) == ("job-1/1/queued_for", watcher.name, "wait")

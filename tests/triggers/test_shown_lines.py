@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_gpu_cluster.logs.job_log import IS_IDLE, IS_IDLE_NO_MORE
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
-from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines, told_attempts
+from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines, told_attempts, told_idle
 from tests.harness.deferral import TaskLogs, dto
 from tests.harness.task_context import TaskInstance
 
@@ -133,3 +134,16 @@ def test_what_airflow_writes_is_read(logs: TaskLogs) -> None:
             structlog.get_logger(LOGGER).info(line)
     logs.close()
     assert shown_lines(ti) == lines
+
+
+def test_that_a_job_is_idle_is_told_once(folder: Path) -> None:
+    def idle(level: str) -> bytes:
+        said = {"event": f"{IS_IDLE}its GPUs were not used", "logger": "task", "attempt": 2, "idle_for": level}
+        return json.dumps(said).encode() + b"\n"
+
+    assert told_idle(task()) is None
+    path = f"{OF_TRY_1}.trigger.1.log"
+    write(folder, path, idle("half"), idle("whole"), record(f"{IS_IDLE}printed by the job"))
+    assert told_idle(task()) == [2, "whole"]
+    write(folder, path, idle("half"), record(IS_IDLE_NO_MORE, "task"))
+    assert told_idle(task()) is None

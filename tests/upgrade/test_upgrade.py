@@ -328,7 +328,8 @@ def test_what_airflow_keeps_of_a_deferred_task_is_understood(
     assert fired_by_old["lines"] == ["hi"]
     for side, event in ((new, fired), (old, fired), (new, fired_by_old)):
         result = side.resume(conn_id, "train", method=kept["method"], event=event["event"], **task)
-        assert result == (end or event["event"]["handle"])
+        # A newer version returns what the job has used as well.
+        assert result == end if end else event["event"]["handle"].items() <= result.items()
     handle = fired["event"]["handle"]
     assert states(old, handle) == states(new, handle) == ["FAILED" if end else "SUCCEEDED"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import queue
 import signal
@@ -29,6 +30,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     InvalidJobError,
     LaunchError,
 )
+from airflow_provider_gpu_cluster.jobs.notify import notify_when
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
@@ -56,14 +58,16 @@ class Waiting:
     :param acks: whether to acknowledge output that has come.
     """
 
-    def __init__(self, watcher: Watcher, job_id: str, *, reader: str | None = "reader", acks: bool = True) -> None:
+    def __init__(
+        self, watcher: Watcher, job_id: str, *, reader: str | None = "reader", acks: bool = True, when: Any = None
+    ) -> None:
         self.seen: list[WatchEvent] = []
         self.output = bytearray()
         self._acks = acks
         self._next = LogPosition(0, 0)
         self._acked = LogPosition(0, 0)
         self._events: queue.Queue[WatchEvent] = queue.Queue()
-        self.subscription = watcher.subscribe(job_id, self._events.put, reader=reader, poll_interval_s=0.2)
+        self.subscription = watcher.subscribe(job_id, self._events.put, reader=reader, poll_interval_s=0.2, when=when)
 
     def take(self, timeout_s: float = PATIENCE_S) -> WatchEvent:
         """Return the next event."""
@@ -209,6 +213,26 @@ def test_the_life_of_a_job(cluster: Cluster, watcher: Watcher, tmp_path: Path) -
     kinds = [type(event) for event in waiting.seen]
     assert kinds.index(Place) < kinds.index(Output)
     assert kinds.count(Place) == 1
+
+
+def test_one_of_those_who_wait_tells_what_is_due_and_has_it_noted(
+    cluster: Cluster, cluster_settings: ClusterSettings, watcher: Watcher, eventually: Any
+) -> None:
+    jobs.submit(cluster, "sleep 60", job_id="job", gpus=1, time_limit_s=100.0)
+    when = notify_when({"time_limit_in": 100, "idle": True})
+    waiting = [Waiting(watcher, "job", reader=None, when=when) for _ in range(2)]
+    for one in waiting:
+        one.until(JobStatus, lambda status: status.state is JobState.RUNNING)
+    note = Path(cluster_settings.root_dir, "job/.job/attempts/1/told/time_limit_in.json")
+    eventually(note.exists)
+    cluster.cancel(["job"], requested_by="the test")
+    for one in waiting:
+        one.until(JobStatus, lambda status: status.final)
+    statuses = [event for one in waiting for event in one.seen if isinstance(event, JobStatus)]
+    ((notice,),) = (status.due for status in statuses if status.due)
+    assert (notice["event"], notice["attempt"], notice["tries"]) == ("time_limit_in", 1, 1)
+    watcher.note_told("job", notice).result(timeout=PATIENCE_S)
+    assert json.loads(note.read_text())["state"] == "sent"
 
 
 def test_without_a_reader_there_is_no_output(cluster: Cluster, watcher: Watcher) -> None:

@@ -17,21 +17,36 @@ from tests.conftest import REPOSITORY
 from tests.harness.ledger import TRAINING
 from tests.harness.leftovers import kill_everything_under
 from tests.servers.airflow import WholeAirflow
+from tests.servers.hooks import Hooks
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd, login
+from tests.servers.statsd import StatsdServer
 
 RUN_TIMEOUT_S = 180
+METRICS_TOKEN = "a-token-for-prometheus"
 
 
 class Lab:
     """An Airflow and its cluster."""
 
-    def __init__(self, airflow: WholeAirflow, settings: ClusterSettings, folder: Path, proxy: CutProxy) -> None:
+    def __init__(
+        self,
+        airflow: WholeAirflow,
+        settings: ClusterSettings,
+        folder: Path,
+        proxy: CutProxy,
+        hooks: Hooks,
+        statsd: StatsdServer,
+    ) -> None:
         self.airflow = airflow
         self.settings = settings
         self.folder = folder
         self.proxy = proxy
         """In front of the cluster, for the connection ``gpu_cluster_far``."""
+        self.hooks = hooks
+        """Receives what notifiers tell."""
+        self.statsd = statsd
+        """Receives the metrics of all processes, with their tags as InfluxDB wants them."""
         self.early: dict[str, str] = {}
         """Runs that take long, by their DAGs. They are started first, so that no test needs to wait for them."""
 
@@ -137,6 +152,16 @@ class Lab:
             {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False},
         )
 
+    def counted(self, dag_id: str) -> dict[str, int]:
+        """Return how often each event of a DAG's jobs was counted, with the reasons of ends."""
+        found: dict[str, int] = {}
+        for line in self.statsd.of("gpu_cluster.jobs_", f"dag_id={dag_id},"):
+            name, *tags = line.rpartition(":")[0].split(".gpu_cluster.")[1].split(",")
+            reason = next((tag.removeprefix("reason=") for tag in tags if tag.startswith("reason=")), "")
+            event = f"{name} {reason}".strip()
+            found[event] = found.get(event, 0) + int(line.rpartition(":")[2].removesuffix("|c"))
+        return found
+
     def runs(self, job_id: str) -> int:
         """Return how often the user's code of a job has run."""
         return sum(line.split()[0] == job_id for line in (self.folder / "runs").read_text().splitlines())
@@ -158,6 +183,8 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         virtual_gpus=64,
     )
     proxy = CutProxy((sshd.host, sshd.port))
+    hooks = Hooks()
+    statsd = StatsdServer()
     connection = {
         "conn_type": "gpu_cluster",
         "host": sshd.host,
@@ -175,9 +202,15 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT": json.dumps(connection),
         "AIRFLOW_CONN_GPU_CLUSTER_FAR": json.dumps({**connection, "host": proxy.host, "port": proxy.port}),
         "MODELS_DIR": str(folder / "models"),
+        "TEST_HOOKS": hooks.origin,
         "TEST_RUNS": str(folder / "runs"),
         "TEST_TRAINING": str(TRAINING),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__GPU_CLUSTER__METRICS_TOKEN": METRICS_TOKEN,
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         # Every value of XComs is stored outside the database.
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{folder}/xcoms",
@@ -193,13 +226,14 @@ def lab(sshd: RealSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "3",
     }
     try:
-        with WholeAirflow(dags, environ, folder / "airflow.log") as airflow:
-            lab = Lab(airflow, settings, folder, proxy)
+        with statsd, WholeAirflow(dags, environ, folder / "airflow.log") as airflow:
+            lab = Lab(airflow, settings, folder, proxy, hooks, statsd)
             early = ("group_times_out", "group_of_long_job", "retried_by_policy", "resubmitted")
             lab.early = {dag_id: lab.start(dag_id) for dag_id in early}
             yield lab
     finally:
         proxy.close()
+        hooks.close()
         kill_everything_under(folder)
 
 

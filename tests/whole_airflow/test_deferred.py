@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import time
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def test_a_failed_job_fails_its_task_with_its_class(lab: Lab, runs: dict[str, st
     assert lab.output("deferred_failure", run_id, "train") == ["last words"]
     file = next(lab.airflow.logs.glob(f"dag_id=deferred_failure/run_id={run_id}/task_id=train/attempt=1.log"))
     assert "GpuJobFailed" in file.read_text()
+    once = {"jobs_submitted": 1, "jobs_started": 1, "jobs_ended user_error": 1, "jobs_failed": 1}
+    lab.until("the counts", lambda: lab.counted("deferred_failure") == once)
 
 
 def test_execution_timeout_holds_while_deferred(
@@ -126,6 +129,9 @@ def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, la
     too_long = lab.start("deferred_run_times_out")
     jobs = LongJobs(lab, lab_cluster)
     jobs.end_all()
+    # This Airflow has no log-in, and everybody is of that name.
+    acts = lab_cluster.audit(jobs.handles["failed"]["job_id"])["acts"]
+    assert [line["by"] for line in acts if line["act"] == "cancel"] == ["Anonymous"]
     jobs.end_the_cleared_one()
     assert lab.end("deferred_run_times_out", too_long) == "failed"
     (job_id,) = [folder.name for folder in lab.folder.glob("ml-jobs/deferred_run_times_out-*")]
@@ -157,6 +163,12 @@ def test_a_killed_triggerer_costs_no_line_and_repeats_none(lab: Lab, lab_cluster
     log = lab.folder / "ml-jobs" / handle["job_id"] / "logs/training.log"
     assert shown == [visible(line) for line in log.read_bytes().split(b"\n")]
     assert lab.runs(handle["job_id"]) == 1
+    # Each of the three triggerers has seen all of it, and one of them has told and counted it.
+    told = [json.loads(body) for path, _, body, _ in lab.hooks.requests if path == "/deferred"]
+    assert [message["event_id"] for message in told] == [f"{handle['job_id']}/1/time_limit_in"]
+    # A trigger that is made anew asks for the launch again.
+    once = {"jobs_submitted": 1, "jobs_joined": 2, "jobs_started": 1, "jobs_ended success": 1, "jobs_succeeded": 1}
+    lab.until("the counts", lambda: lab.counted("deferred_output") == once)
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.long)])

@@ -23,6 +23,9 @@ def test_a_run_that_a_user_marks_failed_fails_and_ends_its_job(lab: Lab, lab_clu
     lab.mark_run("group_of_long_job", run_id, "failed")
     assert lab.end("group_of_long_job", run_id) == "failed"
     assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.CANCELLED
+    # By the API server or by the teardown: whichever has seen it first.
+    once = {"jobs_submitted": 1, "jobs_started": 1, "jobs_ended cancelled": 1, "jobs_cancelled": 1}
+    lab.until("the counts", lambda: lab.counted("group_of_long_job") == once)
     states = {task["task_id"]: task["state"] for task in lab.airflow.tasks("group_of_long_job", run_id)}
     assert states == {
         "train.stage": "success",

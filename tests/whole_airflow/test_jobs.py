@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -30,6 +31,8 @@ def test_the_main_job(lab: Lab) -> None:
     collected = lab.xcom("gpu_train_digits", run_id, "train.collect")
     assert collected["metrics"]["accuracy"] == metrics["accuracy"]
     lines = [record["event"] for record in lab.triggerer_log("gpu_train_digits", run_id, "train.wait")]
+    for name in ("upload_bytes", "download_bytes", "connections_opened", "watched_jobs"):
+        lab.until(name, functools.partial(lab.statsd.of, f"gpu_cluster.{name}", "conn_id=gpu_cluster_default"))
     epochs = [line.split()[1] for line in lines if line.startswith("epoch")]
     assert epochs == [str(number) for number in range(1, 41)]
     states = {task["task_id"]: task["state"] for task in lab.airflow.tasks("gpu_train_digits", run_id)}

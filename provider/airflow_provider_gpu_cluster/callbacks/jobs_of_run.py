@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -25,7 +24,13 @@ from airflow_provider_gpu_cluster.operators.gpu_job import (
 )
 from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
-from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, TEARDOWN_XCOM_KEY, job_in, read_note
+from airflow_provider_gpu_cluster.tasks.job_notes import (
+    HANDLE_XCOM_KEYS,
+    TEARDOWN_XCOM_KEY,
+    StoredXCom,
+    job_in,
+    read_note,
+)
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 
 if TYPE_CHECKING:
@@ -137,19 +142,11 @@ def _tasks_of_its_job(task: Task) -> Iterator[str]:
 def _noted(dag: DAG, run_id: str, task_id: str, key: str) -> list[Job]:
     """Return the jobs under a key of a task's XComs, of all its map indexes; what cannot be read is left out."""
     try:
-        stored = _StoredXCom.get_all(key=key, dag_id=dag.dag_id, task_id=task_id, run_id=run_id) or []
+        stored = StoredXCom.get_all(key=key, dag_id=dag.dag_id, task_id=task_id, run_id=run_id) or []
     except Exception as error:
         log.warning("could not read XCom %s of task %s: %s", key, task_id, words_of(error))
         return []
     return [job for value in stored if (job := job_in(read_note(value))) is not None]
-
-
-class _StoredXCom(BaseXCom):
-    """XComs as the database has them."""
-
-    @staticmethod
-    def deserialize_value(result: Any) -> Any:
-        return result.value
 
 
 def _states(dag: DAG, run_id: str, tasks: list[Task]) -> dict[str, set[str | None]]:

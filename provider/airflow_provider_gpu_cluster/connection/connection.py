@@ -26,8 +26,10 @@ from airflow_provider_gpu_cluster.connection.root_dir import is_expanded_there
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.connection.sftp import sftp_path
 from airflow_provider_gpu_cluster.connection.words import words_of
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterSetupError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.stats import metrics
+from airflow_provider_gpu_cluster.stats.sending import count
 
 # The program on the cluster gives a sign of life every five seconds while it works.
 IDLE_TIMEOUT_S = 40.0
@@ -56,6 +58,7 @@ class Connection:
         self._second: Connection | None = None
         """For further sessions at the same time, where the server allows one per connection."""
         self._root: str | None = None
+        self._was_open = False
         self.is_interrupted = False
         """Whether :meth:`interrupt` was called; the next call resets it."""
 
@@ -100,7 +103,7 @@ class Connection:
         transport = self._transport
         if transport is None or not transport.is_active():
             self.close()
-            self._client = self._connect()
+            self._client = self._connected()
             transport = self._client.get_transport()
             # An interrupt while it was being opened had nothing to shut down.
             self.stop_if_interrupted()
@@ -108,6 +111,19 @@ class Connection:
                 give_up_on_silence(transport, IDLE_TIMEOUT_S)
         assert transport is not None
         return transport
+
+    def _connected(self) -> paramiko.SSHClient:
+        tags = {"conn_id": self.settings.conn_id}
+        try:
+            client = self._connect()
+        except GpuClusterError:
+            count(metrics.CONNECTION_FAILURES, tags)
+            raise
+        count(metrics.CONNECTIONS_OPENED, tags)
+        if self._was_open:
+            count(metrics.RECONNECTS, tags)
+        self._was_open = True
+        return client
 
     # -- interruptions
 

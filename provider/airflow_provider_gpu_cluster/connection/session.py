@@ -51,6 +51,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import lines
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Fault
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Caller
     from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 
 _Result = TypeVar("_Result")
@@ -75,10 +76,14 @@ class Session:
 
     :param connection: opened when it is first needed, and again after it broke.
     :param retry_for_s: how long to keep trying to reach the cluster, in seconds.
+    :param caller: who asks, for the audit trails of jobs.
     """
 
-    def __init__(self, connection: Connection, *, retry_for_s: float = RETRY_FOR_S) -> None:
+    def __init__(
+        self, connection: Connection, *, retry_for_s: float = RETRY_FOR_S, caller: Caller | None = None
+    ) -> None:
         self.connection = connection
+        self._caller: Caller = caller or {}
         self._retry_for_s = retry_for_s
         self._program = build_program()
 
@@ -97,11 +102,11 @@ class Session:
 
     def retrying_for(self, seconds: float) -> Session:
         """Return a session over the same connection, with another time to keep trying to reach the cluster."""
-        return Session(self.connection, retry_for_s=seconds)
+        return Session(self.connection, retry_for_s=seconds, caller=self._caller)
 
     def beside(self) -> Session:
         """Return a session with its own connection, which another thread can use."""
-        return Session(self.connection.beside())
+        return Session(self.connection.beside(), caller=self._caller)
 
     # -- operations that are repeated until they are done
 
@@ -240,7 +245,8 @@ class Session:
         """
         names = (*ENGINE_SETTINGS[self.settings.engine], *COMMON_SETTINGS)
         settings = cast("Settings", {name: getattr(self.settings, name) for name in names})
-        line = json.dumps({**request, "settings": settings}).encode("ascii") + b"\n"
+        caller: Caller = {**self._caller, "settings_read_at": self.settings.read_at}
+        line = json.dumps({**request, "settings": settings, "caller": caller}).encode("ascii") + b"\n"
         command = command_line(self.settings, self._program.name, verb)
         for is_first in (True, False):
             channel = self.connection.start(command, downloads=verb == "send")

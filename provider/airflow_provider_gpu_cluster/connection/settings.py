@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # How files travel, in the words of the connection's field `transfer`.
 STREAM, SFTP = TRANSFERS = "stream", "sftp"
 # The settings that the program on the cluster receives, whatever its engine, and those for one engine.
 COMMON_SETTINGS = (
+    "conn_id",
     "engine",
     "python",
     "retention_s",
@@ -55,6 +57,7 @@ class ClusterSettings:
     :param on_idle: what is done about an idle job: ``warn`` or ``cancel``; None for ``warn``.
     :param gpu_hours_budget: GPU-hours a month, such as ``{"dag:nightly": 40, "user:*": 200}``; None for no limit.
     :param over_budget: what becomes of a job beyond it: ``refuse`` or ``wait``; None for ``refuse``.
+    :param read_at: when the connection was read, in seconds since the epoch.
     :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
     """
 
@@ -81,6 +84,7 @@ class ClusterSettings:
     gpu_hours_budget: Mapping[str, float] | None = None
     over_budget: str | None = None
     transfer: str = STREAM
+    read_at: float = field(default_factory=time.time, compare=False)
 
     @property
     def where(self) -> str:

@@ -6,6 +6,8 @@ import re
 import socket
 
 MOST_CHARACTERS = 4000
+ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 # What some exceptions have instead of words that say something.
 _UNTOLD = ("No existing session", "EOF during negotiation", "Channel closed.", "Socket is closed")
 
@@ -37,3 +39,11 @@ def cleaned(text: str, most: int = MOST_CHARACTERS) -> str:
     cut = text[:most].replace("\r\n", "\n")
     clean = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in cut)
     return clean if len(text) <= most else f"{clean}… ({len(text) - most} more characters)"
+
+
+def readable(text: str) -> str:
+    """Make a log readable for a person: no terminal codes, and only the last state of a redrawn line."""
+    text = ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    cleaned = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
+    return cleaned.encode("utf-8", "replace").decode("utf-8")

@@ -66,6 +66,7 @@ _WITH_INPUTS = ("root", "engine", "program", "request", "stream")
 VERBS = {
     "install-check": Verb("jobs.install_check", "answer", ("root", "engine")),
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
+    "audit": Verb("jobs.audit", "answer", ("root", "request")),
     "totals": Verb("jobs.totals", "answer", ("root", "engine", "program")),
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
     "submit": Verb("jobs.with_inputs", "submit", _WITH_INPUTS, clears=True),
@@ -77,7 +78,9 @@ VERBS = {
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
+    "usage": Verb("jobs.usage", "answer", ("root", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
+    "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
     # With the following verbs the program starts itself.
@@ -91,8 +94,10 @@ VERBS = {
     "wait-and-supervise": Verb("cli.run", "wait_and_supervise", is_asked=False),
 }
 # A person's calls.
+_CLI_AUDIT = Verb("cli.audit", "run", ("root",), is_asked=False)
 _CLI_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
 _CLI_REHEARSE = Verb("cli.rehearse", "run", ("root",), is_asked=False)
+_CLI_USAGE = Verb("cli.usage", "run", ("root",), is_asked=False)
 _CLI_RUN = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
 
 
@@ -107,12 +112,21 @@ def main(program: str, arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_GC, given, arguments[1:])
+    if name == "usage" and (len(arguments) > 1 or sys.stdin.isatty() or _is_empty(sys.stdin.buffer)):
+        return _start(_CLI_USAGE, given, arguments[1:])
+    if name == "audit" and (len(arguments) > 1 or sys.stdin.isatty()):
+        return _start(_CLI_AUDIT, given, arguments[1:])
     if name == "rehearse":
         return _start(_CLI_REHEARSE, given, arguments[1:])
     verb = VERBS.get(name)
     if verb is None:
         return _start(_CLI_RUN, given, arguments)
     return _answer(name, verb, given) if verb.is_asked else _start(verb, given, arguments[1:])
+
+
+def _is_empty(stream: Any) -> bool:
+    """Return whether there is nothing to read: a person's call may have no terminal, as in a cron job."""
+    return not stream.peek(1)
 
 
 def _start(verb: Verb, given: dict[str, Any], arguments: list[str]) -> int:
@@ -184,6 +198,7 @@ def _fault(name: str, error: Exception, root: Root) -> Fault:
 
 def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
     check_own(given["root"].cache)
+    _keep_budget(given)
     if "engine" in verb.needs:
         from .engines import engine_of
 
@@ -191,6 +206,15 @@ def _carry_out(verb: Verb, given: dict[str, Any]) -> Reply:
         given["engine"] = engine_of(given["root"], settings, given["program"], timeout_s=verb.engine_timeout_s)
     reply: Reply = verb.work()(**{need: given[need] for need in verb.needs})
     return reply
+
+
+def _keep_budget(given: dict[str, Any]) -> None:
+    """Keep the budget of GPU-hours of the connection, by which jobs go that wait for it."""
+    root, settings = given["root"], given["request"].get("settings") or {}
+    if settings.get("gpu_hours_budget") is not None or os.path.isdir(os.path.join(root.own, "budgets")):
+        from .store.budgets import keep_budget
+
+        keep_budget(root.own, given["request"])
 
 
 def _widen(pipe: int) -> None:

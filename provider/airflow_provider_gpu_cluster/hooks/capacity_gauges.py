@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.sdk.observability.stats import Stats
+from airflow_provider_gpu_cluster.stats import metrics
+from airflow_provider_gpu_cluster.stats.sending import gauge
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 def send_gauges(capacity: Capacity, conn_id: str) -> None:
     """Send what is known of a cluster's GPUs to Airflow's metrics, tagged with the connection."""
     values = {
-        "gpus": len(capacity["gpus"]),
-        "free_gpus": capacity["free_gpus"],
-        "broken_gpus": len(capacity.get("broken_gpus", [])),
-        "waiting_jobs": capacity["waiting_jobs"],
+        metrics.GPUS: len(capacity["gpus"]),
+        metrics.FREE_GPUS: capacity["free_gpus"],
+        metrics.BROKEN_GPUS: len(capacity.get("broken_gpus", [])),
+        metrics.WAITING_JOBS: capacity["waiting_jobs"],
     }
-    for name, value in values.items():
+    for metric, value in values.items():
         # A site's own launcher alone knows its GPUs.
         if value is not None and "launcher" not in capacity:
-            Stats.gauge(f"gpu_cluster.{name}", value, tags={"conn_id": conn_id})
+            gauge(metric, {"conn_id": conn_id}, value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.get_provider_info import get_provider_info
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
+from airflow_provider_gpu_cluster.gpu_run.protocol.budgets import ALL, EACH, KINDS
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -175,7 +176,10 @@ class Fields:
             return None
         if not (isinstance(value, dict) and all(_is_budget(*item) for item in value.items())):
             raise self.bad(
-                field, self.given(field), 'an object of GPU-hours a month, such as {"dag:nightly": 40, "user:*": 200}'
+                field,
+                self.given(field),
+                'an object of GPU-hours a month, such as {"dag:nightly": 40, "user:*": 200, "all": 1000}; its names '
+                "begin with dag:, user: or owner:, and * alone is each of them",
             )
         return {name: float(hours) for name, hours in value.items()}
 
@@ -207,7 +211,8 @@ class Fields:
 
 def _is_budget(name: str, hours: object) -> bool:
     kind, _, of = name.partition(":")
-    is_named = name == "all" or (kind in ("dag", "user", "owner") and bool(of))
+    # A pattern would never match, and nobody would notice.
+    is_named = name == ALL or (kind in KINDS and bool(of) and (of == EACH or EACH not in of))
     return is_named and isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours < float("inf")
 
 

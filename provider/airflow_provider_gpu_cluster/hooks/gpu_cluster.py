@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +15,11 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
+from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
+from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id, element_id
-from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_identity
+from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_caller, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.jobs.parameter_checks import patterns
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Caller
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
     from airflow_provider_gpu_cluster.jobs.orphan import OrphanedJob
     from airflow_provider_gpu_cluster.jobs.submission import Submission
@@ -65,6 +69,8 @@ class GpuClusterHook(BaseHook):
     def __init__(self, gpu_cluster_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.caller: Caller | None = None
+        """Who asks, for the audit trails of jobs; None for the running task, or the person who runs this process."""
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -94,7 +100,7 @@ class GpuClusterHook(BaseHook):
         # Imported late, because it imports all of SSH, and Airflow parses DAG files again and again.
         from airflow_provider_gpu_cluster.cluster import Cluster
 
-        return Cluster(self.settings, self.connect)
+        return Cluster(self.settings, self.connect, caller=self.caller or current_caller())
 
     def connect(self) -> paramiko.SSHClient:
         """
@@ -294,6 +300,19 @@ class GpuClusterHook(BaseHook):
         by = requested_by or _running_task()
         return self.cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
 
+    def audit(self, job: Job) -> list[dict[str, Any]]:
+        """
+        Return who has done what with a job, from where, and when: a dict for each act, the oldest first.
+
+        Each has ``at`` (ISO 8601 in UTC), ``act`` (such as ``submit``, ``join``, ``recover``, ``cancel``, ``collect``),
+        ``by`` (the user, or ``gpu-run`` for what happens by itself), and, as far as it is known, ``through`` (by what
+        means), ``host`` and ``address`` (from where), ``attempt``, ``try_number`` and ``details``. It works for jobs
+        that were removed, too, as the cluster's ledger stays.
+
+        :raises LaunchError: the cluster knows no such job, and its ledger does not either.
+        """
+        return [dict(line) for line in self.cluster.audit(job_id_of(job))["acts"]]
+
     def collect(
         self,
         job: Job,
@@ -405,6 +424,34 @@ class GpuClusterHook(BaseHook):
             of_unknown_runs=of_unknown_runs,
         )
 
+    def usage(
+        self,
+        since: datetime | timedelta | date | str | None = None,
+        by: str = BY_USER,
+        *,
+        until: datetime | timedelta | date | str | None = None,
+    ) -> list[UsageRow]:
+        """
+        Return what the jobs have used that ended in a time, and what was transferred in it, from the cluster's ledger.
+
+        A job counts by the time at which each of its attempts ended. All times are in UTC, unless they say another time
+        zone. It counts as no question about the jobs.
+
+        :param since: the first moment: a ``datetime``, a ``date`` (its beginning), a ``timedelta`` (so long ago), or a
+            text such as ``"30d"``, ``"2026-11"`` or ``"2026-11-28"``; None begins with the first job.
+        :param by: what to add up by: ``user``, ``dag``, ``task``, ``day``, ``month`` or ``reason``.
+        :param until: the first moment that does not belong to it, in the same form; None ends with the last job.
+        :return: a row for each user (or DAG, ...), with ``key``, ``jobs``, ``attempts``, ``failed``, ``gpu_hours``,
+            ``used_gpu_hours``, ``idle_gpu_hours``, ``measured_gpu_hours``, ``energy_kwh``, ``queued_hours``,
+            ``received_bytes`` and ``sent_bytes``. The row with the most GPU-hours comes first; days and months come in
+            their order.
+        :raises ValueError: ``since`` or ``until`` is no moment, or ``by`` is none of those.
+        """
+        if by not in BYS:
+            raise ValueError(f"by must be one of {', '.join(BYS)}, and not {by!r}")
+        now = datetime.now(timezone.utc)
+        return self.cluster.usage(since=_moment(since, now), until=_moment(until, now), by=by)["rows"]
+
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
     ) -> dict[str, Any]:
@@ -434,6 +481,17 @@ class GpuClusterHook(BaseHook):
                 return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
+
+
+def _moment(value: datetime | timedelta | date | str | None, now: datetime) -> datetime | None:
+    """Return the moment that a user has given, in UTC."""
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        return now - value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    return in_utc(value) if isinstance(value, datetime) else moment_of(str(value), now)
 
 
 def job_id_of(job: Job) -> str:

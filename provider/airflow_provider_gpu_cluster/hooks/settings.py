@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.connection import root_dir as root_dirs
 from airflow_provider_gpu_cluster.connection.settings import TRANSFERS, ClusterSettings
+from airflow_provider_gpu_cluster.gpu_run.protocol.budgets import OVER_BUDGET
 from airflow_provider_gpu_cluster.hooks.fields import Fields
 from airflow_provider_gpu_cluster.jobs.sbatch_options import VALID, sbatch_options
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 ENGINES = ("host", "slurm", "command")
 ON_IDLE = ("warn", "cancel")
-OVER_BUDGET = ("refuse", "wait")
 DEFAULT_PORT = 22
 
 

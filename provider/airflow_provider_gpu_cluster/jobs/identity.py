@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import hashlib
 import json
 import re
@@ -21,9 +23,19 @@ from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH, checked_job_id
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, Caller
 
 _MOST_FORERUNNERS = 20
+_OF_A_CALLER = (
+    "dag_id",
+    "run_id",
+    "task_id",
+    "map_index",
+    "try_number",
+    "triggered_by",
+    "owner",
+    "airflow_host",
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,20 @@ def record_of(context: Mapping[str, Any]) -> Asker:
         "asked_at": _iso(timezone.utcnow()),
         "provider_version": __version__,
     }
+
+
+def current_caller() -> Caller:
+    """Return who asks something of a cluster: the running task, or the person who runs this process."""
+    caller: Caller = {"airflow_host": socket.gethostname()}
+    # It is for people; whatever keeps it from being known, the cluster can be asked.
+    with contextlib.suppress(Exception):
+        try:
+            record = record_of(get_current_context())
+        except RuntimeError:
+            caller["person"] = getpass.getuser()
+        else:
+            caller.update({name: record[name] for name in _OF_A_CALLER})  # type: ignore[literal-required, typeddict-item]
+    return caller
 
 
 def airflow_url() -> str | None:

@@ -103,12 +103,16 @@ def _pace(rate: float | None) -> list[str]:
 
 
 def _metric(name: Any, value: Any) -> str:
-    """Return a number or a short text with its name; nothing for a value that does not fit into a line."""
-    if name in ("step", "total") or isinstance(value, bool):
-        return ""
+    return "" if name in ("step", "total") else " ".join(metric_words(name, value))
+
+
+def metric_words(name: Any, value: Any) -> tuple[str, str] | tuple[()]:
+    """Return the name of a metric and its value, as words; nothing for a value that does not fit into a line."""
+    if isinstance(value, bool):
+        return ()
     text = _words(value) if isinstance(value, str) else _number(value) if isinstance(value, (int, float)) else ""
     name = _words(name) if isinstance(name, str) else ""
-    return f"{name} {text}" if name and text else ""
+    return (name, text) if name and text else ()
 
 
 def _words(text: str) -> str:

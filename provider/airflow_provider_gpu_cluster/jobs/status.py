@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
-    from airflow_provider_gpu_cluster.gpu_run.protocol.status import Progress, Status
+    from airflow_provider_gpu_cluster.gpu_run.protocol.status import AskedFor, Progress, Status
     from airflow_provider_gpu_cluster.gpu_run.protocol.usage import IdleNote, Seconds, Usage
 
 _OF_EACH_ATTEMPT = (
@@ -81,6 +82,8 @@ class JobStatus:
     :param usage: what it has used of its GPUs and its host; while it runs, so far. Empty where nobody has measured it.
     :param seconds: how long each part took, in seconds: ``queued``, ``staging``, ``building``, ``running``, ``idle``.
     :param idle: while it runs and leaves its GPUs idle: for how long, and what follows; see docs/idle.md.
+    :param asked: what it was to get, once it has ended: ``cpus``, ``memory_bytes`` and ``time_limit_s``, as far as it
+        has asked for them.
     :param host: host the attempt runs on.
     :param pid: process id of its supervisor.
     :param log_bytes: size of training.log.
@@ -90,6 +93,7 @@ class JobStatus:
     :param recovered: how many attempts each reason has caused in this try.
     :param notes: what keeps a part of this from being known, such as a pipe in the place of the job's progress.
     :param elements: for an array, the state of each element, and its reason if it ended badly.
+    :param due: what the caller has to tell people now, if it has asked for that.
     :param masks: masks of the job's secrets, to hide them in its output. All texts here are without them.
     """
 
@@ -116,6 +120,7 @@ class JobStatus:
     usage: Usage = field(default_factory=dict)  # type: ignore[assignment]
     seconds: Seconds = field(default_factory=dict)  # type: ignore[assignment]
     idle: IdleNote | None = None
+    asked: AskedFor = field(default_factory=dict)  # type: ignore[assignment]
     host: str | None = None
     pid: int | None = None
     log_bytes: int = 0
@@ -124,6 +129,7 @@ class JobStatus:
     recovered: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
+    due: tuple[Notice, ...] = field(default=(), repr=False, compare=False)
     masks: Masks | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -145,20 +151,26 @@ class JobStatus:
             ) from error
         values["masks"] = value["masks"] if are_masks(value.get("masks")) else None
         values["message"], values["remedy"] = cleaned(values.get("message") or ""), cleaned(values.get("remedy") or "")
-        for name in ("gpus", "notes", "attempts"):
+        for name in ("gpus", "notes", "attempts", "due"):
             values[name] = tuple(values.get(name) or ())
         recovered = values.get("recovered") or {}
         values["recovered"] = {name: times for name, times in recovered.items() if isinstance(times, int)}
         return cls(**values)
 
     def to_json(self) -> Status:
-        """Return the status as plain JSON values, for Airflow's database; masks have no place there."""
+        """Return the status as plain JSON values, for Airflow's database; masks and what is due have no place there."""
         value = cast("Status", asdict(self))
         value.pop("masks", None)
+        value.pop("due", None)
         value["state"], value["gpus"], value["notes"] = str(self.state), list(self.gpus), list(self.notes)
         value["attempts"], value["recovered"] = list(self.attempts), dict(self.recovered)
         value["elements"] = [[str(state), reason] for state, reason in self.elements]
         return value
+
+    def used(self) -> dict[str, Any]:
+        """Return ``usage`` and ``seconds``, as far as they are known, as plain JSON values for Airflow's database."""
+        found = {"usage": self.usage, "seconds": self.seconds}
+        return dict(storable({name: value for name, value in found.items() if value}))
 
     def history(self) -> dict[str, Any]:
         """
@@ -256,4 +268,7 @@ class JobStatus:
             exit_code=self.exit_code,
             log_tail=self.log_tail,
             recovered=self.recovered,
+            attempt=self.attempt,
+            cause=self.message,
+            remedy=self.remedy,
         )

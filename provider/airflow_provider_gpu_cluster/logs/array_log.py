@@ -102,11 +102,12 @@ class ArrayLog:
 
     def tell_summary(self, status: JobStatus) -> None:
         """
-        Log how the array ended.
+        Log how the array ended, and what would help the next one.
 
         :param status: status of the array.
         """
         self._log.info("GPU job array ended", job_id=status.job_id, cluster=self._cluster, summary=status.message)
+        JobLog(self._log, job_id=status.job_id, cluster=self._cluster).tell_advice(status)
 
 
 class ElementLog(JobLog):

@@ -8,6 +8,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterFaultError
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.protocol.idle_policy import WHOLE
+from airflow_provider_gpu_cluster.jobs.advice import advice_of
+from airflow_provider_gpu_cluster.jobs.idle import idle_text
 from airflow_provider_gpu_cluster.jobs.progress import Pace, duration_text, progress_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
@@ -19,6 +23,8 @@ PROGRESS_EVERY_S = 5.0
 PLACE_EVERY_S = 30.0
 # Begins the line about each attempt that follows another by itself; its number is the rest.
 GOES_ON = "GPU job goes on in attempt "
+# Begin the lines about a job that leaves its GPUs idle, and about its end of that.
+IS_IDLE, IS_IDLE_NO_MORE = "GPU job is idle: ", "GPU job is idle no more: it computes again, or shows other life"
 
 
 class Log(Protocol):
@@ -86,6 +92,15 @@ class JobLog:
         """Do not log again that the job went on after this attempt, or after those before it."""
         self.memory["went_on_from"] = max(last, self.memory.get("went_on_from", 0))
 
+    def skip_idle(self, told: list[Any] | None) -> None:
+        """
+        Do not log again that the job is idle.
+
+        :param told: the attempt and the level that were logged last; None when it was idle no more.
+        """
+        if told is not None:
+            self.memory.setdefault("idle", told)
+
     def tell(self, status: JobStatus) -> None:
         """
         Log what is new.
@@ -114,6 +129,7 @@ class JobLog:
             )
         elif status.state is JobState.UNKNOWN:
             self._once("unknown", status.message, "State of the GPU job is not known now", why=status.message)
+        self._tell_idle(status)
         if status.notes != tuple(self.memory.get("notes", ())):
             self.memory["notes"] = list(status.notes)
             for note in status.notes:
@@ -176,6 +192,30 @@ class JobLog:
             gpu_seconds=_rounded(status.gpu_seconds),
             peak_memory_bytes=status.peak_memory_bytes,
         )
+
+    def tell_advice(self, status: JobStatus) -> None:
+        """Log how the next job of this kind could use less, or be done sooner, if it could."""
+        for sentence in advice_of(status):
+            self._log.info(f"GPU job advice: {sentence}", job_id=self._job_id)
+
+    def _tell_idle(self, status: JobStatus) -> None:
+        """Log that the job leaves its GPUs idle, once for each level, and that it does so no more."""
+        told = self.memory.get("idle")
+        if status.state is JobState.RUNNING and status.idle is not None:
+            now = [status.attempt, status.idle["level"]]
+            if told != now:
+                self.memory["idle"] = now
+                self._log.warning(
+                    IS_IDLE + idle_text(status.idle), job_id=self._job_id, attempt=now[0], idle_for=now[1]
+                )
+        elif status.state is JobState.RUNNING and told is not None:
+            if told[0] == status.attempt:
+                self._log.info(IS_IDLE_NO_MORE, job_id=self._job_id)
+            del self.memory["idle"]
+        elif status.final and status.reason == protocol.IDLE and told != [status.attempt, WHOLE]:
+            # It was ended before anybody has seen that it was idle for its whole window.
+            self.memory["idle"] = [status.attempt, WHOLE]
+            self._log.warning(f"GPU job was idle, and is ended: {status.message}", job_id=self._job_id)
 
     def _tell_earlier_attempts(self, status: JobStatus) -> None:
         """Log each end after which the job goes on in a next attempt by itself."""

@@ -16,6 +16,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCance
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs.notify import checked_notify
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
@@ -48,7 +49,7 @@ from airflow_provider_gpu_cluster.tasks.states import asked_by_a_user
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
+    from airflow.sdk import BaseNotifier, Context, XComArg
 
     from airflow_provider_gpu_cluster.sources.parse import Written
 
@@ -151,6 +152,10 @@ class SubmitGpuJobOperator(BaseOperator):
     :param cancel_on_kill: cancel the job when a user ends the task (marks or clears it) while it waits, or
         when its ``execution_timeout`` is over. A worker or triggerer that is shut down never cancels the job.
     :param get_logs: show the job's output in the task's log while waiting.
+    :param notify: when people are told about a job that waits or runs, by ``notifier``, once each: a dict with any of
+        ``queued_for``, ``no_progress_for`` and ``time_limit_in`` (in seconds, or as a timedelta), ``recovered`` and
+        ``idle`` (True); see docs/notifications.md. While the task waits.
+    :param notifier: a :class:`.GpuJobNotifier`, which tells them.
     :return: the job's handle: ``job_id``, ``gpu_cluster_conn_id``, ``job_dir``, ``engine``, ``submitted_at``,
         ``gpus``, and for an array its ``array_size``. It is in XCom from the moment of the launch. If the task waits,
         and the job has gone on by itself, it also has ``attempts`` and ``recovered`` at the end.
@@ -216,6 +221,8 @@ class SubmitGpuJobOperator(BaseOperator):
         durable: bool = True,
         cancel_on_kill: bool = True,
         get_logs: bool = True,
+        notify: Mapping[str, Any] | None = None,
+        notifier: BaseNotifier | None = None,
         **kwargs: Any,
     ) -> None:
         with naming_arguments(type(self), kwargs):
@@ -267,11 +274,14 @@ class SubmitGpuJobOperator(BaseOperator):
         self.durable = durable
         self.cancel_on_kill = cancel_on_kill
         self.get_logs = get_logs
+        self.notify = notify
+        self.notifier = notifier
         self._interrupt: Callable[[], None] | None = None
         self._killed = False
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
         with naming_task(self):
             self._request().check(staged=job is not None)
+            self._notify_when, self._written_notifier = checked_notify(notify, notifier)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> JobPartial:
@@ -402,6 +412,8 @@ class SubmitGpuJobOperator(BaseOperator):
             end_from_trigger=self.end_from_trigger,
             handle_key=handle_key(self),
             masked=self._request().secrets() if self.get_logs else (),
+            notify=self._notify_when,
+            notifier=self._written_notifier,
         )
         left = time_left(context, self.execution_timeout)
         timeout = None if left is None else long_enough(left)
@@ -441,9 +453,17 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> dict[str, Any]:
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
+        from airflow_provider_gpu_cluster.watch.notices import notices_of
 
         reader = reader_of(context) if self.get_logs else None
-        watch = watch_of(hook.cluster, handle, log=self.log, reader=reader)
+        notices = notices_of(
+            self._notify_when,
+            self._written_notifier,
+            conn_id=hook.gpu_cluster_conn_id,
+            ti=context["ti"],
+            log=self.log,
+        )
+        watch = watch_of(hook.cluster, handle, log=self.log, reader=reader, notices=notices)
         status = watch.wait(
             pause=self._sleep,
             longest_pause_s=self.poll_interval,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -16,6 +17,10 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
+from airflow_provider_gpu_cluster.plugins.job_acts import acts_of
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +34,18 @@ class JobAnswer:
     A cluster's answer about a job.
 
     :param status: the job's status; None if the cluster has not answered.
+    :param acts: who has done what with the job, the oldest first.
     :param error: why it has not, in one sentence; None while the call is still under way.
     :param answered_at: time of the answer, by the monotonic clock.
     """
 
     status: JobStatus | None = None
     error: str | None = None
+    acts: tuple[ActLine, ...] = ()
     answered_at: float = field(default_factory=time.monotonic)
 
 
-def ask_cluster(handle: JobHandle) -> JobStatus:
+def ask_cluster(handle: JobHandle) -> JobAnswer:
     """
     Ask the job's cluster once.
 
@@ -51,7 +58,9 @@ def ask_cluster(handle: JobHandle) -> JobStatus:
         limit.start()
         try:
             # No retries: the user wants an answer now, and the page asks again in a moment anyway.
-            return cluster.retrying_for(0).statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)[0]
+            once = cluster.retrying_for(0)
+            (status,) = once.statuses([handle.job_id], tail_bytes=LOG_TAIL_BYTES)
+            return JobAnswer(status, acts=tuple(acts_of(once, status)))
         finally:
             limit.cancel()
 
@@ -69,7 +78,7 @@ class JobLookup:
 
     def __init__(
         self,
-        ask: Callable[[JobHandle], JobStatus] = ask_cluster,
+        ask: Callable[[JobHandle], JobAnswer] = ask_cluster,
         *,
         keep_s: float = 2.0,
         keep_error_s: float = 10.0,
@@ -122,7 +131,7 @@ class JobLookup:
             return unreachable
         self._unreachable.pop(conn_id, None)
         try:
-            return JobAnswer(status=self._ask(handle))
+            return self._ask(handle)
         except GpuClusterConnectionError as error:
             answer = self._unreachable[conn_id] = JobAnswer(error=str(error))
             return answer

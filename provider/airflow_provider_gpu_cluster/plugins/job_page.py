@@ -34,6 +34,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobLookup
 from airflow_provider_gpu_cluster.plugins.job_view import job_view
+from airflow_provider_gpu_cluster.plugins.metrics_page import router as metrics
 from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
 
@@ -55,6 +56,7 @@ templates = Jinja2Templates(here / "templates")
 lookup = JobLookup()
 app = FastAPI(title="GPU jobs", docs_url=None, redoc_url=None, openapi_url=None)
 app.mount("/static", StaticFiles(directory=here / "static"))
+app.include_router(metrics)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ async def refuse(request: Request, error: StarletteHTTPException) -> Response:
         context = {"status_code": error.status_code, "sentence": error.detail, "login": login}
         return templates.TemplateResponse(request, "notice.html", context, error.status_code, error.headers)
     looks_again = "Refresh" in (error.headers or {})
-    return JSONResponse({"detail": error.detail, "looks_again": looks_again}, error.status_code)
+    return JSONResponse({"detail": error.detail, "looks_again": looks_again}, error.status_code, error.headers)
 
 
 @app.exception_handler(RequestValidationError)

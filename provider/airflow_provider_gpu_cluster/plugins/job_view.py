@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow._shared.secrets_masker import redact as redact_in_server
 from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
+from airflow_provider_gpu_cluster.connection.words import readable
+from airflow_provider_gpu_cluster.jobs.advice import advice_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.idle import idle_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
     from airflow_provider_gpu_cluster.gpu_run.protocol.recovery import PastAttempt
 
-ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_MOST_GPUS = 16
 
 
 def job_view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]:
@@ -41,6 +43,8 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "state": str(status.state if status else JobState.UNKNOWN if answer.error else "ASKING"),
         "headline": _headline(status) if status else "",
         "remedy": readable(status.remedy) if status else "",
+        "idle": _idle(status),
+        "advice": [readable(sentence) for sentence in advice_of(status)] if status else [],
         "error": answer.error,
         "asked": status is not None,
         "final": status is not None and status.final,
@@ -48,17 +52,10 @@ def _view(handle: JobHandle, answer: JobAnswer, now: datetime) -> dict[str, Any]
         "progress": _progress(status),
         "elements": _elements(status),
         "attempts": _attempts(status),
+        "acts": [_act(line) for line in answer.acts],
         "log_tail": readable(status.log_tail) if status else "",
         "checked_at": _time_text(now.isoformat()),
     }
-
-
-def readable(text: str) -> str:
-    """Make a log readable on a page: no terminal codes, and only the last state of a redrawn line."""
-    text = ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
-    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    cleaned = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
-    return cleaned.encode("utf-8", "replace").decode("utf-8")
 
 
 def _headline(status: JobStatus) -> str:
@@ -88,6 +85,7 @@ def _facts(handle: JobHandle, status: JobStatus | None, now: datetime) -> list[l
             ("Ended", _time_text(status.ended_at)),
             ("Duration", _duration(status, now)),
             ("GPU-seconds", f"{status.gpu_seconds:,.1f}" if status.gpu_seconds is not None else None),
+            *_use(status),
             ("Peak memory", _memory(status)),
             ("Exit code", str(status.exit_code) if status.exit_code is not None else None),
             ("Signal", str(status.signal) if status.signal is not None else None),
@@ -133,6 +131,52 @@ def _end_of_attempt(past: PastAttempt) -> str:
     return f"{why}: {past['message']}" if past.get("message") else why
 
 
+def _idle(status: JobStatus | None) -> str:
+    if status is None or status.state is not JobState.RUNNING or status.idle is None:
+        return ""
+    return readable(f"This job is idle: {idle_text(status.idle)}.")
+
+
+def _use(status: JobStatus) -> list[tuple[str, str | None]]:
+    """Return what it has used of its GPUs and its host, and how long its parts took."""
+    usage, seconds = status.usage, status.seconds
+    mean, peak = usage.get("gpu_mean_percent"), usage.get("gpu_peak_percent")
+    use = None if mean is None or peak is None else f"{mean:.0f} % in the mean, {peak:.0f} % at most"
+    busy, cpus = usage.get("cpus_mean"), usage.get("cpus")
+    energy = usage.get("energy_j")
+    parts = [
+        (seconds.get("queued"), "in the queue"),
+        (seconds.get("staging"), "staging"),
+        (seconds.get("building"), "building"),
+        (seconds.get("idle"), "with idle GPUs"),
+    ]
+    took = [f"{_seconds_text(part_s, is_over=True)} {label}" for part_s, label in parts if part_s]
+    return [
+        ("GPU use", use or _why_not_measured(status)),
+        ("GPU memory", _gpu_memory(status)),
+        ("Energy", None if energy is None else f"{energy / 3.6e6:.3g} kWh"),
+        ("Processors", None if busy is None or not cpus else f"{busy:.1f} of {cpus} busy in the mean"),
+        ("Of the time", ", ".join(took) or None),
+    ]
+
+
+def _why_not_measured(status: JobStatus) -> str | None:
+    why_not = status.usage.get("why_not")
+    return f"not measured: {why_not}" if why_not else None
+
+
+def _gpu_memory(status: JobStatus) -> str | None:
+    """Return the most memory in use on each GPU."""
+    gpus = [gpu for gpu in status.usage.get("gpus", []) if "peak_memory_bytes" in gpu]
+    totals = {gpu.get("memory_bytes") for gpu in gpus}
+    if not gpus:
+        return None
+    peaks = ", ".join(str(_size(gpu["peak_memory_bytes"])) for gpu in gpus[:_MOST_GPUS])
+    more = f" and {len(gpus) - _MOST_GPUS} more" if len(gpus) > _MOST_GPUS else ""
+    total = _size(totals.pop()) if len(totals) == 1 else None
+    return f"{peaks}{more} at most" + (f", of {total}{' each' if len(gpus) > 1 else ''}" if total else "")
+
+
 def _memory(status: JobStatus) -> str | None:
     limit = _size(status.memory_limit_bytes)
     return _size(status.peak_memory_bytes) if limit is None else f"{_size(status.peak_memory_bytes)} of {limit}"
@@ -147,6 +191,29 @@ def _gpus(handle: JobHandle, status: JobStatus) -> str:
         return str(handle.gpus)
     word = "index" if len(status.gpus) == 1 else "indexes"
     return f"{len(status.gpus)} ({word} {', '.join(map(str, status.gpus))})"
+
+
+def _act(line: ActLine) -> list[str]:
+    """Return when an act was, what, on which attempt, by whom, from where, and more about it."""
+    told = [line.get("through", ""), f"try {line['try_number']}" if "try_number" in line else ""]
+    means = ", ".join(filter(None, told))
+    who = line.get("by", "")
+    cells = [
+        _time_text_or_as_it_is(line["at"]),
+        line["act"],
+        str(line.get("attempt", "")),
+        f"{who} ({means})" if means else who,
+        " from ".join(filter(None, [line.get("host", ""), line.get("address", "")])),
+        line.get("details", ""),
+    ]
+    return [readable(cell) for cell in cells]
+
+
+def _time_text_or_as_it_is(text: str) -> str:
+    try:
+        return _time_text(text) or text
+    except ValueError:
+        return text
 
 
 def _progress(status: JobStatus | None) -> dict[str, Any] | None:

@@ -64,12 +64,12 @@ class ManualEnds:
         began = datetime.now(timezone.utc)
         if await self._is_accepted(scope, receive_and_note, send):
             runs = runs_marked_failed(scope["path"], bytes(body)) if len(body) <= _MOST_BODY_BYTES else []
-            _pool.submit(end_what_was_marked, runs, began)
+            _pool.submit(end_what_was_marked, runs, began, await user_of(scope))
 
     async def _delete(self, part: PartOfDag, scope: Any, receive: Any, send: Any) -> None:
         jobs = await asyncio.to_thread(_jobs_to_be_forgotten, part)
         if await self._is_accepted(scope, receive, send) and jobs:
-            _pool.submit(cancel_all, jobs, "Airflow, as a user deleted its task")
+            _pool.submit(cancel_all, jobs, "Airflow, as a user deleted its task", await user_of(scope))
 
     async def _is_accepted(self, scope: Any, receive: Any, send: Any) -> bool:
         """Answer a request, and return whether the answer is a success."""
@@ -84,24 +84,43 @@ class ManualEnds:
         return statuses in ([200], [204])
 
 
-def end_what_was_marked(runs: Iterable[PartOfDag], since: datetime) -> None:
-    """Make runs end as failed that were marked failed since then, and cancel the jobs of tasks that were marked."""
+async def user_of(scope: Any) -> str | None:
+    """Return who has made a request that Airflow has accepted; None if that cannot be told."""
+    try:
+        # Airflow loads plugins in all of its processes; only the API server pays for this.
+        from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
+        from starlette.requests import Request
+
+        request = Request(scope)
+        user = await get_user(request, None, await bearer_scheme(request))
+        return str(user.get_name())
+    except Exception as error:
+        log.debug("it cannot be told who has made a request: %r", error)
+        return None
+
+
+def end_what_was_marked(runs: Iterable[PartOfDag], since: datetime, user: str | None = None) -> None:
+    """
+    Make runs end as failed that were marked failed since then, and cancel the jobs of tasks that were marked.
+
+    :param user: who has marked them.
+    """
     for run in runs:
         try:
             fail_what_was_skipped(run, since)
         except Exception:
             log.exception("could not make run %s of %s, which was marked failed, end as failed", run.run_id, run.dag_id)
-    end_abandoned_jobs(since)
+    end_abandoned_jobs(since, user)
 
 
-def end_abandoned_jobs(since: datetime) -> None:
+def end_abandoned_jobs(since: datetime, user: str | None = None) -> None:
     """Cancel the jobs of tasks that ended since then and asked for cancellation."""
     try:
         jobs = abandoned(since)
     except Exception:
         log.exception("could not look for jobs of tasks that were marked")
         return
-    cancel_all(jobs, "Airflow, as a user ended its task")
+    cancel_all(jobs, "Airflow, as a user ended its task", user)
 
 
 def _jobs_to_be_forgotten(part: PartOfDag) -> list[tuple[str, str]]:
@@ -112,22 +131,26 @@ def _jobs_to_be_forgotten(part: PartOfDag) -> list[tuple[str, str]]:
         return []
 
 
-def cancel_all(jobs: Iterable[tuple[str, str]], requested_by: str) -> None:
-    """Cancel jobs, given as connection and job id. Nothing that goes wrong with one cluster matters to others."""
+def cancel_all(jobs: Iterable[tuple[str, str]], requested_by: str, user: str | None = None) -> None:
+    """
+    Cancel jobs, given as connection and job id. Nothing that goes wrong with one cluster matters to others.
+
+    :param user: who is logged in and has wanted that.
+    """
     by_connection = defaultdict(list)
     for conn_id, job_id in jobs:
         by_connection[conn_id].append(job_id)
     for conn_id, job_ids in by_connection.items():
-        _cancel(conn_id, job_ids, requested_by)
+        _cancel(conn_id, job_ids, requested_by, user)
 
 
-def _cancel(conn_id: str, job_ids: list[str], requested_by: str) -> None:
+def _cancel(conn_id: str, job_ids: list[str], requested_by: str, user: str | None) -> None:
     """Cancel jobs of one cluster. If this machine cannot reach the cluster, only the triggerer can cancel them."""
     # Airflow loads plugins in all of its processes; only the API server pays for this.
     from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
 
     try:
-        with cluster_of(conn_id) as cluster:
+        with cluster_of(conn_id, user) as cluster:
             cluster.cancel(job_ids, requested_by=requested_by)
     except Exception as error:
         told = words_of(error)

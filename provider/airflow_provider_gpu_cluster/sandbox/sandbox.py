@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_envir
 from airflow_provider_gpu_cluster.sandbox.server import SandboxServer
 
 CONN_ENV = "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT"
+_FAKE_NVML = "GPU_RUN_FAKE_NVML"
 _KILL_TIMEOUT_S = 5.0
 # asyncssh logs every connection and command at INFO, in the process that uses the sandbox.
 if logging.getLogger("asyncssh").level == logging.NOTSET:
@@ -43,16 +45,28 @@ class Sandbox:
     :param port: TCP port to listen on; 0 takes a free one.
     :param root: folder for its keys, jobs and GPU leases; the folder and running jobs are kept for the next time.
         None makes a temporary folder, which is removed at the end.
+    :param fake_gpus: what its GPUs are said to do, each by ``percent``, ``memory_bytes``, ``total_bytes``, ``power_w``
+        and ``celsius``; the last entry is for all others. It is written into ``gpus.json`` in its folder, which may be
+        changed while it runs. None leaves it to the file that the variable GPU_RUN_FAKE_NVML names, if there is one:
+        otherwise nothing is known of what virtual GPUs do.
     :raises OSError: the port is taken, or the folder cannot be written.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, *, gpus: int = 4, port: int = 0, root: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        gpus: int = 4,
+        port: int = 0,
+        root: str | Path | None = None,
+        fake_gpus: Sequence[Mapping[str, float]] | None = None,
+    ) -> None:
         self.gpus = gpus
         self.port = port
         self.temporary = root is None
         self.folder = Path(root).expanduser().absolute() if root else Path()
+        self.fake_gpus = fake_gpus
         self._server: SandboxServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -74,7 +88,12 @@ class Sandbox:
         client_key = _load_or_make_key(self.folder / "client_key")
         self._host_key = host_key.export_public_key("openssh").decode().strip()
         self._client_key = (self.folder / "client_key").read_text()
-        self._server = SandboxServer(host_key, client_key, marker(self.folder))
+        variables = [marker(self.folder)]
+        if self.fake_gpus is not None:
+            fake = self.folder / "gpus.json"
+            fake.write_text(json.dumps({"gpus": [dict(gpu) for gpu in self.fake_gpus]}))
+            variables.append(f"{_FAKE_NVML}={fake}")
+        self._server = SandboxServer(host_key, client_key, variables)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gpu-sandbox", daemon=True)
         self._thread.start()

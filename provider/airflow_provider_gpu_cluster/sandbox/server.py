@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -24,13 +25,13 @@ class SandboxServer:
 
     :param host_key: the server's own key.
     :param client_key: the key that may log in, under any user name.
-    :param marker: ``NAME=value``, put into the environment of every process that it starts.
+    :param variables: each ``NAME=value``, put into the environment of every process that it starts.
     """
 
-    def __init__(self, host_key: asyncssh.SSHKey, client_key: asyncssh.SSHKey, marker: str) -> None:
+    def __init__(self, host_key: asyncssh.SSHKey, client_key: asyncssh.SSHKey, variables: Sequence[str]) -> None:
         self._host_key = host_key
         self._authorized = asyncssh.import_authorized_keys(client_key.export_public_key("openssh").decode())
-        self._env = _environment(marker)
+        self._env = _environment(variables)
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._sessions: set[asyncio.Task[None]] = set()
         self._processes: set[asyncio.subprocess.Process] = set()
@@ -90,6 +91,8 @@ class SandboxServer:
         command = channel.get_command()
         arguments = [] if command is None else ["-c", command]
         outputs = [os.pipe(), os.pipe()]
+        # As every SSH server says it.
+        client, here = channel.get_extra_info("peername"), channel.get_extra_info("sockname")
         try:
             process = await asyncio.create_subprocess_exec(
                 "/bin/sh",
@@ -97,7 +100,7 @@ class SandboxServer:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=outputs[0][1],
                 stderr=outputs[1][1],
-                env=self._env,
+                env={**self._env, "SSH_CLIENT": f"{client[0]} {client[1]} {here[1]}"},
                 cwd=Path.home(),
                 start_new_session=True,
             )
@@ -197,14 +200,13 @@ class _HomeSFTPServer(asyncssh.SFTPServer):
         return os.path.join(os.fsencode(Path.home()), super().map_path(path))
 
 
-def _environment(marker: str) -> dict[str, str]:
+def _environment(variables: Sequence[str]) -> dict[str, str]:
     """Return the environment of every command: the user's, with this interpreter's folder first in PATH."""
     env = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(_PRIVATE_PREFIXES) and name not in _PRIVATE_NAMES
     }
-    name, _, value = marker.partition("=")
-    env[name] = value
+    env.update((name, value) for name, _, value in (variable.partition("=") for variable in variables))
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     return env

@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
+from airflow_provider_gpu_cluster.jobs.notify import checked_notify
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
@@ -47,7 +48,7 @@ from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
+    from airflow.sdk import BaseNotifier, Context, XComArg
 
 MEMORY_KEY = "gpu_job_watch"
 # The attempt whose bad end has failed an earlier try.
@@ -86,6 +87,10 @@ class GpuJobSensor(BaseSensorOperator):
     :param get_logs: show the job's output, each line once.
     :param unreachable_timeout: how long the cluster may be unreachable, in seconds or as a timedelta, before
         the task fails. The job keeps running.
+    :param notify: when people are told about a job that waits or runs, by ``notifier``, once each: a dict with any of
+        ``queued_for``, ``no_progress_for`` and ``time_limit_in`` (in seconds, or as a timedelta), ``recovered`` and
+        ``idle`` (True); see docs/notifications.md.
+    :param notifier: a :class:`.GpuJobNotifier`, which tells them.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
         with. (templated)
     :return: the job's handle, so that this output can be used wherever the launching task's output can; with
@@ -108,6 +113,8 @@ class GpuJobSensor(BaseSensorOperator):
         array: Sequence[Any] | XComArg | str | None = None,
         get_logs: bool = True,
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
+        notify: Mapping[str, Any] | None = None,
+        notifier: BaseNotifier | None = None,
         gpu_cluster_conn_id: str | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         start_from_trigger: bool = True,
@@ -127,6 +134,10 @@ class GpuJobSensor(BaseSensorOperator):
             self._check_variables()
         self.get_logs = get_logs
         self.unreachable_timeout = unreachable_timeout
+        self.notify = notify
+        self.notifier = notifier
+        with naming_task(self):
+            self._notify_when, self._written_notifier = checked_notify(notify, notifier)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger and needs_no_worker_to_end(self)
@@ -230,11 +241,14 @@ class GpuJobSensor(BaseSensorOperator):
             unreachable_timeout=seconds(self.unreachable_timeout),
             end_from_trigger=self.end_from_trigger,
             handle_key=handle_key(self),
+            notify=self._notify_when,
+            notifier=self._written_notifier,
         )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Check the job once."""
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
+        from airflow_provider_gpu_cluster.watch.notices import notices_of
 
         handle = handle_of(self.job)
         if self._hook is None:
@@ -242,12 +256,25 @@ class GpuJobSensor(BaseSensorOperator):
             publish(self, context, handle)  # Airflow has deleted what an earlier poke pushed
         reader = reader_of(context)
         memory = self._recall(context, handle, reader)
+        notices = notices_of(
+            self._notify_when,
+            self._written_notifier,
+            conn_id=self._hook.gpu_cluster_conn_id,
+            ti=context["ti"],
+            log=self.log,
+        )
         watch = watch_of(
-            self._hook.cluster, handle, log=self.log, reader=reader if self.get_logs else None, memory=memory
+            self._hook.cluster,
+            handle,
+            log=self.log,
+            reader=reader if self.get_logs else None,
+            memory=memory,
+            notices=notices,
         )
         try:
             self._resubmit_if_failed_before(context, self._hook)
             status = watch.look()
+            watch.settle(time.sleep)
         except GpuClusterConnectionError as error:
             if watch.unreachable_s(error) > seconds(self.unreachable_timeout):
                 raise

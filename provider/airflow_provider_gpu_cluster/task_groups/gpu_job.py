@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.task_groups.outage_retries import outlast_outa
 from airflow_provider_gpu_cluster.tasks.deferral import DEFAULT_DEFERRABLE
 
 if TYPE_CHECKING:
-    from airflow.sdk import ObjectStoragePath, XComArg
+    from airflow.sdk import BaseNotifier, ObjectStoragePath, XComArg
 
     from airflow_provider_gpu_cluster.sources.parse import Written
 
@@ -63,6 +63,9 @@ class GpuJobTaskGroup(TaskGroup):
         :class:`GpuJobSensor`. The wait task then gets ``env`` and ``array`` as well.
     :param get_logs: show the job's output in the log of the wait task.
     :param unreachable_timeout: how long the cluster may be unreachable while waiting.
+    :param notify: when people are told about the job while it waits or runs, by ``notifier``; see
+        :class:`GpuJobSensor`.
+    :param notifier: a :class:`.GpuJobNotifier`, which tells them.
     :param durable: retries of stage and submit belong to the same job.
     :param default_args: default arguments of the group's tasks, such as ``{"retries": 2}``.
     :param tooltip: text shown over the group.
@@ -87,6 +90,8 @@ class GpuJobTaskGroup(TaskGroup):
         resubmit_on_retry: bool = False,
         get_logs: bool = True,
         unreachable_timeout: timedelta | float = timedelta(hours=6),
+        notify: Mapping[str, Any] | None = None,
+        notifier: BaseNotifier | None = None,
         durable: bool = True,
         default_args: dict[str, Any] | None = None,
         tooltip: str = "",
@@ -131,6 +136,8 @@ class GpuJobTaskGroup(TaskGroup):
                 array=job.get("array"),
                 get_logs=get_logs,
                 unreachable_timeout=unreachable_timeout,
+                notify=notify,
+                notifier=notifier,
             )
             self.collect = CollectGpuJobOperator(
                 task_id="collect",

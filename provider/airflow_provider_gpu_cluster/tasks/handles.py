@@ -111,8 +111,11 @@ def published(
 
 
 def result_of(handle: JobHandle, status: JobStatus) -> dict[str, Any]:
-    """Return what a task that has waited for its job returns: the handle and, if it has gone on by itself, how."""
-    return {**handle.to_json(), **status.history()}
+    """
+    Return what a task that has waited for its job returns: the handle, what the job has used, how long its parts took,
+    and, if it has gone on by itself, how.
+    """
+    return {**handle.to_json(), **status.used(), **status.history()}
 
 
 def publish(

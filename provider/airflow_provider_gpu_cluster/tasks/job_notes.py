@@ -73,6 +73,14 @@ def read_note(stored: Any) -> Any:
         return None
 
 
+class StoredXCom(BaseXCom):
+    """XComs as the database has them; :func:`read_note` reads one."""
+
+    @staticmethod
+    def deserialize_value(result: Any) -> Any:
+        return result.value
+
+
 def job_in(value: Any) -> tuple[str, str] | None:
     """Return the connection and the job id that a note or a handle names; None if it names none."""
     if not isinstance(value, dict):

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.jobs.notify import notify_when, written_notifier
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv
 
@@ -17,7 +18,7 @@ class JobPartial(OperatorPartial):
     What ``SubmitGpuJobOperator.partial()`` returns.
 
     Airflow writes the arguments of a mapped task into the serialized DAG before it makes an operator from them,
-    so this class already wraps each ``env`` among them.
+    so this class already wraps each ``env`` among them, and writes a ``notifier`` as plain values.
     """
 
     @classmethod
@@ -57,4 +58,8 @@ def _hidden(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         hidden["env"] = HiddenEnv(kwargs["env"])
     if kwargs.get("array") is not None:
         hidden["array"] = HiddenArray(kwargs["array"])
+    if kwargs.get("notify") is not None:
+        hidden["notify"] = notify_when(kwargs["notify"])
+    if kwargs.get("notifier") is not None:
+        hidden["notifier"] = written_notifier(kwargs["notifier"])
     return hidden

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import attrs
 from airflow.sdk import BaseOperatorLink
@@ -25,7 +25,7 @@ def job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
     job's handle from the task instance's XCom, so that a user who may not see the task instance does not see the
     job.
     """
-    base = urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")
+    base = urlsplit(_base_url()).path.rstrip("/")
     query = urlencode(
         {
             "dag_id": dag_id,
@@ -35,6 +35,23 @@ def job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
         }
     )
     return f"{base}/gpu-cluster/job?{query}"
+
+
+def full_job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
+    """Return the full address of that page, for a mail; empty if ``[api] base_url`` does not say where Airflow is."""
+    path = job_url(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+    return urljoin(_base_url(), path) if _base_url() else ""
+
+
+def full_task_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
+    """Return the full address of a task instance in Airflow's UI; empty likewise."""
+    mapped = "" if map_index is None or map_index < 0 else f"/mapped/{map_index}"
+    dag, run, task = (quote(part, safe="") for part in (dag_id, run_id, task_id))
+    return f"{_base_url()}/dags/{dag}/runs/{run}/tasks/{task}{mapped}" if _base_url() else ""
+
+
+def _base_url() -> str:
+    return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
 
 
 @attrs.define()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import uuid
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -31,7 +32,7 @@ from airflow_provider_gpu_cluster.transfer.stream_download import StreamDownload
 from airflow_provider_gpu_cluster.transfer.streams import streams_for
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import OutputEntry
+    from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import CollectedNote, OutputEntry
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import SendReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SendRequest
 
@@ -63,6 +64,7 @@ class Collector:
         self._is_wanted = is_wanted
         self._stack = contextlib.ExitStack()
         self._download: SftpDownload | StreamDownload | None = None
+        self._id = uuid.uuid4().hex
 
     def __enter__(self) -> Collector:
         self._checksums: Checksums = self._stack.enter_context(open_checksums())
@@ -84,13 +86,18 @@ class Collector:
         return self._download is not None and not self._download.left
 
     @property
+    def received_bytes(self) -> int:
+        """How much has come so far, in bytes, holes included."""
+        return 0 if self._download is None else self._download.received
+
+    @property
     def files(self) -> list[CollectedFile]:
         """The collected files, sorted by path."""
         return [] if self._download is None else sorted(self._download.collected, key=lambda file: file.path)
 
     def request(self) -> SendRequest:
         """Return the first request."""
-        return {"job_id": self._job_id, "list": not self.has_begun}
+        return {"job_id": self._job_id, "list": not self.has_begun, "id": self._id}
 
     def converse(self, reply: SendReply, stream: BinaryIO, out: BinaryIO) -> None:
         """
@@ -115,11 +122,18 @@ class Collector:
                     self._fetch(download, stream, out)
                 else:
                     self._take(download, stream, out)
+            self._tell(download.received - before, out)
         except (GpuClusterConnectionError, *BREAKS) as error:
             if download.received == before:
                 raise
             log.info("connection to %s broke, resuming: %s", self._name, error)
             self._session.connection.close()
+
+    def _tell(self, count: int, out: BinaryIO) -> None:
+        """Tell the cluster, which keeps the books, how many bytes have arrived in this conversation."""
+        note: CollectedNote = {"collected": count}
+        with contextlib.suppress(*BREAKS):
+            lines.write_line(out, note)
 
     def _begin(
         self, entries: list[OutputEntry], writer: Writer, stream: BinaryIO, out: BinaryIO

@@ -17,13 +17,16 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
 from airflow_provider_gpu_cluster.connection.session import Session
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.files.partial_file import PartialFile
 from airflow_provider_gpu_cluster.gpu_run.protocol import lines
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SendRequest
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ class DownloadStreams:
         session: Session,
         take: Callable[[FilePiece, BinaryIO], None],
     ) -> None:
-        self._request = {"job_id": job_id, "list": False}
+        self._request: SendRequest = {"job_id": job_id, "list": False, "is_beside": True}
         self._pieces = deque(pieces)
         self._take = take
         self._sessions = [session.beside() for _ in range(min(count, len(pieces)))]

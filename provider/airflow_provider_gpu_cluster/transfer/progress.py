@@ -38,7 +38,8 @@ class TransferProgress:
     def __init__(self, what: str, total: int) -> None:
         self._what = what
         self._total = total
-        self._done = 0
+        self.done = 0
+        """How many bytes were moved."""
         self._lock = threading.Lock()
         self._bar = _bar() if sys.stderr.isatty() else None
 
@@ -61,9 +62,9 @@ class TransferProgress:
     def advance(self, nbytes: int) -> None:
         """Count bytes that were moved; a negative number if some must be moved again."""
         with self._lock:
-            self._done += nbytes
+            self.done += nbytes
             if self._bar is not None:
-                self._bar.update(self._task, completed=self._done)
+                self._bar.update(self._task, completed=self.done)
                 return
             now = time.monotonic()
             if now >= self._told_at + LOG_EVERY_S:
@@ -71,7 +72,7 @@ class TransferProgress:
                 self._tell(now)
 
     def _tell(self, now: float) -> None:
-        log.info("%s: %s", self._what, progress_line(self._done, self._total, now - self._began))
+        log.info("%s: %s", self._what, progress_line(self.done, self._total, now - self._began))
 
 
 def progress_line(done: int, total: int, seconds: float) -> str:

@@ -55,6 +55,13 @@ class Upload:
         self._is_progress = False
         self.has_begun = False
         """Whether the cluster has asked for anything."""
+        self._progress: TransferProgress | None = None
+        self._sent_before = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much was sent so far, in bytes, over all connections."""
+        return self._sent_before + (0 if self._progress is None else self._progress.done)
 
     def converse(
         self, reply: StageReply | SubmitReply, stream: BinaryIO, out: BinaryIO
@@ -105,7 +112,9 @@ class Upload:
             if progress is None:
                 self._is_progress = message["send"] < self._left
                 self._left = message["send"]
+                self._sent_before = self.sent_bytes
                 progress = stack.enter_context(TransferProgress(f"upload to {self._name}", message["send"]))
+                self._progress = progress
             rounds += 1
             if rounds > len(self._contents) + _MOST_IDLE_ROUNDS:
                 raise WrongType("it asks for the same again and again")

@@ -26,9 +26,11 @@ from airflow_provider_gpu_cluster.tasks.states import state_of
 from airflow_provider_gpu_cluster.triggers.first_request import make_first_request
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
     from airflow_provider_gpu_cluster.watch.end import WatchEnd
+    from airflow_provider_gpu_cluster.watch.notices import Notices
     from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 # Airflow's own time limit is 30 s ([triggerer] on_kill_timeout).
@@ -68,6 +70,8 @@ class GpuJobTrigger(BaseTrigger):
     :param end_from_trigger: when the job has succeeded, end the task here, without a worker.
     :param handle_key: key of the XCom in which the task keeps its job's handle.
     :param masked: values that must not appear in the log; Airflow encrypts the arguments of triggers.
+    :param notify: when people are to be told about the job, see :func:`.notify_when`; None for never.
+    :param notifier: path and arguments of the notifier that tells them.
     """
 
     def __init__(
@@ -85,6 +89,8 @@ class GpuJobTrigger(BaseTrigger):
         end_from_trigger: bool = False,
         handle_key: str = BaseXCom.XCOM_RETURN_KEY,
         masked: Sequence[str] = (),
+        notify: NotifyWhen | None = None,
+        notifier: Sequence[Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job = job
@@ -99,6 +105,8 @@ class GpuJobTrigger(BaseTrigger):
         self.end_from_trigger = end_from_trigger
         self.handle_key = handle_key
         self.masked = list(masked)
+        self.notify = notify
+        self.notifier = notifier
         self._launcher: JobLauncher | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -117,7 +125,11 @@ class GpuJobTrigger(BaseTrigger):
             "handle_key",
             "masked",
         )
-        return f"{__name__}.GpuJobTrigger", {name: getattr(self, name) for name in names}
+        arguments = {name: getattr(self, name) for name in names}
+        if self.notify:
+            # A triggerer of an earlier version does not know them.
+            arguments.update(notify=self.notify, notifier=self.notifier)
+        return f"{__name__}.GpuJobTrigger", arguments
 
     def __repr__(self) -> str:
         """Name only the job, because the arguments hold secrets."""
@@ -150,14 +162,16 @@ class GpuJobTrigger(BaseTrigger):
             yield await self._resume(WatchEnd(error=error, job_id=self._job_to_launch), began)
             return
 
+        watcher = self._watcher()
         follower = follower_of(
             handle,
-            self._watcher(),
+            watcher,
             log=self.log,
             reader=self._reader_name() if self.get_logs else None,
             ti=self._ti,
             poll_interval_s=self.poll_interval,
             unreachable_timeout_s=self.unreachable_timeout,
+            notices=self._notices(handle, watcher),
         )
         end = await follower.to_the_end()
         if self._ends_here(end):
@@ -235,6 +249,18 @@ class GpuJobTrigger(BaseTrigger):
         from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
         return watcher_of(self.gpu_cluster_conn_id or handle_of(self.job).gpu_cluster_conn_id)
+
+    def _notices(self, handle: JobHandle, watcher: Watcher) -> Notices | None:
+        from airflow_provider_gpu_cluster.watch.notices import notices_of
+
+        return notices_of(
+            self.notify,
+            self.notifier,
+            conn_id=self.gpu_cluster_conn_id or handle.gpu_cluster_conn_id,
+            ti=self._ti,
+            log=self.log,
+            note_told=watcher.note_told,
+        )
 
     def _reader_name(self) -> str:
         # A trigger that the scheduler starts cannot tell a clear from a retry.

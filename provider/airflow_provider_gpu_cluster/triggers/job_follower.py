@@ -12,9 +12,10 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.job_log import PROGRESS_EVERY_S, JobLog, Log
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.triggers.output_display import OutputDisplay
-from airflow_provider_gpu_cluster.triggers.shown_lines import told_attempts
+from airflow_provider_gpu_cluster.triggers.shown_lines import told_attempts, told_idle
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.notices import Notices
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 # If more output than this is left when the job ends, a worker shows it faster, because it need not share its log.
@@ -31,6 +32,7 @@ class JobFollower:
     :param log: the task's log.
     :param reader: name under which the cluster remembers how much output was shown; None shows no output.
     :param ti: the task instance that the triggerer gave to the trigger; None outside of a triggerer.
+    :param notices: tells people about the job; None tells nobody.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class JobFollower:
         ti: Any,
         poll_interval_s: float,
         unreachable_timeout_s: float,
+        notices: Notices | None = None,
     ) -> None:
         self._handle = handle
         self._watcher = watcher
         self._reader = reader
         self._poll_interval_s = poll_interval_s
         self._unreachable_timeout_s = unreachable_timeout_s
+        self._notices = notices
         self._events: asyncio.Queue[WatchEvent] = asyncio.Queue()
         self._log = log
         self._ti = ti
@@ -65,6 +69,7 @@ class JobFollower:
             lambda event: loop.call_soon_threadsafe(self._events.put_nowait, event),
             reader=self._reader,
             poll_interval_s=self._poll_interval_s,
+            when=None if self._notices is None else self._notices.when,
         )
         try:
             first = await self._events.get()
@@ -94,15 +99,17 @@ class JobFollower:
         job_log = JobLog(self._log, job_id=self._handle.job_id, cluster=self._watcher.name)
         if self._ti is not None:
             job_log.skip_attempts(told_attempts(self._ti))
+            job_log.skip_idle(told_idle(self._ti))
         return job_log
 
     def _make_display(self, location: str, acknowledge: Callable[[LogPosition, dict[str, Any]], None]) -> OutputDisplay:
         return OutputDisplay(self._ti, location=location, acknowledge=acknowledge)
 
     def tell_success(self) -> None:
-        """Log that the job has succeeded."""
+        """Log that the job has succeeded, and what would help the next one."""
         assert self._status is not None
         self._job_log.tell_success(self._status)
+        self._job_log.tell_advice(self._status)
 
     def _is_over(self) -> bool:
         if self._error is not None:
@@ -161,6 +168,8 @@ class JobFollower:
             self._error = event.error
         elif isinstance(event, JobStatus):
             self._status = event
+            if self._notices is not None:
+                self._notices.tell(event, cluster=self._watcher.name)
             self._may_hold_back = True
             self._job_log.tell_state(event)
         elif isinstance(event, Place):

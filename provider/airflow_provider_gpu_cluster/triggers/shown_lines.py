@@ -17,7 +17,7 @@ from typing import Any
 from airflow.configuration import conf
 from airflow.utils.helpers import log_filename_template_renderer
 
-from airflow_provider_gpu_cluster.logs.job_log import GOES_ON
+from airflow_provider_gpu_cluster.logs.job_log import GOES_ON, IS_IDLE, IS_IDLE_NO_MORE
 from airflow_provider_gpu_cluster.triggers.output_log import LOGGER
 
 
@@ -39,6 +39,23 @@ def told_attempts(ti: Any) -> int:
     said = [str(record.get("event")) for record in _records(ti) if record.get("logger") != LOGGER]
     numbers = [event.removeprefix(GOES_ON) for event in said if event.startswith(GOES_ON)]
     return max((int(number) - 1 for number in numbers if number.isdecimal()), default=0)
+
+
+def told_idle(ti: Any) -> list[Any] | None:
+    """
+    Return the attempt and the level of the last line in the logs of a try's triggers that says that its job is idle;
+    None when there is none, or when it was idle no more.
+
+    :param ti: the task instance that the triggerer gave to the trigger.
+    """
+    told = None
+    for record in _records(ti):
+        event = str(record.get("event"))
+        if record.get("logger") != LOGGER and event.startswith(IS_IDLE):
+            told = [record.get("attempt"), record.get("idle_for")]
+        elif event == IS_IDLE_NO_MORE:
+            told = None
+    return told
 
 
 def _records(ti: Any) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES, Watch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.watch.notices import Notices
 
 
 class ArrayWatch(Watch):
@@ -23,6 +24,7 @@ class ArrayWatch(Watch):
 
     :param log: where to write.
     :param memory: what an earlier watch of this array remembered.
+    :param notices: tells people about its elements; None tells nobody.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class ArrayWatch(Watch):
         log: Log,
         reader: str | None,
         memory: dict[str, Any] | None = None,
+        notices: Notices | None = None,
     ) -> None:
-        super().__init__(cluster, handle, reader=reader)
+        super().__init__(cluster, handle, reader=reader, notices=notices)
         self._array_log = ArrayLog(log, handle, cluster=cluster.settings.name, memory=memory)
         self.memory = self._array_log.memory
         ended = self._array_log.ended
@@ -65,9 +68,11 @@ class ArrayWatch(Watch):
         return self._cluster.statuses([self._handle.job_id], tail_bytes=TAIL_BYTES)[0]
 
     def _take_statuses(self) -> None:
-        statuses = self._cluster.statuses(list(self._elements))
+        notify = dict.fromkeys(self._elements, self._when) if self._when else None
+        statuses = self._cluster.statuses(list(self._elements), notify=notify)
         self._array_log.tell_reached(0)
         for status in statuses:
+            self._tell_people(status)
             self._elements[status.job_id].take(status)
 
     def _show_output(self, reader: str) -> None:
@@ -75,8 +80,10 @@ class ArrayWatch(Watch):
         to_read = dict(self._elements)
         while to_read:
             places = {job_id: element.relay.position for job_id, element in to_read.items()}
-            chunks = self._cluster.read_logs(places, reader=reader)
+            chunks = self._cluster.read_logs(places, reader=reader, notify=self._when)
             self._array_log.tell_reached(0)
+            for chunk in chunks.values():
+                self._tell_people(chunk.status)
             has_moved = {job_id: to_read[job_id].show(chunk) for job_id, chunk in chunks.items()}
             if not any(has_moved.values()):
                 break

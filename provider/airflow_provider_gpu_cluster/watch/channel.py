@@ -16,11 +16,12 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.gpu_run.protocol import events
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
+from airflow_provider_gpu_cluster.stats.jobs import count_all
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, WatchEvent
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription, TellNote
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event
+    from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event, SubscribeCommand
 
 # The cluster sends a sign of life every five seconds, and expects one within 150.
 SILENCE_S = 20.0
@@ -37,6 +38,7 @@ _EVENTS: dict[str, Any] = {
     "output": events.OutputEvent,
     "acked": events.AckedEvent,
     "launched": events.LaunchedEvent,
+    "noted": events.NotedEvent,
     "refused": events.RefusedEvent,
     "alive": events.AliveEvent,
 }
@@ -93,6 +95,7 @@ class WatchChannel:
         self._said = b""
         self._subscriptions: dict[int, Subscription] = {}
         self._launches: dict[int, Launch] = {}
+        self._tell_notes: dict[int, TellNote] = {}
         self._sent_acks: dict[int, Ack | None] = {}
         self._heard_at = self._spoke_at = time.monotonic()
 
@@ -123,15 +126,16 @@ class WatchChannel:
         elif not subscription.closed:
             self._subscriptions[key] = subscription
             place = None if ack is None else ack.to_json()
-            self._say(
-                {
-                    "do": "subscribe",
-                    "key": key,
-                    "job_id": subscription.job_id,
-                    "reader": subscription.reader,
-                    "ack": place,
-                }
-            )
+            command: SubscribeCommand = {
+                "do": "subscribe",
+                "key": key,
+                "job_id": subscription.job_id,
+                "reader": subscription.reader,
+                "ack": place,
+            }
+            if subscription.when:
+                command["notify"] = subscription.when
+            self._say(command)
         self._sent_acks[key] = ack
         if subscription.closed:
             del self._sent_acks[key]
@@ -143,6 +147,17 @@ class WatchChannel:
         if launch.begin():
             self._launches[launch.key] = launch
             self._say({"do": "launch", "key": launch.key, "request": launch.request})
+
+    def note_told(self, note: TellNote) -> None:
+        """Let the cluster note that people were told."""
+        self._tell_notes[note.key] = note
+        event, attempt = note.notice["event"], note.notice["attempt"]
+        self._say({"do": "told", "key": note.key, "job_id": note.job_id, "event": event, "attempt": attempt})
+
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing was heard from the cluster, in seconds."""
+        return time.monotonic() - self._heard_at
 
     def work(self) -> None:
         """
@@ -217,6 +232,10 @@ class WatchChannel:
         if key in self._launches:
             self._answer(self._launches.pop(key), message)
             return
+        if key in self._tell_notes:
+            # What is refused could not be noted at a later time either.
+            self._tell_notes.pop(key).succeed(None)
+            return
         subscription = self._subscriptions.get(key)
         event = self._event(message)
         if subscription is not None and event is not None:
@@ -225,7 +244,7 @@ class WatchChannel:
     def _answer(self, launch: Launch, message: Event) -> None:
         if message["event"] == "launched":
             try:
-                launch.succeed(self._cluster.submission_of(message, launch.request["job_id"]))
+                launch.succeed(self._cluster.submission_of(message, launch.request["job_id"], launch.request["record"]))
             except GpuClusterProtocolError as error:
                 launch.fail(error)
         elif message["event"] != "refused":
@@ -235,6 +254,7 @@ class WatchChannel:
 
     def _event(self, message: Event) -> WatchEvent | None:
         if message["event"] == "status":
+            count_all(self._cluster.settings.conn_id, message.get("counted"))
             try:
                 return JobStatus.from_json(message["status"])
             except GpuClusterProtocolError as error:

@@ -12,11 +12,18 @@ from airflow_provider_gpu_cluster.watch.watch import Watch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.watch.notices import Notices
 
 
 def watch_of(
-    cluster: Cluster, handle: JobHandle, *, log: Log, reader: str | None, memory: dict[str, Any] | None = None
+    cluster: Cluster,
+    handle: JobHandle,
+    *,
+    log: Log,
+    reader: str | None,
+    memory: dict[str, Any] | None = None,
+    notices: Notices | None = None,
 ) -> Watch:
     """Return the watch of a job or an array; see :class:`.JobWatch` for the parameters."""
     watch = JobWatch if handle.array_size is None else ArrayWatch
-    return watch(cluster, handle, log=log, reader=reader, memory=memory)
+    return watch(cluster, handle, log=log, reader=reader, memory=memory, notices=notices)

@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES, Watch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.watch.notices import Notices
 
 
 class JobWatch(Watch):
@@ -21,6 +22,7 @@ class JobWatch(Watch):
 
     :param log: where to write.
     :param memory: what an earlier watch of this job remembered.
+    :param notices: tells people about the job; None tells nobody.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class JobWatch(Watch):
         log: Log,
         reader: str | None,
         memory: dict[str, Any] | None = None,
+        notices: Notices | None = None,
     ) -> None:
-        super().__init__(cluster, handle, reader=reader)
+        super().__init__(cluster, handle, reader=reader, notices=notices)
         self._job_log = JobLog(log, job_id=handle.job_id, cluster=cluster.settings.name, memory=memory)
         self.memory = self._job_log.memory
         location = handle.log_location(cluster.settings.name)
@@ -42,7 +45,9 @@ class JobWatch(Watch):
         """Get the job's status, and log what is new; see :meth:`.Watch.look`."""
         if self._reader is not None:
             return self._show_output(self._reader)
-        status = self._cluster.statuses([self._handle.job_id])[0]
+        notify = {self._handle.job_id: self._when} if self._when else None
+        status = self._cluster.statuses([self._handle.job_id], notify=notify)[0]
+        self._tell_people(status)
         self._tell(status)
         return status
 
@@ -53,7 +58,10 @@ class JobWatch(Watch):
     def _show_output(self, reader: str) -> JobStatus:
         """Read and show output until nothing is left. The next read, now or later, acknowledges what was shown."""
         while True:
-            chunk = self._cluster.read_log(self._handle.job_id, reader=reader, ack=self._relay.position)
+            chunk = self._cluster.read_log(
+                self._handle.job_id, reader=reader, ack=self._relay.position, notify=self._when
+            )
+            self._tell_people(chunk.status)
             self._job_log.tell_reached()
             self._job_log.tell_state(chunk.status)
             moved = self._relay.feed(chunk)
@@ -69,6 +77,8 @@ class JobWatch(Watch):
         """Write how the job ended; see :meth:`.Watch.end`."""
         if status.state is JobState.SUCCEEDED:
             self._job_log.tell_success(status)
+        self._job_log.tell_advice(status)
+        if status.state is JobState.SUCCEEDED:
             return
         if not status.log_tail:
             status = self._with_tail(status)

@@ -6,12 +6,15 @@ import contextlib
 import logging
 import math
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuClusterSetupError
+from airflow_provider_gpu_cluster.stats import metrics
+from airflow_provider_gpu_cluster.stats.sending import count, gauge
 from airflow_provider_gpu_cluster.watch.channel import WatchChannel, WatchRefused
 from airflow_provider_gpu_cluster.watch.events import Failure, Outage
 from airflow_provider_gpu_cluster.watch.mailbox import Cancellation, Errand, Mailbox
@@ -31,6 +34,7 @@ STEADY_S = 10.0
 REFUSALS = 3
 UNWANTED_S = 60.0
 POLLING_S = 600.0
+GAUGES_EVERY_S = 10.0
 
 
 class WatchLoop:
@@ -46,6 +50,8 @@ class WatchLoop:
         self._mailbox = mailbox
         self._make_cluster = make_cluster
         self._was_connected = False
+        self._gauges_at = -math.inf
+        self._heard_at = time.monotonic()
         self._tried_at = -math.inf
         self._up_since: float | None = None
         self._is_out = False
@@ -100,6 +106,8 @@ class WatchLoop:
             # The first time, there may be no such connection. Later, Airflow cannot tell us just now.
             error_class = GpuClusterConnectionError if self._was_connected else GpuClusterSetupError
             raise error_class(f"connection {self._conn_id} cannot be read: {error}") from error
+        if self._was_connected:
+            count(metrics.RECONNECTS, {"conn_id": self._conn_id})
         self._was_connected = True
         with cluster:
             yield cluster
@@ -110,18 +118,32 @@ class WatchLoop:
             source.change(subscription)
         for launch in self._mailbox.launches():
             source.launch(launch)
+        for note in self._mailbox.tell_notes():
+            source.note_told(note)
         while time.monotonic() < until and not self._mailbox.retire(LINGER_S):
             self._cancel(cluster)
             for subscription in self._mailbox.take_changed():
                 source.change(subscription)
             for launch in self._mailbox.take_launches():
                 source.launch(launch)
+            for note in self._mailbox.take_tell_notes():
+                source.note_told(note)
             source.work()
             if self._up_since is None:
                 self._up_since = time.monotonic()
                 self._is_out = False
                 log.info("jobs on %s are watched", cluster.settings.name)
+            self._send_gauges(source.silent_s)
             self._mailbox.wait(min(source.due, until), linger_s=LINGER_S, fileno=source.fileno())
+
+    def _send_gauges(self, silent_s: float) -> None:
+        now = time.monotonic()
+        self._heard_at = now - silent_s
+        if now >= self._gauges_at:
+            self._gauges_at = now + GAUGES_EVERY_S
+            tags = {"conn_id": self._conn_id, "host": socket.gethostname()}
+            gauge(metrics.WATCHED_JOBS, tags, self._mailbox.watched)
+            gauge(metrics.WATCH_LAG, tags, round(silent_s, 3))
 
     # -- when it does not work
 
@@ -162,9 +184,13 @@ class WatchLoop:
     def _tell_outage(self, error: GpuClusterConnectionError) -> None:
         log.log(logging.DEBUG if self._is_out else logging.WARNING, "jobs cannot be watched now: %s", error)
         self._is_out = True
-        for subscription in self._mailbox.subscriptions():
+        self._send_gauges(time.monotonic() - self._heard_at)
+        subscriptions = self._mailbox.subscriptions()
+        for subscription in subscriptions:
             subscription.deliver(Outage(error))
         self._fail_errands(error)
+        if not subscriptions:
+            self._forget_what_was_told()
 
     def _give_up(self, error: GpuClusterError) -> None:
         log.warning("jobs are no longer watched: %s", error)
@@ -172,11 +198,17 @@ class WatchLoop:
         for subscription in self._mailbox.subscriptions():
             subscription.deliver(Failure(error))
         self._fail_errands(error)
+        self._forget_what_was_told()
 
     def _fail_errands(self, error: GpuClusterError) -> None:
         errands: list[Errand[Any]] = [*self._mailbox.take_cancellations(), *self._mailbox.launches()]
         for errand in errands:
             errand.fail(error)
+
+    def _forget_what_was_told(self) -> None:
+        """Do not wait to note it: at worst, somebody is told twice."""
+        for note in self._mailbox.tell_notes():
+            note.succeed(None)
 
     # -- cancelling
 

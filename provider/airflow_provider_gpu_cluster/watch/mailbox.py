@@ -22,6 +22,7 @@ from airflow_provider_gpu_cluster.logs.relay import LogPosition
 from airflow_provider_gpu_cluster.watch.events import Failure, WatchEvent
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Acknowledgement, SubmitRequest
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,17 @@ class Ack:
 class Subscription:
     """One job that somebody waits for. :meth:`ack` and :meth:`close` work from any thread, without blocking."""
 
-    __slots__ = ("_mailbox", "_notify", "closed", "job_id", "key", "latest_ack", "poll_interval_s", "reader")
+    __slots__ = (
+        "_mailbox",
+        "_notify",
+        "closed",
+        "job_id",
+        "key",
+        "latest_ack",
+        "poll_interval_s",
+        "reader",
+        "when",
+    )
 
     def __init__(
         self,
@@ -59,8 +70,10 @@ class Subscription:
         notify: Callable[[WatchEvent], object],
         reader: str | None,
         poll_interval_s: float,
+        when: NotifyWhen | None,
     ) -> None:
         self.key = next(_keys)
+        self.when = when
         self.job_id = job_id
         self.reader = reader
         self.poll_interval_s = poll_interval_s
@@ -150,6 +163,15 @@ class Launch(Errand[Submission]):
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class TellNote(Errand[None]):
+    """That people were told about something that was due; the cluster is to note it."""
+
+    job_id: str
+    notice: Notice
+    key: int = field(default_factory=lambda: next(_keys))
+
+
 class Mailbox:
     """The work of one thread of a watcher, from its start to its end."""
 
@@ -160,6 +182,8 @@ class Mailbox:
         self._cancellations: list[Cancellation] = []
         self._launches: dict[int, Launch] = {}
         self._new_launches: list[Launch] = []
+        self._tell_notes: dict[int, TellNote] = {}
+        self._new_tell_notes: list[TellNote] = []
         self._idle_since = time.monotonic()
         self._retired = False
         self.urgent = False
@@ -171,10 +195,15 @@ class Mailbox:
     # -- for other threads
 
     def subscribe(
-        self, job_id: str, notify: Callable[[WatchEvent], object], reader: str | None, poll_interval_s: float
+        self,
+        job_id: str,
+        notify: Callable[[WatchEvent], object],
+        reader: str | None,
+        poll_interval_s: float,
+        when: NotifyWhen | None = None,
     ) -> Subscription | None:
         """Add a subscription; None if the thread has ended."""
-        subscription = Subscription(self, job_id, notify, reader, poll_interval_s)
+        subscription = Subscription(self, job_id, notify, reader, poll_interval_s, when)
         with self._lock:
             if self._retired:
                 return None
@@ -220,6 +249,23 @@ class Mailbox:
         launch.future.add_done_callback(lambda future: self._forget(launch))
         return launch
 
+    def note_told(self, job_id: str, notice: Notice) -> TellNote | None:
+        """Add something that people were told; None if the thread has ended."""
+        note = TellNote(job_id, notice)
+        with self._lock:
+            if self._retired:
+                return None
+            self._tell_notes[note.key] = note
+            self._new_tell_notes.append(note)
+            self._ring()
+        note.future.add_done_callback(lambda future: self._forget_note(note))
+        return note
+
+    def _forget_note(self, note: TellNote) -> None:
+        with self._lock:
+            self._tell_notes.pop(note.key, None)
+            self._idle_since = time.monotonic()
+
     def _forget(self, launch: Launch) -> None:
         with self._lock:
             self._launches.pop(launch.key, None)
@@ -231,6 +277,12 @@ class Mailbox:
             self._bell.send(b"!")
 
     # -- for the watcher's thread
+
+    @property
+    def watched(self) -> int:
+        """How many jobs are watched."""
+        with self._lock:
+            return len({subscription.job_id for subscription in self._subscriptions.values()})
 
     def subscriptions(self) -> list[Subscription]:
         """Return all current subscriptions; their earlier changes are no longer reported as changes."""
@@ -256,6 +308,18 @@ class Mailbox:
             launches, self._new_launches = self._new_launches, []
         return launches
 
+    def tell_notes(self) -> list[TellNote]:
+        """Return all that the cluster has not noted; nothing of it counts as new any more."""
+        with self._lock:
+            self._new_tell_notes.clear()
+            return list(self._tell_notes.values())
+
+    def take_tell_notes(self) -> list[TellNote]:
+        """Return what is new of that."""
+        with self._lock:
+            notes, self._new_tell_notes = self._new_tell_notes, []
+        return notes
+
     def take_cancellations(self) -> list[Cancellation]:
         """Return the jobs to cancel."""
         with self._lock:
@@ -270,7 +334,7 @@ class Mailbox:
 
     @property
     def _is_idle(self) -> bool:
-        return not self._subscriptions and not self._cancellations and not self._launches
+        return not (self._subscriptions or self._cancellations or self._launches or self._tell_notes)
 
     def retire(self, linger_s: float) -> bool:
         """Accept nothing more if there was nothing to do for that long; return whether that is so."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.jobs.notify import earliest
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription, TellNote
 from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
+
+log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 1 << 17
 
@@ -32,6 +41,7 @@ class Polling:
         self._unseen: dict[int, _Job] = {}
         self._to_read: dict[int, _Job] = {}
         self._to_launch: list[Launch] = []
+        self._to_note: list[TellNote] = []
         self._looked_at = time.monotonic()
 
     def fileno(self) -> None:
@@ -40,7 +50,13 @@ class Polling:
     @property
     def due(self) -> float:
         """When there is something to do, by the monotonic clock."""
-        return -math.inf if self._to_launch or self._unseen or self._to_read else self._next_look
+        is_busy = self._to_launch or self._to_note or self._unseen or self._to_read
+        return -math.inf if is_busy else self._next_look
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the cluster was not asked, in seconds."""
+        return time.monotonic() - self._looked_at
 
     @property
     def _next_look(self) -> float:
@@ -65,6 +81,10 @@ class Polling:
         """Take up a job to launch."""
         self._to_launch.append(launch)
 
+    def note_told(self, note: TellNote) -> None:
+        """Take up something that people were told."""
+        self._to_note.append(note)
+
     def work(self) -> None:
         """
         Make the next calls that are due, and deliver their results.
@@ -73,6 +93,8 @@ class Polling:
         """
         if self._to_launch:
             self._launch(self._to_launch.pop(0))
+        if self._to_note:
+            self._note_told(self._to_note.pop(0))
         now = time.monotonic()
         if now >= self._next_look:
             self._looked_at = now
@@ -92,9 +114,23 @@ class Polling:
         except GpuClusterError as error:
             launch.fail(error)
 
+    def _note_told(self, note: TellNote) -> None:
+        try:
+            self._cluster.note_told(note.job_id, note.notice)
+        except GpuClusterConnectionError:
+            raise
+        except GpuClusterError as error:
+            log.warning("it could not be noted that people were told about %s: %s", note.job_id, error)
+        note.succeed(None)
+
     def _look(self, jobs: dict[int, _Job]) -> None:
         asked = {key: (job, job.subscription.job_id) for key, job in jobs.items()}
-        found = self._statuses([job_id for _, job_id in asked.values()])
+        notify: dict[str, NotifyWhen] = {}
+        for job, job_id in asked.values():
+            if job.subscription.when:
+                notify[job_id] = earliest(notify.get(job_id, {}), job.subscription.when)
+        found = self._statuses([job_id for _, job_id in asked.values()], notify=notify)
+        due = {job_id: status.due for job_id, status in found.items() if status.due}
         ended_badly = [
             job_id
             for job, job_id in asked.values()
@@ -104,12 +140,16 @@ class Polling:
             found.update(self._statuses(ended_badly, tail_bytes=TAIL_BYTES))
         for key, (job, job_id) in asked.items():
             self._unseen.pop(key, None)
-            job.tell(found[job_id])
+            # One of them tells it.
+            mine = due.pop(job_id, ()) if job.subscription.when else ()
+            job.tell(replace(found[job_id], due=mine))
             if job.wants_read:
                 self._to_read[key] = job
 
-    def _statuses(self, job_ids: list[str], *, tail_bytes: int = 0) -> dict[str, JobStatus]:
-        found = self._cluster.statuses(list(dict.fromkeys(job_ids)), tail_bytes=tail_bytes)
+    def _statuses(
+        self, job_ids: list[str], *, tail_bytes: int = 0, notify: dict[str, NotifyWhen] | None = None
+    ) -> dict[str, JobStatus]:
+        found = self._cluster.statuses(list(dict.fromkeys(job_ids)), tail_bytes=tail_bytes, notify=notify)
         return {status.job_id: status for status in found}
 
 
@@ -130,7 +170,7 @@ class _Job:
 
     def tell(self, status: JobStatus) -> None:
         """Deliver the job's status, if it has changed."""
-        is_news = self.is_news(status)
+        is_news = self.is_news(status) or bool(status.due)
         self._status = status
         self._log_bytes = status.log_bytes
         if is_news:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
+    from airflow_provider_gpu_cluster.watch.notices import Notices
+
+log = logging.getLogger(__name__)
 
 TAIL_BYTES = 4096
 # A task that waits polls again anyway, and must not hold a worker slot through an outage.
@@ -27,16 +32,48 @@ class Watch(ABC):
     :param cluster: where the job is.
     :param handle: the job.
     :param reader: name under which the cluster remembers how much output was shown; None shows no output.
+    :param notices: tells people about the job; None tells nobody.
     """
 
     memory: dict[str, Any]
     """What was already logged, and how much output was shown: plain JSON values, for a task that continues in another
     process."""
 
-    def __init__(self, cluster: Cluster, handle: JobHandle, *, reader: str | None) -> None:
+    def __init__(
+        self, cluster: Cluster, handle: JobHandle, *, reader: str | None, notices: Notices | None = None
+    ) -> None:
         self._cluster = cluster.retrying_for(RETRY_FOR_S)
         self._handle = handle
         self._reader = reader
+        self._notices = notices
+
+    @property
+    def _when(self) -> NotifyWhen | None:
+        return None if self._notices is None else self._notices.when
+
+    def _tell_people(self, status: JobStatus) -> None:
+        """Begin to tell people what is due."""
+        if self._notices is not None:
+            self._notices.tell(status, cluster=self._cluster.settings.name)
+
+    def settle(self, pause: Callable[[float], None]) -> None:
+        """
+        Wait a while for the messages that are being sent, and note on the cluster what was sent.
+
+        :param pause: waits for that many seconds; an exception from it ends the wait.
+        """
+        if self._notices is not None:
+            self._notices.wait(pause)
+            self._note_told(self._notices)
+
+    def _note_told(self, notices: Notices) -> None:
+        for job_id, notice in notices.take_sent():
+            try:
+                self._cluster.note_told(job_id, notice)
+            except GpuClusterError as error:
+                # At worst, somebody is told twice.
+                log.info("it could not be noted yet that people were told about %s: %s", job_id, error)
+                notices.give_back(job_id, notice)
 
     @abstractmethod
     def look(self) -> JobStatus:
@@ -77,7 +114,10 @@ class Watch(ABC):
         interval_s = _FIRST_PAUSE_S
         while True:
             try:
+                if self._notices is not None:
+                    self._note_told(self._notices)
                 if (status := self.look()).final:
+                    self.settle(pause)
                     return status
             except GpuClusterConnectionError as error:
                 # A call that was interrupted to end the wait is not an outage.

@@ -15,6 +15,7 @@ from airflow_provider_gpu_cluster.watch.loop import WatchLoop
 from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
 
 __all__ = ["Subscription", "Watcher"]
@@ -55,6 +56,7 @@ class Watcher:
         *,
         reader: str | None,
         poll_interval_s: float,
+        when: NotifyWhen | None = None,
     ) -> Subscription:
         """
         Watch a job.
@@ -64,8 +66,18 @@ class Watcher:
         :param reader: a name, under which the cluster remembers how much of the job's output was processed; None for
             no output.
         :param poll_interval_s: time between two polls in seconds, on a cluster that forbids long commands.
+        :param when: when people are to be told about the job; the subscriber has to tell what :attr:`.JobStatus.due`
+            says.
         """
-        return self._leave(lambda mailbox: mailbox.subscribe(job_id, notify, reader, poll_interval_s))
+        return self._leave(lambda mailbox: mailbox.subscribe(job_id, notify, reader, poll_interval_s, when))
+
+    def note_told(self, job_id: str, notice: Notice) -> Future[None]:
+        """
+        Note on the cluster that people were told about something that was due, so that nobody tells it again.
+
+        :return: ends when that is noted.
+        """
+        return self._leave(lambda mailbox: mailbox.note_told(job_id, notice)).future
 
     def launch(self, request: SubmitRequest) -> Future[Submission]:
         """

@@ -28,7 +28,6 @@ from airflow_provider_gpu_cluster.gpu_run.jobs import submission
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.protocol.records import Claim, EnvironmentParts
 from airflow_provider_gpu_cluster.gpu_run.protocol.replies import GcReport
-from airflow_provider_gpu_cluster.gpu_run.protocol.requests import StageRequest
 from airflow_provider_gpu_cluster.gpu_run.protocol.settings import Settings
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from airflow_provider_gpu_cluster.sources import UploadSource, parse_sources
@@ -72,7 +71,7 @@ def ended(host: Host, command: str = "true", *, days_ago: float = 100, **more: A
 
 def staged(host: Host, job_id: str, *, days_ago: float = 100) -> str:
     """Return a job that was staged some days ago and never launched."""
-    request: StageRequest = {"job_id": job_id, "inputs": [], "record": {"dag_id": "dag"}}
+    request: Any = {"job_id": job_id, "inputs": [], "record": {"dag_id": "dag"}}
     submission.stage(host.root, host.engine, request)
     make_job_old(host, job_id, days_ago * DAY)
     return job_id

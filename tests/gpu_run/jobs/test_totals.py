@@ -51,7 +51,8 @@ def call(host: Host) -> Iterator[None]:
 @pytest.mark.usefixtures("call")
 def test_one_look_tells_sums_jobs_gpus_and_calls(host: Host) -> None:
     line: Any = {"kind": "end", "at": "2026-01-01T00:00:00.000+00:00", "job_id": "x", "dag_id": "d", "user": "ada"}
-    Ledger(host.root.own).append({**line, "state": "SUCCEEDED", "gpu_seconds": 60.0})
+    line.update(state="SUCCEEDED", gpu_seconds=60.0)
+    Ledger(host.root.own).append(line)
     launch(host, "ended", "true")
     host.wait("ended")
     host.job("staged").create()
@@ -69,13 +70,13 @@ def test_one_look_tells_sums_jobs_gpus_and_calls(host: Host) -> None:
     assert told["calls"] == [{"verb": "watch", "count": 1}]
 
 
-def test_a_silent_scheduler_and_too_many_jobs_leave_the_rest(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_looked_at_leaves_the_rest(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(_: HostEngine) -> None:
         raise Refused(protocol.PASSING_FAULT, "squeue does not answer")
 
     host.job("staged").create()
     monkeypatch.setattr(HostEngine, "capacity", silent)
-    monkeypatch.setattr(totals, "JOBS_S", -1)
-    (Path(host.root.own) / "ledger").symlink_to("ledger")
+    for name in ("ledger", "unfinished"):
+        (Path(host.root.own) / name).symlink_to(name)
     told = asked(host)
     assert told == {"calls": told["calls"], "capacity_fault": "squeue does not answer"}

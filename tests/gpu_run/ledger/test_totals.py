@@ -40,7 +40,13 @@ def kept(ledger: Ledger) -> Path:
 
 
 def test_ends_add_up_by_dag_user_and_reason(ledger: Ledger) -> None:
-    measured = {"used_gpu_seconds": 60.0, "idle_gpu_seconds": 30.0, "energy_j": 5e3, "running_s": 50.0, "queued_s": 7.5}
+    measured: Any = {
+        "used_gpu_seconds": 60.0,
+        "idle_gpu_seconds": 30.0,
+        "energy_j": 5e3,
+        "running_s": 50.0,
+        "queued_s": 7.5,
+    }
     failed = {"state": "FAILED", "reason": "out_of_memory"}
     for line in (end(**measured), end(**measured), end(**failed), end("weekly", "bob"), end(reason=None, state="LOST")):
         assert ledger.append(line)
@@ -64,7 +70,8 @@ def test_ends_add_up_by_dag_user_and_reason(ledger: Ledger) -> None:
 def test_transfers_add_up_by_direction(ledger: Ledger) -> None:
     line: Any = {"kind": "transfer", "at": "2026-10-05T10:00:00.000+00:00", "job_id": "j", "bytes": 1 << 40}
     for direction, seconds in (("in", 2.0), ("in", 1e6), ("out", 0.05)):
-        ledger.append({**line, "direction": direction, "seconds": seconds})
+        line.update(direction=direction, seconds=seconds)
+        ledger.append(line)
     into, out = totals_of(ledger)["transfers"]
     assert (into["direction"], into["bytes"], out["direction"], out["bytes"]) == ("in", 2 << 40, "out", 1 << 40)
     assert (into["durations"]["counts"][-1], out["durations"]["counts"][0]) == (1, 1)

@@ -32,9 +32,9 @@ def test_a_spec_has_the_names_of_its_type() -> None:
 
 def test_a_status_has_names_of_its_type() -> None:
     value = JobStatus("a", JobState.RUNNING).to_json()
-    assert set(value) == {field.name for field in fields(JobStatus)} - {"masks"}
+    assert set(value) == {field.name for field in fields(JobStatus)} - {"due", "masks"}
     # The cluster says some things that nobody here asks for.
-    assert names(Status) - set(value) == {"leased_at", "released_at", "gpu_keys", "masks"}
+    assert names(Status) - set(value) == {"leased_at", "released_at", "gpu_keys", "due", "masks"}
     assert not set(value) - names(Status)
     assert JobStatus.from_json(value) == JobStatus("a", JobState.RUNNING)
 

@@ -122,7 +122,7 @@ def tree(folder: str | Path) -> dict[str, Any]:
 
 def drafts(job: JobDirectory) -> list[str]:
     """Return what is left of inputs that did not get into place."""
-    known = {"asked", "attempts", "checksums", "inputs.json", "lock", "owner.json"}
+    known = {"asked", "attempts", "checksums", "inputs.json", "lock", "owner.json", "transfers.jsonl"}
     return sorted(set(os.listdir(job.at(".job"))) - known)
 
 

@@ -159,7 +159,8 @@ def test_what_counts_as_asking(host: Host, verb: str) -> None:
     elif verb == "submit":
         submission.submit(host.root, host.engine, host.request("sleep 100", job_id=job, request_key="2"))
     elif verb == "send":
-        send.answer(host.root, {"job_id": job, "list": True}, io.BytesIO())
+        asked: Any = {"job_id": job, "list": True}
+        send.answer(host.root, asked, io.BytesIO())
     elif verb == "cancel":
         cancel(host.root, host.engine, [job], "somebody", 0)
     else:

@@ -484,3 +484,41 @@ def test_a_client_that_cannot_be_understood_is_told_so(watch: Callable[..., Clie
     code, said = client.end()
     assert code == 1
     assert said.startswith("gpu-run watch cannot understand its client: ")
+
+
+# -- what people are to be told --------------------------------------------------------------------------------------
+
+
+def test_a_client_is_given_what_it_has_to_tell_once_and_says_that_it_has_told(
+    host: Host, watch: Callable[..., Client]
+) -> None:
+    attempt = made_up(host, log=b"a line\n")
+    os.utime(attempt.job.at("logs", "training.log"), (0, time.time() - 100))
+    attempt.note_log_starts({"training": 0, "error": 0})
+    os.utime(attempt.at("log_starts.json"), (0, time.time() - 100))
+    os.rename(attempt.at("claim.json"), attempt.at("kept"))
+    claim = records.read_json(attempt.at("kept"))
+    records.write_json(attempt.at("claim.json"), {**claim, "at": "2026-01-01T00:00:00+00:00"})
+    client = watch(LOOK_OFTEN)
+    for key in (1, 2):
+        client.do(
+            "subscribe",
+            key=key,
+            job_id="made-up",
+            reader=None,
+            ack=None,
+            notify={"no_progress_for": 101.5, "time_limit_in": 5},
+        )
+    running = client.until("status", state="RUNNING")
+    assert "due" not in running["status"]
+    assert [one["event"] for one in running["counted"]] == ["started"]
+    while "due" not in (event := client.read()).get("status", {}):
+        pass
+    (notice,) = event["status"]["due"]
+    assert (notice["event"], notice["attempt"], notice["tries"]) == ("no_progress_for", 1, 1)
+    client.do("told", key=9, job_id="made-up", attempt=1, event="no_progress_for")
+    client.until("noted", key=9)
+    client.do("told", key=10, job_id="made-up", attempt=1, event="no_such_event")
+    assert client.until("refused", key=10)["code"] == protocol.BAD_REQUEST
+    assert records.read_json(attempt.at("told/no_progress_for.json"))["state"] == "sent"
+    assert sum("due" in event.get("status", {}) for event in client.events) == 1

@@ -11,11 +11,13 @@ from airflow.sdk import DAG, task
 from airflow.sdk.definitions.xcom_arg import XComArg
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.notifications.gpu_job import GpuJobNotifier
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 
 # Each run of the user's code appends a line to this file, outside the job's directory.
 RUNS = os.environ.get("TEST_RUNS", "/dev/null")
+HOOKS = os.environ.get("TEST_HOOKS", "http://127.0.0.1")
 MARK = f"echo $JOB_ID $ATTEMPT >> {RUNS}"
 
 # A line on each of both streams, a progress bar, a character in two pieces, bytes that are none, and no end.
@@ -46,9 +48,12 @@ with DAG("deferred_output", schedule=None):
     SubmitGpuJobOperator(
         task_id="train",
         command=f"{MARK}\n{AWKWARD}",
+        time_limit=3600,
         wait_for_completion=True,
         deferrable=True,
         launch_from_trigger=True,
+        notify={"time_limit_in": 3600, "queued_for": timedelta(hours=1), "recovered": True},
+        notifier=GpuJobNotifier(webhook_url=f"{HOOKS}/deferred"),
         retries=1,
         retry_delay=timedelta(seconds=1),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import DAG, task
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.notifications.gpu_job import GpuJobNotifier
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.retry_policies.gpu_job import GpuJobRetryPolicy
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
@@ -17,8 +18,27 @@ COMMAND = 'echo "$JOB_ID $ATTEMPT $TOKEN" >>{runs}; [ "$ATTEMPT" = 3 ] || kill -
 ENV = {"TOKEN": "hush-hush"}
 POLICY = GpuJobRetryPolicy(delay=timedelta(seconds=1))
 
-with DAG("retried_by_policy", schedule=None, default_args={"retries": 3, "retry_policy": POLICY}):
-    SubmitGpuJobOperator(task_id="mistake", command="exit 3", wait_for_completion=True)
+HOOKS = os.environ.get("TEST_HOOKS", "http://127.0.0.1")
+
+with DAG(
+    "retried_by_policy",
+    schedule=None,
+    default_args={"retries": 3, "retry_policy": POLICY},
+    on_failure_callback=GpuJobNotifier(webhook_url=f"{HOOKS}/dag"),
+):
+    SubmitGpuJobOperator(
+        task_id="mistake",
+        command="exit 3",
+        wait_for_completion=True,
+        on_failure_callback=GpuJobNotifier(webhook_url=f"{HOOKS}/task"),
+    )
+
+    SubmitGpuJobOperator(
+        task_id="fine",
+        command="true",
+        wait_for_completion=True,
+        on_success_callback=GpuJobNotifier(webhook_url=f"{HOOKS}/success"),
+    )
 
     @task
     def fault(ti: Any = None) -> None:
@@ -44,4 +64,5 @@ with DAG("resubmitted", schedule=None):
         env=ENV,
         retries=1,
         retry_delay=timedelta(seconds=1),
+        on_retry_callback=GpuJobNotifier(webhook_url=f"{HOOKS}/retry"),
     )

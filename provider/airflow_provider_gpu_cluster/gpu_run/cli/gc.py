@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Sequence
 from ..engines.host.engine import POOL_FILE
 from ..errors import Refused
 from ..gc.collection import collect_garbage
+from ..linux import processes
 from ..protocol import durations
 from ..store import records
 from ..store.directories import Root
@@ -18,6 +19,7 @@ from .run import Parser
 
 if TYPE_CHECKING:
     from ..protocol.replies import GcReport
+    from ..protocol.requests import Caller
     from ..protocol.settings import Settings
 
 
@@ -33,7 +35,8 @@ def run(*arguments: str, root: Root, program: str) -> int:
         os.nice(10)
     pool: Settings | None = records.read_json(os.path.join(root.own, POOL_FILE))
     try:
-        report = collect_garbage(root, pool or {}, program, options.older_than, dry_run=options.dry_run)
+        caller: Caller | None = None if options.of_retention else {"person": processes.user()}
+        report = collect_garbage(root, pool or {}, program, options.older_than, dry_run=options.dry_run, caller=caller)
     except Refused as refusal:
         print(f"gpu-run: {refusal.message}", file=sys.stderr)
         return 2
@@ -52,6 +55,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--older-than", type=_seconds, required=True, metavar="DURATION", help="such as 14d, 36h, 90m or seconds"
     )
+    # How a connection's retention calls this.
+    parser.add_argument("--of-retention", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would be removed")
     return parser.parse_args(arguments)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from ..errors import Refused
 from ..jobs.interrupt import interrupt
@@ -11,6 +12,9 @@ from ..protocol.interruption import INTERRUPTIONS
 from ..store import records
 from ..store.directories import Root
 from .run import Parser
+
+if TYPE_CHECKING:
+    from ..protocol.requests import Caller
 
 
 def run(*arguments: str, root: Root) -> int:
@@ -33,7 +37,10 @@ def run(*arguments: str, root: Root) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        print(interrupt(root, options.job_id, options.kind, by=processes.user(), name=records.new_name()))
+        user = processes.user()
+        name = records.new_name()
+        caller: Caller = {"person": user}
+        print(interrupt(root, options.job_id, options.kind, by=user, name=name, caller=caller))
     except Refused as refusal:
         print(f"gpu-run: {refusal.message}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from ..engines.host.engine import POOL_FILE, HostEngine
 from ..engines.host.root_queue import RootQueue
 from ..errors import Refused
 from ..gpus.allocator import Grant
-from ..jobs.submission import add_attempt
+from ..jobs.submission import add_attempt, note_submitted
 from ..linux import detached, processes
 from ..protocol.submit_request import submit_request, to_be_carried_out
 from ..store import records
@@ -64,7 +64,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="gpu-run",
         description="Run a script on leased GPUs of this host; prints the id of a process to follow.",
-        epilog="'gpu-run gc --help' says how to remove old jobs; 'gpu-run rehearse --help', how to interrupt one.",
+        epilog="'gpu-run gc --help' says how to remove old jobs; 'gpu-run rehearse --help', how to interrupt one; "
+        "'gpu-run audit --help', how to see who has done what with one; 'gpu-run usage --help', what was used by whom.",
     )
     parser.add_argument("--gpus", type=int, default=1, help="how many whole GPUs (default 1)")
     parser.add_argument("--gpu-type", help="only GPUs whose name contains this")
@@ -132,7 +133,9 @@ def _make(root: Root, program: str, options: argparse.Namespace, umask: int) -> 
     asked = to_be_carried_out(request, settings=settings, umask=umask, program=program)
     asked["cwd"], asked["waiter"] = os.getcwd(), True
     with job.lock():
-        return add_attempt(job, engine, asked)
+        attempt = add_attempt(job, engine, asked)
+    note_submitted(attempt, asked)
+    return attempt
 
 
 def wait_and_supervise(path: str) -> int:

@@ -14,20 +14,27 @@ from ..store.directories import Attempt, Root
 from ..store.writing import write_text
 
 if TYPE_CHECKING:
-    from ..protocol.records import Claim, End
+    from typing_extensions import Unpack
+
+    from ..protocol.records import Claim, End, EndFacts
+    from ..supervise.allocation import Allocation
 
 
-def end_unstarted(attempt: Attempt, by: str, state: str, reason: str | None, message: str) -> bool:
+def end_unstarted(
+    attempt: Attempt, by: str, state: str, reason: str | None, message: str, **facts: Unpack[EndFacts]
+) -> bool:
     """
     End an attempt that nobody has claimed, so that it never runs; return False when it was claimed meanwhile.
 
     :param by: the claimant that ends it.
+    :param facts: what else the record of its end is to say.
     """
     claim = claim_by(by)
     claim["end"] = {"state": state, "reason": reason, "message": message}
     if not attempt.claim(claim):
         return False
-    attempt.finish(state, reason, message, submitted_at=attempt.request()["requested_at"])
+    facts["submitted_at"] = attempt.request()["requested_at"]
+    attempt.finish(state, reason, message, **facts)
     return True
 
 
@@ -45,11 +52,12 @@ def record_unstarted(attempt: Attempt, claim: Claim) -> None:
     attempt.finish(end["state"], end["reason"], end["message"])
 
 
-def build_environment(attempt: Attempt, by: str) -> bool:
+def build_environment(attempt: Attempt, by: str, allocation: Allocation) -> bool:
     """
     Build the attempt's Python environment, if it needs one; return False when that failed and so ended the attempt.
 
     :param by: the claimant that ends it then.
+    :param allocation: the GPUs that it has meanwhile.
     """
     wanted = attempt.request()["environment"]
     if not wanted:
@@ -61,7 +69,12 @@ def build_environment(attempt: Attempt, by: str) -> bool:
     except (BuildFailed, OSError) as error:
         write_text(attempt.job.at("logs", "environment.log"), f"{error}\n")
         message = f"its Python environment could not be built: {error}"
-        end_unstarted(attempt, by, protocol.FAILED, protocol.LAUNCH_FAILED, message)
+        held: EndFacts = {
+            "leased_at": allocation.leased_at,
+            "gpus": [gpu["index"] for gpu in allocation.gpus],
+            "gpu_keys": [gpu["key"] for gpu in allocation.gpus],
+        }
+        end_unstarted(attempt, by, protocol.FAILED, protocol.LAUNCH_FAILED, message, **held)
         return False
     records.write_json(attempt.at("environment.json"), built)
     attempt.event("environment_ready", **built)

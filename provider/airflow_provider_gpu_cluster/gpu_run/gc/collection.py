@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 from ..ledger.ledger import MOMENT_S
 from ..linux import locks
+from ..protocol.acts import GC
+from ..recovery.words import duration
 from ..reply import Reply
+from ..store.acts import note_act, what_was_asked
 from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
 from ..store.job_folders import jobs_of
 from ..store.settling import settle
+from ..store.unfinished import all_unfinished
 from ..store.writing import writing
 from .old_cache import OldCache
 from .old_jobs import Needs, OldJobs, alone_with
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ..protocol.replies import GcReport
-    from ..protocol.requests import GcCall
+    from ..protocol.requests import Caller, GcCall
     from ..protocol.settings import Settings
 
 _MOST_FAILURES = 100
@@ -36,11 +40,18 @@ _MOST_FAILURES = 100
 def answer(root: Root, program: str, request: GcCall) -> Reply:
     """Carry out the verb ``gc``."""
     older_than_s, dry_run = request["older_than_s"], request["dry_run"]
-    return Reply(collect_garbage(root, request["settings"], program, older_than_s, dry_run=dry_run))
+    caller = request.get("caller", {})
+    return Reply(collect_garbage(root, request["settings"], program, older_than_s, dry_run=dry_run, caller=caller))
 
 
 def collect_garbage(
-    root: Root, settings: Settings, program: str, older_than_s: float, *, dry_run: bool = False
+    root: Root,
+    settings: Settings,
+    program: str,
+    older_than_s: float,
+    *,
+    dry_run: bool = False,
+    caller: Caller | None = None,
 ) -> GcReport:
     """
     Remove what has not been used for long enough.
@@ -49,6 +60,7 @@ def collect_garbage(
     :param program: path of this program.
     :param older_than_s: how long, in seconds.
     :param dry_run: remove nothing, and report what would be removed.
+    :param caller: who asks, for the audit trail; None when nobody does, but the connection's ``retention``.
     :return: ``jobs`` and ``environments`` (names), ``cache_entries``, ``uploads`` and ``programs`` (counts),
         ``bytes_freed``, ``failed`` (a limited number of ``path`` and ``why``), ``failures`` (the full count), and
         ``busy``, which is true when nothing was done because another process is collecting.
@@ -61,7 +73,7 @@ def collect_garbage(
         report.values["busy"] = True
         return report.values
     try:
-        _Collection(root, settings, program, report).run()
+        _Collection(root, settings, program, report, caller).run()
     finally:
         os.close(lock)
     return report.values
@@ -99,8 +111,9 @@ class _Report:
 class _Collection:
     """One run; call under the lock that keeps other runs out."""
 
-    def __init__(self, root: Root, settings: Settings, program: str, report: _Report) -> None:
+    def __init__(self, root: Root, settings: Settings, program: str, report: _Report, caller: Caller | None) -> None:
         self._root = root
+        self._caller = caller
         self._report = report
         self._dry_run = report.values["dry_run"]
         older_than_s = report.values["older_than_s"]
@@ -125,6 +138,9 @@ class _Collection:
         self._programs(needs)
         if not self._dry_run:
             forget_old(self._root)
+            # Looking at the notes of attempts removes those that were left behind.
+            for _ in all_unfinished(self._root.path):
+                pass
             for trash in (self._trash, self._cache_trash):
                 self._report.values["bytes_freed"] += trash.empty()
 
@@ -178,8 +194,12 @@ class _Collection:
             # A request that came before has noted its use by now; a later one makes a new directory.
             if not alone or self._old_jobs.is_in_use(job) or not self._old_jobs.is_old(job):
                 return False
+            asked = what_was_asked(job.path, *[attempt.number for attempt in job.attempts()[-1:]])
             if settle(job, wait_s=self._wait_s):
                 self._trash.take(job.path)
+                by_itself = "the connection's retention" if self._caller is None else ""
+                unused = "unused for {}".format(duration(self._report.values["older_than_s"]))
+                note_act(job.path, GC, caller=self._caller, through=by_itself, details=unused, asked=asked)
                 return True
             # The next job need not wait for the same again.
             self._wait_s = 0.0

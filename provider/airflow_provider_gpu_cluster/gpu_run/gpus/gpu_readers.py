@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import resource
+import time
 from typing import TYPE_CHECKING, Any, Callable, Sequence, TypedDict, TypeVar
 
 from ..errors import Refused
-from ..linux.companion import Ended, Line
+from ..linux.companion import CompanionLine, Ended
 from . import nvidia_smi
 from .gpu_reading import GpuReading
 from .named_gpus import index_of, uuid_of
-from .nvml import FUNCTION_NOT_FOUND, LIBRARIES, NO_DATA, NOT_FOUND, NOT_SUPPORTED, Nvml, NvmlError
+from .nvml import FUNCTION_NOT_FOUND, NO_DATA, NOT_FOUND, NOT_SUPPORTED, Nvml, NvmlError
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu
@@ -53,8 +54,8 @@ class NvmlReader:
 
     source = NVML
 
-    def __init__(self, gpus: Sequence[LeasedGpu], names: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> None:
-        self._nvml = Nvml(libraries)
+    def __init__(self, gpus: Sequence[LeasedGpu], names: Sequence[str]) -> None:
+        self._nvml = Nvml()
         self._gpus = gpus
         self._names = names
         self._seen_us: dict[int, int] = {}
@@ -71,18 +72,20 @@ class NvmlReader:
         handle = self._tried(lambda: self._handle(place), untold=())
         if handle is None:
             return GpuReading()
+        # What a driver says of a MIG instance here is that of its GPU, or nothing.
+        is_whole = not (uuid_of(self._gpus[place], place, self._names) or "").startswith("MIG-")
         memory = self._tried(lambda: self._nvml.memory(handle))
         by_process = self._tried(lambda: self._nvml.processes(handle)) or {}
         reading = GpuReading(
-            percent=self._percent(place, handle),
+            percent=self._percent(place, handle) if is_whole else None,
             memory_bytes=memory and memory[0],
             total_bytes=memory and memory[1],
-            power_w=self._tried(lambda: self._nvml.power_w(handle)),
+            power_w=self._tried(lambda: self._nvml.power_w(handle)) if is_whole else None,
             celsius=self._tried(lambda: self._nvml.celsius(handle)),
-            energy_j=self._tried(lambda: self._nvml.energy_j(handle)),
+            energy_j=self._tried(lambda: self._nvml.energy_j(handle)) if is_whole else None,
             memory_by_process={str(pid): size for pid, size in by_process.items()},
         )
-        if len(by_process) > 1:
+        if is_whole and len(by_process) > 1:
             reading = reading._replace(percent_by_process=self._percent_by_process(place, handle))
         return reading
 
@@ -185,7 +188,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, line: Line) -> None:
+def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, line: CompanionLine) -> None:
     """
     Read some GPUs whenever the other end of a line asks for it, until that is gone.
 
@@ -204,8 +207,8 @@ def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, li
                 answer["source"], answer["why_not"] = reader.source, reader.why_not
             except Refused as refusal:
                 reader, answer["why_not"] = None, refusal.message
-            times = os.times()
-            answer["cost_s"] = times.user + times.system + times.children_user + times.children_system
+            children = resource.getrusage(resource.RUSAGE_CHILDREN)
+            answer["cost_s"] = time.process_time() + children.ru_utime + children.ru_stime
             line.tell(json.dumps(answer))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import AbstractSet, Any, Mapping, NamedTuple
+from typing import Any, Container, Mapping, NamedTuple
 
 
 class GpuReading(NamedTuple):
@@ -28,13 +28,13 @@ class GpuReading(NamedTuple):
     memory_by_process: Mapping[str, int | None] = {}
     percent_by_process: Mapping[str, float] = {}
 
-    def of_job(self, pids: AbstractSet[int]) -> GpuReading:
+    def of_job(self, pids: Container[int]) -> GpuReading:
         """
         Return what is known about the use by some processes; where that cannot be told from the whole, it is the whole.
 
         :param pids: the job's.
         """
-        known = {str(pid) for pid in pids} & set(self.memory_by_process)
+        known = {pid for pid in self.memory_by_process if int(pid) in pids}
         if not known:
             # It uses none now; or its processes have other ids here, as in a container.
             return self
@@ -46,6 +46,15 @@ class GpuReading(NamedTuple):
             percent = sum(self.percent_by_process.get(pid, 0.0) for pid in known)
             own = own._replace(percent=min(self.percent, percent))
         return own
+
+    def at_the_end(self, before: GpuReading) -> GpuReading:
+        """
+        Return what this reading says about the time since another, when the job has just ended.
+
+        It may have stopped computing a moment ago, or have begun after the other reading: the larger one counts.
+        """
+        busy = max(self, before, key=lambda reading: -1.0 if reading.percent is None else reading.percent)
+        return self._replace(percent=busy.percent, power_w=busy.power_w)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> GpuReading:

@@ -88,8 +88,8 @@ class Nvml:
     :raises NvmlError: it is not here, or it cannot be used.
     """
 
-    def __init__(self, libraries: Sequence[str] = LIBRARIES) -> None:
-        self._library = _loaded(libraries)
+    def __init__(self) -> None:
+        self._library = _loaded()
         self._call_one_of(("nvmlInit_v2", "nvmlInit"))
 
     def count(self) -> int:
@@ -238,9 +238,9 @@ class Nvml:
         return f"{(words or b'').decode('ascii', 'replace')} (error {code})"
 
 
-def _loaded(libraries: Sequence[str]) -> ctypes.CDLL:
+def _loaded() -> ctypes.CDLL:
     why = ""
-    for path in libraries:
+    for path in LIBRARIES:
         try:
             return ctypes.CDLL(path)
         except OSError as error:

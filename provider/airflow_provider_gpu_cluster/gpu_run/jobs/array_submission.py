@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Callable, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, TypeVar
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import copying
 from ..linux.disk_space import check_room
 from ..protocol import array_status
+from ..protocol.acts import JOIN, SUBMIT
 from ..protocol.submit_request import element_requests
 from ..staging import inputs
 from ..store import arrays
+from ..store.acts import append_to_ledger, note_act
+from ..store.budgets import Admission, admit, check_budget, has_budget
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.staging_time import staging_noted
 from . import submission
 from .status import carry_on, status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.cancellation import CancelRecord
+    from ..protocol.ledger import ActLine
     from ..protocol.replies import SubmitReply
     from ..protocol.requests import Submit
+    from ..store.budgets import PlannedAttempt
 
 # Making records and files is mostly waiting for the disk, above all on a network file system.
 _THREADS = 8
@@ -66,6 +73,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if not _all_there(elements, engine):
         submission.check_not_cancelled(root, request)
         engine.check(request["spec"])
+        if request["inputs"] and has_budget(root.own, request):
+            check_budget(root.own, _to_make(elements, engine))
         for element in elements:
             submission.check_not_running(element.job, engine)
         if request["inputs"] is None:
@@ -74,7 +83,8 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             array.create()
             submission.keep_identity(array, request["record"])
             submission.use_linked(root, request["inputs"])
-            needs = inputs.stage(root, array, request["inputs"])
+            with staging_noted(array.path):
+                needs = inputs.stage(root, array, request["inputs"])
             if needs:
                 return {"needs": needs}
         submission.check_code(array, request["spec"])
@@ -85,11 +95,18 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             submission.check_not_cancelled(root, request)
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
-        made = _attempts(elements, engine)
-        engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
+        to_make = _to_make(elements, engine) if has_budget(root.own, request) else []
+        admission = admit(root.own, to_make) if to_make else Admission({})
+        made = _attempts(elements, engine, admission.held)
+        launched = sum(is_new for _, is_new in made)
+        try:
+            engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
+        finally:
+            _note(array, elements, made, request, launched)
     engine.refresh()
-    launched = sum(is_new for _, is_new in made)
     status = array_status.summary(array.job_id, [status_of(attempt, engine) for attempt, _ in made])
+    if admission.remark:
+        status["notes"] = [admission.remark]
     handle = submission.handle_of(array, engine, status["submitted_at"], request["spec"]["gpus"])
     return {
         "handle": {**handle, "array_size": len(elements)},
@@ -97,6 +114,24 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         "created": launched > 0,
         "launched": launched,
     }
+
+
+def _note(
+    array: JobDirectory, elements: list[_AskedElement], made: list[tuple[Attempt, bool]], request: Submit, launched: int
+) -> None:
+    """Note in the audit trails of the array, and of the elements that were launched, what was done."""
+    key = request["request_key"]
+    # The same request finds what it has made before.
+    is_own = launched or any(attempt.request()["request_key"] == key for attempt, _ in made)
+    act = request.get("act", SUBMIT) if is_own else JOIN
+    details = f"{launched} of {len(elements)} elements launched"
+    lines: list[ActLine] = []
+    caller = submission.caller_of(request)
+    note_act(array.path, act, caller=caller, key=key, details=details, asked=request, later=lines)
+    for element, (attempt, is_new) in zip(elements, made):
+        if is_new:
+            submission.note_submitted(attempt, element.request, later=lines)
+    append_to_ledger(os.path.dirname(array.path), lines)
 
 
 def _elements(root: Root, engine: Engine, request: Submit) -> list[_AskedElement]:
@@ -113,6 +148,11 @@ def _is_there(element: _AskedElement, engine: Engine) -> bool:
     return submission.existing(element.job, engine, element.request) is not None
 
 
+def _to_make(elements: list[_AskedElement], engine: Engine) -> list[PlannedAttempt]:
+    """Return the attempts that are to be made."""
+    return [submission.next_of(one.job, one.request) for one in elements if not _is_there(one, engine)]
+
+
 def _all_there(elements: list[_AskedElement], engine: Engine) -> bool:
     return all(_is_there(element, engine) for element in elements)
 
@@ -126,13 +166,18 @@ def _prepare(array: JobDirectory, elements: list[_AskedElement]) -> None:
     def prepare(element: _AskedElement) -> None:
         element.job.create()
         submission.keep_identity(element.job, element.request["record"])
-        inputs.take_over(element.job, array)
+        with staging_noted(element.job.path):
+            inputs.take_over(element.job, array)
 
     _each(prepare, elements)
 
 
-def _attempts(elements: list[_AskedElement], engine: Engine) -> list[tuple[Attempt, bool]]:
-    """Return an attempt of each element, and whether it was made now; call under the array's lock."""
+def _attempts(elements: list[_AskedElement], engine: Engine, held: Mapping[str, str]) -> list[tuple[Attempt, bool]]:
+    """
+    Return an attempt of each element, and whether it was made now; call under the array's lock.
+
+    :param held: by path of an element's job, why its attempt must wait for its budget.
+    """
     now = time.time()
 
     def attempt(element: _AskedElement) -> tuple[Attempt, bool]:
@@ -142,7 +187,7 @@ def _attempts(elements: list[_AskedElement], engine: Engine) -> list[tuple[Attem
             found = submission.existing(job, engine, request) or submission.newer(job, engine, element.seen)
             if found is not None:
                 return found[0], False
-            return submission.add_attempt(job, engine, request), True
+            return submission.add_attempt(job, engine, request, why_held=held.get(job.path, "")), True
 
     return _each(attempt, elements)
 

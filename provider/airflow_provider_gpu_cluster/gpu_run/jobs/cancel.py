@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import regular_files
+from ..protocol.acts import CANCEL
 from ..reply import Reply
 from ..store import records
+from ..store.acts import name_of, note_act
 from ..store.cancelled_requests import note_cancelled
 from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
+from .counts import count
 from .status import status_or_unknown, statuses
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.cancellation import CancelRecord
-    from ..protocol.requests import CancelRequest
+    from ..protocol.requests import Caller, CancelCall
     from ..protocol.status import Status
 
 _LOOK_S = 0.05
@@ -38,10 +41,40 @@ _SPOILT = (
 )
 
 
-def answer(root: Root, engine: Engine, request: CancelRequest) -> Reply:
+def answer(root: Root, engine: Engine, request: CancelCall) -> Reply:
     """Carry out the verb ``cancel``."""
-    keys = request.get("request_keys")
-    return Reply({"jobs": cancel(root, engine, request["job_ids"], request["by"], request["wait_s"], keys)})
+    keys, caller = request.get("request_keys"), request.get("caller", {})
+    found = cancel(root, engine, request["job_ids"], request["by"], request["wait_s"], keys, caller)
+    return Reply({"jobs": found, "counted": count(root, found)})
+
+
+class _Canceller(NamedTuple):
+    """
+    Who cancels.
+
+    :param by: in words, for the job's record.
+    :param caller: for the audit trail.
+    """
+
+    by: str
+    caller: Caller
+
+    def note(self, job: JobDirectory, attempt: Attempt | None, made: int, details: str = "") -> None:
+        """
+        Note a cancellation in the audit trail, once however often it is asked for.
+
+        :param made: how many attempts there are; a cancellation after the next one is another.
+        """
+        host = self.caller.get("airflow_host", "")
+        note_act(
+            job.path,
+            CANCEL,
+            caller=self.caller,
+            through=self.by,
+            attempt=None if attempt is None else attempt.number,
+            key=f"{made} {name_of(self.caller)} {host} {self.by}",
+            details=details,
+        )
 
 
 def cancel(
@@ -51,6 +84,7 @@ def cancel(
     by: str,
     wait_s: float,
     request_keys: dict[str, str] | None = None,
+    caller: Caller | None = None,
 ) -> list[Status]:
     """
     Cancel jobs; a second time changes nothing.
@@ -59,20 +93,22 @@ def cancel(
     :param wait_s: how long to wait until they are gone.
     :param request_keys: by job, the key of a request to launch it that may still be on its way, and launches nothing
         any more.
+    :param caller: who makes the request, for the audit trail.
     :return: their statuses afterwards.
     :raises Refused: one of them is no job id; none is cancelled.
     """
     jobs = [root.job(job_id) for job_id in job_ids]
+    who = _Canceller(by, caller or {})
     failure: Exception | None = None
     for job in jobs:
         try:
             if request_keys and job.job_id in request_keys:
-                _stop_launch(job, root, by, request_keys[job.job_id])
+                _stop_launch(job, root, who, request_keys[job.job_id])
         except (OSError, Refused) as error:
             # What runs is cancelled all the same.
             failure = error
         try:
-            _cancel_job(job, root, engine, by)
+            _cancel_job(job, root, engine, who)
         except _SPOILT:
             # Its status says so, and the others are cancelled.
             continue
@@ -90,48 +126,66 @@ def cancel(
         time.sleep(_LOOK_S)
 
 
-def _stop_launch(job: JobDirectory, root: Root, by: str, request_key: str) -> None:
+def _stop_launch(job: JobDirectory, root: Root, who: _Canceller, request_key: str) -> None:
     """Keep a request from launching the job, unless it has done so by the end of this call."""
-    asked: CancelRecord = {"by": by, "at": records.now()}
-    note_cancelled(root, job.job_id, request_key, asked)
+    asked: CancelRecord = {"by": who.by, "at": records.now()}
+    is_first = note_cancelled(root, job.job_id, request_key, asked)
     # A request that looked for the note before is making its attempt now.
     with contextlib.suppress(FileNotFoundError), job.lock():
         pass
+    if is_first and not job.attempts():
+        who.note(job, None, 0, "before it was launched")
 
 
-def _cancel_job(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
+def _cancel_job(job: JobDirectory, root: Root, engine: Engine, who: _Canceller) -> None:
     if job.attempts():
-        _cancel_latest(job, root, engine, by)
+        _cancel_latest(job, root, engine, who)
     elif job.use():
-        _cancel_elements(job, root, engine, by)
+        _cancel_elements(job, root, engine, who)
 
 
-def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
+def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, who: _Canceller) -> None:
     """Cancel an array, also one that is about to be launched."""
     from ..store import arrays
 
     with job.lock():
-        arrays.note_cancellation(job, by)
-        for element in arrays.all_elements_of(job):
-            _cancel_latest(root.job(element), root, engine, by)
+        arrays.note_cancellation(job, who.by)
+        elements = [root.job(element) for element in arrays.all_elements_of(job)]
+        for element in elements:
+            _cancel_latest(element, root, engine, who)
+    if elements:
+        who.note(job, None, sum(len(element.attempts()) for element in elements), f"{len(elements)} elements")
 
 
-def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, by: str) -> None:
+def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, who: _Canceller) -> None:
     # A look at the job may find that it has ended, and make its next attempt, which is the one to cancel then.
-    if not job.attempts() or status_or_unknown(root, engine, job.job_id)["state"] in protocol.FINAL_STATES:
+    if not job.attempts():
+        return
+    if status_or_unknown(root, engine, job.job_id)["state"] in protocol.FINAL_STATES:
+        latest = job.attempts()[-1]
+        if latest.cancellation() is not None:
+            # One that has come too late may tell more of who has wanted it.
+            who.note(job, latest, latest.number, "it was cancelled already")
         return
     latest = job.attempts()[-1]
-    _cancel(latest, engine, by)
+    _cancel(latest, engine, who)
     # Who makes the next attempt looks for a cancel after that. So the next attempt is here by now, or never runs.
     while True:
         attempt = job.attempts()[-1]
         if attempt.number <= latest.number or attempt.log_number != latest.log_number:
             return
         latest = attempt
-        _cancel(latest, engine, by)
+        _cancel(latest, engine, who)
 
 
-def _cancel(attempt: Attempt, engine: Engine, by: str) -> None:
+def _cancel(attempt: Attempt, engine: Engine, who: _Canceller) -> None:
+    try:
+        _ask_to_end(attempt, engine, who.by)
+    finally:
+        who.note(attempt.job, attempt, attempt.number)
+
+
+def _ask_to_end(attempt: Attempt, engine: Engine, by: str) -> None:
     asked: CancelRecord = {"by": by, "at": records.now()}
     if _note(attempt, asked):
         attempt.event("cancel_requested", by=by)

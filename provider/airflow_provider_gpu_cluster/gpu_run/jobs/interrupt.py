@@ -7,33 +7,37 @@ from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..errors import Refused
+from ..protocol.acts import INTERRUPT
 from ..protocol.interruption import INTERRUPTIONS
 from ..reply import Reply
 from ..store import records
+from ..store.acts import note_act
 from ..store.directories import Attempt, Root
 
 if TYPE_CHECKING:
     from ..protocol.interruption import InterruptionAnswer, InterruptionRecord
-    from ..protocol.requests import InterruptRequest
+    from ..protocol.requests import Caller, InterruptCall
 
 _LOOK_S = 0.05
 # The supervisor looks twice a second; on another node, it may see a record seconds later.
 ANSWERED_WITHIN_S = 20.0
 
 
-def answer(root: Root, request: InterruptRequest) -> Reply:
+def answer(root: Root, request: InterruptCall) -> Reply:
     """Carry out the verb ``interrupt``."""
-    message = interrupt(root, request["job_id"], request["kind"], by=request["by"], name=request["id"])
+    by, caller = request["by"], request.get("caller")
+    message = interrupt(root, request["job_id"], request["kind"], by=by, name=request["id"], caller=caller)
     return Reply({"message": message})
 
 
-def interrupt(root: Root, job_id: str, kind: str, *, by: str, name: str) -> str:
+def interrupt(root: Root, job_id: str, kind: str, *, by: str, name: str, caller: Caller | None = None) -> str:
     """
     Interrupt a running job, and return what was done, as a sentence.
 
     :param kind: one of :data:`.INTERRUPTIONS`.
     :param by: who asks, for the record.
     :param name: unique to this interruption; the same one is carried out once.
+    :param caller: who makes the request, for the audit trail.
     :raises Refused: there is no such job, or it does not run.
     """
     if kind not in INTERRUPTIONS:
@@ -43,6 +47,15 @@ def interrupt(root: Root, job_id: str, kind: str, *, by: str, name: str) -> str:
     before: InterruptionRecord | None = records.read_json(attempt.at("interrupt.json"))
     if before is None or before.get("id") != name:
         records.write_json(attempt.at("interrupt.json"), asked)
+        note_act(
+            attempt.job.path,
+            INTERRUPT,
+            caller={} if caller is None else caller,
+            through=by,
+            attempt=attempt.number,
+            key=name,
+            details=f"as {kind}",
+        )
     deadline = time.monotonic() + ANSWERED_WITHIN_S
     while time.monotonic() < deadline:
         said: InterruptionAnswer | None = records.read_json(attempt.at("interrupted.json"))

@@ -23,7 +23,7 @@ from ..store.writing import fault_of
 if TYPE_CHECKING:
     from ..protocol.events import LaunchedEvent, RefusedEvent
     from ..protocol.replies import Fault, SubmitReply
-    from ..protocol.requests import Call, SubmitRequest
+    from ..protocol.requests import Call, Caller, SubmitRequest
 
 # No more launches than this use a scheduler at the same time.
 AT_ONCE = 4
@@ -107,6 +107,9 @@ class LaunchProcesses:
             settings = self._asked["settings"]
             engine = engine_of(self._root, settings, self._program, timeout_s=_TIMEOUT_S)
             asked = to_be_carried_out(request, settings=settings, umask=self._asked["umask"], program=self._program)
+            # The client's channel is that of all of its tasks; each of these says who it is.
+            caller: Caller = {**request["record"], **self._asked.get("caller", {})}
+            asked["caller"] = caller
             reply = submit(self._root, engine, asked)
             if reply.get("needs"):
                 raise Refused(protocol.BAD_REQUEST, "it needs files that only a submit can send")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import protocol
 from ..errors import Refused
 from ..linux import regular_files
+from ..protocol.acts import RESUBMIT
 from ..protocol.masks import with_more
 from ..reply import Reply
 from ..store import arrays, records
@@ -105,6 +106,8 @@ def _request_of(
         "settings": request["settings"],
         "umask": request["umask"],
         "program": program,
+        "caller": request.get("caller", {}),
+        "act": RESUBMIT,
     }
     masks = with_more(recorded.get("masks"), request.get("secrets", ()))
     if masks is not None:

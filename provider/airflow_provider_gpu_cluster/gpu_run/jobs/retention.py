@@ -31,7 +31,7 @@ def clear_if_due(root: Root, program: str, settings: Settings) -> None:
             return
         with records.log_file(os.path.join(root.own, "gc.log")) as log:
             log.truncate(0)
-            command = detached.own_command(program, "gc", "--older-than", f"{older_than:f}")
+            command = detached.own_command(program, "gc", "--older-than", f"{older_than:f}", "--of-retention")
             detached.leave(detached.start_detached(command, out=log))
 
 

@@ -52,11 +52,11 @@ def _is_count_by_name(value: object) -> bool:
     return isinstance(value, dict) and all(_is_text(name) and _is_whole(count) for name, count in value.items())
 
 
-def _is_plain(value: object) -> bool:
-    """Return whether it is an object of numbers and texts, or of lists of such objects."""
+def _is_use(value: object) -> bool:
+    """Return whether it is an object of numbers, but for the values that are texts, and the list of the GPUs."""
     return isinstance(value, dict) and all(
-        _is_number(one) or _is_text(one) or (isinstance(one, list) and all(map(_is_plain, one)))
-        for one in value.values()
+        _list_of(_is_use)(one) if name == "gpus" else _is_text(one) if name in _TEXTS_OF_USE else _is_number(one)
+        for name, one in value.items()
     )
 
 
@@ -66,6 +66,7 @@ def _is_past_attempt(value: object) -> bool:
     )
 
 
+_TEXTS_OF_USE = ("source", "why_not", "key", "host", "level", "since", "on_idle")
 _OF_PAST_ATTEMPTS = (
     "attempt",
     "reason",
@@ -107,9 +108,10 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "memory_limit_bytes": _is_whole,
     "queue_place": _is_whole,
     "progress": lambda value: isinstance(value, dict),
-    "usage": _is_plain,
-    "seconds": _is_plain,
-    "idle": _is_plain,
+    "usage": _is_use,
+    "seconds": _is_use,
+    "idle": _is_use,
+    "asked": _is_use,
     "host": _is_text,
     "pid": _is_whole,
     "log_bytes": _is_whole,
@@ -131,6 +133,7 @@ _NEVER_NONE = (
     "recovered",
     "usage",
     "seconds",
+    "asked",
     "gpus",
     "log_bytes",
     "log_tail",

@@ -16,11 +16,14 @@ from ..reply import Reply
 from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.idle_notes import idle_note
 from ..store.next_attempt import follow, is_followed
 from ..store.records import now
 from ..store.settling import settle
 from ..store.used import seconds_of, used_so_far
 from ..verdict import log_ends
+from .counts import count
+from .notices import take_notices
 from .sound_status import sound
 
 if TYPE_CHECKING:
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from ..protocol.records import Claim, ExitRecord
     from ..protocol.recovery import Recovery
     from ..protocol.requests import StatusRequest
-    from ..protocol.status import Observed, Progress, Standing, Started, Status, Used
+    from ..protocol.spec import Spec
+    from ..protocol.status import AskedFor, Observed, Progress, Standing, Started, Status, Used
 
 _PROGRESS_BYTES = 4096
 # Nested more deeply, a status could not be sent.
@@ -38,7 +42,9 @@ _MOST_BRACKETS = 200
 def answer(root: Root, engine: Engine, request: StatusRequest) -> Reply:
     """Carry out the verb ``status``."""
     found = statuses(root, engine, request["job_ids"], request["tail_bytes"], whole=request.get("whole_tail", False))
-    return Reply({"jobs": found})
+    for status in found:
+        take_notices(root, status, request.get("notify", {}).get(status["job_id"]))
+    return Reply({"jobs": found, "counted": count(root, found)})
 
 
 def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *, whole: bool = False) -> list[Status]:
@@ -190,8 +196,10 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
         request = attempt.request()
         masks = request.get("masks")
         limit = request["spec"].get("memory_bytes")
-        if limit and status["state"] in protocol.FINAL_STATES:
-            status["memory_limit_bytes"] = limit
+        if status["state"] in protocol.FINAL_STATES:
+            status["asked"] = _asked(request["spec"])
+            if limit:
+                status["memory_limit_bytes"] = limit
         orphan_timeout = orphan_timeout_s(request["spec"], request.get("settings") or {})
         if orphan_timeout and status["state"] not in protocol.FINAL_STATES:
             status["orphan_timeout_s"] = orphan_timeout
@@ -204,6 +212,18 @@ def status_of(attempt: Attempt, engine: Engine) -> Status:
     shown: Status = hidden_in(status, masks)
     shown["masks"] = masks
     return shown
+
+
+def _asked(spec: Spec) -> AskedFor:
+    asked: AskedFor = {}
+    cpus, memory, time_limit = spec.get("cpus"), spec.get("memory_bytes"), spec.get("time_limit_s")
+    if cpus:
+        asked["cpus"] = cpus
+    if memory:
+        asked["memory_bytes"] = memory
+    if time_limit:
+        asked["time_limit_s"] = time_limit
+    return asked
 
 
 def _with_kind(status: Status) -> Status:
@@ -288,14 +308,16 @@ def _running(attempt: Attempt, claim: Claim) -> Started:
 
 
 def _so_far(attempt: Attempt, claim: Claim) -> Used:
-    """Return what a running attempt has used so far."""
+    """Return what a running attempt has used so far, and that it is idle if it is."""
     so_far = used_so_far(attempt.path)
     facts = run_facts(claim)
     facts["submitted_at"] = attempt.request()["requested_at"]
-    facts["leased_at"] = claim.get("leased_at", "")
     used: Used = {"seconds": seconds_of(attempt.path, facts, so_far, now())}
     if "usage" in so_far:
         used["usage"] = so_far["usage"]
+    note = idle_note(attempt.path)
+    if note is not None:
+        used["idle"] = note
     return used
 
 

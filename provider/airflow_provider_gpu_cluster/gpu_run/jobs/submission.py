@@ -11,26 +11,32 @@ from .. import protocol
 from ..environments import python_environment
 from ..errors import Refused
 from ..linux import processes
+from ..protocol.acts import JOIN, STAGE, SUBMIT
 from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
+from ..store.acts import note_act
+from ..store.budgets import PlannedAttempt, admit, check_budget
 from ..store.cancelled_requests import cancelled_request
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.settling import settle
+from ..store.staging_time import staging_noted, take_staging
+from ..store.unfinished import note_unfinished, unfinished_note
 from ..store.writing import write_text, writing
 from .status import carry_on, status_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.inputs import Input
+    from ..protocol.ledger import ActLine
     from ..protocol.records import JobRecord, OwnerRecord
     from ..protocol.replies import Handle, StageReply, SubmitReply
-    from ..protocol.requests import Asker, StageRequest, Submit
+    from ..protocol.requests import Asker, Caller, StageCall, Submit
     from ..protocol.spec import Spec
     from ..protocol.status import Status
 
 
-def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
+def stage(root: Root, engine: Engine, request: StageCall) -> StageReply:
     """
     Make the job's directory and bring in its inputs, without launching anything.
 
@@ -42,10 +48,15 @@ def stage(root: Root, engine: Engine, request: StageRequest) -> StageReply:
     keep_identity(job, request["record"])
     if latest is None or status_of(latest, engine)["state"] in protocol.FINAL_STATES:
         use_linked(root, request["inputs"])
-        needs = staging.stage(root, job, request["inputs"])
+        with staging_noted(job.path):
+            needs = staging.stage(root, job, request["inputs"])
     else:
         # The inputs of a running job are left alone.
         needs = []
+    if not needs:
+        caller = caller_of(request)
+        key = "{} {}".format(caller.get("asked_at") or "", caller.get("try_number", "")).strip()
+        note_act(job.path, STAGE, caller=caller, key=key)
     return {"needs": needs, "handle": handle_of(job, engine, None, 0)}
 
 
@@ -68,6 +79,9 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     if found is None:
         check_not_cancelled(root, request)
         engine.check(request["spec"])
+        if request["inputs"]:
+            # Before they are sent.
+            check_budget(root.own, [next_of(job, request)])
         check_not_running(job, engine)
         if request["inputs"] is None:
             check_staged(job)
@@ -75,7 +89,8 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             job.create()
             keep_identity(job, request["record"])
             use_linked(root, request["inputs"])
-            needs = staging.stage(root, job, request["inputs"])
+            with staging_noted(job.path):
+                needs = staging.stage(root, job, request["inputs"])
             if needs:
                 return {"needs": needs}
         check_code(job, request["spec"])
@@ -83,11 +98,51 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             found = existing(job, engine, request) or newer(job, engine, seen)
             if found is None:
                 check_not_cancelled(root, request)
-                return _created(job, engine, request)
+                return _created(root, job, engine, request)
     attempt, status = found
+    _note_found(attempt, request, status)
     if status["state"] == protocol.QUEUED and attempt.claimed() is None:
         engine.launch([attempt])
     return _reply(job, engine, attempt, status, created=False)
+
+
+def caller_of(request: StageCall | Submit) -> Caller:
+    """Return who makes a request, as far as it says that."""
+    said: Caller = {**request["record"], **request.get("caller", {})}
+    return said
+
+
+def note_submitted(attempt: Attempt, request: Submit, later: list[ActLine] | None = None) -> None:
+    """
+    Note in the audit trail that a request has made an attempt.
+
+    :param later: see :func:`.store.acts.note_act`.
+    """
+    note_act(
+        attempt.job.path,
+        request.get("act", SUBMIT),
+        caller=caller_of(request),
+        attempt=attempt.number,
+        key=request["request_key"],
+        asked=request,
+        later=later,
+    )
+
+
+def _note_found(attempt: Attempt, request: Submit, status: Status) -> None:
+    """Note that a request has found an attempt: its own, which it may not have noted before it died, or another's."""
+    if attempt.request()["request_key"] == request["request_key"]:
+        note_submitted(attempt, request)
+        return
+    note_act(
+        attempt.job.path,
+        JOIN,
+        caller=caller_of(request),
+        attempt=attempt.number,
+        key=request["request_key"],
+        details=f"it is {status['state']}",
+        asked=request,
+    )
 
 
 def existing(job: JobDirectory, engine: Engine, request: Submit) -> tuple[Attempt, Status] | None:
@@ -161,15 +216,32 @@ def latest_attempt(job: JobDirectory) -> Attempt | None:
     return attempts[-1] if attempts else None
 
 
-def _created(job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
+def _created(root: Root, job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
     """Make the next attempt and launch it; call under the job's lock."""
-    attempt = add_attempt(job, engine, request)
-    engine.launch([attempt])
-    return _reply(job, engine, attempt, status_of(attempt, engine), created=True)
+    admission = admit(root.own, [next_of(job, request)])
+    attempt = add_attempt(job, engine, request, why_held=admission.held.get(job.path, ""))
+    try:
+        engine.launch([attempt])
+    finally:
+        note_submitted(attempt, request)
+    status = status_of(attempt, engine)
+    if admission.remark:
+        status["notes"] = [*status.get("notes", ()), admission.remark]
+    return _reply(job, engine, attempt, status, created=True)
 
 
-def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
-    """Make the next attempt; call under the job's lock."""
+def next_of(job: JobDirectory, request: Submit) -> PlannedAttempt:
+    """Return the attempt that a request would make now."""
+    latest = latest_attempt(job)
+    return PlannedAttempt(job.path, 1 if latest is None else latest.number + 1, request)
+
+
+def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held: str = "") -> Attempt:
+    """
+    Make the next attempt; call under the job's lock.
+
+    :param why_held: why it must wait for its budget of GPU-hours; empty if it may start.
+    """
     before = latest_attempt(job)
     # As long as its outputs are there.
     settle(job)
@@ -195,6 +267,8 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
         ),
     )
     record["interpreter"] = sys.executable
+    if why_held:
+        record["over_budget"] = why_held
     if record["environment"] is not None:
         record["environment"]["interpreter"] = sys.executable
     with writing(job.path):
@@ -205,6 +279,8 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit) -> Attempt:
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")
+    take_staging(job.path, attempt.path)
+    note_unfinished(job.path, number, unfinished_note(record, is_held=bool(why_held)))
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
 
@@ -226,7 +302,7 @@ def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:
 
 def _put_logs_aside(job: JobDirectory, number: int) -> None:
     """Add the number of an ended attempt to the names of its logs, so that the next attempt's begin empty."""
-    for name in ("training.log", "error.log", "progress.jsonl"):
+    for name in ("training.log", "error.log", "progress.jsonl", "usage.jsonl"):
         stem, suffix = os.path.splitext(name)
         with contextlib.suppress(FileNotFoundError), writing(job.path):
             os.rename(job.at("logs", name), job.at("logs", f"{stem}.attempt-{number}{suffix}"))

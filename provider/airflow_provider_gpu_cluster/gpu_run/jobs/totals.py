@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from typing import TYPE_CHECKING, cast
 
 from .. import protocol
@@ -13,17 +12,15 @@ from ..ledger.ledger import Ledger
 from ..ledger.totals import read_totals
 from ..linux import processes
 from ..reply import Reply
-from ..store.directories import JobDirectory, Root
-from ..store.job_folders import jobs_of
-from ..store.next_attempt import is_followed
+from ..store.directories import Attempt, Root
+from ..store.unfinished import all_unfinished
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.totals import LedgerTotals, TotalsReply, VerbCount
 
-# How long to read a ledger whose sums are lost, and how long to count jobs, in seconds.
+# How long to read a ledger whose sums are lost, in seconds.
 LEDGER_S = 3.0
-JOBS_S = 2.0
 _MOST_BYTES = 1 << 16
 _OF_REPLY = ("is_complete", "pairs", "job_durations", "queue_durations", "transfers", "final_numbers")
 
@@ -34,9 +31,8 @@ def answer(root: Root, engine: Engine, program: str) -> Reply:
     with contextlib.suppress(OSError):
         totals = read_totals(Ledger(root.own), within_s=LEDGER_S)
         reply["ledger"] = cast("LedgerTotals", {name: value for name, value in totals.items() if name in _OF_REPLY})
-    jobs = _jobs(root)
-    if jobs is not None:
-        reply["waiting_jobs"], reply["running_jobs"] = jobs
+    with contextlib.suppress(OSError):
+        reply["waiting_jobs"], reply["running_jobs"] = _jobs(root)
     try:
         reply["capacity"] = engine.capacity()
     except Refused as error:
@@ -45,33 +41,24 @@ def answer(root: Root, engine: Engine, program: str) -> Reply:
     return Reply(reply)
 
 
-def _jobs(root: Root) -> tuple[int, int] | None:
-    """Return how many jobs wait and run, as their records say; None when that takes too long."""
-    deadline = time.monotonic() + JOBS_S
+def _jobs(root: Root) -> tuple[int, int]:
+    """Return how many jobs wait and run, as their records say."""
     counts = {protocol.QUEUED: 0, protocol.RUNNING: 0}
-    try:
-        for job in jobs_of(root):
-            # What a job does to its own records matters to no other.
-            with contextlib.suppress(Refused, OSError, ValueError):
-                state = _state(job)
-                if state is not None:
-                    counts[state] += 1
-            if time.monotonic() > deadline:
-                return None
-    except FileNotFoundError:
-        pass
+    for unfinished in all_unfinished(root.path):
+        # What a job does to its own records matters to no other.
+        with contextlib.suppress(Refused, OSError, ValueError):
+            job, _, number = unfinished.path.partition("/.job/attempts/")
+            state = _state(root.job(os.path.basename(job)).attempt(int(number)))
+            if state is not None:
+                counts[state] += 1
     return counts[protocol.QUEUED], counts[protocol.RUNNING]
 
 
-def _state(job: JobDirectory) -> str | None:
-    """Return the state of a job; None when it has ended, or was not launched."""
-    attempts = job.attempts()
-    if not attempts:
+def _state(attempt: Attempt) -> str | None:
+    """Return whether an attempt waits or runs; None when it has ended. The next one is noted by itself."""
+    if not os.path.isdir(attempt.path) or attempt.ended() is not None:
         return None
-    ended = attempts[-1].ended()
-    if ended is not None:
-        return protocol.QUEUED if is_followed(ended) else None
-    return protocol.QUEUED if attempts[-1].claimed() is None else protocol.RUNNING
+    return protocol.QUEUED if attempt.claimed() is None else protocol.RUNNING
 
 
 def _calls(program: str) -> list[VerbCount]:

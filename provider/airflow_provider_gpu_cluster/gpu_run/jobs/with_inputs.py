@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Callable, cast
 
 from ..protocol.submit_request import to_be_carried_out
 from ..reply import Reply
 from ..store.directories import JobDirectory, Root
+from ..store.staging_time import note_staging
 from . import submission
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.inputs import Input, UploadInput
     from ..protocol.replies import StageReply, SubmitReply
-    from ..protocol.requests import StageRequest, SubmitCall
+    from ..protocol.requests import Asker, StageCall, SubmitCall
 
 
-def stage(root: Root, engine: Engine, program: str, request: StageRequest, stream: BinaryIO) -> Reply:
+def stage(root: Root, engine: Engine, program: str, request: StageCall, stream: BinaryIO) -> Reply:
     """Carry out the verb ``stage``."""
     carry_out = partial(submission.stage, root, engine, request)
-    return _with_inputs(root.job(request["job_id"]), engine, request["inputs"], stream, carry_out)
+    return _with_inputs(root.job(request["job_id"]), request["record"], engine, request["inputs"], stream, carry_out)
 
 
 def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream: BinaryIO) -> Reply:
@@ -33,11 +35,13 @@ def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream
     # Both runs get the same object: what the first one notes in it counts for the second.
     asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
     job = root.job(request["job_id"])
-    return _with_inputs(job, engine, request["inputs"] or [], stream, partial(carry_out, root, engine, asked))
+    carry_out = partial(carry_out, root, engine, asked)
+    return _with_inputs(job, request["record"], engine, request["inputs"] or [], stream, carry_out)
 
 
 def _with_inputs(
     job: JobDirectory,
+    by: Asker,
     engine: Engine,
     inputs: list[Input],
     stream: BinaryIO,
@@ -50,7 +54,10 @@ def _with_inputs(
     # The worker sends no other kind of input.
     needed = [cast("UploadInput", inputs[number]) for number in needs]
 
+    began = time.monotonic()
+
     def go_on() -> StageReply | SubmitReply:
+        note_staging(job.path, time.monotonic() - began)
         # Sending may have taken a long time.
         engine.refresh()
         return carry_out()
@@ -58,6 +65,6 @@ def _with_inputs(
     def body(out: BinaryIO) -> None:
         from ..staging.receiving import receive
 
-        receive(job, needed, stream, out, go_on)
+        receive(job, by, needed, stream, out, go_on)
 
     return Reply({"needs": needs}, body)

@@ -33,6 +33,7 @@ def end_line(
     record: Mapping[str, Any],
     request: Mapping[str, Any],
     claim: Mapping[str, Any],
+    before: Mapping[str, Any],
     *,
     metrics: Mapping[str, float],
     moved: Mapping[str, int],
@@ -43,6 +44,7 @@ def end_line(
     :param record: its ``exit.json``.
     :param request: the ``request.json`` of the attempt; empty when it is gone.
     :param claim: its ``claim.json``, likewise.
+    :param before: the ``exit.json`` of the attempt before it, likewise.
     :param metrics: its final numbers.
     :param moved: how many bytes were transferred for it, by direction.
     """
@@ -51,7 +53,8 @@ def end_line(
     submitted_at = _time(record.get("submitted_at")) or _time(request.get("requested_at"))
     leased_at = _time(record.get("leased_at")) or _time(claim.get("leased_at"))
     gpus = _list(record.get("gpus")) or _list(claim.get("gpus"))
-    leased_s = _between(leased_at, ended_at) if gpus else 0.0
+    told = _number(record.get("gpu_seconds"))
+    leased_s = (told / len(gpus) if told else _between(leased_at, ended_at)) if gpus else 0.0
     line.update(
         attempt=record["attempt"],
         engine=_text(_part(request, "settings").get("engine")) or "host",
@@ -71,6 +74,9 @@ def end_line(
     keys = _texts(_list(record.get("gpu_keys")))
     if keys:
         line["gpu_keys"] = keys
+    followed_at = _time(before.get("released_at")) or _time(before.get("ended_at"))
+    if followed_at:
+        line["follows_at"], line["follows_reason"] = followed_at, _text(before.get("reason")) or None
     line.update(_used(record, line["gpu_seconds"]))
     seconds = _part(record, "seconds")
     parts = {
@@ -125,7 +131,7 @@ def _time(value: object) -> str:
     """Return a time if it is one, with its time zone."""
     with contextlib.suppress(ValueError, OverflowError):
         if isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None:
-            return datetime.fromisoformat(value).astimezone(timezone.utc).isoformat()
+            return datetime.fromisoformat(value).astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return ""
 
 

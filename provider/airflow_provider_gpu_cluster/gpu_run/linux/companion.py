@@ -8,6 +8,7 @@ whatever way, and ends then; this process hears it when the companion dies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -28,7 +29,7 @@ class Ended(Exception):
     """The other end has closed its pipe."""
 
 
-class Line:
+class CompanionLine:
     """
     One end of the two pipes.
 
@@ -82,7 +83,7 @@ class Line:
                 os.close(fd)
 
 
-def start_companion(work: Callable[[Line], object]) -> tuple[int, Line]:
+def start_companion(work: Callable[[CompanionLine], object]) -> tuple[int, CompanionLine]:
     """
     Start a copy of this process that does some work, and return its id, and the line to it.
 
@@ -94,7 +95,7 @@ def start_companion(work: Callable[[Line], object]) -> tuple[int, Line]:
     return _start(partial(_work_below, os.getpid(), work))
 
 
-def start_apart(work: Callable[[Line], object]) -> Line:
+def start_apart(work: Callable[[CompanionLine], object]) -> tuple[int, CompanionLine]:
     """
     Do the same; but the process is nobody's child, has a session of its own, and goes on until its work is done.
 
@@ -104,10 +105,14 @@ def start_apart(work: Callable[[Line], object]) -> Line:
     """
     pid, line = _start(partial(_leave, work))
     os.waitpid(pid, 0)
-    return line
+    try:
+        return int(line.hear(0.0) or ""), line
+    except (Ended, ValueError):
+        line.close()
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
 
-def _start(work: Callable[[Line], object]) -> tuple[int, Line]:
+def _start(work: Callable[[CompanionLine], object]) -> tuple[int, CompanionLine]:
     source, their_sink = os.pipe()
     their_source, sink = os.pipe()
     try:
@@ -119,27 +124,27 @@ def _start(work: Callable[[Line], object]) -> tuple[int, Line]:
     finally:
         for fd in (their_source, their_sink):
             os.close(fd)
-    return pid, Line(source, sink)
+    return pid, CompanionLine(source, sink)
 
 
-def _in_copy(source: int, sink: int, work: Callable[[Line], object]) -> None:
+def _in_copy(source: int, sink: int, work: Callable[[CompanionLine], object]) -> None:
     processes.close_files(keep=(source, sink))
-    work(Line(source, sink))
+    work(CompanionLine(source, sink))
 
 
-def _leave(work: Callable[[Line], object], line: Line) -> None:
+def _leave(work: Callable[[CompanionLine], object], line: CompanionLine) -> None:
     os.setsid()
     os.chdir("/")
-    processes.start_copy(partial(_work_deaf, work, line))
+    line.tell(str(processes.start_copy(partial(_work_deaf, work, line))))
 
 
-def _work_below(parent: int, work: Callable[[Line], object], line: Line) -> None:
+def _work_below(parent: int, work: Callable[[CompanionLine], object], line: CompanionLine) -> None:
     processes.die_with_parent(signal.SIGKILL)
     if os.getppid() == parent:
         _work_deaf(work, line)
 
 
-def _work_deaf(work: Callable[[Line], object], line: Line) -> None:
+def _work_deaf(work: Callable[[CompanionLine], object], line: CompanionLine) -> None:
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, *_FAULTS):

@@ -14,6 +14,7 @@ _OWN_TIMES = slice(11, 13)
 _CHILDREN_TIMES = slice(13, 15)
 _RESIDENT = 21
 _WRITTEN = b"wchar: "
+_STOPPED = (b"T", b"t")
 
 
 class TreeUse(NamedTuple):
@@ -22,13 +23,13 @@ class TreeUse(NamedTuple):
 
     :param cpu_s: processor time so far, in seconds.
     :param written_bytes: what they have written so far, to anything; None where the kernel does not tell it.
-    :param memory_bytes: the resident sizes of those that live.
-    :param sizes: these sizes, by process.
+    :param is_stopped: whether one of them is stopped, or traced by a debugger.
+    :param sizes: the resident sizes of those that live, by process.
     """
 
     cpu_s: float
     written_bytes: int | None
-    memory_bytes: int
+    is_stopped: bool
     sizes: dict[int, int]
 
 
@@ -39,14 +40,15 @@ def use_below(root: int) -> TreeUse:
     A process that has ended, and was waited for, is counted by the one that has waited for it. ``root`` is a subreaper
     (prctl(2)), so that those whose parents ended first are waited for by it.
     """
-    ticks, sizes = 0, {}
+    ticks, is_stopped, sizes = 0, False, {}
     for pid in processes.descendants(root):
         fields = _stat(pid)
         if len(fields) > _RESIDENT:
             ticks += _sum(fields[_OWN_TIMES]) + _sum(fields[_CHILDREN_TIMES])
+            is_stopped = is_stopped or fields[0] in _STOPPED
             sizes[pid] = int(fields[_RESIDENT]) * _PAGE
     ticks += _sum(_stat(root)[_CHILDREN_TIMES])
-    return TreeUse(ticks / _TICKS_PER_S, _written_below(root, sizes), sum(sizes.values()), sizes)
+    return TreeUse(ticks / _TICKS_PER_S, _written_below(root, sizes), is_stopped, sizes)
 
 
 def written_by_ended(root: int) -> int | None:

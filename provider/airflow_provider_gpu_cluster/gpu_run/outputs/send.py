@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import Refused
+from ..protocol.acts import COLLECT
 from ..reply import Reply
+from ..store.acts import note_act
 from ..store.asked import note_asked
+from ..store.booking import OUT, Transfer
 from ..store.directories import Attempt, JobDirectory, Root
 from . import sending
 from .folder import Outputs, OutputsFolder
@@ -14,10 +17,10 @@ from .folder import Outputs, OutputsFolder
 if TYPE_CHECKING:
     from ..protocol.outputs import Writer
     from ..protocol.replies import SendReply
-    from ..protocol.requests import SendRequest
+    from ..protocol.requests import Asker, SendCall
 
 
-def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
+def answer(root: Root, request: SendCall, stream: BinaryIO) -> Reply:
     """Carry out the verb ``send``."""
     job = root.job(request["job_id"])
     folder: Outputs = OutputsFolder(root, job.job_id)
@@ -28,17 +31,35 @@ def answer(root: Root, request: SendRequest, stream: BinaryIO) -> Reply:
 
         elements = elements_of(job)
         folder = ArrayOutputs(root, elements) if elements else folder
+    jobs = [root.job(element) for element in elements] or [job]
     value: SendReply = {}
     if request["list"]:
-        value = {
-            "entries": folder.entries(),
-            "is_array": bool(elements),
-            "writer": _writer([root.job(element) for element in elements] or [job]),
-        }
+        value = {"entries": folder.entries(), "is_array": bool(elements), "writer": _writer(jobs)}
     for one in [job, *map(root.job, elements)]:
         note_asked(one.path)
-    # The reader asks for more after the reply, or sooner.
-    return Reply(value, lambda out: sending.answer(folder, stream, out))
+    if request["list"]:
+        attempts = job.attempts()
+        note_act(
+            job.path,
+            COLLECT,
+            caller=request.get("caller", {}),
+            attempt=attempts[-1].number if attempts else None,
+            key=request.get("id", ""),
+        )
+
+    def body(out: BinaryIO) -> None:
+        # The reader asks for more after the reply, or sooner.
+        transfer = None if request.get("is_beside") else Transfer(job.path, _asker(jobs), OUT)
+        sending.answer(folder, stream, out, transfer)
+
+    return Reply(value, body)
+
+
+def _asker(jobs: list[JobDirectory]) -> Asker | None:
+    """Return who has asked for a job, or for the elements of an array; None if that cannot be found out."""
+    attempts: list[Attempt] = next(filter(None, (job.attempts() for job in jobs)), [])
+    request = attempts[-1].request_or_none() if attempts else None
+    return None if request is None else request.get("by")
 
 
 def _writer(jobs: list[JobDirectory]) -> Writer:

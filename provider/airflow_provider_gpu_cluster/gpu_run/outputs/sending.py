@@ -5,6 +5,7 @@ After its request, the reader sends lines that ask for something, one after the 
 
     {"checksums_of": ["a.bin", "b.bin"]}      answered by {"sha256": ["...", null]}, null if there is none
     {"files": [["a.bin", 0, null]]}           answered by a stream of files
+    {"collected": 1000000}                    the last one: how many bytes have arrived, by whichever way
 
 This names files as ``[path, offset, stamp]``, ``[path, offset, stamp, end]`` for a part that ends at ``end``, or
 ``[path, offset, stamp, end, start]`` for a part that begins at ``start``. In the answer a file is a number, its place
@@ -33,7 +34,7 @@ import hashlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterator, NamedTuple
 
 from ..protocol import lines
 from ..protocol.files import CHANGED, MAX_BATCH_FILES, MAX_ZEROS, PIECE, SMALL
@@ -41,32 +42,52 @@ from ..protocol.holes import extents, update_with_zeros
 from .folder import Outputs, Unsendable, mode_of, stamp_of
 
 if TYPE_CHECKING:
-    from ..protocol.outputs import ChecksumsRequest, FileHeader, FilesRequest
+    from ..protocol.outputs import ChecksumsRequest, CollectedNote, FileHeader, FilesRequest
+    from ..store.booking import Transfer
 
 SIGN_OF_LIFE_S = 5.0
 
 
-def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO) -> None:
-    """Send the reader what it asks for, until it asks for nothing more."""
-    for line in iter(stream.readline, b""):
-        if not line.endswith(b"\n"):
-            # The connection broke.
-            return
-        wanted: FilesRequest | ChecksumsRequest = json.loads(line)
-        if "files" in wanted:
-            send_outputs(folder, wanted["files"], out)
-        else:
-            lines.write_line(out, {"sha256": checksums_of(folder, wanted["checksums_of"], out)})
-        out.flush()
+def _uncounted(count: int) -> None:
+    pass
 
 
-def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None:
+def answer(folder: Outputs, stream: BinaryIO, out: BinaryIO, transfer: Transfer | None = None) -> None:
+    """
+    Send the reader what it asks for, until it asks for nothing more.
+
+    :param transfer: is told how much that is, and booked at the end; None where another connection is.
+    """
+    sent = _uncounted if transfer is None else transfer.add
+    try:
+        for line in iter(stream.readline, b""):
+            if not line.endswith(b"\n"):
+                # The connection broke.
+                return
+            wanted: FilesRequest | ChecksumsRequest | CollectedNote = json.loads(line)
+            if "files" in wanted:
+                send_outputs(folder, wanted["files"], out, sent)
+            elif "collected" in wanted:
+                if transfer is not None:
+                    transfer.bytes = max(transfer.bytes, int(wanted["collected"]))
+            else:
+                lines.write_line(out, {"sha256": checksums_of(folder, wanted["checksums_of"], out)})
+            out.flush()
+    finally:
+        if transfer is not None:
+            transfer.book()
+
+
+def send_outputs(
+    folder: Outputs, files: list[list[Any]], out: BinaryIO, sent: Callable[[int], None] = _uncounted
+) -> None:
     """
     Send files that were listed before.
 
     :param files: for each its path, the byte to start from, the stamp that it had then, and which part of it.
+    :param sent: is called with a number of bytes that were sent, holes included.
     """
-    batch = _SmallFiles(out)
+    batch = _SmallFiles(out, sent)
     for number, (name, offset, stamp, *part) in enumerate(files):
         try:
             fd, found = folder.open(name)
@@ -75,7 +96,7 @@ def send_outputs(folder: Outputs, files: list[list[Any]], out: BinaryIO) -> None
                     batch.add(number, _read_small(fd, found), found)
                 else:
                     batch.flush()
-                    _send_large(out, number, fd, found, _part(found, offset, stamp, *part))
+                    _send_large(out, number, fd, found, _part(found, offset, stamp, *part), sent)
             finally:
                 os.close(fd)
         except Unsendable as fault:
@@ -112,8 +133,9 @@ def _checksum_of(folder: Outputs, name: str, pulse: _Pulse) -> str | None:
 class _SmallFiles:
     """Small files that are sent together."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, sent: Callable[[int], None]) -> None:
         self._out = out
+        self._sent = sent
         self._rows: list[list[Any]] = []
         self._contents: list[bytes] = []
         self._bytes = 0
@@ -131,6 +153,7 @@ class _SmallFiles:
         if self._rows:
             lines.write_line(self._out, {"small": self._rows})
             self._out.write(b"".join(self._contents))
+            self._sent(self._bytes)
             self._rows, self._contents, self._bytes = [], [], 0
 
 
@@ -172,7 +195,9 @@ def _part(
     return _Part(offset, end, 0, size) if start is None else _Part(offset, end, start, end)
 
 
-def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part: _Part) -> None:
+def _send_large(
+    out: BinaryIO, number: int, fd: int, found: os.stat_result, part: _Part, sent: Callable[[int], None]
+) -> None:
     header: FileHeader = {
         "file": number,
         "size": found.st_size,
@@ -195,6 +220,7 @@ def _send_large(out: BinaryIO, number: int, fd: int, found: os.stat_result, part
             else:
                 out.write(b'{"data": %d}\n' % len(piece))
                 out.write(piece)
+            sent(piece if isinstance(piece, int) else len(piece))
             _update(digest, piece)
         if part.end < part.stop:
             out.flush()

@@ -26,13 +26,15 @@ VERBS = (
     "cancel",
     "jobs",
     "interrupt",
+    "told",
     "send",
     "gc",
+    "audit",
 )
 
 # The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while
 # the disk is full or somebody corrects a permission. So for them no failure of the disk is final.
-LOOKS = ("status", "watch", "logs", "cancel")
+LOOKS = ("status", "watch", "logs", "cancel", "told")
 
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
@@ -111,6 +113,7 @@ CHECKSUM_MISMATCH = "checksum_mismatch"
 ENTRY_SCRIPT_MISSING = "entry_script_missing"
 NOT_STAGED = "not_staged"
 NOT_ENOUGH_GPUS = "not_enough_gpus"
+OVER_BUDGET = "over_budget"
 LAUNCH_REFUSED = "launch_refused"
 GPUS_UNAVAILABLE = "gpus_unavailable"
 JOB_CONFLICT = "job_conflict"

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Sequence
 
 from .. import protocol
+from .array_usage import asked_by_elements, longest_seconds, usage_of_elements
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -75,6 +76,9 @@ def summary(array_id: str, elements: Sequence[Status]) -> Status:
     status["peak_memory_bytes"] = (
         max((element.get("peak_memory_bytes") or 0 for element in elements), default=0) or None
     )
+    if ended:
+        status["usage"], status["seconds"] = usage_of_elements(ended), longest_seconds(ended)
+        status["asked"] = asked_by_elements(ended)
     return status
 
 

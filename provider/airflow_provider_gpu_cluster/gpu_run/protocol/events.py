@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Union, final
 
+from .notices import Counted, NotifyWhen
 from .replies import Fault, Handle
-from .requests import Acknowledgement, Position, SubmitRequest
+from .requests import Acknowledgement, Position, SubmitRequest, ToldRequest
 from .status import Status
 
 
-class SubscribeCommand(TypedDict):
-    """Watch a job; for a reader, send its output as well."""
-
+class _SubscribeCommand(TypedDict):
     do: Literal["subscribe"]
     key: int
     job_id: str
     reader: str | None
     ack: Acknowledgement | None
+
+
+class SubscribeCommand(_SubscribeCommand, total=False):
+    """
+    Watch a job; for a reader, send its output as well.
+
+    :param notify: when the client wants to tell people about the job.
+    """
+
+    notify: NotifyWhen
 
 
 class AcknowledgeCommand(Acknowledgement):
@@ -41,21 +50,36 @@ class LaunchCommand(TypedDict):
     request: SubmitRequest
 
 
+class ToldCommand(ToldRequest):
+    """Note that people were told about an event of a job."""
+
+    do: Literal["told"]
+    key: int
+
+
 class AliveCommand(TypedDict):
     """A sign of life."""
 
     do: Literal["alive"]
 
 
-Command = Union[SubscribeCommand, AcknowledgeCommand, UnsubscribeCommand, LaunchCommand, AliveCommand]
+Command = Union[SubscribeCommand, AcknowledgeCommand, UnsubscribeCommand, LaunchCommand, ToldCommand, AliveCommand]
 
 
-class StatusEvent(TypedDict):
-    """The present status of the job."""
-
+class _StatusEvent(TypedDict):
     event: Literal["status"]
     key: int
     status: Status
+
+
+class StatusEvent(_StatusEvent, total=False):
+    """
+    The present status of the job.
+
+    :param counted: what has happened to it and is to be counted by the client.
+    """
+
+    counted: list[Counted]
 
 
 class PlaceEvent(Position):
@@ -101,6 +125,13 @@ class LaunchedEvent(_LaunchedEvent, total=False):
     launched: int
 
 
+class NotedEvent(TypedDict):
+    """That people were told is written down."""
+
+    event: Literal["noted"]
+    key: int
+
+
 class RefusedEvent(Fault):
     """This subscription or launch is impossible."""
 
@@ -115,4 +146,4 @@ class AliveEvent(TypedDict):
     event: Literal["alive"]
 
 
-Event = Union[StatusEvent, PlaceEvent, OutputEvent, AckedEvent, LaunchedEvent, RefusedEvent, AliveEvent]
+Event = Union[StatusEvent, PlaceEvent, OutputEvent, AckedEvent, LaunchedEvent, NotedEvent, RefusedEvent, AliveEvent]

@@ -36,6 +36,7 @@ class EndLine(LedgerLine, total=False):
     The end of an attempt.
 
     :param verdict: the finer kind of its end.
+    :param follows_at: when the attempt before it ended, and ``follows_reason``, why; missing for a first attempt.
     :param gpus: number of GPUs, on all nodes.
     :param leased_s: how long it had them, in seconds.
     :param gpu_seconds: GPUs multiplied by that.
@@ -48,6 +49,8 @@ class EndLine(LedgerLine, total=False):
     """
 
     attempt: int
+    follows_at: str
+    follows_reason: str | None
     engine: str
     host: str
     state: str
@@ -84,18 +87,29 @@ class TransferLine(LedgerLine, total=False):
 
 class ActLine(LedgerLine, total=False):
     """
-    An act on a job.
+    An act on a job, see :mod:`.acts`; the same line is in ``.job/events.jsonl`` of the job.
 
-    :param act: ``stage``, ``submit``, ``join``, ``recover``, ``cancel``, ``interrupt``, ``collect``, ``gc``, ``end``.
-    :param by: who did it, for a person.
-    :param host: from where.
+    The fields of :class:`LedgerLine` are about whom the job is for, who need not be who has acted.
+
+    :param act: one of :data:`.acts.ACTS`.
+    :param by: who did it: the user of Airflow, the owner of the DAG, a person, or ``gpu-run`` by itself.
+    :param through: by what means, for a person, such as the task.
+    :param host: the machine where that was: Airflow's for what came from there, else the cluster's.
+    :param address: whence the SSH connection came, as the cluster saw it.
+    :param attempt: the attempt that it made or met.
+    :param try_number: of the task that did it.
+    :param key: names the request, which makes one line however often it is repeated.
     :param details: more about it, for a person.
     """
 
     act: str
     by: str
+    through: str
     host: str
+    address: str
     attempt: int
+    try_number: int
+    key: str
     details: str
 
 
@@ -103,11 +117,18 @@ class UsageRow(TypedDict):
     """
     What was used by one of those by whom it is added up.
 
-    :param key: the user, DAG, task, day (``2026-11-28``), month or reason; empty for those that have none.
+    :param key: the user, DAG, task (``dag.task``), day (``2026-11-28``), month or reason; empty for those that have
+        none, such as the reason of a job that has succeeded.
+    :param jobs: how many jobs. By reason, one that has ended for several reasons counts for each.
+    :param attempts: how many ends of attempts.
+    :param failed: of these, those that were neither successes nor cancelled.
     :param gpu_hours: GPU-hours leased.
     :param used_gpu_hours: of these, the GPU-hours in which a GPU computed.
     :param idle_gpu_hours: of these, the GPU-hours in which a GPU did nothing.
     :param measured_gpu_hours: of all, the GPU-hours for which the two above are known.
+    :param queued_hours: how long the attempts waited for their GPUs, together.
+    :param received_bytes: brought to the cluster in that time; by reason, for these attempts until their ends.
+    :param sent_bytes: sent home from it, likewise.
     """
 
     key: str
@@ -122,3 +143,33 @@ class UsageRow(TypedDict):
     queued_hours: float
     received_bytes: int
     sent_bytes: int
+
+
+# By what usage can be added up.
+BY_USER, BY_DAG, BY_TASK, BY_DAY, BY_MONTH, BY_REASON = "user", "dag", "task", "day", "month", "reason"
+BYS = (BY_USER, BY_DAG, BY_TASK, BY_DAY, BY_MONTH, BY_REASON)
+
+
+class UsageRequest(TypedDict):
+    """
+    What to add up.
+
+    :param since: the first moment, in the form of all records, in UTC; None begins with the first line.
+    :param until: the first moment that does not belong to it; None ends with the last line.
+    :param by: one of :data:`BYS`.
+    """
+
+    since: str | None
+    until: str | None
+    by: str
+
+
+class UsageReply(TypedDict):
+    """
+    What the lines of that time add up to.
+
+    :param total: of all rows; its key is empty. A job that is in several rows is one job here.
+    """
+
+    rows: list[UsageRow]
+    total: UsageRow

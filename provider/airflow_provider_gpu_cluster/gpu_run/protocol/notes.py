@@ -34,6 +34,53 @@ WaitNotes = Dict[str, List[Any]]
 """Why jobs wait in that queue: for each a place and a sentence, see :class:`.gpus.schedule.Wait`."""
 
 
+class UnfinishedNote(TypedDict):
+    """
+    An attempt that waits or runs.
+
+    :param gpus: number of GPUs, on all nodes.
+    :param noted_at: when it was made, or was allowed to start, in seconds since the epoch.
+    :param is_held: whether it must wait until its budget of GPU-hours allows it to start.
+    """
+
+    gpus: int
+    time_limit_s: float | None
+    dag_id: str
+    user: str
+    owner: str
+    noted_at: float
+    is_held: bool
+
+
+class KeptBudget(TypedDict):
+    """
+    The budget of GPU-hours of a connection, as it was read last.
+
+    :param read_at: when, in seconds since the epoch.
+    """
+
+    conn_id: str
+    read_at: float
+    gpu_hours_budget: dict[str, float] | None
+    over_budget: str | None
+
+
+class HeldNote(TypedDict):
+    """
+    Why an attempt waits for its budget.
+
+    :param checked_at: when that was last looked at, in seconds since the epoch.
+    :param told_at: when the message was made, likewise.
+    :param read_at: of the budget.
+    """
+
+    key: str
+    message: str
+    checked_at: float
+    told_at: float
+    read_at: float
+
+
 class BuildFault(TypedDict):
     """Why a Python environment could not be built; printed by the process that builds it."""
 

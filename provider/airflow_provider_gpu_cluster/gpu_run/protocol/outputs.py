@@ -74,3 +74,10 @@ class ChecksumsRequest(TypedDict):
     """Files whose SHA-256 is asked for."""
 
     checksums_of: list[str]
+
+
+@final
+class CollectedNote(TypedDict):
+    """How many bytes have arrived over all connections since this one was opened."""
+
+    collected: int

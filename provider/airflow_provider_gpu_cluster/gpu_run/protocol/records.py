@@ -45,6 +45,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     :param masks: masks of its secrets.
     :param interpreter: the Python that took the request, and is the job's unless its setup chooses another.
     :param recovery: why it exists, if nobody has asked for this attempt.
+    :param over_budget: why it had to wait for its budget of GPU-hours when it was made; missing if it had not.
     """
 
     context: dict[str, str]
@@ -55,6 +56,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     masks: Masks
     interpreter: str
     recovery: Recovery
+    over_budget: str
 
 
 class _EnvironmentParts(TypedDict):

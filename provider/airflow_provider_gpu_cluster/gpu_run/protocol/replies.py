@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict, final
 
+from .notices import Counted
 from .outputs import OutputEntry, Writer
 from .status import Status
 
@@ -71,10 +72,18 @@ class SubmitReply(TypedDict, total=False):
     launched: int
 
 
-class StatusReply(TypedDict):
-    """The statuses of jobs, in the order of the request; ``cancel`` replies in this form as well."""
-
+class _StatusReply(TypedDict):
     jobs: list[Status]
+
+
+class StatusReply(_StatusReply, total=False):
+    """
+    The statuses of jobs, in the order of the request; ``cancel`` replies in this form as well.
+
+    :param counted: what has happened to them and is to be counted by the one who gets this.
+    """
+
+    counted: list[Counted]
 
 
 class _LogReply(TypedDict):
@@ -93,9 +102,11 @@ class LogReply(_LogReply, total=False):
     :param log_bytes: size of the whole log.
     :param length: how many bytes follow the reply.
     :param note: the reader's note at that position.
+    :param counted: what has happened to the job and is to be counted by the one who gets this.
     """
 
     note: Any
+    counted: list[Counted]
 
 
 class LogsReply(TypedDict):
@@ -219,6 +230,16 @@ class GcReport(TypedDict):
     bytes_freed: int
     failed: list[NotRemoved]
     failures: int
+
+
+class ToldReply(TypedDict):
+    """
+    Who is to tell an event.
+
+    :param tries: how often somebody was to tell it, if it is now the one who asks; else 0.
+    """
+
+    tries: int
 
 
 class FillReply(TypedDict):

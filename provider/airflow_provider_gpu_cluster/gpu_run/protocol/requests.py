@@ -11,20 +11,9 @@ from typing import Any, Sequence, TypedDict, final
 from .cancellation import CancelRecord
 from .inputs import Input
 from .masks import Masks
+from .notices import NotifyWhen
 from .settings import Settings
 from .spec import Spec, SpecPart
-
-
-class Call(TypedDict):
-    """
-    The fields of every request as it arrives.
-
-    :param settings: of the cluster.
-    :param umask: of the user's login there.
-    """
-
-    settings: Settings
-    umask: int
 
 
 class Asker(TypedDict, total=False):
@@ -54,12 +43,45 @@ class Asker(TypedDict, total=False):
     folder: str
 
 
+class Caller(Asker, total=False):
+    """
+    Who makes a request: the task that runs, or who has clicked in Airflow's UI.
+
+    :param user: who is logged in to Airflow.
+    :param settings_read_at: when the settings that come with it were read, in seconds since the epoch.
+    """
+
+    user: str
+    settings_read_at: float
+
+
+class _Call(TypedDict):
+    settings: Settings
+    umask: int
+
+
+class Call(_Call, total=False):
+    """
+    The fields of every request as it arrives.
+
+    :param settings: of the cluster.
+    :param umask: of the user's login there.
+    :param caller: who makes it; earlier versions do not say that.
+    """
+
+    caller: Caller
+
+
 class StageRequest(TypedDict):
     """A job whose inputs are brought in, without a launch."""
 
     job_id: str
     inputs: list[Input]
     record: Asker
+
+
+class StageCall(StageRequest, Call):
+    """A request to stage as it arrives."""
 
 
 class _ElementRequest(TypedDict):
@@ -127,6 +149,8 @@ class Submit(SubmitRequest, total=False):
     :param cancelled: for an array, the last cancellation before the request arrived.
     :param cwd: the folder that it runs in, if not in its code.
     :param waiter: whether the process that waits for its turn also runs it, so that a person can follow one process.
+    :param caller: who makes the request.
+    :param act: what it is in the audit trail, if it makes an attempt.
     """
 
     settings: Settings
@@ -137,6 +161,8 @@ class Submit(SubmitRequest, total=False):
     cancelled: CancelRecord | None
     cwd: str
     waiter: bool
+    caller: Caller
+    act: str
 
 
 class _ResubmitRequest(TypedDict):
@@ -176,9 +202,28 @@ class StatusRequest(_StatusRequest, total=False):
 
     :param tail_bytes: how many of the last bytes of each output to include.
     :param whole_tail: of all output in its order; otherwise of stderr alone, if it has any.
+    :param notify: by job, when the one who asks wants to tell people about it.
     """
 
     whole_tail: bool
+    notify: dict[str, NotifyWhen]
+
+
+class _ToldRequest(TypedDict):
+    job_id: str
+    event: str
+    attempt: int
+
+
+class ToldRequest(_ToldRequest, total=False):
+    """
+    An event of a job that people were told, or are to be told.
+
+    :param event: as in the :class:`.notices.Notice` of it, and ``attempt``; or one of :data:`.notices.ENDS`.
+    :param take: the one who asks wants to tell it.
+    """
+
+    take: bool
 
 
 class _CancelRequest(TypedDict):
@@ -199,6 +244,10 @@ class CancelRequest(_CancelRequest, total=False):
     request_keys: dict[str, str]
 
 
+class CancelCall(CancelRequest, Call):
+    """A request to cancel as it arrives."""
+
+
 class InterruptRequest(TypedDict):
     """
     A running job to interrupt.
@@ -212,6 +261,10 @@ class InterruptRequest(TypedDict):
     id: str
     kind: str
     by: str
+
+
+class InterruptCall(InterruptRequest, Call):
+    """A request to interrupt as it arrives."""
 
 
 class Position(TypedDict):
@@ -246,10 +299,12 @@ class LogRequest(_LogRequest, total=False):
     :param ack: how far the reader has got.
     :param max_bytes: how much to send; for several jobs, the total.
     :param tail_bytes: how many of the last bytes of the output to include in the status.
+    :param notify: when the reader wants to tell people about the job.
     """
 
     max_bytes: int
     tail_bytes: int
+    notify: NotifyWhen
 
 
 @final
@@ -260,15 +315,26 @@ class LogsRequest(TypedDict):
     max_bytes: int
 
 
-class SendRequest(TypedDict):
+class _SendRequest(TypedDict):
+    job_id: str
+    list: bool
+
+
+class SendRequest(_SendRequest, total=False):
     """
     A job whose outputs are to be sent.
 
     :param list: whether to begin with a list of the outputs.
+    :param is_beside: whether this is a further connection beside the one that will say how much has arrived.
+    :param id: unique to this collection, over however many connections it goes.
     """
 
-    job_id: str
-    list: bool
+    is_beside: bool
+    id: str
+
+
+class SendCall(SendRequest, Call):
+    """A request to send as it arrives."""
 
 
 class GcRequest(TypedDict):

@@ -9,6 +9,7 @@ class Settings(TypedDict, total=False):
     """
     The engine of a cluster, and its settings. None leaves the choice to the engine.
 
+    :param conn_id: the connection that describes the cluster.
     :param engine: ``host``, ``slurm`` or ``command``.
     :param python: interpreter of the jobs.
     :param retention_s: how long unused things are kept, in seconds; None keeps them without a limit.
@@ -28,6 +29,7 @@ class Settings(TypedDict, total=False):
     :param launch_command: of the command engine: the site's own launcher.
     """
 
+    conn_id: str
     engine: str
     python: str | None
     retention_s: float | None

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any, Dict, TypedDict
 
 from .masks import Masks
+from .notices import Notice
 from .recovery import PastAttempt
 from .usage import IdleNote, Seconds, Usage
 
 Progress = Dict[str, Any]
 """The last line of a job's progress file: whatever the job has written."""
+
+
+class AskedFor(TypedDict, total=False):
+    """What a job has asked for, of what it may also do without."""
+
+    cpus: int
+    memory_bytes: int
+    time_limit_s: float
 
 
 class _State(TypedDict):
@@ -30,6 +39,8 @@ class Standing(_State, total=False):
     :param usage: what it has used; of a running attempt, so far.
     :param seconds: how long each of its parts took; of a running attempt, so far.
     :param idle: that it leaves its GPUs idle, while it runs.
+    :param asked: what it has asked for, once it has ended.
+    :param due: what the one who gets this has to tell people now, if it has asked for that.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
     """
 
@@ -59,11 +70,13 @@ class Standing(_State, total=False):
     usage: Usage
     seconds: Seconds
     idle: IdleNote
+    asked: AskedFor
     host: str | None
     pid: int | None
     log_bytes: int
     log_tail: str
     elements: list[list[str | None]]
+    due: list[Notice]
     masks: Masks
     notes: list[str]
 
@@ -83,15 +96,15 @@ class Observed(TypedDict, total=False):
     progress: Progress
     attempts: list[PastAttempt]
     recovered: dict[str, int]
-    idle: IdleNote
     notes: list[str]
 
 
 class Used(TypedDict, total=False):
-    """What a running attempt has used so far."""
+    """What a running attempt has used so far, and that it leaves its GPUs idle."""
 
     usage: Usage
     seconds: Seconds
+    idle: IdleNote
 
 
 class Started(TypedDict):

@@ -136,7 +136,7 @@ class TotalsReply(_TotalsReply, total=False):
 
     :param ledger: missing when the ledger cannot be read now.
     :param waiting_jobs: how many jobs under this root wait.
-    :param running_jobs: how many of them run. Both are missing where there are too many jobs to count in a moment.
+    :param running_jobs: how many of them run. Both are missing when they cannot be counted now.
     :param calls: calls of this program for Airflow that are under way, besides this one.
     :param capacity: missing when it is not known now, and ``capacity_fault`` says why.
     """

@@ -42,12 +42,13 @@ from .. import protocol
 from ..cache.contents import Contents, digest_of
 from ..cache.incoming import Busy, Damaged, Incoming
 from ..cache.packs import PackWriter
-from ..cache.ranges import total
+from ..cache.ranges import Range, total
 from ..errors import Refused
 from ..linux import copying
 from ..linux.disk_space import check_room
 from ..linux.locks import lock
 from ..protocol import lines
+from ..store.booking import IN, Transfer
 from ..store.directories import JobDirectory, Root
 from ..store.writing import fault_of, writing
 from . import placing
@@ -57,6 +58,7 @@ from .pieces import Pieces, WorkerGone, listen, stop_listening
 if TYPE_CHECKING:
     from ..protocol.inputs import DescribedUpload, PieceHeader, Row, UploadInput, UploadNews, Want
     from ..protocol.replies import StageReply, SubmitReply
+    from ..protocol.requests import Asker
 
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
@@ -68,6 +70,7 @@ _MOST_ROUNDS = 5
 
 def receive(
     job: JobDirectory,
+    by: Asker,
     inputs: list[UploadInput],
     stream: BinaryIO,
     out: BinaryIO,
@@ -76,17 +79,22 @@ def receive(
     """
     Have inputs sent, then continue with the verb that needs them.
 
+    :param by: who asks for the job.
     :param inputs: those that are not here.
     :param go_on: returns the result of the verb, once the inputs are here.
     """
     worker = _Worker(stream, out)
+    transfer = Transfer(job.path, by, IN)
     try:
         rows = worker.rows()
         if len(rows) != len(inputs):
             raise Refused(protocol.BAD_REQUEST, f"{len(rows)} inputs were described, and {len(inputs)} are needed")
         wanted: list[DescribedUpload] = [{**one, "rows": its_rows} for one, its_rows in zip(inputs, rows)]
-        with writing(job.path):
-            _Receiving(job, wanted, worker).run()
+        try:
+            with writing(job.path):
+                _Receiving(job, wanted, worker, transfer).run()
+        finally:
+            transfer.book()
         worker.say({"done": go_on()})
     except (WorkerGone, lines.BrokenStream):
         pass
@@ -99,8 +107,9 @@ def receive(
 
 
 class _Receiving:
-    def __init__(self, job: JobDirectory, inputs: list[DescribedUpload], worker: _Worker) -> None:
+    def __init__(self, job: JobDirectory, inputs: list[DescribedUpload], worker: _Worker, transfer: Transfer) -> None:
         self._job = job
+        self._transfer = transfer
         self._inputs = inputs
         self._worker = worker
         self._contents = Contents(Root(os.path.dirname(job.path)))
@@ -217,6 +226,14 @@ class _Receiving:
             self._pack.close()
             self._pieces.close()
             self._contents.packs.forget()
+            with contextlib.suppress(OSError):
+                self._transfer.add(sum(self._arrived(key, ranges, owned) for key, ranges in wants))
+
+    def _arrived(self, key: str, ranges: list[Range], owned: dict[str, Incoming]) -> int:
+        """Return how many of the bytes that were asked for are here, over whichever channel they came."""
+        if key in owned:
+            return total(ranges) - total(owned[key].missing())
+        return total(ranges) if self._contents.find(key, self._sizes[key]) is not None else 0
 
     def _take(self, owned: dict[str, Incoming]) -> bool:
         """Read pieces to the end, and return whether any of them can be kept."""

@@ -15,6 +15,7 @@ from ..ledger.who import line_of
 from ..linux import regular_files
 from ..protocol.ledger import TRANSFER
 from . import records
+from .unfinished import forget_unfinished
 
 if TYPE_CHECKING:
     from ..protocol.ledger import TransferLine
@@ -46,9 +47,6 @@ def book_end(
         return True
     # A job can write to its records, and to the files beside them.
     with contextlib.suppress(Exception):
-        claim: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            claim = records.read_json(os.path.join(folder, "claim.json")) or {}
         metrics = final_metrics(
             os.path.join(job, "outputs", "metrics.json"),
             since=os.path.join(folder, "claim.json"),
@@ -57,12 +55,22 @@ def book_end(
         line = end_line(
             {**record, "job_id": os.path.basename(job), "attempt": number},
             request or {},
-            claim,
+            _record(folder, "claim.json"),
+            _record(os.path.join(job, ".job", "attempts", str(number - 1)), "exit.json"),
             metrics=metrics,
             moved=_moved(job, folder),
         )
-        return ledger_of(job).append_end(line, folder, wait_s=wait_s)
+        if ledger_of(job).append_end(line, folder, wait_s=wait_s):
+            forget_unfinished(job, number)
+            return True
     return False
+
+
+def _record(folder: str, name: str) -> dict[str, Any]:
+    """Return a record; an empty one if it is not there, or spoilt."""
+    with contextlib.suppress(OSError, ValueError):
+        return records.read_json(os.path.join(folder, name)) or {}
+    return {}
 
 
 def ledger_of(job: str) -> Ledger:
@@ -80,7 +88,7 @@ class Transfer:
 
     :param job: path of the job's directory.
     :param by: who has asked for the job.
-    :param direction: :data:`IN` or :data:`OUT`.
+    :param direction: ``in`` or ``out``.
     """
 
     def __init__(self, job: str, by: Mapping[str, Any] | None, direction: str) -> None:
@@ -90,6 +98,10 @@ class Transfer:
         self._began = time.monotonic()
         #: How many bytes were sent, by now.
         self.bytes = 0
+
+    def add(self, count: int) -> None:
+        """Note that so many bytes were sent."""
+        self.bytes += count
 
     def book(self) -> None:
         """Write its line, if anything was sent."""

@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 _KEPT_S = 7 * 86400.0
 
 
-def note_cancelled(root: Root, job_id: str, request_key: str, asked: CancelRecord) -> None:
-    """Note that a request is to launch nothing. What it has launched is cancelled separately."""
+def note_cancelled(root: Root, job_id: str, request_key: str, asked: CancelRecord) -> bool:
+    """
+    Note that a request is to launch nothing; return False if that was noted before.
+
+    What it has launched is cancelled separately.
+    """
     with writing(root.path):
         os.makedirs(_folder(root), mode=0o700, exist_ok=True)
-        records.create_json(_path(root, job_id, request_key), asked)
+        return records.create_json(_path(root, job_id, request_key), asked)
 
 
 def cancelled_request(root: Root, job_id: str, request_key: str) -> CancelRecord | None:

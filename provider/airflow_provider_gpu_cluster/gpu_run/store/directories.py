@@ -12,9 +12,12 @@ Each attempt has a few records. One process writes each of them, once:
 ``checkpoint.json``  the newest file of a checkpoint when it began
 ``log_starts.json``  where its part of the logs begins
 ``usage.json``     what it has used until the last sample; its sampler replaces it after each
+``idle.json``      that it leaves its GPUs idle, as long as it does; its sampler writes it and takes it away
 ``stopped.json``   how its end looked from within, if a scheduler has to say why it ended; the first one is kept
-``events.jsonl``   what happened when
+``events.jsonl``   what happened when, within the attempt
 ``booked.json``    where the line of its end is in the ledger; ``booking.json`` until that line is written
+
+In ``.job``, ``events.jsonl`` is the audit trail of the whole job; see :mod:`.acts`.
 """
 
 from __future__ import annotations
@@ -31,8 +34,10 @@ from ..errors import Refused
 from ..linux import locks, regular_files
 from ..linux.newest_file import newest_file
 from ..protocol import job_ids
+from ..protocol.acts import END
 from ..recovery.policy import Checkpoints, Decision, decide
 from . import markers, records
+from .acts import note_act
 from .asked import note_asked
 from .booking import book_end
 from .restoring import make_folder
@@ -362,7 +367,12 @@ class Attempt:
             self.event("ended", state=state, reason=reason)
             if decision.next is None:
                 markers.mark(self.job.at("outputs"), record)
-            book_end(self.job.path, self.number, record, self._asked or self.request_or_none())
+            asked = self._asked or self.request_or_none()
+            book_end(self.job.path, self.number, record, asked)
+            kind = record.get("kind")
+            why = ", ".join(filter(None, (reason, kind if kind != reason else None)))
+            told = f"{state}: {why}" if why else state
+            note_act(self.job.path, END, attempt=self.number, details=told, asked=asked)
 
     def request_or_none(self) -> AttemptRequest | None:
         """Return what to run and who asked; None when the job has spoilt or deleted that."""
@@ -380,10 +390,12 @@ class Attempt:
         try:
             return records.create_json(self.at("exit.json"), record)
         except OSError:
-            # On a full disk there may be room for the end alone.
-            if record.pop("usage", None) is None:
+            if "usage" not in record:
                 raise
-        return records.create_json(self.at("exit.json"), record)
+        # On a full disk there may be room for the end alone.
+        bare = copy(record)
+        del bare["usage"]
+        return records.create_json(self.at("exit.json"), bare)
 
     def _decision(self, record: ExitRecord) -> Decision:
         """Return what follows an end that is about to be recorded."""

@@ -11,9 +11,12 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .. import protocol
+from ..protocol.acts import RECOVER
 from . import markers, records
+from .acts import note_act
 from .claims import claim_by
 from .directories import Attempt, JobDirectory
+from .unfinished import note_unfinished, unfinished_note
 from .writing import write_text
 
 if TYPE_CHECKING:
@@ -72,6 +75,8 @@ def _due(job: JobDirectory) -> Attempt | None:
 def _made(job: JobDirectory, latest: Attempt, request: AttemptRequest, following: NextAttempt) -> Attempt | None:
     number = latest.number + 1
     request["recovery"] = following["recovery"]
+    # What has begun goes on.
+    request.pop("over_budget", None)
     request["requested_at"] = records.now()
     if "memory_bytes" in following:
         request["spec"]["memory_bytes"] = following["memory_bytes"]
@@ -79,8 +84,10 @@ def _made(job: JobDirectory, latest: Attempt, request: AttemptRequest, following
     attempt = job.add_attempt(number, request, env or {})
     if attempt is None:
         return None
+    note_unfinished(job.path, number, unfinished_note(request))
     latest.forget_secrets()
     attempt.event("follows", attempt=latest.number, reason=following["recovery"]["reason"])
+    note_act(job.path, RECOVER, attempt=number, details=following["recovery"]["why"], asked=request)
     asked = latest.cancellation()
     if asked is not None:
         # It came when the end was being recorded.

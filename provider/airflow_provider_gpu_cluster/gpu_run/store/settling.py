@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING
 
 from ..ledger.ledger import is_booked
 from .booking import book_end
+from .job_folders import jobs_of
 
 if TYPE_CHECKING:
-    from .directories import JobDirectory
+    from .directories import JobDirectory, Root
+
+
+def settle_all(root: Root, *, wait_s: float = 0.0) -> bool:
+    """Do what :func:`settle` does for all jobs; return False as soon as that is not possible."""
+    try:
+        return all(settle(job, wait_s=wait_s) for job in jobs_of(root))
+    except OSError:
+        return False
 
 
 def settle(job: JobDirectory, *, wait_s: float = 0.0) -> bool:

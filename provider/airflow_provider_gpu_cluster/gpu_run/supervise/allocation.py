@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
 
 from ..linux import processes
+from ..store import records
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu, SlurmRun
 
 _NOTE_BYTES = 64
+_NEW_S = 2.0
+_LONGEST_START_S = 86400.0
+_LOOK_S = 0.02
 
 
 class Allocation(NamedTuple):
@@ -20,6 +26,8 @@ class Allocation(NamedTuple):
 
     :param gpus: ``key`` and ``index`` of each.
     :param since: when the attempt got them.
+    :param told_since: path of a file in which the scheduler says that, in seconds since the epoch; None where it says
+        it at once.
     :param fds: the open files that are their leases; none where a scheduler assigns GPUs.
     :param nodes: the number of nodes, which have the same number of GPUs each.
     :param node_names: what the scheduler calls those nodes; None for this host.
@@ -43,6 +51,7 @@ class Allocation(NamedTuple):
     gpus: list[LeasedGpu]
     since: str
     fds: list[int]
+    told_since: str | None = None
     nodes: int = 1
     node_names: str | None = None
     visible: str | None = None
@@ -74,6 +83,22 @@ class Allocation(NamedTuple):
             return int(rank), int(code)
         except (OSError, ValueError):
             return None
+
+    @property
+    def leased_at(self) -> str:
+        """Return when the attempt got them, as the scheduler says if it does."""
+        if self.told_since is not None:
+            with contextlib.suppress(OSError, ValueError, OverflowError), open(self.told_since, "rb") as file:
+                while not (told := file.read(_NOTE_BYTES)) and self._is_new():
+                    # The job has ended at once, before the scheduler could answer.
+                    time.sleep(_LOOK_S)
+                at = records.time_of(float(told))
+                # The job can write to the file.
+                return at if 0 <= records.seconds_between(at, self.since) < _LONGEST_START_S else self.since
+        return self.since
+
+    def _is_new(self) -> bool:
+        return records.seconds_between(self.since, records.now()) < _NEW_S
 
     @property
     def host(self) -> str:

@@ -7,21 +7,26 @@ import os
 import selectors
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..errors import traceback_text
 from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
+from ..protocol.acts import LAUNCH
 from ..protocol.grace import grace_s
 from ..recovery.words import beginning
 from ..store import markers, records
+from ..store.acts import note_act
 from ..store.claims import claim_by
 from ..store.restoring import make_folder
+from ..store.used import gpu_percent
 from ..store.writing import write_text
 from .errors_relay import ErrorsRelay
 from .evidence import verdict_of
 from .hang import HangLimit
+from .idle_limit import IdleLimit
 from .interruptions import Interruptions
 from .job_processes import JobProcesses
 from .killed_workers import KilledWorkers
@@ -49,6 +54,9 @@ _STOPPING_TICK_S = 0.05
 _RECORD_TIMEOUT_S = 60.0
 _TERM_TIMEOUT_S = 1.0
 _END_TIMEOUT_S = 0.05
+# From the lease of the GPUs to the start of this process, at the longest.
+_START_S = 60.0
+_MOMENT_S = 1.0
 
 
 class AttemptRun:
@@ -62,6 +70,8 @@ class AttemptRun:
         self.attempt = attempt
         self.request = attempt.request()
         self.allocation = allocation
+        # By a clock that nobody sets.
+        self._began_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         #: Only this attempt's processes have this in their environment.
         self.token = f"{TOKEN}={records.new_name()}"
         #: The supervisor is a copy of the process that makes this.
@@ -69,7 +79,7 @@ class AttemptRun:
         #: See :mod:`.witness`; None where nobody but the supervisor is told to end.
         self.witness: int | None = None
         #: Looks at what the job uses.
-        self.sampler = UsageSampler(None)
+        self.sampler = UsageSampler()
         self._spec = self.request["spec"]
         self._job = JobProcesses()
         orders = NodeOrders(attempt) if allocation.launcher else None
@@ -156,12 +166,18 @@ class AttemptRun:
             umask=self.request["umask"],
         )
         self._errors.started()
-        self.sampler.begin(os.getpid())
+        self.sampler.begin()
         self._limits = Limits(self._spec, self._job, self._killed_workers)
         self._orphan_limit = OrphanLimit(self.attempt, self.request)
-        self._hang_limit = HangLimit(job, self._spec, self.allocation.gpus, self._job.tree)
+        self._idle_limit = IdleLimit(self.attempt, self.request)
+        self._hang_limit = HangLimit(
+            job, self._spec, self.allocation.gpus, self._job.tree, gpu_percent=partial(gpu_percent, self.attempt.path)
+        )
         self._path = env.get("PATH", "")
-        self.attempt.event("started", pid=self._job.top, gpus=[gpu["index"] for gpu in self.allocation.gpus])
+        gpus = [gpu["index"] for gpu in self.allocation.gpus]
+        self.attempt.event("started", pid=self._job.top, gpus=gpus)
+        told = "on {}, GPUs {}".format(self.allocation.host, ", ".join(map(str, gpus)) or "none of its own")
+        note_act(job.path, LAUNCH, attempt=self.attempt.number, details=told, asked=self.request)
         with contextlib.suppress(OSError):
             write_text(job.at("logs", "start_time.log"), self._started_at + "\n")
             write_text(job.at("outputs", "status.txt"), f"RUNNING since {self._started_at}\n")
@@ -250,7 +266,7 @@ class AttemptRun:
             self._look_for_life()
 
     def _look_for_life(self) -> None:
-        """Stop the job if nobody wants it any more, or if it hangs."""
+        """Stop the job if nobody wants it any more, if it hangs, or if it leaves its GPUs idle."""
         orphaned = self._orphan_limit.reached()
         if orphaned:
             self._stop.begin(orphaned, is_from_outside=True)
@@ -259,6 +275,9 @@ class AttemptRun:
         if hangs:
             self._errors.tell(stack_dump(self._job.tree(), self._path))
             self._stop.begin(hangs)
+        idle = self._idle_limit.reached()
+        if idle:
+            self._stop.begin(idle)
 
     def _is_ended_by_another(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
@@ -384,20 +403,29 @@ class AttemptRun:
     def facts(self) -> EndFacts:
         """Return the facts of the exit record besides the end itself."""
         released_at = records.now()
-        gpus = self.allocation.gpus
+        leased_at, gpus = self.allocation.leased_at, self.allocation.gpus
         return {
             "submitted_at": self.request["requested_at"],
-            "leased_at": self.allocation.since,
+            "leased_at": leased_at,
             "started_at": self._started_at,
             "ended_at": self._code_ended_at or released_at,
             "released_at": released_at,
             "gpus": [gpu["index"] for gpu in gpus],
             "gpu_keys": [gpu["key"] for gpu in gpus],
-            "gpu_seconds": round(len(gpus) * records.seconds_between(self.allocation.since, released_at), 3),
+            "gpu_seconds": round(len(gpus) * self._leased_s(leased_at, released_at), 3),
             "peak_memory_bytes": self._peak_memory(),
             "host": self.allocation.host,
             "pid": os.getpid(),
         }
+
+    def _leased_s(self, leased_at: str, released_at: str) -> float:
+        """Return for how long it has had its GPUs, even if the clock of this host was set meanwhile."""
+        by_clock = records.seconds_between(leased_at, released_at)
+        lived = time.clock_gettime(time.CLOCK_BOOTTIME) - self._began_at
+        if self.allocation.is_scheduled:
+            # The scheduler says since when, perhaps from long before this process was started.
+            return max(0.0, by_clock)
+        return by_clock if -_MOMENT_S < by_clock - lived < _START_S else lived
 
     def _peak_memory(self) -> int:
         limits = getattr(self, "_limits", None)

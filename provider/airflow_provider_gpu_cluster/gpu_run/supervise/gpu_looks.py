@@ -12,12 +12,12 @@ import os
 import select
 import time
 from functools import partial
-from typing import TYPE_CHECKING, AbstractSet, Sequence
+from typing import TYPE_CHECKING, Container, Sequence
 
 from ..gpus import fake_nvml
 from ..gpus.gpu_readers import serve
 from ..gpus.gpu_reading import GpuReading
-from ..linux.companion import Ended, Line, start_companion
+from ..linux.companion import CompanionLine, Ended, start_companion
 
 if TYPE_CHECKING:
     from ..gpus.gpu_readers import GpuAnswer
@@ -45,17 +45,22 @@ class GpuLooks:
         self._fake = fake_nvml.fake_file()
         self._readings: list[GpuReading] = []
         #: Who tells about them, and why nobody does.
-        self.source, self.why_not = "", "" if gpus else NO_GPU
+        self.source, self.why_not = "", ""
         #: The processor time that other processes have taken for it.
         self.cost_s = 0.0
-        self._reader: tuple[int, Line] | None = None
+        self._reader: tuple[int, CompanionLine] | None = None
         self._asked_at: float | None = None
         self._without_nvml = ""
-        self._is_hopeless = not gpus
-        if not self._fake and any(gpu["key"].startswith("virtual-") for gpu in gpus):
-            self.why_not, self._is_hopeless = VIRTUAL, True
+        #: Whether anybody may tell something about them.
+        self.can_tell = False
+        if not gpus:
+            self.why_not = NO_GPU
+        elif not self._fake and any(gpu["key"].startswith("virtual-") for gpu in gpus):
+            self.why_not = VIRTUAL
+        else:
+            self.can_tell = True
 
-    def look(self, line: Line, most_s: float | None) -> bool:
+    def look(self, line: CompanionLine, most_s: float | None) -> bool:
         """
         Look at the GPUs.
 
@@ -64,7 +69,7 @@ class GpuLooks:
         :return: whether that process has said something.
         """
         self._readings = []
-        if self._is_hopeless:
+        if not self.can_tell:
             return False
         if self._fake:
             self._read_fake()
@@ -79,7 +84,7 @@ class GpuLooks:
             self.why_not = f"the driver cannot be asked now: {error.strerror}"
         return False
 
-    def of_job(self, pids: AbstractSet[int]) -> list[GpuReading]:
+    def of_job(self, pids: Container[int]) -> list[GpuReading]:
         """
         Return what the last look has seen; nothing if it has seen nothing.
 
@@ -94,7 +99,7 @@ class GpuLooks:
         except (OSError, ValueError) as error:
             self.why_not = f"{fake_nvml.VARIABLE} cannot be used: {error}"
 
-    def _ask(self, reader: Line, line: Line, most_s: float | None) -> bool:
+    def _ask(self, reader: CompanionLine, line: CompanionLine, most_s: float | None) -> bool:
         now = time.monotonic()
         wait_s = _USUAL_S if most_s is None else most_s
         if self._asked_at is None:
@@ -133,7 +138,7 @@ class GpuLooks:
         how = "" if status is None else f" by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else ""
         self.why_not = f"the process that asks the driver was ended{how}"
         self._reader = self._asked_at = None
-        self._is_hopeless = bool(self._without_nvml)
+        self.can_tell = not self._without_nvml
         self._without_nvml = self.why_not
 
 

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Callable, Sequence
 from .. import protocol
 from ..gpus.utilization import busiest_percent
 from ..linux.activity import Activity, activity
-from ..linux.disk_clock import time_of_disk
-from ..linux.newest_file import newest_file
 from ..linux.waiting_servers import is_waiting_server
 from ..recovery.words import duration
+from .saved_files import saved_ago_s
 from .stop import Cause
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ class HangLimit:
 
     :param gpus: those that it has on this host.
     :param tree: returns its processes.
+    :param gpu_percent: returns how busy the busiest of them was lately; None where that is not known.
     :param clock: tells seconds.
     """
 
@@ -51,12 +51,14 @@ class HangLimit:
         gpus: Sequence[LeasedGpu],
         tree: Callable[[], set[int]],
         *,
+        gpu_percent: Callable[[], float | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job = job
         self._timeout_s = spec.get("hang_timeout_s")
         self._gpus = gpus
         self._tree = tree
+        self._gpu_percent = gpu_percent
         self._clock = clock
         self._since = self._looked_at = clock()
         self._pause_s = 0.0
@@ -100,18 +102,12 @@ class HangLimit:
 
     def _silent_life_s(self) -> float:
         """Return how long ago it gave the last sign of life that is only looked for when there is no other."""
-        if any(map(is_waiting_server, self._tree())) or busiest_percent(self._gpus) > 0:
+        if any(map(is_waiting_server, self._tree())):
             return 0.0
-        newest = newest_file(self._job.at("outputs"))
-        if newest is None:
-            return float("inf")
-        try:
-            ago_s = time_of_disk(self._job.at(".job")) - newest.modified_ns / 1e9
-        except OSError:
-            # Nothing can be saved now, and nobody can tell when something was.
+        percent = self._gpu_percent()
+        if (busiest_percent(self._gpus) if percent is None else percent) > 0:
             return 0.0
-        # A file that was given a time in the future says nothing.
-        return ago_s if ago_s > -1 else float("inf")
+        return saved_ago_s(self._job)
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ from .main_process import catching
 from .node_orders import OrdersRead, note_failure
 from .signals import HANDED_ON
 from .telling import Telling
+from .usage_sampler import UsageSampler, start_node_sampler
 
 if TYPE_CHECKING:
     from ..protocol.records import NodeOrder
@@ -27,7 +28,8 @@ _TICK_S = 0.1
 
 
 class _NodeRun:
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, sampler: UsageSampler) -> None:
+        self._sampler = sampler
         self._orders = OrdersRead(attempt)
         self._job = JobProcesses()
         self._telling: Telling | None = None
@@ -44,6 +46,7 @@ class _NodeRun:
             signal.signal(number, self._note_term)
         processes.become_subreaper()
         self._job.start(["bash", script], cwd=os.getcwd(), env=env, out=None, errors=None, umask=umask)
+        self._sampler.begin()
         while not self._is_over():
             for order in self._orders.new():
                 self._obey(order)
@@ -57,6 +60,7 @@ class _NodeRun:
             told = self._telling.status()
         if self._job.reap():
             self._job.end_leftovers(lambda: None)
+        self._sampler.end()
         status = self._job.status if told is None else told
         if status is None:
             return 1
@@ -92,7 +96,8 @@ def run_on_node(path: str, script: str, *, umask: int) -> int:
     """
     rank = os.environ.get("SLURM_NODEID", "0")
     attempt = Attempt.at_path(path)
-    run = _NodeRun(attempt)
+    # Before this process becomes a subreaper, which would make it the sampler's parent.
+    run = _NodeRun(attempt, start_node_sampler(attempt, int(rank), os.environ.get("SLURMD_NODENAME", rank)))
     code = run.run(script, {**os.environ, "NODE_RANK": rank}, umask)
     if code:
         note_failure(attempt.at("first_failure"), rank, code)

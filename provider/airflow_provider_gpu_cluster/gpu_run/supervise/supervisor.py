@@ -40,10 +40,11 @@ def supervise(attempt: Attempt, allocation: Allocation, *, waited: bool = False)
         run.witness = start_witness()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, guard.SIGNALS)
     pid = processes.start_copy(partial(_begin, run, waited))
-    run.sampler.leave()
+    run.sampler.hang_up()
     try:
         leases = leases_of(run.request["settings"])
         status = guard.stand_guard(pid, leases, [gpu["key"] for gpu in allocation.gpus], fds)
+        run.sampler.kill()
         guard.record_loss(attempt, run.token, status, run.facts(), is_explained=allocation.is_explained)
     finally:
         # What this process starts afterwards would inherit the blocked signals.

@@ -7,8 +7,10 @@ that the kernel shows all of it or nothing, and a full disk takes all of it or n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Callable, Sequence, cast
 
 from ..linux import regular_files
@@ -39,20 +41,27 @@ class UsagePoints:
         # The file as this object has left it: its inode and size.
         self._left: tuple[int, int] | None = None
 
-    def add(self, point: UsagePoint) -> None:
-        """Keep a point, and show it in the file if the disk takes it."""
+    def add(self, point: UsagePoint, *, is_shown: bool = True) -> None:
+        """
+        Keep a point, and show it in the file if the disk takes it.
+
+        :param is_shown: otherwise it is shown together with the next one.
+        """
         self._points.append(point)
         self._lines.append(_line(point))
         if len(self._points) > self._most:
             self._points = merged(self._points, self._most // 2)
             self._lines = [_line(one) for one in self._points]
             self._left = None
-        try:
-            if not self._append(self._lines[-1].encode()):
-                self._replace()
-        except OSError:
-            # The next one is another try for this one, too.
-            self._left = None
+        if not is_shown:
+            return
+        with contextlib.suppress(OSError):
+            if self._append(self._lines[-1].encode()):
+                return
+        self._left = None
+        # If that fails, the next point is another try for this one, too.
+        with contextlib.suppress(OSError):
+            self._replace()
 
     def _append(self, line: bytes) -> bool:
         """Append a line to the file; return False if that is not possible in one piece, or it is another file now."""
@@ -103,11 +112,17 @@ def _merged_to(points: Sequence[UsagePoint], width_s: float) -> list[UsagePoint]
     return found
 
 
+def mean_of(points: Sequence[UsagePoint]) -> UsagePoint:
+    """Return neighbours as one."""
+    return reduce(_mean, points)
+
+
 def _mean(first: UsagePoint, second: UsagePoint) -> UsagePoint:
     """Return two neighbours as one."""
     weights = (first["s"], second["s"])
-    point = cast("UsagePoint", _means(first, second, ("memory_bytes", "cpus"), weights))
-    point["t"], point["s"] = second["t"], round(sum(weights), 3)
+    # The time comes first, so that lines of several nodes are in order when they are sorted.
+    point: UsagePoint = {"t": second["t"], "s": round(sum(weights), 3)}
+    point.update(cast("UsagePoint", _means(first, second, ("memory_bytes", "cpus"), weights)))
     for one in (first, second):
         if "written_bytes" in one:
             point["written_bytes"] = one["written_bytes"]

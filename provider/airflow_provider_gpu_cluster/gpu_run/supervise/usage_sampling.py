@@ -1,36 +1,45 @@
 """
-What the process does that looks at a running job's use of its GPUs and its host; see :mod:`.usage_sampler`.
+Looks at a running job's use of its GPUs and its host, by the process of :mod:`.usage_sampler`.
 
-After each look it shows what it has seen: a point in ``logs/usage.jsonl``, and the sums in ``usage.json``.
+A look at everything shows what was seen: a point in ``logs/usage.jsonl``, and the sums in ``usage.json``. Between two
+of them the GPUs alone are looked at, and the point has their means.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
 
 from ..linux import processes
-from ..linux.companion import Ended, Line
-from ..linux.tree_use import use_below
+from ..linux.tree_use import TreeUse, use_below
 from ..store import records
 from ..store.restoring import make_folder
 from .gpu_looks import GpuLooks
-from .usage_points import UsagePoints
-from .usage_rhythm import Rhythm
+from .usage_points import MOST_POINTS, UsagePoints, mean_of
 from .usage_summary import UsageSummary
 
 if TYPE_CHECKING:
+    from ..gpus.gpu_reading import GpuReading
+    from ..linux.companion import CompanionLine
     from ..protocol.records import LeasedGpu
     from ..protocol.usage import UsagePoint, UsageSoFar
     from ..store.directories import Attempt
+    from .usage_rhythm import Rhythm
 
-BEGIN, END, DONE = "begin", "end", "done"
-_LAST_LOOK_S = 0.15
-_LONG_S = 3600.0
+Seen = Callable[["UsagePoint", float, bool], object]
+"""
+Is told what each look has seen of the GPUs: as a point, with the time by the clock of ``time.monotonic()``, and
+whether a process of the job is stopped.
+"""
+# A look that is due in a moment is not worth another wait.
+_SOON_S = 0.05
+_SHOWN_AFTER_S = 0.3
 
 
-class Place(NamedTuple):
+class SampledNode(NamedTuple):
     """
     What a sampler looks at, and where it shows it.
 
@@ -39,8 +48,8 @@ class Place(NamedTuple):
     :param cpus: how many processors the job may use here.
     :param points: path of the file of points.
     :param so_far: path of the file of sums.
-    :param node: name of the node, for a job on several.
-    :param window_s: a time in which it must look several times.
+    :param most_points: so many points are kept.
+    :param name: name of the node, for a job on several.
     """
 
     gpus: Sequence[LeasedGpu]
@@ -48,102 +57,129 @@ class Place(NamedTuple):
     cpus: int
     points: str
     so_far: str
-    node: str = ""
-    window_s: float | None = None
+    most_points: int = MOST_POINTS
+    name: str = ""
 
 
 class Sampling:
     """
     The looks at one job on one node.
 
-    :param place: what to look at.
+    :param node: what to look at.
+    :param rhythm: when to look.
     :param line: to the process below which the job runs.
-    :param seen: is told each point, with the time by the clock of ``time.monotonic()``.
     """
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        place: Place,
-        line: Line,
-        seen: Callable[[UsagePoint, float], object] = lambda point, now: None,
-    ) -> None:
-        self._place = place
+    def __init__(self, attempt: Attempt, node: SampledNode, rhythm: Rhythm, line: CompanionLine, seen: Seen) -> None:
+        self._node = node
+        self._rhythm = rhythm
         self._line = line
         self._seen = seen
-        self._gpus = GpuLooks(place.gpus, place.names)
-        self._points = UsagePoints(place.points, lambda: make_folder(attempt.job.path, "logs"))
-        self._summary = UsageSummary(place.gpus, place.cpus)
-        self._rhythm = Rhythm(place.window_s)
+        self._gpus = GpuLooks(node.gpus, node.names)
+        self._points = UsagePoints(node.points, partial(restore_logs, attempt), node.most_points)
+        self._summary = UsageSummary(node.gpus, node.cpus, node.name)
+        self._readings: list[GpuReading] = []
+        # What was seen of the GPUs since the last look at everything.
+        self._gpu_points: list[UsagePoint] = []
+        self._use = TreeUse(0.0, None, False, {})
         self._root = 0
-        self._began = self._looked_at = 0.0
-        self._cpu_s = 0.0
+        self._began = self._looked_at = self._all_looked_at = self._all_due = 0.0
+        self._spent_s = 0.0
+        self._last: UsagePoint = {}
         self._peak_memory = 0
-        self._pause_s = 0.0
+        #: How long to wait for the next look.
+        self.pause_s = 0.0
 
-    def run(self) -> None:
-        """Look until the job has ended, or the process below which it runs."""
-        with contextlib.suppress(Ended):
-            while not self._root:
-                words = (self._line.hear(_LONG_S) or "").split()
-                if words[:1] == [BEGIN]:
-                    self._root = int(words[1])
-            self._began = self._looked_at = time.monotonic()
-            while not self._look_and_wait():
-                pass
-            self._look(_LAST_LOOK_S)
-            self._line.tell(DONE)
-
-    def _look_and_wait(self) -> bool:
-        """Take a sample, and wait until it is time for the next; return whether the job has ended meanwhile."""
-        before_s = self._cost_s()
-        if self._look():
-            return True
-        self._pause_s = self._rhythm.pause_s(time.monotonic() - self._began, self._cost_s() - before_s)
-        return self._line.hear(self._pause_s) == END
-
-    def _cost_s(self) -> float:
-        return time.process_time() + self._gpus.cost_s
-
-    def _look(self, most_s: float | None = None) -> bool:
+    def begin(self, root: int) -> None:
         """
-        Take a sample, and show it; return whether the job has ended meanwhile.
+        Begin with the looks.
 
-        :param most_s: how long the GPUs may take to answer; None for the usual time.
+        :param root: the process below which the job runs.
         """
-        is_over = self._gpus.look(self._line, most_s)
+        self._root = root
+        self._began = self._looked_at = self._all_looked_at = self._all_due = time.monotonic()
+        self._newly_spent_s()
+
+    def look(self, most_s: float | None = None) -> bool:
+        """
+        Look at the GPUs, and if it is time at everything.
+
+        :param most_s: for the last look: how long the GPUs may take to answer. None for all others.
+        :return: whether the process below which the job runs has said something meanwhile.
+        """
+        is_last = most_s is not None
+        is_told = self._gpus.look(self._line, most_s)
         now = time.monotonic()
-        past_s = now - self._looked_at
-        use = use_below(self._root)
-        cpu_s = max(0.0, use.cpu_s - self._cpu_s)
-        readings = self._gpus.of_job(set(use.sizes))
+        is_due = is_last or now >= self._all_due - _SOON_S
+        before = self._use
+        if is_due:
+            self._use = use_below(self._root)
+        self._note_gpus(now, is_last)
+        if is_due:
+            self._note_all(before, now)
+            # A job may begin by deleting everything, and what is new there would keep it from that.
+            self._show(now, is_last or now - self._began > _SHOWN_AFTER_S)
+        gpu_pause_s = self._rhythm.gpu_pause_s(now - self._began, 0.0 if is_due else self._newly_spent_s())
+        self.pause_s = max(0.0, self._all_due - now)
+        if self._gpus.can_tell:
+            self.pause_s = min(self.pause_s, gpu_pause_s)
+        return is_told
+
+    def _note_gpus(self, now: float, is_last: bool) -> None:
+        past_s, self._looked_at = now - self._looked_at, now
+        readings = self._gpus.of_job(self._use.sizes)
+        if is_last:
+            # What they did before the end counts for the time before it.
+            readings = [reading.at_the_end(before) for reading, before in zip(readings, self._readings or readings)]
+        self._readings = readings or self._readings
         self._summary.source, self._summary.why_not = self._gpus.source, self._gpus.why_not
-        gpus = self._summary.add(readings, past_s, cpu_s=cpu_s, written_bytes=use.written_bytes)
-        self._looked_at, self._cpu_s = now, max(self._cpu_s, use.cpu_s)
-        memory = processes.memory_bytes(use.sizes, above=self._peak_memory)
-        self._peak_memory = max(self._peak_memory, memory)
         point: UsagePoint = {"t": round(time.time(), 3), "s": round(past_s, 3)}
+        gpus = self._summary.add_gpus(readings, past_s)
         if gpus:
             point["gpus"] = gpus
+        self._gpu_points.append(point)
+        self._seen(point, now, self._use.is_stopped)
+
+    def _note_all(self, before: TreeUse, now: float) -> None:
+        past_s, self._all_looked_at = now - self._all_looked_at, now
+        point, self._gpu_points = mean_of(self._gpu_points), []
+        cpu_s = max(0.0, self._use.cpu_s - before.cpu_s)
+        # Sums get smaller when a process has ended that nobody has waited for.
+        self._use = self._use._replace(cpu_s=max(before.cpu_s, self._use.cpu_s))
+        self._summary.add_host(past_s, cpu_s=cpu_s, written_bytes=self._use.written_bytes)
+        memory = processes.memory_bytes(self._use.sizes, above=self._peak_memory)
+        self._peak_memory = max(self._peak_memory, memory)
         point["memory_bytes"] = memory
         if past_s > 0:
             point["cpus"] = round(cpu_s / past_s, 3)
-        if use.written_bytes is not None:
-            point["written_bytes"] = use.written_bytes
-        if self._place.node:
-            point["node"] = self._place.node
-        self._show(point, now)
-        return is_over
+        if self._use.written_bytes is not None:
+            point["written_bytes"] = self._use.written_bytes
+        if self._node.name:
+            point["node"] = self._node.name
+        self._last = point
 
-    def _show(self, point: UsagePoint, now: float) -> None:
-        self._points.add(point)
+    def _show(self, now: float, is_shown: bool) -> None:
+        self._points.add(self._last, is_shown=is_shown)
+        self._all_due = now + self._rhythm.pause_s(now - self._began, self._newly_spent_s())
+        if not is_shown:
+            return
         so_far: UsageSoFar = {
             "usage": self._summary.usage(),
             "seconds": self._summary.seconds(),
-            "last": point,
+            "last": self._last,
             "looked_at": now,
-            "pause_s": self._pause_s,
+            "pause_s": round(self._all_due - now, 3),
         }
         with contextlib.suppress(OSError):
-            records.write_json(self._place.so_far, so_far, sync=False)
-        self._seen(point, now)
+            records.write_json(self._node.so_far, so_far, sync=False)
+
+    def _newly_spent_s(self) -> float:
+        """Return the processor time since the last call."""
+        before, self._spent_s = self._spent_s, time.process_time() + self._gpus.cost_s
+        return self._spent_s - before
+
+
+def restore_logs(attempt: Attempt) -> None:
+    """Make the folder of a job's logs again if the job has removed it, but not a job that is gone as a whole."""
+    if os.path.isdir(attempt.path):
+        make_folder(attempt.job.path, "logs")

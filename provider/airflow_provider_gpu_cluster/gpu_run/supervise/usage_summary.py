@@ -20,10 +20,12 @@ class _GpuSum:
     The use of one GPU.
 
     :param gpu: its lease.
+    :param host: the node that it is in, for a job on several.
     """
 
-    def __init__(self, gpu: LeasedGpu) -> None:
+    def __init__(self, gpu: LeasedGpu, host: str) -> None:
         self._gpu = gpu
+        self._host = host
         self._told_s = self._percent_s = 0.0
         self._peak_percent: float | None = None
         self._peak_memory_bytes: int | None = None
@@ -69,6 +71,8 @@ class _GpuSum:
     def usage(self) -> GpuUsage:
         """Return what is known about it."""
         found: GpuUsage = {"index": self._gpu["index"], "key": self._gpu["key"]}
+        if self._host:
+            found["host"] = self._host
         if self.mean_percent is not None and self._peak_percent is not None:
             found["mean_percent"], found["peak_percent"] = round(self.mean_percent, 1), round(self._peak_percent, 1)
         if self._peak_memory_bytes is not None:
@@ -86,11 +90,13 @@ class UsageSummary:
 
     :param gpus: its GPUs there.
     :param cpus: how many processors it may use.
+    :param host: name of the node, for a job on several.
     """
 
-    def __init__(self, gpus: Sequence[LeasedGpu], cpus: int) -> None:
-        self._gpus = [_GpuSum(gpu) for gpu in gpus]
+    def __init__(self, gpus: Sequence[LeasedGpu], cpus: int, host: str = "") -> None:
+        self._gpus = [_GpuSum(gpu, host) for gpu in gpus]
         self._indexes = [gpu["index"] for gpu in gpus]
+        self._host = host
         self._cpus = cpus
         self._samples = 0
         self._ran_s = self._cpu_s = self._idle_s = 0.0
@@ -100,23 +106,27 @@ class UsageSummary:
         #: Who tells about the GPUs, and why nobody does.
         self.source, self.why_not = "", ""
 
-    def add(
-        self, readings: Sequence[GpuReading], past_s: float, *, cpu_s: float, written_bytes: int | None
-    ) -> list[GpuPoint]:
+    def add_host(self, past_s: float, *, cpu_s: float, written_bytes: int | None) -> None:
         """
-        Add a sample.
+        Add what a look has seen of the host.
 
-        :param readings: of each GPU; none where they are not known now.
         :param past_s: how many seconds it stands for.
         :param cpu_s: processor time in these.
         :param written_bytes: what the job has written so far.
-        :return: the GPUs of the sample.
         """
         self._samples += 1
         self._ran_s += past_s
         self._cpu_s += cpu_s
         if written_bytes is not None:
             self._written_bytes = max(self._written_bytes or 0, written_bytes)
+
+    def add_gpus(self, readings: Sequence[GpuReading], past_s: float) -> list[GpuPoint]:
+        """
+        Add what a look has seen of the GPUs, and return that in the form of a point.
+
+        :param readings: of each GPU; none where they are not known now.
+        :param past_s: how many seconds they stand for.
+        """
         for gpu, reading in zip(self._gpus, readings):
             gpu.add(reading, past_s)
         told = [reading.percent for reading in readings if reading.percent is not None]
@@ -124,7 +134,7 @@ class UsageSummary:
             self._is_told = True
             self._peak_percent = max(self._peak_percent or 0.0, sum(told) / len(told))
             self._idle_s += past_s if max(told) < IDLE_PERCENT else 0.0
-        return [_point(index, reading) for index, reading in zip(self._indexes, readings)]
+        return [_point(index, reading, self._host) for index, reading in zip(self._indexes, readings)]
 
     def usage(self) -> Usage:
         """Return what it has used so far."""
@@ -153,8 +163,10 @@ class UsageSummary:
         return {"idle": round(self._idle_s, 3)} if self._is_told else {}
 
 
-def _point(index: int, reading: GpuReading) -> GpuPoint:
+def _point(index: int, reading: GpuReading, host: str) -> GpuPoint:
     point: GpuPoint = {"index": index}
+    if host:
+        point["host"] = host
     if reading.percent is not None:
         point["percent"] = round(reading.percent, 1)
     if reading.memory_bytes is not None:

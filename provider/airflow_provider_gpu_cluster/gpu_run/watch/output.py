@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import protocol
 from ..errors import Refused
+from ..jobs.counts import count
+from ..jobs.notices import take_notices
 from ..jobs.status import status_or_unknown
 from ..linux import regular_files
 from ..reply import Reply
@@ -52,7 +54,9 @@ def open_log(root: Root, engine: Engine, request: LogRequest) -> tuple[LogReply,
     job = root.job(request["job_id"])
     note_asked(job.path)
     status = status_or_unknown(root, engine, request["job_id"], request.get("tail_bytes", 0))
+    take_notices(root, status, request.get("notify"))
     reply: LogReply = {"status": status, "attempt": 0, "offset": 0, "log_bytes": 0, "length": 0}
+    reply["counted"] = count(root, [status])
     attempt = status.get("attempt")
     if not attempt or not job.attempts():
         return reply, None

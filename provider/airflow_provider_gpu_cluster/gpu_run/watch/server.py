@@ -8,6 +8,7 @@ It also launches jobs for the client, which saves a connection for each. Both si
     {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}
     {"do": "unsubscribe", "key": 7}
     {"do": "launch", "key": 8, "request": {...}}
+    {"do": "told", "key": 9, "job_id": "x", "attempt": 1, "event": "queued_for"}
     {"do": "alive"}
 
 Events:
@@ -17,7 +18,8 @@ Events:
 ``output``   a piece of the output, as UTF-8 in which invalid bytes stand as lone surrogates (PEP 383)
 ``acked``    the reader's position is written down
 ``launched`` the reply of ``submit`` to a request that needs no files
-``refused``  this subscription or launch is impossible
+``noted``    that people were told is written down
+``refused``  this subscription, launch or note is impossible
 ``alive``    a sign of life
 
 It ends when the client has gone, or has given no sign of life for a long time.
@@ -35,6 +37,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Sequence, cast
 from .. import protocol
 from ..errors import Refused, traceback_text
 from ..jobs.launch_processes import LaunchProcesses
+from ..jobs.notices import note_told
 from ..linux.inotify import Inotify
 from ..reply import Reply
 from ..store.directories import Root
@@ -44,6 +47,7 @@ from .watched_job import FULL_LOOK_S, WatchedJob
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.events import Event
+    from ..protocol.notices import NotifyWhen
     from ..protocol.requests import Acknowledgement, Call
 
 TICK_S = 0.5
@@ -84,6 +88,8 @@ class _Watch:
         self._subscriptions: dict[int, WatchedJob] = {}
         # Subscriptions that a fault of the disk keeps from being begun now.
         self._postponed: dict[int, Callable[[], Sequence[Event]]] = {}
+        # What was told, and could not be written down yet.
+        self._untold: list[dict[str, Any]] = []
         # The keys of the jobs with output to send; the one that has waited longest comes first.
         self._talking: dict[int, None] = {}
         self._heard_at = time.monotonic()
@@ -110,7 +116,7 @@ class _Watch:
         if self._talking and not self._channel.backlog:
             return 0
         until = min(self._alive_at, self._heard_at + SILENCE_S)
-        if (self._subscriptions or self._postponed) and not self._is_clogged:
+        if (self._subscriptions or self._postponed or self._untold) and not self._is_clogged:
             until = min(until, self._tick_at)
         return until - time.monotonic()
 
@@ -138,6 +144,8 @@ class _Watch:
                 self._acknowledge(_take(command, "key", int), _checked_ack(command))
             elif do == "launch":
                 self._launches.add(_take(command, "key", int), _take(command, "request", dict))
+            elif do == "told":
+                self._note_told(command)
             elif do != "alive":
                 raise BrokenClient(f"no such command: {command}")
 
@@ -146,11 +154,12 @@ class _Watch:
         job_id = _take(command, "job_id", str)
         reader = _take(command, "reader", str, type(None))
         ack = _take(command, "ack", dict, type(None))
+        notify: NotifyWhen | None = _take(command, "notify", dict, type(None))
         acknowledged = None if ack is None else _checked_ack(ack)
         self._drop(key)
 
         def begin() -> Sequence[Event]:
-            subscription = WatchedJob(key, self._root, job_id, reader)
+            subscription = WatchedJob(key, self._root, job_id, reader, notify)
             acked = [] if acknowledged is None else subscription.acknowledge(acknowledged)
             self._subscriptions[key] = subscription
             now = time.monotonic()
@@ -164,6 +173,18 @@ class _Watch:
         subscription = self._subscriptions.get(key)
         if subscription is not None:
             self._tell(key, lambda: subscription.acknowledge(ack))
+
+    def _note_told(self, command: dict[str, Any]) -> None:
+        key, job_id, event = _take(command, "key", int), _take(command, "job_id", str), _take(command, "event", str)
+        try:
+            note_told(self._root, job_id, event, _take(command, "attempt", int))
+        except Refused as refusal:
+            self._refuse(key, refusal.code, refusal.message)
+        except OSError:
+            # A full disk, for example; the next look tries again.
+            self._untold.append(command)
+        else:
+            self._channel.send({"event": "noted", "key": key})
 
     def _drop(self, key: int) -> None:
         self._subscriptions.pop(key, None)
@@ -216,7 +237,7 @@ class _Watch:
         if self._is_clogged:
             return
         keys = list(news)
-        if (self._subscriptions or self._postponed) and now >= self._tick_at:
+        if (self._subscriptions or self._postponed or self._untold) and now >= self._tick_at:
             self._tick_at = now + TICK_S
             keys = list(self._subscriptions)
             self._begin_postponed()
@@ -227,6 +248,9 @@ class _Watch:
             self._look_at(key, self._subscriptions[key], now)
 
     def _begin_postponed(self) -> None:
+        untold, self._untold = self._untold, []
+        for command in untold:
+            self._note_told(command)
         postponed, self._postponed = self._postponed, {}
         for key, begin in postponed.items():
             self._tell(key, begin)

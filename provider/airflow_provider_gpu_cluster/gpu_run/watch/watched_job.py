@@ -7,16 +7,20 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import protocol
+from ..jobs.counts import count
+from ..jobs.notices import JobNotices
 from ..jobs.status import status_or_unknown, tail_of
 from ..linux import processes
 from ..protocol.orphan_timeout import orphan_timeout_s
 from ..store.asked import note_asked
 from ..store.directories import Root
+from ..store.idle_notes import IDLE
 from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent
+    from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent, StatusEvent
+    from ..protocol.notices import NotifyWhen
     from ..protocol.records import ProcessIdentity
     from ..protocol.requests import Acknowledgement
     from ..protocol.status import Status
@@ -30,8 +34,8 @@ WINDOW_BYTES = 1 << 17
 PIECE_BYTES = 1 << 15
 _TAIL_BYTES = 4096
 _LONG_AGO = float("-inf")
-# What changes while a job runs, and is shown: its progress, and why there is none.
-_SHOWN = ("progress", "notes")
+# What changes while a job runs, and is shown: its progress, why there is none, and that it is idle.
+_SHOWN = ("progress", "notes", "idle")
 
 
 class WatchedJob:
@@ -44,10 +48,11 @@ class WatchedJob:
 
     :param key: the client's name for it.
     :param reader: the name of the reader of its output; None when nobody reads it.
+    :param notify: when the client wants to tell people about the job; None for never.
     :raises Refused: the job id could name something outside the root.
     """
 
-    def __init__(self, key: int, root: Root, job_id: str, reader: str | None) -> None:
+    def __init__(self, key: int, root: Root, job_id: str, reader: str | None, notify: NotifyWhen | None = None) -> None:
         #: When it is time for either look; kept here for the caller.
         self.glance_at = self.full_look_at = 0.0
         self._key = key
@@ -56,6 +61,7 @@ class WatchedJob:
         self._log = self._job.at("logs", "training.log")
         self._progress = self._job.at("logs", "progress.jsonl")
         self._cursor = None if reader is None else Cursor(self._job, reader)
+        self._notices = JobNotices(root, self._job, notify) if notify else None
         # What the client was told. Minor changes are told less often than they happen.
         self._told: Status | None = None
         self._message_told_at = _LONG_AGO
@@ -69,6 +75,7 @@ class WatchedJob:
         self._asked_every_s, self._asked_at = _ASKED_S, _LONG_AGO
         self._seen: set[str] = set()
         self._progress_seen: tuple[int, int] | None = None
+        self._idle_seen: tuple[int, int] | None = None
         self._name_records()
         # Offsets in the log of that number: its end, where to send from, and what was acknowledged.
         self._log_bytes = 0
@@ -77,7 +84,7 @@ class WatchedJob:
 
     def _name_records(self) -> None:
         attempt = self._job.attempt(self._attempt)
-        self._claim, self._exit = attempt.at("claim.json"), attempt.at("exit.json")
+        self._claim, self._exit, self._idle = (attempt.at(name) for name in ("claim.json", "exit.json", IDLE))
         self._next = self._job.attempt(self._attempt + 1).path
 
     def note_asked(self, now: float) -> None:
@@ -112,6 +119,8 @@ class WatchedJob:
         if self._cursor is not None and self._room > 0:
             log = _stamp(self._log)
             self._log_bytes = log[0] if log else 0
+        if _stamp(self._idle) != self._idle_seen:
+            return True
         if now < self._progress_at:
             return False
         self._progress_at = now + PROGRESS_S
@@ -121,7 +130,12 @@ class WatchedJob:
         return os.access(record, os.F_OK) != (record in self._seen)
 
     def is_well(self) -> bool:
-        """Return whether it runs, its supervisor lives and its claim exists; a glance shows all other changes."""
+        """
+        Return whether it runs, its supervisor lives, its claim exists, and nothing is to be told about it; a glance
+        shows all other changes.
+        """
+        if self._notices is not None and self._notices.may_be_due():
+            return False
         supervisor = self._supervisor
         return supervisor is not None and os.access(self._claim, os.F_OK) and bool(processes.is_alive(supervisor))
 
@@ -134,18 +148,25 @@ class WatchedJob:
         """
         # Checked first, so that a record that appears during the look is news for the next glance.
         seen = {record for record in (self._claim, self._exit, self._next) if os.access(record, os.F_OK)}
-        progress_seen = _stamp(self._progress)
+        progress_seen, idle_seen = _stamp(self._progress), _stamp(self._idle)
         status = status_or_unknown(self._root, engine, self._job.job_id)
         attempt = status.get("attempt", 0)
         is_final = status["state"] in protocol.FINAL_STATES
         if is_final and attempt and status["state"] != protocol.SUCCEEDED:
             status["log_tail"] = tail_of(self._root, status, _TAIL_BYTES)
+        due = [] if self._notices is None else self._notices.take(status)
+        counted = count(self._root, [status])
         events: list[Event] = []
-        if self._is_worth_telling(status, now):
+        if self._is_worth_telling(status, now) or due or counted:
             self._told = status
-            events.append({"event": "status", "key": self._key, "status": status})
+            event: StatusEvent = {"event": "status", "key": self._key, "status": status}
+            if due:
+                event["status"] = {**status, "due": due}
+            if counted:
+                event["counted"] = counted
+            events.append(event)
         if not self._differs(status, *_SHOWN):
-            self._progress_seen = progress_seen
+            self._progress_seen, self._idle_seen = progress_seen, idle_seen
         self._seen = seen
         self._state = status["state"]
         self._log_bytes = status.get("log_bytes", 0)
@@ -171,7 +192,7 @@ class WatchedJob:
         return None
 
     def _is_worth_telling(self, status: Status, now: float) -> bool:
-        if self._told is None or self._differs(status, "state", "attempt"):
+        if self._told is None or self._differs(status, "state", "attempt", "idle"):
             return True
         if now >= self._message_told_at + FULL_LOOK_S and self._differs(status, "message", "queue_place", "reason"):
             self._message_told_at = now

@@ -45,10 +45,15 @@ function showElements(elements) {
   byId("elements").querySelector("ol").replaceChildren(...items);
 }
 
-function showAttempts(rows) {
-  byId("attempts").hidden = !rows.length;
+function showRows(id, rows) {
+  byId(id).hidden = !rows.length;
   const lines = rows.map((row) => element("tr", ...row.map((text) => element("td", text))));
-  byId("attempts").querySelector("tbody").replaceChildren(...lines);
+  byId(id).querySelector("tbody").replaceChildren(...lines);
+}
+
+function showAdvice(sentences) {
+  byId("advice").hidden = !sentences.length;
+  byId("advice").querySelector("ul").replaceChildren(...sentences.map((text) => element("li", text)));
 }
 
 function showLog(text) {
@@ -67,11 +72,14 @@ function show(job) {
   document.title = `${job.state} · ${job.job_id}`;
   showText("headline", job.headline);
   showText("remedy", job.remedy);
+  showText("idle", job.idle);
   if (!job.asked) return; // cannot be reached: what was last known stays
   byId("checked").textContent = `as of ${job.checked_at}`;
   showProgress(job.progress);
   showElements(job.elements);
-  showAttempts(job.attempts);
+  showRows("attempts", job.attempts);
+  showAdvice(job.advice);
+  showRows("acts", job.acts);
   byId("facts").replaceChildren(
     ...job.facts.map(([label, text]) => element("div", element("dt", label), element("dd", text))),
   );

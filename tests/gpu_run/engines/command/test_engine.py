@@ -22,6 +22,7 @@ from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import status
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
+from airflow_provider_gpu_cluster.gpu_run.store.budgets import keep_budget
 from tests.gpu_run.host import is_alive, processes_with
 from tests.harness.leftovers import processes_under
 from tests.servers.command_site import DETACHING, CommandRoot, Site, without
@@ -638,3 +639,21 @@ def test_the_process_that_waits_to_call_the_launcher_is_killed(
         os.kill(pid, signal.SIGKILL)
     assert root.wait(job_id)["state"] == protocol.SUCCEEDED
     assert site.calls == 2
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_beyond_its_budget_is_handed_over_when_there_is_room(root_with: RootWith, site: Site) -> None:
+    root = root_with(site.launcher(DETACHING) + " {script}")
+    root.settings.update({"conn_id": "gpu", "gpu_hours_budget": {"all": 0}, "over_budget": "wait"})
+    job_id = root.submit(RUN)
+    for _ in range(2):
+        found = root.status(job_id)
+        assert (found["state"], "0 of 0" in found["message"]) == ("QUEUED", True)
+    assert not root.note_path(job_id).exists()
+    root.settings["gpu_hours_budget"] = {"all": 1}
+    call: Any = {"settings": root.settings, "caller": {"settings_read_at": time.time()}}
+    keep_budget(root.root.own, call)
+    assert root.wait(job_id)["state"] == "SUCCEEDED"
+    assert runs(root, job_id) == 1

@@ -80,6 +80,7 @@ exit 15
     found = install_check.check(host.root, host.engine)
     assert "GPU 0000:41:00.0 does not work: Unknown Error" in found["warnings"]
     assert found["capacity"]["broken_gpus"] == [{"gpu": "0000:41:00.0", "why": "Unknown Error"}]
+    assert [gpu.get("state") for gpu in found["capacity"]["gpus"]] == ["other", "free"]
     assert [(gpu["free"], gpu["used_by"]) for gpu in found["capacity"]["gpus"]] == [
         (False, "something outside (GPU 0: 31.0 GiB in use, and no process is listed), which holds no lease"),
         (True, ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import LaunchError, NotEnoughGpusError
+from airflow_provider_gpu_cluster.exceptions import BudgetExceededError, LaunchError, NotEnoughGpusError
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.watch import loop
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
@@ -113,6 +115,7 @@ def test_a_waiting_job_says_why(cluster: Cluster, eventually: Callable[..., Any]
     eventually(lambda: "; expected to start before 20" in message(), timeout_s=40)
     capacity = cluster.capacity()
     assert (len(capacity["gpus"]), capacity["free_gpus"], capacity["waiting_jobs"]) == (8, 0, 1)
+    assert {gpu.get("state") for gpu in capacity["gpus"]} == {"leased"}
     assert cluster.cancel([waiting], requested_by="the test")[0].state is JobState.CANCELLED
 
 
@@ -214,6 +217,19 @@ def test_a_job_on_two_nodes(cluster: Cluster) -> None:
     assert first.split(", ")[2:] == second.split(", ")[2:]
     assert second.startswith("1 of 2, ")
     assert (status.host, status.gpus) == ("gpu[1-2]", (0, 1, 2, 0, 1, 2))
+    usage = status.usage
+    assert [(gpu["host"], gpu["index"], gpu["mean_percent"]) for gpu in usage["gpus"]] == [
+        ("gpu1", 0, 90.0),
+        ("gpu1", 1, 30.0),
+        ("gpu1", 2, 30.0),
+        ("gpu2", 0, 90.0),
+        ("gpu2", 1, 30.0),
+        ("gpu2", 2, 30.0),
+    ]
+    assert (usage["source"], usage["gpu_mean_percent"]) == ("fake", 50.0)
+    lines = (Path(cluster.settings.root_dir) / job_id / "logs" / "usage.jsonl").read_text().splitlines()
+    assert {json.loads(line)["node"] for line in lines} == {"gpu1", "gpu2"}
+    assert len(lines) == usage["samples"] >= 4
 
 
 def test_a_node_s_failure_ends_the_others(cluster: Cluster) -> None:
@@ -273,3 +289,22 @@ def test_jobs_are_launched_over_the_connection_that_watches_them(
     assert not any(launch.result(60).created for launch in again)
     listed = login_node.slurm.run("squeue", "-h", "-t", "all", "-o", "%j", check=True).stdout.split()
     assert sorted(name for name in listed if name.startswith("launched-")) == [f"{name}.1" for name in names]
+
+
+def test_a_job_beyond_its_budget_is_handed_to_slurm_when_there_is_room(
+    cluster: Cluster, connect: Callable[..., paramiko.SSHClient], login_node: LoginNode
+) -> None:
+    def beyond(over_budget: str) -> Cluster:
+        settings = replace(cluster.settings, gpu_hours_budget={"all": 0}, over_budget=over_budget, read_at=time.time())
+        return Cluster(settings, connect)
+
+    said = r"all jobs together .* is used up: 0 of 0.*over_budget=wait"
+    with beyond("refuse") as careful, pytest.raises(BudgetExceededError, match=said):
+        submit(careful, "true")
+    with beyond("wait") as patient:
+        job_id = submit(patient, "true").handle.job_id
+        (status,) = patient.statuses([job_id])
+    assert (status.state, "0 of 0" in status.message) == (JobState.QUEUED, True)
+    assert f"{job_id}.1" not in login_node.slurm.run("squeue", "-h", "-t", "all", "-o", "%j", check=True).stdout
+    with Cluster(replace(cluster.settings, read_at=time.time()), connect) as raised:
+        assert wait(raised, job_id).state is JobState.SUCCEEDED

@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt
+from tests.gpu_run.engines.slurm.accounts import check_accounts
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
 from tests.gpu_run.host import is_alive
 from tests.harness.leftovers import kill_everything_under
@@ -189,6 +190,7 @@ def test_what_is_preempted_goes_on(
         assert (root.status(unwanted)["state"], runs(root, unwanted)) == (protocol.CANCELLED, ["1"])
     # Nothing is left in the queue besides.
     eventually(lambda: not slurm.run("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").stdout)
+    check_accounts(root, slurm)
 
 
 def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +241,7 @@ def test_other_ends(root: SlurmRoot, slurm: RealSlurm, eventually: Eventually, m
     assert (status["state"], status["reason"], status["attempt"]) == (protocol.FAILED, protocol.OUT_OF_MEMORY, 2)
     assert "Slurm refuses attempt 2: Memory specification can not be satisfied" in status["message"]
     assert status["message"].startswith("attempt 1 ran out of host memory after ")
+    check_accounts(root, slurm)
 
 
 @pytest.mark.long
@@ -314,6 +317,7 @@ def test_a_job_that_slurm_requeues_after_a_node_failure_is_kept_off_that_node(
     for job_id in jobs:
         followed(root, job_id, protocol.NODE_FAILURE)
         assert slurm_job(root, job_id, 2) == slurm_job(root, job_id)
+    check_accounts(root, slurm)
 
 
 @pytest.mark.long

@@ -17,6 +17,7 @@ from ...linux import detached, processes
 from ...linux.logout import logout_warnings
 from ...recovery.words import waiting
 from ...store import markers, records
+from ...store.budgets import why_held
 from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
 from ..lost import settle_lost_supervisor, unseen
@@ -96,6 +97,7 @@ class CommandEngine:
 
         :raises Refused: the launcher failed with one of them, which has ended.
         """
+        attempts = [attempt for attempt in attempts if not why_held(attempt, attempt.request())]
         following = [attempt for attempt in attempts if "recovery" in attempt.request()]
         for attempt in following:
             # Whoever looks at them must not wait for the launcher.
@@ -149,12 +151,15 @@ class CommandEngine:
             "submitted_at": request["requested_at"],
             "host": request["host"],
         }
+        held = why_held(attempt, request)
+        if held:
+            return {**queued, "message": held}
         note = self._notes.read(attempt)
         if note is None:
             # The process that made the attempt died before it noted it, or is about to note it.
             if request["host"] == processes.hostname():
                 self._handover.note(attempt)
-                if "recovery" in request:
+                if "recovery" in request or "over_budget" in request:
                     self._launch_waiting()
             return {**queued, "message": "it is to be handed to the launcher"}
         if note["host"] != processes.hostname():

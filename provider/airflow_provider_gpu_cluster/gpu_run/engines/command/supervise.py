@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
+from ...gpus.model import model_here
 from ...linux import processes
 from ...store import records
 from ...store.directories import Attempt
@@ -16,6 +17,7 @@ from ..unstarted import build_environment
 from .handover import BY
 
 if TYPE_CHECKING:
+    from ...protocol.records import LeasedGpu
     from ...protocol.spec import Spec
 
 
@@ -29,9 +31,10 @@ def supervise_launched(path: str) -> int:
     attempt = Attempt.at_path(path)
     if attempt.claimed() is not None:
         return 0
-    if not build_environment(attempt, BY):
+    allocation = allocation_of(os.environ, attempt.request()["spec"])
+    if not build_environment(attempt, BY, allocation):
         return 1
-    supervise(attempt, allocation_of(os.environ, attempt.request()["spec"]))
+    supervise(attempt, allocation)
     ended = attempt.ended()
     # The launcher is called from the login, with its variables and limits, and outside of what it has given this job.
     follow(attempt.job)
@@ -51,8 +54,12 @@ def allocation_of(env: Mapping[str, str], spec: Spec) -> Allocation:
     named = [word.strip() for word in (visible or "").split(",") if word.strip()]
     indexes = [int(word) for word in named] if all(map(str.isdigit, named)) else list(range(len(named)))
     indexes = indexes or list(range(spec["gpus"]))
+    gpus: list[LeasedGpu] = [{"key": str(index), "index": index} for index in indexes]
+    gpu_type = model_here() or spec.get("gpu_type")
+    if gpu_type:
+        gpus = [{**gpu, "type": gpu_type} for gpu in gpus]
     return Allocation(
-        gpus=[{"key": str(index), "index": index} for index in indexes],
+        gpus=gpus,
         since=records.now(),
         fds=[],
         visible=visible,

@@ -21,6 +21,7 @@ from ...errors import Refused, traceback_text
 from ...gpus.allocator import Grant
 from ...gpus.schedule import QueuedJob, Wait
 from ...store import records
+from ...store.budgets import why_held
 from ...store.claims import claim_by
 from ...store.directories import Attempt
 from ...store.settling import settle
@@ -38,6 +39,8 @@ _STARTING_AT_ONCE = max(2, os.cpu_count() or 1)
 _TROUBLE_S = 2.0
 _RECHECK_S = 10.0
 _STARTS = 3
+# How often a job that waits for its budget is looked at.
+_BUDGET_S = 1.0
 
 
 class _Waiting(NamedTuple):
@@ -52,6 +55,13 @@ class _Trouble(NamedTuple):
 
     times: int
     message: str
+    until: float
+
+
+class _Held(NamedTuple):
+    """Why a job waits for its budget, and until when that is believed."""
+
+    why: str
     until: float
 
 
@@ -73,6 +83,7 @@ class Dispatcher:
         self._starting: dict[str, supervisor_start.Process] = {}
         self._running: list[tuple[supervisor_start.Process, Attempt | None]] = []
         self._trouble: dict[str, _Trouble] = {}
+        self._held: dict[str, _Held] = {}
         self._waits: dict[str, Wait] = {}
         self._checked = time.monotonic()
 
@@ -146,6 +157,7 @@ class Dispatcher:
     def _forget(self, name: str) -> None:
         self._waiting.pop(name, None)
         self._trouble.pop(name, None)
+        self._held.pop(name, None)
 
     def _is_over(self, attempt: Attempt) -> bool:
         """Return whether an attempt needs no start: it was started, is cancelled, or its directory was deleted."""
@@ -163,6 +175,10 @@ class Dispatcher:
         if recovery is not None and time.time() < recovery["not_before"]:
             waits[waiting.queued.job_id] = Wait(0, recovery["why"])
             return False
+        held = self._why_held(waiting)
+        if held:
+            waits[waiting.queued.job_id] = Wait(0, held)
+            return False
         parts = waiting.request.get("environment")
         if not parts:
             return True
@@ -179,6 +195,16 @@ class Dispatcher:
         if not ready:
             waits[waiting.queued.job_id] = Wait(0, "its Python environment is being built")
         return ready
+
+    def _why_held(self, waiting: _Waiting) -> str:
+        """Return why a job must wait for its budget, looked at now and then; an empty text when it may start."""
+        if not waiting.request.get("over_budget"):
+            return ""
+        told = self._held.get(waiting.name)
+        if told is None or time.monotonic() > told.until:
+            told = _Held(why_held(waiting.attempt, waiting.request), time.monotonic() + _BUDGET_S)
+            self._held[waiting.name] = told
+        return told.why
 
     # -- starts --------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from ...gpus.schedule import Wait
 from ...linux import processes, regular_files
 from ...recovery.words import waiting
 from ...store import records
+from ...store.budgets import is_held
 from ...store.directories import Attempt, Root
 from ...supervise.unrecorded_end import unrecorded_end
 from ..lost import settle_lost_supervisor, unseen
@@ -155,6 +156,8 @@ class HostEngine:
         if why:
             return {**standing, "message": why}
         wait = self._waits.get(attempt.job.job_id)
+        if wait is None and is_held(attempt, request):
+            return {**standing, "message": request["over_budget"]}
         if wait is None:
             is_new = records.seconds_between(request["requested_at"], records.now()) < _SERVED_WITHIN_S
             trouble = self._why_unserved or ("" if is_new else self._trouble())

@@ -8,6 +8,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Iterable, Literal, NamedTuple, Sequence
 
+from ...gpus import fake_nvml
 from ...protocol.grace import grace_s
 from ...supervise.signals import HANDED_ON
 from . import words
@@ -35,6 +36,8 @@ _EXPORTED = (
     *("LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "PKG_CONFIG_PATH"),
     *("CMAKE_PREFIX_PATH", "MANPATH", "INFOPATH", "PYTHONPATH", "R_LIBS", "R_LIBS_USER", "CUDA_HOME", "CUDA_PATH"),
     *("MODULEPATH", "MODULESHOME", "LOADEDMODULES", "_LMFILES_", "_CE_CONDA", "_CE_M"),
+    # Of this program's own.
+    fake_nvml.VARIABLE,
 )
 # The same, and the variables that an installation of packages needs.
 _EXPORTED_PREFIXES = (
@@ -316,6 +319,11 @@ def qos_of_partition(output: str, partition: str | None) -> list[str]:
 def details(job: str) -> list[str]:
     """Return the command that asks the controller about one job."""
     return ["scontrol", "--oneliner", "show", "job", job]
+
+
+def start_of(job: str) -> list[str]:
+    """Return the command that says when a running job has got its nodes, in the form of SLURM_TIME_FORMAT."""
+    return ["squeue", "--noheader", f"--jobs={job}", "--format=%S"]
 
 
 def detail(output: str, name: str) -> str | None:

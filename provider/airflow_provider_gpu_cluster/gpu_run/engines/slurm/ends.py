@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ... import protocol
 from ...errors import Refused
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 _ASK_S = 10.0
 
 
+class Held(NamedTuple):
+    """From when to when a run of a job had its nodes, in seconds since the epoch; None where Slurm does not say it."""
+
+    since: float | None
+    until: float | None
+
+
+UNKNOWN = Held(None, None)
+
+
 def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
     """Record the end of an attempt that has not begun and never will."""
     state = words.STATES[row.state]
@@ -39,26 +49,26 @@ def settle_unstarted(attempt: Attempt, batch: Batch, row: Row) -> None:
 
 
 def settle_ended(
-    attempt: Attempt, batch: Batch, claim: Claim, job: str, state: words.State, at: float | None = None
+    attempt: Attempt, batch: Batch, claim: Claim, job: str, state: words.State, held: Held = UNKNOWN
 ) -> None:
     """
     Record an end that the supervisor could not record, from what Slurm or the supervisor's last note says.
 
     :param job: how to name its Slurm job in the message.
     :param state: how that job has ended.
-    :param at: when, in seconds since the epoch; None where Slurm does not say it.
+    :param held: from when to when it had its nodes.
     """
     if state.state is None:
         state = end_in(output_of_run(batch, attempt, claim)) or state
     stopped = attempt.stopped().get("end")
     if state.state is not None:
-        finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})", at)
+        finish(attempt, claim, state.state, state.reason, f"{state.message} ({job})", held)
     elif stopped:
-        finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"], at)
+        finish(attempt, claim, stopped["state"], stopped["reason"], stopped["message"], held)
     else:
         message = f"Slurm says only that it has ended ({job}), and its supervisor left no record"
         end = unrecorded_end(attempt, message)
-        finish(attempt, claim, end["state"], end["reason"], end["message"], at)
+        finish(attempt, claim, end["state"], end["reason"], end["message"], held)
 
 
 def output_of_run(batch: Batch, attempt: Attempt, claim: Claim) -> str:
@@ -77,18 +87,17 @@ def end_in(output: str) -> words.State | None:
     return signs[0] if signs else None
 
 
-def finish(
-    attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str, at: float | None = None
-) -> None:
+def finish(attempt: Attempt, claim: Claim, state: str, reason: str | None, message: str, held: Held = UNKNOWN) -> None:
     """
     Record an end, with the facts that the supervisor noted when it was told to stop.
 
-    :param at: when Slurm has taken its nodes back, in seconds since the epoch; None where it does not say it.
+    :param held: from when to when it had its nodes.
     """
     facts: EndFacts = run_facts(claim)
-    if at is not None:
-        facts["released_at"] = records.time_of(at)
     facts.update(attempt.stopped().get("facts") or {})
+    if held.since is not None and held.until is not None:
+        facts["leased_at"], facts["released_at"] = records.time_of(held.since), records.time_of(held.until)
+        facts.pop("gpu_seconds", None)
     if reason == protocol.NODE_FAILURE and "[" in (claim.get("nodes") or ""):
         facts["failed_nodes"] = _failed_of(str(claim["nodes"]))
     attempt.finish(state, reason, message, **facts)

@@ -13,12 +13,13 @@ from ... import protocol
 from ...errors import Refused
 from ...protocol.grace import grace_s
 from ...store import records
+from ...store.budgets import why_held
 from ...store.directories import Attempt, Root
 from ...supervise.foreign_variables import unused_defaults
 from ..unstarted import record_unstarted
 from . import commands, kill_wait, words
 from .batch import Batch, attempts_at
-from .ends import settle_ended, settle_unstarted
+from .ends import UNKNOWN, Held, settle_ended, settle_unstarted
 from .requeued import settle_requeued
 from .runner import run
 from .submitter import UNUSED_DEFAULTS, Submitter, end_unstarted, search
@@ -93,8 +94,11 @@ class SlurmEngine:
         batches: list[Batch] = []
         alike: dict[str, list[Attempt]] = {}
         for attempt in attempts:
+            request = attempt.request()
+            if why_held(attempt, request):
+                continue
             batch = Batch.of(attempt)
-            if "recovery" in attempt.request():
+            if "recovery" in request:
                 # Whoever looks at it must not wait for Slurm.
                 self._submit_meanwhile(batch)
             elif batch.is_array or batch.is_noted():
@@ -137,6 +141,9 @@ class SlurmEngine:
         return standing
 
     def _in_queue(self, attempt: Attempt, request: AttemptRequest) -> Standing | None:
+        held = why_held(attempt, request)
+        if held:
+            return {"state": protocol.QUEUED, "submitted_at": request["requested_at"], "message": held}
         batch = Batch.of(attempt)
         note = batch.piece_of(attempt).note
         message = "it was just handed to Slurm"
@@ -226,7 +233,7 @@ class SlurmEngine:
         if state.state is None and time.time() < (row.end or 0) + self._visible_s:
             # Its own record says how it ended, and may not be visible here yet.
             return running
-        settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state, row.end)
+        settle_ended(attempt, batch, claim, f"job {row.id}, {row.state}", state, Held(row.start, row.end))
         return None
 
     def _rows(
@@ -312,7 +319,7 @@ class SlurmEngine:
         runs = self._accounting.jobs([job], batch.name_of(attempt), batch.workdir)
         over = [row for row in runs if row.end is not None]
         told = words.STATES.get(over[-1].state) if over else None
-        settle_requeued(attempt, claim, job, told, over[-1].end if over else None)
+        settle_requeued(attempt, claim, job, told, Held(over[-1].start, over[-1].end) if over else UNKNOWN)
 
     # -- the end of attempts -------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from ...store.directories import Attempt
 from ...store.next_attempt import follow, is_followed
 from . import commands, words
 from .batch import Batch, note_requeued
-from .ends import end_in, finish, output_of_run
+from .ends import UNKNOWN, Held, end_in, finish, output_of_run
 from .runner import run
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def settle_requeued(
     claim: Claim,
     job: str,
     told: words.State | None = None,
-    at: float | None = None,
+    held: Held = UNKNOWN,
     *,
     runs_again: bool = False,
 ) -> None:
@@ -37,7 +37,7 @@ def settle_requeued(
 
     :param claim: of the run that is over.
     :param told: how that run ended, if the accounting has said so.
-    :param at: when, likewise, in seconds since the epoch.
+    :param held: from when to when it had its nodes, likewise.
     :param runs_again: whether the job does not wait any more.
     """
     why = end_in(output_of_run(Batch.of(attempt), attempt, claim)) or told
@@ -45,7 +45,7 @@ def settle_requeued(
         why = words.STATES["REQUEUED"]
     message = words.REQUEUED if not why.message or why.message == words.REQUEUED else f"{why.message}; {words.REQUEUED}"
     note_requeued(attempt, job)
-    finish(attempt, claim, protocol.FAILED, why.reason or protocol.PREEMPTED, message, at)
+    finish(attempt, claim, protocol.FAILED, why.reason or protocol.PREEMPTED, message, held)
     attempt.event("requeued", slurm_job=job)
     follow(attempt.job)
     if runs_again:

@@ -67,6 +67,26 @@ def run(
     return Answer(process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"))
 
 
+def start(command: Sequence[str], output: str, **environment: str) -> None:
+    """
+    Start one of Slurm's commands, for which nobody waits.
+
+    :param output: path of the file for its output.
+    :param environment: variables that it gets besides.
+    :raises OSError: it cannot be started.
+    :raises Refused: it is not installed here.
+    """
+    path = _path(command[0])
+    with open(output, "wb") as file:
+        subprocess.Popen(
+            [path, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            env={**_environment(path), **environment},
+        )
+
+
 def _path(program: str) -> str:
     path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(_FOLDERS))
     if path is None:

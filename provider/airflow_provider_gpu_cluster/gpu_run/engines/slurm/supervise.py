@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -10,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Mapping
 
 from ... import protocol
+from ...errors import Refused
+from ...gpus.model import model_here
 from ...linux import detached, processes
 from ...store import records
 from ...store.directories import Attempt
@@ -18,14 +21,16 @@ from ...supervise.allocation import Allocation
 from ...supervise.signals import HANDED_ON
 from ...supervise.supervisor import supervise
 from ..unstarted import build_environment
+from . import commands
 from .batch import Batch, attempt_of_script
 from .next_submission import go_on, is_taken_back
 from .requeued import settle_requeued
+from .runner import start
 from .submitter import BY
 from .warning_signal import WARNS, asked
 
 if TYPE_CHECKING:
-    from ...protocol.records import SlurmRun
+    from ...protocol.records import LeasedGpu, SlurmRun
     from ...protocol.spec import Spec
 
 _FIRST_PORT = 20000
@@ -65,9 +70,11 @@ def supervise_slurm(path: str) -> int:
             stand_ins={warning.sent: warning.number}, warns_steps=warning.to_steps and allocation.nodes == 1
         )
     allocation = allocation._replace(is_taken_back=partial(is_taken_back, job, allocation.nodes))
+    if not _start_time(os.environ):
+        allocation = allocation._replace(told_since=_ask_since(attempt, job))
     assert allocation.claimed is not None
     allocation.claimed["output_start"] = _size(Batch.of(attempt).output_of(attempt))
-    if not build_environment(attempt, BY):
+    if not build_environment(attempt, BY, allocation):
         return 1
     supervise(attempt, allocation)
     go_on(attempt, job)
@@ -101,9 +108,14 @@ def allocation_of(env: Mapping[str, str], job: str, spec: Spec, first_failure: s
     memory_mb = _memory_mb(env)
     if memory_mb:
         claimed["memory_limit_bytes"] = memory_mb << 20
+    gpus: list[LeasedGpu] = [{"key": f"{rank}:{index}", "index": index} for rank in range(nodes) for index in indexes]
+    gpu_type = model_here() if nodes == 1 else None
+    gpu_type = gpu_type or spec.get("gpu_type")
+    if gpu_type:
+        gpus = [{**gpu, "type": gpu_type} for gpu in gpus]
     return Allocation(
-        gpus=[{"key": f"{rank}:{index}", "index": index} for rank in range(nodes) for index in indexes],
-        since=records.now(),
+        gpus=gpus,
+        since=records.time_of(min(_start_time(env) or time.time(), time.time())),
         fds=[],
         nodes=nodes,
         node_names=env.get("SLURM_JOB_NODELIST"),
@@ -124,6 +136,20 @@ def _memory_mb(env: Mapping[str, str]) -> int:
         if text.isdigit() and count.isdigit():
             return int(text) * int(count)
     return 0
+
+
+def _start_time(env: Mapping[str, str]) -> float:
+    """Return when Slurm has given the job its nodes, in seconds since the epoch; 0 before Slurm 23.02."""
+    text = env.get("SLURM_JOB_START_TIME") or ""
+    return float(text) if text.isdigit() else 0.0
+
+
+def _ask_since(attempt: Attempt, job: str) -> str:
+    """Ask Slurm for the same, and return the path of the file into which it is to write the answer."""
+    path = attempt.at("allocated_at")
+    with contextlib.suppress(OSError, Refused):
+        start(commands.start_of(job), path, SLURM_TIME_FORMAT="%s")
+    return path
 
 
 def _ends_at(env: Mapping[str, str]) -> float | None:
