@@ -214,11 +214,19 @@ def test_what_was_measured_is_in_the_line(host: Host) -> None:
     attempt = first_attempt(host, "j", recover={})
     held: Any = {"leased_at": "2026-11-28T10:00:00.000+00:00", "released_at": "2026-11-28T10:01:00.000+00:00"}
     used: Any = {"gpu_seconds_used": 30.0, "gpu_seconds_idle": 500.0, "energy_j": 1e4}
-    attempt.finish("SUCCEEDED", None, "", gpus=[0, 1], usage=used, seconds={"staging": 2.5, "queued": 7.0}, **held)
+    held["submitted_at"] = "2026-11-28T09:59:53.000+00:00"
+    attempt.finish("SUCCEEDED", None, "", gpus=[0, 1], usage=used, **held)
     line = end_of(host, "j")
     # No GPU is idle for longer than it was leased.
     assert (line["gpu_seconds"], line["used_gpu_seconds"], line["idle_gpu_seconds"]) == (120, 30, 120)
-    assert (line["energy_j"], line["staging_s"], line["queued_s"], line["at"]) == (1e4, 2.5, 7, held["released_at"])
+    assert (line["energy_j"], line["queued_s"], line["at"]) == (1e4, 7, held["released_at"])
+    parts = {"queued": 1, "staging": 2.5, "building": 3, "running": 4, "other": 5}
+    record: Any = {"job_id": "j", "attempt": 1, "seconds": parts}
+    found: Any = end_line(record, {}, {}, {}, metrics={}, moved={})
+    assert {name: found[name] for name in found if name.endswith("_s")} == {
+        "leased_s": 0,
+        **{f"{name}_s": parts[name] for name in parts if name != "other"},
+    }
 
 
 HOSTILE: list[Any] = [None, [], {}, "x" * 10**6, -1, 10**400, math.nan, math.inf, True, "0001-01-01T00:00:00+23:00"]
