@@ -22,6 +22,7 @@ from airflow_provider_gpu_cluster.gpu_run.gpus import nvml
 from airflow_provider_gpu_cluster.gpu_run.linux import processes
 from airflow_provider_gpu_cluster.gpu_run.linux.companion import CompanionLine
 from airflow_provider_gpu_cluster.gpu_run.supervise import usage_sampling
+from airflow_provider_gpu_cluster.gpu_run.supervise.allocation import Allocation
 from airflow_provider_gpu_cluster.gpu_run.supervise.idle_looks import IdleLooks
 from airflow_provider_gpu_cluster.gpu_run.supervise.usage_points import UsagePoints
 from airflow_provider_gpu_cluster.gpu_run.supervise.usage_rhythm import Rhythm
@@ -90,7 +91,7 @@ def _hour(folder: Path, gpus: int, count: int) -> None:
     node = SampledNode(_gpus(gpus), [], 16, job.at("logs", "usage.jsonl"), attempt.at("usage.json"))
     clock = _Clock()
     with mock.patch.object(usage_sampling, "time", clock), _tree(count) as root:
-        idle = IdleLooks(attempt, node.gpus, clock.monotonic())
+        idle = IdleLooks(attempt, Allocation(list(node.gpus), "", []), clock.monotonic())
         sampling = Sampling(attempt, node, Rhythm(gpus_s=idle.pause_s), line, idle.look)
         began, looks = clock.monotonic(), 0
         sampling.begin(root)

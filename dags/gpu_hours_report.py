@@ -38,10 +38,11 @@ with DAG(
         return params["gpu_cluster_conn_ids"]
 
     @task
-    def report(gpu_cluster_conn_id: str, data_interval_start=None, data_interval_end=None) -> dict[str, list[dict]]:
-        """Print what was used in the month, or in the last 30 days, and return it."""
-        is_month = data_interval_start is not None and data_interval_start != data_interval_end
-        since, until = (data_interval_start, data_interval_end) if is_month else ("30d", None)
+    def report(gpu_cluster_conn_id: str, dag_run=None) -> dict[str, list[dict]]:
+        """Print what was used in the month that has ended, or in the last 30 days, and return it."""
+        since, until = "30d", None
+        if dag_run.run_type == "scheduled":
+            since, until = dag_run.run_after.subtract(months=1), dag_run.run_after
         with GpuClusterHook(gpu_cluster_conn_id) as hook:
             found = {by: hook.usage(since, by, until=until) for by in ("user", "dag", "reason")}
         for by, rows in found.items():

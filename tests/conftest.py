@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import base64
 import contextlib
+import gc
 import io
 import json
 import os
@@ -53,6 +54,9 @@ os.environ.update(
 
 VIRTUAL_GPUS = 4
 
+# While thousands of tests are collected, nothing becomes garbage that would be worth looking for.
+gc.disable()
+
 
 # Fixtures that start a server (an SSH server, a Slurm, a whole Airflow, a store of objects) or have packages installed.
 _HEAVY = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3", "wheels"}
@@ -64,6 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HEAVY & set(getattr(item, "fixturenames", ())):
             item.add_marker("heavy")
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, but not among what was made until now."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

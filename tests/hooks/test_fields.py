@@ -89,6 +89,14 @@ def test_an_extra_that_is_no_object_is_refused(extra: str) -> None:
         ("compress", "maybe", "flag", "it must be true or false"),
         ("look_for_keys", [], "flag", "it must be true or false"),
         ("conn_timeout", "soon", "seconds", "it must be a number of seconds"),
+        ("conn_timeout", True, "seconds", "it must be a number of seconds"),
+        ("min_gpu_utilization", "101", "percent", "it must be a number from 0 to 100"),
+        ("min_gpu_utilization", True, "percent", "it must be a number from 0 to 100"),
+        ("min_gpu_utilization", "nan", "percent", "it must be a number from 0 to 100"),
+        ("gpu_hours_budget", '{"nightly": 4}', "gpu_hours", "it must be an object of GPU-hours a month"),
+        ("gpu_hours_budget", '{"dag:nightly": -4}', "gpu_hours", "it must be an object of GPU-hours a month"),
+        ("gpu_hours_budget", {"dag:": 4}, "gpu_hours", "it must be an object of GPU-hours a month"),
+        ("gpu_hours_budget", "40", "gpu_hours", "it must be an object of GPU-hours a month"),
         ("ciphers", {"a": 1}, "names", "it must be a list of names"),
         ("disabled_algorithms", "x", "lists_of_names", "it must be an object of lists"),
         ("disabled_algorithms", {"kex": "x"}, "lists_of_names", "it must be an object of lists"),
@@ -107,3 +115,13 @@ def test_lists_may_be_text_as_in_a_uri() -> None:
     assert fields.names("ciphers") == ["aes256-ctr", "aes128-ctr"]
     assert fields.lists_of_names("disabled_algorithms") == {"kex": ["x"]}
     assert Fields(connection({"compress": "True"})).flag("compress") is True
+
+
+def test_what_is_said_of_idle_jobs_and_budgets_is_read() -> None:
+    said = {"min_gpu_utilization": "2.5", "utilization_window": "2h", "on_idle": "cancel", "over_budget": "wait"}
+    settings = settings_of(connection({**said, "gpu_hours_budget": '{"dag:nightly": 40, "user:*": 200, "all": 1e3}'}))
+    assert (settings.min_gpu_utilization, settings.utilization_window_s, settings.on_idle) == (2.5, 7200, "cancel")
+    assert settings.gpu_hours_budget == {"dag:nightly": 40, "user:*": 200, "all": 1000}
+    assert settings.over_budget == "wait"
+    with pytest.raises(GpuClusterSetupError, match="field on_idle is 'stop'; it must be one of: warn, cancel"):
+        settings_of(connection({"on_idle": "stop"}))

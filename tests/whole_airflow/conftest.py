@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,14 +153,14 @@ class Lab:
             {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False},
         )
 
-    def counted(self, dag_id: str) -> dict[str, int]:
+    def counted(self, dag_id: str) -> Counter[str]:
         """Return how often each event of a DAG's jobs was counted, with the reasons of ends."""
-        found: dict[str, int] = {}
+        found: Counter[str] = Counter()
         for line in self.statsd.of("gpu_cluster.jobs_", f"dag_id={dag_id},"):
             name, *tags = line.rpartition(":")[0].split(".gpu_cluster.")[1].split(",")
             reason = next((tag.removeprefix("reason=") for tag in tags if tag.startswith("reason=")), "")
             event = f"{name} {reason}".strip()
-            found[event] = found.get(event, 0) + int(line.rpartition(":")[2].removesuffix("|c"))
+            found[event] += int(line.rpartition(":")[2].removesuffix("|c"))
         return found
 
     def runs(self, job_id: str) -> int:

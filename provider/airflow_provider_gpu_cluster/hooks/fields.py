@@ -123,15 +123,9 @@ class Fields:
 
     def seconds(self, field: str) -> float | None:
         """Return a number of seconds."""
-        value = self.given(field)
-        if value is None:
-            return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = 0.0
-        if isinstance(value, bool) or not 0 < number < float("inf"):
-            raise self.bad(field, value, "a number of seconds, more than 0, or empty")
+        number = self._number(field)
+        if number is not None and not 0 < number < float("inf"):
+            raise self.bad(field, self.given(field), "a number of seconds, more than 0, or empty")
         return number
 
     def duration(self, field: str) -> float | None:
@@ -146,16 +140,20 @@ class Fields:
 
     def percent(self, field: str) -> float | None:
         """Return a number from 0 to 100."""
+        number = self._number(field)
+        if number is not None and not 0 <= number <= 100:
+            raise self.bad(field, self.given(field), "a number from 0 to 100, in percent, or empty")
+        return number
+
+    def _number(self, field: str) -> float | None:
+        """Return a number; NaN for what is none, and None if the field is empty."""
         value = self.given(field)
         if value is None:
             return None
         try:
-            number = float(value)
+            return float("nan") if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
-            number = -1.0
-        if isinstance(value, bool) or not 0 <= number <= 100:
-            raise self.bad(field, value, "a number from 0 to 100, in percent, or empty")
-        return number
+            return float("nan")
 
     def one_of(self, field: str, words: tuple[str, ...]) -> str | None:
         """Return one of a few words."""

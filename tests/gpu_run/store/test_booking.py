@@ -20,13 +20,15 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run.gc.collection import collect_garbage
 from airflow_provider_gpu_cluster.gpu_run.jobs.array_submission import submit_array
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
+from airflow_provider_gpu_cluster.gpu_run.jobs.totals import answer as totals
 from airflow_provider_gpu_cluster.gpu_run.jobs.usage import usage
 from airflow_provider_gpu_cluster.gpu_run.ledger.end_line import end_line
 from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.ledger.metrics import final_metrics
 from airflow_provider_gpu_cluster.gpu_run.store.booking import Transfer
+from airflow_provider_gpu_cluster.gpu_run.store.unfinished import note_unfinished, unfinished_note
 from tests.gpu_run.attempts import first_attempt, preempt
-from tests.gpu_run.host import Host, is_alive
+from tests.gpu_run.host import Host
 from tests.gpu_run.old import DAY, make_job_old
 
 Eventually = Callable[..., Any]
@@ -142,14 +144,15 @@ def test_every_way_to_end_is_one_line(host: Host, eventually: Eventually) -> Non
 def test_a_lock_that_is_held_delays_no_end_and_the_line_follows(host: Host, eventually: Eventually) -> None:
     with locked(host):
         job_id = host.submit("true")
-        # Whoever has ended it waits for a moment, and whoever looks does not wait.
-        eventually(lambda: not is_alive(host.wait(job_id)["pid"]))
+        # Whoever looks does not wait.
+        assert host.wait(job_id)["state"] == "SUCCEEDED"
+        assert host.run("true", gpus=4)["state"] == "SUCCEEDED"
         assert ends(host) == []
-    host.status(job_id)
-    assert end_of(host, job_id)["state"] == "SUCCEEDED"
+    # Its guard has waited for longer than its GPUs.
+    eventually(lambda: len(ends(host)) == 2)
 
 
-@pytest.mark.parametrize("looks", ["status", "usage", "submit", "gc"])
+@pytest.mark.parametrize("looks", ["status", "usage", "submit", "gc", "totals"])
 def test_what_an_older_program_has_ended_is_settled_by_whoever_looks_and_once(host: Host, looks: str) -> None:
     ended(host, "j")
     forget(host, "j")
@@ -158,6 +161,9 @@ def test_what_an_older_program_has_ended_is_settled_by_whoever_looks_and_once(ho
             host.status("j")
         elif looks == "usage":
             usage(host.root, None, None, "user")
+        elif looks == "totals":
+            note_unfinished(host.job("j").path, 1, unfinished_note(host.attempt("j").request()))
+            totals(host.root, host.engine, host.program)
         elif looks == "submit":
             host.submit("true", job_id="j", request_key="2")
             host.wait("j")
@@ -208,11 +214,19 @@ def test_what_was_measured_is_in_the_line(host: Host) -> None:
     attempt = first_attempt(host, "j", recover={})
     held: Any = {"leased_at": "2026-11-28T10:00:00.000+00:00", "released_at": "2026-11-28T10:01:00.000+00:00"}
     used: Any = {"gpu_seconds_used": 30.0, "gpu_seconds_idle": 500.0, "energy_j": 1e4}
-    attempt.finish("SUCCEEDED", None, "", gpus=[0, 1], usage=used, seconds={"staging": 2.5, "queued": 7.0}, **held)
+    held["submitted_at"] = "2026-11-28T09:59:53.000+00:00"
+    attempt.finish("SUCCEEDED", None, "", gpus=[0, 1], usage=used, **held)
     line = end_of(host, "j")
     # No GPU is idle for longer than it was leased.
     assert (line["gpu_seconds"], line["used_gpu_seconds"], line["idle_gpu_seconds"]) == (120, 30, 120)
-    assert (line["energy_j"], line["staging_s"], line["queued_s"], line["at"]) == (1e4, 2.5, 7, held["released_at"])
+    assert (line["energy_j"], line["queued_s"], line["at"]) == (1e4, 7, held["released_at"])
+    parts = {"queued": 1, "staging": 2.5, "building": 3, "running": 4, "other": 5}
+    record: Any = {"job_id": "j", "attempt": 1, "seconds": parts}
+    found: Any = end_line(record, {}, {}, {}, metrics={}, moved={})
+    assert {name: found[name] for name in found if name.endswith("_s")} == {
+        "leased_s": 0,
+        **{f"{name}_s": parts[name] for name in parts if name != "other"},
+    }
 
 
 HOSTILE: list[Any] = [None, [], {}, "x" * 10**6, -1, 10**400, math.nan, math.inf, True, "0001-01-01T00:00:00+23:00"]

@@ -13,6 +13,7 @@ from ..ledger.totals import read_totals
 from ..linux import processes
 from ..reply import Reply
 from ..store.directories import Attempt, Root
+from ..store.settling import settle
 from ..store.unfinished import all_unfinished
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ def _jobs(root: Root) -> tuple[int, int]:
 
 def _state(attempt: Attempt) -> str | None:
     """Return whether an attempt waits or runs; None when it has ended. The next one is noted by itself."""
-    if not os.path.isdir(attempt.path) or attempt.ended() is not None:
+    if not os.path.isdir(attempt.path):
+        return None
+    if attempt.ended() is not None:
+        # The ledger was locked when it ended, or its disk was full.
+        settle(attempt.job)
         return None
     return protocol.QUEUED if attempt.claimed() is None else protocol.RUNNING
 

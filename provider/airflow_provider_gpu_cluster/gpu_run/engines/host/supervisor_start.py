@@ -19,12 +19,16 @@ from ...linux import detached, processes
 from ...store import records
 from ...store.directories import Attempt, Root
 from ...store.next_attempt import follow
+from ...store.settling import settle
 from ...supervise.allocation import Allocation
 from ...supervise.supervisor import supervise
 from .root_queue import RootQueue
 
 if TYPE_CHECKING:
     from ...protocol.notes import Lease
+
+
+_LINES_S = 10.0
 
 
 class Copy:
@@ -77,6 +81,8 @@ def run(program: str, attempt: Attempt, lease: Lease) -> None:
         queue.add(following, following.request())
     # The GPUs are free now; a job that waits for them must not wait until somebody asks about it.
     queue.ensure_dispatcher(program)
+    # When many jobs end at once, their supervisors do not wait for each other's lines as long as they hold GPUs.
+    settle(attempt.job, wait_s=_LINES_S)
 
 
 def _start_program(program: str, attempt: Attempt, lease: Lease, log: BinaryIO) -> subprocess.Popen[bytes]:
