@@ -83,7 +83,7 @@ class FakeCluster:
         self.noted: list[tuple[str, str]] = []
         self.on_look: Callable[[], None] = lambda: None
 
-    def __call__(self, settings: ClusterSettings, connect: Callable[[], Any]) -> FakeCluster:
+    def __call__(self, settings: ClusterSettings, connect: Callable[[], Any], **_: Any) -> FakeCluster:
         """Stand in for the class, so that a hook can be given this one."""
         return self
 

@@ -81,7 +81,7 @@ def test_a_cancel_while_the_attempt_is_being_made_waits_for_it(
     # The elements of an array are made by several threads.
     alone = threading.Lock()
 
-    def add_slowly(*args: Any) -> Any:
+    def add_slowly(*args: Any, **more: Any) -> Any:
         with alone:
             is_first = canceller.ident is None
             if is_first:
@@ -90,7 +90,7 @@ def test_a_cancel_while_the_attempt_is_being_made_waits_for_it(
             # It has left its note, and waits for the lock that this thread holds.
             eventually(lambda: list(Path(host.root.own, "cancelled").glob("*.json")))
             time.sleep(0.05)
-        return add_attempt(*args)
+        return add_attempt(*args, **more)
 
     monkeypatch.setattr(submission, "add_attempt", add_slowly)
     launch(host, asked_for(host, kind))

@@ -83,7 +83,7 @@ def test_once_an_hour(host: Host, starts: list[list[str]]) -> None:
     due(host)
     due(host)
     assert len(starts) == 1
-    assert starts[0][-3:] == ["gc", "--older-than", "1209600.000000"]
+    assert starts[0][-4:] == ["gc", "--older-than", "1209600.000000", "--of-retention"]
     make_old(stamp, 3500)
     due(host)
     assert len(starts) == 1

@@ -67,6 +67,7 @@ def told(lines: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 )
 def test_who_has_acted(root: Root, caller: Any, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_CLIENT", "10.1.2.3 51000 22")
+    Path(root.job("job").at(".job", "events.jsonl")).touch()
     note_act(root.job("job").path, "collect", caller=caller, attempt=3, details="all")
     (line,) = own(root)
     assert in_ledger(root) == [line]
@@ -191,7 +192,7 @@ def test_an_attempt_that_follows_by_itself(host: Host) -> None:
     attempt = first_attempt(host, "job")
     preempt(attempt)
     host.status("job")
-    recover = next(line for line in own(host.root) if line["act"] == "recover")
+    recover = next(line for line in in_ledger(host.root) if line["act"] == "recover")
     assert (recover["by"], recover["attempt"]) == ("gpu-run", 2)
     assert "preempted" in recover["details"]
 
@@ -228,6 +229,18 @@ def test_a_job_that_was_removed_is_told_from_the_ledger(root: Root, capsys: pyte
     assert [json.loads(line)["act"] for line in capsys.readouterr().out.splitlines()] == ["submit", "gc"]
     with pytest.raises(Refused, match="no job never"):
         audit(root, "never")
+
+
+def test_a_record_that_the_job_has_deleted_is_told_from_the_ledger(root: Root) -> None:
+    job = root.job("job")
+    note_act(job.path, "submit", caller=ADA, attempt=1)
+    os.unlink(job.at(".job", "events.jsonl"))
+    # Not begun again by what happens by itself, as the job may be deleting its directory.
+    note_act(job.path, "launch", attempt=1)
+    assert not os.path.exists(job.at(".job", "events.jsonl"))
+    note_act(job.path, "cancel", caller=ADA, attempt=1)
+    assert [line["act"] for line in own(root)] == ["cancel"]
+    assert [line["act"] for line in audit(root, "job")["acts"]] == ["submit", "launch", "cancel"]
 
 
 def test_what_a_job_has_written_there_is_not_believed_to_be_text(root: Root) -> None:

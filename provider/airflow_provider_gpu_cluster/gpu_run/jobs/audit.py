@@ -12,6 +12,7 @@ from ..errors import Refused
 from ..ledger.ledger import Ledger
 from ..ledger.month import Month
 from ..linux import regular_files
+from ..protocol.acts import RESUBMIT, STAGE, SUBMIT
 from ..protocol.ledger import ACT
 from ..reply import Reply
 from ..store.acts import cleaned
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 #: How many acts of a job are told, the last ones.
 MOST = 1000
 _MOST_BYTES = 1 << 20
+# With these, the record of a job begins.
+_FIRST = (STAGE, SUBMIT, RESUBMIT)
 _MOST_CHARACTERS = 500
 _TEXTS = (
     "kind",
@@ -54,15 +57,18 @@ def audit(root: Root, job_id: str) -> AuditReply:
     """
     Return the acts on a job, or on an array, the oldest first.
 
-    They are those of the job's own record. If that is gone, with the job's directory perhaps, they are the ledger's.
+    They are those of the job's own record. If that is gone, with the job's directory perhaps, or its beginning is, they
+    are the ledger's.
 
     :raises Refused: neither knows the job.
     """
     job = root.job(job_id)
-    acts = _own(job)
-    if acts:
-        return {"acts": acts[-MOST:], "is_from_ledger": False}
+    own = _own(job)
+    if own and own[0]["act"] in _FIRST:
+        return {"acts": own[-MOST:], "is_from_ledger": False}
     acts = _in_ledger(root, job_id)
+    if own and len(own) >= len(acts):
+        return {"acts": own[-MOST:], "is_from_ledger": False}
     if not acts and not job.exists():
         raise Refused(
             protocol.NO_SUCH_JOB,

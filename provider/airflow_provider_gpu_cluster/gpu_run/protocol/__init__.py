@@ -30,6 +30,7 @@ VERBS = (
     "send",
     "gc",
     "audit",
+    "usage",
 )
 
 # The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while

@@ -63,7 +63,8 @@ def note_act(
     with contextlib.suppress(Exception):
         asked = what_was_asked(job, attempt) if asked is None else asked
         line = _line(job, act, caller, through, attempt, key, details, asked)
-        if not _is_new(os.path.join(job, ".job", "events.jsonl"), line):
+        # Of what this program does by itself, no record is begun: the job may just be deleting its directory.
+        if not _is_new(os.path.join(job, ".job", "events.jsonl"), line, create=caller is not None):
             return
         if later is None:
             append_to_ledger(os.path.dirname(job), [line])
@@ -148,10 +149,14 @@ def cleaned(text: str, most: int = _MOST_CHARACTERS) -> str:
     return clean if len(clean) <= most else f"{clean[: most - 1]}…"
 
 
-def _is_new(path: str, line: ActLine) -> bool:
-    """Append a line to a job's own record, if there is one; return whether it is the first about its request."""
+def _is_new(path: str, line: ActLine, *, create: bool) -> bool:
+    """
+    Append a line to a job's own record, if possible; return whether it is the first about its request.
+
+    :param create: begin the record if there is none.
+    """
     try:
-        fd = _open(path)
+        fd = _open(path) if create else _open_existing(path)
     except OSError:
         return True
     try:
@@ -179,6 +184,11 @@ def _open(path: str) -> int:
     except regular_files.NotRegular:
         records.put_aside(path)
         return regular_files.open_to_append(path)
+
+
+def _open_existing(path: str) -> int:
+    regular_files.check(os.lstat(path), path)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def _has(end: bytes, line: ActLine) -> bool:

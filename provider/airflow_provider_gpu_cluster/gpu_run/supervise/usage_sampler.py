@@ -123,7 +123,7 @@ def start_node_sampler(attempt: Attempt, rank: int, node: str) -> UsageSampler:
     request = attempt.request()
     points, so_far = node_files(attempt, rank)
     sampled = SampledNode(
-        _gpus_of(attempt, rank),
+        _gpus_of(attempt, rank, request["spec"]["gpus"]),
         _words(os.environ.get("CUDA_VISIBLE_DEVICES")),
         _cpus(request["spec"]),
         points,
@@ -175,12 +175,17 @@ def _look_on(looks: _Looks, line: CompanionLine) -> None:
     line.tell(_DONE)
 
 
-def _gpus_of(attempt: Attempt, rank: int) -> list[LeasedGpu]:
+def _gpus_of(attempt: Attempt, rank: int, count: int) -> list[LeasedGpu]:
+    """Return the GPUs of a node, by the indexes that it tells itself: the claim has those of the first node for all."""
+    keys = [f"{rank}:{index}" for index in range(count)]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         claim = attempt.claimed()
         if claim is not None:
-            return [gpu for gpu in claim["gpus"] if gpu["key"].startswith(f"{rank}:")]
-    return []
+            keys = [gpu["key"] for gpu in claim["gpus"] if gpu["key"].startswith(f"{rank}:")]
+    told = _words(os.environ.get("SLURM_STEP_GPUS") or os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if len(told) != len(keys) or not all(map(str.isdigit, told)):
+        told = [key.rpartition(":")[2] for key in keys]
+    return [{"key": key, "index": int(index)} for key, index in zip(keys, told)]
 
 
 def _words(names: str | None) -> list[str]:
