@@ -65,6 +65,14 @@ def advice(status: dict[str, Any]) -> list[str]:
             id="short of processors",
         ),
         pytest.param(
+            ended(SLOW, cpus_mean=0.02),
+            [
+                "GPU use was 4 % in the mean; the job waited, most likely for its data: none of 16 cores was busy; "
+                "more processes that load it may help"
+            ],
+            id="slow, and nothing was busy",
+        ),
+        pytest.param(
             ended(SLOW), ["GPU use was 4 % in the mean, while 8 of 16 cores were busy"], id="neither of the two"
         ),
         pytest.param(ended(BUSY, UNUSED), ["2 GPUs were leased, 1 was used"], id="one unused"),

@@ -279,7 +279,7 @@ def idle(level: str, *, attempt: int = 1, **more: Any) -> JobStatus:
     return replace(RUNNING, attempt=attempt, idle=note)
 
 
-USED = "GPU job is idle: its GPUs were used 0.412 % in the mean for"
+USED = "GPU job is idle: its GPU use was 0.412 % in the mean for"
 AGAIN = "GPU job is idle no more: it computes again, or shows other life"
 
 
@@ -303,9 +303,9 @@ def test_each_attempt_is_idle_on_its_own(told: Told) -> None:
 
 
 def test_an_end_for_idleness_is_a_warning_if_nobody_has_seen_the_whole_window(told: Told) -> None:
-    ended = JobStatus("j", JobState.FAILED, reason="idle", attempt=1, message="its GPUs were used 0 % in the mean")
+    ended = JobStatus("j", JobState.FAILED, reason="idle", attempt=1, message="its GPU use was 0 % in the mean")
     told.tell(idle("half"), ended, ended)
-    assert told.new()[2:] == ["GPU job was idle, and is ended: its GPUs were used 0 % in the mean"]
+    assert told.new()[2:] == ["GPU job was idle, and is ended: its GPU use was 0 % in the mean"]
     told.memory.clear()
     told.tell(idle("whole"), ended)
     assert len(told.new()) == 2

@@ -50,7 +50,7 @@ def test_it_is_warned_of_and_ended(mode: Mode, scene: Scene, tmp_path: Path) -> 
     command = "trap 'exit 85' TERM; while :; do sleep 0.05; done"
     job: dict[str, Any] = {"command": command, "utilization_window": WINDOW_S, "on_idle": "cancel"}
     mode.launch(scene, job)
-    with pytest.raises(GpuJobIdle, match=r"its GPUs were used 0.4 % in the mean for \d s, less") as raised:
+    with pytest.raises(GpuJobIdle, match=r"its GPU use was 0.4 % in the mean for \d s, less") as raised:
         mode.wait(scene, job, {})
     told = told_of_idleness(scene)
     assert told[0] == "GPU job is idle:"

@@ -243,7 +243,7 @@ def test_that_a_job_is_idle_is_text(browser: TestClient, cluster: Cluster) -> No
     note["on_idle"] = "warn"
     cluster.answer = replace(STATUS, idle=note, usage={"why_not": "<b>"})
     page = browser.get(PAGE, params=launched(HANDLE.to_json())).text
-    assert '<p id="idle" role="status">This job is idle: its GPUs were used 0.4 % in the mean for 15 min' in page
+    assert '<p id="idle" role="status">This job is idle: its GPU use was 0.4 % in the mean for 15 min' in page
     assert "<dd>not measured: &lt;b&gt;</dd>" in page
     assert '<section id="advice" hidden>' in page
 

@@ -173,6 +173,6 @@ def test_an_idle_job_says_so_while_it_runs() -> None:
     note: Any = {"level": "half", "idle_s": 900.0, "percent": 0.4, "min_percent": 5.0, "window_s": 1800.0}
     note["on_idle"] = "warn"
     view = job_view(HANDLE, JobAnswer(replace(RUNNING, idle=note)), NOW)
-    assert view["idle"].startswith("This job is idle: its GPUs were used 0.4 % in the mean for 15 min, less than min_")
+    assert view["idle"].startswith("This job is idle: its GPU use was 0.4 % in the mean for 15 min, less than min_")
     assert view["idle"].endswith("; it is left to run, since on_idle is 'warn'.")
     assert job_view(HANDLE, JobAnswer(replace(RUNNING, idle=note, state=JobState.FAILED)), NOW)["idle"] == ""

@@ -108,7 +108,8 @@ def _why_so_low(status: JobStatus) -> str:
     # A host does not keep a job to the processors that it has asked for.
     of_all = f" of {cpus}" if busy <= cpus else ""
     word = "core" if max(busy, cpus) <= 1 else "cores"
-    cores = f"{_count(busy)}{of_all} {word} {'was' if busy <= 1 else 'were'} busy"
+    count = "none" if of_all and _count(busy) == "0" else _count(busy)
+    cores = f"{count}{of_all} {word} {'was' if busy <= 1 else 'were'} busy"
     if busy >= _MOST_CPUS_SHARE * cpus:
         return f"; the job was short of processors: {cores}; more cpus would help"
     if busy < _FEW_CPUS_SHARE * cpus:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def idle_text(note: IdleNote) -> str:
     """Return how long a job has been idle, and what follows, as a sentence that begins with ``its``."""
-    used = f"its GPUs were used {note['percent']:.3g} % in the mean for {duration_text(note['idle_s'])}"
+    used = f"its GPU use was {note['percent']:.3g} % in the mean for {duration_text(note['idle_s'])}"
     limit = f"less than min_gpu_utilization={note['min_percent']:g}"
     return f"{used}, {limit}; {_what_follows(note)}"
 

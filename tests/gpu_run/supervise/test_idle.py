@@ -249,7 +249,7 @@ def test_an_idle_job_is_warned_and_stopped_and_does_not_go_on(
     end = host.wait(idle)
     assert seen[:1] == [HALF]
     assert (end["state"], end["reason"], end["kind"], end["attempt"]) == ("FAILED", "idle", "idle", 1)
-    assert end["message"].startswith("its GPUs were used 0.4 % in the mean for ")
+    assert end["message"].startswith("its GPU use was 0.4 % in the mean for ")
     assert end["message"].endswith(" s, less than min_gpu_utilization=5")
     assert "idle" not in end
     assert "saves" in host.log(idle)

@@ -30,7 +30,7 @@ class IdleLimit:
         if note is None or note["level"] != WHOLE:
             return None
         message = (
-            f"its GPUs were used {note['percent']:.3g} % in the mean for {duration(note['idle_s'])}, less than "
+            f"its GPU use was {note['percent']:.3g} % in the mean for {duration(note['idle_s'])}, less than "
             f"min_gpu_utilization={self._policy.min_percent:g}"
         )
         return Cause(protocol.FAILED, protocol.IDLE, message)

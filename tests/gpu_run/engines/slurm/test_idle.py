@@ -39,7 +39,7 @@ def test_a_job_is_idle_only_if_it_is_so_on_all_its_nodes(root: SlurmRoot, eventu
     for job_id, nodes in ((idle, 2), (alone, 1)):
         end = eventually(lambda job_id=job_id: _ended(root, job_id), timeout_s=90)
         assert (end["state"], end["reason"], end["attempt"]) == ("FAILED", "idle", 1), end
-        assert end["message"].startswith("its GPUs were used 0.4 % in the mean for ")
+        assert end["message"].startswith("its GPU use was 0.4 % in the mean for ")
         saved = {path.name for path in Path(root.job(job_id).at("outputs")).glob("saved-*")}
         assert saved == {f"saved-{rank}" for rank in range(nodes)}
     status = root.status(busy)
