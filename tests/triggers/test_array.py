@@ -59,6 +59,7 @@ def output(logs: TaskLogs, index: int) -> list[str]:
     return [line.removeprefix(prefix) for line in logs.output if line.startswith(prefix)]
 
 
+@pytest.mark.usefixtures("xcoms")
 def test_lines_of_each_element_come_once_though_acknowledgements_are_lost(
     counting: tuple[JobHandle, Callable[[int], None]], logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ AWKWARD: list[tuple[list[bytes], list[str]]] = [
 
 
 @pytest.mark.usefixtures("gpu_cluster_conn")
+@pytest.mark.usefixtures("xcoms")
 def test_output_is_in_the_log_byte_for_byte(cluster: Cluster, logs: TaskLogs, tmp_path: Path) -> None:
     pieces = [piece for printed, _ in AWKWARD for piece in printed]
     script = tmp_path / "print.py"
@@ -122,6 +123,7 @@ async def until(check: Callable[[], bool], timeout_s: float = 30) -> None:
 Counting = tuple[JobHandle, Callable[[int], None]]
 
 
+@pytest.mark.usefixtures("xcoms")
 def test_triggerer_that_is_restarted_goes_on_where_it_was(counting: Counting, logs: TaskLogs) -> None:
     handle, allow = counting
     ti = TaskInstance("wait")
@@ -149,6 +151,7 @@ def test_triggerer_that_is_restarted_goes_on_where_it_was(counting: Counting, lo
     assert shown_lines(dto(ti)) == expected(0, 900)
 
 
+@pytest.mark.usefixtures("xcoms")
 def test_lines_whose_acknowledgement_was_lost_are_not_repeated(
     counting: Counting, cluster: Cluster, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

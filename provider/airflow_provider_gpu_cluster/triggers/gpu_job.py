@@ -296,8 +296,9 @@ class GpuJobTrigger(BaseTrigger):
         ti = self._ti
         assert end.handle is not None
         assert end.status is not None
-        if end.status.recovered and self.handle_key == BaseXCom.XCOM_RETURN_KEY:
-            place, value = place_of(ti, ti.task_id, ti.map_index), result_of(end.handle, end.status)
+        value = result_of(end.handle, end.status)
+        if value != end.handle.to_json() and self.handle_key == BaseXCom.XCOM_RETURN_KEY:
+            place = place_of(ti, ti.task_id, ti.map_index)
             await asyncio.to_thread(_backend_of(self.handle_key).set, self.handle_key, value, **place)
 
     async def _pull(self, task_id: str, key: str) -> Any:
