@@ -14,6 +14,7 @@ import pytest
 from airflow.models.trigger import Trigger
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_gpu_cluster.exceptions import (
@@ -329,6 +330,22 @@ def test_a_cluster_that_cannot_run_jobs_fails_the_task(use: Use, logs: TaskLogs)
     end = end_of(fired(logs))
     assert type(end.error) is GpuClusterSetupError
     assert str(end.error) == "no usable Python on me@fake"
+
+
+def test_a_result_that_cannot_be_stored_is_returned_by_a_worker(
+    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = replace(SUCCEEDED, seconds={"running": 60.0})
+    use(FakeWatcher(RUNNING, used))
+    assert type(fired(logs, end_from_trigger=True)) is TaskSuccessEvent
+    assert xcoms["wait", -1, "return_value"] == {**HANDLE, "seconds": {"running": 60.0}}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no API server")
+
+    monkeypatch.setattr(XCom, "set", refuse)
+    use(FakeWatcher(RUNNING, used))
+    assert end_of(fired(logs, end_from_trigger=True)).status == used
 
 
 # -- which job --------------------------------------------------------------------------------------------------------

@@ -60,8 +60,7 @@ AWKWARD: list[tuple[list[bytes], list[str]]] = [
 ]
 
 
-@pytest.mark.usefixtures("gpu_cluster_conn")
-@pytest.mark.usefixtures("xcoms")
+@pytest.mark.usefixtures("gpu_cluster_conn", "xcoms")
 def test_output_is_in_the_log_byte_for_byte(cluster: Cluster, logs: TaskLogs, tmp_path: Path) -> None:
     pieces = [piece for printed, _ in AWKWARD for piece in printed]
     script = tmp_path / "print.py"

@@ -174,9 +174,8 @@ class GpuJobTrigger(BaseTrigger):
             notices=self._notices(handle, watcher),
         )
         end = await follower.to_the_end()
-        if self._ends_here(end):
+        if self._ends_here(end) and await self._publish_result(end):
             follower.tell_success()
-            await self._publish_result(end)
             yield TaskSuccessEvent()
         else:
             yield await self._resume(end, began)
@@ -291,15 +290,25 @@ class GpuJobTrigger(BaseTrigger):
         for key, value in published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill).items():
             await asyncio.to_thread(_backend_of(key).set, key, value, **place_of(ti, ti.task_id, ti.map_index))
 
-    async def _publish_result(self, end: WatchEnd) -> None:
-        """Push what the task would return if it ended on a worker, unless its handle is all of that."""
+    async def _publish_result(self, end: WatchEnd) -> bool:
+        """
+        Push what the task would return if it ended on a worker, unless its handle is all of that.
+
+        :return: whether that is done; if not, a worker has to end the task.
+        """
         ti = self._ti
         assert end.handle is not None
         assert end.status is not None
-        value = result_of(end.handle, end.status)
-        if value != end.handle.to_json() and self.handle_key == BaseXCom.XCOM_RETURN_KEY:
-            place = place_of(ti, ti.task_id, ti.map_index)
-            await asyncio.to_thread(_backend_of(self.handle_key).set, self.handle_key, value, **place)
+        result = result_of(end.handle, end.status)
+        if self.handle_key != BaseXCom.XCOM_RETURN_KEY or result == end.handle.to_json():
+            return True
+        place = place_of(ti, ti.task_id, ti.map_index)
+        try:
+            await asyncio.to_thread(_backend_of(self.handle_key).set, self.handle_key, result, **place)
+        except Exception as error:
+            self.log.warning("The result cannot be stored from here; a worker ends the task", error=str(error))
+            return False
+        return True
 
     async def _pull(self, task_id: str, key: str) -> Any:
         """Return an XCom of another task: in a mapped task group from the same instance, else from the only one."""

@@ -122,7 +122,9 @@ def tree(folder: str | Path) -> dict[str, Any]:
 
 def drafts(job: JobDirectory) -> list[str]:
     """Return what is left of inputs that did not get into place."""
-    known = {"asked", "attempts", "checksums", "inputs.json", "lock", "owner.json", "transfers.jsonl"}
+    known = {"asked", "attempts", "checksums", "inputs.json", "lock", "owner.json"}
+    # What is noted beside them, for the books.
+    known |= {"transfers.jsonl", "staging.json", "events.jsonl"}
     return sorted(set(os.listdir(job.at(".job"))) - known)
 
 
@@ -374,7 +376,7 @@ def test_a_name_that_the_cluster_cannot_store(job: JobDirectory) -> None:
 
 
 def test_what_does_not_fit_is_refused_before_it_is_sent_with_both_numbers(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 3072) as disk:
+    with small_disk(tmp_path / "disk", 4096) as disk:
         job = Root(str(disk)).job("job")
         job.create()
         large = os.urandom(2 << 20)
