@@ -295,17 +295,17 @@ def test_submit_is_quick_to_answer_while_nothing_is_free(cluster: Cluster) -> No
     assert "it needs 4 GPUs; of 4 there are 0 free" in status.message
 
 
-def test_two_roots_of_one_host_share_its_gpus(cluster_settings: Any, ssh_connect: Any, tmp_path: Path) -> None:
+def test_two_roots_of_one_host_share_its_gpus(
+    cluster_settings: Any, ssh_connect: Any, eventually: Callable[..., Any]
+) -> None:
     other_settings = dataclasses.replace(cluster_settings, root_dir=cluster_settings.root_dir + "-2")
     with Cluster(cluster_settings, ssh_connect) as one, Cluster(other_settings, ssh_connect) as two:
-        first = submit(one, "sleep 30", gpus=3).handle
+        first = submit(one, "sleep 600", gpus=3).handle
         wait(one, first.job_id, JobState.RUNNING)
         second = submit(two, "true", gpus=2).handle
-        time.sleep(0.7)
-        status = two.statuses([second.job_id])[0]
-        assert status.state is JobState.QUEUED
-        assert first.job_id in status.message
-        one.cancel([first.job_id], requested_by="test", wait_s=5)
+        eventually(lambda: first.job_id in two.statuses([second.job_id])[0].message)
+        assert two.statuses([second.job_id])[0].state is JobState.QUEUED
+        one.cancel([first.job_id], requested_by="test", wait_s=20)
         assert wait(two, second.job_id).state is JobState.SUCCEEDED
 
 
