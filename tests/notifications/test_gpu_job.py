@@ -210,11 +210,11 @@ def test_what_goes_wrong_is_logged_and_holds_up_nobody(
     via = [SmtpNotifier(to="ml@example.org", smtp_conn_id="no_such_connection"), _Hanging()]
     began = time.monotonic()
     with caplog.at_level(logging.ERROR):
-        GpuJobNotifier(via=via, webhook_url=hooks.url, timeout=0.5)(failed)
-    assert time.monotonic() - began < 20
+        GpuJobNotifier(via=via, webhook_url=hooks.url, timeout=3)(failed)
+    assert time.monotonic() - began < 50
     assert len(hooks.requests) == 1
     assert "1. SmtpNotifier: SMTP connection is not found" in caplog.text
-    assert "2. _Hanging: it was not sent within 0.5 s" in caplog.text
+    assert "2. _Hanging: it was not sent within 3 s" in caplog.text
     caplog.clear()
     mail.close()
     with caplog.at_level(logging.ERROR):
