@@ -1,7 +1,7 @@
 # Everything here works on a fresh Debian or Ubuntu with make and Python 3.10 or newer.
 
 PYTHON ?=
-WORKERS ?= 6
+WORKERS ?= 4
 UI ?=
 ARGS ?=
 

@@ -40,7 +40,7 @@ def in_modes(*modes: Mode, others: tuple[Mode, ...] = ()) -> pytest.MarkDecorato
 def told_of_idleness(scene: Scene) -> list[str]:
     """Return what the log says of that, without numbers."""
     told = (event for event in scene.logs.events if " is idle:" in event or " was idle" in event)
-    return [event.partition(" its GPUs")[0] for event in told]
+    return [event.partition(" its GPU use")[0] for event in told]
 
 
 @in_modes(DEFERRABLE, others=tuple(mode for mode in ALL if mode is not DEFERRABLE))

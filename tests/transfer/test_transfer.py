@@ -742,7 +742,7 @@ def test_anything_else_is_refused(tmp_path: Path, home: Path, lines: list[Any], 
 def test_a_listing_that_leads_out_is_refused(tmp_path: Path, home: Path, path: str, size: int) -> None:
     entry = {"path": path, "kind": "file", "size": size, "mode": 0o644}
     with pytest.raises(CollectError, match="leaves the outputs folder"):
-        receive(home, *small(), entries=[{**entry, "size": 4}])
+        receive(home, *small(), {"end": 1}, entries=[{**entry, "size": 4}])
     with pytest.raises(CollectError, match="leaves the outputs folder"):
         receive(home, *large(0), entries=[{**entry, "stamp": "1"}])
     assert files(tmp_path) == {}

@@ -90,7 +90,7 @@ def test_it_waits_runs_and_is_cancelled(cluster: Cluster, site: Site, eventually
     pids = [launched_pid(cluster, job_id) for job_id in (waiting.handle.job_id, running)]
     assert all(map(shown_by_ps, pids))
     assert cluster.capacity()["waiting_jobs"] == 1
-    assert site.pool.engine.capacity()["waiting_jobs"] == 1
+    eventually(lambda: site.pool.engine.capacity()["waiting_jobs"] == 1)
     for job_id, count in ((waiting.handle.job_id, 0), (running, 1)):
         for _ in range(2):
             (status,) = cluster.cancel([job_id], requested_by="ann", wait_s=10)
