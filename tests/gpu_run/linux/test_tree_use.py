@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.linux import tree_use
+from airflow_provider_gpu_cluster.gpu_run.linux.proc_files import read_text
 from airflow_provider_gpu_cluster.gpu_run.linux.tree_use import usable_cpus, use_below
 from tests.harness.patience import PATIENCE_S
 
@@ -72,6 +73,9 @@ def test_processors_that_a_control_group_leaves(
     (tmp_path / "a" / "b" / "cpu.max").write_text(inner)
     (tmp_path / "a" / "cpu.max").write_text(outer)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
-    read = tree_use._read
-    monkeypatch.setattr(tree_use, "_read", lambda path: "0::/a/b\n" if path == "/proc/self/cgroup" else read(path))
+
+    def read(path: str, most_bytes: int) -> str:
+        return "0::/a/b\n" if path == "/proc/self/cgroup" else read_text(path, most_bytes)
+
+    monkeypatch.setattr(tree_use, "read_text", read)
     assert usable_cpus(str(tmp_path)) == most

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Iterable, NamedTuple
 
+from .proc_files import stat_fields
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _STOPPED = ("T", "t")
 _COUNTED = ("wchar", "read_bytes")
@@ -28,21 +30,12 @@ def activity(pids: Iterable[int]) -> Activity:
     """Return what these processes have used and done so far."""
     cpu, io, is_stopped = 0, 0, False
     for pid in pids:
-        fields = _fields(pid)
+        fields = stat_fields(pid)
         if len(fields) > 14:
             cpu += sum(int(field) for field in fields[11:15])
             is_stopped = is_stopped or fields[0] in _STOPPED
             io += _io_bytes(pid)
     return Activity(cpu / _TICKS_PER_S, io, is_stopped)
-
-
-def _fields(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat after the command name; none when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].decode("ascii", "replace").split()
-    except OSError:
-        return []
 
 
 def _io_bytes(pid: int) -> int:

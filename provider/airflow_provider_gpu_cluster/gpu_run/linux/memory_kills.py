@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from .proc_files import read_text
+
 _VMSTAT = "/proc/vmstat"
 # The controller in /proc/self/cgroup, where it is mounted, and its file of events; the last is cgroup v2.
 _CGROUPS = (
@@ -35,7 +37,7 @@ class MemoryKillCounter:
     """
 
     def __init__(self, cgroups: str | None = None) -> None:
-        self._path = _events_file(_read("/proc/self/cgroup") if cgroups is None else cgroups)
+        self._path = _events_file(read_text("/proc/self/cgroup", _MOST_BYTES) if cgroups is None else cgroups)
 
     def read(self) -> MemoryKills:
         """Return the counts so far."""
@@ -60,16 +62,8 @@ def _events_file(cgroups: str) -> str | None:
 
 
 def _count(path: str) -> int:
-    for line in _read(path).splitlines():
+    for line in read_text(path, _MOST_BYTES).splitlines():
         name, _, number = line.partition(" ")
         if name == "oom_kill" and number.strip().isdigit():
             return int(number)
     return 0
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(_MOST_BYTES)
-    except OSError:
-        return ""

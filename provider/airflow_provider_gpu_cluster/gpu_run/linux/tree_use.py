@@ -6,6 +6,7 @@ import os
 from typing import Iterable, NamedTuple
 
 from . import processes
+from .proc_files import read_text, stat_fields
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -15,7 +16,7 @@ _CHILDREN_TIMES = slice(13, 15)
 _RESIDENT = 21
 _WRITTEN = b"wchar: "
 _MOST_BYTES = 4096
-_STOPPED = (b"T", b"t")
+_STOPPED = ("T", "t")
 
 
 class TreeUse(NamedTuple):
@@ -43,12 +44,12 @@ def use_below(root: int) -> TreeUse:
     """
     ticks, is_stopped, sizes = 0, False, {}
     for pid in processes.descendants(root):
-        fields = _stat(pid)
+        fields = stat_fields(pid)
         if len(fields) > _RESIDENT:
             ticks += _sum(fields[_OWN_TIMES]) + _sum(fields[_CHILDREN_TIMES])
             is_stopped = is_stopped or fields[0] in _STOPPED
             sizes[pid] = int(fields[_RESIDENT]) * _PAGE
-    ticks += _sum(_stat(root)[_CHILDREN_TIMES])
+    ticks += _sum(stat_fields(root)[_CHILDREN_TIMES])
     return TreeUse(ticks / _TICKS_PER_S, _written_below(root, sizes), is_stopped, sizes)
 
 
@@ -70,11 +71,11 @@ def usable_cpus(cgroups: str = "/sys/fs/cgroup") -> int:
     :param cgroups: where control groups are mounted; see cgroups(7), version 2.
     """
     cpus = len(os.sched_getaffinity(0))
-    for line in _read("/proc/self/cgroup").splitlines():
+    for line in read_text("/proc/self/cgroup", _MOST_BYTES).splitlines():
         if line.startswith("0::"):
             group = line[3:].strip("/")
             while True:
-                quota, _, period = _read(os.path.join(cgroups, group, "cpu.max")).partition(" ")
+                quota, _, period = read_text(os.path.join(cgroups, group, "cpu.max"), _MOST_BYTES).partition(" ")
                 if quota.isdigit() and period.strip().isdigit() and int(period):
                     cpus = min(cpus, max(1, round(int(quota) / int(period))))
                 if not group:
@@ -101,22 +102,5 @@ def _written(path: str) -> int | None:
     return int(words[0]) if words else None
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(_MOST_BYTES)
-    except OSError:
-        return ""
-
-
-def _stat(pid: int) -> list[bytes]:
-    """Return the fields of /proc/<pid>/stat after the command name; none when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []
-
-
-def _sum(fields: Iterable[bytes]) -> int:
+def _sum(fields: Iterable[str]) -> int:
     return sum(map(int, fields))
