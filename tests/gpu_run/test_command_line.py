@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +22,11 @@ TYPES = {
     "umask": "int",
     "stream": "BinaryIO",
 }
-CLI = {"gc, by a person": command_line._CLI_GC, "a script": command_line._CLI_RUN}
+CLI = {
+    "gc, by a person": command_line._CLI_GC,
+    "a script": command_line._CLI_RUN,
+    **{f"{name}, by a person": verb for name, verb in command_line._CLI_LOOKS.items()},
+}
 
 
 def test_the_airflow_side_asks_for_the_verbs_of_the_protocol() -> None:
@@ -66,3 +73,12 @@ def test_what_a_failure_is_called(error: Exception, writes: str, looks: str) -> 
         assert ("Traceback" in fault["message"] or "odd" in fault["message"]) is (expected == protocol.INTERNAL)
         if isinstance(error, OSError):
             assert "/tmp" in fault["message"]
+
+
+@pytest.mark.parametrize(("name", "status", "said"), [("usage", 0, "no job has ended"), ("audit", 2, "job_id")])
+def test_a_person_needs_no_terminal_and_no_arguments(name: str, status: int, said: str, tmp_path: Path) -> None:
+    program = str(tmp_path / ".gpu-run" / "program.pyz")
+    call = f"import sys; from {command_line.__name__} import main; sys.exit(main({program!r}, [{name!r}]))"
+    done = subprocess.run([sys.executable, "-c", call], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr

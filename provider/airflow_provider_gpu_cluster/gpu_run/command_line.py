@@ -94,10 +94,13 @@ VERBS = {
     "wait-and-supervise": Verb("cli.run", "wait_and_supervise", is_asked=False),
 }
 # A person's calls.
-_CLI_AUDIT = Verb("cli.audit", "run", ("root",), is_asked=False)
 _CLI_GC = Verb("cli.gc", "run", ("root", "program"), is_asked=False)
 _CLI_REHEARSE = Verb("cli.rehearse", "run", ("root",), is_asked=False)
-_CLI_USAGE = Verb("cli.usage", "run", ("root",), is_asked=False)
+# They change nothing, so that an empty request may be taken for a person's call.
+_CLI_LOOKS = {
+    "usage": Verb("cli.usage", "run", ("root",), is_asked=False),
+    "audit": Verb("cli.audit", "run", ("root",), is_asked=False),
+}
 _CLI_RUN = Verb("cli.run", "run", ("root", "program", "umask"), is_asked=False)
 
 
@@ -112,10 +115,8 @@ def main(program: str, arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name == "gc" and (len(arguments) > 1 or sys.stdin.isatty()):
         return _start(_CLI_GC, given, arguments[1:])
-    if name == "usage" and (len(arguments) > 1 or sys.stdin.isatty() or _is_empty(sys.stdin.buffer)):
-        return _start(_CLI_USAGE, given, arguments[1:])
-    if name == "audit" and (len(arguments) > 1 or sys.stdin.isatty()):
-        return _start(_CLI_AUDIT, given, arguments[1:])
+    if name in _CLI_LOOKS and (len(arguments) > 1 or sys.stdin.isatty() or _is_empty(sys.stdin.buffer)):
+        return _start(_CLI_LOOKS[name], given, arguments[1:])
     if name == "rehearse":
         return _start(_CLI_REHEARSE, given, arguments[1:])
     verb = VERBS.get(name)
