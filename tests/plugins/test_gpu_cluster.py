@@ -7,7 +7,8 @@ import sys
 
 from airflow.plugins_manager import get_fastapi_plugins
 
-from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
+from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
+from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 
 
 def test_airflow_finds_the_plugin_by_its_entry_point() -> None:

@@ -34,10 +34,11 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import ActLine
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins import job_page
-from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
+from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.plugins.job_lookup import JobAnswer, JobLookup
 from airflow_provider_gpu_cluster.plugins.manual_end import user_of
 from airflow_provider_gpu_cluster.tasks import job_notes
+from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 
 BASE_PATH = "/some/base"
 PAGE = f"{BASE_PATH}{URL_PREFIX}/job"

@@ -18,7 +18,8 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_gpu_cluster.plugins import metrics_connections, metrics_page
 from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook
-from airflow_provider_gpu_cluster.plugins.gpu_cluster import URL_PREFIX, GpuClusterPlugin
+from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
+from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 
 PAGE = f"{URL_PREFIX}/metrics"
 TOKEN = "a-token-of-prometheus"

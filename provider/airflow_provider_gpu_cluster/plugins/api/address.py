@@ -1,0 +1,98 @@
+"""
+Which job a request is about: that of a task instance, or an element of it.
+
+The job is the one that the task instance has left in Airflow, so that a user cannot make the API server connect to a
+cluster, or show a job, of their own choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from fastapi import Depends, HTTPException, Path, Query
+from sqlalchemy import select
+
+from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
+from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
+
+UNREADABLE = "?"
+JOB_PATH = "/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/job"
+"""Path of a job's routes, below ``/gpu-cluster/api``, in the form of Airflow's own."""
+
+
+@dataclass(frozen=True)
+class JobAddress:
+    """
+    The job that is asked for.
+
+    :param element: index in the array that the task has launched.
+    :param job_id: an earlier job of the task instance, from before it was cleared; its latest by default.
+    """
+
+    dag_id: Annotated[str, Path(min_length=1)]
+    run_id: Annotated[str, Path(min_length=1)]
+    task_id: Annotated[str, Path(min_length=1)]
+    map_index: Annotated[int, Query(ge=-1)] = -1
+    element: Annotated[int | None, Query(ge=0, description="index in the array that the task launched")] = None
+    job_id: Annotated[str | None, Query(description="an earlier job of the same task instance")] = None
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The columns of a task instance."""
+        return {
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "map_index": self.map_index,
+        }
+
+
+Address = Annotated[JobAddress, Depends()]
+
+
+def job_of(address: JobAddress) -> JobHandle:
+    """
+    Return the job of that address. Blocks on Airflow's database.
+
+    :raises HTTPException: 404: there is no such task instance, or it has not launched a job (yet).
+    """
+    with create_session() as session:
+        found = session.execute(select(TaskInstance.state).filter_by(**address.where)).first()
+        stored = [_stored(session, key, address.where) for key in HANDLE_XCOM_KEYS]
+    if found is None:
+        raise HTTPException(404, "There is no such task instance in this Airflow.")
+    handle = next(filter(None, map(_handle_in, stored)), None)
+    if handle is None:
+        odd = any(value is not None for value in stored)
+        sentence = why_no_job(None if found.state is None else str(found.state), odd=odd)
+        # An open page looks again or stops.
+        headers = {"Refresh": "5"} if LOOKS_AGAIN in sentence else None
+        raise HTTPException(404, sentence, headers=headers)
+    if job_ids.fault_of(handle.job_id) is not None:
+        raise HTTPException(404, "The job handle in this task's XCom does not name a job.")
+    if address.element is None:
+        return handle
+    if not isinstance(handle.array_size, int) or address.element >= handle.array_size:
+        raise HTTPException(404, f"The job of this task has no element {address.element}.")
+    return handle.element(address.element)
+
+
+def _stored(session: Any, key: str, where: dict[str, Any]) -> Any:
+    """Return an XCom of the task as it is stored; None if there is none. Nothing in it builds objects here."""
+    try:
+        return session.scalar(select(XComModel.value).filter_by(**where).where(XComModel.key == key))
+    except (ValueError, RecursionError):
+        return UNREADABLE
+
+
+def _handle_in(value: Any) -> JobHandle | None:
+    try:
+        return JobHandle.from_json(read_note(value))
+    except (ValueError, RecursionError):
+        return None

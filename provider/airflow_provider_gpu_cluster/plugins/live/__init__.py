@@ -1,0 +1,1 @@
+"""What makes the pages live: one connection to each cluster that somebody looks at, and any number of viewers."""
