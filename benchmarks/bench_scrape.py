@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.plugins import metrics_page
+from airflow_provider_gpu_cluster.plugins.app import app
 from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLooks
-from airflow_provider_gpu_cluster.plugins.job_page import app
 from benchmarks.measure import CONN_ID, Bench, bench, line, timed
 from benchmarks.usage import connections
 from tests.harness.jobs import record, submit, wait
