@@ -37,6 +37,10 @@ VERBS = (
 # the disk is full or somebody corrects a permission. So for them no failure of the disk is final.
 LOOKS = ("status", "watch", "logs", "cancel", "told")
 
+# The verbs that may be called over a `watch`: they answer soon, change nothing about any job, and do not count as
+# somebody who asks for one.
+READS = ("capacity", "totals", "jobs", "audit", "usage")
+
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
 RUNNING = "RUNNING"
