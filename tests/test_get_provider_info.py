@@ -98,7 +98,9 @@ def test_every_option_of_airflows_configuration_is_declared_and_read_in_one_plac
 def test_the_form_groups_its_fields_and_the_docs_list_them_as_it_does() -> None:
     form = connection_type["conn-fields"]
     sections = [field["schema"]["section"] for field in form.values()]
-    assert [key for key, _ in itertools.groupby(sections)] == list(dict.fromkeys(sections)), "a section is in two places"
+    assert [key for key, _ in itertools.groupby(sections)] == list(dict.fromkeys(sections)), (
+        "a section is in two places"
+    )
     for field in form.values():
         # Whoever hears a label alone knows what it belongs to.
         assert field["label"].partition(": ")[0] == field["schema"]["section"].partition(": ")[0]

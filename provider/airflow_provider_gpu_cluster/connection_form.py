@@ -31,8 +31,8 @@ _Fields = dict[str, tuple[str, str, dict[str, Any]]]
 _SSH: _Fields = {
     "private_key": (
         "private key",
-        "Text of a key (RSA, ECDSA or Ed25519), with its BEGIN and END lines, in any form that OpenSSH or openssl "
-        "writes. Empty: the key file, else the password, else the agent and the keys in ~/.ssh on the Airflow machines.",
+        "Text of a key (RSA, ECDSA or Ed25519), with its BEGIN and END lines, in any form of OpenSSH or openssl. "
+        "Empty: the key file, else the password, else the agent and the keys in ~/.ssh of the Airflow machines.",
         {"format": "multiline"},
     ),
     "key_file": (
