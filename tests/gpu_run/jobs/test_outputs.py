@@ -145,6 +145,26 @@ def test_the_outputs_of_an_array_are_those_of_its_elements(root: Root) -> None:
             read(root, path, "array")
 
 
+def test_without_its_masks_nothing_of_a_job_is_told(root: Root, folder: Path) -> None:
+    (folder / SECRET).touch()
+    (folder / "metrics.json").write_text("{}")
+    attempt = root.job("job").attempts()[-1]
+    Path(attempt.at("request.json")).write_text("[]")
+    for look in (
+        lambda: pages(root),
+        lambda: read(root, SECRET, as_text=True),
+        lambda: final_metrics(root, root.job("job")),
+    ):
+        with pytest.raises(Refused, match="which secrets job job has is unknown"):
+            look()
+    array = root.job("array")
+    array.create()
+    arrays.keep_elements(array, ["job", "other"])
+    root.job("other").create()
+    Path(root.job("other").at("outputs", "x")).touch()
+    assert kinds(root, "array", limit=1) == {"0/": "unknown", "1/x": "file"}
+
+
 def test_a_name_with_a_secret_is_not_told(root: Root, folder: Path) -> None:
     for name in ("a", f"key-{SECRET}.txt", "z"):
         (folder / name).touch()

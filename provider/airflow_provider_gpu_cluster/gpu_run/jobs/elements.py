@@ -17,7 +17,7 @@ from ..store.arrays import elements_of
 from ..store.claims import run_facts
 from ..store.next_attempt import is_followed
 from .final_metrics import final_metrics
-from .located_output import masks_of
+from .hiding import masks_of
 from .status import latest_progress
 
 if TYPE_CHECKING:
@@ -121,7 +121,11 @@ def _element(root: Root, job: JobDirectory, index: int) -> Element:
     element = _standing(job)
     if not job.exists():
         return {**element, "index": index}
-    masks = masks_of(job)
+    try:
+        masks = masks_of(job)
+    except (Refused, OSError):
+        # Without them nothing of what it has written can be shown.
+        return {"index": index, "job_id": job.job_id, "state": element["state"]}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Refused):
         element.update(cast("Element", _asked(job, masks)))
     with contextlib.suppress(OSError):

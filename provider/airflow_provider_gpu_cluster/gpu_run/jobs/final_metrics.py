@@ -11,7 +11,7 @@ from ..outputs.folder import OutputsFolder, Unsendable
 from ..protocol.looks import MOST_METRICS
 from ..protocol.masks import hidden_in
 from ..reply import Reply
-from .located_output import masks_of
+from .hiding import masks_of
 
 if TYPE_CHECKING:
     from ..protocol.looks import ReadMetricsReply, ReadMetricsRequest

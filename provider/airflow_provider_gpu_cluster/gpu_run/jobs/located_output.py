@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Iterator, NamedTuple
+from typing import Iterator, NamedTuple
 
 from .. import protocol
 from ..errors import Refused
 from ..outputs.folder import OutputsFolder, Unsendable
 from ..protocol.files import CHANGED
-from ..protocol.masks import are_masks
 from ..store.arrays import elements_of
 from ..store.directories import JobDirectory, Root
-
-if TYPE_CHECKING:
-    from ..protocol.masks import Masks
 
 
 class Output(NamedTuple):
@@ -71,11 +67,3 @@ def locate(root: Root, job_id: str, path: str) -> Output:
             )
         job = root.job(elements[int(index)])
     return Output(job, OutputsFolder(root, job.job_id), own, path)
-
-
-def masks_of(job: JobDirectory) -> Masks | None:
-    """Return the masks of a job's secrets, if it has any."""
-    attempts = job.attempts()
-    request = attempts[-1].request_or_none() if attempts else None
-    masks = None if request is None else request.get("masks")
-    return masks if are_masks(masks) else None

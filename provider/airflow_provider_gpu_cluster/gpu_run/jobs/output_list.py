@@ -8,6 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Iterator, NamedTuple
 
+from ..errors import Refused
 from ..outputs.folder import OutputsFolder, Unsendable, describe
 from ..outputs.walk import Found, walk
 from ..protocol.looks import PAGE_ENTRIES
@@ -15,7 +16,7 @@ from ..protocol.masks import hidden
 from ..reply import Reply
 from ..store.arrays import elements_of
 from ..store.records import time_of
-from .located_output import masks_of
+from .hiding import masks_of
 
 if TYPE_CHECKING:
     from ..protocol.looks import ListOutputsReply, ListOutputsRequest, ShownOutput
@@ -87,7 +88,15 @@ class _Place(NamedTuple):
 
 
 def _of_job(root: Root, job: JobDirectory, prefix: str, after: str) -> Iterator[_Place]:
-    folder, masks = OutputsFolder(root, job.job_id), masks_of(job)
+    folder = OutputsFolder(root, job.job_id)
+    try:
+        masks = masks_of(job)
+    except (Refused, OSError):
+        if not prefix:
+            raise
+        # The others are listed all the same.
+        yield _Place(folder, Found("", "unknown"), prefix, None)
+        return
     for found in walk(folder.path, after):
         yield _Place(folder, found, prefix, masks)
 

@@ -15,7 +15,8 @@ from ..protocol.looks import CHEAP_CHECKSUM_BYTES, SLICE_BYTES
 from ..protocol.masks import hidden, longest
 from ..reply import Reply
 from ..store.records import time_of
-from .located_output import Output, locate, masks_of
+from .hiding import masks_of
+from .located_output import Output, locate
 
 if TYPE_CHECKING:
     from ..protocol.looks import ReadOutputReply, ReadOutputRequest, SendOutputReply, SendOutputRequest

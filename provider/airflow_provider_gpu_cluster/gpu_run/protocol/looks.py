@@ -44,8 +44,9 @@ class ShownOutput(_ShownOutput, total=False):
 
     :param path: below the job's outputs; those of an array begin with the index of the element.
     :param kind: ``file``, or why it cannot be read: ``outside`` for a link that leaves the folder, ``broken``,
-        ``special``, ``unreadable``, ``secret`` for one whose name has a secret in it, and ``cut`` for a folder with
-        more names than are looked at.
+        ``special``, ``unreadable``, ``secret`` for one whose name has a secret in it, ``cut`` for a folder with more
+        names than are looked at, and ``unknown`` for those of an element that has spoilt its records, which say what
+        is secret.
     :param modified_at: when it was last written.
     :param target: of a link.
     :param sha256: its checksum, if that is cheap.

@@ -118,7 +118,7 @@ def hidden(text: str, masks: Masks | None, start: int = 0) -> str:
 def hidden_in(value: Any, masks: Masks | None) -> Any:
     """Return a JSON value with each secret replaced, in names as well."""
     # Most values hold none, and one look at all texts together takes far less time than one at each.
-    if masks is None or not _places("\0".join(_texts(value)), masks):
+    if masks is None or not places("\0".join(_texts(value)), masks):
         return value
     return _hidden_in(value, masks)
 
