@@ -11,6 +11,6 @@ export function JobPage(props) {
     get(jobPath(props)).then(setJob, (failure) => setError(failure.message));
   }, [props.dagId, props.runId, props.taskId, props.mapIndex, props.jobId]);
   if (error) return html`<${Chakra.Text} role="alert">${error}<//>`;
-  if (!job) return html`<${Chakra.Spinner} aria-label="The job is asked for" />`;
+  if (!job) return html`<${Chakra.Spinner} role="status" aria-label="The job is asked for" />`;
   return html`<${Chakra.Box} p=${2}><${Chakra.Heading} size="md">${job.job_id}<//>${job.state}<//>`;
 }
