@@ -45,7 +45,22 @@ LOOKS = ("status", "watch", "logs", "cancel", "told")
 
 # The verbs that may be called over a `watch`: they answer soon, change nothing about any job, and do not count as
 # somebody who asks for one.
-READS = ("capacity", "totals", "jobs", "audit", "usage")
+READS = (
+    "capacity",
+    "overview",
+    "totals",
+    "jobs",
+    "audit",
+    "usage",
+    "describe-job",
+    "read-log",
+    "search-log",
+    "read-series",
+    "list-outputs",
+    "read-output",
+    "read-metrics",
+    "list-elements",
+)
 
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
