@@ -66,6 +66,7 @@ _WITH_INPUTS = ("root", "engine", "program", "request", "stream")
 VERBS = {
     "install-check": Verb("jobs.install_check", "answer", ("root", "engine")),
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
+    "overview": Verb("jobs.overview", "answer", ("root", "engine", "request")),
     "audit": Verb("jobs.audit", "answer", ("root", "request")),
     "totals": Verb("jobs.totals", "answer", ("root", "engine", "program")),
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),

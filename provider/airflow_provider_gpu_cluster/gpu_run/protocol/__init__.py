@@ -15,6 +15,7 @@ REPLY_MARK = b"\x1e gpu-run 1 \x1e"
 VERBS = (
     "install-check",
     "capacity",
+    "overview",
     "totals",
     "stage",
     "fill",

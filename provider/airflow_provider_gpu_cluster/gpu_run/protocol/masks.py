@@ -42,7 +42,7 @@ class Masks(_Masks, total=False):
     """
 
     made_of: dict[str, str]
-    others: list[Any]
+    others: list[Masks]
 
 
 def masks_of(secrets: Iterable[str]) -> Masks | None:

@@ -16,15 +16,14 @@ from airflow_provider_gpu_cluster.plugins.live.asking import ask
 from airflow_provider_gpu_cluster.plugins.shown import shown
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.looks import Element as ToldElement
-    from airflow_provider_gpu_cluster.gpu_run.protocol.looks import ListElementsReply
+    from airflow_provider_gpu_cluster.gpu_run.protocol.looks import ElementLook, ListElementsReply
 
 MOST = 250
 
 router = APIRouter(tags=["Elements"])
 
 
-class Element(BaseModel):
+class ElementRow(BaseModel):
     """
     An element of an array, as its records on the cluster tell it.
 
@@ -53,10 +52,10 @@ class Element(BaseModel):
     metrics_problem: str | None = None
 
 
-class Elements(BaseModel):
+class ElementsPage(BaseModel):
     """Some elements of an array of ``size``; ``next`` is the ``offset`` of those that follow."""
 
-    elements: list[Element]
+    elements: list[ElementRow]
     size: int
     next: int | None
     counts: dict[str, int] | None = None
@@ -69,7 +68,7 @@ async def elements(
     limit: Annotated[int, Query(ge=1, le=MOST)] = MOST,
     failed_first: Annotated[bool, Query(description="else in the order of the array")] = True,
     index: Annotated[list[int] | None, Query(max_length=MOST, description="only these")] = None,
-) -> Elements:
+) -> ElementsPage:
     """Return elements of an array with their parameters and metrics, those that have ended badly first."""
     handle = await run_in_threadpool(job_of, address)
     if handle.array_size is None:
@@ -80,9 +79,9 @@ async def elements(
     with explained():
         reply: ListElementsReply = await ask(handle.gpu_cluster_conn_id, "list-elements", request)
     found = {**reply, "elements": [_element(element) for element in reply["elements"]]}
-    return Elements.model_validate(shown(found))
+    return ElementsPage.model_validate(shown(found))
 
 
-def _element(element: ToldElement) -> dict[str, Any]:
+def _element(element: ElementLook) -> dict[str, Any]:
     arguments = [argument for argument in element.get("arguments", []) if isinstance(argument, str)]
     return {**element, "parameters": parameters_of(arguments)}

@@ -52,7 +52,7 @@ _JSONS = (".json", ".jsonl", ".ndjson", ".ipynb")
 router = APIRouter(tags=["Outputs"])
 
 
-class Output(BaseModel):
+class OutputRow(BaseModel):
     """
     An output of a job.
 
@@ -70,7 +70,7 @@ class Output(BaseModel):
     sha256: str | None = None
 
 
-class Totals(BaseModel):
+class OutputsSum(BaseModel):
     """How much there is; more than that if it is not ``is_whole``."""
 
     files: int
@@ -88,17 +88,17 @@ class CollectedTo(BaseModel):
     files: int
 
 
-class Outputs(BaseModel):
+class OutputsPage(BaseModel):
     """A page of outputs; ``next`` is the ``after`` of the next page, and ``totals`` are of the first page only."""
 
-    outputs: list[Output]
+    outputs: list[OutputRow]
     next: str | None
     is_array: bool
-    totals: Totals | None = None
+    totals: OutputsSum | None = None
     collected: list[CollectedTo] | None = None
 
 
-class Preview(BaseModel):
+class OutputPreview(BaseModel):
     """
     The beginning of an output.
 
@@ -115,7 +115,7 @@ class Preview(BaseModel):
     why_not: str | None = None
 
 
-class Checksum(BaseModel):
+class OutputChecksum(BaseModel):
     """The SHA-256 of an output, in hex."""
 
     sha256: str
@@ -167,7 +167,7 @@ async def outputs(
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_ENTRIES)] = 200,
     contains: Annotated[str | None, Query(max_length=500, description="only paths with this text")] = None,
-) -> Outputs:
+) -> OutputsPage:
     """Return what a job has written into its outputs, or the elements of an array have, in the order of the paths."""
     handle = await run_in_threadpool(job_of, address)
     request: dict[str, Any] = {"job_id": handle.job_id, "limit": limit}
@@ -196,13 +196,13 @@ async def outputs(
             }
             for one in collections
         ]
-    return Outputs.model_validate(page)
+    return OutputsPage.model_validate(page)
 
 
 @router.get(f"{JOB_PATH}/outputs/preview", dependencies=[may_read_log])
 async def preview(
     address: Address, path: OutputPath, offset: Annotated[int, Query(ge=0, description="where to begin")] = 0
-) -> Preview:
+) -> OutputPreview:
     """Return the beginning of an output as text without the job's secrets, or say what else it is."""
     handle = await run_in_threadpool(job_of, address)
     request = {"job_id": handle.job_id, "path": path, "as_text": True, "offset": offset, "size": PREVIEW_BYTES}
@@ -219,7 +219,7 @@ async def preview(
     else:
         name = path.lower()
         found["kind"] = "json" if name.endswith(_JSONS) else "table" if name.endswith(_TABLES) else "text"
-    return Preview.model_validate(shown(found))
+    return OutputPreview.model_validate(shown(found))
 
 
 @router.get(
@@ -271,12 +271,12 @@ async def file(address: Address, path: OutputPath) -> Response:
 
 
 @router.get(f"{JOB_PATH}/outputs/checksum", dependencies=[may_read_log])
-async def checksum(address: Address, path: OutputPath) -> Checksum:
+async def checksum(address: Address, path: OutputPath) -> OutputChecksum:
     """Compute the SHA-256 of an output on the cluster. Of a large file this takes a second for each gigabyte or two."""
     handle = await run_in_threadpool(job_of, address)
     with explained():
         facts, sha256 = await output_download.checksum(handle, path)
-    return Checksum(sha256=sha256, size=facts["size"], modified_at=facts["modified_at"])
+    return OutputChecksum(sha256=sha256, size=facts["size"], modified_at=facts["modified_at"])
 
 
 @router.get(f"{JOB_PATH}/metrics", dependencies=[may_read_log])
