@@ -77,6 +77,9 @@ VERBS = {
     # A watch must not wait long, as it has other news to send.
     "watch": Verb("watch.server", "answer", (*_WITH_INPUTS, "verbs"), engine_timeout_s=0.2),
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
+    "read-log": Verb("jobs.log_window", "answer", ("root", "request")),
+    "copy-log": Verb("jobs.log_copy", "answer", ("root", "request")),
+    "search-log": Verb("jobs.log_search", "answer", ("root", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),
