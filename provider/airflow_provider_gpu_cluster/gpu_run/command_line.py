@@ -201,7 +201,7 @@ class _OtherVerbs:
     def answer(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply of a verb, without the bytes that may follow it, or the fault."""
         try:
-            given = dict(self._given, request={**request, **self._asked})
+            given = {**self._given, "request": {**request, **self._asked}}
             return {"reply": _carry_out(VERBS[name], given).value}
         except Exception as error:
             fault = _fault(name, error, self._given["root"])
