@@ -445,7 +445,7 @@ class Mailbox:
         """Accept nothing more if there was nothing to do for that long; return whether that is so."""
         with self._lock:
             if not self._retired and self._is_idle and time.monotonic() >= self._idle_since + linger_s:
-                self._retired = True
+                self._retired, self.outage = True, None
                 self._news.close()
                 self._bell.close()
             return self._retired

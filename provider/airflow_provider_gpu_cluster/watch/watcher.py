@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.watch.events import WatchEvent
@@ -48,6 +49,12 @@ class Watcher:
         self._make_cluster = make_cluster
         self._lock = threading.Lock()
         self._mailbox: Mailbox | None = None
+
+    @property
+    def outage(self) -> GpuClusterConnectionError | None:
+        """Why the cluster was out of reach at the last try; None when it was not, or nobody has tried for a while."""
+        mailbox = self._mailbox
+        return None if mailbox is None else mailbox.outage
 
     def subscribe(
         self,
