@@ -201,7 +201,8 @@ class _OtherVerbs:
     def answer(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply of a verb, without the bytes that may follow it, or the fault."""
         try:
-            given = {**self._given, "request": {**request, **self._asked}}
+            full: dict[str, Any] = {**request, **self._asked}
+            given = dict(self._given, request=full)
             return {"reply": _carry_out(VERBS[name], given).value}
         except Exception as error:
             fault = _fault(name, error, self._given["root"])
