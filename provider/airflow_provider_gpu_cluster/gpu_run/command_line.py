@@ -82,6 +82,7 @@ VERBS = {
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
+    "read-series": Verb("series.reading", "answer", ("root", "request")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
     # With the following verbs the program starts itself.
     "dispatch": Verb("engines.host.dispatcher", "dispatch", ("program",), is_asked=False),
