@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.protocol import masks
 from airflow_provider_gpu_cluster.gpu_run.protocol.series import MOST_NAMES, MOST_POINTS
-from airflow_provider_gpu_cluster.gpu_run.series import reading, slices
+from airflow_provider_gpu_cluster.gpu_run.series import numbers, reading, slices
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 
 HOSTILE = "<script>alert(1)</script>\u202e\u0000\ud800"
@@ -326,3 +326,22 @@ def test_what_cannot_be_read_is_refused(job: Job) -> None:
     (job.path / ".job" / "attempts" / "1" / "request.json").unlink()
     with pytest.raises(Refused, match="records of job job were deleted"):
         job.read()
+
+
+CASES = json.loads((Path(__file__).parents[2] / "ui" / "flat_numbers.json").read_text())
+
+
+@pytest.mark.parametrize("case", CASES["progress"])
+def test_the_history_has_the_same_numbers_as_a_live_line(case: dict[str, Any]) -> None:
+    found = [[numbers.shown_name(name), number] for name, number in numbers.numbers_in(case["line"])]
+    if "numbers" in case:
+        assert found == case["numbers"]
+    else:
+        assert len(found) == case["count"]
+
+
+@pytest.mark.parametrize("case", CASES["usage"])
+def test_and_the_same_use(job: Job, case: dict[str, Any]) -> None:
+    job.write(case["line"], name="usage")
+    found = job.read("usage", names=[name for name, _ in case["numbers"]])["curves"]
+    assert [[curve["name"], curve["y"][0]] for curve in found] == case["numbers"]
