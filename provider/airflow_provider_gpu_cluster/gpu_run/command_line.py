@@ -86,6 +86,7 @@ VERBS = {
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
+    "read-series": Verb("series.reading", "answer", ("root", "request")),
     "list-outputs": Verb("jobs.output_list", "answer", ("root", "request")),
     "read-output": Verb("jobs.output_reading", "answer_read", ("root", "request")),
     "send-output": Verb("jobs.output_reading", "answer_send", ("root", "request")),

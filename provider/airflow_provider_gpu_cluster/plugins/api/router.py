@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from airflow_provider_gpu_cluster.plugins.api import elements, job, outputs
+from airflow_provider_gpu_cluster.plugins.api import (
+    curves,
+    elements,
+    job,
+    outputs,
+)
 
 router = APIRouter(prefix="/api")
-router.include_router(job.router)
-router.include_router(outputs.router)
-router.include_router(elements.router)
+for part in (
+    curves,
+    elements,
+    job,
+    outputs,
+):
+    router.include_router(part.router)
