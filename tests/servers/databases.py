@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import sqlalchemy
@@ -62,7 +62,7 @@ def postgresql(folder: Path) -> Iterator[str]:
         "lock_timeout=10s",
     ]
     url = f"postgresql+psycopg2://airflow@/postgres?host={folder}"
-    with _running([*as_user, program("postgres"), "-D", data, *options], folder, lambda: _answers(url)):
+    with _running([*as_user, program("postgres"), "-D", str(data), *options], folder, lambda: _answers(url)):
         yield url
 
 
@@ -89,7 +89,7 @@ def mariadb(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str | Path], folder: Path, is_up: Callable[[], bool]) -> Iterator[None]:
+def _running(command: Sequence[str | Path], folder: Path, is_up: Callable[[], bool]) -> Iterator[None]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:

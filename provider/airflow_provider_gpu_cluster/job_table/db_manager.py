@@ -37,7 +37,7 @@ class GpuClusterDBManager(BaseDBManager):
         elif from_revision:
             raise ValueError("from_revision only says where SQL starts that is printed (show_sql_only)")
         else:
-            super().upgradedb(to_revision=to_revision, use_migration_files=use_migration_files)
+            super().upgradedb(to_revision, use_migration_files=use_migration_files)  # type: ignore[no-untyped-call]
 
     def downgrade(self, to_revision: str, from_revision: str | None = None, show_sql_only: bool = False) -> None:
         """Bring the tables back to a revision (``base`` removes them), or print the SQL for it."""
