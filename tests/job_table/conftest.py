@@ -38,7 +38,9 @@ def airflow_database(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqla
     engine = sqlalchemy.create_engine(url)
     monkeypatch.setattr(settings, "engine", engine)
     monkeypatch.setattr(settings, "SQL_ALCHEMY_CONN", url)
-    monkeypatch.setattr(settings, "Session", sessionmaker(engine, autoflush=False, expire_on_commit=False))
+    maker = sessionmaker(engine, autoflush=False, expire_on_commit=False)
+    for name in ("Session", "NonScopedSession"):
+        monkeypatch.setattr(settings, name, maker)
     yield engine
     with engine.begin() as connection:
         tables.metadata.drop_all(connection)

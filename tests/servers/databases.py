@@ -62,7 +62,8 @@ def postgresql(folder: Path) -> Iterator[str]:
         "lock_timeout=10s",
     ]
     url = f"postgresql+psycopg2://airflow@/postgres?host={folder}"
-    with _running([*as_user, program("postgres"), "-D", str(data), *options], folder, lambda: _answers(url)):
+    server: list[str | Path] = [*as_user, program("postgres"), "-D", str(data), *options]
+    with _running(server, folder, lambda: _answers(url)):
         yield url
 
 
@@ -79,7 +80,8 @@ def mariadb(folder: Path) -> Iterator[str]:
         *("--innodb-flush-log-at-trx-commit=0", "--default-time-zone=+09:00", "--lock-wait-timeout=10"),
     ]
     url = f"mysql+pymysql://root@localhost/{{}}?unix_socket={socket}&charset=utf8mb4"
-    with _running(server, folder, lambda: _answers(url.format("mysql"))):
+    # Its driver leaves a socket open when there is nobody yet who answers.
+    with _running(server, folder, lambda: socket.exists() and _answers(url.format("mysql"))):
         engine = sqlalchemy.create_engine(url.format("mysql"))
         with engine.begin() as connection:
             # As an administrator leaves it who thinks of nothing.
