@@ -8,6 +8,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
     curves,
     elements,
     job,
+    jobs,
     outputs,
 )
 
@@ -16,6 +17,7 @@ for part in (
     curves,
     elements,
     job,
+    jobs,
     outputs,
 ):
     router.include_router(part.router)
