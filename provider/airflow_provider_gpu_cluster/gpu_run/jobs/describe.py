@@ -1,4 +1,4 @@
-"""The verb ``describe-job``: a job's status, and what is known of it besides. It counts as no question about the job."""
+"""The verb ``describe-job``: a job's status, and what is known of it besides. It counts as no question about it."""
 
 from __future__ import annotations
 
@@ -99,6 +99,7 @@ def _acts(root: Root, job_id: str) -> Any:
 def _recorded(job: JobDirectory) -> dict[str, Any]:
     record: Any = records.read_json(job.spec, records.MOST_BYTES_OF_LISTS) or {}
     spec = {str(name): _bounded(value) for name, value in dict(record.get("spec") or {}).items()}
+    names = list(record.get("environment_names") or ())[:_MOST_NAMES]
     inputs = dict(record.get("inputs") or {})
     return {
         "spec": spec,

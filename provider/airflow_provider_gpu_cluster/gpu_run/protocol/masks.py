@@ -42,7 +42,7 @@ class Masks(_Masks, total=False):
     """
 
     made_of: dict[str, str]
-    others: list[Masks]
+    others: list[Any]
 
 
 def masks_of(secrets: Iterable[str]) -> Masks | None:
