@@ -64,7 +64,7 @@ class JobOnCluster(BaseModel):
     expected_at: str | None = None
 
 
-class Gpu(BaseModel):
+class GpuOnCluster(BaseModel):
     """A GPU or MIG instance."""
 
     state: str = Field(description="free, leased, other (in use without a lease) or down")
@@ -77,7 +77,7 @@ class Gpu(BaseModel):
     used_by: str | None = None
 
 
-class Node(BaseModel):
+class NodeOfCluster(BaseModel):
     """A node of a scheduler, or the host itself."""
 
     name: str | None
@@ -85,7 +85,7 @@ class Node(BaseModel):
     state: str | None = None
     reason: str | None = None
     partitions: list[str] = []
-    gpus: list[Gpu]
+    gpus: list[GpuOnCluster]
 
 
 class Partition(BaseModel):
@@ -161,7 +161,7 @@ class ClusterDetail(ClusterInBrief):
     host: str | None = None
     root_dir: str | None = None
     launcher: str | None = None
-    nodes: list[Node] = []
+    nodes: list[NodeOfCluster] = []
     left_out: int = Field(0, description="GPUs that are in no node of the list, as there are too many")
     partitions: list[Partition] = []
     jobs: list[JobOnCluster] = []
@@ -296,11 +296,11 @@ def _partitions(view: EngineView) -> list[Partition]:
     return list(found.values())
 
 
-def _node(node: OverviewNode, viewer: Viewer) -> Node:
+def _node(node: OverviewNode, viewer: Viewer) -> NodeOfCluster:
     gpus = [_gpu(gpu, viewer) for gpu in node["gpus"]]
     if not viewer.sees_all:
-        return Node(name=None, is_up=node["is_up"], partitions=node.get("partitions", []), gpus=gpus)
-    return Node(
+        return NodeOfCluster(name=None, is_up=node["is_up"], partitions=node.get("partitions", []), gpus=gpus)
+    return NodeOfCluster(
         name=cleaned(node["name"], _MOST_CHARACTERS),
         is_up=node["is_up"],
         state=node.get("state"),
@@ -310,11 +310,11 @@ def _node(node: OverviewNode, viewer: Viewer) -> Node:
     )
 
 
-def _gpu(gpu: OverviewGpu, viewer: Viewer) -> Gpu:
+def _gpu(gpu: OverviewGpu, viewer: Viewer) -> GpuOnCluster:
     told: dict[str, Any] = dict(gpu)
     if "used_by" in told:
         told["used_by"] = _told(told["used_by"], viewer, "something else")
-    return Gpu.model_construct(**told)
+    return GpuOnCluster.model_construct(**told)
 
 
 def _jobs(jobs: Iterable[OverviewJob], viewer: Viewer) -> Iterable[JobOnCluster]:

@@ -63,7 +63,7 @@ class Known:
         return False if self.error else None if self.overview is None else True
 
 
-class _Cluster:
+class _Watched:
     def __init__(self) -> None:
         self.known = Known()
         self.look: asyncio.Task[None] | None = None
@@ -82,7 +82,7 @@ class Clusters:
     def __init__(self, ask: Callable[..., Awaitable[Any]] = ask, check: Callable[[str], Check] | None = None) -> None:
         self._ask = ask
         self._check = check or _check
-        self._clusters: dict[str, _Cluster] = {}
+        self._clusters: dict[str, _Watched] = {}
 
     def known(self, conn_id: str) -> Known:
         """Return what is known of a cluster already."""
@@ -91,7 +91,7 @@ class Clusters:
 
     async def look(self, conn_id: str) -> Known:
         """Return what is known of a cluster, after a look at it if the last one is some time ago."""
-        cluster = self._clusters.setdefault(conn_id, _Cluster())
+        cluster = self._clusters.setdefault(conn_id, _Watched())
         if not _is_under_way(cluster.look) and cluster.looked_at + KEEP_S <= time.monotonic():
             cluster.look = asyncio.create_task(self._look(conn_id, cluster))
         if _is_under_way(cluster.look):
@@ -102,17 +102,17 @@ class Clusters:
 
     async def check_now(self, conn_id: str) -> Known:
         """Check a cluster as "Test connection" does it, and return what is known then."""
-        cluster = self._clusters.setdefault(conn_id, _Cluster())
+        cluster = self._clusters.setdefault(conn_id, _Watched())
         await asyncio.shield(self._checking(conn_id, cluster))
         cluster.looked_at = float("-inf")
         return await self.look(conn_id)
 
-    def _checking(self, conn_id: str, cluster: _Cluster) -> asyncio.Task[None]:
+    def _checking(self, conn_id: str, cluster: _Watched) -> asyncio.Task[None]:
         if not _is_under_way(cluster.check):
             cluster.check = asyncio.create_task(self._find_faults(conn_id, cluster))
         return cluster.check
 
-    async def _look(self, conn_id: str, cluster: _Cluster) -> None:
+    async def _look(self, conn_id: str, cluster: _Watched) -> None:
         known = cluster.known
         try:
             answer = await self._ask(conn_id, "overview", {"hours": HOURS}, wait_s=_ASK_S)
@@ -128,7 +128,7 @@ class Clusters:
         if known.is_up and cluster.checked_at + CHECK_S <= time.monotonic():
             self._checking(conn_id, cluster)
 
-    async def _find_faults(self, conn_id: str, cluster: _Cluster) -> None:
+    async def _find_faults(self, conn_id: str, cluster: _Watched) -> None:
         known = cluster.known
         try:
             known.check = shown(await asyncio.to_thread(self._check, conn_id))
