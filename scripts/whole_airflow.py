@@ -313,6 +313,12 @@ class WholeAirflow:
         with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
             return str(response.read().decode())
 
+    def token(self, role: str | None) -> str:
+        """Return a token of a user with a role of the simple auth manager, such as ``VIEWER``; None is no role."""
+        claims = jwt.decode(self._token, self._jwt_secret, algorithms=["HS512"], options={"verify_aud": False})
+        claims |= {"sub": (role or "nobody").lower(), "role": role, "jti": secrets.token_hex()}
+        return jwt.encode(claims, self._jwt_secret, algorithm="HS512")
+
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask until there is an answer, as long as every component lives. No request of ours does harm twice."""
         attempts = tenacity.Retrying(

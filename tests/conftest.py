@@ -59,7 +59,7 @@ gc.disable()
 
 
 # Fixtures that start a server (an SSH server, a Slurm, a whole Airflow, a store of objects) or have packages installed.
-_HEAVY = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3", "wheels"}
+_HEAVY = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3", "wheels", "site"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,6 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HEAVY & set(getattr(item, "fixturenames", ())):
             item.add_marker("heavy")
+        if "site" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("browser"))  # they share an Airflow and a browser
 
 
 def pytest_collection_finish() -> None:

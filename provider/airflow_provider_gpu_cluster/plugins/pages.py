@@ -6,11 +6,18 @@ from airflow_provider_gpu_cluster.plugins.ui_files import fingerprint
 from airflow_provider_gpu_cluster.tasks.paths import JOB_ROUTE, JOBS_ROUTE, RUN_JOBS_ROUTE, URL_PREFIX
 
 # Relative to [api] base_url, whose path a leading slash would leave.
-_BUNDLE = f"{URL_PREFIX}/ui/{fingerprint()}/main.js".lstrip("/")
+_FILES = f"{URL_PREFIX}/ui/{fingerprint()}".lstrip("/")
 
 
 def _page(name: str, destination: str, route: str) -> dict[str, str | bool]:
-    return {"name": name, "bundle_url": _BUNDLE, "destination": destination, "url_route": route}
+    return {
+        "name": name,
+        "bundle_url": f"{_FILES}/main.js",
+        "icon": f"{_FILES}/icons/gpu.svg",
+        "icon_dark_mode": f"{_FILES}/icons/gpu-dark.svg",
+        "destination": destination,
+        "url_route": route,
+    }
 
 
 PAGES = [

@@ -1,6 +1,6 @@
 // The pages that plugins/pages.py names. Airflow imports this file once, and takes each component by its name.
 
-import { html } from "./airflow.js";
+import { Chakra, html } from "./airflow.js";
 import { ClustersPage } from "./clusters/page.js";
 import { JobPage } from "./job/page.js";
 import { JobsPage } from "./jobs/page.js";
@@ -24,6 +24,9 @@ const JobTab = (props) => html`<${JobPage} ...${props} />`;
 /** The tab of a DAG run. */
 const RunTab = ({ dagId, runId }) => html`<${JobsPage} dagId=${dagId} runId=${runId} />`;
 
-globalThis["GPU jobs"] = NavPage;
-globalThis["GPU job"] = JobTab;
-globalThis["GPU jobs of the run"] = RunTab;
+/** What all pages have in common: an element by which ours is told from Airflow's frame. */
+const framed = (Page) => (props) => html`<${Chakra.Box} data-gpu-cluster="" minW=${0}><${Page} ...${props} /><//>`;
+
+globalThis["GPU jobs"] = framed(NavPage);
+globalThis["GPU job"] = framed(JobTab);
+globalThis["GPU jobs of the run"] = framed(RunTab);
