@@ -117,14 +117,31 @@ def hidden(text: str, masks: Masks | None, start: int = 0) -> str:
 
 def hidden_in(value: Any, masks: Masks | None) -> Any:
     """Return a JSON value with each secret replaced, in names as well."""
-    if masks is None:
+    # Most values hold none, and one look at all texts together takes far less time than one at each.
+    if masks is None or not places("\0".join(_texts(value)), masks):
         return value
+    return _hidden_in(value, masks)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield str(name)
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _hidden_in(value: Any, masks: Masks) -> Any:
     if isinstance(value, str):
         return hidden(value, masks)
     if isinstance(value, dict):
-        return {hidden(str(name), masks): hidden_in(item, masks) for name, item in value.items()}
+        return {hidden(str(name), masks): _hidden_in(item, masks) for name, item in value.items()}
     if isinstance(value, list):
-        return [hidden_in(item, masks) for item in value]
+        return [_hidden_in(item, masks) for item in value]
     return value
 
 
