@@ -17,8 +17,8 @@ function GpuCell({ gpu, job, label }) {
       borderColor=${isFree ? "success.solid" : "border"} borderRadius="md" bg=${isFree ? undefined : "bg.muted"} minW=${0} p=${2}>
     <${Chakra.Flex} align="center" justify="space-between" gap=${2} wrap="wrap">
       <${Chakra.Text} fontSize="sm" fontWeight="bold">${gpu.index ?? "GPU"}<//>
-      <${Chakra.Badge} borderRadius="full" colorPalette=${palette} color=${isFree || gpu.state === "leased" || gpu.state === "down" ? `${palette}.contrast` : undefined}
-          px=${2} variant="solid">${word}<//>
+      <${Chakra.Badge} borderRadius="full" colorPalette=${palette} color=${isFree ? `${palette}.contrast` : undefined} px=${2}
+          variant=${isFree ? "solid" : "subtle"} whiteSpace="normal">${word}<//>
     <//>
     <${Chakra.Text} color="fg.muted" fontSize="xs" overflowWrap="anywhere">${gpu.type}<//>
     ${job && html`<${Chakra.Text} fontSize="sm" overflowWrap="anywhere"><${JobLink} job=${job} /><//>`}
