@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from airflow_provider_gpu_cluster.plugins.api import (
+    clusters,
     curves,
     elements,
     job,
@@ -14,6 +15,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
 
 router = APIRouter(prefix="/api")
 for part in (
+    clusters,
     curves,
     elements,
     job,
