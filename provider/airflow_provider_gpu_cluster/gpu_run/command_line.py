@@ -80,6 +80,7 @@ VERBS = {
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),
+    "describe-job": Verb("jobs.describe", "answer", ("root", "engine", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
