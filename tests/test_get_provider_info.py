@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from importlib import import_module
@@ -30,7 +31,7 @@ def test_it_imports_nothing_of_airflow() -> None:
     assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text())
     names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert not [name for name in names if name.split(".")[0].startswith("airflow")]
+    assert not [name for name in names if name.split(".")[0] == "airflow"]
 
 
 def test_every_class_and_module_exists() -> None:
@@ -92,3 +93,42 @@ def test_every_option_of_airflows_configuration_is_declared_and_read_in_one_plac
     shown = conf.configuration_description["gpu_cluster"]["options"]
     assert set(shown) == set(declared)
     assert ("gpu_cluster", "metrics_token") in conf.sensitive_config_values
+
+
+def test_the_form_groups_its_fields_and_the_docs_list_them_as_it_does() -> None:
+    form = connection_type["conn-fields"]
+    sections = [field["schema"]["section"] for field in form.values()]
+    assert [key for key, _ in itertools.groupby(sections)] == list(dict.fromkeys(sections)), (
+        "a section is in two places"
+    )
+    for field in form.values():
+        # Whoever hears a label alone knows what it belongs to.
+        assert field["label"].partition(": ")[0] == field["schema"]["section"].partition(": ")[0]
+    told, section = [], ""
+    text = Path("docs/connections.md").read_text().partition("\n## Fields\n")[2].partition("\n## ")[0]
+    for line in text.splitlines():
+        section = line[4:] if line.startswith("### ") else section
+        row = re.fullmatch(r"\| (\w+: .+?) \| `(\w+)` \| (.+) \|", line)
+        if row:
+            told.append((section, row[1], row[2]))
+    assert told == [(field["schema"]["section"], field["label"], name) for name, field in form.items()]
+
+
+@pytest.mark.parametrize("name", connection_type["conn-fields"])
+def test_a_field_of_the_form_says_what_happens_when_it_is_empty(name: str) -> None:
+    field = connection_type["conn-fields"][name]
+    assert "default" in field["schema"] or re.search(r"Empty: |Only if|Never together|Required", field["description"])
+
+
+def test_airflows_form_has_the_same_order_and_its_list_of_providers_leads_to_the_docs() -> None:
+    from airflow.api_fastapi.core_api.services.public.providers import _provider_mapper
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+    from airflow.providers_manager import ProvidersManager
+
+    shown = next(meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "gpu_cluster")
+    assert shown.extra_fields is not None
+    assert list(shown.extra_fields) == list(connection_type["conn-fields"])
+    assert shown.extra_fields["partition"]["schema"]["section"] == "Slurm: only for the engine slurm"
+    provider = _provider_mapper(ProvidersManager().providers[info["package-name"]])
+    assert provider.documentation_url
+    assert provider.documentation_url.endswith("/docs/index.md")

@@ -6,9 +6,11 @@ import email
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import distribution, version
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +21,16 @@ PACKAGE = REPOSITORY / "provider" / "airflow_provider_gpu_cluster"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Iterator[zipfile.ZipFile]:
+    (path,) = dist.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
         yield wheel
 
@@ -40,6 +47,17 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> No
         if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(PACKAGE).parts)
     }
     assert files == {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+
+def test_the_sdist_holds_the_pages_with_their_third_party_files(dist: Path) -> None:
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    pages = PACKAGE / "plugins" / "ui"
+    files = {path.relative_to(REPOSITORY).as_posix() for path in pages.rglob("*") if path.is_file()}
+    assert any("third_party/uplot" in name for name in files)
+    assert files <= names
+    assert {"scripts/copy_third_party.py", "scripts/third_party/package-lock.json"} <= names
 
 
 def test_the_wheel_holds_the_remote_program_and_the_template(wheel: zipfile.ZipFile) -> None:

@@ -31,6 +31,7 @@ FLOORS = (
     ("stats",),
     ("exceptions", "options"),
     ("sandbox", "get_provider_info"),
+    ("connection_form",),
     ("gpu_run.protocol", "gpu_run", ""),
 )
 # The program on the cluster: nothing above imports any of it but the words of the protocol.

@@ -11,7 +11,7 @@ from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checke
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import GpuClusterProtocolError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.protocol import acts, job_list, ledger, replies, totals
+from airflow_provider_gpu_cluster.gpu_run.protocol import acts, job_list, ledger, overview, replies, totals
 
 # A list of half a million outputs fits into it.
 MOST_REPLY_BYTES = 1 << 26
@@ -23,6 +23,7 @@ _SHOWN_CHARACTERS = 200
 _REPLIES: dict[str, Any] = {
     "install-check": replies.Check,
     "capacity": replies.Capacity,
+    "overview": overview.Overview,
     "totals": totals.TotalsReply,
     "stage": replies.StageReply,
     "submit": replies.SubmitReply,

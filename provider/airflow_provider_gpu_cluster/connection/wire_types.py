@@ -40,7 +40,8 @@ def _check(kind: Any) -> _Check:
     if kind is Any:
         return lambda value: value
     if is_typeddict(kind):
-        return _fields_check(kind)
+        # Not before it is needed, as a type may contain itself.
+        return lambda value: _fields_check(kind)(value)
     if origin is list:
         return _items_check(_check(get_args(kind)[0]))
     if origin in (Union, types.UnionType):
@@ -73,6 +74,7 @@ _TESTS: dict[Any, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+@cache
 def _fields_check(kind: Any) -> _Check:
     hints = get_type_hints(kind)
     required = {name: _check(hints[name]) for name in hints if name in kind.__required_keys__}

@@ -66,6 +66,7 @@ _WITH_INPUTS = ("root", "engine", "program", "request", "stream")
 VERBS = {
     "install-check": Verb("jobs.install_check", "answer", ("root", "engine")),
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
+    "overview": Verb("jobs.overview", "answer", ("root", "engine", "request")),
     "audit": Verb("jobs.audit", "answer", ("root", "request")),
     "totals": Verb("jobs.totals", "answer", ("root", "engine", "program")),
     "stage": Verb("jobs.with_inputs", "stage", _WITH_INPUTS),
@@ -82,6 +83,11 @@ VERBS = {
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
+    "list-outputs": Verb("jobs.output_list", "answer", ("root", "request")),
+    "read-output": Verb("jobs.output_reading", "answer_read", ("root", "request")),
+    "send-output": Verb("jobs.output_reading", "answer_send", ("root", "request")),
+    "read-metrics": Verb("jobs.final_metrics", "answer", ("root", "request")),
+    "list-elements": Verb("jobs.elements", "answer", ("root", "request")),
     "gc": Verb("gc.collection", "answer", ("root", "program", "request")),
     # With the following verbs the program starts itself.
     "dispatch": Verb("engines.host.dispatcher", "dispatch", ("program",), is_asked=False),

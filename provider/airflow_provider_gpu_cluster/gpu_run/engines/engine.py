@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Sequence
 from ..store.directories import Attempt
 
 if TYPE_CHECKING:
+    from ..protocol.overview import EngineView
     from ..protocol.records import Claim
     from ..protocol.replies import Capacity
     from ..protocol.spec import Spec
@@ -74,6 +75,14 @@ class Engine(Protocol):
     def capacity(self) -> Capacity:
         """
         Return every GPU and who uses it, and how many jobs of all users wait.
+
+        :raises Refused: that is not known now.
+        """
+        ...
+
+    def overview(self) -> EngineView:
+        """
+        Return every GPU, who has it and how busy it is, and the jobs of all users that wait.
 
         :raises Refused: that is not known now.
         """

@@ -212,6 +212,14 @@ def serve(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str, li
             line.tell(json.dumps(answer))
 
 
+def readings_now(gpus: Sequence[LeasedGpu]) -> list[GpuReading]:
+    """Return one reading of each of these GPUs; an empty list when nobody can read them."""
+    try:
+        return _reader(gpus, (), "").read()
+    except (Refused, NvmlError):
+        return []
+
+
 def _reader(gpus: Sequence[LeasedGpu], names: Sequence[str], without_nvml: str) -> NvmlReader | SmiReader:
     if without_nvml:
         return SmiReader(gpus, names, without_nvml)

@@ -23,14 +23,14 @@ import math
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterator, Sequence
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks, processes, regular_files
 from .inventory import Gpu
 from .queue import live_queued_jobs
-from .schedule import QueuedJob, Slot
+from .schedule import Holder, QueuedJob, Slot
 
 if TYPE_CHECKING:
     from ..protocol.settings import Settings
@@ -39,20 +39,6 @@ DEFAULT_FOLDER = "/var/tmp/gpu-run-leases"
 MUTEX_S = 5.0
 _MOST_BYTES = 4096
 _MOST_CHARACTERS = 120
-
-
-class Holder(NamedTuple):
-    """
-    Who has a GPU; written into its lease file for everyone to read.
-
-    :param owner: the dispatcher that leased it, which distinguishes jobs of the same id under different roots.
-    """
-
-    job_id: str
-    user: str
-    since: float
-    until: float | None
-    owner: str = ""
 
 
 _UNKNOWN_HOLDER = Holder("an unnamed job", "unknown user", 0, None)
@@ -167,7 +153,7 @@ class Leases:
             if holder is not None:
                 # An overdue end is as good as an unknown one.
                 until = holder.until if holder.until is not None and holder.until > time.time() else math.inf
-                slots.append(Slot(gpu, until, f"{holder.job_id} ({holder.user})", is_leased=True))
+                slots.append(Slot(gpu, until, f"{holder.job_id} ({holder.user})", is_leased=True, holder=holder))
             elif gpu.key in busy:
                 slots.append(Slot(gpu, math.inf, busy[gpu.key] + ", which holds no lease"))
             else:

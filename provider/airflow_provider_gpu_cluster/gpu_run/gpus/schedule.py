@@ -30,18 +30,34 @@ class QueuedJob(NamedTuple):
     owner: str
 
 
+class Holder(NamedTuple):
+    """
+    Who has a GPU; written into its lease file for everyone to read.
+
+    :param owner: the dispatcher that leased it, which distinguishes jobs of the same id under different roots.
+    """
+
+    job_id: str
+    user: str
+    since: float
+    until: float | None
+    owner: str = ""
+
+
 class Slot(NamedTuple):
     """
     A GPU and when it is free: 0 for now, else the latest time in seconds since the epoch, infinity when unknown.
 
     :param note: who has it, for a person to read.
     :param is_leased: whether somebody holds its lease.
+    :param holder: who does.
     """
 
     gpu: Gpu
     free_at: float
     note: str
     is_leased: bool = False
+    holder: Holder | None = None
 
 
 class Wait(NamedTuple):

@@ -269,7 +269,7 @@ def _between(ended: ExitRecord) -> Standing:
 def _base(attempt: Attempt) -> Observed:
     notes: list[str] = []
     status: Observed = {"attempt": attempt.number, "log_bytes": _log_bytes(attempt, notes)}
-    progress = _progress(attempt, notes)
+    progress = latest_progress(attempt.job, notes)
     if progress is not None:
         status["progress"] = progress
     recovery = _recovery(attempt)
@@ -352,9 +352,13 @@ def _log_bytes(attempt: Attempt, notes: list[str]) -> int:
         return 0
 
 
-def _progress(attempt: Attempt, notes: list[str]) -> Progress | None:
-    """Return the last whole line of the progress file that is a JSON object."""
-    path = attempt.job.at("logs", "progress.jsonl")
+def latest_progress(job: JobDirectory, notes: list[str]) -> Progress | None:
+    """
+    Return the last whole line of the progress file that is a JSON object.
+
+    :param notes: gets what keeps it from being known.
+    """
+    path = job.at("logs", "progress.jsonl")
     try:
         # A job may keep its progress elsewhere, and put a link here.
         lines = regular_files.read_end(path, _PROGRESS_BYTES, follow=True).split(b"\n")[:-1]

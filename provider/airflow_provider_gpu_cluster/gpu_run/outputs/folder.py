@@ -49,28 +49,17 @@ class OutputsFolder:
     """
 
     def __init__(self, root: Root, job_id: str) -> None:
-        job: JobDirectory = root.job(job_id)
+        job = root.job(job_id)
         if not job.exists():
             raise Refused(protocol.NO_SUCH_JOB, f"there is no job {job_id} under {root.path} on this cluster")
-        attempts = job.attempts()
-        ended = None
-        # A job can spoil its record; that does not concern its outputs.
-        with contextlib.suppress(ValueError):
-            ended = attempts[-1].ended() if attempts else None
         self.path = job.at("outputs")
-        if ended is not None and not is_followed(ended) and not markers.is_marked(self.path):
-            # The end is recorded a moment before the markers are written.
-            markers.mark(self.path, ended)
         self._inside = os.path.realpath(self.path) + os.sep
 
     def entries(self) -> list[OutputEntry]:
-        """
-        List everything except folders.
-
-        """
+        """List everything except folders."""
         unreadable: list[str] = []
         # A folder that cannot be listed must not look like an empty one.
-        entries = [_describe(self.path, name) for name in _walk(self.path, unreadable)]
+        entries = [describe(self.path, name)[0] for name in _walk(self.path, unreadable)]
         entries += [{"path": name, "kind": "unreadable", "size": 0, "mode": 0} for name in unreadable]
         return entries
 
@@ -97,6 +86,18 @@ class OutputsFolder:
         raise Unsendable(CHANGED)
 
 
+def mark_end(job: JobDirectory) -> None:
+    """Write the markers of a job that has ended, if they are missing: the end is recorded a moment before them."""
+    attempts = job.attempts()
+    ended = None
+    # A job can spoil its record; that does not concern its outputs.
+    with contextlib.suppress(ValueError):
+        ended = attempts[-1].ended() if attempts else None
+    outputs = job.at("outputs")
+    if ended is not None and not is_followed(ended) and not markers.is_marked(outputs):
+        markers.mark(outputs, ended)
+
+
 def _walk(folder: str, unreadable: list[str]) -> Iterator[str]:
     """
     Yield the contents of a folder; a link to a folder counts as a link, unless that folder is walked anyway.
@@ -117,26 +118,27 @@ def _walk(folder: str, unreadable: list[str]) -> Iterator[str]:
             yield os.path.relpath(path, folder)
 
 
-def _describe(folder: str, name: str) -> OutputEntry:
+def describe(folder: str, name: str) -> tuple[OutputEntry, os.stat_result | None]:
+    """Return what is to be said of something in the folder that is no folder, and its status if it can be read."""
     path = os.path.join(folder, name)
     entry: OutputEntry = {"path": name, "kind": "file", "size": 0, "mode": 0o644}
     if os.path.islink(path):
         entry["target"] = os.readlink(path)
         if not is_really_within(path, folder):
-            return {**entry, "kind": "outside"}
+            return {**entry, "kind": "outside"}, None
     try:
         found = os.stat(path)
     except OSError:
-        return {**entry, "kind": "broken"}
+        return {**entry, "kind": "broken"}, None
     if not stat.S_ISREG(found.st_mode):
-        return {**entry, "kind": "special"}
+        return {**entry, "kind": "special"}, None
     if not os.access(path, os.R_OK):
-        return {**entry, "kind": "unreadable"}
+        return {**entry, "kind": "unreadable"}, None
     entry["size"], entry["mode"] = found.st_size, mode_of(found)
     if found.st_size >= SMALL:
         # A file with holes needs less than its size.
         entry["stamp"], entry["needs"] = stamp_of(found), min(found.st_size, found.st_blocks * _BLOCK)
-    return entry
+    return entry, found
 
 
 def stamp_of(found: os.stat_result) -> str:

@@ -12,7 +12,7 @@ from ..store.asked import note_asked
 from ..store.booking import OUT, Transfer
 from ..store.directories import Attempt, JobDirectory, Root
 from . import sending
-from .folder import Outputs, OutputsFolder
+from .folder import Outputs, OutputsFolder, mark_end
 
 if TYPE_CHECKING:
     from ..protocol.outputs import Writer
@@ -32,6 +32,8 @@ def answer(root: Root, request: SendCall, stream: BinaryIO) -> Reply:
         elements = elements_of(job)
         folder = ArrayOutputs(root, elements) if elements else folder
     jobs = [root.job(element) for element in elements] or [job]
+    for one in jobs:
+        mark_end(one)
     value: SendReply = {}
     if request["list"]:
         value = {"entries": folder.entries(), "is_array": bool(elements), "writer": _writer(jobs)}

@@ -3,7 +3,8 @@ Hiding a job's secrets in what is shown of it.
 
 Who shows a job's output long after its launch, on another machine, does not have the secrets that the job was given.
 So the record of an attempt holds a mask of each secret, by which the secret can be recognized but not read: its
-length, and salted hashes of it and of its first character, which makes the search fast.
+length, and salted hashes of it and of its first character, which makes the search fast. That of which characters it is
+made makes it faster: few words of a log are as long as a key.
 """
 
 from __future__ import annotations
@@ -11,34 +12,42 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any, Iterable, TypedDict
+from typing import Any, Iterable, Iterator, TypedDict
 
 HIDDEN = "***"
 
 _DIGEST_BYTES = 16
 # Characters; Linux takes no longer environment variable.
 _LONGEST = 1 << 18
+# Characters; of longer secrets, not all candidates are kept in memory.
+_LONG = 128
+# What secrets are made of, the narrowest first.
+_MADE_OF = {"word": "[A-Za-z0-9_-]", "visible": "[!-~]"}
 
 
-class Masks(TypedDict):
+class _Masks(TypedDict):
+    salt: str
+    secrets: list[Any]
+
+
+class Masks(_Masks, total=False):
     """
     The masks of a job's secrets.
 
     :param salt: random, in hex.
     :param secrets: of each secret its length in characters, and the hashes of its first character and of all of it.
+    :param made_of: by the hash of a secret, of which characters it is made: a name of :data:`_MADE_OF`. Missing for
+        others, and in records of earlier programs.
+    :param others: further masks, with salts of their own. No record has any.
     """
 
-    salt: str
-    secrets: list[Any]
+    made_of: dict[str, str]
+    others: list[Masks]
 
 
 def masks_of(secrets: Iterable[str]) -> Masks | None:
     """Return the masks of secrets; None if there are none."""
-    texts = sorted({secret for secret in secrets if secret})
-    if not texts:
-        return None
-    salt = os.urandom(16)
-    return {"salt": salt.hex(), "secrets": [_mask(salt, text) for text in texts]}
+    return with_more({"salt": os.urandom(16).hex(), "secrets": []}, secrets)
 
 
 def with_more(masks: Masks | None, secrets: Iterable[str]) -> Masks | None:
@@ -46,11 +55,23 @@ def with_more(masks: Masks | None, secrets: Iterable[str]) -> Masks | None:
     if masks is None or not are_masks(masks):
         return masks_of(secrets)
     salt = bytes.fromhex(masks["salt"])
-    found = [_mask(salt, text) for text in sorted({secret for secret in secrets if secret})]
-    return {
-        "salt": masks["salt"],
-        "secrets": [*masks["secrets"], *(mask for mask in found if mask not in masks["secrets"])],
-    }
+    known, made_of = list(masks["secrets"]), dict(masks.get("made_of", {}))
+    for text in sorted({secret for secret in secrets if secret}):
+        mask = _mask(salt, text)
+        if mask not in known:
+            known.append(mask)
+        kind = next((kind for kind, one in _MADE_OF.items() if re.fullmatch(f"{one}+", text)), None)
+        if kind is not None:
+            made_of[mask[2]] = kind
+    return {"salt": masks["salt"], "secrets": known, "made_of": made_of} if known else None
+
+
+def joined(several: Iterable[Masks]) -> Masks | None:
+    """Return masks by which the secrets of all of these are recognized; None if there are none."""
+    found = list(several)
+    if len(found) < 2:
+        return found[0] if found else None
+    return {**found[0], "others": found[1:]}
 
 
 def are_masks(value: object) -> bool:
@@ -62,6 +83,9 @@ def are_masks(value: object) -> bool:
         isinstance(salt, str)
         and re.fullmatch("([0-9a-f]{2}){1,64}", salt) is not None
         and all(_is_mask(mask) for mask in value["secrets"])
+        and isinstance(value.get("made_of", {}), dict)
+        and all(isinstance(kind, str) for kind in value.get("made_of", {}).values())
+        and "others" not in value
     )
 
 
@@ -84,7 +108,7 @@ def hidden(text: str, masks: Masks | None, start: int = 0) -> str:
     """
     shown: list[str] = []
     at = start
-    for begin, end in _places(text, masks) if masks else ():
+    for begin, end in places(text, masks) if masks else ():
         if end > at:
             shown += (text[at:begin], HIDDEN)
             at = end
@@ -93,46 +117,78 @@ def hidden(text: str, masks: Masks | None, start: int = 0) -> str:
 
 def hidden_in(value: Any, masks: Masks | None) -> Any:
     """Return a JSON value with each secret replaced, in names as well."""
-    if masks is None:
+    # Most values hold none, and one look at all texts together takes far less time than one at each.
+    if masks is None or not places("\0".join(_texts(value)), masks):
         return value
+    return _hidden_in(value, masks)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield str(name)
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _hidden_in(value: Any, masks: Masks) -> Any:
     if isinstance(value, str):
         return hidden(value, masks)
     if isinstance(value, dict):
-        return {hidden(str(name), masks): hidden_in(item, masks) for name, item in value.items()}
+        return {hidden(str(name), masks): _hidden_in(item, masks) for name, item in value.items()}
     if isinstance(value, list):
-        return [hidden_in(item, masks) for item in value]
+        return [_hidden_in(item, masks) for item in value]
     return value
 
 
 def longest(masks: Masks | None) -> int:
     """Return the length of the longest secret, in characters."""
-    return max((length for length, _, _ in masks["secrets"]), default=0) if masks else 0
+    every = [masks, *masks.get("others", ())] if masks else []
+    return max((length for one in every for length, _, _ in one["secrets"]), default=0)
 
 
-def _places(text: str, masks: Masks) -> list[tuple[int, int]]:
-    """Return where secrets are, in order; those that touch are one."""
+def places(text: str, masks: Masks) -> list[tuple[int, int]]:
+    """Return where secrets are in a text, in order; those that touch are one."""
+    found = [place for one in (masks, *masks.get("others", ())) for place in _found(text, one)]
+    merged: list[tuple[int, int]] = []
+    for begin, end in sorted(found):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _found(text: str, masks: Masks) -> Iterator[tuple[int, int]]:
     salt = bytes.fromhex(masks["salt"])
-    by_length: dict[int, tuple[set[str], set[str]]] = {}
+    made_of = masks.get("made_of", {})
+    # By characters and length: the hashes of first characters, and those of whole secrets.
+    searches: dict[tuple[str, int], tuple[set[str], set[str]]] = {}
     for length, first, whole in masks["secrets"]:
-        firsts, wholes = by_length.setdefault(length, (set(), set()))
+        firsts, wholes = searches.setdefault((_MADE_OF.get(made_of.get(whole, ""), ""), length), (set(), set()))
         firsts.add(first)
         wholes.add(whole)
     digests = {letter: _digest(salt, letter) for letter in set(text)}
-    found = []
-    for length, (firsts, wholes) in by_length.items():
+    for (characters, length), (firsts, wholes) in searches.items():
         for letter in (letter for letter, digest in digests.items() if digest in firsts):
-            at = text.find(letter)
-            while 0 <= at <= len(text) - length:
-                if _digest(salt, text[at : at + length]) in wholes:
-                    found.append((at, at + length))
-                at = text.find(letter, at + 1)
-    places: list[tuple[int, int]] = []
-    for begin, end in sorted(found):
-        if places and begin <= places[-1][1]:
-            places[-1] = (places[-1][0], max(end, places[-1][1]))
-        else:
-            places.append((begin, end))
-    return places
+            for secret in _candidates(text, letter, characters, length):
+                if _digest(salt, secret) in wholes:
+                    same = re.finditer(re.escape(letter) + f"(?={re.escape(secret[1:])})", text)
+                    yield from ((at.start(), at.start() + length) for at in same)
+
+
+def _candidates(text: str, letter: str, characters: str, length: int) -> Iterable[str]:
+    """Return what may be a secret: all parts of that length that begin so, most of them once."""
+    if length > _LONG:
+        starts = (at.start() for at in re.finditer(re.escape(letter), text[: max(0, len(text) - length + 1)]))
+        return (text[at : at + length] for at in starts)
+    # Logs repeat themselves, so there are far fewer different ones than places where they are.
+    rest = f"(?=({characters or '.'}{{{length - 1}}}))"
+    return {letter + found for found in re.findall(re.escape(letter) + rest, text, re.DOTALL)}
 
 
 def _digest(salt: bytes, text: str) -> str:

@@ -109,6 +109,18 @@ def all_unfinished(root: str) -> Iterator[Unfinished]:
             yield Unfinished(path, note)
 
 
+def unfinished_ids(root: str) -> Iterator[tuple[str, int]]:
+    """Yield job and number of the attempts that have a note, and leave all notes as they are."""
+    try:
+        names = os.listdir(_folder(root))
+    except OSError:
+        return
+    for name in names:
+        job_id, _, number = name[: -len(".json")].rpartition(".")
+        if name.endswith(".json") and number.isdigit():
+            yield job_id, int(number)
+
+
 def _folder(root: str) -> str:
     return os.path.join(root, ".gpu-run", "unfinished")
 

@@ -29,6 +29,7 @@ from .template import NotGiven, values_of
 
 if TYPE_CHECKING:
     from ...protocol.notes import LaunchNote
+    from ...protocol.overview import EngineView, OverviewJob
     from ...protocol.records import AttemptRequest, Claim, EndFacts, ProcessIdentity
     from ...protocol.replies import Capacity
     from ...protocol.settings import Settings
@@ -323,6 +324,35 @@ class CommandEngine:
             "free_gpus": None,
             "waiting_jobs": len(waiting),
             "waiting_gpus": sum(waiting),
+        }
+
+    def overview(self) -> EngineView:
+        """
+        Return what is known: the launcher, and this root's jobs.
+
+        :raises Refused: the launcher cannot start jobs, or this host cannot follow them.
+        """
+        from ...protocol.overview import MOST_RUNNING
+        from ..own_jobs import own_attempts, tell_whose
+
+        known = self.capacity()
+        jobs: list[OverviewJob] = []
+        for attempt in own_attempts(self._root, MOST_RUNNING):
+            with contextlib.suppress(Refused):
+                claim, request = attempt.claimed(), attempt.request()
+                job: OverviewJob = {"is_running": claim is not None, "user": processes.user(), "gpus": 0}
+                job["gpus"] = request["spec"]["gpus"]
+                job["submitted_at"] = request["requested_at"]
+                if claim is not None:
+                    job["since"] = claim["at"]
+                tell_whose(job, attempt)
+                jobs.append(job)
+        return {
+            "nodes": [],
+            "jobs": jobs,
+            "waiting_jobs": known["waiting_jobs"],
+            "waiting_gpus": known["waiting_gpus"],
+            "launcher": known.get("launcher", ""),
         }
 
     def warnings(self) -> list[str]:

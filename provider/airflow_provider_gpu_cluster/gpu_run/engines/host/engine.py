@@ -22,6 +22,7 @@ from .root_queue import RootQueue
 
 if TYPE_CHECKING:
     from ...protocol.notes import GpuNote
+    from ...protocol.overview import EngineView
     from ...protocol.records import Claim
     from ...protocol.replies import Capacity
     from ...protocol.settings import Settings
@@ -249,6 +250,13 @@ class HostEngine:
             "waiting_jobs": len(waiting),
             "waiting_gpus": sum(queued.gpus for queued in waiting),
         }
+
+    def overview(self) -> EngineView:
+        """Return every GPU, who has it and how busy it is, and the jobs of all users that wait."""
+        # Imported where it is needed, since every request starts a process.
+        from .overview import host_view
+
+        return host_view(self._root, self._queue)
 
 
 def _fits(spec: Spec, found: Inventory) -> bool:

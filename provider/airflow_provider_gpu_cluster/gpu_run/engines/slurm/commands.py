@@ -424,15 +424,15 @@ def node_gpus(output: str) -> list[NodeGpus]:
             fields.append(line[:width].strip())
             line = line[width:]
         node, state, gres, used = fields
-        in_use = dict(_gpus(used))
+        in_use = dict(gpus_of(used))
         is_up = re.match(r"(idle|mixed|allocated|completing|planned)[+~#]?$", state) is not None
-        for kind, count in _gpus(gres):
+        for kind, count in gpus_of(gres):
             # Slurm lists a node once for each of its partitions.
             found[(node, kind)] = NodeGpus(node, kind, count, in_use.get(kind, 0), is_up)
     return list(found.values())
 
 
-def _gpus(gres: str) -> list[tuple[str, int]]:
+def gpus_of(gres: str) -> list[tuple[str, int]]:
     """Parse a text such as ``gpu:a100:4(S:0-1),gpu:2``."""
     kinds: dict[str, int] = {}
     for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
@@ -453,6 +453,6 @@ def pending_gpus(output: str) -> list[int]:
     found = []
     for line in output.splitlines():
         count, _, gres = line.partition(SEPARATOR)
-        gpus = sum(number for _, number in _gpus(gres))
+        gpus = sum(number for _, number in gpus_of(gres))
         found.append(gpus * (int(count) if count.isdigit() else 1))
     return found

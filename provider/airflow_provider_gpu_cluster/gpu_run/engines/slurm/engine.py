@@ -27,6 +27,7 @@ from .views import Told, View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
     from ...protocol.notes import Moment
+    from ...protocol.overview import EngineView
     from ...protocol.records import AttemptRequest, Claim
     from ...protocol.replies import Capacity, GpuState
     from ...protocol.settings import Settings
@@ -399,6 +400,22 @@ class SlurmEngine:
             "waiting_jobs": len(waiting),
             "waiting_gpus": sum(waiting),
         }
+
+    def overview(self) -> EngineView:
+        """
+        Return every node and GPU, who has it and how busy it is, and the jobs of all users that wait.
+
+        :raises Refused: Slurm cannot be asked.
+        """
+        from ...protocol.overview import MOST_RUNNING
+        from ..own_jobs import own_attempts, tell_usage, tell_whose
+        from .overview import by_slurm_id, slurm_view
+
+        view, ours = slurm_view(by_slurm_id(own_attempts(self._root, MOST_RUNNING)), self._settings.get("partition"))
+        for place, attempt in ours.items():
+            tell_whose(view["jobs"][place], attempt)
+            tell_usage(view["nodes"], place, attempt)
+        return view
 
     def warnings(self) -> list[str]:
         """Return problems to expect on this cluster."""

@@ -1,16 +1,50 @@
-// One job, with all that is known about it.
+// One job, with all that is known about it: its head, and below it one of several views.
 
-import { Chakra, html, React } from "../airflow.js";
-import { get, jobPath } from "../api.js";
+import { Chakra, html, React, Router } from "../airflow.js";
+import { Busy, Notice } from "../parts/notice.js";
+import { Head } from "./head.js";
+import { Details } from "./details.js";
+import { Overview } from "./overview.js";
+import { useJob } from "./use_job.js";
 
-/** @param {{dagId: string, runId: string, taskId: string, mapIndex?: string, jobId?: string}} props */
-export function JobPage(props) {
-  const [job, setJob] = React.useState(null);
-  const [error, setError] = React.useState("");
-  React.useEffect(() => {
-    get(jobPath(props)).then(setJob, (failure) => setError(failure.message));
-  }, [props.dagId, props.runId, props.taskId, props.mapIndex, props.jobId]);
-  if (error) return html`<${Chakra.Text} role="alert">${error}<//>`;
-  if (!job) return html`<${Chakra.Spinner} role="status" aria-label="The job is asked for" />`;
-  return html`<${Chakra.Box} p=${2}><${Chakra.Heading} size="md">${job.job_id}<//>${job.state}<//>`;
+// The views of a job, by the word in the page's address. Each gets {address, job, live}; `isFor` says of which jobs.
+const VIEWS = [
+  { name: "overview", label: "Overview", View: Overview },
+  { name: "details", label: "Details", View: Details },
+];
+
+/**
+ * @param {{dagId: string, runId: string, taskId: string, mapIndex?: string, jobId?: string}} props
+ *   as Airflow gives them; an element and an earlier job are in the page's query.
+ */
+export function JobPage({ dagId, runId, taskId, mapIndex = "-1", jobId = null }) {
+  const [query, setQuery] = Router.useSearchParams();
+  const element = query.get("element");
+  const earlier = jobId ?? query.get("job_id");
+  const address = React.useMemo(
+    () => ({ dagId, runId, taskId, mapIndex, element, jobId: earlier }),
+    [dagId, runId, taskId, mapIndex, element, earlier],
+  );
+  const live = useJob(address);
+  const { job, error } = live;
+
+  if (!job) return error ? html`<${Notice} m=${2} status=${error.looksAgain ? "info" : "warning"}>${error.message}<//>` : html`<${Busy} label="The job is asked for." />`;
+
+  const views = VIEWS.filter(({ isFor }) => !isFor || isFor(job));
+  const shown = views.find(({ name }) => name === query.get("show")) ?? views[0];
+  const show = ({ value }) =>
+    setQuery((before) => {
+      const after = new URLSearchParams(before);
+      after.set("show", value);
+      return after;
+    }, { replace: true });
+  return html`<${Chakra.Box} p=${2} minW=${0}>
+    <${Head} address=${address} job=${job} live=${live} />
+    <${Chakra.Tabs.Root} value=${shown.name} onValueChange=${show} lazyMount unmountOnExit size="sm" variant="line">
+      <${Chakra.Tabs.List} aria-label="Views of the job" overflowX="auto">
+        ${views.map(({ name, label }) => html`<${Chakra.Tabs.Trigger} key=${name} value=${name} whiteSpace="nowrap">${label}<//>`)}
+      <//>
+      ${views.map(({ name, View }) => html`<${Chakra.Tabs.Content} key=${name} value=${name} minW=${0}><${View} address=${address} job=${job} live=${live} /><//>`)}
+    <//>
+  <//>`;
 }

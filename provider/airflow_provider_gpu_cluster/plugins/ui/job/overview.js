@@ -1,0 +1,11 @@
+// The first view of a job: the line of its life, its curves, and the facts.
+
+import { Chakra, html } from "../airflow.js";
+import { JobFacts } from "./facts.js";
+
+/** @param {{address: object, job: object, live: object}} props */
+export function Overview({ address, job, live }) {
+  return html`<${Chakra.Box} pt=${3}>
+    <${JobFacts} job=${job} />
+  <//>`;
+}
