@@ -11,20 +11,20 @@ function NavPage() {
   const [query] = Router.useSearchParams();
   const view = query.get("view") ?? "jobs";
   useTitle({ clusters: "GPU clusters" }[view] ?? "GPU jobs");
-  return html`
+  return html`<${Chakra.Box} p=${2}>
     <${NavTabs} view=${view} />
-    ${view === "clusters" ? html`<${ClustersPage} />` : view === "job" ? html`<${JobOfQuery} query=${query} />` : html`<${JobsPage} />`}`;
+    ${view === "clusters" ? html`<${ClustersPage} />` : view === "job" ? html`<${JobOfQuery} query=${query} />` : html`<${JobsPage} />`}
+  <//>`;
 }
 
 /** A job whose task instance Airflow does not have any more. */
 const JobOfQuery = ({ query }) => html`<${JobPage} dagId=${query.get("dag_id")} runId=${query.get("run_id")} taskId=${query.get("task_id")}
-  mapIndex=${query.get("map_index") ?? "-1"} element=${query.get("element")} jobId=${query.get("job_id")} />`;
+  mapIndex=${query.get("map_index") ?? "-1"} />`;
 
-/** The tab of a task instance: its job, one of its earlier ones, or an element of an array. */
+/** The tab of a task instance. */
 function JobTab(props) {
-  const [query] = Router.useSearchParams();
   useTitle(`${props.taskId} - GPU job`);
-  return html`<${JobPage} ...${props} element=${query.get("element")} jobId=${query.get("job_id")} />`;
+  return html`<${JobPage} ...${props} />`;
 }
 
 /** The tab of a DAG run. */

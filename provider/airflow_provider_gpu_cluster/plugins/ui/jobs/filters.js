@@ -76,9 +76,9 @@ function OneOf({ label, values, chosen, textOf, onChoose }) {
   return html`<${Chakra.Select.Root} multiple size="sm" width="auto" minW="7rem" maxW="18rem" collection=${collection} value=${chosen}
       onValueChange=${({ value }) => onChoose(value)} lazyMount unmountOnExit positioning=${{ sameWidth: false }}>
     <${Chakra.Select.HiddenSelect} aria-hidden="true" />
-    <${Chakra.VisuallyHidden}><${Chakra.Select.Label}>${label}<//><//>
+    <${Chakra.VisuallyHidden}><${Chakra.Select.Label}>${shown}<//><//>
     <${Chakra.Select.Control}>
-      <${Chakra.Select.Trigger} aria-label=${shown}><${Chakra.Text} truncate color=${chosen.length ? "fg" : "fg.muted"} pe=${5}><bdi>${shown}</bdi><//><//>
+      <${Chakra.Select.Trigger}><${Chakra.Text} truncate color=${chosen.length ? "fg" : "fg.muted"} pe=${5}><bdi>${shown}</bdi><//><//>
       <${Chakra.Select.IndicatorGroup}><${Chakra.Select.Indicator} /><//>
     <//>
     <${Chakra.Portal}>
