@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterProtocolError, Gpu
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import (
     acts,
+    description,
     following,
     job_list,
     ledger,
@@ -55,6 +56,7 @@ _REPLIES: dict[str, Any] = {
     "read-metrics": looks.ReadMetricsReply,
     "list-elements": looks.ListElementsReply,
     "look-on": following.LookOnReply,
+    "describe-job": description.Description,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],
     "logs": dict[str, Any],
