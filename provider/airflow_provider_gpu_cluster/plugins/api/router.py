@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from airflow_provider_gpu_cluster.plugins.api import elements, job, log, outputs
+from airflow_provider_gpu_cluster.plugins.api import (
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    log,
+    outputs,
+)
 
 router = APIRouter(prefix="/api")
-router.include_router(job.router)
-router.include_router(log.router)
-router.include_router(outputs.router)
-router.include_router(elements.router)
+for part in (
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    log,
+    outputs,
+):
+    router.include_router(part.router)
