@@ -10,6 +10,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
     elements,
     job,
     jobs,
+    log,
     outputs,
 )
 
@@ -20,6 +21,7 @@ for part in (
     elements,
     job,
     jobs,
+    log,
     outputs,
 ):
     router.include_router(part.router)
