@@ -11,7 +11,7 @@ from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checke
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import GpuClusterProtocolError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.protocol import acts, job_list, ledger, overview, replies, totals
+from airflow_provider_gpu_cluster.gpu_run.protocol import acts, job_list, ledger, overview, replies, series, totals
 
 # A list of half a million outputs fits into it.
 MOST_REPLY_BYTES = 1 << 26
@@ -35,6 +35,7 @@ _REPLIES: dict[str, Any] = {
     "interrupt": replies.InterruptReply,
     "told": replies.ToldReply,
     "gc": replies.GcReport,
+    "read-series": series.SeriesReply,
     "audit": acts.AuditReply,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],
