@@ -56,8 +56,15 @@ export function Chart({ title, plot, over, xName, unit, isLog = false, zone, mar
 
   const isFirst = React.useRef(true);
   React.useEffect(() => {
-    if (isFirst.current) isFirst.current = false;
-    else chart.current?.setData(plot.data);
+    if (isFirst.current) {
+      isFirst.current = false;
+      return;
+    }
+    const u = chart.current;
+    const at = u?.cursor.idx;
+    u?.setData(plot.data);
+    // The same place of the job stays under the cursor.
+    if (index !== null && at !== null && at !== undefined && at < plot.data[0].length) u.setCursor({ left: u.valToPos(plot.data[0][at], "x"), top: 0 });
   }, [plot, zoom, marks]);
 
   React.useEffect(
@@ -88,7 +95,8 @@ export function Chart({ title, plot, over, xName, unit, isLog = false, zone, mar
       const [min, max] = [u.scales.x.min, u.scales.x.max];
       const middle = index === null ? (min + max) / 2 : xs[index];
       const half = ((max - min) / 2) * (event.key === "-" ? 2 : 0.5);
-      onZoom(event.key === "-" && middle - half <= xs[0] && middle + half >= xs.at(-1) ? null : { over, min: middle - half, max: middle + half });
+      const [first, last] = [Math.max(xs[0], middle - half), Math.min(xs.at(-1), middle + half)];
+      onZoom(first <= xs[0] && last >= xs.at(-1) ? null : { over, min: first, max: last });
     } else if (event.key === "0") onZoom(null);
     else return;
     event.preventDefault();

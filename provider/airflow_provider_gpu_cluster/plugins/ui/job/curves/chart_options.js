@@ -2,6 +2,7 @@
 
 import uPlot from "../../third_party/uplot-1.6.32/uplot.js";
 import { faint, lookOf } from "./palette.js";
+import { timeTicks } from "./time_ticks.js";
 import { tickSteps, tickTexts, xText } from "./units.js";
 
 const CHARACTER_PX = 7;
@@ -24,7 +25,9 @@ export function chartOptions({ plot, over, unit, isLog, zone, theme, width, heig
       y: { distr: isLog ? 3 : 1, ...(isLog ? {} : { range: (_, min, max) => rangeOfY(min, max, unit.range) }) },
     },
     axes: [
-      { ...axis, space: 60, ...(over === "t" ? {} : { values: (_, ticks) => tickTexts(ticks, xText) }) },
+      over === "t"
+        ? { ...axis, space: 76, size: 42, values: (_, ticks, __, ___, distance) => timeTicks(ticks, distance, zone) }
+        : { ...axis, space: 60, size: 28, values: (_, ticks) => tickTexts(ticks, xText) },
       {
         ...axis,
         incrs: tickSteps(unit.base),
@@ -33,7 +36,7 @@ export function chartOptions({ plot, over, unit, isLog, zone, theme, width, heig
       },
     ],
     series: [{}, ...plot.lines.map((line) => seriesOf(line, theme.isDark))],
-    cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => null } },
+    cursor: { y: false, points: { size: (_, index) => (plot.lines[index - 1]?.isRaw ? 0 : 7) }, drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => null } },
     hooks: {
       setCursor: [onCursor],
       setSelect: [
@@ -92,7 +95,7 @@ function drawMarks(u, marks, theme) {
   ctx.lineWidth = ratio;
   ctx.setLineDash([4 * ratio, 4 * ratio]);
   ctx.font = theme.font.replace(/^\d+px/, `${11 * ratio}px`);
-  ctx.textBaseline = "top";
+  [ctx.textBaseline, ctx.textAlign] = ["top", "left"];
   let free = -Infinity;
   for (const { x, text } of marks) {
     const left = u.valToPos(x, "x", true);

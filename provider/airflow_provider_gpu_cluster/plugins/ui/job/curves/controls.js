@@ -26,11 +26,11 @@ export function Smoothing({ value, choose }) {
   <//>`;
 }
 
-/** @param {{isOn: boolean, choose: (isOn: boolean) => void, label: string}} props */
-export function Toggle({ isOn, choose, label }) {
-  const id = React.useId();
-  return html`<${Chakra.Flex} align="center" gap=${2}>
-    <input id=${id} type="checkbox" checked=${isOn} onChange=${(event) => choose(event.target.checked)} />
-    <${Chakra.chakra.label} htmlFor=${id} fontSize="sm">${label}<//>
+/** @param {{isOn: boolean, choose: (isOn: boolean) => void, label: string, isDisabled?: boolean}} props */
+export function Toggle({ isOn, choose, label, isDisabled = false }) {
+  return html`<${Chakra.Checkbox.Root} size="sm" checked=${isOn} disabled=${isDisabled} onCheckedChange=${({ checked }) => choose(checked === true)} minW=${0}>
+    <${Chakra.Checkbox.HiddenInput} />
+    <${Chakra.Checkbox.Control} />
+    <${Chakra.Checkbox.Label} fontWeight="normal" overflowWrap="anywhere" dir="auto">${label}<//>
   <//>`;
 }

@@ -2,6 +2,7 @@
 
 import { Chakra, html, React } from "../../airflow.js";
 import { countText } from "../../parts/number_text.js";
+import { Toggle } from "./controls.js";
 
 /** So many curves are shown at once, so that a page stays quick. */
 export const MOST_SHOWN = 24;
@@ -14,7 +15,6 @@ export function MetricPicker({ metrics, moreNames, shown, choose }) {
   const chosen = new Set(shown);
   const isFull = chosen.size >= MOST_SHOWN;
   const toggle = (name) => choose(chosen.has(name) ? shown.filter((one) => one !== name) : [...shown, name]);
-  const id = React.useId();
   return html`<${Chakra.Box} as="fieldset" borderWidth="1px" borderRadius="md" p=${2} mb=${3} minW=${0}>
     <${Chakra.VisuallyHidden} as="legend">Metrics that are shown<//>
     <${Chakra.Flex} gap=${2} align="center" wrap="wrap" mb=${2}>
@@ -25,9 +25,8 @@ export function MetricPicker({ metrics, moreNames, shown, choose }) {
     <//>
     <${Chakra.SimpleGrid} as="ul" listStyleType="none" minChildWidth="14rem" columnGap=${3} maxH="10rem" overflowY="auto" tabIndex=${found.length ? undefined : 0} aria-label="Metrics">
       ${found.map(
-        ({ name }) => html`<${Chakra.Flex} as="li" key=${name} align="center" gap=${2} minW=${0}>
-          <input type="checkbox" id=${`${id}${name}`} checked=${chosen.has(name)} disabled=${isFull && !chosen.has(name)} onChange=${() => toggle(name)} />
-          <${Chakra.chakra.label} htmlFor=${`${id}${name}`} fontSize="sm" overflowWrap="anywhere" dir="auto">${name}<//>
+        ({ name }) => html`<${Chakra.Box} as="li" key=${name} minW=${0}>
+          <${Toggle} label=${name} isOn=${chosen.has(name)} isDisabled=${isFull && !chosen.has(name)} choose=${() => toggle(name)} />
         <//>`,
       )}
     <//>

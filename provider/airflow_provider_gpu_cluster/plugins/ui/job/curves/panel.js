@@ -53,12 +53,12 @@ export function CurvesPanel({ address, job, live }) {
   const isEmpty = progress.isLoaded && !history.names.length;
   return html`<${Chakra.Box} minW=${0}>
     <${Section} title="Curves" actions=${html`<${Chakra.Flex} wrap="wrap" columnGap=${4} rowGap=${2} align="center">
-        ${!isEmpty && html`<${Choice} label="Over" value=${over === "t" ? TIME : over === "at" ? ORDER : history.x} choose=${(value) => (setZoom(null), setChosenX(value))} options=${choices} />
+        ${!isEmpty && html`<${Choice} label="X axis" value=${over === "t" ? TIME : over === "at" ? ORDER : history.x} choose=${(value) => (setZoom(null), setChosenX(value))} options=${choices} />
         <${Smoothing} value=${smoothing} choose=${setSmoothing} />
         <${Toggle} label="Log scale" isOn=${isLog} choose=${setIsLog} />
         <${Toggle} label="In one chart" isOn=${isTogether} choose=${setIsTogether} />`}
         <${Toggle} label="As a table" isOn=${isTable} choose=${setIsTable} />
-        <${Chakra.Button} size="xs" variant="outline" disabled=${!zoom} onClick=${() => setZoom(null)}>Show everything<//>
+        <${Chakra.Button} size="xs" variant="outline" disabled=${!zoom} onClick=${() => setZoom(null)}>Reset zoom<//>
       <//>`}>
       ${progress.error && html`<${Notice} status="warning">${progress.error.message}<//>`}
       ${!progress.isLoaded && !progress.error && html`<${Busy} label="The job's progress is read." />`}

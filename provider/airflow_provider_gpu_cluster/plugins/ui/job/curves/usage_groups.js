@@ -16,8 +16,9 @@ export function usageGroups(names) {
     if (!groups.has(unit)) groups.set(unit, []);
     groups.get(unit).push({ name, label: labelOf(kind, which) });
   }
-  const place = ({ unit }) => (ORDER.indexOf(unit) + ORDER.length) % ORDER.length;
-  return [...groups].map(([unit, curves]) => ({ unit, curves })).sort((one, other) => place(one) - place(other));
+  const place = ({ unit }) => (ORDER.includes(unit) ? ORDER.indexOf(unit) : ORDER.length);
+  const byLabel = (one, other) => one.label.localeCompare(other.label, "en", { numeric: true });
+  return [...groups].map(([unit, curves]) => ({ unit, curves: curves.sort(byLabel) })).sort((one, other) => place(one) - place(other));
 }
 
 function labelOf(kind, which) {
