@@ -21,6 +21,7 @@ FLOORS = (
     ("task_groups", "callbacks"),
     ("operators", "sensors", "decorators", "notifications", "cli", "retry_policies"),
     ("plugins", "triggers"),
+    ("job_table",),
     ("tasks",),
     ("hooks", "watch"),
     ("cluster",),
