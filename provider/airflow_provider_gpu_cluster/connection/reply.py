@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import (
     looks,
     overview,
     replies,
+    series,
     totals,
 )
 
@@ -46,6 +47,7 @@ _REPLIES: dict[str, Any] = {
     "interrupt": replies.InterruptReply,
     "told": replies.ToldReply,
     "gc": replies.GcReport,
+    "read-series": series.SeriesReply,
     "audit": acts.AuditReply,
     "read-log": logs.LogWindow,
     "copy-log": logs.LogBytes,
