@@ -80,6 +80,7 @@ VERBS = {
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),
+    "read-ledger": Verb("jobs.ledger_reading", "answer", ("root", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),

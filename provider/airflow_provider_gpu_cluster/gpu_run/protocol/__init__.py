@@ -37,6 +37,7 @@ VERBS = (
     "gc",
     "audit",
     "usage",
+    "read-ledger",
 )
 
 # The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while
