@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow.models.dagrun import DagRun
 from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
 from sqlalchemy import Text, cast, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
@@ -29,6 +30,7 @@ from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
 MARGIN = timedelta(seconds=60)
 _GOES_ON = ("running", "queued")
 _MOST_RUNS = 2000
+_RUNS_AT_ONCE = 200
 _MOST_NOTE_CHARACTERS = 64_000
 
 
@@ -57,56 +59,65 @@ def new_launches(session: Session, seen: RunsSeen, since: datetime) -> list[JobF
     if seen.newest is not None:
         of_runs.append(XComModel.dag_run_id > seen.newest)
     is_new = XComModel.timestamp >= since - MARGIN
-    found = list(_notes(session, XComModel.key == LAUNCH_XCOM_KEY, is_new, or_(*of_runs)))
+    found = _notes(session, is_new, or_(*of_runs))
     seen.going_on, seen.newest = going_on, newest
     return found
 
 
-def all_launches(session: Session, since: datetime | None) -> Iterator[JobFacts]:
-    """Yield what was launched in all runs since then, as far as its notes are there."""
-    of_time = () if since is None else (XComModel.timestamp >= since - MARGIN,)
-    yield from _notes(session, XComModel.key == LAUNCH_XCOM_KEY, *of_time)
+def all_launches(session: Session, since: datetime) -> list[JobFacts]:
+    """Return what was launched since then, in all runs."""
+    return _notes(session, XComModel.timestamp >= since - MARGIN)
 
 
-def runs_with_jobs(session: Session, after: int, most: int) -> list[int]:
-    """Return the ids of the next runs whose tasks link to jobs."""
-    link = XComModel.key == GpuJobLink().xcom_key
-    query = select(XComModel.dag_run_id).where(link, XComModel.dag_run_id > after).distinct()
-    return list(session.scalars(query.order_by(XComModel.dag_run_id).limit(most)))
-
-
-def handles_of(session: Session, runs: list[int]) -> list[JobFacts]:
+def launches_by_runs(after: int = 0) -> Iterator[tuple[int, list[JobFacts]]]:
     """
-    Return the jobs of which tasks of these runs have handles.
+    Yield what all runs have left of launches, some runs after the others, each with the id of the last of them.
+
+    :param after: id of the run after which to begin.
+    """
+    while True:
+        with create_session(scoped=False) as session:
+            has_job = XComModel.key.in_((LAUNCH_XCOM_KEY, GpuJobLink().xcom_key))
+            query = select(XComModel.dag_run_id).where(has_job, XComModel.dag_run_id > after).distinct()
+            runs = list(session.scalars(query.order_by(XComModel.dag_run_id).limit(_RUNS_AT_ONCE)))
+            facts = _of_runs(session, runs) if runs else []
+        if not runs:
+            return
+        after = runs[-1]
+        yield after, facts
+
+
+def _of_runs(session: Session, runs: list[int]) -> list[JobFacts]:
+    """
+    Return the jobs of which tasks of these runs have notes or handles.
 
     Versions before the table have left no notes. Of several tasks that have the handle of a job, the first has launched
     it, and the others wait for it.
     """
     link = GpuJobLink().xcom_key
-    keys = (link, *HANDLE_XCOM_KEYS)
-    by_task: dict[TaskKey, list[tuple[str, datetime, str | None]]] = defaultdict(list)
+    keys = (LAUNCH_XCOM_KEY, link, *HANDLE_XCOM_KEYS)
+    by_task: dict[TaskKey, list[Any]] = defaultdict(list)
     for row in session.execute(_query(session).where(XComModel.dag_run_id.in_(runs), XComModel.key.in_(keys))):
-        by_task[TaskKey(*row[:4])].append((row.key, row.timestamp, row.value))
-    found: dict[tuple[str, str], tuple[datetime, JobFacts]] = {}
+        by_task[TaskKey(*row[:4])].append(row)
+    found: dict[tuple[str, str], tuple[bool, datetime, JobFacts]] = {}
     for task, stored in by_task.items():
-        if link not in {key for key, _, _ in stored}:
+        if not {LAUNCH_XCOM_KEY, link} & {row.key for row in stored}:
+            # It returns the handle of a job of another task, perhaps.
             continue
-        for _, made_at, value in stored:
-            facts = _facts(task, made_at, value, is_certain=False)
-            if facts is None:
-                continue
-            key = facts.conn_id, facts.job_id
-            if key not in found or made_at < found[key][0]:
-                found[key] = made_at, facts
-    return [facts for _, facts in found.values()]
+        for row in stored:
+            is_certain = row.key == LAUNCH_XCOM_KEY
+            facts = _facts(task, row.timestamp, row.value, is_certain=is_certain)
+            if facts is not None:
+                key = facts.conn_id, facts.job_id
+                candidate = not is_certain, row.timestamp, facts
+                found[key] = min(found.get(key, candidate), candidate, key=lambda one: one[:2])
+    return [facts for _, _, facts in found.values()]
 
 
-def _notes(session: Session, *conditions: Any) -> Iterator[JobFacts]:
-    query = _query(session).where(*conditions).execution_options(yield_per=500)
-    for row in session.execute(query):
-        facts = _facts(TaskKey(*row[:4]), row.timestamp, row.value, is_certain=True)
-        if facts is not None:
-            yield facts
+def _notes(session: Session, *conditions: Any) -> list[JobFacts]:
+    rows = session.execute(_query(session).where(XComModel.key == LAUNCH_XCOM_KEY, *conditions))
+    found = (_facts(TaskKey(*row[:4]), row.timestamp, row.value, is_certain=True) for row in rows)
+    return [facts for facts in found if facts is not None]
 
 
 def _query(session: Session) -> Any:
