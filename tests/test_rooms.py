@@ -40,7 +40,7 @@ PROGRAM_FLOORS = (
     ("gpu_run.__main__",),
     ("gpu_run.command_line",),
     ("gpu_run.cli",),
-    ("gpu_run.gc", "gpu_run.watch"),
+    ("gpu_run.gc", "gpu_run.watch", "gpu_run.series"),
     ("gpu_run.jobs",),
     ("gpu_run.staging", "gpu_run.engines.host", "gpu_run.engines.slurm", "gpu_run.engines.command"),
     ("gpu_run.engines",),
