@@ -118,6 +118,7 @@ class JobDetail(_Told):
     remedy: str | None
     message: str | None
     error: str | None = Field(description="why the cluster cannot be asked now; the rest is what was known before")
+    error_since: str | None
     as_of: str | None = Field(description="when the cluster said so; null as long as it has not answered")
     attempt: int | None
     attempts: list[Attempt]
