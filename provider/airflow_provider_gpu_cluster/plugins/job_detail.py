@@ -95,17 +95,22 @@ class Known:
 
 
 def job_detail(
-    handle: JobHandle, known: Known, rights: Rights | None = None, *, element: int | None = None
+    handle: JobHandle,
+    known: Known,
+    rights: Rights | None = None,
+    *,
+    element: int | None = None,
+    element_count: int | None = None,
 ) -> dict[str, Any]:
     """
     Return what is told of a job.
 
     :param handle: the job, as the task keeps it.
     :param rights: what the user may do; of one who may not read logs, what the job told is left out.
-    :param element: the index of the job in its array.
+    :param element: the index of the job in its array, and ``element_count``, how many the array has.
     """
     rights = rights or Rights()
-    detail = {**_of_job(handle, known), "element": element, "may": vars(rights)}
+    detail = {**_of_job(handle, known), "element": element, "element_count": element_count, "may": vars(rights)}
     if not rights.read_log:
         detail = without_what_it_told(detail)
     return shown(detail)

@@ -146,6 +146,7 @@ class JobDetail(_Told):
     array: Array | None
     elements: list[tuple[str, str | None]] | None = Field(description="of an array: state and reason of each element")
     element: int | None
+    element_count: int | None = Field(description="of the array that this is an element of")
     life: list[dict[str, Any]]
     idle: str | None
     advice: list[str]

@@ -87,7 +87,8 @@ def test_an_array_tells_its_elements_and_each_is_a_job(browser: TestClient, answ
     assert detail["elements"] == [["RUNNING", None], ["FAILED", "user_error"]]
     answers.status = STATUS
     one = browser.get(address(element=1)).json()
-    assert (one["job_id"], one["element"], one["array"]) == (array.element(1).job_id, 1, None)
+    assert (one["job_id"], one["array"]) == (array.element(1).job_id, None)
+    assert (one["element"], one["element_count"]) == (1, 2)
 
 
 @pytest.mark.parametrize(("size", "element"), [(2, 2), (2, 99), (None, 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
@@ -43,4 +44,7 @@ async def job(address: Address, user: GetUserDep, wait_s: Wait = WAIT_S) -> Any:
     handle = await run_in_threadpool(job_of, address)
     rights = await run_in_threadpool(rights_of, user, address.dag_id)
     known = await looks.look(handle, wait_s=wait_s)
-    return JSONResponse(job_detail(handle, known, rights, element=address.element))
+    count = None
+    if address.element is not None:
+        count = (await run_in_threadpool(job_of, replace(address, element=None))).array_size
+    return JSONResponse(job_detail(handle, known, rights, element=address.element, element_count=count))
