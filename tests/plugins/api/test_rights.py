@@ -53,7 +53,9 @@ def address(path: str) -> str:
 
 def ask(client: TestClient, method: str, path: str) -> int:
     headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
-    return client.request(method, address(path), headers=headers, content="{}" if method == "POST" else None).status_code
+    return client.request(
+        method, address(path), headers=headers, content="{}" if method == "POST" else None
+    ).status_code
 
 
 def filters(path: str) -> bool:

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from airflow_provider_gpu_cluster.plugins.api import acts, job
+from airflow_provider_gpu_cluster.plugins.api import (
+    acts,
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    outputs,
+)
 
 router = APIRouter(prefix="/api")
-router.include_router(job.router)
-router.include_router(acts.router)
+for part in (
+    acts,
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    outputs,
+):
+    router.include_router(part.router)
