@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Union, final
 
+from .following import LogNews, PointNews, TailPlace
 from .notices import Counted, NotifyWhen
 from .replies import Fault, Handle
 from .requests import Acknowledgement, Position, SubmitRequest, ToldRequest
@@ -35,6 +36,20 @@ class AcknowledgeCommand(Acknowledgement):
     key: int
 
 
+class FollowCommand(TypedDict):
+    """
+    Look on at a job, without counting as somebody who asks for it; or, of one that is followed, change the files.
+
+    :param tails: the files of which new lines are wanted (see :mod:`.following`), and where to begin; None for their
+        present ends. Of those that are told already, what is new goes on.
+    """
+
+    do: Literal["follow"]
+    key: int
+    job_id: str
+    tails: dict[str, TailPlace | None]
+
+
 class UnsubscribeCommand(TypedDict):
     """Stop watching a job."""
 
@@ -57,13 +72,31 @@ class ToldCommand(ToldRequest):
     key: int
 
 
+class CallCommand(TypedDict):
+    """Carry out one of the verbs that only read, see :data:`.protocol.READS`."""
+
+    do: Literal["call"]
+    key: int
+    verb: str
+    request: dict[str, Any]
+
+
 class AliveCommand(TypedDict):
     """A sign of life."""
 
     do: Literal["alive"]
 
 
-Command = Union[SubscribeCommand, AcknowledgeCommand, UnsubscribeCommand, LaunchCommand, ToldCommand, AliveCommand]
+Command = Union[
+    SubscribeCommand,
+    AcknowledgeCommand,
+    FollowCommand,
+    UnsubscribeCommand,
+    LaunchCommand,
+    ToldCommand,
+    CallCommand,
+    AliveCommand,
+]
 
 
 class _StatusEvent(TypedDict):
@@ -104,6 +137,23 @@ class OutputEvent(Position):
     log_bytes: int
 
 
+class PrintedEvent(TypedDict):
+    """What a followed job has printed."""
+
+    event: Literal["printed"]
+    key: int
+    news: LogNews
+
+
+class PointsEvent(TypedDict):
+    """What a followed job has reported, or has used."""
+
+    event: Literal["points"]
+    key: int
+    tail: str
+    news: PointNews
+
+
 class AckedEvent(Position):
     """The reader's position is written down."""
 
@@ -132,8 +182,16 @@ class NotedEvent(TypedDict):
     key: int
 
 
+class AnsweredEvent(TypedDict):
+    """The reply of a verb."""
+
+    event: Literal["answered"]
+    key: int
+    reply: Any
+
+
 class RefusedEvent(Fault):
-    """This subscription or launch is impossible."""
+    """This subscription, launch or call is impossible."""
 
     event: Literal["refused"]
     key: int
@@ -146,4 +204,16 @@ class AliveEvent(TypedDict):
     event: Literal["alive"]
 
 
-Event = Union[StatusEvent, PlaceEvent, OutputEvent, AckedEvent, LaunchedEvent, NotedEvent, RefusedEvent, AliveEvent]
+Event = Union[
+    StatusEvent,
+    PlaceEvent,
+    OutputEvent,
+    PrintedEvent,
+    PointsEvent,
+    AckedEvent,
+    LaunchedEvent,
+    NotedEvent,
+    AnsweredEvent,
+    RefusedEvent,
+    AliveEvent,
+]

@@ -1,14 +1,16 @@
 """
 The only command of the Airflow side that runs long: a client subscribes to jobs, and gets events about them.
 
-It also launches jobs for the client, which saves a connection for each. Both sides send lines of JSON. Commands, where
-``ack`` contains ``attempt``, ``offset`` and ``note``::
+It also launches jobs for the client and carries out verbs that only read, which saves a connection for each. Both sides
+send lines of JSON. Commands, where ``ack`` contains ``attempt``, ``offset`` and ``note``::
 
     {"do": "subscribe", "key": 7, "job_id": "x", "reader": "task-ab" or null, "ack": {...} or null}
     {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}
+    {"do": "follow", "key": 7, "job_id": "x", "tails": {"log": {"file": "1-2", "offset": 4096}, "usage": null}}
     {"do": "unsubscribe", "key": 7}
     {"do": "launch", "key": 8, "request": {...}}
     {"do": "told", "key": 9, "job_id": "x", "attempt": 1, "event": "queued_for"}
+    {"do": "call", "key": 10, "verb": "capacity", "request": {...}}
     {"do": "alive"}
 
 Events:
@@ -16,10 +18,12 @@ Events:
 ``status``   the job's status (in the form of the verb ``status``), at first and after each change
 ``place``    the reader's position in the output of an attempt, and its note; output is sent from there
 ``output``   a piece of the output, as UTF-8 in which invalid bytes stand as lone surrogates (PEP 383)
+``printed``, ``points``: what is new in the files that those want to see who only look on
 ``acked``    the reader's position is written down
 ``launched`` the reply of ``submit`` to a request that needs no files
 ``noted``    that people were told is written down
-``refused``  this subscription, launch or note is impossible
+``answered`` the reply of a verb
+``refused``  this subscription, launch, note or call is impossible
 ``alive``    a sign of life
 
 It ends when the client has gone, or has given no sign of life for a long time.
@@ -41,48 +45,55 @@ from ..jobs.notices import note_told
 from ..linux.inotify import Inotify
 from ..reply import Reply
 from ..store.directories import Root
+from .calls import Calls, Verbs
 from .channel import BrokenClient, Channel, ClientGone
+from .followed_job import FollowedJob
 from .watched_job import FULL_LOOK_S, WatchedJob
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.events import Event
+    from ..protocol.following import TailPlace
     from ..protocol.notices import NotifyWhen
     from ..protocol.requests import Acknowledgement, Call
 
 TICK_S = 0.5
 WATCHED_TICK_S = 1.0
+TAIL_TICK_S = 0.2
 ALIVE_S = 5.0
 SILENCE_S = 150.0
 # A client that lags this far behind gets no news until it has caught up.
 _MOST_BACKLOG = 1 << 20
+_CALL = (("key", int), ("verb", str), ("request", dict))
 
 
-def answer(root: Root, engine: Engine, program: str, request: Call, stream: BinaryIO) -> Reply:
+def answer(root: Root, engine: Engine, program: str, request: Call, stream: BinaryIO, verbs: Verbs) -> Reply:
     """Carry out the verb ``watch``."""
-    launches = LaunchProcesses(root, program, request)
-    return Reply({}, lambda out: watch(root, engine, launches, stream, out))
+    launches, calls = LaunchProcesses(root, program, request), Calls(verbs)
+    return Reply({}, lambda out: watch(root, engine, launches, calls, stream, out))
 
 
-def watch(root: Root, engine: Engine, launches: LaunchProcesses, source: BinaryIO, out: BinaryIO) -> None:
+def watch(root: Root, engine: Engine, launches: LaunchProcesses, calls: Calls, source: BinaryIO, out: BinaryIO) -> None:
     """
     Serve a client until it is gone.
 
     :param launches: carries out the client's launches.
+    :param calls: carries out the client's calls.
     :param source: the client's commands. Nothing may have been read ahead from it.
     """
     out.flush()
     try:
-        _Watch(root, engine, launches, Channel(source.fileno(), out.fileno())).run()
+        _Watch(root, engine, launches, calls, Channel(source.fileno(), out.fileno())).run()
     except BrokenClient as error:
         sys.exit(f"gpu-run watch cannot understand its client: {error}")
 
 
 class _Watch:
-    def __init__(self, root: Root, engine: Engine, launches: LaunchProcesses, channel: Channel) -> None:
+    def __init__(self, root: Root, engine: Engine, launches: LaunchProcesses, calls: Calls, channel: Channel) -> None:
         self._root = root
         self._engine = engine
         self._launches = launches
+        self._calls = calls
         self._channel = channel
         self._inotify = Inotify()
         self._subscriptions: dict[int, WatchedJob] = {}
@@ -94,7 +105,7 @@ class _Watch:
         self._talking: dict[int, None] = {}
         self._heard_at = time.monotonic()
         self._alive_at = self._heard_at + ALIVE_S
-        self._tick_at = self._heard_at
+        self._tick_at = self._tails_at = self._heard_at
         self._nudge_at = self._heard_at
 
     def run(self) -> None:
@@ -103,8 +114,9 @@ class _Watch:
                 self._channel.wait(self._pause(), self._also())
                 self._engine.refresh()
                 self._obey()
-                self._tell_launches()
+                self._tell_answers()
                 self._look()
+                self._glance_at_tails()
                 self._send_output()
                 self._give_sign_of_life()
 
@@ -118,11 +130,14 @@ class _Watch:
         until = min(self._alive_at, self._heard_at + SILENCE_S)
         if (self._subscriptions or self._postponed or self._untold) and not self._is_clogged:
             until = min(until, self._tick_at)
+            if any(isinstance(one, FollowedJob) and one.has_tails for one in self._subscriptions.values()):
+                until = min(until, self._tails_at)
         return until - time.monotonic()
 
     def _also(self) -> list[int]:
         """Return the open files besides the channel that may become readable."""
-        return [*self._launches.fds, *([] if self._inotify.fd is None else [self._inotify.fd])]
+        calls = [] if self._is_clogged else self._calls.fds
+        return [*self._launches.fds, *calls, *([] if self._inotify.fd is None else [self._inotify.fd])]
 
     def _give_sign_of_life(self) -> None:
         now = time.monotonic()
@@ -138,12 +153,16 @@ class _Watch:
             do = command.get("do")
             if do == "subscribe":
                 self._subscribe(command)
+            elif do == "follow":
+                self._follow(command)
             elif do == "unsubscribe":
                 self._drop(_take(command, "key", int))
             elif do == "ack":
                 self._acknowledge(_take(command, "key", int), _checked_ack(command))
             elif do == "launch":
                 self._launches.add(_take(command, "key", int), _take(command, "request", dict))
+            elif do == "call":
+                self._calls.add(*(_take(command, name, kind) for name, kind in _CALL))
             elif do == "told":
                 self._note_told(command)
             elif do != "alive":
@@ -166,6 +185,23 @@ class _Watch:
             # Spread the full looks, or jobs that were subscribed together would always be looked at together.
             subscription.full_look_at = now + FULL_LOOK_S * random.random()
             return [*subscription.look(self._engine, now), *acked]
+
+        self._tell(key, begin)
+
+    def _follow(self, command: dict[str, Any]) -> None:
+        key, job_id, tails = _take(command, "key", int), _take(command, "job_id", str), _checked_tails(command)
+        known = self._subscriptions.get(key)
+        if isinstance(known, FollowedJob):
+            known.want(tails)
+            return
+        self._drop(key)
+
+        def begin() -> Sequence[Event]:
+            subscription = FollowedJob(key, self._root, job_id, tails)
+            self._subscriptions[key] = subscription
+            now = time.monotonic()
+            subscription.full_look_at = now + FULL_LOOK_S * random.random()
+            return subscription.look(self._engine, now)
 
         self._tell(key, begin)
 
@@ -215,9 +251,13 @@ class _Watch:
             self._refuse(key, protocol.INTERNAL, message)
         self._give_sign_of_life()
 
-    def _tell_launches(self) -> None:
+    def _tell_answers(self) -> None:
         for event in self._launches.answers():
             self._channel.send(event)
+        # An answer that is not taken keeps its process waiting.
+        if not self._is_clogged:
+            for answer in self._calls.answers():
+                self._channel.send(answer)
 
     def _refuse(self, key: int, code: str, message: str) -> None:
         self._drop(key)
@@ -246,6 +286,17 @@ class _Watch:
                 self._nudge()
         for key in keys:
             self._look_at(key, self._subscriptions[key], now)
+
+    def _glance_at_tails(self) -> None:
+        now = time.monotonic()
+        if self._is_clogged or now < self._tails_at:
+            return
+        self._tails_at = now + TAIL_TICK_S
+        for key, subscription in self._subscriptions.items():
+            if isinstance(subscription, FollowedJob):
+                subscription.glance_at_tails()
+                if subscription.has_output:
+                    self._talking.setdefault(key)
 
     def _begin_postponed(self) -> None:
         untold, self._untold = self._untold, []
@@ -298,6 +349,17 @@ def _take(command: dict[str, Any], name: str, *types: type) -> Any:
     if not isinstance(value, types):
         raise BrokenClient(f"{name} is {value!r} in {command}")
     return value
+
+
+def _checked_tails(command: dict[str, Any]) -> dict[str, TailPlace | None]:
+    tails: dict[str, TailPlace | None] = {}
+    for name, place in _take(command, "tails", dict).items():
+        if place is not None:
+            _take(command["tails"], name, dict)
+            tails[name] = {"file": _take(place, "file", str), "offset": _take(place, "offset", int)}
+        else:
+            tails[name] = None
+    return tails
 
 
 def _checked_ack(ack: dict[str, Any]) -> Acknowledgement:
