@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterProtocolError, Gpu
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import (
     acts,
+    description,
     job_list,
     ledger,
     logs,
@@ -53,6 +54,7 @@ _REPLIES: dict[str, Any] = {
     "send-output": looks.SendOutputReply,
     "read-metrics": looks.ReadMetricsReply,
     "list-elements": looks.ListElementsReply,
+    "describe-job": description.Description,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],
     "logs": dict[str, Any],

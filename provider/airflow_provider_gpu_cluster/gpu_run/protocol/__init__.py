@@ -41,6 +41,8 @@ VERBS = (
     "read-log",
     "copy-log",
     "search-log",
+    "read-series",
+    "describe-job",
 )
 
 # The verbs with which somebody looks at a job, or ends it. They need no room on the disk, and the job may run on while

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,9 @@ def test_a_waiting_job_says_why(cluster: Cluster, login_node: LoginNode, eventua
     eventually(lambda: "the resources it asks for are in use (Resources)" in message())
     # Slurm's backfill finds out when the first of the others must have ended.
     eventually(lambda: "; expected to start before 20" in message(), timeout_s=40)
+    expected = cluster.statuses([waiting])[0].expected_start
+    assert expected is not None
+    assert datetime.fromisoformat(expected) > datetime.now(timezone.utc)
     capacity = cluster.capacity()
     assert (len(capacity["gpus"]), capacity["free_gpus"], capacity["waiting_jobs"]) == (8, 0, 1)
     assert {gpu.get("state") for gpu in capacity["gpus"]} == {"leased"}
