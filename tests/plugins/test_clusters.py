@@ -251,7 +251,7 @@ def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, 
 
 def test_a_dag_has_jobs_on_a_cluster_as_the_table_of_jobs_says() -> None:
     initdb()
-    row = {"run_id": "r", "task_id": "t", "state": "RUNNING", "search_text": ""}
+    row: dict[str, Any] = {"run_id": "r", "task_id": "t", "state": "RUNNING", "search_text": ""}
     at = datetime.now(timezone.utc)
     mine, other = (
         {**row, "submitted_at": at, "conn_id": f"of_{dag}", "job_id": f"{dag}-clusters", "dag_id": dag}
