@@ -323,7 +323,7 @@ def _jobs(jobs: Iterable[OverviewJob], viewer: Viewer) -> Iterable[JobOnCluster]
     for job in jobs:
         task = _task(job, viewer)
         is_shown = viewer.sees_all or task is not None
-        why = cleaned(job["why"], _MOST_CHARACTERS) if "why" in job and is_shown else None
+        why = cleaned(job["why"]) if "why" in job and is_shown else None
         told: dict[str, Any] = {name: job.get(name) for name in _OF_ALL}
         yield JobOnCluster(
             is_running=job["is_running"],
@@ -331,7 +331,7 @@ def _jobs(jobs: Iterable[OverviewJob], viewer: Viewer) -> Iterable[JobOnCluster]
             user=_user(job) if is_shown else None,
             task=task,
             scheduler_id=job.get("scheduler_id") if is_shown else None,
-            why=None if why is None else _without(why, hidden, viewer),
+            why=None if why is None else _without(why, hidden, viewer)[:_MOST_CHARACTERS],
             **told,
         )
 
