@@ -90,6 +90,14 @@ def test_what_others_wrote_into_the_queue_is_bounded(host: Host) -> None:
     assert not any("by" in job for job in view["jobs"])
 
 
+def test_a_long_sentence_is_not_cut_within_a_name() -> None:
+    asks = QueuedJob("waits", 1, 1.7e9, 1, None, None, "0-y")
+    why = "it needs 1 GPU; there are " + ", ".join(f"1 with secret-{n} (ann)" for n in range(1000))
+    (job,) = view_of(Inventory([]), [], [asks], {asks: Wait(1, why)}, [], lambda *_: None)["jobs"]
+    assert len(job["why"]) <= 1005
+    assert job["why"].endswith(" (ann), ...")
+
+
 def test_a_lease_file_may_say_any_time() -> None:
     for since, until in ((math.inf, math.nan), (1e300, -1e300), (0, None)):
         holder: Any = Holder("x", "ann", since, until)

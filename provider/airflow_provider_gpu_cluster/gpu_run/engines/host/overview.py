@@ -126,7 +126,7 @@ def _note_time(job: OverviewJob, name: Literal["since", "until", "submitted_at"]
 
 
 def _bounded(why: str) -> str:
-    """Return a sentence that may name very many jobs; no name is cut, as who may not see it would not be kept from it."""
+    """Return a sentence that may name very many jobs; none is cut, as only whole names can be hidden from a viewer."""
     whole = printable(why, _MOST_CHARACTERS)
     return whole if len(why) <= _MOST_CHARACTERS else whole.rpartition(", ")[0] + ", ..."
 
