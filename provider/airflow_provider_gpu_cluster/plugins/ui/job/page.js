@@ -12,7 +12,7 @@ import { useJob } from "./use_job.js";
 // The views of a job, by the word in the page's address. Each gets {address, job, live}; `isFor` says of which jobs.
 const VIEWS = [
   { name: "overview", label: "Overview", View: Overview },
-  { name: "elements", label: "Elements", View: ElementsPanel, isFor: (job) => Boolean(job.array) },
+  { name: "elements", label: "Elements", View: ElementsPanel, isFor: (job) => Boolean(job.array ?? job.elements?.length) },
   { name: "outputs", label: "Outputs", View: OutputsPanel },
   { name: "details", label: "Details", View: Details },
 ];
