@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from airflow_provider_gpu_cluster.plugins.api import elements, job, outputs
+from airflow_provider_gpu_cluster.plugins.api import (
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    outputs,
+)
 
 router = APIRouter(prefix="/api")
-router.include_router(job.router)
-router.include_router(outputs.router)
-router.include_router(elements.router)
+for part in (
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    outputs,
+):
+    router.include_router(part.router)

@@ -1,28 +1,48 @@
 // The pages that plugins/pages.py names. Airflow imports this file once, and takes each component by its name.
 
-import { Chakra, html } from "./airflow.js";
+import { Chakra, html, React, Router } from "./airflow.js";
 import { ClustersPage } from "./clusters/page.js";
 import { JobPage } from "./job/page.js";
 import { JobsPage } from "./jobs/page.js";
-import { Router } from "./airflow.js";
+import { NavTabs } from "./nav_tabs.js";
 
 /** The page in the navigation: all jobs, one of them, or the clusters. */
 function NavPage() {
   const [query] = Router.useSearchParams();
-  if (query.get("view") === "clusters") return html`<${ClustersPage} />`;
-  if (query.has("task_id")) {
-    return html`<${JobPage}
-      dagId=${query.get("dag_id")} runId=${query.get("run_id")} taskId=${query.get("task_id")}
-      mapIndex=${query.get("map_index") ?? "-1"} jobId=${query.get("job_id")} />`;
-  }
-  return html`<${JobsPage} />`;
+  const view = query.get("view") ?? "jobs";
+  useTitle({ clusters: "GPU clusters" }[view] ?? "GPU jobs");
+  return html`<${Chakra.Box} p=${2}>
+    <${NavTabs} view=${view} />
+    ${view === "clusters" ? html`<${ClustersPage} />` : view === "job" ? html`<${JobOfQuery} query=${query} />` : html`<${JobsPage} />`}
+  <//>`;
 }
 
+/** A job whose task instance Airflow does not have any more. */
+const JobOfQuery = ({ query }) => html`<${JobPage} dagId=${query.get("dag_id")} runId=${query.get("run_id")} taskId=${query.get("task_id")}
+  mapIndex=${query.get("map_index") ?? "-1"} />`;
+
 /** The tab of a task instance. */
-const JobTab = (props) => html`<${JobPage} ...${props} />`;
+function JobTab(props) {
+  useTitle(`${props.taskId} - GPU job`);
+  return html`<${JobPage} ...${props} />`;
+}
 
 /** The tab of a DAG run. */
-const RunTab = ({ dagId, runId }) => html`<${JobsPage} dagId=${dagId} runId=${runId} />`;
+function RunTab({ dagId, runId }) {
+  useTitle(`${dagId} - GPU jobs of the run`);
+  return html`<${JobsPage} dagId=${dagId} runId=${runId} />`;
+}
+
+/** Names the page, as long as it is open, in the browser's tabs and history. */
+function useTitle(title) {
+  React.useEffect(() => {
+    const before = document.title;
+    document.title = `${title} - Airflow`;
+    return () => {
+      document.title = before;
+    };
+  }, [title]);
+}
 
 /** What all pages have in common: an element by which ours is told from Airflow's frame. */
 const framed = (Page) => (props) => html`<${Chakra.Box} data-gpu-cluster="" minW=${0}><${Page} ...${props} /><//>`;

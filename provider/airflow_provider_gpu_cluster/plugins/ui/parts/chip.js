@@ -2,7 +2,8 @@
 
 import { Chakra, html } from "../airflow.js";
 
-const MARKS = {
+/** Drawings on a square of 24, each one line. */
+export const MARKS = {
   tick: "M5 13l4 4L19 7",
   cross: "M6 6l12 12M18 6L6 18",
   play: "M8 5l11 7-11 7z",
