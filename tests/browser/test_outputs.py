@@ -47,12 +47,12 @@ def test_a_sweep_is_compared_and_its_outputs_are_looked_at(site: Site, viewer: C
     dialog = page.get_by_role("dialog")
     image = dialog.get_by_role("img", name="The image plots/curve.png")
     image.wait_for()
-    page.wait_for_function("document.querySelector('[role=dialog] img').naturalWidth === 64")
+    page.wait_for_function("document.querySelector('.chakra-dialog__content img').naturalWidth === 64")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="history.csv").click()
     dialog.get_by_role("columnheader", name="epoch").wait_for()
     assert dialog.get_by_role("row").nth(1).inner_text().split("\t")[2] == 'a, "b"'
-    assert findings(page, "[role=dialog]") == ""
+    assert findings(page, ".chakra-dialog__content") == ""
     page.keyboard.press("Escape")
     page.get_by_role("button", name=r"<b>\u202egnp.exe").click()
     assert dialog.get_by_role("region", name="Text").inner_text() == "<script>alert(1)</script>"
