@@ -12,7 +12,8 @@ GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
 TOOLS := git:git procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2 gcc:gcc
 BROWSER := chromium:chromium
 UI_TESTS := nodejs:node
-SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd mariadb-server:mariadbd
+SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd
+DATABASES := postgresql:psql mariadb-server:mariadbd
 
 # Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -34,7 +35,7 @@ demo: $(VENV)/.installed
 	@$(PY) scripts/demo.py $(if $(UI),--ui) $(ARGS)
 
 test: $(VENV)/.installed-development
-	@scripts/system-packages openssh-server:sshd openssh-client:ssh rsync:rsync prometheus:promtool $(TOOLS) $(SLURM) $(BROWSER) $(UI_TESTS)
+	@scripts/system-packages openssh-server:sshd openssh-client:ssh rsync:rsync prometheus:promtool $(TOOLS) $(SLURM) $(DATABASES) $(BROWSER) $(UI_TESTS)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: lint
@@ -48,7 +49,7 @@ lint: $(VENV)/.installed-development
 	$(VENV)/bin/vermin --target=3.8- --no-tips --violations --quiet $(GPU_RUN)
 
 bench: $(VENV)/.installed-development
-	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip gcc:gcc $(SLURM) $(BROWSER) $(UI_TESTS)
+	@scripts/system-packages openssh-server:sshd openssh-client:scp rsync:rsync iproute2:ip gcc:gcc $(SLURM) $(DATABASES) $(BROWSER) $(UI_TESTS)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
 	$(MAKE) $(FRAMEWORKS)/.installed

@@ -129,6 +129,6 @@ def test_airflows_form_has_the_same_order_and_its_list_of_providers_leads_to_the
     assert shown.extra_fields is not None
     assert list(shown.extra_fields) == list(connection_type["conn-fields"])
     assert shown.extra_fields["partition"]["schema"]["section"] == "Slurm: only for the engine slurm"
-    provider = _provider_mapper(ProvidersManager().providers[info["package-name"]])
+    provider = _provider_mapper(ProvidersManager().providers[info["package-name"]])  # type: ignore[no-untyped-call]
     assert provider.documentation_url
     assert provider.documentation_url.endswith("/docs/index.md")

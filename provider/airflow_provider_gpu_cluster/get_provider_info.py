@@ -37,6 +37,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_gpu_cluster.triggers.gpu_job"],
             }
         ],
+        "db-managers": ["airflow_provider_gpu_cluster.job_table.db_manager.GpuClusterDBManager"],
         "config": {
             "gpu_cluster": {
                 "description": "Options of the GPU cluster provider.",

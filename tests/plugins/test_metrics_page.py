@@ -16,7 +16,7 @@ from airflow.utils.session import create_session
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from airflow_provider_gpu_cluster.plugins import metrics_connections, metrics_page
+from airflow_provider_gpu_cluster.plugins import listed_connections, metrics_page
 from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
@@ -159,6 +159,6 @@ def test_the_clusters_are_all_that_airflow_can_list(monkeypatch: pytest.MonkeyPa
         "SPOILT": "{no json",
     }.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", value)
-    assert metrics_connections.connection_ids() == ["by_uri", "in_database", "lab"]
+    assert listed_connections.connection_ids() == ["by_uri", "in_database", "lab"]
     monkeypatch.setenv("AIRFLOW__GPU_CLUSTER__METRICS_CONN_IDS", " vault, lab,,vault")
-    assert metrics_connections.connection_ids() == ["vault", "lab"]
+    assert listed_connections.connection_ids() == ["vault", "lab"]

@@ -11,7 +11,17 @@ from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checke
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import GpuClusterProtocolError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.gpu_run.protocol import acts, job_list, ledger, overview, replies, totals
+from airflow_provider_gpu_cluster.gpu_run.protocol import (
+    acts,
+    description,
+    job_list,
+    ledger,
+    logs,
+    looks,
+    overview,
+    replies,
+    totals,
+)
 
 # A list of half a million outputs fits into it.
 MOST_REPLY_BYTES = 1 << 26
@@ -36,6 +46,15 @@ _REPLIES: dict[str, Any] = {
     "told": replies.ToldReply,
     "gc": replies.GcReport,
     "audit": acts.AuditReply,
+    "read-log": logs.LogWindow,
+    "copy-log": logs.LogBytes,
+    "search-log": logs.LogHits,
+    "list-outputs": looks.ListOutputsReply,
+    "read-output": looks.ReadOutputReply,
+    "send-output": looks.SendOutputReply,
+    "read-metrics": looks.ReadMetricsReply,
+    "list-elements": looks.ListElementsReply,
+    "describe-job": description.Description,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],
     "logs": dict[str, Any],

@@ -249,7 +249,7 @@ class Session:
         line = json.dumps({**request, "settings": settings, "caller": caller}).encode("ascii") + b"\n"
         command = command_line(self.settings, self._program.name, verb)
         for is_first in (True, False):
-            channel = self.connection.start(command, downloads=verb == "send")
+            channel = self.connection.start(command, downloads=verb in ("send", "send-output"))
             try:
                 start = await_start(channel, self.settings.where)
                 stream = reader(channel, start.rest)

@@ -39,8 +39,8 @@ class Verb(NamedTuple):
     :param module: its name in this package.
     :param function: its name there. It gets what it needs by name, and the arguments of the command line in order.
     :param needs: which of these to call it with: ``root``, ``program`` (the path of this program) and ``umask`` (the
-        login's); for a verb of the Airflow side also its ``request``, the ``stream`` that it was read from, and the
-        ``engine`` that it names.
+        login's); for a verb of the Airflow side also its ``request``, the ``stream`` that it was read from, the
+        ``engine`` that it names, and ``verbs``, which carries out others.
     :param is_asked: whether the Airflow side calls it. It then returns a :class:`.Reply`; other verbs return an exit
         status.
     :param engine_timeout_s: how long the engine may wait for a scheduler's answer, in seconds.
@@ -75,14 +75,19 @@ VERBS = {
     "fill": Verb("staging.fill", "answer", ("root", "stream")),
     "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
     # A watch must not wait long, as it has other news to send.
-    "watch": Verb("watch.server", "answer", ("root", "engine", "program", "request", "stream"), engine_timeout_s=0.2),
+    "watch": Verb("watch.server", "answer", (*_WITH_INPUTS, "verbs"), engine_timeout_s=0.2),
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
+    "read-log": Verb("jobs.log_window", "answer", ("root", "request")),
+    "copy-log": Verb("jobs.log_copy", "answer", ("root", "request")),
+    "search-log": Verb("jobs.log_search", "answer", ("root", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),
+    "describe-job": Verb("jobs.describe", "answer", ("root", "engine", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
+    "read-series": Verb("series.reading", "answer", ("root", "request")),
     "list-outputs": Verb("jobs.output_list", "answer", ("root", "request")),
     "read-output": Verb("jobs.output_reading", "answer_read", ("root", "request")),
     "send-output": Verb("jobs.output_reading", "answer_send", ("root", "request")),
@@ -162,7 +167,7 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
             # The connection broke before the request was complete; nobody waits for a reply.
             return protocol.EXIT_REQUEST_CUT
         request = dict(_parsed(line), umask=given["umask"])
-        value, body = _carry_out(verb, dict(given, request=request, stream=stream))
+        value, body = _carry_out(verb, dict(given, request=request, stream=stream, verbs=_OtherVerbs(given, request)))
         reply: dict[str, object] = {"ok": value}
     except Exception as error:
         reply = {"error": _fault(name, error, given["root"])}
@@ -181,6 +186,26 @@ def _answer(name: str, verb: Verb, given: dict[str, Any]) -> int:
 
         clear_if_due(given["root"], given["program"], request.get("settings", {}))
     return 0
+
+
+class _OtherVerbs:
+    """Verbs that are carried out for one that goes on."""
+
+    def __init__(self, given: dict[str, Any], asked: dict[str, Any]) -> None:
+        self._given = given
+        self._asked = {name: asked[name] for name in ("settings", "caller", "umask") if name in asked}
+
+    def prepare(self, name: str) -> None:
+        """Import what a verb needs."""
+        VERBS[name].work()
+
+    def answer(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the reply of a verb, without the bytes that may follow it, or the fault."""
+        try:
+            given = dict(self._given, request={**request, **self._asked})
+            return {"reply": _carry_out(VERBS[name], given).value}
+        except Exception as error:
+            return dict(_fault(name, error, self._given["root"]))
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

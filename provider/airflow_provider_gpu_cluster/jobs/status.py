@@ -78,6 +78,7 @@ class JobStatus:
     :param peak_memory_bytes: highest host memory of the whole process tree.
     :param memory_limit_bytes: the limit on that, once it has ended; None without one.
     :param queue_place: place in the cluster's queue, from 1; None unless QUEUED.
+    :param expected_start: when its scheduler expects it to start; None unless QUEUED and known.
     :param progress: the last line of PROGRESS_FILE.
     :param usage: what it has used of its GPUs and its host; while it runs, so far. Empty where nobody has measured it.
     :param seconds: how long each part took, in seconds: ``queued``, ``staging``, ``building``, ``running``, ``idle``.
@@ -116,6 +117,7 @@ class JobStatus:
     peak_memory_bytes: int | None = None
     memory_limit_bytes: int | None = None
     queue_place: int | None = None
+    expected_start: str | None = None
     progress: Progress | None = None
     usage: Usage = field(default_factory=dict)  # type: ignore[assignment]
     seconds: Seconds = field(default_factory=dict)  # type: ignore[assignment]

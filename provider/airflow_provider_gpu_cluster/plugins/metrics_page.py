@@ -25,8 +25,8 @@ from prometheus_client.exposition import choose_encoder
 
 from airflow_provider_gpu_cluster import options
 from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLooks
+from airflow_provider_gpu_cluster.plugins.listed_connections import connection_ids
 from airflow_provider_gpu_cluster.plugins.metric_families import ClusterCollector
-from airflow_provider_gpu_cluster.plugins.metrics_connections import connection_ids
 
 log = logging.getLogger(__name__)
 

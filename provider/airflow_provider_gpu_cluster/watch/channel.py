@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.stats.jobs import count_all
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, WatchEvent
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription, TellNote
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Launch, Subscription, TellNote
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event, SubscribeCommand
@@ -39,6 +39,7 @@ _EVENTS: dict[str, Any] = {
     "acked": events.AckedEvent,
     "launched": events.LaunchedEvent,
     "noted": events.NotedEvent,
+    "answered": events.AnsweredEvent,
     "refused": events.RefusedEvent,
     "alive": events.AliveEvent,
 }
@@ -94,8 +95,7 @@ class WatchChannel:
         self._to_send = bytearray()
         self._said = b""
         self._subscriptions: dict[int, Subscription] = {}
-        self._launches: dict[int, Launch] = {}
-        self._tell_notes: dict[int, TellNote] = {}
+        self._errands: dict[int, Launch | TellNote | Call] = {}
         self._sent_acks: dict[int, Ack | None] = {}
         self._heard_at = self._spoke_at = time.monotonic()
 
@@ -142,17 +142,20 @@ class WatchChannel:
             if self._subscriptions.pop(key, None) is not None:
                 self._say({"do": "unsubscribe", "key": key})
 
-    def launch(self, launch: Launch) -> None:
-        """Ask the cluster to launch a job."""
-        if launch.begin():
-            self._launches[launch.key] = launch
-            self._say({"do": "launch", "key": launch.key, "request": launch.request})
-
-    def note_told(self, note: TellNote) -> None:
-        """Let the cluster note that people were told."""
-        self._tell_notes[note.key] = note
-        event, attempt = note.notice["event"], note.notice["attempt"]
-        self._say({"do": "told", "key": note.key, "job_id": note.job_id, "event": event, "attempt": attempt})
+    def send(self, errand: Launch | TellNote | Call) -> None:
+        """Ask the cluster to do something once."""
+        if isinstance(errand, Launch):
+            if not errand.begin():
+                return
+            self._say({"do": "launch", "key": errand.key, "request": errand.request})
+        elif isinstance(errand, Call):
+            if errand.future.done():
+                return
+            self._say({"do": "call", "key": errand.key, "verb": errand.verb, "request": errand.request})
+        else:
+            event, attempt = errand.notice["event"], errand.notice["attempt"]
+            self._say({"do": "told", "key": errand.key, "job_id": errand.job_id, "event": event, "attempt": attempt})
+        self._errands[errand.key] = errand
 
     @property
     def silent_s(self) -> float:
@@ -229,28 +232,30 @@ class WatchChannel:
             # A sign of life, or an event of a newer program.
             return
         key = message["key"]
-        if key in self._launches:
-            self._answer(self._launches.pop(key), message)
-            return
-        if key in self._tell_notes:
-            # What is refused could not be noted at a later time either.
-            self._tell_notes.pop(key).succeed(None)
+        if key in self._errands:
+            self._answer(self._errands.pop(key), message)
             return
         subscription = self._subscriptions.get(key)
         event = self._event(message)
         if subscription is not None and event is not None:
             subscription.deliver(event)
 
-    def _answer(self, launch: Launch, message: Event) -> None:
-        if message["event"] == "launched":
+    def _answer(self, errand: Launch | TellNote | Call, message: Event) -> None:
+        if isinstance(errand, TellNote):
+            # What is refused could not be noted at a later time either.
+            errand.succeed(None)
+        elif message["event"] == "refused":
+            errand.fail(self._cluster.session.error_of(message))
+        elif isinstance(errand, Launch) and message["event"] == "launched":
+            record = errand.request["record"]
             try:
-                launch.succeed(self._cluster.submission_of(message, launch.request["job_id"], launch.request["record"]))
+                errand.succeed(self._cluster.submission_of(message, errand.request["job_id"], record))
             except GpuClusterProtocolError as error:
-                launch.fail(error)
-        elif message["event"] != "refused":
-            raise WrongType("it answers a launch with another event")
+                errand.fail(error)
+        elif isinstance(errand, Call) and message["event"] == "answered":
+            errand.succeed(message["reply"])
         else:
-            launch.fail(self._cluster.session.error_of(message))
+            raise WrongType(f"it answers a {type(errand).__name__.lower()} with another event")
 
     def _event(self, message: Event) -> WatchEvent | None:
         if message["event"] == "status":

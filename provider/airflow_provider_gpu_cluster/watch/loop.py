@@ -78,6 +78,7 @@ class WatchLoop:
         self._up_since = None
         self._tried_at = time.monotonic()
         self._mailbox.urgent = False
+        self._mailbox.take_outdated()
         with self._connection() as cluster:
             # Cancelling works even on a cluster that forbids watching.
             self._cancel(cluster)
@@ -113,25 +114,26 @@ class WatchLoop:
             yield cluster
 
     def _serve(self, cluster: Cluster, source: WatchChannel | Polling, until: float) -> None:
-        """Tell subscriptions what comes from a source, until that time, or until there are none any more."""
+        """
+        Tell subscriptions what comes from a source, until that time, until there are none any more, or until another
+        connection is wanted.
+        """
         for subscription in self._mailbox.subscriptions():
             source.change(subscription)
-        for launch in self._mailbox.launches():
-            source.launch(launch)
-        for note in self._mailbox.tell_notes():
-            source.note_told(note)
+        for errand in self._mailbox.sent():
+            source.send(errand)
         while time.monotonic() < until and not self._mailbox.retire(LINGER_S):
+            if self._mailbox.take_outdated():
+                return
             self._cancel(cluster)
             for subscription in self._mailbox.take_changed():
                 source.change(subscription)
-            for launch in self._mailbox.take_launches():
-                source.launch(launch)
-            for note in self._mailbox.take_tell_notes():
-                source.note_told(note)
+            for errand in self._mailbox.take_sent():
+                source.send(errand)
             source.work()
             if self._up_since is None:
                 self._up_since = time.monotonic()
-                self._is_out = False
+                self._is_out, self._mailbox.outage = False, None
                 log.info("jobs on %s are watched", cluster.settings.name)
             self._send_gauges(source.silent_s)
             self._mailbox.wait(min(source.due, until), linger_s=LINGER_S, fileno=source.fileno())
@@ -183,7 +185,7 @@ class WatchLoop:
 
     def _tell_outage(self, error: GpuClusterConnectionError) -> None:
         log.log(logging.DEBUG if self._is_out else logging.WARNING, "jobs cannot be watched now: %s", error)
-        self._is_out = True
+        self._is_out, self._mailbox.outage = True, error
         self._send_gauges(time.monotonic() - self._heard_at)
         subscriptions = self._mailbox.subscriptions()
         for subscription in subscriptions:
@@ -201,7 +203,11 @@ class WatchLoop:
         self._forget_what_was_told()
 
     def _fail_errands(self, error: GpuClusterError) -> None:
-        errands: list[Errand[Any]] = [*self._mailbox.take_cancellations(), *self._mailbox.launches()]
+        errands: list[Errand[Any]] = [
+            *self._mailbox.take_cancellations(),
+            *self._mailbox.launches(),
+            *self._mailbox.calls(),
+        ]
         for errand in errands:
             errand.fail(error)
 

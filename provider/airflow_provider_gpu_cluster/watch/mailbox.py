@@ -15,7 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 3600.0
 _keys = itertools.count(1)
 _Result = TypeVar("_Result")
+_Sent = TypeVar("_Sent", bound="SentErrand[Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,18 @@ class Cancellation(Errand[JobStatus]):
 
 
 @dataclass(frozen=True, slots=True)
-class Launch(Errand[Submission]):
+class SentErrand(Errand[_Result]):
+    """
+    An errand that the cluster answers when it is done.
+
+    :param key: by which its answer is known.
+    """
+
+    key: int = field(default_factory=lambda: next(_keys), kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch(SentErrand[Submission]):
     """
     A job to launch.
 
@@ -156,7 +168,6 @@ class Launch(Errand[Submission]):
     """
 
     request: SubmitRequest
-    key: int = field(default_factory=lambda: next(_keys))
 
     def begin(self) -> bool:
         """Note that the cluster is asked, perhaps again; False if the launch was cancelled."""
@@ -164,12 +175,42 @@ class Launch(Errand[Submission]):
 
 
 @dataclass(frozen=True, slots=True)
-class TellNote(Errand[None]):
+class TellNote(SentErrand[None]):
     """That people were told about something that was due; the cluster is to note it."""
 
     job_id: str
     notice: Notice
-    key: int = field(default_factory=lambda: next(_keys))
+
+
+@dataclass(frozen=True, slots=True)
+class Call(SentErrand[Any]):
+    """A verb that only reads; the result is its reply."""
+
+    verb: str
+    request: dict[str, Any]
+
+
+class _Tray(Generic[_Sent]):
+    """Errands without an answer, and which of them are new."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, _Sent] = {}
+        self._new: list[_Sent] = []
+
+    def add(self, errand: _Sent) -> None:
+        self.open[errand.key] = errand
+        self._new.append(errand)
+
+    def forget(self, errand: _Sent) -> None:
+        self.open.pop(errand.key, None)
+
+    def all(self) -> list[_Sent]:
+        self._new.clear()
+        return list(self.open.values())
+
+    def take(self) -> list[_Sent]:
+        new, self._new = self._new, []
+        return new
 
 
 class Mailbox:
@@ -180,14 +221,16 @@ class Mailbox:
         self._subscriptions: dict[int, Subscription] = {}
         self._changed: dict[int, Subscription] = {}
         self._cancellations: list[Cancellation] = []
-        self._launches: dict[int, Launch] = {}
-        self._new_launches: list[Launch] = []
-        self._tell_notes: dict[int, TellNote] = {}
-        self._new_tell_notes: list[TellNote] = []
+        self._launches: _Tray[Launch] = _Tray()
+        self._tell_notes: _Tray[TellNote] = _Tray()
+        self._calls: _Tray[Call] = _Tray()
         self._idle_since = time.monotonic()
         self._retired = False
         self.urgent = False
         """Whether something new has come that should not wait long for the next try to connect."""
+        self.outage: GpuClusterConnectionError | None = None
+        """Why the cluster was out of reach at the last try; None while it is not."""
+        self._is_outdated = False
         self._news, self._bell = socket.socketpair()
         self._news.setblocking(False)
         self._bell.setblocking(False)
@@ -238,37 +281,39 @@ class Mailbox:
 
     def launch(self, request: SubmitRequest) -> Launch | None:
         """Add a job to launch; None if the thread has ended."""
-        launch = Launch(request)
-        with self._lock:
-            if self._retired:
-                return None
-            self._launches[launch.key] = launch
-            self._new_launches.append(launch)
-            self.urgent = True
-            self._ring()
-        launch.future.add_done_callback(lambda future: self._forget(launch))
-        return launch
+        return self._send(self._launches, Launch(request), is_urgent=True)
 
     def note_told(self, job_id: str, notice: Notice) -> TellNote | None:
         """Add something that people were told; None if the thread has ended."""
-        note = TellNote(job_id, notice)
+        return self._send(self._tell_notes, TellNote(job_id, notice), is_urgent=False)
+
+    def call(self, verb: str, request: dict[str, Any]) -> Call | None:
+        """Add a verb to call; None if the thread has ended. While the cluster is out of reach, it fails at once."""
+        call = Call(verb, request)
+        if (outage := self.outage) is not None:
+            call.fail(outage)
+        return self._send(self._calls, call, is_urgent=True)
+
+    def reconnect(self) -> None:
+        """Let the thread end its present connection and open another."""
+        with self._lock:
+            if not self._retired:
+                self._is_outdated = self.urgent = True
+                self._ring()
+
+    def _send(self, tray: _Tray[_Sent], errand: _Sent, *, is_urgent: bool) -> _Sent | None:
         with self._lock:
             if self._retired:
                 return None
-            self._tell_notes[note.key] = note
-            self._new_tell_notes.append(note)
+            tray.add(errand)
+            self.urgent = self.urgent or is_urgent
             self._ring()
-        note.future.add_done_callback(lambda future: self._forget_note(note))
-        return note
+        errand.future.add_done_callback(lambda future: self._forget(tray, errand))
+        return errand
 
-    def _forget_note(self, note: TellNote) -> None:
+    def _forget(self, tray: _Tray[_Sent], errand: _Sent) -> None:
         with self._lock:
-            self._tell_notes.pop(note.key, None)
-            self._idle_since = time.monotonic()
-
-    def _forget(self, launch: Launch) -> None:
-        with self._lock:
-            self._launches.pop(launch.key, None)
+            tray.forget(errand)
             self._idle_since = time.monotonic()
 
     def _ring(self) -> None:
@@ -299,26 +344,32 @@ class Mailbox:
     def launches(self) -> list[Launch]:
         """Return all launches without an answer; none of them counts as new any more."""
         with self._lock:
-            self._new_launches.clear()
-            return list(self._launches.values())
-
-    def take_launches(self) -> list[Launch]:
-        """Return the launches that are new."""
-        with self._lock:
-            launches, self._new_launches = self._new_launches, []
-        return launches
+            return self._launches.all()
 
     def tell_notes(self) -> list[TellNote]:
         """Return all that the cluster has not noted; nothing of it counts as new any more."""
         with self._lock:
-            self._new_tell_notes.clear()
-            return list(self._tell_notes.values())
+            return self._tell_notes.all()
 
-    def take_tell_notes(self) -> list[TellNote]:
-        """Return what is new of that."""
+    def calls(self) -> list[Call]:
+        """Return all calls without an answer; none of them counts as new any more."""
         with self._lock:
-            notes, self._new_tell_notes = self._new_tell_notes, []
-        return notes
+            return self._calls.all()
+
+    def sent(self) -> list[Launch | TellNote | Call]:
+        """Return all of these."""
+        return [*self.launches(), *self.tell_notes(), *self.calls()]
+
+    def take_sent(self) -> list[Launch | TellNote | Call]:
+        """Return those of them that are new."""
+        with self._lock:
+            return [*self._launches.take(), *self._tell_notes.take(), *self._calls.take()]
+
+    def take_outdated(self) -> bool:
+        """Return whether the present connection is to be replaced."""
+        with self._lock:
+            is_outdated, self._is_outdated = self._is_outdated, False
+        return is_outdated
 
     def take_cancellations(self) -> list[Cancellation]:
         """Return the jobs to cancel."""
@@ -334,7 +385,8 @@ class Mailbox:
 
     @property
     def _is_idle(self) -> bool:
-        return not (self._subscriptions or self._cancellations or self._launches or self._tell_notes)
+        trays = (self._launches, self._tell_notes, self._calls)
+        return not (self._subscriptions or self._cancellations or any(tray.open for tray in trays))
 
     def retire(self, linger_s: float) -> bool:
         """Accept nothing more if there was nothing to do for that long; return whether that is so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from airflow_provider_gpu_cluster.jobs.notify import earliest
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Launch, Subscription, TellNote
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Launch, Subscription, TellNote
 from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class Polling:
         self._jobs: dict[int, _Job] = {}
         self._unseen: dict[int, _Job] = {}
         self._to_read: dict[int, _Job] = {}
-        self._to_launch: list[Launch] = []
-        self._to_note: list[TellNote] = []
+        self._errands: deque[Launch | TellNote | Call] = deque()
         self._looked_at = time.monotonic()
 
     def fileno(self) -> None:
@@ -50,7 +50,7 @@ class Polling:
     @property
     def due(self) -> float:
         """When there is something to do, by the monotonic clock."""
-        is_busy = self._to_launch or self._to_note or self._unseen or self._to_read
+        is_busy = self._errands or self._unseen or self._to_read
         return -math.inf if is_busy else self._next_look
 
     @property
@@ -77,13 +77,9 @@ class Polling:
         elif self._jobs[key].reads_on:
             self._to_read[key] = self._jobs[key]
 
-    def launch(self, launch: Launch) -> None:
-        """Take up a job to launch."""
-        self._to_launch.append(launch)
-
-    def note_told(self, note: TellNote) -> None:
-        """Take up something that people were told."""
-        self._to_note.append(note)
+    def send(self, errand: Launch | TellNote | Call) -> None:
+        """Take up something to do once."""
+        self._errands.append(errand)
 
     def work(self) -> None:
         """
@@ -91,10 +87,8 @@ class Polling:
 
         :raises GpuClusterConnectionError: the connection is broken.
         """
-        if self._to_launch:
-            self._launch(self._to_launch.pop(0))
-        if self._to_note:
-            self._note_told(self._to_note.pop(0))
+        if self._errands:
+            self._do(self._errands.popleft())
         now = time.monotonic()
         if now >= self._next_look:
             self._looked_at = now
@@ -104,24 +98,27 @@ class Polling:
         if self._to_read:
             self._to_read.pop(next(iter(self._to_read))).read(self._cluster)
 
-    def _launch(self, launch: Launch) -> None:
-        if not launch.begin():
-            return
+    def _do(self, errand: Launch | TellNote | Call) -> None:
         try:
-            launch.succeed(self._cluster.launch(launch.request))
-        except GpuClusterConnectionError:
+            if isinstance(errand, Launch):
+                if errand.begin():
+                    errand.succeed(self._cluster.launch(errand.request))
+            elif isinstance(errand, TellNote):
+                self._cluster.note_told(errand.job_id, errand.notice)
+                errand.succeed(None)
+            elif not errand.future.done():
+                errand.succeed(self._cluster.session.call(errand.verb, errand.request))
+        except GpuClusterConnectionError as error:
+            # Launches and notes are tried again.
+            if isinstance(errand, Call):
+                errand.fail(error)
             raise
         except GpuClusterError as error:
-            launch.fail(error)
-
-    def _note_told(self, note: TellNote) -> None:
-        try:
-            self._cluster.note_told(note.job_id, note.notice)
-        except GpuClusterConnectionError:
-            raise
-        except GpuClusterError as error:
-            log.warning("it could not be noted that people were told about %s: %s", note.job_id, error)
-        note.succeed(None)
+            if isinstance(errand, TellNote):
+                log.warning("it could not be noted that people were told about %s: %s", errand.job_id, error)
+                errand.succeed(None)
+            else:
+                errand.fail(error)
 
     def _look(self, jobs: dict[int, _Job]) -> None:
         asked = {key: (job, job.subscription.job_id) for key, job in jobs.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -88,6 +88,20 @@ class Watcher:
             :class:`GpuClusterConnectionError`, repeat the request to find out whether the job was launched.
         """
         return self._leave(lambda mailbox: mailbox.launch(request)).future
+
+    def call(self, verb: str, request: dict[str, Any]) -> Future[Any]:
+        """
+        Call a verb that only reads (:data:`.protocol.READS`), over the existing connection or a new one.
+
+        :return: its reply, or the error; while the cluster is known to be out of reach, that at once.
+        """
+        return self._leave(lambda mailbox: mailbox.call(verb, request)).future
+
+    def reconnect(self) -> None:
+        """Replace the connection, if there is one, as the Airflow connection has changed. Nothing else changes."""
+        with self._lock:
+            if self._mailbox is not None:
+                self._mailbox.reconnect()
 
     def cancel(self, job_id: str, *, requested_by: str, request_key: str | None = None) -> Future[JobStatus]:
         """

@@ -22,9 +22,9 @@ from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.gpus import leases as leases_module
 from airflow_provider_gpu_cluster.gpu_run.gpus.allocator import Allocator
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu, find_gpus
-from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Holder, Leases
+from airflow_provider_gpu_cluster.gpu_run.gpus.leases import Leases
 from airflow_provider_gpu_cluster.gpu_run.gpus.queue import HostQueue, live_queued_jobs
-from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import QueuedJob, Slot
+from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Holder, QueuedJob, Slot
 from airflow_provider_gpu_cluster.gpu_run.linux import locks
 from tests.gpu_run.host import Host, as_other_user
 from tests.harness.small_disk import fill, small_disk

@@ -36,10 +36,11 @@ def own_attempts(root: Root, most: int) -> Iterator[Attempt]:
 def tell_whose(listed: OverviewJob, attempt: Attempt) -> None:
     """Add to what is told of a job who has asked for it."""
     listed["job_id"] = attempt.job.job_id
-    try:
-        listed["by"] = sound_asker(attempt.request()["by"])
-    except SPOILT:
-        listed["by"] = {}
+    listed["by"] = {}
+    with contextlib.suppress(*SPOILT):
+        request = attempt.request()
+        listed["by"] = sound_asker(request["by"])
+        listed["element"] = int(request["array"]["index"])
 
 
 def tell_usage(nodes: Sequence[OverviewNode], place: int, attempt: Attempt) -> None:

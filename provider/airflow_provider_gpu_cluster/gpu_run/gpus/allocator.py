@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from ..linux import processes
 from .inventory import Gpu, Inventory, take_inventory
-from .leases import Holder, Leases
+from .leases import Leases
 from .queue import HostQueue
-from .schedule import QueuedJob, Wait, plan
+from .schedule import Holder, QueuedJob, Wait, plan
 
 if TYPE_CHECKING:
     from ..protocol.records import LeasedGpu

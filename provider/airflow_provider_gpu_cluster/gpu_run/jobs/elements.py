@@ -21,7 +21,7 @@ from .hiding import masks_of
 from .status import latest_progress
 
 if TYPE_CHECKING:
-    from ..protocol.looks import Element, ListElementsReply, ListElementsRequest
+    from ..protocol.looks import ElementLook, ListElementsReply, ListElementsRequest
     from ..protocol.masks import Masks
     from ..store.directories import Attempt, JobDirectory, Root
 
@@ -84,9 +84,9 @@ def list_elements(root: Root, request: ListElementsRequest) -> ListElementsReply
     return reply
 
 
-def _standing(job: JobDirectory) -> Element:
+def _standing(job: JobDirectory) -> ElementLook:
     """Return the state of a job as its records tell it; nobody is asked who knows more, and nothing is written."""
-    element: Element = {"index": 0, "job_id": job.job_id, "state": protocol.UNKNOWN}
+    element: ElementLook = {"index": 0, "job_id": job.job_id, "state": protocol.UNKNOWN}
     attempts = job.attempts()
     if not attempts:
         if not job.exists():
@@ -96,7 +96,7 @@ def _standing(job: JobDirectory) -> Element:
     element["attempt"] = attempt.number
     # A job can write to its records.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Refused):
-        element.update(cast("Element", _told(attempt)))
+        element.update(cast("ElementLook", _told(attempt)))
     if element["state"] not in _BAD_FIRST:
         element["state"] = protocol.UNKNOWN
     return element
@@ -117,7 +117,7 @@ def _told(attempt: Attempt) -> dict[str, Any]:
     return {"state": protocol.RUNNING, **{name: facts[name] for name in _FACTS if name in facts}}
 
 
-def _element(root: Root, job: JobDirectory, index: int) -> Element:
+def _element(root: Root, job: JobDirectory, index: int) -> ElementLook:
     element = _standing(job)
     if not job.exists():
         return {**element, "index": index}
@@ -127,12 +127,12 @@ def _element(root: Root, job: JobDirectory, index: int) -> Element:
         # Without them nothing of what it has written can be shown.
         return {"index": index, "job_id": job.job_id, "state": element["state"]}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Refused):
-        element.update(cast("Element", _asked(job, masks)))
+        element.update(cast("ElementLook", _asked(job, masks)))
     with contextlib.suppress(OSError):
         progress = latest_progress(job, [])
         if progress:
             element["progress"] = dict(list(progress.items())[:_MOST_VALUES])
-    shown: Element = {**cast("Element", _cut(hidden_in(element, masks))), "index": index, "job_id": job.job_id}
+    shown: ElementLook = {**cast("ElementLook", _cut(hidden_in(element, masks))), "index": index, "job_id": job.job_id}
     # These are hidden before they are cut.
     with contextlib.suppress(OSError, Refused):
         found = final_metrics(root, job)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..protocol.records import AttemptRequest
     from ..store.directories import Attempt, JobDirectory
 
-# Of one character, in UTF-8.
-_MOST_BYTES = 4
+MOST_BYTES_OF_CHARACTER = 4
+"""In UTF-8."""
 
 
 class Window(NamedTuple):
@@ -38,12 +38,13 @@ class Window(NamedTuple):
     secrets: list[tuple[int, int]]
 
     def hidden(self) -> bytes:
-        """Return the bytes with each secret replaced."""
-        shown, at = b"", 0
+        """Return the bytes with each secret replaced; line by line, so that there are as many lines."""
+        pieces, at = [], 0
         for begin, end in self.secrets:
-            shown += self.data[at:begin] + HIDDEN.encode()
+            lines = (HIDDEN.encode() if line.strip() else line for line in self.data[begin:end].split(b"\n"))
+            pieces += [self.data[at:begin], b"\n".join(lines)]
             at = end
-        return shown + self.data[at:]
+        return b"".join([*pieces, self.data[at:]])
 
 
 def masks_of(job: JobDirectory) -> Masks | None:
@@ -80,7 +81,7 @@ def _request_of(attempt: Attempt) -> AttemptRequest:
         raise Refused(
             protocol.NO_SUCH_JOB,
             f"which secrets job {attempt.job.job_id} has is unknown, since its records were overwritten, by the "
-            f"job itself perhaps ({error}); so nothing of its files is shown here: see {attempt.job.path} on the cluster",
+            f"job itself perhaps ({error}); so its files are not shown here: see {attempt.job.path} on the cluster",
         ) from error
     return request
 
@@ -91,7 +92,7 @@ def window(fd: int, start: int, end: int, masks: Masks | None) -> Window:
 
     :raises OSError: they cannot be read.
     """
-    around = _MOST_BYTES * longest(masks)
+    around = MOST_BYTES_OF_CHARACTER * longest(masks)
     first = max(0, start - around)
     data = read(fd, first, end + around)
     shown = data[start - first : end - first]
@@ -106,6 +107,22 @@ def window(fd: int, start: int, end: int, masks: Masks | None) -> Window:
 def hidden_window(fd: int, start: int, end: int, masks: Masks | None) -> bytes:
     """Return the same bytes with each secret replaced, and each part of one."""
     return window(fd, start, end, masks).hidden()
+
+
+def finished(data: bytes, masks: Masks | None) -> int:
+    """
+    Return how much may be shown of the end of a log that grows.
+
+    The beginning of a secret cannot be told from other text. A program that does not write line by line may have
+    written half of one, and nothing more for a while: the end of a line that is not finished has to wait.
+    """
+    most = MOST_BYTES_OF_CHARACTER * longest(masks)
+    if not most:
+        return len(data)
+    line = data.rfind(b"\n") + 1
+    # A progress bar writes over itself; the one before is as good.
+    bar = data.rfind(b"\r", line)
+    return bar if bar >= 0 else max(line, len(data) - most)
 
 
 def read(fd: int, start: int, end: int) -> bytes:

@@ -1,21 +1,20 @@
 """
 Launch jobs for a client of ``watch``: each in a process of its own, so that no launch delays the client's news.
 
-That process is a copy of this one, which costs less than starting a program. It goes on when the client goes: the
-launch succeeds or fails, and another request with the same request key finds out.
+That process goes on when the client goes: the launch succeeds or fails, and another request with the same request key
+finds out.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 from .. import protocol
 from ..engines import engine_of
 from ..errors import Refused
-from ..linux import processes
+from ..linux.copies import Copies
 from ..protocol.submit_request import to_be_carried_out
 from ..store.directories import Root
 from ..store.writing import fault_of
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
 AT_ONCE = 4
 # How long a scheduler may take to answer, in seconds.
 _TIMEOUT_S = 20.0
-_PIECE = 1 << 16
-
-
-class _Running(NamedTuple):
-    key: int
-    said: bytearray
 
 
 class LaunchProcesses:
@@ -49,8 +42,7 @@ class LaunchProcesses:
         self._root = root
         self._program = program
         self._asked = asked
-        self._waiting: dict[int, SubmitRequest] = {}
-        self._running: dict[int, _Running] = {}
+        self._copies = Copies(AT_ONCE)
 
     def add(self, key: int, request: SubmitRequest) -> None:
         """
@@ -59,43 +51,23 @@ class LaunchProcesses:
         :param key: the client's name for it.
         :param request: as ``submit`` takes it. It must not need files from the client.
         """
-        self._waiting[key] = request
-        self._start()
+        # Imported here, so that each copy of this process has it from the start.
+        from . import submission  # noqa: F401
+
+        self._copies.add(key, partial(self._launch_in_copy, request))
 
     @property
     def fds(self) -> list[int]:
         """Open files that become readable when there may be an answer."""
-        return list(self._running)
+        return self._copies.fds
 
     def answers(self) -> list[LaunchedEvent | RefusedEvent]:
         """Return ``launched`` or ``refused`` for each launch that is done."""
-        events: list[LaunchedEvent | RefusedEvent] = []
-        for fd, running in list(self._running.items()):
-            if _has_ended(fd, running.said):
-                os.close(fd)
-                del self._running[fd]
-                events.append(_answer(running.key, running.said))
-        self._start()
-        return events
+        return [_answer(answer.key, answer.data) for answer in self._copies.answers()]
 
-    def _start(self) -> None:
-        # Imported here, so that each copy of this process has it from the start.
-        from . import submission  # noqa: F401
-
-        while self._waiting and len(self._running) < AT_ONCE:
-            key, request = next(iter(self._waiting.items()))
-            del self._waiting[key]
-            fd, far_end = os.pipe()
-            processes.start_copy(partial(self._launch_in_copy, request, far_end))
-            os.close(far_end)
-            os.set_blocking(fd, False)
-            self._running[fd] = _Running(key, bytearray())
-
-    def _launch_in_copy(self, request: SubmitRequest, answer: int) -> None:
-        # The client's channel must end with the process that it was opened for.
-        processes.close_files(keep=(2, answer))
-        with os.fdopen(answer, "wb") as file:
-            file.write(json.dumps(self._outcome(request)).encode("ascii"))
+    def _launch_in_copy(self, request: SubmitRequest, answer: BinaryIO) -> None:
+        answer.write(json.dumps(self._outcome(request)).encode("ascii"))
+        answer.close()
         from .retention import clear_if_due
 
         clear_if_due(self._root, self._program, self._asked["settings"])
@@ -118,19 +90,7 @@ class LaunchProcesses:
             return fault_of(error, "the launch", self._root.path)
 
 
-def _has_ended(fd: int, said: bytearray) -> bool:
-    """Read what a process has written; return whether it has closed its end."""
-    while True:
-        try:
-            piece = os.read(fd, _PIECE)
-        except BlockingIOError:
-            return False
-        if not piece:
-            return True
-        said += piece
-
-
-def _answer(key: int, said: bytearray) -> LaunchedEvent | RefusedEvent:
+def _answer(key: int, said: bytes) -> LaunchedEvent | RefusedEvent:
     try:
         outcome: SubmitReply | Fault = json.loads(said)
     except ValueError:

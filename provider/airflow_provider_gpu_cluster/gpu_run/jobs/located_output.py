@@ -14,7 +14,7 @@ from ..store.arrays import elements_of
 from ..store.directories import JobDirectory, Root
 
 
-class Output(NamedTuple):
+class LocatedOutput(NamedTuple):
     """
     An output.
 
@@ -50,7 +50,7 @@ class Output(NamedTuple):
         return Refused(protocol.UNSAFE_OUTPUT, f"the output {self.shown_path!r} of {self.job.job_id} {why}")
 
 
-def locate(root: Root, job_id: str, path: str) -> Output:
+def locate(root: Root, job_id: str, path: str) -> LocatedOutput:
     """
     Return the output of that path.
 
@@ -66,4 +66,4 @@ def locate(root: Root, job_id: str, path: str) -> Output:
                 protocol.UNSAFE_OUTPUT, f"the path of an output of array {job_id} begins with the index of an element"
             )
         job = root.job(elements[int(index)])
-    return Output(job, OutputsFolder(root, job.job_id), own, path)
+    return LocatedOutput(job, OutputsFolder(root, job.job_id), own, path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Iterator, NamedTuple
 
 from ..errors import Refused
 from ..outputs.folder import OutputsFolder, Unsendable, describe
-from ..outputs.walk import Found, walk
+from ..outputs.walk import Walked, walk
 from ..protocol.looks import PAGE_ENTRIES
 from ..protocol.masks import hidden
 from ..reply import Reply
@@ -69,7 +69,7 @@ def list_outputs(root: Root, request: ListOutputsRequest) -> ListOutputsReply:
     return reply
 
 
-class _Place(NamedTuple):
+class _Listed(NamedTuple):
     """
     Something among the outputs.
 
@@ -78,7 +78,7 @@ class _Place(NamedTuple):
     """
 
     folder: OutputsFolder
-    found: Found
+    found: Walked
     prefix: str
     masks: Masks | None
 
@@ -87,7 +87,7 @@ class _Place(NamedTuple):
         return self.prefix + self.found.path
 
 
-def _of_job(root: Root, job: JobDirectory, prefix: str, after: str) -> Iterator[_Place]:
+def _of_job(root: Root, job: JobDirectory, prefix: str, after: str) -> Iterator[_Listed]:
     folder = OutputsFolder(root, job.job_id)
     try:
         masks = masks_of(job)
@@ -95,13 +95,13 @@ def _of_job(root: Root, job: JobDirectory, prefix: str, after: str) -> Iterator[
         if not prefix:
             raise
         # The others are listed all the same.
-        yield _Place(folder, Found("", "unknown"), prefix, None)
+        yield _Listed(folder, Walked("", "unknown"), prefix, None)
         return
     for found in walk(folder.path, after):
-        yield _Place(folder, found, prefix, masks)
+        yield _Listed(folder, found, prefix, masks)
 
 
-def _of_array(root: Root, elements: list[str], after: str) -> Iterator[_Place]:
+def _of_array(root: Root, elements: list[str], after: str) -> Iterator[_Listed]:
     first, _, rest = after.partition("/")
     begin = int(first) if first.isdecimal() else 0
     for index, job_id in enumerate(elements):
@@ -132,14 +132,14 @@ class _Page:
         """Whether nothing more fits."""
         return len(self.outputs) >= self._limit or self._characters >= _MOST_CHARACTERS
 
-    def add(self, place: _Place) -> None:
+    def add(self, place: _Listed) -> None:
         """Add an output, if it is asked for; a folder is none."""
         if self._is_wanted(place):
             output = self._described(place)
             self._characters += len(output["path"]) + len(output.get("target", ""))
             self.outputs.append(output)
 
-    def count(self, places: Iterator[_Place]) -> bool:
+    def count(self, places: Iterator[_Listed]) -> bool:
         """Count what follows, without a description; return whether that was all."""
         until = time.monotonic() + _COUNT_S
         for place in places:
@@ -149,7 +149,7 @@ class _Page:
                 return False
         return True
 
-    def _is_wanted(self, place: _Place) -> bool:
+    def _is_wanted(self, place: _Listed) -> bool:
         return place.found.kind != "folder" and (not self._contains or self._contains in place.shown_path.casefold())
 
     def _note(self, found: os.stat_result | None) -> None:
@@ -157,7 +157,7 @@ class _Page:
             self.files += 1
             self.bytes += found.st_size
 
-    def _described(self, place: _Place) -> ShownOutput:
+    def _described(self, place: _Listed) -> ShownOutput:
         path = place.shown_path
         if place.found.kind != "entry":
             return {"path": hidden(path, place.masks), "kind": place.found.kind, "size": 0}
@@ -176,7 +176,7 @@ class _Page:
         return shown
 
     @staticmethod
-    def _add_checksum(shown: ShownOutput, place: _Place) -> None:
+    def _add_checksum(shown: ShownOutput, place: _Listed) -> None:
         try:
             fd, found = place.folder.open(place.found.path)
         except (Unsendable, OSError, ValueError):

@@ -16,7 +16,7 @@ from ..protocol.masks import hidden, longest
 from ..reply import Reply
 from ..store.records import time_of
 from .hiding import masks_of
-from .located_output import Output, locate
+from .located_output import LocatedOutput, locate
 
 if TYPE_CHECKING:
     from ..protocol.looks import ReadOutputReply, ReadOutputRequest, SendOutputReply, SendOutputRequest
@@ -87,7 +87,7 @@ def _described(found: os.stat_result) -> SendOutputReply:
     return {"size": found.st_size, "modified_at": time_of(found.st_mtime), "stamp": stamp_of(found)}
 
 
-def _add_text(reply: ReadOutputReply, output: Output, fd: int, size: int) -> None:
+def _add_text(reply: ReadOutputReply, output: LocatedOutput, fd: int, size: int) -> None:
     """Add a part of a text without secrets, or the first bytes of what is none."""
     offset = reply["offset"]
     start = _read(output, fd, _HEAD_BYTES, 0)
@@ -114,7 +114,7 @@ def _add_text(reply: ReadOutputReply, output: Output, fd: int, size: int) -> Non
     reply["end"] = begin + end
 
 
-def _checksum(output: Output, fd: int) -> str:
+def _checksum(output: LocatedOutput, fd: int) -> str:
     digest = hashlib.sha256()
     at = 0
     while piece := _read(output, fd, _PIECE, at):
@@ -123,7 +123,7 @@ def _checksum(output: Output, fd: int) -> str:
     return digest.hexdigest()
 
 
-def _read(output: Output, fd: int, size: int, at: int) -> bytes:
+def _read(output: LocatedOutput, fd: int, size: int, at: int) -> bytes:
     try:
         return os.pread(fd, size, at)
     except OSError as error:

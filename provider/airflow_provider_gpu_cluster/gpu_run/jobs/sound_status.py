@@ -107,6 +107,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "peak_memory_bytes": _is_whole,
     "memory_limit_bytes": _is_whole,
     "queue_place": _is_whole,
+    "expected_start": _is_time,
     "progress": lambda value: isinstance(value, dict),
     "usage": _is_use,
     "seconds": _is_use,

@@ -115,13 +115,17 @@ def tail_of(root: Root, status: Status, size: int, *, whole: bool = False) -> st
     if masks is None:
         return log_ends.tail(logs, size, whole=whole, starts=starts)
     from ..protocol.masks import hidden, longest
+    from .hiding import finished
 
     # A secret may begin before the text that is shown.
     text = log_ends.tail(logs, size + 4 * longest(masks), whole=whole, starts=starts)
     start = max(0, len(text) - size)
     if start:
         start = text.find("\n", start - 1) + 1 or start
-    return hidden(text, masks, start)
+    if status["state"] not in protocol.FINAL_STATES:
+        data = text.encode()
+        text = data[: finished(data, masks)].decode("utf-8", "ignore")
+    return hidden(text, masks, min(start, len(text)))
 
 
 def _log_starts(job: JobDirectory, status: Status) -> Mapping[str, int]:

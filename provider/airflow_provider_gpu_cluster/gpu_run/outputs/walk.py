@@ -16,7 +16,7 @@ MOST_IN_FOLDER = 200_000
 """How many names of one folder are looked at."""
 
 
-class Found(NamedTuple):
+class Walked(NamedTuple):
     """
     Something in a folder.
 
@@ -34,7 +34,7 @@ class _Level(NamedTuple):
     names: Iterator[os.DirEntry[str]]
 
 
-def walk(folder: str, after: str = "") -> Iterator[Found]:
+def walk(folder: str, after: str = "") -> Iterator[Walked]:
     """
     Yield what is in a folder and below.
 
@@ -46,7 +46,7 @@ def walk(folder: str, after: str = "") -> Iterator[Found]:
     levels: list[_Level] = []
     kind = _go_down(folder, "", levels)
     if kind in ("unreadable", "cut"):
-        yield Found("", kind)
+        yield Walked("", kind)
     while levels:
         level = levels[-1]
         entry = next(level.names, None)
@@ -66,7 +66,7 @@ def walk(folder: str, after: str = "") -> Iterator[Found]:
         else:
             kind = "entry"
         if kind and not is_passed:
-            yield Found(path, kind)
+            yield Walked(path, kind)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

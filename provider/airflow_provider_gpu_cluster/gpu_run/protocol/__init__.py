@@ -37,11 +37,35 @@ VERBS = (
     "gc",
     "audit",
     "usage",
+    "read-log",
+    "copy-log",
+    "search-log",
+    "read-series",
+    "describe-job",
 )
 
-# The verbs with which a task waits for its job, or ends it. They need no room on the disk, and the job may run on while
+# The verbs with which somebody looks at a job, or ends it. They need no room on the disk, and the job may run on while
 # the disk is full or somebody corrects a permission. So for them no failure of the disk is final.
-LOOKS = ("status", "watch", "logs", "cancel", "told")
+LOOKS = ("status", "watch", "logs", "cancel", "told", "read-log", "copy-log", "search-log")
+
+# The verbs that may be called over a `watch`: they answer soon, change nothing about any job, and do not count as
+# somebody who asks for one.
+READS = (
+    "capacity",
+    "overview",
+    "totals",
+    "jobs",
+    "audit",
+    "usage",
+    "describe-job",
+    "read-log",
+    "search-log",
+    "read-series",
+    "list-outputs",
+    "read-output",
+    "read-metrics",
+    "list-elements",
+)
 
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"

@@ -57,13 +57,30 @@ class ToldCommand(ToldRequest):
     key: int
 
 
+class CallCommand(TypedDict):
+    """Carry out one of the verbs that only read, see :data:`.protocol.READS`."""
+
+    do: Literal["call"]
+    key: int
+    verb: str
+    request: dict[str, Any]
+
+
 class AliveCommand(TypedDict):
     """A sign of life."""
 
     do: Literal["alive"]
 
 
-Command = Union[SubscribeCommand, AcknowledgeCommand, UnsubscribeCommand, LaunchCommand, ToldCommand, AliveCommand]
+Command = Union[
+    SubscribeCommand,
+    AcknowledgeCommand,
+    UnsubscribeCommand,
+    LaunchCommand,
+    ToldCommand,
+    CallCommand,
+    AliveCommand,
+]
 
 
 class _StatusEvent(TypedDict):
@@ -132,8 +149,16 @@ class NotedEvent(TypedDict):
     key: int
 
 
+class AnsweredEvent(TypedDict):
+    """The reply of a verb."""
+
+    event: Literal["answered"]
+    key: int
+    reply: Any
+
+
 class RefusedEvent(Fault):
-    """This subscription or launch is impossible."""
+    """This subscription, launch or call is impossible."""
 
     event: Literal["refused"]
     key: int
@@ -146,4 +171,14 @@ class AliveEvent(TypedDict):
     event: Literal["alive"]
 
 
-Event = Union[StatusEvent, PlaceEvent, OutputEvent, AckedEvent, LaunchedEvent, NotedEvent, RefusedEvent, AliveEvent]
+Event = Union[
+    StatusEvent,
+    PlaceEvent,
+    OutputEvent,
+    AckedEvent,
+    LaunchedEvent,
+    NotedEvent,
+    AnsweredEvent,
+    RefusedEvent,
+    AliveEvent,
+]

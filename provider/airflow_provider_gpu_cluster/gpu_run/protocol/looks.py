@@ -199,13 +199,13 @@ class ListElementsRequest(_ListElementsRequest, total=False):
     indexes: list[int]
 
 
-class _Element(TypedDict):
+class _ElementLook(TypedDict):
     index: int
     job_id: str
     state: str
 
 
-class Element(_Element, total=False):
+class ElementLook(_ElementLook, total=False):
     """
     An element of an array, as its records tell it, without its secrets.
 
@@ -234,7 +234,7 @@ class Element(_Element, total=False):
 
 
 class _ListElementsReply(TypedDict):
-    elements: list[Element]
+    elements: list[ElementLook]
     size: int
     next: int | None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from functools import lru_cache
 from typing import Any, Iterable, Iterator, TypedDict
 
 HIDDEN = "***"
@@ -42,7 +43,7 @@ class Masks(_Masks, total=False):
     """
 
     made_of: dict[str, str]
-    others: list[Masks]
+    others: list[Any]
 
 
 def masks_of(secrets: Iterable[str]) -> Masks | None:
@@ -172,7 +173,9 @@ def _found(text: str, masks: Masks) -> Iterator[tuple[int, int]]:
         firsts, wholes = searches.setdefault((_MADE_OF.get(made_of.get(whole, ""), ""), length), (set(), set()))
         firsts.add(first)
         wholes.add(whole)
-    digests = {letter: _digest(salt, letter) for letter in set(text)}
+    # To look at each character takes longer than the search.
+    others = set() if text.isascii() else set(re.findall(r"[^\x00-\x7f]", text))
+    digests = {**_ascii_digests(salt), **{letter: _digest(salt, letter) for letter in others}}
     for (characters, length), (firsts, wholes) in searches.items():
         for letter in (letter for letter, digest in digests.items() if digest in firsts):
             for secret in _candidates(text, letter, characters, length):
@@ -189,6 +192,11 @@ def _candidates(text: str, letter: str, characters: str, length: int) -> Iterabl
     # Logs repeat themselves, so there are far fewer different ones than places where they are.
     rest = f"(?=({characters or '.'}{{{length - 1}}}))"
     return {letter + found for found in re.findall(re.escape(letter) + rest, text, re.DOTALL)}
+
+
+@lru_cache(maxsize=64)
+def _ascii_digests(salt: bytes) -> dict[str, str]:
+    return {letter: _digest(salt, letter) for letter in map(chr, range(128))}
 
 
 def _digest(salt: bytes, text: str) -> str:

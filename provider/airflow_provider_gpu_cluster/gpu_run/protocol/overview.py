@@ -83,6 +83,7 @@ class OverviewJob(_OverviewJob, total=False):
     :param job_id: its name among the jobs of this program; of others than this root's, too.
     :param scheduler_id: what the scheduler calls it.
     :param by: who has asked for it, if it is one of this root.
+    :param element: its index, if it is an element of an array.
     :param place: its place in the queue, from 1, and ``why``, why it waits.
     :param since: when it got its GPUs, and ``until``, when it will give them back at the latest.
     :param expected_at: when the scheduler expects to start it.
@@ -91,6 +92,7 @@ class OverviewJob(_OverviewJob, total=False):
     job_id: str
     scheduler_id: str
     by: Asker
+    element: int
     place: int
     why: str
     gpu_type: str

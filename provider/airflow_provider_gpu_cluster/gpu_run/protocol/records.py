@@ -245,11 +245,19 @@ class ExitRecord(_ExitRecord, EndFacts, total=False):
     next: NextAttempt
 
 
-class LogStarts(TypedDict):
-    """``log_starts.json``: where an attempt's part of each log begins, in bytes. What is before is of earlier ones."""
-
+class _LogStarts(TypedDict):
     training: int
     error: int
+
+
+class LogStarts(_LogStarts, total=False):
+    """
+    ``log_starts.json``: where an attempt's part of each log begins, in bytes. What is before is of earlier ones.
+
+    :param progress: the same for PROGRESS_FILE; earlier versions do not say it.
+    """
+
+    progress: int
 
 
 class CheckpointNote(TypedDict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, TypedDict
+from typing import Sequence, TypedDict
 
 PROGRESS, USAGE = "progress", "usage"
 #: How many curves of PROGRESS_FILE one reply has, and how many points each curve has at most.
@@ -46,8 +46,8 @@ class SeriesName(TypedDict):
 
     name: str
     count: int
-    least: Optional[float]
-    most: Optional[float]
+    least: float | None
+    most: float | None
     last: object
     is_rising: bool
 
@@ -63,10 +63,10 @@ class Curve(TypedDict):
     """
 
     name: str
-    at: List[int]
-    x: List[Optional[float]]
-    y: List[Optional[float]]
-    t: List[Optional[float]]
+    at: list[int]
+    x: list[float | None]
+    y: list[float | None]
+    t: list[float | None]
 
 
 class Section(TypedDict):
@@ -78,11 +78,11 @@ class Section(TypedDict):
     """
 
     attempt: int
-    at: Optional[int]
-    started_at: Optional[str]
-    ended_at: Optional[str]
-    reason: Optional[str]
-    resumed_from: Optional[str]
+    at: int | None
+    started_at: str | None
+    ended_at: str | None
+    reason: str | None
+    resumed_from: str | None
 
 
 class SeriesReply(TypedDict):
@@ -103,13 +103,13 @@ class SeriesReply(TypedDict):
     :param problem: why there is no more, as a sentence; empty if nothing is wrong.
     """
 
-    names: List[SeriesName]
+    names: list[SeriesName]
     more_names: int
-    x: Optional[str]
+    x: str | None
     times: str
-    within_s: Optional[float]
-    curves: List[Curve]
-    sections: List[Section]
+    within_s: float | None
+    curves: list[Curve]
+    sections: list[Section]
     slice: int
     slices: int
     until: int

@@ -35,6 +35,7 @@ class Standing(_State, total=False):
     :param log_attempt: number of the attempt with which its log begins, if that is an earlier one.
     :param attempts: the earlier attempts of the same try, oldest first; not more than the last hundred.
     :param recovered: how many attempts each reason has caused.
+    :param expected_start: when its scheduler expects it to start, while it waits.
     :param memory_limit_bytes: its limit on host memory, once it has ended.
     :param usage: what it has used; of a running attempt, so far.
     :param seconds: how long each of its parts took; of a running attempt, so far.
@@ -66,6 +67,7 @@ class Standing(_State, total=False):
     peak_memory_bytes: int | None
     memory_limit_bytes: int | None
     queue_place: int | None
+    expected_start: str
     progress: Progress | None
     usage: Usage
     seconds: Seconds

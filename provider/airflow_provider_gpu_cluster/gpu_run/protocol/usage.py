@@ -129,6 +129,7 @@ class UsagePoint(TypedDict, total=False):
     :param memory_bytes: host memory of the job's processes.
     :param cpus: how many processors were busy.
     :param written_bytes: bytes that its processes have written so far.
+    :param progress_bytes: how large the job's PROGRESS_FILE was then.
     :param node: the node; only for a job on several nodes.
     """
 
@@ -138,6 +139,7 @@ class UsagePoint(TypedDict, total=False):
     memory_bytes: int
     cpus: float
     written_bytes: int
+    progress_bytes: int
     node: str
 
 

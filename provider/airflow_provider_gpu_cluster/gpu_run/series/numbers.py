@@ -34,9 +34,9 @@ def object_in(line: bytes) -> dict[str, Any] | None:
 
 def numbers_in(value: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """
-    Return the numbers of an object, and their names: ``{"train": {"loss": 1}, "lr": [2]}`` has ``train/loss`` and ``lr/0``.
+    Return the numbers of an object with their names.
 
-    Of a list the first 16 count.
+    In ``{"train": {"loss": 1}, "lr": [2]}`` these are ``train/loss`` and ``lr/0``. Of a list the first 16 count.
     """
     return _numbers("", value, _DEEPEST)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Iterator, NamedTuple, Sequence
 
-SLICE_BYTES = 1 << 22
+SLICE_BYTES = 1 << 21
 PIECE_BYTES = 1 << 14
 _PIECE_OF_ALL_BYTES = 1 << 18
 _AHEAD_BYTES = 1 << 12
@@ -30,7 +30,7 @@ class OpenFile(NamedTuple):
     size: int
 
 
-class Line(NamedTuple):
+class FileLine(NamedTuple):
     """
     A line of one of several files.
 
@@ -51,7 +51,7 @@ def slices_of(total: int) -> int:
     return max(1, -(-total // SLICE_BYTES))
 
 
-def lines_of_slice(files: Sequence[OpenFile], number: int, slices: int) -> Iterator[Line]:
+def lines_of_slice(files: Sequence[OpenFile], number: int, slices: int) -> Iterator[FileLine]:
     """
     Return the lines of one slice, in the order of the files and of the lines in each.
 
@@ -76,7 +76,7 @@ def _place(number: int, slices: int) -> int:
     return sorted(range(slices), key=lambda place: (place * 0.6180339887498949) % 1.0)[number]
 
 
-def _lines_from(index: int, file: OpenFile, start: int, end: int) -> Iterator[Line]:
+def _lines_from(index: int, file: OpenFile, start: int, end: int) -> Iterator[FileLine]:
     """Return the lines that begin within a part of a file. A last line without an end is still being written."""
     data = os.pread(file.fd, end - start, start)
     at = start
@@ -87,7 +87,7 @@ def _lines_from(index: int, file: OpenFile, start: int, end: int) -> Iterator[Li
         data, at = data[first:], start + first
     *whole, rest = data.split(b"\n")
     for text in whole:
-        yield Line(index, at, at + len(text) + 1, text)
+        yield FileLine(index, at, at + len(text) + 1, text)
         at += len(text) + 1
     if rest:
         line = _long_line(index, file, at, rest)
@@ -95,7 +95,7 @@ def _lines_from(index: int, file: OpenFile, start: int, end: int) -> Iterator[Li
             yield line
 
 
-def _long_line(index: int, file: OpenFile, start: int, text: bytes) -> Line | None:
+def _long_line(index: int, file: OpenFile, start: int, text: bytes) -> FileLine | None:
     """Return a line that goes on beyond its piece; None if it has no end."""
     parts, length = [text], len(text)
     while length < MOST_LINE_BYTES:
@@ -105,7 +105,7 @@ def _long_line(index: int, file: OpenFile, start: int, text: bytes) -> Line | No
             return None
         end = more.find(b"\n")
         if end >= 0:
-            return Line(index, start, start + length + end + 1, b"".join([*parts, more[:end]]))
+            return FileLine(index, start, start + length + end + 1, b"".join([*parts, more[:end]]))
         parts.append(more)
         length += len(more)
-    return Line(index, start, start + length, None)
+    return FileLine(index, start, start + length, None)

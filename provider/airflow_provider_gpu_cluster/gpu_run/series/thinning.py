@@ -42,24 +42,29 @@ class Thinned:
         self._width = 1
         self._in_last = 0
         # Of each stretch its first, lowest, highest and last point; the lowest is a gap if there is one.
-        self._stretches: list[tuple[Point, Point, Point, Point]] = []
+        self._stretches: list[list[Point]] = []
 
     def add(self, point: Point) -> None:
         """Take the next point."""
-        if self._stretches and self._in_last < self._width:
-            self._stretches[-1] = _joined(self._stretches[-1], (point, point, point, point))
-            self._in_last += 1
+        if self._in_last == self._width or not self._stretches:
+            if len(self._stretches) == self._most_stretches:
+                self._double()
+                self.add(point)
+                return
+            self._stretches.append([point] * 4)
+            self._in_last = 1
             return
-        if len(self._stretches) == self._most_stretches:
-            self._double()
-            self.add(point)
-            return
-        self._stretches.append((point, point, point, point))
-        self._in_last = 1
+        self._in_last += 1
+        last = self._stretches[-1]
+        last[3] = point
+        if _is_lower(point, last[1]):
+            last[1] = point
+        if _is_higher(point, last[2]):
+            last[2] = point
 
     def _double(self) -> None:
         old = self._stretches
-        pairs = [_joined(old[index], old[index + 1]) for index in range(0, len(old) - 1, 2)]
+        pairs = [_joined(*old[index : index + 2]) for index in range(0, len(old) - 1, 2)]
         if len(old) % 2:
             pairs.append(old[-1])
         else:
@@ -73,10 +78,15 @@ class Thinned:
         return [found[at] for at in sorted(found)]
 
 
-def _joined(
-    first: tuple[Point, Point, Point, Point], second: tuple[Point, Point, Point, Point]
-) -> tuple[Point, Point, Point, Point]:
-    lows, highs = (first[1], second[1]), (first[2], second[2])
-    low = lows[0] if lows[0].y is None or (lows[1].y is not None and lows[0].y <= lows[1].y) else lows[1]
-    high = highs[1] if highs[0].y is None or (highs[1].y is not None and highs[1].y > highs[0].y) else highs[0]
-    return first[0], low, high, second[3]
+def _joined(first: list[Point], second: list[Point]) -> list[Point]:
+    low = second[1] if _is_lower(second[1], first[1]) else first[1]
+    high = second[2] if _is_higher(second[2], first[2]) else first[2]
+    return [first[0], low, high, second[3]]
+
+
+def _is_lower(point: Point, other: Point) -> bool:
+    return other.y is not None and (point.y is None or point.y < other.y)
+
+
+def _is_higher(point: Point, other: Point) -> bool:
+    return point.y is not None and (other.y is None or point.y > other.y)

@@ -295,7 +295,10 @@ class Attempt:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             starts: LogStarts | None = records.read_json(self.at("log_starts.json"))
             if starts is not None:
-                return {"training": int(starts["training"]), "error": int(starts["error"])}
+                found: LogStarts = {"training": int(starts["training"]), "error": int(starts["error"])}
+                if "progress" in starts:
+                    found["progress"] = int(starts["progress"])
+                return found
         return {"training": 0, "error": 0}
 
     def note_checkpoint(self) -> None:

@@ -157,7 +157,8 @@ class AttemptRun:
         self._errors = ErrorsRelay(job.at("logs", "training.log"), job.at("logs", "error.log"))
         recovery = self.request.get("recovery")
         with contextlib.suppress(OSError):
-            self.attempt.note_log_starts(self._errors.begin("" if recovery is None else beginning(recovery)))
+            starts = self._errors.begin("" if recovery is None else beginning(recovery))
+            self.attempt.note_log_starts({**starts, "progress": _size(job.at("logs", "progress.jsonl"))})
         self._killed_workers = KilledWorkers()
         self._started_at, self._started_clock = records.now(), time.clock_gettime(time.CLOCK_BOOTTIME)
         self._job.start(
@@ -451,6 +452,13 @@ def _is_gone(path: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _is_signal(status: int | None, number: int) -> bool:

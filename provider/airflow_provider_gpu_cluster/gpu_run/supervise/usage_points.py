@@ -126,6 +126,8 @@ def _mean(first: UsagePoint, second: UsagePoint) -> UsagePoint:
     for one in (first, second):
         if "written_bytes" in one:
             point["written_bytes"] = one["written_bytes"]
+        if "progress_bytes" in one:
+            point["progress_bytes"] = one["progress_bytes"]
         if "node" in one:
             point["node"] = one["node"]
     gpus = _gpu_means(first.get("gpus", []), second.get("gpus", []), weights)

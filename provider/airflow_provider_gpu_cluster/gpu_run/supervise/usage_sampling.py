@@ -87,6 +87,7 @@ class Sampling:
         self._spent_s = 0.0
         self._last: UsagePoint = {}
         self._peak_memory = 0
+        self._progress = attempt.job.at("logs", "progress.jsonl")
         #: How long to wait for the next look.
         self.pause_s = 0.0
 
@@ -154,6 +155,9 @@ class Sampling:
             point["cpus"] = round(cpu_s / past_s, 3)
         if self._use.written_bytes is not None:
             point["written_bytes"] = self._use.written_bytes
+        # It says when each line of that file was written, which the lines themselves need not say.
+        with contextlib.suppress(OSError):
+            point["progress_bytes"] = _size(self._progress)
         if self._node.name:
             point["node"] = self._node.name
         self._last = point
@@ -177,6 +181,13 @@ class Sampling:
         """Return the processor time since the last call."""
         before, self._spent_s = self._spent_s, time.process_time() + self._gpus.cost_s
         return self._spent_s - before
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def restore_logs(attempt: Attempt) -> None:

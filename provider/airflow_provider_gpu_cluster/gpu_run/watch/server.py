@@ -1,14 +1,15 @@
 """
 The only command of the Airflow side that runs long: a client subscribes to jobs, and gets events about them.
 
-It also launches jobs for the client, which saves a connection for each. Both sides send lines of JSON. Commands, where
-``ack`` contains ``attempt``, ``offset`` and ``note``::
+It also launches jobs for the client and carries out verbs that only read, which saves a connection for each. Both sides
+send lines of JSON. Commands, where ``ack`` contains ``attempt``, ``offset`` and ``note``::
 
     {"do": "subscribe", "key": 7, "job_id": "x", "reader": "task-ab" or null, "ack": {...} or null}
     {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}
     {"do": "unsubscribe", "key": 7}
     {"do": "launch", "key": 8, "request": {...}}
     {"do": "told", "key": 9, "job_id": "x", "attempt": 1, "event": "queued_for"}
+    {"do": "call", "key": 10, "verb": "capacity", "request": {...}}
     {"do": "alive"}
 
 Events:
@@ -19,7 +20,8 @@ Events:
 ``acked``    the reader's position is written down
 ``launched`` the reply of ``submit`` to a request that needs no files
 ``noted``    that people were told is written down
-``refused``  this subscription, launch or note is impossible
+``answered`` the reply of a verb
+``refused``  this subscription, launch, note or call is impossible
 ``alive``    a sign of life
 
 It ends when the client has gone, or has given no sign of life for a long time.
@@ -41,6 +43,7 @@ from ..jobs.notices import note_told
 from ..linux.inotify import Inotify
 from ..reply import Reply
 from ..store.directories import Root
+from .calls import Calls, Verbs
 from .channel import BrokenClient, Channel, ClientGone
 from .watched_job import FULL_LOOK_S, WatchedJob
 
@@ -56,33 +59,36 @@ ALIVE_S = 5.0
 SILENCE_S = 150.0
 # A client that lags this far behind gets no news until it has caught up.
 _MOST_BACKLOG = 1 << 20
+_CALL = (("key", int), ("verb", str), ("request", dict))
 
 
-def answer(root: Root, engine: Engine, program: str, request: Call, stream: BinaryIO) -> Reply:
+def answer(root: Root, engine: Engine, program: str, request: Call, stream: BinaryIO, verbs: Verbs) -> Reply:
     """Carry out the verb ``watch``."""
-    launches = LaunchProcesses(root, program, request)
-    return Reply({}, lambda out: watch(root, engine, launches, stream, out))
+    launches, calls = LaunchProcesses(root, program, request), Calls(verbs)
+    return Reply({}, lambda out: watch(root, engine, launches, calls, stream, out))
 
 
-def watch(root: Root, engine: Engine, launches: LaunchProcesses, source: BinaryIO, out: BinaryIO) -> None:
+def watch(root: Root, engine: Engine, launches: LaunchProcesses, calls: Calls, source: BinaryIO, out: BinaryIO) -> None:
     """
     Serve a client until it is gone.
 
     :param launches: carries out the client's launches.
+    :param calls: carries out the client's calls.
     :param source: the client's commands. Nothing may have been read ahead from it.
     """
     out.flush()
     try:
-        _Watch(root, engine, launches, Channel(source.fileno(), out.fileno())).run()
+        _Watch(root, engine, launches, calls, Channel(source.fileno(), out.fileno())).run()
     except BrokenClient as error:
         sys.exit(f"gpu-run watch cannot understand its client: {error}")
 
 
 class _Watch:
-    def __init__(self, root: Root, engine: Engine, launches: LaunchProcesses, channel: Channel) -> None:
+    def __init__(self, root: Root, engine: Engine, launches: LaunchProcesses, calls: Calls, channel: Channel) -> None:
         self._root = root
         self._engine = engine
         self._launches = launches
+        self._calls = calls
         self._channel = channel
         self._inotify = Inotify()
         self._subscriptions: dict[int, WatchedJob] = {}
@@ -103,7 +109,7 @@ class _Watch:
                 self._channel.wait(self._pause(), self._also())
                 self._engine.refresh()
                 self._obey()
-                self._tell_launches()
+                self._tell_answers()
                 self._look()
                 self._send_output()
                 self._give_sign_of_life()
@@ -122,7 +128,8 @@ class _Watch:
 
     def _also(self) -> list[int]:
         """Return the open files besides the channel that may become readable."""
-        return [*self._launches.fds, *([] if self._inotify.fd is None else [self._inotify.fd])]
+        calls = [] if self._is_clogged else self._calls.fds
+        return [*self._launches.fds, *calls, *([] if self._inotify.fd is None else [self._inotify.fd])]
 
     def _give_sign_of_life(self) -> None:
         now = time.monotonic()
@@ -144,6 +151,8 @@ class _Watch:
                 self._acknowledge(_take(command, "key", int), _checked_ack(command))
             elif do == "launch":
                 self._launches.add(_take(command, "key", int), _take(command, "request", dict))
+            elif do == "call":
+                self._calls.add(*(_take(command, name, kind) for name, kind in _CALL))
             elif do == "told":
                 self._note_told(command)
             elif do != "alive":
@@ -215,9 +224,13 @@ class _Watch:
             self._refuse(key, protocol.INTERNAL, message)
         self._give_sign_of_life()
 
-    def _tell_launches(self) -> None:
+    def _tell_answers(self) -> None:
         for event in self._launches.answers():
             self._channel.send(event)
+        # An answer that is not taken keeps its process waiting.
+        if not self._is_clogged:
+            for answer in self._calls.answers():
+                self._channel.send(answer)
 
     def _refuse(self, key: int, code: str, message: str) -> None:
         self._drop(key)

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from airflow_provider_gpu_cluster.plugins.api import job
+from airflow_provider_gpu_cluster.plugins.api import (
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    outputs,
+)
 
 router = APIRouter(prefix="/api")
-router.include_router(job.router)
+for part in (
+    clusters,
+    curves,
+    elements,
+    job,
+    jobs,
+    outputs,
+):
+    router.include_router(part.router)

@@ -90,6 +90,10 @@ def test_it_waits_runs_and_is_cancelled(cluster: Cluster, site: Site, eventually
     pids = [launched_pid(cluster, job_id) for job_id in (waiting.handle.job_id, running)]
     assert all(map(shown_by_ps, pids))
     assert cluster.capacity()["waiting_jobs"] == 1
+    seen = cluster.session.call("overview", {"hours": 1})["view"]
+    assert (seen["nodes"], seen["waiting_jobs"], bool(seen["launcher"])) == ([], 1, True)
+    jobs = {job["job_id"]: (job["is_running"], job["gpus"], job["by"]["dag_id"]) for job in seen["jobs"]}
+    assert jobs == {running: (True, 4, "dag"), waiting.handle.job_id: (False, 4, "dag")}
     eventually(lambda: site.pool.engine.capacity()["waiting_jobs"] == 1)
     for job_id, count in ((waiting.handle.job_id, 0), (running, 1)):
         for _ in range(2):

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,21 @@ def test_a_waiting_job_says_why(cluster: Cluster, eventually: Callable[..., Any]
     eventually(lambda: "the resources it asks for are in use (Resources)" in message())
     # Slurm's backfill finds out when the first of the others must have ended.
     eventually(lambda: "; expected to start before 20" in message(), timeout_s=40)
+    expected = cluster.statuses([waiting])[0].expected_start
+    assert expected is not None
+    assert datetime.fromisoformat(expected) > datetime.now(timezone.utc)
     capacity = cluster.capacity()
     assert (len(capacity["gpus"]), capacity["free_gpus"], capacity["waiting_jobs"]) == (8, 0, 1)
     assert {gpu.get("state") for gpu in capacity["gpus"]} == {"leased"}
+    seen = cluster.session.call("overview", {"hours": 1})["view"]
+    first, second, third = seen["jobs"]
+    assert (third["job_id"], third["place"], third["is_running"]) == (waiting, 1, False)
+    assert "the resources it asks for are in use" in third["why"]
+    assert third["expected_at"] > third["submitted_at"]
+    assert {first["gpus"], second["gpus"]} == {4}
+    assert first["by"]["dag_id"] == "dag"
+    assert sorted(gpu["job"] for node in seen["nodes"] for gpu in node["gpus"]) == [0] * 4 + [1] * 4
+    assert [(node["name"], "lone" in node["partitions"]) for node in seen["nodes"]] == [("gpu1", True), ("gpu2", False)]
     assert cluster.cancel([waiting], requested_by="the test")[0].state is JobState.CANCELLED
 
 

@@ -172,6 +172,8 @@ class SlurmEngine:
             queued["message"] = "; ".join(filter(None, (_why(alive[0]), note.get("message"))))
             if alive[0].nodes:
                 queued["host"] = alive[0].nodes
+            if alive[0].start is not None and alive[0].start > time.time():
+                queued["expected_start"] = records.time_of(alive[0].start)
             return queued
         # The accounting has a line for each run of a job.
         settle_unstarted(attempt, batch, rows[-1])

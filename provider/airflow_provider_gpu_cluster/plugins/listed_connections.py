@@ -1,4 +1,4 @@
-"""The connections whose clusters are in the metrics."""
+"""The connections of type ``gpu_cluster``: those in the metrics, and all that can be found."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def connection_ids() -> list[str]:
     environment. A secrets backend can only be asked for one by its name.
     """
     return options.metrics_conn_ids() or sorted({*_in_database(), *_in_environment()})
+
+
+def all_connection_ids() -> list[str]:
+    """Return all connections of type ``gpu_cluster`` that can be listed, and those that the option names besides."""
+    return sorted({*options.metrics_conn_ids(), *_in_database(), *_in_environment()})
 
 
 def _in_database() -> list[str]:
