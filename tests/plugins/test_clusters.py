@@ -22,8 +22,11 @@ from airflow_provider_gpu_cluster.plugins.api import clusters as api
 from airflow_provider_gpu_cluster.plugins.cluster_view import Viewer, cluster_view
 from airflow_provider_gpu_cluster.plugins.clusters import Clusters, Known
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
+from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
+from airflow_provider_gpu_cluster.watch import loop
 from tests.harness.patience import PATIENCE_S
+from tests.servers.proxy import CutProxy
 
 ROOT = f"{URL_PREFIX}/api/clusters"
 MINE = {"dag_id": "mine", "run_id": "r1", "task_id": "train", "map_index": None, "triggered_by": "ada"}
@@ -256,13 +259,30 @@ def test_an_answer_that_has_not_changed_is_not_sent_again(
     assert len(site.asked) == 4
 
 
-def test_a_real_cluster_says_what_its_gpus_do(
-    gpu_cluster_conn: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_a_real_cluster_is_looked_at_over_one_connection_and_its_last_answer_outlasts_it(
+    gpu_cluster_conn: dict[str, Any], cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps(gpu_cluster_conn))
-    known = asyncio.run(Clusters().look("lab"))
-    assert known.overview is not None, known.error
+    monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps({**gpu_cluster_conn, "port": cut_proxy.port}))
+    monkeypatch.setattr(module, "KEEP_S", 0.0)
+    clusters = Clusters(check=Site().check)
+
+    async def story() -> None:
+        for _ in range(3):
+            known = await clusters.look("lab")
+            assert known.is_up, known.error
+        assert cut_proxy.connections == 1
+        cut_proxy.refusing = True
+        cut_proxy.cut_now()
+        await clusters.look("lab")
+        await _until(lambda: clusters.known("lab").error)
+
+    asyncio.run(story())
+    # The line must not outlive the test's cluster.
+    monkeypatch.setattr(loop, "LINGER_S", 0.0)
+    live_cluster("lab").watcher.reconnect()
+    known = clusters.known("lab")
     detail = cluster_view("lab", known, Viewer((), sees_all=True))
+    assert (detail.is_up, detail.down_since) == (False, known.as_of)
     assert [gpu.state for node in detail.nodes for gpu in node.gpus] == ["free"] * 4
     assert len(detail.hours) == 24
     assert detail.disk is not None

@@ -76,6 +76,7 @@ VERBS = {
     "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
     # A watch must not wait long, as it has other news to send.
     "watch": Verb("watch.server", "answer", (*_WITH_INPUTS, "verbs"), engine_timeout_s=0.2),
+    "look-on": Verb("watch.followed_job", "answer", ("root", "engine", "request")),
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "read-log": Verb("jobs.log_window", "answer", ("root", "request")),
     "copy-log": Verb("jobs.log_copy", "answer", ("root", "request")),
@@ -205,7 +206,8 @@ class _OtherVerbs:
             given = dict(self._given, request={**request, **self._asked})
             return {"reply": _carry_out(VERBS[name], given).value}
         except Exception as error:
-            return dict(_fault(name, error, self._given["root"]))
+            fault = _fault(name, error, self._given["root"])
+            return {"code": fault["code"], "message": fault["message"]}
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

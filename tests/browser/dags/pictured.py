@@ -29,6 +29,7 @@ def train(task_id: str, *, steps: int, pause: float, gpus: int = 1, **arguments:
         code="pictured_training",
         entry_script="train.py",
         script_args=["--steps", steps, "--pause", pause],
+        pass_output_dirs=False,
         gpus=gpus,
         memory="1G",
         time_limit=7200,
