@@ -36,7 +36,7 @@ class Picture:
     """
     A page.
 
-    :param path: its address; ``{done}`` and ``{long}`` are the runs of the two DAGs.
+    :param path: its address; ``{done}``, ``{long}`` and ``{waiting}`` are runs.
     :param view: the view of a job that it shows; a page that has no such view (yet) is left out.
     """
 
@@ -53,7 +53,7 @@ PICTURES = (
     Picture("clusters", "/plugin/gpu-jobs?view=clusters"),
     Picture("run", "/dags/vision/runs/{done}/plugin/gpu-run-jobs"),
     Picture("running", RUNNING, height=1300),
-    Picture("waiting", "/dags/vision_long/runs/{long}/tasks/distill/plugin/gpu-job"),
+    Picture("waiting", "/dags/vision_waiting/runs/{waiting}/tasks/distill/plugin/gpu-job"),
     Picture("failed", "/dags/vision/runs/{done}/tasks/large_batch/plugin/gpu-job"),
     Picture("log", f"{WARM_UP}?show=log", view="log"),
     Picture("outputs", f"{WARM_UP}?show=outputs", view="outputs"),
@@ -92,8 +92,9 @@ def run_jobs(site: Site) -> dict[str, str]:
     site.until_run("vision", done)
     long = site.start("vision_long")
     site.until_job("vision_long", long, "finetune", "RUNNING")
-    site.until_job("vision_long", long, "distill", "QUEUED", "RUNNING")
-    return {"done": done, "long": long}
+    waiting = site.start("vision_waiting")
+    site.until_job("vision_waiting", waiting, "distill", "QUEUED")
+    return {"done": done, "long": long, "waiting": waiting}
 
 
 @contextlib.contextmanager

@@ -52,10 +52,16 @@ def vision() -> None:
 
 @dag(schedule=None, default_args={"owner": "carol", "retries": 0})
 def vision_long() -> None:
-    """A training that goes on while the pictures are taken, and one that waits for its GPUs."""
-    train("finetune", steps=600, pause=0.5, gpus=2)
+    """A training that goes on while the pictures are taken."""
+    train("finetune", steps=1500, pause=0.5, gpus=2)
+
+
+@dag(schedule=None, default_args={"owner": "dave", "retries": 0})
+def vision_waiting() -> None:
+    """A training that waits for its GPUs meanwhile."""
     train("distill", steps=10, pause=0.5, gpus=4)
 
 
 vision()
 vision_long()
+vision_waiting()
