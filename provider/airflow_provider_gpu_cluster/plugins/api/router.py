@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from airflow_provider_gpu_cluster.plugins.api import (
+    acts,
     clusters,
     curves,
+    docs_page,
     elements,
     job,
     jobs,
@@ -15,8 +17,10 @@ from airflow_provider_gpu_cluster.plugins.api import (
 
 router = APIRouter(prefix="/api")
 for part in (
+    acts,
     clusters,
     curves,
+    docs_page,
     elements,
     job,
     jobs,

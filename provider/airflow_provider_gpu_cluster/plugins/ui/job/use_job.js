@@ -5,13 +5,14 @@ import { get, jobPath } from "../api.js";
 
 const EVERY_MS = 5000;
 
-/** @returns {{job: object | null, error: Error | null, how: "polling", outage: object | null}} */
+/** @returns {{job: object | null, error: Error | null, how: "polling", outage: object | null, refresh: () => void}} */
 export function useJob(address) {
   const [known, setKnown] = React.useState({ job: null, error: null });
+  const [round, setRound] = React.useState(0);
+  React.useEffect(() => setKnown({ job: null, error: null }), [address]);
   React.useEffect(() => {
     let timer = null;
     const leaving = new AbortController();
-    setKnown({ job: null, error: null });
     async function look() {
       let isOver = false;
       try {
@@ -23,7 +24,8 @@ export function useJob(address) {
       } catch (error) {
         if (leaving.signal.aborted) return;
         isOver = [401, 403].includes(error.status) || (error.status === 404 && !error.looksAgain);
-        setKnown((before) => ({ ...before, error }));
+        // A cleared task has no job until it has launched the next one.
+        setKnown((before) => ({ job: error.status === 404 ? null : before.job, error }));
       }
       if (!isOver && !leaving.signal.aborted) timer = setTimeout(look, EVERY_MS);
     }
@@ -32,6 +34,6 @@ export function useJob(address) {
       leaving.abort();
       clearTimeout(timer);
     };
-  }, [address]);
-  return { ...known, how: "polling", outage: null };
+  }, [address, round]);
+  return { ...known, how: "polling", outage: null, refresh: () => setRound((before) => before + 1) };
 }
