@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
     jobs,
     outputs,
 )
+from airflow_provider_gpu_cluster.plugins.live import routes as live
 
 router = APIRouter(prefix="/api")
 for part in (
@@ -24,6 +25,7 @@ for part in (
     elements,
     job,
     jobs,
+    live,
     outputs,
 ):
     router.include_router(part.router)
