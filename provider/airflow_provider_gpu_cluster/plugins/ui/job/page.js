@@ -5,6 +5,7 @@ import { Busy, Notice } from "../parts/notice.js";
 import { Head } from "./head.js";
 import { Details } from "./details.js";
 import { ElementsPanel } from "./elements/panel.js";
+import { LogPanel } from "./log/panel.js";
 import { OutputsPanel } from "./outputs/panel.js";
 import { Overview } from "./overview.js";
 import { useJob } from "./use_job.js";
@@ -12,6 +13,7 @@ import { useJob } from "./use_job.js";
 // The views of a job, by the word in the page's address. Each gets {address, job, live}; `isFor` says of which jobs.
 const VIEWS = [
   { name: "overview", label: "Overview", View: Overview },
+  { name: "log", label: "Log", View: LogPanel },
   { name: "elements", label: "Elements", View: ElementsPanel, isFor: (job) => Boolean(job.array) },
   { name: "outputs", label: "Outputs", View: OutputsPanel },
   { name: "details", label: "Details", View: Details },
