@@ -405,16 +405,18 @@ class Cluster:
         reply: UsageReply = self.session.call("usage", request)
         return reply
 
-    def interrupt_job(self, job_id: str, *, kind: str, requested_by: str) -> str:
+    def interrupt_job(self, job_id: str, *, kind: str, requested_by: str, name: str | None = None) -> str:
         """
         Interrupt a running job as the real thing would, and return what was done, as a sentence.
 
         :param kind: ``preempted``, ``time_limit`` or ``checkpoint``.
         :param requested_by: who asks, for the record.
+        :param name: unique to this interruption, which is carried out once, however often it is asked for.
         :raises LaunchError: there is no such job, or it does not run (:class:`JobConflictError`).
         :raises InvalidJobError: it is an array, or there is no such interruption.
         """
-        request: InterruptRequest = {"job_id": job_id, "id": uuid.uuid4().hex, "kind": kind, "by": requested_by}
+        name = name or uuid.uuid4().hex
+        request: InterruptRequest = {"job_id": job_id, "id": name, "kind": kind, "by": requested_by}
         reply: InterruptReply = self.session.call("interrupt", request)
         return cleaned(reply["message"])
 

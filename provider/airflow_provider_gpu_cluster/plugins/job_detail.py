@@ -79,7 +79,7 @@ class Known:
     :param status: what its cluster said last; None if it has not answered.
     :param description: what the job runs, likewise.
     :param as_of: when it said so.
-    :param error: why it cannot be asked now.
+    :param error: why it cannot be asked now, and ``error_since``, since when.
     :param seconds_left: how long the job's steps will take, by the pace of those that were seen.
     :param row: its row of the table of jobs.
     :param earlier: rows of the jobs that the same task instance had launched before; None if there is no table.
@@ -89,23 +89,29 @@ class Known:
     description: Description | None = None
     as_of: datetime | None = None
     error: str | None = None
+    error_since: datetime | None = None
     seconds_left: float | None = None
     row: Mapping[str, Any] | None = None
     earlier: Iterable[Mapping[str, Any]] | None = None
 
 
 def job_detail(
-    handle: JobHandle, known: Known, rights: Rights | None = None, *, element: int | None = None
+    handle: JobHandle,
+    known: Known,
+    rights: Rights | None = None,
+    *,
+    element: int | None = None,
+    element_count: int | None = None,
 ) -> dict[str, Any]:
     """
     Return what is told of a job.
 
     :param handle: the job, as the task keeps it.
     :param rights: what the user may do; of one who may not read logs, what the job told is left out.
-    :param element: the index of the job in its array.
+    :param element: the index of the job in its array, and ``element_count``, how many the array has.
     """
     rights = rights or Rights()
-    detail = {**_of_job(handle, known), "element": element, "may": vars(rights)}
+    detail = {**_of_job(handle, known), "element": element, "element_count": element_count, "may": vars(rights)}
     if not rights.read_log:
         detail = without_what_it_told(detail)
     return shown(detail)
@@ -140,6 +146,7 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "remedy": _text(status.remedy),
         "message": message,
         "error": _text(known.error),
+        "error_since": _time(known.error_since),
         "as_of": _time(known.as_of),
         "attempt": status.attempt or None,
         "attempts": attempts,
@@ -294,12 +301,12 @@ def _used(status: JobStatus) -> dict[str, Any]:
 def _command(spec: Mapping[str, Any]) -> str | None:
     """Return the command, or the script and its arguments, as they are in the DAG."""
     if spec.get("command"):
-        return _text(str(spec["command"]), 10 * _MOST_TEXT)
+        return cleaned(str(spec["command"]), 10 * _MOST_TEXT)
     if not spec.get("entry_script"):
         return None
     arguments = spec.get("script_args")
     words = [spec["entry_script"], *(arguments if isinstance(arguments, list) else ())]
-    return _text(" ".join(map(str, words)), 10 * _MOST_TEXT)
+    return cleaned(" ".join(map(str, words)), 10 * _MOST_TEXT)
 
 
 def _code(one: Mapping[str, Any]) -> dict[str, Any]:

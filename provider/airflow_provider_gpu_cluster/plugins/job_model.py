@@ -128,6 +128,7 @@ class JobDetail(_Told):
     remedy: str | None
     message: str | None
     error: str | None = Field(description="why the cluster cannot be asked now; the rest is what was known before")
+    error_since: str | None
     as_of: str | None = Field(description="when the cluster said so; null as long as it has not answered")
     attempt: int | None
     attempts: list[Attempt]
@@ -155,6 +156,7 @@ class JobDetail(_Told):
     array: Array | None
     elements: list[tuple[str, str | None]] | None = Field(description="of an array: state and reason of each element")
     element: int | None
+    element_count: int | None = Field(description="of the array that this is an element of")
     life: list[LifePart]
     idle: str | None
     advice: list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from airflow_provider_gpu_cluster.plugins.api import (
+    acts,
     clusters,
     curves,
     elements,
@@ -15,6 +16,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
 
 router = APIRouter(prefix="/api")
 for part in (
+    acts,
     clusters,
     curves,
     elements,
