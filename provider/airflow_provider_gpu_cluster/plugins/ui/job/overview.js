@@ -5,8 +5,8 @@ import { Section } from "../parts/section.js";
 import { CurvesPanel } from "./curves/panel.js";
 import { JobFacts } from "./facts.js";
 import { LifeLine } from "./life/panel.js";
-import { QueueNotice } from "./queue_notice.js";
 import { Metrics } from "./metrics.js";
+import { QueueNotice } from "./queue_notice.js";
 import { Resources } from "./resources.js";
 
 /** @param {{address: object, job: object, live: object}} props */
