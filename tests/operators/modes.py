@@ -410,7 +410,7 @@ def _check_what_is_said(scene: Scene, mode: Mode) -> None:
     for record in scene.logs.told:
         assert record.fields["job_id"] == _job_id(scene), record
         assert record.fields.get("cluster") in {None, *ways}, record
-    assert f"task_id={mode.name}&" in scene.xcoms["gpu_job_link"]
+    assert f"/tasks/{mode.name}/plugin/gpu-job" in scene.xcoms["gpu_job_link"]
 
 
 def _end_job(scene: Scene) -> None:

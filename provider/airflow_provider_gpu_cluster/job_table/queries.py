@@ -145,6 +145,12 @@ def choices_in(session: Session, dags: Collection[str]) -> dict[str, list[str]]:
     return found
 
 
+def connections_of(session: Session, dags: Collection[str]) -> set[str]:
+    """Return the connections at which some DAGs have launched jobs."""
+    query = select(jobs.c.conn_id).where(*Selection(dags).conditions()).distinct()
+    return set(session.scalars(query))
+
+
 def _ordered(query: Select[Any], order_by: str) -> Select[Any]:
     name, is_descending = order_by.removeprefix("-"), order_by.startswith("-")
     column = COLUMNS[name]

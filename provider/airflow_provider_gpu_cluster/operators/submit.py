@@ -44,7 +44,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
 )
 from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
 from airflow_provider_gpu_cluster.tasks.job_partial import JobPartial
-from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 from airflow_provider_gpu_cluster.tasks.states import asked_by_a_user
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
@@ -168,6 +168,7 @@ class SubmitGpuJobOperator(BaseOperator):
         name: parameter.renderer for name, parameter in PARAMETERS.items() if parameter.renderer is not None
     }
     operator_extra_links = (GpuJobLink(),)
+    answers_for_job = True  # where it ends, notifiers speak of the job
     ui_color = "#e4ecf4"
 
     def __init__(
@@ -447,6 +448,7 @@ class SubmitGpuJobOperator(BaseOperator):
         )
         duration_s = time.monotonic() - started
         tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
+        tell_page(context["ti"], self.log, submission.handle.job_id)
         return submission.handle
 
     def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:

@@ -151,6 +151,14 @@ def publish(
         push_note(ti, key, value)
 
 
+def publish_seen(context: Context, handle: JobHandle) -> None:
+    """Push the XComs by which the UI shows a job that a task has not launched, but sees to."""
+    ti = context["ti"]
+    where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+    push_note(ti, GpuJobLink().xcom_key, job_url(**where))
+    push_note(ti, HANDLE_XCOM_KEY, handle.to_json())
+
+
 def is_cancelled_by_teardown(task: BaseOperator) -> bool:
     """Return whether a teardown cancels the job of a task, whatever becomes of the tasks between the two."""
     followers = task.downstream_list if task.get_dag() is not None else ()

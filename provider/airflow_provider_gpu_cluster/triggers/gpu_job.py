@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
 from airflow_provider_gpu_cluster.tasks.handles import handle_of, published, result_of
 from airflow_provider_gpu_cluster.tasks.job_notes import PLAIN_XCOM_KEYS, job_in, place_of
 from airflow_provider_gpu_cluster.tasks.launch_notes import launch_note
-from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
+from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink, tell_page
 from airflow_provider_gpu_cluster.tasks.states import state_of
 from airflow_provider_gpu_cluster.triggers.first_request import make_first_request
 
@@ -297,9 +297,15 @@ class GpuJobTrigger(BaseTrigger):
         if ti is None:
             # In dag.test() a trigger cannot push XComs; a worker does so at the end.
             return
+        place = place_of(ti, ti.task_id, ti.map_index)
+        link = GpuJobLink().xcom_key
+        # Another triggerer may have told it before. A try that began here still has the XComs of the one before.
+        is_told = self.job_from is None and await asyncio.to_thread(_backend_of(link).get_one, key=link, **place)
         values = published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill, launch=launch)
         for key, value in values.items():
-            await asyncio.to_thread(_backend_of(key).set, key, value, **place_of(ti, ti.task_id, ti.map_index))
+            await asyncio.to_thread(_backend_of(key).set, key, value, **place)
+        if not is_told:
+            tell_page(ti, self.log, handle.job_id)
 
     async def _publish_result(self, end: WatchEnd) -> bool:
         """
