@@ -12,6 +12,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
     elements,
     job,
     jobs,
+    log,
     outputs,
 )
 
@@ -24,6 +25,7 @@ for part in (
     elements,
     job,
     jobs,
+    log,
     outputs,
 ):
     router.include_router(part.router)
