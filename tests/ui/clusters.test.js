@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hourBars, hoursText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/hour_bars.js";
 import { gpuText, jobTab, jobText, kindsText, nodesIn, nodeText, stateOf, summaryText, usualNodes } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/gpu_text.js";
+import { squares } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/squares.js";
 
 const TASK = { job_id: "j", dag_id: "a/b", run_id: "manual__1+2", task_id: "t", map_index: 3, element: 0 };
 
@@ -53,6 +54,14 @@ test("several kinds of GPUs are counted each, where the connection's jobs go", (
   const partitions = [{ name: "gpu", is_default: true }, { name: "old", is_default: false }];
   assert.deepEqual(usualNodes({ nodes, partitions }), nodes.slice(0, 1));
   assert.deepEqual(usualNodes({ nodes, partitions: [] }), nodes);
+});
+
+test("squares are few paths, however many GPUs there are", () => {
+  const { width, shapes } = squares([{ state: "free" }, { state: "leased" }, { state: "free" }, { state: "down" }, { state: "other" }]);
+  assert.equal(width, 70);
+  assert.deepEqual(shapes.map(({ state, filled }) => [state, filled !== ""]), [["free", false], ["leased", true], ["down", false], ["other", true]]);
+  assert.equal(shapes[0].outline, "M1 1h11v11h-11zM29 1h11v11h-11z");
+  assert.deepEqual(squares([]), { width: 0, height: 13, shapes: [] });
 });
 
 test("bars of hours reach the top when all GPUs were leased", () => {
