@@ -47,6 +47,12 @@ def write(attempt: Attempt, name: str, data: bytes | str) -> None:
         file.write(data if isinstance(data, bytes) else data.encode())
 
 
+def look_on(host: Host, request: Any) -> list[dict[str, Any]]:
+    reply: Any = followed_job.answer(host.root, host.engine, request).value
+    jobs: list[dict[str, Any]] = reply["jobs"]
+    return jobs
+
+
 def shown(event: dict[str, Any]) -> list[str]:
     lines: list[str] = event["news"]["lines"]
     return lines
@@ -203,13 +209,13 @@ def test_looking_once_says_the_same(host: Host) -> None:
     asked = Path(attempt.job.at(".job", "asked"))
     asked.unlink()
     request: Any = {"jobs": [{"job_id": "job", "tails": ALL}, {"job_id": "gone", "tails": {}}]}
-    one, gone = followed_job.answer(host.root, host.engine, request).value["jobs"]  # type: ignore[misc]
+    one, gone = look_on(host, request)
     assert (one["status"]["state"], gone["status"]["state"]) == ("RUNNING", "LOST")
     write(attempt, "training.log", f"a {SECRET}\n")
     write(attempt, "progress.jsonl", '{"a": 1}\n')
     tails = {"log": {"file": one["log"]["file"], "offset": one["log"]["end"]}, "progress": one["progress"]["place"]}
     request = {"jobs": [{"job_id": "job", "tails": tails}]}
-    (again,) = followed_job.answer(host.root, host.engine, request).value["jobs"]  # type: ignore[misc]
+    (again,) = look_on(host, request)
     assert again["log"]["lines"] == ["a ***"]
     assert again["progress"]["points"][0]["values"] == {"a": 1}
     assert not asked.exists()
