@@ -1,7 +1,7 @@
 // The GPUs of a host, one cell each: with everything about it, in words as well as in colour.
 
 import { Chakra, html, Router } from "../airflow.js";
-import { gpuText, jobTab, jobText, memoryText, percentText, stateOf } from "./gpu_text.js";
+import { gpuText, jobTab, jobText, lookOf, memoryText, percentText, stateOf } from "./gpu_text.js";
 import { squares } from "./squares.js";
 
 /** @param {{gpus: any[], jobs: any[]}} props */
@@ -12,8 +12,8 @@ export function GpuCells({ gpus, jobs }) {
 }
 
 function GpuCell({ gpu, job, label }) {
-  const { word, palette } = stateOf(gpu.state);
-  const isFree = gpu.state === "free";
+  const { word, palette, note } = lookOf(gpu);
+  const isFree = gpu.state === "free" && !note;
   return html`<${Chakra.Box} as="li" aria-label=${label} data-state=${gpu.state} borderWidth=${1} borderStyle=${isFree ? "dashed" : "solid"}
       borderColor=${isFree ? "success.solid" : "border"} borderRadius="md" bg=${isFree ? undefined : "bg.muted"} minW=${0} p=${2}>
     <${Chakra.Flex} align="center" justify="space-between" gap=${2} wrap="wrap">
@@ -24,6 +24,7 @@ function GpuCell({ gpu, job, label }) {
     <${Chakra.Text} color="fg.muted" fontSize="xs" overflowWrap="anywhere">${gpu.type}<//>
     ${job && html`<${Chakra.Text} fontSize="sm" overflowWrap="anywhere"><${JobLink} job=${job} /><//>`}
     ${job?.user && html`<${Chakra.Text} color="fg.muted" fontSize="xs">${job.user}<//>`}
+    ${note && html`<${Chakra.Text} fontSize="xs" overflowWrap="anywhere">${note}<//>`}
     ${gpu.used_by && html`<${Chakra.Text} fontSize="xs" overflowWrap="anywhere">${gpu.used_by}<//>`}
     <${Meter} label="Use" text=${percentText(gpu.percent)} share=${typeof gpu.percent === "number" ? gpu.percent / 100 : null} />
     <${Meter} label="Memory" text=${memoryText(gpu)} share=${gpu.memory_mb && typeof gpu.used_mb === "number" ? gpu.used_mb / gpu.memory_mb : null} />
