@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.acts import AuditReply, AuditRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
+    from airflow_provider_gpu_cluster.gpu_run.protocol.following import LookOnJob, LookOnReply, LookOnRequest, Seen
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageReply, UsageRequest
@@ -158,6 +159,14 @@ class Cluster:
         """Check whether the cluster can run jobs, and return the findings. Does not retry an unreachable cluster."""
         found: Check = self.session.retrying_for(0).call("install-check", {})
         return found
+
+    def look_on(self, jobs: Sequence[LookOnJob]) -> list[Seen]:
+        """Return jobs as they are now, and what is new in their files, without counting as somebody who asks."""
+        request: LookOnRequest = {"jobs": list(jobs)}
+        reply: LookOnReply = self.session.call("look-on", request)
+        if len(reply["jobs"]) != len(jobs):
+            raise self._garbled("look-on", "it is not about the jobs that were asked for")
+        return reply["jobs"]
 
     def capacity(self) -> Capacity:
         """Return the cluster's GPUs, who holds them, and how many jobs wait."""

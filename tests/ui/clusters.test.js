@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hourBars, hoursText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/hour_bars.js";
-import { gpuText, jobTab, jobText, nodesIn, nodeText, stateOf, summaryText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/gpu_text.js";
+import { gpuText, jobTab, jobText, kindsText, nodesIn, nodeText, stateOf, summaryText, usualNodes } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/gpu_text.js";
 
 const TASK = { job_id: "j", dag_id: "a/b", run_id: "manual__1+2", task_id: "t", map_index: 3, element: 0 };
 
@@ -40,6 +40,19 @@ test("nodes are those of a partition, and say why they take no jobs", () => {
   assert.deepEqual(nodesIn([free, down], "", true), [free]);
   assert.equal(nodeText(free), "n1: 1 of 2 GPUs free");
   assert.equal(nodeText(down), "n2: 0 of 1 GPU free, drained (fans)");
+});
+
+test("several kinds of GPUs are counted each, where the connection's jobs go", () => {
+  const gpus = (type, ...states) => states.map((state) => ({ type, state }));
+  const nodes = [
+    { partitions: ["gpu"], gpus: [...gpus("A100", "free", "leased"), ...gpus("T4", "free")] },
+    { partitions: ["old"], gpus: gpus("T4", "free", "down") },
+  ];
+  assert.equal(kindsText(nodes), "A100: 1 of 2 free; T4: 2 of 3 free");
+  assert.equal(kindsText(nodes.slice(1)), "");
+  const partitions = [{ name: "gpu", is_default: true }, { name: "old", is_default: false }];
+  assert.deepEqual(usualNodes({ nodes, partitions }), nodes.slice(0, 1));
+  assert.deepEqual(usualNodes({ nodes, partitions: [] }), nodes);
 });
 
 test("bars of hours reach the top when all GPUs were leased", () => {

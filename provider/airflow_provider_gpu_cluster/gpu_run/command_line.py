@@ -76,6 +76,7 @@ VERBS = {
     "status": Verb("jobs.status", "answer", ("root", "engine", "request")),
     # A watch must not wait long, as it has other news to send.
     "watch": Verb("watch.server", "answer", (*_WITH_INPUTS, "verbs"), engine_timeout_s=0.2),
+    "look-on": Verb("watch.followed_job", "answer", ("root", "engine", "request")),
     "logs": Verb("watch.output", "answer", ("root", "engine", "request")),
     "read-log": Verb("jobs.log_window", "answer", ("root", "request")),
     "copy-log": Verb("jobs.log_copy", "answer", ("root", "request")),
@@ -84,6 +85,7 @@ VERBS = {
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),
     "describe-job": Verb("jobs.describe", "answer", ("root", "engine", "request")),
+    "read-ledger": Verb("jobs.ledger_reading", "answer", ("root", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
@@ -202,10 +204,12 @@ class _OtherVerbs:
     def answer(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply of a verb, without the bytes that may follow it, or the fault."""
         try:
-            given = dict(self._given, request={**request, **self._asked})
+            full: dict[str, Any] = {**request, **self._asked}
+            given = dict(self._given, request=full)
             return {"reply": _carry_out(VERBS[name], given).value}
         except Exception as error:
-            return dict(_fault(name, error, self._given["root"]))
+            fault = _fault(name, error, self._given["root"])
+            return {"code": fault["code"], "message": fault["message"]}
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_a_login_that_may_nothing_gets_nothing(
     browser: TestClient, answers: Answers, rights: Rights, method: str, path: str
 ) -> None:
     rights.clear()
-    assert ask(browser, method, path) == 200 if filters(path) else 403
+    assert ask(browser, method, path) == (200 if filters(path) else 403)
     assert answers.asked == []
 
 

@@ -34,6 +34,7 @@ VERBS = (
     "send-output",
     "read-metrics",
     "list-elements",
+    "look-on",
     "gc",
     "audit",
     "usage",
@@ -42,6 +43,7 @@ VERBS = (
     "search-log",
     "read-series",
     "describe-job",
+    "read-ledger",
 )
 
 # The verbs with which somebody looks at a job, or ends it. They need no room on the disk, and the job may run on while
@@ -57,8 +59,11 @@ READS = (
     "jobs",
     "audit",
     "usage",
+    "look-on",
+    "read-ledger",
     "describe-job",
     "read-log",
+    "copy-log",
     "search-log",
     "read-series",
     "list-outputs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Union, final
 
+from .following import LogNews, PointNews, TailPlace
 from .notices import Counted, NotifyWhen
 from .replies import Fault, Handle
 from .requests import Acknowledgement, Position, SubmitRequest, ToldRequest
@@ -33,6 +34,20 @@ class AcknowledgeCommand(Acknowledgement):
 
     do: Literal["ack"]
     key: int
+
+
+class FollowCommand(TypedDict):
+    """
+    Look on at a job, without counting as somebody who asks for it; or, of one that is followed, change the files.
+
+    :param tails: the files of which new lines are wanted (see :mod:`.following`), and where to begin; None for their
+        present ends. Of those that are told already, what is new goes on.
+    """
+
+    do: Literal["follow"]
+    key: int
+    job_id: str
+    tails: dict[str, TailPlace | None]
 
 
 class UnsubscribeCommand(TypedDict):
@@ -75,6 +90,7 @@ class AliveCommand(TypedDict):
 Command = Union[
     SubscribeCommand,
     AcknowledgeCommand,
+    FollowCommand,
     UnsubscribeCommand,
     LaunchCommand,
     ToldCommand,
@@ -119,6 +135,23 @@ class OutputEvent(Position):
     key: int
     data: str
     log_bytes: int
+
+
+class PrintedEvent(TypedDict):
+    """What a followed job has printed."""
+
+    event: Literal["printed"]
+    key: int
+    news: LogNews
+
+
+class PointsEvent(TypedDict):
+    """What a followed job has reported, or has used."""
+
+    event: Literal["points"]
+    key: int
+    tail: str
+    news: PointNews
 
 
 class AckedEvent(Position):
@@ -175,6 +208,8 @@ Event = Union[
     StatusEvent,
     PlaceEvent,
     OutputEvent,
+    PrintedEvent,
+    PointsEvent,
     AckedEvent,
     LaunchedEvent,
     NotedEvent,

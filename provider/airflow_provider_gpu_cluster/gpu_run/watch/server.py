@@ -6,6 +6,7 @@ send lines of JSON. Commands, where ``ack`` contains ``attempt``, ``offset`` and
 
     {"do": "subscribe", "key": 7, "job_id": "x", "reader": "task-ab" or null, "ack": {...} or null}
     {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}
+    {"do": "follow", "key": 7, "job_id": "x", "tails": {"log": {"file": "1-2", "offset": 4096}, "usage": null}}
     {"do": "unsubscribe", "key": 7}
     {"do": "launch", "key": 8, "request": {...}}
     {"do": "told", "key": 9, "job_id": "x", "attempt": 1, "event": "queued_for"}
@@ -17,6 +18,7 @@ Events:
 ``status``   the job's status (in the form of the verb ``status``), at first and after each change
 ``place``    the reader's position in the output of an attempt, and its note; output is sent from there
 ``output``   a piece of the output, as UTF-8 in which invalid bytes stand as lone surrogates (PEP 383)
+``printed``, ``points``: what is new in the files that those want to see who only look on
 ``acked``    the reader's position is written down
 ``launched`` the reply of ``submit`` to a request that needs no files
 ``noted``    that people were told is written down
@@ -45,16 +47,19 @@ from ..reply import Reply
 from ..store.directories import Root
 from .calls import Calls, Verbs
 from .channel import BrokenClient, Channel, ClientGone
+from .followed_job import FollowedJob
 from .watched_job import FULL_LOOK_S, WatchedJob
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.events import Event
+    from ..protocol.following import TailPlace
     from ..protocol.notices import NotifyWhen
     from ..protocol.requests import Acknowledgement, Call
 
 TICK_S = 0.5
 WATCHED_TICK_S = 1.0
+TAIL_TICK_S = 0.2
 ALIVE_S = 5.0
 SILENCE_S = 150.0
 # A client that lags this far behind gets no news until it has caught up.
@@ -100,7 +105,7 @@ class _Watch:
         self._talking: dict[int, None] = {}
         self._heard_at = time.monotonic()
         self._alive_at = self._heard_at + ALIVE_S
-        self._tick_at = self._heard_at
+        self._tick_at = self._tails_at = self._heard_at
         self._nudge_at = self._heard_at
 
     def run(self) -> None:
@@ -111,6 +116,7 @@ class _Watch:
                 self._obey()
                 self._tell_answers()
                 self._look()
+                self._glance_at_tails()
                 self._send_output()
                 self._give_sign_of_life()
 
@@ -124,6 +130,8 @@ class _Watch:
         until = min(self._alive_at, self._heard_at + SILENCE_S)
         if (self._subscriptions or self._postponed or self._untold) and not self._is_clogged:
             until = min(until, self._tick_at)
+            if any(isinstance(one, FollowedJob) and one.has_tails for one in self._subscriptions.values()):
+                until = min(until, self._tails_at)
         return until - time.monotonic()
 
     def _also(self) -> list[int]:
@@ -145,6 +153,8 @@ class _Watch:
             do = command.get("do")
             if do == "subscribe":
                 self._subscribe(command)
+            elif do == "follow":
+                self._follow(command)
             elif do == "unsubscribe":
                 self._drop(_take(command, "key", int))
             elif do == "ack":
@@ -175,6 +185,23 @@ class _Watch:
             # Spread the full looks, or jobs that were subscribed together would always be looked at together.
             subscription.full_look_at = now + FULL_LOOK_S * random.random()
             return [*subscription.look(self._engine, now), *acked]
+
+        self._tell(key, begin)
+
+    def _follow(self, command: dict[str, Any]) -> None:
+        key, job_id, tails = _take(command, "key", int), _take(command, "job_id", str), _checked_tails(command)
+        known = self._subscriptions.get(key)
+        if isinstance(known, FollowedJob):
+            known.want(tails)
+            return
+        self._drop(key)
+
+        def begin() -> Sequence[Event]:
+            subscription = FollowedJob(key, self._root, job_id, tails)
+            self._subscriptions[key] = subscription
+            now = time.monotonic()
+            subscription.full_look_at = now + FULL_LOOK_S * random.random()
+            return subscription.look(self._engine, now)
 
         self._tell(key, begin)
 
@@ -260,6 +287,17 @@ class _Watch:
         for key in keys:
             self._look_at(key, self._subscriptions[key], now)
 
+    def _glance_at_tails(self) -> None:
+        now = time.monotonic()
+        if self._is_clogged or now < self._tails_at:
+            return
+        self._tails_at = now + TAIL_TICK_S
+        for key, subscription in self._subscriptions.items():
+            if isinstance(subscription, FollowedJob):
+                subscription.glance_at_tails()
+                if subscription.has_output:
+                    self._talking.setdefault(key)
+
     def _begin_postponed(self) -> None:
         untold, self._untold = self._untold, []
         for command in untold:
@@ -311,6 +349,17 @@ def _take(command: dict[str, Any], name: str, *types: type) -> Any:
     if not isinstance(value, types):
         raise BrokenClient(f"{name} is {value!r} in {command}")
     return value
+
+
+def _checked_tails(command: dict[str, Any]) -> dict[str, TailPlace | None]:
+    tails: dict[str, TailPlace | None] = {}
+    for name, place in _take(command, "tails", dict).items():
+        if place is not None:
+            _take(command["tails"], name, dict)
+            tails[name] = {"file": _take(place, "file", str), "offset": _take(place, "offset", int)}
+        else:
+            tails[name] = None
+    return tails
 
 
 def _checked_ack(ack: dict[str, Any]) -> Acknowledgement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 from .. import protocol
 from ..jobs.counts import count
@@ -19,8 +19,8 @@ from .output import Cursor, open_log_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.events import AckedEvent, Event, OutputEvent, PlaceEvent, StatusEvent
-    from ..protocol.notices import NotifyWhen
+    from ..protocol.events import AckedEvent, Event, PlaceEvent, StatusEvent
+    from ..protocol.notices import Counted, NotifyWhen
     from ..protocol.records import ProcessIdentity
     from ..protocol.requests import Acknowledgement
     from ..protocol.status import Status
@@ -155,7 +155,7 @@ class WatchedJob:
         if is_final and attempt and status["state"] != protocol.SUCCEEDED:
             status["log_tail"] = tail_of(self._root, status, _TAIL_BYTES)
         due = [] if self._notices is None else self._notices.take(status)
-        counted = count(self._root, [status])
+        counted = self._count(status)
         events: list[Event] = []
         if self._is_worth_telling(status, now) or due or counted:
             self._told = status
@@ -182,6 +182,10 @@ class WatchedJob:
         self._is_over = is_final or not self._attempt or self._exit in seen
         self._supervisor = self._living_supervisor() if self._state == protocol.RUNNING else None
         return events
+
+    def _count(self, status: Status) -> list[Counted]:
+        """Return what has happened and is to be counted by the client."""
+        return count(self._root, [status])
 
     def _living_supervisor(self) -> ProcessIdentity | None:
         # The job can write to its claim, so there may be anything in it. Then full looks find what a glance would.
@@ -238,7 +242,7 @@ class WatchedJob:
         """Whether there is output to send, and room for it."""
         return self._cursor is not None and self._log_bytes > self._sent and self._room > 0
 
-    def next_piece(self) -> list[OutputEvent]:
+    def next_piece(self) -> Sequence[Event]:
         """Return the next piece of output, if it can be read."""
         # If there is none, perhaps because the job has truncated its log, the next look finds the log's size.
         self._log_bytes = 0

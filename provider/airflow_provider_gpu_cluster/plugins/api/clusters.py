@@ -76,7 +76,7 @@ async def cluster(
     With the ``ETag`` of an earlier answer in ``If-None-Match``, the answer is 304 as long as nothing has changed.
     """
     known = await clusters.look(conn_id)
-    return await run_in_threadpool(_answer, cluster_view(conn_id, known, viewer), if_none_match)
+    return await run_in_threadpool(lambda: _answer(cluster_view(conn_id, known, viewer), if_none_match))
 
 
 @router.post("/clusters/{conn_id}/check")

@@ -11,6 +11,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
     elements,
     job,
     jobs,
+    log,
     outputs,
 )
 
@@ -22,6 +23,7 @@ for part in (
     elements,
     job,
     jobs,
+    log,
     outputs,
 ):
     router.include_router(part.router)

@@ -54,6 +54,22 @@ export function nodeText(node) {
   return `${node.name ?? "a node"}: ${free} of ${countText(node.gpus.length, "GPU")} free${state}`;
 }
 
+/** How many GPUs of each kind are free, such as "A100: 2 of 8 free; T4: 1 of 4 free"; "" where all are of one kind. */
+export function kindsText(nodes) {
+  const kinds = new Map();
+  for (const { type, state } of nodes.flatMap((node) => node.gpus)) {
+    const [free, all] = kinds.get(type) ?? [0, 0];
+    kinds.set(type, [free + (state === "free"), all + 1]);
+  }
+  return kinds.size > 1 ? [...kinds].map(([type, [free, all]]) => `${type}: ${free} of ${all} free`).join("; ") : "";
+}
+
+/** The nodes that jobs go to that name no partition: those of the connection's, or all. */
+export function usualNodes({ nodes, partitions }) {
+  const usual = partitions.filter((one) => one.is_default).map((one) => one.name);
+  return usual.length ? nodes.filter((node) => node.partitions.some((name) => usual.includes(name))) : nodes;
+}
+
 /** The sentence at the head of the page. @param {{is_up: boolean | null, counts: any}[]} clusters */
 export function summaryText(clusters) {
   const known = clusters.filter(({ is_up: isUp, counts }) => isUp && counts);

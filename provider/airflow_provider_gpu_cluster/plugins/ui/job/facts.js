@@ -23,7 +23,9 @@ export function JobFacts({ job }) {
     ["Log", job.log_bytes ? bytesText(job.log_bytes) : null],
     ["Connection", job.conn_id],
     ["Engine", job.engine],
-    ["Directory", job.job_dir],
   ];
-  return html`<${Section} title="Facts"><${Facts} facts=${facts} /><//>`;
+  return html`<${Section} title="Facts">
+    <${Facts} facts=${facts} />
+    <${Facts} mt=${3} facts=${[["Directory", job.job_dir]]} />
+  <//>`;
 }

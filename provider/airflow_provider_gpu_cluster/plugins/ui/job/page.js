@@ -5,8 +5,8 @@ import { Busy } from "../parts/notice.js";
 import { Head } from "./head.js";
 import { Details } from "./details.js";
 import { ElementsPanel } from "./elements/panel.js";
-import { OutputsPanel } from "./outputs/panel.js";
 import { NoJob } from "./no_job.js";
+import { OutputsPanel } from "./outputs/panel.js";
 import { Overview } from "./overview.js";
 import { useJob } from "./use_job.js";
 

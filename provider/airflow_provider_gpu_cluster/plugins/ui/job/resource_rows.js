@@ -11,12 +11,12 @@ export function resourceRows({ asked, used }) {
   const has = (value) => value !== undefined && value !== null;
   const both = [
     ["GPUs", has(asked.gpus) ? `${asked.gpus}${asked.nodes > 1 ? ` on each of ${asked.nodes} nodes` : ""}` : "", gpuUse(used)],
-    ["GPU memory", has(used.gpu_memory_bytes) ? `${bytesText(used.gpu_memory_bytes)} each` : "", most(used.gpu_peak_memory_bytes)],
+    ["GPU memory", "", gpuMemory(used)],
     ["Processors", has(asked.cpus) ? String(asked.cpus) : "", has(used.cpus_mean) ? `${numberText(Number(used.cpus_mean.toFixed(1)))}${used.cpus ? ` of ${used.cpus}` : ""} busy in the mean` : ""],
     ["Host memory", bytesText(asked.memory_bytes ?? used.memory_limit_bytes), most(used.peak_memory_bytes)],
     ["Time", durationText(asked.time_limit_s), durationText(used.run_s)],
     ["GPU time", "", gpuTime(used)],
-    ["Energy", "", has(used.energy_j) ? `${numberText(Number((used.energy_j / 3.6e6).toPrecision(3)))} kWh` : ""],
+    ["Energy", "", energy(used.energy_j)],
     ["Written", "", bytesText(used.written_bytes)],
   ];
   const rows = both.map(([name, one, other]) => ({ name, asked: one, used: other })).filter((row) => row.asked || row.used);
@@ -27,6 +27,17 @@ export function resourceRows({ asked, used }) {
 }
 
 const most = (bytes) => (bytes ? `${bytesText(bytes)} at most` : "");
+
+function gpuMemory(used) {
+  const peak = bytesText(used.gpu_peak_memory_bytes);
+  return peak && used.gpu_memory_bytes ? `${peak} of ${bytesText(used.gpu_memory_bytes)} at most` : most(used.gpu_peak_memory_bytes);
+}
+
+function energy(joules) {
+  const hours = joules / 3600;
+  if (!(hours >= 0.1)) return "";
+  return hours < 1000 ? `${Number(hours.toPrecision(3))} Wh` : `${Number((hours / 1000).toPrecision(3))} kWh`;
+}
 
 function gpuUse(used) {
   if (typeof used.gpu_mean_percent !== "number") return used.why_not ? `not measured: ${used.why_not}` : "";
