@@ -29,6 +29,7 @@ MOST_BYTES = 2_000_000
 LOOKS = {"light": ("light", WIDE), "dark": ("dark", WIDE), "narrow": ("light", NARROW)}
 # Curves are drawn, and a live view has heard of something, a moment after a page has what it asked for.
 PAUSE_MS = 2500
+TRAINING_GPUS = 2
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def busy_gpus(site: Site) -> Iterator[None]:
                     "percent": max(0, min(100, 78 + 18 * math.sin(second / 4 + number) - 60 * (second % 20 == 0))),
                     "memory_bytes": GPUS[0]["memory_bytes"] * (2 + math.sin(second / 30 + number)),
                 }
+                if number < TRAINING_GPUS
+                else GPUS[1]
                 for number in range(site.sandbox.gpus)
             ]
             fresh = file.with_suffix(".new")
