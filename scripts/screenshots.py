@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -154,7 +155,8 @@ def viewer_of(browser: Browser, site: Site, look: str) -> Viewer:
 
 def take_one(viewer: Viewer, picture: Picture, runs: dict[str, str], file: Path) -> None:
     """Take a picture of a page, unless the page is not there."""
-    page = viewer.open(picture.path.format(**runs))
+    path = picture.path.format(**runs)
+    page = viewer.open(alone(path) if "narrow" in file.name else path)
     page.set_viewport_size(
         {"width": page.viewport_size["width"] if page.viewport_size else WIDE, "height": picture.height}
     )
@@ -172,6 +174,15 @@ def take_one(viewer: Viewer, picture: Picture, runs: dict[str, str], file: Path)
         file.write_bytes(base64.b64decode(shot["data"]))
         say(f"  {file.name}: {file.stat().st_size // 1000} kB")
     page.close()
+
+
+def alone(path: str) -> str:
+    """Return where a task's job is shown without the rest of the task: on a narrow page, Airflow's grid takes its place."""
+    found = re.fullmatch(r"/dags/(.+)/runs/(.+)/tasks/(.+)/plugin/gpu-job(?:\?(.*))?", path)
+    if found is None:
+        return path
+    dag, run, task, query = found.groups(default="")
+    return f"/plugin/gpu-jobs?view=job&dag_id={dag}&run_id={run}&task_id={task}&{query}"
 
 
 def open_connection_form(page: Page) -> None:
