@@ -177,7 +177,7 @@ def take_one(viewer: Viewer, picture: Picture, runs: dict[str, str], file: Path)
 
 
 def alone(path: str) -> str:
-    """Return where a task's job is shown without the rest of the task: on a narrow page, Airflow's grid takes its place."""
+    """Return where a task's job is shown without the task: on a narrow page, Airflow's grid takes its place."""
     found = re.fullmatch(r"/dags/(.+)/runs/(.+)/tasks/(.+)/plugin/gpu-job(?:\?(.*))?", path)
     if found is None:
         return path
