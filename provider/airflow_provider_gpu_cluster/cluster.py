@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.acts import AuditReply, AuditRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
+    from airflow_provider_gpu_cluster.gpu_run.protocol.following import LookOnJob, LookOnReply, LookOnRequest, Seen
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageReply, UsageRequest
@@ -158,6 +159,14 @@ class Cluster:
         """Check whether the cluster can run jobs, and return the findings. Does not retry an unreachable cluster."""
         found: Check = self.session.retrying_for(0).call("install-check", {})
         return found
+
+    def look_on(self, jobs: Sequence[LookOnJob]) -> list[Seen]:
+        """Return jobs as they are now, and what is new in their files, without counting as somebody who asks."""
+        request: LookOnRequest = {"jobs": list(jobs)}
+        reply: LookOnReply = self.session.call("look-on", request)
+        if len(reply["jobs"]) != len(jobs):
+            raise self._garbled("look-on", "it is not about the jobs that were asked for")
+        return reply["jobs"]
 
     def capacity(self) -> Capacity:
         """Return the cluster's GPUs, who holds them, and how many jobs wait."""
@@ -405,16 +414,18 @@ class Cluster:
         reply: UsageReply = self.session.call("usage", request)
         return reply
 
-    def interrupt_job(self, job_id: str, *, kind: str, requested_by: str) -> str:
+    def interrupt_job(self, job_id: str, *, kind: str, requested_by: str, name: str | None = None) -> str:
         """
         Interrupt a running job as the real thing would, and return what was done, as a sentence.
 
         :param kind: ``preempted``, ``time_limit`` or ``checkpoint``.
         :param requested_by: who asks, for the record.
+        :param name: unique to this interruption, which is carried out once, however often it is asked for.
         :raises LaunchError: there is no such job, or it does not run (:class:`JobConflictError`).
         :raises InvalidJobError: it is an array, or there is no such interruption.
         """
-        request: InterruptRequest = {"job_id": job_id, "id": uuid.uuid4().hex, "kind": kind, "by": requested_by}
+        name = name or uuid.uuid4().hex
+        request: InterruptRequest = {"job_id": job_id, "id": name, "kind": kind, "by": requested_by}
         reply: InterruptReply = self.session.call("interrupt", request)
         return cleaned(reply["message"])
 

@@ -52,6 +52,14 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "6b0c2f1e9d",
                         "default": None,
                     },
+                    "keep_jobs_days": {
+                        "description": "After how many days rows of the table of all GPU jobs are deleted, by the time "
+                        "of their submit. 0: never.",
+                        "version_added": None,
+                        "type": "float",
+                        "example": "365",
+                        "default": "0",
+                    },
                     "metrics_conn_ids": {
                         "description": "Ids of the connections, separated by commas, whose clusters are in "
                         "/gpu-cluster/metrics. By default all of type gpu_cluster that are in Airflow's database or in "

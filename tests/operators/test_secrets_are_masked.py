@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobFailed
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
-from airflow_provider_gpu_cluster.plugins.job_lookup import ask_cluster
-from airflow_provider_gpu_cluster.plugins.job_view import job_view
+from airflow_provider_gpu_cluster.plugins.job_detail import Rights, job_detail
+from airflow_provider_gpu_cluster.plugins.job_looks import JobLooks
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from tests.harness import jobs
+from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import execute, task_context
 
 pytestmark = pytest.mark.usefixtures("gpu_cluster_conn")
@@ -62,11 +63,9 @@ def test_secret_that_a_job_prints_is_shown_nowhere(
     with pytest.raises(GpuJobFailed) as caught:
         execute(GpuJobSensor(task_id="done", job=handle, mode="poke"), task_context())
     collect = CollectGpuJobOperator(task_id="collect", job=handle, destination=str(tmp_path / "home"))
-    page = job_view(
-        JobHandle.from_json(handle),
-        ask_cluster(JobHandle.from_json(handle)),
-        datetime.now(timezone.utc),
-    )
+    known = asyncio.run(JobLooks().look(JobHandle.from_json(handle), wait_s=PATIENCE_S))
+    page = job_detail(JobHandle.from_json(handle), known, Rights(read_log=True))
+    assert page["env_names"] == ["HF_TOKEN"]
     shown = {
         "status": str(status) + json.dumps(status.to_json()),
         "error": str(caught.value) + caught.value.log_tail,

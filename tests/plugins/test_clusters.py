@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -12,15 +13,18 @@ from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_c
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.app import init_middlewares
 from airflow.utils.db import initdb
+from airflow.utils.session import create_session
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import delete, insert
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job_table.tables import jobs
 from airflow_provider_gpu_cluster.plugins import cluster_rights
 from airflow_provider_gpu_cluster.plugins import clusters as module
 from airflow_provider_gpu_cluster.plugins.api import clusters as api
 from airflow_provider_gpu_cluster.plugins.cluster_view import Viewer, cluster_view
-from airflow_provider_gpu_cluster.plugins.clusters import Clusters, Known
+from airflow_provider_gpu_cluster.plugins.clusters import Clusters, KnownCluster
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
@@ -69,7 +73,7 @@ def overview(**changes: Any) -> Any:
 
 
 def test_who_may_read_the_connection_sees_all_but_the_names_of_jobs_of_other_dags() -> None:
-    detail = cluster_view("lab", Known(overview()), Viewer({"mine"}, sees_all=True))
+    detail = cluster_view("lab", KnownCluster(overview()), Viewer({"mine"}, sees_all=True))
     assert detail.counts is not None
     assert (detail.counts.gpus, detail.counts.free, detail.counts.waiting_jobs) == (4, 1, 2)
     assert [job.user for job in detail.jobs] == ["ada", "eve", "ada", "bob"]
@@ -88,7 +92,7 @@ def test_who_may_read_the_connection_sees_all_but_the_names_of_jobs_of_other_dag
 
 
 def test_who_only_has_dags_there_sees_where_gpus_are_free_and_the_own_jobs() -> None:
-    known = Known(overview(fault="nvidia-smi of gpu01 fails"), error="cluster svc@gpu01 refuses the key")
+    known = KnownCluster(overview(fault="nvidia-smi of gpu01 fails"), error="cluster svc@gpu01 refuses the key")
     detail = cluster_view("lab", known, Viewer({"mine"}, sees_all=False))
     assert [gpu.state for gpu in detail.nodes[0].gpus] == ["leased", "leased", "other", "free"]
     assert [job.user for job in detail.jobs] == ["ada", None, "ada", None]
@@ -106,7 +110,7 @@ def test_only_the_gpus_where_the_connections_jobs_go_are_counted() -> None:
         {"name": "n2", "is_up": False, "partitions": ["all"], "gpus": [{"state": "down", "type": "v100"}, free]},
     ]
     view = {"nodes": nodes, "jobs": [], "waiting_jobs": 0, "waiting_gpus": 0, "partition": "gpu,long"}
-    detail = cluster_view("lab", Known(overview(view=view)), Viewer((), sees_all=True))
+    detail = cluster_view("lab", KnownCluster(overview(view=view)), Viewer((), sees_all=True))
     assert detail.counts is not None
     assert (detail.counts.gpus, detail.counts.free) == (2, 1)
     assert [(one.name, one.is_default, one.nodes, one.nodes_up, one.gpus, one.free) for one in detail.partitions] == [
@@ -144,7 +148,7 @@ def site() -> Site:
 
 
 def test_one_look_serves_all_viewers_and_checks_come_seldom(site: Site) -> None:
-    async def twenty_viewers() -> list[Known]:
+    async def twenty_viewers() -> list[KnownCluster]:
         clusters = Clusters(site.ask, site.check)
         known = await asyncio.gather(*(clusters.look("lab") for _ in range(20)))
         await clusters.look("lab")
@@ -243,6 +247,23 @@ def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, 
     assert checked["findings"]["warnings"] == ["only 3 MB are free"]
     assert checked["programs"] == {"Python": "3.11.2", "git": "2.39.2", "uv": "none"}
     assert server.get(ROOT, headers=login("OP")).json()["clusters"][0]["counts"]["free"] == 1
+
+
+def test_a_dag_has_jobs_on_a_cluster_as_the_table_of_jobs_says() -> None:
+    initdb()
+    row: dict[str, Any] = {"run_id": "r", "task_id": "t", "state": "RUNNING", "search_text": ""}
+    at = datetime.now(timezone.utc)
+    mine, other = (
+        {**row, "submitted_at": at, "conn_id": f"of_{dag}", "job_id": f"{dag}-clusters", "dag_id": dag}
+        for dag in ("a", "b")
+    )
+    with create_session() as session:
+        session.execute(insert(jobs).values([mine, other]))
+    try:
+        assert cluster_rights._used_by({"a", "c"}) == {"of_a"}
+    finally:
+        with create_session() as session:
+            session.execute(delete(jobs).where(jobs.c.job_id.in_([mine["job_id"], other["job_id"]])))
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(

@@ -481,7 +481,7 @@ def test_arguments_for_the_scheduler_are_plain_values() -> None:
 
 # -- a job that the trigger launches -----------------------------------------------------------------------------
 
-REQUEST: Any = {"job_id": "job-1"}
+REQUEST: Any = {"job_id": "job-1", "spec": {"gpus": 1, "command": "true"}, "record": {"triggered_by": "ada"}}
 LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
 
 
@@ -514,6 +514,13 @@ def test_a_job_is_launched_and_watched(use: Use, logs: TaskLogs, xcoms: XComs) -
         "return_value": HANDLE,
         "gpu_job_link": "/dags/lab/runs/manual__1/tasks/wait/plugin/gpu-job",
         "gpu_job_cancel_on_kill": HANDLE,
+        "gpu_job_launch": {
+            **HANDLE,
+            "user": "ada",
+            "state": "QUEUED",
+            "attempt": 1,
+            "request": {"gpus": 1, "command": "true"},
+        },
     }
 
 

@@ -35,7 +35,15 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 from airflow_provider_gpu_cluster.watch import channel, loop
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Outage, Place, WatchEvent
+from airflow_provider_gpu_cluster.watch.events import (
+    Acked,
+    Failure,
+    Outage,
+    Place,
+    Points,
+    Printed,
+    WatchEvent,
+)
 from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
 from airflow_provider_gpu_cluster.watch.polling import WINDOW_BYTES
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
@@ -129,15 +137,15 @@ def every_watcher_ends(monkeypatch: pytest.MonkeyPatch, eventually: Any) -> Iter
     """See to it that no watcher lingers for long, and that all come to their end when nobody subscribes any more."""
     monkeypatch.setattr(loop, "LINGER_S", 0.2)
     subscriptions: list[Subscription] = []
-    subscribe = Mailbox.subscribe
+    add = Mailbox._add
 
     def remember(*args: Any) -> Subscription | None:
-        subscription = subscribe(*args)
+        subscription: Subscription | None = add(*args)
         if subscription is not None:
             subscriptions.append(subscription)
         return subscription
 
-    monkeypatch.setattr(Mailbox, "subscribe", remember)
+    monkeypatch.setattr(Mailbox, "_add", remember)
     yield
     for subscription in subscriptions:
         subscription.close()
@@ -846,3 +854,88 @@ def test_a_launch_that_was_not_asked_for_yet_can_be_taken_back(
 def test_a_cluster_that_cannot_be_used_is_said_to_who_launches(make_watcher: MakeWatcher) -> None:
     watcher = make_watcher(python="/no/such/python")
     assert isinstance(watcher.launch(jobs.request("true", job_id="job")).exception(PATIENCE_S), GpuClusterSetupError)
+
+
+# -- looking on, and asking ----------------------------------------------------------------------------------------
+
+
+class Looking:
+    """Looks on at a job."""
+
+    def __init__(self, watcher: Watcher, job_id: str, *tails: str) -> None:
+        self.seen: list[WatchEvent] = []
+        self._events: queue.Queue[WatchEvent] = queue.Queue()
+        self.following = watcher.follow(job_id, self._events.put, tails=frozenset(tails), poll_interval_s=0.2)
+
+    def until(self, kind: type[Event], check: Callable[[Event], bool] = lambda event: True) -> Event:
+        """Return the next event of a kind for which something is true."""
+        while True:
+            event = self._events.get(timeout=PATIENCE_S)
+            self.seen.append(event)
+            if isinstance(event, kind) and check(event):
+                return event
+
+    def until_printed(self, line: str) -> None:
+        self.until(Printed, lambda event: line in event.news["lines"])
+
+    @property
+    def lines(self) -> list[str]:
+        """All lines of the log that were told."""
+        return [line for event in self.seen if isinstance(event, Printed) for line in event.news["lines"]]
+
+
+def steps(folder: Path, count: int) -> str:
+    """Return a command that prints a line and reports a step when a file appears, so many times."""
+    wait = f"while [ ! -e {folder}/go-$step ]; do sleep 0.05; done"
+    say = """echo line-$step; echo "{\\"step\\": $step}" >> "$PROGRESS_FILE\""""
+    return f"for step in $(seq {count}); do {wait}; {say}; done"
+
+
+def test_who_looks_on_sees_what_is_new_and_nobody_counts_as_asking(
+    cluster: Cluster, cluster_settings: ClusterSettings, watcher: Watcher, tmp_path: Path
+) -> None:
+    jobs.submit(cluster, steps(tmp_path, 3), job_id="job", gpus=1)
+    (tmp_path / "go-1").touch()
+    Waiting(watcher, "job").until(JobStatus, lambda status: bool(status.progress))
+    own = Path(cluster_settings.root_dir, "job/.job")
+    cursors = list(own.glob("cursors/*"))
+    looking = Looking(watcher, "job", "log", "progress")
+    assert looking.until(JobStatus).state is JobState.RUNNING
+    looking.until(Printed)
+    (tmp_path / "go-2").touch()
+    looking.until_printed("line-2")
+    looking.until(Points, lambda event: bool(event.news["points"]))
+    # What nobody wants is not sent; when somebody does again, it begins there.
+    looking.following.want(frozenset({"progress"}))
+    (tmp_path / "go-3").touch()
+    looking.until(JobStatus, lambda status: status.final)
+    points = [one["values"] for event in looking.seen if isinstance(event, Points) for one in event.news["points"]]
+    assert points in ([{"step": 2}], [{"step": 2}, {"step": 3}])
+    assert looking.lines == ["line-2"]
+    assert list(own.glob("cursors/*")) == cursors
+
+
+def test_looking_on_goes_on_after_an_outage_without_a_gap(
+    cluster: Cluster, make_watcher: MakeWatcher, cut_proxy: CutProxy, tmp_path: Path, quick_pauses: None
+) -> None:
+    jobs.submit(cluster, steps(tmp_path, 3), job_id="job", gpus=1)
+    looking = Looking(make_watcher(cut_proxy.port), "job", "log", "progress")
+    looking.until(Printed)
+    (tmp_path / "go-1").touch()
+    looking.until_printed("line-1")
+    cut_proxy.refusing = True
+    cut_proxy.cut_now()
+    looking.until(Outage)
+    (tmp_path / "go-2").touch()
+    cut_proxy.refusing = False
+    looking.until_printed("line-2")
+    (tmp_path / "go-3").touch()
+    looking.until_printed("line-3")
+    assert looking.lines == ["line-1", "line-2", "line-3"]
+
+
+def test_a_verb_that_reads_is_called(cluster: Cluster, watcher: Watcher) -> None:
+    capacities = [watcher.call("capacity", {}) for _ in range(5)]
+    assert [len(one.result(PATIENCE_S)["gpus"]) for one in capacities] == [4] * 5
+    with pytest.raises(GpuClusterError, match="no-such-job"):
+        watcher.call("audit", {"job_id": "../no-such-job"}).result(PATIENCE_S)

@@ -14,12 +14,14 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import (
     acts,
     description,
+    following,
     job_list,
     ledger,
     logs,
     looks,
     overview,
     replies,
+    series,
     totals,
 )
 
@@ -45,6 +47,7 @@ _REPLIES: dict[str, Any] = {
     "interrupt": replies.InterruptReply,
     "told": replies.ToldReply,
     "gc": replies.GcReport,
+    "read-series": series.SeriesReply,
     "audit": acts.AuditReply,
     "read-log": logs.LogWindow,
     "copy-log": logs.LogBytes,
@@ -54,6 +57,7 @@ _REPLIES: dict[str, Any] = {
     "send-output": looks.SendOutputReply,
     "read-metrics": looks.ReadMetricsReply,
     "list-elements": looks.ListElementsReply,
+    "look-on": following.LookOnReply,
     "describe-job": description.Description,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],
@@ -97,6 +101,18 @@ def _checked_reply(text: bytes, verb: str, where: str) -> dict[str, Any]:
         return {"ok": checked(reply.get("ok"), _REPLIES[verb])}
     except WrongType as error:
         raise garbled(where, f"gpu-run {verb}", str(error), text) from error
+
+
+def reply_of(value: Any, verb: str, where: str) -> Any:
+    """
+    Return the reply of a verb that came over a ``watch``.
+
+    :raises GpuClusterProtocolError: it is none of this verb's.
+    """
+    try:
+        return checked(value, _REPLIES[verb])
+    except WrongType as error:
+        raise garbled(where, f"gpu-run {verb}", str(error)) from error
 
 
 def parsed(text: bytes | bytearray) -> Any:

@@ -85,6 +85,7 @@ VERBS = {
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),
     "describe-job": Verb("jobs.describe", "answer", ("root", "engine", "request")),
+    "read-ledger": Verb("jobs.ledger_reading", "answer", ("root", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
@@ -203,7 +204,8 @@ class _OtherVerbs:
     def answer(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply of a verb, without the bytes that may follow it, or the fault."""
         try:
-            given = dict(self._given, request={**request, **self._asked})
+            full: dict[str, Any] = {**request, **self._asked}
+            given = dict(self._given, request=full)
             return {"reply": _carry_out(VERBS[name], given).value}
         except Exception as error:
             fault = _fault(name, error, self._given["root"])

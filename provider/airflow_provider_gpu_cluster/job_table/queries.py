@@ -135,6 +135,12 @@ def choices_in(session: Session, dags: Collection[str]) -> dict[str, list[str]]:
     return found
 
 
+def connections_of(session: Session, dags: Collection[str]) -> set[str]:
+    """Return the connections at which some DAGs have launched jobs."""
+    query = select(jobs.c.conn_id).where(*Selection(dags).conditions()).distinct()
+    return set(session.scalars(query))
+
+
 def dags_with_jobs(session: Session) -> set[str]:
     """Return the ids of all DAGs that have launched jobs."""
     return set(session.scalars(select(jobs.c.dag_id).distinct()))

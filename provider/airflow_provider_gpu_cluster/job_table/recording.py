@@ -21,8 +21,6 @@ from airflow_provider_gpu_cluster.job_table.tables import attempts, details, job
 AT_ONCE = 500
 """How many jobs to write in one transaction."""
 _SEARCHED = {"job_id", "dag_id", "run_id", "task_id", "user_name", "host", "message"}
-# What a row of an array says when its elements have ended, the first of them that one has.
-_ENDS = (protocol.FAILED, protocol.LOST, protocol.CANCELLED, protocol.SUCCEEDED)
 _Key = tuple[str, str]
 
 
@@ -184,29 +182,33 @@ def _record_attempts(
     for row in rows.values():
         if row["id"] in touched:
             values: dict[str, Any] = used.get(row["id"], {})
-            if row["element_count"] is not None:
-                values = {**values, **_end_of_array(session, row)}
+            if row["element_count"] is not None or any(job == row["id"] and index >= 0 for job, index, _ in found):
+                values = {**values, **_of_elements(session, row)}
             _update(session, row, {name: value for name, value in values.items() if row[name] != value})
 
 
-def _end_of_array(session: Session, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an array has ended, if the last attempts of all of its elements have."""
-    if row["state"] in protocol.FINAL_STATES:
-        return {}
+def _of_elements(session: Session, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an array is, as the last attempts of its elements tell."""
     query = select(attempts.c.element, attempts.c.state, attempts.c.reason, attempts.c.ended_at)
-    ends = {
+    latest = {
         element: rest
         for element, *rest in session.execute(
             query.where(attempts.c.job == row["id"], attempts.c.element >= 0).order_by(attempts.c.attempt)
         )
     }
-    states = {state for state, _, _ in ends.values()}
-    if len(ends) < row["element_count"] or not states <= set(protocol.FINAL_STATES):
-        return {"state": protocol.RUNNING} if row["state"] in (protocol.UNKNOWN, protocol.QUEUED) else {}
-    state = next(state for state in _ENDS if state in states)
-    reasons = sorted({reason for of, reason, _ in ends.values() if of == state and reason})
-    times = [ended_at for _, _, ended_at in ends.values() if ended_at is not None]
-    return {"state": state, "reason": reasons[0] if reasons else None, "ended_at": max(times, default=None)}
+    # Without the note of its launch, its size is told by those that have ended.
+    size = max(row["element_count"] or 0, max(latest, default=-1) + 1)
+    if row["state"] in protocol.FINAL_STATES and size == row["element_count"]:
+        return {}
+    found: dict[str, Any] = {"element_count": size, "attempt": max(row["attempt"], 1)}
+    ends = [rest for rest in latest.values() if rest[0] in protocol.FINAL_STATES]
+    if len(ends) < size:
+        return {**found, "state": protocol.RUNNING}
+    # It ends like the element that ended badly first.
+    bad = [rest for rest in ends if rest[0] != protocol.SUCCEEDED]
+    state, reason, _ = min(bad or ends, key=lambda rest: rest[2])
+    ended_at = max(rest[2] for rest in ends)
+    return {**found, "state": state, "reason": reason, "kind": reason, "ended_at": ended_at}
 
 
 def _mark_latest(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -428,17 +428,23 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
         # Imported late: a file of DAGs is parsed again and again, and says nothing of launches.
+        from airflow_provider_gpu_cluster.gpu_run.protocol.masks import masks_of
         from airflow_provider_gpu_cluster.logs.job_log import tell_submission
+        from airflow_provider_gpu_cluster.tasks.launch_notes import launch_note
 
         started = time.monotonic()
         self._cancel_forerunners(context, hook)
-        submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
+        request = self._request()
+        submission = hook.launch(request, identity, base_dir=dag_folder(self), staged=staged)
+        asked = request.spec().to_json()
+        masks = masks_of(request.secrets())
         publish(
             self,
             context,
             submission.handle,
             ends_with_task=self.wait_for_completion and self.cancel_on_kill,
             ends_with_teardown=is_cancelled_by_teardown(self),
+            launch=launch_note(submission, spec=asked, record=identity.record, masks=masks),
         )
         duration_s = time.monotonic() - started
         tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)

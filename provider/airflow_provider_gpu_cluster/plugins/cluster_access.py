@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 
 from airflow.sdk import Connection
@@ -14,15 +15,24 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 
 
 @contextlib.contextmanager
-def cluster_of(conn_id: str, user: str | None = None) -> Iterator[Cluster]:
+def cluster_of(conn_id: str, user: str | None = None, *, limit_s: float | None = None) -> Iterator[Cluster]:
     """
     Yield the cluster of the connection that a job's XCom names.
 
     :param user: who is logged in and acts, if anybody is.
+    :param limit_s: after how many seconds a cluster that stays silent has failed to answer; None waits.
     :raises GpuClusterSetupError: the connection is not one to a cluster.
     """
     with open_hook(conn_id, user) as hook:
-        yield hook.cluster
+        limit = None if limit_s is None else threading.Timer(limit_s, hook.cluster.interrupt)
+        try:
+            if limit is not None:
+                limit.daemon = True
+                limit.start()
+            yield hook.cluster
+        finally:
+            if limit is not None:
+                limit.cancel()
 
 
 @contextlib.contextmanager

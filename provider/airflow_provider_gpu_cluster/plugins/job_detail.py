@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.jobs.advice import advice_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.idle import idle_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
+from airflow_provider_gpu_cluster.plugins.life import life
 from airflow_provider_gpu_cluster.plugins.progress_view import progress_view
 from airflow_provider_gpu_cluster.plugins.shown import shown
 
@@ -78,7 +79,7 @@ class Known:
     :param status: what its cluster said last; None if it has not answered.
     :param description: what the job runs, likewise.
     :param as_of: when it said so.
-    :param error: why it cannot be asked now.
+    :param error: why it cannot be asked now, and ``error_since``, since when.
     :param seconds_left: how long the job's steps will take, by the pace of those that were seen.
     :param row: its row of the table of jobs.
     :param earlier: rows of the jobs that the same task instance had launched before; None if there is no table.
@@ -88,23 +89,29 @@ class Known:
     description: Description | None = None
     as_of: datetime | None = None
     error: str | None = None
+    error_since: datetime | None = None
     seconds_left: float | None = None
     row: Mapping[str, Any] | None = None
     earlier: Iterable[Mapping[str, Any]] | None = None
 
 
 def job_detail(
-    handle: JobHandle, known: Known, rights: Rights | None = None, *, element: int | None = None
+    handle: JobHandle,
+    known: Known,
+    rights: Rights | None = None,
+    *,
+    element: int | None = None,
+    element_count: int | None = None,
 ) -> dict[str, Any]:
     """
     Return what is told of a job.
 
     :param handle: the job, as the task keeps it.
     :param rights: what the user may do; of one who may not read logs, what the job told is left out.
-    :param element: the index of the job in its array.
+    :param element: the index of the job in its array, and ``element_count``, how many the array has.
     """
     rights = rights or Rights()
-    detail = {**_of_job(handle, known), "element": element, "may": vars(rights)}
+    detail = {**_of_job(handle, known), "element": element, "element_count": element_count, "may": vars(rights)}
     if not rights.read_log:
         detail = without_what_it_told(detail)
     return shown(detail)
@@ -124,6 +131,9 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
     told: Mapping[str, Any] = known.description or {}
     spec: Mapping[str, Any] = told.get("spec") or {}
     message = _text(status.message)
+    attempts = _attempts(status, told)
+    acts = [_act(line) for line in told.get("acts") or ()]
+    submitted_at = status.submitted_at or handle.submitted_at
     detail: dict[str, Any] = {
         "job_id": handle.job_id,
         "conn_id": handle.gpu_cluster_conn_id,
@@ -136,9 +146,10 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "remedy": _text(status.remedy),
         "message": message,
         "error": _text(known.error),
+        "error_since": _time(known.error_since),
         "as_of": _time(known.as_of),
         "attempt": status.attempt or None,
-        "attempts": _attempts(status, told),
+        "attempts": attempts,
         "recovered": dict(status.recovered),
         "queue": _queue(status),
         "progress": progress_view(status.progress, None if status.final else known.seconds_left),
@@ -153,7 +164,7 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "script": told.get("script") or None,
         "code": [_code(one) for one in told.get("code") or ()],
         "env_names": list(told.get("env_names") or ()),
-        "submitted_at": status.submitted_at or handle.submitted_at,
+        "submitted_at": submitted_at,
         "started_at": status.started_at,
         "ended_at": status.ended_at,
         "exit_code": status.exit_code,
@@ -162,12 +173,22 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "log_attempt": status.log_number or None,
         "array": _array(handle, status),
         "elements": [[str(state), reason] for state, reason in status.elements] or None,
-        "life": [],
+        "life": []
+        if handle.array_size
+        else life(
+            submitted_at=submitted_at,
+            attempts=attempts,
+            acts=acts,
+            seconds=status.seconds,
+            state=str(status.state),
+            ended_at=status.ended_at,
+            engine=handle.engine,
+        ),
         "idle": _idle(status),
         "advice": [cleaned(sentence) for sentence in advice_of(status)],
         "notes": [cleaned(note) for note in (*status.notes, *filter(None, [told.get("problem")]))],
         "metrics": row.get("metrics") if status.final else None,
-        "acts": [_act(line) for line in told.get("acts") or ()],
+        "acts": acts,
         "earlier": None if known.earlier is None else [_earlier(one) for one in known.earlier],
     }
     return {**detail, "headline": _headline(detail, known)}
@@ -280,12 +301,12 @@ def _used(status: JobStatus) -> dict[str, Any]:
 def _command(spec: Mapping[str, Any]) -> str | None:
     """Return the command, or the script and its arguments, as they are in the DAG."""
     if spec.get("command"):
-        return _text(str(spec["command"]), 10 * _MOST_TEXT)
+        return cleaned(str(spec["command"]), 10 * _MOST_TEXT)
     if not spec.get("entry_script"):
         return None
     arguments = spec.get("script_args")
     words = [spec["entry_script"], *(arguments if isinstance(arguments, list) else ())]
-    return _text(" ".join(map(str, words)), 10 * _MOST_TEXT)
+    return cleaned(" ".join(map(str, words)), 10 * _MOST_TEXT)
 
 
 def _code(one: Mapping[str, Any]) -> dict[str, Any]:

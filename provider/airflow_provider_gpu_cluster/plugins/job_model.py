@@ -48,6 +48,16 @@ class Progress(_Told):
     seconds_left: float | None
 
 
+class LifePart(_Told):
+    """A part of the job's life."""
+
+    kind: str = Field(description="staging, building, queued, running, recovering or collecting")
+    attempt: int
+    start: str
+    end: str | None = Field(description="null while it lasts")
+    label: str
+
+
 class Resources(_Told):
     """What the job has asked for, and what it has used, each by its name."""
 
@@ -118,6 +128,7 @@ class JobDetail(_Told):
     remedy: str | None
     message: str | None
     error: str | None = Field(description="why the cluster cannot be asked now; the rest is what was known before")
+    error_since: str | None
     as_of: str | None = Field(description="when the cluster said so; null as long as it has not answered")
     attempt: int | None
     attempts: list[Attempt]
@@ -145,7 +156,8 @@ class JobDetail(_Told):
     array: Array | None
     elements: list[tuple[str, str | None]] | None = Field(description="of an array: state and reason of each element")
     element: int | None
-    life: list[dict[str, Any]]
+    element_count: int | None = Field(description="of the array that this is an element of")
+    life: list[LifePart]
     idle: str | None
     advice: list[str]
     notes: list[str]

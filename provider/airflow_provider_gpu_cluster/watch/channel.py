@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.channel import BREAKS, SAID_BYTES, text_of
-from airflow_provider_gpu_cluster.connection.reply import garbled, parsed
+from airflow_provider_gpu_cluster.connection.reply import garbled, parsed, reply_of
 from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checked
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterProtocolError
 from airflow_provider_gpu_cluster.gpu_run.protocol import events
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.stats.jobs import count_all
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, WatchEvent
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Launch, Subscription, TellNote
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, Points, Printed, WatchEvent
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Following, Launch, Subscription, TellNote
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event, SubscribeCommand
@@ -36,6 +36,8 @@ _EVENTS: dict[str, Any] = {
     "status": events.StatusEvent,
     "place": events.PlaceEvent,
     "output": events.OutputEvent,
+    "printed": events.PrintedEvent,
+    "points": events.PointsEvent,
     "acked": events.AckedEvent,
     "launched": events.LaunchedEvent,
     "noted": events.NotedEvent,
@@ -120,7 +122,10 @@ class WatchChannel:
     def change(self, subscription: Subscription) -> None:
         """Tell the cluster about a subscription that is new, was closed, or has acknowledged something."""
         key, ack = subscription.key, subscription.latest_ack
-        if key in self._subscriptions:
+        if isinstance(subscription, Following) and not subscription.closed:
+            self._subscriptions[key] = subscription
+            self._say({"do": "follow", "key": key, "job_id": subscription.job_id, "tails": subscription.places})
+        elif key in self._subscriptions:
             if ack is not None and ack is not self._sent_acks[key]:
                 self._say({"do": "ack", "key": key, **ack.to_json()})
         elif not subscription.closed:
@@ -253,7 +258,10 @@ class WatchChannel:
             except GpuClusterProtocolError as error:
                 errand.fail(error)
         elif isinstance(errand, Call) and message["event"] == "answered":
-            errand.succeed(message["reply"])
+            try:
+                errand.succeed(reply_of(message["reply"], errand.verb, self._cluster.settings.where))
+            except GpuClusterProtocolError as error:
+                errand.fail(error)
         else:
             raise WrongType(f"it answers a {type(errand).__name__.lower()} with another event")
 
@@ -268,6 +276,10 @@ class WatchChannel:
             return Failure(self._cluster.session.error_of(message))
         if message["event"] == "place":
             return Place(LogPosition(message["attempt"], message["offset"]), message["note"])
+        if message["event"] == "printed":
+            return Printed(message["news"])
+        if message["event"] == "points":
+            return Points(message["tail"], message["news"])
         if message["event"] == "acked":
             return Acked(LogPosition(message["attempt"], message["offset"]))
         if message["event"] == "output":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.following import LogNews, PointNews
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +46,23 @@ class Failure:
     error: GpuClusterError
 
 
-WatchEvent = JobStatus | Place | Output | Acked | Outage | Failure
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What a followed job has printed, without its secrets."""
+
+    news: LogNews
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """
+    What a followed job has reported, or has used.
+
+    :param tail: ``progress`` or ``usage``.
+    """
+
+    tail: str
+    news: PointNews
+
+
+WatchEvent = JobStatus | Place | Output | Acked | Outage | Failure | Printed | Points

@@ -19,9 +19,10 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch.events import Failure, WatchEvent
+from airflow_provider_gpu_cluster.watch.events import Failure, Points, Printed, WatchEvent
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.following import TailPlace
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Acknowledgement, SubmitRequest
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 3600.0
 _keys = itertools.count(1)
 _Result = TypeVar("_Result")
+_Subscribed = TypeVar("_Subscribed", bound="Subscription")
 _Sent = TypeVar("_Sent", bound="SentErrand[Any]")
 
 
@@ -112,6 +114,49 @@ class Subscription:
             self.close()
         if isinstance(event, Failure):
             self.close()
+
+
+class Following(Subscription):
+    """One job at which somebody looks on. :meth:`want` and :meth:`close` work from any thread, without blocking."""
+
+    __slots__ = ("_places", "tails")
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        job_id: str,
+        notify: Callable[[WatchEvent], object],
+        tails: frozenset[str],
+        poll_interval_s: float,
+    ) -> None:
+        super().__init__(mailbox, job_id, notify, None, poll_interval_s, None)
+        self.tails = tails
+        self._places: dict[str, TailPlace] = {}
+
+    def want(self, tails: frozenset[str]) -> None:
+        """Get what is new in these files of the job from now on, see :data:`.protocol.following.TAILS`."""
+        if tails != self.tails:
+            self.tails = tails
+            self._mailbox.changed(self)
+
+    @property
+    def places(self) -> dict[str, TailPlace | None]:
+        """Where to go on in each of these files; None for its present end."""
+        places = dict(self._places)
+        return {name: places.get(name) for name in self.tails}
+
+    def deliver(self, event: WatchEvent) -> None:
+        """Deliver an event, and note what was delivered."""
+        if isinstance(event, Printed):
+            self._note("log", {"file": event.news["file"], "offset": event.news["end"]})
+        elif isinstance(event, Points):
+            self._note(event.tail, event.news["place"])
+        super().deliver(event)
+
+    def _note(self, tail: str, place: TailPlace) -> None:
+        # Of a file that nobody wants any more, what comes later begins at its end then.
+        self._places = {name: known for name, known in self._places.items() if name in self.tails}
+        self._places[tail] = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +291,15 @@ class Mailbox:
         when: NotifyWhen | None = None,
     ) -> Subscription | None:
         """Add a subscription; None if the thread has ended."""
-        subscription = Subscription(self, job_id, notify, reader, poll_interval_s, when)
+        return self._add(Subscription(self, job_id, notify, reader, poll_interval_s, when))
+
+    def follow(
+        self, job_id: str, notify: Callable[[WatchEvent], object], tails: frozenset[str], poll_interval_s: float
+    ) -> Following | None:
+        """Add somebody who looks on; None if the thread has ended."""
+        return self._add(Following(self, job_id, notify, tails, poll_interval_s))
+
+    def _add(self, subscription: _Subscribed) -> _Subscribed | None:
         with self._lock:
             if self._retired:
                 return None
@@ -392,7 +445,7 @@ class Mailbox:
         """Accept nothing more if there was nothing to do for that long; return whether that is so."""
         with self._lock:
             if not self._retired and self._is_idle and time.monotonic() >= self._idle_since + linger_s:
-                self._retired = True
+                self._retired, self.outage = True, None
                 self._news.close()
                 self._bell.close()
             return self._retired

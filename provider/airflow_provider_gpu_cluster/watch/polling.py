@@ -7,23 +7,26 @@ import math
 import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.jobs.notify import earliest
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
-from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Launch, Subscription, TellNote
+from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, Points, Printed
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Following, Launch, Subscription, TellNote
 from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.following import LookOnJob
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
 
 log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 1 << 17
+# How many jobs are looked at in one call for those who look on.
+_MOST_JOBS = 200
 
 
 class Polling:
@@ -121,6 +124,29 @@ class Polling:
                 errand.fail(error)
 
     def _look(self, jobs: dict[int, _Job]) -> None:
+        self._look_on({key: job for key, job in jobs.items() if isinstance(job.subscription, Following)})
+        self._look_at({key: job for key, job in jobs.items() if not isinstance(job.subscription, Following)})
+
+    def _look_on(self, jobs: dict[int, _Job]) -> None:
+        """Look at jobs for those who only look on."""
+        all_asked = [(key, job, cast("Following", job.subscription)) for key, job in jobs.items()]
+        for start in range(0, len(all_asked), _MOST_JOBS):
+            asked = all_asked[start : start + _MOST_JOBS]
+            for key, _, _ in asked:
+                self._unseen.pop(key, None)
+            request: list[LookOnJob] = [{"job_id": one.job_id, "tails": one.places} for _, _, one in asked]
+            for (_, job, following), seen in zip(asked, self._cluster.look_on(request), strict=True):
+                job.tell(JobStatus.from_json(seen["status"]))
+                if "log" in seen:
+                    following.deliver(Printed(seen["log"]))
+                if "progress" in seen:
+                    following.deliver(Points("progress", seen["progress"]))
+                if "usage" in seen:
+                    following.deliver(Points("usage", seen["usage"]))
+
+    def _look_at(self, jobs: dict[int, _Job]) -> None:
+        if not jobs:
+            return
         asked = {key: (job, job.subscription.job_id) for key, job in jobs.items()}
         notify: dict[str, NotifyWhen] = {}
         for job, job_id in asked.values():

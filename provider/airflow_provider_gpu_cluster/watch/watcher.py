@@ -8,17 +8,18 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.watch.events import WatchEvent
 from airflow_provider_gpu_cluster.watch.loop import WatchLoop
-from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
+from airflow_provider_gpu_cluster.watch.mailbox import Following, Mailbox, Subscription
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
 
-__all__ = ["Subscription", "Watcher"]
+__all__ = ["Following", "Subscription", "Watcher"]
 
 _Left = TypeVar("_Left")
 
@@ -49,6 +50,12 @@ class Watcher:
         self._lock = threading.Lock()
         self._mailbox: Mailbox | None = None
 
+    @property
+    def outage(self) -> GpuClusterConnectionError | None:
+        """Why the cluster was out of reach at the last try; None when it was not, or nobody has tried for a while."""
+        mailbox = self._mailbox
+        return None if mailbox is None else mailbox.outage
+
     def subscribe(
         self,
         job_id: str,
@@ -70,6 +77,23 @@ class Watcher:
             says.
         """
         return self._leave(lambda mailbox: mailbox.subscribe(job_id, notify, reader, poll_interval_s, when))
+
+    def follow(
+        self,
+        job_id: str,
+        notify: Callable[[WatchEvent], object],
+        *,
+        tails: frozenset[str] = frozenset(),
+        poll_interval_s: float,
+    ) -> Following:
+        """
+        Look on at a job, without counting as somebody who asks for it.
+
+        :param notify: as :meth:`subscribe` calls it; besides statuses, outages and failures it gets :class:`.Printed`
+            and :class:`.Points`.
+        :param tails: the files of which new lines are wanted, see :data:`.protocol.following.TAILS`.
+        """
+        return self._leave(lambda mailbox: mailbox.follow(job_id, notify, tails, poll_interval_s))
 
     def note_told(self, job_id: str, notice: Notice) -> Future[None]:
         """

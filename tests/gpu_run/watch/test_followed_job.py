@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,12 @@ def made_up(host: Host, job_id: str = "job") -> Attempt:
 def write(attempt: Attempt, name: str, data: bytes | str) -> None:
     with open(attempt.job.at("logs", name), "ab") as file:
         file.write(data if isinstance(data, bytes) else data.encode())
+
+
+def look_on(host: Host, request: Any) -> list[dict[str, Any]]:
+    reply: Any = followed_job.answer(host.root, host.engine, request).value
+    jobs: list[dict[str, Any]] = reply["jobs"]
+    return jobs
 
 
 def shown(event: dict[str, Any]) -> list[str]:
@@ -190,7 +195,7 @@ def test_another_file_in_its_place_is_read_from_its_start(host: Host) -> None:
 
 def test_a_job_that_has_spoilt_its_records_shows_nothing(host: Host) -> None:
     attempt = made_up(host)
-    job = FollowedJob(1, host.root, "job", {name: None for name in ALL})
+    job = FollowedJob(1, host.root, "job", dict.fromkeys(ALL))
     job.next_piece()
     write(attempt, "training.log", f"{SECRET}\n")
     Path(attempt.at("request.json")).write_text("{}[")
@@ -204,13 +209,13 @@ def test_looking_once_says_the_same(host: Host) -> None:
     asked = Path(attempt.job.at(".job", "asked"))
     asked.unlink()
     request: Any = {"jobs": [{"job_id": "job", "tails": ALL}, {"job_id": "gone", "tails": {}}]}
-    one, gone = followed_job.answer(host.root, host.engine, request).value["jobs"]  # type: ignore[misc]
+    one, gone = look_on(host, request)
     assert (one["status"]["state"], gone["status"]["state"]) == ("RUNNING", "LOST")
     write(attempt, "training.log", f"a {SECRET}\n")
     write(attempt, "progress.jsonl", '{"a": 1}\n')
     tails = {"log": {"file": one["log"]["file"], "offset": one["log"]["end"]}, "progress": one["progress"]["place"]}
     request = {"jobs": [{"job_id": "job", "tails": tails}]}
-    (again,) = followed_job.answer(host.root, host.engine, request).value["jobs"]  # type: ignore[misc]
+    (again,) = look_on(host, request)
     assert again["log"]["lines"] == ["a ***"]
     assert again["progress"]["points"][0]["values"] == {"a": 1}
     assert not asked.exists()

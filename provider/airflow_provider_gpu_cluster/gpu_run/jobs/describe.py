@@ -103,9 +103,7 @@ def _recorded(job: JobDirectory) -> dict[str, Any]:
     inputs = dict(record.get("inputs") or {})
     return {
         "spec": spec,
-        "env_names": [
-            str(name)[:_MOST_CHARACTERS] for name in list(record.get("environment_names") or ())[:_MOST_NAMES]
-        ],
+        "env_names": [str(name)[:_MOST_CHARACTERS] for name in names],
         "code": [_input(str(place), facts) for place, facts in sorted(inputs.items())[:_MOST_INPUTS]],
     }
 

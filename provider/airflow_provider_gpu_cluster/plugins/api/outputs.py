@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.exceptions import CollectError
 from airflow_provider_gpu_cluster.gpu_run.protocol.looks import PAGE_ENTRIES
 from airflow_provider_gpu_cluster.plugins import output_download
 from airflow_provider_gpu_cluster.plugins.api.access import may_read_log
@@ -145,20 +145,14 @@ OutputPath = Annotated[str, Depends(_path)]
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the cluster says about an output into an answer."""
+def _explained() -> Iterator[None]:
+    """Say what keeps an output from being read."""
     try:
         yield
     except TooManyDownloads as error:
         raise HTTPException(503, str(error), headers={"Retry-After": "60"}) from error
-    except TimeoutError as error:
-        raise HTTPException(503, "The cluster does not answer in time.") from error
     except CollectError as error:
         raise HTTPException(409 if "changed" in str(error) else 404, str(error)) from error
-    except GpuClusterConnectionError as error:
-        raise HTTPException(503, str(error)) from error
-    except GpuClusterError as error:
-        raise HTTPException(404 if getattr(error, "code", "") == "no_such_job" else 502, str(error)) from error
 
 
 @router.get(f"{JOB_PATH}/outputs", dependencies=[may_read_log])
@@ -175,7 +169,7 @@ async def outputs(
         request["after"] = _path(path_base64=after)
     if contains:
         request["contains"] = contains
-    with explained():
+    with _explained():
         reply: ListOutputsReply = await ask(handle.gpu_cluster_conn_id, "list-outputs", request)
     collections = await run_in_threadpool(_collections, address, handle)
     following = reply["next"]
@@ -206,7 +200,7 @@ async def preview(
     """Return the beginning of an output as text without the job's secrets, or say what else it is."""
     handle = await run_in_threadpool(job_of, address)
     request = {"job_id": handle.job_id, "path": path, "as_text": True, "offset": offset, "size": PREVIEW_BYTES}
-    with explained():
+    with _explained():
         reply: ReadOutputReply = await ask(handle.gpu_cluster_conn_id, "read-output", request)
     found: dict[str, Any] = {name: reply.get(name) for name in ("size", "modified_at", "text", "end")}
     media_type = raster_type(_head(reply))
@@ -231,7 +225,7 @@ async def preview(
 async def image(address: Address, path: OutputPath) -> Response:
     """Return an image of pixels; nothing that can hold a script is one."""
     handle = await run_in_threadpool(job_of, address)
-    with explained():
+    with _explained():
         facts = await output_download.facts_of(handle, path)
         if facts["size"] > IMAGE_BYTES:
             raise HTTPException(413, f"The image has {facts['size']:,} bytes; up to {IMAGE_BYTES:,} are shown.")
@@ -259,7 +253,7 @@ async def file(address: Address, path: OutputPath) -> Response:
     """
     handle = await run_in_threadpool(job_of, address)
     headers = {**_SANDBOX, "Content-Disposition": attachment(path)}
-    with explained():
+    with _explained():
         facts = await output_download.facts_of(handle, path, checksum=False)
         if facts["size"] <= SMALL_BYTES:
             content, sha256 = await output_download.whole(handle, path, facts)
@@ -274,7 +268,7 @@ async def file(address: Address, path: OutputPath) -> Response:
 async def checksum(address: Address, path: OutputPath) -> OutputChecksum:
     """Compute the SHA-256 of an output on the cluster. Of a large file this takes a second for each gigabyte or two."""
     handle = await run_in_threadpool(job_of, address)
-    with explained():
+    with _explained():
         facts, sha256 = await output_download.checksum(handle, path)
     return OutputChecksum(sha256=sha256, size=facts["size"], modified_at=facts["modified_at"])
 
@@ -283,7 +277,7 @@ async def checksum(address: Address, path: OutputPath) -> OutputChecksum:
 async def metrics(address: Address) -> FinalMetrics:
     """Return the final metrics of a job."""
     handle = await run_in_threadpool(job_of, address)
-    with explained():
+    with _explained():
         reply: ReadMetricsReply = await ask(handle.gpu_cluster_conn_id, "read-metrics", {"job_id": handle.job_id})
     found = {"metrics": reply.get("metrics", {}), "count": reply.get("count", 0), "problem": reply.get("problem")}
     return FinalMetrics.model_validate(shown(found))

@@ -35,16 +35,21 @@ export function withQuery(path, query) {
 export const apiAddress = (path) => address(`${ROOT}/${path}`);
 
 /** The answer to GET, as JSON. */
-export const get = (path, options = {}) => ask(path, options);
+export const get = (path, options = {}) => ask(apiAddress(path), options);
 
 /** The answer to POST, as JSON. */
-export const post = (path, body = {}) =>
-  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+export const post = (path, body = {}) => ask(apiAddress(path), asJson(body));
 
-async function ask(path, options) {
+/** The same of Airflow's own REST API, below `api/v2`. */
+export const getAirflow = (path, options = {}) => ask(address(`api/v2/${path}`), options);
+export const postAirflow = (path, body = {}) => ask(address(`api/v2/${path}`), asJson(body));
+
+const asJson = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+async function ask(url, options) {
   let response;
   try {
-    response = await fetch(apiAddress(path), { credentials: "same-origin", ...options });
+    response = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "Airflow does not answer.");

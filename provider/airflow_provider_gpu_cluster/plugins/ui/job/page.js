@@ -1,10 +1,11 @@
 // One job, with all that is known about it: its head, and below it one of several views.
 
 import { Chakra, html, React, Router } from "../airflow.js";
-import { Busy, Notice } from "../parts/notice.js";
+import { Busy } from "../parts/notice.js";
 import { Head } from "./head.js";
 import { Details } from "./details.js";
 import { ElementsPanel } from "./elements/panel.js";
+import { NoJob } from "./no_job.js";
 import { OutputsPanel } from "./outputs/panel.js";
 import { Overview } from "./overview.js";
 import { useJob } from "./use_job.js";
@@ -32,7 +33,7 @@ export function JobPage({ dagId, runId, taskId, mapIndex = "-1", jobId = null })
   const live = useJob(address);
   const { job, error } = live;
 
-  if (!job) return error ? html`<${Notice} m=${2} status=${error.looksAgain ? "info" : "warning"}>${error.message}<//>` : html`<${Busy} label="The job is asked for." />`;
+  if (!job) return error ? html`<${NoJob} address=${address} error=${error} />` : html`<${Busy} label="The job is asked for." />`;
 
   const views = VIEWS.filter(({ isFor }) => !isFor || isFor(job));
   const shown = views.find(({ name }) => name === query.get("show")) ?? views[0];

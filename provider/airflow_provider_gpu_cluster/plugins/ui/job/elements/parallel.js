@@ -45,12 +45,12 @@ export function ParallelPlot({ rows, columns, goal, marked, onMark, onOpen }) {
           )}
         </g>
         ${axes.map(
-          ({ column, axis }, index) => html`<g key=${column.id} fill="currentColor" fontSize="11" style=${{ pointerEvents: "none" }}>
+          ({ column, axis }, index) => html`<g key=${column.id} fill="currentColor" style=${{ fontSize: "11px", pointerEvents: "none" }}>
             <line x1=${x(index)} x2=${x(index)} y1=${y(0)} y2=${y(1)} stroke="currentColor" strokeOpacity="0.6" />
-            <text x=${x(index)} y="12" textAnchor="middle" fontWeight="bold">${shortened(visible(column.name), 18)}</text>
+            <text x=${x(index)} y="12" textAnchor="middle" style=${{ fontWeight: 600 }}>${shortened(visible(column.name), 18)}</text>
             ${axis.isLog && html`<text x=${x(index)} y="24" textAnchor="middle" opacity="0.8">log</text>`}
             ${axis.ticks.map(
-              ({ at, value }) => html`<text key=${String(value)} x=${x(index) + 5} y=${y(at) + 4} paintOrder="stroke" stroke="var(--plot-bg)" strokeWidth="3">${shortened(valueText(value), 14)}</text>`,
+              ({ at, value }) => html`<text key=${String(value)} x=${x(index) + 5} y=${y(at) + 4} paintOrder="stroke" stroke="var(--chakra-colors-bg)" strokeWidth="3">${shortened(valueText(value), 14)}</text>`,
             )}
           </g>`,
         )}
@@ -68,6 +68,6 @@ function shadeOf(rows, goal) {
     const place = axis && numberOf(goal.column.of(row)) !== null ? axis.place(row) : null;
     if (place === null) return "currentColor";
     const worse = goal.goal === "min" ? place : 1 - place;
-    return `hsl(${Math.round(215 - 185 * worse)} 85% ${Math.round(50 - 4 * worse)}%)`;
+    return `color-mix(in oklab, hsl(28 90% 48%) ${Math.round(100 * worse)}%, hsl(215 85% 52%))`;
   };
 }

@@ -18,7 +18,7 @@ export function useElements(address, job) {
   const [isBusy, setBusy] = React.useState(true);
   const [tick, setTick] = React.useState(0);
   const lookedAt = React.useRef(0);
-  const live = job.elements ?? job.array?.elements;
+  const live = job.elements;
   const size = job.array?.size ?? 0;
   const states = React.useMemo(() => statesOf(size, live, told), [size, live, told]);
 
