@@ -58,7 +58,6 @@ class FollowedJob:
         self._described: tuple[object, ...] = ()
         self._described_at = float("-inf")
         self._describing: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def viewers(self) -> int:
@@ -75,10 +74,8 @@ class FollowedJob:
         self.wants_changed()
         if self.outage is not None:
             viewer.tell(self.outage)
-        if self.known.status is not None or self.known.error is not None:
-            changed()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(FIRST_WAIT_S, self._tell_changed)
+        is_known = self.known.status is not None or self.known.error is not None
+        self._loop.call_later(0.0 if is_known else FIRST_WAIT_S, changed)
         if LOG in viewer.wants:
             self.tell_log_end(viewer)
 
@@ -116,8 +113,6 @@ class FollowedJob:
         if self._following is not None:
             self._following.close()
             self._following = None
-        if self._timer is not None:
-            self._timer.cancel()
         if self._describing is not None:
             self._describing.cancel()
 
@@ -214,7 +209,5 @@ class FollowedJob:
                 viewer.tell(message)
 
     def _tell_changed(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         for changed in list(self._viewers.values()):
             changed()
