@@ -18,7 +18,7 @@ DATABASES := postgresql:psql mariadb-server:mariadbd
 # Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint bench screenshots clean
 
 help:
 	@echo "make demo         run the DAG gpu_train_digits in a real Airflow, against a sandbox cluster, and end"
@@ -27,6 +27,7 @@ help:
 	@echo "make check        lint, and run the tests that start no server and install nothing: under two minutes"
 	@echo "make lint         check style, types, and that gpu_run stays Python 3.8"
 	@echo "make bench        measure what the README claims, and run the long tests"
+	@echo "make screenshots  take the pictures of docs/images/pages anew (ARGS='jobs log' for some)"
 	@echo "make clean        remove the virtual environment and all caches"
 	@echo "PYTHON=/path/to/python3.12 chooses the interpreter of the virtual environment."
 
@@ -53,6 +54,10 @@ bench: $(VENV)/.installed-development
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
 	$(MAKE) $(FRAMEWORKS)/.installed
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m long
+
+screenshots: $(VENV)/.installed-development
+	@scripts/system-packages $(BROWSER)
+	PYTHONPATH=. $(PY) scripts/screenshots.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(FRAMEWORKS) .mypy_cache .pytest_cache .ruff_cache dist

@@ -37,6 +37,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_gpu_cluster.triggers.gpu_job"],
             }
         ],
+        "cli": ["airflow_provider_gpu_cluster.cli.commands.commands"],
         "db-managers": ["airflow_provider_gpu_cluster.job_table.db_manager.GpuClusterDBManager"],
         "config": {
             "gpu_cluster": {
@@ -52,11 +53,19 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "6b0c2f1e9d",
                         "default": None,
                     },
+                    "keep_jobs_days": {
+                        "description": "After how many days rows of the table of all GPU jobs are deleted, by the time "
+                        "of their submit. 0: never.",
+                        "version_added": None,
+                        "type": "float",
+                        "example": "365",
+                        "default": "0",
+                    },
                     "metrics_conn_ids": {
                         "description": "Ids of the connections, separated by commas, whose clusters are in "
                         "/gpu-cluster/metrics. By default all of type gpu_cluster that are in Airflow's database or in "
                         "environment variables of the API server; those of a secrets backend are only found when they "
-                        "are named here.",
+                        "are named here. Those are on the page of clusters as well.",
                         "version_added": None,
                         "type": "string",
                         "example": "gpu_cluster_default,lab",

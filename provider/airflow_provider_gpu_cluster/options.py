@@ -18,3 +18,9 @@ def metrics_conn_ids() -> list[str]:
     """Return the connections whose clusters are in the metrics; empty for all that can be found."""
     text: str = conf.get(SECTION, "metrics_conn_ids", fallback="") or ""
     return list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
+def keep_jobs_days() -> float | None:
+    """Return after how many days rows of the table of all jobs are deleted; None for never."""
+    days: float = conf.getfloat(SECTION, "keep_jobs_days", fallback=0.0)
+    return days if days > 0 else None

@@ -7,13 +7,14 @@ import shutil
 import urllib.error
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from airflow_provider_gpu_cluster.sandbox import Sandbox
 from tests.servers.airflow import WholeAirflow
+from tests.servers.proxy import CutProxy
 
 PATIENCE_S = 180
 GPUS = (
@@ -27,15 +28,17 @@ class Site:
     """
     An Airflow and its cluster.
 
-    :ivar url: address of the Airflow, without a slash at the end.
+    :param proxy: between the two.
     """
 
-    def __init__(self, airflow: WholeAirflow, sandbox: Sandbox) -> None:
+    def __init__(self, airflow: WholeAirflow, sandbox: Sandbox, proxy: CutProxy) -> None:
         self.airflow = airflow
         self.sandbox = sandbox
+        self.proxy = proxy
 
     @property
     def url(self) -> str:
+        """Address of the Airflow, without a slash at the end."""
         return self.airflow.url
 
     def start(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
@@ -102,12 +105,12 @@ def running_site(folder: Path, dags: Sequence[Path], environ: Mapping[str, str] 
     together = folder / "dags"
     for one in dags:
         shutil.copytree(one, together, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    with Sandbox(gpus=4, fake_gpus=GPUS) as sandbox:
+    with Sandbox(gpus=4, fake_gpus=GPUS) as sandbox, closing(CutProxy((sandbox.host, sandbox.port))) as proxy:
         settings = {
-            **sandbox.environ(),
+            "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT": json.dumps({**sandbox.connection, "port": proxy.port}),
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             **(environ or {}),
         }
         with WholeAirflow(together, settings, folder / "airflow.log") as airflow:
-            yield Site(airflow, sandbox)
+            yield Site(airflow, sandbox, proxy)

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from airflow_provider_gpu_cluster.job_table import queries, recording
-from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, Standing, TaskKey
+from airflow_provider_gpu_cluster.job_table.facts import GONE, AttemptFacts, JobFacts, Standing, TaskKey
 from airflow_provider_gpu_cluster.job_table.queries import Selection
 from airflow_provider_gpu_cluster.job_table.recording import record, write
 from airflow_provider_gpu_cluster.job_table.status_note import StatusNotes, facts_of
@@ -93,22 +93,30 @@ def test_seconds_of_all_attempts_are_added_up_once(session: Session) -> None:
     assert row["gpu_seconds"] == 14.0
 
 
-def test_an_array_ends_with_its_last_element(session: Session) -> None:
-    array = replace(LAUNCH, known={"element_count": 2})
+@pytest.mark.parametrize("is_size_known", [True, False])
+def test_an_array_ends_with_its_last_element(session: Session, is_size_known: bool) -> None:
+    array = replace(LAUNCH, known={"element_count": 2} if is_size_known else {})
 
-    def ended(element: int, attempt: int, state: str, **more: Any) -> JobFacts:
-        return replace(array, attempts=(AttemptFacts(element, attempt, state, NOON_REASON.get(state), **more),))
+    def told(element: int, attempt: int, state: str, minutes: int = 0, reason: str | None = None) -> dict[str, Any]:
+        ended_at = NOON + timedelta(minutes=minutes) if minutes else None
+        facts = AttemptFacts(element, attempt, state, reason, ended_at, gpu_seconds=float(minutes))
+        (row,) = written(session, replace(array, attempts=(facts,)))
+        return row
 
-    (row,) = written(session, ended(0, 1, "SUCCEEDED", gpu_seconds=1.0))
-    assert row["state"] == "RUNNING"
-    again = AttemptFacts(1, 2, "QUEUED")
-    (row,) = written(session, ended(1, 1, "FAILED", gpu_seconds=2.0), replace(array, attempts=(again,)))
-    assert row["state"] == "RUNNING"
-    (row,) = written(session, ended(1, 2, "CANCELLED", gpu_seconds=4.0, ended_at=NOON))
-    assert (row["state"], row["reason"], row["gpu_seconds"]) == ("CANCELLED", "cancelled", 7.0)
+    assert told(0, 1, "SUCCEEDED", 1)["state"] == ("RUNNING" if is_size_known else "SUCCEEDED")
+    told(1, 2, "QUEUED")
+    assert told(1, 1, "FAILED", 2, "preempted")["state"] == "RUNNING"
+    row = told(1, 2, "CANCELLED", 4, "cancelled")
+    assert (row["state"], row["reason"], row["gpu_seconds"], row["element_count"]) == ("CANCELLED", "cancelled", 7.0, 2)
+    assert row["ended_at"] == NOON + timedelta(minutes=4)
 
 
-NOON_REASON = {"FAILED": "preempted", "CANCELLED": "cancelled"}
+def test_a_job_that_its_cluster_has_forgotten_is_unknown(session: Session) -> None:
+    gone = JobFacts("lab", LAUNCH.job_id, is_gone=True)
+    (row,) = written(session, LAUNCH, standing("RUNNING"), gone)
+    assert (row["state"], row["message"]) == ("UNKNOWN", GONE)
+    (row,) = written(session, standing("SUCCEEDED"), gone)
+    assert row["state"] == "SUCCEEDED"
 
 
 def test_the_latest_job_of_a_task_is_marked(session: Session) -> None:

@@ -43,7 +43,7 @@ TASK = JobTask(
     "train",
     try_number=1,
     tries=4,
-    job_url="https://airflow.example.org/gpu-cluster/job?dag_id=nightly&map_index=-1",
+    job_url="https://airflow.example.org/dags/nightly/plugin/gpu-job?a=1&b=2",
     task_url="https://airflow.example.org/dags/nightly",
 )
 ABOUT = About(handle=HANDLE, conn_id="gpu_lab", task=TASK, cluster="ada@gpu01:22")
@@ -151,10 +151,10 @@ def test_the_message_about_a_failure_says_all_that_is_known() -> None:
         "Its last lines:\n"
         "  Traceback (most recent call last):\n"
         "  ModuleNotFoundError: No module named 'torchvision'\n\n"
-        "GPU job: https://airflow.example.org/gpu-cluster/job?dag_id=nightly&map_index=-1\n"
+        "GPU job: https://airflow.example.org/dags/nightly/plugin/gpu-job?a=1&b=2\n"
         "Task in Airflow: https://airflow.example.org/dags/nightly\n"
     )
-    assert 'href="https://airflow.example.org/gpu-cluster/job?dag_id=nightly&amp;map_index=-1"' in message.html
+    assert 'href="https://airflow.example.org/dags/nightly/plugin/gpu-job?a=1&amp;b=2"' in message.html
     assert message.short == (
         "Failed: nightly.train on gpu_lab (missing module)\n"
         "The GPU job of task train in DAG nightly has failed on gpu_lab after 3 min.\n\n"
@@ -164,7 +164,7 @@ def test_the_message_about_a_failure_says_all_that_is_known() -> None:
         "Progress: step 40 of 100 (40%), loss 0.31\nExit code: 1\n\n"
         "Its last lines:\n  Traceback (most recent call last):\n"
         "  ModuleNotFoundError: No module named 'torchvision'\n\n"
-        "GPU job: https://airflow.example.org/gpu-cluster/job?dag_id=nightly&map_index=-1\n"
+        "GPU job: https://airflow.example.org/dags/nightly/plugin/gpu-job?a=1&b=2\n"
         "Task in Airflow: https://airflow.example.org/dags/nightly"
     )
     assert message.payload["gpu_hours"] == 0.1

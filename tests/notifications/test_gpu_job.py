@@ -98,7 +98,7 @@ def test_a_failed_job_is_told_by_mail_and_by_webhook(
     html = html_of(one)
     assert "No module named &#39;no_such_module&#39;" in html
     assert "What to do:" in html
-    assert "https://airflow.example.org/lab/gpu-cluster/job?dag_id=lab&amp;run_id=manual__1" in html
+    assert 'href="https://airflow.example.org/lab/dags/lab/runs/manual__1/tasks/train/plugin/gpu-job"' in html
     assert 'href="https://airflow.example.org/lab/dags/lab/runs/manual__1/tasks/train"' in html
 
     ((_, headers, body, _),) = hooks.requests

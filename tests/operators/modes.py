@@ -28,6 +28,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs import secrets
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.tasks.job_notes import LAUNCH_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
 from airflow_provider_gpu_cluster.triggers import gpu_job
 from tests.harness import jobs
@@ -380,7 +381,7 @@ def outcome(
         cause=_cause(raised),
         output=[line for line in scene.logs.output if line != _OF_AIRFLOW],
         events=[event for event in scene.logs.events if event not in _NOT_OF_THE_WAIT],
-        xcoms=set(scene.xcoms) - {KILL_XCOM_KEY},
+        xcoms=set(scene.xcoms) - {KILL_XCOM_KEY, LAUNCH_XCOM_KEY},
         masked={secret for secret in scene.masked if redact(secret) != secret},
     )
     _check_what_is_said(scene, mode)
@@ -409,7 +410,7 @@ def _check_what_is_said(scene: Scene, mode: Mode) -> None:
     for record in scene.logs.told:
         assert record.fields["job_id"] == _job_id(scene), record
         assert record.fields.get("cluster") in {None, *ways}, record
-    assert f"task_id={mode.name}&" in scene.xcoms["gpu_job_link"]
+    assert f"/tasks/{mode.name}/plugin/gpu-job" in scene.xcoms["gpu_job_link"]
 
 
 def _end_job(scene: Scene) -> None:

@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, CollectGpuJobOperator
 from tests.harness import jobs
-from tests.harness.task_context import execute, task_context
+from tests.harness.task_context import TaskInstance, execute, task_context
 
 pytestmark = pytest.mark.usefixtures("gpu_cluster_conn")
 
@@ -51,6 +51,21 @@ def test_outputs_come_home_with_their_checksums(cluster: Cluster, tmp_path: Path
     assert result["metrics"] == {"loss": "NaN", "step": 3}
     assert (result["job_id"], result["destination"]) == (job["job_id"], str(home))
     assert (home / "model.pth").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("kind", ["collect", "cancel"])
+def test_a_task_that_sees_to_a_job_shows_it(kind: str, cluster: Cluster, tmp_path: Path) -> None:
+    job, ti = finished(cluster, "true"), TaskInstance(kind, map_index=3)
+    operator = (
+        CollectGpuJobOperator(task_id=kind, job=job, destination=str(tmp_path / "home"))
+        if kind == "collect"
+        else CancelGpuJobOperator(task_id=kind, job=job)
+    )
+    execute(operator, task_context(ti))
+    assert ti.xcoms == {
+        "gpu_job": job,
+        "gpu_job_link": f"/dags/lab/runs/manual__1/tasks/{kind}/mapped/3/plugin/gpu-job",
+    }
 
 
 def array(cluster: Cluster, command: str, size: int = 3) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_launch_returns_the_handle_and_pushes_the_link(use: Any) -> None:
     assert handle["job_id"] == cluster.submits[0]["job_id"]
     assert handle["job_id"].startswith("lab-train-20260102T030405-")
     assert handle["gpus"] == 2
-    expected = "/gpu-cluster/job?dag_id=lab&run_id=manual__1&task_id=train&map_index=-1"
+    expected = "/dags/lab/runs/manual__1/tasks/train/plugin/gpu-job"
     assert ti.xcoms["gpu_job_link"] == expected
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -12,18 +13,24 @@ from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_c
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.app import init_middlewares
 from airflow.utils.db import initdb
+from airflow.utils.session import create_session
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import delete, insert
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job_table.tables import jobs
 from airflow_provider_gpu_cluster.plugins import cluster_rights
 from airflow_provider_gpu_cluster.plugins import clusters as module
 from airflow_provider_gpu_cluster.plugins.api import clusters as api
 from airflow_provider_gpu_cluster.plugins.cluster_view import Viewer, cluster_view
-from airflow_provider_gpu_cluster.plugins.clusters import Clusters, Known
+from airflow_provider_gpu_cluster.plugins.clusters import Clusters, KnownCluster
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
+from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
+from airflow_provider_gpu_cluster.watch import loop
 from tests.harness.patience import PATIENCE_S
+from tests.servers.proxy import CutProxy
 
 ROOT = f"{URL_PREFIX}/api/clusters"
 MINE = {"dag_id": "mine", "run_id": "r1", "task_id": "train", "map_index": None, "triggered_by": "ada"}
@@ -66,7 +73,7 @@ def overview(**changes: Any) -> Any:
 
 
 def test_who_may_read_the_connection_sees_all_but_the_names_of_jobs_of_other_dags() -> None:
-    detail = cluster_view("lab", Known(overview()), Viewer({"mine"}, sees_all=True))
+    detail = cluster_view("lab", KnownCluster(overview()), Viewer({"mine"}, sees_all=True))
     assert detail.counts is not None
     assert (detail.counts.gpus, detail.counts.free, detail.counts.waiting_jobs) == (4, 1, 2)
     assert [job.user for job in detail.jobs] == ["ada", "eve", "ada", "bob"]
@@ -85,7 +92,7 @@ def test_who_may_read_the_connection_sees_all_but_the_names_of_jobs_of_other_dag
 
 
 def test_who_only_has_dags_there_sees_where_gpus_are_free_and_the_own_jobs() -> None:
-    known = Known(overview(fault="nvidia-smi of gpu01 fails"), error="cluster svc@gpu01 refuses the key")
+    known = KnownCluster(overview(fault="nvidia-smi of gpu01 fails"), error="cluster svc@gpu01 refuses the key")
     detail = cluster_view("lab", known, Viewer({"mine"}, sees_all=False))
     assert [gpu.state for gpu in detail.nodes[0].gpus] == ["leased", "leased", "other", "free"]
     assert [job.user for job in detail.jobs] == ["ada", None, "ada", None]
@@ -103,7 +110,7 @@ def test_only_the_gpus_where_the_connections_jobs_go_are_counted() -> None:
         {"name": "n2", "is_up": False, "partitions": ["all"], "gpus": [{"state": "down", "type": "v100"}, free]},
     ]
     view = {"nodes": nodes, "jobs": [], "waiting_jobs": 0, "waiting_gpus": 0, "partition": "gpu,long"}
-    detail = cluster_view("lab", Known(overview(view=view)), Viewer((), sees_all=True))
+    detail = cluster_view("lab", KnownCluster(overview(view=view)), Viewer((), sees_all=True))
     assert detail.counts is not None
     assert (detail.counts.gpus, detail.counts.free) == (2, 1)
     assert [(one.name, one.is_default, one.nodes, one.nodes_up, one.gpus, one.free) for one in detail.partitions] == [
@@ -141,7 +148,7 @@ def site() -> Site:
 
 
 def test_one_look_serves_all_viewers_and_checks_come_seldom(site: Site) -> None:
-    async def twenty_viewers() -> list[Known]:
+    async def twenty_viewers() -> list[KnownCluster]:
         clusters = Clusters(site.ask, site.check)
         known = await asyncio.gather(*(clusters.look("lab") for _ in range(20)))
         await clusters.look("lab")
@@ -223,7 +230,7 @@ def login(role: str) -> dict[str, str]:
 def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, site: Site) -> None:
     for path in ("", "/lab"):
         assert server.get(ROOT + path).status_code == 401
-    assert server.post(f"{ROOT}/lab/check").status_code == 401
+    assert server.post(f"{ROOT}/lab/check", json={}).status_code in (401, 403)
     for role, conn_ids in (("ADMIN", ["lab", "other"]), ("VIEWER", ["lab"])):
         answer = server.get(ROOT, headers=login(role)).json()
         assert [cluster["conn_id"] for cluster in answer["clusters"]] == conn_ids
@@ -231,15 +238,36 @@ def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, 
     assert site.asked == []
     assert server.get(f"{ROOT}/other", headers=login("VIEWER")).status_code == 403
     assert server.get(f"{ROOT}/no_cluster", headers=login("ADMIN")).status_code == 403
-    assert server.post(f"{ROOT}/lab/check", headers=login("VIEWER")).status_code == 403
+    assert server.post(f"{ROOT}/lab/check", headers=login("VIEWER"), json={}).status_code == 403
     assert site.asked == site.checked == []
     detail = server.get(f"{ROOT}/lab", headers=login("VIEWER")).json()
     assert (detail["host"], detail["may"]) == (None, {"see_all": False, "test": False})
-    checked = server.post(f"{ROOT}/lab/check", headers=login("OP")).json()
+    # A browser that another site has sent has a cookie, and no token that comes along.
+    server.cookies.set("_token", login("OP")["Authorization"].removeprefix("Bearer "))
+    assert server.post(f"{ROOT}/lab/check", headers={"Origin": "http://evil.example"}, json={}).status_code == 403
+    server.cookies.clear()
+    checked = server.post(f"{ROOT}/lab/check", headers=login("OP"), json={}).json()
     assert checked["may"] == {"see_all": True, "test": True}
     assert checked["findings"]["warnings"] == ["only 3 MB are free"]
     assert checked["programs"] == {"Python": "3.11.2", "git": "2.39.2", "uv": "none"}
     assert server.get(ROOT, headers=login("OP")).json()["clusters"][0]["counts"]["free"] == 1
+
+
+def test_a_dag_has_jobs_on_a_cluster_as_the_table_of_jobs_says() -> None:
+    initdb()
+    row: dict[str, Any] = {"run_id": "r", "task_id": "t", "state": "RUNNING", "search_text": ""}
+    at = datetime.now(timezone.utc)
+    mine, other = (
+        {**row, "submitted_at": at, "conn_id": f"of_{dag}", "job_id": f"{dag}-clusters", "dag_id": dag}
+        for dag in ("a", "b")
+    )
+    with create_session() as session:
+        session.execute(insert(jobs).values([mine, other]))
+    try:
+        assert cluster_rights._used_by({"a", "c"}) == {"of_a"}
+    finally:
+        with create_session() as session:
+            session.execute(delete(jobs).where(jobs.c.job_id.in_([mine["job_id"], other["job_id"]])))
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(
@@ -247,7 +275,7 @@ def test_an_answer_that_has_not_changed_is_not_sent_again(
 ) -> None:
     monkeypatch.setattr(module, "KEEP_S", 0.0)
     headers = login("OP")
-    server.post(f"{ROOT}/lab/check", headers=headers)
+    server.post(f"{ROOT}/lab/check", headers=headers, json={})
     first = server.get(f"{ROOT}/lab", headers=headers)
     again = {**headers, "If-None-Match": first.headers["etag"]}
     assert server.get(f"{ROOT}/lab", headers=again).status_code == 304
@@ -256,13 +284,30 @@ def test_an_answer_that_has_not_changed_is_not_sent_again(
     assert len(site.asked) == 4
 
 
-def test_a_real_cluster_says_what_its_gpus_do(
-    gpu_cluster_conn: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_a_real_cluster_is_looked_at_over_one_connection_and_its_last_answer_outlasts_it(
+    gpu_cluster_conn: dict[str, Any], cut_proxy: CutProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps(gpu_cluster_conn))
-    known = asyncio.run(Clusters().look("lab"))
-    assert known.overview is not None, known.error
+    monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps({**gpu_cluster_conn, "port": cut_proxy.port}))
+    monkeypatch.setattr(module, "KEEP_S", 0.0)
+    clusters = Clusters(check=Site().check)
+
+    async def story() -> None:
+        for _ in range(3):
+            known = await clusters.look("lab")
+            assert known.is_up, known.error
+        assert cut_proxy.connections == 1
+        cut_proxy.refusing = True
+        cut_proxy.cut_now()
+        await clusters.look("lab")
+        await _until(lambda: clusters.known("lab").error)
+
+    asyncio.run(story())
+    # The line must not outlive the test's cluster.
+    monkeypatch.setattr(loop, "LINGER_S", 0.0)
+    live_cluster("lab").watcher.reconnect()
+    known = clusters.known("lab")
     detail = cluster_view("lab", known, Viewer((), sees_all=True))
+    assert (detail.is_up, detail.down_since) == (False, known.as_of)
     assert [gpu.state for node in detail.nodes for gpu in node.gpus] == ["free"] * 4
     assert len(detail.hours) == 24
     assert detail.disk is not None

@@ -104,6 +104,19 @@ def test_it_gives_its_slot_back_between_pokes(use: Any) -> None:
     assert pokes.ti.xcoms.keys() == {"gpu_job_link", "return_value"}
 
 
+def test_each_try_says_once_where_its_job_is_shown(use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/lab")
+    use(FakeCluster(RUNNING))
+    pokes = Pokes()
+    for try_number in (1, 2):
+        pokes.ti.try_number = try_number
+        assert [pokes.poke() for _ in range(3)] == [False] * 3
+        told = [event for event in pokes.events if "https://" in event]
+        link = "https://airflow.example.org/lab/dags/lab/runs/manual__1/tasks/done/plugin/gpu-job"
+        assert told == [f"GPU job in Airflow: {link}"] * try_number
+    assert pokes.ti.xcoms["gpu_job_link"] == link.removeprefix("https://airflow.example.org")
+
+
 def test_each_poke_tells_what_is_due_before_it_gives_its_slot_back(use: Any) -> None:
     due: Any = {"event": "time_limit_in", "attempt": 1, "left_s": 50.0, "tries": 1}
     cluster = use(FakeCluster(replace(RUNNING, due=(due,)), RUNNING))
@@ -303,7 +316,7 @@ def test_a_reschedule_leaves_the_scheduler_time(mode: str, expected: float, monk
 @pytest.mark.parametrize("limits", [{"timeout": 1}, {"timeout": 60, "execution_timeout": timedelta(seconds=1)}])
 def test_a_deferral_leaves_the_scheduler_time_too(limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
-    sensor = GpuJobSensor(task_id="wait", job=HANDLE, deferrable=True, **limits)
+    sensor = Pokes(deferrable=True, **limits).sensor()
     with pytest.raises(TaskDeferred) as deferred:
         execute(sensor, task_context())
     assert deferred.value.timeout == timedelta(seconds=7.5)

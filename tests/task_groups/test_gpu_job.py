@@ -67,7 +67,8 @@ def test_job_goes_through_all_tasks(
     assert set(states(run).values()) == {"success"}
     assert xcom(run, "report") == {"loss": "NaN", "token": 12}
     assert (folder / "home" / "metrics.json").exists()
-    assert "/gpu-cluster/job?" in xcom(run, "train.submit", "gpu_job_link")
+    for name in ("stage", "submit", "wait", "collect", "cancel"):
+        assert xcom(run, f"train.{name}", "gpu_job_link").endswith(f"/tasks/train.{name}/plugin/gpu-job")
     output = "".join(capfd.readouterr())
     assert output.count("hello from the job") == 1
     assert "s3cret" not in output

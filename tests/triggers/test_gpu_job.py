@@ -358,9 +358,7 @@ def test_the_handle_comes_from_the_task_that_launched_the_job(use: Use, logs: Ta
     assert end_of(fired(logs, job=None, job_from=job_from)).status == SUCCEEDED
     # What the sensor pushes where it starts on a worker.
     assert xcoms["wait", -1, "return_value"] == HANDLE
-    assert xcoms["wait", -1, "gpu_job_link"] == (
-        "/gpu-cluster/job?dag_id=lab&run_id=manual__1&task_id=wait&map_index=-1"
-    )
+    assert xcoms["wait", -1, "gpu_job_link"] == "/dags/lab/runs/manual__1/tasks/wait/plugin/gpu-job"
 
 
 def test_the_handle_is_pushed_under_the_key_of_a_task_that_returns_nothing(
@@ -483,7 +481,7 @@ def test_arguments_for_the_scheduler_are_plain_values() -> None:
 
 # -- a job that the trigger launches -----------------------------------------------------------------------------
 
-REQUEST: Any = {"job_id": "job-1"}
+REQUEST: Any = {"job_id": "job-1", "spec": {"gpus": 1, "command": "true"}, "record": {"triggered_by": "ada"}}
 LAUNCHED = Submission(JobHandle.from_json(HANDLE), status(JobState.QUEUED), created=True)
 
 
@@ -514,9 +512,32 @@ def test_a_job_is_launched_and_watched(use: Use, logs: TaskLogs, xcoms: XComs) -
     # What the operator pushes where it launches on a worker.
     assert {key: value for (_, _, key), value in xcoms.items()} == {
         "return_value": HANDLE,
-        "gpu_job_link": "/gpu-cluster/job?dag_id=lab&run_id=manual__1&task_id=wait&map_index=-1",
+        "gpu_job_link": "/dags/lab/runs/manual__1/tasks/wait/plugin/gpu-job",
         "gpu_job_cancel_on_kill": HANDLE,
+        "gpu_job_launch": {
+            **HANDLE,
+            "user": "ada",
+            "state": "QUEUED",
+            "attempt": 1,
+            "request": {"gpus": 1, "command": "true"},
+        },
     }
+
+
+def test_the_log_says_once_where_the_job_is_shown(
+    use: Use, logs: TaskLogs, xcoms: XComs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org")
+    told = "GPU job in Airflow: https://airflow.example.org/dags/lab/runs/manual__1/tasks/wait/plugin/gpu-job"
+    for _ in ("a triggerer", "the next one, after that one has died"):
+        use(to_launch(LAUNCHED))
+        launching(logs)
+    assert logs.events.count(told) == 1
+    # This task has begun in the triggerer, and its retry finds the XComs of the try before it.
+    xcoms["train", -1, "return_value"] = HANDLE
+    use(FakeWatcher(RUNNING, SUCCEEDED))
+    fired(logs, job=None, job_from={"task_id": "train", "key": "return_value"})
+    assert logs.events.count(told) == 2
 
 
 def test_a_job_that_is_there_is_not_launched_again(use: Use, logs: TaskLogs, xcoms: XComs) -> None:

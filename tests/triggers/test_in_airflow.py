@@ -47,7 +47,7 @@ def test_deferred_tasks_wait_for_their_job(folder: Path, monkeypatch: pytest.Mon
     assert Path(handle["job_dir"], "outputs/SUCCESS").exists()
     assert xcom(run, "done") == handle
     for task_id in ("train", "done"):
-        assert f"task_id={task_id}&" in xcom(run, task_id, "gpu_job_link")
+        assert f"/tasks/{task_id}/plugin/gpu-job" in xcom(run, task_id, "gpu_job_link")
     # Each task's trigger shows all of the output, and each of its lines once.
     assert shown == ["trained for 3 epochs", "no end"] * 2
 

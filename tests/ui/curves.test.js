@@ -13,6 +13,8 @@ const { plotOf, rowsOf, valuesAt } = await import(`${UI}/job/curves/plot.js`);
 const { placesOf } = await import(`${UI}/job/curves/places.js`);
 const { DARK, LIGHT, lookOf } = await import(`${UI}/job/curves/palette.js`);
 const { tickTexts, unitOf, xText } = await import(`${UI}/job/curves/units.js`);
+const { timeTicks } = await import(`${UI}/job/curves/time_ticks.js`);
+const { usageGroups } = await import(`${UI}/job/curves/usage_groups.js`);
 const history = await import(`${UI}/job/curves/history.js`);
 
 const CASES = JSON.parse(readFileSync(new URL("./flat_numbers.json", import.meta.url), "utf8"));
@@ -110,6 +112,24 @@ test("values are written with their units", () => {
   assert.equal(unitOf("loss").text(0.30999), "0.30999");
   assert.deepEqual(tickTexts([0, 0.1, 0.30000000000000004, null], unitOf("loss").text), ["0", "0.1", "0.3", ""]);
   assert.equal(xText(1234567), "1,234,567");
+});
+
+test("a time axis has the date where it begins or changes", () => {
+  const noon = Date.parse("2026-01-31T23:59:50Z") / 1000;
+  assert.deepEqual(timeTicks([noon, noon + 5, noon + 10, null], 5, "UTC"), ["23:59:50\n2026-01-31", "23:59:55", "00:00:00\n2026-02-01", ""]);
+  assert.deepEqual(timeTicks([noon], 3600, "Asia/Tokyo"), ["08:59\n2026-02-01"]);
+  assert.deepEqual(timeTicks([noon], 86400, "UTC"), ["2026-01-31"]);
+});
+
+test("curves of use are grouped by what they count, GPUs in the order of their numbers", () => {
+  const groups = usageGroups(["host/cpus", "gpu/10/percent", "gpu/2/percent", "gpu/n:1/memory_bytes", "host/n/memory_bytes", "odd"]);
+  assert.deepEqual(groups.map(({ unit, curves }) => [unit, curves.map(({ label }) => label)]), [
+    ["percent", ["GPU 2", "GPU 10"]],
+    ["gpu_memory_bytes", ["n GPU 1"]],
+    ["memory_bytes", ["n"]],
+    ["cpus", ["host"]],
+    ["odd", ["host"]],
+  ]);
 });
 
 /** Contrast as WCAG defines it. */

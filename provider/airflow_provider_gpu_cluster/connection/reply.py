@@ -17,10 +17,12 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import (
     following,
     job_list,
     ledger,
+    ledger_reading,
     logs,
     looks,
     overview,
     replies,
+    series,
     totals,
 )
 
@@ -46,7 +48,9 @@ _REPLIES: dict[str, Any] = {
     "interrupt": replies.InterruptReply,
     "told": replies.ToldReply,
     "gc": replies.GcReport,
+    "read-series": series.SeriesReply,
     "audit": acts.AuditReply,
+    "read-ledger": ledger_reading.ReadLedgerReply,
     "read-log": logs.LogWindow,
     "copy-log": logs.LogBytes,
     "search-log": logs.LogHits,

@@ -85,6 +85,7 @@ VERBS = {
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),
     "describe-job": Verb("jobs.describe", "answer", ("root", "engine", "request")),
+    "read-ledger": Verb("jobs.ledger_reading", "answer", ("root", "request")),
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),

@@ -12,6 +12,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 # Of one attempt, what is told later counts; but not that it waits, of one that is known to run or to have ended.
 _RANKS = {protocol.UNKNOWN: 0, protocol.QUEUED: 1, protocol.RUNNING: 2}
 _ENDED = 3
+GONE = "The cluster has no records of this job any more, so how it has ended is not known."
 
 
 class TaskKey(NamedTuple):
@@ -68,6 +69,7 @@ class JobFacts:
     :param submitted_at: when it was launched; likewise.
     :param known: columns that do not change, such as ``engine`` and ``gpus``.
     :param shown: columns of JSON, such as ``progress``.
+    :param is_gone: whether its cluster has forgotten it, and how it ended.
     """
 
     conn_id: str
@@ -79,6 +81,7 @@ class JobFacts:
     standing: Standing | None = None
     attempts: tuple[AttemptFacts, ...] = ()
     shown: Mapping[str, Any] = field(default_factory=dict)
+    is_gone: bool = False
 
 
 NEW_ROW: Mapping[str, Any] = {
@@ -112,12 +115,17 @@ def changes(row: Mapping[str, Any], facts: JobFacts) -> dict[str, Any]:
         found.update(facts.task._asdict(), is_launched=True)
         if facts.submitted_at is not None:
             found["submitted_at"] = facts.submitted_at
+    elif facts.is_certain and facts.submitted_at is not None and facts.submitted_at < row["submitted_at"]:
+        # Who knows a later attempt knows when that was submitted.
+        found["submitted_at"] = facts.submitted_at
     is_better = facts.is_certain and not row["is_launched"]
     for name, value in facts.known.items():
         if value is not None and (row[name] is None or is_better):
             found[name] = value
     if facts.standing is not None:
         found.update(_of_standing(row, facts.standing))
+    if facts.is_gone and row["state"] not in protocol.FINAL_STATES:
+        found.update(state=protocol.UNKNOWN, message=GONE)
     return {name: value for name, value in found.items() if row[name] != value}
 
 

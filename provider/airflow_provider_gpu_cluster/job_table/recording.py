@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow.utils.session import create_session
-from sqlalchemy import Table, func, or_, select, tuple_, update
+from sqlalchemy import Table, and_, func, or_, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -20,9 +20,8 @@ from airflow_provider_gpu_cluster.job_table.tables import attempts, details, job
 
 AT_ONCE = 500
 """How many jobs to write in one transaction."""
+_TASKS_AT_ONCE = 100
 _SEARCHED = {"job_id", "dag_id", "run_id", "task_id", "user_name", "host", "message"}
-# What a row of an array says when its elements have ended, the first of them that one has.
-_ENDS = (protocol.FAILED, protocol.LOST, protocol.CANCELLED, protocol.SUCCEEDED)
 _Key = tuple[str, str]
 
 
@@ -58,7 +57,7 @@ def record(session: Session, facts: Sequence[JobFacts]) -> None:
     for one in facts:
         told[one.conn_id, one.job_id].append(one)
     rows = _locked(session, told)
-    new = {key: row for key, all_of in told.items() if key not in rows and (row := _new_row(all_of)) is not None}
+    new = {key: row for key, all_of in told.items() if key not in rows and (row := new_row(all_of)) is not None}
     if new:
         _insert_missing(session, list(new.values()))
         # Another process may have been faster.
@@ -75,7 +74,7 @@ def record(session: Session, facts: Sequence[JobFacts]) -> None:
         _mark_latest(session, [rows[key] for key in new if key in rows])
 
 
-def _new_row(facts: Iterable[JobFacts]) -> dict[str, Any] | None:
+def new_row(facts: Iterable[JobFacts]) -> dict[str, Any] | None:
     """Return the row that facts make; None if they do not say whose job it is, and since when."""
     facts = list(facts)
     first = next((one for one in facts if one.task is not None and one.submitted_at is not None), None)
@@ -184,42 +183,51 @@ def _record_attempts(
     for row in rows.values():
         if row["id"] in touched:
             values: dict[str, Any] = used.get(row["id"], {})
-            if row["element_count"] is not None:
-                values = {**values, **_end_of_array(session, row)}
+            if row["element_count"] is not None or any(job == row["id"] and index >= 0 for job, index, _ in found):
+                values = {**values, **_of_elements(session, row)}
             _update(session, row, {name: value for name, value in values.items() if row[name] != value})
 
 
-def _end_of_array(session: Session, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an array has ended, if the last attempts of all of its elements have."""
-    if row["state"] in protocol.FINAL_STATES:
-        return {}
+def _of_elements(session: Session, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an array is, as the last attempts of its elements tell."""
     query = select(attempts.c.element, attempts.c.state, attempts.c.reason, attempts.c.ended_at)
-    ends = {
+    latest = {
         element: rest
         for element, *rest in session.execute(
             query.where(attempts.c.job == row["id"], attempts.c.element >= 0).order_by(attempts.c.attempt)
         )
     }
-    states = {state for state, _, _ in ends.values()}
-    if len(ends) < row["element_count"] or not states <= set(protocol.FINAL_STATES):
-        return {"state": protocol.RUNNING} if row["state"] in (protocol.UNKNOWN, protocol.QUEUED) else {}
-    state = next(state for state in _ENDS if state in states)
-    reasons = sorted({reason for of, reason, _ in ends.values() if of == state and reason})
-    times = [ended_at for _, _, ended_at in ends.values() if ended_at is not None]
-    return {"state": state, "reason": reasons[0] if reasons else None, "ended_at": max(times, default=None)}
+    # Without the note of its launch, its size is told by those that have ended.
+    size = max(row["element_count"] or 0, max(latest, default=-1) + 1)
+    if row["state"] in protocol.FINAL_STATES and size == row["element_count"]:
+        return {}
+    found: dict[str, Any] = {"element_count": size, "attempt": max(row["attempt"], 1)}
+    ends = [rest for rest in latest.values() if rest[0] in protocol.FINAL_STATES]
+    if len(ends) < size:
+        return {**found, "state": protocol.RUNNING}
+    # It ends like the element that ended badly first.
+    bad = [rest for rest in ends if rest[0] != protocol.SUCCEEDED]
+    state, reason, _ = min(bad or ends, key=lambda rest: rest[2])
+    ended_at = max(rest[2] for rest in ends)
+    return {**found, "state": state, "reason": reason, "kind": reason, "ended_at": ended_at}
 
 
 def _mark_latest(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
     """Say which job of each of these tasks is the latest."""
     names = TaskKey._fields
-    tasks = {tuple(row[name] for name in names) for row in rows}
-    columns = [jobs.c[name] for name in names]
-    query = select(jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, *columns).where(
-        tuple_(*columns).in_(sorted(tasks))
-    )
-    by_task: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
-    for row in session.execute(query):
-        by_task[tuple(row[3:])].append(row)
+    tasks = sorted({TaskKey(*(row[name] for name in names)) for row in rows})
+    by_task: dict[TaskKey, list[Any]] = defaultdict(list)
+    for start in range(0, len(tasks), _TASKS_AT_ONCE):
+        # Each by its columns, for which there is an index; databases differ in what they make of lists of tuples.
+        are_these = or_(
+            *(
+                and_(*(jobs.c[name] == value for name, value in task._asdict().items()))
+                for task in tasks[start : start + _TASKS_AT_ONCE]
+            )
+        )
+        columns = [jobs.c[name] for name in names]
+        for row in session.execute(select(jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, *columns).where(are_these)):
+            by_task[TaskKey(*row[3:])].append(row)
     is_latest: dict[bool, list[int]] = {True: [], False: []}
     for of_task in by_task.values():
         latest = max(of_task, key=lambda row: (row.submitted_at, row.id))

@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.messages.message import JobTask
 from airflow_provider_gpu_cluster.tasks.handles import handle_of
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, StoredXCom, read_note
-from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, full_task_url
+from airflow_provider_gpu_cluster.tasks.links import full_task_url
 from airflow_provider_gpu_cluster.tasks.told_task import told_task
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _job_of_task(context: Mapping[str, Any], notifier: object) -> FoundJob:
         handle=own or _handle_given(context, task),
         error=error,
         has_failed=state != "success",
-        has_awaited=state == "success" and getattr(task, "wait_for_completion", True) and _has_page(task),
+        has_awaited=state == "success" and getattr(task, "wait_for_completion", True) and _answers_for_job(task),
     )
 
 
@@ -107,7 +107,7 @@ def _jobs_of_run(context: Mapping[str, Any]) -> Iterator[FoundJob]:
     dag, run_id = context["dag"], context["run_id"]
     seen: set[str] = set()
     for task in dag.tasks:
-        if not _has_page(task):
+        if not _answers_for_job(task):
             continue
         for handle in _handles_of(dag.dag_id, run_id, task.task_id, None):
             if handle.job_id in seen:
@@ -157,6 +157,6 @@ def _handle_in(value: Any) -> JobHandle | None:
         return None
 
 
-def _has_page(task: Any) -> bool:
-    """Return whether a task launches a job or waits for one, so that Airflow links it to the job's page."""
-    return any(isinstance(link, GpuJobLink) for link in getattr(task, "operator_extra_links", ()))
+def _answers_for_job(task: Any) -> bool:
+    """Return whether a task launches a job or waits for one, and does not merely see to one as a collect does."""
+    return bool(getattr(getattr(task, "operator_class", task), "answers_for_job", False))

@@ -10,7 +10,8 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
-from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for, is_missing
+from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for, is_missing, publish_seen
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,6 +47,7 @@ class CancelGpuJobOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("job", "gpu_cluster_conn_id")
+    operator_extra_links = (GpuJobLink(),)
     ui_color = "#f4e8e4"
 
     def __init__(
@@ -75,6 +77,8 @@ class CancelGpuJobOperator(BaseOperator):
             return
         started = time.monotonic()
         handle = handle_of(self.job)
+        publish_seen(context, handle)
+        tell_page(context["ti"], self.log, handle.job_id)
         with hook_for(handle, self.gpu_cluster_conn_id) as hook:
             status = hook.status(handle)
             if status.final:

@@ -11,7 +11,8 @@ from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
-from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for
+from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for, publish_seen
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -51,6 +52,7 @@ class CollectGpuJobOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("job", "destination", "include", "exclude", "gpu_cluster_conn_id")
+    operator_extra_links = (GpuJobLink(),)
     ui_color = "#e8f4e4"
 
     def __init__(
@@ -81,6 +83,8 @@ class CollectGpuJobOperator(BaseOperator):
         """Collect the outputs, and return what was collected."""
         started = time.monotonic()
         handle = handle_of(self.job)
+        publish_seen(context, handle)
+        tell_page(context["ti"], self.log, handle.job_id)
         with hook_for(handle, self.gpu_cluster_conn_id) as hook:
             status = hook.status(handle)
             if status.state is not JobState.SUCCEEDED:

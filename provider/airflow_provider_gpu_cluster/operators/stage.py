@@ -13,8 +13,9 @@ from airflow_provider_gpu_cluster.jobs.identity import forerunners_of, identity_
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
-from airflow_provider_gpu_cluster.tasks.handles import dag_folder, is_cancelled_by_teardown
+from airflow_provider_gpu_cluster.tasks.handles import dag_folder, is_cancelled_by_teardown, publish_seen
 from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY, push_note
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -41,6 +42,7 @@ class StageGpuJobOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("code", "data", "models", "gpu_cluster_conn_id")
+    operator_extra_links = (GpuJobLink(),)
     ui_color = "#e8f4e4"
 
     def __init__(
@@ -88,6 +90,8 @@ class StageGpuJobOperator(BaseOperator):
                 job_dir=handle.job_dir,
                 duration=round(time.monotonic() - started, 2),
             )
+        publish_seen(context, handle)
+        tell_page(context["ti"], self.log, handle.job_id)
         if ends_with_teardown:
             push_note(context["ti"], TEARDOWN_XCOM_KEY, handle.to_json())
         return handle.to_json()

@@ -44,7 +44,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
 )
 from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
 from airflow_provider_gpu_cluster.tasks.job_partial import JobPartial
-from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 from airflow_provider_gpu_cluster.tasks.states import asked_by_a_user
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
@@ -168,6 +168,7 @@ class SubmitGpuJobOperator(BaseOperator):
         name: parameter.renderer for name, parameter in PARAMETERS.items() if parameter.renderer is not None
     }
     operator_extra_links = (GpuJobLink(),)
+    answers_for_job = True  # where it ends, notifiers speak of the job
     ui_color = "#e4ecf4"
 
     def __init__(
@@ -427,20 +428,27 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
         # Imported late: a file of DAGs is parsed again and again, and says nothing of launches.
+        from airflow_provider_gpu_cluster.gpu_run.protocol.masks import masks_of
         from airflow_provider_gpu_cluster.logs.job_log import tell_submission
+        from airflow_provider_gpu_cluster.tasks.launch_notes import launch_note
 
         started = time.monotonic()
         self._cancel_forerunners(context, hook)
-        submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
+        request = self._request()
+        submission = hook.launch(request, identity, base_dir=dag_folder(self), staged=staged)
+        asked = request.spec().to_json()
+        masks = masks_of(request.secrets())
         publish(
             self,
             context,
             submission.handle,
             ends_with_task=self.wait_for_completion and self.cancel_on_kill,
             ends_with_teardown=is_cancelled_by_teardown(self),
+            launch=launch_note(submission, spec=asked, record=identity.record, masks=masks),
         )
         duration_s = time.monotonic() - started
         tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
+        tell_page(context["ti"], self.log, submission.handle.job_id)
         return submission.handle
 
     def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import RedirectResponse
@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.plugins.api.errors import add_handlers
 from airflow_provider_gpu_cluster.plugins.api.router import router as api
 from airflow_provider_gpu_cluster.plugins.metrics_page import router as metrics
 from airflow_provider_gpu_cluster.plugins.ui_files import UI, fingerprint
-from airflow_provider_gpu_cluster.tasks.paths import JOB_ROUTE
+from airflow_provider_gpu_cluster.tasks.paths import job_path
 
 _UI_PATH = f"/ui/{fingerprint()}"
 
@@ -44,8 +44,6 @@ async def old_address(
     element: Annotated[int | None, Query(ge=0)] = None,
 ) -> RedirectResponse:
     """Lead from where the page of a job was until it came into Airflow's own frame; old XComs and mails say so."""
-    dag, run, task = (quote(part, safe="") for part in (dag_id, run_id, task_id))
-    mapped = "" if map_index < 0 else f"/mapped/{map_index}"
     query = "" if element is None else f"?{urlencode({'element': element})}"
     base = request.scope.get("root_path", "").removesuffix("/gpu-cluster")
-    return RedirectResponse(f"{base}/dags/{dag}/runs/{run}/tasks/{task}{mapped}/plugin/{JOB_ROUTE}{query}")
+    return RedirectResponse(f"{base}{job_path(dag_id, run_id, task_id, map_index)}{query}")

@@ -12,14 +12,16 @@ from airflow.models.connection import Connection
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from airflow_provider_gpu_cluster.job_table.migrated import what_is_missing
+from airflow_provider_gpu_cluster.job_table.queries import connections_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.cluster_view import Viewer
 from airflow_provider_gpu_cluster.plugins.listed_connections import all_connection_ids
 from airflow_provider_gpu_cluster.tasks.job_notes import PLAIN_XCOM_KEYS, read_note
 
-# So many of the latest jobs are looked at.
-_MOST_JOBS = 1000
+_MOST_JOBS = 200
 
 
 def viewers(user: BaseUser, dags: Collection[str]) -> dict[str, Viewer]:
@@ -50,7 +52,14 @@ def _permitted(user: BaseUser, method: ResourceMethod, conn_ids: set[str]) -> se
 
 
 def _used_by(dags: Collection[str]) -> set[str]:
-    """Return the connections of the latest jobs of some DAGs."""
+    """Return the connections at which some DAGs have jobs."""
+    with create_session() as session:
+        used = set() if what_is_missing(session) else connections_of(session, dags)
+        return used | _of_latest(session, dags)
+
+
+def _of_latest(session: Session, dags: Collection[str]) -> set[str]:
+    """Return those of the latest jobs, of which the table of jobs may not know yet."""
     latest = (
         select(XComModel.dag_id, XComModel.value)
         .where(XComModel.key.in_(PLAIN_XCOM_KEYS))
@@ -58,9 +67,8 @@ def _used_by(dags: Collection[str]) -> set[str]:
         .limit(_MOST_JOBS)
     )
     used = set()
-    with create_session() as session:
-        for dag_id, value in session.execute(latest):
-            if dag_id in dags:
-                with contextlib.suppress(ValueError, RecursionError):
-                    used.add(JobHandle.from_json(read_note(value)).gpu_cluster_conn_id)
+    for dag_id, value in session.execute(latest):
+        if dag_id in dags:
+            with contextlib.suppress(ValueError, RecursionError):
+                used.add(JobHandle.from_json(read_note(value)).gpu_cluster_conn_id)
     return used

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.gpu_run.protocol import overview as words
-from airflow_provider_gpu_cluster.plugins.clusters import Known
+from airflow_provider_gpu_cluster.plugins.clusters import KnownCluster
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.overview import (
@@ -137,7 +137,7 @@ class ClusterInBrief(BaseModel):
     as_of: datetime | None = None
 
 
-class May(BaseModel):
+class MayOnCluster(BaseModel):
     """What the viewer may do."""
 
     see_all: bool
@@ -170,7 +170,7 @@ class ClusterDetail(ClusterInBrief):
     programs: dict[str, str] = {}
     problems: list[str] = Field([], description="GPUs that do not work, and other remarks")
     findings: Findings | None = None
-    may: May
+    may: MayOnCluster
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Viewer:
     may_test: bool = False
 
 
-def brief(conn_id: str, known: Known) -> ClusterInBrief:
+def brief(conn_id: str, known: KnownCluster) -> ClusterInBrief:
     """Return what is known of a cluster in a few words."""
     overview = known.overview
     return ClusterInBrief(
@@ -200,11 +200,11 @@ def brief(conn_id: str, known: Known) -> ClusterInBrief:
     )
 
 
-def cluster_view(conn_id: str, known: Known, viewer: Viewer) -> ClusterDetail:
+def cluster_view(conn_id: str, known: KnownCluster, viewer: Viewer) -> ClusterDetail:
     """Return what a viewer is shown of a cluster."""
     detail = ClusterDetail(
         **brief(conn_id, known).model_dump(),
-        may=May(see_all=viewer.sees_all, test=viewer.may_test),
+        may=MayOnCluster(see_all=viewer.sees_all, test=viewer.may_test),
         down_since=known.down_since,
         error=_told(known.error, viewer, "It does not answer.") or None,
     )
@@ -234,7 +234,7 @@ def _told(text: str, viewer: Viewer, instead: str) -> str:
     return text and (cleaned(text) if viewer.sees_all else instead)
 
 
-def _programs(known: Known) -> dict[str, str]:
+def _programs(known: KnownCluster) -> dict[str, str]:
     assert known.overview is not None
     found = {"Python": known.overview["python"], "NVIDIA driver": known.overview.get("driver")}
     if known.check is not None:
@@ -243,7 +243,7 @@ def _programs(known: Known) -> dict[str, str]:
     return {name: cleaned(version, _MOST_CHARACTERS) for name, version in found.items() if version}
 
 
-def _findings(known: Known) -> Findings | None:
+def _findings(known: KnownCluster) -> Findings | None:
     if known.checked_at is None:
         return None
     warnings = known.check["warnings"] if known.check else []
@@ -323,7 +323,7 @@ def _jobs(jobs: Iterable[OverviewJob], viewer: Viewer) -> Iterable[JobOnCluster]
     for job in jobs:
         task = _task(job, viewer)
         is_shown = viewer.sees_all or task is not None
-        why = cleaned(job["why"], _MOST_CHARACTERS) if "why" in job and is_shown else None
+        why = cleaned(job["why"]) if "why" in job and is_shown else None
         told: dict[str, Any] = {name: job.get(name) for name in _OF_ALL}
         yield JobOnCluster(
             is_running=job["is_running"],
@@ -331,7 +331,7 @@ def _jobs(jobs: Iterable[OverviewJob], viewer: Viewer) -> Iterable[JobOnCluster]
             user=_user(job) if is_shown else None,
             task=task,
             scheduler_id=job.get("scheduler_id") if is_shown else None,
-            why=None if why is None else _without(why, hidden, viewer),
+            why=None if why is None else _without(why, hidden, viewer)[:_MOST_CHARACTERS],
             **told,
         )
 

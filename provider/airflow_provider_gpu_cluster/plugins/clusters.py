@@ -37,7 +37,7 @@ _WAIT_S = 3.0
 
 
 @dataclass
-class Known:
+class KnownCluster:
     """
     What is known of a cluster.
 
@@ -65,7 +65,7 @@ class Known:
 
 class _Watched:
     def __init__(self) -> None:
-        self.known = Known()
+        self.known = KnownCluster()
         self.look: asyncio.Task[None] | None = None
         self.check: asyncio.Task[None] | None = None
         self.looked_at = self.checked_at = float("-inf")
@@ -84,12 +84,12 @@ class Clusters:
         self._check = check or _check
         self._clusters: dict[str, _Watched] = {}
 
-    def known(self, conn_id: str) -> Known:
+    def known(self, conn_id: str) -> KnownCluster:
         """Return what is known of a cluster already."""
         cluster = self._clusters.get(conn_id)
-        return Known() if cluster is None else cluster.known
+        return KnownCluster() if cluster is None else cluster.known
 
-    async def look(self, conn_id: str) -> Known:
+    async def look(self, conn_id: str) -> KnownCluster:
         """Return what is known of a cluster, after a look at it if the last one is some time ago."""
         cluster = self._clusters.setdefault(conn_id, _Watched())
         if not _is_under_way(cluster.look) and cluster.looked_at + KEEP_S <= time.monotonic():
@@ -100,7 +100,7 @@ class Clusters:
             await asyncio.wait([cluster.look], timeout=patience_s)
         return cluster.known
 
-    async def check_now(self, conn_id: str) -> Known:
+    async def check_now(self, conn_id: str) -> KnownCluster:
         """Check a cluster as "Test connection" does it, and return what is known then."""
         cluster = self._clusters.setdefault(conn_id, _Watched())
         await asyncio.shield(self._checking(conn_id, cluster))

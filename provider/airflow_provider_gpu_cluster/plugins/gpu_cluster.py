@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
+from airflow_provider_gpu_cluster.plugins.job_filling import FilledTable
 from airflow_provider_gpu_cluster.plugins.manual_end import ManualEnds
 from airflow_provider_gpu_cluster.plugins.pages import PAGES
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
@@ -28,5 +29,8 @@ class GpuClusterPlugin(AirflowPlugin):
 
     name = "gpu_cluster"
     react_apps = PAGES
-    fastapi_root_middlewares = [{"middleware": ManualEnds, "args": [], "kwargs": {}, "name": "Ends of GPU jobs"}]
+    fastapi_root_middlewares = [
+        {"middleware": ManualEnds, "args": [], "kwargs": {}, "name": "Ends of GPU jobs"},
+        {"middleware": FilledTable, "args": [], "kwargs": {}, "name": "Table of GPU jobs"},
+    ]
     fastapi_apps = [{"app": api, "url_prefix": URL_PREFIX, "name": "GPU jobs"}]

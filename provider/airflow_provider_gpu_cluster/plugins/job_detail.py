@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.jobs.advice import advice_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.idle import idle_text
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
+from airflow_provider_gpu_cluster.plugins.life import life
 from airflow_provider_gpu_cluster.plugins.progress_view import progress_view
 from airflow_provider_gpu_cluster.plugins.shown import shown
 
@@ -130,6 +131,9 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
     told: Mapping[str, Any] = known.description or {}
     spec: Mapping[str, Any] = told.get("spec") or {}
     message = _text(status.message)
+    attempts = _attempts(status, told)
+    acts = [_act(line) for line in told.get("acts") or ()]
+    submitted_at = status.submitted_at or handle.submitted_at
     detail: dict[str, Any] = {
         "job_id": handle.job_id,
         "conn_id": handle.gpu_cluster_conn_id,
@@ -145,7 +149,7 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "error_since": _time(known.error_since),
         "as_of": _time(known.as_of),
         "attempt": status.attempt or None,
-        "attempts": _attempts(status, told),
+        "attempts": attempts,
         "recovered": dict(status.recovered),
         "queue": _queue(status),
         "progress": progress_view(status.progress, None if status.final else known.seconds_left),
@@ -160,7 +164,7 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "script": told.get("script") or None,
         "code": [_code(one) for one in told.get("code") or ()],
         "env_names": list(told.get("env_names") or ()),
-        "submitted_at": status.submitted_at or handle.submitted_at,
+        "submitted_at": submitted_at,
         "started_at": status.started_at,
         "ended_at": status.ended_at,
         "exit_code": status.exit_code,
@@ -169,12 +173,22 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "log_attempt": status.log_number or None,
         "array": _array(handle, status),
         "elements": [[str(state), reason] for state, reason in status.elements] or None,
-        "life": [],
+        "life": []
+        if handle.array_size
+        else life(
+            submitted_at=submitted_at,
+            attempts=attempts,
+            acts=acts,
+            seconds=status.seconds,
+            state=str(status.state),
+            ended_at=status.ended_at,
+            engine=handle.engine,
+        ),
         "idle": _idle(status),
         "advice": [cleaned(sentence) for sentence in advice_of(status)],
         "notes": [cleaned(note) for note in (*status.notes, *filter(None, [told.get("problem")]))],
         "metrics": (told.get("metrics") or row.get("metrics")) if status.final else None,
-        "acts": [_act(line) for line in told.get("acts") or ()],
+        "acts": acts,
         "earlier": None if known.earlier is None else [_earlier(one) for one in known.earlier],
     }
     return {**detail, "headline": _headline(detail, known)}

@@ -48,6 +48,16 @@ class Progress(_Told):
     seconds_left: float | None
 
 
+class LifePart(_Told):
+    """A part of the job's life."""
+
+    kind: str = Field(description="staging, building, queued, running, recovering or collecting")
+    attempt: int
+    start: str
+    end: str | None = Field(description="null while it lasts")
+    label: str
+
+
 class Resources(_Told):
     """What the job has asked for, and what it has used, each by its name."""
 
@@ -147,7 +157,7 @@ class JobDetail(_Told):
     elements: list[tuple[str, str | None]] | None = Field(description="of an array: state and reason of each element")
     element: int | None
     element_count: int | None = Field(description="of the array that this is an element of")
-    life: list[dict[str, Any]]
+    life: list[LifePart]
     idle: str | None
     advice: list[str]
     notes: list[str]

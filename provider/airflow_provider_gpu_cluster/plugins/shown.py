@@ -27,6 +27,20 @@ def shown(value: _Value) -> _Value:
     return cast("_Value", _whole(storable(hidden)))
 
 
+def shown_lines(lines: list[str]) -> list[str]:
+    """Return the same lines of text, without such secrets; faster than one by one."""
+    found = shown("\n".join(lines)).split("\n") if lines else []
+    # A secret may have several lines.
+    return found if len(found) == len(lines) else [shown(line) for line in lines]
+
+
+def shown_bytes(data: bytes) -> bytes:
+    """Return bytes of a file without such secrets, and otherwise as they are."""
+    text = data.decode("utf-8", "surrogateescape")
+    hidden = cast("str", redact_in_server(redact(text)))
+    return data if hidden == text else hidden.encode("utf-8", "surrogateescape")
+
+
 def _whole(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else _HALVES.sub("\ufffd", value)

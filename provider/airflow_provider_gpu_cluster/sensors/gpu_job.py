@@ -44,7 +44,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
 )
 from airflow_provider_gpu_cluster.tasks.hidden_env import HiddenArray, HiddenEnv, is_no_template
 from airflow_provider_gpu_cluster.tasks.job_partial import JobPartial
-from airflow_provider_gpu_cluster.tasks.links import GpuJobLink
+from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 MEMORY_KEY = "gpu_job_watch"
 # The attempt whose bad end has failed an earlier try.
 BAD_END_KEY = "gpu_job_bad_end"
+# In what a poke remembers: the try in whose log the job's page was named.
+_TOLD_IN_TRY = "page_told_in_try"
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
 
@@ -100,6 +102,7 @@ class GpuJobSensor(BaseSensorOperator):
     template_fields = FilledFields("job", "env", "array", "gpu_cluster_conn_id")
     template_fields_renderers = {"env": "json", "array": "json"}
     operator_extra_links = (GpuJobLink(),)
+    answers_for_job = True  # where it ends, notifiers speak of the job
     ui_color = "#e4ecf4"
 
     def __init__(
@@ -221,6 +224,7 @@ class GpuJobSensor(BaseSensorOperator):
     def _defer(self, context: Context) -> NoReturn:
         handle = handle_of(self.job)
         publish(self, context, handle)
+        tell_page(context["ti"], self.log, handle.job_id)
         self.defer(
             trigger=self._trigger(job=handle.to_json(), reader=reader_of(context)),
             method_name="execute_complete",
@@ -256,6 +260,9 @@ class GpuJobSensor(BaseSensorOperator):
             publish(self, context, handle)  # Airflow has deleted what an earlier poke pushed
         reader = reader_of(context)
         memory = self._recall(context, handle, reader)
+        if memory.get(_TOLD_IN_TRY) != context["ti"].try_number:
+            tell_page(context["ti"], self.log, handle.job_id)
+            memory[_TOLD_IN_TRY] = context["ti"].try_number
         notices = notices_of(
             self._notify_when,
             self._written_notifier,

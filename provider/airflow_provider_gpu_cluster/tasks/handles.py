@@ -17,6 +17,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
+    LAUNCH_XCOM_KEY,
     TEARDOWN_XCOM_KEY,
     needs_a_note,
     push_note,
@@ -89,7 +90,13 @@ def handle_key(operator: BaseOperator) -> str:
 
 
 def published(
-    ti: Any, handle: JobHandle, key: str, *, ends_with_task: bool = False, ends_with_teardown: bool = False
+    ti: Any,
+    handle: JobHandle,
+    key: str,
+    *,
+    ends_with_task: bool = False,
+    ends_with_teardown: bool = False,
+    launch: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """
     Return the XComs by which others find a task's job: its handle, and the link to its page.
@@ -97,6 +104,7 @@ def published(
     :param key: key of the handle, from :func:`handle_key`.
     :param ends_with_task: whether to cancel the job when a user ends the task.
     :param ends_with_teardown: whether a teardown cancels the job.
+    :param launch: of the task that has launched it: the note about that, for the table of all jobs.
     """
     url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
     value = handle.to_json()
@@ -107,6 +115,8 @@ def published(
         values[KILL_XCOM_KEY] = value
     if ends_with_teardown:
         values[TEARDOWN_XCOM_KEY] = value
+    if launch is not None:
+        values[LAUNCH_XCOM_KEY] = launch
     return values
 
 
@@ -125,6 +135,7 @@ def publish(
     *,
     ends_with_task: bool = False,
     ends_with_teardown: bool = False,
+    launch: dict[str, Any] | None = None,
 ) -> None:
     """Push these XComs now, so that the link works while the task runs."""
     ti = context["ti"]
@@ -134,9 +145,18 @@ def publish(
         handle_key(operator),
         ends_with_task=ends_with_task,
         ends_with_teardown=ends_with_teardown,
+        launch=launch,
     )
     for key, value in values.items():
         push_note(ti, key, value)
+
+
+def publish_seen(context: Context, handle: JobHandle) -> None:
+    """Push the XComs by which the UI shows a job that a task has not launched, but sees to."""
+    ti = context["ti"]
+    where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+    push_note(ti, GpuJobLink().xcom_key, job_url(**where))
+    push_note(ti, HANDLE_XCOM_KEY, handle.to_json())
 
 
 def is_cancelled_by_teardown(task: BaseOperator) -> bool:

@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 HANDLE_XCOM_KEY = "gpu_job"
 # The same, of a job that a cancel teardown ends; what becomes of the job if that teardown never runs.
 TEARDOWN_XCOM_KEY = "gpu_job_cancel_with_run"
+# What the table of all jobs needs to know of a launch.
+LAUNCH_XCOM_KEY = "gpu_job_launch"
 # What only this package, or Airflow's UI, reads.
-PLAIN_XCOM_KEYS = frozenset({GpuJobLink().xcom_key, HANDLE_XCOM_KEY, KILL_XCOM_KEY, TEARDOWN_XCOM_KEY})
+PLAIN_XCOM_KEYS = frozenset({GpuJobLink().xcom_key, HANDLE_XCOM_KEY, KILL_XCOM_KEY, TEARDOWN_XCOM_KEY, LAUNCH_XCOM_KEY})
 # All keys under which a task may have its job's handle. The first is the most likely to be readable.
 HANDLE_XCOM_KEYS = (HANDLE_XCOM_KEY, KILL_XCOM_KEY, TEARDOWN_XCOM_KEY, BaseXCom.XCOM_RETURN_KEY)
 

@@ -1,13 +1,15 @@
-"""The extra link of a task to the page of its job in Airflow's UI."""
+"""Where the job of a task is shown in Airflow's UI, and the extra link that leads there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import attrs
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
+
+from airflow_provider_gpu_cluster.tasks.paths import job_path, task_path
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -19,35 +21,30 @@ KILL_XCOM_KEY = "gpu_job_cancel_on_kill"
 
 def job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
     """
-    Return the address of the page that shows a task instance's job.
+    Return the address of the tab that shows a task instance's job.
 
-    It is a path, not a full address, so that it works with any host name of the API server. The page reads the
+    It is a path, not a full address, so that it works with any host name of the API server. The tab reads the
     job's handle from the task instance's XCom, so that a user who may not see the task instance does not see the
     job.
     """
-    base = urlsplit(_base_url()).path.rstrip("/")
-    query = urlencode(
-        {
-            "dag_id": dag_id,
-            "run_id": run_id,
-            "task_id": task_id,
-            "map_index": -1 if map_index is None else map_index,
-        }
-    )
-    return f"{base}/gpu-cluster/job?{query}"
+    return urlsplit(_base_url()).path.rstrip("/") + job_path(dag_id, run_id, task_id, map_index)
 
 
 def full_job_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
-    """Return the full address of that page, for a mail; empty if ``[api] base_url`` does not say where Airflow is."""
-    path = job_url(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
-    return urljoin(_base_url(), path) if _base_url() else ""
+    """Return the full address of that tab, for a mail; empty if ``[api] base_url`` does not say where Airflow is."""
+    return f"{_base_url()}{job_path(dag_id, run_id, task_id, map_index)}" if _base_url() else ""
 
 
 def full_task_url(*, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
     """Return the full address of a task instance in Airflow's UI; empty likewise."""
-    mapped = "" if map_index is None or map_index < 0 else f"/mapped/{map_index}"
-    dag, run, task = (quote(part, safe="") for part in (dag_id, run_id, task_id))
-    return f"{_base_url()}/dags/{dag}/runs/{run}/tasks/{task}{mapped}" if _base_url() else ""
+    return f"{_base_url()}{task_path(dag_id, run_id, task_id, map_index)}" if _base_url() else ""
+
+
+def tell_page(ti: Any, log: Any, job_id: str) -> None:
+    """Log where the job of a task is shown, which Airflow's log page makes a link."""
+    url = full_job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
+    if url:
+        log.info(f"GPU job in Airflow: {url}", job_id=job_id)
 
 
 def _base_url() -> str:

@@ -21,13 +21,15 @@ from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
 from airflow_provider_gpu_cluster.tasks.handles import handle_of, published, result_of
 from airflow_provider_gpu_cluster.tasks.job_notes import PLAIN_XCOM_KEYS, job_in, place_of
-from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
+from airflow_provider_gpu_cluster.tasks.launch_notes import launch_note
+from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink, tell_page
 from airflow_provider_gpu_cluster.tasks.states import state_of
 from airflow_provider_gpu_cluster.triggers.first_request import make_first_request
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
     from airflow_provider_gpu_cluster.watch.end import WatchEnd
     from airflow_provider_gpu_cluster.watch.notices import Notices
@@ -268,27 +270,42 @@ class GpuJobTrigger(BaseTrigger):
     async def _handle(self) -> JobHandle:
         """Return the job's handle, after pushing it to the task's XCom."""
         if self.job is None:
+            note = None
             if self.job_from is not None:
                 self.job = await self._pull(**self.job_from)
             elif self.launch is not None:
-                self.job = (await self._launch(self.launch)).to_json()
-            await self._publish(handle_of(self.job))
+                submission = await self._launch(self.launch)
+                self.job = submission.handle.to_json()
+                asked = self.launch
+                note = launch_note(submission, spec=asked["spec"], record=asked["record"], masks=asked.get("masks"))
+            await self._publish(handle_of(self.job), note)
         return handle_of(self.job)
 
-    async def _launch(self, request: SubmitRequest) -> JobHandle:
+    async def _launch(self, request: SubmitRequest) -> Submission:
         from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
 
         self._launcher = JobLauncher(request, self._watcher(), log=self.log)
-        return (await self._launcher.to_the_end()).handle
+        return await self._launcher.to_the_end()
 
-    async def _publish(self, handle: JobHandle) -> None:
-        """Push what an operator or sensor pushes on a worker."""
+    async def _publish(self, handle: JobHandle, launch: dict[str, Any] | None) -> None:
+        """
+        Push what an operator or sensor pushes on a worker.
+
+        :param launch: the note about the launch, if this is one.
+        """
         ti = self._ti
         if ti is None:
             # In dag.test() a trigger cannot push XComs; a worker does so at the end.
             return
-        for key, value in published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill).items():
-            await asyncio.to_thread(_backend_of(key).set, key, value, **place_of(ti, ti.task_id, ti.map_index))
+        place = place_of(ti, ti.task_id, ti.map_index)
+        link = GpuJobLink().xcom_key
+        # Another triggerer may have told it before. A try that began here still has the XComs of the one before.
+        is_told = self.job_from is None and await asyncio.to_thread(_backend_of(link).get_one, key=link, **place)
+        values = published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill, launch=launch)
+        for key, value in values.items():
+            await asyncio.to_thread(_backend_of(key).set, key, value, **place)
+        if not is_told:
+            tell_page(ti, self.log, handle.job_id)
 
     async def _publish_result(self, end: WatchEnd) -> bool:
         """

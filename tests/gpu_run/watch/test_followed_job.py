@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,7 +195,7 @@ def test_another_file_in_its_place_is_read_from_its_start(host: Host) -> None:
 
 def test_a_job_that_has_spoilt_its_records_shows_nothing(host: Host) -> None:
     attempt = made_up(host)
-    job = FollowedJob(1, host.root, "job", {name: None for name in ALL})
+    job = FollowedJob(1, host.root, "job", dict.fromkeys(ALL))
     job.next_piece()
     write(attempt, "training.log", f"{SECRET}\n")
     Path(attempt.at("request.json")).write_text("{}[")

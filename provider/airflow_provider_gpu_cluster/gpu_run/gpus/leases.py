@@ -234,6 +234,6 @@ def _holder(path: str) -> Holder | None:
         return _UNKNOWN_HOLDER
 
 
-def printable(text: object) -> str:
-    """Return text that somebody else wrote in a form that is safe in a message."""
-    return "".join(char for char in str(text)[:_MOST_CHARACTERS] if char.isprintable())
+def printable(text: object, most: int = _MOST_CHARACTERS) -> str:
+    """Return text that somebody else wrote in a form that is safe in a message, cut to so many characters."""
+    return "".join(char for char in str(text)[:most] if char.isprintable())

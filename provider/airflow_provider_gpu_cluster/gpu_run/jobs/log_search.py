@@ -11,6 +11,7 @@ import re
 import signal
 import threading
 import time
+from bisect import bisect_right
 from itertools import islice
 from typing import TYPE_CHECKING, Callable, Iterator, Pattern
 
@@ -18,7 +19,7 @@ from .. import protocol
 from ..errors import Refused
 from ..protocol.logs import AFTER, BEFORE
 from ..reply import Reply
-from .hiding import Window, read, window
+from .hiding import read, window
 from .log_part import LogPart, open_part
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     # Yields where in bytes the matches begin, not more than one for each line.
     _Matcher = Callable[[bytes], Iterator[int]]
 
-# How long a call goes on with further pieces, and how long an expression may take for one of them, in seconds.
-_SLICE_S = 0.1
+# How much of the processor a call may take before it begins another piece, and how long an expression may take for one,
+# in seconds.
+_SLICE_S = 0.15
 _PIECE_S = 1.0
 _PIECE_BYTES = 1 << 20
 # Of a line that has several pieces, a match across their border is found up to this length.
@@ -79,11 +81,11 @@ class _LogSearch:
         start, stop = part.file["start"], part.file["stop"]
         at = (stop if self._is_back else start) if place is None else max(start, min(place, stop))
         hits: list[LogHit] = []
-        until = time.monotonic() + _SLICE_S
+        until = time.process_time() + _SLICE_S
         following: int | None = None if part.fd is None else at
         while following is not None and len(hits) < self._most:
             following = self._piece(part, following, hits)
-            if time.monotonic() >= until:
+            if time.process_time() >= until:
                 break
         return {**part.file, "hits": hits, "next": following}
 
@@ -129,26 +131,33 @@ class _LogSearch:
         if not self._may_be_in(data):
             return
         shown = window(part.fd, begin, begin + len(data), part.masks)
-        at = 0
-        for line, end in _secret_lines(shown):
-            yield from self._hits_in(shown.data[at:line], begin + at)
-            hidden = Window(0, shown.data[line:end], _within(shown.secrets, line, end)).hidden()
-            # Where in the log something of it is cannot be told.
-            for hit in self._hits_in(hidden, 0):
-                yield {"line": begin + line, "offset": begin + line, "text": hit["text"]}
-            at = end
-        yield from self._hits_in(shown.data[at:], begin + at)
+        if not shown.secrets:
+            yield from (self._hit(data, at, begin + _line_of(data, at), begin + at) for at in self._matches(data))
+            return
+        hidden = shown.hidden()
+        starts = [0, *(end.end() for end in re.finditer(rb"\n", shown.data))]
+        with_secrets = {
+            line
+            for one, other in shown.secrets
+            for line in range(bisect_right(starts, one) - 1, bisect_right(starts, other - 1))
+        }
+        number = seen = 0
+        for at in self._matches(hidden):
+            number += hidden.count(b"\n", seen, at)
+            seen = at
+            line = begin + starts[number]
+            # In a line with a secret, what is shown is elsewhere than in the log.
+            yield self._hit(hidden, at, line, line if number in with_secrets else line + at - _line_of(hidden, at))
 
     def _may_be_in(self, data: bytes) -> bool:
         return self._pattern is not None or self._needle in (data.lower() if self._folds else data)
 
-    def _hits_in(self, data: bytes, place: int) -> Iterator[LogHit]:
-        for at in self._matches(data):
-            line = data.rfind(b"\n", 0, at) + 1
-            end = data.find(b"\n", at)
-            first = max(line, at - _BEFORE_BYTES)
-            excerpt = data[first : min(len(data) if end < 0 else end, first + _EXCERPT_BYTES)]
-            yield {"line": place + line, "offset": place + at, "text": excerpt.decode("utf-8", "ignore")}
+    @staticmethod
+    def _hit(data: bytes, at: int, line: int, offset: int) -> LogHit:
+        end = data.find(b"\n", at)
+        first = max(_line_of(data, at), at - _BEFORE_BYTES)
+        excerpt = data[first : min(len(data) if end < 0 else end, first + _EXCERPT_BYTES)]
+        return {"line": line, "offset": offset, "text": excerpt.decode("utf-8", "ignore")}
 
     def _matches(self, data: bytes) -> Iterator[int]:
         if self._pattern is None:
@@ -182,21 +191,9 @@ def _matches_of_pattern(data: bytes, pattern: Pattern[str]) -> Iterator[int]:
         at = line + 1
 
 
-def _secret_lines(shown: Window) -> Iterator[tuple[int, int]]:
-    """Yield where the lines are that have secrets; those that one secret has are one."""
-    places: list[tuple[int, int]] = []
-    for begin, end in shown.secrets:
-        line = shown.data.rfind(b"\n", 0, begin) + 1
-        stop = shown.data.find(b"\n", end - 1) + 1 or len(shown.data)
-        if places and line < places[-1][1]:
-            places[-1] = (places[-1][0], max(stop, places[-1][1]))
-        else:
-            places.append((line, stop))
-    return iter(places)
-
-
-def _within(secrets: list[tuple[int, int]], begin: int, end: int) -> list[tuple[int, int]]:
-    return [(one - begin, other - begin) for one, other in secrets if begin <= one and other <= end]
+def _line_of(data: bytes, at: int) -> int:
+    """Return where the line of a place begins."""
+    return data.rfind(b"\n", 0, at) + 1
 
 
 def _compiled(text: str, ignore_case: bool) -> Pattern[str]:

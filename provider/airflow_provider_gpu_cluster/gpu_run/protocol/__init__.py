@@ -43,6 +43,7 @@ VERBS = (
     "search-log",
     "read-series",
     "describe-job",
+    "read-ledger",
 )
 
 # The verbs with which somebody looks at a job, or ends it. They need no room on the disk, and the job may run on while
@@ -59,6 +60,7 @@ READS = (
     "audit",
     "usage",
     "look-on",
+    "read-ledger",
     "describe-job",
     "read-log",
     "copy-log",

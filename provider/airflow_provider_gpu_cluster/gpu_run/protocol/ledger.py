@@ -37,6 +37,8 @@ class EndLine(LedgerLine, total=False):
 
     :param verdict: the finer kind of its end.
     :param follows_at: when the attempt before it ended, and ``follows_reason``, why; missing for a first attempt.
+    :param goes_on: whether the job goes on in a next attempt by itself.
+    :param array: the array that it is an element of, and ``element``, its index there.
     :param gpus: number of GPUs, on all nodes.
     :param leased_s: how long it had them, in seconds.
     :param gpu_seconds: GPUs multiplied by that.
@@ -51,6 +53,12 @@ class EndLine(LedgerLine, total=False):
     attempt: int
     follows_at: str
     follows_reason: str | None
+    goes_on: bool
+    array: str
+    element: int
+    submitted_at: str
+    started_at: str
+    ended_at: str
     engine: str
     host: str
     state: str

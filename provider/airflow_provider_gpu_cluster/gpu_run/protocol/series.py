@@ -48,7 +48,7 @@ class SeriesName(TypedDict):
     count: int
     least: float | None
     most: float | None
-    last: object
+    last: float | str | None
     is_rising: bool
 
 

@@ -119,7 +119,7 @@ class Names:
         return list(self._by_shown.values())
 
 
-def word_of(number: float) -> object:
+def word_of(number: float) -> float | str:
     """Return a number as JSON has it, and what JSON cannot say as a word."""
     if math.isnan(number):
         return "NaN"

@@ -24,7 +24,7 @@ _SIZE = re.compile(rb'"progress_bytes": ?([0-9]{1,18})')
 _TIME = re.compile(rb'^{"t": ?([0-9]{1,12}(?:\.[0-9]{1,9})?)')
 
 
-class LogFile(NamedTuple):
+class HistoryFile(NamedTuple):
     """
     A file of which each attempt that was asked for begins a new one.
 
@@ -36,7 +36,7 @@ class LogFile(NamedTuple):
     path: str
 
 
-def log_files(job: JobDirectory, kind: str) -> list[LogFile]:
+def history_files(job: JobDirectory, kind: str) -> list[HistoryFile]:
     """
     Return the files of a kind, the oldest first.
 
@@ -47,8 +47,8 @@ def log_files(job: JobDirectory, kind: str) -> list[LogFile]:
         for name in os.listdir(job.at("logs")):
             match = _ASIDE.fullmatch(name)
             if match and match[1] == kind:
-                found.append(LogFile(int(match[2]), job.at("logs", name)))
-    return [*sorted(found), LogFile(None, job.at("logs", f"{kind}.jsonl"))]
+                found.append(HistoryFile(int(match[2]), job.at("logs", name)))
+    return [*sorted(found), HistoryFile(None, job.at("logs", f"{kind}.jsonl"))]
 
 
 class OpenFiles:
@@ -59,8 +59,8 @@ class OpenFiles:
     :param problems: why others cannot be read, as sentences.
     """
 
-    def __init__(self, files: list[LogFile]) -> None:
-        self.names: list[LogFile] = []
+    def __init__(self, files: list[HistoryFile]) -> None:
+        self.names: list[HistoryFile] = []
         self.files: list[OpenFile] = []
         self.problems: list[str] = []
         for one in files:
@@ -101,7 +101,7 @@ def clocks(job: JobDirectory, files: OpenFiles, parts: Sequence[Section]) -> lis
 
     :param parts: the sections; nothing of an attempt was written before it began.
     """
-    usage = log_files(job, "usage")
+    usage = history_files(job, "usage")
     found = []
     after = 0
     for index, (name, file) in enumerate(zip(files.names, files.files)):

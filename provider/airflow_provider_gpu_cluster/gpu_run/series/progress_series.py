@@ -13,7 +13,7 @@ from ..protocol.masks import hidden as without_secrets
 from ..protocol.series import MOST_CURVES, MOST_POINTS
 from .names import Name, Names, whole
 from .numbers import moment_in, numbers_in, object_in
-from .progress_files import OpenFiles, clocks, log_files, sections
+from .progress_files import OpenFiles, clocks, history_files, sections
 from .slices import FileLine, OpenFile, lines_of_slice, slices_of
 from .thinning import Point, Thinned
 
@@ -34,7 +34,7 @@ _MOST_OF_A_LINE = 12_000
 
 def progress_series(job: JobDirectory, masks: Masks | None, request: SeriesRequest) -> SeriesReply:
     """Return a part of the history of a job's progress."""
-    with OpenFiles(log_files(job, "progress")) as files:
+    with OpenFiles(history_files(job, "progress")) as files:
         number, until = request.get("slice", 0), request.get("until")
         if until is not None:
             files.cut_at(until)

@@ -11,7 +11,7 @@ from ..protocol.masks import hidden as without_secrets
 from ..protocol.series import MOST_CURVES, MOST_NAMES, MOST_POINTS
 from .names import Name
 from .numbers import shown_name
-from .progress_files import OpenFiles, log_files, sections
+from .progress_files import OpenFiles, history_files, sections
 from .progress_series import curve_of
 from .thinning import Point, Thinned
 
@@ -30,7 +30,7 @@ _MOST_OF_ALL_POINTS = MOST_CURVES * MOST_POINTS
 
 def usage_series(job: JobDirectory, masks: Masks | None, request: SeriesRequest) -> SeriesReply:
     """Return the history of a job's use; of a very long one, the end."""
-    with OpenFiles(log_files(job, "usage")) as files:
+    with OpenFiles(history_files(job, "usage")) as files:
         lines, left_out = _last_lines(files)
         points = [point for point in map(_parsed, lines) if point is not None]
         names: dict[str, Name] = {}

@@ -14,6 +14,7 @@ from ..ledger.metrics import final_metrics
 from ..ledger.who import line_of
 from ..linux import regular_files
 from ..protocol.ledger import TRANSFER
+from ..protocol.masks import are_masks, hidden_in
 from . import records
 from .unfinished import forget_unfinished
 
@@ -52,12 +53,13 @@ def book_end(
             since=os.path.join(folder, "claim.json"),
             until=os.path.join(folder, "exit.json"),
         )
+        masks = (request or {}).get("masks")
         line = end_line(
             {**record, "job_id": os.path.basename(job), "attempt": number},
             request or {},
             _record(folder, "claim.json"),
             _record(os.path.join(job, ".job", "attempts", str(number - 1)), "exit.json"),
-            metrics=metrics,
+            metrics=hidden_in(metrics, masks if are_masks(masks) else None),
             moved=_moved(job, folder),
         )
         if ledger_of(job).append_end(line, folder, wait_s=wait_s):

@@ -1,13 +1,14 @@
 """
 Which job a request is about: that of a task instance, or an element of it.
 
-The job is the one that the task instance has left in Airflow, so that a user cannot make the API server connect to a
-cluster, or show a job, of their own choice.
+The job is the one that the task instance has left in Airflow, or that the table of all jobs has of it, so that a user
+cannot make the API server connect to a cluster, or show a job, of their own choice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 from airflow.models.taskinstance import TaskInstance
@@ -17,7 +18,10 @@ from fastapi import Depends, HTTPException, Path, Query
 from sqlalchemy import select
 
 from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
+from airflow_provider_gpu_cluster.job_table.facts import TaskKey
+from airflow_provider_gpu_cluster.job_table.task_jobs import handle_in_table
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.plugins.marked_tasks import ENDED
 from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
 
@@ -62,12 +66,21 @@ def job_of(address: JobAddress) -> JobHandle:
 
     :raises HTTPException: 404: there is no such task instance, or it has not launched a job (yet).
     """
+    columns = (TaskInstance.state, TaskInstance.start_date)
     with create_session() as session:
-        found = session.execute(select(TaskInstance.state).filter_by(**address.where)).first()
+        found = session.execute(select(*columns).filter_by(**address.where)).first()
         stored = [_stored(session, key, address.where) for key in HANDLE_XCOM_KEYS]
-    if found is None:
-        raise HTTPException(404, "There is no such task instance in this Airflow.")
     handle = next(filter(None, map(_handle_in, stored)), None)
+    if address.job_id is not None and (handle is None or handle.job_id != address.job_id):
+        handle = _in_table(address)
+        if handle is None:
+            raise HTTPException(404, f"As far as this Airflow knows, this task has launched no job {address.job_id}.")
+    elif handle is None:
+        known = _in_table(address)
+        if known is not None and (found is None or _is_of_this_try(known, found)):
+            handle = known
+    if handle is None and found is None:
+        raise HTTPException(404, "There is no such task instance in this Airflow.")
     if handle is None:
         odd = any(value is not None for value in stored)
         sentence = why_no_job(None if found.state is None else str(found.state), odd=odd)
@@ -81,6 +94,23 @@ def job_of(address: JobAddress) -> JobHandle:
     if not isinstance(handle.array_size, int) or address.element >= handle.array_size:
         raise HTTPException(404, f"The job of this task has no element {address.element}.")
     return handle.element(address.element)
+
+
+def _in_table(address: JobAddress) -> JobHandle | None:
+    """Return the job that the table has of that task instance: never one of another task, whose id somebody gives."""
+    with create_session() as session:
+        return handle_in_table(session, TaskKey(**address.where), address.job_id)
+
+
+def _is_of_this_try(handle: JobHandle, task: Any) -> bool:
+    """
+    Return whether a task whose XComs are gone has launched a job in its last try.
+
+    A task that was cleared has not launched the job that it had before.
+    """
+    if task.state not in ENDED or task.start_date is None or handle.submitted_at is None:
+        return False
+    return bool(datetime.fromisoformat(handle.submitted_at) >= task.start_date)
 
 
 def _stored(session: Any, key: str, where: dict[str, Any]) -> Any:

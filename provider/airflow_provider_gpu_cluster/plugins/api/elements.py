@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from airflow_provider_gpu_cluster.plugins.api.access import may_read_log
 from airflow_provider_gpu_cluster.plugins.api.address import JOB_PATH, Address, job_of
-from airflow_provider_gpu_cluster.plugins.api.outputs import explained
 from airflow_provider_gpu_cluster.plugins.element_parameters import parameters_of
 from airflow_provider_gpu_cluster.plugins.live.asking import ask
 from airflow_provider_gpu_cluster.plugins.shown import shown
@@ -76,8 +75,7 @@ async def elements(
     request: dict[str, Any] = {"job_id": handle.job_id, "offset": offset, "limit": limit, "failed_first": failed_first}
     if index is not None:
         request["indexes"] = index
-    with explained():
-        reply: ListElementsReply = await ask(handle.gpu_cluster_conn_id, "list-elements", request)
+    reply: ListElementsReply = await ask(handle.gpu_cluster_conn_id, "list-elements", request)
     found = {**reply, "elements": [_element(element) for element in reply["elements"]]}
     return ElementsPage.model_validate(shown(found))
 

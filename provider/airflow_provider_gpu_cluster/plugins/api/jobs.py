@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from airflow_provider_gpu_cluster.job_table import queries
 from airflow_provider_gpu_cluster.job_table.migrated import what_is_missing
 from airflow_provider_gpu_cluster.job_table.queries import Selection
+from airflow_provider_gpu_cluster.job_table.viewers import note_viewer
 from airflow_provider_gpu_cluster.plugins.api.access import ReadableDags, ReadableLogs
 from airflow_provider_gpu_cluster.plugins.shown import shown
 
@@ -133,6 +134,7 @@ def list_jobs(
         problem = what_is_missing(session)
         if problem is not None:
             return Jobs(jobs=[], total=0, gpu_hours=0, used_gpu_hours=0, is_migrated=False, problem=problem)
+        note_viewer()
         rows = queries.page_of(session, selection, order_by, limit, offset)
         sums = queries.sums_of(session, selection)
     dags_with_logs = logs({row["dag_id"] for row in rows})

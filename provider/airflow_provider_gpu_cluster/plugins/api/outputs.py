@@ -15,7 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.connection.words import words_of
+from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol.looks import PAGE_ENTRIES
 from airflow_provider_gpu_cluster.plugins import output_download
 from airflow_provider_gpu_cluster.plugins.api.access import may_read_log
@@ -58,7 +59,8 @@ class OutputRow(BaseModel):
 
     ``path`` is what the other routes take, unless there is ``path_base64``: then the name is not UTF-8. ``kind`` is
     ``file``, or says why it cannot be read: ``outside`` (a link out of the outputs), ``broken``, ``special``,
-    ``unreadable``, ``secret`` (its name holds a secret), ``cut`` (a folder with too many names) or ``unknown``.
+    ``unreadable``, ``secret`` (its name holds a secret), ``cut`` (a folder with too many names) or ``unknown``. It is
+    ``collected`` if the cluster cannot tell of it now, and this is what a task that has collected it knows.
     """
 
     path: str
@@ -89,13 +91,18 @@ class CollectedTo(BaseModel):
 
 
 class OutputsPage(BaseModel):
-    """A page of outputs; ``next`` is the ``after`` of the next page, and ``totals`` are of the first page only."""
+    """
+    A page of outputs; ``next`` is the ``after`` of the next page, and ``totals`` are of the first page only.
+
+    ``problem`` says why the cluster cannot tell, when outputs are known only from their collection.
+    """
 
     outputs: list[OutputRow]
     next: str | None
     is_array: bool
     totals: OutputsSum | None = None
     collected: list[CollectedTo] | None = None
+    problem: str | None = None
 
 
 class OutputPreview(BaseModel):
@@ -145,20 +152,14 @@ OutputPath = Annotated[str, Depends(_path)]
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the cluster says about an output into an answer."""
+def _explained() -> Iterator[None]:
+    """Say what keeps an output from being read."""
     try:
         yield
     except TooManyDownloads as error:
         raise HTTPException(503, str(error), headers={"Retry-After": "60"}) from error
-    except TimeoutError as error:
-        raise HTTPException(503, "The cluster does not answer in time.") from error
     except CollectError as error:
         raise HTTPException(409 if "changed" in str(error) else 404, str(error)) from error
-    except GpuClusterConnectionError as error:
-        raise HTTPException(503, str(error)) from error
-    except GpuClusterError as error:
-        raise HTTPException(404 if getattr(error, "code", "") == "no_such_job" else 502, str(error)) from error
 
 
 @router.get(f"{JOB_PATH}/outputs", dependencies=[may_read_log])
@@ -175,16 +176,22 @@ async def outputs(
         request["after"] = _path(path_base64=after)
     if contains:
         request["contains"] = contains
-    with explained():
-        reply: ListOutputsReply = await ask(handle.gpu_cluster_conn_id, "list-outputs", request)
     collections = await run_in_threadpool(_collections, address, handle)
-    following = reply["next"]
-    page = {
-        "outputs": [_output(output, collections) for output in reply["outputs"]],
-        "next": None if following is None else _place(following),
-        "is_array": reply["is_array"],
-        "totals": reply.get("totals"),
-    }
+    try:
+        reply: ListOutputsReply = await ask(handle.gpu_cluster_conn_id, "list-outputs", request)
+    except (GpuClusterError, TimeoutError) as error:
+        known = [] if after else _known(collections, contains or "", limit)
+        if not known:
+            raise
+        page = {"outputs": known, "next": None, "is_array": handle.array_size is not None}
+        page["problem"] = shown(words_of(error))
+    else:
+        page = {
+            "outputs": [_output(output, collections) for output in reply["outputs"]],
+            "next": None if reply["next"] is None else _place(reply["next"]),
+            "is_array": reply["is_array"],
+            "totals": reply.get("totals"),
+        }
     if not after:
         page["collected"] = [
             {
@@ -206,7 +213,7 @@ async def preview(
     """Return the beginning of an output as text without the job's secrets, or say what else it is."""
     handle = await run_in_threadpool(job_of, address)
     request = {"job_id": handle.job_id, "path": path, "as_text": True, "offset": offset, "size": PREVIEW_BYTES}
-    with explained():
+    with _explained():
         reply: ReadOutputReply = await ask(handle.gpu_cluster_conn_id, "read-output", request)
     found: dict[str, Any] = {name: reply.get(name) for name in ("size", "modified_at", "text", "end")}
     media_type = raster_type(_head(reply))
@@ -231,7 +238,7 @@ async def preview(
 async def image(address: Address, path: OutputPath) -> Response:
     """Return an image of pixels; nothing that can hold a script is one."""
     handle = await run_in_threadpool(job_of, address)
-    with explained():
+    with _explained():
         facts = await output_download.facts_of(handle, path)
         if facts["size"] > IMAGE_BYTES:
             raise HTTPException(413, f"The image has {facts['size']:,} bytes; up to {IMAGE_BYTES:,} are shown.")
@@ -259,7 +266,7 @@ async def file(address: Address, path: OutputPath) -> Response:
     """
     handle = await run_in_threadpool(job_of, address)
     headers = {**_SANDBOX, "Content-Disposition": attachment(path)}
-    with explained():
+    with _explained():
         facts = await output_download.facts_of(handle, path, checksum=False)
         if facts["size"] <= SMALL_BYTES:
             content, sha256 = await output_download.whole(handle, path, facts)
@@ -274,7 +281,7 @@ async def file(address: Address, path: OutputPath) -> Response:
 async def checksum(address: Address, path: OutputPath) -> OutputChecksum:
     """Compute the SHA-256 of an output on the cluster. Of a large file this takes a second for each gigabyte or two."""
     handle = await run_in_threadpool(job_of, address)
-    with explained():
+    with _explained():
         facts, sha256 = await output_download.checksum(handle, path)
     return OutputChecksum(sha256=sha256, size=facts["size"], modified_at=facts["modified_at"])
 
@@ -283,7 +290,7 @@ async def checksum(address: Address, path: OutputPath) -> OutputChecksum:
 async def metrics(address: Address) -> FinalMetrics:
     """Return the final metrics of a job."""
     handle = await run_in_threadpool(job_of, address)
-    with explained():
+    with _explained():
         reply: ReadMetricsReply = await ask(handle.gpu_cluster_conn_id, "read-metrics", {"job_id": handle.job_id})
     found = {"metrics": reply.get("metrics", {}), "count": reply.get("count", 0), "problem": reply.get("problem")}
     return FinalMetrics.model_validate(shown(found))
@@ -306,6 +313,16 @@ def _collections(address: JobAddress, handle: JobHandle) -> list[Collection]:
         return collections_of(address, handle.job_id)
     found = collections_of(address, job_of(replace(address, element=None)).job_id)
     return [one.of_element(address.element) for one in found]
+
+
+def _known(collections: list[Collection], contains: str, limit: int) -> list[dict[str, Any]]:
+    """Return what is known of outputs that were collected."""
+    found = {path: known for one in reversed(collections) for path, known in one.checksums.items()}
+    return [
+        {"path": shown_path(path)[0], "kind": "collected", "size": size, "sha256": sha256}
+        for path, (size, sha256) in sorted(found.items())
+        if contains.casefold() in path.casefold() and shown(path) == path
+    ][:limit]
 
 
 def _output(output: ShownOutput, collections: list[Collection]) -> dict[str, Any]:

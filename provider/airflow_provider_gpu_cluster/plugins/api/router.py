@@ -12,6 +12,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
     elements,
     job,
     jobs,
+    log,
     outputs,
 )
 from airflow_provider_gpu_cluster.plugins.live import routes as live
@@ -26,6 +27,7 @@ for part in (
     job,
     jobs,
     live,
+    log,
     outputs,
 ):
     router.include_router(part.router)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
-from airflow_provider_gpu_cluster.gpu_run.engines.host.overview import view_of
+from airflow_provider_gpu_cluster.gpu_run.engines.host.overview import _teller, view_of
 from airflow_provider_gpu_cluster.gpu_run.gpus.gpu_reading import GpuReading
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import BrokenGpu, Gpu, Inventory
 from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Holder, QueuedJob, Slot, Wait
+from tests.gpu_run.host import Host
 
 A100 = Gpu("GPU-a", 0, "NVIDIA A100", 40960)
 T4 = Gpu("GPU-t", 1, "Tesla T4", 15360)
@@ -72,6 +74,28 @@ def test_gpus_of_several_kinds_with_their_use_and_who_has_them() -> None:
     assert told == [("train", "1000-x"), ("starts", "4294967294-y"), ("waits", "0-y")]
     assert (view["waiting_jobs"], view["waiting_gpus"], view["remarks"]) == (2, 3, ["a remark"])
     assert view["broken_gpus"] == [{"gpu": "0000:5E:00.0", "why": "GPU is lost"}]
+
+
+def test_what_others_wrote_into_the_queue_is_bounded(host: Host) -> None:
+    long = "x" * (1 << 20)
+    forged = [
+        QueuedJob(job_id, 1, 1.7e9, 10**30, long, None, host.queue.owner()) for job_id in ("../../etc", long, "no-such")
+    ]
+    waits = {one: Wait(1, long) for one in forged}
+    view = view_of(
+        Inventory([A100]), [Slot(A100, 0, "")], forged, waits, [GpuReading()], _teller(host.root, host.queue)
+    )
+    assert len(json.dumps(view)) < 10_000
+    assert view["waiting_gpus"] < 1 << 30
+    assert not any("by" in job for job in view["jobs"])
+
+
+def test_a_long_sentence_is_not_cut_within_a_name() -> None:
+    asks = QueuedJob("waits", 1, 1.7e9, 1, None, None, "0-y")
+    why = "it needs 1 GPU; there are " + ", ".join(f"1 with secret-{n} (ann)" for n in range(1000))
+    (job,) = view_of(Inventory([]), [], [asks], {asks: Wait(1, why)}, [], lambda *_: None)["jobs"]
+    assert len(job["why"]) <= 1005
+    assert job["why"].endswith(" (ann), ...")
 
 
 def test_a_lease_file_may_say_any_time() -> None:

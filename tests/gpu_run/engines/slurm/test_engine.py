@@ -298,6 +298,8 @@ def test_without_accounting_a_job_that_slurm_has_forgotten_is_lost(
     slurm.configure(min_job_age_s=2)
     job_id = unaccounted.submit("sleep 600")
     eventually(lambda: states(unaccounted, [job_id]) == {protocol.RUNNING: 1})
+    # Its GPUs are in no list of what is allocated.
+    assert [(job["job_id"], job["gpus"]) for job in unaccounted.engine.overview()["jobs"]] == [(job_id, 1)]
     claim = json.loads(Path(unaccounted.attempt(job_id).at("claim.json")).read_text())
     guard = int(Path(f"/proc/{claim['pid']}/stat").read_text().rpartition(")")[2].split()[1])
     for pid in (guard, claim["pid"]):

@@ -101,7 +101,7 @@ def test_the_same_request_finds_its_attempt_and_the_next_try_makes_another(
     assert len(slurm_jobs(login_node)) == before + 2
 
 
-def test_a_waiting_job_says_why(cluster: Cluster, eventually: Callable[..., Any]) -> None:
+def test_a_waiting_job_says_why(cluster: Cluster, login_node: LoginNode, eventually: Callable[..., Any]) -> None:
     for _ in range(2):
         wait(cluster, submit(cluster, HOLD, gpus=4, time_limit_s=3600).handle.job_id, JobState.RUNNING)
     waiting = submit(cluster, HOLD, gpus=1).handle.job_id
@@ -120,7 +120,16 @@ def test_a_waiting_job_says_why(cluster: Cluster, eventually: Callable[..., Any]
     capacity = cluster.capacity()
     assert (len(capacity["gpus"]), capacity["free_gpus"], capacity["waiting_jobs"]) == (8, 0, 1)
     assert {gpu.get("state") for gpu in capacity["gpus"]} == {"leased"}
-    seen = cluster.session.call("overview", {"hours": 1})["view"]
+    drained = ("update", "nodename=gpu2", "state=drain", "reason=fan is, loud; see ticket 7")
+    login_node.slurm.run("scontrol", *drained, check=True)
+    try:
+        seen = cluster.session.call("overview", {"hours": 1})["view"]
+    finally:
+        login_node.slurm.run("scontrol", "update", "nodename=gpu2", "state=resume", check=True)
+    assert [(node["is_up"], node.get("reason")) for node in seen["nodes"]] == [
+        (True, None),
+        (False, "fan is, loud; see ticket 7"),
+    ]
     first, second, third = seen["jobs"]
     assert (third["job_id"], third["place"], third["is_running"]) == (waiting, 1, False)
     assert "the resources it asks for are in use" in third["why"]

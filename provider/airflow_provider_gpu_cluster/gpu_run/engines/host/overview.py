@@ -11,18 +11,21 @@ from ...gpus.fake_nvml import fake_file, fake_readings
 from ...gpus.gpu_readers import readings_now
 from ...gpus.gpu_reading import GpuReading
 from ...gpus.inventory import Inventory, take_inventory
+from ...gpus.leases import printable
 from ...gpus.schedule import Holder, QueuedJob, Slot, Wait, plan
 from ...linux import processes
 from ...protocol import overview as words
 from ...store import records
 from ...store.directories import Root
-from ..own_jobs import tell_whose
+from ..own_jobs import SPOILT, tell_whose
 
 if TYPE_CHECKING:
     from ...protocol.overview import EngineView, OverviewGpu, OverviewJob
     from .root_queue import RootQueue
 
 _MIB = 1 << 20
+_MOST_CHARACTERS = 1000
+_MOST_GPUS = 1 << 20
 
 
 def host_view(root: Root, queue: RootQueue) -> EngineView:
@@ -78,7 +81,7 @@ def view_of(
         "nodes": [{"name": processes.hostname(), "is_up": True, "gpus": gpus}],
         "jobs": jobs,
         "waiting_jobs": len(waiting),
-        "waiting_gpus": sum(queued.gpus for queued in waiting),
+        "waiting_gpus": sum(_sane(queued.gpus) for queued in waiting),
         "broken_gpus": [{"gpu": gpu.gpu, "why": gpu.why} for gpu in found.broken],
         "remarks": found.remarks,
     }
@@ -107,11 +110,11 @@ def _running(holder: Holder) -> OverviewJob:
 
 
 def _waiting(queued: QueuedJob, place: int, wait: Wait | None) -> OverviewJob:
-    job: OverviewJob = {"is_running": False, "user": _user(queued.owner), "gpus": queued.gpus, "place": place}
+    job: OverviewJob = {"is_running": False, "user": _user(queued.owner), "gpus": _sane(queued.gpus), "place": place}
     _note_time(job, "submitted_at", queued.submitted)
-    job["why"] = "it is about to start" if wait is None else wait.why
+    job["why"] = "it is about to start" if wait is None else _bounded(wait.why)
     if queued.gpu_type is not None:
-        job["gpu_type"] = queued.gpu_type
+        job["gpu_type"] = printable(queued.gpu_type)
     return job
 
 
@@ -122,23 +125,34 @@ def _note_time(job: OverviewJob, name: Literal["since", "until", "submitted_at"]
             job[name] = records.time_of(seconds)
 
 
+def _bounded(why: str) -> str:
+    """Return a sentence that may name very many jobs; none is cut, as only whole names can be hidden from a viewer."""
+    whole = printable(why, _MOST_CHARACTERS)
+    return whole if len(why) <= _MOST_CHARACTERS else whole.rpartition(", ")[0] + ", ..."
+
+
+def _sane(gpus: int) -> int:
+    return min(gpus, _MOST_GPUS)
+
+
 def _user(owner: str) -> str:
     """Return the user of a dispatcher, whose name begins with the user's number."""
     number = owner.partition("-")[0]
     try:
         return pwd.getpwuid(int(number)).pw_name
     except (ValueError, KeyError, OverflowError):
-        return number
+        return printable(number)
 
 
 def _teller(root: Root, queue: RootQueue) -> Callable[[OverviewJob, str, str], None]:
     owner = queue.owner()
 
     def tell(job: OverviewJob, job_id: str, of: str) -> None:
-        job["job_id"] = job_id
-        attempts = root.job(job_id).attempts() if of == owner else []
-        if attempts:
-            tell_whose(job, attempts[-1])
+        job["job_id"] = printable(job_id)
+        # Others wrote it, and may have written any id and owner.
+        with contextlib.suppress(*SPOILT):
+            if of == owner:
+                tell_whose(job, root.job(job_id).attempts()[-1])
 
     return tell
 

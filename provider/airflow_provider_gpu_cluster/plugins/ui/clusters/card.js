@@ -7,6 +7,7 @@ import { bytesText, countText } from "../parts/number_text.js";
 import { Facts, Section } from "../parts/section.js";
 import { Time } from "../parts/time.js";
 import { GpuCells } from "./gpu_cells.js";
+import { kindsText, usualNodes } from "./gpu_text.js";
 import { Hours } from "./hours.js";
 import { Nodes } from "./nodes.js";
 import { QueueTable, RunningTable } from "./queue.js";
@@ -46,7 +47,7 @@ function FreeChip({ counts, launcher }) {
   <//>`;
 }
 
-const Outage = ({ cluster }) => html`<${Notice} status="error" title="It does not answer">
+const Outage = ({ cluster }) => html`<${Notice} status="error" title="It cannot be asked">
   ${cluster.error} <${Chakra.Text} as="span" display="block" color="fg.muted">
     Since <${Time} at=${cluster.down_since} relative />${cluster.as_of ? html`; below is what was known then.` : "."}
   <//>
@@ -56,7 +57,9 @@ function Known({ cluster }) {
   const waiting = cluster.jobs.filter((job) => !job.is_running);
   const running = cluster.jobs.filter((job) => job.is_running);
   const counts = cluster.counts;
+  const kinds = kindsText(usualNodes(cluster));
   return html`<${Chakra.Box} opacity=${cluster.is_up ? 1 : 0.8}>
+    ${kinds && html`<${Chakra.Text} fontSize="sm" mb=${2}>${kinds}<//>`}
     <${Problems} cluster=${cluster} />
     ${cluster.launcher
       ? html`<${Empty}>Jobs go to ${cluster.launcher}, which alone knows the GPUs.<//>

@@ -2,7 +2,6 @@
 
 import { Chakra, html, React } from "../airflow.js";
 import { Busy, Empty, Notice, Spoken } from "../parts/notice.js";
-import { Views } from "../parts/views.js";
 import { ClusterCard } from "./card.js";
 import { summaryText } from "./gpu_text.js";
 import { useClusters } from "./use_cluster.js";
@@ -15,8 +14,7 @@ export function ClustersPage() {
   const onLook = React.useCallback((cluster) => setLooks((before) => ({ ...before, [cluster.conn_id]: cluster })), []);
   const summary = clusters ? summaryText(clusters.map((one) => looks[one.conn_id] ?? one)) : "";
   const spoken = useSeldom(summary);
-  return html`<${Chakra.Box} p=${2}>
-    <${Views} current="clusters" />
+  return html`<${Chakra.Box}>
     ${error && html`<${Notice} status="error">${error}<//>`}
     ${!clusters && !error && html`<${Busy} label="The clusters are looked up" />`}
     ${clusters?.length === 0 && html`<${Empty}>There is no connection of type GPU cluster that you may see, and none of your DAGs has jobs on one.<//>`}

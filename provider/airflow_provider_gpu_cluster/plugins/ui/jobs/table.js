@@ -80,7 +80,10 @@ function useLook() {
   const badge = Chakra.useRecipe({ key: "badge" });
   return React.useMemo(() => {
     const looks = table({ size: "sm", striped: true });
-    const states = STATES.map((state) => [`& .chip[data-state=${state}]`, { colorPalette: lookOf(state).palette, color: `${lookOf(state).palette}.contrast` }]);
+    const states = STATES.map((state) => {
+      const { palette, solid } = lookOf(state);
+      return [`& .chip[data-state=${state}]`, { bg: solid, color: `${palette}.contrast` }];
+    });
     return {
       "& table": { ...looks.root, width: "full" },
       "& tr": looks.row,

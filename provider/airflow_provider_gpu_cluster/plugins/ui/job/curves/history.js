@@ -50,6 +50,14 @@ export function withFirst(history, answer) {
   };
 }
 
+/** With further curves of the same history. @param {History} history @param {object} answer @returns {History} */
+export function withCurves(history, answer) {
+  if (answer.x !== history.x || answer.live_from !== history.liveFrom) return history;
+  const curves = new Map(history.curves);
+  for (const curve of answer.curves) curves.set(curve.name, thinned(joined(curves.get(curve.name) ?? [], pointsOf(curve)), MOST_POINTS));
+  return { ...history, curves };
+}
+
 /** With one more slice of the same history. @param {History} history @param {object} answer @returns {History} */
 export function withSlice(history, answer) {
   const curves = new Map(history.curves);
@@ -124,6 +132,8 @@ function withRows(history, rows) {
       told.last = y === null ? String(number) : number;
       if (!curves.has(name)) continue;
       if (!added.get(name)) added.set(name, []);
+      // Curves that were asked for later may have the line already.
+      if (at <= (curves.get(name).at(-1)?.at ?? -1)) continue;
       added.get(name).push({ at, x: Number.isFinite(x) ? x : null, y, t });
     }
   }

@@ -3,7 +3,8 @@
 import { numberOf } from "./columns.js";
 
 const MOST_WORDS = 12;
-const DECADES = 2;
+// From this ratio on, the small values of a linear axis cannot be told apart.
+const LOG_FROM = 20;
 
 /**
  * The scale of one axis.
@@ -20,11 +21,11 @@ function numeric(rows, column) {
   const values = rows.map((row) => numberOf(column.of(row))).filter(Number.isFinite);
   if (!values.length) return null;
   const [low, high] = values.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);
-  const isLog = low > 0 && high / low >= 10 ** DECADES;
+  const isLog = low > 0 && high / low >= LOG_FROM;
   const [to, from] = isLog ? [Math.log10, (at) => 10 ** at] : [(value) => value, (at) => at];
   const [start, end] = [to(low), to(high)];
   const at = (value) => (end === start ? 0.5 : (to(value) - start) / (end - start));
-  const ticks = end === start ? [low] : [low, from((start + end) / 2), high];
+  const ticks = end === start ? [low] : [low, Number(from((start + end) / 2).toPrecision(3)), high];
   return {
     isLog,
     ticks: ticks.map((value) => ({ at: at(value), value })),

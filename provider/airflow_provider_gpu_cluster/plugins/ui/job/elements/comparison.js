@@ -7,7 +7,7 @@ import { durationText } from "../../parts/time_text.js";
 import { shortened, visible } from "../outputs/names.js";
 import { valueText } from "./parallel.js";
 
-const PAGE = 50;
+const PAGE = 25;
 
 /**
  * @param {{rows: object[], columns: object[], order: {id: string, isDown: boolean}, onOrder: (order: object) => void, ends: {id: string, best: Set<number>, worst: Set<number>} | null,
@@ -20,11 +20,6 @@ export function Comparison({ rows, columns, order, onOrder, ends, marked, onMark
   const shown = rows.slice(at * PAGE, (at + 1) * PAGE);
   React.useEffect(() => setPage(0), [order]);
   const sort = (id) => onOrder({ id, isDown: order.id === id ? !order.isDown : false });
-  const open = (event, index) => {
-    if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-    event.preventDefault();
-    onOpen(index);
-  };
   return html`
     <${Chakra.Table.ScrollArea} role="region" aria-label="Comparison of elements" tabIndex=${0} maxW="100%">
       <${Chakra.Table.Root} size="sm" striped aria-label="Comparison of elements">
@@ -34,20 +29,7 @@ export function Comparison({ rows, columns, order, onOrder, ends, marked, onMark
           ${columns.map((column) => html`<${Head} key=${column.id} id=${column.id} name=${column.name} isNumber=${column.isNumber} order=${order} onSort=${sort} />`)}
         <//><//>
         <${Chakra.Table.Body}>
-          ${shown.map(
-            (row) => html`<${Chakra.Table.Row} key=${row.index} data-element=${row.index} bg=${row.index === marked ? "bg.emphasized" : undefined}
-                onMouseEnter=${() => onMark(row.index)} onMouseLeave=${() => onMark(null)}>
-              <${Chakra.Table.Cell} verticalAlign="top"><${Chakra.Link} color="fg.info" href=${linkOf(row.index)} onClick=${(event) => open(event, row.index)} aria-label=${`Element ${row.index}`}>${row.index}<//><//>
-              <${Chakra.Table.Cell} verticalAlign="top">
-                <${StateChip} state=${row.state} />
-                ${row.reason && html`<${Chakra.Text} color="fg.muted" fontSize="xs" maxW="20rem" overflowWrap="anywhere">${wordsText(row.kind ?? row.reason)}<//>`}
-              <//>
-              ${columns.map(
-                (column) => html`<${Chakra.Table.Cell} key=${column.id} data-column=${column.id} fontVariantNumeric="tabular-nums" maxW="24rem" overflowWrap="anywhere"
-                    textAlign=${column.isNumber ? "end" : "start"} verticalAlign="top"><${Value} column=${column} row=${row} ends=${ends?.id === column.id ? ends : null} /><//>`,
-              )}
-            <//>`,
-          )}
+          ${shown.map((row) => html`<${Row} key=${row.index} row=${row} columns=${columns} ends=${ends} isMarked=${row.index === marked} onMark=${onMark} href=${linkOf(row.index)} onOpen=${onOpen} />`)}
         <//>
       <//>
     <//>
@@ -58,6 +40,26 @@ export function Comparison({ rows, columns, order, onOrder, ends, marked, onMark
     <//>`}
   `;
 }
+
+// Only the row that is pointed at is drawn anew.
+const Row = React.memo(function Row({ row, columns, ends, isMarked, onMark, href, onOpen }) {
+  const open = (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    onOpen(row.index);
+  };
+  return html`<${Chakra.Table.Row} data-element=${row.index} bg=${isMarked ? "bg.emphasized" : undefined} onMouseEnter=${() => onMark(row.index)} onMouseLeave=${() => onMark(null)}>
+    <${Chakra.Table.Cell} verticalAlign="top"><${Chakra.Link} color="fg.info" href=${href} onClick=${open} aria-label=${`Element ${row.index}`}>${row.index}<//><//>
+    <${Chakra.Table.Cell} verticalAlign="top">
+      <${StateChip} state=${row.state} />
+      ${row.reason && html`<${Chakra.Text} color="fg.muted" fontSize="xs" maxW="20rem" overflowWrap="anywhere">${wordsText(row.kind ?? row.reason)}<//>`}
+    <//>
+    ${columns.map(
+      (column) => html`<${Chakra.Table.Cell} key=${column.id} data-column=${column.id} fontVariantNumeric="tabular-nums" maxW="24rem" overflowWrap="anywhere"
+          textAlign=${column.isNumber ? "end" : "start"} verticalAlign="top"><${Value} column=${column} row=${row} ends=${ends?.id === column.id ? ends : null} /><//>`,
+    )}
+  <//>`;
+});
 
 function Head({ id, name, isNumber = false, order, onSort }) {
   const isSorted = order.id === id;

@@ -1,7 +1,6 @@
 // What a job has written into its outputs: a list with sizes and checksums, previews, downloads, and its final metrics.
 
 import { Chakra, html, React } from "../../airflow.js";
-import { get, jobPath } from "../../api.js";
 import { Busy, Empty, Notice, Spoken } from "../../parts/notice.js";
 import { bytesText, countText } from "../../parts/number_text.js";
 import { Section } from "../../parts/section.js";
@@ -28,13 +27,13 @@ function OutputList({ address, job }) {
   const { outputs, totals, collected, error, isBusy, hasMore, more, reload } = list;
   const columns = [
     { name: "Output", of: (output) => html`<${Name} output=${output} onOpen=${() => setShown(output)} />`, wraps: true },
-    { name: "Size", of: (output) => (output.kind === "file" ? bytesText(output.size) : ""), isNumber: true },
+    { name: "Size", of: (output) => (["file", "collected"].includes(output.kind) ? bytesText(output.size) : ""), isNumber: true },
     { name: "Modified", of: (output) => html`<${Time} at=${output.modified_at} />` },
-    { name: "SHA-256", of: (output) => output.kind === "file" && html`<${Sha256} address=${address} output=${output} />` },
+    { name: "SHA-256", of: (output) => (output.kind === "file" || output.sha256) && html`<${Sha256} address=${address} output=${output} />` },
     { name: "Download", of: (output) => output.kind === "file" && html`<${DownloadLink} address=${address} output=${output} />` },
   ];
   const actions = html`<${Chakra.Flex} gap=${2} wrap="wrap">
-    <${Chakra.Input} aria-label="Show only outputs whose path has this text" placeholder="Filter paths" size="sm" maxW="14rem" value=${contains}
+    <${Chakra.Input} aria-label="Show only outputs whose path has this text" placeholder="Filter paths" size="sm" w="14rem" value=${contains}
       onChange=${(event) => setContains(event.target.value)} />
     <${Chakra.Button} size="sm" variant="outline" onClick=${reload}>Look again<//>
   <//>`;
