@@ -117,6 +117,10 @@ class Server:
 
     def stop(self) -> None:
         self._pages.close()
+        self.end()
+
+    def end(self) -> None:
+        """End the server, whatever is still open."""
         self._uvicorn.should_exit = True
         self._thread.join(PATIENCE_S)
 

@@ -83,7 +83,7 @@ def test_a_page_lives_through_an_outage_and_a_restart_and_says_so(
     page.until("back")
     page.until_line("line-1")
     port = server.port
-    server.stop()
+    server.end()
     assert page.until_closed() == 1012
     server.start(port)
     again = server.open(job("/live"), follow_log=True)
@@ -107,7 +107,7 @@ def test_the_page_of_a_task_follows_its_jobs(server: Server, cluster: Cluster, t
 
 def leave_handle(task: Callable[..., str], handle: Any) -> None:
     """Leave a job in a task's XCom, as a launch does."""
-    run_id = unquote(task().split("/")[7])
+    run_id = unquote(task().split("/")[8])
     with create_session() as session:
         where = {"dag_id": DAG, "run_id": run_id, "task_id": "group.train", "map_index": -1, "key": "return_value"}
         session.query(XComModel).filter_by(**where).delete()
