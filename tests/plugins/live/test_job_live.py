@@ -20,7 +20,7 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.plugins.live import hub
 from airflow_provider_gpu_cluster.watch import loop
 from tests.harness import jobs
-from tests.harness.api_server import DAG, Rights, launched
+from tests.harness.api_server import DAG, Rights, launched, token
 from tests.plugins.live.conftest import Server
 from tests.servers.proxy import CutProxy
 from tests.watch.test_watcher import steps
@@ -141,13 +141,11 @@ def test_a_right_that_is_withdrawn_ends_what_it_allowed(
     assert page.until_closed() == 1000
 
 
-def test_a_login_that_ends_closes_the_page(
-    server: Server, job: Callable[..., str], rights: Rights, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = server.open(job("/live"))
+def test_a_login_that_ends_closes_the_page(server: Server, job: Callable[..., str]) -> None:
+    mine = token()
+    page = server.open(job("/live"), headers={"Authorization": f"Bearer {mine}"})
     page.until("job")
-    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "another secret, that is long enough for HS512 " * 2)
-    get_auth_manager()._get_token_validator.cache_clear()
+    get_auth_manager().revoke_token(mine)
     assert page.until("gone")["status"] in (401, 403)
     assert page.until_closed() == 1000
 
