@@ -6,15 +6,15 @@ import asyncio
 import json
 from typing import Any
 
-from airflow_provider_gpu_cluster.plugins.live.viewer import MOST_WAITING_BYTES, Message, Viewer
+from airflow_provider_gpu_cluster.plugins.live.viewer import MOST_WAITING_BYTES, Message, OpenPage
 
 
-def told(viewer: Viewer) -> list[dict[str, Any]]:
+def told(viewer: OpenPage) -> list[dict[str, Any]]:
     return [json.loads(text) for text in asyncio.run(viewer.next())]
 
 
 def test_of_how_a_job_stands_only_the_newest_is_told() -> None:
-    viewer = Viewer()
+    viewer = OpenPage()
     for step in range(3):
         viewer.tell(Message.of("job", job={"step": step}))
         viewer.tell(Message.of("progress", points=[{"step": step}], skipped=0))
@@ -23,7 +23,7 @@ def test_of_how_a_job_stands_only_the_newest_is_told() -> None:
 
 
 def test_a_page_that_takes_nothing_costs_no_more_than_a_little() -> None:
-    viewer = Viewer()
+    viewer = OpenPage()
     viewer.tell(Message.of("outage", error="x", since="y"))
     for number in range(1000):
         viewer.tell(Message.of("log", offset=number, lines=["x" * 10_000]))
@@ -37,7 +37,7 @@ def test_a_page_that_takes_nothing_costs_no_more_than_a_little() -> None:
 
 
 def test_the_last_words_are_told_before_the_end() -> None:
-    viewer = Viewer()
+    viewer = OpenPage()
     viewer.end(Message.of("gone", sentence="bye"))
     assert [message["type"] for message in told(viewer)] == ["gone"]
     assert told(viewer) == []
