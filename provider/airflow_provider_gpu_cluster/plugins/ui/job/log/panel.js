@@ -148,8 +148,8 @@ function LogOf({ address, job, live }) {
           ${held.blocks.map((block) => html`<${Block} key=${block.offset} block=${block} query=${query.q && !query.isRegex ? query : null} found=${found} chosen=${chosen} hrefOf=${hrefOf} />`)}
         </div>`}
       <//>
-      ${!follows && log.unseen > 0 && html`<${Chakra.Button} size="xs" position="absolute" bottom=${3} right=${6} onClick=${toEnd} colorPalette="brand">
-        ${log.unseen.toLocaleString("en-US")} new ${log.unseen === 1 ? "line" : "lines"} \u2193<//>`}
+      ${!follows && held && (log.unseen > 0 || (held.grows && !held.atEnd)) && html`<${Chakra.Button} size="xs" position="absolute" bottom=${3} right=${6} onClick=${toEnd} colorPalette="brand">
+        ${log.unseen ? `${log.unseen.toLocaleString("en-US")} new ${log.unseen === 1 ? "line" : "lines"}` : "To the end"} \u2193<//>`}
     <//>
     <${Spoken}>${said}<//>
   <//>`;
