@@ -21,6 +21,7 @@ export function LogPanel({ address, job, live }) {
   if (job.array && (address.element ?? null) === null) {
     return html`<${Empty}>This is an array: each of its elements has a log of its own. Choose one of the elements.<//>`;
   }
+  if (job.may?.read_log === false) return html`<${Empty}>To see what a job has printed takes the right to read the logs of its DAG.<//>`;
   return html`<${LogOf} key=${job.job_id} address=${address} job=${job} live=${live} />`;
 }
 
