@@ -20,7 +20,12 @@ export function useHistory(address, what, { x = null, names = null, job, live })
   const [known, setKnown] = React.useState({ history: emptyHistory(), isLoaded: false, error: null });
   const [isReading, setIsReading] = React.useState(false);
   const change = (step) => setKnown((before) => ({ ...before, history: step(before.history) }));
-  const ask = (query, signal) => get(jobPath(address, "curves", { what, x, ...query }), { signal });
+  const ask = async (query, signal) => {
+    const answer = await get(jobPath(address, "curves", { what, x, ...query }), { signal });
+    // One that was given up while it came is none.
+    signal.throwIfAborted();
+    return answer;
+  };
 
   const wanted = React.useRef(names);
   wanted.current = names;
