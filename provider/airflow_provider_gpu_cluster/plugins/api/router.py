@@ -15,6 +15,7 @@ from airflow_provider_gpu_cluster.plugins.api import (
     log,
     outputs,
 )
+from airflow_provider_gpu_cluster.plugins.live import routes as live
 
 router = APIRouter(prefix="/api")
 for part in (
@@ -25,6 +26,7 @@ for part in (
     elements,
     job,
     jobs,
+    live,
     log,
     outputs,
 ):
