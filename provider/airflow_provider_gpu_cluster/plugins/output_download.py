@@ -28,7 +28,7 @@ from airflow_provider_gpu_cluster.plugins.live.asking import ask
 from airflow_provider_gpu_cluster.transfer.one_output import checksum_of, pieces_of
 
 if TYPE_CHECKING:
-    from starlette.types import Send
+    from starlette.types import Receive, Scope, Send
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.looks import ReadOutputReply, SendOutputRequest
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
@@ -178,6 +178,13 @@ class LargeFile(StreamingResponse):
             await self._end()
             raise
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; see :meth:`begin`."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._end()
+
     async def stream_response(self, send: Send) -> None:
         """Send it, for as long as the browser takes something."""
 
@@ -189,8 +196,6 @@ class LargeFile(StreamingResponse):
         except GpuClusterError as error:
             log.warning("A download was broken off: %s", words_of(error))
             raise
-        finally:
-            await self._end()
 
     async def _all(self) -> AsyncIterator[bytes]:
         piece = self._first

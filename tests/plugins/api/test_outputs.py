@@ -203,6 +203,22 @@ def test_where_outputs_were_collected_to(browser: TestClient, folder: Path) -> N
     assert browser.get(f"{job_address(HANDLE, job_id='other', destination='/x')}/outputs").json()["collected"] == []
 
 
+def test_what_was_collected_is_known_without_the_cluster(browser: TestClient, root: Root) -> None:
+    files = [{"path": "b", "size": 2, "sha256": "bb"}, {"path": "a.txt", "size": 1, "sha256": "aa"}]
+    gone = JobHandle("gone", "gpu_cluster_default", "/jobs/gone", "host", None, 1)
+    job = job_address(gone, job_id="gone", destination="/models/1", files=files)
+    page = browser.get(f"{job}/outputs").json()
+    assert [(one["path"], one["kind"], one["sha256"]) for one in page["outputs"]] == [
+        ("a.txt", "collected", "aa"),
+        ("b", "collected", "bb"),
+    ]
+    assert "there is no job gone under" in page["problem"]
+    assert page["collected"][0]["destination"] == "/models/1"
+    assert [one["path"] for one in browser.get(f"{job}/outputs?contains=TXT").json()["outputs"]] == ["a.txt"]
+    response = browser.get(f"{job_address(gone)}/outputs")
+    assert (response.status_code, response.json()["looks_again"]) == (404, False)
+
+
 def test_final_metrics(browser: TestClient, folder: Path) -> None:
     (folder / "metrics.json").write_text(json.dumps({"loss": float("nan"), "half\ud800": SECRET}))
     found = browser.get(f"{job_address(HANDLE)}/metrics").json()

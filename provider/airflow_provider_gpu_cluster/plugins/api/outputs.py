@@ -15,7 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from airflow_provider_gpu_cluster.exceptions import CollectError
+from airflow_provider_gpu_cluster.connection.words import words_of
+from airflow_provider_gpu_cluster.exceptions import CollectError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol.looks import PAGE_ENTRIES
 from airflow_provider_gpu_cluster.plugins import output_download
 from airflow_provider_gpu_cluster.plugins.api.access import may_read_log
@@ -58,7 +59,8 @@ class OutputRow(BaseModel):
 
     ``path`` is what the other routes take, unless there is ``path_base64``: then the name is not UTF-8. ``kind`` is
     ``file``, or says why it cannot be read: ``outside`` (a link out of the outputs), ``broken``, ``special``,
-    ``unreadable``, ``secret`` (its name holds a secret), ``cut`` (a folder with too many names) or ``unknown``.
+    ``unreadable``, ``secret`` (its name holds a secret), ``cut`` (a folder with too many names) or ``unknown``. It is
+    ``collected`` if the cluster cannot tell of it now, and this is what a task that has collected it knows.
     """
 
     path: str
@@ -89,13 +91,18 @@ class CollectedTo(BaseModel):
 
 
 class OutputsPage(BaseModel):
-    """A page of outputs; ``next`` is the ``after`` of the next page, and ``totals`` are of the first page only."""
+    """
+    A page of outputs; ``next`` is the ``after`` of the next page, and ``totals`` are of the first page only.
+
+    ``problem`` says why the cluster cannot tell, when outputs are known only from their collection.
+    """
 
     outputs: list[OutputRow]
     next: str | None
     is_array: bool
     totals: OutputsSum | None = None
     collected: list[CollectedTo] | None = None
+    problem: str | None = None
 
 
 class OutputPreview(BaseModel):
@@ -169,16 +176,22 @@ async def outputs(
         request["after"] = _path(path_base64=after)
     if contains:
         request["contains"] = contains
-    with _explained():
-        reply: ListOutputsReply = await ask(handle.gpu_cluster_conn_id, "list-outputs", request)
     collections = await run_in_threadpool(_collections, address, handle)
-    following = reply["next"]
-    page = {
-        "outputs": [_output(output, collections) for output in reply["outputs"]],
-        "next": None if following is None else _place(following),
-        "is_array": reply["is_array"],
-        "totals": reply.get("totals"),
-    }
+    try:
+        reply: ListOutputsReply = await ask(handle.gpu_cluster_conn_id, "list-outputs", request)
+    except (GpuClusterError, TimeoutError) as error:
+        known = [] if after else _known(collections, contains or "", limit)
+        if not known:
+            raise
+        page = {"outputs": known, "next": None, "is_array": handle.array_size is not None}
+        page["problem"] = shown(words_of(error))
+    else:
+        page = {
+            "outputs": [_output(output, collections) for output in reply["outputs"]],
+            "next": None if reply["next"] is None else _place(reply["next"]),
+            "is_array": reply["is_array"],
+            "totals": reply.get("totals"),
+        }
     if not after:
         page["collected"] = [
             {
@@ -300,6 +313,16 @@ def _collections(address: JobAddress, handle: JobHandle) -> list[Collection]:
         return collections_of(address, handle.job_id)
     found = collections_of(address, job_of(replace(address, element=None)).job_id)
     return [one.of_element(address.element) for one in found]
+
+
+def _known(collections: list[Collection], contains: str, limit: int) -> list[dict[str, Any]]:
+    """Return what is known of outputs that were collected."""
+    found = {path: known for one in reversed(collections) for path, known in one.checksums.items()}
+    return [
+        {"path": shown_path(path)[0], "kind": "collected", "size": size, "sha256": sha256}
+        for path, (size, sha256) in sorted(found.items())
+        if contains.casefold() in path.casefold() and shown(path) == path
+    ][:limit]
 
 
 def _output(output: ShownOutput, collections: list[Collection]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import { Busy } from "../parts/notice.js";
 import { Head } from "./head.js";
 import { Details } from "./details.js";
 import { ElementsPanel } from "./elements/panel.js";
+import { LogPanel } from "./log/panel.js";
 import { NoJob } from "./no_job.js";
 import { OutputsPanel } from "./outputs/panel.js";
 import { Overview } from "./overview.js";
@@ -13,6 +14,7 @@ import { Overview } from "./overview.js";
 // The views of a job, by the word in the page's address. Each gets {address, job, live}; `isFor` says of which jobs.
 const VIEWS = [
   { name: "overview", label: "Overview", View: Overview },
+  { name: "log", label: "Log", View: LogPanel },
   { name: "elements", label: "Elements", View: ElementsPanel, isFor: (job) => Boolean(job.array) },
   { name: "outputs", label: "Outputs", View: OutputsPanel },
   { name: "details", label: "Details", View: Details },

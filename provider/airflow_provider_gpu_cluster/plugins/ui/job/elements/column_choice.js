@@ -11,9 +11,9 @@ const KINDS = [
 ];
 
 /** @param {{columns: object[], chosen: string[], onChoose: (ids: string[]) => void}} props */
-export function ColumnChoice({ columns, chosen, onChoose }) {
+export const ColumnChoice = React.memo(function ColumnChoice({ columns, chosen, onChoose }) {
   const turn = (id, isOn) => onChoose(isOn ? columns.map((column) => column.id).filter((one) => one === id || chosen.includes(one)) : chosen.filter((one) => one !== id));
-  return html`<${Chakra.Menu.Root} closeOnSelect=${false} positioning=${{ placement: "bottom-end" }}>
+  return html`<${Chakra.Menu.Root} closeOnSelect=${false} lazyMount unmountOnExit positioning=${{ placement: "bottom-end" }}>
     <${Chakra.Menu.Trigger} asChild><${Chakra.Button} size="sm" variant="outline">Columns<//><//>
     <${Chakra.Portal}><${Chakra.Menu.Positioner}><${Chakra.Menu.Content} maxH="24rem" overflowY="auto">
       ${KINDS.map(([kind, label]) => {
@@ -29,4 +29,4 @@ export function ColumnChoice({ columns, chosen, onChoose }) {
       })}
     <//><//><//>
   <//>`;
-}
+});

@@ -7,7 +7,7 @@ import { durationText } from "../../parts/time_text.js";
 import { shortened, visible } from "../outputs/names.js";
 import { valueText } from "./parallel.js";
 
-const PAGE = 50;
+const PAGE = 25;
 
 /**
  * @param {{rows: object[], columns: object[], order: {id: string, isDown: boolean}, onOrder: (order: object) => void, ends: {id: string, best: Set<number>, worst: Set<number>} | null,

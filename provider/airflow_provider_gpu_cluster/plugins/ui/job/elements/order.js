@@ -29,8 +29,9 @@ export function countsOf(states) {
   return [...counts].sort(([one], [other]) => rank(one) - rank(other));
 }
 
-/** Indexes of the elements of which something else was told than is so now. */
-export const outdated = (states, told) => states.filter(({ index, state }) => told.has(index) && told.get(index).state !== state).map(({ index }) => index);
+/** Indexes of the elements that were in another state when they were last asked for.
+ *  @param {{index: number, state: string}[]} states @param {Map<number, string>} seen states at that time */
+export const outdated = (states, seen) => states.filter(({ index, state }) => seen.has(index) && seen.get(index) !== state).map(({ index }) => index);
 
 /** The square to go to with a key, in a grid of so many columns; null if the key means nothing. */
 export function stepOf(key, at, count, columns) {

@@ -22,7 +22,14 @@ export function useElements(address, job) {
   const size = job.array?.size ?? 0;
   const states = React.useMemo(() => statesOf(size, live, told), [size, live, told]);
 
-  const add = (rows) => setTold((before) => new Map([...before, ...rows.map((row) => [row.index, row])]));
+  // The cluster's records may say something else than its status for long, so only what has changed is asked for again.
+  const seen = React.useRef(new Map());
+  const now = React.useRef(states);
+  now.current = states;
+  const add = (rows) => {
+    if (live) for (const { index } of rows) seen.current.set(index, now.current[index]?.state);
+    setTold((before) => new Map([...before, ...rows.map((row) => [row.index, row])]));
+  };
 
   React.useEffect(() => {
     const leaving = new AbortController();
@@ -46,7 +53,7 @@ export function useElements(address, job) {
   }, [address]);
 
   // Somebody who looks at a table of running elements wants their progress, too, but not at every step.
-  const changed = outdated(states, told);
+  const changed = outdated(states, seen.current);
   const running = states.filter(({ state }) => state === "RUNNING").map(({ index }) => index);
   const isDue = tick > 0 && running.length > 0;
   const wanted = [...new Set([...changed, ...(isDue ? running : [])])].slice(0, MOST_AT_ONCE);

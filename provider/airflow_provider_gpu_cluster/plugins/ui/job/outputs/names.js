@@ -26,6 +26,7 @@ export function whyNot({ kind, target }) {
     unreadable: "cannot be read by the user that runs the job",
     secret: "its name has a secret in it",
     cut: "a folder with more names than are listed",
+    collected: "known from its collection alone",
     unknown: "the element has overwritten its records, which say what is secret",
   };
   return words[kind] ?? `of an unknown kind: ${visible(kind)}`;

@@ -27,9 +27,9 @@ function OutputList({ address, job }) {
   const { outputs, totals, collected, error, isBusy, hasMore, more, reload } = list;
   const columns = [
     { name: "Output", of: (output) => html`<${Name} output=${output} onOpen=${() => setShown(output)} />`, wraps: true },
-    { name: "Size", of: (output) => (output.kind === "file" ? bytesText(output.size) : ""), isNumber: true },
+    { name: "Size", of: (output) => (["file", "collected"].includes(output.kind) ? bytesText(output.size) : ""), isNumber: true },
     { name: "Modified", of: (output) => html`<${Time} at=${output.modified_at} />` },
-    { name: "SHA-256", of: (output) => output.kind === "file" && html`<${Sha256} address=${address} output=${output} />` },
+    { name: "SHA-256", of: (output) => (output.kind === "file" || output.sha256) && html`<${Sha256} address=${address} output=${output} />` },
     { name: "Download", of: (output) => output.kind === "file" && html`<${DownloadLink} address=${address} output=${output} />` },
   ];
   const actions = html`<${Chakra.Flex} gap=${2} wrap="wrap">

@@ -28,7 +28,7 @@ export function useOutputs(address, contains, job) {
           totals: page.totals ?? before.totals,
           collected: page.collected ?? before.collected,
           next: page.next,
-          error: "",
+          error: page.problem ?? "",
           isBusy: false,
         })),
       (failure) => mine.signal.aborted || setList((before) => ({ ...before, error: failure.message, isBusy: false })),
