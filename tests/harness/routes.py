@@ -48,7 +48,8 @@ def ask(client: TestClient, method: str, path: str, base: str = "") -> int:
     """Return the status with which a request is answered."""
     headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
     content = "{}" if method == "POST" else None
-    return client.request(method, f"{base}{address(path)}", headers=headers, content=content).status_code
+    status: int = client.request(method, f"{base}{address(path)}", headers=headers, content=content).status_code
+    return status
 
 
 def filters(path: str) -> bool:
