@@ -18,9 +18,9 @@ from airflow_provider_gpu_cluster.plugins.api.address import JobAddress, job_of
 from airflow_provider_gpu_cluster.plugins.job_detail import Rights
 from airflow_provider_gpu_cluster.plugins.job_rows import Rows, rows_of
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
-from airflow_provider_gpu_cluster.plugins.live.followed import FollowedJob
 from airflow_provider_gpu_cluster.plugins.live.hub import hub
-from airflow_provider_gpu_cluster.plugins.live.viewer import Message, Viewer
+from airflow_provider_gpu_cluster.plugins.live.live_job import LiveJob
+from airflow_provider_gpu_cluster.plugins.live.viewer import Message, OpenPage
 from airflow_provider_gpu_cluster.plugins.live.visitor import Visitor
 
 # How often to see which job the task has, whether the user still may look, and to give a sign of life, in seconds.
@@ -39,12 +39,12 @@ class JobPage:
     """
 
     def __init__(self, address: JobAddress, visitor: Visitor, rights: Rights) -> None:
-        self.viewer = Viewer()
+        self.viewer = OpenPage()
         self._address = address
         self._visitor = visitor
         self._rights = rights
         self._handle: JobHandle | None = None
-        self._job: FollowedJob | None = None
+        self._job: LiveJob | None = None
         self._reason_none: str | None = None
         self._element_count: int | None = None
         self._rows: Rows = (None, None)
