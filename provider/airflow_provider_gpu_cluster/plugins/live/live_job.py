@@ -17,6 +17,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.progress import Pace
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.plugins.job_detail import Known, Rights, job_detail
+from airflow_provider_gpu_cluster.plugins.job_rows import Rows
 from airflow_provider_gpu_cluster.plugins.live.asking import ask
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
 from airflow_provider_gpu_cluster.plugins.live.viewer import Message, OpenPage
@@ -117,16 +118,19 @@ class LiveJob:
             self._describing.cancel()
 
     def detail(
-        self, handle: JobHandle, rights: Rights, element: int | None, element_count: int | None
+        self, handle: JobHandle, rights: Rights, rows: Rows, element: int | None, element_count: int | None
     ) -> dict[str, Any]:
         """
         Return all that is told of the job to one who has these rights.
 
         :param handle: the job, as its task keeps it.
+        :param rows: what the table of jobs knows.
         :param element: its index, and how many elements its array has.
         """
         self._describe_if_due()
-        return job_detail(handle, self.known, rights, element=element, element_count=element_count)
+        row, earlier = rows
+        known = replace(self.known, row=row, earlier=earlier)
+        return job_detail(handle, known, rights, element=element, element_count=element_count)
 
     # -- what the cluster tells
 
