@@ -18,6 +18,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.files.checksums import sha256_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins import output_download
 from tests.harness import jobs
@@ -52,7 +53,7 @@ def test_a_gigabyte(
     job_id = jobs.submit(cluster, command).handle.job_id
     jobs.wait(cluster, job_id)
     with open(Path(cluster.settings.root_dir, job_id, "outputs", "model"), "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256, _ = sha256_of(file)
     address = job_address(JobHandle(job_id, "gpu_cluster_default", "/x", "host", None, 1))
     path = f"{quote(address)}/outputs/file?path=model"
     headers = {"Authorization": f"Bearer {token()}"}
