@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -168,6 +168,7 @@ def test_hostile_values_are_stored(session: Session) -> None:
     assert len(rows(session)) == 1
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists)))
 def test_json_of_jobs_is_bounded_and_plain(value: dict[str, Any]) -> None:
     stored = json.dumps(json_object(value, 500), allow_nan=False)
