@@ -6,7 +6,7 @@ import { endOf, extended, grown, isSameLog, MOST_ROWS, countOf, opened, preceded
 
 const FLUSH_MS = 100;
 const POLL_MS = 2000;
-const MOST_LINES = 2000;
+const MOST_LINES = 1000;
 /** What came meanwhile is fetched up to this many bytes; beyond, the end is opened anew. */
 const MOST_BEHIND_BYTES = 2 << 20;
 
