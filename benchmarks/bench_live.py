@@ -20,7 +20,7 @@ from tests.harness.jobs import submit, wait
 from tests.servers.proxy import CutProxy
 
 PAGES = 20
-MANY_PAGES = 120
+MANY_PAGES = 100
 LINES = 100
 PRINT = f"for n in $(seq {LINES}); do date +at-%s.%N; sleep 0.2; done"
 
