@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,7 @@ MOST_BYTES = 2_000_000
 LOOKS = {"light": ("light", WIDE), "dark": ("dark", WIDE), "narrow": ("light", NARROW)}
 # Curves are drawn, and a live view has heard of something, a moment after a page has what it asked for.
 PAUSE_MS = 2500
+TRAINING_GPUS = 2
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def busy_gpus(site: Site) -> Iterator[None]:
                     "percent": max(0, min(100, 78 + 18 * math.sin(second / 4 + number) - 60 * (second % 20 == 0))),
                     "memory_bytes": GPUS[0]["memory_bytes"] * (2 + math.sin(second / 30 + number)),
                 }
+                if number < TRAINING_GPUS
+                else GPUS[1]
                 for number in range(site.sandbox.gpus)
             ]
             fresh = file.with_suffix(".new")
@@ -151,7 +155,8 @@ def viewer_of(browser: Browser, site: Site, look: str) -> Viewer:
 
 def take_one(viewer: Viewer, picture: Picture, runs: dict[str, str], file: Path) -> None:
     """Take a picture of a page, unless the page is not there."""
-    page = viewer.open(picture.path.format(**runs))
+    path = picture.path.format(**runs)
+    page = viewer.open(alone(path) if "narrow" in file.name else path)
     page.set_viewport_size(
         {"width": page.viewport_size["width"] if page.viewport_size else WIDE, "height": picture.height}
     )
@@ -169,6 +174,15 @@ def take_one(viewer: Viewer, picture: Picture, runs: dict[str, str], file: Path)
         file.write_bytes(base64.b64decode(shot["data"]))
         say(f"  {file.name}: {file.stat().st_size // 1000} kB")
     page.close()
+
+
+def alone(path: str) -> str:
+    """Return where a task's job is shown without the task: on a narrow page, Airflow's grid takes its place."""
+    found = re.fullmatch(r"/dags/(.+)/runs/(.+)/tasks/(.+)/plugin/gpu-job(?:\?(.*))?", path)
+    if found is None:
+        return path
+    dag, run, task, query = found.groups(default="")
+    return f"/plugin/gpu-jobs?view=job&dag_id={dag}&run_id={run}&task_id={task}&{query}"
 
 
 def open_connection_form(page: Page) -> None:

@@ -37,6 +37,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_gpu_cluster.triggers.gpu_job"],
             }
         ],
+        "cli": ["airflow_provider_gpu_cluster.cli.commands.commands"],
         "db-managers": ["airflow_provider_gpu_cluster.job_table.db_manager.GpuClusterDBManager"],
         "config": {
             "gpu_cluster": {

@@ -14,6 +14,7 @@ from tests.browser.stored_jobs import store_jobs, stored_job
 from tests.browser.viewer import Viewer, settled
 
 STORED = 120
+LIST = re.compile(r"/gpu-cluster/api/jobs\?")
 
 
 @pytest.fixture(scope="package")
@@ -74,8 +75,23 @@ def test_a_person_finds_jobs_and_shares_the_view(site: Site, viewer: Callable[..
     page.wait_for_url(re.compile(r"gpu-jobs\?order_by=-gpu_seconds$"))
 
 
-def test_who_may_see_nothing_is_told_so(viewer: Callable[..., Viewer]) -> None:
-    person = viewer(role=None)
-    person.may_fail.append("/gpu-cluster/api/")
-    page = settled(person.open_jobs())
-    page.get_by_text("No task of a DAG that you may read has launched a GPU job.").wait_for()
+@pytest.mark.usefixtures("stored")
+def test_a_list_that_cannot_be_had_says_why_and_keeps_what_it_had(viewer: Callable[..., Viewer]) -> None:
+    """A server that is down, and an auth manager with rights for each DAG, are played by the browser."""
+    person = viewer()
+    person.may_fail.append("/gpu-cluster/api/jobs")
+    page = person.open("/dags")
+    refusal = {"detail": "You may not read GPU jobs.", "looks_again": False}
+    page.route(LIST, lambda route: route.fulfill(status=403, json=refusal))
+    page.get_by_role("link", name="GPU jobs").click()
+    page.get_by_role("alert").filter(has_text="You may not read GPU jobs.").wait_for()
+    page.unroute(LIST)
+    page.get_by_role("link", name="GPU clusters").click()
+    page.get_by_role("link", name="GPU jobs").last.click()
+    page.locator("tr[data-job]").first.wait_for()
+    page.route(LIST, lambda route: route.abort())
+    page.get_by_role("button", name="Job", exact=True).click()
+    page.get_by_role("alert").filter(has_text="Airflow does not answer.").wait_for()
+    assert rows(page)
+    page.unroute(LIST)
+    page.get_by_text("Airflow does not answer.").wait_for(state="detached")

@@ -26,7 +26,7 @@ class Viewer:
     """
     A person at a browser.
 
-    :param may_fail: patterns of addresses whose failed requests are no fault, such as a job's before it is launched.
+    :param may_fail: patterns of addresses whose failed requests are no fault, such as of a server that is down.
     :param faults: what has gone wrong so far, for people: errors in the console, exceptions, failed requests of ours.
     """
 
@@ -68,7 +68,9 @@ class Viewer:
         if message.type != "error":
             return
         address = message.location.get("url", "")
-        if message.text.startswith(_NOT_LOADED) and (not _OURS.search(address) or self._is_expected(address)):
+        if self._is_expected(message.text) or self._is_expected(address):
+            return
+        if message.text.startswith(_NOT_LOADED) and not _OURS.search(address):
             return
         self.faults.append(f"console: {message.text} ({address})")
 

@@ -8,6 +8,8 @@ import sys
 from airflow.plugins_manager import get_fastapi_plugins
 
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
+from airflow_provider_gpu_cluster.plugins.pages import PAGES
+from airflow_provider_gpu_cluster.plugins.ui_files import UI, fingerprint
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 
 
@@ -29,3 +31,12 @@ def test_processes_without_pages_do_not_pay_for_them() -> None:
         for text in (code, without)
     )
     assert loaded.stdout.splitlines()[-1] == loaded_without.stdout.splitlines()[-1]
+
+
+def test_the_files_of_the_pages_are_where_airflow_is_told() -> None:
+    folder = f"gpu-cluster/ui/{fingerprint()}/"
+    for page in PAGES:
+        for name in ("bundle_url", "icon", "icon_dark_mode"):
+            assert str(page[name]).startswith(folder)
+            assert (UI / str(page[name]).removeprefix(folder)).is_file()
+        assert f'globalThis["{page["name"]}"]' in (UI / "main.js").read_text()

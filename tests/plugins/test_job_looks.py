@@ -181,8 +181,8 @@ def test_a_cluster_that_is_not_there_says_so_without_its_password(monkeypatch: p
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     connection = {"conn_type": "gpu_cluster", "host": "127.0.0.1", "port": port, "password": "hunter2"}
-    monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps(connection))
-    (known,) = asyncio.run(look(JobLooks(), handle("a"), wait_s=30))
+    monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", json.dumps(connection))
+    (known,) = asyncio.run(look(JobLooks(), handle("a", "nowhere"), wait_s=30))
     assert known.error
     assert str(port) in known.error
     assert "hunter2" not in known.error
@@ -190,8 +190,8 @@ def test_a_cluster_that_is_not_there_says_so_without_its_password(monkeypatch: p
 
 def test_a_handle_cannot_lead_to_another_kind_of_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("AIRFLOW_CONN_LAB", f"postgres://me:hunter2@127.0.0.1:{server.getsockname()[1]}/db")
-        (known,) = asyncio.run(look(JobLooks(), handle("a"), wait_s=30))
+        monkeypatch.setenv("AIRFLOW_CONN_DATABASE", f"postgres://me:hunter2@127.0.0.1:{server.getsockname()[1]}/db")
+        (known,) = asyncio.run(look(JobLooks(), handle("a", "database"), wait_s=30))
         assert known.error
         assert "is of type postgres" in known.error
         assert GpuClusterSetupError.__name__ not in known.error

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hourBars, hoursText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/hour_bars.js";
-import { gpuText, jobTab, jobText, kindsText, nodesIn, nodeText, stateOf, summaryText, usualNodes } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/gpu_text.js";
+import { gpuText, jobTab, jobText, kindsText, lookOf, nodesIn, nodeText, stateOf, summaryText, usualNodes } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/gpu_text.js";
+import { squares } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/squares.js";
 
 const TASK = { job_id: "j", dag_id: "a/b", run_id: "manual__1+2", task_id: "t", map_index: 3, element: 0 };
 
@@ -23,6 +24,9 @@ test("a GPU says in words what its cell shows", () => {
   assert.equal(gpuText({ state: "leased", type: "a100", job: 1 }, jobs), "GPU, a100: leased, by job 77");
   assert.equal(gpuText({ state: "other", type: "x", index: 2, used_by: "process 7 (python)" }, jobs), "GPU 2, x: in use without a lease, by process 7 (python)");
   assert.equal(gpuText({ state: "free", type: "x", index: 1 }, jobs), "GPU 1, x: free");
+  for (const busy of [{ percent: 60 }, { used_mb: 18000, memory_mb: 80000 }])
+    assert.match(gpuText({ state: "free", type: "x", index: 1, ...busy }, jobs), /^GPU 1, x: free, but busy with something that has no lease/);
+  assert.equal(lookOf({ state: "free", percent: 2, used_mb: 476 }).word, "Free");
   assert.equal(jobText({ task: TASK }), "a/b.t[3] element 0");
   assert.equal(jobText({ task: null }), "another job");
   assert.equal(stateOf("reserved").word, "reserved");
@@ -53,6 +57,14 @@ test("several kinds of GPUs are counted each, where the connection's jobs go", (
   const partitions = [{ name: "gpu", is_default: true }, { name: "old", is_default: false }];
   assert.deepEqual(usualNodes({ nodes, partitions }), nodes.slice(0, 1));
   assert.deepEqual(usualNodes({ nodes, partitions: [] }), nodes);
+});
+
+test("squares are few paths, however many GPUs there are", () => {
+  const { width, shapes } = squares([{ state: "free" }, { state: "leased" }, { state: "free" }, { state: "down" }, { state: "other" }]);
+  assert.equal(width, 70);
+  assert.deepEqual(shapes.map(({ state, filled }) => [state, filled !== ""]), [["free", false], ["leased", true], ["down", false], ["other", true]]);
+  assert.equal(shapes[0].outline, "M1 1h11v11h-11zM29 1h11v11h-11z");
+  assert.deepEqual(squares([]), { width: 0, height: 13, shapes: [] });
 });
 
 test("bars of hours reach the top when all GPUs were leased", () => {

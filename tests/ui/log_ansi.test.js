@@ -47,9 +47,9 @@ test("of a progress bar the last state is kept", () => {
 
 test("what cannot be seen is shown", () => {
   for (const [text, seen] of [
-    ["a\u202eb", "a⟨U+202E⟩b"], ["\u2066x\u2069", "⟨U+2066⟩x⟨U+2069⟩"], ["a\u200bb", "a⟨U+200B⟩b"], ["\u0000\u0007\u007f\u0085", "␀␇␡\\x85"],
-    ["a\u200db", "a⟨U+200D⟩b"], ["👩\u200d💻", "👩\u200d💻"], ["\u0646\u200c\u0645", "\u0646\u200c\u0645"], ["\u{e0041}", "⟨U+E0041⟩"],
-    ["\ud800", "⟨U+D800⟩"], ["😀", "😀"], ["a\u2028b", "a⟨U+2028⟩b"], ["a\tb", "a\tb"], ["\u0041\u0301", "\u0041\u0301"], ["\ufeffx", "⟨U+FEFF⟩x"],
+    ["a\u202eb", "a<U+202E>b"], ["\u2066x\u2069", "<U+2066>x<U+2069>"], ["a\u200bb", "a<U+200B>b"], ["\u0000\u0007\u007f\u0085", "\\x00\\x07\\x7f\\x85"],
+    ["a\u200db", "a<U+200D>b"], ["👩\u200d💻", "👩\u200d💻"], ["\u0646\u200c\u0645", "\u0646\u200c\u0645"], ["\u{e0041}", "<U+E0041>"],
+    ["\ud800", "<U+D800>"], ["😀", "😀"], ["a\u2028b", "a<U+2028>b"], ["a\tb", "a\tb"], ["\u0041\u0301", "\u0041\u0301"], ["\ufeffx", "<U+FEFF>x"],
   ]) {
     assert.equal(plainText(text), seen, JSON.stringify(text));
   }

@@ -195,7 +195,7 @@ class _OtherVerbs:
 
     def __init__(self, given: dict[str, Any], asked: dict[str, Any]) -> None:
         self._given = given
-        self._asked = {name: asked[name] for name in ("settings", "caller", "umask") if name in asked}
+        self._asked: dict[str, Any] = {name: asked[name] for name in ("settings", "caller", "umask") if name in asked}
 
     def prepare(self, name: str) -> None:
         """Import what a verb needs."""

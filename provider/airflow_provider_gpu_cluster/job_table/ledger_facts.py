@@ -21,7 +21,7 @@ _ELEMENT = re.compile(r"(?P<array>.+-[0-9a-f]{8})_(?P<index>\d{1,4})")
 def facts_of_line(conn_id: str, line: Mapping[str, Any]) -> JobFacts | None:
     """Return what the line of an end tells; None if it is of no task, or makes no sense."""
     job_id, attempt, state = line.get("job_id"), count(line.get("attempt")), line.get("state")
-    ended_at = moment(line.get("at"))
+    ended_at = moment(line.get("ended_at")) or moment(line.get("at"))
     task = _task(line)
     if not isinstance(job_id, str) or fault_of(job_id) or not attempt or state not in _STATES or ended_at is None:
         return None

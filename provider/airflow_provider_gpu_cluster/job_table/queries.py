@@ -44,6 +44,7 @@ COLUMNS: dict[str, ColumnElement[Any]] = {
 SORTABLE = tuple(name for name in COLUMNS if name != "message")
 CHOICES = ("conn_id", "dag_id", "task_id", "user", "owner", "engine", "state", "reason", "gpu_type")
 MOST_CHOICES = 1000
+_MOST_ROWS = 10_000
 _NEVER_NULL = {"job_id", "conn_id", "dag_id", "run_id", "task_id", "map_index", "state", "attempt", "submitted_at"}
 
 
@@ -127,11 +128,20 @@ def choices_in(session: Session, dags: Collection[str]) -> dict[str, list[str]]:
 
     :param dags: the ids of the DAGs that may be seen.
     """
-    found = {}
-    for name in CHOICES:
-        column = COLUMNS[name]
-        query = select(column).where(*Selection(dags).conditions(), column.is_not(None)).distinct()
-        found[name] = list(session.scalars(query.order_by(column).limit(MOST_CHOICES)))
+    may_be_seen = list(Selection(dags).conditions())
+    others = [name for name in CHOICES if name != "dag_id"]
+    # In one pass, as long as there are few combinations.
+    together = session.execute(
+        select(*(COLUMNS[name].label(f"c_{name}") for name in others)).where(*may_be_seen).distinct().limit(_MOST_ROWS)
+    ).all()
+    with_jobs = set(session.scalars(select(jobs.c.dag_id).distinct()))
+    found = {"dag_id": sorted(with_jobs & set(dags))[:MOST_CHOICES]}
+    for index, name in enumerate(others):
+        values = {row[index] for row in together} - {None}
+        if len(together) == _MOST_ROWS:
+            one = select(COLUMNS[name]).where(*may_be_seen, COLUMNS[name].is_not(None)).distinct()
+            values = set(session.scalars(one.order_by(COLUMNS[name]).limit(MOST_CHOICES)))
+        found[name] = sorted(values)[:MOST_CHOICES]
     return found
 
 
@@ -139,11 +149,6 @@ def connections_of(session: Session, dags: Collection[str]) -> set[str]:
     """Return the connections at which some DAGs have launched jobs."""
     query = select(jobs.c.conn_id).where(*Selection(dags).conditions()).distinct()
     return set(session.scalars(query))
-
-
-def dags_with_jobs(session: Session) -> set[str]:
-    """Return the ids of all DAGs that have launched jobs."""
-    return set(session.scalars(select(jobs.c.dag_id).distinct()))
 
 
 def _ordered(query: Select[Any], order_by: str) -> Select[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow.utils.session import create_session
-from sqlalchemy import Table, func, or_, select, tuple_, update
+from sqlalchemy import Table, and_, func, or_, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -20,6 +20,7 @@ from airflow_provider_gpu_cluster.job_table.tables import attempts, details, job
 
 AT_ONCE = 500
 """How many jobs to write in one transaction."""
+_TASKS_AT_ONCE = 100
 _SEARCHED = {"job_id", "dag_id", "run_id", "task_id", "user_name", "host", "message"}
 _Key = tuple[str, str]
 
@@ -56,7 +57,7 @@ def record(session: Session, facts: Sequence[JobFacts]) -> None:
     for one in facts:
         told[one.conn_id, one.job_id].append(one)
     rows = _locked(session, told)
-    new = {key: row for key, all_of in told.items() if key not in rows and (row := _new_row(all_of)) is not None}
+    new = {key: row for key, all_of in told.items() if key not in rows and (row := new_row(all_of)) is not None}
     if new:
         _insert_missing(session, list(new.values()))
         # Another process may have been faster.
@@ -73,7 +74,7 @@ def record(session: Session, facts: Sequence[JobFacts]) -> None:
         _mark_latest(session, [rows[key] for key in new if key in rows])
 
 
-def _new_row(facts: Iterable[JobFacts]) -> dict[str, Any] | None:
+def new_row(facts: Iterable[JobFacts]) -> dict[str, Any] | None:
     """Return the row that facts make; None if they do not say whose job it is, and since when."""
     facts = list(facts)
     first = next((one for one in facts if one.task is not None and one.submitted_at is not None), None)
@@ -214,14 +215,19 @@ def _of_elements(session: Session, row: Mapping[str, Any]) -> dict[str, Any]:
 def _mark_latest(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
     """Say which job of each of these tasks is the latest."""
     names = TaskKey._fields
-    tasks = {tuple(row[name] for name in names) for row in rows}
-    columns = [jobs.c[name] for name in names]
-    query = select(jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, *columns).where(
-        tuple_(*columns).in_(sorted(tasks))
-    )
-    by_task: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
-    for row in session.execute(query):
-        by_task[tuple(row[3:])].append(row)
+    tasks = sorted({TaskKey(*(row[name] for name in names)) for row in rows})
+    by_task: dict[TaskKey, list[Any]] = defaultdict(list)
+    for start in range(0, len(tasks), _TASKS_AT_ONCE):
+        # Each by its columns, for which there is an index; databases differ in what they make of lists of tuples.
+        are_these = or_(
+            *(
+                and_(*(jobs.c[name] == value for name, value in task._asdict().items()))
+                for task in tasks[start : start + _TASKS_AT_ONCE]
+            )
+        )
+        columns = [jobs.c[name] for name in names]
+        for row in session.execute(select(jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, *columns).where(are_these)):
+            by_task[TaskKey(*row[3:])].append(row)
     is_latest: dict[bool, list[int]] = {True: [], False: []}
     for of_task in by_task.values():
         latest = max(of_task, key=lambda row: (row.submitted_at, row.id))

@@ -137,7 +137,7 @@ class ClusterInBrief(BaseModel):
     as_of: datetime | None = None
 
 
-class May(BaseModel):
+class MayOnCluster(BaseModel):
     """What the viewer may do."""
 
     see_all: bool
@@ -170,7 +170,7 @@ class ClusterDetail(ClusterInBrief):
     programs: dict[str, str] = {}
     problems: list[str] = Field([], description="GPUs that do not work, and other remarks")
     findings: Findings | None = None
-    may: May
+    may: MayOnCluster
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def cluster_view(conn_id: str, known: KnownCluster, viewer: Viewer) -> ClusterDe
     """Return what a viewer is shown of a cluster."""
     detail = ClusterDetail(
         **brief(conn_id, known).model_dump(),
-        may=May(see_all=viewer.sees_all, test=viewer.may_test),
+        may=MayOnCluster(see_all=viewer.sees_all, test=viewer.may_test),
         down_since=known.down_since,
         error=_told(known.error, viewer, "It does not answer.") or None,
     )

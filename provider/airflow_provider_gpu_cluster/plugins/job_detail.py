@@ -187,7 +187,7 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
         "idle": _idle(status),
         "advice": [cleaned(sentence) for sentence in advice_of(status)],
         "notes": [cleaned(note) for note in (*status.notes, *filter(None, [told.get("problem")]))],
-        "metrics": row.get("metrics") if status.final else None,
+        "metrics": (told.get("metrics") or row.get("metrics")) if status.final else None,
         "acts": acts,
         "earlier": None if known.earlier is None else [_earlier(one) for one in known.earlier],
     }

@@ -53,7 +53,7 @@ def vision() -> None:
 @dag(schedule=None, default_args={"owner": "carol", "retries": 0})
 def vision_long() -> None:
     """A training that goes on while the pictures are taken."""
-    train("finetune", steps=1500, pause=0.5, gpus=2)
+    train("finetune", steps=6000, pause=0.5, gpus=2)
 
 
 @dag(schedule=None, default_args={"owner": "dave", "retries": 0})

@@ -17,8 +17,14 @@ done
 
 @dag(schedule=None, default_args={"owner": "carol", "retries": 0})
 def watched() -> None:
-    """It takes as many seconds as its run says, 3 by default."""
-    SubmitGpuJobOperator(task_id="train", command=STEPS, gpus=1, wait_for_completion=True, deferrable=True)
+    """It takes as many seconds and GPUs as its run says, 3 and 1 by default."""
+    SubmitGpuJobOperator(
+        task_id="train",
+        command=STEPS,
+        gpus="{{ dag_run.conf.get('gpus', 1) }}",
+        wait_for_completion=True,
+        deferrable=True,
+    )
 
 
 watched()

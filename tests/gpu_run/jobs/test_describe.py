@@ -26,7 +26,9 @@ def launch(host: Host, job_id: str, command: str, **more: Any) -> None:
 
 def test_what_a_job_runs_is_told_without_its_secrets(host: Host) -> None:
     env = {"KEY": SECRET, "SEED": "7"}
-    launch(host, "one", f"echo {SECRET}; exit 3", env=env, masks=masks_of([SECRET]))
+    metrics = f'{{"loss": 0.5, "key": "{SECRET}"}}'
+    command = f"echo {SECRET}; echo '{metrics}' >$OUTPUT_DIR/metrics.json; exit 3"
+    launch(host, "one", command, env=env, masks=masks_of([SECRET]))
     host.wait("one")
     asked = Path(host.job("one").at(".job", "asked")).stat().st_mtime_ns
     found = describe(host.root, host.engine, "one")
@@ -40,6 +42,7 @@ def test_what_a_job_runs_is_told_without_its_secrets(host: Host) -> None:
     assert (attempt["attempt"], attempt["state"], attempt["exit_code"]) == (1, "FAILED", 3)
     assert [act["act"] for act in found["acts"]] == ["submit", "launch", "end"]
     assert found["problem"] == ""
+    assert found["metrics"] == {"loss": 0.5, "key": "***"}
     # To describe is not to ask.
     assert Path(host.job("one").at(".job", "asked")).stat().st_mtime_ns == asked
 

@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.api import acts, job
 from airflow_provider_gpu_cluster.plugins.job_looks import JobLooks
-from tests.harness.api_server import DAG, EVERYTHING, HANDLE, Rights, api_server, token
+from tests.harness.api_server import API, DAG, EVERYTHING, HANDLE, Rights, api_server, token
 
 STATUS = JobStatus(
     HANDLE.job_id,
@@ -107,6 +107,6 @@ def launched(database: None) -> Callable[..., str]:
                 session.execute(insert(TaskInstance).values(**task, **columns))
                 if value:
                     session.add(XComModel(dag_run_id=run.id, key="return_value", value=value, **task))
-        return f"/gpu-cluster/api/dags/{DAG}/dagRuns/{run_id}/taskInstances/{TASK_ID}/job"
+        return f"{API}/dags/{DAG}/dagRuns/{run_id}/taskInstances/{TASK_ID}/job"
 
     return launch

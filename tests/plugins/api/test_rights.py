@@ -5,87 +5,34 @@ one cannot be forgotten.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
 
 import pytest
-from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.testclient import TestClient
-from starlette.routing import Mount, Route
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from airflow_provider_gpu_cluster.plugins.api.access import readable_dags
-from airflow_provider_gpu_cluster.plugins.app import app
 from tests.harness.api_server import BASE_PATH, Rights, token
+from tests.harness.patience import PATIENCE_S
+from tests.harness.routes import OPEN, address, ask, closed, filters, paths
 from tests.plugins.api.conftest import Answers
-
-# They tell nothing of any job, cluster or user: the pages' own files, what the routes are, and where the page is now.
-OPEN = {"/ui", "/api/openapi.json", "/api/docs", "/job"}
-# The token of a scraper, or the right to read connections: tests/plugins/test_metrics_page.py.
-OF_THEIR_OWN = {"/metrics"}
-PARTS = {"dag_id": "mine", "run_id": "r", "task_id": "t", "conn_id": "lab"}
-
-
-def paths() -> Iterator[tuple[str, str]]:
-    for route in app.routes:
-        if isinstance(route, APIRoute):
-            yield from ((method, route.path) for method in sorted(route.methods))
-        elif isinstance(route, APIWebSocketRoute):
-            yield "SOCKET", route.path
-        elif isinstance(route, (Mount, Route)):
-            yield "GET", re.sub(r"^/ui/.*", "/ui", route.path)
-
-
-def closed(*, sockets: bool) -> list[tuple[str, str]]:
-    return [
-        (method, path)
-        for method, path in paths()
-        if path not in OPEN | OF_THEIR_OWN and (method == "SOCKET") == sockets
-    ]
-
-
-def address(path: str) -> str:
-    filled = re.sub(r"{(\w+)(:path)?}", lambda found: PARTS.get(found.group(1), "x"), path)
-    return f"{BASE_PATH}/gpu-cluster{filled}"
-
-
-def ask(client: TestClient, method: str, path: str) -> int:
-    headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
-    return client.request(
-        method, address(path), headers=headers, content="{}" if method == "POST" else None
-    ).status_code
-
-
-def filters(path: str) -> bool:
-    """Return whether a route tells of those DAGs only that the user may read, of which there may be none."""
-
-    def calls(dependant: Dependant) -> Iterator[object]:
-        yield dependant.call
-        for one in dependant.dependencies:
-            yield from calls(one)
-
-    return any(
-        isinstance(route, (APIRoute, APIWebSocketRoute))
-        and route.path == path
-        and readable_dags in calls(route.dependant)
-        for route in app.routes
-    )
 
 
 def test_there_are_routes() -> None:
     found = closed(sockets=False)
     assert ("GET", "/api/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/job") in found
     assert len(found) > 2
-    assert {path for _, path in paths()} >= OPEN - {"/api/docs"}
+    assert {path for _, path in paths()} >= OPEN
 
 
 @pytest.mark.parametrize(("method", "path"), closed(sockets=False))
 def test_without_a_login_there_is_nothing(server: TestClient, answers: Answers, method: str, path: str) -> None:
-    assert ask(server, method, path) == 401
+    assert ask(server, method, path, BASE_PATH) == 401
     server.cookies.set("_token", "nonsense")
-    assert ask(server, method, path) in (401, 403)
+    assert ask(server, method, path, BASE_PATH) in (401, 403)
     assert answers.asked == []
 
 
@@ -94,7 +41,7 @@ def test_a_login_that_may_nothing_gets_nothing(
     browser: TestClient, answers: Answers, rights: Rights, method: str, path: str
 ) -> None:
     rights.clear()
-    assert ask(browser, method, path) == (200 if filters(path) else 403)
+    assert ask(browser, method, path, BASE_PATH) in ((200, 403) if filters(path) else (403,))
     assert answers.asked == []
 
 
@@ -109,11 +56,39 @@ def test_no_socket_opens_for_them_either(
     if "who" in cookie and filters(path):
         pytest.skip("it tells of no DAG then, which tests of its own see")
     headers = {"Sec-Fetch-Site": "same-origin", "Origin": "http://testserver"}
-    with pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)) as refused:
-        with server.websocket_connect(address(path), headers=headers) as socket:
-            socket.receive_text()
+    with (
+        pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)) as refused,
+        server.websocket_connect(BASE_PATH + address(path), headers=headers) as socket,
+    ):
+        socket.receive_text()
     if isinstance(refused.value, WebSocketDenialResponse):
         assert refused.value.status_code in (401, 403)
     else:
         assert refused.value.code in (1008, 3000, 3003, 4401, 4403)
     assert answers.asked == []
+
+
+# Of a job whose task instance does not exist: 404 is the answer to who may see it.
+SEEN = 404
+
+
+def test_the_fab_auth_manager_is_asked_as_well() -> None:
+    """In a process of its own, with real users, roles and permissions of FAB."""
+    command = [sys.executable, "-m", "tests.harness.fab_server"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False)
+    assert "ANSWERS " in done.stdout, done.stdout[-2000:] + done.stderr[-4000:]
+    answers = json.loads(done.stdout.rpartition("ANSWERS ")[2])
+    of_the_dag = [route for route in answers[""] if "{dag_id}" in route]
+    assert len(of_the_dag) > 3
+    assert set(answers[""].values()) == {401}
+    for user in ("nobody", "stranger"):
+        assert {answers[user][route] for route in of_the_dag} == {403}, user
+    job = "/api/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/job"
+    assert [answers[user][f"GET {job}"] for user in ("clerk", "reader", "looker", "owner")] == [SEEN] * 4
+    # Who may not read logs gets nothing of what a job has printed or written.
+    for route in of_the_dag:
+        if route != f"GET {job}" and "/clusters" not in route:
+            assert answers["clerk"][route] == 403, route
+    for what in ("cancel", "checkpoint"):
+        assert [answers[user][f"POST {job}/{what}"] for user in ("reader", "looker", "owner")] == [403, 403, SEEN]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,42 +16,9 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.plugins.live import asking, clusters
 from airflow_provider_gpu_cluster.plugins.live.asking import ask
-from airflow_provider_gpu_cluster.watch import loop
 from tests.harness.patience import PATIENCE_S
+from tests.plugins.live.conftest import Change
 from tests.servers.proxy import CutProxy
-
-Change = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def own_clusters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let no test meet a connection of another, and leave none behind."""
-    monkeypatch.setattr(clusters, "_clusters", {})
-    monkeypatch.setattr(asking, "_outages", {})
-    yield
-    monkeypatch.setattr(loop, "LINGER_S", 0.0)
-    for one in clusters._clusters.values():
-        one.watcher.reconnect()
-    for thread in threading.enumerate():
-        if thread.name.startswith("watcher of "):
-            thread.join(PATIENCE_S)
-
-
-@pytest.fixture
-def change(gpu_cluster_conn: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Change:
-    """Return a function that changes the Airflow connection."""
-
-    def change(**fields: Any) -> None:
-        monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps({**gpu_cluster_conn, **fields}))
-
-    return change
-
-
-@pytest.fixture
-def proxied(change: Change, gpu_cluster_conn: dict[str, Any], cut_proxy: CutProxy) -> CutProxy:
-    """Return the proxy that the Airflow connection leads through."""
-    change(port=cut_proxy.port)
-    return cut_proxy
 
 
 async def capacity(**how: Any) -> int:

@@ -13,6 +13,7 @@ from ..reply import Reply
 from ..store import arrays, records
 from ..store.claims import run_facts
 from .audit import audit
+from .final_metrics import final_metrics
 from .hiding import masks_of
 from .status import status_or_unknown
 
@@ -64,8 +65,11 @@ def describe(root: Root, engine: Engine, job_id: str) -> Description:
         "env_names": [],
         "attempts": [],
         "acts": _acts(root, job_id),
+        "metrics": {},
         "problem": "",
     }
+    if found["status"]["state"] in protocol.FINAL_STATES and job.attempts():
+        _add_metrics(found, root, job)
     # An array has no script; its elements differ in arguments and variables alone.
     described = _first_element(root, job) or job
     try:
@@ -81,6 +85,12 @@ def describe(root: Root, engine: Engine, job_id: str) -> Description:
         found["problem"] = f"a record of it cannot be read: {error}"[:_MOST_CHARACTERS]
     found["status"].pop("masks", None)
     return found
+
+
+def _add_metrics(found: Description, root: Root, job: JobDirectory) -> None:
+    with contextlib.suppress(Refused, OSError):
+        told = final_metrics(root, job)
+        found["metrics"], found["problem"] = told.get("metrics", {}), told.get("problem", "")
 
 
 def _first_element(root: Root, job: JobDirectory) -> JobDirectory | None:

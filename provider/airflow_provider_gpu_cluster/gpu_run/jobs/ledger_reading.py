@@ -64,9 +64,10 @@ def _lines_from(ledger: Ledger, place: LedgerPlace, deadline: float) -> tuple[li
             offset = begin
             for offset, text in opened.lines_from(begin):
                 if text.startswith(_START):
+                    size += len(text)
                     with contextlib.suppress(ValueError, RecursionError):
-                        found.append(json.loads(text))
-                        size += len(text)
+                        line = json.loads(text)
+                        found += [line] if isinstance(line, dict) else []
                 if size > MOST_BYTES or time.monotonic() > deadline:
                     return found, {"file": name, "offset": offset}, False
     return found, {"file": name, "offset": offset}, True

@@ -77,8 +77,8 @@ def end_line(
     followed_at = _time(before.get("released_at")) or _time(before.get("ended_at"))
     if followed_at:
         line["follows_at"], line["follows_reason"] = followed_at, _text(before.get("reason")) or None
-    begins = {"submitted_at": submitted_at, "started_at": _time(record.get("started_at"))}
-    line.update({name: moment for name, moment in begins.items() if moment})
+    moments = {"submitted_at": submitted_at, **{name: _time(record.get(name)) for name in ("started_at", "ended_at")}}
+    line.update({name: moment for name, moment in moments.items() if moment})
     array = _part(request, "array")
     if _text(array.get("job_id")) and isinstance(array.get("index"), int):
         line["array"], line["element"] = _text(array["job_id"]), array["index"]

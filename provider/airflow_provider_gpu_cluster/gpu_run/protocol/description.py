@@ -62,6 +62,7 @@ class Description(TypedDict):
     :param env_names: names of its own environment variables; nobody tells their values.
     :param attempts: all of them, the oldest first; not more than the last hundred.
     :param acts: who has done what with it, the oldest first; not more than the last two hundred.
+    :param metrics: the content of its ``metrics.json`` by name, once it has ended.
     :param problem: why a part of this is missing, as a sentence; empty if none is.
     """
 
@@ -72,4 +73,5 @@ class Description(TypedDict):
     env_names: list[str]
     attempts: list[DescribedAttempt]
     acts: list[ActLine]
+    metrics: dict[str, Any]
     problem: str

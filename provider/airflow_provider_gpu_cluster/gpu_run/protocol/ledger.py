@@ -58,6 +58,7 @@ class EndLine(LedgerLine, total=False):
     element: int
     submitted_at: str
     started_at: str
+    ended_at: str
     engine: str
     host: str
     state: str

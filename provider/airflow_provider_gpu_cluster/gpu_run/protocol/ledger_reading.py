@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from .ledger import EndLine
 from .requests import Call
 
 
@@ -60,12 +59,13 @@ class ReadLedgerReply(TypedDict):
     """
     Ends of attempts, and how far the jobs are.
 
-    :param lines: of the ledger, in the order in which they were written.
+    :param lines: each an :class:`.EndLine`, in the order in which they were written; jobs can write to the ledger, so
+        there may be anything in them.
     :param place: where to go on.
     :param is_all: whether there is nothing more to read now.
     """
 
-    lines: list[EndLine]
+    lines: list[dict[str, Any]]
     place: LedgerPlace
     is_all: bool
     jobs: list[JobStanding]

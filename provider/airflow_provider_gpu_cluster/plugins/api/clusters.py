@@ -11,11 +11,13 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from airflow_provider_gpu_cluster.plugins.api.access import ReadableDags
+from airflow_provider_gpu_cluster.plugins.api.errors import RESPONSES
+from airflow_provider_gpu_cluster.plugins.api.same_site import OfThisSite
 from airflow_provider_gpu_cluster.plugins.cluster_rights import viewers
 from airflow_provider_gpu_cluster.plugins.cluster_view import ClusterDetail, ClusterInBrief, Viewer, brief, cluster_view
 from airflow_provider_gpu_cluster.plugins.clusters import Clusters
 
-router = APIRouter(tags=["clusters"])
+router = APIRouter(tags=["clusters"], responses={status: RESPONSES[status] for status in (401, 403)})
 clusters = Clusters()
 
 _NOT_SEEN = "You may not see this cluster: it takes the right to read its connection, or a DAG that has jobs there."
@@ -79,7 +81,7 @@ async def cluster(
     return await run_in_threadpool(lambda: _answer(cluster_view(conn_id, known, viewer), if_none_match))
 
 
-@router.post("/clusters/{conn_id}/check")
+@router.post("/clusters/{conn_id}/check", dependencies=[OfThisSite])
 async def check(conn_id: str, viewer: Annotated[Viewer, Depends(tester_of)]) -> ClusterDetail:
     """Check a cluster as "Test connection" does it, and return how it is then."""
     return cluster_view(conn_id, await clusters.check_now(conn_id), viewer)

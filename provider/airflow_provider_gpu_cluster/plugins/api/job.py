@@ -17,6 +17,7 @@ from airflow_provider_gpu_cluster.plugins.api.rights import rights_of
 from airflow_provider_gpu_cluster.plugins.job_detail import job_detail
 from airflow_provider_gpu_cluster.plugins.job_looks import looks
 from airflow_provider_gpu_cluster.plugins.job_model import JobDetail
+from airflow_provider_gpu_cluster.plugins.live.hub import hub
 
 WAIT_S = 2.0
 LONGEST_WAIT_S = 20.0
@@ -43,7 +44,8 @@ async def job(address: Address, user: GetUserDep, wait_s: Wait = WAIT_S) -> Any:
     """
     handle = await run_in_threadpool(job_of, address)
     rights = await run_in_threadpool(rights_of, user, address.dag_id)
-    known = await looks.look(handle, wait_s=wait_s)
+    # While a page of the job is open, its cluster tells what changes, and need not be asked.
+    known = hub().known_of(handle) or await looks.look(handle, wait_s=wait_s)
     count = None
     if address.element is not None:
         count = (await run_in_threadpool(job_of, replace(address, element=None))).array_size

@@ -30,7 +30,7 @@ function JobTab(props) {
 /** The tab of a DAG run. */
 function RunTab({ dagId, runId }) {
   useTitle(`${dagId} - GPU jobs of the run`);
-  return html`<${JobsPage} dagId=${dagId} runId=${runId} />`;
+  return html`<${Chakra.Box} pt=${2}><${JobsPage} dagId=${dagId} runId=${runId} /><//>`;
 }
 
 /** Names the page, as long as it is open, in the browser's tabs and history. */

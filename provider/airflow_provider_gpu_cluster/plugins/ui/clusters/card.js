@@ -47,7 +47,7 @@ function FreeChip({ counts, launcher }) {
   <//>`;
 }
 
-const Outage = ({ cluster }) => html`<${Notice} status="error" title="It does not answer">
+const Outage = ({ cluster }) => html`<${Notice} status="error" title="It cannot be asked">
   ${cluster.error} <${Chakra.Text} as="span" display="block" color="fg.muted">
     Since <${Time} at=${cluster.down_since} relative />${cluster.as_of ? html`; below is what was known then.` : "."}
   <//>

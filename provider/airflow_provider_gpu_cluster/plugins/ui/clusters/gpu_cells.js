@@ -1,7 +1,8 @@
 // The GPUs of a host, one cell each: with everything about it, in words as well as in colour.
 
 import { Chakra, html, Router } from "../airflow.js";
-import { gpuText, jobTab, jobText, memoryText, percentText, stateOf } from "./gpu_text.js";
+import { gpuText, jobTab, jobText, lookOf, memoryText, percentText, stateOf } from "./gpu_text.js";
+import { squares } from "./squares.js";
 
 /** @param {{gpus: any[], jobs: any[]}} props */
 export function GpuCells({ gpus, jobs }) {
@@ -11,8 +12,8 @@ export function GpuCells({ gpus, jobs }) {
 }
 
 function GpuCell({ gpu, job, label }) {
-  const { word, palette } = stateOf(gpu.state);
-  const isFree = gpu.state === "free";
+  const { word, palette, note } = lookOf(gpu);
+  const isFree = gpu.state === "free" && !note;
   return html`<${Chakra.Box} as="li" aria-label=${label} data-state=${gpu.state} borderWidth=${1} borderStyle=${isFree ? "dashed" : "solid"}
       borderColor=${isFree ? "success.solid" : "border"} borderRadius="md" bg=${isFree ? undefined : "bg.muted"} minW=${0} p=${2}>
     <${Chakra.Flex} align="center" justify="space-between" gap=${2} wrap="wrap">
@@ -23,6 +24,7 @@ function GpuCell({ gpu, job, label }) {
     <${Chakra.Text} color="fg.muted" fontSize="xs" overflowWrap="anywhere">${gpu.type}<//>
     ${job && html`<${Chakra.Text} fontSize="sm" overflowWrap="anywhere"><${JobLink} job=${job} /><//>`}
     ${job?.user && html`<${Chakra.Text} color="fg.muted" fontSize="xs">${job.user}<//>`}
+    ${note && html`<${Chakra.Text} fontSize="xs" overflowWrap="anywhere">${note}<//>`}
     ${gpu.used_by && html`<${Chakra.Text} fontSize="xs" overflowWrap="anywhere">${gpu.used_by}<//>`}
     <${Meter} label="Use" text=${percentText(gpu.percent)} share=${typeof gpu.percent === "number" ? gpu.percent / 100 : null} />
     <${Meter} label="Memory" text=${memoryText(gpu)} share=${gpu.memory_mb && typeof gpu.used_mb === "number" ? gpu.used_mb / gpu.memory_mb : null} />
@@ -54,19 +56,15 @@ export const Legend = () => html`<${Chakra.Flex} aria-hidden="true" gap=${3} mb=
   )}
 <//>`;
 
-const SIZE = 12;
-const COLORS = { free: "success", leased: "running", other: "warning", down: "failed" };
-
-/** The GPUs of a node as small squares: empty, full, half or crossed out. */
+/** The GPUs of a node as small squares: empty, full, half or crossed out. Plain elements, as there may be thousands. */
 export function Squares({ gpus }) {
-  return html`<svg aria-hidden="true" width=${gpus.length * (SIZE + 2)} height=${SIZE + 2} style=${{ display: "inline-block", flexShrink: 0 }}>
-    ${gpus.map(({ state }, place) => {
-      const color = `var(--chakra-colors-${COLORS[state] ?? "gray"}-solid)`;
-      const x = place * (SIZE + 2) + 1;
-      return html`<g key=${place} transform=${`translate(${x} 1)`} stroke=${color} strokeWidth="1.5">
-        <rect width=${SIZE - 1} height=${SIZE - 1} fill=${state === "leased" ? color : "none"} strokeDasharray=${state === "free" ? "2 1.5" : undefined} />
-        ${state === "other" && html`<path d=${`M0 ${SIZE - 1}V0L${SIZE - 1} ${SIZE - 1}z`} fill=${color} />`}
-        ${state === "down" && html`<path d=${`M0 0L${SIZE - 1} ${SIZE - 1}M${SIZE - 1} 0L0 ${SIZE - 1}`} />`}
+  const { width, height, shapes } = squares(gpus);
+  return html`<svg aria-hidden="true" width=${width} height=${height} style=${{ display: "block", flexShrink: 0 }}>
+    ${shapes.map(({ state, outline, filled }) => {
+      const color = `var(--chakra-colors-${stateOf(state).palette}-solid)`;
+      return html`<g key=${state} fill="none" stroke=${color} strokeWidth="1.5">
+        <path d=${outline} strokeDasharray=${state === "free" ? "2 1.5" : undefined} />
+        ${filled && html`<path d=${filled} fill=${color} />`}
       </g>`;
     })}
   </svg>`;

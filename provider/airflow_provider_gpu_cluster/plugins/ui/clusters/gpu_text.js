@@ -13,6 +13,16 @@ export const STATES = {
 /** Word and palette of a state; of one that this page does not know, the state itself. */
 export const stateOf = (state) => STATES[state] ?? { word: String(state), palette: "gray" };
 
+/** From here on a GPU without a lease is busy: the driver of an idle one has less memory for itself. */
+const BUSY_PERCENT = 10;
+const BUSY_MB = 1024;
+
+/** Word and palette of a GPU. One that a job would get may be in use by something that nobody has seen. */
+export function lookOf(gpu) {
+  const isBusy = gpu.state === "free" && (gpu.percent >= BUSY_PERCENT || gpu.used_mb > BUSY_MB);
+  return isBusy ? { word: "Free, but busy", palette: "warning", note: "with something that has no lease" } : stateOf(gpu.state);
+}
+
 /** "700 MiB of 1000 MiB"; "" if it is not known. */
 export function memoryText({ used_mb: used, memory_mb: whole }) {
   const text = (mb) => bytesText(mb * 1024 * 1024);
@@ -36,7 +46,7 @@ export function jobText(job) {
 
 /** All about one GPU in a sentence, for who cannot see it. */
 export function gpuText(gpu, jobs) {
-  const parts = [`${gpu.index === null || gpu.index === undefined ? "GPU" : `GPU ${gpu.index}`}, ${gpu.type}: ${stateOf(gpu.state).word.toLowerCase()}`];
+  const parts = [`${gpu.index === null || gpu.index === undefined ? "GPU" : `GPU ${gpu.index}`}, ${gpu.type}: ${[lookOf(gpu).word.toLowerCase(), lookOf(gpu).note].filter(Boolean).join(" ")}`];
   if (gpu.state === "leased" && gpu.job !== null && gpu.job !== undefined) {
     const job = jobs[gpu.job];
     parts.push(`by ${jobText(job)}${job?.user ? ` of ${job.user}` : ""}`);

@@ -9,7 +9,8 @@ export function hourBars(hours, gpus, { width, height }) {
   const most = Math.max(gpus, ...hours.map((hour) => hour.gpu_hours), 1e-9);
   const step = width / Math.max(1, hours.length);
   return hours.map((hour, place) => {
-    const tall = (hour.gpu_hours / most) * height;
+    // Little use is seen as well.
+    const tall = hour.gpu_hours > 0 ? Math.max(2, (hour.gpu_hours / most) * height) : 0;
     // Of what was not measured nothing is said.
     const busy = hour.measured_gpu_hours > 0 ? Math.min(1, hour.used_gpu_hours / hour.measured_gpu_hours) * (hour.measured_gpu_hours / Math.max(hour.gpu_hours, 1e-9)) : 0;
     return { x: place * step, width: Math.max(1, step - 1), y: height - tall, height: tall, busyHeight: tall * Math.min(1, busy), hour };

@@ -8,6 +8,13 @@ import { nodesIn, nodeText } from "./gpu_text.js";
 
 const KEYS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
 
+const STYLE = {
+  "& button": { borderWidth: "1px", borderColor: "border", borderRadius: "sm", cursor: "pointer", maxW: "100%", px: "1", pb: "1", textAlign: "start" },
+  "& button[aria-expanded=true]": { borderColor: "brand.solid" },
+  "& button:focus-visible": { outline: "2px solid", outlineColor: "brand.focusRing", outlineOffset: "1px" },
+  "& span": { display: "block", fontSize: "xs", overflow: "hidden", textOverflow: "ellipsis", whiteSpace: "nowrap" },
+};
+
 /** @param {{cluster: any}} props */
 export function Nodes({ cluster }) {
   const [partition, setPartition] = React.useState(() => cluster.partitions.find((one) => one.is_default)?.name ?? "");
@@ -19,6 +26,8 @@ export function Nodes({ cluster }) {
   const stop = Math.min(current, nodes.length - 1);
   const shown = nodes.find((node) => node.name === chosen && chosen !== null);
 
+  const choose = React.useCallback((name) => setChosen((before) => (before === name ? null : name)), []);
+
   function move(event) {
     const step = KEYS[event.key];
     if (step === undefined) return;
@@ -26,6 +35,12 @@ export function Nodes({ cluster }) {
     const next = Math.max(0, Math.min(nodes.length - 1, stop + step));
     setCurrent(next);
     list.current?.querySelectorAll("button")[next]?.focus();
+  }
+
+  /** The tab stop is where the focus was last, also after a click. */
+  function follow(event) {
+    const place = [...list.current.querySelectorAll("button")].indexOf(event.target);
+    if (place >= 0) setCurrent(place);
   }
 
   return html`<${Chakra.Box}>
@@ -37,13 +52,9 @@ export function Nodes({ cluster }) {
       <${Legend} />
     <//>
     ${nodes.length === 0 && html`<${Empty}>No node ${isFreeOnly ? "has a free GPU" : "has GPUs"} here.<//>`}
-    <${Chakra.Flex} ref=${list} role="group" aria-label=${`${countText(nodes.length, "node")}; the arrow keys go from one to the next`} gap=${1} onKeyDown=${move} wrap="wrap">
+    <${Chakra.Flex} ref=${list} role="group" aria-label=${`${countText(nodes.length, "node")}; the arrow keys go from one to the next`} gap=${1} css=${STYLE} onFocus=${follow} onKeyDown=${move} wrap="wrap">
       ${nodes.map(
-        (node, place) => html`<${NodeButton} key=${`${node.name} ${place}`} node=${node} isChosen=${node === shown} tabIndex=${place === stop ? 0 : -1}
-          onChoose=${() => {
-            setCurrent(place);
-            setChosen(node === shown ? null : node.name);
-          }} />`,
+        (node, place) => html`<${NodeButton} key=${node.name ?? place} node=${node} isChosen=${node === shown} tabIndex=${place === stop ? 0 : -1} onChoose=${choose} />`,
       )}
     <//>
     ${cluster.left_out > 0 && html`<${Empty}>${countText(cluster.left_out, "further GPU")} ${cluster.left_out === 1 ? "is" : "are"} not listed.<//>`}
@@ -56,18 +67,21 @@ export function Nodes({ cluster }) {
   <//>`;
 }
 
+/** Plain elements, styled by their list. What has not changed is not drawn again. */
 const NodeButton = React.memo(
   function NodeButton({ node, isChosen, tabIndex, onChoose }) {
     const text = nodeText(node);
-    return html`<${Chakra.chakra.button} type="button" aria-label=${text} aria-expanded=${isChosen} title=${text} tabIndex=${tabIndex} onClick=${onChoose}
-        borderWidth=${1} borderColor=${isChosen ? "brand.solid" : "border"} borderRadius="sm" cursor="pointer" px=${1} textAlign="left" maxW="100%"
-        opacity=${node.is_up ? 1 : 0.75} _focusVisible=${{ outline: "2px solid", outlineColor: "brand.focusRing", outlineOffset: "1px" }}>
-      <${Chakra.Text} as="span" display="block" fontSize="xs" truncate>${node.name ?? "node"}${node.is_up ? "" : " (down)"}<//>
+    return html`<button type="button" aria-label=${text} aria-expanded=${isChosen} title=${text} tabIndex=${tabIndex} onClick=${() => onChoose(node.name)}>
+      <span>${node.name ?? "node"}${node.is_up ? "" : " (down)"}</span>
       <${Squares} gpus=${node.gpus} />
-    <//>`;
+    </button>`;
   },
-  (before, after) => before.node === after.node && before.isChosen === after.isChosen && before.tabIndex === after.tabIndex,
+  (before, after) =>
+    before.isChosen === after.isChosen && before.tabIndex === after.tabIndex && before.onChoose === after.onChoose && isSame(before.node, after.node),
 );
+
+const isSame = (one, other) =>
+  one === other || (nodeText(one) === nodeText(other) && one.gpus.every((gpu, place) => gpu.state === other.gpus[place]?.state));
 
 function Partitions({ partitions, chosen, onChoose }) {
   if (partitions.length === 0) return null;

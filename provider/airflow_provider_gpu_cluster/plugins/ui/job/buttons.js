@@ -8,10 +8,14 @@ import { Spoken } from "../parts/notice.js";
 import { clear, taskOf } from "./airflow_task.js";
 import { afterCancel, whatIsCleared } from "./what_follows.js";
 
-/** @param {{address: object, job: object}} props */
-export function Buttons({ address, job }) {
+/** @param {{address: object, job: object, refresh?: () => void}} props */
+export function Buttons({ address, job, refresh }) {
   const [told, setTold] = React.useState("");
-  const done = (sentence) => setTold(sentence);
+  const done = (sentence) => {
+    setTold(sentence);
+    refresh?.();
+  };
+  React.useEffect(() => setTold(""), [job.job_id]);
   const hasEarlierOne = Boolean(address.jobId);
   return html`<${Chakra.Flex} gap=${2} wrap="wrap" align="center">
     ${job.may.cancel && !job.is_final && html`<${Cancel} address=${address} job=${job} onDone=${done} />`}

@@ -17,7 +17,7 @@ export function Head({ address, job, live }) {
       <${StateChip} state=${job.state} />
       ${job.reason && html`<${Tag} palette=${job.state === "SUCCEEDED" ? "gray" : "failed"}>${wordsText(job.kind ?? job.reason)}<//>`}
       <${Chakra.Box} flex="1" />
-      <${Buttons} address=${address} job=${job} />
+      <${Buttons} address=${address} job=${job} refresh=${live.refresh} />
     <//>
     <${Spoken}>${`The job is ${job.state.toLowerCase()}.`}<//>
     <${ElementLinks} address=${address} job=${job} />

@@ -1,18 +1,20 @@
 // One job, with all that is known about it: its head, and below it one of several views.
 
 import { Chakra, html, React, Router } from "../airflow.js";
+import { useLive } from "../parts/live.js";
 import { Busy } from "../parts/notice.js";
 import { Head } from "./head.js";
 import { Details } from "./details.js";
 import { ElementsPanel } from "./elements/panel.js";
+import { LogPanel } from "./log/panel.js";
 import { NoJob } from "./no_job.js";
 import { OutputsPanel } from "./outputs/panel.js";
 import { Overview } from "./overview.js";
-import { useJob } from "./use_job.js";
 
 // The views of a job, by the word in the page's address. Each gets {address, job, live}; `isFor` says of which jobs.
 const VIEWS = [
   { name: "overview", label: "Overview", View: Overview },
+  { name: "log", label: "Log", View: LogPanel },
   { name: "elements", label: "Elements", View: ElementsPanel, isFor: (job) => Boolean(job.array) },
   { name: "outputs", label: "Outputs", View: OutputsPanel },
   { name: "details", label: "Details", View: Details },
@@ -30,7 +32,7 @@ export function JobPage({ dagId, runId, taskId, mapIndex = "-1", jobId = null })
     () => ({ dagId, runId, taskId, mapIndex, element, jobId: earlier }),
     [dagId, runId, taskId, mapIndex, element, earlier],
   );
-  const live = useJob(address);
+  const live = useLive(address);
   const { job, error } = live;
 
   if (!job) return error ? html`<${NoJob} address=${address} error=${error} />` : html`<${Busy} label="The job is asked for." />`;

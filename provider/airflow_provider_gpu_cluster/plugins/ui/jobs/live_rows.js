@@ -1,6 +1,7 @@
 // Rows of the list that change by themselves, over one socket for all that is shown and may still change.
 
-import { address, React } from "../airflow.js";
+import { React } from "../airflow.js";
+import { apiAddress } from "../api.js";
 
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED", "LOST"]);
 const FIRST_PAUSE_MS = 1_000;
@@ -30,7 +31,7 @@ function listen(jobs, onRows) {
   function open() {
     timer = null;
     if (isOver || socket || document.hidden) return;
-    socket = new WebSocket(address("gpu-cluster/api/jobs/live").replace(/^http/, "ws"));
+    socket = new WebSocket(apiAddress("jobs/live").replace(/^http/, "ws"));
     socket.onopen = () => socket.send(JSON.stringify({ jobs }));
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);

@@ -20,9 +20,11 @@ export function JobsPage({ dagId, runId }) {
   const { answer, error, isAsking } = useJobs(query, ofRun ? { dag_id: dagId, run_id: runId } : {});
   if (!answer) return error ? html`<${Notice} status="error" mt=${2}>${error.message}<//>` : html`<${Busy} label="The jobs are being read" />`;
   if (!answer.is_migrated) return html`<${Notice} status="warning" mt=${2}>${answer.problem}<//>`;
+  const old = error && html`<${Notice} status="error">${error.message} The list is as it was before.<//>`;
+  if (!answer.total && !isFiltered(query)) return html`${old}<${None} answer=${answer} query=${query} change=${change} ofRun=${ofRun} />`;
   const label = ofRun ? "GPU jobs of this run" : "GPU jobs";
   return html`
-    ${error && html`<${Notice} status="error">${error.message} The list is as it was before.<//>`}
+    ${old}
     <${Filters} query=${query} change=${change} ofRun=${ofRun} />
     <${Sums} answer=${answer} />
     ${

@@ -7,6 +7,8 @@ import { tickSteps, tickTexts, xText } from "./units.js";
 
 const CHARACTER_PX = 7;
 const LINE_PX = 1.75;
+const [MINUTE_S, HOUR_S, DAY_S] = [60, 3600, 86400];
+const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * MINUTE_S), ...[1, 2, 3, 6, 12].map((hours) => hours * HOUR_S), ...[1, 2, 7, 14, 28, 91, 365].map((days) => days * DAY_S)];
 
 /**
  * @param {{plot: import("./plot.js").Plot, over: string, unit: object, isLog: boolean, zone: string, theme: object,
@@ -26,7 +28,7 @@ export function chartOptions({ plot, over, unit, isLog, zone, theme, width, heig
     },
     axes: [
       over === "t"
-        ? { ...axis, space: 76, size: 42, values: (_, ticks, __, ___, distance) => timeTicks(ticks, distance, zone) }
+        ? { ...axis, space: 76, size: 42, incrs: TIME_STEPS_S, values: (_, ticks, __, ___, distance) => timeTicks(ticks, distance, zone) }
         : { ...axis, space: 60, size: 28, values: (_, ticks) => tickTexts(ticks, xText) },
       {
         ...axis,
@@ -78,6 +80,7 @@ function widened(min, max, by) {
 
 function rangeOfY(min, max, [least, most]) {
   if (min === null || max === null) return [least ?? 0, most ?? 1];
+  if (least === 0 && max === 0) return [0, most ?? 1];
   const [low, high] = uPlot.rangeNum(min, max, 0.1, true);
   return [least ?? low, most ?? (high > (least ?? low) ? high : 1)];
 }

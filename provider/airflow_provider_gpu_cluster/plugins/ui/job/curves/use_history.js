@@ -27,8 +27,13 @@ export function useHistory(address, what, { x = null, names = null, job, live })
   const load = React.useCallback(
     async (signal) => {
       try {
-        const answer = await ask({ name: wanted.current?.slice(0, MOST_AT_ONCE) }, signal);
+        const [first, ...others] = batches(wanted.current ?? []);
+        const answer = await ask({ name: first }, signal);
         setKnown((before) => ({ history: withFirst(before.history, answer), isLoaded: true, error: null }));
+        for (const batch of others) {
+          const more = await ask({ name: batch, x: answer.x, until: answer.until }, signal);
+          change((history) => withCurves(history, more));
+        }
       } catch (error) {
         if (!signal.aborted) setKnown((before) => ({ ...before, error }));
       }
@@ -42,16 +47,17 @@ export function useHistory(address, what, { x = null, names = null, job, live })
     return () => leaving.abort();
   }, [load, isFinal]);
 
-  const isPushed = Boolean(live?.subscribe) && live.how !== "polling";
+  // Nor is what somebody has read of a large history thrown away again and again.
+  const isKept = (Boolean(live?.subscribe) && live.how !== "polling") || known.history.slicesRead > 1;
   React.useEffect(() => {
-    if (isFinal || isPushed) return undefined;
+    if (isFinal || isKept) return undefined;
     const leaving = new AbortController();
     const timer = setInterval(() => document.hidden || load(leaving.signal), EVERY_MS);
     return () => {
       clearInterval(timer);
       leaving.abort();
     };
-  }, [load, isFinal, isPushed]);
+  }, [load, isFinal, isKept]);
 
   React.useEffect(() => {
     if (!live?.subscribe) return undefined;
@@ -75,7 +81,7 @@ export function useHistory(address, what, { x = null, names = null, job, live })
     (async () => {
       try {
         for (let slice = 0; slice < known.history.slicesRead; slice += 1) {
-          const answer = await ask({ name: missing, slice, until: known.history.until }, leaving.signal);
+          const answer = await ask({ name: missing, x: known.history.x ?? x, slice, until: known.history.until }, leaving.signal);
           change((history) => withCurves(history, answer));
         }
       } catch (error) {
@@ -93,10 +99,9 @@ export function useHistory(address, what, { x = null, names = null, job, live })
     setIsReading(true);
     try {
       for (let slice = slicesRead; slice < Math.min(slices, slicesRead + MORE_SLICES); slice += 1) {
-        const all = [...curves.keys()];
-        for (let from = 0; from < all.length; from += MOST_AT_ONCE) {
-          const answer = await ask({ name: all.slice(from, from + MOST_AT_ONCE), slice, until }, reading.current.signal);
-          change((history) => (from === 0 ? withSlice : withCurves)(history, answer));
+        for (const [number, batch] of batches([...curves.keys()]).entries()) {
+          const answer = await ask({ name: batch, x: known.history.x ?? x, slice, until }, reading.current.signal);
+          change((history) => (number === 0 ? withSlice : withCurves)(history, answer));
         }
       }
     } catch (error) {
@@ -105,4 +110,11 @@ export function useHistory(address, what, { x = null, names = null, job, live })
     setIsReading(false);
   }
   return { ...known, isReading, readMore };
+}
+
+/** Names in lists that one request may have; one list, without names, if there are none. */
+function batches(names) {
+  const found = [];
+  for (let from = 0; from < names.length; from += MOST_AT_ONCE) found.push(names.slice(from, from + MOST_AT_ONCE));
+  return found.length ? found : [undefined];
 }

@@ -47,7 +47,7 @@ export function LifeLine({ job }) {
 function Bar({ part, palette }) {
   return html`<${Chakra.Box} position="absolute" top=${0} bottom=${0} bg=${`${palette}.solid`} color=${`${palette}.contrast`} title=${part.label}
       overflow="hidden" whiteSpace="nowrap" fontSize="xs" lineHeight="1.75rem"
-      style=${{ left: `${100 * part.left}%`, width: `max(3px, ${100 * part.width}%)`, ...FORMS[part.kind] }} borderRightWidth="1px" borderColor="bg">
+      style=${{ left: `min(${100 * part.left}%, calc(100% - 4px))`, width: `max(3px, ${100 * part.width}%)`, ...FORMS[part.kind] }} borderRightWidth="1px" borderColor="bg">
     ${part.width > 0.15 && !FORMS[part.kind] ? html`<${Chakra.Text} as="span" px=${1}>${part.label}<//>` : null}
   <//>`;
 }

@@ -80,10 +80,8 @@ function isJoiner(text, at) {
 const isInvisible = (letter) => letter.match(UNSEEN) !== null && !/[\ud800-\udfff]/.test(letter);
 
 function nameOf(letter) {
-  const code = letter.codePointAt(0);
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  if (code === 0x7f) return "\u2421";
-  return code < 0x100 ? `\\x${code.toString(16)}` : `\u27e8U+${code.toString(16).toUpperCase().padStart(4, "0")}\u27e9`;
+  const code = letter.codePointAt(0).toString(16);
+  return code.length < 3 ? `\\x${code.padStart(2, "0")}` : `<U+${code.toUpperCase().padStart(4, "0")}>`;
 }
 
 /** A style after "select graphic rendition", such as "1;31".

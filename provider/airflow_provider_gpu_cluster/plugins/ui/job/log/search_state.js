@@ -1,7 +1,7 @@
 // What is known of a search through a log: the lines that were found, and how far it has got. No React.
 
 /** @typedef {{line: number, offset: number, text: string}} Hit
- *  @typedef {{hits: number[], reached: number, isDone: boolean, isFull: boolean, current: number | null}} Found
+ *  @typedef {{hits: number[], reached: number, isDone: boolean, isFull: boolean}} Found
  *    `hits`: where the lines begin that were found, in order; `reached`: up to where the log was searched from its start */
 
 /** So many lines are remembered; a log may have millions. */
@@ -9,7 +9,7 @@ export const MOST_HITS = 5000;
 
 /** @param {number} start where the log begins that is searched
  *  @returns {Found} */
-export const begun = (start) => ({ hits: [], reached: start, isDone: false, isFull: false, current: null });
+export const begun = (start) => ({ hits: [], reached: start, isDone: false, isFull: false });
 
 /** What is known after a further answer to the search from the start.
  *  @param {Found} found
@@ -43,8 +43,9 @@ export function nextHit(found, from, way, lineEnd = from + 1) {
 }
 
 /** "3 of 17", "17 lines", "no line", with a plus as long as there may be more.
- *  @param {Found} found */
-export function countText({ hits, isDone, isFull, current }) {
+ *  @param {Found} found
+ *  @param {number | null} current the line where the reader is */
+export function countText({ hits, isDone, isFull }, current = null) {
   const more = isDone ? "" : "+";
   const index = current === null ? -1 : hits.indexOf(current);
   if (!hits.length) return isDone ? "no line" : isFull ? "" : "searching";
