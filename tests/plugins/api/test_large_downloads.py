@@ -22,7 +22,6 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins import output_download
 from tests.harness import jobs
 from tests.harness.api_server import token
-from tests.plugins.api.collected_run import job_address
 
 pytestmark = pytest.mark.long
 SIZE = 1 << 30
@@ -43,6 +42,7 @@ def port(browser: TestClient) -> Iterator[int]:
 
 def test_a_gigabyte(
     port: int,
+    launched: Callable[..., str],
     cluster: Cluster,
     gpu_cluster_conn: dict[str, Any],
     eventually: Callable[..., Any],
@@ -55,7 +55,7 @@ def test_a_gigabyte(
     with open(Path(cluster.settings.root_dir, job_id, "outputs", "model"), "rb") as file:
         while piece := file.read(1 << 20):
             written.update(piece)
-    address = job_address(JobHandle(job_id, "gpu_cluster_default", "/x", "host", None, 1))
+    address = launched(JobHandle(job_id, "gpu_cluster_default", "/x", "host", None, 1))
     path = f"{quote(address)}/outputs/file?path=model"
     headers = {"Authorization": f"Bearer {token()}"}
 
