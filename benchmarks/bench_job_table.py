@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped, unused-ignore]
 import sqlalchemy
 from airflow import settings
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -85,14 +86,7 @@ def _measure(engine: sqlalchemy.Engine) -> None:
     }
     slow = []
     for name, (selection, order_by, offset, *limit) in cases.items():
-
-        def look(
-            selection: Selection = selection, order_by: str = order_by, offset: int = offset, limit: Any = limit
-        ) -> None:
-            with Session(engine) as session:
-                queries.page_of(session, selection, order_by, *(limit or [50]), offset)
-                queries.sums_of(session, selection)
-
+        look = partial(_look, engine, selection, order_by, limit[0] if limit else 50, offset)
         slow += [name] * (_measured(f"{name}, with its sums", look) > MOST_S)
 
     def choose() -> None:
@@ -101,6 +95,12 @@ def _measure(engine: sqlalchemy.Engine) -> None:
 
     slow += ["choices"] * (_measured("what can be chosen", choose) > MOST_S)
     print(f"more than {MOST_S} s of processor time: {', '.join(slow) or 'nothing'}", flush=True)
+
+
+def _look(engine: sqlalchemy.Engine, selection: Selection, order_by: str, limit: int, offset: int) -> None:
+    with Session(engine) as session:
+        queries.page_of(session, selection, order_by, limit, offset)
+        queries.sums_of(session, selection)
 
 
 def _measured(name: str, look: Callable[[], None]) -> float:
@@ -125,7 +125,7 @@ def _insert(engine: sqlalchemy.Engine, facts: list[JobFacts]) -> None:
     with engine.begin() as connection:
         connection.execute(sqlalchemy.insert(jobs), rows)
         first = rows[0]["job_id"]
-        key = connection.scalar(sqlalchemy.select(jobs.c.id).where(jobs.c.job_id == first))
+        key = connection.scalars(sqlalchemy.select(jobs.c.id).where(jobs.c.job_id == first)).one()
         shown = [{"job": key + n, **fact.shown} for n, fact in enumerate(facts)]
         connection.execute(sqlalchemy.insert(details), shown)
 

@@ -51,7 +51,6 @@ class Picture:
 RUNNING = "/dags/vision_long/runs/{long}/tasks/finetune/plugin/gpu-job"
 WARM_UP = "/dags/vision/runs/{done}/tasks/warm_up/plugin/gpu-job"
 PICTURES = (
-    Picture("jobs", "/plugin/gpu-jobs"),
     Picture("clusters", "/plugin/gpu-jobs?view=clusters"),
     Picture("run", "/dags/vision/runs/{done}/plugin/gpu-run-jobs"),
     Picture("running", RUNNING, height=1300),
@@ -61,6 +60,8 @@ PICTURES = (
     Picture("outputs", f"{WARM_UP}?show=outputs", view="outputs"),
     Picture("details", f"{WARM_UP}?show=details", view="details"),
     Picture("array", "/dags/vision/runs/{done}/tasks/sweep/plugin/gpu-job?show=elements", view="elements"),
+    # Late, when the clusters have been asked for the pages before it.
+    Picture("jobs", "/plugin/gpu-jobs"),
     Picture("connection", "/connections"),
 )
 

@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.sandbox import Sandbox
 from tests.servers.airflow import WholeAirflow
 from tests.servers.proxy import CutProxy
 
-PATIENCE_S = 180
+PATIENCE_S = 600
 GPUS = (
     {"percent": 60, "memory_bytes": 20_000_000_000, "total_bytes": 80_000_000_000, "power_w": 300, "celsius": 60},
     {"percent": 2, "memory_bytes": 500_000_000, "total_bytes": 80_000_000_000, "power_w": 80, "celsius": 35},

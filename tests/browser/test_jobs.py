@@ -26,7 +26,7 @@ def stored(site: Site) -> None:
 
 
 def rows(page: Page) -> list[str]:
-    return page.locator("tr[data-job]").evaluate_all("rows => rows.map(row => row.dataset.job)")
+    return list(page.locator("tr[data-job]").evaluate_all("rows => rows.map(row => row.dataset.job)"))
 
 
 @pytest.mark.usefixtures("stored")

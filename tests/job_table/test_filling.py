@@ -66,7 +66,7 @@ def note(job_id: str = "mine-train-1", **more: Any) -> dict[str, Any]:
 
 
 def launched(
-    task_id: str = "train", *, run_id: str | None = None, run_state: str = "running", **xcoms: Any
+    task_id: str = "train", *, run_id: str | None = None, run_state: Any = "running", **xcoms: Any
 ) -> dict[str, Any]:
     """Put a task instance with these XComs into Airflow's database; return its key."""
     task: dict[str, Any] = {"dag_id": "mine", "run_id": run_id or str(uuid.uuid4()), "task_id": task_id}

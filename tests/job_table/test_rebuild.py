@@ -13,6 +13,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
 from sqlalchemy import delete, insert
 
@@ -51,7 +52,7 @@ def rows() -> list[dict[str, Any]]:
 
 def notes(*handles: dict[str, Any]) -> None:
     with create_session() as session:
-        run = DagRun(dag_id="mine", run_id="r", run_type=DagRunType.MANUAL, state="running")
+        run = DagRun(dag_id="mine", run_id="r", run_type=DagRunType.MANUAL, state=DagRunState.RUNNING)
         session.add(run)
         session.flush()
         for n, handle in enumerate(handles):
@@ -76,7 +77,8 @@ def test_what_is_rebuilt_is_what_there_was(
     handles = []
     for n, command in enumerate(("true", "exit 3", "sleep 1000", "echo '{\"acc\": 0.5}' > $OUTPUT_DIR/metrics.json")):
         job_id, task_id = f"mine-train-{n}", f"train_{n}"
-        submission = submit(cluster, command, job_id=job_id, gpus=1, who={**WHO, "task_id": task_id})
+        who: Any = {**WHO, "task_id": task_id}
+        submission = submit(cluster, command, job_id=job_id, gpus=1, who=who)
         handles.append({"task_id": task_id, "handle": submission.handle.to_json()})
         if n != 2:
             wait(cluster, job_id)
@@ -85,7 +87,7 @@ def test_what_is_rebuilt_is_what_there_was(
     assert reader.is_mine()
     reader.read_airflow()
     (to_ask,) = reader.clusters()[1]
-    write_answer(to_ask.conn_id, cluster.session.call("read-ledger", request_to(to_ask)))  # type: ignore[arg-type]
+    write_answer(to_ask.conn_id, cluster.session.call("read-ledger", request_to(to_ask)))
     before = rows()
     assert [row["state"] for row in before] == ["SUCCEEDED", "FAILED", "RUNNING", "SUCCEEDED"]
     assert before[3]["metrics"] == {"acc": 0.5}

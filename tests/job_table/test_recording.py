@@ -209,3 +209,21 @@ def test_a_watched_status_is_written_within_seconds(session: Session) -> None:
     (row,) = rows(session)
     assert (row["state"], row["progress"]) == ("RUNNING", {"step": 2})
     assert session.scalar(select(func.count()).select_from(details)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "is_found"),
+    [
+        ("ADA  train", True),
+        ("50%", True),
+        ("a_b", True),
+        ("axb", False),
+        ("ünï \N{GRINNING FACE}", True),
+        ("\ud800", False),
+    ],
+)
+def test_every_word_must_occur_in_what_names_a_job(session: Session, words: str, is_found: bool) -> None:
+    standing = Standing(1, "FAILED", message="OUT at 50% of a_b, ÜNÏ \N{GRINNING FACE}")
+    written(session, replace(LAUNCH, standing=standing))
+    assert queries.sums_of(session, Selection({"mine"}, words=words)).jobs == is_found
+    assert queries.sums_of(session, Selection({"mine"}, words=f"{words} nowhere")).jobs == 0

@@ -27,7 +27,7 @@ def act(name: str, second: int, number: int | None = None) -> dict[str, Any]:
 
 
 def test_a_plain_job() -> None:
-    known = {"submitted_at": at(10), "attempts": [attempt(1, 20, 50, state="SUCCEEDED")]}
+    known: dict[str, Any] = {"submitted_at": at(10), "attempts": [attempt(1, 20, 50, state="SUCCEEDED")]}
     assert told(**known) == [("queued", 1, at(10), at(20)), ("running", 1, at(20), at(50))]
     assert [part["label"] for part in life(**known)] == ["waited for GPUs", "attempt 1: succeeded"]
 

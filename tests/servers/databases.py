@@ -53,7 +53,7 @@ def postgresql(folder: Path) -> Iterator[str]:
         "-c",
         "listen_addresses=",
         "-k",
-        folder,
+        str(folder),
         "-c",
         "fsync=off",
         "-c",

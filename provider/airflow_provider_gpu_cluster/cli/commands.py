@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-_CONN_ID = Arg(
+_CONN_ID: Arg = Arg(  # type: ignore[no-untyped-call]
     ("--conn-id",),
     action="append",
     help="connection of a cluster whose ledger to read; can be given several times (default: all that can be found)",

@@ -17,7 +17,7 @@ from typing import Any
 from airflow.models.dagrun import DagRun
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import Text, cast, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Text, cast, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from airflow_provider_gpu_cluster.job_table.facts import JobFacts, Standing, TaskKey
@@ -54,7 +54,7 @@ def new_launches(session: Session, seen: RunsSeen, since: datetime) -> list[JobF
     :param seen: what the last look has found; this one updates it.
     """
     going_on = set(session.scalars(select(DagRun.id).where(DagRun.state.in_(_GOES_ON)).limit(_MOST_RUNS)))
-    of_runs = [XComModel.dag_run_id.in_(sorted(going_on | seen.going_on))]
+    of_runs: list[ColumnElement[bool]] = [XComModel.dag_run_id.in_(sorted(going_on | seen.going_on))]
     newest = session.scalar(select(DagRun.id).order_by(DagRun.id.desc()).limit(1))
     if seen.newest is not None:
         of_runs.append(XComModel.dag_run_id > seen.newest)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import Boolean, ColumnElement, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from airflow_provider_gpu_cluster.job_table.tables import jobs
 
-NAMES = ("job_id", "dag_id", "run_id", "task_id", "user_name", "host")
 _MOST_OF_MESSAGE = 300
 _MOST_WORDS = 10
 
@@ -20,5 +22,32 @@ def search_text(names: Iterable[str | None], message: str | None) -> str:
 
 def has_words(words: str) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions for jobs in which all of these words occur."""
-    for word in words.lower().replace("\x00", "").split()[:_MOST_WORDS]:
-        yield jobs.c.search_text.contains(word, autoescape=True, escape="/")
+    plain = words.lower().replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    for word in plain.split()[:_MOST_WORDS]:
+        yield Occurs(jobs.c.search_text, literal(word))
+
+
+class Occurs(FunctionElement[bool]):
+    """Whether a text has another in it, byte for byte. LIKE takes several times as long."""
+
+    inherit_cache = True
+    name = "occurs"
+    type = Boolean()
+
+
+@compiles(Occurs)
+def _in_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    text, word = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"instr({text}, {word}) > 0"
+
+
+@compiles(Occurs, "postgresql")
+def _in_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    text, word = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"strpos({text}, {word}) > 0"
+
+
+@compiles(Occurs, "mysql", "mariadb")
+def _in_mysql(element: Any, compiler: Any, **options: Any) -> str:
+    text, word = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"locate(cast({word} as binary), cast({text} as binary)) > 0"

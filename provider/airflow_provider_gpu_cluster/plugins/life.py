@@ -6,7 +6,7 @@ Only what is recorded is told. A part whose end has not come has no end; where n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ Part = dict[str, Any]
 def life(
     *,
     submitted_at: str | None,
-    attempts: Sequence[Mapping[str, Any]],
+    attempts: Iterable[Mapping[str, Any]],
     acts: Iterable[Mapping[str, Any]] = (),
     seconds: Mapping[str, Any] | None = None,
     state: str = "",
@@ -51,14 +51,14 @@ def life(
     :param engine: with ``host`` an environment is built while the job waits, with others when it has its GPUs.
     """
     acts = [{**act, "at": _moment(act.get("at"))} for act in acts]
-    attempts = [{**one, **{name: _moment(one.get(name)) for name in _TIMES}} for one in attempts]
+    tried: list[dict[str, Any]] = [{**one, **{name: _moment(one.get(name)) for name in _TIMES}} for one in attempts]
     submitted_at, ended_at = _moment(submitted_at), _moment(ended_at)
     seconds = seconds or {}
-    last = attempts[-1]["attempt"] if attempts else 1
+    last: int = tried[-1]["attempt"] if tried else 1
     parts: list[Part] = []
     before: Mapping[str, Any] | None = None
-    for attempt in attempts or ({"attempt": 1, "ended_at": ended_at},):
-        number = attempt["attempt"]
+    for attempt in tried or [{"attempt": 1, "ended_at": ended_at}]:
+        number: int = attempt["attempt"]
         asked = _act(acts, number)
         since = asked.get("at") or (submitted_at if number == last or before is None else None)
         of_latest = seconds if number == last else {}
@@ -73,7 +73,7 @@ def life(
         if attempt.get("started_at"):
             parts.append(_running(attempt))
         before = attempt
-    if before is not None and before.get("ended_at") and state == QUEUED_STATE and attempts:
+    if before is not None and before.get("ended_at") and state == QUEUED_STATE and tried:
         reason = _words(before.get("reason"))
         label = "another attempt follows by itself" + (f" after {reason}" if reason else "")
         parts.append(_part(RECOVERING, last + 1, before["ended_at"], None, label))

@@ -154,8 +154,8 @@ def publish(
 def publish_seen(context: Context, handle: JobHandle) -> None:
     """Push the XComs by which the UI shows a job that a task has not launched, but sees to."""
     ti = context["ti"]
-    where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
-    push_note(ti, GpuJobLink().xcom_key, job_url(**where))
+    url = job_url(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
+    push_note(ti, GpuJobLink().xcom_key, url)
     push_note(ti, HANDLE_XCOM_KEY, handle.to_json())
 
 

@@ -7,7 +7,7 @@ database.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
@@ -56,7 +56,7 @@ def launch_note(submission: Submission, *, spec: Spec, record: Asker, masks: Mas
         "request": asked,
     }
     # What Airflow masks in the task's log.
-    return dict(redact(note))
+    return cast("dict[str, Any]", redact(note))
 
 
 def _cut(value: object) -> object:

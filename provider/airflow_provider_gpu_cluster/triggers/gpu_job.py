@@ -300,7 +300,8 @@ class GpuJobTrigger(BaseTrigger):
         place = place_of(ti, ti.task_id, ti.map_index)
         link = GpuJobLink().xcom_key
         # Another triggerer may have told it before. A try that began here still has the XComs of the one before.
-        is_told = self.job_from is None and await asyncio.to_thread(_backend_of(link).get_one, key=link, **place)
+        before: Any = await asyncio.to_thread(_backend_of(link).get_one, key=link, **place)
+        is_told = before is not None and self.job_from is None
         values = published(ti, handle, self.handle_key, ends_with_task=self.cancel_on_kill, launch=launch)
         for key, value in values.items():
             await asyncio.to_thread(_backend_of(key).set, key, value, **place)

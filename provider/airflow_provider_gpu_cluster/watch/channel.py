@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.stats.jobs import count_all
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, Points, Printed, WatchEvent
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Following, Launch, Subscription, TellNote
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Following, Launch, Subscription, TellNote, VerbCall
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event, SubscribeCommand
@@ -97,7 +97,7 @@ class WatchChannel:
         self._to_send = bytearray()
         self._said = b""
         self._subscriptions: dict[int, Subscription] = {}
-        self._errands: dict[int, Launch | TellNote | Call] = {}
+        self._errands: dict[int, Launch | TellNote | VerbCall] = {}
         self._sent_acks: dict[int, Ack | None] = {}
         self._heard_at = self._spoke_at = time.monotonic()
 
@@ -147,13 +147,13 @@ class WatchChannel:
             if self._subscriptions.pop(key, None) is not None:
                 self._say({"do": "unsubscribe", "key": key})
 
-    def send(self, errand: Launch | TellNote | Call) -> None:
+    def send(self, errand: Launch | TellNote | VerbCall) -> None:
         """Ask the cluster to do something once."""
         if isinstance(errand, Launch):
             if not errand.begin():
                 return
             self._say({"do": "launch", "key": errand.key, "request": errand.request})
-        elif isinstance(errand, Call):
+        elif isinstance(errand, VerbCall):
             if errand.future.done():
                 return
             self._say({"do": "call", "key": errand.key, "verb": errand.verb, "request": errand.request})
@@ -245,7 +245,7 @@ class WatchChannel:
         if subscription is not None and event is not None:
             subscription.deliver(event)
 
-    def _answer(self, errand: Launch | TellNote | Call, message: Event) -> None:
+    def _answer(self, errand: Launch | TellNote | VerbCall, message: Event) -> None:
         if isinstance(errand, TellNote):
             # What is refused could not be noted at a later time either.
             errand.succeed(None)
@@ -257,7 +257,7 @@ class WatchChannel:
                 errand.succeed(self._cluster.submission_of(message, errand.request["job_id"], record))
             except GpuClusterProtocolError as error:
                 errand.fail(error)
-        elif isinstance(errand, Call) and message["event"] == "answered":
+        elif isinstance(errand, VerbCall) and message["event"] == "answered":
             try:
                 errand.succeed(reply_of(message["reply"], errand.verb, self._cluster.settings.where))
             except GpuClusterProtocolError as error:

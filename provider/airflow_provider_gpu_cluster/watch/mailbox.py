@@ -228,7 +228,7 @@ class TellNote(SentErrand[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Call(SentErrand[Any]):
+class VerbCall(SentErrand[Any]):
     """A verb that only reads; the result is its reply."""
 
     verb: str
@@ -268,7 +268,7 @@ class Mailbox:
         self._cancellations: list[Cancellation] = []
         self._launches: _Tray[Launch] = _Tray()
         self._tell_notes: _Tray[TellNote] = _Tray()
-        self._calls: _Tray[Call] = _Tray()
+        self._calls: _Tray[VerbCall] = _Tray()
         self._idle_since = time.monotonic()
         self._retired = False
         self.urgent = False
@@ -340,9 +340,9 @@ class Mailbox:
         """Add something that people were told; None if the thread has ended."""
         return self._send(self._tell_notes, TellNote(job_id, notice), is_urgent=False)
 
-    def call(self, verb: str, request: dict[str, Any]) -> Call | None:
+    def call(self, verb: str, request: dict[str, Any]) -> VerbCall | None:
         """Add a verb to call; None if the thread has ended. While the cluster is out of reach, it fails at once."""
-        call = Call(verb, request)
+        call = VerbCall(verb, request)
         if (outage := self.outage) is not None:
             call.fail(outage)
         return self._send(self._calls, call, is_urgent=True)
@@ -404,16 +404,16 @@ class Mailbox:
         with self._lock:
             return self._tell_notes.all()
 
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[VerbCall]:
         """Return all calls without an answer; none of them counts as new any more."""
         with self._lock:
             return self._calls.all()
 
-    def sent(self) -> list[Launch | TellNote | Call]:
+    def sent(self) -> list[Launch | TellNote | VerbCall]:
         """Return all of these."""
         return [*self.launches(), *self.tell_notes(), *self.calls()]
 
-    def take_sent(self) -> list[Launch | TellNote | Call]:
+    def take_sent(self) -> list[Launch | TellNote | VerbCall]:
         """Return those of them that are new."""
         with self._lock:
             return [*self._launches.take(), *self._tell_notes.take(), *self._calls.take()]

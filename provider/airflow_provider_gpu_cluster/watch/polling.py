@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.jobs.notify import earliest
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, Points, Printed
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Call, Following, Launch, Subscription, TellNote
+from airflow_provider_gpu_cluster.watch.mailbox import Ack, Following, Launch, Subscription, TellNote, VerbCall
 from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Polling:
         self._jobs: dict[int, _Job] = {}
         self._unseen: dict[int, _Job] = {}
         self._to_read: dict[int, _Job] = {}
-        self._errands: deque[Launch | TellNote | Call] = deque()
+        self._errands: deque[Launch | TellNote | VerbCall] = deque()
         self._looked_at = time.monotonic()
 
     def fileno(self) -> None:
@@ -80,7 +80,7 @@ class Polling:
         elif self._jobs[key].reads_on:
             self._to_read[key] = self._jobs[key]
 
-    def send(self, errand: Launch | TellNote | Call) -> None:
+    def send(self, errand: Launch | TellNote | VerbCall) -> None:
         """Take up something to do once."""
         self._errands.append(errand)
 
@@ -101,7 +101,7 @@ class Polling:
         if self._to_read:
             self._to_read.pop(next(iter(self._to_read))).read(self._cluster)
 
-    def _do(self, errand: Launch | TellNote | Call) -> None:
+    def _do(self, errand: Launch | TellNote | VerbCall) -> None:
         try:
             if isinstance(errand, Launch):
                 if errand.begin():
@@ -113,7 +113,7 @@ class Polling:
                 errand.succeed(self._cluster.session.call(errand.verb, errand.request))
         except GpuClusterConnectionError as error:
             # Launches and notes are tried again.
-            if isinstance(errand, Call):
+            if isinstance(errand, VerbCall):
                 errand.fail(error)
             raise
         except GpuClusterError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +14,9 @@ from airflow_provider_gpu_cluster.gpu_run.store import arrays, records
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.api import elements
+from tests.plugins.api.collected_run import job_address
 from tests.plugins.api.verbs_here import VerbsHere
 
-Launched = Callable[..., str]
 HANDLE = JobHandle("sweep", "gpu_cluster_default", "/jobs/sweep", "host", "2026-01-02T03:04:05+00:00", 1, 3)
 SECRET = "s3cret-of-ada"
 
@@ -42,8 +41,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
     return root
 
 
-def test_what_each_was_given_and_what_came_of_it(browser: TestClient, launched: Launched, root: Root) -> None:
-    response = browser.get(f"{launched(HANDLE)}/elements")
+def test_what_each_was_given_and_what_came_of_it(browser: TestClient, root: Root) -> None:
+    response = browser.get(f"{job_address(HANDLE)}/elements")
     assert SECRET not in response.text
     found = response.json()
     assert [one["index"] for one in found["elements"]] == [1, 0, 2]
@@ -55,16 +54,16 @@ def test_what_each_was_given_and_what_came_of_it(browser: TestClient, launched: 
     assert (failed["state"], failed["message"], failed["attempt"]) == ("FAILED", "***", 1)
 
 
-def test_some_of_them(browser: TestClient, launched: Launched, root: Root) -> None:
-    job = launched(HANDLE)
+def test_some_of_them(browser: TestClient, root: Root) -> None:
+    job = job_address(HANDLE)
     page = browser.get(f"{job}/elements", params={"limit": 1, "offset": 1, "failed_first": False}).json()
     assert ([one["index"] for one in page["elements"]], page["next"]) == ([1], 2)
     page = browser.get(f"{job}/elements", params={"index": [2, 0]}).json()
     assert [one["index"] for one in page["elements"]] == [2, 0]
 
 
-def test_no_array_and_one_that_is_gone(browser: TestClient, launched: Launched, root: Root) -> None:
-    job = launched(HANDLE)
+def test_no_array_and_one_that_is_gone(browser: TestClient, root: Root) -> None:
+    job = job_address(HANDLE)
     assert browser.get(f"{job}/elements", params={"element": 1}).status_code == 404
     arrays.keep_elements(root.job("sweep"), [])
     response = browser.get(f"{job}/elements")

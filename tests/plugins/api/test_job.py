@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import uuid
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ import pytest
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.providers.common.io.xcom import backend
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
+from sqlalchemy import insert
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.job_table.tables import jobs
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.plugins.job_model import JobDetail
 from airflow_provider_gpu_cluster.plugins.manual_end import user_of
@@ -265,3 +271,26 @@ def test_who_ends_a_task_by_hand_is_known(server: TestClient, header: bytes, use
     name, _, value = header.replace(b"{}", token().encode()).partition(b": ")
     scope = {"type": "http", "method": "PATCH", "path": "/", "query_string": b"", "headers": [(name, value)]}
     assert asyncio.run(user_of(scope)) == user
+
+
+def test_a_cluster_that_is_silent_leaves_what_the_table_knows_with_earlier_jobs(
+    browser: TestClient, answers: Answers
+) -> None:
+    answers.is_silent = True
+    address = launched(HANDLE.to_json())
+    found = re.search("dagRuns/([^/]+)/taskInstances/([^/]+)/", address("/x"))
+    assert found is not None
+    task = {"dag_id": "mine", "run_id": found.group(1).replace("%2B", "+"), "task_id": found.group(2), "map_index": -1}
+    earlier = f"earlier-{uuid.uuid4()}"
+    with create_session() as session:
+        for job_id, state, hour in ((HANDLE.job_id, "SUCCEEDED", 3), (earlier, "FAILED", 1)):
+            at = datetime(2026, 1, 2, hour, tzinfo=timezone.utc)
+            values = {**task, "job_id": job_id, "conn_id": "lab", "state": state, "attempt": 1, "submitted_at": at}
+            session.execute(insert(jobs).values(**values, search_text=""))
+    detail = browser.get(address(wait_s=0)).json()
+    JobDetail.model_validate(detail)
+    assert (detail["state"], detail["is_final"], detail["as_of"]) == ("SUCCEEDED", True, None)
+    assert [(one["job_id"], one["state"]) for one in detail["earlier"]] == [(earlier, "FAILED")]
+    old = browser.get(address(wait_s=0, job_id=earlier)).json()
+    assert (old["job_id"], old["state"], old["earlier"]) == (earlier, "FAILED", [])
+    assert browser.get(address(job_id="of-another-task")).status_code == 404

@@ -18,10 +18,12 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.files.checksums import sha256_of
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins import output_download
 from tests.harness import jobs
 from tests.harness.api_server import token
+from tests.plugins.api.collected_run import job_address
 
 pytestmark = pytest.mark.long
 SIZE = 1 << 30
@@ -42,7 +44,6 @@ def port(browser: TestClient) -> Iterator[int]:
 
 def test_a_gigabyte(
     port: int,
-    launched: Callable[..., str],
     cluster: Cluster,
     gpu_cluster_conn: dict[str, Any],
     eventually: Callable[..., Any],
@@ -51,11 +52,9 @@ def test_a_gigabyte(
     command = f"head -c {SIZE} /dev/urandom > $OUTPUT_DIR/model"
     job_id = jobs.submit(cluster, command).handle.job_id
     jobs.wait(cluster, job_id)
-    written = hashlib.sha256()
     with open(Path(cluster.settings.root_dir, job_id, "outputs", "model"), "rb") as file:
-        while piece := file.read(1 << 20):
-            written.update(piece)
-    address = launched(JobHandle(job_id, "gpu_cluster_default", "/x", "host", None, 1))
+        sha256, _ = sha256_of(file)
+    address = job_address(JobHandle(job_id, "gpu_cluster_default", "/x", "host", None, 1))
     path = f"{quote(address)}/outputs/file?path=model"
     headers = {"Authorization": f"Bearer {token()}"}
 
@@ -83,5 +82,5 @@ def test_a_gigabyte(
     more_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     record_property("MB/s", round(SIZE / seconds / 1e6))
     print(f"{SIZE / seconds / 1e6:.0f} MB/s, {more_mib:.0f} MiB more memory")
-    assert (size, digest.hexdigest()) == (SIZE, written.hexdigest())
+    assert (size, digest.hexdigest()) == (SIZE, sha256)
     assert more_mib < 100

@@ -8,7 +8,6 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,9 +21,9 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins import output_download
 from airflow_provider_gpu_cluster.plugins.api import outputs
 from tests.harness import jobs
+from tests.plugins.api.collected_run import job_address
 from tests.plugins.api.verbs_here import VerbsHere
 
-Launched = Callable[..., str]
 HANDLE = JobHandle("job", "gpu_cluster_default", "/jobs/job", "host", "2026-01-02T03:04:05+00:00", 1)
 SECRET = "s3cret-of-ada"
 
@@ -73,13 +72,11 @@ NAMES = [
 ]
 
 
-def test_hostile_names_are_listed_and_each_leads_to_its_file(
-    browser: TestClient, launched: Launched, folder: Path
-) -> None:
+def test_hostile_names_are_listed_and_each_leads_to_its_file(browser: TestClient, folder: Path) -> None:
     for name in NAMES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(os.fsencode(name))
-    job = launched(HANDLE)
+    job = job_address(HANDLE)
     found: list[dict[str, Any]] = []
     page: dict[str, Any] = {"next": ""}
     while page["next"] is not None:
@@ -127,20 +124,18 @@ def is_attachment(response: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("what", ["file", "preview", "image", "checksum"])
-def test_what_is_no_path_is_refused(
-    browser: TestClient, launched: Launched, folder: Path, what: str, query: dict[str, str]
-) -> None:
-    response = browser.get(f"{launched(HANDLE)}/outputs/{what}", params=query)
+def test_what_is_no_path_is_refused(browser: TestClient, folder: Path, what: str, query: dict[str, str]) -> None:
+    response = browser.get(f"{job_address(HANDLE)}/outputs/{what}", params=query)
     assert response.status_code == 422
     assert isinstance(response.json()["detail"], str)
 
 
 @pytest.mark.parametrize("path", ["gone", "out", "pipe", "sub", "x" * 300])
-def test_what_is_no_file_is_not_there(browser: TestClient, launched: Launched, folder: Path, path: str) -> None:
+def test_what_is_no_file_is_not_there(browser: TestClient, folder: Path, path: str) -> None:
     (folder / "out").symlink_to("/etc/passwd")
     (folder / "sub").mkdir()
     os.mkfifo(folder / "pipe")
-    job = launched(HANDLE)
+    job = job_address(HANDLE)
     for what in ("file", "preview", "image", "checksum"):
         response = browser.get(f"{job}/outputs/{what}", params={"path": path})
         assert response.status_code == 404
@@ -149,8 +144,8 @@ def test_what_is_no_file_is_not_there(browser: TestClient, launched: Launched, f
     assert kinds == {"out": "outside", "pipe": "special"}
 
 
-def test_a_preview_says_what_it_is_and_hides_secrets(browser: TestClient, launched: Launched, folder: Path) -> None:
-    job = launched(HANDLE)
+def test_a_preview_says_what_it_is_and_hides_secrets(browser: TestClient, folder: Path) -> None:
+    job = job_address(HANDLE)
     wide = ",".join(map(str, range(10_000))) + "\n"
     files = {
         "a.json": ('{"loss": NaN}', "json"),
@@ -186,11 +181,9 @@ def test_a_preview_says_what_it_is_and_hides_secrets(browser: TestClient, launch
     ],
     ids=["png", "gif", "svg", "html", "cut", "pixels", "bytes"],
 )
-def test_only_images_of_pixels_are_shown(
-    browser: TestClient, launched: Launched, folder: Path, content: bytes, status: int
-) -> None:
+def test_only_images_of_pixels_are_shown(browser: TestClient, folder: Path, content: bytes, status: int) -> None:
     (folder / "curve.png").write_bytes(content)
-    response = browser.get(f"{launched(HANDLE)}/outputs/image", params={"path": "curve.png"})
+    response = browser.get(f"{job_address(HANDLE)}/outputs/image", params={"path": "curve.png"})
     assert response.status_code == status
     if status == 200:
         assert response.content == content
@@ -199,21 +192,21 @@ def test_only_images_of_pixels_are_shown(
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_where_outputs_were_collected_to(browser: TestClient, launched: Launched, folder: Path) -> None:
+def test_where_outputs_were_collected_to(browser: TestClient, folder: Path) -> None:
     (folder / "model").write_bytes(bytes(1 << 20))
     os.utime(folder / "model", (0, 0))
     files = [{"path": "model", "size": 1 << 20, "sha256": "ab" * 32}]
-    page = browser.get(f"{launched(HANDLE, job_id='job', destination='/models/1', files=files)}/outputs").json()
+    page = browser.get(f"{job_address(HANDLE, job_id='job', destination='/models/1', files=files)}/outputs").json()
     assert page["outputs"][0]["sha256"] == "ab" * 32
     (collected,) = page["collected"]
     assert (collected["task_id"], collected["destination"], collected["files"]) == ("collect", "/models/1", 1)
-    assert browser.get(f"{launched(HANDLE, job_id='other', destination='/x')}/outputs").json()["collected"] == []
+    assert browser.get(f"{job_address(HANDLE, job_id='other', destination='/x')}/outputs").json()["collected"] == []
 
 
-def test_what_was_collected_is_known_without_the_cluster(browser: TestClient, launched: Launched, root: Root) -> None:
+def test_what_was_collected_is_known_without_the_cluster(browser: TestClient, root: Root) -> None:
     files = [{"path": "b", "size": 2, "sha256": "bb"}, {"path": "a.txt", "size": 1, "sha256": "aa"}]
     gone = JobHandle("gone", "gpu_cluster_default", "/jobs/gone", "host", None, 1)
-    job = launched(gone, job_id="gone", destination="/models/1", files=files)
+    job = job_address(gone, job_id="gone", destination="/models/1", files=files)
     page = browser.get(f"{job}/outputs").json()
     assert [(one["path"], one["kind"], one["sha256"]) for one in page["outputs"]] == [
         ("a.txt", "collected", "aa"),
@@ -222,19 +215,18 @@ def test_what_was_collected_is_known_without_the_cluster(browser: TestClient, la
     assert "there is no job gone under" in page["problem"]
     assert page["collected"][0]["destination"] == "/models/1"
     assert [one["path"] for one in browser.get(f"{job}/outputs?contains=TXT").json()["outputs"]] == ["a.txt"]
-    response = browser.get(f"{launched(gone)}/outputs")
+    response = browser.get(f"{job_address(gone)}/outputs")
     assert (response.status_code, response.json()["looks_again"]) == (404, False)
 
 
-def test_final_metrics(browser: TestClient, launched: Launched, folder: Path) -> None:
+def test_final_metrics(browser: TestClient, folder: Path) -> None:
     (folder / "metrics.json").write_text(json.dumps({"loss": float("nan"), "half\ud800": SECRET}))
-    found = browser.get(f"{launched(HANDLE)}/metrics").json()
+    found = browser.get(f"{job_address(HANDLE)}/metrics").json()
     assert found == {"metrics": {"loss": "NaN", "half\ufffd": "***"}, "count": 2, "problem": None}
 
 
 def test_a_large_file_comes_over_a_connection_of_its_own(
     browser: TestClient,
-    launched: Launched,
     cluster: Cluster,
     gpu_cluster_conn: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -245,7 +237,7 @@ def test_a_large_file_comes_over_a_connection_of_its_own(
     ).handle.job_id
     jobs.wait(cluster, job_id)
     content = Path(cluster.settings.root_dir, job_id, "outputs", "model").read_bytes()
-    job = launched(JobHandle(job_id, "gpu_cluster_default", "/x", "host", None, 1))
+    job = job_address(JobHandle(job_id, "gpu_cluster_default", "/x", "host", None, 1))
     with browser.stream("GET", f"{job}/outputs/file", params={"path": "model"}) as response:
         assert response.headers["Content-Length"] == str(12 << 20)
         is_attachment(response)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from airflow_provider_gpu_cluster.plugins.live import asking, clusters, followed, hub, page
+from airflow_provider_gpu_cluster.plugins.live import asking, clusters, hub, live_job, page
 from airflow_provider_gpu_cluster.watch import loop
 from tests.harness.api_server import EVERYTHING, Rights, api_server, token
 from tests.harness.patience import PATIENCE_S
@@ -67,10 +67,10 @@ def database() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let little time pass between looks at the database, and before a job is followed no longer."""
-    monkeypatch.setattr(page, "FIND_EVERY_S", 0.1)
-    monkeypatch.setattr(page, "CHECK_EVERY_S", 0.2)
+    monkeypatch.setattr(page, "FIND_EVERY_S", 0.3)
+    monkeypatch.setattr(page, "CHECK_EVERY_S", 0.6)
     monkeypatch.setattr(hub, "LINGER_S", 0.2)
-    monkeypatch.setattr(followed, "FIRST_WAIT_S", 0.2)
+    monkeypatch.setattr(live_job, "FIRST_WAIT_S", 0.2)
     monkeypatch.setattr(loop, "SHORTEST_PAUSE_S", 0.05)
     monkeypatch.setattr(loop, "LONGEST_PAUSE_S", 0.2)
 
@@ -117,6 +117,10 @@ class Server:
 
     def stop(self) -> None:
         self._pages.close()
+        self.end()
+
+    def end(self) -> None:
+        """End the server, whatever is still open."""
         self._uvicorn.should_exit = True
         self._thread.join(PATIENCE_S)
 
@@ -155,6 +159,7 @@ class Page:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.seen: list[Message] = []
+        self._left: list[Message] = []
         self.code: int | None = None
         self._messages: queue.Queue[Message | None] = queue.Queue()
         threading.Thread(target=self._receive, daemon=True).start()
@@ -169,16 +174,21 @@ class Page:
         self._messages.put(None)
 
     def until(self, kind: str, check: Callable[[Message], bool] = lambda message: True) -> Message:
-        """Return the next message of a kind for which something is true."""
+        """Return the next message of a kind, of those that were not returned yet, for which something is true."""
+        for message in self._left:
+            if message["type"] == kind and check(message):
+                self._left.remove(message)
+                return message
         while True:
             try:
-                message = self._messages.get(timeout=PATIENCE_S)
+                next_one = self._messages.get(timeout=PATIENCE_S)
             except queue.Empty:
                 raise AssertionError(f"there is no {kind}, after {self.seen}") from None
-            assert message is not None, f"it was closed with {self.code}, after {self.seen}"
-            self.seen.append(message)
-            if message["type"] == kind and check(message):
-                return message
+            assert next_one is not None, f"it was closed with {self.code}, after {self.seen}"
+            self.seen.append(next_one)
+            if next_one["type"] == kind and check(next_one):
+                return next_one
+            self._left.append(next_one)
 
     def until_state(self, state: str) -> Message:
         job: Message = self.until("job", lambda message: message["job"]["state"] == state)["job"]

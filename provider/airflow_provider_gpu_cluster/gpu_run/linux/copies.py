@@ -16,7 +16,7 @@ _PIECE = 1 << 16
 _READING_S = 5.0
 
 
-class Answer(NamedTuple):
+class CopyAnswer(NamedTuple):
     """
     What a copy has written.
 
@@ -74,7 +74,7 @@ class Copies:
         """How much work has not begun."""
         return len(self._waiting)
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[CopyAnswer]:
         """Return the answers that are complete, or will never be."""
         found = []
         for fd, one in list(self._running.items()):
@@ -86,7 +86,7 @@ class Copies:
                 os.close(fd)
                 del self._running[fd]
                 self._ending.add(one.pid)
-                found.append(Answer(one.key, bytes(one.said), is_late))
+                found.append(CopyAnswer(one.key, bytes(one.said), is_late))
         self._reap()
         self._start()
         return found

@@ -52,11 +52,11 @@ class PointNews(TypedDict):
     place: TailPlace
 
 
-class _Seen(TypedDict):
+class _SeenStatus(TypedDict):
     status: Status
 
 
-class Seen(_Seen, total=False):
+class Seen(_SeenStatus, total=False):
     """
     A job as it is now.
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from .. import protocol
-from ..linux.copies import Answer, Copies
+from ..linux.copies import Copies, CopyAnswer
 
 if TYPE_CHECKING:
     from ..protocol.events import AnsweredEvent, RefusedEvent
@@ -80,7 +80,7 @@ class Calls:
         refused, self._refused = self._refused, []
         return [*events, *refused]
 
-    def _outcome(self, answer: Answer) -> dict[str, Any]:
+    def _outcome(self, answer: CopyAnswer) -> dict[str, Any]:
         if answer.is_late:
             message = (
                 f"it was ended on the cluster: it took longer than {self._limit_s:g} s, or its answer was too long"

@@ -79,9 +79,9 @@ def job_of(address: JobAddress) -> JobHandle:
         known = _in_table(address)
         if known is not None and (found is None or _is_of_this_try(known, found)):
             handle = known
-    if handle is None and found is None:
-        raise HTTPException(404, "There is no such task instance in this Airflow.")
     if handle is None:
+        if found is None:
+            raise HTTPException(404, "There is no such task instance in this Airflow.")
         odd = any(value is not None for value in stored)
         sentence = why_no_job(None if found.state is None else str(found.state), odd=odd)
         # An open page looks again or stops.

@@ -111,7 +111,9 @@ async def curves(
 def _shown(found: Curves) -> Curves:
     """Hide Airflow's secrets in the texts of an answer, not in its thousands of numbers."""
     hidden = iter(shown([*(one.name for one in found.names), *(one.name for one in found.curves), found.problem]))
-    for one in (*found.names, *found.curves):
-        one.name = next(hidden)
+    for number in found.names:
+        number.name = next(hidden)
+    for curve in found.curves:
+        curve.name = next(hidden)
     found.problem = next(hidden)
     return found

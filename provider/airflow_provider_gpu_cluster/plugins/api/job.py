@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from airflow_provider_gpu_cluster.job_table.facts import TaskKey
 from airflow_provider_gpu_cluster.plugins.api.access import may_read_job
 from airflow_provider_gpu_cluster.plugins.api.address import JOB_PATH, Address, job_of
 from airflow_provider_gpu_cluster.plugins.api.errors import RESPONSES
@@ -17,6 +18,7 @@ from airflow_provider_gpu_cluster.plugins.api.rights import rights_of
 from airflow_provider_gpu_cluster.plugins.job_detail import job_detail
 from airflow_provider_gpu_cluster.plugins.job_looks import looks
 from airflow_provider_gpu_cluster.plugins.job_model import JobDetail
+from airflow_provider_gpu_cluster.plugins.job_rows import rows_of
 from airflow_provider_gpu_cluster.plugins.live.hub import hub
 
 WAIT_S = 2.0
@@ -49,4 +51,7 @@ async def job(address: Address, user: GetUserDep, wait_s: Wait = WAIT_S) -> Any:
     count = None
     if address.element is not None:
         count = (await run_in_threadpool(job_of, replace(address, element=None))).array_size
+    else:
+        row, earlier = await run_in_threadpool(rows_of, handle, TaskKey(**address.where))
+        known = replace(known, row=row, earlier=earlier)
     return JSONResponse(job_detail(handle, known, rights, element=address.element, element_count=count))

@@ -22,10 +22,10 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.api.access import readable_logs
 from airflow_provider_gpu_cluster.plugins.api.jobs import JobRow
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
-from airflow_provider_gpu_cluster.plugins.live.followed import FollowedJob
 from airflow_provider_gpu_cluster.plugins.live.hub import hub
+from airflow_provider_gpu_cluster.plugins.live.live_job import LiveJob
 from airflow_provider_gpu_cluster.plugins.live.page import ALIVE_EVERY_S, CHECK_EVERY_S
-from airflow_provider_gpu_cluster.plugins.live.viewer import Message, Viewer
+from airflow_provider_gpu_cluster.plugins.live.viewer import Message, OpenPage
 from airflow_provider_gpu_cluster.plugins.live.visitor import Visitor
 from airflow_provider_gpu_cluster.plugins.shown import shown
 
@@ -41,8 +41,8 @@ class _Row:
         self.row = row
         self.handle = handle
         self.may_read_log = may_read_log
-        self.job: FollowedJob | None = None
-        self.viewer = Viewer()
+        self.job: LiveJob | None = None
+        self.viewer = OpenPage()
 
     def told(self) -> dict[str, Any]:
         """Return the row as it is now."""
@@ -60,7 +60,7 @@ class ListPage:
     """One open list of jobs."""
 
     def __init__(self, visitor: Visitor) -> None:
-        self.viewer = Viewer()
+        self.viewer = OpenPage()
         self._visitor = visitor
         self._wanted: list[str] | None = None
         self._rows: dict[str, _Row] = {}

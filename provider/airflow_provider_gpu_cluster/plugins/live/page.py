@@ -12,13 +12,15 @@ from fastapi import HTTPException
 from fastapi.concurrency import run_in_threadpool
 
 from airflow_provider_gpu_cluster.gpu_run.protocol.following import LOG, PROGRESS, USAGE
+from airflow_provider_gpu_cluster.job_table.facts import TaskKey
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.api.address import JobAddress, job_of
 from airflow_provider_gpu_cluster.plugins.job_detail import Rights
+from airflow_provider_gpu_cluster.plugins.job_rows import Rows, rows_of
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
-from airflow_provider_gpu_cluster.plugins.live.followed import FollowedJob
 from airflow_provider_gpu_cluster.plugins.live.hub import hub
-from airflow_provider_gpu_cluster.plugins.live.viewer import Message, Viewer
+from airflow_provider_gpu_cluster.plugins.live.live_job import LiveJob
+from airflow_provider_gpu_cluster.plugins.live.viewer import Message, OpenPage
 from airflow_provider_gpu_cluster.plugins.live.visitor import Visitor
 
 # How often to see which job the task has, whether the user still may look, and to give a sign of life, in seconds.
@@ -37,14 +39,15 @@ class JobPage:
     """
 
     def __init__(self, address: JobAddress, visitor: Visitor, rights: Rights) -> None:
-        self.viewer = Viewer()
+        self.viewer = OpenPage()
         self._address = address
         self._visitor = visitor
         self._rights = rights
         self._handle: JobHandle | None = None
-        self._job: FollowedJob | None = None
+        self._job: LiveJob | None = None
         self._reason_none: str | None = None
         self._element_count: int | None = None
+        self._rows: Rows = (None, None)
         self._follows_log = False
 
     def want(self, *, log: bool) -> None:
@@ -114,6 +117,8 @@ class JobPage:
         if self._handle != handle:
             self._leave()
             self._handle = handle
+            if self._address.element is None:
+                self._rows = await run_in_threadpool(rows_of, handle, TaskKey(**self._address.where))
             is_element = self._address.element is not None
             self._job = hub().join(handle, self.viewer, self._changed, is_element=is_element)
         cluster = live_cluster(handle.gpu_cluster_conn_id)
@@ -122,7 +127,9 @@ class JobPage:
 
     def _changed(self) -> None:
         if self._job is not None and self._handle is not None:
-            detail = self._job.detail(self._handle, self._rights, self._address.element, self._element_count)
+            detail = self._job.detail(
+                self._handle, self._rights, self._rows, self._address.element, self._element_count
+            )
             self.viewer.tell(Message.of("job", job=detail))
 
     def _leave(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from airflow_provider_gpu_cluster.plugins.live.limits import MOST_MESSAGE_CHARACTERS, Rate
-from airflow_provider_gpu_cluster.plugins.live.viewer import Viewer
+from airflow_provider_gpu_cluster.plugins.live.viewer import OpenPage
 
 # A page that takes nothing for so long is dropped.
 SEND_S = 30.0
@@ -25,7 +25,7 @@ class _BrokenRule(Exception):
 
 
 async def serve(
-    socket: WebSocket, viewer: Viewer, run: Coroutine[Any, Any, None], asked: Callable[[dict[str, Any]], None]
+    socket: WebSocket, viewer: OpenPage, run: Coroutine[Any, Any, None], asked: Callable[[dict[str, Any]], None]
 ) -> None:
     """
     Serve an accepted socket until its page or its viewer ends.
@@ -48,7 +48,7 @@ async def serve(
         await socket.close(_AGAINST_RULES if broken else _OVER, str(broken or ""))
 
 
-async def _send(socket: WebSocket, viewer: Viewer) -> None:
+async def _send(socket: WebSocket, viewer: OpenPage) -> None:
     while texts := await viewer.next():
         for text in texts:
             await asyncio.wait_for(socket.send_text(text), SEND_S)

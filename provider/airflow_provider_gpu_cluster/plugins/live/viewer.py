@@ -32,7 +32,7 @@ class Message:
 
 
 @dataclass(eq=False)
-class Viewer:
+class OpenPage:
     """
     Collects what a page is to be told. All is done in the thread of the event loop.
 

@@ -104,6 +104,7 @@ function useLook() {
       "& progress::-moz-progress-bar": { bg: "running.solid" },
       "& .tag": { ...badge({ variant: "subtle", size: "xs" }), colorPalette: "gray" },
       "& .chip": { colorPalette: "none", ...badge({ variant: "solid", size: "sm" }), borderRadius: "full", fontSize: "sm", px: "2", py: "1" },
+      "& .chip, & .chip ~ .muted": { verticalAlign: "middle" },
       ...Object.fromEntries(states),
     };
   }, [table, badge]);

@@ -20,7 +20,12 @@ export function useHistory(address, what, { x = null, names = null, job, live })
   const [known, setKnown] = React.useState({ history: emptyHistory(), isLoaded: false, error: null });
   const [isReading, setIsReading] = React.useState(false);
   const change = (step) => setKnown((before) => ({ ...before, history: step(before.history) }));
-  const ask = (query, signal) => get(jobPath(address, "curves", { what, x, ...query }), { signal });
+  const ask = async (query, signal) => {
+    const answer = await get(jobPath(address, "curves", { what, x, ...query }), { signal });
+    // One that was given up while it came is none.
+    signal.throwIfAborted();
+    return answer;
+  };
 
   const wanted = React.useRef(names);
   wanted.current = names;
@@ -41,11 +46,12 @@ export function useHistory(address, what, { x = null, names = null, job, live })
     [address, what, x],
   );
   const isFinal = job.is_final;
+  // Another attempt may begin another file, and the last lines come with the end.
   React.useEffect(() => {
     const leaving = new AbortController();
     load(leaving.signal);
     return () => leaving.abort();
-  }, [load, isFinal]);
+  }, [load, isFinal, job.attempt]);
 
   // Nor is what somebody has read of a large history thrown away again and again.
   const isKept = (Boolean(live?.subscribe) && live.how !== "polling") || known.history.slicesRead > 1;
@@ -59,16 +65,26 @@ export function useHistory(address, what, { x = null, names = null, job, live })
     };
   }, [load, isFinal, isKept]);
 
+  const hasMore = React.useRef(false);
+  hasMore.current = known.history.slicesRead > 1;
   React.useEffect(() => {
     if (!live?.subscribe) return undefined;
     const leaving = new AbortController();
+    let soon = null;
+    const catchUp = () => {
+      soon ??= setTimeout(() => {
+        soon = null;
+        if (!hasMore.current) load(leaving.signal);
+      }, EVERY_MS);
+    };
     const stop = live.subscribe((message) => {
       if (message.type === what) change((history) => (what === "usage" ? withUsage : withProgress)(history, message.points ?? []));
-      // What was missed meanwhile is in the history.
-      if (message.type === "back" || message.skipped) load(leaving.signal);
+      // What did not come is in the history.
+      if (message.type === "back" || (message.type === what && message.skipped)) catchUp();
     });
     return () => {
       stop();
+      clearTimeout(soon);
       leaving.abort();
     };
   }, [live?.subscribe, load]);

@@ -21,6 +21,7 @@ export function LogPanel({ address, job, live }) {
   if (job.array && (address.element ?? null) === null) {
     return html`<${Empty}>This is an array: each of its elements has a log of its own. Choose one of the elements.<//>`;
   }
+  if (job.may?.read_log === false) return html`<${Empty}>To see what a job has printed takes the right to read the logs of its DAG.<//>`;
   return html`<${LogOf} key=${job.job_id} address=${address} job=${job} live=${live} />`;
 }
 
@@ -148,8 +149,8 @@ function LogOf({ address, job, live }) {
           ${held.blocks.map((block) => html`<${Block} key=${block.offset} block=${block} query=${query.q && !query.isRegex ? query : null} found=${found} chosen=${chosen} hrefOf=${hrefOf} />`)}
         </div>`}
       <//>
-      ${!follows && log.unseen > 0 && html`<${Chakra.Button} size="xs" position="absolute" bottom=${3} right=${6} onClick=${toEnd} colorPalette="brand">
-        ${log.unseen.toLocaleString("en-US")} new ${log.unseen === 1 ? "line" : "lines"} \u2193<//>`}
+      ${!follows && held && (log.unseen > 0 || (held.grows && !held.atEnd)) && html`<${Chakra.Button} size="xs" position="absolute" bottom=${3} right=${6} onClick=${toEnd} colorPalette="brand">
+        ${log.unseen ? `${log.unseen.toLocaleString("en-US")} new ${log.unseen === 1 ? "line" : "lines"}` : "To the end"} \u2193<//>`}
     <//>
     <${Spoken}>${said}<//>
   <//>`;

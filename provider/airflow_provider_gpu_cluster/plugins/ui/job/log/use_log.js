@@ -120,7 +120,7 @@ export function useLog({ address, live, attempt, stream, follows }) {
 
   // Only of the newest log comes anything live.
   const isNewest = attempt === null && stream === "output";
-  const isPushed = isNewest && Boolean(live?.listen) && live.how !== "polling";
+  const isPushed = isNewest && ["socket", "events"].includes(live?.how);
   React.useEffect(() => (isPushed ? live.listen("log", logic.heard) : undefined), [isPushed, live?.listen, logic]);
   const grows = state.held?.grows ?? false;
   React.useEffect(() => {

@@ -17,9 +17,10 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.progress import Pace
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.plugins.job_detail import Known, Rights, job_detail
+from airflow_provider_gpu_cluster.plugins.job_rows import Rows
 from airflow_provider_gpu_cluster.plugins.live.asking import ask
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
-from airflow_provider_gpu_cluster.plugins.live.viewer import Message, Viewer
+from airflow_provider_gpu_cluster.plugins.live.viewer import Message, OpenPage
 from airflow_provider_gpu_cluster.plugins.progress_view import seconds_left
 from airflow_provider_gpu_cluster.plugins.shown import shown
 from airflow_provider_gpu_cluster.watch.events import Failure, Outage, Points, Printed, WatchEvent
@@ -38,7 +39,7 @@ StatusSeen = Callable[[JobHandle, JobStatus], object]
 Changed = Callable[[], object]
 
 
-class FollowedJob:
+class LiveJob:
     """
     One job, followed as long as there are viewers. All is done in the thread of the event loop.
 
@@ -51,21 +52,20 @@ class FollowedJob:
         self.outage: Message | None = None
         self._status_seen = status_seen
         self._loop = asyncio.get_running_loop()
-        self._viewers: dict[Viewer, Changed] = {}
+        self._viewers: dict[OpenPage, Changed] = {}
         self._following: Following | None = None
         self._pace: Pace | None = None
         self._log_end: Message | None = None
         self._described: tuple[object, ...] = ()
         self._described_at = float("-inf")
         self._describing: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def viewers(self) -> int:
         """How many look at it."""
         return len(self._viewers)
 
-    def add(self, viewer: Viewer, changed: Changed) -> None:
+    def add(self, viewer: OpenPage, changed: Changed) -> None:
         """
         Tell a viewer about the job from now on.
 
@@ -75,19 +75,17 @@ class FollowedJob:
         self.wants_changed()
         if self.outage is not None:
             viewer.tell(self.outage)
-        if self.known.status is not None or self.known.error is not None:
-            changed()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(FIRST_WAIT_S, self._tell_changed)
+        is_known = self.known.status is not None or self.known.error is not None
+        self._loop.call_later(0.0 if is_known else FIRST_WAIT_S, changed)
         if LOG in viewer.wants:
             self.tell_log_end(viewer)
 
-    def remove(self, viewer: Viewer) -> None:
+    def remove(self, viewer: OpenPage) -> None:
         """Tell it nothing more."""
         if self._viewers.pop(viewer, None) is not None and self._following is not None:
             self._following.want(self._wanted)
 
-    def tell_log_end(self, viewer: Viewer) -> None:
+    def tell_log_end(self, viewer: OpenPage) -> None:
         """Tell a viewer up to where the log was told to others, so that it sees whether it lacks something."""
         if self._log_end is not None:
             viewer.tell(self._log_end)
@@ -116,22 +114,23 @@ class FollowedJob:
         if self._following is not None:
             self._following.close()
             self._following = None
-        if self._timer is not None:
-            self._timer.cancel()
         if self._describing is not None:
             self._describing.cancel()
 
     def detail(
-        self, handle: JobHandle, rights: Rights, element: int | None, element_count: int | None
+        self, handle: JobHandle, rights: Rights, rows: Rows, element: int | None, element_count: int | None
     ) -> dict[str, Any]:
         """
         Return all that is told of the job to one who has these rights.
 
         :param handle: the job, as its task keeps it.
+        :param rows: what the table of jobs knows.
         :param element: its index, and how many elements its array has.
         """
         self._describe_if_due()
-        return job_detail(handle, self.known, rights, element=element, element_count=element_count)
+        row, earlier = rows
+        known = replace(self.known, row=row, earlier=earlier)
+        return job_detail(handle, known, rights, element=element, element_count=element_count)
 
     # -- what the cluster tells
 
@@ -214,7 +213,5 @@ class FollowedJob:
                 viewer.tell(message)
 
     def _tell_changed(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         for changed in list(self._viewers.values()):
             changed()

@@ -1,0 +1,89 @@
+"""What open pages of a job cost: SSH connections, the way of a log line to 20 pages, and memory of the API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+import uvicorn
+from airflow.utils.db import initdb
+
+from airflow_provider_gpu_cluster.jobs.status import JobState
+from benchmarks.measure import CONN_ID, bench, line
+from tests.harness.api_server import EVERYTHING, api_server, launched, token
+from tests.harness.jobs import submit, wait
+from tests.servers.proxy import CutProxy
+
+PAGES = 20
+MANY_PAGES = 120
+LINES = 100
+PRINT = f"for n in $(seq {LINES}); do date +at-%s.%N; sleep 0.2; done"
+
+
+def main() -> None:
+    initdb()
+    with bench(gpus=4) as cluster, pytest.MonkeyPatch.context() as patch, cluster.cluster() as session:
+        proxy = CutProxy((cluster.sshd.host, cluster.sshd.port))
+        connection = json.loads(cluster.connections()[f"AIRFLOW_CONN_{CONN_ID.upper()}"])
+        os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = json.dumps({**connection, "port": proxy.port})
+        with api_server(patch, set(EVERYTHING)) as client:
+            server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning", lifespan="off"))
+            thread = threading.Thread(target=server.run, daemon=True)
+            thread.start()
+            while not server.started:
+                thread.join(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            go = Path(cluster.folder, "go")
+            job = submit(session, f"while [ ! -e {go} ]; do sleep 0.1; done; {PRINT}", gpus=1)
+            address = launched(job.handle.to_json())("/live")
+            first = _Viewers(port, address, PAGES)
+            connections, memory = proxy.connections, _rss()
+            idle = _Viewers(port, address, MANY_PAGES - PAGES)
+            per_page = (_rss() - memory) / (MANY_PAGES - PAGES)
+            idle.end()
+            go.touch()
+            wait(session, job.handle.job_id, JobState.SUCCEEDED)
+            delays = first.end()
+            print(
+                f"{PAGES} pages, {len(delays)} lines told; SSH connections: {connections}, and no command but the watch"
+            )
+            line("from a job's line of log to a page", delays)
+            ordered = sorted(delays)
+            print(f"p95: {ordered[int(0.95 * len(ordered))] * 1000:.0f} ms")
+            print(f"memory of the API server: {per_page / 1000:.0f} kB per open page, of {MANY_PAGES} pages")
+            server.should_exit = True
+            thread.join()
+        proxy.close()
+
+
+class _Viewers:
+    """Pages that are open in another process."""
+
+    def __init__(self, port: int, address: str, count: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.live_viewers", f"ws://127.0.0.1:{port}{address}", str(count)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None
+        self._process.stdin.write(token() + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "open\n"
+
+    def end(self) -> list[float]:
+        """Close them, and return how long each line took to each page, in seconds."""
+        told, _ = self._process.communicate()
+        delays: list[float] = json.loads(told)
+        return delays
+
+
+def _rss() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+if __name__ == "__main__":
+    main()
