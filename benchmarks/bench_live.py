@@ -9,7 +9,6 @@ import sys
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 import uvicorn
 from airflow.utils.db import initdb
@@ -82,7 +81,7 @@ class _Viewers:
 
 
 def _rss() -> int:
-    return int(psutil.Process().memory_info().rss)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def test_a_note_says_who_and_what() -> None:
             "entry_script": "train.py",
             "script_args": ["--lr", "0.1"],
             "gpus": 2,
+            "nodes": 1,
             "memory_bytes": 4 << 30,
             "priority": "normal",
         },

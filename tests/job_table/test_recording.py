@@ -9,13 +9,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from airflow_provider_gpu_cluster.job_table import queries, recording
-from airflow_provider_gpu_cluster.job_table.facts import GONE, AttemptFacts, JobFacts, Standing, TaskKey
+from airflow_provider_gpu_cluster.job_table.facts import GONE, AttemptFacts, JobFacts, StateFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.queries import Selection
 from airflow_provider_gpu_cluster.job_table.recording import record, write
 from airflow_provider_gpu_cluster.job_table.status_note import StatusNotes, facts_of
@@ -53,7 +53,7 @@ def rows(session: Session) -> list[dict[str, Any]]:
 
 
 def standing(state: str, attempt: int = 1, **more: Any) -> JobFacts:
-    return JobFacts("lab", "mine-train-1", standing=Standing(attempt, state, **more))
+    return JobFacts("lab", "mine-train-1", standing=StateFacts(attempt, state, **more))
 
 
 def test_a_launch_makes_a_row_and_telling_it_again_changes_nothing(session: Session) -> None:
@@ -168,6 +168,7 @@ def test_hostile_values_are_stored(session: Session) -> None:
     assert len(rows(session)) == 1
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists)))
 def test_json_of_jobs_is_bounded_and_plain(value: dict[str, Any]) -> None:
     stored = json.dumps(json_object(value, 500), allow_nan=False)
@@ -223,7 +224,7 @@ def test_a_watched_status_is_written_within_seconds(session: Session) -> None:
     ],
 )
 def test_every_word_must_occur_in_what_names_a_job(session: Session, words: str, is_found: bool) -> None:
-    standing = Standing(1, "FAILED", message="OUT at 50% of a_b, ÜNÏ \N{GRINNING FACE}")
+    standing = StateFacts(1, "FAILED", message="OUT at 50% of a_b, ÜNÏ \N{GRINNING FACE}")
     written(session, replace(LAUNCH, standing=standing))
     assert queries.sums_of(session, Selection({"mine"}, words=words)).jobs == is_found
     assert queries.sums_of(session, Selection({"mine"}, words=f"{words} nowhere")).jobs == 0

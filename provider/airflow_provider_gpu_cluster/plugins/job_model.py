@@ -11,7 +11,7 @@ class _Told(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Attempt(_Told):
+class AttemptTold(_Told):
     """One run of the job, as it stands or has ended."""
 
     attempt: int
@@ -131,7 +131,7 @@ class JobDetail(_Told):
     error_since: str | None
     as_of: str | None = Field(description="when the cluster said so; null as long as it has not answered")
     attempt: int | None
-    attempts: list[Attempt]
+    attempts: list[AttemptTold]
     recovered: dict[str, int] = Field(description="how often it went on by itself, by the reason")
     queue: Queue | None
     progress: Progress | None

@@ -33,6 +33,7 @@ def own_clusters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test meet a connection of another, and leave none behind."""
     monkeypatch.setattr(clusters, "_clusters", {})
     monkeypatch.setattr(asking, "_outages", {})
+    monkeypatch.setattr(hub, "_hubs", {})
     yield
     monkeypatch.setattr(loop, "LINGER_S", 0.0)
     for one in clusters._clusters.values():

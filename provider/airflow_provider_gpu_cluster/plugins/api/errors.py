@@ -29,10 +29,10 @@ from airflow_provider_gpu_cluster.plugins.shown import shown
 
 log = logging.getLogger(__name__)
 
-_NOT_ANSWERED = "The cluster has not answered in time."
+_SILENT = "The cluster has not answered in time."
 
 
-class Failure(BaseModel):
+class NotAnswered(BaseModel):
     """Why a request is not answered."""
 
     detail: str = Field(description="one sentence for a person")
@@ -40,11 +40,11 @@ class Failure(BaseModel):
 
 
 RESPONSES: Mapping[int | str, dict[str, object]] = {
-    401: {"model": Failure, "description": "nobody is logged in, and there is no valid token"},
-    403: {"model": Failure, "description": "the user may not see or do this"},
-    404: {"model": Failure, "description": "there is no such task instance or job"},
-    409: {"model": Failure, "description": "the job does not stand as it must for this"},
-    503: {"model": Failure, "description": "the cluster cannot be asked now"},
+    401: {"model": NotAnswered, "description": "nobody is logged in, and there is no valid token"},
+    403: {"model": NotAnswered, "description": "the user may not see or do this"},
+    404: {"model": NotAnswered, "description": "there is no such task instance or job"},
+    409: {"model": NotAnswered, "description": "the job does not stand as it must for this"},
+    503: {"model": NotAnswered, "description": "the cluster cannot be asked now"},
 }
 
 
@@ -65,7 +65,7 @@ def answer_to(error: Exception) -> JSONResponse:
     if isinstance(error, GpuClusterConnectionError):
         return failure(503, str(error), looks_again=True)
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
-        return failure(503, _NOT_ANSWERED, looks_again=True)
+        return failure(503, _SILENT, looks_again=True)
     if isinstance(error, AirflowNotFoundException):
         return failure(404, str(error))
     if isinstance(error, GpuClusterError):
