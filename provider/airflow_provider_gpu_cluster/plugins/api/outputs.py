@@ -177,6 +177,7 @@ async def outputs(
     if contains:
         request["contains"] = contains
     collections = await run_in_threadpool(_collections, address, handle)
+    page: dict[str, Any]
     try:
         reply: ListOutputsReply = await ask(handle.gpu_cluster_conn_id, "list-outputs", request)
     except (GpuClusterError, TimeoutError) as error:
