@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -71,21 +72,24 @@ def test_a_thousand_jobs_are_seen_at_once(site: Site, viewer: Callable[..., View
     assert min(times) < FIRST_PAINT_S
 
 
-def test_twenty_viewers_cost_a_cluster_what_one_costs(site: Site, viewer: Callable[..., Viewer]) -> None:
-    run_id = site.start("watched", {"seconds": 60})
+def test_twenty_viewers_cost_a_cluster_what_one_costs(
+    site: Site, viewer: Callable[..., Viewer], tmp_path: Path
+) -> None:
+    run_id = site.start("watched", {"until": str(tmp_path / "end")})
     site.until_job("watched", run_id, "train", "RUNNING")
     first = viewer()
     pages = [settled(first.open_job("watched", run_id, "train"))]
     before = site.proxy.connections
     pages += [settled(first.open_job("watched", run_id, "train")) for _ in range(19)]
     assert site.proxy.connections == before
+    (tmp_path / "end").touch()
     for page in pages:
         page.locator("[data-state=SUCCEEDED]").first.wait_for(timeout=PATIENCE_MS)
     assert site.proxy.connections == before
 
 
-def test_a_cluster_that_is_gone_comes_back(site: Site, viewer: Callable[..., Viewer]) -> None:
-    run_id = site.start("watched", {"seconds": 60})
+def test_a_cluster_that_is_gone_comes_back(site: Site, viewer: Callable[..., Viewer], tmp_path: Path) -> None:
+    run_id = site.start("watched", {"until": str(tmp_path / "end")})
     site.until_job("watched", run_id, "train", "RUNNING")
     person = viewer()
     person.may_fail.append("/gpu-cluster/api/")
@@ -102,11 +106,14 @@ def test_a_cluster_that_is_gone_comes_back(site: Site, viewer: Callable[..., Vie
         assert time.monotonic() - began < 30
     finally:
         site.proxy.refusing = False
+    (tmp_path / "end").touch()
     page.locator("[data-state=SUCCEEDED]").first.wait_for(timeout=PATIENCE_MS)
 
 
-def test_a_server_that_starts_anew_finds_its_pages_again(site: Site, viewer: Callable[..., Viewer]) -> None:
-    run_id = site.start("watched", {"seconds": 90})
+def test_a_server_that_starts_anew_finds_its_pages_again(
+    site: Site, viewer: Callable[..., Viewer], tmp_path: Path
+) -> None:
+    run_id = site.start("watched", {"until": str(tmp_path / "end")})
     site.until_job("watched", run_id, "train", "RUNNING")
     person = viewer()
     person.may_fail.append("/gpu-cluster/")
@@ -121,4 +128,5 @@ def test_a_server_that_starts_anew_finds_its_pages_again(site: Site, viewer: Cal
         site.airflow.start_component("api-server")
         site.until("the API server", lambda: site.airflow.get("/version"))
     expect(jobs.get_by_text("Airflow does not answer.")).to_have_count(0, timeout=PATIENCE_MS)
+    (tmp_path / "end").touch()
     job.locator("[data-state=SUCCEEDED]").first.wait_for(timeout=PATIENCE_MS)

@@ -7,24 +7,20 @@ from airflow.sdk import dag
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 
 STEPS = """
-for step in $(seq {{ dag_run.conf.get('seconds', 3) }}); do
+until [ -e "{{ dag_run.conf['until'] }}" ]; do
+  step=$((step + 1))
   echo "step $step"
-  echo "{\\"step\\": $step, \\"total\\": {{ dag_run.conf.get('seconds', 3) }}}" >>"$PROGRESS_FILE"
-  sleep 1
+  echo "{\\"step\\": $step}" >>"$PROGRESS_FILE"
+  sleep 0.5
 done
 """
 
 
 @dag(schedule=None, default_args={"owner": "carol", "retries": 0})
 def watched() -> None:
-    """It takes as many seconds and GPUs as its run says, 3 and 1 by default."""
-    SubmitGpuJobOperator(
-        task_id="train",
-        command=STEPS,
-        gpus="{{ dag_run.conf.get('gpus', 1) }}",
-        wait_for_completion=True,
-        deferrable=True,
-    )
+    """It has as many GPUs as its run says, one by default, and goes on until the file that its run names is there."""
+    gpus = "{{ dag_run.conf.get('gpus', 1) }}"
+    SubmitGpuJobOperator(task_id="train", command=STEPS, gpus=gpus, wait_for_completion=True, deferrable=True)
 
 
 watched()
