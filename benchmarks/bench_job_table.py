@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from airflow_provider_gpu_cluster.job_table import queries, recording
 from airflow_provider_gpu_cluster.job_table.db_manager import GpuClusterDBManager
-from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, StateFacts, TaskKey
+from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, StandingFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.queries import Selection
 from airflow_provider_gpu_cluster.job_table.tables import details, jobs
 from benchmarks.measure import line, timed
@@ -147,7 +147,7 @@ def _fact(n: int, chance: random.Random) -> JobFacts:
         True,
         submitted_at,
         {"engine": "host", "gpus": gpus, "user_name": f"user_{n % 50}", "owner": "lab", "gpu_type": "H100"},
-        StateFacts(1, state, reason, reason, message, host, submitted_at, ended_at),
+        StandingFacts(1, state, reason, reason, message, host, submitted_at, ended_at),
         (AttemptFacts(-1, 1, state, reason, ended_at, used * 1.2, used),),
         {
             "request": {"entry_script": "train.py", "script_args": ["--epochs", "20"], "gpus": gpus, "cpus": 8},

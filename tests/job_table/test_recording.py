@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from airflow_provider_gpu_cluster.job_table import queries, recording
-from airflow_provider_gpu_cluster.job_table.facts import GONE, AttemptFacts, JobFacts, StateFacts, TaskKey
+from airflow_provider_gpu_cluster.job_table.facts import GONE, AttemptFacts, JobFacts, StandingFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.queries import Selection
 from airflow_provider_gpu_cluster.job_table.recording import record, write
 from airflow_provider_gpu_cluster.job_table.status_note import StatusNotes, facts_of
@@ -53,7 +53,7 @@ def rows(session: Session) -> list[dict[str, Any]]:
 
 
 def standing(state: str, attempt: int = 1, **more: Any) -> JobFacts:
-    return JobFacts("lab", "mine-train-1", standing=StateFacts(attempt, state, **more))
+    return JobFacts("lab", "mine-train-1", standing=StandingFacts(attempt, state, **more))
 
 
 def test_a_launch_makes_a_row_and_telling_it_again_changes_nothing(session: Session) -> None:
@@ -224,7 +224,7 @@ def test_a_watched_status_is_written_within_seconds(session: Session) -> None:
     ],
 )
 def test_every_word_must_occur_in_what_names_a_job(session: Session, words: str, is_found: bool) -> None:
-    standing = StateFacts(1, "FAILED", message="OUT at 50% of a_b, ÜNÏ \N{GRINNING FACE}")
+    standing = StandingFacts(1, "FAILED", message="OUT at 50% of a_b, ÜNÏ \N{GRINNING FACE}")
     written(session, replace(LAUNCH, standing=standing))
     assert queries.sums_of(session, Selection({"mine"}, words=words)).jobs == is_found
     assert queries.sums_of(session, Selection({"mine"}, words=f"{words} nowhere")).jobs == 0

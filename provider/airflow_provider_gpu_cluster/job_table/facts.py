@@ -25,7 +25,7 @@ class TaskKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StateFacts:
+class StandingFacts:
     """
     How far a job is. None is what the source does not know.
 
@@ -78,7 +78,7 @@ class JobFacts:
     is_certain: bool = False
     submitted_at: datetime | None = None
     known: Mapping[str, Any] = field(default_factory=dict)
-    standing: StateFacts | None = None
+    standing: StandingFacts | None = None
     attempts: tuple[AttemptFacts, ...] = ()
     shown: Mapping[str, Any] = field(default_factory=dict)
     is_gone: bool = False
@@ -129,7 +129,7 @@ def changes(row: Mapping[str, Any], facts: JobFacts) -> dict[str, Any]:
     return {name: value for name, value in found.items() if row[name] != value}
 
 
-def _of_standing(row: Mapping[str, Any], told: StateFacts) -> dict[str, Any]:
+def _of_standing(row: Mapping[str, Any], told: StandingFacts) -> dict[str, Any]:
     is_newer = told.attempt > row["attempt"]
     rank, known = _RANKS.get(told.state, _ENDED), _RANKS.get(row["state"], _ENDED)
     if told.attempt < row["attempt"] or (not is_newer and rank < known):

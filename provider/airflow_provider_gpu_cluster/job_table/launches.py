@@ -20,7 +20,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, Text, cast, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
-from airflow_provider_gpu_cluster.job_table.facts import JobFacts, StateFacts, TaskKey
+from airflow_provider_gpu_cluster.job_table.facts import JobFacts, StandingFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.storable import count, json_object, moment, text
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, LAUNCH_XCOM_KEY
@@ -154,7 +154,7 @@ def _facts(task: TaskKey, made_at: datetime, stored: str | None, *, is_certain: 
             "owner": text(note.get("owner"), 250),
             "gpu_type": text((request or {}).get("gpu_type"), 250),
         },
-        standing=None if state is None or attempt is None else StateFacts(attempt, state),
+        standing=None if state is None or attempt is None else StandingFacts(attempt, state),
         shown={"request": request},
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.job_ids import fault_of
-from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, StateFacts, TaskKey
+from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, StandingFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.storable import count, json_object, moment, number, text
 from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
 
@@ -29,7 +29,7 @@ def facts_of_line(conn_id: str, line: Mapping[str, Any]) -> JobFacts | None:
     reason = text(line.get("reason"), 50)
     used = {name: number(line.get(name)) for name in ("gpu_seconds", "used_gpu_seconds")}
     attempts = [AttemptFacts(element, attempt, state, reason, ended_at, **used)]
-    standing = StateFacts(
+    standing = StandingFacts(
         attempt,
         state,
         reason,
@@ -40,7 +40,7 @@ def facts_of_line(conn_id: str, line: Mapping[str, Any]) -> JobFacts | None:
         ended_at,
     )
     if line.get("goes_on") is True:
-        standing = StateFacts(attempt + 1, protocol.QUEUED)
+        standing = StandingFacts(attempt + 1, protocol.QUEUED)
         if array is not None:
             attempts.append(AttemptFacts(element, attempt + 1, protocol.QUEUED))
     return JobFacts(
@@ -75,7 +75,7 @@ def facts_of_standing(conn_id: str, told: Mapping[str, Any]) -> JobFacts | None:
     return JobFacts(
         conn_id,
         job_id,
-        standing=StateFacts(
+        standing=StandingFacts(
             attempt,
             state,
             text(told.get("reason"), 50),

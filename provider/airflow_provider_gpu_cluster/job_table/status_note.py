@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from airflow.utils.session import create_session
 
 from airflow_provider_gpu_cluster.connection.words import words_of
-from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, StateFacts
+from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, StandingFacts
 from airflow_provider_gpu_cluster.job_table.migrated import what_is_missing
 from airflow_provider_gpu_cluster.job_table.recording import write
 from airflow_provider_gpu_cluster.job_table.storable import count, json_object, moment, number, text
@@ -40,11 +40,11 @@ def facts_of(handle: JobHandle, status: JobStatus) -> JobFacts:
     )
 
 
-def standing_of(status: JobStatus) -> StateFacts | None:
+def standing_of(status: JobStatus) -> StandingFacts | None:
     """Return how far a job is, as its status tells; None if that could not be determined."""
     if status.state is JobState.UNKNOWN:
         return None
-    return StateFacts(
+    return StandingFacts(
         attempt=count(status.attempt) or 0,
         state=str(status.state),
         reason=text(status.reason, 50),
