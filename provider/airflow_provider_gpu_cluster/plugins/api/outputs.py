@@ -184,7 +184,7 @@ async def outputs(
         known = [] if after else _known(collections, contains or "", limit)
         if not known:
             raise
-        page: dict[str, Any] = {"outputs": known, "next": None, "is_array": handle.array_size is not None}
+        page = {"outputs": known, "next": None, "is_array": handle.array_size is not None}
         page["problem"] = shown(words_of(error))
     else:
         page = {
