@@ -30,7 +30,6 @@ def main() -> None:
     with bench(gpus=4) as cluster, pytest.MonkeyPatch.context() as patch, cluster.cluster() as session:
         proxy = CutProxy((cluster.sshd.host, cluster.sshd.port))
         connection = json.loads(cluster.connections()[f"AIRFLOW_CONN_{CONN_ID.upper()}"])
-        os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = json.dumps({**connection, "port": proxy.port})
         with api_server(patch, set(EVERYTHING)) as client:
             server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning", lifespan="off"))
             thread = threading.Thread(target=server.run, daemon=True)
@@ -40,6 +39,8 @@ def main() -> None:
             port = server.servers[0].sockets[0].getsockname()[1]
             go = Path(cluster.folder, "go")
             job = submit(session, f"while [ ! -e {go} ]; do sleep 0.1; done; {PRINT}", gpus=1)
+            # The pages' connections are counted, and not that of this one.
+            os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = json.dumps({**connection, "port": proxy.port})
             address = launched(job.handle.to_json())("/live")
             first = _Viewers(port, address, PAGES)
             connections, memory = proxy.connections, _rss()
