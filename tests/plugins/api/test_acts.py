@@ -83,11 +83,16 @@ def test_other_sites_cannot_act_in_the_name_of_a_user(browser: TestClient, what:
     assert browser.get(address).status_code == 405
 
 
-def test_where_a_request_comes_from() -> None:
+def test_where_a_request_comes_from(server: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for headers in FOREIGN:
         assert why_foreign({name.lower(): value for name, value in headers.items()})
     assert why_foreign({"authorization": "Bearer x", "origin": "http://evil.example"}) is None
     assert why_foreign({"origin": "https://airflow.example", "host": "airflow.example"}) is None
+    # Airflow adds a token by itself where nobody needs to log in.
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
+    assert why_foreign({"authorization": "Bearer x", "origin": "http://evil.example"})
+    assert why_foreign({"authorization": "Bearer x", "sec-fetch-site": "cross-site"})
+    assert why_foreign({"authorization": "Bearer x"}) is None
 
 
 def test_a_script_with_a_token_needs_to_say_nothing(server: TestClient) -> None:

@@ -71,6 +71,17 @@ def test_a_socket_is_opened_for_who_is_logged_in_and_from_our_own_pages(
     assert opened(client, address_of(socket), filled) == status
 
 
+@pytest.mark.parametrize("socket", SOCKETS)
+def test_where_nobody_needs_to_log_in_a_socket_is_opened_from_our_own_pages_alone(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, socket: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
+    address = address_of(socket)
+    assert opened(client, address, OWN) == 101
+    assert opened(client, address, {"origin": "https://evil.example"}) == 403
+    assert opened(client, address, {}) == 403
+
+
 def test_a_socket_of_a_job_takes_the_right_to_see_it(client: TestClient, rights: Rights) -> None:
     headers = {"authorization": f"Bearer {token()}"}
     assert opened(client, launched(None, state="running", dag_id="another")("/live"), headers) == 403

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.sdk.configuration import conf
 from fastapi import Depends, Header, HTTPException, Request
 
@@ -21,17 +23,24 @@ def why_foreign(headers: Mapping[str, str]) -> str | None:
 
     :param headers: of the request, or of the one that opens a socket.
     """
-    if headers.get("authorization", "").lower().startswith("bearer "):
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    has_token = headers.get("authorization", "").lower().startswith("bearer ")
+    # Where nobody needs to log in, Airflow gives a token to requests that browsers send as well.
+    if has_token and (site is origin is None or not lets_everybody_in()):
         return None
-    site = headers.get("sec-fetch-site")
     if site is not None:
         # A browser says it only over connections that nobody can listen to.
         return None if site == "same-origin" else "it comes from another site"
-    origin = headers.get("origin")
     if origin is None:
         return "it has no token, and does not say where it comes from"
     own = (headers.get("host"), urlsplit(conf.get("api", "base_url", fallback="") or "").netloc)
     return None if urlsplit(origin).netloc in filter(None, own) else "it comes from another site"
+
+
+def lets_everybody_in() -> bool:
+    """Return whether nobody needs to log in to this Airflow."""
+    is_simple = isinstance(get_auth_manager(), SimpleAuthManager)
+    return is_simple and conf.getboolean("core", "simple_auth_manager_all_admins", fallback=False)
 
 
 def of_this_site(request: Request, content_type: Annotated[str, Header(include_in_schema=False)] = "") -> None:

@@ -147,5 +147,7 @@ async def _found(address: JobAddress) -> JobHandle:
     _, task = _finds.get(address, (now, None))
     if task is None or task.get_loop() is not loop:
         task = loop.create_task(run_in_threadpool(job_of, address))
+        # The page that asked may be closed before the answer.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         _finds[address] = now, task
     return await asyncio.shield(task)
