@@ -27,11 +27,15 @@ def paths() -> Iterator[tuple[str, str]]:
     """Yield method and path of each route."""
     for route in app.routes:
         if isinstance(route, APIRoute):
-            yield from ((method, route.path) for method in sorted(route.methods))
+            yield from ((method, _of_files(route.path)) for method in sorted(route.methods))
         elif isinstance(route, APIWebSocketRoute):
             yield SOCKET, route.path
         elif isinstance(route, (Mount, Route)):
-            yield "GET", re.sub(r"^/ui/.*", "/ui", route.path)
+            yield "GET", _of_files(route.path)
+
+
+def _of_files(path: str) -> str:
+    return re.sub(r"^/ui/.*", "/ui", path)
 
 
 def closed(*, sockets: bool) -> list[tuple[str, str]]:

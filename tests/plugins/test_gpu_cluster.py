@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ from airflow.plugins_manager import get_fastapi_plugins
 
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.plugins.pages import PAGES
-from airflow_provider_gpu_cluster.plugins.ui_files import UI, fingerprint
+from airflow_provider_gpu_cluster.plugins.ui_files import PAGES as LOADED_LATE
+from airflow_provider_gpu_cluster.plugins.ui_files import UI, fingerprint, needed
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 
 
@@ -40,3 +42,11 @@ def test_the_files_of_the_pages_are_where_airflow_is_told() -> None:
             assert str(page[name]).startswith(folder)
             assert (UI / str(page[name]).removeprefix(folder)).is_file()
         assert f'globalThis["{page["name"]}"]' in (UI / "main.js").read_text()
+
+
+def test_a_page_says_which_modules_it_needs() -> None:
+    modules = {path.relative_to(UI).as_posix() for path in UI.rglob("*.js")}
+    loaded = {os.path.normpath(module) for page in (*LOADED_LATE, "./nav_tabs.js") for module in needed(page)}
+    assert loaded == modules - {"main.js"}
+    text = (UI / "main.js").read_text()
+    assert [page for page in LOADED_LATE if f'page("{page}"' not in text] == []

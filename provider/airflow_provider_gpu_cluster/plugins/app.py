@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from airflow_provider_gpu_cluster import __version__
@@ -14,7 +15,7 @@ from airflow_provider_gpu_cluster.plugins.answers import Answers
 from airflow_provider_gpu_cluster.plugins.api.errors import add_handlers
 from airflow_provider_gpu_cluster.plugins.api.router import router as api
 from airflow_provider_gpu_cluster.plugins.metrics_page import router as metrics
-from airflow_provider_gpu_cluster.plugins.ui_files import UI, fingerprint
+from airflow_provider_gpu_cluster.plugins.ui_files import PAGES, UI, fingerprint, needed
 from airflow_provider_gpu_cluster.tasks.paths import job_path
 
 _UI_PATH = f"/ui/{fingerprint()}"
@@ -29,6 +30,15 @@ app = FastAPI(
 )
 add_handlers(app)
 app.add_middleware(Answers, files=_UI_PATH)
+
+
+@app.get(f"{_UI_PATH}/modules.js", include_in_schema=False)
+def modules() -> Response:
+    """Tell main.js which modules each page needs."""
+    content = f"export const NEEDED = {json.dumps({page: needed(page) for page in PAGES})};\n"
+    return Response(content, media_type="text/javascript")
+
+
 app.mount(_UI_PATH, StaticFiles(directory=UI))
 app.include_router(api)
 app.include_router(metrics)

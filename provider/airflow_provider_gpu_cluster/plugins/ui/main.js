@@ -1,10 +1,24 @@
 // The pages that plugins/pages.py names. Airflow imports this file once, and takes each component by its name.
 
 import { Chakra, html, React, Router } from "./airflow.js";
-import { ClustersPage } from "./clusters/page.js";
-import { JobPage } from "./job/page.js";
-import { JobsPage } from "./jobs/page.js";
+import { NEEDED } from "./modules.js";
 import { NavTabs } from "./nav_tabs.js";
+import { Busy } from "./parts/notice.js";
+
+const ClustersPage = page("./clusters/page.js", "ClustersPage");
+const JobPage = page("./job/page.js", "JobPage");
+const JobsPage = page("./jobs/page.js", "JobsPage");
+
+/** A component that is loaded when it is shown, all of its modules at once: alone, the browser would come upon them one after the other. */
+function page(module, name) {
+  return React.lazy(() => {
+    for (const needed of NEEDED[module]) {
+      const link = Object.assign(document.createElement("link"), { rel: "modulepreload", href: new URL(needed, import.meta.url).href });
+      document.head.append(link);
+    }
+    return import(module).then((loaded) => ({ default: loaded[name] }));
+  });
+}
 
 /** The page in the navigation: all jobs, one of them, or the clusters. */
 function NavPage() {
@@ -45,7 +59,9 @@ function useTitle(title) {
 }
 
 /** What all pages have in common: an element by which ours is told from Airflow's frame. */
-const framed = (Page) => (props) => html`<${Chakra.Box} data-gpu-cluster="" minW=${0}><${Page} ...${props} /><//>`;
+const framed = (Page) => (props) => html`<${Chakra.Box} data-gpu-cluster="" minW=${0}>
+  <${React.Suspense} fallback=${html`<${Busy} label="The page is loaded." />`}><${Page} ...${props} /><//>
+<//>`;
 
 globalThis["GPU jobs"] = framed(NavPage);
 globalThis["GPU job"] = framed(JobTab);
