@@ -21,6 +21,7 @@ TYPES = {
     "program": "str",
     "umask": "int",
     "stream": "BinaryIO",
+    "verbs": "Verbs",
 }
 CLI = {
     "gc, by a person": command_line._CLI_GC,

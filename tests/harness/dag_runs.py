@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import sqlite3
 import warnings
-from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-@cache
-def _make_database(shared: Path | None) -> None:
-    """
-    Make Airflow's database, which takes seconds.
-
-    :param shared: a folder of all workers of this test run. What the first has made there, the others copy.
-    """
-    from airflow import settings
-    from airflow.utils.db import initdb
-
-    if shared is None:
-        initdb()
-        return
-    assert settings.engine is not None
-    database = Path(str(settings.engine.url.database))
-    made = shared / "airflow.db"
-    with (shared / "airflow.db.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if made.exists():
-            _copy(made, database)
-        else:
-            initdb()
-            _copy(database, made)
-
-
-def _copy(database: Path, to: Path) -> None:
-    with closing(sqlite3.connect(database)) as origin, closing(sqlite3.connect(to)) as copy:
-        origin.backup(copy)
-
-
-def _shared_by_workers(folder: Path) -> Path | None:
-    """Return the folder that has those of all workers, of which one has this; None without pytest-xdist."""
-    return next((parent.parent for parent in folder.parents if parent.name.startswith("popen-gw")), None)
+from tests.harness.airflow_database import make_database
 
 
 def run_dag(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -57,7 +20,7 @@ def run_dag(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """
     from airflow.dag_processing.dagbag import BundleDagBag
 
-    _make_database(_shared_by_workers(folder))
+    make_database(folder)
     (folder / "dag_file.py").write_text(source)
     bundle = {
         "name": folder.parent.name,

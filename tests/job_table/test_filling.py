@@ -15,7 +15,6 @@ import pytest
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from sqlalchemy import delete, event, insert, select, update
@@ -31,13 +30,14 @@ from airflow_provider_gpu_cluster.job_table.tables import attempts, jobs, source
 from airflow_provider_gpu_cluster.job_table.viewers import Viewers
 from airflow_provider_gpu_cluster.plugins import job_filling
 from airflow_provider_gpu_cluster.plugins.job_filling import FilledTable, JobFilling
+from tests.harness.airflow_database import make_database
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def database() -> None:
-    initdb()
+    make_database()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from airflow.cli import cli_parser
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
@@ -23,6 +22,7 @@ from airflow_provider_gpu_cluster.job_table.db_manager import GpuClusterDBManage
 from airflow_provider_gpu_cluster.job_table.filling import Filling, request_to, write_answer
 from airflow_provider_gpu_cluster.job_table.queries import Selection
 from airflow_provider_gpu_cluster.job_table.tables import attempts, jobs, sources
+from tests.harness.airflow_database import make_database
 from tests.harness.jobs import submit, wait
 
 # Only what is watched tells its last progress and its message.
@@ -31,7 +31,7 @@ WHO: Any = {"dag_id": "mine", "run_id": "r", "task_id": "train", "map_index": -1
 
 @pytest.fixture
 def empty() -> None:
-    initdb()
+    make_database()
     with create_session() as session:
         for table in (attempts, jobs, sources):
             session.execute(delete(table))

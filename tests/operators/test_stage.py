@@ -25,7 +25,8 @@ def test_after_a_clear_the_job_before_ends_if_a_teardown_would_have_ended_it(
             stage >> CancelGpuJobOperator(task_id="cancel", job=stage.output).as_teardown()
     ti = TaskInstance("stage")
     first = execute(stage, task_context(ti))
-    assert ti.xcoms == ({"gpu_job_cancel_with_run": first} if has_teardown else {})
+    assert ti.xcoms.keys() == {"gpu_job", "gpu_job_link", *(["gpu_job_cancel_with_run"] if has_teardown else [])}
+    assert ti.xcoms.get("gpu_job_cancel_with_run", first) == ti.xcoms["gpu_job"] == first
     jobs.submit(cluster, "exec sleep 60", job_id=first["job_id"], sources=None)
     eventually(lambda: cluster.statuses([first["job_id"]])[0].state is JobState.RUNNING)
     second = execute(stage, task_context(TaskInstance("stage", try_number=2, max_tries=1)))

@@ -12,7 +12,6 @@ import pytest
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from fastapi import HTTPException
@@ -23,13 +22,14 @@ from airflow_provider_gpu_cluster.job_table.facts import JobFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.recording import write
 from airflow_provider_gpu_cluster.job_table.task_jobs import jobs_of_task
 from airflow_provider_gpu_cluster.plugins.api.address import JobAddress, job_of
+from tests.harness.airflow_database import make_database
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def database() -> None:
-    initdb()
+    make_database()
 
 
 def task(job_id: str | None = None, *, state: str | None = "success") -> JobAddress:

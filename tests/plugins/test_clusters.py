@@ -12,7 +12,6 @@ import pytest
 from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.app import init_middlewares
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -29,6 +28,7 @@ from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 from airflow_provider_gpu_cluster.watch import loop
+from tests.harness.airflow_database import make_database
 from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 
@@ -205,7 +205,7 @@ async def _until(check: Any) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, site: Site) -> Iterator[TestClient]:
-    initdb()
+    make_database()
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and long enough for HS512 " * 2)
     monkeypatch.setattr(api, "clusters", Clusters(site.ask, site.check))
     monkeypatch.setattr(cluster_rights, "all_connection_ids", lambda: ["lab", "other"])
@@ -254,7 +254,7 @@ def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, 
 
 
 def test_a_dag_has_jobs_on_a_cluster_as_the_table_of_jobs_says() -> None:
-    initdb()
+    make_database()
     row: dict[str, Any] = {"run_id": "r", "task_id": "t", "state": "RUNNING", "search_text": ""}
     at = datetime.now(timezone.utc)
     mine, other = (

@@ -13,7 +13,6 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.app import init_middlewares
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -25,6 +24,7 @@ from airflow_provider_gpu_cluster.job_table.search import search_text
 from airflow_provider_gpu_cluster.job_table.tables import details, jobs
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
+from tests.harness.airflow_database import make_database
 
 PATH = f"{URL_PREFIX}/api/jobs"
 NOON = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
@@ -32,7 +32,7 @@ NOON = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
 
 @pytest.fixture(scope="module", autouse=True)
 def database() -> None:
-    initdb()
+    make_database()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.providers.common.io.xcom import backend
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
@@ -29,13 +28,14 @@ from airflow_provider_gpu_cluster.plugins.marked_tasks import (
 from airflow_provider_gpu_cluster.tasks import job_notes
 from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
+from tests.harness.airflow_database import make_database
 
 NOTE = {"gpu_cluster_conn_id": "lab", "job_id": "job-1"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def database() -> None:
-    initdb()
+    make_database()
 
 
 class Run:

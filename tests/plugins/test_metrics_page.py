@@ -11,7 +11,6 @@ from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_c
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.app import init_middlewares
 from airflow.models.connection import Connection
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -20,6 +19,7 @@ from airflow_provider_gpu_cluster.plugins import listed_connections, metrics_pag
 from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook
 from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
+from tests.harness.airflow_database import make_database
 
 PAGE = f"{URL_PREFIX}/metrics"
 TOKEN = "a-token-of-prometheus"
@@ -27,7 +27,7 @@ TOKEN = "a-token-of-prometheus"
 
 @pytest.fixture(scope="module", autouse=True)
 def database() -> None:
-    initdb()
+    make_database()
 
 
 class Looks:

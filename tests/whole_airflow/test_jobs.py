@@ -84,8 +84,10 @@ def test_the_link_shows_the_job_while_it_runs(lab: Lab, lab_cluster: Cluster) ->
     handle = lab.handle("waits_for_long_job", run_id)
     path = f"/dags/waits_for_long_job/dagRuns/{run_id}/taskInstances/train/links"
     link = lab.until("the link", lambda: lab.airflow.get(path)["extra_links"].get("GPU job"))
-    page = lab.airflow.page(link)
-    assert handle["job_id"] in page
+    task = f"dags/waits_for_long_job/dagRuns/{run_id}/taskInstances/train"
+    assert link == f"/dags/waits_for_long_job/runs/{run_id}/tasks/train/plugin/gpu-job"
+    job = json.loads(lab.airflow.page(f"/gpu-cluster/api/{task}/job?wait_s=20"))
+    assert (job["job_id"], job["state"]) == (handle["job_id"], "RUNNING")
     lab_cluster.cancel([handle["job_id"]], requested_by="test")
     assert lab.end("waits_for_long_job", run_id) == "failed"
 

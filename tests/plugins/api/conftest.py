@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from airflow.utils.db import initdb
 from fastapi.testclient import TestClient
 
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.plugins.api import acts, job
 from airflow_provider_gpu_cluster.plugins.job_looks import JobLooks
+from tests.harness.airflow_database import make_database
 from tests.harness.api_server import EVERYTHING, HANDLE, Rights, api_server, token
 
 STATUS = JobStatus(
@@ -46,7 +46,7 @@ class Answers:
 
 @pytest.fixture(scope="session")
 def database() -> None:
-    initdb()
+    make_database()
 
 
 @pytest.fixture

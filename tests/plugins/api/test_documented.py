@@ -67,8 +67,9 @@ def test_the_commands_do_what_they_say(airflow: str, monkeypatch: pytest.MonkeyP
     names = {"AIRFLOW": airflow, "NAME": "ada", "PASSWORD": "hunter2", "DAG": DAG}
     environ = {**os.environ, **names, "RUN": found.group(1), "TASK": found.group(2)}
     blocks = re.findall("```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    # Those about the log need a job that has printed something, and one of them ends with the job.
-    script = "set -euo pipefail\n" + "\n".join(block for block in blocks if not re.search('/(log|events)[?/"]', block))
+    # Those about the log and the curves need a job that has printed something, and one of them ends with the job.
+    told = [block for block in blocks if not re.search('/(log|curves|events)[?/"]', block)]
+    script = "set -euo pipefail\n" + "\n".join(told)
     done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     job, _, said = done.stdout.rpartition("}\n")

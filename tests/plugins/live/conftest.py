@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from airflow.utils.db import initdb
 from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 from websockets.exceptions import ConnectionClosed
@@ -20,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from airflow_provider_gpu_cluster.plugins.live import asking, clusters, hub, live_job, page
 from airflow_provider_gpu_cluster.watch import loop
+from tests.harness.airflow_database import make_database
 from tests.harness.api_server import EVERYTHING, Rights, api_server, token
 from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
@@ -62,7 +62,7 @@ def proxied(change: Change, gpu_cluster_conn: dict[str, Any], cut_proxy: CutProx
 
 @pytest.fixture(scope="session")
 def database() -> None:
-    initdb()
+    make_database()
 
 
 @pytest.fixture
