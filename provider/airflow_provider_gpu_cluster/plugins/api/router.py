@@ -18,16 +18,5 @@ from airflow_provider_gpu_cluster.plugins.api import (
 from airflow_provider_gpu_cluster.plugins.live import routes as live
 
 router = APIRouter(prefix="/api")
-for part in (
-    acts,
-    clusters,
-    curves,
-    docs_page,
-    elements,
-    job,
-    jobs,
-    live,
-    log,
-    outputs,
-):
+for part in (acts, clusters, curves, docs_page, elements, job, jobs, live, log, outputs):
     router.include_router(part.router)

@@ -32,7 +32,7 @@ export function LifeLine({ job }) {
       ${shown.map((part, index) => html`<${Bar} key=${index} part=${part} palette=${paletteOf(part)} />`)}
     <//>
     ${isCompressed && html`<${Chakra.Text} fontSize="xs" color="fg.muted" mt=${1}>Not to scale: short parts are drawn longer, so that they can be seen.<//>`}
-    <${Chakra.Flex} as="ol" listStyleType="none" wrap="wrap" columnGap=${5} rowGap=${1} mt=${2} fontSize="sm" maxH="9rem" overflowY="auto" aria-label="Parts of the job's life" tabIndex=${line.placed.length > 12 ? 0 : undefined}>
+    <${Chakra.Flex} as="ol" listStyleType="none" wrap="wrap" columnGap=${5} rowGap=${1} mt=${2} fontSize="sm" maxH=${line.placed.length > 12 ? "9rem" : undefined} overflowY="auto" aria-label="Parts of the job's life" tabIndex=${line.placed.length > 12 ? 0 : undefined}>
       ${line.placed.map(
         (part, index) => html`<${Chakra.Flex} as="li" key=${index} align="center" gap=${1.5} minW=${0} wrap="wrap">
           <${Chakra.Box} boxSize="0.75rem" borderRadius="2px" flexShrink=${0} bg=${`${paletteOf(part)}.solid`} style=${FORMS[part.kind]} aria-hidden="true" />
