@@ -9,11 +9,11 @@ VENV := .venv
 FRAMEWORKS := .venv-frameworks
 PY := $(VENV)/bin/python
 GPU_RUN := provider/airflow_provider_gpu_cluster/gpu_run
-TOOLS := git:git procps:ps xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2 gcc:gcc
+TOOLS := git:git procps:ps curl:curl jq:jq xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs e2fsprogs:mkfs.ext2 gcc:gcc
 BROWSER := chromium:chromium
 UI_TESTS := nodejs:node
 SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd
-DATABASES := postgresql:psql mariadb-server:mariadbd
+DATABASES := postgresql:pg_ctlcluster mariadb-server:mariadbd
 
 # Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.
 unexport PYTHONDONTWRITEBYTECODE
