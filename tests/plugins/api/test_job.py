@@ -277,13 +277,15 @@ def test_a_cluster_that_is_silent_leaves_what_the_table_knows_with_earlier_jobs(
     browser: TestClient, answers: Answers
 ) -> None:
     answers.is_silent = True
-    address = launched(HANDLE.to_json())
+    # The table is that of all tests of this process.
+    handle = replace(HANDLE, job_id=f"latest-{uuid.uuid4()}")
+    address = launched(handle.to_json())
     found = re.search("dagRuns/([^/]+)/taskInstances/([^/]+)/", address("/x"))
     assert found is not None
     task = {"dag_id": "mine", "run_id": found.group(1).replace("%2B", "+"), "task_id": found.group(2), "map_index": -1}
     earlier = f"earlier-{uuid.uuid4()}"
     with create_session() as session:
-        for job_id, state, hour in ((HANDLE.job_id, "SUCCEEDED", 3), (earlier, "FAILED", 1)):
+        for job_id, state, hour in ((handle.job_id, "SUCCEEDED", 3), (earlier, "FAILED", 1)):
             at = datetime(2026, 1, 2, hour, tzinfo=timezone.utc)
             values = {**task, "job_id": job_id, "conn_id": "lab", "state": state, "attempt": 1, "submitted_at": at}
             session.execute(insert(jobs).values(**values, search_text=""))
