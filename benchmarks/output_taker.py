@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import Output
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 from airflow_provider_gpu_cluster.watch.events import Place, WatchEvent
-from airflow_provider_gpu_cluster.watch.mailbox import Subscription
+from airflow_provider_gpu_cluster.watch.subscriptions import Subscription
 
 
 class OutputTaker(BaseTrigger):

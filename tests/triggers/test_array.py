@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.triggers import gpu_job
-from airflow_provider_gpu_cluster.watch.mailbox import Subscription
+from airflow_provider_gpu_cluster.watch.subscriptions import Subscription
 from tests.harness import jobs
 from tests.harness.deferral import TaskLogs, Triggerer, XComs
 from tests.harness.patience import PATIENCE_S

@@ -20,7 +20,7 @@ from airflow_provider_gpu_cluster.triggers import output_log
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.triggers.shown_lines import shown_lines
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
-from airflow_provider_gpu_cluster.watch.mailbox import Subscription
+from airflow_provider_gpu_cluster.watch.subscriptions import Subscription
 from tests.harness import jobs
 from tests.harness.deferral import TaskLogs, Triggerer, XComs, dto
 from tests.harness.task_context import TaskInstance

@@ -44,8 +44,9 @@ from airflow_provider_gpu_cluster.watch.events import (
     Printed,
     WatchEvent,
 )
-from airflow_provider_gpu_cluster.watch.mailbox import Mailbox, Subscription
+from airflow_provider_gpu_cluster.watch.mailbox import Mailbox
 from airflow_provider_gpu_cluster.watch.polling import WINDOW_BYTES
+from airflow_provider_gpu_cluster.watch.subscriptions import Subscription
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.harness import jobs
 from tests.harness.leftovers import processes_under

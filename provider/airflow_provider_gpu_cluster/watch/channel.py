@@ -17,8 +17,9 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import events
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogPosition, Output
 from airflow_provider_gpu_cluster.stats.jobs import count_all
+from airflow_provider_gpu_cluster.watch.errands import Launch, TellNote, VerbCall
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, Points, Printed, WatchEvent
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Following, Launch, Subscription, TellNote, VerbCall
+from airflow_provider_gpu_cluster.watch.subscriptions import Ack, Following, Subscription
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import Command, Event, SubscribeCommand

@@ -16,8 +16,9 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.stats import metrics
 from airflow_provider_gpu_cluster.stats.sending import count, gauge
 from airflow_provider_gpu_cluster.watch.channel import WatchChannel, WatchRefused
+from airflow_provider_gpu_cluster.watch.errands import Cancellation, Errand
 from airflow_provider_gpu_cluster.watch.events import Failure, Outage
-from airflow_provider_gpu_cluster.watch.mailbox import Cancellation, Errand, Mailbox
+from airflow_provider_gpu_cluster.watch.mailbox import Mailbox
 from airflow_provider_gpu_cluster.watch.polling import Polling
 
 log = logging.getLogger(__name__)

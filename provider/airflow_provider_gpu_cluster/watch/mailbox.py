@@ -3,259 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import logging
 import math
 import select
 import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
-from airflow_provider_gpu_cluster.jobs.status import JobStatus
-from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.logs.relay import LogPosition
-from airflow_provider_gpu_cluster.watch.events import Failure, Points, Printed, WatchEvent
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.watch.errands import Cancellation, Launch, SentErrand, TellNote, Tray, VerbCall
+from airflow_provider_gpu_cluster.watch.events import WatchEvent
+from airflow_provider_gpu_cluster.watch.subscriptions import Following, Subscription
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.following import TailPlace
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
-    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Acknowledgement, SubmitRequest
-
-log = logging.getLogger(__name__)
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
 
 _LONGEST_WAIT_S = 3600.0
-_keys = itertools.count(1)
-_Result = TypeVar("_Result")
-_Subscribed = TypeVar("_Subscribed", bound="Subscription")
+_Subscribed = TypeVar("_Subscribed", bound=Subscription)
 _Sent = TypeVar("_Sent", bound="SentErrand[Any]")
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """
-    The place up to which a reader has processed a job's output.
-
-    :param note: JSON values that the cluster stores with it.
-    """
-
-    position: LogPosition
-    note: dict[str, Any]
-
-    def to_json(self) -> Acknowledgement:
-        """Return it in the cluster's form."""
-        return {"attempt": self.position.attempt, "offset": self.position.offset, "note": self.note}
-
-
-class Subscription:
-    """One job that somebody waits for. :meth:`ack` and :meth:`close` work from any thread, without blocking."""
-
-    __slots__ = (
-        "_mailbox",
-        "_notify",
-        "closed",
-        "job_id",
-        "key",
-        "latest_ack",
-        "poll_interval_s",
-        "reader",
-        "when",
-    )
-
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        job_id: str,
-        notify: Callable[[WatchEvent], object],
-        reader: str | None,
-        poll_interval_s: float,
-        when: NotifyWhen | None,
-    ) -> None:
-        self.key = next(_keys)
-        self.when = when
-        self.job_id = job_id
-        self.reader = reader
-        self.poll_interval_s = poll_interval_s
-        self.latest_ack: Ack | None = None
-        self.closed = False
-        self._notify = notify
-        self._mailbox = mailbox
-
-    def ack(self, position: LogPosition, note: dict[str, Any]) -> None:
-        """
-        Acknowledge the output up to a place; the event :class:`.Acked` says when the cluster knows.
-
-        If acknowledgements follow each other quickly, only the newest is sent. An acknowledgement ahead of the
-        delivered output skips the output in between.
-
-        :param note: JSON values that the next reader gets back with :class:`.Place`.
-        """
-        self.latest_ack = Ack(position, note)
-        self._mailbox.changed(self)
-
-    def close(self) -> None:
-        """Stop watching the job. An event that is just being delivered may still arrive."""
-        if not self.closed:
-            self.closed = True
-            self._mailbox.changed(self)
-
-    def deliver(self, event: WatchEvent) -> None:
-        """Deliver an event, in the watcher's thread; a subscriber that raises gets no more events."""
-        if self.closed:
-            return
-        try:
-            self._notify(event)
-        except Exception as error:
-            log.info("job %s is no longer watched: its subscriber raised an error (%r)", self.job_id, error)
-            self.close()
-        if isinstance(event, Failure):
-            self.close()
-
-
-class Following(Subscription):
-    """One job at which somebody looks on. :meth:`want` and :meth:`close` work from any thread, without blocking."""
-
-    __slots__ = ("_places", "tails")
-
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        job_id: str,
-        notify: Callable[[WatchEvent], object],
-        tails: frozenset[str],
-        poll_interval_s: float,
-    ) -> None:
-        super().__init__(mailbox, job_id, notify, None, poll_interval_s, None)
-        self.tails = tails
-        self._places: dict[str, TailPlace] = {}
-
-    def want(self, tails: frozenset[str]) -> None:
-        """Get what is new in these files of the job from now on, see :data:`.protocol.following.TAILS`."""
-        if tails != self.tails:
-            self.tails = tails
-            self._mailbox.changed(self)
-
-    @property
-    def places(self) -> dict[str, TailPlace | None]:
-        """Where to go on in each of these files; None for its present end."""
-        places = dict(self._places)
-        return {name: places.get(name) for name in self.tails}
-
-    def deliver(self, event: WatchEvent) -> None:
-        """Deliver an event, and note what was delivered."""
-        if isinstance(event, Printed):
-            self._note("log", {"file": event.news["file"], "offset": event.news["end"]})
-        elif isinstance(event, Points):
-            self._note(event.tail, event.news["place"])
-        super().deliver(event)
-
-    def _note(self, tail: str, place: TailPlace) -> None:
-        # Of a file that nobody wants any more, what comes later begins at its end then.
-        self._places = {name: known for name, known in self._places.items() if name in self.tails}
-        self._places[tail] = place
-
-
-@dataclass(frozen=True, slots=True)
-class Errand(Generic[_Result]):
-    """Something to do once on the cluster, and the future for its result."""
-
-    future: Future[_Result] = field(default_factory=Future, kw_only=True)
-
-    def succeed(self, result: _Result) -> None:
-        """Set the result."""
-        # The requester may have given up waiting.
-        with contextlib.suppress(InvalidStateError):
-            self.future.set_result(result)
-
-    def fail(self, error: GpuClusterError) -> None:
-        """Set the error."""
-        with contextlib.suppress(InvalidStateError):
-            self.future.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class Cancellation(Errand[JobStatus]):
-    """
-    A job to cancel; the result is its status after that.
-
-    :param request_key: of a launch of it that may still be on its way.
-    """
-
-    job_id: str
-    requested_by: str
-    request_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SentErrand(Errand[_Result]):
-    """
-    An errand that the cluster answers when it is done.
-
-    :param key: by which its answer is known.
-    """
-
-    key: int = field(default_factory=lambda: next(_keys), kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Launch(SentErrand[Submission]):
-    """
-    A job to launch.
-
-    Its future can be cancelled until the cluster is asked. After that it ends with an answer, or with a connection
-    error that leaves open whether the job was launched.
-
-    :param request: from :func:`.submit_request`, without files to send.
-    """
-
-    request: SubmitRequest
-
-    def begin(self) -> bool:
-        """Note that the cluster is asked, perhaps again; False if the launch was cancelled."""
-        return self.future.running() or self.future.set_running_or_notify_cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class TellNote(SentErrand[None]):
-    """That people were told about something that was due; the cluster is to note it."""
-
-    job_id: str
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class VerbCall(SentErrand[Any]):
-    """A verb that only reads; the result is its reply."""
-
-    verb: str
-    request: dict[str, Any]
-
-
-class _Tray(Generic[_Sent]):
-    """Errands without an answer, and which of them are new."""
-
-    def __init__(self) -> None:
-        self.open: dict[int, _Sent] = {}
-        self._new: list[_Sent] = []
-
-    def add(self, errand: _Sent) -> None:
-        self.open[errand.key] = errand
-        self._new.append(errand)
-
-    def forget(self, errand: _Sent) -> None:
-        self.open.pop(errand.key, None)
-
-    def all(self) -> list[_Sent]:
-        self._new.clear()
-        return list(self.open.values())
-
-    def take(self) -> list[_Sent]:
-        new, self._new = self._new, []
-        return new
 
 
 class Mailbox:
@@ -266,9 +33,9 @@ class Mailbox:
         self._subscriptions: dict[int, Subscription] = {}
         self._changed: dict[int, Subscription] = {}
         self._cancellations: list[Cancellation] = []
-        self._launches: _Tray[Launch] = _Tray()
-        self._tell_notes: _Tray[TellNote] = _Tray()
-        self._calls: _Tray[VerbCall] = _Tray()
+        self._launches: Tray[Launch] = Tray()
+        self._tell_notes: Tray[TellNote] = Tray()
+        self._calls: Tray[VerbCall] = Tray()
         self._idle_since = time.monotonic()
         self._retired = False
         self.urgent = False
@@ -291,13 +58,13 @@ class Mailbox:
         when: NotifyWhen | None = None,
     ) -> Subscription | None:
         """Add a subscription; None if the thread has ended."""
-        return self._add(Subscription(self, job_id, notify, reader, poll_interval_s, when))
+        return self._add(Subscription(self.changed, job_id, notify, reader, poll_interval_s, when))
 
     def follow(
         self, job_id: str, notify: Callable[[WatchEvent], object], tails: frozenset[str], poll_interval_s: float
     ) -> Following | None:
         """Add somebody who looks on; None if the thread has ended."""
-        return self._add(Following(self, job_id, notify, tails, poll_interval_s))
+        return self._add(Following(self.changed, job_id, notify, tails, poll_interval_s))
 
     def _add(self, subscription: _Subscribed) -> _Subscribed | None:
         with self._lock:
@@ -354,7 +121,7 @@ class Mailbox:
                 self._is_outdated = self.urgent = True
                 self._ring()
 
-    def _send(self, tray: _Tray[_Sent], errand: _Sent, *, is_urgent: bool) -> _Sent | None:
+    def _send(self, tray: Tray[_Sent], errand: _Sent, *, is_urgent: bool) -> _Sent | None:
         with self._lock:
             if self._retired:
                 return None
@@ -364,7 +131,7 @@ class Mailbox:
         errand.future.add_done_callback(lambda future: self._forget(tray, errand))
         return errand
 
-    def _forget(self, tray: _Tray[_Sent], errand: _Sent) -> None:
+    def _forget(self, tray: Tray[_Sent], errand: _Sent) -> None:
         with self._lock:
             tray.forget(errand)
             self._idle_since = time.monotonic()

@@ -14,8 +14,9 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, G
 from airflow_provider_gpu_cluster.jobs.notify import earliest
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.relay import LogChunk, LogPosition, Output
+from airflow_provider_gpu_cluster.watch.errands import Launch, TellNote, VerbCall
 from airflow_provider_gpu_cluster.watch.events import Acked, Failure, Place, Points, Printed
-from airflow_provider_gpu_cluster.watch.mailbox import Ack, Following, Launch, Subscription, TellNote, VerbCall
+from airflow_provider_gpu_cluster.watch.subscriptions import Ack, Following, Subscription
 from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.watch.events import WatchEvent
 from airflow_provider_gpu_cluster.watch.loop import WatchLoop
-from airflow_provider_gpu_cluster.watch.mailbox import Following, Mailbox, Subscription
+from airflow_provider_gpu_cluster.watch.mailbox import Mailbox
+from airflow_provider_gpu_cluster.watch.subscriptions import Following, Subscription
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen

@@ -56,7 +56,7 @@ class _History:
         self._x = request.get("x")
         self._now = time.time()
         self._lines = self._bad_lines = 0
-        self._own_times = self._sampled_times = self._no_times = 0
+        self._own_times = self._sampled_times = 0
 
     def read(self, number: int) -> SeriesReply:
         """Read a slice."""
@@ -149,9 +149,7 @@ class _History:
             self._own_times += 1
             return own
         sampled = self._clocks[line.file].written_at(line.end)
-        if sampled is None:
-            self._no_times += 1
-        else:
+        if sampled is not None:
             self._sampled_times += 1
         return sampled
 

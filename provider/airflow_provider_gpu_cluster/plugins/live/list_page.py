@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.utils.session import create_session
-from fastapi import HTTPException
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 
@@ -82,9 +81,8 @@ class ListPage:
     async def run(self) -> None:
         """Tell the viewer about the jobs until the page is over; the viewer is told why, unless it is cancelled."""
         try:
-            await self._run()
-        except HTTPException as error:
-            self.viewer.end(Message.of("gone", sentence=str(error.detail), status=error.status_code))
+            with self.viewer.told_why():
+                await self._run()
         finally:
             self._leave(list(self._rows))
 

@@ -69,9 +69,8 @@ class JobPage:
     async def run(self) -> None:
         """Tell the viewer about the job until the page is over; the viewer is told why, unless it is cancelled."""
         try:
-            await self._run()
-        except HTTPException as error:
-            self.viewer.end(Message.of("gone", sentence=str(error.detail), status=error.status_code))
+            with self.viewer.told_why():
+                await self._run()
         finally:
             self._leave()
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from fastapi import HTTPException
 
 # Of a page that is so far behind, what it has not been told of logs and curves is dropped; it notices and asks anew.
 MOST_WAITING_BYTES = 1 << 20
@@ -63,6 +67,14 @@ class OpenPage:
             self.tell(message)
         self.is_over = True
         self._news.set()
+
+    @contextlib.contextmanager
+    def told_why(self) -> Iterator[None]:
+        """End with the reason, for people, when the user may no longer look, or there is nothing more to see."""
+        try:
+            yield
+        except HTTPException as error:
+            self.end(Message.of("gone", sentence=str(error.detail), status=error.status_code))
 
     async def next(self) -> list[str]:
         """Return what is to be told, when there is something; nothing at the end."""
