@@ -53,14 +53,21 @@ def api_server(patch: pytest.MonkeyPatch, rights: Rights) -> Iterator[TestClient
 
     patch.setattr(SimpleAuthManager, "is_authorized_dag", may)
     patch.setattr(SimpleAuthManager, "is_authorized_connection", lambda self, **_: False)
+    with own_part(patch, BASE_PATH) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def own_part(patch: pytest.MonkeyPatch, base_path: str = "") -> Iterator[TestClient]:
+    """Yield a client of this package's part of the API server, behind Airflow's login, that is not logged in."""
     patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and long enough for HS512 " * 2)
     purge_cached_app()
-    app = FastAPI(root_path=BASE_PATH)
+    app = FastAPI(root_path=base_path)
     for plugin in GpuClusterPlugin.fastapi_apps:
         app.mount(plugin["url_prefix"], plugin["app"])
     init_auth_manager(app)
     init_middlewares(app)
-    with TestClient(app, root_path=BASE_PATH) as client:
+    with TestClient(app, root_path=base_path) as client:
         yield client
     purge_cached_app()
 

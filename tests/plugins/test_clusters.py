@@ -9,11 +9,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_cached_app
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.api_fastapi.core_api.app import init_middlewares
 from airflow.utils.session import create_session
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, insert
 
@@ -24,11 +22,11 @@ from airflow_provider_gpu_cluster.plugins import clusters as module
 from airflow_provider_gpu_cluster.plugins.api import clusters as api
 from airflow_provider_gpu_cluster.plugins.cluster_view import Viewer, cluster_view
 from airflow_provider_gpu_cluster.plugins.clusters import Clusters, KnownCluster
-from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.plugins.live.clusters import live_cluster
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 from airflow_provider_gpu_cluster.watch import loop
 from tests.harness.airflow_database import make_database
+from tests.harness.api_server import own_part
 from tests.harness.patience import PATIENCE_S
 from tests.servers.proxy import CutProxy
 
@@ -206,19 +204,11 @@ async def _until(check: Any) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, site: Site) -> Iterator[TestClient]:
     make_database()
-    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and long enough for HS512 " * 2)
     monkeypatch.setattr(api, "clusters", Clusters(site.ask, site.check))
     monkeypatch.setattr(cluster_rights, "all_connection_ids", lambda: ["lab", "other"])
     monkeypatch.setattr(cluster_rights, "_used_by", lambda dags: {"lab", "no_cluster"})
-    purge_cached_app()
-    app = FastAPI()
-    for plugin in GpuClusterPlugin.fastapi_apps:
-        app.mount(plugin["url_prefix"], plugin["app"])
-    init_auth_manager(app)
-    init_middlewares(app)
-    with TestClient(app) as client:
+    with own_part(monkeypatch) as client:
         yield client
-    purge_cached_app()
 
 
 def login(role: str) -> dict[str, str]:

@@ -8,13 +8,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_cached_app
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.api_fastapi.core_api.app import init_middlewares
 from airflow.utils.session import create_session
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, insert, select, update
 
@@ -22,9 +20,9 @@ from airflow_provider_gpu_cluster.job_table.db_manager import GpuClusterDBManage
 from airflow_provider_gpu_cluster.job_table.migrated import NOT_MIGRATED
 from airflow_provider_gpu_cluster.job_table.search import search_text
 from airflow_provider_gpu_cluster.job_table.tables import details, jobs
-from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 from tests.harness.airflow_database import make_database
+from tests.harness.api_server import own_part
 
 PATH = f"{URL_PREFIX}/api/jobs"
 NOON = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
@@ -45,20 +43,12 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
 
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", may)
     monkeypatch.setattr(SimpleAuthManager, "get_authorized_dag_ids", lambda self, **_: {"mine", "ours"})
-    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and long enough for HS512 " * 2)
-    purge_cached_app()
-    app = FastAPI()
-    for plugin in GpuClusterPlugin.fastapi_apps:
-        app.mount(plugin["url_prefix"], plugin["app"])
-    init_auth_manager(app)
-    init_middlewares(app)
     with create_session() as session:
         session.execute(delete(jobs))
-    with TestClient(app) as client:
+    with own_part(monkeypatch) as client:
         user = SimpleAuthManagerUser(username="ada", role="VIEWER")
         client.headers["Authorization"] = f"Bearer {get_auth_manager().generate_jwt(user)}"
         yield client
-    purge_cached_app()
 
 
 def job(dag_id: str = "mine", *, progress: Any = None, metrics: Any = None, **more: Any) -> str:

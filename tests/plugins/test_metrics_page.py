@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_cached_app
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.api_fastapi.core_api.app import init_middlewares
 from airflow.models.connection import Connection
 from airflow.utils.session import create_session
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from airflow_provider_gpu_cluster.plugins import listed_connections, metrics_page
 from airflow_provider_gpu_cluster.plugins.cluster_looks import ClusterLook
-from airflow_provider_gpu_cluster.plugins.gpu_cluster import GpuClusterPlugin
 from airflow_provider_gpu_cluster.tasks.paths import URL_PREFIX
 from tests.harness.airflow_database import make_database
+from tests.harness.api_server import own_part
 
 PAGE = f"{URL_PREFIX}/metrics"
 TOKEN = "a-token-of-prometheus"
@@ -61,16 +59,8 @@ def set_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, looks: Looks, set_token: Any) -> Iterator[TestClient]:
-    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and long enough for HS512 " * 2)
-    purge_cached_app()
-    app = FastAPI()
-    for plugin in GpuClusterPlugin.fastapi_apps:
-        app.mount(plugin["url_prefix"], plugin["app"])
-    init_auth_manager(app)
-    init_middlewares(app)
-    with TestClient(app) as client:
+    with own_part(monkeypatch) as client:
         yield client
-    purge_cached_app()
 
 
 def bearer(token: str) -> dict[str, str]:
