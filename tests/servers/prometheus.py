@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -17,6 +16,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.harness.patience import PATIENCE_S
+from tests.harness.ports import free_port
 
 MONITORING = REPOSITORY / "docs/monitoring"
 HOW_TO_INSTALL = "The tests need Prometheus: apt-get install prometheus, which `make test` does."
@@ -49,8 +49,7 @@ class Prometheus:
         scrape["authorization"]["credentials_file"] = str(folder / "token")
         scrape["static_configs"] = [{"targets": [target]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self._address = f"127.0.0.1:{server.getsockname()[1]}"
+        self._address = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._log = (folder / "prometheus.log").open("wb")
 

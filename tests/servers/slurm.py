@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.harness.leftovers import kill_everything_under
+from tests.harness.ports import free_ports
 from tests.servers.sshd import login
 
 HOW_TO_INSTALL = (
@@ -31,7 +32,8 @@ NODES = ("gpu1", "gpu2")
 GPUS_PER_NODE = 4
 
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-_PATIENCE_S = 90.0
+# Four workers on two cores, and perhaps a slow disk: a database is made and filled before it answers.
+_PATIENCE_S = 240.0
 _PR_SET_PDEATHSIG = 1
 
 _CONFIG = """\
@@ -131,7 +133,7 @@ class RealSlurm:
         self._max_array_size = max_array_size
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = dict(zip(("controller", "database", *NODES), _free_ports(2 + len(NODES)), strict=True))
+        self._ports = dict(zip(("controller", "database", *NODES), free_ports(2 + len(NODES)), strict=True))
 
     def start(self) -> None:
         """Start it, and return when its nodes are ready for jobs."""
@@ -344,11 +346,3 @@ _MUNGE = {"socket": "sock", "key-file": "key", "pid-file": "pid", "log-file": "l
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

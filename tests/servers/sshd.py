@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.harness.patience import PATIENCE_S
+from tests.harness.ports import free_port
 
 SSHD = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
 
@@ -92,7 +93,7 @@ class RealSshd:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         ports = [self.port] if self.port else []
         for _ in range(5):  # somebody else may take the free port in between
-            self.port = ports.pop() if ports else _free_port()
+            self.port = ports.pop() if ports else free_port()
             config = self.folder / "sshd_config"
             config.write_text(
                 _CONFIG.format(
@@ -167,12 +168,6 @@ def _account_is_locked() -> bool:
     except PermissionError:
         return False  # then sshd, which runs as the same user, cannot know either
     return any(line.startswith("root:!") for line in lines)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:

@@ -7,7 +7,6 @@ on. A large one comes over a connection of its own, so that it keeps nobody wait
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -189,7 +188,8 @@ class LargeFile(StreamingResponse):
         """Send it, for as long as the browser takes something."""
 
         async def patient(message: Any) -> None:
-            await asyncio.wait_for(send(message), _STALLED_S)
+            with anyio.fail_after(_STALLED_S):
+                await send(message)
 
         try:
             await super().stream_response(patient)

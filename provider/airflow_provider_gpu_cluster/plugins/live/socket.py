@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from airflow_provider_gpu_cluster.plugins.live.limits import MOST_MESSAGE_CHARACTERS, Rate
@@ -51,7 +52,9 @@ async def serve(
 async def _send(socket: WebSocket, viewer: OpenPage) -> None:
     while texts := await viewer.next():
         for text in texts:
-            await asyncio.wait_for(socket.send_text(text), SEND_S)
+            # asyncio.wait_for of Python 3.11 forgets that it was cancelled if what it waits for ends just then.
+            with anyio.fail_after(SEND_S):
+                await socket.send_text(text)
 
 
 async def _receive(socket: WebSocket, asked: Callable[[dict[str, Any]], None]) -> None:
