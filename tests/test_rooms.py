@@ -24,6 +24,7 @@ FLOORS = (
     ("job_table",),
     ("tasks",),
     ("hooks", "watch"),
+    ("pools",),
     ("cluster",),
     ("transfer", "logs", "messages"),
     ("jobs",),

@@ -6,6 +6,7 @@ All errors that this provider raises, as one tree.
     GpuClusterError
     ├── InvalidJobError              the job is described wrongly; no retry will help
     ├── GpuClusterConnectionError    the cluster could not be reached now
+    │   ├── PlacementUnknownError           one that may have the job cannot be asked, so no other may launch it
     │   ├── GpuClusterFaultError            it was reached, and a fault that passes kept it from answering
     │   ├── GpuClusterAuthenticationError   it was reached, and refused this user or key
     │   └── GpuClusterHostKeyError          its host key is unknown or has changed
@@ -17,6 +18,7 @@ All errors that this provider raises, as one tree.
     │   └── NoSpaceError                    disk full, or quota used up
     ├── LaunchError                  the job could not be started
     │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
+    │   │   └── NoClusterFitsError              no cluster of the pool can ever run it
     │   ├── BudgetExceededError             a budget of GPU-hours that it needs room in is used up
     │   └── JobConflictError                its directory belongs to another job
     ├── CollectError                 outputs could not be downloaded whole
@@ -66,6 +68,14 @@ class GpuClusterConnectionError(GpuClusterError):
     """The cluster could not be reached: unknown host, refused port, broken connection, no answer in time."""
 
 
+class PlacementUnknownError(GpuClusterConnectionError):
+    """
+    A cluster of the pool may have the job and cannot be asked now, so the job may not be launched on another one.
+
+    A task that waits for its job waits on.
+    """
+
+
 class GpuClusterFaultError(GpuClusterConnectionError):
     """
     The cluster was reached, and a fault that passes kept it from answering: of a disk, or of a host that is overloaded.
@@ -112,6 +122,10 @@ class LaunchError(GpuClusterError):
 
 class NotEnoughGpusError(LaunchError):
     """The job asks for more GPUs, or other GPUs, than the cluster has."""
+
+
+class NoClusterFitsError(NotEnoughGpusError):
+    """No cluster of the pool can ever run the job; the message says of each why."""
 
 
 class BudgetExceededError(LaunchError):

@@ -44,6 +44,9 @@ VERBS = (
     "read-series",
     "describe-job",
     "read-ledger",
+    "appraise",
+    "place",
+    "renew",
 )
 
 # The verbs with which somebody looks at a job, or ends it. They need no room on the disk, and the job may run on while
@@ -70,6 +73,7 @@ READS = (
     "read-output",
     "read-metrics",
     "list-elements",
+    "appraise",
 )
 
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
