@@ -33,7 +33,7 @@ cluster  fits       free GPUs  expected start       to be sent         price    
 gpu01    yes        0 of 4     in 1 h 23 min        1.2 GB, 1 min 2 s
 gpu02    yes        6 of 8     now                  nothing            1.50/h   yes
 slurm-a  yes        ? of 64    unknown (in 1 min?)  ?                  0.004/h
-old      no         0 of 1                                              0.00/h
+old      no         0 of 1                                             0.00/h
 full     not now    ?
 far      no answer
 new      yes        ?          in 5 days            999 bytes
