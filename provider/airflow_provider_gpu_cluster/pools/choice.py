@@ -28,6 +28,8 @@ TYPICAL_BYTES_PER_S = 20e6
 # and how long a Python environment takes to build, in seconds.
 BUILD_S = 120.0
 
+_DAY_S = 86400.0
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -183,5 +185,9 @@ def when(offer: Offer) -> str:
     wait_s = whole_wait_s(offer)
     if wait_s < 1:
         return "at once"
-    about = "" if offer.starts_in_s is not None else ", by an estimate"
-    return f"in {duration_text(wait_s)}{about}"
+    return f"in {long_text(wait_s)}" + ("" if offer.starts_in_s is not None else ", by an estimate")
+
+
+def long_text(seconds: float) -> str:
+    """Return a readable duration, which may be of many days."""
+    return duration_text(seconds) if seconds < 2 * _DAY_S else f"{seconds / _DAY_S:,.0f} days"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from airflow_provider_gpu_cluster.jobs.progress import duration_text
-from airflow_provider_gpu_cluster.pools.choice import BUILD_S, Choice, sending_s, start_s
+from airflow_provider_gpu_cluster.pools.choice import BUILD_S, Choice, long_text, sending_s, start_s
 from airflow_provider_gpu_cluster.pools.offer import Offer
 
 _HEAD = ("cluster", "fits", "free GPUs", "expected start", "to be sent", "price", "chosen")
 _WIDTH = 100
 _MOST_OF_NAME = 30
-_DAY_S = 86400.0
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -22,7 +20,7 @@ def table_of(choice: Choice) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for sentence in _sentences(choice):
-        lines += textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        lines += textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
     return "\n".join(lines)
 
 
@@ -54,9 +52,7 @@ def _start(offer: Offer) -> str:
 
 
 def _in(seconds: float) -> str:
-    if seconds < 1:
-        return "now"
-    return f"in {duration_text(seconds)}" if seconds < 2 * _DAY_S else f"in {seconds / _DAY_S:,.0f} days"
+    return "now" if seconds < 1 else f"in {long_text(seconds)}"
 
 
 def _sent(offer: Offer) -> str:
@@ -65,11 +61,7 @@ def _sent(offer: Offer) -> str:
     if offer.missing_bytes == 0:
         return "nothing"
     seconds = sending_s(offer)
-    return (
-        f"{size_text(offer.missing_bytes)}, {duration_text(seconds)}"
-        if seconds >= 1
-        else size_text(offer.missing_bytes)
-    )
+    return f"{size_text(offer.missing_bytes)}, {long_text(seconds)}" if seconds >= 1 else size_text(offer.missing_bytes)
 
 
 def size_text(count: int) -> str:
@@ -102,7 +94,5 @@ def _reasons(offers: Sequence[Offer]) -> list[str]:
         elif offer.remark:
             sentences.append(f"{offer.conn_id}: {offer.remark}")
         if offer.fits and offer.is_environment_built is False:
-            sentences.append(
-                f"{offer.conn_id} has to build the Python environment first, {duration_text(BUILD_S)} or so."
-            )
+            sentences.append(f"{offer.conn_id} has to build the Python environment first, {long_text(BUILD_S)} or so.")
     return sentences
