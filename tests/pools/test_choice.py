@@ -47,22 +47,54 @@ FULL_DISK = Offer(Member("full"), False, "its disk is full", is_passing=True)
         pytest.param([offer("a", 600), offer("b", 60), offer("c", 3600)], "b", id="the first start"),
         pytest.param([offer("a", 600), SILENT, SMALL, FULL_DISK], "a", id="only what answers and fits"),
         pytest.param([offer("a", 0, send_s=900.0), offer("b", 600)], "b", id="inputs that take longer than the queue"),
-        pytest.param([offer("a", 0, missing_bytes=int(900 * TYPICAL_BYTES_PER_S), send_s=None), offer("b", 600)], "b", id="a speed that nobody knows"),
-        pytest.param([offer("a", 0, is_environment_built=False), offer("b", 60, is_environment_built=True)], "b", id="an environment that is built"),
-        pytest.param([offer("a", 0, is_environment_built=False), offer("b", BUILD_S + 60)], "a", id="an environment that is built sooner than another starts"),
+        pytest.param(
+            [offer("a", 0, missing_bytes=int(900 * TYPICAL_BYTES_PER_S), send_s=None), offer("b", 600)],
+            "b",
+            id="a speed that nobody knows",
+        ),
+        pytest.param(
+            [offer("a", 0, is_environment_built=False), offer("b", 60, is_environment_built=True)],
+            "b",
+            id="an environment that is built",
+        ),
+        pytest.param(
+            [offer("a", 0, is_environment_built=False), offer("b", BUILD_S + 60)],
+            "a",
+            id="an environment that is built sooner than another starts",
+        ),
         pytest.param([offer("a", 600), offer("b", 900, weight=2)], "b", id="a weight divides the wait"),
         pytest.param([offer("a"), offer("b", weight=2)], "b", id="a weight among equals"),
-        pytest.param([offer("a"), offer("b", price=2.0), offer("c", price=1.0, weight=0.1)], "c", id="a price among equals comes before a weight"),
+        pytest.param(
+            [offer("a"), offer("b", price=2.0), offer("c", price=1.0, weight=0.1)],
+            "c",
+            id="a price among equals comes before a weight",
+        ),
         pytest.param([offer("a"), offer("b")], "a", id="the order among equals"),
         pytest.param([offer("a", 600.3, price=2), offer("b", 600.1, price=3)], "a", id="less than a second is nothing"),
         pytest.param([offer("a", None, free_gpus=8, gpus=8), offer("b", 0)], "b", id="now is before what is not told"),
-        pytest.param([offer("a", None, free_gpus=8, gpus=8), offer("b", 0, send_s=3600.0)], "b", id="even if it has to send"),
-        pytest.param([offer("a", None, free_gpus=8, gpus=8, weight=1000), offer("b", 0, send_s=3600.0)], "b", id="and whatever the weight"),
-        pytest.param([offer("a", None, free_gpus=0, gpus=8, waiting=16), offer("b", 1800)], "b", id="a long line of which nothing is told"),
-        pytest.param([offer("a", None, free_gpus=8, gpus=8, waiting=0), offer("b", 1800)], "a", id="free GPUs without a line"),
-        pytest.param([offer("a", None, gpus=8, needs_gpus=8), offer("b", None, gpus=64, needs_gpus=8)], "b", id="more GPUs end more often"),
+        pytest.param(
+            [offer("a", None, free_gpus=8, gpus=8), offer("b", 0, send_s=3600.0)], "b", id="even if it has to send"
+        ),
+        pytest.param(
+            [offer("a", None, free_gpus=8, gpus=8, weight=1000), offer("b", 0, send_s=3600.0)],
+            "b",
+            id="and whatever the weight",
+        ),
+        pytest.param(
+            [offer("a", None, free_gpus=0, gpus=8, waiting=16), offer("b", 1800)],
+            "b",
+            id="a long line of which nothing is told",
+        ),
+        pytest.param(
+            [offer("a", None, free_gpus=8, gpus=8, waiting=0), offer("b", 1800)], "a", id="free GPUs without a line"
+        ),
+        pytest.param(
+            [offer("a", None, gpus=8, needs_gpus=8), offer("b", None, gpus=64, needs_gpus=8)],
+            "b",
+            id="more GPUs end more often",
+        ),
     ],
-)  # fmt: skip
+)
 def test_soonest(offers: list[Offer], chosen: str) -> None:
     choice = choose(offers)
     assert (choice.offer.conn_id, choice.offers) == (chosen, tuple(offers))
@@ -71,14 +103,16 @@ def test_soonest(offers: list[Offer], chosen: str) -> None:
 @pytest.mark.parametrize(
     ("offers", "chosen"),
     [
-        pytest.param([offer("a", 0, price=2), offer("b", 7200, price=1)], "b", id="the lowest price, however long the wait"),
+        pytest.param(
+            [offer("a", 0, price=2), offer("b", 7200, price=1)], "b", id="the lowest price, however long the wait"
+        ),
         pytest.param([offer("a"), offer("b", 7200, price=9.0)], "b", id="a price that is not known comes last"),
         pytest.param([offer("a", 600, price=1), offer("b", 60, price=1)], "b", id="the soonest of the cheapest"),
         pytest.param([offer("a", 600), offer("b", 60)], "b", id="without prices"),
         pytest.param([offer("a", 600, price=0.0), offer("b", 60, price=0.5)], "a", id="nothing is a price"),
         pytest.param([SMALL, SILENT, offer("a", price=9)], "a", id="only what answers and fits"),
     ],
-)  # fmt: skip
+)
 def test_cheapest(offers: list[Offer], chosen: str) -> None:
     assert choose(offers, CHEAPEST).offer.conn_id == chosen
 
@@ -107,10 +141,14 @@ def test_what_nobody_tells_is_estimated_soberly() -> None:
         ([offer("a", weight=3), offer("b")], SOONEST, "and it has the weight 3"),
         ([offer("a"), SMALL], SOONEST, "no other cluster of the pool has answered that it can run it"),
         ([offer("a", price=1), offer("b", price=2)], CHEAPEST, "it is the cheapest that can run it"),
-        ([offer("a", 60, price=1), offer("b", 600, price=1)], CHEAPEST, "of the cheapest, it is ready first (in 1 min; b in 10 min)"),
+        (
+            [offer("a", 60, price=1), offer("b", 600, price=1)],
+            CHEAPEST,
+            "of the cheapest, it is ready first (in 1 min; b in 10 min)",
+        ),
         ([offer("a", 60), offer("b", 0)], IN_ORDER, "it is the first in the order of the pool"),
     ],
-)  # fmt: skip
+)
 def test_the_choice_says_why(offers: list[Offer], policy: str, why: str) -> None:
     choice = choose(offers, policy)
     assert choice.offer.conn_id == "a"

@@ -71,7 +71,7 @@ def choose(offers: Sequence[Offer], policy: Policy = SOONEST) -> Choice:
 
 
 def whole_wait_s(offer: Offer) -> float:
-    """Return how long it takes until a job that is launched now computes there, in seconds, as well as that is known."""
+    """Return how long a job that is launched now waits there until it computes, in seconds, as far as that is known."""
     return start_s(offer) + sending_s(offer) + (BUILD_S if offer.is_environment_built is False else 0.0)
 
 
