@@ -140,7 +140,7 @@ class Holding:
         return self.record.start_by - now.wall <= self._failover_after_s - every_s
 
     def renewal(self, now: Moment) -> PlacementRecord:
-        """Return the record with the date of a renewal. The store gets it first, then :meth:`dated`, then the cluster."""
+        """Return the record of a renewal: first the store gets it, then :meth:`dated`, then the cluster."""
         assert self._failover_after_s is not None
         start_by = max(self.record.start_by or 0.0, now.wall + self._failover_after_s)
         return replace(self.record, start_by=start_by)
