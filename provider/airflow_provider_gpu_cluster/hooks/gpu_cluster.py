@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
@@ -82,17 +81,9 @@ class GpuClusterHook(BaseHook):
     @cached_property
     def _connection(self) -> Connection:
         # Reading it takes a request to Airflow's API server.
-        from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
+        from airflow_provider_gpu_cluster.hooks.defined_connection import defined_connection
 
-        try:
-            return connection_of(self.gpu_cluster_conn_id)
-        except AirflowNotFoundException as error:
-            variable = f"AIRFLOW_CONN_{self.gpu_cluster_conn_id.upper()}"
-            raise AirflowNotFoundException(
-                f"{error}. Make a connection of type {self.conn_type} with that id: in Airflow's UI under Admin, "
-                f"Connections, with `airflow connections add`, or as JSON in the environment variable {variable}. To "
-                "try without a cluster, run `python -m airflow_provider_gpu_cluster.sandbox`, which prints one"
-            ) from None
+        return defined_connection(self.gpu_cluster_conn_id)
 
     @cached_property
     def cluster(self) -> Cluster:
