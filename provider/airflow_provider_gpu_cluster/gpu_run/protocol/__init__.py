@@ -47,6 +47,8 @@ VERBS = (
     "appraise",
     "place",
     "renew",
+    "carry-out",
+    "carry-in",
 )
 
 # The verbs with which somebody looks at a job, or ends it. They need no room on the disk, and the job may run on while
@@ -75,6 +77,9 @@ READS = (
     "list-elements",
     "appraise",
 )
+
+# All that may be called over a `watch`. The last two change which cluster of a pool has a job; each may be asked twice.
+CALLS = (*READS, "place", "renew")
 
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
