@@ -16,7 +16,7 @@ from ..reply import Reply
 from ..staging.lacking import Lacking
 from ..store.budget_limits import begin_of_next_month
 from ..store.budgets import PlannedAttempt, why_it_would_wait
-from .appraised_job import checked_jobs
+from .appraised_job import check_spec, checked_jobs
 from .status import status_or_unknown
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def appraise(
             if not _waits_or_runs(placed.get(job["job_id"])):
                 budgets.tell(job, appraisal)
         except Refused as refusal:
+            if refusal.code == protocol.BAD_REQUEST:
+                raise
             if appraisal["fits"]:
                 appraisal.update(cast("Appraisal", unfit(refusal)))
         if job["job_id"] in placed:
@@ -86,7 +88,9 @@ def is_free_now(root: Root, engine: Engine, spec: Spec, *, promises: Sequence[Pr
     Return whether a job could start at once, beside the queue and what is promised; True where that cannot be known.
 
     :param promises: to other jobs.
+    :raises Refused: it is no job's spec.
     """
+    check_spec(spec)
     (prospect,) = engine.prospects([Wanted(spec)], promises, within_s=_ANSWERS_S)
     if "starts_in_s" in prospect:
         return prospect["starts_in_s"] == 0
