@@ -88,7 +88,7 @@ class SharedAnswers:
         pool: Pool,
         jobs: Sequence[JobToAppraise],
         *,
-        prices: Mapping[str, float | None],
+        prices: Mapping[str, float | None] | None = None,
         wait_s: float = WAIT_S,
         with_placed: bool = True,
     ) -> list[list[Offer]]:
