@@ -13,7 +13,6 @@ from airflow_provider_gpu_cluster.pools.holding import (
     gone_after_s,
     gone_at,
     is_newer,
-    left,
     start_by_there,
     while_deferred,
 )
@@ -134,15 +133,6 @@ def test_without_an_orphan_timeout_nothing_is_ever_sure() -> None:
     assert not one.may_fail_over(at(1e9))
 
 
-def test_the_record_of_the_next_choice() -> None:
-    record = replace(RECORD, elsewhere={"c": Elsewhere(1, None)})
-    gone = gone_at(RECORD)
-    assert left(record, key="k2") == PlacementRecord(
-        "job", 2, "k2", None, ("a", "b"), elsewhere={"c": Elsewhere(1, None), "a": Elsewhere(1, gone)}
-    )
-    assert left(replace(record, conn_id=None), key="k").elsewhere == {"c": Elsewhere(1, None)}
-
-
 def test_while_a_trigger_renews_the_tasks_own_store_names_no_date() -> None:
     assert while_deferred(RECORD, may_launch=False) == replace(RECORD, start_by=None)
     unsure = while_deferred(RECORD, may_launch=True)
@@ -261,7 +251,10 @@ class ModelWaiter:
             self.pending.append((t + chance.expovariate(1 / 100), record.conn_id, record.epoch, there))
 
     def _fail_over(self, now: Moment, t: float, reachable: set[str]) -> None:
-        record = left(self.holding.record, key="k")
+        before = self.holding.record
+        assert before.conn_id is not None
+        elsewhere = {**before.elsewhere, before.conn_id: Elsewhere(before.epoch, gone_at(before))}
+        record = replace(before, epoch=before.epoch + 1, elsewhere=elsewhere)
         others = [name for name in self.clusters if name not in record.elsewhere and name in reachable]
         if not others:
             return

@@ -52,5 +52,5 @@ def test_it_is_found_hop_by_hop(went: dict[str, list[str | None]], where: str) -
 
 
 def test_clusters_that_send_each_to_the_other_are_told_of() -> None:
-    with pytest.raises(GpuClusterError, match="each of its clusters says that it is on another one .*a -> b"):
+    with pytest.raises(GpuClusterError, match=r"each of its clusters says that it is on another one .*a -> b"):
         follow(a=["b"], b=["a"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, Elsewhere, PlacementRecord
+from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, PlacementRecord
 
 # How often a placement is renewed before it would run out.
 RENEWALS = 3
@@ -66,27 +66,6 @@ def gone_at(record: PlacementRecord) -> float | None:
     if record.start_by is None or record.gone_after_s is None:
         return None
     return record.start_by + record.gone_after_s
-
-
-def left(record: PlacementRecord, *, key: str) -> PlacementRecord:
-    """
-    Return the record of the next choice, when the cluster of this one may have the job and cannot be asked.
-
-    :param key: the try that chooses.
-    """
-    elsewhere = dict(record.elsewhere)
-    if record.conn_id is not None:
-        elsewhere[record.conn_id] = Elsewhere(record.epoch, gone_at(record))
-    return replace(
-        record,
-        epoch=record.epoch + 1,
-        key=key,
-        conn_id=None,
-        stage=CHOSEN,
-        start_by=None,
-        gone_after_s=None,
-        elsewhere=elsewhere,
-    )
 
 
 def while_deferred(record: PlacementRecord, *, may_launch: bool) -> PlacementRecord:

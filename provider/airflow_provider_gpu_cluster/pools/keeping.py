@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
-from airflow_provider_gpu_cluster.pools.holding import Holding, Moment, left, moment
+from airflow_provider_gpu_cluster.pools.holding import Holding, Moment, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,20 +76,12 @@ class Moving(Protocol):
         ...
 
 
-PlaceAgain = Callable[["PlacementRecord"], "tuple[Submission, PlacementRecord]"]
-"""Finds out where a job is, or chooses a cluster and launches it there: by what its record says may have it."""
+PlaceAgain = Callable[[], "tuple[Submission, PlacementRecord]"]
+"""Finds out where a job is, or chooses a cluster and launches it there, by what the store says may have it."""
 
 
 class WorkerNeeded(Exception):
-    """
-    Only a worker can go on, as it has the files of the job.
-
-    :param record: with which it goes on.
-    """
-
-    def __init__(self, record: PlacementRecord) -> None:
-        super().__init__("a worker is needed to launch the job on another cluster")
-        self.record = record
+    """Only a worker can launch the job on another cluster, as it has the job's files."""
 
 
 class JobWentElsewhere(Exception):
@@ -111,7 +103,6 @@ class Keeper:
     :param moves: moves it while it waits; None for never.
     :param failover_after_s: for how long its cluster has to be out of reach before it is launched elsewhere, in
         seconds; None for never.
-    :param key: the try that waits.
     :param by: in words, who asks, for the records of clusters.
     """
 
@@ -124,7 +115,6 @@ class Keeper:
         place_again: PlaceAgain,
         moves: Moving | None = None,
         failover_after_s: float | None,
-        key: str,
         by: str,
         log: Log,
         now: Callable[[], Moment] = moment,
@@ -134,7 +124,6 @@ class Keeper:
         self._place_again = place_again
         self._moves = moves
         self._failover_after_s = failover_after_s
-        self._key = key
         self._by = by
         self._log = log
         self._now = now
@@ -222,7 +211,7 @@ class Keeper:
             job_id=stored.job_id,
             cluster=stored.conn_id,
         )
-        self._go(left(stored, key=self._key))
+        self._go()
 
     def _stored(self) -> PlacementRecord:
         stored = self._store.load()
@@ -230,13 +219,13 @@ class Keeper:
 
     def _find(self) -> None:
         if self._now().steady >= self._place_at:
-            self._go(self._stored())
+            self._go()
 
-    def _go(self, record: PlacementRecord) -> None:
+    def _go(self) -> None:
         """Go on where the job is, or will be."""
         self._place_at = self._now().steady + PLACE_EVERY_S
         try:
-            submission, placed = self._place_again(record)
+            submission, placed = self._place_again()
         except (GpuClusterConnectionError, LaunchError, StagingError) as error:
             # Another time.
             self._tell(f"GPU job cannot be placed now, waiting on: {error}")
