@@ -71,6 +71,7 @@ class GpuClusterHook(BaseHook):
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.caller: Caller | None = None
         """Who asks, for the audit trails of jobs; None for the running task, or the person who runs this process."""
+        self._others: dict[str, GpuClusterHook] = {}
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -120,8 +121,19 @@ class GpuClusterHook(BaseHook):
 
         return SshConnector(self._connection)
 
+    def cluster_of(self, conn_id: str) -> Cluster:
+        """Return the cluster of a connection, for an array on several clusters; :meth:`close` closes it too."""
+        if conn_id == self.gpu_cluster_conn_id:
+            return self.cluster
+        if conn_id not in self._others:
+            self._others[conn_id] = GpuClusterHook(conn_id)
+            self._others[conn_id].caller = self.caller
+        return self._others[conn_id].cluster
+
     def close(self) -> None:
         """Close the SSH connection, if one is open."""
+        for other in self._others.values():
+            other.close()
         if "cluster" in self.__dict__:
             self.cluster.close()
             del self.__dict__["cluster"]
@@ -216,6 +228,12 @@ class GpuClusterHook(BaseHook):
 
         job_id = job_id_of(job)
         request_key = current_identity(job_id=job_id).request_key
+        if (spread := _spread(job)) is not None:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            return parts.resubmit(
+                spread, self.cluster_of, request_key=request_key, env=env, array=array
+            ).handle.to_json()
         request = resubmit_request(job_id, request_key=request_key, env=env, array=array, after=after)
         return self.cluster.resubmit(request).handle.to_json()
 
@@ -256,8 +274,15 @@ class GpuClusterHook(BaseHook):
 
     def statuses(self, jobs: Iterable[Job], *, tail_bytes: int = 0) -> list[JobStatus]:
         """Return the statuses of several jobs, in the given order, from one call."""
-        job_ids = [job_id_of(job) for job in jobs]
-        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
+        asked = list(jobs)
+        job_ids = [job_id_of(job) for job in asked]
+        found = self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
+        for index, job in enumerate(asked):
+            if (spread := _spread(job)) is not None:
+                from airflow_provider_gpu_cluster.pools import parts
+
+                found[index] = parts.status_of(spread, self.cluster_of, tail_bytes=tail_bytes)
+        return found
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
@@ -283,6 +308,10 @@ class GpuClusterHook(BaseHook):
         job_id = job_id_of(job)
         keys = None if request_key is None else {job_id: request_key}
         requested_by = requested_by or _running_task()
+        if (spread := _spread(job)) is not None:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            return parts.cancel(spread, self.cluster_of, requested_by=requested_by, wait_s=wait_s)
         return self.cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
 
     def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
@@ -337,13 +366,20 @@ class GpuClusterHook(BaseHook):
         sink = open_sink(destination)
         job_id = job_id_of(job)
         wanted, unwanted = patterns("include", include), patterns("exclude", exclude)
-        found = self.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
+        if (spread := _spread(job)) is None:
+            found = self.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
+        else:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            found = parts.collect(spread, self.cluster_of, sink, include=wanted, exclude=unwanted)
         files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
         size = _array_size_of(job)
         paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
         metrics = self._metrics(sink, files, paths)
         ids = [job_id] if size is None else [element_id(job_id, index) for index in range(size)]
-        metrics = self._without_secrets(dict(zip(ids, metrics, strict=True)))
+        if spread is not None:
+            ids = [element.job_id for element in spread.elements]
+        metrics = self._without_secrets(dict(zip(ids, metrics, strict=True)), spread)
         return {
             "job_id": job_id,
             "destination": str(sink),
@@ -364,10 +400,16 @@ class GpuClusterHook(BaseHook):
             metrics.append(self._metrics_in(sink, path) if path in sizes and room >= 0 else None)
         return metrics
 
-    def _without_secrets(self, metrics: dict[str, Any]) -> list[Any]:
+    def _without_secrets(self, metrics: dict[str, Any], spread: JobHandle | None) -> list[Any]:
         """Hide what Airflow masks in the jobs' logs: metrics go into XCom, which everybody can read."""
         given = [job_id for job_id, value in metrics.items() if isinstance(value, (str, list, dict))]
-        masks = {status.job_id: status.masks for status in self.statuses(given)} if given else {}
+        if spread is None:
+            statuses = self.statuses(given) if given else []
+        else:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            statuses = parts.statuses_of_elements(spread, self.cluster_of)
+        masks = {status.job_id: status.masks for status in statuses}
         return [hidden_in(value, masks.get(job_id)) for job_id, value in metrics.items()]
 
     def _metrics_in(self, sink: Sink, path: str) -> Any:
@@ -507,9 +549,20 @@ def job_id_of(job: Job) -> str:
 
 
 def _array_size_of(job: Job) -> int | None:
+    handle = _handle_of(job)
+    return None if handle is None else handle.array_size
+
+
+def _spread(job: Job) -> JobHandle | None:
+    """Return the handle of an array on several clusters; None for any other job."""
+    handle = _handle_of(job)
+    return handle if handle is not None and handle.parts else None
+
+
+def _handle_of(job: Job) -> JobHandle | None:
     if isinstance(job, str):
         return None
-    return job.array_size if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).array_size
+    return job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
 
 
 def _base_dir(base_dir: str | os.PathLike[str] | None) -> Path:
