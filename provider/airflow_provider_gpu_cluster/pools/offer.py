@@ -32,10 +32,12 @@ class Member:
 
     :param conn_id: its connection.
     :param weight: how much it is preferred: an expected wait counts divided by it.
+    :param price_per_gpu_hour: of the connection, in the currency that all members share; None if it gives none.
     """
 
     conn_id: str
     weight: float = 1.0
+    price_per_gpu_hour: float | None = None
 
 
 @dataclass(frozen=True)
