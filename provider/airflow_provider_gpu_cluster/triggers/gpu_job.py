@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskInstanceState
@@ -27,7 +28,7 @@ from airflow_provider_gpu_cluster.tasks.states import state_of
 from airflow_provider_gpu_cluster.triggers.first_request import make_first_request
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
@@ -145,6 +146,7 @@ class GpuJobTrigger(BaseTrigger):
         """Watch the job to its end."""
         # Imported late: every DAG file imports the trigger, but only a triggerer watches.
         from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
+        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         began = time.monotonic()
@@ -168,6 +170,7 @@ class GpuJobTrigger(BaseTrigger):
         follower = follower_of(
             handle,
             watcher,
+            watcher_of=watcher_of,
             log=self.log,
             reader=self._reader_name() if self.get_logs else None,
             ti=self._ti,
@@ -229,12 +232,17 @@ class GpuJobTrigger(BaseTrigger):
             await asyncio.sleep(KILL_PAUSE_S)
 
     async def _cancel(self, job_id: str) -> None:
+        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+
         # All tasks use the same text, so that one call can cancel many jobs.
         by = "Airflow, as a user ended its task"
         # A launch that is under way, or that another triggerer has asked for, launches nothing after this.
         request_key = None if self.launch is None else self.launch["request_key"]
-        cancelled = self._watcher().cancel(job_id, requested_by=by, request_key=request_key)
-        status = await asyncio.wrap_future(cancelled)
+        cancelled = [self._watcher().cancel(job_id, requested_by=by, request_key=request_key)]
+        # An array on several clusters is cancelled on each.
+        for part in handle_of(self.job).arrays[1:] if self.job is not None else ():
+            cancelled.append(watcher_of(part.gpu_cluster_conn_id).cancel(part.job_id, requested_by=by))
+        status, *_ = await asyncio.gather(*map(asyncio.wrap_future, cancelled))
         if self.launch is not None and not status.attempt:
             self.log.info("A user ended the task before its GPU job was launched", job_id=job_id)
             return
@@ -260,7 +268,7 @@ class GpuJobTrigger(BaseTrigger):
             conn_id=self.gpu_cluster_conn_id or handle.gpu_cluster_conn_id,
             ti=self._ti,
             log=self.log,
-            note_told=watcher.note_told,
+            note_told=watcher.note_told if not handle.parts else partial(_note_told_of_part, handle),
         )
 
     def _reader_name(self) -> str:
@@ -371,6 +379,14 @@ class GpuJobTrigger(BaseTrigger):
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED
         # dag.test() runs triggers without a task instance, and does not support events that end a task.
         return self.end_from_trigger and succeeded and end.reader is None and self._ti is not None
+
+
+def _note_told_of_part(array: JobHandle, job_id: str, notice: Notice) -> None:
+    """Note, where an element of an array on several clusters is, that people were told about it."""
+    from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+
+    conn_id = next(one.gpu_cluster_conn_id for one in array.elements if one.job_id == job_id)
+    watcher_of(conn_id).note_told(job_id, notice)
 
 
 def _backend_of(key: str) -> type[BaseXCom]:
