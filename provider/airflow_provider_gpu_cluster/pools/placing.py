@@ -166,7 +166,9 @@ class Placing(Generic[_Member]):
     def _join(self, holder: Offer, offers: Sequence[Offer]) -> _Result | None:
         """Take the job where it is."""
         record = self._record_of_joined(holder, offers)
-        if record.start_by is not None and record.start_by < time.time():
+        is_over = record.start_by is not None and record.start_by < time.time()
+        if is_over or (_is_renewed_only(holder) and self._job.failover_after_s is None):
+            # Nobody may renew the placement that it has, or nobody will.
             return self._launch_on(holder, offers, adopt=True)
         self._end_elsewhere(holder, offers)
         self._save(record)
@@ -195,7 +197,6 @@ class Placing(Generic[_Member]):
             )
         ):
             start_by = None if known.start_by is None else max(known.start_by, start_by)
-        is_renewed = placement is not None and placement.get("renewed_only", False)
         orphan_timeout_s = status.get("orphan_timeout_s") if status else None
         return PlacementRecord(
             self._job.job_id,
@@ -205,7 +206,7 @@ class Placing(Generic[_Member]):
             tuple(offer.conn_id for offer in offers),
             SENT,
             start_by,
-            self._gone_after_s(holder.conn_id, orphan_timeout_s) if is_renewed else None,
+            self._gone_after_s(holder.conn_id, orphan_timeout_s) if _is_renewed_only(holder) else None,
             self._known.elsewhere(holder.conn_id),
         )
 
@@ -510,6 +511,11 @@ def _rank(offer: Offer) -> tuple[int, str]:
 def _state(offer: Offer) -> str | None:
     status = offer.placed.get("status") if offer.placed is not None else None
     return None if status is None else status["state"]
+
+
+def _is_renewed_only(offer: Offer) -> bool:
+    placement = offer.placed.get("placement") if offer.placed is not None else None
+    return placement is not None and placement.get("renewed_only", False)
 
 
 def _is_active(offer: Offer) -> bool:
