@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, PlacementUnknownError
+from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
 from airflow_provider_gpu_cluster.pools.holding import is_newer
-from airflow_provider_gpu_cluster.pools.keeping import Keeper, WorkerNeeded
+from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, WorkerNeeded
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord, PlacementStore
@@ -64,9 +68,13 @@ class PoolJob:
     :param argument: what the trigger was told.
     :param store: keeps where the job is.
     :param log: the task's log.
+    :param unreachable_timeout_s: how long to wait for clusters that may have the job, in seconds.
     """
 
-    def __init__(self, job_id: str, argument: PoolArgument, store: PlacementStore, *, log: Log) -> None:
+    def __init__(
+        self, job_id: str, argument: PoolArgument, store: PlacementStore, *, log: Log, unreachable_timeout_s: float
+    ) -> None:
+        self._patience_s = unreachable_timeout_s
         self._job_id = job_id
         self._argument = argument
         self._store = store
@@ -79,9 +87,27 @@ class PoolJob:
 
     async def begin(self) -> Submission:
         """Find the job, or choose a cluster and launch it there."""
-        submission, record = await in_thread(self._place)
+        began = time.monotonic()
+        submission, record = await self._until_placed(began)
         self._keeper = self._make_keeper(record)
+        cluster = watcher_of(submission.handle.gpu_cluster_conn_id).name
+        tell_submission(submission, self._log, cluster=cluster, duration_s=time.monotonic() - began)
         return submission
+
+    async def _until_placed(self, began: float) -> tuple[Submission, PlacementRecord]:
+        told = ""
+        while True:
+            try:
+                return await in_thread(self._place)
+            except GpuClusterConnectionError as error:
+                # Where one that may have the job is out of reach, it will be known later what can be done.
+                patience_s = self._patience_s if isinstance(error, PlacementUnknownError) else RETRY_FOR_S
+                if self._is_stopped or time.monotonic() > began + patience_s:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    self._log.warning("GPU job is not placed yet, trying again", job_id=self._job_id, error=told)
+            await asyncio.sleep(PLACE_EVERY_S)
 
     async def keeping(self, handle: JobHandle) -> PlaceKeeping:
         """Return what keeps the job's place on the cluster where it is now."""
@@ -89,10 +115,13 @@ class PoolJob:
             self._keeper = self._make_keeper(await in_thread(self._known_record))
         return PlaceKeeping(self._keeper, self._members(handle.gpu_cluster_conn_id))
 
-    @property
-    def may_have_it(self) -> list[str]:
-        """The clusters on which something of the job may wait or run, or may be on its way."""
-        return self._pool.conn_ids if self._keeper is None else self._keeper.may_have_it
+    async def cancelled_at(self) -> list[str]:
+        """Return the clusters on which something of the job may wait or run, or may be on its way."""
+        if self._keeper is not None:
+            return self._keeper.may_have_it
+        stored = await in_thread(self._store.load)
+        known = () if stored is None or stored.job_id != self._job_id else (*stored.members, *stored.elsewhere)
+        return list(dict.fromkeys((*self._pool.conn_ids, *known)))
 
     @property
     def record(self) -> PlacementRecord | None:
