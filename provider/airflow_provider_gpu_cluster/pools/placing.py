@@ -24,7 +24,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
 from airflow_provider_gpu_cluster.pools.choice import choose
-from airflow_provider_gpu_cluster.pools.holding import gone_after_s, gone_at, start_by_there
+from airflow_provider_gpu_cluster.pools.holding import gone_after_s, start_by_there
 from airflow_provider_gpu_cluster.pools.members import MemberClient, Members
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import (
@@ -32,7 +32,6 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     ENDED,
     LAUNCHED,
     SENT,
-    Elsewhere,
     PlacementRecord,
     PlacementStore,
 )
@@ -42,8 +41,13 @@ from airflow_provider_gpu_cluster.pools.table import table_of
 from airflow_provider_gpu_cluster.pools.whereabouts import Rank, Whereabouts
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placed, Placement, PlaceReply, Renewal
-    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import RenewReply
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import (
+        Placed,
+        Placement,
+        PlaceReply,
+        Renewal,
+        RenewReply,
+    )
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from airflow_provider_gpu_cluster.hooks.current_handle import next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, Member
-from airflow_provider_gpu_cluster.tasks.current_handle import next_handle
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Failure, Outage, WatchEvent
 
