@@ -33,3 +33,9 @@ class GpuClusterPoolHook(BaseHook):
             f"connection {self.gpu_cluster_pool_conn_id} is a pool of clusters and opens no connection itself; use "
             "GpuClusterHook(...).member(...)"
         )
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Test all members at once, for Airflow's button: return whether all work, and a message about each."""
+        from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+
+        return GpuClusterHook(self.gpu_cluster_pool_conn_id).test_connection()

@@ -505,7 +505,7 @@ class SubmitGpuJobOperator(BaseOperator):
         notices = notices_of(
             self._notify_when,
             self._written_notifier,
-            conn_id=hook.gpu_cluster_conn_id,
+            conn_id=hook.settings.conn_id,
             ti=context["ti"],
             log=self.log,
         )
