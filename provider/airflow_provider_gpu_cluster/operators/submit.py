@@ -509,7 +509,9 @@ class SubmitGpuJobOperator(BaseOperator):
             ti=context["ti"],
             log=self.log,
         )
-        watch = watch_of(hook.cluster, handle, log=self.log, reader=reader, notices=notices)
+        watch = watch_of(
+            hook.cluster, handle, log=self.log, reader=reader, notices=notices, open_cluster=hook.cluster_of
+        )
         status = watch.wait(
             pause=self._sleep,
             longest_pause_s=self.poll_interval,

@@ -281,6 +281,7 @@ class GpuJobSensor(BaseSensorOperator):
             reader=reader if self.get_logs else None,
             memory=memory,
             notices=notices,
+            open_cluster=self._hook.cluster_of,
         )
         try:
             self._resubmit_if_failed_before(context, self._hook)
@@ -343,14 +344,22 @@ class GpuJobSensor(BaseSensorOperator):
         from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 
         started = time.monotonic()
-        request = resubmit_request(
-            handle.job_id,
-            request_key=identity_of(context, job_id=handle.job_id).request_key,
-            env=None if self.env is None else self.env.values,
-            array=None if self.array is None else self.array.values,
-            after=attempt or None,  # that of an array has no number
-        )
-        submission = hook.cluster.resubmit(request)
+        request_key = identity_of(context, job_id=handle.job_id).request_key
+        env = None if self.env is None else self.env.values
+        array = None if self.array is None else self.array.values
+        if handle.parts:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            submission = parts.resubmit(handle, hook.cluster_of, request_key=request_key, env=env, array=array)
+        else:
+            request = resubmit_request(
+                handle.job_id,
+                request_key=request_key,
+                env=env,
+                array=array,
+                after=attempt or None,  # that of an array has no number
+            )
+            submission = hook.cluster.resubmit(request)
         duration_s = time.monotonic() - started
         tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
 

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskInstanceState
@@ -27,7 +29,7 @@ from airflow_provider_gpu_cluster.tasks.states import state_of
 from airflow_provider_gpu_cluster.triggers.first_request import make_first_request
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
+    from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
@@ -51,7 +53,7 @@ class WatchEndEvent(TriggerEvent):
         status = self.payload["status"] or {}
         job_id = (self.payload["handle"] or self.payload)["job_id"]
         said = status.get("state") or "could not be watched on"
-        if self.payload.get("placement"):
+        if self.payload.get("placement") and not (status or self.payload["error"]):
             said = "goes on with a worker, which has its files"
         reason = f" ({status['reason']})" if status.get("reason") else ""
         return f"GPU job {job_id}: {said}{reason}"
@@ -177,7 +179,7 @@ class GpuJobTrigger(BaseTrigger):
         try:
             end, follower = await self._follow(handle)
         except WorkerNeeded:
-            yield await self._resume(self._for_worker(), began)
+            yield await self._resume(WatchEnd(handle_of(self.job)), began)
             return
         except GpuClusterError as error:
             yield await self._resume(WatchEnd(handle_of(self.job), error=error), began)
@@ -196,6 +198,7 @@ class GpuJobTrigger(BaseTrigger):
         """
         from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
         from airflow_provider_gpu_cluster.triggers.place_keeping import Trail, first_of
+        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         while True:
@@ -205,6 +208,7 @@ class GpuJobTrigger(BaseTrigger):
             follower = follower_of(
                 handle,
                 watcher,
+                watcher_of=watcher_of,
                 log=self.log,
                 reader=self._reader_name() if self.get_logs else None,
                 ti=self._ti,
@@ -226,27 +230,17 @@ class GpuJobTrigger(BaseTrigger):
         if self.pool is None:
             return None
         if self._pool_job is None:
-            from airflow_provider_gpu_cluster.pools.stores import NoStore
-            from airflow_provider_gpu_cluster.tasks.placement_stores import xcom_store
             from airflow_provider_gpu_cluster.triggers.pool_job import PoolJob
 
-            # In dag.test() there are no XComs for triggers.
-            store = NoStore() if self._ti is None else xcom_store(self._ti)
-            self._pool_job = PoolJob(
-                job_id, self.pool, store, log=self.log, unreachable_timeout_s=self.unreachable_timeout
-            )
+            patience_s = self.unreachable_timeout
+            self._pool_job = PoolJob(job_id, self.pool, self._ti, log=self.log, unreachable_timeout_s=patience_s)
         return self._pool_job
-
-    def _for_worker(self) -> WatchEnd:
-        """Return the event by which a worker goes on with a job that needs its files on another cluster."""
-        from airflow_provider_gpu_cluster.watch.end import WatchEnd
-
-        record = None if self._pool_job is None else self._pool_job.record
-        assert record is not None
-        return WatchEnd(handle_of(self.job), placement=record.to_json())
 
     async def _resume(self, end: WatchEnd, began: float) -> TriggerEvent:
         """Return the event that makes a worker continue the task, as soon as Airflow allows that."""
+        record = None if self._pool_job is None else self._pool_job.record
+        if record is not None:
+            end = replace(end, placement=record.to_json())
         was_on_worker = self.job_from is None and self._ti is not None
         if was_on_worker:
             await asyncio.sleep(began + shortest_absence_s() - time.monotonic())
@@ -294,6 +288,8 @@ class GpuJobTrigger(BaseTrigger):
             await asyncio.sleep(KILL_PAUSE_S)
 
     async def _cancel(self, job_id: str) -> None:
+        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+
         # All tasks use the same text, so that one call can cancel many jobs.
         by = "Airflow, as a user ended its task"
         # A launch that is under way, or that another triggerer has asked for, launches nothing after this.
@@ -301,8 +297,11 @@ class GpuJobTrigger(BaseTrigger):
         if self.pool is not None:
             await self._cancel_in_pool(job_id, by)
             return
-        cancelled = self._watcher().cancel(job_id, requested_by=by, request_key=request_key)
-        status = await asyncio.wrap_future(cancelled)
+        cancelled = [self._watcher().cancel(job_id, requested_by=by, request_key=request_key)]
+        # An array on several clusters is cancelled on each.
+        for part in handle_of(self.job).arrays[1:] if self.job is not None else ():
+            cancelled.append(watcher_of(part.gpu_cluster_conn_id).cancel(part.job_id, requested_by=by))
+        status, *_ = await asyncio.gather(*map(asyncio.wrap_future, cancelled))
         if self.launch is not None and not status.attempt:
             self.log.info("A user ended the task before its GPU job was launched", job_id=job_id)
             return
@@ -352,7 +351,7 @@ class GpuJobTrigger(BaseTrigger):
             conn_id=self.gpu_cluster_conn_id or handle.gpu_cluster_conn_id,
             ti=self._ti,
             log=self.log,
-            note_told=watcher.note_told,
+            note_told=watcher.note_told if not handle.parts else partial(_note_told_of_part, handle),
         )
 
     def _reader_name(self) -> str:
@@ -471,6 +470,14 @@ class GpuJobTrigger(BaseTrigger):
         succeeded = end.status is not None and end.status.state is JobState.SUCCEEDED
         # dag.test() runs triggers without a task instance, and does not support events that end a task.
         return self.end_from_trigger and succeeded and end.reader is None and self._ti is not None
+
+
+def _note_told_of_part(array: JobHandle, job_id: str, notice: Notice) -> None:
+    """Note, where an element of an array on several clusters is, that people were told about it."""
+    from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+
+    conn_id = next(one.gpu_cluster_conn_id for one in array.elements if one.job_id == job_id)
+    watcher_of(conn_id).note_told(job_id, notice)
 
 
 def _backend_of(key: str) -> type[BaseXCom]:

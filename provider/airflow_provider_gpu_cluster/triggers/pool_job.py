@@ -10,20 +10,18 @@ from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, PlacementUnknownError
 from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
-from airflow_provider_gpu_cluster.pools.holding import is_newer
 from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, WorkerNeeded
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
-from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord, PlacementStore
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 from airflow_provider_gpu_cluster.pools.pool import Pool
 from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_thread
+from airflow_provider_gpu_cluster.triggers.placement_store import trigger_store
 from airflow_provider_gpu_cluster.triggers.watched_member import WatchedMember
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
 if TYPE_CHECKING:
-    from typing_extensions import NotRequired
-
     from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
@@ -44,7 +42,7 @@ class PoolArgument(TypedDict):
     :param failover_after_s: see :class:`.PlacementOptions`.
     :param move_gain_s: likewise.
     :param launch: the request to launch it elsewhere; None if only a worker can do that.
-    :param record: where it is, if a worker has launched it.
+    :param record: what the worker knew of where it is.
     """
 
     members: list[tuple[str, float, float | None]]
@@ -54,7 +52,7 @@ class PoolArgument(TypedDict):
     failover_after_s: float | None
     move_gain_s: float | None
     launch: SubmitRequest | None
-    record: NotRequired[dict[str, Any]]
+    record: dict[str, Any] | None
 
 
 _answers = SharedAnswers(lambda conn_id, request: watcher_of(conn_id).call("appraise", request))
@@ -66,18 +64,17 @@ class PoolJob:
     One job of a pool, for one trigger.
 
     :param argument: what the trigger was told.
-    :param store: keeps where the job is.
+    :param ti: the task instance; None in ``dag.test()``.
     :param log: the task's log.
     :param unreachable_timeout_s: how long to wait for clusters that may have the job, in seconds.
     """
 
-    def __init__(
-        self, job_id: str, argument: PoolArgument, store: PlacementStore, *, log: Log, unreachable_timeout_s: float
-    ) -> None:
+    def __init__(self, job_id: str, argument: PoolArgument, ti: Any, *, log: Log, unreachable_timeout_s: float) -> None:
         self._patience_s = unreachable_timeout_s
         self._job_id = job_id
         self._argument = argument
-        self._store = store
+        given = argument["record"]
+        self._store = trigger_store(ti, None if given is None else PlacementRecord.from_json(given))
         self._log = log
         members = tuple(Member(*member) for member in argument["members"])
         self._pool = Pool(members, argument["policy"])
@@ -133,13 +130,9 @@ class PoolJob:
         self._is_stopped = True
 
     def _known_record(self) -> PlacementRecord:
-        given = PlacementRecord.from_json(self._argument.get("record"))
-        # Another triggerer may have had the job since.
-        stored = self._store.load()
-        if stored is not None and stored.job_id == self._job_id and not is_newer(given, stored):
-            return stored
-        self._store.save(given)
-        return given
+        record = self._store.load()
+        assert record is not None
+        return record
 
     def _make_keeper(self, record: PlacementRecord) -> Keeper:
         return Keeper(
@@ -160,7 +153,6 @@ class PoolJob:
             self._argument["key"],
             self._argument["spec"],
             failover_after_s=self._argument["failover_after_s"],
-            is_awaited=True,
             by=_BY,
         )
         placing: Placing[WatchedMember] = Placing(
