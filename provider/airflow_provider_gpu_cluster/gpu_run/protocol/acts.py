@@ -15,11 +15,13 @@ RESUBMIT = "resubmit"
 LAUNCH = "launch"
 RECOVER = "recover"
 CANCEL = "cancel"
+# A job that waited or ran here was taken back, as it was placed on another cluster.
+MOVE = "move"
 INTERRUPT = "interrupt"
 COLLECT = "collect"
 END = "end"
 GC = "gc"
-ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, INTERRUPT, COLLECT, END, GC)
+ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, MOVE, INTERRUPT, COLLECT, END, GC)
 
 
 class AuditRequest(TypedDict):
