@@ -64,8 +64,8 @@ class LaunchArguments(TypedDict):
     :param record: who asks.
     :param elements: the elements, if the job is an array.
     :param masks: masks of the job's secrets.
-    :param placement: the choice of this cluster among several, if there was one.
     :param part: which elements of a larger array those are.
+    :param placement: the choice of this cluster among several, if there was one.
     """
 
     spec: JobSpec
@@ -76,8 +76,8 @@ class LaunchArguments(TypedDict):
     record: Asker
     elements: NotRequired[Sequence[Element]]
     masks: NotRequired[Masks | None]
-    placement: NotRequired[Placement | None]
     part: NotRequired[PartOfArray | None]
+    placement: NotRequired[Placement | None]
 
 
 def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpack[LaunchArguments]) -> SubmitRequest:
@@ -100,8 +100,8 @@ def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpa
         context=_context_variables(asked["record"]),
         elements=[_element(element, element_id(job_id, index), common) for index, element in elements],
         masks=asked.get("masks"),
-        placement=asked.get("placement"),
         part=asked.get("part"),
+        placement=asked.get("placement"),
     )
 
 

@@ -32,8 +32,8 @@ def submit_request(
     context: dict[str, str],
     elements: Sequence[ElementRequest] = (),
     masks: Masks | None = None,
-    placement: Placement | None = None,
     part: PartOfArray | None = None,
+    placement: Placement | None = None,
 ) -> SubmitRequest:
     """
     Return a request as :func:`.jobs.submission.submit` takes it, in plain JSON values.
@@ -48,8 +48,8 @@ def submit_request(
     :param context: environment variables that tell the job who it is.
     :param elements: makes the job an array.
     :param masks: masks of the job's secrets.
-    :param placement: the choice of this cluster among several; None if there was none.
     :param part: which elements of a larger array those are.
+    :param placement: the choice of this cluster among several; None if there was none.
     """
     request: SubmitRequest = {
         "job_id": job_id,
