@@ -202,6 +202,23 @@ def gpu_cluster_conn(
 
 
 @pytest.fixture
+def lab(gpu_cluster_conn: dict[str, Any], cluster_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the connections of two clusters with 4 and 2 virtual GPUs, whose pool is the connection ``lab``."""
+    from tests.harness.unpacked_program import provide_unpacked
+
+    gpus = {"gpu01": 4, "gpu02": 2}
+    for conn_id, number in gpus.items():
+        folder = cluster_folder / conn_id
+        provide_unpacked(folder / "ml-jobs")
+        own = {"root_dir": str(folder / "ml-jobs"), "lease_dir": str(folder / "leases"), "virtual_gpus": number}
+        value = {**gpu_cluster_conn, "extra": {**gpu_cluster_conn["extra"], **own}}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+    pool = {"conn_type": "gpu_cluster_pool", "extra": {"members": list(gpus)}}
+    monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps(pool))
+    return list(gpus)
+
+
+@pytest.fixture
 def cut_proxy(sshd: RealSshd) -> Iterator[CutProxy]:
     """Return a proxy in front of the real OpenSSH server that cuts connections on command."""
     proxy = CutProxy((sshd.host, sshd.port))

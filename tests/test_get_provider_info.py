@@ -18,7 +18,9 @@ import pytest
 from airflow_provider_gpu_cluster import get_provider_info as module
 
 info = module.get_provider_info()
-connection_type: dict[str, Any] = info["connection-types"][0]
+connection_type: dict[str, Any]
+pool_type: dict[str, Any]
+connection_type, pool_type = info["connection-types"]
 
 
 def test_it_fits_airflows_schema() -> None:
@@ -39,19 +41,22 @@ def test_every_class_and_module_exists() -> None:
         for entry in info[kind]:
             for name in entry["python-modules"]:
                 import_module(name)
-    for path in [*info["extra-links"], connection_type["hook-class-name"]]:
+    for path in [*info["extra-links"], connection_type["hook-class-name"], pool_type["hook-class-name"]]:
         name, _, attribute = path.rpartition(".")
         assert hasattr(import_module(name), attribute)
 
 
 def test_connection_type_is_the_hooks() -> None:
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+    from airflow_provider_gpu_cluster.hooks.gpu_cluster_pool import GpuClusterPoolHook
 
     assert connection_type["connection-type"] == GpuClusterHook.conn_type
     assert connection_type["hook-name"] == GpuClusterHook.hook_name
+    assert pool_type["connection-type"] == GpuClusterPoolHook.conn_type
+    assert pool_type["hook-name"] == GpuClusterPoolHook.hook_name
 
 
-@pytest.mark.parametrize("field", connection_type["conn-fields"])
+@pytest.mark.parametrize("field", [*connection_type["conn-fields"], *pool_type["conn-fields"]])
 def test_every_field_of_the_form_is_read(field: str) -> None:
     from airflow_provider_gpu_cluster import hooks
 
@@ -64,6 +69,7 @@ def test_defaults_of_the_form_are_those_of_the_hook() -> None:
     from airflow_provider_gpu_cluster.gpu_run.engines.slurm.engine import INTERVAL_S
     from airflow_provider_gpu_cluster.hooks.settings import ENGINES
     from airflow_provider_gpu_cluster.hooks.ssh import CONNECT_TIMEOUT_S
+    from airflow_provider_gpu_cluster.pools.pool import POLICIES, SOONEST
 
     schemas = {name: field["schema"] for name, field in connection_type["conn-fields"].items()}
     assert schemas["root_dir"]["default"] == ClusterSettings.root_dir
@@ -73,6 +79,9 @@ def test_defaults_of_the_form_are_those_of_the_hook() -> None:
     assert schemas["transfer"]["default"] == ClusterSettings.transfer
     assert tuple(schemas["transfer"]["enum"]) == TRANSFERS
     assert schemas["conn_timeout"]["default"] == CONNECT_TIMEOUT_S
+    assert schemas["weight"]["default"] == ClusterSettings.weight
+    policy = pool_type["conn-fields"]["policy"]["schema"]
+    assert (tuple(policy["enum"]), policy["default"]) == (POLICIES, SOONEST)
 
 
 def test_every_option_of_airflows_configuration_is_declared_and_read_in_one_place() -> None:
@@ -112,11 +121,14 @@ def test_the_form_groups_its_fields_and_the_docs_list_them_as_it_does() -> None:
         if row:
             told.append((section, row[1], row[2]))
     assert told == [(field["schema"]["section"], field["label"], name) for name, field in form.items()]
+    pool = Path("docs/connections.md").read_text().partition("\n## A pool of clusters\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\w+: .+?) \| `(\w+)` \| .+ \|$", pool, re.MULTILINE)
+    assert rows == [(field["label"], name) for name, field in pool_type["conn-fields"].items()]
 
 
-@pytest.mark.parametrize("name", connection_type["conn-fields"])
+@pytest.mark.parametrize("name", [*connection_type["conn-fields"], *pool_type["conn-fields"]])
 def test_a_field_of_the_form_says_what_happens_when_it_is_empty(name: str) -> None:
-    field = connection_type["conn-fields"][name]
+    field = {**connection_type["conn-fields"], **pool_type["conn-fields"]}[name]
     assert "default" in field["schema"] or re.search(r"Empty: |Only if|Never together|Required", field["description"])
 
 

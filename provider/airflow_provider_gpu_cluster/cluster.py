@@ -162,6 +162,11 @@ class Cluster:
         """
         self.session.connection.interrupt()
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the last call was interrupted."""
+        return self.session.connection.is_interrupted
+
     def check(self) -> Check:
         """Check whether the cluster can run jobs, and return the findings. Does not retry an unreachable cluster."""
         found: Check = self.session.retrying_for(0).call("install-check", {})

@@ -1,5 +1,5 @@
 """
-The fields of the connection form beside Airflow's own, in its order and under its headings. Literals alone.
+The fields of the connection forms beside Airflow's own, in its order and under its headings. Literals alone.
 
 Airflow keeps this order, and makes each section a part of the form that opens by itself. A label says as well what it
 belongs to, for who hears it alone or meets it in an error.
@@ -13,14 +13,23 @@ _TEXT = ["string", "null"]
 
 
 def connection_form() -> dict[str, dict[str, Any]]:
-    """Return the ``conn-fields`` of the connection's type."""
+    """Return the ``conn-fields`` of a cluster's connection."""
+    return _form(_SECTIONS)
+
+
+def pool_form() -> dict[str, dict[str, Any]]:
+    """Return the ``conn-fields`` of a pool's connection."""
+    return _form(_POOL_SECTIONS)
+
+
+def _form(sections: tuple[tuple[str, str, _Fields], ...]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "label": f"{prefix}: {label}",
             "description": description,
             "schema": {"type": _TEXT, "section": section, **schema},
         }
-        for prefix, section, fields in _SECTIONS
+        for prefix, section, fields in sections
         for name, (label, description, schema) in fields.items()
     }
 
@@ -198,6 +207,21 @@ _BUDGET: _Fields = {
     ),
 }
 
+_IN_A_POOL: _Fields = {
+    "weight": (
+        "weight",
+        "How much this cluster is preferred where one of several is chosen: the wait that is expected on it counts "
+        "divided by this. 2 makes 20 minutes count as 10.",
+        {"type": ["number", "null"], "exclusiveMinimum": 0, "default": 1},
+    ),
+    "price_per_gpu_hour": (
+        "price of a GPU-hour",
+        "A number, in the currency that all clusters of a pool share; by it the policy 'cheapest' chooses, and the "
+        "task's log shows it. 0: free. Empty: not known, and dearer than any.",
+        {"type": ["number", "null"], "minimum": 0},
+    ),
+}
+
 _SECTIONS = (
     ("SSH", "SSH: how to log in", _SSH),
     ("Cluster", "Cluster: how and where jobs run", _CLUSTER),
@@ -206,4 +230,23 @@ _SECTIONS = (
     ("Launcher", "Launcher: only for the engine command", _LAUNCHER),
     ("Jobs", "Jobs: what applies to those that say nothing else", _JOBS),
     ("Budget", "Budget: GPU-hours", _BUDGET),
+    ("Pool", "Pool: only where one of several clusters is chosen", _IN_A_POOL),
 )
+
+_MEMBERS: _Fields = {
+    "members": (
+        "members",
+        "Ids of the connections of the clusters, the preferred first, with commas between them: gpu01, gpu02, slurm-a. "
+        'Or, as JSON, with the weight of each: {"gpu01": 2, "slurm-a": 1}; null is the weight of its connection. '
+        "Required.",
+        {"format": "multiline"},
+    ),
+    "policy": (
+        "policy",
+        "How one of them is chosen for a job that names no policy. soonest: where it is expected to start first. "
+        "cheapest: by the price of a GPU-hour. in_order: the first that can start it now.",
+        {"enum": ["soonest", "cheapest", "in_order"], "default": "soonest"},
+    ),
+}
+
+_POOL_SECTIONS = (("Pool", "Pool: clusters of which one is chosen for each job", _MEMBERS),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_gpu_cluster.connection_form import connection_form
+from airflow_provider_gpu_cluster.connection_form import connection_form, pool_form
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -16,7 +16,10 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [
             {
                 "integration-name": "GPU cluster",
-                "python-modules": ["airflow_provider_gpu_cluster.hooks.gpu_cluster"],
+                "python-modules": [
+                    "airflow_provider_gpu_cluster.hooks.gpu_cluster",
+                    "airflow_provider_gpu_cluster.hooks.gpu_cluster_pool",
+                ],
             }
         ],
         "operators": [
@@ -87,6 +90,13 @@ def get_provider_info() -> dict[str, Any]:
                     "placeholders": {"host": "gpu01.example.org", "port": "22", "login": "me"},
                 },
                 "conn-fields": connection_form(),
-            }
+            },
+            {
+                "connection-type": "gpu_cluster_pool",
+                "hook-class-name": "airflow_provider_gpu_cluster.hooks.gpu_cluster_pool.GpuClusterPoolHook",
+                "hook-name": "GPU cluster pool",
+                "ui-field-behaviour": {"hidden-fields": ["host", "schema", "login", "password", "port"]},
+                "conn-fields": pool_form(),
+            },
         ],
     }

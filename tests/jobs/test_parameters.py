@@ -55,7 +55,13 @@ def test_airflow_fills_in_what_is_templated(parameter: Parameter) -> None:
 
 def test_template_fields_keep_their_order() -> None:
     templated = [name for name, parameter in PARAMETERS.items() if parameter.templated]
-    assert list(SubmitGpuJobOperator.template_fields) == ["job", *templated, "gpu_cluster_conn_id"]
+    assert list(SubmitGpuJobOperator.template_fields) == [
+        "job",
+        *templated,
+        "gpu_cluster_conn_id",
+        "policy",
+        "failover_after",
+    ]
 
 
 @each

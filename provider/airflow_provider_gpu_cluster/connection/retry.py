@@ -44,7 +44,7 @@ class StopWhenOutOfReach:
         error = error_of_try(state)
         if self._since is None:
             self._since = time.monotonic()
-        longest_s = min(self._seconds, RETRY_WRONG_ADDRESS_FOR_S) if _is_about_address(error) else self._seconds
+        longest_s = min(self._seconds, RETRY_WRONG_ADDRESS_FOR_S) if is_about_address(error) else self._seconds
         return time.monotonic() - self._since >= longest_s
 
 
@@ -53,7 +53,8 @@ def error_of_try(state: tenacity.RetryCallState) -> BaseException | None:
     return None if state.outcome is None else state.outcome.exception()
 
 
-def _is_about_address(error: BaseException | None) -> bool:
+def is_about_address(error: BaseException | None) -> bool:
+    """Return whether nothing listens where the cluster should be, or there is no such place."""
     cause = None if error is None else error.__cause__
     if isinstance(cause, paramiko.ssh_exception.NoValidConnectionsError):
         return True

@@ -57,6 +57,8 @@ class ClusterSettings:
     :param on_idle: what is done about an idle job: ``warn`` or ``cancel``; None for ``warn``.
     :param gpu_hours_budget: GPU-hours a month, such as ``{"dag:nightly": 40, "user:*": 200}``; None for no limit.
     :param over_budget: what becomes of a job beyond it: ``refuse`` or ``wait``; None for ``refuse``.
+    :param weight: how much the cluster is preferred in a pool: an expected wait counts divided by it.
+    :param price_per_gpu_hour: in the currency that all clusters of a pool share; None if it is not given.
     :param read_at: when the connection was read, in seconds since the epoch.
     :param transfer: how the bytes of files travel: ``stream``, through the channels of commands, or ``sftp``.
     """
@@ -84,6 +86,8 @@ class ClusterSettings:
     gpu_hours_budget: Mapping[str, float] | None = None
     over_budget: str | None = None
     transfer: str = STREAM
+    weight: float = 1.0
+    price_per_gpu_hour: float | None = None
     read_at: float = field(default_factory=time.time, compare=False)
 
     @property

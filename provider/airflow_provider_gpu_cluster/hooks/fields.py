@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.budgets import ALL, EACH, KIN
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-_FORM = frozenset(get_provider_info()["connection-types"][0]["conn-fields"])
+_FORMS = {one["connection-type"]: frozenset(one["conn-fields"]) for one in get_provider_info()["connection-types"]}
 # What Airflow's own ssh connections have besides, so that a copy of one works. The last two mean nothing here.
 _OF_SSH_CONNECTIONS = frozenset(
     (
@@ -29,7 +29,8 @@ _OF_SSH_CONNECTIONS = frozenset(
         "timeout",
     )
 )
-KNOWN_FIELDS = _FORM | _OF_SSH_CONNECTIONS
+KNOWN_FIELDS = _FORMS["gpu_cluster"] | _OF_SSH_CONNECTIONS
+POOL_FIELDS = _FORMS["gpu_cluster_pool"]
 _COLUMNS = ("host", "port", "login", "password", "schema", "conn_type")
 _PREFIXES = ("extra__gpu_cluster__", "extra__ssh__")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
@@ -61,13 +62,14 @@ class Fields:
             if not prefix or (value not in (None, "") and name[len(prefix) :] not in connection.extra_dejson):
                 self._values[name[len(prefix) :]] = value
 
-    def refuse_unknown(self) -> None:
+    def refuse_unknown(self, known: frozenset[str] = KNOWN_FIELDS) -> None:
         """
         Raise if there is a field that means nothing, because its value was meant to mean something.
 
+        :param known: the fields that mean something.
         :raises GpuClusterSetupError: there is one; all are named, each with the nearest good name.
         """
-        unknown = [_unknown(name) for name in self._values if name not in KNOWN_FIELDS]
+        unknown = [_unknown(name, known) for name in self._values if name not in known]
         if unknown:
             raise GpuClusterSetupError(
                 f"connection {self.conn_id}: its extra has {'a field' if len(unknown) == 1 else 'fields'} that the "
@@ -145,6 +147,20 @@ class Fields:
             raise self.bad(field, self.given(field), "a number from 0 to 100, in percent, or empty")
         return number
 
+    def above_zero(self, field: str) -> float | None:
+        """Return a number above 0."""
+        number = self._number(field)
+        if number is not None and not 0 < number < float("inf"):
+            raise self.bad(field, self.given(field), "a number above 0, such as 2, or empty")
+        return number
+
+    def price(self, field: str) -> float | None:
+        """Return a price, which may be 0."""
+        number = self._number(field)
+        if number is not None and not 0 <= number < float("inf"):
+            raise self.bad(field, self.given(field), "a number from 0 up, such as 2.5, or empty")
+        return number
+
     def _number(self, field: str) -> float | None:
         """Return a number; NaN for what is none, and None if the field is empty."""
         value = self.given(field)
@@ -218,8 +234,8 @@ def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, known: frozenset[str]) -> str:
     if name.lower() in _COLUMNS:
         return f"{name} (it is a field of the connection itself, beside the extra)"
-    nearest = difflib.get_close_matches(name.lower(), sorted(KNOWN_FIELDS), n=1)
+    nearest = difflib.get_close_matches(name.lower(), sorted(known), n=1)
     return f"{name} (did you mean {nearest[0]}?)" if nearest else name

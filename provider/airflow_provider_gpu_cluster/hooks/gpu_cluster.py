@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
-from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
@@ -21,7 +20,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id, element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_caller, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
-from airflow_provider_gpu_cluster.jobs.parameter_checks import patterns
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids, patterns
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -35,9 +34,12 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Caller
+    from airflow_provider_gpu_cluster.hooks.pool_calls import PoolCalls
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
     from airflow_provider_gpu_cluster.jobs.orphan import OrphanedJob
     from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.pools.members import Members
+    from airflow_provider_gpu_cluster.pools.pool import Pool
     from airflow_provider_gpu_cluster.sinks import Sink
     from airflow_provider_gpu_cluster.sources.parse import Written
 
@@ -58,7 +60,12 @@ class GpuClusterHook(BaseHook):
 
     The first call that needs the SSH connection opens it; :meth:`close` or the end of a ``with`` block closes it.
 
-    :param gpu_cluster_conn_id: connection of type ``gpu_cluster``.
+    With a pool of clusters, ``GpuClusterHook(["gpu01", "gpu02"])``, :meth:`submit` and :meth:`stage` choose one, and a
+    method that is about a job asks the cluster that its handle names. With a bare job id, all are asked which one has
+    it.
+
+    :param gpu_cluster_conn_id: connection of type ``gpu_cluster``; or a pool: a list of them, or a connection of type
+        ``gpu_cluster_pool``.
     """
 
     conn_name_attr = "gpu_cluster_conn_id"
@@ -66,33 +73,91 @@ class GpuClusterHook(BaseHook):
     conn_type = "gpu_cluster"
     hook_name = "GPU cluster"
 
-    def __init__(self, gpu_cluster_conn_id: str = default_conn_name) -> None:
+    def __init__(self, gpu_cluster_conn_id: str | Sequence[str] = default_conn_name) -> None:
         super().__init__()
-        self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        ids = connection_ids(gpu_cluster_conn_id)
+        self.gpu_cluster_conn_id: str | list[str] = str(gpu_cluster_conn_id) if ids is None else ids
         self.caller: Caller | None = None
         """Who asks, for the audit trails of jobs; None for the running task, or the person who runs this process."""
+        self._hooks: dict[str, GpuClusterHook] = {}
+
+    @cached_property
+    def pool(self) -> Pool | None:
+        """The pool of clusters of which one is chosen for each job; None if this is one cluster."""
+        from airflow_provider_gpu_cluster.hooks.pools import pool_in, pool_of
+
+        return (
+            pool_in(self._connection)
+            if isinstance(self.gpu_cluster_conn_id, str)
+            else pool_of(self.gpu_cluster_conn_id)
+        )
+
+    @cached_property
+    def members(self) -> Members[Cluster]:
+        """The clusters of a pool, by their connections."""
+        from airflow_provider_gpu_cluster.pools.members import Members
+
+        return Members(lambda conn_id: self._hook_of(conn_id).cluster)
+
+    def member(self, conn_id: str) -> GpuClusterHook:
+        """
+        Return the hook of one cluster of a pool, over the connection that this one has to it.
+
+        :param conn_id: its connection, which may also be that of a cluster that was taken from the pool since.
+        """
+        if self.gpu_cluster_conn_id == conn_id:
+            return self
+        if self.pool is None:
+            return self._hook_of(conn_id)
+        cluster = self.members(conn_id)
+        member = self._hooks[conn_id]
+        member.cluster = cluster
+        return member
+
+    def _hook_of(self, conn_id: str) -> GpuClusterHook:
+        hook = GpuClusterHook(conn_id)
+        hook.caller = self.caller
+        self._hooks[conn_id] = hook
+        return hook
+
+    @cached_property
+    def _pool_calls(self) -> PoolCalls | None:
+        from airflow_provider_gpu_cluster.hooks.pool_calls import PoolCalls
+
+        return None if self.pool is None else PoolCalls(self.pool, self.members)
+
+    def _at(self, job: Job) -> GpuClusterHook:
+        """Return the hook of the cluster where a job is."""
+        calls = self._pool_calls
+        if calls is None:
+            return self
+        return self.member(_conn_id_in(job) or calls.conn_id_of(job_id_of(job)))
 
     @cached_property
     def settings(self) -> ClusterSettings:
         """Settings of the cluster, as the connection gives them."""
         from airflow_provider_gpu_cluster.hooks.settings import settings_of
 
-        return settings_of(self._connection)
+        return settings_of(self._connection_of_cluster)
+
+    @property
+    def _connection_of_cluster(self) -> Connection:
+        pool = self.pool
+        if pool is not None:
+            named = self.gpu_cluster_conn_id if pool.conn_id is None else f"connection {pool.conn_id}"
+            raise GpuClusterSetupError(
+                f"{named} is a pool of clusters ({', '.join(pool.conn_ids)}), and this needs one of them: use "
+                f"member({pool.conn_ids[0]!r}) of the hook"
+            )
+        return self._connection
 
     @cached_property
     def _connection(self) -> Connection:
         # Reading it takes a request to Airflow's API server.
-        from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
+        from airflow_provider_gpu_cluster.hooks.defined_connection import defined_connection
 
-        try:
-            return connection_of(self.gpu_cluster_conn_id)
-        except AirflowNotFoundException as error:
-            variable = f"AIRFLOW_CONN_{self.gpu_cluster_conn_id.upper()}"
-            raise AirflowNotFoundException(
-                f"{error}. Make a connection of type {self.conn_type} with that id: in Airflow's UI under Admin, "
-                f"Connections, with `airflow connections add`, or as JSON in the environment variable {variable}. To "
-                "try without a cluster, run `python -m airflow_provider_gpu_cluster.sandbox`, which prints one"
-            ) from None
+        assert isinstance(self.gpu_cluster_conn_id, str)
+        return defined_connection(self.gpu_cluster_conn_id)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -118,13 +183,15 @@ class GpuClusterHook(BaseHook):
     def _connector(self) -> SshConnector:
         from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
 
-        return SshConnector(self._connection)
+        return SshConnector(self._connection_of_cluster)
 
     def close(self) -> None:
-        """Close the SSH connection, if one is open."""
+        """Close the SSH connections that are open."""
         if "cluster" in self.__dict__:
             self.cluster.close()
             del self.__dict__["cluster"]
+        if "members" in self.__dict__:
+            self.members.close()
 
     def __enter__(self) -> GpuClusterHook:
         return self
@@ -183,7 +250,8 @@ class GpuClusterHook(BaseHook):
         staged = job_id_of(job) if job is not None else None
         identity = current_identity(job_id=staged if job_id is None else job_id)
         request = JobRequest(**parameters)
-        return self.launch(request, identity, base_dir=base_dir, staged=job is not None).handle.to_json()
+        hook = self if job is None else self._at(job)
+        return hook.launch(request, identity, base_dir=base_dir, staged=job is not None).handle.to_json()
 
     def resubmit(
         self,
@@ -217,7 +285,7 @@ class GpuClusterHook(BaseHook):
         job_id = job_id_of(job)
         request_key = current_identity(job_id=job_id).request_key
         request = resubmit_request(job_id, request_key=request_key, env=env, array=array, after=after)
-        return self.cluster.resubmit(request).handle.to_json()
+        return self._at(job).cluster.resubmit(request).handle.to_json()
 
     def prepare(
         self, request: JobRequest, identity: JobIdentity, *, base_dir: str | os.PathLike[str] | None = None
@@ -255,7 +323,15 @@ class GpuClusterHook(BaseHook):
         return self.statuses([job], tail_bytes=tail_bytes)[0]
 
     def statuses(self, jobs: Iterable[Job], *, tail_bytes: int = 0) -> list[JobStatus]:
-        """Return the statuses of several jobs, in the given order, from one call."""
+        """
+        Return the statuses of several jobs, in the given order, from one call; from one of each cluster for a pool.
+
+        :raises GpuClusterError: a cluster has not answered.
+        """
+        calls = self._pool_calls
+        if calls is not None:
+            places = [(_conn_id_in(job) or calls.conn_id_of(job_id_of(job)), job_id_of(job)) for job in jobs]
+            return calls.statuses(places, tail_bytes=tail_bytes)
         job_ids = [job_id_of(job) for job in jobs]
         return self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
 
@@ -266,7 +342,7 @@ class GpuClusterHook(BaseHook):
         :param tail_bytes: how much of it, in bytes.
         """
         job_ids = [job_id_of(job)]
-        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
+        return self._at(job).cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
     def cancel(
         self, job: Job, *, requested_by: str | None = None, wait_s: float = 0, request_key: str | None = None
@@ -283,7 +359,7 @@ class GpuClusterHook(BaseHook):
         job_id = job_id_of(job)
         keys = None if request_key is None else {job_id: request_key}
         requested_by = requested_by or _running_task()
-        return self.cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
+        return self._at(job).cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
 
     def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
         """
@@ -298,7 +374,7 @@ class GpuClusterHook(BaseHook):
         :raises InvalidJobError: it is an array, or ``as_`` is something else.
         """
         by = requested_by or _running_task()
-        return self.cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
+        return self._at(job).cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
 
     def audit(self, job: Job) -> list[dict[str, Any]]:
         """
@@ -309,8 +385,12 @@ class GpuClusterHook(BaseHook):
         means), ``host`` and ``address`` (from where), ``attempt``, ``try_number`` and ``details``. It works for jobs
         that were removed, too, as the cluster's ledger stays.
 
+        With a pool, it is what was done on all of its clusters, and each dict has ``gpu_cluster_conn_id``.
+
         :raises LaunchError: the cluster knows no such job, and its ledger does not either.
         """
+        if self._pool_calls is not None:
+            return self._pool_calls.audit(job_id_of(job))
         return [dict(line) for line in self.cluster.audit(job_id_of(job))["acts"]]
 
     def collect(
@@ -337,13 +417,14 @@ class GpuClusterHook(BaseHook):
         sink = open_sink(destination)
         job_id = job_id_of(job)
         wanted, unwanted = patterns("include", include), patterns("exclude", exclude)
-        found = self.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
+        at = self._at(job)
+        found = at.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
         files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
         size = _array_size_of(job)
         paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
         metrics = self._metrics(sink, files, paths)
         ids = [job_id] if size is None else [element_id(job_id, index) for index in range(size)]
-        metrics = self._without_secrets(dict(zip(ids, metrics, strict=True)))
+        metrics = at._without_secrets(dict(zip(ids, metrics, strict=True)))
         return {
             "job_id": job_id,
             "destination": str(sink),
@@ -383,11 +464,19 @@ class GpuClusterHook(BaseHook):
 
         The numbers also go to Airflow's metrics, as gauges tagged with the connection: ``gpu_cluster.gpus``,
         ``gpu_cluster.free_gpus``, ``gpu_cluster.broken_gpus`` and ``gpu_cluster.waiting_jobs``.
+
+        With a pool, it is about all clusters that answer: each GPU has its ``gpu_cluster_conn_id``, and ``members`` has
+        the same for each cluster, or its ``error``.
         """
         from airflow_provider_gpu_cluster.hooks.capacity_gauges import send_gauges
 
+        if self._pool_calls is not None:
+            together, each = self._pool_calls.capacity()
+            for conn_id, capacity in each.items():
+                send_gauges(capacity, conn_id)
+            return together
         capacity = self.cluster.capacity()
-        send_gauges(capacity, self.gpu_cluster_conn_id)
+        send_gauges(capacity, self.settings.conn_id)
         return dict(capacity)
 
     def orphans(
@@ -403,7 +492,7 @@ class GpuClusterHook(BaseHook):
 
         Works in a running task, because only there Airflow tells what has become of tasks. It counts as no question
         about the jobs, and so keeps none from its ``orphan_timeout``. To end a job, pass its ``job_id`` to
-        :meth:`cancel`.
+        :meth:`cancel`. With a pool, the jobs are those of all clusters that answer, and the log names the others.
 
         :param older_than: only jobs about which nobody has asked for that long: a duration such as ``"6h"``, or
             seconds; None for all.
@@ -414,15 +503,16 @@ class GpuClusterHook(BaseHook):
 
         if older_than is not None and not isinstance(older_than, timedelta):
             older_than = timedelta(seconds=durations.seconds_of(older_than))
-        listed = self.cluster.jobs()
-        if listed["left_out"]:
-            self.log.warning("Only a part of the cluster's jobs was looked at", left_out=listed["left_out"])
-        return orphans_among(
-            listed["jobs"],
-            conn_id=self.gpu_cluster_conn_id,
-            older_than=older_than,
-            of_unknown_runs=of_unknown_runs,
-        )
+        calls = self._pool_calls
+        listed = {self.settings.conn_id: self.cluster.jobs()} if calls is None else calls.jobs()
+        found: list[OrphanedJob] = []
+        for conn_id, jobs in listed.items():
+            if jobs["left_out"]:
+                self.log.warning("Only a part of the cluster's jobs was looked at", left_out=jobs["left_out"])
+            found += orphans_among(
+                jobs["jobs"], conn_id=conn_id, older_than=older_than, of_unknown_runs=of_unknown_runs
+            )
+        return found
 
     def usage(
         self,
@@ -444,13 +534,17 @@ class GpuClusterHook(BaseHook):
         :return: a row for each user (or DAG, ...), with ``key``, ``jobs``, ``attempts``, ``failed``, ``gpu_hours``,
             ``used_gpu_hours``, ``idle_gpu_hours``, ``measured_gpu_hours``, ``energy_kwh``, ``queued_hours``,
             ``received_bytes`` and ``sent_bytes``. The row with the most GPU-hours comes first; days and months come in
-            their order.
+            their order. With a pool, the rows of its clusters follow one another, each with its
+            ``gpu_cluster_conn_id``; the log names those that have not answered.
         :raises ValueError: ``since`` or ``until`` is no moment, or ``by`` is none of those.
         """
         if by not in BYS:
             raise ValueError(f"by must be one of {', '.join(BYS)}, and not {by!r}")
         now = datetime.now(timezone.utc)
-        return self.cluster.usage(since=_moment(since, now), until=_moment(until, now), by=by)["rows"]
+        moments = {"since": _moment(since, now), "until": _moment(until, now)}
+        if self._pool_calls is not None:
+            return self._pool_calls.usage(**moments, by=by)
+        return self.cluster.usage(**moments, by=by)["rows"]
 
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
@@ -463,21 +557,30 @@ class GpuClusterHook(BaseHook):
         :param dry_run: remove nothing, and report what would be removed.
         :return: ``jobs`` and ``environments`` (names), ``cache_entries``, ``uploads`` and ``programs`` (counts),
             ``bytes_freed``, ``failed`` (a list of ``path`` and ``why``), ``failures`` (how many), and ``busy``: true
-            when nothing was done because another process on the cluster was already cleaning up.
+            when nothing was done because another process on the cluster was already cleaning up. With a pool, it is of
+            all clusters that answer, and ``members`` has the same for each cluster, or its ``error``.
         :raises GpuClusterSetupError: neither this call nor the connection gives a duration.
         :raises ValueError: ``older_than`` is not a duration.
         """
         if isinstance(older_than, timedelta):
             older_than = older_than.total_seconds()
         older_than_s = None if older_than is None else durations.seconds_of(older_than)
+        if self._pool_calls is not None:
+            return self._pool_calls.collect_garbage(older_than_s, dry_run=dry_run)
         return dict(self.cluster.collect_garbage(older_than_s, dry_run=dry_run))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Test the connection, for Airflow's button: return whether it works, and a message."""
+        """
+        Test the connection, for Airflow's button: return whether it works, and a message.
+
+        A pool works if all of its clusters do; the message tells of each.
+        """
         from airflow_provider_gpu_cluster.hooks.summary import summary_of
 
         try:
             with self:
+                if self._pool_calls is not None:
+                    return self._pool_calls.test(lambda conn_id: self._hooks[conn_id]._connector.warnings)
                 return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
@@ -504,6 +607,13 @@ def job_id_of(job: Job) -> str:
         return checked_job_id(job)
     handle = job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
     return checked_job_id(handle.job_id)
+
+
+def _conn_id_in(job: Job) -> str | None:
+    """Return the connection that a handle names; None for a bare job id."""
+    if isinstance(job, str):
+        return None
+    return job.gpu_cluster_conn_id if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).gpu_cluster_conn_id
 
 
 def _array_size_of(job: Job) -> int | None:

@@ -71,6 +71,8 @@ def settings_of(connection: Connection) -> ClusterSettings:
         gpu_hours_budget=fields.gpu_hours("gpu_hours_budget"),
         over_budget=fields.one_of("over_budget", OVER_BUDGET),
         transfer=transfer,
+        weight=fields.above_zero("weight") or ClusterSettings.weight,
+        price_per_gpu_hour=fields.price("price_per_gpu_hour"),
     )
 
 

@@ -64,6 +64,9 @@ RESERVED_ARRAY_ENV = ("ARRAY_INDEX", "ARRAY_COUNT")
 
 # Linux takes no longer argument or environment variable (MAX_ARG_STRLEN, with its final NUL).
 _MAX_STRING_BYTES = 131_072 - 1
+# A launch over a slow network takes seconds, and what is renewed every third of this has to arrive in time.
+SHORTEST_FAILOVER_S = 30.0
+_CONNECTIONS = "the id of a connection, or a list of ids, such as ['gpu01', 'gpu02']"
 # A timedelta, as a template renders it.
 _DURATION = re.compile(r"(?:([0-9]{1,5}) days?, )?([0-9]{1,5}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,6})?)")
 # More than that from one attempt to the next is a slip.
@@ -455,3 +458,53 @@ def connection_id(value: Any) -> str | None:
     """Return the id of a connection; None if none is given."""
     check_defined("gpu_cluster_conn_id", value)
     return None if is_unset(value) else str(value)
+
+
+def connection_ids(value: Any, *, parameter: str = "gpu_cluster_conn_id") -> str | list[str] | None:
+    """
+    Return the id of a connection, or those of several clusters, of which one is chosen; None if none is given.
+
+    A template makes text of a list: ``"['a', 'b']"`` or ``"a, b"``.
+
+    :raises InvalidJobError: it is none of these, or an id is there twice.
+    """
+    check_defined(parameter, value)
+    if is_unset(value):
+        return None
+    written = as_list(value)
+    if isinstance(written, str) and "," in written:
+        # No id of a connection has a comma.
+        written = [one for one in written.split(",") if one.strip()]
+    if not isinstance(written, list):
+        if isinstance(written, Mapping):
+            raise _invalid(parameter, value, _CONNECTIONS)
+        return str(written)
+    ids = [one.strip() for one in map(as_text, written) if isinstance(one, str)]
+    if len(ids) < len(written) or isinstance(value, (set, frozenset)) or any(map(is_unset, ids)):
+        raise _invalid(parameter, value, _CONNECTIONS)
+    if not ids:
+        raise InvalidJobError(f"{parameter} is an empty list; name at least one connection, such as ['gpu01', 'gpu02']")
+    twice = sorted({one for one in ids if ids.count(one) > 1})
+    if twice:
+        raise InvalidJobError(f"{parameter} names {', '.join(twice)} more than once; name each cluster once")
+    return ids[0] if len(ids) == 1 else ids
+
+
+def failover_after_s(parameter: str, value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds is None or seconds <= 0:
+        raise _invalid(parameter, value, "None, or seconds or a timedelta, such as timedelta(minutes=10)")
+    if seconds < SHORTEST_FAILOVER_S:
+        raise InvalidJobError(
+            f"{parameter} is {seconds:g} s, and must be at least {SHORTEST_FAILOVER_S:g} s: within it a launch has to "
+            "reach the cluster, and the task has to be heard there again and again, or a short outage would already "
+            "count as the loss of the cluster"
+        )
+    return seconds
+
+
+def move_gain_s(parameter: str, value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds is None or seconds < 0:
+        raise _invalid(parameter, value, "None (never moved), or seconds or a timedelta, such as timedelta(minutes=10)")
+    return seconds

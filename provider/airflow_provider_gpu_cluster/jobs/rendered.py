@@ -17,6 +17,7 @@ from numbers import Real
 from typing import Any
 
 import jinja2
+from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 
@@ -38,6 +39,17 @@ def check_defined(parameter: str, value: Any) -> None:
     elif isinstance(value, (list, tuple)):
         for position, item in enumerate(value):
             check_defined(f"{parameter}[{position}]", item)
+
+
+def is_open(value: Any) -> bool:
+    """Return whether a value is known only when the task runs: a template, or the output of another task."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    if isinstance(value, (list, tuple)):
+        return any(is_open(item) for item in value)
+    if isinstance(value, Mapping):
+        return any(is_open(item) for item in value.values())
+    return isinstance(value, ResolveMixin)
 
 
 def is_unset(value: Any) -> bool:

@@ -8,14 +8,13 @@ from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.definitions._internal.mixins import ResolveMixin
-
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import masks_of
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
 from airflow_provider_gpu_cluster.jobs.parameter_checks import boolean, check_env, source, sources
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS, JobParameters
+from airflow_provider_gpu_cluster.jobs.rendered import is_open
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.secrets import mask_variables, secrets_in
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec, make_spec
@@ -169,7 +168,7 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         known = {
             name: _STAND_INS.get(name, parameter.default)
             for name, parameter in PARAMETERS.items()
-            if _is_open(getattr(self, name))
+            if is_open(getattr(self, name))
         }
         stand_in = replace(self, **{**known, "env": {}, "array": None})
         is_array = self.array is not None
@@ -182,13 +181,13 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
 
         def check_known_env() -> None:
             if isinstance(self.env, Mapping):
-                known_env = {name: "" if _is_open(value) else value for name, value in self.env.items()}
+                known_env = {name: "" if is_open(value) else value for name, value in self.env.items()}
                 check_env(known_env, is_array=is_array)
-            elif isinstance(self.env, str) and not _is_open(self.env):
+            elif isinstance(self.env, str) and not is_open(self.env):
                 check_env(self.env, is_array=is_array)
 
         def check_array() -> None:
-            if is_array and not _is_open(self.array):
+            if is_array and not is_open(self.array):
                 replace(stand_in, array=self.array).elements()
 
         wrong = list(
@@ -214,14 +213,3 @@ def _error_of(check: Callable[[], object]) -> str | None:
     except InvalidJobError as error:
         return str(error)
     return None
-
-
-def _is_open(value: Any) -> bool:
-    """Whether a value is known only when the task runs."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    if isinstance(value, (list, tuple)):
-        return any(_is_open(item) for item in value)
-    if isinstance(value, Mapping):
-        return any(_is_open(item) for item in value.values())
-    return isinstance(value, ResolveMixin)

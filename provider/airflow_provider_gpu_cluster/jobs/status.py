@@ -93,6 +93,9 @@ class JobStatus:
         ``started_at``, ``ended_at``, ``host``, ``exit_code``, ``gpu_seconds``, ``checkpoint``.
     :param recovered: how many attempts each reason has caused in this try.
     :param notes: what keeps a part of this from being known, such as a pipe in the place of the job's progress.
+    :param placement: that the attempt was not to run on this cluster any more: ``withdrawn``, ``expired`` or
+        ``fenced``. That is no end of the job.
+    :param moved_to: the connection of the cluster that has the job instead, if this one was told so.
     :param elements: for an array, the state of each element, and its reason if it ended badly.
     :param due: what the caller has to tell people now, if it has asked for that.
     :param masks: masks of the job's secrets, to hide them in its output. All texts here are without them.
@@ -130,6 +133,8 @@ class JobStatus:
     attempts: tuple[PastAttempt, ...] = ()
     recovered: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    placement: str | None = None
+    moved_to: str | None = None
     elements: tuple[tuple[JobState, str | None], ...] = field(default=(), repr=False)
     due: tuple[Notice, ...] = field(default=(), repr=False, compare=False)
     masks: Masks | None = field(default=None, repr=False, compare=False)
@@ -191,6 +196,11 @@ class JobStatus:
     def final(self) -> bool:
         """Whether the job has ended."""
         return self.state.final
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this says nothing of how the job goes, as it is, or is to be, on another cluster of its pool."""
+        return self.placement is not None or self.moved_to is not None
 
     @property
     def log_number(self) -> int:

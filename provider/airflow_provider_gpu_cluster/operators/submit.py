@@ -21,6 +21,12 @@ from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
+from airflow_provider_gpu_cluster.pools.placement_options import (
+    MOVE_GAIN,
+    PlacementOptions,
+    check_placement,
+    placement_options,
+)
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -51,6 +57,7 @@ from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context, XComArg
 
+    from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
 
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
@@ -132,7 +139,19 @@ class SubmitGpuJobOperator(BaseOperator):
     :param run_script_template: path of a Jinja2 template to use instead of the package's ``run.sh.j2``, relative to the
         DAG file's folder.
     :param gpu_cluster_conn_id: connection of the cluster; by default the one of ``job``, or
-        ``gpu_cluster_default``. (templated)
+        ``gpu_cluster_default``. Or a pool of clusters, of which one is chosen for each job: a list of connections, such
+        as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` stays on its
+        cluster. (templated)
+    :param policy: how a cluster of a pool is chosen among those that the job fits: ``"soonest"``, where it is expected
+        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that can start
+        it now; or a function that takes the offers and returns one of them, or the id of its connection. None for the
+        pool connection's, which is ``"soonest"``. (templated)
+    :param failover_after: in a pool: after how long without contact to its cluster the job is launched on another one,
+        as a timedelta or in seconds, at least 30 s, and only when it is sure that it does not run on the first. None
+        for never. (templated)
+    :param move_gain: in a pool: a job that waits is moved to another cluster if it is expected to start there sooner by
+        this, as a timedelta or in seconds, and in less than half the time. None for never.
+    :param spread: in a pool: elements of an ``array`` may go to different clusters. False keeps them together.
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead
         of on a worker; by default the value of ``[operators] default_deferrable``.
@@ -162,7 +181,11 @@ class SubmitGpuJobOperator(BaseOperator):
     """
 
     template_fields = FilledFields(
-        "job", *(name for name, parameter in PARAMETERS.items() if parameter.templated), "gpu_cluster_conn_id"
+        "job",
+        *(name for name, parameter in PARAMETERS.items() if parameter.templated),
+        "gpu_cluster_conn_id",
+        "policy",
+        "failover_after",
     )
     template_fields_renderers = {
         name: parameter.renderer for name, parameter in PARAMETERS.items() if parameter.renderer is not None
@@ -212,7 +235,11 @@ class SubmitGpuJobOperator(BaseOperator):
         setup: str | Sequence[str] | None = None,
         pass_output_dirs: bool = True,
         run_script_template: str | None = None,
-        gpu_cluster_conn_id: str | None = None,
+        gpu_cluster_conn_id: str | Sequence[str] | None = None,
+        policy: Policy | None = None,
+        failover_after: float | str | timedelta | None = None,
+        move_gain: float | timedelta | None = MOVE_GAIN,
+        spread: bool = False,
         wait_for_completion: bool = False,
         deferrable: bool = DEFAULT_DEFERRABLE,
         launch_from_trigger: bool | None = None,
@@ -266,6 +293,10 @@ class SubmitGpuJobOperator(BaseOperator):
         self.env = HiddenEnv(env)
         self.array = None if array is None else HiddenArray(array)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.policy = policy
+        self.failover_after = failover_after
+        self.move_gain = move_gain
+        self.spread = spread
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.launch_from_trigger = launch_from_trigger
@@ -282,6 +313,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
         with naming_task(self):
             self._request().check(staged=job is not None)
+            check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id, **self._written_placement())
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
 
     @classmethod
@@ -420,6 +452,12 @@ class SubmitGpuJobOperator(BaseOperator):
         timeout = None if left is None else long_enough(left)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
+    def _written_placement(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("policy", "failover_after", "move_gain", "spread")}
+
+    def _placement_options(self) -> PlacementOptions:
+        return placement_options(**self._written_placement())
+
     def _request(self) -> JobRequest:
         values = {name: getattr(self, name) for name in PARAMETERS}
         values["env"] = self.env.values
@@ -467,7 +505,7 @@ class SubmitGpuJobOperator(BaseOperator):
         notices = notices_of(
             self._notify_when,
             self._written_notifier,
-            conn_id=hook.gpu_cluster_conn_id,
+            conn_id=hook.settings.conn_id,
             ti=context["ti"],
             log=self.log,
         )

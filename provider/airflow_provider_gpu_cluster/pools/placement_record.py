@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple, Protocol
 
-# How far a launch has got on the chosen cluster.
-CHOSEN, SENT, LAUNCHED, ENDED = "chosen", "sent", "launched", "ended"
+# How far a launch has got on the chosen cluster. After ENDED nothing of the job waits or runs there any more.
+CHOSEN, SENT, LAUNCHED, ENDED = STAGES = ("chosen", "sent", "launched", "ended")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class PlacementRecord:
     :param gone_after_s: for how long after ``start_by`` an attempt can run there at most while nobody renews it; None
         if there is no such limit.
     :param elsewhere: what may have it besides, by connection.
+    :param clear: by connection, the epoch up to which that cluster itself has said that nothing of the job is there,
+        and that nothing will be.
     """
 
     job_id: str
@@ -51,32 +54,89 @@ class PlacementRecord:
     start_by: float | None = None
     gone_after_s: float | None = None
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+    clear: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {**asdict(self), "members": list(self.members)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> PlacementRecord:
+    def from_json(cls, value: object) -> PlacementRecord:
         """
-        Return what :meth:`to_json` has made.
+        Return what :meth:`to_json` has made, perhaps in a later version.
 
         :raises ValueError: it is something else.
         """
         try:
-            elsewhere = {name: Elsewhere(**one) for name, one in value["elsewhere"].items()}
-            return cls(**{**value, "members": tuple(value["members"]), "elsewhere": elsewhere})
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"not the record of a placement: {error}") from None
+            known = {item.name: value[item.name] for item in fields(cls) if item.name in value}  # type: ignore[operator, index]
+            known["members"] = tuple(known["members"])
+            known["elsewhere"] = {
+                name: Elsewhere(one["epoch"], one.get("gone_at")) for name, one in known["elsewhere"].items()
+            }
+            record = cls(**{**known, "clear": dict(known.get("clear", {}))})
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(f"not the record of a placement: {error!r}") from None
+        if not record._is_sound():
+            raise ValueError("not the record of a placement: a value in it is of another kind")
+        return record
+
+    def _is_sound(self) -> bool:
+        texts = (self.job_id, self.key, *self.members, *self.elsewhere, *self.clear)
+        epochs = (self.epoch, *(one.epoch for one in self.elsewhere.values()), *self.clear.values())
+        moments = (self.start_by, self.gone_after_s, *(one.gone_at for one in self.elsewhere.values()))
+        return (
+            all(isinstance(text, str) for text in texts)
+            and (self.conn_id is None or isinstance(self.conn_id, str))
+            and self.stage in STAGES
+            and all(isinstance(epoch, int) and not isinstance(epoch, bool) for epoch in epochs)
+            and all(moment is None or _is_number(moment) for moment in moments)
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class Mark(NamedTuple):
+    """
+    That a cluster was chosen once, from before it was told.
+
+    :param job_id: for this job.
+    :param epoch: of the choice.
+    :param key: the try that has chosen.
+    """
+
+    job_id: str
+    epoch: int
+    key: str
 
 
 class PlacementStore(Protocol):
-    """Keeps the record of one task's job, for its next try and for a second worker."""
+    """
+    Keeps the record of one task's job, for its next try and for a second worker.
+
+    It has no way to write only if nobody else has. So it also keeps a mark for each cluster that was chosen: whoever
+    chooses sets the mark of the chosen cluster first, and then reads those of the clusters that are silent. Of two that
+    choose at once, at least one sees the mark of the other.
+    """
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether the last :meth:`load` has told everything: what is in no record and no mark was never chosen."""
+        ...
 
     def load(self) -> PlacementRecord | None:
-        """Return the record; None if there is none."""
+        """Return the record; None if there is none that can be read."""
         ...
 
     def save(self, record: PlacementRecord) -> None:
-        """Keep a record; when this returns, the next :meth:`load` finds it, wherever that is."""
+        """
+        Keep a record, and for a choice the mark of the chosen cluster.
+
+        When this returns, the next :meth:`load` finds them, wherever that is.
+        """
+        ...
+
+    def mark_of(self, conn_id: str) -> Mark | None:
+        """Return the last mark of a cluster; None if it was never chosen."""
         ...

@@ -266,7 +266,7 @@ class GpuJobSensor(BaseSensorOperator):
         notices = notices_of(
             self._notify_when,
             self._written_notifier,
-            conn_id=self._hook.gpu_cluster_conn_id,
+            conn_id=self._hook.settings.conn_id,
             ti=context["ti"],
             log=self.log,
         )

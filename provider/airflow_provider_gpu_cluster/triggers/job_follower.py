@@ -33,6 +33,7 @@ class JobFollower:
     :param reader: name under which the cluster remembers how much output was shown; None shows no output.
     :param ti: the task instance that the triggerer gave to the trigger; None outside of a triggerer.
     :param notices: tells people about the job; None tells nobody.
+    :param observe: called with each event, for one who keeps the job's place.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class JobFollower:
         poll_interval_s: float,
         unreachable_timeout_s: float,
         notices: Notices | None = None,
+        observe: Callable[[WatchEvent], object] | None = None,
     ) -> None:
+        self._observe = observe
         self._handle = handle
         self._watcher = watcher
         self._reader = reader
@@ -114,7 +117,10 @@ class JobFollower:
     def _is_over(self) -> bool:
         if self._error is not None:
             return True
-        return self._status is not None and self._status.final and (self._all_shown() or self._is_for_worker())
+        return self._has_ended() and (self._all_shown() or self._is_for_worker())
+
+    def _has_ended(self) -> bool:
+        return self._status is not None and self._status.final and not self._status.is_elsewhere
 
     def _all_shown(self) -> bool:
         assert self._status is not None
@@ -125,7 +131,7 @@ class JobFollower:
         return self._display.left(self._status) > LEFT_FOR_WORKER_BYTES
 
     def _output_left(self) -> bool:
-        return self._status is not None and self._status.final and not self._all_shown()
+        return self._has_ended() and not self._all_shown()
 
     async def _take_events(self) -> None:
         """Wait for an event, and process all that have arrived."""
@@ -157,6 +163,8 @@ class JobFollower:
         return max(0.0, self._unreachable_timeout_s - self._job_log.tell_outage(self._outage))
 
     def _take(self, event: WatchEvent) -> None:
+        if self._observe is not None:
+            self._observe(event)
         if isinstance(event, Outage):
             self._outage = event.error
             if self._job_log.tell_outage(event.error) > self._unreachable_timeout_s:

@@ -23,6 +23,8 @@ class WatchEnd:
     :param job_id: the job's id, if the trigger knew nothing else about it.
     :param reader: name under which the cluster remembers from where the task must show output; None if all was shown.
     :param memory: what the task's log already says; see :class:`JobLog`.
+    :param placement: of a job of a pool that only a worker can launch on another cluster: its record, with which the
+        worker goes on.
     """
 
     handle: JobHandle | None = None
@@ -31,6 +33,7 @@ class WatchEnd:
     job_id: str | None = None
     reader: str | None = None
     memory: dict[str, Any] = field(default_factory=dict)
+    placement: dict[str, Any] | None = None
 
     @property
     def about(self) -> str | None:
@@ -47,6 +50,8 @@ class WatchEnd:
             "job_id": self.job_id,
             "reader": self.reader,
             "memory": self.memory,
+            # A worker of an earlier version does not know it.
+            **({} if self.placement is None else {"placement": self.placement}),
         }
 
     @classmethod
@@ -61,6 +66,7 @@ class WatchEnd:
             job_id=value.get("job_id"),
             reader=value["reader"],
             memory=value["memory"],
+            placement=value.get("placement"),
         )
 
 

@@ -90,7 +90,7 @@ class TellNote(SentErrand[None]):
 
 @dataclass(frozen=True, slots=True)
 class VerbCall(SentErrand[Any]):
-    """A verb that only reads; the result is its reply."""
+    """A verb of :data:`.protocol.CALLS`; the result is its reply."""
 
     verb: str
     request: dict[str, Any]

@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
+    from airflow_provider_gpu_cluster.pools.keeping import Keeper
     from airflow_provider_gpu_cluster.watch.notices import Notices
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,12 @@ class Watch(ABC):
         """
 
     def wait(
-        self, *, pause: Callable[[float], None], longest_pause_s: float, unreachable_timeout_s: float
+        self,
+        *,
+        pause: Callable[[float], None],
+        longest_pause_s: float,
+        unreachable_timeout_s: float,
+        keeper: Keeper | None = None,
     ) -> JobStatus:
         """
         Poll until the job has ended: often at first, so that a short job is not waited for longer than it runs.
@@ -109,20 +115,28 @@ class Watch(ABC):
         :param pause: waits for that many seconds; an exception from it ends the wait.
         :param longest_pause_s: longest time between two polls, in seconds.
         :param unreachable_timeout_s: how long the cluster may be unreachable, in seconds.
+        :param keeper: keeps the place of a job of a pool; None if there is only this cluster.
         :raises GpuClusterConnectionError: it was unreachable for longer.
+        :raises JobWentElsewhere: the job is on another cluster of its pool.
         """
         interval_s = _FIRST_PAUSE_S
         while True:
             try:
                 if self._notices is not None:
                     self._note_told(self._notices)
-                if (status := self.look()).final:
+                status = self.look()
+                if keeper is not None:
+                    keeper.in_contact(self._cluster, status)
+                if status.final and not status.is_elsewhere:
                     self.settle(pause)
                     return status
             except GpuClusterConnectionError as error:
                 # A call that was interrupted to end the wait is not an outage.
                 pause(0)
-                if self.unreachable_s(error) > unreachable_timeout_s:
+                unreachable_s = self.unreachable_s(error)
+                if keeper is not None:
+                    keeper.out_of_reach()
+                if unreachable_s > unreachable_timeout_s:
                     raise
             pause(min(interval_s, longest_pause_s))
             interval_s *= _PAUSE_GROWTH

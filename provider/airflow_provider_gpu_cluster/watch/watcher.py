@@ -116,7 +116,8 @@ class Watcher:
 
     def call(self, verb: str, request: dict[str, Any]) -> Future[Any]:
         """
-        Call a verb that only reads (:data:`.protocol.READS`), over the existing connection or a new one.
+        Call a verb of :data:`.protocol.CALLS`, over the existing connection or a new one. If a connection breaks
+        meanwhile, it is called again.
 
         :return: its reply, or the error; while the cluster is known to be out of reach, that at once.
         """

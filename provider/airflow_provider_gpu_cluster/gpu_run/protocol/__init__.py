@@ -78,6 +78,9 @@ READS = (
     "appraise",
 )
 
+# All that may be called over a `watch`. The last two change which cluster of a pool has a job; each may be asked twice.
+CALLS = (*READS, "place", "renew")
+
 # States of a job. UNKNOWN means that the state cannot be determined now; it is never an end.
 QUEUED = "QUEUED"
 RUNNING = "RUNNING"

@@ -73,7 +73,7 @@ class ToldCommand(ToldRequest):
 
 
 class CallCommand(TypedDict):
-    """Carry out one of the verbs that only read, see :data:`.protocol.READS`."""
+    """Carry out one of the verbs of :data:`.protocol.CALLS`."""
 
     do: Literal["call"]
     key: int

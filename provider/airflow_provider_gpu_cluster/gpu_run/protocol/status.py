@@ -43,6 +43,9 @@ class Standing(_State, total=False):
     :param asked: what it has asked for, once it has ended.
     :param due: what the one who gets this has to tell people now, if it has asked for that.
     :param notes: what keeps a part of it from being known, such as a pipe in the place of the job's progress.
+    :param placement: that the last attempt was not to run here any more: ``withdrawn``, ``expired`` or ``fenced``. That
+        is no end of the job.
+    :param moved_to: the connection of the cluster that has the job instead, if this one was told so.
     """
 
     reason: str | None
@@ -81,6 +84,8 @@ class Standing(_State, total=False):
     due: list[Notice]
     masks: Masks
     notes: list[str]
+    placement: str
+    moved_to: str
 
 
 class Status(Standing):

@@ -31,7 +31,7 @@ class Verbs(Protocol):
 
 class Calls:
     """
-    Carries out calls of verbs that only read, a few at a time, each in a copy of this process.
+    Carries out calls of verbs, a few at a time, each in a copy of this process.
 
     :param limit_s: how long one may take, in seconds.
     """
@@ -48,7 +48,7 @@ class Calls:
 
         :param key: the client's name for it.
         """
-        if verb not in protocol.READS:
+        if verb not in protocol.CALLS:
             self._refuse(key, protocol.BAD_REQUEST, f"{verb[:100]!r} cannot be called over gpu-run watch")
         elif self._copies.waiting >= _MOST_WAITING:
             self._refuse(key, protocol.PASSING_FAULT, f"{_MOST_WAITING} other calls wait there already")

@@ -1,8 +1,8 @@
 """
 The only command of the Airflow side that runs long: a client subscribes to jobs, and gets events about them.
 
-It also launches jobs for the client and carries out verbs that only read, which saves a connection for each. Both sides
-send lines of JSON. Commands, where ``ack`` contains ``attempt``, ``offset`` and ``note``::
+It also launches jobs for the client and carries out verbs that answer soon, which saves a connection for each. Both
+sides send lines of JSON. Commands, where ``ack`` contains ``attempt``, ``offset`` and ``note``::
 
     {"do": "subscribe", "key": 7, "job_id": "x", "reader": "task-ab" or null, "ack": {...} or null}
     {"do": "ack", "key": 7, "attempt": 1, "offset": 4096, "note": {...}}

@@ -1,0 +1,231 @@
+"""What the hook does with a pool: finds the cluster of a job, and asks all members at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import structlog
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
+from airflow_provider_gpu_cluster.hooks.summary import summary_of
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
+from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.pool import Pool
+from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply
+    from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
+    from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity
+
+log = structlog.get_logger(__name__)
+
+_Result = TypeVar("_Result")
+
+# What a silent member costs where the others' answers are of use without its own, in seconds. It may first have to
+# install the program.
+SILENT_S = 10.0
+# Until a cluster has done what takes long, or is given up by the connection to it.
+_AS_LONG_AS_IT_TAKES_S = 86_400.0
+
+
+class PoolCalls:
+    """
+    Calls to the members of a pool.
+
+    :param pool: the pool.
+    :param members: its clusters, open or not.
+    """
+
+    def __init__(self, pool: Pool, members: Members[Cluster]) -> None:
+        self._pool = pool
+        self._members = members
+
+    def ask_all(
+        self, ask: Callable[[Cluster], _Result], *, wait_s: float = SILENT_S
+    ) -> dict[str, _Result | GpuClusterError]:
+        """Ask all members at once; return the answer of each in their order, or the error in its place."""
+        return side_by_side(self._pool.conn_ids, ask, members=self._members, wait_s=wait_s)
+
+    def conn_id_of(self, job_id: str) -> str:
+        """
+        Return the connection of the member that has a job.
+
+        :raises LaunchError: all have answered, and none has it.
+        :raises GpuClusterConnectionError: none of those that have answered has it.
+        """
+        found = self.ask_all(lambda cluster: cluster.statuses([job_id])[0])
+        has = {
+            conn_id: status for conn_id, status in found.items() if isinstance(status, JobStatus) and _is_there(status)
+        }
+        if has:
+            return max(has, key=lambda conn_id: _nearness(has[conn_id]))
+        silent = {conn_id: error for conn_id, error in found.items() if isinstance(error, GpuClusterError)}
+        if silent:
+            told = "; ".join(f"{conn_id}: {error}" for conn_id, error in silent.items())
+            raise GpuClusterConnectionError(
+                f"job {job_id} is on none of the clusters of the pool that have answered, and these have not: {told}"
+            )
+        raise LaunchError(
+            f"no cluster of the pool knows job {job_id} (asked were {', '.join(found)}): it was deleted there, or it "
+            "belongs to another connection"
+        )
+
+    def statuses(self, jobs: Sequence[tuple[str, str]], *, tail_bytes: int = 0) -> list[JobStatus]:
+        """
+        Return the statuses of jobs on several clusters in the given order, from one call of each cluster.
+
+        :param jobs: connection and id of each; a connection may be that of a cluster that is no member any more.
+        :raises GpuClusterError: a cluster did not answer.
+        """
+        by_cluster: dict[str, list[str]] = defaultdict(list)
+        for conn_id, job_id in jobs:
+            by_cluster[conn_id].append(job_id)
+
+        def ask(cluster: Cluster) -> dict[str, JobStatus]:
+            job_ids = list(dict.fromkeys(by_cluster[cluster.settings.conn_id]))
+            return dict(zip(job_ids, cluster.statuses(job_ids, tail_bytes=tail_bytes), strict=True))
+
+        found = side_by_side(list(by_cluster), ask, members=self._members, wait_s=_AS_LONG_AS_IT_TAKES_S)
+        answers = _all_answers(found)
+        return [answers[conn_id][job_id] for conn_id, job_id in jobs]
+
+    def capacity(self) -> tuple[dict[str, Any], dict[str, Capacity]]:
+        """Return what :meth:`.GpuClusterHook.capacity` returns for a pool, and the capacity of each that answered."""
+        found = self.ask_all(lambda cluster: cluster.capacity())
+        answers = _some_answers(found, "their capacity is left out")
+        free = [one["free_gpus"] for one in answers.values()]
+        broken = {conn_id: one.get("broken_gpus", []) for conn_id, one in answers.items()}
+        together = {
+            "gpus": _rows({conn_id: one["gpus"] for conn_id, one in answers.items()}),
+            "free_gpus": None if None in free else sum(number for number in free if number is not None),
+            "waiting_jobs": sum(one["waiting_jobs"] for one in answers.values()),
+            "waiting_gpus": sum(one["waiting_gpus"] for one in answers.values()),
+            "broken_gpus": _rows(broken),
+            "members": _told(found),
+        }
+        return together, answers
+
+    def jobs(self) -> dict[str, JobsReply]:
+        """Return the jobs that wait or run on each member that answers."""
+        found = self.ask_all(lambda cluster: cluster.jobs())
+        return _some_answers(found, "their jobs were not looked at")
+
+    def usage(self, *, since: datetime | None, until: datetime | None, by: str) -> list[UsageRow]:
+        """Return the rows of each member, in the order of the members, each with its connection."""
+        found = self.ask_all(lambda cluster: cluster.usage(since=since, until=until, by=by)["rows"])
+        return cast("list[UsageRow]", _rows(_some_answers(found, "what was used there is left out")))
+
+    def collect_garbage(self, older_than_s: float | None, *, dry_run: bool) -> dict[str, Any]:
+        """Return what was removed on all members together, and by each."""
+        found = self.ask_all(
+            lambda cluster: cluster.collect_garbage(older_than_s, dry_run=dry_run), wait_s=_AS_LONG_AS_IT_TAKES_S
+        )
+        answers = _some_answers(found, "nothing was removed there").values()
+        lists: dict[str, list[Any]] = {
+            name: [one for report in answers for one in report[name]] for name in ("jobs", "environments", "failed")
+        }
+        numbers: dict[str, int] = {
+            name: sum(report[name] for report in answers)
+            for name in ("cache_entries", "uploads", "programs", "bytes_freed", "failures")
+        }
+        busy = any(report["busy"] for report in answers)
+        return {"dry_run": dry_run, "busy": busy, **lists, **numbers, "members": _told(found)}
+
+    def audit(self, job_id: str) -> list[dict[str, Any]]:
+        """
+        Return what was done with a job on all members that know it, the oldest first, each with its connection.
+
+        :raises LaunchError: none of them knows it.
+        """
+        found = self.ask_all(lambda cluster: cluster.audit(job_id)["acts"])
+        acts = _rows({conn_id: one for conn_id, one in found.items() if isinstance(one, list)})
+        if not acts:
+            _all_answers(found)
+        _tell_silent(
+            {conn_id: one for conn_id, one in found.items() if not isinstance(one, LaunchError)}, "what was done there"
+        )
+        return sorted(acts, key=lambda act: str(act.get("at", "")))
+
+    def test(self, warnings: Callable[[str], Iterable[str]]) -> tuple[bool, str]:
+        """
+        Return whether all members work, and what is known of each, for Airflow's button.
+
+        :param warnings: returns what was found wrong with a connection on the Airflow side.
+        """
+
+        def ask(cluster: Cluster) -> str:
+            found = cluster.check()
+            return summary_of(cluster.settings, found, warnings=warnings(cluster.settings.conn_id))
+
+        found = self.ask_all(ask)
+        works = [conn_id for conn_id, one in found.items() if isinstance(one, str)]
+        first = f"{len(works)} of {len(found)} clusters of the pool {'works' if len(works) == 1 else 'work'}."
+        told = [
+            f"{conn_id}: {one}" if isinstance(one, str) else f"{conn_id} DOES NOT WORK: {str(one).rstrip('.')}."
+            for conn_id, one in found.items()
+        ]
+        return len(works) == len(found), "\n".join([first, *told])
+
+
+def _is_there(status: JobStatus) -> bool:
+    return status.attempt > 0 or bool(status.elements) or status.state is JobState.UNKNOWN
+
+
+def _nearness(status: JobStatus) -> tuple[bool, bool, int]:
+    """Return what is greatest for the cluster where a job is, if it was on several."""
+    goes_on_or_succeeded = status.state in (JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED)
+    return bool(status.attempt or status.elements), goes_on_or_succeeded, status.attempt
+
+
+def _rows(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows of all clusters, each with the connection of its cluster."""
+    return [{**row, "gpu_cluster_conn_id": conn_id} for conn_id, some in rows.items() for row in some]
+
+
+def _told(found: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Return for each member what it has answered, or why it has not."""
+    return {
+        conn_id: {"error": str(one)} if isinstance(one, GpuClusterError) else dict(one)  # type: ignore[call-overload]
+        for conn_id, one in found.items()
+    }
+
+
+def _all_answers(found: Mapping[str, _Result | GpuClusterError]) -> dict[str, _Result]:
+    """
+    Return the answers of all.
+
+    :raises GpuClusterError: one has none.
+    """
+    answers = {}
+    for conn_id, one in found.items():
+        if isinstance(one, GpuClusterError):
+            raise one
+        answers[conn_id] = one
+    return answers
+
+
+def _some_answers(found: Mapping[str, _Result | GpuClusterError], without: str) -> dict[str, _Result]:
+    """
+    Return the answers of those that have one, and tell of the others.
+
+    :param without: what that means, for the log.
+    :raises GpuClusterError: none has.
+    """
+    answers = {conn_id: one for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
+    if not answers:
+        return _all_answers(found)
+    _tell_silent(found, without)
+    return answers
+
+
+def _tell_silent(found: Mapping[str, object], without: str) -> None:
+    for conn_id, one in found.items():
+        if isinstance(one, GpuClusterError):
+            log.warning(
+                f"A cluster of the pool has not answered; {without}", gpu_cluster_conn_id=conn_id, error=str(one)
+            )

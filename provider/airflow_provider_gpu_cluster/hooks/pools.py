@@ -1,0 +1,145 @@
+"""Reads a pool of clusters from what a DAG or a connection names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
+from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
+from airflow_provider_gpu_cluster.hooks.defined_connection import defined_connection
+from airflow_provider_gpu_cluster.hooks.fields import POOL_FIELDS, Fields
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
+from airflow_provider_gpu_cluster.pools.offer import Member
+from airflow_provider_gpu_cluster.pools.pool import POLICIES, SOONEST, Policy, Pool
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+POOL_TYPE = "gpu_cluster_pool"
+# Connections of Airflow's own type work as those of this provider do.
+CLUSTER_TYPES = ("gpu_cluster", "ssh")
+_MEMBERS_VALID = (
+    'ids of connections with commas between them, such as "gpu01, gpu02", a list of them, or an object of weights, '
+    'such as {"gpu01": 2, "slurm-a": 1}'
+)
+
+
+def pool_of(gpu_cluster_conn_id: str | Sequence[str], policy: Policy | None = None) -> Pool | None:
+    """
+    Return the pool that an operator's ``gpu_cluster_conn_id`` names; None for one cluster.
+
+    :param gpu_cluster_conn_id: id of a connection, or a list of such, also as text.
+    :param policy: how a cluster is chosen; None for the pool connection's, which is ``soonest``.
+    :raises InvalidJobError: it is no id, and no list of ids.
+    :raises GpuClusterSetupError: a connection cannot be used in a pool.
+    :raises AirflowNotFoundException: it is one id, and there is no such connection.
+    """
+    ids = connection_ids(gpu_cluster_conn_id)
+    if ids is None:
+        return None
+    if isinstance(ids, str):
+        return pool_in(defined_connection(ids), policy)
+    where = f"gpu_cluster_conn_id={ids}"
+    return Pool(tuple(_member(conn_id, None, where) for conn_id in ids), policy or SOONEST)
+
+
+def pool_in(connection: Connection, policy: Policy | None = None) -> Pool | None:
+    """
+    Return the pool that a connection describes; None if it describes one cluster.
+
+    :raises GpuClusterSetupError: a field of it, or a connection that it names, cannot be used.
+    """
+    if connection.conn_type != POOL_TYPE:
+        return None
+    fields = Fields(connection)
+    fields.refuse_unknown(POOL_FIELDS)
+    if connection.host:
+        raise fields.bad(
+            "host", connection.host, "empty: a pool has no host, its members have connections of their own"
+        )
+    weights = _weights(fields)
+    own_policy = fields.one_of("policy", POLICIES)
+    where = f"connection {fields.conn_id}: field members"
+    members = tuple(_member(conn_id, weight, where) for conn_id, weight in weights.items())
+    return Pool(members, policy or own_policy or SOONEST, conn_id=fields.conn_id)
+
+
+def prices_of(pool: Pool) -> dict[str, float | None]:
+    """Return the price of a GPU-hour on each member of a pool; None where its connection gives none."""
+    return {member.conn_id: member.price_per_gpu_hour for member in pool.members}
+
+
+def _weights(fields: Fields) -> dict[str, float | None]:
+    """Return the weight of each member; None for that of its own connection."""
+    value = fields.given("members")
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise fields.bad("members", value, _MEMBERS_VALID) from None
+    if isinstance(value, dict):
+        weights = {conn_id.strip(): _weight(fields, conn_id, weight) for conn_id, weight in value.items()}
+        names = [conn_id.strip() for conn_id in value]
+    else:
+        names = _names(fields, value)
+        weights = dict.fromkeys(names)
+    if not names or not all(names):
+        raise fields.bad("members", fields.given("members"), f"{_MEMBERS_VALID}; a pool has at least one member")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise GpuClusterSetupError(
+            f"connection {fields.conn_id}: field members names {', '.join(twice)} more than once; name each once"
+        )
+    return weights
+
+
+def _names(fields: Fields, value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [name.strip() for name in value.replace("\n", ",").split(",") if name.strip()]
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise fields.bad("members", value, _MEMBERS_VALID)
+    return [name.strip() for name in value]
+
+
+def _weight(fields: Fields, conn_id: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        weight = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        weight = float("nan")
+    if not 0 < weight < float("inf"):
+        raise GpuClusterSetupError(
+            f"connection {fields.conn_id}: field members gives {conn_id} the weight {value!r}; it must be a number "
+            "above 0, or null for that of its connection. To use a cluster no more, take it off the members"
+        )
+    return weight
+
+
+def _member(conn_id: str, weight: float | None, where: str) -> Member:
+    """Return a member of a pool, with what its own connection says of it."""
+    try:
+        connection = connection_of(conn_id)
+    except AirflowNotFoundException:
+        raise GpuClusterSetupError(
+            f"{where} names {conn_id!r}, and Airflow has no connection with that id; make it, with the type "
+            "gpu_cluster, or correct the name"
+        ) from None
+    if connection.conn_type == POOL_TYPE:
+        raise GpuClusterSetupError(
+            f"{where} names {conn_id!r}, which is a pool itself, and a pool has no pools in it; name the members of "
+            f"{conn_id} instead"
+        )
+    if connection.conn_type not in CLUSTER_TYPES:
+        raise GpuClusterSetupError(
+            f"{where} names {conn_id!r}, whose connection is of type {connection.conn_type}; a member must be of type "
+            "gpu_cluster"
+        )
+    fields = Fields(connection)
+    return Member(conn_id, weight or fields.above_zero("weight") or 1.0, fields.price("price_per_gpu_hour"))

@@ -1,0 +1,143 @@
+"""What is known of where a job may be: which clusters have to be asked before it is launched on another. No IO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_gpu_cluster.pools.placement_record import (
+    CHOSEN,
+    ENDED,
+    Elsewhere,
+    Mark,
+    PlacementRecord,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
+
+# An epoch and a key: which choice it is.
+Rank = tuple[int, str]
+
+
+@dataclass
+class Whereabouts:
+    """
+    What one process knows of the placements of a job.
+
+    :param job_id: the job.
+    :param key: the try that this process belongs to.
+    :param record: what the task's store says.
+    :param told: for each cluster, the highest choice of it that other clusters were told of.
+    :param unsent: choices of this process after which nothing was sent that could launch the job.
+    :param clear: by cluster, the epoch up to which it has said that it has nothing.
+    :param highest_epoch: of all placements that are known.
+    """
+
+    job_id: str
+    key: str
+    record: PlacementRecord | None = None
+    told: dict[str, Rank] = field(default_factory=dict)
+    unsent: set[Rank] = field(default_factory=set)
+    clear: dict[str, int] = field(default_factory=dict)
+    highest_epoch: int = 0
+
+    def read(self, record: PlacementRecord | None) -> None:
+        """Take what the store says; the record of another job is of before a clear, and says nothing of this one."""
+        self.record = record if record is not None and record.job_id == self.job_id else None
+        if self.record is not None:
+            self.highest_epoch = max(self.highest_epoch, self.record.epoch)
+            for conn_id, epoch in self.record.clear.items():
+                self.note_clear(conn_id, epoch)
+
+    def note_told(self, placements: Iterable[Placement]) -> None:
+        """Take what a cluster was told of placements of this job."""
+        for placement in placements:
+            rank = (placement["epoch"], placement["key"])
+            self.highest_epoch = max(self.highest_epoch, rank[0])
+            conn_id = placement.get("conn_id")
+            if conn_id is not None and rank not in self.unsent:
+                self.told[conn_id] = max(self.told.get(conn_id, rank), rank)
+
+    def note_clear(self, conn_id: str, epoch: int) -> None:
+        """Take it that a cluster has said that it has nothing of an epoch up to this one, and never will."""
+        self.clear[conn_id] = max(self.clear.get(conn_id, epoch), epoch)
+
+    def named(self) -> set[str]:
+        """Return the clusters that the job may be on, besides those of the pool."""
+        found = set(self.told)
+        if self.record is not None:
+            found.update(self.record.elsewhere)
+            found.update(self.record.members if self.record.conn_id is None else [self.record.conn_id])
+        return found
+
+    def why_it_may_be_at(self, conn_id: str, *, now: float, mark: Mark | None = None) -> str | None:
+        """
+        Return why the job may be on a cluster that does not answer, as the end of a sentence; None if it cannot.
+
+        :param now: in seconds since the epoch, by the clock of this side.
+        :param mark: of this cluster, in the store.
+        """
+        told = self.told.get(conn_id)
+        if told is not None and not self._is_settled(conn_id, told, now):
+            return "another cluster was told that it was launched there"
+        if mark is not None and mark.job_id in (self.job_id, "") and not self._is_settled(conn_id, mark[1:], now):
+            return "another try has chosen it"
+        record = self.record
+        if record is None:
+            return None
+        if record.conn_id is None and record.stage != ENDED and conn_id in record.members:
+            return None if self._is_clear(conn_id, record.epoch) else "a trigger was to launch it, perhaps there"
+        if conn_id in record.elsewhere and not self._is_settled(conn_id, (record.elsewhere[conn_id].epoch, ""), now):
+            return "it was launched there before"
+        if conn_id == record.conn_id and not self._is_settled(conn_id, (record.epoch, record.key), now):
+            return "it was launched there, or was about to be"
+        return None
+
+    def _is_settled(self, conn_id: str, rank: Rank, now: float) -> bool:
+        """Return whether nothing of a choice can be on its cluster any more."""
+        if rank in self.unsent or self._is_clear(conn_id, rank[0]):
+            return True
+        record = self.record
+        if record is None:
+            return False
+        if conn_id == record.conn_id and rank[0] <= record.epoch:
+            is_this = rank == (record.epoch, record.key)
+            if is_this and (record.stage == ENDED or (record.stage == CHOSEN and self._is_own(record))):
+                return True
+            return _is_over(gone_at(record), now)
+        left = record.elsewhere.get(conn_id)
+        return left is not None and rank[0] <= left.epoch and _is_over(left.gone_at, now)
+
+    def _is_clear(self, conn_id: str, epoch: int) -> bool:
+        return self.clear.get(conn_id, -1) >= epoch
+
+    def _is_own(self, record: PlacementRecord) -> bool:
+        return (record.epoch, record.key) in self.unsent
+
+    def elsewhere(self, conn_id: str) -> Mapping[str, Elsewhere]:
+        """Return what else may have the job when it is launched on this cluster."""
+        record = self.record
+        if record is None:
+            return {}
+        found = dict(record.elsewhere)
+        if record.conn_id is not None and record.stage != ENDED and not self._is_own(record):
+            found[record.conn_id] = Elsewhere(record.epoch, gone_at(record))
+        return {name: one for name, one in found.items() if name != conn_id and not self._is_clear(name, one.epoch)}
+
+    def without_gone(self, record: PlacementRecord) -> PlacementRecord:
+        """Return a record with what is known to be clear, and without what that settles."""
+        elsewhere = {name: one for name, one in record.elsewhere.items() if not self._is_clear(name, one.epoch)}
+        return replace(record, clear=dict(self.clear), elsewhere=elsewhere)
+
+
+def gone_at(record: PlacementRecord) -> float | None:
+    """Return when a placement is surely gone from its cluster, in seconds since the epoch; None if only that can say."""
+    if record.start_by is None or record.gone_after_s is None:
+        return None
+    return record.start_by + record.gone_after_s
+
+
+def _is_over(moment: float | None, now: float) -> bool:
+    return moment is not None and now > moment

@@ -1,0 +1,52 @@
+"""Follows a job of a pool from the cluster that a handle names to the one where it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+    from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+    from airflow_provider_gpu_cluster.jobs.status import JobStatus
+
+# More often than a job is moved while somebody holds one handle of it.
+MOST_HOPS = 20
+
+
+def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle | None:
+    """
+    Return the handle of a job on the cluster to which it went from the one that has told its status.
+
+    :param hook_of: returns the hook of a connection.
+    :return: None if it went nowhere, as far as that cluster knows.
+    """
+    conn_id = status.moved_to
+    if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
+        return None
+    settings = hook_of(conn_id).settings
+    job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
+    return replace(handle, gpu_cluster_conn_id=conn_id, engine=settings.engine, job_dir=job_dir)
+
+
+def current_handle(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle:
+    """
+    Return the handle of a job on the cluster where it is: each cluster that had it says where it went.
+
+    :param hook_of: returns the hook of a connection, which the caller closes.
+    :raises GpuClusterConnectionError: one of them cannot be reached now.
+    """
+    asked = []
+    while True:
+        asked.append(handle.gpu_cluster_conn_id)
+        after = next_handle(handle, hook_of(handle.gpu_cluster_conn_id).status(handle), hook_of)
+        if after is None:
+            return handle
+        if len(asked) > MOST_HOPS:
+            raise GpuClusterError(
+                f"job {handle.job_id}: each of its clusters says that it is on another one ({' -> '.join(asked[-4:])})"
+            )
+        handle = after

@@ -1,0 +1,90 @@
+"""Keeps the place of a job of a pool for a trigger, beside the follower that shows the job's output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.jobs.submission import Submission
+from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, Member
+from airflow_provider_gpu_cluster.watch.events import Failure, Outage, WatchEvent
+
+# How often a trigger sees whether there is something to do, in seconds.
+LOOK_EVERY_S = 2.0
+# What is done for a place waits for clusters, in threads of its own, so that it keeps nothing else waiting.
+_AT_ONCE = 32
+
+_Result = TypeVar("_Result")
+_threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="gpu-job-places")
+
+
+async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Return the result of work that blocks; if the caller is cancelled, it goes on alone."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, work, *arguments)
+
+
+class PlaceKeeping:
+    """
+    Works in the event loop of a trigger.
+
+    :param keeper: keeps the place.
+    :param member: the cluster on which the job is now.
+    """
+
+    def __init__(self, keeper: Keeper, member: Member) -> None:
+        self._keeper = keeper
+        self._member = member
+        self._status: JobStatus | None = None
+        self._is_out = False
+        self._news = asyncio.Event()
+        self._work: asyncio.Future[None] | None = None
+
+    def take(self, event: WatchEvent) -> None:
+        """Note what the watcher of the cluster has reported."""
+        self._is_out = isinstance(event, Outage)
+        if isinstance(event, JobStatus):
+            self._status = event
+        if isinstance(event, (JobStatus, Outage, Failure)):
+            self._news.set()
+
+    async def until_elsewhere(self) -> Submission:
+        """
+        Keep the place until the job is on another cluster, and return how it got there.
+
+        :raises WorkerNeeded: only a worker can go on.
+        """
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), LOOK_EVERY_S)
+            self._news.clear()
+            if self._keeper.is_due(self._status, is_out_of_reach=self._is_out):
+                self._work = asyncio.ensure_future(in_thread(self._do))
+                try:
+                    # What has begun goes on if the follower has ended meanwhile, see rest().
+                    await asyncio.shield(self._work)
+                except JobWentElsewhere as went:
+                    return went.submission
+
+    async def rest(self) -> Submission | None:
+        """
+        Wait for what was begun when the job has ended.
+
+        :return: how the job got to another cluster, if it did.
+        """
+        if self._work is None:
+            return None
+        try:
+            await self._work
+        except JobWentElsewhere as went:
+            return went.submission
+        return None
+
+    def _do(self) -> None:
+        if self._is_out:
+            self._keeper.out_of_reach()
+        elif self._status is not None:
+            self._keeper.in_contact(self._member, self._status)

@@ -1,0 +1,168 @@
+"""The job of a pool that a trigger launches or waits for: what its trigger is told of it, and how it sees to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
+from airflow_provider_gpu_cluster.pools.holding import is_newer
+from airflow_provider_gpu_cluster.pools.keeping import Keeper, WorkerNeeded
+from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.offer import Member, Offer
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord, PlacementStore
+from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
+from airflow_provider_gpu_cluster.pools.pool import Pool
+from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_thread
+from airflow_provider_gpu_cluster.triggers.watched_member import WatchedMember
+from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired
+
+    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
+    from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.logs.job_log import Log
+
+
+class PoolArgument(TypedDict):
+    """
+    What a trigger is told of the pool of its job, as plain JSON values.
+
+    :param members: connection, weight and price of each cluster.
+    :param policy: how one is chosen, one of the words; a function stays on the worker.
+    :param key: the try of the task.
+    :param spec: what the job needs.
+    :param failover_after_s: see :class:`.PlacementOptions`.
+    :param move_gain_s: likewise.
+    :param launch: the request to launch it elsewhere; None if only a worker can do that.
+    :param record: where it is, if a worker has launched it.
+    """
+
+    members: list[tuple[str, float, float | None]]
+    policy: str
+    key: str
+    spec: Spec
+    failover_after_s: float | None
+    move_gain_s: float | None
+    launch: SubmitRequest | None
+    record: NotRequired[dict[str, Any]]
+
+
+_answers = SharedAnswers(lambda conn_id, request: watcher_of(conn_id).call("appraise", request))
+_BY = "Airflow, for a task that waits"
+
+
+class PoolJob:
+    """
+    One job of a pool, for one trigger.
+
+    :param argument: what the trigger was told.
+    :param store: keeps where the job is.
+    :param log: the task's log.
+    """
+
+    def __init__(self, job_id: str, argument: PoolArgument, store: PlacementStore, *, log: Log) -> None:
+        self._job_id = job_id
+        self._argument = argument
+        self._store = store
+        self._log = log
+        members = tuple(Member(*member) for member in argument["members"])
+        self._pool = Pool(members, argument["policy"])
+        self._members = Members(WatchedMember)
+        self._keeper: Keeper | None = None
+        self._is_stopped = False
+
+    async def begin(self) -> Submission:
+        """Find the job, or choose a cluster and launch it there."""
+        submission, record = await in_thread(self._place)
+        self._keeper = self._make_keeper(record)
+        return submission
+
+    async def keeping(self, handle: JobHandle) -> PlaceKeeping:
+        """Return what keeps the job's place on the cluster where it is now."""
+        if self._keeper is None:
+            self._keeper = self._make_keeper(await in_thread(self._known_record))
+        return PlaceKeeping(self._keeper, self._members(handle.gpu_cluster_conn_id))
+
+    @property
+    def may_have_it(self) -> list[str]:
+        """The clusters on which something of the job may wait or run, or may be on its way."""
+        return self._pool.conn_ids if self._keeper is None else self._keeper.may_have_it
+
+    @property
+    def record(self) -> PlacementRecord | None:
+        """Where the job is, if that is known."""
+        return None if self._keeper is None else self._keeper.record
+
+    def stop(self) -> None:
+        """Launch nothing any more."""
+        self._is_stopped = True
+
+    def _known_record(self) -> PlacementRecord:
+        given = PlacementRecord.from_json(self._argument.get("record"))
+        # Another triggerer may have had the job since.
+        stored = self._store.load()
+        if stored is not None and stored.job_id == self._job_id and not is_newer(given, stored):
+            return stored
+        self._store.save(given)
+        return given
+
+    def _make_keeper(self, record: PlacementRecord) -> Keeper:
+        return Keeper(
+            record,
+            self._store,
+            open_member=self._members,
+            place_again=self._place,
+            failover_after_s=self._argument["failover_after_s"],
+            by=_BY,
+            log=self._log,
+        )
+
+    def _place(self) -> tuple[Submission, PlacementRecord]:
+        if self._argument["launch"] is None:
+            raise WorkerNeeded
+        job = JobToPlace(
+            self._job_id,
+            self._argument["key"],
+            self._argument["spec"],
+            failover_after_s=self._argument["failover_after_s"],
+            is_awaited=True,
+            by=_BY,
+        )
+        placing: Placing[WatchedMember] = Placing(
+            self._pool,
+            job,
+            store=self._store,
+            members=self._members,
+            offers=self._offers,
+            launch=self._launch,
+            log=self._log,
+            check=self._check,
+        )
+        return placing.begin()
+
+    def _offers(self, pool: Pool) -> list[Offer]:
+        launch = self._argument["launch"]
+        job: JobToAppraise = {
+            "job_id": self._job_id,
+            "spec": self._argument["spec"],
+            "inputs": None if launch is None else launch["inputs"],
+        }
+        prices = {conn_id: price for conn_id, _, price in self._argument["members"]}
+        (offers,) = _answers.offers_of(pool, [job], prices=prices)
+        return offers
+
+    def _launch(self, member: WatchedMember, placement: Placement | None) -> Submission:
+        request = self._argument["launch"]
+        assert request is not None
+        self._check()
+        return member.launch(request if placement is None else {**request, "placement": placement})
+
+    def _check(self) -> None:
+        if self._is_stopped:
+            raise GpuClusterError(f"job {self._job_id} is launched nowhere any more, as a user has ended its task")
