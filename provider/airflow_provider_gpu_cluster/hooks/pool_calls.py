@@ -46,9 +46,14 @@ class PoolCalls:
         self._members = members
 
     def ask_all(
-        self, ask: Callable[[Cluster], _Result], *, wait_s: float = SILENT_S
+        self, ask: Callable[[Cluster], _Result], *, wait_s: float | None = None
     ) -> dict[str, _Result | GpuClusterError]:
-        """Ask all members at once; return the answer of each in their order, or the error in its place."""
+        """
+        Ask all members at once; return the answer of each in their order, or the error in its place.
+
+        :param wait_s: how long to wait for those that are silent, in seconds; None for :data:`SILENT_S`.
+        """
+        wait_s = SILENT_S if wait_s is None else wait_s
         return side_by_side(self._pool.conn_ids, ask, members=self._members, wait_s=wait_s)
 
     def conn_id_of(self, job_id: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Sequence, cast
 if TYPE_CHECKING:
     from .inputs import Input
     from .masks import Masks
+    from .placement import Placement
     from .records import AttemptRequest, EnvironmentParts
     from .requests import Asker, ElementRequest, Submit, SubmitRequest
     from .settings import Settings
@@ -31,6 +32,7 @@ def submit_request(
     context: dict[str, str],
     elements: Sequence[ElementRequest] = (),
     masks: Masks | None = None,
+    placement: Placement | None = None,
 ) -> SubmitRequest:
     """
     Return a request as :func:`.jobs.submission.submit` takes it, in plain JSON values.
@@ -45,6 +47,7 @@ def submit_request(
     :param context: environment variables that tell the job who it is.
     :param elements: makes the job an array.
     :param masks: masks of the job's secrets.
+    :param placement: the choice of this cluster among several; None if there was none.
     """
     request: SubmitRequest = {
         "job_id": job_id,
@@ -61,6 +64,8 @@ def submit_request(
         request["elements"] = list(elements)
     if masks is not None:
         request["masks"] = masks
+    if placement is not None:
+        request["placement"] = placement
     return request
 
 
@@ -131,4 +136,6 @@ def attempt_request(
         record["cwd"] = request["cwd"]
     if "waiter" in request:
         record["waiter"] = request["waiter"]
+    if "placement" in request:
+        record["placement"] = request["placement"]
     return record
