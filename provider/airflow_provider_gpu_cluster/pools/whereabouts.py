@@ -128,9 +128,7 @@ class Whereabouts:
         found = dict(record.elsewhere)
         if record.conn_id is not None and record.stage != ENDED and not self._is_own(record):
             found[record.conn_id] = Elsewhere(record.epoch, gone_at(record))
-        return {
-            name: one for name, one in found.items() if name != conn_id and not self._is_clear(name, one.epoch)
-        }
+        return {name: one for name, one in found.items() if name != conn_id and not self._is_clear(name, one.epoch)}
 
     def gone_at(self, conn_id: str) -> float | None:
         """Return when nothing of the job can be on a cluster any more, even if that does not answer until then."""
