@@ -78,8 +78,8 @@ def launch_spread(
         log.info("GPU job array is spread over clusters", job_id=plan.job_id, **_told(plan))
     if plan.count != len(array):
         raise JobConflictError(
-            f"array {plan.job_id} had {plan.count} elements in an earlier try and has {len(array)} now; the number must "
-            "be the same in every try. To begin anew, clear the task"
+            f"array {plan.job_id} had {plan.count} elements in an earlier try and has {len(array)} now; the number "
+            "must be the same in every try. To begin anew, clear the task"
         )
     submissions = []
     for number, (part, job_id) in enumerate(zip(plan.parts, plan.part_ids(), strict=True)):
