@@ -17,9 +17,11 @@ RECOVER = "recover"
 CANCEL = "cancel"
 INTERRUPT = "interrupt"
 COLLECT = "collect"
+# Its outputs were read for, or brought along from, another cluster.
+CARRY = "carry"
 END = "end"
 GC = "gc"
-ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, INTERRUPT, COLLECT, END, GC)
+ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, INTERRUPT, COLLECT, CARRY, END, GC)
 
 
 class AuditRequest(TypedDict):
