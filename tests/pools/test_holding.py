@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -151,7 +152,7 @@ def test_while_a_trigger_renews_the_tasks_own_store_names_no_date() -> None:
         ({"start_by": None}, False),
     ],
 )
-def test_which_record_is_newer(changes: dict[str, object], newer: bool) -> None:
+def test_which_record_is_newer(changes: dict[str, Any], newer: bool) -> None:
     assert is_newer(replace(RECORD, **changes), RECORD) is newer
 
 
