@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import order
 from airflow_provider_gpu_cluster.pools.choice import choose
 from airflow_provider_gpu_cluster.pools.holding import gone_after_s, start_by_there
 from airflow_provider_gpu_cluster.pools.members import Members
@@ -32,6 +33,7 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     SENT,
     PlacementRecord,
     PlacementStore,
+    Rank,
 )
 from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -186,11 +188,7 @@ class Placing(Generic[_Member]):
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
-        if start_by is not None and known is not None and (known.conn_id, known.epoch, known.key) == (
-            holder.conn_id,
-            epoch,
-            key,
-        ):
+        if start_by is not None and known is not None and (known.conn_id, known.rank) == (holder.conn_id, (epoch, key)):
             start_by = None if known.start_by is None else max(known.start_by, start_by)
         orphan_timeout_s = status.get("orphan_timeout_s") if status else None
         return PlacementRecord(
@@ -290,8 +288,6 @@ class Placing(Generic[_Member]):
         :param adopt: whether an attempt of an earlier placement is there that is to belong to this one.
         """
         record = self._noted_choice(chosen, offers)
-        self._refuse_if_it_may_be_elsewhere(offers, with_marks=True)
-        self._check()
         clock = self._claimed(record, chosen, offers, adopt=adopt)
         if clock is None:
             return None
@@ -301,7 +297,7 @@ class Placing(Generic[_Member]):
         # Carrying may have taken long.
         record = replace(record, stage=SENT, start_by=self._start_by())
         self._save(record)
-        self._known.unsent.discard((record.epoch, record.key))
+        self._known.unsent.discard(record.rank)
         placement = self._placement(chosen.conn_id, record.epoch, offers)
         if record.start_by is not None:
             placement["start_by"] = record.start_by + clock
@@ -344,7 +340,7 @@ class Placing(Generic[_Member]):
             self._gone_after_s(chosen.conn_id, self._job.spec.get("orphan_timeout_s")),
             self._known.elsewhere(chosen.conn_id),
         )
-        self._known.unsent.add((record.epoch, record.key))
+        self._known.unsent.add(record.rank)
         self._save(record)
         return record
 
@@ -370,9 +366,7 @@ class Placing(Generic[_Member]):
             placement["renewed_only"] = True
         return placement
 
-    def _claimed(
-        self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer], *, adopt: bool
-    ) -> float | None:
+    def _claimed(self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer], *, adopt: bool) -> float | None:
         """
         Claim the chosen cluster and fence all others, in one round.
 
@@ -417,13 +411,12 @@ class Placing(Generic[_Member]):
         said = [reply for reply in replies.values() if not isinstance(reply, GpuClusterError)]
         if any(reply["outcome"] not in _NOTHING_THERE or _has_succeeded(reply) for reply in said):
             return False
-        if silent:
-            # They have answered a moment ago.
-            now = [
-                replace(offer, answered=False, why_not=silent[offer.conn_id]) if offer.conn_id in silent else offer
-                for offer in offers
-            ]
-            self._refuse_if_it_may_be_elsewhere(now, with_marks=True)
+        # Others may have told of a choice since, and those that have answered before may be silent by now.
+        now = [
+            replace(offer, answered=False, why_not=silent[offer.conn_id]) if offer.conn_id in silent else offer
+            for offer in offers
+        ]
+        self._refuse_if_it_may_be_elsewhere(now, with_marks=True)
         return True
 
     def _carried(self, chosen: Offer, offers: Sequence[Offer]) -> bool:
@@ -455,7 +448,7 @@ class Placing(Generic[_Member]):
             if not isinstance(reply, GpuClusterError):
                 self._known.note_told(reply)
                 if reply["outcome"] in _NOTHING_THERE:
-                    self._known.note_clear(conn_id, told[conn_id][0]["epoch"])
+                    self._known.note_clear(conn_id, order(told[conn_id][0]))
         return replies
 
     def _launched(self, record: PlacementRecord, placement: Placement | None) -> _Result:
@@ -500,9 +493,9 @@ class Placing(Generic[_Member]):
 _NO_RANK = (0, "")
 
 
-def _rank(offer: Offer) -> tuple[int, str]:
+def _rank(offer: Offer) -> Rank:
     placement = offer.placed.get("placement") if offer.placed is not None else None
-    return (placement["epoch"], placement["key"]) if placement else _NO_RANK
+    return order(placement) if placement else _NO_RANK
 
 
 def _state(offer: Offer) -> str | None:

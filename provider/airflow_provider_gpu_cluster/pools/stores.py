@@ -73,7 +73,9 @@ class KeyedStore:
         try:
             return PlacementRecord.from_json(value)
         except ValueError as error:
-            log.warning("What Airflow has stored of the job's placement cannot be read", key=self._key, error=str(error))
+            log.warning(
+                "What Airflow has stored of the job's placement cannot be read", key=self._key, error=str(error)
+            )
             self._is_precise = False
             return None
 
