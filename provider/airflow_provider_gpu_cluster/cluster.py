@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.connection.wire_types import WrongType, checked
 from airflow_provider_gpu_cluster.connection.words import cleaned
 from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
     GpuClusterError,
     GpuClusterProtocolError,
     GpuClusterSetupError,
@@ -42,6 +44,7 @@ from airflow_provider_gpu_cluster.sources import Source, UploadSource
 from airflow_provider_gpu_cluster.stats import metrics
 from airflow_provider_gpu_cluster.stats.jobs import count_all, count_launch
 from airflow_provider_gpu_cluster.stats.sending import count, time
+from airflow_provider_gpu_cluster.transfer.carrying import Carried, CarriedSource, Relay, SourceBroken, job_to_carry
 from airflow_provider_gpu_cluster.transfer.collector import Collector
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.still_at_work import StillAtWork
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.acts import AuditReply, AuditRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.carrying import CarriedJob, CarryInRequest, CarryOutRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.following import LookOnJob, LookOnReply, LookOnRequest, Seen
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
@@ -100,6 +104,9 @@ if TYPE_CHECKING:
 
 MOST_LISTED_JOBS = 10_000
 _STAGE_ROUNDS = 3
+_MOST_IDLE_ROUNDS = 5
+
+log = logging.getLogger(__name__)
 
 
 class Cluster:
@@ -519,6 +526,65 @@ class Cluster:
             time(metrics.DOWNLOAD_DURATION, tags, monotonic() - began)
         return collector.files
 
+    def to_carry(self, job_id: str, *, with_inputs: bool = False) -> CarriedJob:
+        """
+        Return how much a job would bring along to another cluster: ``files`` and ``bytes``.
+
+        :param with_inputs: with its code, data and models.
+        :raises CannotCarryError: not everything can be brought along.
+        """
+        return job_to_carry(
+            self.session, {"job_id": job_id, "with_inputs": with_inputs, "without_checksums": True, "list": True}
+        )
+
+    def carry_to(self, other: Cluster, job_id: str, *, record: Asker, with_inputs: bool = False) -> Carried:
+        """
+        Bring a job that has ended here, or was taken back, to another cluster, where it is then launched.
+
+        It brings along its outputs, and what its next attempt goes on with: the attempt's number, and the recoveries
+        that are used up. Nothing is deleted here. What has arrived counts if this is called again.
+
+        :param record: who asks for the job.
+        :param with_inputs: with its code, data and models, for a job that was staged.
+        :raises CannotCarryError: not everything can be brought along; nothing was.
+        :raises ChecksumError: a file has changed, or did not arrive as it was sent.
+        :raises NoSpaceError: there is not enough space on the other cluster.
+        """
+        began, name = monotonic(), uuid.uuid4().hex
+        asked: CarryOutRequest = {
+            "job_id": job_id,
+            "with_inputs": with_inputs,
+            "to": other.settings.conn_id,
+            "id": name,
+        }
+        sent, idle_rounds = 0, 0
+        while True:
+            job = job_to_carry(self.session, asked)
+            sources = [CarriedSource.of(folder) for folder in job["folders"]]
+            relay = Relay(self.session, job_id)
+            upload = Upload(sources, other.session, relay.sender)
+            request: CarryInRequest = {
+                "job_id": job_id,
+                "record": record,
+                "inputs": [source.to_json() for source in sources],
+                "linked": job["linked"],
+                "history": job["history"],
+                "origin": self.settings.conn_id,
+                "id": name,
+            }
+            try:
+                other._converse("carry-in", request, upload)
+                return Carried(job["files"], job["bytes"], sent + upload.sent_bytes, monotonic() - began)
+            except SourceBroken as error:
+                # The next round connects anew, for as long as any call tries to.
+                self.session.connection.close()
+                idle_rounds = 0 if upload.sent_bytes else idle_rounds + 1
+                if idle_rounds >= _MOST_IDLE_ROUNDS:
+                    raise GpuClusterConnectionError(str(error)) from error
+                log.info("connection to %s broke, going on: %s", self.settings.name, error)
+            finally:
+                sent += upload.sent_bytes
+
     def collect_garbage(self, older_than_s: float | None = None, *, dry_run: bool = False) -> GcReport:
         """
         Remove jobs that ended long ago, and cached files that no job has used since. Nothing in use is removed.
@@ -559,13 +625,13 @@ class Cluster:
 
     def _with_uploads(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         """Call a verb that may first ask for inputs, and send the inputs that it asks for."""
-        if not sources:
-            return self._converse(verb, request, sources)
-        with StillAtWork(f"{self.settings.name} is still putting {_files_of(sources)} in place"):
-            return self._converse(verb, request, sources)
-
-    def _converse(self, verb: str, request: StageRequest | SubmitRequest, sources: Sequence[Source]) -> Any:
         upload = Upload(sources, self.session)
+        if not sources:
+            return self._converse(verb, request, upload)
+        with StillAtWork(f"{self.settings.name} is still putting {_files_of(sources)} in place"):
+            return self._converse(verb, request, upload)
+
+    def _converse(self, verb: str, request: StageRequest | SubmitRequest | CarryInRequest, upload: Upload) -> Any:
         began, tags = monotonic(), {"conn_id": self.settings.conn_id}
         try:
             return self._converse_to_the_end(verb, request, upload)
@@ -574,13 +640,15 @@ class Cluster:
                 count(metrics.UPLOAD_BYTES, tags, upload.sent_bytes)
                 time(metrics.UPLOAD_DURATION, tags, monotonic() - began)
 
-    def _converse_to_the_end(self, verb: str, request: StageRequest | SubmitRequest, upload: Upload) -> Any:
+    def _converse_to_the_end(
+        self, verb: str, request: StageRequest | SubmitRequest | CarryInRequest, upload: Upload
+    ) -> Any:
         for _ in range(_STAGE_ROUNDS):
             reply: StageReply | SubmitReply | None = None
             while reply is None:
                 reply = self.session.converse(verb, lambda: request, upload.converse, continues=upload.has_begun)
             try:
-                reply = checked(reply, replies.StageReply if verb == "stage" else replies.SubmitReply)
+                reply = checked(reply, replies.SubmitReply if verb == "submit" else replies.StageReply)
             except WrongType as error:
                 raise self._garbled(verb, str(error)) from error
             assert reply is not None

@@ -15,7 +15,8 @@ All errors that this provider raises, as one tree.
     ├── StagingError                 code, data or models could not be copied to the job's directory
     │   ├── SourceError                     a source does not exist, or could not be read
     │   ├── ChecksumError                   what arrived is not what was sent
-    │   └── NoSpaceError                    disk full, or quota used up
+    │   ├── NoSpaceError                    disk full, or quota used up
+    │   └── CannotCarryError                a job cannot bring everything along to another cluster
     ├── LaunchError                  the job could not be started
     │   ├── NotEnoughGpusError              it asks for more GPUs than the cluster has
     │   │   └── NoClusterFitsError              no cluster of the pool can ever run it
@@ -116,6 +117,10 @@ class ChecksumError(StagingError):
 
 class NoSpaceError(StagingError):
     """The disk is full, or the quota is used up, on the receiving side."""
+
+
+class CannotCarryError(StagingError):
+    """Something of a job cannot be brought along to another cluster."""
 
 
 class LaunchError(GpuClusterError):

@@ -40,6 +40,7 @@ _REPLIES: dict[str, Any] = {
     "overview": overview.Overview,
     "totals": totals.TotalsReply,
     "stage": replies.StageReply,
+    "carry-in": replies.StageReply,
     "submit": replies.SubmitReply,
     "resubmit": replies.SubmitReply,
     "status": replies.StatusReply,
@@ -66,6 +67,7 @@ _REPLIES: dict[str, Any] = {
     "describe-job": description.Description,
     # What else there is in these is checked where it is used.
     "send": dict[str, Any],
+    "carry-out": dict[str, Any],
     "logs": dict[str, Any],
     "watch": dict[str, Any],
     "fill": dict[str, Any],

@@ -62,7 +62,7 @@ _NO_EXIT_STATUS = -1
 # How long a verb may take to reply, while it gives signs of life. Some copy, fetch or remove files before.
 ANSWER_WITHIN_S = 600.0
 ANSWER_AFTER_FILES_WITHIN_S = 86400.0
-_WITH_FILES = ("stage", "submit", "resubmit", "send", "gc")
+_WITH_FILES = ("stage", "submit", "resubmit", "send", "carry-out", "carry-in", "gc")
 # Advice for files that did not arrive as they were sent.
 IF_DAMAGED_AGAIN = (
     "If it happens again, commands on the cluster may not be given every byte as it is: set 'transfer' in the "
@@ -249,7 +249,7 @@ class Session:
         line = json.dumps({**request, "settings": settings, "caller": caller}).encode("ascii") + b"\n"
         command = command_line(self.settings, self._program.name, verb)
         for is_first in (True, False):
-            channel = self.connection.start(command, downloads=verb in ("send", "send-output"))
+            channel = self.connection.start(command, downloads=verb in ("send", "send-output", "carry-out"))
             try:
                 start = await_start(channel, self.settings.where)
                 stream = reader(channel, start.rest)

@@ -91,6 +91,8 @@ VERBS = {
     "interrupt": Verb("jobs.interrupt", "answer", ("root", "request")),
     "told": Verb("jobs.notices", "answer", ("root", "request")),
     "send": Verb("outputs.send", "answer", ("root", "request", "stream")),
+    "carry-out": Verb("jobs.carrying", "answer_out", ("root", "request", "stream")),
+    "carry-in": Verb("jobs.carrying", "answer_in", _WITH_INPUTS),
     "read-series": Verb("series.reading", "answer", ("root", "request")),
     "list-outputs": Verb("jobs.output_list", "answer", ("root", "request")),
     "read-output": Verb("jobs.output_reading", "answer_read", ("root", "request")),

@@ -55,7 +55,7 @@ class PieceSender:
         self._contents = contents
         self._out = out
         self._progress = progress
-        self._waiting: list[bytes] = []
+        self._waiting: list[bytes | memoryview] = []
         self._waiting_bytes = 0
         self._open: _OpenContent | None = None
 
@@ -105,7 +105,7 @@ class PieceSender:
     def _say(self, header: PieceHeader) -> None:
         self._bytes(json.dumps(header).encode("ascii") + b"\n")
 
-    def _bytes(self, data: bytes) -> None:
+    def _bytes(self, data: bytes | memoryview) -> None:
         """Send bytes; buffer small ones and send them together with the next."""
         self._waiting.append(data)
         self._waiting_bytes += len(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_gpu_cluster.connection.channel import BREAKS
@@ -44,11 +44,15 @@ class Upload:
 
     :param sources: all inputs of the job.
     :param session: its connection is the one on which :meth:`converse` speaks.
+    :param sender: makes what sends pieces over one channel.
     """
 
-    def __init__(self, sources: Sequence[Source], session: Session) -> None:
+    def __init__(
+        self, sources: Sequence[Source], session: Session, sender: Callable[..., PieceSender] = PieceSender
+    ) -> None:
         self._sources = sources
         self._session = session
+        self._sender = sender
         self._name = session.settings.name
         self._contents: dict[str, Content] = {}
         self._left = math.inf
@@ -166,7 +170,7 @@ class Upload:
         pieces = deque(self._pieces(wants))
 
         def send_all(out: BinaryIO) -> PieceSender:
-            sender = PieceSender(self._contents, out, progress)
+            sender = self._sender(self._contents, out, progress)
             sender.send_all(pieces)
             return sender
 

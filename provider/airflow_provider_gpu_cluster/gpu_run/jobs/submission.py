@@ -19,6 +19,7 @@ from ..store import records
 from ..store.acts import note_act
 from ..store.budgets import PlannedAttempt, admit, check_budget
 from ..store.cancelled_requests import cancelled_request
+from ..store.continuing import go_on, next_number
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.placed_launches import check_placed, note_launch, note_launched, placed_launch
 from ..store.placements import sound_placement
@@ -260,8 +261,7 @@ def _created(root: Root, job: JobDirectory, engine: Engine, request: Submit) -> 
 
 def next_of(job: JobDirectory, request: Submit) -> PlannedAttempt:
     """Return the attempt that a request would make now."""
-    latest = latest_attempt(job)
-    return PlannedAttempt(job.path, 1 if latest is None else latest.number + 1, request)
+    return PlannedAttempt(job.path, next_number(job), request)
 
 
 def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held: str = "") -> Attempt:
@@ -303,7 +303,8 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held:
         write_text(job.at("run.sh"), request["run_script"])
         os.chmod(job.at("run.sh"), 0o700)
     _describe(job, engine, request)
-    number = before.number + 1 if before is not None else 1
+    number = next_number(job)
+    go_on(job, record, number)
     attempt = job.add_attempt(number, record, request["env"])
     if attempt is None:
         raise Refused(protocol.JOB_CONFLICT, f"attempt {number} of {job.job_id} was made by another request")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def stage(root: Root, engine: Engine, program: str, request: StageCall, stream: BinaryIO) -> Reply:
     """Carry out the verb ``stage``."""
     carry_out = partial(submission.stage, root, engine, request)
-    return _with_inputs(root.job(request["job_id"]), request["record"], engine, request["inputs"], stream, carry_out)
+    return with_inputs(root.job(request["job_id"]), request["record"], engine, request["inputs"], stream, carry_out)
 
 
 def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream: BinaryIO) -> Reply:
@@ -36,10 +36,10 @@ def submit(root: Root, engine: Engine, program: str, request: SubmitCall, stream
     asked = to_be_carried_out(request, settings=request["settings"], umask=request["umask"], program=program)
     job = root.job(request["job_id"])
     carry_out = partial(carry_out, root, engine, asked)
-    return _with_inputs(job, request["record"], engine, request["inputs"] or [], stream, carry_out)
+    return with_inputs(job, request["record"], engine, request["inputs"] or [], stream, carry_out)
 
 
-def _with_inputs(
+def with_inputs(
     job: JobDirectory,
     by: Asker,
     engine: Engine,
@@ -47,6 +47,12 @@ def _with_inputs(
     stream: BinaryIO,
     carry_out: Callable[[], StageReply | SubmitReply],
 ) -> Reply:
+    """
+    Carry out what may need inputs first.
+
+    :param by: who asks for the job.
+    :param carry_out: does it, or returns in ``needs`` what has to be sent before it is called again.
+    """
     value = carry_out()
     needs = value.get("needs")
     if not needs:

@@ -45,14 +45,15 @@ class OutputsFolder:
     """
     The outputs of a job.
 
+    :param folder: another folder of it instead.
     :raises Refused: there is no such job.
     """
 
-    def __init__(self, root: Root, job_id: str) -> None:
+    def __init__(self, root: Root, job_id: str, folder: str = "outputs") -> None:
         job = root.job(job_id)
         if not job.exists():
             raise Refused(protocol.NO_SUCH_JOB, f"there is no job {job_id} under {root.path} on this cluster")
-        self.path = job.at("outputs")
+        self.path = job.at(folder)
         self._inside = os.path.realpath(self.path) + os.sep
 
     def entries(self) -> list[OutputEntry]:

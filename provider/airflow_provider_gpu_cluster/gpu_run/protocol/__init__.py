@@ -47,6 +47,8 @@ VERBS = (
     "appraise",
     "place",
     "renew",
+    "carry-out",
+    "carry-in",
 )
 
 # The verbs with which somebody looks at a job, or ends it. They need no room on the disk, and the job may run on while

@@ -19,9 +19,11 @@ CANCEL = "cancel"
 MOVE = "move"
 INTERRUPT = "interrupt"
 COLLECT = "collect"
+# Its outputs were read for, or brought along from, another cluster.
+CARRY = "carry"
 END = "end"
 GC = "gc"
-ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, MOVE, INTERRUPT, COLLECT, END, GC)
+ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, MOVE, INTERRUPT, COLLECT, CARRY, END, GC)
 
 
 class AuditRequest(TypedDict):

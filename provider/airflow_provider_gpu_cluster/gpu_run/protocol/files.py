@@ -10,4 +10,7 @@ MAX_ZEROS = 1 << 30
 MAX_BATCH_FILES = 256
 MAX_BATCH_BYTES = 2 * SMALL
 
+# The kind of the folder of outputs where it is carried to another cluster, beside the kinds of inputs.
+OUTPUTS = "outputs"
+
 CHANGED = "changed while it was being collected"

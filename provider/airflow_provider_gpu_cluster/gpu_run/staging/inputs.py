@@ -14,12 +14,13 @@ import json
 import os
 import stat
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator, cast
 
 from .. import protocol
 from ..errors import Refused
 from ..linux import locks, regular_files
 from ..linux.paths import is_really_within, is_within
+from ..protocol.files import OUTPUTS
 from ..store import records
 from ..store.directories import JobDirectory, Root
 from ..store.writing import no_space, remove_tree, write_text, writing
@@ -45,7 +46,7 @@ def stage(root: Root, job: JobDirectory, inputs: list[Input]) -> list[int]:
         if in_place(job, wanted):
             continue
         if wanted["type"] == "upload":
-            if not _bring_known(root, job, wanted):
+            if not bring_known(root, job, wanted):
                 needs.append(number)
         elif wanted["type"] == "git":
             _clone(job, wanted)
@@ -54,7 +55,14 @@ def stage(root: Root, job: JobDirectory, inputs: list[Input]) -> list[int]:
     return needs
 
 
-def _bring_known(root: Root, job: JobDirectory, wanted: UploadInput) -> bool:
+def link_all(job: JobDirectory, linked: list[ClusterInput]) -> None:
+    """Link data and models that are to be on the cluster."""
+    for wanted in linked:
+        if not in_place(job, wanted):
+            _take_from_cluster(job, wanted)
+
+
+def bring_known(root: Root, job: JobDirectory, wanted: UploadInput) -> bool:
     """Bring in an upload if all its contents are here; return False if one is missing."""
     # Imported late: most submits do without it, and each of them starts a process.
     from ..cache.contents import Contents
@@ -81,7 +89,9 @@ def bring(
         folder = os.path.join(draft, "content")
         os.mkdir(folder)
         try:
-            files = placing.place(contents, rows, folder, checked, ReplacedFolder(job.at(_target(wanted))))
+            # What an attempt has left in its outputs is kept with it as it is.
+            replaced = None if wanted["kind"] == OUTPUTS else ReplacedFolder(job.at(_target(wanted)))
+            files = placing.place(contents, rows, folder, checked, replaced)
         except placing.Missing:
             return False
         except OSError as error:
@@ -93,6 +103,11 @@ def bring(
         ready = os.path.join(folder, wanted["name"]) if wanted["single_file"] else folder
         if not os.path.lexists(ready):
             raise Refused(protocol.BAD_REQUEST, "{}: it has no file of that name".format(wanted["written"]))
+        if wanted["kind"] == OUTPUTS:
+            from .carried import put_outputs
+
+            put_outputs(job, wanted, ready)
+            return True
         size = sum(row[4] for row in rows if row[1] == "file")
         _publish(job, wanted, ready, {"files": len(files), "bytes": size}, checksums=files)
     return True
@@ -140,7 +155,7 @@ def bytes_of(job: JobDirectory) -> int:
 
 def in_place(job: JobDirectory, wanted: Input) -> bool:
     """Return whether exactly this input is in place."""
-    return _is_noted(job, _target(wanted), {"identity": _identity(wanted)})
+    return _is_noted(job, _target(wanted), _facts(wanted))
 
 
 def _is_noted(job: JobDirectory, target: str, facts: InputFacts) -> bool:
@@ -163,9 +178,17 @@ def _note(job: JobDirectory, noted: InputNotes) -> None:
 
 def _target(wanted: Input) -> str:
     kind, name = wanted["kind"], wanted["name"]
+    if (kind, name) == (OUTPUTS, ""):
+        return kind
     if kind not in _KINDS or "/" in name or "\0" in name or name in (".", ".."):
         raise Refused(protocol.BAD_REQUEST, f"an input cannot become {kind}/{name}")
     return os.path.join(kind, name).rstrip("/")
+
+
+def _facts(wanted: Input) -> InputFacts:
+    """Return what is to be noted of an input; what comes from another cluster is what it was there."""
+    facts: InputFacts = {"identity": _identity(wanted), "written": wanted["written"]}
+    return {**facts, **cast("InputFacts", wanted.get("facts", {}))}
 
 
 def _identity(wanted: Input) -> list[Any]:
@@ -186,7 +209,7 @@ def _publish(
     checksums: dict[str, str] | None = None,
 ) -> None:
     target = _target(wanted)
-    facts = {**facts, "identity": _identity(wanted), "written": wanted["written"]}
+    facts = {**facts, **_facts(wanted)}
     keep = None if checksums is None else partial(_keep_checksums, job, target, checksums)
     _put_in_place(job, target, ready, facts, keep)
 

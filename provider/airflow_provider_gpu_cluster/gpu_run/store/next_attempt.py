@@ -41,7 +41,11 @@ _OF_A_RECOVERY: dict[str, type | tuple[type, ...]] = {
 def is_followed(ended: ExitRecord | None) -> bool:
     """Return whether another attempt follows an end. What makes no sense does not: the job may have written it."""
     following: Any = None if ended is None else ended.get("next")
-    recovery = following.get("recovery") if isinstance(following, dict) else None
+    return is_recovery(following.get("recovery") if isinstance(following, dict) else None)
+
+
+def is_recovery(recovery: Any) -> bool:
+    """Return whether a value can say why an attempt follows another."""
     return isinstance(recovery, dict) and all(
         isinstance(recovery.get(name), kind) for name, kind in _OF_A_RECOVERY.items()
     )

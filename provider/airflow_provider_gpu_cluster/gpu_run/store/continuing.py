@@ -1,0 +1,135 @@
+"""
+What the next attempt of a job goes on with: its number, and the recoveries that are used up.
+
+A job that comes from another cluster has its earlier attempts there. What was brought along with it is noted in
+``.job/carried.json``, and counts until there is another attempt here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from .. import protocol
+from . import records
+from .directories import Attempt, JobDirectory
+from .next_attempt import is_followed, is_recovery
+
+if TYPE_CHECKING:
+    from ..protocol.carrying import History
+    from ..protocol.records import AttemptRequest
+    from ..protocol.recovery import Recovery
+
+
+def history_of(job: JobDirectory) -> History:
+    """Return what the next attempt goes on with, whether it is made here or on another cluster."""
+    attempts = job.attempts()
+    carried = carried_note(job)
+    if carried is not None:
+        return _sound(carried.get("history"))
+    if not attempts:
+        return {"attempt": 1}
+    latest = attempts[-1]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return _after(latest)
+    return {"attempt": latest.number + 1}
+
+
+def _after(latest: Attempt) -> History:
+    ended, request = latest.ended(), latest.recorded_request()
+    if ended is not None and is_followed(ended):
+        # Nobody has made the next attempt yet.
+        recovery = ended["next"]["recovery"]
+        history = _going_on(recovery, latest.number + 1)
+        if "memory_bytes" in ended["next"]:
+            history["memory_bytes"] = ended["next"]["memory_bytes"]
+        return history
+    if ended is None or request is None or not is_withdrawn(latest):
+        return {"attempt": latest.number + 1}
+    if "recovery" not in request:
+        return {"attempt": latest.number}
+    history = _going_on(request["recovery"], latest.number)
+    memory = request["spec"].get("memory_bytes")
+    if memory is not None:
+        history["memory_bytes"] = memory
+    return history
+
+
+def _going_on(recovery: Recovery, number: int) -> History:
+    kept: Recovery = {**recovery}
+    # They are nodes of one cluster.
+    kept.pop("exclude_nodes", None)
+    return {"attempt": number, "recovery": kept, "wait_s": max(0.0, recovery["not_before"] - time.time())}
+
+
+def is_withdrawn(attempt: Attempt) -> bool:
+    """Return whether an attempt has ended without having begun, since the job was to go to another cluster."""
+    ended = attempt.ended()
+    return ended is not None and ended["state"] == protocol.CANCELLED and not ended.get("started_at")
+
+
+# -- what was brought along --------------------------------------------------------------------------------------
+
+
+def carried_note(job: JobDirectory) -> dict[str, Any] | None:
+    """Return the note of what was brought along from another cluster; None if an attempt was made here since."""
+    with contextlib.suppress(OSError, ValueError):
+        note: dict[str, Any] | None = records.read_json(job.at(".job", "carried.json"), records.MOST_BYTES_OF_LISTS)
+        if note is not None and note.get("after") == _number_of_latest(job):
+            return note
+    return None
+
+
+def note_carried(job: JobDirectory, **facts: object) -> None:
+    """Add to that note."""
+    note = {**(carried_note(job) or {}), **facts, "after": _number_of_latest(job), "at": records.now()}
+    records.write_json(job.at(".job", "carried.json"), note)
+
+
+def _number_of_latest(job: JobDirectory) -> int:
+    attempts = job.attempts()
+    return attempts[-1].number if attempts else 0
+
+
+def _sound(history: Any) -> History:
+    """Return a history as it was brought along; the job can have written into the note."""
+    number = history.get("attempt") if isinstance(history, dict) else None
+    if type(number) is not int or number < 1:
+        return {"attempt": 1}
+    found: History = {"attempt": number}
+    if is_recovery(history.get("recovery")):
+        found["recovery"] = history["recovery"]
+        wait_s, memory = history.get("wait_s"), history.get("memory_bytes")
+        found["wait_s"] = float(wait_s) if isinstance(wait_s, (int, float)) else 0.0
+        if type(memory) is int and memory > 0:
+            found["memory_bytes"] = memory
+    return found
+
+
+# -- the next attempt --------------------------------------------------------------------------------------------
+
+
+def next_number(job: JobDirectory) -> int:
+    """Return the number of the next attempt here."""
+    latest = _number_of_latest(job)
+    return max(latest + 1, history_of(job)["attempt"])
+
+
+def go_on(job: JobDirectory, request: AttemptRequest, number: int) -> None:
+    """
+    Let an attempt that is about to be made go on where the job has stopped.
+
+    :param request: of that attempt, which is changed.
+    """
+    attempts = job.attempts()
+    history = history_of(job)
+    if "recovery" not in history or (attempts and attempts[-1].request()["generation"] != request["generation"]):
+        return
+    recovery = history["recovery"]
+    # Its logs begin here, and places in them have this number.
+    recovery["first"] = number
+    recovery["not_before"] = time.time() + history.get("wait_s", 0.0)
+    request["recovery"] = recovery
+    if "memory_bytes" in history:
+        request["spec"] = {**request["spec"], "memory_bytes": history["memory_bytes"]}
