@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.acts import AuditReply, AuditRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import AppraiseReply, AppraiseRequest, JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.carrying import CarriedJob, CarryInRequest, CarryOutRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.following import LookOnJob, LookOnReply, LookOnRequest, Seen
@@ -193,6 +194,23 @@ class Cluster:
         """Return the cluster's GPUs, who holds them, and how many jobs wait."""
         capacity: Capacity = self.session.call("capacity", {})
         return capacity
+
+    def appraise(self, jobs: Sequence[JobToAppraise]) -> AppraiseReply:
+        """
+        Return of each job whether it fits the cluster, when it could start there, and what has to be sent for that.
+
+        :param jobs: at most :data:`.gpu_run.protocol.appraisal.MOST_JOBS`.
+        :raises InvalidJobError: a value of one of them is not valid.
+        """
+        request: AppraiseRequest = {"jobs": list(jobs)}
+        reply: AppraiseReply = self.session.call("appraise", request)
+        if len(reply["jobs"]) != len(jobs):
+            raise self._garbled("appraise", "it is not about the jobs that were asked for")
+        for appraisal in reply["jobs"]:
+            for name in ("why_not", "remark"):
+                if name in appraisal:
+                    appraisal[name] = cleaned(appraisal[name])
+        return reply
 
     def totals(self) -> TotalsReply:
         """Return what the ledger of the cluster adds up to, and how the cluster stands now."""

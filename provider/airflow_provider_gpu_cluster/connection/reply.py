@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterProtocolError, Gpu
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import (
     acts,
+    appraisal,
     description,
     following,
     job_list,
@@ -37,6 +38,7 @@ _SHOWN_CHARACTERS = 200
 _REPLIES: dict[str, Any] = {
     "install-check": replies.Check,
     "capacity": replies.Capacity,
+    "appraise": appraisal.AppraiseReply,
     "overview": overview.Overview,
     "totals": totals.TotalsReply,
     "stage": replies.StageReply,

@@ -22,6 +22,7 @@ from ..unstarted import record_unstarted
 from .root_queue import RootQueue
 
 if TYPE_CHECKING:
+    from ...protocol.appraisal import Prospect
     from ...protocol.notes import GpuNote
     from ...protocol.overview import EngineView
     from ...protocol.records import Claim
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
+    from ..wanted import Promise, Wanted
 
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6
@@ -251,6 +253,13 @@ class HostEngine:
             "waiting_jobs": len(waiting),
             "waiting_gpus": sum(queued.gpus for queued in waiting),
         }
+
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
+        """Return for each of these jobs whether it fits, and when it could start, from queue and time limits."""
+        # Imported where it is needed, since every request starts a process.
+        from .prospects import host_prospects
+
+        return host_prospects(self._queue, self._settings, wanted, promises, self.check)
 
     def overview(self) -> EngineView:
         """Return every GPU, who has it and how busy it is, and the jobs of all users that wait."""
