@@ -214,11 +214,11 @@ def test_a_look_that_finds_nothing_better_begins_anew() -> None:
 def test_after_a_move_it_waits_before_the_next_and_there_are_not_many() -> None:
     lab = Lab("a", "b")
     record = replace(lab.record, moves=1)
-    submitted = {"submitted_at": "2001-09-09T01:46:35+00:00"}  # five seconds ago
+    came = "2001-09-09T01:46:35+00:00"  # five seconds ago
     for again, waited_s in ((False, 0.0), (True, 5.0)):
         lab.now = 1e9 + waited_s
         moves = lab.moves(Worker(), is_second_look=True)
-        moved = moves.look(record, replace(lab.status(), **submitted))
+        moved = moves.look(record, replace(lab.status(), submitted_at=came))
         assert (moved is not None) == again
     assert lab.moves(Worker(), is_second_look=True).look(replace(record, moves=MOST_MOVES), lab.status()) is None
 
