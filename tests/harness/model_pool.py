@@ -197,9 +197,7 @@ class Worker:
 
     def launch(self, client: Client, placement: Placement | None) -> Submission:
         key = "" if placement is None else placement["key"]
-        submission: Submission = self.call(
-            client.cluster.conn_id, lambda: client.cluster.submit(key, placement)
-        )
+        submission: Submission = self.call(client.cluster.conn_id, lambda: client.cluster.submit(key, placement))
         return submission
 
 
