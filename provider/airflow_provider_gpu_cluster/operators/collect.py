@@ -11,7 +11,7 @@ from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
-from airflow_provider_gpu_cluster.tasks.handles import JobArgument, handle_of, hook_for, publish_seen
+from airflow_provider_gpu_cluster.tasks.handles import JobArgument, at_its_cluster, handle_of, publish_seen
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class CollectGpuJobOperator(BaseOperator):
         handle = handle_of(self.job)
         publish_seen(context, handle)
         tell_page(context["ti"], self.log, handle.job_id)
-        with hook_for(handle, self.gpu_cluster_conn_id) as hook:
-            status = hook.status(handle)
+        with at_its_cluster(handle, self.gpu_cluster_conn_id) as (hook, handle, status):
             if status.state is not JobState.SUCCEEDED:
                 self.log.warning(
                     "GPU job has not succeeded; collecting what is there",

@@ -47,6 +47,7 @@ class PlacementRecord:
     :param elsewhere: what may have it besides, by connection.
     :param clear: by connection, the choice up to which that cluster itself has said that nothing of the job is there,
         and that nothing will be.
+    :param moves: how often the try has moved the job while it waited.
     """
 
     job_id: str
@@ -59,6 +60,7 @@ class PlacementRecord:
     gone_after_s: float | None = None
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     clear: Mapping[str, Rank] = field(default_factory=dict)
+    moves: int = 0
 
     @property
     def rank(self) -> Rank:
@@ -94,7 +96,7 @@ class PlacementRecord:
         keys = (self.key, *(key for _, key in self.clear.values()))
         texts = (self.job_id, *keys, *self.members, *self.elsewhere, *self.clear)
         left = (one.epoch for one in self.elsewhere.values())
-        epochs = (self.epoch, *left, *(epoch for epoch, _ in self.clear.values()))
+        epochs = (self.epoch, self.moves, *left, *(epoch for epoch, _ in self.clear.values()))
         moments = (self.start_by, self.gone_after_s, *(one.gone_at for one in self.elsewhere.values()))
         return (
             all(isinstance(text, str) for text in texts)

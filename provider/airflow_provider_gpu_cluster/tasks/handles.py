@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,7 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS, next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
@@ -82,6 +84,28 @@ def is_missing(job: Any) -> bool:
 def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHook:
     """Return the hook of a job's cluster, over the connection the job was launched with or over another one."""
     return GpuClusterHook(connection_id(gpu_cluster_conn_id) or handle.gpu_cluster_conn_id)
+
+
+@contextlib.contextmanager
+def at_its_cluster(
+    handle: JobHandle, gpu_cluster_conn_id: str | None
+) -> Iterator[tuple[GpuClusterHook, JobHandle, JobStatus]]:
+    """
+    Open the cluster where a job is, which may have been moved since its handle was made.
+
+    :param gpu_cluster_conn_id: another connection to the cluster of the handle; None for the one in it.
+    :return: the hook of the cluster, the job's handle there, and its status.
+    """
+    with contextlib.ExitStack() as hooks:
+        hook = hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))
+        for _ in range(MOST_HOPS):
+            status = hook.status(handle)
+            after = next_handle(handle, status, GpuClusterHook)
+            if after is None:
+                break
+            handle = after
+            hook = hooks.enter_context(GpuClusterHook(handle.gpu_cluster_conn_id))
+        yield hook, handle, status
 
 
 def handle_key(operator: BaseOperator) -> str:
