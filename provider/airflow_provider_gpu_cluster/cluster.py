@@ -520,7 +520,13 @@ class Cluster:
         return reply
 
     def collect(
-        self, job_id: str, sink: Sink, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+        self,
+        job_id: str,
+        sink: Sink,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        part_of: tuple[str, int] | None = None,
     ) -> list[CollectedFile]:
         """
         Download a job's outputs, each checked against its checksum. Identical files at the destination are kept.
@@ -529,12 +535,14 @@ class Cluster:
 
         :param include: patterns in the syntax of ``.gitignore``, relative to ``outputs``; empty for everything.
         :param exclude: patterns of outputs to leave on the cluster.
+        :param part_of: for an array that is a part of one on several clusters: the whole, and the index there of the
+            first of these elements; the folders are then named after the indexes in the whole.
         :raises CollectError: a wanted output leads out of its folder, is not a file, or did not arrive whole.
         :raises NoSpaceError: there is not enough space; if a disk fills up later, what has arrived is kept.
         """
         is_wanted = partial(_is_wanted, include=include, exclude=exclude)
         began, tags = monotonic(), {"conn_id": self.settings.conn_id}
-        with Collector(self.session, job_id, sink, is_wanted) as collector:
+        with Collector(self.session, job_id, sink, is_wanted, part_of=part_of) as collector:
             try:
                 while not collector.is_done:
                     self.session.converse("send", collector.request, collector.converse, continues=collector.has_begun)

@@ -84,6 +84,9 @@ def _resubmit_array(
             element["masks"] = one["masks"]
         elements.append(element)
     whole: Submit = {**asked[0], "job_id": request["job_id"], "env": {}, "elements": elements}
+    place = _first_request(jobs[0]).get("array")
+    if place is not None:
+        whole["part"] = {"first": place["index"], "count": place["count"]}
     return array_submission.submit_array(root, engine, whole)
 
 

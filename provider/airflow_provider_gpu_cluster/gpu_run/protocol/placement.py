@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from .status import Status
+
 if TYPE_CHECKING:
     from .spec import Spec
-    from .status import Status
 
 # What a cluster is told of a placement.
 CLAIM = "claim"  # the job is to be launched here
