@@ -23,8 +23,9 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import order
 from airflow_provider_gpu_cluster.pools.choice import choose
-from airflow_provider_gpu_cluster.pools.holding import gone_after_s, start_by_there
+from airflow_provider_gpu_cluster.pools.holding import gone_after_s
 from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.move import Move
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import (
     CHOSEN,

@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.notify import checked_notify
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.pools.placement_options import check_placement
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -95,7 +96,7 @@ class GpuJobSensor(BaseSensorOperator):
         ``idle`` (True); see docs/notifications.md.
     :param notifier: a :class:`.GpuJobNotifier`, which tells them.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
-        with. (templated)
+        with. Of a pool, it is the cluster where the job is. (templated)
     :return: the job's handle, so that this output can be used wherever the launching task's output can; with
         ``attempts`` and ``recovered`` if the job has gone on by itself.
     """
@@ -119,7 +120,7 @@ class GpuJobSensor(BaseSensorOperator):
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
         notify: Mapping[str, Any] | None = None,
         notifier: BaseNotifier | None = None,
-        gpu_cluster_conn_id: str | None = None,
+        gpu_cluster_conn_id: str | Sequence[str] | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         start_from_trigger: bool = True,
         end_from_trigger: bool = True,
@@ -141,6 +142,7 @@ class GpuJobSensor(BaseSensorOperator):
         self.notify = notify
         self.notifier = notifier
         with naming_task(self):
+            check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id)
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.deferrable = deferrable
