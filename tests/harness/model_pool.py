@@ -143,9 +143,7 @@ class Client:
         if_free: bool = False,
         by: str = "",
     ) -> PlaceReply:
-        reply: PlaceReply = self.worker.call(
-            self.cluster.conn_id, lambda: self.cluster.place(placement, kind, if_free)
-        )
+        reply: PlaceReply = self.worker.call(self.cluster.conn_id, lambda: self.cluster.place(placement, kind, if_free))
         return reply
 
     def renew(self, jobs: Sequence[Any]) -> Any:
