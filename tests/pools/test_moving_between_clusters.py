@@ -21,7 +21,12 @@ from tests.harness.unpacked_program import provide_unpacked
 Connect = Callable[..., paramiko.SSHClient]
 
 # Saves, and goes on; the second attempt shows what it has found.
-TRAIN = "cat $CHECKPOINT_DIR/* 2>/dev/null; echo step $ATTEMPT > $CHECKPOINT_DIR/$ATTEMPT.pt; touch $JOB_DIR/saved; sleep 600"
+TRAIN = """
+cat $CHECKPOINT_DIR/* 2> /dev/null || true
+echo step $ATTEMPT > $CHECKPOINT_DIR/$ATTEMPT.pt
+touch $JOB_DIR/saved
+sleep 600
+"""
 
 
 @pytest.fixture
@@ -30,9 +35,9 @@ def pool(cluster_settings: ClusterSettings, tmp_path: Path) -> Iterator[list[Clu
     folder = tmp_path / "other"
     provide_unpacked(folder / "ml-jobs")
     first = replace(cluster_settings, conn_id="gpu01", virtual_gpus=1)
-    place = {"root_dir": str(folder / "ml-jobs"), "lease_dir": str(folder / "leases")}
+    second = replace(first, conn_id="gpu02", root_dir=str(folder / "ml-jobs"), lease_dir=str(folder / "leases"))
     try:
-        yield [first, replace(first, conn_id="gpu02", **place)]
+        yield [first, second]
     finally:
         kill_everything_under(folder)
 
