@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import structlog
@@ -39,6 +40,7 @@ class MovingJob:
     :param settings: of the clusters.
     :param connect: opens a connection to one of them, by its number.
     :param store: a file in which the task remembers where its job is.
+    :param ports: where to connect to a cluster, by its number, if it is not at its server.
     :param before_step: is called before each word to a cluster, and each time something is remembered.
     """
 
@@ -47,6 +49,7 @@ class MovingJob:
     store: Path
     key: str = "try-1"
     before_step: Callable[[], None] = lambda: None
+    ports: dict[int, int] = field(default_factory=dict)
     command: str = "sleep 600"
     spec: dict[str, Any] = field(default_factory=dict)
 
@@ -147,3 +150,21 @@ def kill_at(number: int) -> Callable[[], None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return step
+
+
+def move_and_die(
+    settings: list[ClusterSettings], server: tuple[str, int, str, str], store: Path, command: str, step: int
+) -> None:
+    """
+    Move the job in a process of its own, which is killed at a step.
+
+    :param server: host, port, host key and the client's key of the SSH server of all clusters.
+    """
+    from tests.conftest import connections_to
+
+    host, port, host_key, client_key = server
+    sshd: Any = SimpleNamespace(host=host, port=port, host_key=host_key, client_key=client_key)
+    with connections_to(sshd) as connect:
+        job = MovingJob(settings, lambda number: connect(), store, command=command, before_step=kill_at(step))
+        job.spec = {"recover": {"preempted": 2}}
+        job.moved()
