@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from airflow_provider_gpu_cluster.exceptions import (
@@ -21,7 +22,8 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
-from airflow_provider_gpu_cluster.pools.choice import choose
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import order
+from airflow_provider_gpu_cluster.pools.choice import Choice, choose
 from airflow_provider_gpu_cluster.pools.holding import gone_after_s
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.move import Move
@@ -33,6 +35,7 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     SENT,
     PlacementRecord,
     PlacementStore,
+    Rank,
 )
 from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -90,6 +93,8 @@ class Placing(Generic[_Member]):
     :param log: the task's log.
     :param carry: brings what the job has saved from one cluster to another, by their connections.
     :param check: raises an error when the task is to stop.
+    :param choose_among: chooses among the offers of the pool; by default its policy does.
+    :param settled: is told what has become of that choice: whether the cluster was claimed.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class Placing(Generic[_Member]):
         log: Log,
         carry: Callable[[str, str], object] | None = None,
         check: Callable[[], None] = lambda: None,
+        choose_among: Callable[[Sequence[Offer]], Choice] | None = None,
+        settled: Callable[[bool], None] = lambda is_claimed: None,
     ) -> None:
         self._pool = pool
         self._job = job
@@ -114,6 +121,8 @@ class Placing(Generic[_Member]):
         self._log = log
         self._carry = carry
         self._check = check
+        self._choose_among = choose_among or partial(choose, policy=pool.policy)
+        self._settled = settled
         self._known = Whereabouts(job.job_id)
         self._refused: dict[str, GpuClusterError] = {}
         self._taken = 0
@@ -207,16 +216,7 @@ class Placing(Generic[_Member]):
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
-        if (
-            start_by is not None
-            and known is not None
-            and (known.conn_id, known.epoch, known.key)
-            == (
-                holder.conn_id,
-                epoch,
-                key,
-            )
-        ):
+        if start_by is not None and known is not None and (known.conn_id, known.rank) == (holder.conn_id, (epoch, key)):
             start_by = None if known.start_by is None else max(known.start_by, start_by)
         orphan_timeout_s = status.get("orphan_timeout_s") if status else None
         return PlacementRecord(
@@ -289,12 +289,12 @@ class Placing(Generic[_Member]):
     def _choose(self, offers: Sequence[Offer]) -> Offer:
         own = [self._with_refusal(offer) for offer in offers if offer.conn_id in self._pool.conn_ids]
         try:
-            choice = choose(own, self._pool.policy)
+            choice = self._choose_among(own)
         except GpuClusterConnectionError:
             raise
         except GpuClusterError as error:
             self._give_up(error)
-        self._log.info(f"GPU job goes to {choice.offer.conn_id}: {choice.why}\n{table_of(choice)}")
+        self._log.info(f"GPU job goes to {choice.offer.conn_id}\n{table_of(choice)}")
         return choice.offer
 
     def _with_refusal(self, offer: Offer) -> Offer:
@@ -319,12 +319,11 @@ class Placing(Generic[_Member]):
         :param origin: the cluster where the job waits and is to be taken back, if it moves.
         """
         record = self._noted_choice(chosen, offers)
-        self._refuse_if_it_may_be_elsewhere(offers, with_marks=True)
-        self._check()
         if origin is None:
             clock = self._claimed(record, chosen, offers, adopt=adopt)
         else:
             clock = self._taken_over(record, chosen, offers, origin)
+        self._settled(clock is not None)
         if clock is None:
             return None
         if not adopt and not self._carried(chosen, offers):
@@ -333,7 +332,7 @@ class Placing(Generic[_Member]):
         # Carrying may have taken long.
         record = replace(record, stage=SENT, start_by=self._start_by())
         self._save(record)
-        self._known.unsent.discard((record.epoch, record.key))
+        self._known.unsent.discard(record.rank)
         placement = self._placement(chosen.conn_id, record.epoch, offers)
         if record.start_by is not None:
             placement["start_by"] = record.start_by + clock
@@ -376,7 +375,7 @@ class Placing(Generic[_Member]):
             self._gone_after_s(chosen.conn_id, self._job.spec.get("orphan_timeout_s")),
             self._known.elsewhere(chosen.conn_id),
         )
-        self._known.unsent.add((record.epoch, record.key))
+        self._known.unsent.add(record.rank)
         self._save(record)
         return record
 
@@ -420,7 +419,6 @@ class Placing(Generic[_Member]):
             if not self._is_nowhere_else(replies, record, offers):
                 return None
             others = []
-        asked_at = time.time()
         replies |= self._tell(
             [chosen.conn_id, *others],
             lambda conn_id: (claim, words.CLAIM) if conn_id == chosen.conn_id else (fence, words.FENCE),
@@ -475,13 +473,12 @@ class Placing(Generic[_Member]):
         said = [reply for reply in replies.values() if not isinstance(reply, GpuClusterError)]
         if any(reply["outcome"] not in _NOTHING_THERE or _has_succeeded(reply) for reply in said):
             return False
-        if silent:
-            # They have answered a moment ago.
-            now = [
-                replace(offer, answered=False, why_not=silent[offer.conn_id]) if offer.conn_id in silent else offer
-                for offer in offers
-            ]
-            self._refuse_if_it_may_be_elsewhere(now, with_marks=True)
+        # Others may have told of a choice since, and those that have answered before may be silent by now.
+        now = [
+            replace(offer, answered=False, why_not=silent[offer.conn_id]) if offer.conn_id in silent else offer
+            for offer in offers
+        ]
+        self._refuse_if_it_may_be_elsewhere(now, with_marks=True)
         return True
 
     def _carried(self, chosen: Offer, offers: Sequence[Offer]) -> bool:
@@ -512,7 +509,7 @@ class Placing(Generic[_Member]):
             if not isinstance(reply, GpuClusterError):
                 self._known.note_told(reply)
                 if reply["outcome"] in _NOTHING_THERE:
-                    self._known.note_clear(conn_id, told[conn_id][0]["epoch"])
+                    self._known.note_clear(conn_id, order(told[conn_id][0]))
         return replies
 
     def _launched(self, record: PlacementRecord, placement: Placement | None) -> _Result:
@@ -557,9 +554,9 @@ class Placing(Generic[_Member]):
 _NO_RANK = (0, "")
 
 
-def _rank(offer: Offer) -> tuple[int, str]:
+def _rank(offer: Offer) -> Rank:
     placement = offer.placed.get("placement") if offer.placed is not None else None
-    return (placement["epoch"], placement["key"]) if placement else _NO_RANK
+    return order(placement) if placement else _NO_RANK
 
 
 def _state(offer: Offer) -> str | None:
