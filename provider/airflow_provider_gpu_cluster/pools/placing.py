@@ -592,6 +592,15 @@ def _holder(offers: Sequence[Offer]) -> Offer | None:
 
 
 def _last_of(offers: Sequence[Offer]) -> str | None:
-    """Return the cluster of the job's last attempt, all of which have ended."""
+    """Return the cluster where the job ran last, if all its attempts have ended: there is what it has saved."""
     had = [offer for offer in offers if _state(offer) is not None]
-    return max(had, key=_rank).conn_id if had else None
+    return max(had, key=_last_run).conn_id if had else None
+
+
+def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
+    """Return what grows with the attempts that have run: their numbers go on wherever the job goes."""
+    assert offer.placed is not None
+    status = offer.placed.get("status", {})
+    was_taken_back = "placement" in status and not status.get("started_at")
+    return (status.get("attempt") or 0) - was_taken_back, not was_taken_back, _rank(offer)
+
