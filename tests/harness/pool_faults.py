@@ -10,6 +10,7 @@ for clocks is shorter than elsewhere, so that a failover takes seconds.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import multiprocessing
@@ -139,7 +140,7 @@ class PoolUnderFire:
     def work(self, plan: _Plan) -> None:
         """Be one try of the task: place the job, and wait for it."""
         members = Members(self.cluster)
-        store = KeyedStore(partial_get(self._store / plan.job_id), _Put(self._store / plan.job_id, plan), is_first=True)
+        store = KeyedStore(_get_from(self._store / plan.job_id), _Put(self._store / plan.job_id, plan), is_first=True)
         spec = JobSpec(
             command=plan.command,
             gpus=1,
@@ -239,7 +240,7 @@ class _Put:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def partial_get(folder: Path) -> Callable[[str], Any]:
+def _get_from(folder: Path) -> Callable[[str], Any]:
     """Return what reads the store of a task."""
 
     def get(key: str) -> Any:
@@ -424,7 +425,7 @@ class _Round:
                 until = ends.get(key) or (datetime.fromisoformat(ended).timestamp() if ended else float("inf"))
                 runs.append((begins[key], until, f"{name}/{folder.name}"))
         runs.sort()
-        for (_, until, one), (begin, _, other) in zip(runs, runs[1:], strict=False):
+        for (_, until, one), (begin, _, other) in itertools.pairwise(runs):
             if begin < until:
                 self._proof.twice.append(f"{self._job_id}: {one} and {other}: {self._story()}")
         if len(begins) != sum(what == "begin" for what, *_ in told):
