@@ -88,6 +88,26 @@ class Proof:
         self.again += other.again
 
 
+@dataclass(frozen=True)
+class Fire:
+    """
+    How faults happen in a round.
+
+    :param pause_s: the longest time from one fault of a cluster to its next.
+    :param for_s: how long they go on, and ``kept_for_s`` for a job that may fail over.
+    :param kept: how many of the jobs may fail over, from 0 to 1.
+    :param spared: how many of the clusters have none.
+    :param freezes: whether connections freeze as well, each of which costs everybody some seconds.
+    """
+
+    pause_s: float = 1.2
+    for_s: float = 4.0
+    kept_for_s: float = 9.0
+    kept: float = 0.35
+    spared: float = 0.25
+    freezes: bool = True
+
+
 class PoolUnderFire:
     """
     A pool of clusters to which faults happen.
@@ -124,9 +144,9 @@ class PoolUnderFire:
             virtual_gpus=1,
         )
 
-    def round(self, seed: int) -> Proof:
+    def round(self, seed: int, *, fire: Fire | None = None) -> Proof:
         """Launch one job while faults happen, let its tries go on until it has ended, and prove what has run."""
-        return _Round(self, seed).run()
+        return _Round(self, seed, fire or Fire()).run()
 
     # -- what a worker does, in a process of its own
 
@@ -255,13 +275,14 @@ def _get_from(folder: Path) -> Callable[[str], Any]:
 class _Round:
     """One job, and the faults that happen to it."""
 
-    def __init__(self, pool: PoolUnderFire, seed: int) -> None:
+    def __init__(self, pool: PoolUnderFire, seed: int, fire: Fire) -> None:
         self._pool = pool
+        self._fire = fire
         self._random = random.Random(seed)
         self._proof = Proof()
         self._job_id = f"job-{seed}"
         self._runs = pool._runs / self._job_id
-        self._is_kept = self._random.random() < 0.35
+        self._is_kept = self._random.random() < fire.kept
         self._tries = 0
         self._workers: list[Any] = []
         self._end = threading.Event()
@@ -330,7 +351,7 @@ class _Round:
                 if worker.exitcode is None:
                     worker.kill()
                     self._note("worker killed at any moment")
-        deadline = time.monotonic() + (9.0 if self._is_kept else 4.0)
+        deadline = time.monotonic() + (self._fire.kept_for_s if self._is_kept else self._fire.for_s)
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
         for worker in self._workers:
@@ -359,22 +380,22 @@ class _Round:
         """Let one cluster have its faults."""
         chance = random.Random(f"{self._job_id}{name}")
         proxy = self._pool.proxies[name]
-        while not self._end.wait(chance.uniform(0.0, 1.2)):
+        if luck < self._fire.spared:
+            return
+        while not self._end.wait(chance.uniform(0.0, self._fire.pause_s)):
             kind = chance.random()
-            if luck > 0.75:
-                return
             if kind < 0.3:
                 proxy.refusing = True
                 proxy.cut_now()
                 self._note("cluster out of reach")
-                longest = 14.0 if self._is_kept and chance.random() < 0.3 else 2.0
-                if self._end.wait(chance.uniform(0.2, longest)):
+                longest_s = 14.0 if self._is_kept and chance.random() < 0.3 else 1.5 * self._fire.pause_s
+                if self._end.wait(chance.uniform(0.0, longest_s)):
                     return
                 proxy.refusing = False
             elif kind < 0.6:
                 proxy.cut_after(pieces=chance.randrange(1, 40), direction=chance.choice(("up", "down", "both")))
                 self._note("connection cut in the middle")
-            elif kind < 0.7:
+            elif kind < 0.7 and self._fire.freezes:
                 proxy.freeze_now()
                 self._note("connection frozen")
             elif kind < 0.75:
