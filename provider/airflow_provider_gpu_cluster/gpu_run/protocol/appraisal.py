@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
-if TYPE_CHECKING:
-    from .inputs import Input
-    from .placement import Placed
-    from .requests import Asker
-    from .spec import Spec
+from .inputs import Input
+from .placement import Placed
+from .requests import Asker
+from .spec import Spec
 
 # How many jobs one request may have.
 MOST_JOBS = 1000
