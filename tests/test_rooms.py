@@ -58,7 +58,7 @@ EXCEPTIONS = {
     ("gpu_run.engines", "gpu_run.engines.slurm.engine"),
     ("gpu_run.engines", "gpu_run.engines.command.engine"),
     # The sandbox plays the cluster, and ends what is left there.
-    ("sandbox.sandbox", "gpu_run.linux.processes"),
+    ("sandbox.cluster", "gpu_run.linux.processes"),
 }
 
 

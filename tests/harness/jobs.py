@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, SubmitRequest
+from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, PartOfArray, SubmitRequest
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
@@ -76,6 +76,7 @@ def submit_array(
     request_key: str = "try-1",
     generation: str = "0",
     who: Asker | None = None,
+    part: PartOfArray | None = None,
     **spec: Any,
 ) -> Submission:
     """Launch an array of jobs that run a shell command, each with environment variables of its own."""
@@ -91,6 +92,7 @@ def submit_array(
         generation=generation,
         record=who or record(),
         elements=[Element(job_spec, env, run_script) for env in envs],
+        part=part,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from pathlib import Path
@@ -16,77 +15,68 @@ from airflow_provider_gpu_cluster.hooks import pool_calls
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.gpu_cluster_pool import GpuClusterPoolHook
 from airflow_provider_gpu_cluster.jobs.status import JobState
+from tests.harness.patience import PATIENCE_S
+
+HANDLE: dict[str, Any] = {"job_id": "none", "job_dir": "/x", "engine": "host", "submitted_at": None, "gpus": 0}
 
 
 def test_its_methods_follow_a_job_to_its_cluster(lab: list[str], tmp_path: Path, eventually: Any) -> None:
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "train.py").write_text("print('hello')\n")
     with GpuClusterHook(lab) as hook:
-        handles = [
-            hook.member(conn_id).submit(
-                job_id=f"on-{conn_id}", command=f"echo {conn_id} > $OUTPUT_DIR/where; exit {code}"
-            )
-            for conn_id, code in (("gpu02", 0), ("gpu01", 1))
-        ]
-        first, second = handles
-        assert [one["gpu_cluster_conn_id"] for one in handles] == ["gpu02", "gpu01"]
-        asked = [second, first, "on-gpu01", second]
+        second = hook.member("gpu01").submit(job_id="on-gpu01", command="exit 1")
+        staged = hook.member("gpu02").stage(job_id="on-gpu02")
+        assert hook.status("on-gpu02").message == "it is staged, and was not launched"
+        first = hook.submit(job=staged, command="echo hello | tee $OUTPUT_DIR/said")
+        assert [one["gpu_cluster_conn_id"] for one in (first, second)] == ["gpu02", "gpu01"]
+        asked: list[Any] = [second, first, "on-gpu01", second]
         eventually(lambda: all(status.final for status in hook.statuses(asked)))
         assert [status.job_id for status in hook.statuses(asked)] == ["on-gpu01", "on-gpu02", "on-gpu01", "on-gpu01"]
         assert [str(hook.status(job).state) for job in ("on-gpu02", second)] == ["SUCCEEDED", "FAILED"]
-        for job in (first, "on-gpu02"):
-            folder = tmp_path / f"home-{type(job).__name__}"
-            assert "where" in [file["path"] for file in hook.collect(job, folder)["files"]]
-            assert (folder / "where").read_text() == "gpu02\n"
-            assert hook.logs(job) == ""
-            assert hook.cancel(job).state is JobState.SUCCEEDED
-            with pytest.raises(LaunchError, match="it has ended"):
-                hook.interrupt(job, as_="preempted")
+        assert "said" in [file["path"] for file in hook.collect("on-gpu02", tmp_path / "home")["files"]]
+        assert [hook.logs(job) for job in (first, "on-gpu02")] == ["hello\n"] * 2
+        assert hook.cancel(first).state is JobState.SUCCEEDED
+        with pytest.raises(LaunchError, match="it has ended"):
+            hook.interrupt("on-gpu02", as_="preempted")
         acts = hook.audit(first)
-        assert (acts[0]["act"], acts[0]["gpu_cluster_conn_id"]) == ("submit", "gpu02")
-        hook.resubmit(second)
-        eventually(lambda: hook.status("on-gpu01").attempt == 2)
-        staged = hook.member("gpu02").stage(job_id="staged", code="code", base_dir=tmp_path)
-        assert hook.status("staged").message == "it is staged, and was not launched"
-        assert hook.submit(job=staged, entry_script="train.py")["gpu_cluster_conn_id"] == "gpu02"
-        eventually(lambda: hook.status("staged").state is JobState.SUCCEEDED)
-        assert hook.logs("staged") == "hello\n"
+        assert [(act["act"], act["gpu_cluster_conn_id"]) for act in acts][:2] == [
+            ("stage", "gpu02"),
+            ("submit", "gpu02"),
+        ]
+        rows = [(row["gpu_cluster_conn_id"], row["jobs"]) for row in hook.usage(by="day")]  # type: ignore[typeddict-item]
+        assert rows == [("gpu01", 1), ("gpu02", 1)]
+        assert hook.resubmit(second)["gpu_cluster_conn_id"] == "gpu01"
         with pytest.raises(LaunchError, match=r"no cluster of the pool knows job none \(asked were gpu01, gpu02\)"):
             hook.cancel("none")
         with pytest.raises(LaunchError):
             hook.audit("none")
-        usage = hook.usage(by="day")
-        assert [(row["gpu_cluster_conn_id"], row["jobs"]) for row in usage] == [("gpu01", 1), ("gpu02", 2)]  # type: ignore[typeddict-item]
 
 
 def test_a_member_that_is_down_is_told(
-    lab: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    lab: list[str], gpu_cluster_conn: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    silent = socket.create_server(("127.0.0.1", 0))  # connects, and says nothing
-    value = json.loads(os.environ["AIRFLOW_CONN_GPU02"])
-    monkeypatch.setenv("AIRFLOW_CONN_GPU03", json.dumps({**value, "port": silent.getsockname()[1]}))
-    monkeypatch.setattr(pool_calls, "SILENT_S", 2.0)
-    ids = [*lab, "gpu03"]
-    monkeypatch.setenv("AIRFLOW_CONN_ALL", json.dumps({"conn_type": "gpu_cluster_pool", "extra": {"members": ids}}))
-    with GpuClusterHook(ids) as hook:
-        hook.member("gpu01").submit(job_id="here", command="true")
-        began = time.monotonic()
-        capacity = hook.capacity()
-        assert len(capacity["gpus"]) == 6
-        assert {gpu["gpu_cluster_conn_id"] for gpu in capacity["gpus"]} == {"gpu01", "gpu02"}
-        assert len(capacity["members"]["gpu02"]["gpus"]) == 2
-        assert "has not answered within 2 s" in capacity["members"]["gpu03"]["error"]
-        assert hook.status("here").job_id == "here"
-        with pytest.raises(GpuClusterConnectionError, match=r"and these have not: gpu03: it has not answered"):
-            hook.status("nowhere")
-        assert time.monotonic() - began < 25
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and says nothing
+        down = json.dumps({**gpu_cluster_conn, "port": silent.getsockname()[1]})
+        pool = json.dumps({"conn_type": "gpu_cluster_pool", "extra": {"members": [*lab, "gpu03"]}})
+        monkeypatch.setenv("AIRFLOW_CONN_GPU03", down)
+        monkeypatch.setenv("AIRFLOW_CONN_ALL", pool)
+        monkeypatch.setattr(pool_calls, "SILENT_S", 2.0)
+        with GpuClusterHook("all") as hook:
+            hook.statuses([{**HANDLE, "gpu_cluster_conn_id": conn_id} for conn_id in lab])  # those are open now
+            began = time.monotonic()
+            capacity = hook.capacity()
+            assert time.monotonic() - began < 2 + PATIENCE_S / 2
+            assert [gpu["gpu_cluster_conn_id"] for gpu in capacity["gpus"]] == ["gpu01"] * 4 + ["gpu02"] * 2
+            assert (capacity["free_gpus"], len(capacity["members"]["gpu02"]["gpus"])) == (6, 2)
+            assert "it has not answered within 2 s" in capacity["members"]["gpu03"]["error"]
     works, message = GpuClusterPoolHook("all").test_connection()
     assert not works
     first, *told = message.splitlines()
     assert first == "2 of 3 clusters of the pool work."
     assert [line.split(": ")[0] for line in told] == ["gpu01", "gpu02", "gpu03 DOES NOT WORK"]
     assert "4 of 4" in told[0]
-    silent.close()
+    assert "nothing accepts connections on port" in told[2]
+    monkeypatch.setattr(pool_calls, "SILENT_S", 0.1)
+    with pytest.raises(GpuClusterConnectionError, match=r"and these have not: .*gpu03: it has not answered"):
+        GpuClusterHook("all").status("nowhere")
 
 
 def test_garbage_of_all_members(lab: list[str]) -> None:

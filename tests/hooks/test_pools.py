@@ -27,8 +27,8 @@ def define(monkeypatch: pytest.MonkeyPatch) -> Define:
         value = {"conn_type": conn_type, "host": host, "extra": extra}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
 
-    apply("gpu01", "gpu_cluster", "127.0.0.1")
-    apply("gpu02", "gpu_cluster", "127.0.0.1", weight="2", price_per_gpu_hour=1.5)
+    apply("gpu01", "gpu_cluster", "one.example.org")
+    apply("gpu02", "gpu_cluster", "two.example.org", weight="2", price_per_gpu_hour=1.5)
     apply("old", "ssh", "127.0.0.1")
     return apply
 
@@ -94,7 +94,7 @@ def test_the_policy_of_the_task_comes_before_that_of_the_connection(define: Defi
 def test_fifty_members(define: Define) -> None:
     names = [f"node{number}" for number in range(50)]
     for name in names:
-        define(name, "gpu_cluster", "127.0.0.1")
+        define(name, "gpu_cluster", name)
     define("lab", members=names)
     pool = pool_of("lab")
     assert pool is not None
@@ -124,6 +124,10 @@ def test_fifty_members(define: Define) -> None:
         ({"members": "gpu01,gpu03"}, "field members names 'gpu03', and Airflow has no connection with that id; make"),
         ({"members": "gpu01,lab"}, "field members names 'lab', which is a pool itself, and a pool has no pools in it"),
         ({"members": "gpu01,web"}, "field members names 'web', whose connection is of type http; a member must be of"),
+        (
+            {"members": "gpu01,gpu01b"},
+            "field members names 'gpu01' and 'gpu01b', which are connections to the same host",
+        ),
         ({"members": "gpu01,bad"}, "connection bad: field weight is 0; it must be a number above 0, such as 2, or"),
         ({"members": "gpu01,nan"}, "connection nan: field price_per_gpu_hour is 'nan'; it must be a number from 0 up"),
         ({"members": "gpu01", "policy": "best"}, "connection lab: field policy is 'best'; it must be one of: soonest"),
@@ -136,6 +140,7 @@ def test_what_cannot_be_used_is_told_with_connection_and_field(
     define: Define, extra: dict[str, Any], told: str
 ) -> None:
     define("web", "http", "127.0.0.1")
+    define("gpu01b", "gpu_cluster", "one.example.org", root_dir="~/ml-jobs")
     define("bad", "gpu_cluster", "127.0.0.1", weight=0)
     define("nan", "gpu_cluster", "127.0.0.1", price_per_gpu_hour="nan")
     define("lab", **extra)

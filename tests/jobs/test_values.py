@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
+from airflow_provider_gpu_cluster.jobs.handle import ArrayPart, JobHandle, checked_job_id, part_id
 from airflow_provider_gpu_cluster.jobs.identity import make_job_id
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
@@ -124,6 +124,31 @@ def test_handle_goes_through_xcom() -> None:
     assert sorted(value) == ["engine", "gpu_cluster_conn_id", "gpus", "job_dir", "job_id", "submitted_at"]
     assert JobHandle.from_json(value) == HANDLE
     assert JobHandle.from_json({**value, "of_a_later_version": 1}) == HANDLE
+
+
+def test_handle_of_an_array_on_several_clusters() -> None:
+    parts = (
+        ArrayPart("a", "gpu01", "/ml-jobs/a", "host", first=0, count=3),
+        ArrayPart("a.p2", "slurm", "/scratch/jobs/a.p2", "slurm", first=3, count=2),
+    )
+    array = JobHandle("a", "gpu01", "/ml-jobs/a", "host", "2026-03-01T12:30:05+00:00", 2, array_size=5, parts=parts)
+    value = json.loads(json.dumps(array.to_json()))
+    assert JobHandle.from_json(value) == array
+    assert [(one.gpu_cluster_conn_id, one.job_dir) for one in array.elements[2:4]] == [
+        ("gpu01", "/ml-jobs/a_2"),
+        ("slurm", "/scratch/jobs/a.p2_0"),
+    ]
+    assert [(one.job_id, one.engine, one.array_size) for one in array.arrays] == [
+        ("a", "host", 3),
+        ("a.p2", "slurm", 2),
+    ]
+    assert [one.parts for one in array.arrays] == [(), ()]
+    wrong: list[Any] = [{}, None, {**value["parts"][1], "first": 4}, {**value["parts"][1], "count": "2"}]
+    for part in [*wrong, {**value["parts"][1], "job_id": "../x"}]:
+        with pytest.raises(ValueError, match="its parts"):
+            JobHandle.from_json({**value, "parts": [value["parts"][0], part]})
+    assert part_id("a", 0) == "a"
+    assert part_id("x" * 100, 1) == "x" * 97 + ".p2"
 
 
 @pytest.mark.parametrize("value", [None, "j-1", [], {}, {"job_id": "j-1"}])

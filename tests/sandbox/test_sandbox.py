@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.linux.processes import with_environment
 from airflow_provider_gpu_cluster.sandbox import Sandbox
-from airflow_provider_gpu_cluster.sandbox.sandbox import marker
+from airflow_provider_gpu_cluster.sandbox.cluster import marker
 from tests.harness.patience import PATIENCE_S
 
 MIB = 1 << 20
@@ -262,6 +263,82 @@ def test_what_its_gpus_are_said_to_do() -> None:
         code, out, _ = run(client, 'cat "$GPU_RUN_FAKE_NVML"')
         assert (code, json.loads(out)) == (0, {"gpus": [{"percent": 40}]})
         assert str(sandbox.folder / "gpus.json").encode() in run(client, "env")[1]
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Sandbox]:
+    with Sandbox(gpus=[2, 1]) as sandbox:
+        yield sandbox
+
+
+def test_several_clusters_and_their_pool(two: Sandbox) -> None:
+    connections = {name: json.loads(value) for name, value in two.environ().items()}
+    pool = connections.pop("AIRFLOW_CONN_GPU_CLUSTER_POOL")
+    assert (pool["conn_type"], pool["extra"]) == (
+        "gpu_cluster_pool",
+        {"members": ["gpu01", "gpu02"], "policy": "soonest"},
+    )
+    assert two.conn_ids == ["gpu01", "gpu02"]
+    assert {name: value["extra"]["virtual_gpus"] for name, value in connections.items()} == {
+        "AIRFLOW_CONN_GPU01": 2,
+        "AIRFLOW_CONN_GPU02": 1,
+    }
+    for of_each in ("port", "root_dir", "lease_dir"):
+        assert len({getattr(cluster, of_each) for cluster in two.clusters}) == 2
+
+
+@pytest.mark.parametrize(("fault", "is_running"), [("cut_off", True), ("hang", True), ("crash", False)])
+def test_one_of_several_fails_and_is_brought_back(two: Sandbox, fault: str, is_running: bool) -> None:
+    bad, good = two.clusters
+    with connect(bad.connection) as client:
+        pid = int(run(client, "setsid sleep 300 < /dev/null > /dev/null 2>&1 & echo $!")[1])
+        getattr(bad, fault)()
+        assert alive(pid) == is_running
+        channel = socket.create_connection((bad.host, bad.port)) if fault == "hang" else None
+        if channel is None:
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection((bad.host, bad.port))
+        else:
+            channel.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                channel.recv(1)
+            channel.close()
+    with connect(good.connection) as client:
+        assert run(client, "echo here")[1] == b"here\n"
+    before = bad.connection
+    bad.restore()
+    assert bad.connection == before
+    with connect(bad.connection) as client:
+        assert run(client, f"kill {pid}; echo back")[1] == b"back\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"gpus": [4, 2], "clusters": 3}, "for 2 clusters, not for 3"),
+        ({"clusters": 0}, "at least one cluster"),
+        ({"gpus": [4, 0]}, "at least one GPU"),
+    ],
+)
+def test_numbers_that_do_not_go_together(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sandbox(**asked)
+
+
+def test_the_command_lets_a_cluster_fail() -> None:
+    command = [sys.executable, "-m", "airflow_provider_gpu_cluster.sandbox", "--clusters", "2", "--gpus", "2,1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        shown = ""
+        while "# To stop" not in shown:
+            shown += process.stdout.readline()
+        assert "AIRFLOW_CONN_GPU_CLUSTER_POOL=" in shown
+        process.stdin.write("cut gpu02\nrestore gpu02\nbreak gpu01\n")
+        said = [process.stdout.readline() for _ in range(3)]
+        assert ["cannot be reached" in said[0], "there again" in said[1], "Not understood" in said[2]] == [True] * 3
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_a_port_that_is_taken_is_an_error(sandbox: Sandbox) -> None:

@@ -83,6 +83,8 @@ VERBS = {
     "read-log": Verb("jobs.log_window", "answer", ("root", "request")),
     "copy-log": Verb("jobs.log_copy", "answer", ("root", "request")),
     "search-log": Verb("jobs.log_search", "answer", ("root", "request")),
+    "place": Verb("jobs.placing", "answer", ("root", "engine", "request")),
+    "renew": Verb("jobs.renewing", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),

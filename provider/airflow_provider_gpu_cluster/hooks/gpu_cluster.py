@@ -94,31 +94,32 @@ class GpuClusterHook(BaseHook):
 
     @cached_property
     def members(self) -> Members[Cluster]:
-        """The clusters of a pool, by their connections."""
+        """The clusters of a pool, and others where its jobs are, by their connections."""
         from airflow_provider_gpu_cluster.pools.members import Members
 
-        return Members(lambda conn_id: self._hook_of(conn_id).cluster)
+        return Members(self._new_cluster)
+
+    def _new_cluster(self, conn_id: str) -> Cluster:
+        hook = self._hooks[conn_id] = GpuClusterHook(conn_id)
+        hook.caller = self.caller
+        return hook.cluster
 
     def member(self, conn_id: str) -> GpuClusterHook:
         """
-        Return the hook of one cluster of a pool, over the connection that this one has to it.
+        Return the hook of one cluster of a pool; :meth:`close` closes its connection too.
 
         :param conn_id: its connection, which may also be that of a cluster that was taken from the pool since.
         """
-        if self.gpu_cluster_conn_id == conn_id:
+        if conn_id == self.gpu_cluster_conn_id:
             return self
-        if self.pool is None:
-            return self._hook_of(conn_id)
         cluster = self.members(conn_id)
         member = self._hooks[conn_id]
         member.cluster = cluster
         return member
 
-    def _hook_of(self, conn_id: str) -> GpuClusterHook:
-        hook = GpuClusterHook(conn_id)
-        hook.caller = self.caller
-        self._hooks[conn_id] = hook
-        return hook
+    def cluster_of(self, conn_id: str) -> Cluster:
+        """Return the cluster of a connection; see :meth:`member`."""
+        return self.member(conn_id).cluster
 
     @cached_property
     def _pool_calls(self) -> PoolCalls | None:
@@ -131,7 +132,8 @@ class GpuClusterHook(BaseHook):
         calls = self._pool_calls
         if calls is None:
             return self
-        return self.member(_conn_id_in(job) or calls.conn_id_of(job_id_of(job)))
+        job_id, conn_id = job_id_of(job), _conn_id_in(job)
+        return self.member(calls.conn_id_of(job_id) if conn_id is None else calls.conn_id_after(conn_id, job_id))
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -284,6 +286,12 @@ class GpuClusterHook(BaseHook):
 
         job_id = job_id_of(job)
         request_key = current_identity(job_id=job_id).request_key
+        if (spread := _spread(job)) is not None:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            return parts.resubmit(
+                spread, self.cluster_of, request_key=request_key, env=env, array=array
+            ).handle.to_json()
         request = resubmit_request(job_id, request_key=request_key, env=env, array=array, after=after)
         return self._at(job).cluster.resubmit(request).handle.to_json()
 
@@ -328,12 +336,23 @@ class GpuClusterHook(BaseHook):
 
         :raises GpuClusterError: a cluster has not answered.
         """
+        jobs = list(jobs)
+        if any(map(_spread, jobs)):
+            return [self._status_of_any(job, tail_bytes) for job in jobs]
         calls = self._pool_calls
         if calls is not None:
             places = [(_conn_id_in(job) or calls.conn_id_of(job_id_of(job)), job_id_of(job)) for job in jobs]
             return calls.statuses(places, tail_bytes=tail_bytes)
         job_ids = [job_id_of(job) for job in jobs]
         return self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
+
+    def _status_of_any(self, job: Job, tail_bytes: int) -> JobStatus:
+        from airflow_provider_gpu_cluster.pools import parts
+
+        spread = _spread(job)
+        if spread is None:
+            return self.status(job, tail_bytes=tail_bytes)
+        return parts.status_of(spread, self.cluster_of, tail_bytes=tail_bytes)
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
@@ -359,6 +378,10 @@ class GpuClusterHook(BaseHook):
         job_id = job_id_of(job)
         keys = None if request_key is None else {job_id: request_key}
         requested_by = requested_by or _running_task()
+        if (spread := _spread(job)) is not None:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            return parts.cancel(spread, self.cluster_of, requested_by=requested_by, wait_s=wait_s)
         return self._at(job).cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
 
     def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
@@ -417,14 +440,22 @@ class GpuClusterHook(BaseHook):
         sink = open_sink(destination)
         job_id = job_id_of(job)
         wanted, unwanted = patterns("include", include), patterns("exclude", exclude)
-        at = self._at(job)
-        found = at.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
+        spread = _spread(job)
+        at = self._at(job) if spread is None else self
+        if spread is None:
+            found = at.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
+        else:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            found = parts.collect(spread, self.cluster_of, sink, include=wanted, exclude=unwanted)
         files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
         size = _array_size_of(job)
         paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
         metrics = self._metrics(sink, files, paths)
         ids = [job_id] if size is None else [element_id(job_id, index) for index in range(size)]
-        metrics = at._without_secrets(dict(zip(ids, metrics, strict=True)))
+        if spread is not None:
+            ids = [element.job_id for element in spread.elements]
+        metrics = at._without_secrets(dict(zip(ids, metrics, strict=True)), spread)
         return {
             "job_id": job_id,
             "destination": str(sink),
@@ -445,10 +476,16 @@ class GpuClusterHook(BaseHook):
             metrics.append(self._metrics_in(sink, path) if path in sizes and room >= 0 else None)
         return metrics
 
-    def _without_secrets(self, metrics: dict[str, Any]) -> list[Any]:
+    def _without_secrets(self, metrics: dict[str, Any], spread: JobHandle | None) -> list[Any]:
         """Hide what Airflow masks in the jobs' logs: metrics go into XCom, which everybody can read."""
         given = [job_id for job_id, value in metrics.items() if isinstance(value, (str, list, dict))]
-        masks = {status.job_id: status.masks for status in self.statuses(given)} if given else {}
+        if spread is None:
+            statuses = self.statuses(given) if given else []
+        else:
+            from airflow_provider_gpu_cluster.pools import parts
+
+            statuses = parts.statuses_of_elements(spread, self.cluster_of)
+        masks = {status.job_id: status.masks for status in statuses}
         return [hidden_in(value, masks.get(job_id)) for job_id, value in metrics.items()]
 
     def _metrics_in(self, sink: Sink, path: str) -> Any:
@@ -617,9 +654,20 @@ def _conn_id_in(job: Job) -> str | None:
 
 
 def _array_size_of(job: Job) -> int | None:
+    handle = _handle_of(job)
+    return None if handle is None else handle.array_size
+
+
+def _spread(job: Job) -> JobHandle | None:
+    """Return the handle of an array on several clusters; None for any other job."""
+    handle = _handle_of(job)
+    return handle if handle is not None and handle.parts else None
+
+
+def _handle_of(job: Job) -> JobHandle | None:
     if isinstance(job, str):
         return None
-    return job.array_size if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).array_size
+    return job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
 
 
 def _base_dir(base_dir: str | os.PathLike[str] | None) -> Path:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterSetupError
 from airflow_provider_gpu_cluster.hooks.airflow_outage import connection_of
 from airflow_provider_gpu_cluster.hooks.defined_connection import defined_connection
 from airflow_provider_gpu_cluster.hooks.fields import POOL_FIELDS, Fields
+from airflow_provider_gpu_cluster.hooks.settings import DEFAULT_PORT
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
 from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.pool import POLICIES, SOONEST, Policy, Pool
@@ -44,7 +46,7 @@ def pool_of(gpu_cluster_conn_id: str | Sequence[str], policy: Policy | None = No
     if isinstance(ids, str):
         return pool_in(defined_connection(ids), policy)
     where = f"gpu_cluster_conn_id={ids}"
-    return Pool(tuple(_member(conn_id, None, where) for conn_id in ids), policy or SOONEST)
+    return Pool(_members(dict.fromkeys(ids), where), policy or SOONEST)
 
 
 def pool_in(connection: Connection, policy: Policy | None = None) -> Pool | None:
@@ -64,8 +66,19 @@ def pool_in(connection: Connection, policy: Policy | None = None) -> Pool | None
     weights = _weights(fields)
     own_policy = fields.one_of("policy", POLICIES)
     where = f"connection {fields.conn_id}: field members"
-    members = tuple(_member(conn_id, weight, where) for conn_id, weight in weights.items())
-    return Pool(members, policy or own_policy or SOONEST, conn_id=fields.conn_id)
+    return Pool(_members(weights, where), policy or own_policy or SOONEST, conn_id=fields.conn_id)
+
+
+def is_pool(gpu_cluster_conn_id: str | Sequence[str]) -> bool:
+    """
+    Return whether a ``gpu_cluster_conn_id`` names a pool, whose members need not all be usable.
+
+    :raises AirflowNotFoundException: it is one id, and there is no such connection.
+    """
+    ids = connection_ids(gpu_cluster_conn_id)
+    if isinstance(ids, str):
+        return defined_connection(ids).conn_type == POOL_TYPE
+    return ids is not None
 
 
 def prices_of(pool: Pool) -> dict[str, float | None]:
@@ -122,8 +135,33 @@ def _weight(fields: Fields, conn_id: str, value: Any) -> float | None:
     return weight
 
 
-def _member(conn_id: str, weight: float | None, where: str) -> Member:
-    """Return a member of a pool, with what its own connection says of it."""
+def _members(weights: Mapping[str, float | None], where: str) -> tuple[Member, ...]:
+    """Return the members of a pool, with what their own connections say of them."""
+    members = []
+    places: dict[tuple[object, ...], str] = {}
+    for conn_id, weight in weights.items():
+        connection = _connection(conn_id, where)
+        fields = Fields(connection)
+        # To one cluster under two names, a job would be launched under one and taken back under the other.
+        place = (
+            (connection.host or "").lower(),
+            connection.port or DEFAULT_PORT,
+            connection.login,
+            fields.text("root_dir") or ClusterSettings.root_dir,
+        )
+        if place in places:
+            raise GpuClusterSetupError(
+                f"{where} names {places[place]!r} and {conn_id!r}, which are connections to the same host, as the same "
+                "user, with the same root_dir: that is one cluster; name one of them"
+            )
+        places[place] = conn_id
+        own_weight = fields.above_zero("weight") or ClusterSettings.weight
+        members.append(Member(conn_id, weight or own_weight, fields.price("price_per_gpu_hour")))
+    return tuple(members)
+
+
+def _connection(conn_id: str, where: str) -> Connection:
+    """Return the connection of a member."""
     try:
         connection = connection_of(conn_id)
     except AirflowNotFoundException:
@@ -141,5 +179,4 @@ def _member(conn_id: str, weight: float | None, where: str) -> Member:
             f"{where} names {conn_id!r}, whose connection is of type {connection.conn_type}; a member must be of type "
             "gpu_cluster"
         )
-    fields = Fields(connection)
-    return Member(conn_id, weight or fields.above_zero("weight") or 1.0, fields.price("price_per_gpu_hour"))
+    return connection

@@ -40,6 +40,19 @@ def parse_array(value: Any) -> list[ArrayElement]:
     :raises InvalidJobError: it is not a list, has too few or too many elements, or has an invalid element; the message
         then names its index. The message holds no value of an environment variable.
     """
+    elements = []
+    for index, element in enumerate(listed(value)):
+        with naming(index):
+            elements.append(_element(element))
+    return elements
+
+
+def listed(value: Any) -> list[Any]:
+    """
+    Return the elements of ``array`` as they are written.
+
+    :raises InvalidJobError: it is not a list, or has too few or too many elements.
+    """
     check_defined("array", value)
     if isinstance(value, str):
         value = _from_template(value)
@@ -48,11 +61,7 @@ def parse_array(value: Any) -> list[ArrayElement]:
     written = list(value)
     if not 1 <= len(written) <= MAX_ARRAY_SIZE:
         raise InvalidJobError(f"array has {len(written):,} elements; {_VALID}")
-    elements = []
-    for index, element in enumerate(written):
-        with naming(index):
-            elements.append(_element(element))
-    return elements
+    return written
 
 
 @contextmanager

@@ -37,6 +37,39 @@ def element_id(array_id: str, index: int) -> str:
     return array_id[-(MAX_JOB_ID_LENGTH - len(tail)) :].lstrip("-._") + tail
 
 
+def part_id(array_id: str, number: int) -> str:
+    """
+    Return the job id of a part of an array whose elements are on several clusters: that of the first is the array's.
+
+    :param number: of the part, from 0.
+    """
+    if number == 0:
+        return array_id
+    tail = f".p{number + 1}"
+    return array_id[-(MAX_JOB_ID_LENGTH - len(tail)) :].lstrip("-._") + tail
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """
+    Elements of an array that are on one cluster, as an array of their own.
+
+    :param job_id: of that array.
+    :param gpu_cluster_conn_id: the Airflow connection of the cluster.
+    :param job_dir: its directory there.
+    :param engine: of the cluster.
+    :param first: index of its first element in the whole array.
+    :param count: number of its elements.
+    """
+
+    job_id: str
+    gpu_cluster_conn_id: str
+    job_dir: str
+    engine: str
+    first: int
+    count: int
+
+
 @dataclass(frozen=True)
 class JobHandle:
     """
@@ -49,6 +82,8 @@ class JobHandle:
     :param submitted_at: when it was launched, ISO 8601 in UTC; None while it is only staged.
     :param gpus: how many GPUs it requests, for an array per element; 0 while it is only staged.
     :param array_size: number of elements of an array; None for any other job.
+    :param parts: for an array whose elements are on several clusters, what is on each; the first is the one that the
+        other fields name. Empty if one cluster has them all.
     """
 
     job_id: str
@@ -58,6 +93,28 @@ class JobHandle:
     submitted_at: str | None
     gpus: int
     array_size: int | None = None
+    parts: tuple[ArrayPart, ...] = ()
+
+    @property
+    def conn_ids(self) -> tuple[str, ...]:
+        """The connections of the clusters that have it."""
+        return tuple(part.gpu_cluster_conn_id for part in self.parts) or (self.gpu_cluster_conn_id,)
+
+    @property
+    def arrays(self) -> tuple[JobHandle, ...]:
+        """Each part as an array of its own, on one cluster; a job that has no parts is the only one."""
+        return tuple(self._array(part) for part in self.parts) or (self,)
+
+    def _array(self, part: ArrayPart) -> JobHandle:
+        return replace(
+            self,
+            job_id=part.job_id,
+            gpu_cluster_conn_id=part.gpu_cluster_conn_id,
+            job_dir=part.job_dir,
+            engine=part.engine,
+            array_size=part.count,
+            parts=(),
+        )
 
     @property
     def elements(self) -> tuple[JobHandle, ...]:
@@ -66,6 +123,9 @@ class JobHandle:
 
     def element(self, index: int) -> JobHandle:
         """Return an element of an array."""
+        for part in self.parts:
+            if part.first <= index < part.first + part.count:
+                return self._array(part).element(index - part.first)
         job_id = element_id(self.job_id, index)
         job_dir = posixpath.join(posixpath.dirname(self.job_dir), job_id)
         return replace(self, job_id=job_id, job_dir=job_dir, array_size=None)
@@ -83,6 +143,9 @@ class JobHandle:
         value = asdict(self)
         if self.array_size is None:
             del value["array_size"]
+        value["parts"] = [asdict(part) for part in self.parts]
+        if not self.parts:
+            del value["parts"]
         return value
 
     @classmethod
@@ -98,7 +161,8 @@ class JobHandle:
         elif missing := [name for name in names if name not in value]:
             problem = f"it has no {' and no '.join(missing)}"
         else:
-            handle = cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
+            known = {item.name: value[item.name] for item in fields(cls) if item.name in value}
+            handle = cls(**{**known, "parts": _parts_of(value.get("parts"))})
             wrong = handle._wrong_fields()
             if not wrong:
                 return handle
@@ -121,7 +185,27 @@ class JobHandle:
             wrong.append("gpus")
         if self.array_size is not None and not _is_count(self.array_size, 1):
             wrong.append("array_size")
+        ends = [0, *(part.first + part.count for part in self.parts)]
+        if self.parts and ([part.first for part in self.parts] != ends[:-1] or ends[-1] != self.array_size):
+            wrong.append("parts")
         return wrong
+
+
+def _parts_of(value: object) -> tuple[ArrayPart, ...]:
+    """Return parts as a handle has them; one that is none makes the handle invalid."""
+    parts = value if isinstance(value, (list, tuple)) else ()
+    # One that is none begins nowhere, for which the whole handle is refused.
+    return tuple(_part_of(part) or ArrayPart("", "", "", "", first=-1, count=0) for part in parts)
+
+
+def _part_of(value: object) -> ArrayPart | None:
+    if not isinstance(value, dict):
+        return None
+    known: dict[str, Any] = {item.name: value.get(item.name) for item in fields(ArrayPart)}
+    texts = [known[name] for name in ("job_id", "gpu_cluster_conn_id", "job_dir", "engine")]
+    if not all(isinstance(text, str) for text in texts) or job_ids.fault_of(known["job_id"]) is not None:
+        return None
+    return ArrayPart(**known) if _is_count(known["first"], 0) and _is_count(known["count"], 1) else None
 
 
 def _is_count(value: object, least: int) -> bool:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
-    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, ElementRequest, SubmitRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, ElementRequest, PartOfArray, SubmitRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec, SpecPart
 
 
@@ -63,6 +64,8 @@ class LaunchArguments(TypedDict):
     :param record: who asks.
     :param elements: the elements, if the job is an array.
     :param masks: masks of the job's secrets.
+    :param part: which elements of a larger array those are.
+    :param placement: the choice of this cluster among several, if there was one.
     """
 
     spec: JobSpec
@@ -73,6 +76,8 @@ class LaunchArguments(TypedDict):
     record: Asker
     elements: NotRequired[Sequence[Element]]
     masks: NotRequired[Masks | None]
+    part: NotRequired[PartOfArray | None]
+    placement: NotRequired[Placement | None]
 
 
 def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpack[LaunchArguments]) -> SubmitRequest:
@@ -95,6 +100,8 @@ def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpa
         context=_context_variables(asked["record"]),
         elements=[_element(element, element_id(job_id, index), common) for index, element in elements],
         masks=asked.get("masks"),
+        part=asked.get("part"),
+        placement=asked.get("placement"),
     )
 
 

@@ -43,9 +43,13 @@ class ArrayLog:
         """Indexes of the elements whose end was logged."""
         return set(self.memory["ended"])
 
-    def element(self, index: int) -> ElementLog:
-        """Return the log of one element."""
-        return ElementLog(self, self._log, self._handle, index, cluster=self._cluster)
+    def element(self, index: int, *, cluster: str | None = None) -> ElementLog:
+        """
+        Return the log of one element.
+
+        :param cluster: name of its cluster; by default the array's.
+        """
+        return ElementLog(self, self._log, self._handle, index, cluster=cluster or self._cluster)
 
     def tell_waiting(self, statuses: Iterable[JobStatus]) -> None:
         """Log how many elements wait, and why the first one waits, if that has changed; at most every 30 seconds."""
@@ -81,20 +85,21 @@ class ArrayLog:
             self._outages.tell_reached()
             self.memory.pop("outage", None)
 
-    def tell_end(self, index: int, status: JobStatus) -> None:
-        """Log how an element ended."""
+    def tell_end(self, index: int, status: JobStatus, *, cluster: str | None = None) -> None:
+        """Log how an element ended; see :meth:`element`."""
+        cluster = cluster or self._cluster
         self.memory["elements"].pop(str(index), None)
         if index in self.ended:
             return
         self.memory["ended"].append(index)
         log = _PrefixedLog(self._log, prefix(index, self._handle.array_size or 0))
         if status.state is JobState.SUCCEEDED:
-            JobLog(log, job_id=status.job_id, cluster=self._cluster).tell_success(status)
+            JobLog(log, job_id=status.job_id, cluster=cluster).tell_success(status)
         else:
             log.warning(
                 f"GPU job {status.state}",
                 job_id=status.job_id,
-                cluster=self._cluster,
+                cluster=cluster,
                 reason=status.reason,
                 message=status.message,
                 exit_code=status.exit_code,
@@ -135,7 +140,7 @@ class ElementLog(JobLog):
 
     def tell_success(self, status: JobStatus) -> None:
         """Log that the element has succeeded."""
-        self._array.tell_end(self._index, status)
+        self._array.tell_end(self._index, status, cluster=self._cluster)
 
     def _tell_queued(self, status: JobStatus) -> None:
         """Log nothing here; the array does, because most elements wait most of the time."""

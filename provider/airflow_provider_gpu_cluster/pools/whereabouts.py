@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_gpu_cluster.pools.holding import gone_at
 from airflow_provider_gpu_cluster.pools.placement_record import (
     CHOSEN,
     ENDED,
@@ -15,7 +16,7 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placed, PlaceReply
 
 # An epoch and a key: which choice it is.
 Rank = tuple[int, str]
@@ -27,7 +28,6 @@ class Whereabouts:
     What one process knows of the placements of a job.
 
     :param job_id: the job.
-    :param key: the try that this process belongs to.
     :param record: what the task's store says.
     :param told: for each cluster, the highest choice of it that other clusters were told of.
     :param unsent: choices of this process after which nothing was sent that could launch the job.
@@ -36,7 +36,6 @@ class Whereabouts:
     """
 
     job_id: str
-    key: str
     record: PlacementRecord | None = None
     told: dict[str, Rank] = field(default_factory=dict)
     unsent: set[Rank] = field(default_factory=set)
@@ -51,9 +50,14 @@ class Whereabouts:
             for conn_id, epoch in self.record.clear.items():
                 self.note_clear(conn_id, epoch)
 
-    def note_told(self, placements: Iterable[Placement]) -> None:
+    def next_epoch(self) -> int:
+        """Return the epoch of another choice."""
+        self.highest_epoch += 1
+        return self.highest_epoch
+
+    def note_told(self, reply: Placed | PlaceReply) -> None:
         """Take what a cluster was told of placements of this job."""
-        for placement in placements:
+        for placement in [*([reply["placement"]] if "placement" in reply else []), *reply.get("chosen", ())]:
             rank = (placement["epoch"], placement["key"])
             self.highest_epoch = max(self.highest_epoch, rank[0])
             conn_id = placement.get("conn_id")
@@ -126,17 +130,20 @@ class Whereabouts:
             found[record.conn_id] = Elsewhere(record.epoch, gone_at(record))
         return {name: one for name, one in found.items() if name != conn_id and not self._is_clear(name, one.epoch)}
 
-    def without_gone(self, record: PlacementRecord) -> PlacementRecord:
-        """Return a record with what is known to be clear, and without what that settles."""
+    def gone_at(self, conn_id: str) -> float | None:
+        """Return when nothing of the job can be on a cluster any more, even if that does not answer until then."""
+        record = self.record
+        if record is None:
+            return None
+        if conn_id == record.conn_id:
+            return gone_at(record)
+        left = record.elsewhere.get(conn_id)
+        return None if left is None else left.gone_at
+
+    def with_what_is_clear(self, record: PlacementRecord) -> PlacementRecord:
+        """Return a record with what clusters have said, and without what that settles."""
         elsewhere = {name: one for name, one in record.elsewhere.items() if not self._is_clear(name, one.epoch)}
         return replace(record, clear=dict(self.clear), elsewhere=elsewhere)
-
-
-def gone_at(record: PlacementRecord) -> float | None:
-    """Return when a placement is surely gone from its cluster, in seconds since the epoch; None if only that can say."""
-    if record.start_by is None or record.gone_after_s is None:
-        return None
-    return record.start_by + record.gone_after_s
 
 
 def _is_over(moment: float | None, now: float) -> bool:

@@ -1,5 +1,5 @@
 """
-A cluster on this machine: an SSH server on loopback with virtual GPUs, for trying things out and for tests.
+Clusters on this machine: SSH servers on loopback with virtual GPUs, for trying things out and for tests.
 
 ``python -m airflow_provider_gpu_cluster.sandbox`` starts one; :class:`Sandbox` is the same as a context
 manager.

@@ -1,124 +1,99 @@
-"""The sandbox cluster: its folder, its keys, its server's thread, and the Airflow connection to it."""
+"""The sandbox: one cluster or several on this machine, and the Airflow connections to them."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import getpass
 import json
-import logging
 import shutil
-import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import asyncssh
+from airflow_provider_gpu_cluster.sandbox.cluster import SandboxCluster
 
-from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_environment
-from airflow_provider_gpu_cluster.sandbox.server import SandboxServer
-
-CONN_ENV = "AIRFLOW_CONN_GPU_CLUSTER_DEFAULT"
-_FAKE_NVML = "GPU_RUN_FAKE_NVML"
-_KILL_TIMEOUT_S = 5.0
-# asyncssh logs every connection and command at INFO, in the process that uses the sandbox.
-if logging.getLogger("asyncssh").level == logging.NOTSET:
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
-
-
-def marker(folder: Path) -> str:
-    """Return the environment entry, ``NAME=value``, that every process of a sandbox inherits."""
-    return f"GPU_CLUSTER_SANDBOX={folder}"
+ONE_CLUSTER = "gpu_cluster_default"
+POOL = "gpu_cluster_pool"
 
 
 class Sandbox:
     """
-    A cluster on this machine, as a context manager. It listens only on loopback, with its own keys.
+    Clusters on this machine, as a context manager. They listen only on loopback, with keys of their own.
 
-    Everything submitted to it runs as the current user. Leaving the context ends the jobs that still run, unless
+    Everything submitted to them runs as the current user. Leaving the context ends the jobs that still run, unless
     ``root`` is given.
 
-    :param gpus: number of virtual GPUs.
-    :param port: TCP port to listen on; 0 takes a free one.
-    :param root: folder for its keys, jobs and GPU leases; the folder and running jobs are kept for the next time.
-        None makes a temporary folder, which is removed at the end.
+    One cluster is the connection ``gpu_cluster_default``. Several are ``gpu01``, ``gpu02`` and so on, and
+    ``gpu_cluster_pool`` is the pool of them all; ``root_dir``, ``port`` and so on are then those of the first, and
+    each of ``clusters`` has its own. Each of them can be made to fail (:meth:`SandboxCluster.cut_off`, ``hang``,
+    ``crash``) and brought back (``restore``), to try what happens then.
+
+    :param gpus: number of virtual GPUs; a list gives each cluster its own.
+    :param port: TCP port to listen on; 0 takes a free one. Further clusters take the ports after it.
+    :param root: folder for keys, jobs and GPU leases; the folder and running jobs are kept for the next time. Several
+        clusters have a folder each in it. None makes a temporary folder, which is removed at the end.
     :param fake_gpus: what its GPUs are said to do, each by ``percent``, ``memory_bytes``, ``total_bytes``, ``power_w``
-        and ``celsius``; the last entry is for all others. It is written into ``gpus.json`` in its folder, which may be
-        changed while it runs. None leaves it to the file that the variable GPU_RUN_FAKE_NVML names, if there is one:
-        otherwise nothing is known of what virtual GPUs do.
-    :raises OSError: the port is taken, or the folder cannot be written.
+        and ``celsius``; the last entry is for all others. It is written into ``gpus.json`` in the folder of each
+        cluster, which may be changed while it runs. None leaves it to the file that the variable GPU_RUN_FAKE_NVML
+        names, if there is one: otherwise nothing is known of what virtual GPUs do.
+    :param clusters: number of clusters; None makes as many as ``gpus`` has numbers.
+    :raises ValueError: the numbers of clusters and GPUs do not go together.
+    :raises OSError: a port is taken, or the folder cannot be written.
     """
 
-    host = "127.0.0.1"
+    host = SandboxCluster.host
 
     def __init__(
         self,
         *,
-        gpus: int = 4,
+        gpus: int | Sequence[int] = 4,
         port: int = 0,
         root: str | Path | None = None,
         fake_gpus: Sequence[Mapping[str, float]] | None = None,
+        clusters: int | None = None,
     ) -> None:
-        self.gpus = gpus
-        self.port = port
+        each = [gpus] * (1 if clusters is None else clusters) if isinstance(gpus, int) else list(gpus)
+        if not each or min(each) < 1:
+            raise ValueError(f"a sandbox needs at least one cluster, with at least one GPU each, not {each}")
+        if clusters is not None and clusters != len(each):
+            raise ValueError(f"numbers of GPUs are given for {len(each)} clusters, not for {clusters}")
         self.temporary = root is None
         self.folder = Path(root).expanduser().absolute() if root else Path()
-        self.fake_gpus = fake_gpus
-        self._server: SandboxServer | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        conn_ids = [ONE_CLUSTER] if len(each) == 1 else [f"gpu{number:02}" for number in range(1, len(each) + 1)]
+        self.clusters = tuple(
+            SandboxCluster(
+                conn_id,
+                self._folder_of(conn_id),
+                gpus=count,
+                port=port and port + number,
+                fake_gpus=fake_gpus,
+            )
+            for number, (conn_id, count) in enumerate(zip(conn_ids, each, strict=True))
+        )
+
+    def _folder_of(self, conn_id: str) -> Path:
+        return self.folder if conn_id == ONE_CLUSTER else self.folder / conn_id
 
     def start(self) -> None:
-        """Start the server and return when it accepts connections."""
+        """Start all clusters and return when they accept connections."""
         if self.temporary:
             self.folder = Path(tempfile.mkdtemp(prefix="gpu-sandbox-"))
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            for cluster in self.clusters:
+                cluster.folder = self._folder_of(cluster.conn_id)
         try:
-            self._serve()
+            for cluster in self.clusters:
+                cluster.start()
         except BaseException:
             self.stop()
             raise
 
-    def _serve(self) -> None:
-        host_key = _load_or_make_key(self.folder / "host_key")
-        client_key = _load_or_make_key(self.folder / "client_key")
-        self._host_key = host_key.export_public_key("openssh").decode().strip()
-        self._client_key = (self.folder / "client_key").read_text()
-        variables = [marker(self.folder)]
-        if self.fake_gpus is not None:
-            fake = self.folder / "gpus.json"
-            fake.write_text(json.dumps({"gpus": [dict(gpu) for gpu in self.fake_gpus]}))
-            variables.append(f"{_FAKE_NVML}={fake}")
-        self._server = SandboxServer(host_key, client_key, variables)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="gpu-sandbox", daemon=True)
-        self._thread.start()
-        listening = asyncio.run_coroutine_threadsafe(self._server.start(self.host, self.port), self._loop)
-        self.port = listening.result()
-
     def stop(self) -> None:
-        """Stop the server; end what runs in a temporary folder, and remove the folder."""
-        if self._loop is not None and self._thread is not None:
-            if self._server is not None:
-                asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result()
-                if self.temporary:
-                    self._kill_all()
-                    # Done while its loop still runs, because the loop notices when they end.
-                    asyncio.run_coroutine_threadsafe(self._server.see_the_end(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-            self._loop = self._thread = self._server = None
-        if self.temporary and self.folder != Path():
-            self._kill_all()
+        """Stop all clusters; end what runs in a temporary folder, and remove the folder."""
+        ends_jobs = self.temporary and self.folder != Path()
+        for cluster in self.clusters:
+            cluster.stop(end_jobs=ends_jobs)
+        if ends_jobs:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _kill_all(self) -> None:
-        kill_with_environment(marker(self.folder), _KILL_TIMEOUT_S)
 
     def __enter__(self) -> Sandbox:
         self.start()
@@ -133,48 +108,59 @@ class Sandbox:
         self.stop()
 
     @property
+    def gpus(self) -> int:
+        """Number of virtual GPUs, of all clusters together."""
+        return sum(cluster.gpus for cluster in self.clusters)
+
+    @property
+    def port(self) -> int:
+        """The port of the (first) cluster."""
+        return self.clusters[0].port
+
+    @property
     def root_dir(self) -> Path:
-        """The folder of its jobs."""
-        return self.folder / "ml-jobs"
+        """The folder of the jobs of the (first) cluster."""
+        return self.clusters[0].root_dir
 
     @property
     def lease_dir(self) -> Path:
-        """The folder of its GPU leases."""
-        return self.folder / "leases"
+        """The folder of the GPU leases of the (first) cluster."""
+        return self.clusters[0].lease_dir
 
     @property
     def login(self) -> str:
         """The user that jobs run as."""
-        with contextlib.suppress(KeyError, OSError):
-            return getpass.getuser()
-        return "sandbox"
+        return self.clusters[0].login
 
     @property
     def connection(self) -> dict[str, Any]:
-        """The Airflow connection, in the form of ``airflow connections add --conn-json``."""
+        """The Airflow connection to the (first) cluster, in the form of ``airflow connections add --conn-json``."""
+        return self.clusters[0].connection
+
+    @property
+    def conn_ids(self) -> list[str]:
+        """The connections of the clusters."""
+        return [cluster.conn_id for cluster in self.clusters]
+
+    @property
+    def pool_connection(self) -> dict[str, Any] | None:
+        """The connection ``gpu_cluster_pool``, whose members are all clusters; None if there is only one."""
+        if len(self.clusters) == 1:
+            return None
         return {
-            "conn_type": "gpu_cluster",
-            "description": f"Sandbox cluster with {self.gpus} virtual GPUs",
-            "host": self.host,
-            "port": self.port,
-            "login": self.login,
-            "extra": {
-                "private_key": self._client_key,
-                "host_key": self._host_key,
-                "root_dir": str(self.root_dir),
-                "lease_dir": str(self.lease_dir),
-                "virtual_gpus": self.gpus,
-                "python": sys.executable,
-            },
+            "conn_type": "gpu_cluster_pool",
+            "description": f"Sandbox of {len(self.clusters)} clusters",
+            "extra": {"members": self.conn_ids, "policy": "soonest"},
         }
 
+    @property
+    def connections(self) -> dict[str, str]:
+        """All connections: each environment variable that makes Airflow know one, and its value."""
+        connections = {cluster.conn_id: cluster.connection for cluster in self.clusters}
+        if (pool := self.pool_connection) is not None:
+            connections[POOL] = pool
+        return {f"AIRFLOW_CONN_{conn_id.upper()}": json.dumps(value) for conn_id, value in connections.items()}
+
     def environ(self) -> dict[str, str]:
-        """Return the environment variable that makes it Airflow's connection ``gpu_cluster_default``."""
-        return {CONN_ENV: json.dumps(self.connection)}
-
-
-def _load_or_make_key(path: Path) -> asyncssh.SSHKey:
-    if not path.exists():
-        path.touch(mode=0o600)
-        asyncssh.generate_private_key("ssh-ed25519").write_private_key(path)
-    return asyncssh.read_private_key(path)
+        """Return the environment variables that make the clusters connections of Airflow."""
+        return self.connections

@@ -107,7 +107,9 @@ def resume(
 
     assert end.handle is not None
     assert end.status is not None
-    watch = watch_of(hook.cluster, end.handle, log=log, reader=end.reader, memory=end.memory)
+    watch = watch_of(
+        hook.cluster, end.handle, log=log, reader=end.reader, memory=end.memory, open_cluster=hook.cluster_of
+    )
     status = end.status
     if end.reader is not None:
         status = watch.wait(pause=pause, longest_pause_s=10, unreachable_timeout_s=unreachable_timeout_s)

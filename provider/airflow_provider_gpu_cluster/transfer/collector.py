@@ -7,6 +7,7 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,6 +24,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol.outputs import Writer
 from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.sinks import Sink
 from airflow_provider_gpu_cluster.sinks.claims import FilesClaim, claim
+from airflow_provider_gpu_cluster.sinks.part_sink import PartSink
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 from airflow_provider_gpu_cluster.transfer.download_streams import DownloadStreams
 from airflow_provider_gpu_cluster.transfer.file_stream import is_entry
@@ -49,6 +51,7 @@ class Collector:
 
     :param session: its connection is the one on which :meth:`converse` speaks.
     :param is_wanted: chooses paths below a job's ``outputs/``.
+    :param part_of: see :meth:`.Cluster.collect`.
     """
 
     def __init__(
@@ -57,10 +60,14 @@ class Collector:
         job_id: str,
         sink: Sink,
         is_wanted: Callable[[str], bool],
+        *,
+        part_of: tuple[str, int] | None = None,
     ) -> None:
         self._session = session
         self._job_id = job_id
-        self._sink = sink
+        self._whole_id, first = part_of or (job_id, 0)
+        self._sink: Sink = PartSink(sink, first) if first else sink
+        self._whole_sink = sink
         self._is_wanted = is_wanted
         self._stack = contextlib.ExitStack()
         self._download: SftpDownload | StreamDownload | None = None
@@ -93,7 +100,13 @@ class Collector:
     @property
     def files(self) -> list[CollectedFile]:
         """The collected files, sorted by path."""
-        return [] if self._download is None else sorted(self._download.collected, key=lambda file: file.path)
+        collected = [] if self._download is None else self._download.collected
+        files = [replace(file, path=self._place(file.path)) for file in collected]
+        return sorted(files, key=lambda file: file.path)
+
+    def _place(self, path: str) -> str:
+        """Return where an output goes, in the destination."""
+        return self._sink.place(path) if isinstance(self._sink, PartSink) else path
 
     def request(self) -> SendRequest:
         """Return the first request."""
@@ -142,9 +155,9 @@ class Collector:
         for entry in wanted:
             if entry["kind"] != "file":
                 raise CollectError(f"job {self._job_id} on {self._name}: {_refusal(entry)}")
-        mine = FilesClaim.of(self._job_id, writer, [entry["path"] for entry in wanted])
+        mine = FilesClaim.of(self._whole_id, writer, [self._place(entry["path"]) for entry in wanted])
         if mine is not None and wanted:
-            claim(self._sink, mine)
+            claim(self._whole_sink, mine)
         by_sftp = self._session.settings.transfer == SFTP
         download = (SftpDownload if by_sftp else StreamDownload)(self._job_id, wanted, self._sink, self._checksums)
         download.skip_present(stream, out)

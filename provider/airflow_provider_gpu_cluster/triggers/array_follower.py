@@ -22,9 +22,22 @@ from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 
 class ArrayFollower:
-    """Follows an array as :class:`.JobFollower` follows a job, with the same parameters."""
+    """
+    Follows an array as :class:`.JobFollower` follows a job, with the same parameters.
 
-    def __init__(self, handle: JobHandle, watcher: Watcher, *, log: Log, ti: Any, **how: Any) -> None:
+    :param watcher_of: returns the watcher of a connection, for an array on several clusters.
+    """
+
+    def __init__(
+        self,
+        handle: JobHandle,
+        watcher: Watcher,
+        *,
+        watcher_of: Callable[[str], Watcher],
+        log: Log,
+        ti: Any,
+        **how: Any,
+    ) -> None:
         self._handle = handle
         self._watcher = watcher
         self._log = log
@@ -33,7 +46,15 @@ class ArrayFollower:
         self.shown_before = functools.cache(lambda: shown_lines(ti))
         self._status: JobStatus | None = None
         self._elements = [
-            _ElementFollower(self, index, element, watcher, log=log, ti=ti, **how)
+            _ElementFollower(
+                self,
+                index,
+                element,
+                watcher_of(element.gpu_cluster_conn_id) if handle.parts else watcher,
+                log=log,
+                ti=ti,
+                **how,
+            )
             for index, element in enumerate(handle.elements)
         ]
 
@@ -71,7 +92,8 @@ class ArrayFollower:
     def log(self) -> ArrayLog:
         """The array's log. Made at the first event, because only then the watcher knows the cluster's name."""
         if self._array_log is None:
-            self._array_log = ArrayLog(self._log, self._handle, cluster=self._watcher.name)
+            name = ", ".join(self._handle.conn_ids) if self._handle.parts else self._watcher.name
+            self._array_log = ArrayLog(self._log, self._handle, cluster=name)
         return self._array_log
 
     def take(self) -> None:
@@ -104,7 +126,7 @@ class _ElementFollower(JobFollower):
         end = await super().to_the_end()
         if end.error is None and end.reader is None:
             assert end.status is not None
-            self._array.log.tell_end(self._index, end.status)
+            self._array.log.tell_end(self._index, end.status, cluster=self._watcher.name)
         return end
 
     def _take(self, event: WatchEvent) -> None:
@@ -117,7 +139,7 @@ class _ElementFollower(JobFollower):
         return self._array.has_ended and super()._is_for_worker()
 
     def _make_job_log(self) -> JobLog:
-        self._element_log = self._array.log.element(self._index)
+        self._element_log = self._array.log.element(self._index, cluster=self._watcher.name)
         return self._element_log
 
     def _make_display(self, location: str, acknowledge: Callable[[LogPosition, dict[str, Any]], None]) -> OutputDisplay:

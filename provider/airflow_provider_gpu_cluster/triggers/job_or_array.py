@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
@@ -10,7 +11,14 @@ from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 
-def follower_of(handle: JobHandle, watcher: Watcher, **how: Any) -> JobFollower | ArrayFollower:
-    """Return the follower of a job or an array; see :class:`.JobFollower` for the parameters."""
-    follower = JobFollower if handle.array_size is None else ArrayFollower
-    return follower(handle, watcher, **how)
+def follower_of(
+    handle: JobHandle, watcher: Watcher, *, watcher_of: Callable[[str], Watcher], **how: Any
+) -> JobFollower | ArrayFollower:
+    """
+    Return the follower of a job or an array; see :class:`.JobFollower` for the parameters.
+
+    :param watcher_of: returns the watcher of a connection, for an array on several clusters.
+    """
+    if handle.array_size is None:
+        return JobFollower(handle, watcher, **how)
+    return ArrayFollower(handle, watcher, watcher_of=watcher_of, **how)

@@ -11,10 +11,12 @@ from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import Log
 from airflow_provider_gpu_cluster.logs.relay import LogChunk
 from airflow_provider_gpu_cluster.logs.remembered_relay import RememberedRelay
-from airflow_provider_gpu_cluster.watch.watch import TAIL_BYTES, Watch
+from airflow_provider_gpu_cluster.pools.parts import status_of
+from airflow_provider_gpu_cluster.watch.watch import RETRY_FOR_S, TAIL_BYTES, Watch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.pools.parts import OpenCluster
     from airflow_provider_gpu_cluster.watch.notices import Notices
 
 
@@ -25,6 +27,7 @@ class ArrayWatch(Watch):
     :param log: where to write.
     :param memory: what an earlier watch of this array remembered.
     :param notices: tells people about its elements; None tells nobody.
+    :param open_cluster: returns the cluster of a connection, for an array on several clusters.
     """
 
     def __init__(
@@ -36,52 +39,82 @@ class ArrayWatch(Watch):
         reader: str | None,
         memory: dict[str, Any] | None = None,
         notices: Notices | None = None,
+        open_cluster: OpenCluster | None = None,
     ) -> None:
         super().__init__(cluster, handle, reader=reader, notices=notices)
-        self._array_log = ArrayLog(log, handle, cluster=cluster.settings.name, memory=memory)
+        self._clusters = {handle.gpu_cluster_conn_id: self._cluster}
+        if handle.parts and open_cluster is not None:
+            self._clusters = {
+                conn_id: open_cluster(conn_id).retrying_for(RETRY_FOR_S) for conn_id in dict.fromkeys(handle.conn_ids)
+            }
+        self._conn_ids = {element.job_id: element.gpu_cluster_conn_id for element in handle.elements}
+        self._unreached = 0
+        name = ", ".join(one.settings.name for one in self._clusters.values())
+        self._array_log = ArrayLog(log, handle, cluster=name, memory=memory)
         self.memory = self._array_log.memory
         ended = self._array_log.ended
         self._elements = {
-            element.job_id: _WatchedElement(index, element, self._array_log, cluster.settings.name, log)
+            element.job_id: _WatchedElement(
+                index, element, self._array_log, self._cluster_of(element.job_id).settings.name, log
+            )
             for index, element in enumerate(handle.elements)
             if index not in ended
         }
 
     def unreachable_s(self, error: GpuClusterConnectionError) -> float:
         """Note that the cluster could not be reached; see :meth:`.Watch.unreachable_s`."""
-        return self._array_log.tell_outage(0, error)
+        return self._array_log.tell_outage(self._unreached, error)
+
+    def _cluster_of(self, job_id: str) -> Cluster:
+        return self._clusters[self._conn_ids[job_id]]
 
     def look(self) -> JobStatus:
         """Get the statuses of the elements, and log what is new; see :meth:`.Watch.look`."""
-        if self._reader is not None:
-            self._show_output(self._reader)
-        elif self._elements:
-            self._take_statuses()
+        unreached: GpuClusterConnectionError | None = None
+        for number, (conn_id, cluster) in enumerate(self._clusters.items()):
+            elements = {
+                job_id: element for job_id, element in self._elements.items() if self._conn_ids[job_id] == conn_id
+            }
+            try:
+                self._look_at(number, cluster, elements)
+            except GpuClusterConnectionError as error:
+                # What is on the others is looked at all the same.
+                if unreached is None:
+                    unreached, self._unreached = error, number
         for job_id, element in list(self._elements.items()):
             if element.is_done:
                 assert element.status is not None
-                self._array_log.tell_end(element.index, element.status)
+                name = self._cluster_of(job_id).settings.name
+                self._array_log.tell_end(element.index, element.status, cluster=name)
                 del self._elements[job_id]
         if self._elements:
+            if unreached is not None:
+                raise unreached
             self._array_log.tell_waiting(one.status for one in self._elements.values() if one.status is not None)
             return JobStatus(self._handle.job_id, JobState.RUNNING)
+        if self._handle.parts:
+            return status_of(self._handle, self._clusters.__getitem__, tail_bytes=TAIL_BYTES)
         return self._cluster.statuses([self._handle.job_id], tail_bytes=TAIL_BYTES)[0]
 
-    def _take_statuses(self) -> None:
-        notify = dict.fromkeys(self._elements, self._when) if self._when else None
-        statuses = self._cluster.statuses(list(self._elements), notify=notify)
-        self._array_log.tell_reached(0)
-        for status in statuses:
-            self._tell_people(status)
-            self._elements[status.job_id].take(status)
+    def _look_at(self, number: int, cluster: Cluster, elements: dict[str, _WatchedElement]) -> None:
+        """Look at the elements on one cluster."""
+        if self._reader is not None:
+            self._show_output(self._reader, number, cluster, elements)
+        elif elements:
+            notify = dict.fromkeys(elements, self._when) if self._when else None
+            statuses = cluster.statuses(list(elements), notify=notify)
+            self._array_log.tell_reached(number)
+            for status in statuses:
+                self._tell_people(status)
+                elements[status.job_id].take(status)
 
-    def _show_output(self, reader: str) -> None:
+    def _show_output(self, reader: str, number: int, cluster: Cluster, elements: dict[str, _WatchedElement]) -> None:
         """Read and show output until nothing is left."""
-        to_read = dict(self._elements)
+        to_read = elements
         while to_read:
             places = {job_id: element.relay.position for job_id, element in to_read.items()}
-            chunks = self._cluster.read_logs(places, reader=reader, notify=self._when)
-            self._array_log.tell_reached(0)
+            chunks = cluster.read_logs(places, reader=reader, notify=self._when)
+            self._array_log.tell_reached(number)
             for chunk in chunks.values():
                 self._tell_people(chunk.status)
             has_moved = {job_id: to_read[job_id].show(chunk) for job_id, chunk in chunks.items()}
@@ -93,7 +126,7 @@ class ArrayWatch(Watch):
         """Write how the array ended; see :meth:`.Watch.end`."""
         self._array_log.tell_summary(status)
         if status.state is not JobState.SUCCEEDED:
-            raise status.error(self._cluster.settings.name)
+            raise status.error(", ".join(one.settings.name for one in self._clusters.values()))
 
 
 class _WatchedElement:

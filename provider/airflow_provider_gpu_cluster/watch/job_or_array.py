@@ -12,6 +12,7 @@ from airflow_provider_gpu_cluster.watch.watch import Watch
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.pools.parts import OpenCluster
     from airflow_provider_gpu_cluster.watch.notices import Notices
 
 
@@ -23,7 +24,15 @@ def watch_of(
     reader: str | None,
     memory: dict[str, Any] | None = None,
     notices: Notices | None = None,
+    open_cluster: OpenCluster | None = None,
 ) -> Watch:
-    """Return the watch of a job or an array; see :class:`.JobWatch` for the parameters."""
-    watch = JobWatch if handle.array_size is None else ArrayWatch
-    return watch(cluster, handle, log=log, reader=reader, memory=memory, notices=notices)
+    """
+    Return the watch of a job or an array; see :class:`.JobWatch` for the parameters.
+
+    :param open_cluster: returns the cluster of a connection, for an array on several clusters.
+    """
+    if handle.array_size is None:
+        return JobWatch(cluster, handle, log=log, reader=reader, memory=memory, notices=notices)
+    return ArrayWatch(
+        cluster, handle, log=log, reader=reader, memory=memory, notices=notices, open_cluster=open_cluster
+    )

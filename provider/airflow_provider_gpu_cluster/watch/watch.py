@@ -70,11 +70,15 @@ class Watch(ABC):
     def _note_told(self, notices: Notices) -> None:
         for job_id, notice in notices.take_sent():
             try:
-                self._cluster.note_told(job_id, notice)
+                self._cluster_of(job_id).note_told(job_id, notice)
             except GpuClusterError as error:
                 # At worst, somebody is told twice.
                 log.info("it could not be noted yet that people were told about %s: %s", job_id, error)
                 notices.give_back(job_id, notice)
+
+    def _cluster_of(self, job_id: str) -> Cluster:
+        """Return where a job is, or an element."""
+        return self._cluster
 
     @abstractmethod
     def look(self) -> JobStatus:

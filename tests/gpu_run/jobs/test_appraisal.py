@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
-from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Promise
+from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Wanted
 from airflow_provider_gpu_cluster.gpu_run.environments import python_environment
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal
@@ -24,6 +24,7 @@ from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.asked import asked_at
+from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise
 from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi
 from tests.gpu_run.host import Host
 from tests.gpu_run.staging.test_inputs import sources, stage
@@ -118,9 +119,9 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     assert not free(three._replace(gpu_type="virt", time_limit_s=None, priority="high"))
     # What cannot be one keeps nobody away.
     assert free(Promise("odd", 0, None, priority="odd"))
-    (found,) = engine.prospects([appraisal.Wanted(wanted)], [three], within_s=1.0)  # type: ignore[arg-type]
+    (found,) = engine.prospects([Wanted(wanted)], [three], within_s=1.0)  # type: ignore[arg-type]
     assert (found["free_gpus"], found["waiting"], round(found["starts_in_s"])) == (1, 1, 60)
-    (itself,) = engine.prospects([appraisal.Wanted(wanted, "three")], [three], within_s=1.0)  # type: ignore[arg-type]
+    (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)  # type: ignore[arg-type]
     assert (itself["waiting"], itself["starts_in_s"]) == (0, 0)
     with pytest.raises(Refused, match="gpus is 'x'"):
         appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promises=[])  # type: ignore[typeddict-item]

@@ -84,7 +84,8 @@ def test_nobody_counts_as_asking_for_a_job_that_is_looked_at(host: Host, watch: 
         while not {"answered", "refused"} & {event["event"] for event in client.events if event.get("key") == key}:
             client.read()
     key = protocol.READS.index("appraise")
-    ((appraisal,),) = [event["reply"]["jobs"] for event in client.events if event.get("key") == key and "reply" in event]
+    (reply,) = [event["reply"] for event in client.events if event.get("key") == key and "reply" in event]
+    (appraisal,) = reply["jobs"]
     assert (appraisal["gpus"], appraisal["placed"]["status"]["job_id"]) == (4, job)
     assert not os.path.exists(asked)
 

@@ -84,6 +84,9 @@ def _resubmit_array(
             element["masks"] = one["masks"]
         elements.append(element)
     whole: Submit = {**asked[0], "job_id": request["job_id"], "env": {}, "elements": elements}
+    place = _first_request(jobs[0]).get("array")
+    if place is not None:
+        whole["part"] = {"first": place["index"], "count": place["count"]}
     return array_submission.submit_array(root, engine, whole)
 
 
@@ -112,6 +115,10 @@ def _request_of(
     masks = with_more(recorded.get("masks"), request.get("secrets", ()))
     if masks is not None:
         asked["masks"] = masks
+    if "placement" in recorded:
+        asked["placement"] = recorded["placement"].copy()
+        # It may have been put off since.
+        asked["placement"].pop("start_by", None)
     if not is_element and "array" in recorded:
         asked["array"] = recorded["array"]
     return asked

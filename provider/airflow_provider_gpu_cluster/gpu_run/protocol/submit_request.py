@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Sequence, cast
 if TYPE_CHECKING:
     from .inputs import Input
     from .masks import Masks
+    from .placement import Placement
     from .records import AttemptRequest, EnvironmentParts
-    from .requests import Asker, ElementRequest, Submit, SubmitRequest
+    from .requests import Asker, ElementRequest, PartOfArray, Submit, SubmitRequest
     from .settings import Settings
     from .spec import Spec
 
@@ -31,6 +32,8 @@ def submit_request(
     context: dict[str, str],
     elements: Sequence[ElementRequest] = (),
     masks: Masks | None = None,
+    part: PartOfArray | None = None,
+    placement: Placement | None = None,
 ) -> SubmitRequest:
     """
     Return a request as :func:`.jobs.submission.submit` takes it, in plain JSON values.
@@ -45,6 +48,8 @@ def submit_request(
     :param context: environment variables that tell the job who it is.
     :param elements: makes the job an array.
     :param masks: masks of the job's secrets.
+    :param part: which elements of a larger array those are.
+    :param placement: the choice of this cluster among several; None if there was none.
     """
     request: SubmitRequest = {
         "job_id": job_id,
@@ -59,8 +64,12 @@ def submit_request(
     }
     if elements:
         request["elements"] = list(elements)
+    if part is not None:
+        request["part"] = part
     if masks is not None:
         request["masks"] = masks
+    if placement is not None:
+        request["placement"] = placement
     return request
 
 
@@ -79,9 +88,10 @@ def to_be_carried_out(request: SubmitRequest, *, settings: Settings, umask: int,
 
 def element_requests(request: Submit) -> list[Submit]:
     """Return a request of its own for each element of an array."""
-    count = len(request["elements"])
+    part = request.get("part") or {"first": 0, "count": len(request["elements"])}
     common = request.copy()
     del common["elements"]
+    common.pop("part", None)
     elements: list[Submit] = [
         {
             **common,
@@ -89,9 +99,9 @@ def element_requests(request: Submit) -> list[Submit]:
             "spec": {**request["spec"], **own["spec"]},
             "env": {**request["env"], **own["env"]},
             "run_script": own["run_script"],
-            "array": {"job_id": request["job_id"], "index": index, "count": count},
+            "array": {"job_id": request["job_id"], "index": index, "count": part["count"]},
         }
-        for index, own in enumerate(request["elements"])
+        for index, own in enumerate(request["elements"], start=part["first"])
     ]
     for element, own in zip(elements, request["elements"]):
         if "masks" in own:
@@ -131,4 +141,6 @@ def attempt_request(
         record["cwd"] = request["cwd"]
     if "waiter" in request:
         record["waiter"] = request["waiter"]
+    if "placement" in request:
+        record["placement"] = request["placement"]
     return record

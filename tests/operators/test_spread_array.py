@@ -1,0 +1,89 @@
+"""Arrays whose elements are on several clusters, in every mode of waiting, and what comes after them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.exceptions import GpuJobFailed
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.jobs.handle import part_id
+from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, CollectGpuJobOperator
+from airflow_provider_gpu_cluster.pools.parts import handle_of
+from airflow_provider_gpu_cluster.watch import watch
+from tests.harness import jobs
+from tests.harness.task_context import TaskInstance, task_context
+from tests.operators.modes import POKE, SCHEDULED, Scene
+
+COUNT = 5
+
+
+@pytest.fixture(autouse=True)
+def second(gpu_cluster_conn: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Return another cluster, which is another folder of the same server."""
+    monkeypatch.setattr(watch, "RETRY_FOR_S", 0.1)
+    extra = {**gpu_cluster_conn["extra"], "root_dir": str(tmp_path / "second"), "lease_dir": str(tmp_path / "leases2")}
+    monkeypatch.setenv("AIRFLOW_CONN_SECOND", json.dumps({**gpu_cluster_conn, "extra": extra}))
+    with GpuClusterHook("second") as hook:
+        yield hook.cluster
+
+
+def launch(first: Cluster, second: Cluster, command: str) -> dict[str, Any]:
+    """Launch three elements on one cluster and two on the other, and return the handle of the whole."""
+    parts = []
+    for number, (cluster, start, count) in enumerate([(first, 0, 3), (second, 3, 2)]):
+        submission = jobs.submit_array(
+            cluster,
+            command,
+            [{"SEED": str(index)} for index in range(start, start + count)],
+            job_id=part_id("a", number),
+            part={"first": start, "count": COUNT},
+        )
+        parts.append(submission.handle)
+    return handle_of(parts).to_json()
+
+
+def lines(scene: Scene) -> list[str]:
+    """Return what the task's log says, but for the starts of the elements."""
+    told = [record.event for record in scene.logs.records]
+    return sorted(event for event in told if event.startswith("[") and "GPU job runs" not in event)
+
+
+@pytest.mark.parametrize("scene", [POKE, SCHEDULED], indirect=True, ids=lambda mode: mode.name)
+def test_each_element_has_its_number_in_the_whole(
+    scene: Scene, second: Cluster, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    command = (
+        'echo "$ARRAY_INDEX of $ARRAY_COUNT"; echo "$SEED" >"$OUTPUT_DIR/seed"; '
+        'echo "{\\"seed\\": $SEED}" >"$OUTPUT_DIR/metrics.json"; [ "$SEED" != 4 ] || exit 3'
+    )
+    scene.handle = launch(scene.cluster, second, command)
+    with pytest.raises(
+        GpuJobFailed, match=r"of 5 elements 4 succeeded, 1 failed: 4 \(user_error: .*exit code 3"
+    ) as bad:
+        request.node.callspec.params["scene"].wait(scene, {}, {})
+    assert "[4/5] 4 of 5" in bad.value.log_tail
+    ends = [f"[{index}/5] GPU job {'FAILED' if index == 4 else 'succeeded'}" for index in range(COUNT)]
+    assert lines(scene) == sorted(ends + [f"[{index}/5] {index} of 5" for index in range(COUNT)])
+
+    collect = CollectGpuJobOperator(
+        task_id="collect", job=scene.handle, destination=str(tmp_path / "home"), include=["seed", "metrics.json"]
+    )
+    result = collect.execute(task_context(TaskInstance("collect")))
+    assert [file["path"] for file in result["files"]] == [
+        f"{index}/{name}" for index in range(COUNT) for name in ("metrics.json", "seed")
+    ]
+    assert result["metrics"] == [{"seed": index} for index in range(COUNT)]
+    assert (tmp_path / "home/3/seed").read_text() == "3\n"
+
+
+def test_all_parts_are_cancelled(cluster: Cluster, second: Cluster) -> None:
+    job = launch(cluster, second, "exec sleep 60")
+    CancelGpuJobOperator(task_id="cancel", job=job).execute(task_context(TaskInstance("cancel")))
+    with GpuClusterHook() as hook:
+        assert hook.status(job).message.partition(" (")[0] == "of 5 elements 5 were cancelled: 0, 1, 2, 3, 4"
