@@ -110,7 +110,7 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     engine, wanted = host.engine, Spec(gpus=2, time_limit_s=60.0)
 
     def free(*promises: Promise) -> bool:
-        return appraisal.is_free_now(host.root, engine, wanted, promises=promises)
+        return appraisal.is_free_now(host.root, engine, wanted, promised=promises)
 
     one, three = Promise("one", 1, None), Promise("three", 3, None, 60.0)
     assert free()
@@ -124,7 +124,7 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)  # type: ignore[arg-type]
     assert (itself["waiting"], itself["starts_in_s"]) == (0, 0)
     with pytest.raises(Refused, match="gpus is 'x'"):
-        appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promises=[])  # type: ignore[typeddict-item]
+        appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promised=[])  # type: ignore[typeddict-item]
 
 
 def test_broken_gpus_instances_and_a_silent_driver(

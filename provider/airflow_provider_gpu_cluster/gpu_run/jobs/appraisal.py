@@ -16,9 +16,9 @@ from ..reply import Reply
 from ..staging.lacking import Lacking
 from ..store.budget_limits import begin_of_next_month
 from ..store.budgets import PlannedAttempt, why_it_would_wait
-from ..store.placements import promises
+from ..store.placements import Promise, promises
 from .appraised_job import check_spec, checked_jobs
-from .placing import placed
+from .placed_jobs import placed
 from .status import words_of
 
 if TYPE_CHECKING:
@@ -85,15 +85,15 @@ def appraise(
     return {"jobs": found, "now": time.time()}
 
 
-def is_free_now(root: Root, engine: Engine, spec: Spec, *, promises: Sequence[Promise]) -> bool:
+def is_free_now(root: Root, engine: Engine, spec: Spec, *, promised: Sequence[Promise]) -> bool:
     """
     Return whether a job could start at once, beside the queue and what is promised; True where that cannot be known.
 
-    :param promises: to other jobs.
+    :param promised: GPUs, to other jobs.
     :raises Refused: it is no job's spec.
     """
     check_spec(spec)
-    (prospect,) = engine.prospects([Wanted(spec)], promises, within_s=_ANSWERS_S)
+    (prospect,) = engine.prospects([Wanted(spec)], promised, within_s=_ANSWERS_S)
     if "starts_in_s" in prospect:
         return prospect["starts_in_s"] == 0
     return prospect["fits"] and "free_gpus" not in prospect
