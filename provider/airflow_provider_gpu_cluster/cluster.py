@@ -62,6 +62,14 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageReply, UsageRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import (
+        Placement,
+        PlaceReply,
+        PlaceRequest,
+        Renewal,
+        RenewReply,
+        RenewRequest,
+    )
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
         Capacity,
         Check,
@@ -90,6 +98,7 @@ if TYPE_CHECKING:
         SubmitRequest,
         ToldRequest,
     )
+    from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
     from airflow_provider_gpu_cluster.gpu_run.protocol.totals import TotalsReply
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
@@ -422,6 +431,43 @@ class Cluster:
         count_all(self.settings.conn_id, reply.get("counted"))
         return self._statuses_of(reply["jobs"], job_ids)
 
+    def place(
+        self,
+        job_id: str,
+        placement: Placement,
+        kind: str,
+        *,
+        spec: Spec | None = None,
+        if_free: bool = False,
+        by: str = "",
+    ) -> PlaceReply:
+        """
+        Tell this cluster which of several is to have a job, and hear whether it has it; see
+        :mod:`.gpu_run.jobs.placing`.
+
+        :param kind: one of the words of :mod:`.gpu_run.protocol.placement`.
+        :param spec: for a claim, what the job needs.
+        :param if_free: claim only if it could start now, beside what is promised to others.
+        :param by: in words, who asks, for the job's record.
+        """
+        request: PlaceRequest = {"job_id": job_id, "placement": placement, "kind": kind}
+        if spec is not None:
+            request["spec"] = spec
+        if if_free:
+            request["if_free"] = True
+        if by:
+            request["by"] = by
+        reply: PlaceReply = self.session.call("place", request)
+        return reply
+
+    def renew(self, jobs: Sequence[Renewal]) -> RenewReply:
+        """Say that jobs still are to run here; see :mod:`.gpu_run.jobs.renewing`."""
+        request: RenewRequest = {"jobs": list(jobs)}
+        reply: RenewReply = self.session.call("renew", request)
+        if len(reply["jobs"]) != len(jobs):
+            raise self._garbled("renew", "it is not about the jobs that were asked for")
+        return reply
+
     def jobs(self, most: int = MOST_LISTED_JOBS) -> JobsReply:
         """
         Return the jobs of this cluster that wait or run, and who has launched each.
@@ -548,7 +594,7 @@ class Cluster:
                 "record": record,
                 "inputs": [source.to_json() for source in sources],
                 "linked": job["linked"],
-                "history": job["history"],
+                "continuation": job["continuation"],
                 "origin": self.settings.conn_id,
                 "id": name,
             }

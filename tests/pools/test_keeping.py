@@ -32,8 +32,13 @@ class Store:
         self.saved: list[float | None] = []
         self.error: Exception | None = None
 
+    is_precise = True
+
     def load(self) -> PlacementRecord:
         return self.record
+
+    def mark_of(self, conn_id: str) -> None:
+        return None
 
     def save(self, record: PlacementRecord) -> None:
         if self.error is not None:
@@ -140,7 +145,12 @@ def test_the_store_is_told_of_a_later_date_before_the_cluster(scene: Scene) -> N
     scene.seconds = 200
     dates: list[float | None] = []
     renew = scene.members["a"].renew
-    scene.members["a"].renew = lambda jobs: (dates.append(scene.store.record.start_by), renew(jobs))[1]  # type: ignore[method-assign]
+
+    def renewed(jobs: Any) -> Any:
+        dates.append(scene.store.record.start_by)
+        return renew(jobs)
+
+    scene.members["a"].renew = renewed  # type: ignore[method-assign]
     scene.contact()
     # First what time it is there; then the date by the clock there.
     assert scene.asked == [("renew", []), ("renew", [(1, "k", 5000.0 + F)])]

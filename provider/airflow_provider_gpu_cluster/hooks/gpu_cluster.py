@@ -79,7 +79,6 @@ class GpuClusterHook(BaseHook):
         self.gpu_cluster_conn_id: str | list[str] = str(gpu_cluster_conn_id) if ids is None else ids
         self.caller: Caller | None = None
         """Who asks, for the audit trails of jobs; None for the running task, or the person who runs this process."""
-        self._others: dict[str, GpuClusterHook] = {}
         self._hooks: dict[str, GpuClusterHook] = {}
 
     @cached_property
@@ -95,31 +94,32 @@ class GpuClusterHook(BaseHook):
 
     @cached_property
     def members(self) -> Members[Cluster]:
-        """The clusters of a pool, by their connections."""
+        """The clusters of a pool, and others where its jobs are, by their connections."""
         from airflow_provider_gpu_cluster.pools.members import Members
 
-        return Members(lambda conn_id: self._hook_of(conn_id).cluster)
+        return Members(self._new_cluster)
+
+    def _new_cluster(self, conn_id: str) -> Cluster:
+        hook = self._hooks[conn_id] = GpuClusterHook(conn_id)
+        hook.caller = self.caller
+        return hook.cluster
 
     def member(self, conn_id: str) -> GpuClusterHook:
         """
-        Return the hook of one cluster of a pool, over the connection that this one has to it.
+        Return the hook of one cluster of a pool; :meth:`close` closes its connection too.
 
         :param conn_id: its connection, which may also be that of a cluster that was taken from the pool since.
         """
-        if self.gpu_cluster_conn_id == conn_id:
+        if conn_id == self.gpu_cluster_conn_id:
             return self
-        if self.pool is None:
-            return self._hook_of(conn_id)
         cluster = self.members(conn_id)
         member = self._hooks[conn_id]
         member.cluster = cluster
         return member
 
-    def _hook_of(self, conn_id: str) -> GpuClusterHook:
-        hook = GpuClusterHook(conn_id)
-        hook.caller = self.caller
-        self._hooks[conn_id] = hook
-        return hook
+    def cluster_of(self, conn_id: str) -> Cluster:
+        """Return the cluster of a connection; see :meth:`member`."""
+        return self.member(conn_id).cluster
 
     @cached_property
     def _pool_calls(self) -> PoolCalls | None:
@@ -132,7 +132,8 @@ class GpuClusterHook(BaseHook):
         calls = self._pool_calls
         if calls is None:
             return self
-        return self.member(_conn_id_in(job) or calls.conn_id_of(job_id_of(job)))
+        job_id, conn_id = job_id_of(job), _conn_id_in(job)
+        return self.member(calls.conn_id_of(job_id) if conn_id is None else calls.conn_id_after(conn_id, job_id))
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -186,21 +187,8 @@ class GpuClusterHook(BaseHook):
 
         return SshConnector(self._connection_of_cluster)
 
-    def cluster_of(self, conn_id: str) -> Cluster:
-        """Return the cluster of a connection, for an array on several clusters; :meth:`close` closes it too."""
-        if conn_id == self.gpu_cluster_conn_id:
-            return self.cluster
-        if self.pool is not None:
-            return self.members(conn_id)
-        if conn_id not in self._others:
-            self._others[conn_id] = GpuClusterHook(conn_id)
-            self._others[conn_id].caller = self.caller
-        return self._others[conn_id].cluster
-
     def close(self) -> None:
         """Close the SSH connections that are open."""
-        for other in self._others.values():
-            other.close()
         if "cluster" in self.__dict__:
             self.cluster.close()
             del self.__dict__["cluster"]

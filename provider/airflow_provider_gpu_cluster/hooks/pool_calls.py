@@ -31,6 +31,8 @@ _Result = TypeVar("_Result")
 SILENT_S = 10.0
 # Until a cluster has done what takes long, or is given up by the connection to it.
 _AS_LONG_AS_IT_TAKES_S = 86_400.0
+# More often than a job is moved while somebody holds one handle of it.
+_MOST_HOPS = 20
 
 
 class PoolCalls:
@@ -80,6 +82,10 @@ class PoolCalls:
             "belongs to another connection"
         )
 
+    def conn_id_after(self, conn_id: str, job_id: str) -> str:
+        """Return the connection of the cluster to which a job went from one that a handle names, or that one."""
+        return self._followed([(conn_id, job_id)], 0)[0][0]
+
     def statuses(self, jobs: Sequence[tuple[str, str]], *, tail_bytes: int = 0) -> list[JobStatus]:
         """
         Return the statuses of jobs on several clusters in the given order, from one call of each cluster.
@@ -87,6 +93,21 @@ class PoolCalls:
         :param jobs: connection and id of each; a connection may be that of a cluster that is no member any more.
         :raises GpuClusterError: a cluster did not answer.
         """
+        return [status for _, status in self._followed(jobs, tail_bytes)]
+
+    def _followed(self, jobs: Sequence[tuple[str, str]], tail_bytes: int) -> list[tuple[str, JobStatus]]:
+        """Return where each job is, and its status there: a cluster that had it says where it went."""
+        found: dict[tuple[str, str], tuple[str, JobStatus]] = {}
+        asked = {job: job[0] for job in jobs}
+        for _ in range(_MOST_HOPS):
+            statuses = self._statuses_at([(conn_id, job_id) for (_, job_id), conn_id in asked.items()], tail_bytes)
+            found.update({job: (asked[job], status) for job, status in zip(asked, statuses, strict=True)})
+            asked = {job: status.moved_to for job, (at, status) in found.items() if status.moved_to not in (None, at)}
+            if not asked:
+                return [found[job] for job in jobs]
+        raise GpuClusterError(f"job {next(iter(asked))[1]}: each of its clusters says that it is on another one")
+
+    def _statuses_at(self, jobs: Sequence[tuple[str, str]], tail_bytes: int) -> list[JobStatus]:
         by_cluster: dict[str, list[str]] = defaultdict(list)
         for conn_id, job_id in jobs:
             by_cluster[conn_id].append(job_id)
@@ -183,6 +204,8 @@ def _is_there(status: JobStatus) -> bool:
 
 def _nearness(status: JobStatus) -> tuple[bool, bool, int]:
     """Return what is greatest for the cluster where a job is, if it was on several."""
+    if status.moved_to is not None or status.placement is not None:
+        return False, False, 0
     goes_on_or_succeeded = status.state in (JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED)
     return bool(status.attempt or status.elements), goes_on_or_succeeded, status.attempt
 

@@ -69,6 +69,18 @@ def pool_in(connection: Connection, policy: Policy | None = None) -> Pool | None
     return Pool(_members(weights, where), policy or own_policy or SOONEST, conn_id=fields.conn_id)
 
 
+def is_pool(gpu_cluster_conn_id: str | Sequence[str]) -> bool:
+    """
+    Return whether a ``gpu_cluster_conn_id`` names a pool, whose members need not all be usable.
+
+    :raises AirflowNotFoundException: it is one id, and there is no such connection.
+    """
+    ids = connection_ids(gpu_cluster_conn_id)
+    if isinstance(ids, str):
+        return defined_connection(ids).conn_type == POOL_TYPE
+    return ids is not None
+
+
 def prices_of(pool: Pool) -> dict[str, float | None]:
     """Return the price of a GPU-hour on each member of a pool; None where its connection gives none."""
     return {member.conn_id: member.price_per_gpu_hour for member in pool.members}

@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.notify import checked_notify
-from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.operators.launch import request_for_trigger
@@ -43,6 +43,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     dag_folder,
     handle_key,
     handle_of,
+    hook_for,
     is_cancelled_by_teardown,
     publish,
     result_of,
@@ -143,9 +144,9 @@ class SubmitGpuJobOperator(BaseOperator):
         as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` stays on its
         cluster. (templated)
     :param policy: how a cluster of a pool is chosen among those that the job fits: ``"soonest"``, where it is expected
-        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that can start
-        it now; or a function that takes the offers and returns one of them, or the id of its connection. None for the
-        pool connection's, which is ``"soonest"``. (templated)
+        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers; or
+        a function that takes the offers and returns one of them, or the id of its connection. None for the pool
+        connection's, which is ``"soonest"``. (templated)
     :param failover_after: in a pool: after how long without contact to its cluster the job is launched on another one,
         as a timedelta or in seconds, at least 30 s, and only when it is sure that it does not run on the first. None
         for never. (templated)
@@ -396,8 +397,9 @@ class SubmitGpuJobOperator(BaseOperator):
         return identity_of(context, durable=self.durable, job_id=staged.job_id if staged else None)
 
     def _hook(self, staged: JobHandle | None) -> GpuClusterHook:
-        conn_id = connection_id(self.gpu_cluster_conn_id) or (staged.gpu_cluster_conn_id if staged else None)
-        return GpuClusterHook(conn_id or GpuClusterHook.default_conn_name)
+        if staged is not None:
+            return hook_for(staged, self.gpu_cluster_conn_id)
+        return GpuClusterHook(connection_ids(self.gpu_cluster_conn_id) or GpuClusterHook.default_conn_name)
 
     @contextlib.contextmanager
     def _stoppable(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> Iterator[GpuClusterHook]:

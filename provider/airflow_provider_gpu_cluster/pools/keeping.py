@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_gpu_cluster.exceptions import (
-    GpuClusterConnectionError,
-    GpuClusterError,
-    LaunchError,
-    StagingError,
-)
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.holding import Holding, Moment, moment
@@ -159,6 +155,7 @@ class Keeper:
             return self._holding.may_fail_over(now)
         if status is None:
             return False
+        self._holding.note_orphan_timeout(status.orphan_timeout_s)
         is_lost = status.is_elsewhere and now.steady >= self._place_at
         is_to_tell = bool(self.record.elsewhere) and (now.steady >= self._tell_at or not self._told.empty())
         return is_lost or is_to_tell or self._is_renewal_due(now) or self._may_move(status, now)
@@ -173,14 +170,17 @@ class Keeper:
         :raises WorkerNeeded: it could be, and only a worker can see to it.
         """
         self._holding.reached()
-        if status.is_elsewhere:
-            self._find()
-            return
-        if status.final:
-            return
+        with self._waiting_on():
+            if status.is_elsewhere:
+                self._find(is_nowhere=status.final)
+            elif not status.final:
+                self._keep(member, status)
+
+    def _keep(self, member: Member, status: JobStatus) -> None:
         now = self._now()
+        self._holding.note_orphan_timeout(status.orphan_timeout_s)
         if self._is_renewal_due(now):
-            self._renew_at = now.steady + RENEW_AGAIN_S
+            self._renew_at = now.steady + min(RENEW_AGAIN_S, self._holding.every_s / 2)
             if not self._renew(member):
                 self._find()
                 return
@@ -196,8 +196,11 @@ class Keeper:
         """
         now = self._now()
         self._holding.unreached(now)
-        if not self._holding.may_fail_over(now) or now.steady < self._place_at:
-            return
+        if self._holding.may_fail_over(now) and now.steady >= self._place_at:
+            with self._waiting_on():
+                self._fail_over(now)
+
+    def _fail_over(self, now: Moment) -> None:
         known, stored = self.record, self._stored()
         if stored != known:
             # Somebody else waits for the same job, and is in contact, or has launched it elsewhere.
@@ -217,17 +220,32 @@ class Keeper:
         stored = self._store.load()
         return self.record if stored is None or stored.job_id != self.record.job_id else stored
 
-    def _find(self) -> None:
-        if self._now().steady >= self._place_at:
-            self._go()
+    @contextlib.contextmanager
+    def _waiting_on(self) -> Iterator[None]:
+        """Let no fault that passes end the wait, such as one of Airflow, which keeps the record."""
+        try:
+            yield
+        except (GpuClusterError, JobWentElsewhere, WorkerNeeded):
+            raise
+        except Exception as error:
+            self._tell(f"GPU job's place in its pool cannot be kept now, trying again: {error}")
 
-    def _go(self) -> None:
-        """Go on where the job is, or will be."""
+    def _find(self, *, is_nowhere: bool = False) -> None:
+        if self._now().steady >= self._place_at:
+            self._go(is_nowhere=is_nowhere)
+
+    def _go(self, *, is_nowhere: bool = False) -> None:
+        """
+        Go on where the job is, or will be.
+
+        :param is_nowhere: whether waiting on would wait for nothing.
+        """
         self._place_at = self._now().steady + PLACE_EVERY_S
         try:
             submission, placed = self._place_again()
-        except (GpuClusterConnectionError, LaunchError, StagingError) as error:
-            # Another time.
+        except GpuClusterError as error:
+            if is_nowhere and not isinstance(error, GpuClusterConnectionError):
+                raise
             self._tell(f"GPU job cannot be placed now, waiting on: {error}")
             return
         self._take(submission, placed)
@@ -256,8 +274,9 @@ class Keeper:
             if (stored.epoch, stored.key) > (holding.record.epoch, holding.record.key):
                 return False
             record = holding.renewal(now)
-            self._store.save(record)
-            holding.dated(record, now)
+            if record != holding.record:
+                self._store.save(record)
+                holding.dated(record, now)
             renewal: Renewal = {
                 "job_id": record.job_id,
                 "epoch": record.epoch,
@@ -291,7 +310,7 @@ class Keeper:
         self._move_at, self._thought_about = now.steady + MOVE_EVERY_S, (status.queue_place, status.expected_start)
         try:
             moved = self._moves.look(self.record, status)
-        except (GpuClusterConnectionError, LaunchError, StagingError) as error:
+        except GpuClusterError as error:
             self._tell(f"GPU job was not moved: {error}")
             # A move that was begun is in the store.
             self._hold(self._stored())

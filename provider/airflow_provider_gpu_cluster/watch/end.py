@@ -23,8 +23,8 @@ class WatchEnd:
     :param job_id: the job's id, if the trigger knew nothing else about it.
     :param reader: name under which the cluster remembers from where the task must show output; None if all was shown.
     :param memory: what the task's log already says; see :class:`JobLog`.
-    :param placement: of a job of a pool that only a worker can launch on another cluster: its record, with which the
-        worker goes on.
+    :param placement: of a job of a pool: the record of where it is. With neither status nor error, only a worker can
+        launch it on another cluster.
     """
 
     handle: JobHandle | None = None

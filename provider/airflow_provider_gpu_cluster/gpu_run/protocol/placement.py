@@ -8,12 +8,10 @@ choose at once, each tells every other cluster of its own placement before it la
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
+from .spec import Spec
 from .status import Status
-
-if TYPE_CHECKING:
-    from .spec import Spec
 
 # What a cluster is told of a placement.
 CLAIM = "claim"  # the job is to be launched here
@@ -25,9 +23,17 @@ END = "end"  # the same, and one that runs is ended
 CLAIMED = "claimed"
 FENCED = "fenced"  # nothing of the job waits or runs here, and nothing of a lower placement will
 OUTRANKED = "outranked"  # it knows a higher placement, and has done nothing
-LAUNCHED = "launched"  # an attempt waits or runs here; nothing was done about it
+# An attempt waits or runs here. After a claim it belongs to that placement from now on; after an end it is being ended;
+# otherwise nothing was done or noted.
+LAUNCHED = "launched"
 ENDED = "ended"  # the last attempt has ended here, and nothing of a lower placement will run
 TAKEN = "taken"  # the GPUs that were free are promised to others; nothing was claimed
+
+# Why an attempt does not run here, in a status and in the record of its end. The end is none of the job.
+WITHDRAWN = "withdrawn"  # the job was moved while it waited
+FENCED_OFF = "fenced"  # it was placed on another cluster
+EXPIRED = "expired"  # its last moment to start was over
+MARKS = (WITHDRAWN, FENCED_OFF, EXPIRED)
 
 
 class _Placement(TypedDict):
@@ -53,6 +59,11 @@ class Placement(_Placement, total=False):
     members: list[str]
     start_by: float
     renewed_only: bool
+
+
+def order(placement: Placement) -> tuple[int, str]:
+    """Return the place of a placement among those of the same job; a higher one outranks it."""
+    return placement["epoch"], placement["key"]
 
 
 class _PlaceRequest(TypedDict):
@@ -86,10 +97,12 @@ class PlaceReply(_PlaceReply, total=False):
     :param outcome: one of the answers above.
     :param now: the time of the cluster, in seconds since the epoch.
     :param placement: the highest placement of the job that the cluster knows after this.
+    :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
     :param status: of the job's last attempt, if there is one.
     """
 
     placement: Placement
+    chosen: list[Placement]
     status: Status
 
 
@@ -114,7 +127,8 @@ class RenewRequest(TypedDict):
 
 class RenewReply(TypedDict):
     """
-    :param jobs: for each, whether its placement is still the highest here.
+    :param jobs: for each, whether its placement is still the highest here, and is not over: a renewal that comes after
+        the last moment at which an attempt could start brings none back that waits.
     :param now: the time of the cluster, in seconds since the epoch.
     """
 
@@ -128,9 +142,11 @@ class Placed(TypedDict, total=False):
 
     :param placement: the highest placement that it was told.
     :param kind: with which word.
+    :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
     :param status: of the last attempt.
     """
 
     placement: Placement
     kind: str
+    chosen: list[Placement]
     status: Status

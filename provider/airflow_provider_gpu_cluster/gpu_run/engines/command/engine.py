@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
-    from ..wanted import Promise, Wanted
+    from ...store.placements import Promise
+    from ..wanted import Wanted
 
 # How often this asks ps.
 INTERVAL_S = 5.0
@@ -329,7 +330,7 @@ class CommandEngine:
             "waiting_gpus": sum(waiting),
         }
 
-    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise]) -> list[Prospect]:
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
         """Return for each of these jobs whether the launcher can run it; it does not say when it starts one."""
 
         def prospect(spec: Spec) -> Prospect:

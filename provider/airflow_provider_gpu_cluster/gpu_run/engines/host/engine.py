@@ -18,6 +18,7 @@ from ...store.budgets import is_held
 from ...store.directories import Attempt, Root
 from ...supervise.unrecorded_end import unrecorded_end
 from ..lost import settle_lost_supervisor, unseen
+from ..unstarted import record_unstarted
 from .root_queue import RootQueue
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
-    from ..wanted import Promise, Wanted
+    from ...store.placements import Promise
+    from ..wanted import Wanted
 
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6
@@ -253,7 +255,7 @@ class HostEngine:
             "waiting_gpus": sum(queued.gpus for queued in waiting),
         }
 
-    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise]) -> list[Prospect]:
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
         """Return for each of these jobs whether it fits, and when it could start, from queue and time limits."""
         # Imported where it is needed, since every request starts a process.
         from .prospects import host_prospects
@@ -298,7 +300,7 @@ def _settle_lost(attempt: Attempt, claim: Claim) -> None:
     The guard of a supervisor has killed the job; if the guard is gone too, this does it.
     """
     if claim["by"] == "cancel":
-        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled before it started")
+        record_unstarted(attempt, claim)
     elif claim["by"] == "supervisor":
         settle_lost_supervisor(attempt, claim)
     else:

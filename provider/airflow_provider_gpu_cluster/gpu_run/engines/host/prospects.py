@@ -14,8 +14,9 @@ from ...gpus.inventory import Inventory, take_inventory
 from ...gpus.schedule import Board, QueuedJob, Slot, in_order, too_few
 from ...protocol.appraisal import FREE_NOW, QUEUE
 from ...store.budgets import is_held
+from ...store.placements import Promise
 from ..own_jobs import SPOILT
-from ..wanted import Promise, Wanted, unfit
+from ..wanted import Wanted, unfit
 from .root_queue import RootQueue, place_in_queue
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class _Host:
         self._now = time.time()
         waiting += _just_queued(queue, self._owner, waiting, self._slots)
         mine = {queued.job_id for queued in waiting if queued.owner == self._owner}
-        waiting += [self._promised(promise) for promise in promises if promise.job_id not in mine]
+        waiting += [self._promised(promise) for promise in promises if promise.gpus > 0 and promise.job_id not in mine]
         self._waiting = in_order(waiting)
         self._mine = {queued.job_id: queued for queued in self._waiting if queued.owner == self._owner}
         # The GPUs, and who has them once everybody has started who can.
@@ -85,7 +86,8 @@ class _Host:
         self._deadline = time.monotonic() + _THINK_S
 
     def _promised(self, promise: Promise) -> QueuedJob:
-        rank = protocol.PRIORITIES.index(promise.priority or "normal")
+        priority = promise.priority if promise.priority in protocol.PRIORITIES else "normal"
+        rank = protocol.PRIORITIES.index(priority)
         limit = promise.time_limit_s
         return QueuedJob(promise.job_id, rank, self._now, promise.gpus, promise.gpu_type, limit, self._owner)
 

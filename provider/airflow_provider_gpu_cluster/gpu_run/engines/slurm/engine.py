@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
-    from ..wanted import Promise, Wanted
+    from ...store.placements import Promise
+    from ..wanted import Wanted
 
 INTERVAL_S = 15.0
 # In intervals: how much later this host may see records that were written on another node, and how much later the
@@ -405,11 +406,11 @@ class SlurmEngine:
             "waiting_gpus": sum(waiting),
         }
 
-    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise]) -> list[Prospect]:
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
         """Return for each of these jobs whether it fits, and when it could start, by Slurm's own word."""
         from .prospects import SlurmProspects
 
-        return SlurmProspects(self._root, self._settings, self._submission, self._timeout_s).of(wanted, promises)
+        return SlurmProspects(self._root, self._settings, self._submission, within_s).of(wanted, promises)
 
     def overview(self) -> EngineView:
         """

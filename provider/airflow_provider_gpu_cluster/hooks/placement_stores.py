@@ -1,0 +1,42 @@
+"""Where a task of Airflow keeps what it remembers of its job's placement."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementStore
+from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY, KeyedStore, NoStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# No task tries for that long.
+_RETENTION = timedelta(days=365)
+
+
+def task_store(context: Mapping[str, Any], *, key: str = PLACEMENT_KEY) -> PlacementStore:
+    """
+    Return the store of a running task, which its later tries have as well.
+
+    :param key: of the record, for a task that launches several jobs.
+    """
+    state = context.get("task_state_store")
+    if state is None:
+        return NoStore()
+    return KeyedStore(
+        lambda name: outlast(lambda: state.get(name)),
+        lambda name, value: outlast(lambda: state.set(name, value, retention=_RETENTION)),
+        key=key,
+        is_first=context["ti"].try_number == 1,
+    )
+
+
+def store_of_job(context: Mapping[str, Any], job_id: str, *, is_own: bool) -> PlacementStore:
+    """
+    Return the store of a running task for one of its jobs.
+
+    :param is_own: whether the job is the one that the task has its identity from.
+    """
+    return task_store(context, key=PLACEMENT_KEY if is_own else f"{PLACEMENT_KEY}:{job_id}")
