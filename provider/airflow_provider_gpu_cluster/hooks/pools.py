@@ -73,12 +73,15 @@ def is_pool(gpu_cluster_conn_id: str | Sequence[str]) -> bool:
     """
     Return whether a ``gpu_cluster_conn_id`` names a pool, whose members need not all be usable.
 
-    :raises AirflowNotFoundException: it is one id, and there is no such connection.
+    A connection that is not defined is none; whoever uses it says more.
     """
     ids = connection_ids(gpu_cluster_conn_id)
-    if isinstance(ids, str):
-        return defined_connection(ids).conn_type == POOL_TYPE
-    return ids is not None
+    if not isinstance(ids, str):
+        return ids is not None
+    try:
+        return connection_of(ids).conn_type == POOL_TYPE
+    except AirflowNotFoundException:
+        return False
 
 
 def prices_of(pool: Pool) -> dict[str, float | None]:

@@ -144,8 +144,8 @@ class SubmitGpuJobOperator(BaseOperator):
         as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` stays on its
         cluster. (templated)
     :param policy: how a cluster of a pool is chosen among those that the job fits: ``"soonest"``, where it is expected
-        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers; or
-        a function that takes the offers and returns one of them, or the id of its connection. None for the pool
+        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers;
+        or a function that takes the offers and returns one of them, or the id of its connection. None for the pool
         connection's, which is ``"soonest"``. (templated)
     :param failover_after: in a pool: after how long without contact to its cluster the job is launched on another one,
         as a timedelta or in seconds, at least 30 s, and only when it is sure that it does not run on the first. None
