@@ -67,7 +67,7 @@ def _in_database() -> dict[str, str]:
     """Return the type of each connection that is a cluster or a pool."""
     query = select(Connection.conn_id, Connection.conn_type).where(Connection.conn_type.in_(_TYPES))
     with create_session() as session:
-        return dict(session.execute(query).tuples().all())
+        return {row.conn_id: row.conn_type for row in session.execute(query)}
 
 
 def _in_environment() -> dict[str, str]:
