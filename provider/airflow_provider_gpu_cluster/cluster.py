@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.acts import AuditReply, AuditRequest
+    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import AppraiseReply, AppraiseRequest, JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.carrying import CarriedJob, CarryInRequest, CarryOutRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.events import LaunchedEvent
     from airflow_provider_gpu_cluster.gpu_run.protocol.following import LookOnJob, LookOnReply, LookOnRequest, Seen
@@ -61,6 +62,14 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply, JobsRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageReply, UsageRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import (
+        Placement,
+        PlaceReply,
+        PlaceRequest,
+        Renewal,
+        RenewReply,
+        RenewRequest,
+    )
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import (
         Capacity,
         Check,
@@ -89,6 +98,7 @@ if TYPE_CHECKING:
         SubmitRequest,
         ToldRequest,
     )
+    from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
     from airflow_provider_gpu_cluster.gpu_run.protocol.status import Status
     from airflow_provider_gpu_cluster.gpu_run.protocol.totals import TotalsReply
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
@@ -184,6 +194,23 @@ class Cluster:
         """Return the cluster's GPUs, who holds them, and how many jobs wait."""
         capacity: Capacity = self.session.call("capacity", {})
         return capacity
+
+    def appraise(self, jobs: Sequence[JobToAppraise]) -> AppraiseReply:
+        """
+        Return of each job whether it fits the cluster, when it could start there, and what has to be sent for that.
+
+        :param jobs: at most :data:`.gpu_run.protocol.appraisal.MOST_JOBS`.
+        :raises InvalidJobError: a value of one of them is not valid.
+        """
+        request: AppraiseRequest = {"jobs": list(jobs)}
+        reply: AppraiseReply = self.session.call("appraise", request)
+        if len(reply["jobs"]) != len(jobs):
+            raise self._garbled("appraise", "it is not about the jobs that were asked for")
+        for appraisal in reply["jobs"]:
+            for name in ("why_not", "remark"):
+                if name in appraisal:
+                    appraisal[name] = cleaned(appraisal[name])
+        return reply
 
     def totals(self) -> TotalsReply:
         """Return what the ledger of the cluster adds up to, and how the cluster stands now."""
@@ -404,6 +431,43 @@ class Cluster:
         count_all(self.settings.conn_id, reply.get("counted"))
         return self._statuses_of(reply["jobs"], job_ids)
 
+    def place(
+        self,
+        job_id: str,
+        placement: Placement,
+        kind: str,
+        *,
+        spec: Spec | None = None,
+        if_free: bool = False,
+        by: str = "",
+    ) -> PlaceReply:
+        """
+        Tell this cluster which of several is to have a job, and hear whether it has it; see
+        :mod:`.gpu_run.jobs.placing`.
+
+        :param kind: one of the words of :mod:`.gpu_run.protocol.placement`.
+        :param spec: for a claim, what the job needs.
+        :param if_free: claim only if it could start now, beside what is promised to others.
+        :param by: in words, who asks, for the job's record.
+        """
+        request: PlaceRequest = {"job_id": job_id, "placement": placement, "kind": kind}
+        if spec is not None:
+            request["spec"] = spec
+        if if_free:
+            request["if_free"] = True
+        if by:
+            request["by"] = by
+        reply: PlaceReply = self.session.call("place", request)
+        return reply
+
+    def renew(self, jobs: Sequence[Renewal]) -> RenewReply:
+        """Say that jobs still are to run here; see :mod:`.gpu_run.jobs.renewing`."""
+        request: RenewRequest = {"jobs": list(jobs)}
+        reply: RenewReply = self.session.call("renew", request)
+        if len(reply["jobs"]) != len(jobs):
+            raise self._garbled("renew", "it is not about the jobs that were asked for")
+        return reply
+
     def jobs(self, most: int = MOST_LISTED_JOBS) -> JobsReply:
         """
         Return the jobs of this cluster that wait or run, and who has launched each.
@@ -530,7 +594,7 @@ class Cluster:
                 "record": record,
                 "inputs": [source.to_json() for source in sources],
                 "linked": job["linked"],
-                "history": job["history"],
+                "continuation": job["continuation"],
                 "origin": self.settings.conn_id,
                 "id": name,
             }

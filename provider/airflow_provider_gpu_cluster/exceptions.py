@@ -22,6 +22,8 @@ All errors that this provider raises, as one tree.
     │   │   └── NoClusterFitsError              no cluster of the pool can ever run it
     │   ├── BudgetExceededError             a budget of GPU-hours that it needs room in is used up
     │   └── JobConflictError                its directory belongs to another job
+    │       ├── PlacementOutrankedError         it was placed on another cluster meanwhile
+    │       └── PlacementExpiredError           the request has arrived after its last moment to start
     ├── CollectError                 outputs could not be downloaded whole
     └── GpuJobError                  the job ended badly; carries job_id, reason, kind, recovered and more
         ├── GpuJobFailed                    the user's code failed (reason user_error)
@@ -139,6 +141,14 @@ class BudgetExceededError(LaunchError):
 
 class JobConflictError(LaunchError):
     """The job's directory belongs to another job, or the job cannot be changed while it runs."""
+
+
+class PlacementOutrankedError(JobConflictError):
+    """The job was placed on another cluster of its pool meanwhile; nothing is launched for an earlier choice."""
+
+
+class PlacementExpiredError(JobConflictError):
+    """The request to launch has arrived after its last moment to start, and launches nothing."""
 
 
 class CollectError(GpuClusterError):
@@ -277,6 +287,8 @@ REPLY_ERRORS: dict[str, type[GpuClusterError]] = {
     protocol.NOT_STAGED: StagingError,
     protocol.NOT_ENOUGH_GPUS: NotEnoughGpusError,
     protocol.JOB_CONFLICT: JobConflictError,
+    protocol.PLACEMENT_OUTRANKED: PlacementOutrankedError,
+    protocol.PLACEMENT_EXPIRED: PlacementExpiredError,
     protocol.OVER_BUDGET: BudgetExceededError,
     protocol.LAUNCH_REFUSED: LaunchError,
     protocol.NO_SUCH_JOB: LaunchError,

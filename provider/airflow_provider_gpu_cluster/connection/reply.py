@@ -13,6 +13,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterProtocolError, Gpu
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import (
     acts,
+    appraisal,
     description,
     following,
     job_list,
@@ -21,6 +22,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import (
     logs,
     looks,
     overview,
+    placement,
     replies,
     series,
     totals,
@@ -36,6 +38,7 @@ _SHOWN_CHARACTERS = 200
 _REPLIES: dict[str, Any] = {
     "install-check": replies.Check,
     "capacity": replies.Capacity,
+    "appraise": appraisal.AppraiseReply,
     "overview": overview.Overview,
     "totals": totals.TotalsReply,
     "stage": replies.StageReply,
@@ -44,6 +47,8 @@ _REPLIES: dict[str, Any] = {
     "resubmit": replies.SubmitReply,
     "status": replies.StatusReply,
     "cancel": replies.StatusReply,
+    "place": placement.PlaceReply,
+    "renew": placement.RenewReply,
     "jobs": job_list.JobsReply,
     "usage": ledger.UsageReply,
     "interrupt": replies.InterruptReply,

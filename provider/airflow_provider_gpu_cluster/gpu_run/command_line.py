@@ -66,6 +66,8 @@ _WITH_INPUTS = ("root", "engine", "program", "request", "stream")
 VERBS = {
     "install-check": Verb("jobs.install_check", "answer", ("root", "engine")),
     "capacity": Verb("engines.capacity", "answer", ("engine",)),
+    # Who chooses among several clusters waits only for a moment.
+    "appraise": Verb("jobs.appraisal", "answer", ("root", "engine", "request"), engine_timeout_s=2.0),
     "overview": Verb("jobs.overview", "answer", ("root", "engine", "request")),
     "audit": Verb("jobs.audit", "answer", ("root", "request")),
     "totals": Verb("jobs.totals", "answer", ("root", "engine", "program")),
@@ -81,6 +83,8 @@ VERBS = {
     "read-log": Verb("jobs.log_window", "answer", ("root", "request")),
     "copy-log": Verb("jobs.log_copy", "answer", ("root", "request")),
     "search-log": Verb("jobs.log_search", "answer", ("root", "request")),
+    "place": Verb("jobs.placing", "answer", ("root", "engine", "request")),
+    "renew": Verb("jobs.renewing", "answer", ("root", "engine", "request")),
     "cancel": Verb("jobs.cancel", "answer", ("root", "engine", "request")),
     "jobs": Verb("jobs.listing", "answer", ("root", "engine", "program", "request")),
     "usage": Verb("jobs.usage", "answer", ("root", "request")),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.gpu_run.protocol.inputs import Input
     from airflow_provider_gpu_cluster.gpu_run.protocol.masks import Masks
+    from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, ElementRequest, PartOfArray, SubmitRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec, SpecPart
 
@@ -64,6 +65,7 @@ class LaunchArguments(TypedDict):
     :param elements: the elements, if the job is an array.
     :param masks: masks of the job's secrets.
     :param part: which elements of a larger array those are.
+    :param placement: the choice of this cluster among several, if there was one.
     """
 
     spec: JobSpec
@@ -75,6 +77,7 @@ class LaunchArguments(TypedDict):
     elements: NotRequired[Sequence[Element]]
     masks: NotRequired[Masks | None]
     part: NotRequired[PartOfArray | None]
+    placement: NotRequired[Placement | None]
 
 
 def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpack[LaunchArguments]) -> SubmitRequest:
@@ -98,6 +101,7 @@ def submit_request(job_id: str, *, inputs: Sequence[Input] | None, **asked: Unpa
         elements=[_element(element, element_id(job_id, index), common) for index, element in elements],
         masks=asked.get("masks"),
         part=asked.get("part"),
+        placement=asked.get("placement"),
     )
 
 

@@ -223,3 +223,13 @@ def test_a_gap_that_one_waiting_job_does_not_fit_into_is_open_to_the_next() -> N
     starts, waits = plan([wide, endless, short, long], slots, 1.0)
     assert set(starts) == {short}
     assert set(waits) == {wide, endless, long}
+
+
+def test_a_long_job_that_cannot_slip_in_keeps_no_short_one_from_it_at_the_time_of_a_real_clock() -> None:
+    now = 1.8e9
+    slots = free(gpus(1)) + taken(gpus(1, first=1), until=now + 1000)
+    queue = [ticket("big", 2, limit_s=60, submitted=1), ticket("long", limit_s=5000, submitted=2)]
+    short = ticket("short", limit_s=500, submitted=3)
+    found, waits = plan([*queue, short], slots, now)
+    assert set(found) == {short}
+    assert set(waits) == set(queue)

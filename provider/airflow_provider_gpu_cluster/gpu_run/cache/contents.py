@@ -60,6 +60,17 @@ class Contents:
         """Return the path of a content, whether it is here or not."""
         return self.at("contents", sha256[:2], sha256[2:])
 
+    def has(self, key: str, size: int) -> bool:
+        """Return whether a content is here, judged by its size only, and note nothing."""
+        if size <= protocol.WHOLE_BYTES:
+            return not size or self.packs.has(key, size)
+        # A tag is a link.
+        path = self.at("tags", key) if key.startswith("tag-") else self.path_of(key)
+        try:
+            return os.stat(path).st_size == size
+        except OSError:
+            return False
+
     def find(self, key: str, size: int) -> str | None:
         """
         Return the SHA-256 of a content that is here, judged by its size only; note its use.
@@ -140,12 +151,17 @@ class Contents:
 
     # -- manifests
 
-    def manifest(self, digest: str) -> list[Row] | None:
-        """Return the rows of an input, if they are known and undamaged."""
+    def manifest(self, digest: str, *, is_used: bool = True) -> list[Row] | None:
+        """
+        Return the rows of an input, if they are known and undamaged.
+
+        :param is_used: whether to note their use.
+        """
         path = self._manifest_path(digest)
         try:
             found = json.loads(regular_files.read(path, _MOST_MANIFEST_BYTES))
-            self._note_use(path, os.stat(path))
+            if is_used:
+                self._note_use(path, os.stat(path))
             rows: list[Row] = found["rows"]
             return rows if digest_of(rows) == found["check"] else None
         except (OSError, ValueError, LookupError, TypeError, RecursionError):

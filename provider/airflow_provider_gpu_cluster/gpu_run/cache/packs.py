@@ -45,6 +45,11 @@ class Packs:
         self._open: dict[str, int] = {}
         self._used: set[str] = set()
 
+    def has(self, key: str, size: int) -> bool:
+        """Return whether a content is here, and note nothing."""
+        place = self._index().get(key)
+        return place is not None and place.size == size
+
     def find(self, key: str, size: int) -> str | None:
         """Return the SHA-256 of a content that is here; note its use."""
         place = self._index().get(key)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Protocol, Sequence
 from ..store.directories import Attempt
 
 if TYPE_CHECKING:
+    from ..protocol.appraisal import Prospect
     from ..protocol.overview import EngineView
     from ..protocol.records import Claim
     from ..protocol.replies import Capacity
     from ..protocol.spec import Spec
     from ..protocol.status import Standing
+    from .wanted import Promise, Wanted
 
 
 class Engine(Protocol):
@@ -77,6 +79,18 @@ class Engine(Protocol):
         Return every GPU and who uses it, and how many jobs of all users wait.
 
         :raises Refused: that is not known now.
+        """
+        ...
+
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
+        """
+        Return for each of these jobs whether it fits here, and when it could start if it was launched now.
+
+        This changes nothing, and takes about as long for many jobs as for one. What cannot be found out now is said of
+        each job.
+
+        :param promises: GPUs that are free, and are promised to jobs that are about to be launched.
+        :param within_s: how long to wait for the answers of a scheduler, in seconds.
         """
         ...
 

@@ -31,6 +31,8 @@ def end_unstarted(
     """
     claim = claim_by(by)
     claim["end"] = {"state": state, "reason": reason, "message": message}
+    if "placement" in facts:
+        claim["end"]["placement"] = facts["placement"]
     if not attempt.claim(claim):
         return False
     facts["submitted_at"] = attempt.request()["requested_at"]
@@ -49,7 +51,8 @@ def record_unstarted(attempt: Attempt, claim: Claim) -> None:
         "reason": protocol.REASON_CANCELLED,
         "message": "cancelled before it started",
     }
-    attempt.finish(end["state"], end["reason"], end["message"])
+    mark: EndFacts = {"placement": end["placement"]} if "placement" in end else {}
+    attempt.finish(end["state"], end["reason"], end["message"], **mark)
 
 
 def build_environment(attempt: Attempt, by: str, allocation: Allocation) -> bool:

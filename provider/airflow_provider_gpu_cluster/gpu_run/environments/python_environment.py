@@ -166,6 +166,24 @@ def _hash(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
+def needs_its_folder(requirements: str) -> bool:
+    """Return whether a text of requirements means something else in another folder."""
+    return any(_INCLUDE.match(line) or _is_local(line) for line in requirements.splitlines())
+
+
+def built_groups(root: Root) -> set[str]:
+    """Return the groups, see :func:`group`, of the environments that are built."""
+    found = set()
+    folder = os.path.join(root.cache, "environments")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError, ValueError):
+                built = records.read_json(mark_of(os.path.join(folder, name)))
+                if built is not None and isinstance(built.get("group"), str):
+                    found.add(built["group"])
+    return found
+
+
 def build(root: Root, parts: EnvironmentParts, code: str) -> Environment:
     """
     Return the environment for ``parts``, and build it if it does not exist.

@@ -15,8 +15,8 @@ from ..linux import locks
 from ..protocol.acts import GC
 from ..recovery.words import duration
 from ..reply import Reply
+from ..store import cancelled_requests, placements
 from ..store.acts import note_act, what_was_asked
-from ..store.cancelled_requests import forget_old
 from ..store.directories import JobDirectory, Root
 from ..store.job_folders import jobs_of
 from ..store.settling import settle
@@ -137,7 +137,8 @@ class _Collection:
             self._measure(path)
         self._programs(needs)
         if not self._dry_run:
-            forget_old(self._root)
+            cancelled_requests.forget_old(self._root)
+            placements.forget_old(self._root)
             # Looking at the notes of attempts removes those that were left behind.
             for _ in all_unfinished(self._root.path):
                 pass

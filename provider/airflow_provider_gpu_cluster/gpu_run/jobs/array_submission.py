@@ -19,6 +19,7 @@ from ..store import arrays
 from ..store.acts import append_to_ledger, note_act
 from ..store.budgets import Admission, admit, check_budget, has_budget
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.placed_launches import check_placed, note_launch, note_launched, placed_launch
 from ..store.staging_time import staging_noted
 from . import submission
 from .status import carry_on, status_of
@@ -66,12 +67,14 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         when the worker has to send inputs first.
     """
     array = root.job(request["job_id"])
+    submission.take_placement(request)
     array.use()
     # Kept in the request, which is carried out again after inputs were sent.
     before = request.setdefault("cancelled", arrays.last_cancellation(array))
     elements = _elements(root, engine, request)
     if not _all_there(elements, engine):
         submission.check_not_cancelled(root, request)
+        check_placed(root, request)
         engine.check(request["spec"])
         if request["inputs"] and has_budget(root.own, request):
             check_budget(root.own, _to_make(elements, engine))
@@ -89,10 +92,12 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
                 return {"needs": needs}
         submission.check_code(array, request["spec"])
         _prepare(array, [element for element in elements if not _is_there(element, engine)])
-    with array.lock():
+    with placed_launch(root, request), array.lock():
         _check_not_cancelled(array, before)
         if not _all_there(elements, engine):
             submission.check_not_cancelled(root, request)
+            check_placed(root, request)
+            note_launch(root, request)
         _check_size(array, elements, engine)
         arrays.keep_elements(array, [element.job.job_id for element in elements])
         to_make = _to_make(elements, engine) if has_budget(root.own, request) else []
@@ -102,6 +107,7 @@ def submit_array(root: Root, engine: Engine, request: Submit) -> SubmitReply:
         try:
             engine.launch([attempt for attempt, is_new in made if is_new or attempt.claimed() is None])
         finally:
+            note_launched(root, request)
             _note(array, elements, made, request, launched)
     engine.refresh()
     status = array_status.summary(array.job_id, [status_of(attempt, engine) for attempt, _ in made])

@@ -8,14 +8,16 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import protocol
+from ..engines.unstarted import end_unstarted
 from ..errors import Refused
 from ..linux import regular_files
-from ..protocol.acts import CANCEL
+from ..protocol.acts import CANCEL, MOVE
+from ..protocol.cancellation import words_of
+from ..protocol.placement import FENCED_OFF, WITHDRAWN
 from ..reply import Reply
 from ..store import records
 from ..store.acts import name_of, note_act
 from ..store.cancelled_requests import note_cancelled
-from ..store.claims import claim_by
 from ..store.directories import Attempt, JobDirectory, Root
 from .counts import count
 from .status import status_or_unknown, statuses
@@ -23,12 +25,13 @@ from .status import status_or_unknown, statuses
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.cancellation import CancelRecord
+    from ..protocol.records import EndFacts
     from ..protocol.requests import Caller, CancelCall
     from ..protocol.status import Status
 
 _LOOK_S = 0.05
 # What is met where a job has spoilt its records, or is deleting them.
-_SPOILT = (
+SPOILT = (
     Refused,
     ValueError,
     KeyError,
@@ -48,16 +51,25 @@ def answer(root: Root, engine: Engine, request: CancelCall) -> Reply:
     return Reply({"jobs": found, "counted": count(root, found)})
 
 
-class _Canceller(NamedTuple):
+class Canceller(NamedTuple):
     """
-    Who cancels.
+    Who cancels, and what for.
 
     :param by: in words, for the job's record.
     :param caller: for the audit trail.
+    :param moved: in words, where the job is instead; empty if it is to end altogether.
     """
 
     by: str
     caller: Caller
+    moved: str = ""
+
+    def asked(self) -> CancelRecord:
+        """Return the record of this wish, made now."""
+        asked: CancelRecord = {"by": self.by, "at": records.now()}
+        if self.moved:
+            asked["message"], asked["placement"] = self.moved, FENCED_OFF
+        return asked
 
     def note(self, job: JobDirectory, attempt: Attempt | None, made: int, details: str = "") -> None:
         """
@@ -68,12 +80,12 @@ class _Canceller(NamedTuple):
         host = self.caller.get("airflow_host", "")
         note_act(
             job.path,
-            CANCEL,
+            MOVE if self.moved else CANCEL,
             caller=self.caller,
             through=self.by,
             attempt=None if attempt is None else attempt.number,
-            key=f"{made} {name_of(self.caller)} {host} {self.by}",
-            details=details,
+            key=f"{made} {name_of(self.caller)} {host} {self.by} {self.moved}".rstrip(),
+            details=details or self.moved,
         )
 
 
@@ -98,7 +110,7 @@ def cancel(
     :raises Refused: one of them is no job id; none is cancelled.
     """
     jobs = [root.job(job_id) for job_id in job_ids]
-    who = _Canceller(by, caller or {})
+    who = Canceller(by, caller or {})
     failure: Exception | None = None
     for job in jobs:
         try:
@@ -109,7 +121,7 @@ def cancel(
             failure = error
         try:
             _cancel_job(job, root, engine, who)
-        except _SPOILT:
+        except SPOILT:
             # Its status says so, and the others are cancelled.
             continue
         except OSError as error:
@@ -126,7 +138,7 @@ def cancel(
         time.sleep(_LOOK_S)
 
 
-def _stop_launch(job: JobDirectory, root: Root, who: _Canceller, request_key: str) -> None:
+def _stop_launch(job: JobDirectory, root: Root, who: Canceller, request_key: str) -> None:
     """Keep a request from launching the job, unless it has done so by the end of this call."""
     asked: CancelRecord = {"by": who.by, "at": records.now()}
     is_first = note_cancelled(root, job.job_id, request_key, asked)
@@ -137,14 +149,14 @@ def _stop_launch(job: JobDirectory, root: Root, who: _Canceller, request_key: st
         who.note(job, None, 0, "before it was launched")
 
 
-def _cancel_job(job: JobDirectory, root: Root, engine: Engine, who: _Canceller) -> None:
+def _cancel_job(job: JobDirectory, root: Root, engine: Engine, who: Canceller) -> None:
     if job.attempts():
-        _cancel_latest(job, root, engine, who)
+        cancel_latest(job, root, engine, who)
     elif job.use():
         _cancel_elements(job, root, engine, who)
 
 
-def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, who: _Canceller) -> None:
+def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, who: Canceller) -> None:
     """Cancel an array, also one that is about to be launched."""
     from ..store import arrays
 
@@ -152,12 +164,13 @@ def _cancel_elements(job: JobDirectory, root: Root, engine: Engine, who: _Cancel
         arrays.note_cancellation(job, who.by)
         elements = [root.job(element) for element in arrays.all_elements_of(job)]
         for element in elements:
-            _cancel_latest(element, root, engine, who)
+            cancel_latest(element, root, engine, who)
     if elements:
         who.note(job, None, sum(len(element.attempts()) for element in elements), f"{len(elements)} elements")
 
 
-def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, who: _Canceller) -> None:
+def cancel_latest(job: JobDirectory, root: Root, engine: Engine, who: Canceller) -> None:
+    """Cancel the latest attempt of a job, and those that follow it by themselves."""
     # A look at the job may find that it has ended, and make its next attempt, which is the one to cancel then.
     if not job.attempts():
         return
@@ -178,27 +191,33 @@ def _cancel_latest(job: JobDirectory, root: Root, engine: Engine, who: _Cancelle
         _cancel(latest, engine, who)
 
 
-def _cancel(attempt: Attempt, engine: Engine, who: _Canceller) -> None:
+def _cancel(attempt: Attempt, engine: Engine, who: Canceller) -> None:
     try:
-        _ask_to_end(attempt, engine, who.by)
+        _ask_to_end(attempt, engine, who)
     finally:
         who.note(attempt.job, attempt, attempt.number)
 
 
-def _ask_to_end(attempt: Attempt, engine: Engine, by: str) -> None:
-    asked: CancelRecord = {"by": by, "at": records.now()}
+def _ask_to_end(attempt: Attempt, engine: Engine, who: Canceller) -> None:
+    asked = who.asked()
     if _note(attempt, asked):
-        attempt.event("cancel_requested", by=by)
-    if attempt.claim(claim_by("cancel")):
-        # It can no longer be started.
-        request = attempt.request()
-        message = f"cancelled by {by} before it started"
-        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, message, submitted_at=request["requested_at"])
+        attempt.event("cancel_requested", by=who.by)
+    if keep_from_starting(attempt, f"{words_of(asked)} before it started", WITHDRAWN if who.moved else ""):
         engine.leave(attempt)
         return
     claim = attempt.claimed()
     if claim is not None:
         engine.stop(attempt, claim)
+
+
+def keep_from_starting(attempt: Attempt, message: str, mark: str = "") -> bool:
+    """
+    End an attempt that waits, so that it can no longer be started; return False when it has begun.
+
+    :param mark: why it does not run on this cluster, if that is why; see :mod:`.protocol.placement`.
+    """
+    facts: EndFacts = {"placement": mark} if mark else {}
+    return end_unstarted(attempt, "cancel", protocol.CANCELLED, protocol.REASON_CANCELLED, message, **facts)
 
 
 def _note(attempt: Attempt, asked: CancelRecord) -> bool:

@@ -115,6 +115,10 @@ def _request_of(
     masks = with_more(recorded.get("masks"), request.get("secrets", ()))
     if masks is not None:
         asked["masks"] = masks
+    if "placement" in recorded:
+        asked["placement"] = recorded["placement"].copy()
+        # It may have been put off since.
+        asked["placement"].pop("start_by", None)
     if not is_element and "array" in recorded:
         asked["array"] = recorded["array"]
     return asked

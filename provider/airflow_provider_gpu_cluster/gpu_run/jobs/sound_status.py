@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Callable, cast
 
 from .. import protocol
+from ..protocol.placement import MARKS
 
 if TYPE_CHECKING:
     from ..protocol.status import Status
@@ -119,6 +120,8 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "log_tail": _is_text,
     "elements": _list_of(_is_element),
     "notes": _list_of(_is_text),
+    "placement": lambda value: value in MARKS,
+    "moved_to": _is_text,
     # They were checked when they were read.
     "masks": lambda value: isinstance(value, dict),
 }
@@ -140,6 +143,8 @@ _NEVER_NONE = (
     "log_tail",
     "elements",
     "notes",
+    "placement",
+    "moved_to",
 )
 
 

@@ -12,12 +12,14 @@ from .. import protocol
 from ..errors import Refused
 from ..linux import processes, regular_files
 from ..protocol.orphan_timeout import orphan_timeout_s
+from ..protocol.placement import CLAIM
 from ..reply import Reply
 from ..store.asked import note_asked
 from ..store.claims import run_facts
 from ..store.directories import Attempt, JobDirectory, Root
 from ..store.idle_notes import idle_note
 from ..store.next_attempt import follow, is_followed
+from ..store.placements import placement_note
 from ..store.records import now
 from ..store.settling import settle
 from ..store.used import seconds_of, used_so_far
@@ -77,7 +79,21 @@ def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int =
 
 def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0, *, whole: bool = False) -> Status:
     """Return the status of a job, with the last lines of its output if it has ended or has printed any."""
-    return sound(_job_status(root, engine, job_id, tail_bytes, whole))
+    status = _job_status(root, engine, job_id, tail_bytes, whole)
+    where = _moved_to(root, job_id)
+    if where:
+        status["moved_to"] = where
+        if not status.get("attempt") and "elements" not in status:
+            status = {**_unknown(job_id, f"it was placed on another cluster ({where})"), "moved_to": where}
+    return sound(status)
+
+
+def _moved_to(root: Root, job_id: str) -> str:
+    """Return the connection of the cluster on which a job was placed instead; empty if this one was told of none."""
+    note = placement_note(root, job_id)
+    if note is None or note["kind"] == CLAIM:
+        return ""
+    return note["placement"].get("conn_id", "")
 
 
 def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:

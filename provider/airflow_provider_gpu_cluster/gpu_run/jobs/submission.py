@@ -12,6 +12,7 @@ from ..environments import python_environment
 from ..errors import Refused
 from ..linux import processes
 from ..protocol.acts import JOIN, STAGE, SUBMIT
+from ..protocol.placement import order
 from ..protocol.submit_request import attempt_request
 from ..staging import inputs as staging
 from ..store import records
@@ -20,6 +21,8 @@ from ..store.budgets import PlannedAttempt, admit, check_budget
 from ..store.cancelled_requests import cancelled_request
 from ..store.continuing import go_on, next_number
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.placed_launches import check_placed, note_launch, note_launched, placed_launch
+from ..store.placements import sound_placement
 from ..store.settling import settle
 from ..store.staging_time import staging_noted, take_staging
 from ..store.unfinished import note_unfinished, unfinished_note
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.inputs import Input
     from ..protocol.ledger import ActLine
-    from ..protocol.records import JobRecord, OwnerRecord
+    from ..protocol.records import AttemptRequest, JobRecord, OwnerRecord
     from ..protocol.replies import Handle, StageReply, SubmitReply
     from ..protocol.requests import Asker, Caller, StageCall, Submit
     from ..protocol.spec import Spec
@@ -73,12 +76,14 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
     :return: the handle, the status, ``created``; or ``needs``, when the worker has to send inputs first.
     """
     job = root.job(request["job_id"])
+    take_placement(request)
     if job.use():
         carry_on(job, engine)
     seen = latest_attempt(job)
     found = existing(job, engine, request)
     if found is None:
         check_not_cancelled(root, request)
+        check_placed(root, request)
         engine.check(request["spec"])
         if request["inputs"]:
             # Before they are sent.
@@ -95,10 +100,11 @@ def submit(root: Root, engine: Engine, request: Submit) -> SubmitReply:
             if needs:
                 return {"needs": needs}
         check_code(job, request["spec"])
-        with job.lock():
+        with placed_launch(root, request), job.lock():
             found = existing(job, engine, request) or newer(job, engine, seen)
             if found is None:
                 check_not_cancelled(root, request)
+                check_placed(root, request)
                 return _created(root, job, engine, request)
     attempt, status = found
     _note_found(attempt, request, status)
@@ -156,6 +162,9 @@ def existing(job: JobDirectory, engine: Engine, request: Submit) -> tuple[Attemp
     asked = latest.request()
     status = status_of(latest, engine)
     same_generation = asked["generation"] == request["generation"]
+    if "placement" in status and _is_placed_anew(asked, request):
+        # The job was moved away from here, and comes back.
+        return None
     if (
         asked["request_key"] == request["request_key"]
         or status["state"] not in protocol.FINAL_STATES
@@ -163,6 +172,13 @@ def existing(job: JobDirectory, engine: Engine, request: Submit) -> tuple[Attemp
     ):
         return latest, status
     return None
+
+
+def _is_placed_anew(asked: AttemptRequest, request: Submit) -> bool:
+    """Return whether a request is for a later choice of this cluster than an attempt."""
+    return "placement" in request and (
+        "placement" not in asked or order(request["placement"]) > order(asked["placement"])
+    )
 
 
 def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Attempt, Status] | None:
@@ -175,6 +191,16 @@ def newer(job: JobDirectory, engine: Engine, seen: Attempt | None) -> tuple[Atte
     if latest is None or (seen is not None and latest.number == seen.number):
         return None
     return latest, status_of(latest, engine)
+
+
+def take_placement(request: Submit) -> None:
+    """
+    Leave only a placement in a request that makes sense.
+
+    :raises Refused: it makes none.
+    """
+    if "placement" in request:
+        request["placement"] = sound_placement(request["placement"])
 
 
 def check_not_cancelled(root: Root, request: Submit) -> None:
@@ -220,10 +246,12 @@ def latest_attempt(job: JobDirectory) -> Attempt | None:
 def _created(root: Root, job: JobDirectory, engine: Engine, request: Submit) -> SubmitReply:
     """Make the next attempt and launch it; call under the job's lock."""
     admission = admit(root.own, [next_of(job, request)])
+    note_launch(root, request)
     attempt = add_attempt(job, engine, request, why_held=admission.held.get(job.path, ""))
     try:
         engine.launch([attempt])
     finally:
+        note_launched(root, request)
         note_submitted(attempt, request)
     status = status_of(attempt, engine)
     if admission.remark:

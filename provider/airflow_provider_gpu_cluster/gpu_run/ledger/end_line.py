@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping, cast
 
 from ..linux import processes
 from ..protocol.ledger import END
+from ..protocol.placement import MARKS
 from .who import line_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def end_line(
         line["array"], line["element"] = _text(array["job_id"]), array["index"]
     if record.get("next"):
         line["goes_on"] = True
+    if record.get("placement") in MARKS:
+        line["placement"] = record["placement"]
     line.update(_used(record, line["gpu_seconds"]))
     seconds = _part(record, "seconds")
     parts = {

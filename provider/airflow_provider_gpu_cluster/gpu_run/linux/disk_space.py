@@ -13,6 +13,7 @@ from ..errors import Refused
 
 FALLOC_FL_KEEP_SIZE = 1
 _TMPFS_MAGIC = 0x01021994
+_SOME = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -35,10 +36,31 @@ def check_room(folder: str, needed: int, what: str) -> None:
     :raises Refused: the message says how much is needed and how much there is.
     """
     room = room_for(folder, needed)
+    if room.nbytes < needed:
+        raise _no_room(folder, needed, room, what)
+
+
+def check_room_later(folder: str, needed: int, what: str) -> None:
+    """
+    Refuse what would not fit if it came now, without reserving all of that for a moment, which others may need.
+
+    :param what: what needs the room, for a person to read.
+    :raises Refused: the message says how much is needed and how much there is.
+    """
+    disk = os.statvfs(folder)
+    room = Room(min(needed, disk.f_bavail * disk.f_frsize) if disk.f_blocks else needed)
     if room.nbytes >= needed:
-        return
+        # The disk knows nothing of a quota that is used up.
+        some = min(needed, _SOME)
+        room = room_for(folder, some)
+        if room.nbytes >= some:
+            return
+    raise _no_room(folder, needed, room, what)
+
+
+def _no_room(folder: str, needed: int, room: Room, what: str) -> Refused:
     limit = " within your quota" if room.within_quota else ""
-    raise Refused(
+    return Refused(
         protocol.NO_SPACE,
         f"{what} needs {_megabytes(needed)} in {folder}, and there is room for {_megabytes(room.nbytes)}"
         f"{limit}; make room there, or set 'root_dir' in the connection to a folder on another disk",

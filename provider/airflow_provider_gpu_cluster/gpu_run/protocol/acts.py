@@ -15,13 +15,15 @@ RESUBMIT = "resubmit"
 LAUNCH = "launch"
 RECOVER = "recover"
 CANCEL = "cancel"
+# A job that waited or ran here was taken back, as it was placed on another cluster.
+MOVE = "move"
 INTERRUPT = "interrupt"
 COLLECT = "collect"
 # Its outputs were read for, or brought along from, another cluster.
 CARRY = "carry"
 END = "end"
 GC = "gc"
-ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, INTERRUPT, COLLECT, CARRY, END, GC)
+ACTS = (STAGE, SUBMIT, JOIN, RESUBMIT, LAUNCH, RECOVER, CANCEL, MOVE, INTERRUPT, COLLECT, CARRY, END, GC)
 
 
 class AuditRequest(TypedDict):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from .placement import Placed
+
 if TYPE_CHECKING:
     from .inputs import Input
-    from .placement import Placed
     from .requests import Asker
     from .spec import Spec
 

@@ -38,6 +38,7 @@ class EndLine(LedgerLine, total=False):
     :param verdict: the finer kind of its end.
     :param follows_at: when the attempt before it ended, and ``follows_reason``, why; missing for a first attempt.
     :param goes_on: whether the job goes on in a next attempt by itself.
+    :param placement: why it did not run on this cluster, if that was its end; see :mod:`.placement`.
     :param array: the array that it is an element of, and ``element``, its index there.
     :param gpus: number of GPUs, on all nodes.
     :param leased_s: how long it had them, in seconds.
@@ -54,6 +55,7 @@ class EndLine(LedgerLine, total=False):
     follows_at: str
     follows_reason: str | None
     goes_on: bool
+    placement: str
     array: str
     element: int
     submitted_at: str

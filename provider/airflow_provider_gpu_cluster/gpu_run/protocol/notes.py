@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, TypedDict
 
+from .placement import Placement
 from .records import LeasedGpu, ProcessIdentity
 from .requests import Position
 
@@ -231,3 +232,50 @@ class LaunchNote(_LaunchNote, total=False):
     launcher: ProcessIdentity
     process: ProcessIdentity
     gone_at: float
+
+
+class StartBy(TypedDict):
+    """
+    The last moment at which an attempt may start, by the clocks of the host where it was noted.
+
+    :param at: in seconds since the epoch.
+    :param boottime: the same by the clock that runs since that host was booted and is never set.
+    :param boot: id of that boot.
+    """
+
+    at: float
+    boottime: float
+    boot: str
+    host: str
+
+
+class _PlacementNote(TypedDict):
+    job_id: str
+    placement: Placement
+    kind: str
+
+
+class PlacementNote(_PlacementNote, total=False):
+    """
+    What a cluster keeps of a job's highest placement.
+
+    :param kind: with which word it was told.
+    :param start_by: missing if an attempt of it may start at any time.
+    :param withdrawal: the placement for which its waiting attempts are being taken back right now: none starts until
+        that is decided.
+    """
+
+    start_by: StartBy
+    withdrawal: Placement
+
+
+class PromiseNote(TypedDict):
+    """
+    GPUs that are kept for a job that was claimed and is about to be launched.
+
+    :param gpus: how many, on all nodes.
+    """
+
+    gpus: int
+    gpu_type: str | None
+    made: StartBy

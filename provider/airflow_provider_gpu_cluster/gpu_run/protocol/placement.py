@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from .status import Status
+
 if TYPE_CHECKING:
     from .spec import Spec
-    from .status import Status
 
 # What a cluster is told of a placement.
 CLAIM = "claim"  # the job is to be launched here
@@ -24,9 +25,17 @@ END = "end"  # the same, and one that runs is ended
 CLAIMED = "claimed"
 FENCED = "fenced"  # nothing of the job waits or runs here, and nothing of a lower placement will
 OUTRANKED = "outranked"  # it knows a higher placement, and has done nothing
-LAUNCHED = "launched"  # an attempt waits or runs here; nothing was done about it
+# An attempt waits or runs here. After a claim it belongs to that placement from now on; after an end it is being ended;
+# otherwise nothing was done or noted.
+LAUNCHED = "launched"
 ENDED = "ended"  # the last attempt has ended here, and nothing of a lower placement will run
 TAKEN = "taken"  # the GPUs that were free are promised to others; nothing was claimed
+
+# Why an attempt does not run here, in a status and in the record of its end. The end is none of the job.
+WITHDRAWN = "withdrawn"  # the job was moved while it waited
+FENCED_OFF = "fenced"  # it was placed on another cluster
+EXPIRED = "expired"  # its last moment to start was over
+MARKS = (WITHDRAWN, FENCED_OFF, EXPIRED)
 
 
 class _Placement(TypedDict):
@@ -52,6 +61,11 @@ class Placement(_Placement, total=False):
     members: list[str]
     start_by: float
     renewed_only: bool
+
+
+def order(placement: Placement) -> tuple[int, str]:
+    """Return the place of a placement among those of the same job; a higher one outranks it."""
+    return placement["epoch"], placement["key"]
 
 
 class _PlaceRequest(TypedDict):
@@ -113,7 +127,8 @@ class RenewRequest(TypedDict):
 
 class RenewReply(TypedDict):
     """
-    :param jobs: for each, whether its placement is still the highest here.
+    :param jobs: for each, whether its placement is still the highest here, and is not over: a renewal that comes after
+        the last moment at which an attempt could start brings none back that waits.
     :param now: the time of the cluster, in seconds since the epoch.
     """
 

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, final
 
 from .inputs import InputNotes
 from .masks import Masks
+from .placement import Placement
 from .recovery import NextAttempt, Recovery
 from .requests import ArrayPlace, Asker
 from .settings import Settings
@@ -46,6 +47,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     :param interpreter: the Python that took the request, and is the job's unless its setup chooses another.
     :param recovery: why it exists, if nobody has asked for this attempt.
     :param over_budget: why it had to wait for its budget of GPU-hours when it was made; missing if it had not.
+    :param placement: the choice of this cluster by which it was launched here; missing if there was no choice.
     """
 
     context: dict[str, str]
@@ -57,6 +59,7 @@ class AttemptRequest(_AttemptRequest, total=False):
     interpreter: str
     recovery: Recovery
     over_budget: str
+    placement: Placement
 
 
 class _EnvironmentParts(TypedDict):
@@ -145,12 +148,20 @@ class NodeOrder(TypedDict):
     to_all: bool
 
 
-class End(TypedDict):
-    """How an attempt ended, as stated by the process that ended it."""
-
+class _End(TypedDict):
     state: str
     reason: str | None
     message: str
+
+
+class End(_End, total=False):
+    """
+    How an attempt ended, as stated by the process that ended it.
+
+    :param placement: why it does not run on this cluster, if that is its end; see :mod:`.placement`.
+    """
+
+    placement: str
 
 
 class SlurmRun(TypedDict, total=False):
@@ -204,6 +215,7 @@ class EndFacts(TypedDict, total=False):
     :param failed_nodes: those of its nodes that failed, in the scheduler's words.
     :param usage: what it has used.
     :param seconds: how long each of its parts took.
+    :param placement: why it does not run on this cluster; see :mod:`.placement`.
     """
 
     kind: str | None
@@ -226,9 +238,10 @@ class EndFacts(TypedDict, total=False):
     seconds: Seconds
     host: str
     pid: int
+    placement: str
 
 
-class _ExitRecord(End):
+class _ExitRecord(_End):
     job_id: str
     attempt: int
 
@@ -278,7 +291,7 @@ class Stopped(TypedDict, total=False):
     facts: EndFacts
 
 
-class Marked(End):
+class Marked(_End):
     """What the marker in outputs/ says about an end."""
 
     facts: EndFacts

@@ -12,6 +12,7 @@ from .cancellation import CancelRecord
 from .inputs import Input
 from .masks import Masks
 from .notices import NotifyWhen
+from .placement import Placement, PlaceRequest, RenewRequest
 from .settings import Settings
 from .spec import Spec, SpecPart
 
@@ -142,11 +143,13 @@ class SubmitRequest(_SubmitRequest, total=False):
     :param elements: the elements, for an array.
     :param part: of an array on several clusters, which of its elements these are.
     :param masks: masks of the job's secrets, if it has any.
+    :param placement: the choice of this cluster, of several, by which it is to be launched here.
     """
 
     elements: list[ElementRequest]
     part: PartOfArray
     masks: Masks
+    placement: Placement
 
 
 class SubmitCall(SubmitRequest, Call):
@@ -260,6 +263,14 @@ class CancelRequest(_CancelRequest, total=False):
 
 class CancelCall(CancelRequest, Call):
     """A request to cancel as it arrives."""
+
+
+class PlaceCall(PlaceRequest, Call):
+    """A request to place as it arrives."""
+
+
+class RenewCall(RenewRequest, Call):
+    """A request to renew as it arrives."""
 
 
 class InterruptRequest(TypedDict):

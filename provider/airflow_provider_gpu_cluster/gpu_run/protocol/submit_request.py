@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Sequence, cast
 if TYPE_CHECKING:
     from .inputs import Input
     from .masks import Masks
+    from .placement import Placement
     from .records import AttemptRequest, EnvironmentParts
     from .requests import Asker, ElementRequest, PartOfArray, Submit, SubmitRequest
     from .settings import Settings
@@ -32,6 +33,7 @@ def submit_request(
     elements: Sequence[ElementRequest] = (),
     masks: Masks | None = None,
     part: PartOfArray | None = None,
+    placement: Placement | None = None,
 ) -> SubmitRequest:
     """
     Return a request as :func:`.jobs.submission.submit` takes it, in plain JSON values.
@@ -47,6 +49,7 @@ def submit_request(
     :param elements: makes the job an array.
     :param masks: masks of the job's secrets.
     :param part: which elements of a larger array those are.
+    :param placement: the choice of this cluster among several; None if there was none.
     """
     request: SubmitRequest = {
         "job_id": job_id,
@@ -65,6 +68,8 @@ def submit_request(
         request["part"] = part
     if masks is not None:
         request["masks"] = masks
+    if placement is not None:
+        request["placement"] = placement
     return request
 
 
@@ -136,4 +141,6 @@ def attempt_request(
         record["cwd"] = request["cwd"]
     if "waiter" in request:
         record["waiter"] = request["waiter"]
+    if "placement" in request:
+        record["placement"] = request["placement"]
     return record

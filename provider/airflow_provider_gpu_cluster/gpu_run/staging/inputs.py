@@ -104,7 +104,7 @@ def bring(
         if not os.path.lexists(ready):
             raise Refused(protocol.BAD_REQUEST, "{}: it has no file of that name".format(wanted["written"]))
         if wanted["kind"] == OUTPUTS:
-            from .carried import put_outputs
+            from .placed_outputs import put_outputs
 
             put_outputs(job, wanted, ready)
             return True
@@ -337,8 +337,12 @@ def _clone(job: JobDirectory, wanted: GitInput) -> None:
         _publish(job, wanted, folder, {"commit": commit})
 
 
-def _take_from_cluster(job: JobDirectory, wanted: ClusterInput) -> None:
-    """Copy code, so that the job has its own; link data and models, which may be large."""
+def source_on_cluster(wanted: ClusterInput) -> tuple[str, bool]:
+    """
+    Return the path of a source on the cluster, and whether it is a folder.
+
+    :raises Refused: it does not exist, or cannot be read.
+    """
     path = os.path.abspath(os.path.expanduser(wanted["path"]))
     try:
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
@@ -346,6 +350,12 @@ def _take_from_cluster(job: JobDirectory, wanted: ClusterInput) -> None:
         raise _no_source(wanted, f"{path} on the cluster: {error.strerror}") from error
     if not os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK):
         raise _no_source(wanted, f"{path} cannot be read by this user on the cluster")
+    return path, is_folder
+
+
+def _take_from_cluster(job: JobDirectory, wanted: ClusterInput) -> None:
+    """Copy code, so that the job has its own; link data and models, which may be large."""
+    path, is_folder = source_on_cluster(wanted)
     with writing(job.path), _draft(job) as draft:
         ready = os.path.join(draft, "content")
         if wanted["kind"] != "code":

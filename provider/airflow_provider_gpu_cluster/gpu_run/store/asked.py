@@ -24,7 +24,11 @@ def note_asked(job: str) -> None:
 
     :param job: path of its directory.
     """
-    path = _path(job)
+    note_mark(_path(job))
+
+
+def note_mark(path: str) -> None:
+    """Let a file have changed now, as far as that is possible."""
     with contextlib.suppress(OSError):
         try:
             if not 0 <= time.time() - os.lstat(path).st_mtime < _RECENT_S:
@@ -41,7 +45,11 @@ def asked_at(job: str) -> float | None:
     :param job: path of its directory.
     :raises OSError: it cannot be looked at now.
     """
-    path = _path(job)
+    return marked_at(_path(job))
+
+
+def marked_at(path: str) -> float | None:
+    """Return when a file last changed, by the clock of its disk; None when it does not exist."""
     with contextlib.suppress(OSError):
         # An open file is asked for at the server of a network file system; a look alone may be answered from memory.
         os.close(regular_files.open_to_read(path))
@@ -58,8 +66,13 @@ def unasked_s(job: str, folder: str) -> float | None:
     :param job: path of its directory.
     :param folder: one on the same disk, in which the clock of the disk is read.
     """
+    return unmarked_s(_path(job), folder)
+
+
+def unmarked_s(path: str, folder: str) -> float | None:
+    """Return for how long a file has not changed, in seconds; None when that cannot be told."""
     try:
-        at = asked_at(job)
+        at = marked_at(path)
         return None if at is None else max(0.0, time_of_disk(folder) - at)
     except OSError:
         return None

@@ -196,6 +196,27 @@ def admit(own: str, asked: Sequence[PlannedAttempt]) -> Admission:
     return _admit(own, asked, only_looks=False)
 
 
+def why_it_would_wait(own: str, planned: PlannedAttempt) -> str:
+    """
+    Return why an attempt would have to wait for its budgets if it was made now; an empty text if it could start.
+
+    This changes nothing. A budget that cannot be looked at keeps nobody waiting.
+
+    :param own: path of the root's folder ``.gpu-run``.
+    :raises Refused: a budget is used up, and the attempt would be refused.
+    """
+    budget, over_budget, _ = _budget_of(own, planned.request)
+    note = unfinished_note(planned.request)
+    if not note["gpus"] or not limits_of(budget, note):
+        return ""
+    try:
+        used, _ = _used(own, {(planned.job, planned.number)}, _LOOK_S)
+    except Exception:  # whatever is wrong with the books
+        return ""
+    conn_id = planned.request["settings"].get("conn_id") or ""
+    return _held(used, budget, over_budget, [planned], [note], conn_id).get(planned.job, "")
+
+
 def _admit(own: str, asked: Sequence[PlannedAttempt], *, only_looks: bool) -> Admission:
     first = asked[0].request
     budget, over_budget, _ = _budget_of(own, first)

@@ -35,6 +35,7 @@ from ..linux import locks, regular_files
 from ..linux.newest_file import newest_file
 from ..protocol import job_ids
 from ..protocol.acts import END
+from ..protocol.placement import MARKS
 from ..recovery.policy import Checkpoints, Decision, decide
 from . import markers, records
 from .acts import note_act
@@ -283,6 +284,8 @@ class Attempt:
         with contextlib.suppress(OSError, ValueError):
             asked: CancelRecord | None = records.read_json(self.at("cancel.json"))
             if asked is not None and isinstance(asked.get("by"), str):
+                if asked.get("placement") not in (None, *MARKS):
+                    del asked["placement"]
                 return asked
         return None
 
@@ -351,6 +354,9 @@ class Attempt:
             "ended_at": records.now(),
         }
         record.update(cast("ExitRecord", details))
+        asked = self.cancellation()
+        if (state, reason) == (protocol.CANCELLED, protocol.REASON_CANCELLED) and asked and "placement" in asked:
+            record.setdefault("placement", asked["placement"])
         self._add_use(record)
         if "gpu_seconds" not in details:
             record["gpu_seconds"] = _gpu_seconds(record)
@@ -370,12 +376,12 @@ class Attempt:
             self.event("ended", state=state, reason=reason)
             if decision.next is None:
                 markers.mark(self.job.at("outputs"), record)
-            asked = self._asked or self.request_or_none()
-            book_end(self.job.path, self.number, record, asked)
+            request = self._asked or self.request_or_none()
+            book_end(self.job.path, self.number, record, request)
             kind = record.get("kind")
-            why = ", ".join(filter(None, (reason, kind if kind != reason else None)))
+            why = ", ".join(filter(None, (reason, kind if kind != reason else None, record.get("placement"))))
             told = f"{state}: {why}" if why else state
-            note_act(self.job.path, END, attempt=self.number, details=told, asked=asked)
+            note_act(self.job.path, END, attempt=self.number, details=told, asked=request)
 
     def request_or_none(self) -> AttemptRequest | None:
         """Return what to run and who asked; None when the job has spoilt or deleted that."""

@@ -11,16 +11,19 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .. import protocol
+from ..errors import Refused
 from ..protocol.acts import RECOVER
+from ..protocol.cancellation import words_of
 from . import markers, records
 from .acts import note_act
 from .claims import claim_by
 from .directories import Attempt, JobDirectory
+from .placed_launches import Misplaced, misplaced
 from .unfinished import note_unfinished, unfinished_note
 from .writing import write_text
 
 if TYPE_CHECKING:
-    from ..protocol.records import AttemptRequest, ExitRecord
+    from ..protocol.records import AttemptRequest, EndFacts, ExitRecord
     from ..protocol.recovery import NextAttempt
 
 _OF_A_RECOVERY: dict[str, type | tuple[type, ...]] = {
@@ -96,10 +99,24 @@ def _made(job: JobDirectory, latest: Attempt, request: AttemptRequest, following
     if asked is not None:
         # It came when the end was being recorded.
         attempt.claim(claim_by("cancel"))
-        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled by {}".format(asked["by"]))
+        mark: EndFacts = {"placement": asked["placement"]} if "placement" in asked else {}
+        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, words_of(asked), **mark)
+        return None
+    elsewhere = _elsewhere(job, request)
+    if elsewhere is not None:
+        attempt.claim(claim_by("cancel"))
+        mark = {"placement": elsewhere.mark}
+        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, elsewhere.message, **mark)
         return None
     with contextlib.suppress(OSError):
         markers.clear(job.at("outputs"))
         status = "QUEUED attempt={} after={}\n".format(number, following["recovery"]["reason"])
         write_text(job.at("outputs", "status.txt"), status)
     return attempt
+
+
+def _elsewhere(job: JobDirectory, request: AttemptRequest) -> Misplaced | None:
+    """Return why the job must not go on here. Where that cannot be read, it is looked at again before it starts."""
+    with contextlib.suppress(OSError, Refused):
+        return misplaced(job, request)
+    return None

@@ -15,6 +15,7 @@ from ..errors import traceback_text
 from ..linux import processes
 from ..linux.logout import logout_of_user, with_logout
 from ..protocol.acts import LAUNCH
+from ..protocol.cancellation import words_of
 from ..protocol.grace import grace_s
 from ..recovery.words import beginning
 from ..store import markers, records
@@ -35,6 +36,7 @@ from .limits import Limits
 from .main_process import catching
 from .node_orders import NodeOrders
 from .orphan import OrphanLimit
+from .right_place import found_misplaced
 from .signals import HANDED_ON
 from .stack_dump import stack_dump
 from .stop import Cause, Stop
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from ..protocol.cancellation import CancelRecord
     from ..protocol.records import EndFacts
     from ..store.directories import Attempt
+    from ..store.placed_launches import Misplaced
     from .allocation import Allocation
 
 _TICK_S = 0.5
@@ -133,6 +136,16 @@ class AttemptRun:
     def to_the_end(self) -> None:
         """Run the job, and record how it ended."""
         try:
+            self._prepare()
+            elsewhere = self._found_misplaced()
+            if elsewhere is not None:
+                self._finish(
+                    protocol.CANCELLED,
+                    protocol.REASON_CANCELLED,
+                    f"{elsewhere.message}; it was not started",
+                    {"placement": elsewhere.mark},
+                )
+                return
             self._start()
             self._watch()
             self.sampler.end()
@@ -145,11 +158,19 @@ class AttemptRun:
 
     # -- start ---------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _found_misplaced(self) -> Misplaced | None:
+        return found_misplaced(
+            self.attempt,
+            self.request,
+            is_here=not self.allocation.is_scheduled,
+            is_told_to_end=lambda: self._is_told_to_end,
+        )
+
+    def _prepare(self) -> None:
         job = self.attempt.job
-        env = job_variables(self.attempt, self.request, self.allocation)
+        self._env = job_variables(self.attempt, self.request, self.allocation)
         name, value = self.token.split("=", 1)
-        env[name] = value
+        self._env[name] = value
         for folder in (("outputs", "checkpoints"), ("logs", "tensorboard"), ("code",)):
             make_folder(job.path, *folder)
         markers.clear(job.at("outputs"))
@@ -160,6 +181,9 @@ class AttemptRun:
             starts = self._errors.begin("" if recovery is None else beginning(recovery))
             self.attempt.note_log_starts({**starts, "progress": _size(job.at("logs", "progress.jsonl"))})
         self._killed_workers = KilledWorkers()
+
+    def _start(self) -> None:
+        job, env = self.attempt.job, self._env
         self._started_at, self._started_clock = records.now(), time.clock_gettime(time.CLOCK_BOOTTIME)
         self._job.start(
             [*(self.allocation.launcher or ("bash",)), job.at("run.sh")],
@@ -317,7 +341,7 @@ class AttemptRun:
     def _cause_of_signal(self, asked: CancelRecord | None) -> Cause:
         """Return how a job ended whose supervisor was told to end it."""
         if asked is not None:
-            return Cause(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled by {}".format(asked["by"]))
+            return Cause(protocol.CANCELLED, protocol.REASON_CANCELLED, words_of(asked))
         if os.getppid() != self.guard:
             message = f"its guard (process {self.guard}) was killed"
         elif self.request.get("waiter") and logout_of_user() is None:

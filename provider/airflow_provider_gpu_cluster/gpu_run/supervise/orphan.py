@@ -12,6 +12,7 @@ from ..recovery.words import duration
 from ..store.asked import asked_at, unasked_s
 from ..store.claims import claim_by
 from ..store.directories import Attempt
+from ..store.renewals import is_renewed_only, renewed_at, unrenewed_s
 from .stop import Cause
 
 if TYPE_CHECKING:
@@ -21,23 +22,28 @@ _LONGEST_PAUSE_S = 5.0
 _LOOKS = 8
 
 
+def _boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class OrphanLimit:
     """
     Tells when nobody has asked about a running job for as long as its ``orphan_timeout``.
 
-    The time before its start does not count. A question is seen by its mark having changed, whatever the clock that
-    made the mark says; and while nobody can look for the mark, nobody can say that there is none.
+    The time before its start does not count. If only renewals of its placement count, they are the questions. A
+    question is seen by its mark having changed, whatever the clock that made the mark says; and while nobody can look
+    for the mark, nobody can say that there is none.
 
-    :param clock: tells seconds.
+    :param clock: tells seconds; by default, one that stands still while the host sleeps, unless only renewals count:
+        who renews counts on the job's end, and does not know that the host sleeps.
     """
 
-    def __init__(
-        self, attempt: Attempt, request: AttemptRequest, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, attempt: Attempt, request: AttemptRequest, *, clock: Callable[[], float] | None = None) -> None:
         self._job = attempt.job.path
+        self._request = request
         self._timeout_s = orphan_timeout_s(request["spec"], request["settings"])
-        self._clock = clock
-        self._look_at = self._since = clock()
+        self._clock = clock or (_boottime if is_renewed_only(attempt.job.path, request) else time.monotonic)
+        self._look_at = self._since = self._clock()
         self._asked_at: float | None = None
 
     def reached(self) -> Cause | None:
@@ -47,7 +53,8 @@ class OrphanLimit:
             return None
         self._look_at = now + min(_LONGEST_PAUSE_S, self._timeout_s / _LOOKS)
         try:
-            at = asked_at(self._job)
+            is_renewed = is_renewed_only(self._job, self._request)
+            at = renewed_at(self._job, self._request) if is_renewed else asked_at(self._job)
         except OSError:
             self._since = now
             return None
@@ -64,7 +71,10 @@ def end_if_orphaned(attempt: Attempt, request: AttemptRequest) -> bool:
     timeout_s = orphan_timeout_s(request["spec"], request["settings"])
     if timeout_s is None:
         return False
-    unasked = unasked_s(attempt.job.path, attempt.path)
+    if is_renewed_only(attempt.job.path, request):
+        unasked = unrenewed_s(attempt.job.path, attempt.path, request)
+    else:
+        unasked = unasked_s(attempt.job.path, attempt.path)
     if unasked is None or unasked < timeout_s:
         return False
     state, reason, message = _cause(timeout_s, time.time() - unasked)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..linux.logout import with_logout
+from ..protocol.cancellation import words_of
 from ..store.directories import Attempt
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def unrecorded_end(attempt: Attempt, message: str, *, may_be_logout: bool = Fals
     """
     asked = attempt.cancellation()
     if asked is not None:
-        message = "cancelled by {}; {}".format(asked["by"], message)
+        message = f"{words_of(asked)}; {message}"
         return {"state": protocol.CANCELLED, "reason": protocol.REASON_CANCELLED, "message": message}
     message = with_logout(message) if may_be_logout else message
     return {"state": protocol.LOST, "reason": protocol.REASON_LOST, "message": message}

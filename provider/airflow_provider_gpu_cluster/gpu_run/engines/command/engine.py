@@ -22,12 +22,14 @@ from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
 from ..lost import settle_lost_supervisor, unseen
 from ..unstarted import end_unstarted, record_unstarted
+from ..wanted import unfit
 from .handover import BY, Handover, end_launcher, end_process, program_of, said_by_launcher, template_of
 from .launch_notes import LaunchNotes
 from .processes import Processes, alive
 from .template import NotGiven, values_of
 
 if TYPE_CHECKING:
+    from ...protocol.appraisal import Prospect
     from ...protocol.notes import LaunchNote
     from ...protocol.overview import EngineView, OverviewJob
     from ...protocol.records import AttemptRequest, Claim, EndFacts, ProcessIdentity
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
+    from ..wanted import Promise, Wanted
 
 # How often this asks ps.
 INTERVAL_S = 5.0
@@ -325,6 +328,18 @@ class CommandEngine:
             "waiting_jobs": len(waiting),
             "waiting_gpus": sum(waiting),
         }
+
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
+        """Return for each of these jobs whether the launcher can run it; it does not say when it starts one."""
+
+        def prospect(spec: Spec) -> Prospect:
+            try:
+                self.check(spec)
+            except Refused as refusal:
+                return unfit(refusal)
+            return {"fits": True}
+
+        return [prospect(one.spec) for one in wanted]
 
     def overview(self) -> EngineView:
         """

@@ -18,9 +18,11 @@ from ...store.budgets import is_held
 from ...store.directories import Attempt, Root
 from ...supervise.unrecorded_end import unrecorded_end
 from ..lost import settle_lost_supervisor, unseen
+from ..unstarted import record_unstarted
 from .root_queue import RootQueue
 
 if TYPE_CHECKING:
+    from ...protocol.appraisal import Prospect
     from ...protocol.notes import GpuNote
     from ...protocol.overview import EngineView
     from ...protocol.records import Claim
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
+    from ..wanted import Promise, Wanted
 
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6
@@ -251,6 +254,13 @@ class HostEngine:
             "waiting_gpus": sum(queued.gpus for queued in waiting),
         }
 
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
+        """Return for each of these jobs whether it fits, and when it could start, from queue and time limits."""
+        # Imported where it is needed, since every request starts a process.
+        from .prospects import host_prospects
+
+        return host_prospects(self._queue, self._settings, wanted, promises, self.check)
+
     def overview(self) -> EngineView:
         """Return every GPU, who has it and how busy it is, and the jobs of all users that wait."""
         # Imported where it is needed, since every request starts a process.
@@ -289,7 +299,7 @@ def _settle_lost(attempt: Attempt, claim: Claim) -> None:
     The guard of a supervisor has killed the job; if the guard is gone too, this does it.
     """
     if claim["by"] == "cancel":
-        attempt.finish(protocol.CANCELLED, protocol.REASON_CANCELLED, "cancelled before it started")
+        record_unstarted(attempt, claim)
     elif claim["by"] == "supervisor":
         settle_lost_supervisor(attempt, claim)
     else:

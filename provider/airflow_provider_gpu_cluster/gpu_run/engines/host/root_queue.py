@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...protocol.notes import QueueEntry, WaitNotes
     from ...protocol.records import AttemptRequest
     from ...protocol.settings import Settings
+    from ...protocol.spec import Spec
 
 # The time from the end of a job's time limit to the end of its grace, and a moment for everything to end.
 _ENDING_S = 5.0
@@ -123,17 +124,8 @@ class RootQueue:
 
     def queued_job(self, attempt: Attempt, request: AttemptRequest, owner: str) -> QueuedJob:
         """Return an attempt's place in the queue of the whole host."""
-        spec = request["spec"]
-        limit = spec.get("time_limit_s")
-        ending_s = grace_s(spec, request["settings"]) + _ENDING_S
-        return QueuedJob(
-            job_id=attempt.job.job_id,
-            rank=protocol.PRIORITIES.index(spec.get("priority") or "normal"),
-            submitted=request["submitted"],
-            gpus=spec["gpus"],
-            gpu_type=spec.get("gpu_type"),
-            time_limit_s=None if limit is None else limit + ending_s,
-            owner=owner,
+        return place_in_queue(
+            attempt.job.job_id, request["submitted"], request["spec"], request["settings"], owner=owner
         )
 
     def waits(self) -> dict[str, Wait]:
@@ -166,6 +158,25 @@ class RootQueue:
                 detached.leave(detached.start_detached(command, out=log, pass_fds=[fd]))
         finally:
             os.close(fd)
+
+
+def place_in_queue(job_id: str, submitted: float, spec: Spec, settings: Settings, *, owner: str) -> QueuedJob:
+    """
+    Return the place of a job in the queue of the whole host.
+
+    :param submitted: when it was submitted, in seconds since the epoch.
+    :param owner: the dispatcher that starts it.
+    """
+    limit = spec.get("time_limit_s")
+    return QueuedJob(
+        job_id=job_id,
+        rank=protocol.PRIORITIES.index(spec.get("priority") or "normal"),
+        submitted=submitted,
+        gpus=spec["gpus"],
+        gpu_type=spec.get("gpu_type"),
+        time_limit_s=None if limit is None else limit + grace_s(spec, settings) + _ENDING_S,
+        owner=owner,
+    )
 
 
 def _short_hash(text: str) -> str:

@@ -26,6 +26,7 @@ from .submitter import UNUSED_DEFAULTS, Submitter, end_unstarted, search
 from .views import Told, View, ask_accounting, ask_queue
 
 if TYPE_CHECKING:
+    from ...protocol.appraisal import Prospect
     from ...protocol.notes import Moment
     from ...protocol.overview import EngineView
     from ...protocol.records import AttemptRequest, Claim
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
+    from ..wanted import Promise, Wanted
 
 INTERVAL_S = 15.0
 # In intervals: how much later this host may see records that were written on another node, and how much later the
@@ -402,6 +404,12 @@ class SlurmEngine:
             "waiting_jobs": len(waiting),
             "waiting_gpus": sum(waiting),
         }
+
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
+        """Return for each of these jobs whether it fits, and when it could start, by Slurm's own word."""
+        from .prospects import SlurmProspects
+
+        return SlurmProspects(self._root, self._settings, self._submission, within_s).of(wanted, promises)
 
     def overview(self) -> EngineView:
         """

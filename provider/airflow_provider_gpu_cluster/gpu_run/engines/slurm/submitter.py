@@ -9,7 +9,7 @@ import os
 import random
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
 from ... import protocol
 from ...errors import Refused
@@ -155,14 +155,14 @@ class Submitter:
                 return gate.close(f"Slurm has not answered, and may have the job: {said}", self._interval_s)
         if commands.is_submit_limit(answer.errors):
             piece.write({"message": said})
-            limits = self._limits(spec, answer.errors)
-            closed_for_good = [limit for limit in limits if limit.most == 0]
+            known = self.limits(spec, answer.errors)
+            closed_for_good = [limit for limit in known if limit.most == 0]
             if closed_for_good:
                 where = " and ".join(f"{limit.name} is set for {limit.where}" for limit in closed_for_good)
                 raise self._refuse(
                     batch, request, f"{said}. It never takes a job like this: {where}; ask for another account or QOS"
                 )
-            fits = min([limit.room for limit in limits], default=len(waiting) // 2)
+            fits = min([limit.room for limit in known], default=len(waiting) // 2)
             if fits >= len(waiting):
                 # Somebody else was quicker, or there is a limit that is not known here.
                 fits = len(waiting) // 2
@@ -204,20 +204,25 @@ class Submitter:
             f"{message} (it asks for {_wishes(spec, self._settings)}){hint}",
         )
 
-    def _limits(self, spec: Spec, errors: str) -> list[Limit]:
-        """Return the limits by which Slurm takes no more jobs, as far as they can be found out."""
+    def limits(self, spec: Spec, errors: str, timeout_s: float = _SEARCH_S) -> list[Limit]:
+        """
+        Return the limits by which Slurm takes no more jobs, as far as they can be found out.
+
+        :param errors: what sbatch has said.
+        :param timeout_s: how long to wait for each answer, in seconds.
+        """
         user = processes.user()
         quality = commands.asked(spec, self._settings, "qos")
         qualities = {quality} if quality else set()
         if not qualities and "QOS" in errors:
-            qualities = set(_told(commands.usual_qos(user)).split())
+            qualities = set(_told(commands.usual_qos(user), timeout_s).split())
         if len(qualities) == 1:
             partition = commands.asked(spec, self._settings, "partition")
-            qualities.update(commands.qos_of_partition(_told(commands.partitions()), partition))
+            qualities.update(commands.qos_of_partition(_told(commands.partitions(), timeout_s), partition))
         else:
             qualities = set()
         account = commands.asked(spec, self._settings, "account")
-        return limits.reached(errors, _told(limits.known(user)), account=account, qualities=qualities)
+        return limits.reached(errors, _told(limits.known(user), timeout_s), account=account, qualities=qualities)
 
     def _sbatch(self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int, again: NextStart | None) -> Answer:
         try:
@@ -231,21 +236,43 @@ class Submitter:
         self, piece: BatchPiece, waiting: list[int], spec: Spec, fd: int, again: NextStart | None
     ) -> Answer:
         batch = piece.batch
-        command = commands.sbatch(
+        command = self.command(
             spec,
-            self._settings,
+            self._gpu_type(spec),
             name=piece.name,
-            comment=f"gpu-run {piece.name}",
             folder=batch.workdir,
             output=commands.output_option(batch.output, is_array=batch.is_array),
-            environment=os.environ,
-            gpu_type=self._gpu_type(spec),
             elements=waiting if batch.is_array else (),
             again=again,
         )
         python = os.path.expanduser(self._settings.get("python") or "") or sys.executable
         script = commands.script(python, self._program, batch.folder, output=batch.output, is_array=batch.is_array)
         return run(command, script, timeout_s=_TRY_S if self._only_tries else TIMEOUT_S, pass_fds=[fd])
+
+    def command(
+        self,
+        spec: Spec,
+        gpu_type: str | None,
+        *,
+        name: str,
+        folder: str,
+        output: str,
+        elements: Sequence[int] = (),
+        again: NextStart | None = None,
+    ) -> list[str]:
+        """Return the command that submits jobs of this root; see :func:`.commands.sbatch`."""
+        return commands.sbatch(
+            spec,
+            self._settings,
+            name=name,
+            comment=f"gpu-run {name}",
+            folder=folder,
+            output=output,
+            environment=os.environ,
+            gpu_type=gpu_type,
+            elements=elements,
+            again=again,
+        )
 
     def _note(self, piece: BatchPiece, ids: list[str], remark: str = "") -> str:
         note: PieceNote = {"answered_at": time.time(), "ids": ids}
@@ -271,16 +298,7 @@ class Submitter:
         answer = run(commands.nodes(partition))
         if answer.code != 0:
             return wanted.lower()
-        kinds = sorted({gpus.type for gpus in commands.node_gpus(answer.output)})
-        fitting = [kind for kind in kinds if wanted.lower() in kind.lower()]
-        exact = [kind for kind in fitting if kind.lower() == wanted.lower()]
-        if len(exact or fitting) == 1:
-            return (exact or fitting)[0]
-        problem = f"no GPUs here are of type {wanted!r}" if not fitting else f"{wanted!r} may mean {', '.join(fitting)}"
-        raise Refused(
-            protocol.NOT_ENOUGH_GPUS,
-            f"{problem}; Slurm knows {', '.join(kinds) or 'no GPUs'}. Where its GPUs have no types, use 'constraint'",
-        )
+        return slurm_type(wanted, {gpus.type for gpus in commands.node_gpus(answer.output)})
 
     def check(self, spec: Spec) -> None:
         """
@@ -321,10 +339,29 @@ class _Gate:
         return message
 
 
-def _told(command: Sequence[str]) -> str:
+def slurm_type(wanted: str, there: Iterable[str]) -> str:
+    """
+    Return what Slurm calls the GPUs that a job asks for.
+
+    :param there: what it calls those that it has.
+    :raises Refused: no type, or more than one, has that text in its name.
+    """
+    kinds = sorted(there)
+    fitting = [kind for kind in kinds if wanted.lower() in kind.lower()]
+    exact = [kind for kind in fitting if kind.lower() == wanted.lower()]
+    if len(exact or fitting) == 1:
+        return (exact or fitting)[0]
+    problem = f"no GPUs here are of type {wanted!r}" if not fitting else f"{wanted!r} may mean {', '.join(fitting)}"
+    raise Refused(
+        protocol.NOT_ENOUGH_GPUS,
+        f"{problem}; Slurm knows {', '.join(kinds) or 'no GPUs'}. Where its GPUs have no types, use 'constraint'",
+    )
+
+
+def _told(command: Sequence[str], timeout_s: float = _SEARCH_S) -> str:
     """Return the answer of a command that a site may keep from its users; an empty text then."""
     with contextlib.suppress(Refused):
-        answer = run(command, timeout_s=_SEARCH_S)
+        answer = run(command, timeout_s=timeout_s)
         return answer.output if answer.code == 0 else ""
     return ""
 

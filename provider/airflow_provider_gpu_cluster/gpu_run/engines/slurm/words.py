@@ -179,3 +179,7 @@ UNKNOWN_JOB = "Invalid job id"
 NO_ACCOUNTING = "accounting storage is disabled"
 NO_SUCH_NODES = ("Requested node configuration is not available", "Invalid generic resource")
 NO_OTHER_NODES = ("Requested node configuration is not available", "Invalid node name")
+# It takes a job in spite of these, and keeps it waiting.
+NODES_NOT_NOW = ("Required node not available", "Requested partition configuration not available now")
+# It takes no job now, but will again.
+PARTITION_NOT_NOW = ("Required partition not available", "Requested reservation not usable now")

@@ -1,0 +1,47 @@
+"""How fast inputs were sent to this cluster lately, by the ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from itertools import islice
+from typing import Any, Iterator
+
+from ..linux import regular_files
+from ..protocol.ledger import TRANSFER
+from .ledger import Ledger
+
+#: So many of the last transfers count,
+_MOST_TRANSFERS = 20
+#: if they were of so many bytes: smaller ones say how long a round trip takes.
+_LEAST_BYTES = 1 << 20
+# At the end of a month's file. Most lines are of other kinds.
+_MOST_BYTES = 1 << 22
+_MONTHS = 2
+_LARGEST = 1e15
+_BEGIN = f'{{"kind": "{TRANSFER}"'.encode()
+
+
+def received_per_s(ledger: Ledger) -> float | None:
+    """Return how many bytes a second came in the last transfers to the cluster; None if there were none of late."""
+    last = list(islice(filter(_counts, _last_transfers(ledger)), _MOST_TRANSFERS))
+    return sum(line["bytes"] for line in last) / sum(line["seconds"] for line in last) if last else None
+
+
+def _counts(line: dict[str, Any]) -> bool:
+    # Whoever may write to the ledger can have written anything.
+    nbytes, seconds = line.get("bytes"), line.get("seconds")
+    if line.get("direction") != "in" or not isinstance(nbytes, int) or not isinstance(seconds, (int, float)):
+        return False
+    return _LEAST_BYTES <= nbytes < _LARGEST and 0 < seconds < _LARGEST
+
+
+def _last_transfers(ledger: Ledger) -> Iterator[dict[str, Any]]:
+    """Yield the lines of transfers, the last one first."""
+    for name in list(reversed(ledger.months()))[:_MONTHS]:
+        with contextlib.suppress(OSError):
+            for text in reversed(regular_files.read_end(os.path.join(ledger.folder, name), _MOST_BYTES).splitlines()):
+                if text.startswith(_BEGIN):
+                    with contextlib.suppress(ValueError, RecursionError):
+                        yield json.loads(text)

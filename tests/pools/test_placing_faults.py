@@ -1,0 +1,238 @@
+"""Every fault between a task, its store and the clusters of its pool: the job is launched once, and is never lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import structlog
+
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    NoSpaceError,
+    PlacementUnknownError,
+)
+from airflow_provider_gpu_cluster.pools import placing as placing_module
+from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.offer import Member
+from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
+from airflow_provider_gpu_cluster.pools.pool import Pool
+from tests.harness.model_pool import JOB_ID, Client, ModelCluster, ModelStore, Worker, WorkerKilled, pause_at_random
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing_module, "_SHORTEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(placing_module, "_LONGEST_PAUSE_S", 0.001)
+
+
+class Lab:
+    """A pool of clusters in memory, and what the tries of one task share."""
+
+    def __init__(self, *names: str) -> None:
+        self.clusters = {name: ModelCluster(name) for name in names}
+        self.pool = Pool(tuple(Member(name) for name in names), policy="in_order")
+        self.shared: dict[str, Any] = {}
+
+    def placing(self, worker: Worker, key: str = "try-1", *, is_precise: bool = True) -> Placing[Client]:
+        return Placing(
+            self.pool,
+            JobToPlace(JOB_ID, key, {"gpus": 1}),
+            store=ModelStore(self.shared, worker, is_precise=is_precise),
+            members=Members(lambda conn_id: Client(self.clusters[conn_id], worker)),
+            offers=worker.offers(self.clusters),
+            launch=worker.launch,
+            log=structlog.get_logger(),
+        )
+
+    def begin(self, worker: Worker | None = None, key: str = "try-1", **how: Any) -> str:
+        return self.placing(worker or Worker(), key, **how).begin()[0].handle.gpu_cluster_conn_id
+
+    def launches(self) -> list[str]:
+        return [name for name, cluster in self.clusters.items() for _ in cluster.attempts]
+
+
+def _out_of_reach(*names: str) -> Callable[[str | None], None]:
+    def fail(conn_id: str | None) -> None:
+        if conn_id in names:
+            raise GpuClusterConnectionError(f"{conn_id} is down")
+
+    return fail
+
+
+class _NthStep:
+    """Does something at the n-th step of a worker."""
+
+    def __init__(self, number: int, act: Callable[[str | None], None]) -> None:
+        self.number = number
+        self.act = act
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, conn_id: str | None) -> None:
+        with self._lock:
+            self.count += 1
+            is_now = self.count == self.number
+        if is_now:
+            self.act(conn_id)
+
+
+def _die(conn_id: str | None) -> None:
+    raise WorkerKilled
+
+
+def test_the_first_that_fits_gets_the_job_and_the_next_try_finds_it() -> None:
+    lab = Lab("a", "b", "c")
+    assert lab.begin() == "a"
+    assert lab.begin(key="try-2") == "a"
+    assert lab.launches() == ["a"]
+
+
+def test_a_cluster_that_is_down_at_the_choice_is_left_out() -> None:
+    lab = Lab("a", "b")
+    assert lab.begin(Worker(before=_out_of_reach("a"))) == "b"
+    assert lab.begin(key="try-2") == "b"
+    assert lab.launches() == ["b"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", range(1, 30))
+def test_a_worker_that_is_killed_at_any_step_leaves_a_job_that_the_next_try_launches_once(step: int, when: str) -> None:
+    lab = Lab("a", "b", "c")
+    worker = Worker(**{when: _NthStep(step, _die)})
+    try:
+        lab.begin(worker)
+    except (WorkerKilled, GpuClusterError):
+        assert worker.is_dead
+    # The next try finds the first cluster out of reach, and launches nothing if that may have the job.
+    may_have_been_sent = lab.shared.get("record", {}).get("conn_id") == "a"
+    try:
+        found = lab.begin(Worker(before=_out_of_reach("a")), "try-2")
+    except PlacementUnknownError:
+        assert may_have_been_sent or "mark a" in lab.shared
+        assert len(lab.launches()) <= 1
+        found = lab.begin(key="try-3")
+    assert lab.launches() == [found]
+
+
+@pytest.mark.parametrize("step", range(1, 16))
+def test_a_cluster_that_goes_down_at_any_step_and_comes_back(step: int) -> None:
+    lab = Lab("a", "b")
+    down: set[str] = set()
+
+    def before(conn_id: str | None) -> None:
+        if conn_id in down:
+            raise GpuClusterConnectionError(f"{conn_id} is down")
+
+    for place in ("before", "after"):
+        lab, down = Lab("a", "b"), set()
+        fails = _NthStep(step, lambda conn_id: down.add("a"))
+
+        def step_before(conn_id: str | None) -> None:
+            if place == "before":
+                fails(conn_id)
+            before(conn_id)
+
+        def step_after(conn_id: str | None) -> None:
+            if place == "after":
+                fails(conn_id)
+            before(conn_id)
+
+        worker = Worker(before=step_before, after=step_after)
+        try:
+            found = lab.begin(worker)
+        except PlacementUnknownError:
+            assert len(lab.launches()) <= 1
+            down.clear()
+            found = lab.begin(key="try-2")
+        assert lab.launches() == [found]
+        down.clear()
+        assert lab.begin(key="try-3") == found
+
+
+def test_a_cluster_that_refuses_the_launch_gives_way_to_the_next() -> None:
+    lab = Lab("a", "b")
+    lab.clusters["a"].refuses = NoSpaceError("disk full")
+    assert lab.begin() == "b"
+    assert lab.begin(key="try-2") == "b"
+    assert lab.launches() == ["b"]
+    assert lab.clusters["a"].kind != "claim"
+
+
+def test_if_all_refuse_the_error_is_theirs() -> None:
+    lab = Lab("a", "b")
+    for cluster in lab.clusters.values():
+        cluster.refuses = NoSpaceError("disk full")
+    with pytest.raises(NoSpaceError, match=r"a: disk full[\s\S]*b: disk full"):
+        lab.begin()
+    assert lab.launches() == []
+
+
+def test_without_a_memory_more_than_half_must_answer() -> None:
+    lab = Lab("a", "b", "c")
+    assert lab.begin(Worker(before=_out_of_reach("a")), is_precise=False) == "b"
+    # The next one remembers nothing either, and c tells of b.
+    lab.shared.clear()
+    with pytest.raises(PlacementUnknownError, match="may be on b"):
+        lab.begin(Worker(before=_out_of_reach("b")), "try-2", is_precise=False)
+    with pytest.raises(PlacementUnknownError, match="too few"):
+        Lab("a", "b").begin(Worker(before=_out_of_reach("a")), is_precise=False)
+    assert lab.launches() == ["b"]
+
+
+def _race(seed: int) -> None:
+    """Let up to three workers choose at once, with clusters that come and go, and workers that die."""
+    chance = random.Random(seed)
+    lab = Lab("a", "b", "c")
+    down: set[str] = set()
+    is_precise = chance.random() < 0.7
+    running: list[threading.Thread] = []
+
+    def work(number: int) -> None:
+        own = random.Random(seed * 10 + number)
+        unreached = {name for name in lab.clusters if own.random() < 0.15}
+        die_at = own.randrange(1, 40) if own.random() < 0.4 else 0
+        dies = _NthStep(die_at, _die)
+        pause = pause_at_random(own)
+
+        def step(conn_id: str | None) -> None:
+            pause(conn_id)
+            dies(conn_id)
+            if conn_id is not None and (conn_id in down or conn_id in unreached):
+                raise GpuClusterConnectionError(f"{conn_id} is down")
+
+        try:
+            lab.begin(Worker(before=step, after=step), f"try-{number}", is_precise=is_precise)
+        except (WorkerKilled, GpuClusterError):
+            pass
+
+    for number in range(chance.randrange(1, 4)):
+        running.append(threading.Thread(target=work, args=(number,)))
+    for thread in running:
+        thread.start()
+    for name in lab.clusters:
+        if chance.random() < 0.3:
+            down.add(name)
+    for thread in running:
+        thread.join()
+    assert len(lab.launches()) <= 1, (seed, lab.launches(), lab.shared)
+    down.clear()
+    found = lab.begin(key="try-9", is_precise=is_precise)
+    assert lab.launches() == [found], (seed, lab.launches(), lab.shared)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_several_workers_choose_at_once() -> None:
+    for seed in range(60):
+        _race(seed)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_several_workers_choose_at_once_very_often() -> None:
+    for seed in range(100, 5_000):
+        _race(seed)
