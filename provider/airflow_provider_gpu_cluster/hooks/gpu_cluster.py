@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError
@@ -323,7 +322,6 @@ class GpuClusterHook(BaseHook):
             identity=identity,
             sources=sources,
             spec=request.needs(),
-            log=structlog.get_logger(__name__),
         )
         return self.members(conn_id)
 
@@ -344,6 +342,10 @@ class GpuClusterHook(BaseHook):
         folder = _base_dir(base_dir)
         arguments = request.launch_arguments(identity, base_dir=folder, staged=staged)
         sources = None if staged else request.sources(base_dir=folder)
+        if self.pool is not None and sources is not None:
+            from airflow_provider_gpu_cluster.hooks.pool_launch import launched_in
+
+            return launched_in(self.pool, self.members, identity, sources=sources, arguments=arguments)
         return self.cluster.submit(identity.job_id, sources=sources, **arguments)
 
     def status(self, job: Job, *, tail_bytes: int = 0) -> JobStatus:

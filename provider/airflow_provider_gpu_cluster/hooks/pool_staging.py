@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import structlog
+
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.hooks.pools import prices_of
+from airflow_provider_gpu_cluster.pools.appraised_job import job_to_appraise
 from airflow_provider_gpu_cluster.pools.asking import offers_of
 from airflow_provider_gpu_cluster.pools.choice import choose
 from airflow_provider_gpu_cluster.pools.table import table_of
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
-    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
     from airflow_provider_gpu_cluster.jobs.spec import JobSpec
-    from airflow_provider_gpu_cluster.logs.job_log import Log
     from airflow_provider_gpu_cluster.pools.members import Members
     from airflow_provider_gpu_cluster.pools.offer import Offer
     from airflow_provider_gpu_cluster.pools.pool import Pool
     from airflow_provider_gpu_cluster.sources import Source
+
+log = structlog.get_logger(__name__)
 
 _HAS_IT = (protocol.QUEUED, protocol.RUNNING, protocol.SUCCEEDED)
 
@@ -32,7 +34,6 @@ def cluster_for_inputs(
     identity: JobIdentity,
     sources: Sequence[Source],
     spec: JobSpec,
-    log: Log,
 ) -> str:
     """
     Return the connection of the cluster where a job's inputs are to be.
@@ -43,13 +44,8 @@ def cluster_for_inputs(
     :raises NoClusterFitsError: no cluster can ever run it.
     :raises GpuClusterConnectionError: none can be asked.
     """
-    job: JobToAppraise = {
-        "job_id": identity.job_id,
-        "spec": spec.to_json(),
-        "inputs": [source.to_json() for source in sources],
-        "record": identity.record,
-    }
-    (offers,) = offers_of(pool, [job], open_member=members, prices=prices_of(pool))
+    job = job_to_appraise(identity.job_id, spec=spec.to_json(), sources=sources, record=identity.record)
+    (offers,) = offers_of(pool, [job], open_member=members)
     for offer in offers:
         if _has_it(offer):
             log.info("GPU job is on this cluster already; its inputs are staged there", cluster=offer.conn_id)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.pools.appraised_job import job_to_appraise
 from airflow_provider_gpu_cluster.pools.asking import offers_of
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
-    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
@@ -46,15 +46,10 @@ def placing_of(
     :param by: who asks, in words.
     """
     spec = arguments["spec"].to_json()
-    appraised: JobToAppraise = {
-        "job_id": job_id,
-        "spec": spec,
-        "inputs": [source.to_json() for source in sources],
-    }
-    prices = {member.conn_id: member.price_per_gpu_hour for member in pool.members}
+    appraised = job_to_appraise(job_id, spec=spec, sources=sources, record=arguments["record"])
 
     def offers(everybody: Pool) -> list[Offer]:
-        return offers_of(everybody, [appraised], open_member=members, prices=prices)[0]
+        return offers_of(everybody, [appraised], open_member=members)[0]
 
     def launch(cluster: Cluster, placement: Placement | None) -> Submission:
         placed: Any = {} if placement is None else {"placement": placement}
