@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sources.parse import Written
 
 
-_NOT_TAKEN = ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill", "end_from_trigger")
+_OWN_TASKS = "it stages, submits and waits in tasks of its own"
+_STAYS = (
+    "its job stays on the cluster that its stage task has chosen; a SubmitGpuJobOperator that waits for its job takes "
+    "this"
+)
+_NOT_TAKEN = {
+    **dict.fromkeys(
+        ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill", "end_from_trigger"), _OWN_TASKS
+    ),
+    **dict.fromkeys(("failover_after", "move_gain", "spread"), _STAYS),
+}
 
 
 @spelled_out
@@ -106,11 +116,9 @@ class GpuJobTaskGroup(TaskGroup):
         group_display_name: str = "",
         **job: Any,
     ) -> None:
-        for name in _NOT_TAKEN:
+        for name, why in _NOT_TAKEN.items():
             if name in job:
-                raise InvalidJobError(
-                    f"GpuJobTaskGroup takes no {name}: it stages, submits and waits in tasks of its own"
-                )
+                raise InvalidJobError(f"GpuJobTaskGroup takes no {name}: {why}")
         super().__init__(
             group_id,
             default_args=default_args or {},  # type: ignore[arg-type]  # attrs' converter hides the type
