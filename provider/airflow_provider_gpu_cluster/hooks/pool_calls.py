@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 
 # What a silent member costs where the others' answers are of use without its own, in seconds. It may first have to
 # install the program.
-SILENT_S = 10.0
+SILENT_S = 6.0
 # Until a cluster has done what takes long, or is given up by the connection to it.
 _AS_LONG_AS_IT_TAKES_S = 86_400.0
 # More often than a job is moved while somebody holds one handle of it.
@@ -152,8 +152,14 @@ class PoolCalls:
             name: sum(report[name] for report in answers)
             for name in ("cache_entries", "uploads", "programs", "bytes_freed", "failures")
         }
-        busy = any(report["busy"] for report in answers)
-        return {"dry_run": dry_run, "busy": busy, **lists, **numbers, "members": _told(found)}
+        return {
+            "older_than_s": older_than_s,
+            "dry_run": dry_run,
+            "busy": all(report["busy"] for report in answers),
+            **lists,
+            **numbers,
+            "members": _told(found),
+        }
 
     def audit(self, job_id: str) -> list[dict[str, Any]]:
         """
