@@ -16,7 +16,6 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
-from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Promise
 from airflow_provider_gpu_cluster.gpu_run.environments import python_environment
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal
@@ -24,6 +23,7 @@ from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.asked import asked_at
+from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise
 from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi
 from tests.gpu_run.host import Host
 from tests.gpu_run.staging.test_inputs import sources, stage
@@ -109,7 +109,7 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     engine, wanted = host.engine, Spec(gpus=2, time_limit_s=60.0)
 
     def free(*promises: Promise) -> bool:
-        return appraisal.is_free_now(host.root, engine, wanted, promises=promises)
+        return appraisal.is_free_now(host.root, engine, wanted, promised=promises)
 
     one, three = Promise("one", 1, None), Promise("three", 3, None, 60.0)
     assert free()
@@ -123,7 +123,7 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     (itself,) = engine.prospects([appraisal.Wanted(wanted, "three")], [three], within_s=1.0)  # type: ignore[arg-type]
     assert (itself["waiting"], itself["starts_in_s"]) == (0, 0)
     with pytest.raises(Refused, match="gpus is 'x'"):
-        appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promises=[])  # type: ignore[typeddict-item]
+        appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promised=[])  # type: ignore[typeddict-item]
 
 
 def test_broken_gpus_instances_and_a_silent_driver(

@@ -27,16 +27,6 @@ class Wanted(NamedTuple):
     status: Status | None = None
 
 
-class Promise(NamedTuple):
-    """GPUs, on all nodes together, for a job that is about to be launched here."""
-
-    job_id: str
-    gpus: int
-    gpu_type: str | None
-    time_limit_s: float | None = None
-    priority: str | None = None
-
-
 def unfit(refusal: Refused) -> Prospect:
     """Return the prospect of a job that would be refused if it was launched now."""
     prospect: Prospect = {"fits": False, "why_not": refusal.message}

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Mapping, Sequence, cast
 
 from .. import protocol
-from ..engines.wanted import Promise, Wanted, unfit
+from ..engines.wanted import Wanted, unfit
 from ..errors import Refused
 from ..ledger.ledger import Ledger
 from ..ledger.speed import received_per_s
@@ -16,8 +16,9 @@ from ..reply import Reply
 from ..staging.lacking import Lacking
 from ..store.budget_limits import begin_of_next_month
 from ..store.budgets import PlannedAttempt, why_it_would_wait
+from ..store.placements import Promise, promises
 from .appraised_job import check_spec, checked_jobs
-from .status import status_or_unknown
+from .placed_jobs import placed
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -83,15 +84,15 @@ def appraise(
     return {"jobs": found, "now": time.time()}
 
 
-def is_free_now(root: Root, engine: Engine, spec: Spec, *, promises: Sequence[Promise]) -> bool:
+def is_free_now(root: Root, engine: Engine, spec: Spec, *, promised: Sequence[Promise]) -> bool:
     """
     Return whether a job could start at once, beside the queue and what is promised; True where that cannot be known.
 
-    :param promises: to other jobs.
+    :param promised: GPUs, to other jobs.
     :raises Refused: it is no job's spec.
     """
     check_spec(spec)
-    (prospect,) = engine.prospects([Wanted(spec)], promises, within_s=_ANSWERS_S)
+    (prospect,) = engine.prospects([Wanted(spec)], promised, within_s=_ANSWERS_S)
     if "starts_in_s" in prospect:
         return prospect["starts_in_s"] == 0
     return prospect["fits"] and "free_gpus" not in prospect
@@ -102,12 +103,15 @@ def _placed(root: Root, engine: Engine, job_ids: Sequence[str]) -> dict[str, Pla
     found: dict[str, Placed] = {}
     until = time.monotonic() + _LOOKS_S
     for job_id in job_ids:
-        if job_id not in found and root.job(job_id).exists():
-            if time.monotonic() < until:
-                found[job_id] = {"status": status_or_unknown(root, engine, job_id)}
-            else:
-                unknown: Status = {"job_id": job_id, "state": protocol.UNKNOWN, "message": "there was no time to look"}
-                found[job_id] = {"status": unknown}
+        if job_id in found:
+            continue
+        if time.monotonic() < until:
+            known = placed(root, engine, job_id)
+        else:
+            unknown: Status = {"job_id": job_id, "state": protocol.UNKNOWN, "message": "there was no time to look"}
+            known = {"status": unknown} if root.job(job_id).exists() else {}
+        if known:
+            found[job_id] = known
     return found
 
 
@@ -121,8 +125,8 @@ def _prospects(
     """Ask the engine once about all jobs that need the same, and about each that waits here already."""
     wanted: dict[str, Wanted] = {}
     keys = []
-    promises: list[Promise] = []
-    promised = {promise.job_id for promise in promises}
+    promised_gpus = promises(root)
+    promised = {promise.job_id for promise in promised_gpus}
     for job in jobs:
         job_id, spec = job["job_id"], job["spec"]
         status = placed.get(job_id, {}).get("status")
@@ -132,7 +136,7 @@ def _prospects(
         key = json.dumps([job_id if is_itself else "", *(spec.get(name) for name in _DECISIVE)])
         wanted.setdefault(key, Wanted(spec, job_id if is_itself else "", status))
         keys.append(key)
-    prospects = dict(zip(wanted, engine.prospects(list(wanted.values()), promises, within_s=within_s)))
+    prospects = dict(zip(wanted, engine.prospects(list(wanted.values()), promised_gpus, within_s=within_s)))
     return [prospects[key] for key in keys]
 
 

@@ -13,8 +13,9 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm import runner
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm.engine import SlurmEngine
-from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Promise, Wanted
+from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Wanted
 from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal
+from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
 from tests.gpu_run.engines.slurm.test_engine import IN_ANOTHER_JOB
 from tests.gpu_run.jobs.test_appraisal import job
