@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.identity import forerunners_of, identity_of
-from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
 from airflow_provider_gpu_cluster.tasks.handles import dag_folder, is_cancelled_by_teardown, publish_seen
@@ -75,7 +75,7 @@ class StageGpuJobOperator(BaseOperator):
         identity = identity_of(context, durable=self.durable)
         request = JobRequest(code=self.code, data=self.data, models=self.models)
         ends_with_teardown = is_cancelled_by_teardown(self)
-        conn_id = connection_id(self.gpu_cluster_conn_id) or GpuClusterHook.default_conn_name
+        conn_id = connection_ids(self.gpu_cluster_conn_id) or GpuClusterHook.default_conn_name
         with GpuClusterHook(conn_id) as hook:
             if ends_with_teardown and self.durable:
                 # Of a run that was cleared while its job ran, the teardown will cancel only the next job.

@@ -186,10 +186,15 @@ class Placing(Generic[_Member]):
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
-        if start_by is not None and known is not None and (known.conn_id, known.epoch, known.key) == (
-            holder.conn_id,
-            epoch,
-            key,
+        if (
+            start_by is not None
+            and known is not None
+            and (known.conn_id, known.epoch, known.key)
+            == (
+                holder.conn_id,
+                epoch,
+                key,
+            )
         ):
             start_by = None if known.start_by is None else max(known.start_by, start_by)
         orphan_timeout_s = status.get("orphan_timeout_s") if status else None
@@ -370,9 +375,7 @@ class Placing(Generic[_Member]):
             placement["renewed_only"] = True
         return placement
 
-    def _claimed(
-        self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer], *, adopt: bool
-    ) -> float | None:
+    def _claimed(self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer], *, adopt: bool) -> float | None:
         """
         Claim the chosen cluster and fence all others, in one round.
 
