@@ -59,9 +59,9 @@ def _tell(dag_id: str, sandbox: Sandbox, run_s: float) -> None:
         f"{cluster.conn_id} {len(of_one)}" for cluster, of_one in zip(sandbox.clusters, times, strict=True)
     )
     print(
-        f"{dag_id}: {JOBS} jobs of {JOB_S:g} s on {gpus} GPUs: first start to last end {makespan_s:.1f} s, which is "
-        f"{makespan_s / ideal_s:.2f} times the work over {sum(GPUS)} GPUs ({ideal_s:.1f} s); the DAG run {run_s:.1f} s; "
-        f"jobs: {shares}",
+        f"{dag_id}: {JOBS} jobs of {JOB_S:g} s on {gpus} GPUs, from the first start to the last end {makespan_s:.1f} s\n"
+        f"  that is {makespan_s / ideal_s:.2f} times the work over {sum(GPUS)} GPUs ({ideal_s:.1f} s)\n"
+        f"  the whole DAG run {run_s:.1f} s; jobs: {shares}",
         flush=True,
     )
 
