@@ -594,7 +594,7 @@ class Cluster:
                 "record": record,
                 "inputs": [source.to_json() for source in sources],
                 "linked": job["linked"],
-                "history": job["history"],
+                "continuation": job["continuation"],
                 "origin": self.settings.conn_id,
                 "id": name,
             }

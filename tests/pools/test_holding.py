@@ -44,7 +44,7 @@ def test_how_long_a_job_may_run_on_unrenewed() -> None:
     ("changes", "gone"),
     [({}, 1600 + 109.9), ({"start_by": None}, None), ({"gone_after_s": None}, None)],
 )
-def test_gone_at(changes: dict[str, None], gone: float | None) -> None:
+def test_gone_at(changes: dict[str, Any], gone: float | None) -> None:
     found = gone_at(replace(RECORD, **changes))
     assert found == (None if gone is None else pytest.approx(gone))
 
@@ -54,6 +54,18 @@ def test_a_renewal_is_due_after_a_third(seconds: float, due: bool) -> None:
     assert holding().is_renewal_due(at(seconds)) is due
 
 
+def test_a_short_orphan_timeout_is_renewed_more_often_under_the_same_date() -> None:
+    one = holding()
+    one.note_orphan_timeout(60.0)
+    assert not one.is_renewal_due(at(14))
+    assert one.is_renewal_due(at(15))
+    assert one.renewal(at(15)) == RECORD
+    one.renewed(at(15))
+    assert not one.is_renewal_due(at(29))
+    assert one.is_renewal_due(at(30))
+    assert one.renewal(at(200)).start_by == 1200 + F
+
+
 def test_a_renewal_is_due_by_either_clock() -> None:
     one = holding()
     one.renewed(at(0))
@@ -61,6 +73,8 @@ def test_a_renewal_is_due_by_either_clock() -> None:
     assert one.is_renewal_due(at(200, wall_ahead=-3600))
     assert not one.is_renewal_due(at(100, wall_ahead=-3600))
     assert one.is_renewal_due(at(100, wall_ahead=3600))
+    one.note_orphan_timeout(None)
+    assert not one.is_renewal_due(at(199))
 
 
 @pytest.mark.parametrize("one", [holding(failover_after_s=None), holding(replace(RECORD, start_by=None))])

@@ -15,10 +15,11 @@ import pytest
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import CannotCarryError, ChecksumError, JobConflictError, NoSpaceError
-from airflow_provider_gpu_cluster.gpu_run.store.continuing import history_of
+from airflow_provider_gpu_cluster.gpu_run.store.continuing import continuation_of
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.sources import parse_sources
+from airflow_provider_gpu_cluster.transfer import file_stream
 from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
 from tests.harness.small_disk import small_disk
@@ -152,15 +153,13 @@ def test_a_file_that_does_not_arrive_as_it_was_is_refused(
     cluster: Cluster, other: Cluster, ended: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (ended / "large.pt").write_bytes(os.urandom(3_000_000))
-    from airflow_provider_gpu_cluster.transfer import carrying
-
-    whole = carrying.fill
+    whole = file_stream.fill
 
     def damaged(view: memoryview, *rest: Any) -> None:
         whole(view, *rest)
         view[7] ^= 1
 
-    monkeypatch.setattr(carrying, "fill", damaged)
+    monkeypatch.setattr("airflow_provider_gpu_cluster.transfer.carrying.fill", damaged)
     with pytest.raises(ChecksumError, match=r"large\.pt"):
         carry(cluster, other)
     assert not (there(other) / "large.pt").exists()
@@ -261,4 +260,4 @@ def test_a_job_that_has_never_run_begins_with_its_first_attempt(cluster: Cluster
     carried = carry(cluster, other)
     assert (carried.files, str(carried)) == (0, "nothing to bring along")
     assert jobs.submit(other, job_id="job", gpus=1).status.attempt == 1
-    assert history_of(Root(other.settings.root_dir).job("job")) == {"attempt": 2}
+    assert continuation_of(Root(other.settings.root_dir).job("job")) == {"attempt": 2}

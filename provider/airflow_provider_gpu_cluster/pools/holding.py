@@ -9,6 +9,7 @@ and where the cluster is out of reach, the store alone says when the job cannot 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,8 @@ from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, Placemen
 
 # How often a placement is renewed before it would run out.
 RENEWALS = 3
+# How often in its orphan_timeout, which counts from renewals.
+_TIMES = 4
 # Clocks of two machines may differ by so much in their rate, and by so much in how they were set, in seconds.
 DRIFT = 0.01
 MARGIN_S = 10.0
@@ -100,29 +103,48 @@ class Holding:
         # Of this process only: when it has learned of the present start_by, and for how long that was to come.
         self._dated_at = now
         self._ahead: tuple[float, float] | None = None
-        self._renewed_at: float | None = None
+        self._renewed_at = now.steady
         self._lost_at: float | None = None
+        self._every_s = math.inf if failover_after_s is None else failover_after_s / RENEWALS
 
     @property
     def _is_dated(self) -> bool:
         return self._failover_after_s is not None and self.record.start_by is not None
+
+    @property
+    def every_s(self) -> float:
+        """How often the placement is renewed, in seconds."""
+        return self._every_s
+
+    def note_orphan_timeout(self, orphan_timeout_s: float | None) -> None:
+        """Note after how long without a renewal the cluster ends the job, if it does."""
+        if orphan_timeout_s is not None:
+            self._every_s = min(self._every_s, orphan_timeout_s / _TIMES)
 
     def is_renewal_due(self, now: Moment) -> bool:
         """Return whether the placement is to be renewed, if its cluster is in contact."""
         if not self._is_dated:
             return False
         assert self._failover_after_s is not None
+        is_long_ago = now.steady >= self._renewed_at + self._every_s
+        return is_long_ago or self._is_date_due(now, self._failover_after_s / RENEWALS)
+
+    def _is_date_due(self, now: Moment, every_s: float) -> bool:
+        """Return whether the date comes nearer than it may."""
+        assert self._failover_after_s is not None
         assert self.record.start_by is not None
-        every_s = self._failover_after_s / RENEWALS
-        if self._renewed_at is not None and now.steady >= self._renewed_at + every_s:
-            return True
         return self.record.start_by - now.wall <= self._failover_after_s - every_s
 
     def renewal(self, now: Moment) -> PlacementRecord:
-        """Return the record of a renewal: first the store gets it, then :meth:`dated`, then the cluster."""
+        """
+        Return the record of a renewal: first the store gets it, then :meth:`dated`, then the cluster.
+
+        It is the present one if only the cluster has to hear something.
+        """
         assert self._failover_after_s is not None
-        start_by = max(self.record.start_by or 0.0, now.wall + self._failover_after_s)
-        return replace(self.record, start_by=start_by)
+        if not self._is_date_due(now, self._failover_after_s / RENEWALS):
+            return self.record
+        return replace(self.record, start_by=max(self.record.start_by or 0.0, now.wall + self._failover_after_s))
 
     def dated(self, record: PlacementRecord, now: Moment) -> None:
         """Note that the store has a record with another date."""

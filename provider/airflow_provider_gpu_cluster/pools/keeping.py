@@ -155,6 +155,7 @@ class Keeper:
             return self._holding.may_fail_over(now)
         if status is None:
             return False
+        self._holding.note_orphan_timeout(status.orphan_timeout_s)
         is_lost = status.is_elsewhere and now.steady >= self._place_at
         is_to_tell = bool(self.record.elsewhere) and (now.steady >= self._tell_at or not self._told.empty())
         return is_lost or is_to_tell or self._is_renewal_due(now) or self._may_move(status, now)
@@ -177,8 +178,9 @@ class Keeper:
 
     def _keep(self, member: Member, status: JobStatus) -> None:
         now = self._now()
+        self._holding.note_orphan_timeout(status.orphan_timeout_s)
         if self._is_renewal_due(now):
-            self._renew_at = now.steady + RENEW_AGAIN_S
+            self._renew_at = now.steady + min(RENEW_AGAIN_S, self._holding.every_s / 2)
             if not self._renew(member):
                 self._find()
                 return
@@ -272,8 +274,9 @@ class Keeper:
             if (stored.epoch, stored.key) > (holding.record.epoch, holding.record.key):
                 return False
             record = holding.renewal(now)
-            self._store.save(record)
-            holding.dated(record, now)
+            if record != holding.record:
+                self._store.save(record)
+                holding.dated(record, now)
             renewal: Renewal = {
                 "job_id": record.job_id,
                 "epoch": record.epoch,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.pools.asking import offers_of
+from airflow_provider_gpu_cluster.pools.moving import carry_along
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def placing_of(
     members: Members[Cluster],
     *,
     job_id: str,
-    sources: Sequence[Source],
+    sources: Sequence[Source] | None,
     arguments: LaunchArguments,
     store: PlacementStore,
     log: Log,
@@ -38,7 +39,7 @@ def placing_of(
     Return what places a job in a pool, for one try of a task; needs nothing of Airflow's.
 
     :param members: the open clusters.
-    :param sources: the job's inputs.
+    :param sources: the job's inputs; None if they were staged, and are on a cluster.
     :param arguments: what else :func:`.submit_request` takes.
     :param store: what the task remembers.
     :param failover_after_s: see :class:`.JobToPlace`.
@@ -49,7 +50,7 @@ def placing_of(
     appraised: JobToAppraise = {
         "job_id": job_id,
         "spec": spec,
-        "inputs": [source.to_json() for source in sources],
+        "inputs": None if sources is None else [source.to_json() for source in sources],
     }
 
     def offers(everybody: Pool) -> list[Offer]:
@@ -60,4 +61,10 @@ def placing_of(
         return cluster.submit(job_id, sources=sources, **{**arguments, **placed})
 
     job = JobToPlace(job_id, arguments["request_key"], spec, failover_after_s, by)
-    return Placing(pool, job, store=store, members=members, offers=offers, launch=launch, log=log, check=check)
+
+    def carry(origin: str, target: str) -> None:
+        carry_along(members, job_id, origin, target, record=arguments["record"], is_staged=sources is None, log=log)
+
+    return Placing(
+        pool, job, store=store, members=members, offers=offers, launch=launch, log=log, carry=carry, check=check
+    )

@@ -51,6 +51,11 @@ class Members(Generic[_Client]):
         with self._lock:
             return self._kept.get(conn_id) is client
 
+    def interrupt(self) -> None:
+        """Make all calls that wait fail now. Safe in a signal handler."""
+        for client in list(self._kept.values()):
+            client.interrupt()
+
     def close(self) -> None:
         """Close all connections; the next user of a cluster gets a new one."""
         with self._lock:

@@ -43,6 +43,7 @@ class PlacementRecord:
     :param elsewhere: what may have it besides, by connection.
     :param clear: by connection, the epoch up to which that cluster itself has said that nothing of the job is there,
         and that nothing will be.
+    :param moves: how often the try has moved the job while it waited.
     """
 
     job_id: str
@@ -55,6 +56,7 @@ class PlacementRecord:
     gone_after_s: float | None = None
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     clear: Mapping[str, int] = field(default_factory=dict)
+    moves: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -82,7 +84,7 @@ class PlacementRecord:
 
     def _is_sound(self) -> bool:
         texts = (self.job_id, self.key, *self.members, *self.elsewhere, *self.clear)
-        epochs = (self.epoch, *(one.epoch for one in self.elsewhere.values()), *self.clear.values())
+        epochs = (self.epoch, self.moves, *(one.epoch for one in self.elsewhere.values()), *self.clear.values())
         moments = (self.start_by, self.gone_after_s, *(one.gone_at for one in self.elsewhere.values()))
         return (
             all(isinstance(text, str) for text in texts)

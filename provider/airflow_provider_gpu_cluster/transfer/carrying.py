@@ -115,7 +115,7 @@ def job_to_carry(session: Session, request: CarryOutRequest) -> CarriedJob:
             f"{session.settings.where}: job {request['job_id']} stays there, as not everything can be brought along: "
             + cleaned(job["why_not"])
         )
-    if not request.get("without_checksums") and not {"folders", "linked", "history"} <= job.keys():
+    if not request.get("without_checksums") and not {"folders", "linked", "continuation"} <= job.keys():
         raise garbled_reply(session.settings.where, "gpu-run carry-out", "its list is not complete")
     return job
 

@@ -82,7 +82,7 @@ class Engine(Protocol):
         """
         ...
 
-    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise]) -> list[Prospect]:
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
         """
         Return for each of these jobs whether it fits here, and when it could start if it was launched now.
 
@@ -90,6 +90,7 @@ class Engine(Protocol):
         each job.
 
         :param promises: GPUs that are free, and are promised to jobs that are about to be launched.
+        :param within_s: how long to wait for the answers of a scheduler, in seconds.
         """
         ...
 

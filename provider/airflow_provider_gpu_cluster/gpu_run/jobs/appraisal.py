@@ -16,7 +16,7 @@ from ..reply import Reply
 from ..staging.lacking import Lacking
 from ..store.budget_limits import begin_of_next_month
 from ..store.budgets import PlannedAttempt, why_it_would_wait
-from .appraised_job import checked_jobs
+from .appraised_job import check_spec, checked_jobs
 from .status import status_or_unknown
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ _DECISIVE = (
 )
 # How long the looks at jobs that are here already may take together, in seconds.
 _LOOKS_S = 2.0
+# How long a scheduler's answers may take, and those looks before it; how long they may take at least.
+_ANSWERS_S = 3.0
+_LEAST_S = 1.0
 
 
 def answer(root: Root, engine: Engine, request: Mapping[str, Any]) -> Reply:
@@ -56,8 +59,10 @@ def appraise(
     :param caller: who asks.
     :raises Refused: an id is none.
     """
+    began = time.monotonic()
     placed = _placed(root, engine, [job["job_id"] for job in jobs])
-    prospects = _prospects(root, engine, jobs, placed)
+    left_s = max(_LEAST_S, _ANSWERS_S - (time.monotonic() - began))
+    prospects = _prospects(root, engine, jobs, placed, left_s)
     lacking = _Lacks(root, settings)
     budgets = _Budgets(root, settings, caller)
     found: list[Appraisal] = []
@@ -68,6 +73,8 @@ def appraise(
             if not _waits_or_runs(placed.get(job["job_id"])):
                 budgets.tell(job, appraisal)
         except Refused as refusal:
+            if refusal.code == protocol.BAD_REQUEST:
+                raise
             if appraisal["fits"]:
                 appraisal.update(cast("Appraisal", unfit(refusal)))
         if job["job_id"] in placed:
@@ -81,8 +88,10 @@ def is_free_now(root: Root, engine: Engine, spec: Spec, *, promises: Sequence[Pr
     Return whether a job could start at once, beside the queue and what is promised; True where that cannot be known.
 
     :param promises: to other jobs.
+    :raises Refused: it is no job's spec.
     """
-    (prospect,) = engine.prospects([Wanted(spec)], promises)
+    check_spec(spec)
+    (prospect,) = engine.prospects([Wanted(spec)], promises, within_s=_ANSWERS_S)
     if "starts_in_s" in prospect:
         return prospect["starts_in_s"] == 0
     return prospect["fits"] and "free_gpus" not in prospect
@@ -107,7 +116,7 @@ def _waits_or_runs(placed: Placed | None) -> bool:
 
 
 def _prospects(
-    root: Root, engine: Engine, jobs: Sequence[JobToAppraise], placed: Mapping[str, Placed]
+    root: Root, engine: Engine, jobs: Sequence[JobToAppraise], placed: Mapping[str, Placed], within_s: float
 ) -> list[Prospect]:
     """Ask the engine once about all jobs that need the same, and about each that waits here already."""
     wanted: dict[str, Wanted] = {}
@@ -123,7 +132,7 @@ def _prospects(
         key = json.dumps([job_id if is_itself else "", *(spec.get(name) for name in _DECISIVE)])
         wanted.setdefault(key, Wanted(spec, job_id if is_itself else "", status))
         keys.append(key)
-    prospects = dict(zip(wanted, engine.prospects(list(wanted.values()), promises)))
+    prospects = dict(zip(wanted, engine.prospects(list(wanted.values()), promises, within_s=within_s)))
     return [prospects[key] for key in keys]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Mapping
 
 from .. import protocol
 from ..errors import Refused
@@ -17,7 +17,7 @@ _NUMBERS = ("time_limit_s", "grace_s", "warn_before_s")
 _TEXTS = (
     *("gpu_type", "priority", "partition", "account", "qos", "constraint", "requirements", "setup", "warn_signal"),
 )
-_LARGEST = 1e15
+_LARGEST = 1e18
 _MOST_CHARACTERS = 1 << 22
 _MOST_SHOWN = 100
 _OF_INPUTS = {"upload": ("digest",), "git": ("url",), "cluster": ("path",)}
@@ -46,7 +46,7 @@ def _check(job: Any) -> None:
     spec, inputs = job.get("spec"), job.get("inputs")
     if not isinstance(spec, dict):
         raise _bad("spec", spec, "an object")
-    _check_spec(spec)
+    check_spec(spec)
     if inputs is not None and not isinstance(inputs, list):
         raise _bad("inputs", inputs, "a list")
     for wanted in inputs or ():
@@ -58,7 +58,12 @@ def _check(job: Any) -> None:
         raise _bad("record", job["record"], "an object")
 
 
-def _check_spec(spec: dict[str, Any]) -> None:
+def check_spec(spec: Mapping[str, Any]) -> None:
+    """
+    Refuse what can be no job's spec.
+
+    :raises Refused: it says what is wrong.
+    """
     for name in _WHOLE:
         value: Any = spec.get(name)
         if value is None and name != "gpus":

@@ -16,7 +16,7 @@ from ..staging import carried
 from ..store.acts import note_act
 from ..store.asked import note_asked
 from ..store.booking import OUT, Transfer
-from ..store.continuing import history_of, note_carried
+from ..store.continuing import continuation_of, note_carried
 from ..store.directories import Root
 from ..store.staging_time import staging_noted
 from .status import status_of
@@ -52,7 +52,7 @@ def answer_out(root: Root, request: CarryOutCall, stream: BinaryIO) -> Reply:
         if request.get("list", False):
             value = files.listed(request.get("with_inputs", False), without_checksums=only_counts, out=out)
             if not only_counts:
-                value["history"] = history_of(job)
+                value["continuation"] = continuation_of(job)
                 _note(job, request, "its files are read for {}".format(request.get("to", "another cluster")))
             lines.write_line(out, value)
             out.flush()
@@ -83,7 +83,7 @@ def _carry_in(root: Root, engine: Engine, request: CarryInCall) -> StageReply:
     if needs:
         return {"needs": needs}
     with job.lock():
-        note_carried(job, origin=request.get("origin", ""), history=request.get("history", {}))
+        note_carried(job, origin=request.get("origin", ""), continuation=request.get("continuation", {}))
     _note(job, request, "brought along from {}".format(request.get("origin", "another cluster")))
     return {"needs": [], "handle": handle}
 

@@ -8,10 +8,9 @@ launch or to start one finds it; and while an attempt waits or runs that nobody 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Iterator, NamedTuple
 
 from .. import protocol
 from ..errors import Refused
@@ -112,22 +111,27 @@ class _Word(NamedTuple):
         """
         Keep what it is told, unless that is known.
 
-        On a full disk, the space that was set aside for the end of an attempt is used: who wants the end frees it.
+        :raises Refused: it cannot be kept.
         """
         note = self.note()
         if note is not None and "withdrawal" not in note and note["kind"] == kind and self._is_known(note):
             return
         wanted = new_note(self.job.job_id, self.placement, kind)
-        try:
+        if kind in (WITHDRAW, END):
+            self.write(wanted)
+        else:
             note_placement(self.root, wanted)
+
+    def write(self, note: PlacementNote) -> None:
+        """Write a record, on a full disk in a part of the space that was set aside for the ends of attempts."""
+        try:
+            note_placement(self.root, note)
         except Refused as refusal:
-            cause = refusal.__cause__
-            is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-            if kind not in (WITHDRAW, END) or not is_full:
+            if refusal.code != protocol.NO_SPACE:
                 raise
             for attempt in latest_attempts(self.root, self.job):
                 attempt.use_reserve()
-            note_placement(self.root, wanted)
+            note_placement(self.root, note)
 
     def _is_known(self, note: PlacementNote) -> bool:
         return order(note["placement"]) == order(self.placement)
@@ -161,9 +165,22 @@ class _Word(NamedTuple):
 # -- the words -------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _deciding(word: _Word) -> Iterator[None]:
+    """Keep others from placing the job meanwhile."""
+    with placing(word.root, word.job.job_id):
+        note = word.note()
+        if note is not None and "withdrawal" in note:
+            # Who was about to take it back was killed. Those that wait for the decision go on by themselves.
+            del note["withdrawal"]
+            with contextlib.suppress(Refused):
+                note_placement(word.root, note)
+        yield
+
+
 def _claim(word: _Word) -> str:
     spec = word.request.get("spec")
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(CLAIM):
             return OUTRANKED
         before = word.note()
@@ -190,7 +207,7 @@ def _claim(word: _Word) -> str:
 
 
 def _fence(word: _Word) -> str:
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(FENCE):
             return OUTRANKED
         standing = _standing(word)
@@ -208,7 +225,7 @@ def _fence(word: _Word) -> str:
 
 def _withdraw(word: _Word) -> str:
     """Take back a job that waits: all of it, or nothing."""
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(WITHDRAW):
             return OUTRANKED
         before = word.note()
@@ -248,7 +265,7 @@ def _none_begins(word: _Word, before: PlacementNote | None, waiting: list[Attemp
     if before is None:
         # They are of no placement, and look for none.
         return True
-    note_placement(word.root, {**before, "withdrawal": word.placement})
+    word.write({**before, "withdrawal": word.placement})
     is_late = False
     if not any(_is_claimed(attempt) for attempt in waiting):
         is_late = time.monotonic() - began > WITHDRAWAL_S / 2
@@ -282,7 +299,7 @@ def _taken_back(word: _Word, attempt: Attempt) -> bool:
 
 
 def _end(word: _Word) -> str:
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(END):
             return OUTRANKED
         word.keep(END)
@@ -408,8 +425,7 @@ def _has_come_meanwhile(word: _Word, besides: list[Attempt] | None = None) -> bo
         pass
     known = {attempt.path for attempt in besides or ()}
     return any(
-        attempt.path not in known and attempt.claimed() is None and attempt.ended() is None
-        for attempt in latest_attempts(word.root, word.job)
+        attempt.path not in known and attempt.ended() is None for attempt in latest_attempts(word.root, word.job)
     )
 
 
@@ -422,18 +438,18 @@ def _gone(standing: _Standing) -> str:
 
 def _promised(word: _Word, spec: Spec) -> bool:
     """Keep the GPUs of a claim free for it for a moment; return False if they are not free and that was asked for."""
-    gpus, gpu_type = spec["gpus"] * (spec.get("nodes") or 1), spec.get("gpu_type")
     with promising(word.root):
-        if word.request.get("if_free") and not _is_free(word, gpus, gpu_type):
+        if word.request.get("if_free") and not _is_free(word, spec):
             return False
-        promise(word.root, word.job.job_id, gpus, gpu_type)
+        promise(word.root, word.job.job_id, spec)
     return True
 
 
-def _is_free(word: _Word, gpus: int, gpu_type: str | None) -> bool:
+def _is_free(word: _Word, spec: Spec) -> bool:
     capacity = word.engine.capacity()
     if capacity["free_gpus"] is None:
         return True
-    free = sum(gpu["free"] and (gpu_type or "").lower() in gpu["type"].lower() for gpu in capacity["gpus"])
+    gpu_type = (spec.get("gpu_type") or "").lower()
+    free = sum(gpu["free"] and gpu_type in gpu["type"].lower() for gpu in capacity["gpus"])
     kept = sum(one.gpus for one in promises(word.root) if one.job_id != word.job.job_id)
-    return free - kept - capacity["waiting_gpus"] >= gpus
+    return free - kept - capacity["waiting_gpus"] >= spec["gpus"] * (spec.get("nodes") or 1)

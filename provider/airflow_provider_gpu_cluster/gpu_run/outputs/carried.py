@@ -34,7 +34,7 @@ _HASHERS = 4
 _MOST_SAID = 3
 
 
-class _Found(NamedTuple):
+class _CarriedRow(NamedTuple):
     """
     Something in a folder.
 
@@ -99,7 +99,7 @@ class CarriedFiles:
         job["folders"] = [self._described(kind, name, facts, rows) for (kind, name, facts), rows in zip(folders, found)]
         return job
 
-    def _described(self, kind: str, name: str, facts: InputFacts, found: list[_Found]) -> CarriedFolder:
+    def _described(self, kind: str, name: str, facts: InputFacts, found: list[_CarriedRow]) -> CarriedFolder:
         is_single = os.path.isfile(self._job.at(kind, name))
         stamps = {one.row[0]: stamp_of(one.found) for one in found if one.found and one.found.st_size >= SMALL}
         kept: InputFacts = {**facts}
@@ -114,14 +114,14 @@ class CarriedFiles:
         noted: InputNotes | None = records.read_json(self._job.at(".job", "inputs.json"), records.MOST_BYTES_OF_LISTS)
         return noted or {}
 
-    def _walked(self, kind: str, name: str) -> Iterator[_Found]:
+    def _walked(self, kind: str, name: str) -> Iterator[_CarriedRow]:
         top = self._job.at(kind, name).rstrip("/")
         if os.path.isfile(top):
             yield from self._looked_at(os.path.dirname(top), os.path.basename(top), kind)
         elif os.path.isdir(top):
             yield from self._below(top, "", os.path.join(kind, name).rstrip("/"))
 
-    def _below(self, top: str, folder: str, shown: str) -> Iterator[_Found]:
+    def _below(self, top: str, folder: str, shown: str) -> Iterator[_CarriedRow]:
         try:
             names = sorted(os.listdir(os.path.join(top, folder)))
         except OSError as error:
@@ -136,7 +136,7 @@ class CarriedFiles:
                 if one.row[1] == "dir":
                     yield from self._below(top, path, shown)
 
-    def _looked_at(self, top: str, path: str, shown: str) -> Iterator[_Found]:
+    def _looked_at(self, top: str, path: str, shown: str) -> Iterator[_CarriedRow]:
         full = os.path.join(top, path)
         try:
             found = os.lstat(full)
@@ -145,13 +145,13 @@ class CarriedFiles:
                 if target is None:
                     self._faults.append(f"{os.path.join(shown, path)} is a link that leads out of {shown}/")
                 else:
-                    yield _Found([path, "link", 0o755, target])
+                    yield _CarriedRow([path, "link", 0o755, target])
             elif stat.S_ISDIR(found.st_mode):
-                yield _Found([path, "dir", 0o755, ""])
+                yield _CarriedRow([path, "dir", 0o755, ""])
             elif stat.S_ISREG(found.st_mode):
                 if not os.access(full, os.R_OK):
                     self._faults.append(f"{os.path.join(shown, path)} cannot be read by the user that runs the job")
-                yield _Found([path, "file", mode_of(found), "", found.st_size], found)
+                yield _CarriedRow([path, "file", mode_of(found), "", found.st_size], found)
         except OSError as error:
             self._faults.append(f"{os.path.join(shown, path)} cannot be read ({error.strerror})")
 
@@ -163,12 +163,12 @@ class CarriedFiles:
 
     # -- checksums
 
-    def _add_checksums(self, folders: list[str], found: list[list[_Found]], out: BinaryIO) -> None:
+    def _add_checksums(self, folders: list[str], found: list[list[_CarriedRow]], out: BinaryIO) -> None:
         """Put the checksum into the row of each file; those of large files are kept for the next time."""
         kept = self._kept()
         known: dict[str, list[str]] = {}
         with concurrent.futures.ThreadPoolExecutor(_HASHERS) as pool:
-            tasks: dict[concurrent.futures.Future[str], tuple[str, _Found]] = {}
+            tasks: dict[concurrent.futures.Future[str], tuple[str, _CarriedRow]] = {}
             for folder, rows in zip(folders, found):
                 is_single = os.path.isfile(self._job.at(folder))
                 for one in rows:
@@ -192,7 +192,7 @@ class CarriedFiles:
             records.write_json(self._kept_at, known, sync=False)
 
     def _take_checksum(
-        self, name: str, one: _Found, task: concurrent.futures.Future[str], known: dict[str, list[str]]
+        self, name: str, one: _CarriedRow, task: concurrent.futures.Future[str], known: dict[str, list[str]]
     ) -> None:
         try:
             one.row[3] = task.result()

@@ -65,11 +65,11 @@ class CarriedFolder(_CarriedFolder):
     stamps: dict[str, str]
 
 
-class _History(TypedDict):
+class _Continuation(TypedDict):
     attempt: int
 
 
-class History(_History, total=False):
+class Continuation(_Continuation, total=False):
     """
     What the next attempt of a job goes on with, wherever it is.
 
@@ -101,7 +101,7 @@ class CarriedJob(_CarriedJob, total=False):
 
     folders: list[CarriedFolder]
     linked: list[ClusterInput]
-    history: History
+    continuation: Continuation
 
 
 class CarriedUpload(UploadInput):
@@ -126,13 +126,13 @@ class CarryInRequest(_CarryInRequest, total=False):
 
     :param record: who asks for the job.
     :param linked: see :class:`CarriedJob`.
-    :param history: what the next attempt here goes on with.
+    :param continuation: what the next attempt here goes on with.
     :param origin: the connection of the old cluster, for the audit trail.
     :param id: names the request there.
     """
 
     linked: list[ClusterInput]
-    history: History
+    continuation: Continuation
     origin: str
     id: str
 

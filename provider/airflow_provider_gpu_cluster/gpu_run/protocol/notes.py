@@ -278,4 +278,6 @@ class PromiseNote(TypedDict):
 
     gpus: int
     gpu_type: str | None
+    time_limit_s: float | None
+    priority: str | None
     made: StartBy

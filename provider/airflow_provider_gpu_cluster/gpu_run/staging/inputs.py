@@ -104,7 +104,7 @@ def bring(
         if not os.path.lexists(ready):
             raise Refused(protocol.BAD_REQUEST, "{}: it has no file of that name".format(wanted["written"]))
         if wanted["kind"] == OUTPUTS:
-            from .carried import put_outputs
+            from .placed_outputs import put_outputs
 
             put_outputs(job, wanted, ready)
             return True

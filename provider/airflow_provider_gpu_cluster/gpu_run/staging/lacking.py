@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from .. import protocol
@@ -65,10 +66,9 @@ class Lacking:
 
         :param sizes: of each input, as far as the worker says it.
         """
-        is_here = job.exists()
         found = []
         for number, wanted in enumerate(inputs):
-            if wanted["type"] == "upload" and not (is_here and in_place(job, wanted)):
+            if not in_place(job, wanted) and wanted["type"] == "upload":
                 found.append(self._upload(wanted, sizes[number] if number < len(sizes) else None))
         return found
 
@@ -113,12 +113,14 @@ class Lacking:
 
     def _check_room(self, uploads: Sequence[MissingUpload]) -> None:
         folder = self._root.path
-        needed = _RECORDS_BYTES + sum(upload.missing or 0 for upload in uploads)
+        of_its_own = sum(upload.size or 0 for upload in uploads)
+        if of_its_own:
+            # On a full disk this cannot be tried.
+            with contextlib.suppress(OSError):
+                of_its_own = 0 if shares_blocks(folder) else of_its_own
+        needed = _RECORDS_BYTES + of_its_own + sum(upload.missing or 0 for upload in uploads)
         with writing(folder):
             check_room_later(folder, needed, "it")
-            of_its_own = sum(upload.size or 0 for upload in uploads)
-            if of_its_own and not shares_blocks(folder):
-                check_room_later(folder, needed + of_its_own, "it")
 
     def is_environment_built(
         self, job: JobDirectory, spec: Spec, inputs: Sequence[Input] | None, python: str | None

@@ -11,23 +11,22 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import protocol
 from . import records
 from .directories import Attempt, JobDirectory
 from .next_attempt import is_followed, is_recovery
 
 if TYPE_CHECKING:
-    from ..protocol.carrying import History
+    from ..protocol.carrying import Continuation
     from ..protocol.records import AttemptRequest
     from ..protocol.recovery import Recovery
 
 
-def history_of(job: JobDirectory) -> History:
+def continuation_of(job: JobDirectory) -> Continuation:
     """Return what the next attempt goes on with, whether it is made here or on another cluster."""
     attempts = job.attempts()
     carried = carried_note(job)
     if carried is not None:
-        return _sound(carried.get("history"))
+        return _sound(carried.get("continuation"))
     if not attempts:
         return {"attempt": 1}
     latest = attempts[-1]
@@ -36,37 +35,35 @@ def history_of(job: JobDirectory) -> History:
     return {"attempt": latest.number + 1}
 
 
-def _after(latest: Attempt) -> History:
+def _after(latest: Attempt) -> Continuation:
     ended, request = latest.ended(), latest.recorded_request()
     if ended is not None and is_followed(ended):
         # Nobody has made the next attempt yet.
         recovery = ended["next"]["recovery"]
-        history = _going_on(recovery, latest.number + 1)
+        continuation = _going_on(recovery, latest.number + 1)
         if "memory_bytes" in ended["next"]:
-            history["memory_bytes"] = ended["next"]["memory_bytes"]
-        return history
-    if ended is None or request is None or not is_withdrawn(latest):
-        return {"attempt": latest.number + 1}
+            continuation["memory_bytes"] = ended["next"]["memory_bytes"]
+        return continuation
+    number = latest.number + 1
+    if ended is None or request is None or "placement" not in ended:
+        return {"attempt": number}
+    if not ended.get("started_at"):
+        # It was taken back while it waited: there never was an attempt of that number.
+        number = latest.number
     if "recovery" not in request:
-        return {"attempt": latest.number}
-    history = _going_on(request["recovery"], latest.number)
+        return {"attempt": number}
+    continuation = _going_on(request["recovery"], number)
     memory = request["spec"].get("memory_bytes")
     if memory is not None:
-        history["memory_bytes"] = memory
-    return history
+        continuation["memory_bytes"] = memory
+    return continuation
 
 
-def _going_on(recovery: Recovery, number: int) -> History:
+def _going_on(recovery: Recovery, number: int) -> Continuation:
     kept: Recovery = {**recovery}
     # They are nodes of one cluster.
     kept.pop("exclude_nodes", None)
     return {"attempt": number, "recovery": kept, "wait_s": max(0.0, recovery["not_before"] - time.time())}
-
-
-def is_withdrawn(attempt: Attempt) -> bool:
-    """Return whether an attempt has ended without having begun, since the job was to go to another cluster."""
-    ended = attempt.ended()
-    return ended is not None and ended["state"] == protocol.CANCELLED and not ended.get("started_at")
 
 
 # -- what was brought along --------------------------------------------------------------------------------------
@@ -92,15 +89,15 @@ def _number_of_latest(job: JobDirectory) -> int:
     return attempts[-1].number if attempts else 0
 
 
-def _sound(history: Any) -> History:
-    """Return a history as it was brought along; the job can have written into the note."""
-    number = history.get("attempt") if isinstance(history, dict) else None
+def _sound(continuation: Any) -> Continuation:
+    """Return a continuation as it was brought along; the job can have written into the note."""
+    number = continuation.get("attempt") if isinstance(continuation, dict) else None
     if type(number) is not int or number < 1:
         return {"attempt": 1}
-    found: History = {"attempt": number}
-    if is_recovery(history.get("recovery")):
-        found["recovery"] = history["recovery"]
-        wait_s, memory = history.get("wait_s"), history.get("memory_bytes")
+    found: Continuation = {"attempt": number}
+    if is_recovery(continuation.get("recovery")):
+        found["recovery"] = continuation["recovery"]
+        wait_s, memory = continuation.get("wait_s"), continuation.get("memory_bytes")
         found["wait_s"] = float(wait_s) if isinstance(wait_s, (int, float)) else 0.0
         if type(memory) is int and memory > 0:
             found["memory_bytes"] = memory
@@ -113,7 +110,7 @@ def _sound(history: Any) -> History:
 def next_number(job: JobDirectory) -> int:
     """Return the number of the next attempt here."""
     latest = _number_of_latest(job)
-    return max(latest + 1, history_of(job)["attempt"])
+    return max(latest + 1, continuation_of(job)["attempt"])
 
 
 def go_on(job: JobDirectory, request: AttemptRequest, number: int) -> None:
@@ -123,13 +120,13 @@ def go_on(job: JobDirectory, request: AttemptRequest, number: int) -> None:
     :param request: of that attempt, which is changed.
     """
     attempts = job.attempts()
-    history = history_of(job)
-    if "recovery" not in history or (attempts and attempts[-1].request()["generation"] != request["generation"]):
+    continuation = continuation_of(job)
+    if "recovery" not in continuation or (attempts and attempts[-1].request()["generation"] != request["generation"]):
         return
-    recovery = history["recovery"]
+    recovery = continuation["recovery"]
     # Its logs begin here, and places in them have this number.
     recovery["first"] = number
-    recovery["not_before"] = time.time() + history.get("wait_s", 0.0)
+    recovery["not_before"] = time.time() + continuation.get("wait_s", 0.0)
     request["recovery"] = recovery
-    if "memory_bytes" in history:
-        request["spec"] = {**request["spec"], "memory_bytes": history["memory_bytes"]}
+    if "memory_bytes" in continuation:
+        request["spec"] = {**request["spec"], "memory_bytes": continuation["memory_bytes"]}

@@ -24,6 +24,7 @@ from .writing import writing
 if TYPE_CHECKING:
     from ..protocol.notes import PlacementNote, PromiseNote, StartBy
     from ..protocol.placement import Placement
+    from ..protocol.spec import Spec
     from .directories import Root
 
 # No word about a job is on its way for that long.
@@ -223,6 +224,8 @@ class Promise(NamedTuple):
     job_id: str
     gpus: int
     gpu_type: str | None
+    time_limit_s: float | None = None
+    priority: str | None = None
 
 
 @contextlib.contextmanager
@@ -254,7 +257,7 @@ def _promise(root: Root, job_id: str) -> Promise | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         note: PromiseNote | None = records.read_json(_promise_path(root, job_id))
         if note is not None and not is_past(_until(note["made"]), is_here=True):
-            return Promise(job_id, int(note["gpus"]), note["gpu_type"])
+            return Promise(job_id, int(note["gpus"]), note["gpu_type"], note["time_limit_s"], note["priority"])
         forget_promise(root, job_id)
     return None
 
@@ -263,9 +266,15 @@ def _until(made: StartBy) -> StartBy:
     return {**made, "at": made["at"] + _PROMISED_S, "boottime": made["boottime"] + _PROMISED_S}
 
 
-def promise(root: Root, job_id: str, gpus: int, gpu_type: str | None) -> None:
+def promise(root: Root, job_id: str, spec: Spec) -> None:
     """Keep GPUs for a job for a short while."""
-    note: PromiseNote = {"gpus": gpus, "gpu_type": gpu_type, "made": start_date(time.time())}
+    note: PromiseNote = {
+        "gpus": spec["gpus"] * (spec.get("nodes") or 1),
+        "gpu_type": spec.get("gpu_type"),
+        "time_limit_s": spec.get("time_limit_s"),
+        "priority": spec.get("priority"),
+        "made": start_date(time.time()),
+    }
     with writing(root.path):
         records.write_json(_promise_path(root, job_id), note, sync=False)
 

@@ -329,7 +329,7 @@ class CommandEngine:
             "waiting_gpus": sum(waiting),
         }
 
-    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise]) -> list[Prospect]:
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
         """Return for each of these jobs whether the launcher can run it; it does not say when it starts one."""
 
         def prospect(spec: Spec) -> Prospect:

@@ -254,7 +254,7 @@ class HostEngine:
             "waiting_gpus": sum(queued.gpus for queued in waiting),
         }
 
-    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise]) -> list[Prospect]:
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
         """Return for each of these jobs whether it fits, and when it could start, from queue and time limits."""
         # Imported where it is needed, since every request starts a process.
         from .prospects import host_prospects

@@ -72,7 +72,7 @@ class _Host:
         self._now = time.time()
         waiting += _just_queued(queue, self._owner, waiting, self._slots)
         mine = {queued.job_id for queued in waiting if queued.owner == self._owner}
-        waiting += [self._promised(promise) for promise in promises if promise.job_id not in mine]
+        waiting += [self._promised(promise) for promise in promises if promise.gpus > 0 and promise.job_id not in mine]
         self._waiting = in_order(waiting)
         self._mine = {queued.job_id: queued for queued in self._waiting if queued.owner == self._owner}
         # The GPUs, and who has them once everybody has started who can.
@@ -85,7 +85,8 @@ class _Host:
         self._deadline = time.monotonic() + _THINK_S
 
     def _promised(self, promise: Promise) -> QueuedJob:
-        rank = protocol.PRIORITIES.index(promise.priority or "normal")
+        priority = promise.priority if promise.priority in protocol.PRIORITIES else "normal"
+        rank = protocol.PRIORITIES.index(priority)
         limit = promise.time_limit_s
         return QueuedJob(promise.job_id, rank, self._now, promise.gpus, promise.gpu_type, limit, self._owner)
 

@@ -405,11 +405,11 @@ class SlurmEngine:
             "waiting_gpus": sum(waiting),
         }
 
-    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise]) -> list[Prospect]:
+    def prospects(self, wanted: Sequence[Wanted], promises: Sequence[Promise], *, within_s: float) -> list[Prospect]:
         """Return for each of these jobs whether it fits, and when it could start, by Slurm's own word."""
         from .prospects import SlurmProspects
 
-        return SlurmProspects(self._root, self._settings, self._submission, self._timeout_s).of(wanted, promises)
+        return SlurmProspects(self._root, self._settings, self._submission, within_s).of(wanted, promises)
 
     def overview(self) -> EngineView:
         """

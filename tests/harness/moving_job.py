@@ -1,0 +1,151 @@
+"""A job of a pool of two real clusters that waits on the first, and what moves it; for tests, and for a process to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.jobs.script import render_run_script
+from airflow_provider_gpu_cluster.jobs.spec import JobSpec
+from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
+from airflow_provider_gpu_cluster.pools.asking import offers_of
+from airflow_provider_gpu_cluster.pools.launching import placing_of
+from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.moving import Moved, Moves
+from airflow_provider_gpu_cluster.pools.offer import Member, Offer
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
+from airflow_provider_gpu_cluster.pools.placing import Placing
+from airflow_provider_gpu_cluster.pools.pool import IN_ORDER, SOONEST, Policy, Pool
+from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY, KeyedStore
+from tests.harness.jobs import record
+
+JOB_ID = "job"
+
+
+@dataclass
+class MovingJob:
+    """
+    One try of a task that has a job in a pool.
+
+    :param settings: of the clusters.
+    :param connect: opens a connection to one of them, by its number.
+    :param store: a file in which the task remembers where its job is.
+    :param before_step: is called before each word to a cluster, and each time something is remembered.
+    """
+
+    settings: list[ClusterSettings]
+    connect: Callable[[int], Any]
+    store: Path
+    key: str = "try-1"
+    before_step: Callable[[], None] = lambda: None
+    command: str = "sleep 600"
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        places = {one.conn_id: number for number, one in enumerate(self.settings)}
+        self.members = Members(
+            lambda conn_id: _Stepping(self.settings[places[conn_id]], partial(self.connect, places[conn_id]), self)
+        )
+        self.pool = Pool(tuple(Member(one.conn_id) for one in self.settings))
+
+    def placing(self, policy: Policy = SOONEST) -> Placing[Cluster]:
+        spec = JobSpec(**{"command": self.command, "gpus": 1, "grace_s": 1.0, "recover": {}, **self.spec})
+        arguments: LaunchArguments = {
+            "spec": spec,
+            "env": {},
+            "run_script": render_run_script(spec),
+            "request_key": self.key,
+            "generation": "0",
+            "record": record(),
+        }
+        return placing_of(
+            replace(self.pool, policy=policy),
+            self.members,
+            job_id=JOB_ID,
+            sources=[],
+            arguments=arguments,
+            store=KeyedStore(self._get, self._put, is_first=True),
+            log=structlog.get_logger(),
+        )
+
+    def begin(self, policy: Policy = SOONEST) -> str:
+        return self.placing(policy).begin()[0].handle.gpu_cluster_conn_id
+
+    def begin_on_first(self) -> str:
+        return self.begin(IN_ORDER)
+
+    def moved(self) -> Moved | None:
+        """Look a second time, and move it if it is time."""
+        stored = PlacementRecord.from_json(self._get(PLACEMENT_KEY))
+        assert stored.conn_id is not None
+        (status,) = self.members(stored.conn_id).statuses([JOB_ID])
+        moves = Moves(
+            offers=self.offers,
+            placing=self.placing,
+            policy=SOONEST,
+            move_gain_s=600.0,
+            log=structlog.get_logger(),
+            bytes_to_carry=lambda conn_id: self.members(conn_id).to_carry(JOB_ID)["bytes"],
+            is_second_look=True,
+        )
+        return moves.look(stored, status)
+
+    def offers(self) -> list[Offer]:
+        spec = JobSpec(command=self.command, gpus=1).to_json()
+        job: Any = {"job_id": JOB_ID, "spec": spec, "inputs": []}
+        return offers_of(self.pool, [job], open_member=self.members, prices={})[0]
+
+    def _get(self, key: str) -> Any:
+        return json.loads(self.store.read_text()).get(key) if self.store.exists() else None
+
+    def _put(self, key: str, value: Any) -> None:
+        self.before_step()
+        known = json.loads(self.store.read_text()) if self.store.exists() else {}
+        draft = self.store.with_suffix(".draft")
+        draft.write_text(json.dumps({**known, key: value}))
+        draft.rename(self.store)
+
+    def close(self) -> None:
+        self.members.close()
+
+
+class _Stepping(Cluster):
+    """A cluster before each word to which something can happen."""
+
+    def __init__(self, settings: ClusterSettings, connect: Callable[[], Any], job: MovingJob) -> None:
+        super().__init__(settings, connect)
+        self.job = job
+
+    def place(self, *arguments: Any, **named: Any) -> Any:
+        self.job.before_step()
+        return super().place(*arguments, **named)
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        self.job.before_step()
+        return super().submit(*arguments, **named)
+
+    def carry_to(self, *arguments: Any, **named: Any) -> Any:
+        self.job.before_step()
+        return super().carry_to(*arguments, **named)
+
+
+def kill_at(number: int) -> Callable[[], None]:
+    """Return what kills this process when it is called for the n-th time."""
+    left = [number]
+
+    def step() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return step
