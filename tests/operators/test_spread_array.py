@@ -8,25 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobFailed, InvalidJobError, JobConflictError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.jobs.handle import part_id
-from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
-from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.jobs.submission import Submission
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, part_id
 from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, CollectGpuJobOperator
-from airflow_provider_gpu_cluster.operators.spread import SpreadArray, check_spread
-from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.parts import handle_of
-from airflow_provider_gpu_cluster.pools.pool import Pool
-from airflow_provider_gpu_cluster.pools.stores import KeyedStore
+from airflow_provider_gpu_cluster.pools.placement_options import check_spread
 from airflow_provider_gpu_cluster.watch import watch
 from tests.harness import jobs
-from tests.harness.task_context import StateStore, TaskInstance, task_context
-from tests.operators.modes import POKE, SCHEDULED, Scene
+from tests.harness.task_context import TaskInstance, task_context
+from tests.operators.modes import DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, Scene
 
 COUNT = 5
 
@@ -97,43 +90,38 @@ def test_all_parts_are_cancelled(cluster: Cluster, second: Cluster) -> None:
         assert hook.status(job).message.partition(" (")[0] == "of 5 elements 5 were cancelled: 0, 1, 2, 3, 4"
 
 
-def spread(command: str, count: int, state: StateStore, *, try_number: int = 1) -> Submission:
-    """Launch an array of a task in a pool of both clusters."""
-    pool = Pool((Member("gpu_cluster_default"), Member("second")))
-    values: dict[str, Any] = {}
-    identity = JobIdentity("a", f"try-{try_number}", "0", jobs.record(try_number=try_number))
-    with GpuClusterHook(pool.conn_ids) as hook:
-        return SpreadArray(
-            JobRequest(command=command, array=[{"SEED": index} for index in range(count)]),
-            identity,
-            pool=pool,
-            members=hook.members,
-            base_dir="/",
-            state=state,
-            store_of=lambda job_id: KeyedStore(values.get, values.__setitem__, key=job_id, is_first=True),
-            log=structlog.get_logger(),
-            check=lambda: None,
-        ).launch()
+@pytest.mark.parametrize("scene", [SUBMIT, DEFERRABLE_SUBMIT], indirect=True, ids=lambda mode: mode.name)
+def test_the_elements_are_shared_out_once(scene: Scene, request: pytest.FixtureRequest) -> None:
+    def run(count: int) -> None:
+        job = {
+            "command": f'echo x >>"$OUTPUT_DIR/runs"; [ "$ARRAY_INDEX" != 7 ] || [ -e {scene.gate} ]',
+            "array": [{"SEED": str(index)} for index in range(count)],
+            "gpu_cluster_conn_id": ["gpu_cluster_default", "second"],
+            "spread": True,
+        }
+        request.node.callspec.params["scene"].wait(scene, job, {})
+
+    with pytest.raises(GpuJobFailed, match="of 10 elements 9 succeeded, 1 failed: 7"):
+        run(10)
+    handle = JobHandle.from_json(scene.xcoms["return_value"])
+    parts = [(part.gpu_cluster_conn_id, part.first, part.count) for part in handle.parts]
+    assert parts == [("gpu_cluster_default", 0, 5), ("second", 5, 5)]
+    assert [row.job_id for row in handle.arrays] == [handle.job_id, f"{handle.job_id}.p2"]
+    assert {"gpu_cluster_default": "5 of 10", "second": "5 of 10"}.items() <= told(scene, "is spread").items()
+    scene.ti.try_number, scene.ti.max_tries = 2, 0
+    scene.open_gate()
+    run(10)
+    assert scene.xcoms["return_value"]["parts"] == handle.to_json()["parts"]
+    runs = [Path(element.job_dir, "outputs/runs").read_text() for element in handle.elements]
+    assert runs == ["x\n"] * 7 + ["x\nx\n"] + ["x\n"] * 2
+    with pytest.raises(JobConflictError, match="had 10 elements in an earlier try and has 9 now"):
+        run(9)
 
 
-def test_the_elements_are_shared_out_once(cluster: Cluster, second: Cluster) -> None:
-    state = StateStore()
-    command = 'echo x >>"$OUTPUT_DIR/runs"; [ "$ARRAY_INDEX" != 7 ] || exit 1'
-    first = spread(command, 12, state)
-    assert [(part.gpu_cluster_conn_id, part.first, part.count) for part in first.handle.parts] == [
-        ("gpu_cluster_default", 0, 6),
-        ("second", 6, 6),
-    ]
-    assert (first.launched, first.created, first.handle.array_size) == (12, True, 12)
-    jobs.wait(cluster, "a")
-    jobs.wait(second, "a.p2")
-    again = spread(command, 12, state, try_number=2)
-    assert (again.handle.parts, again.launched) == (first.handle.parts, 1)
-    jobs.wait(second, "a.p2")
-    runs = [Path(element.job_dir, "outputs/runs").read_text() for element in first.handle.elements]
-    assert runs == ["x\n"] * 7 + ["x\nx\n"] + ["x\n"] * 4
-    with pytest.raises(JobConflictError, match="had 12 elements in an earlier try and has 11 now"):
-        spread(command, 11, state, try_number=3)
+def told(scene: Scene, words: str) -> dict[str, Any]:
+    """Return the fields of the line of the log that has these words."""
+    (record,) = (record for record in scene.logs.records if words in record.event)
+    return record.fields
 
 
 @pytest.mark.parametrize(
