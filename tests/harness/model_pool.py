@@ -166,16 +166,20 @@ class Worker:
         self.before = before
         self.after = after
         self.is_dead = False
+        self._thread = threading.get_ident()
 
     def call(self, conn_id: str | None, work: Callable[[], Any]) -> Any:
-        if self.is_dead:
-            raise WorkerKilled
         try:
+            if self.is_dead:
+                raise WorkerKilled
             self.before(conn_id)
             result = work()
             self.after(conn_id)
         except WorkerKilled:
             self.is_dead = True
+            if threading.get_ident() != self._thread:
+                # Its main thread finds that at its next step.
+                raise GpuClusterConnectionError("the worker is gone") from None
             raise
         return result
 

@@ -225,14 +225,12 @@ def _race(seed: int) -> None:
     assert lab.launches() == [found], (seed, lab.launches(), lab.shared)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_several_workers_choose_at_once() -> None:
     for seed in range(60):
         _race(seed)
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_several_workers_choose_at_once_very_often() -> None:
     for seed in range(100, 5_000):
         _race(seed)

@@ -32,8 +32,8 @@ from tests.harness.small_disk import fill, small_disk
 
 def tell(host: Host, kind: str, epoch: int, key: str = "1", *, job: str = "job", **more: Any) -> dict[str, Any]:
     """Tell a host of a placement, and return its answer."""
-    own = {name: more.pop(name) for name in ("start_by", "renewed_only") if name in more}
-    request = {
+    own = {name: more.pop(name) for name in ("start_by", "renewed_only", "conn_id") if name in more}
+    request: dict[str, Any] = {
         "job_id": job,
         "placement": {"epoch": epoch, "key": key, "conn_id": "slurm-a", **own},
         "kind": kind,
@@ -131,6 +131,18 @@ def test_what_was_refused_once_is_launched_only_for_a_later_choice(still: Host, 
     assert "moved_to" not in still.status("job")
 
 
+def test_others_hear_which_clusters_were_chosen_before(still: Host) -> None:
+    def chosen(told: dict[str, Any]) -> dict[str, int]:
+        return {one["conn_id"]: one["epoch"] for one in told["chosen"]}
+
+    assert chosen(tell(still, "fence", 1, conn_id="a")) == {"a": 1}
+    assert chosen(tell(still, "claim", 2, conn_id="here")) == {"a": 1, "here": 2}
+    assert chosen(tell(still, "fence", 3, conn_id="b")) == {"a": 1, "here": 2, "b": 3}
+    assert chosen(tell(still, "fence", 2, "z", conn_id="c")) == {"a": 1, "here": 2, "b": 3}
+    assert chosen(tell(still, "end", 4, conn_id="a")) == {"a": 4, "here": 2, "b": 3}
+    assert chosen(cast(Any, placing.placed(still.root, still.engine, "job"))) == {"a": 4, "here": 2, "b": 3}
+
+
 def test_a_launch_without_a_placement_that_comes_meanwhile_is_seen(still: Host, monkeypatch: Any) -> None:
     note = placements.note_placement
 
@@ -199,7 +211,7 @@ def test_an_array_is_taken_back_whole_or_not_at_all(still: Host, is_one_running:
     if is_one_running:
         begin(still.attempt("job_1"))
     assert outcome(still, "withdraw", 2) == ("launched" if is_one_running else "ended")
-    ends = [(still.attempt(f"job_{index}").ended() or {}).get("placement") for index in range(3)]
+    ends = [dict(still.attempt(f"job_{index}").ended() or {}).get("placement") for index in range(3)]
     assert ends == [None if is_one_running else "withdrawn"] * 3
     assert (misplaced(still.job("job_0"), cast(Any, still.attempt("job_0").request())) is None) == is_one_running
     if not is_one_running:
@@ -211,7 +223,7 @@ def test_an_element_that_is_about_to_begin_waits_for_the_decision(still: Host) -
     launch(still, 1, command="true", elements=2)
     before: Any = placements.placement_note(still.root, "job")
     path = still.attempt("job_0").path
-    placements.note_placement(still.root, {**before, "withdrawal": {"epoch": 2, "key": "1"}})
+    placements.note_placement(still.root, cast(Any, {**before, "withdrawal": {"epoch": 2, "key": "1"}}))
     begun = subprocess.Popen([sys.executable, "-I", "-S", still.program, "supervise-launched", path])
     deadline = time.monotonic() + 60
     while still.attempt("job_0").claimed() is None:
@@ -235,9 +247,8 @@ def test_a_job_that_goes_on_by_itself_goes_on_only_where_it_belongs(
     begin(host.attempt("job"))
     preempt(host.attempt("job"))
     with placements.placing(host.root, "job"):
-        placements.note_placement(
-            host.root, placements.new_note("job", {"epoch": 1, "key": "1", "conn_id": "slurm-a"}, "end")
-        )
+        elsewhere = placements.new_note("job", {"epoch": 1, "key": "1", "conn_id": "slurm-a"}, "end", None)
+        placements.note_placement(host.root, elsewhere)
     assert follow(host.job("job")) is None
     status = host.status("job")
     assert (status["state"], status["attempt"], status["placement"]) == ("CANCELLED", 3, "withdrawn")

@@ -77,6 +77,8 @@ def answer(root: Root, engine: Engine, request: PlaceCall) -> Reply:
     known = placed(root, engine, job.job_id)
     if "placement" in known:
         reply["placement"] = known["placement"]
+    if "chosen" in known:
+        reply["chosen"] = known["chosen"]
     if "status" in known:
         reply["status"] = known["status"]
     return Reply(reply)
@@ -88,6 +90,7 @@ def placed(root: Root, engine: Engine, job_id: str) -> Placed:
     note = placement_note(root, job_id)
     if note is not None:
         found["placement"], found["kind"] = note["placement"], note["kind"]
+        found["chosen"] = list(note.get("chosen", {}).values())
     job = root.job(job_id)
     if job.attempts() or _elements(root, job):
         found["status"] = status_or_unknown(root, engine, job_id)
@@ -116,7 +119,7 @@ class _Word(NamedTuple):
         note = self.note()
         if note is not None and "withdrawal" not in note and note["kind"] == kind and self._is_known(note):
             return
-        wanted = new_note(self.job.job_id, self.placement, kind)
+        wanted = new_note(self.job.job_id, self.placement, kind, note)
         if kind in (WITHDRAW, END):
             self.write(wanted)
         else:

@@ -99,10 +99,12 @@ class PlaceReply(_PlaceReply, total=False):
     :param outcome: one of the answers above.
     :param now: the time of the cluster, in seconds since the epoch.
     :param placement: the highest placement of the job that the cluster knows after this.
+    :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
     :param status: of the job's last attempt, if there is one.
     """
 
     placement: Placement
+    chosen: list[Placement]
     status: Status
 
 
@@ -142,9 +144,11 @@ class Placed(TypedDict, total=False):
 
     :param placement: the highest placement that it was told.
     :param kind: with which word.
+    :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
     :param status: of the last attempt.
     """
 
     placement: Placement
     kind: str
+    chosen: list[Placement]
     status: Status

@@ -128,6 +128,8 @@ def _is_note(value: Any) -> bool:
         and _is_placement(value.get("placement"))
         and (date is None or _is_date(date))
         and ("withdrawal" not in value or _is_placement(value["withdrawal"]))
+        and isinstance(value.get("chosen", {}), dict)
+        and all(map(_is_placement, value.get("chosen", {}).values()))
     )
 
 
@@ -157,9 +159,18 @@ def forget_placement(root: Root, job_id: str) -> None:
         os.unlink(_path(root, job_id))
 
 
-def new_note(job_id: str, placement: Placement, kind: str) -> PlacementNote:
-    """Return what is to be kept of a placement that this cluster is told of now."""
+def new_note(job_id: str, placement: Placement, kind: str, known: PlacementNote | None) -> PlacementNote:
+    """
+    Return what is to be kept of a placement that this cluster is told of now.
+
+    :param known: what was kept until now.
+    """
     note: PlacementNote = {"job_id": job_id, "placement": placement, "kind": kind}
+    chosen = dict(known.get("chosen", {})) if known is not None else {}
+    where = placement.get("conn_id")
+    if where and (where not in chosen or order(chosen[where]) < order(placement)):
+        chosen[where] = {"epoch": placement["epoch"], "key": placement["key"], "conn_id": where}
+    note["chosen"] = dict(sorted(chosen.items(), key=lambda one: order(one[1]))[-_MOST_MEMBERS:])
     if "start_by" in placement:
         note["start_by"] = start_date(placement["start_by"])
     return note
