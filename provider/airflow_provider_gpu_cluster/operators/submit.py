@@ -26,6 +26,7 @@ from airflow_provider_gpu_cluster.pools.placement_options import (
     MOVE_GAIN,
     PlacementOptions,
     check_placement,
+    check_spread,
     placement_options,
 )
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
@@ -322,6 +323,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
         with naming_task(self):
             self._request().check(staged=job is not None)
+            check_spread(spread=spread, array=array, is_staged=job is not None)
             check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id, **self._written_placement())
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
 
@@ -380,9 +382,11 @@ class SubmitGpuJobOperator(BaseOperator):
         if pool is None:
             return None
         from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
+        from airflow_provider_gpu_cluster.operators.spread import SpreadArray
 
         options = self._placement_options()
-        return JobInPool(
+        is_spread = options.spread and self.array is not None and len(pool.members) > 1
+        return (SpreadArray if is_spread else JobInPool)(
             pool if options.policy is None else dataclasses.replace(pool, policy=options.policy),
             hook,
             identity,
@@ -416,6 +420,8 @@ class SubmitGpuJobOperator(BaseOperator):
         if end.error is not None:
             raise end.error
         assert end.handle is not None
+        if end.handle.parts:
+            self._in_pool = self._job_in_pool(context, hook, identity)
         self._request().variables()  # masks their values in this process's log
         conn_id = end.handle.gpu_cluster_conn_id
         with self._stoppable(context, hook if self._in_pool is not None else GpuClusterHook(conn_id), identity) as hook:
@@ -561,7 +567,9 @@ class SubmitGpuJobOperator(BaseOperator):
             ends_with_teardown=is_cancelled_by_teardown(self),
             launch=launch_note(submission, spec=asked, record=identity.record, masks=masks),
         )
-        tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
+        handle = submission.handle
+        name = ", ".join(handle.conn_ids) if handle.parts else hook.settings.name
+        tell_submission(submission, self.log, cluster=name, duration_s=duration_s)
         tell_page(context["ti"], self.log, submission.handle.job_id)
 
     def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:
