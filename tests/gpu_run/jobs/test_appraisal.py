@@ -121,9 +121,9 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     assert not free(three._replace(gpu_type="virt", time_limit_s=None, priority="high"))
     # What cannot be one keeps nobody away.
     assert free(Promise("odd", 0, None, priority="odd"))
-    (found,) = engine.prospects([Wanted(wanted)], [three], within_s=1.0)  # type: ignore[arg-type]
+    (found,) = engine.prospects([Wanted(wanted)], [three], within_s=1.0)
     assert (found["free_gpus"], found["waiting"], round(found["starts_in_s"])) == (1, 1, 60)
-    (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)  # type: ignore[arg-type]
+    (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)
     assert (itself["waiting"], itself["starts_in_s"]) == (0, 0)
     with pytest.raises(Refused, match="gpus is 'x'"):
         appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promised=[])  # type: ignore[typeddict-item]
@@ -250,9 +250,9 @@ def test_how_fast_inputs_came_lately(host: Host) -> None:
     assert "bytes_per_s" not in ask(host, job())[0]
     ledger = Ledger(host.root.own)
     others: list[Any] = [{"bytes": 8 << 20}, {"bytes": 1 << 20, "direction": "out"}, {"bytes": 1000}, {"bytes": "x"}]
-    for more in others:
-        ledger.append({**line, **more})
-    ledger.append({**line, "bytes": 4 << 20, "seconds": 0})
+    for more in [*others, {"bytes": 4 << 20, "seconds": 0}]:
+        written: Any = {**line, **more}
+        ledger.append(written)
     with open(os.path.join(ledger.folder, ledger.months()[-1]), "a") as file:
         file.write('{"kind": "transfer", "torn\n')
     assert ask(host, job())[0]["bytes_per_s"] == 4 << 20
