@@ -27,7 +27,7 @@ from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.arrays import keep_elements
 from airflow_provider_gpu_cluster.gpu_run.store.asked import asked_at
 from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise, new_note, note_placement
-from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi
+from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi, divided
 from tests.gpu_run.host import Host
 from tests.gpu_run.staging.test_inputs import sources, stage
 from tests.harness.small_disk import fill, small_disk
@@ -167,6 +167,13 @@ def test_broken_gpus_instances_and_a_silent_driver(
     assert (all_of_them["fits"], "starts_in_s" in all_of_them) == (True, False)
     assert "does not work" in all_of_them["remark"]
     assert (one["gpus"], one["starts_in_s"]) == (count, 0)
+    fake.says(**divided())
+    whole, small, several = ask(host, job(), job(gpus=2, gpu_type="1g.10gb"), job(gpus=2, gpu_type="80GB"))
+    assert [(found["gpus"], found["free_gpus"], found["starts_in_s"]) for found in (whole, small)] == [
+        (1, 1, 0),
+        (2, 2, 0),
+    ]
+    assert "a process can use only one MIG instance" in several["why_not"]
     fake.says(gpus="", then="echo the driver is silent; exit 9")
     (silent,) = ask(host, job())
     assert (silent["fits"], silent["is_passing"]) == (False, True)
