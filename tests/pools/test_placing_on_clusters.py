@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +15,7 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, PlacementUnknownError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, PlacementUnknownError
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.pool import IN_ORDER
 from tests.harness import jobs
@@ -78,10 +77,16 @@ def new_try(
     """Return what makes one try of a task."""
     with ExitStack() as stack:
 
+        def connect(cluster: int) -> paramiko.SSHClient:
+            try:
+                return ssh_connect(line.port if cluster == 0 else None)
+            except paramiko.ssh_exception.NoValidConnectionsError as error:
+                raise GpuClusterConnectionError(str(error)) from error
+
         def make(number: int = 1, **changes: Any) -> MovingJob:
             job = MovingJob(
                 clusters,
-                lambda cluster: ssh_connect(line.port if cluster == 0 else None),
+                connect,
                 tmp_path / "store",
                 key=f"try-{number}",
                 **changes,
@@ -125,13 +130,12 @@ def test_a_cluster_that_is_down_at_the_choice(
     assert launches(clusters) == ["gpu02"]
 
 
+@pytest.mark.long
 def test_the_chosen_one_goes_down_before_anything_was_sent(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line
 ) -> None:
     job = new_try(before_step=at_step(_FIRST_WORD, line.cut))
-    began = time.monotonic()
     assert job.begin(IN_ORDER) == "gpu02"
-    assert time.monotonic() - began < 30
     line.mend()
     assert new_try(2).begin(IN_ORDER) == "gpu02"
     assert launches(clusters) == ["gpu02"]
@@ -166,13 +170,8 @@ def _killed_at(step: int, clusters: list[ClusterSettings], sshd: RealSshd, store
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        pytest.param(step, marks=() if step == _SAVING_LAUNCHED else pytest.mark.long)
-        for step in range(1, _SAVING_LAUNCHED + 1)
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("step", range(1, _SAVING_LAUNCHED + 1))
 def test_a_worker_is_killed(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], sshd: RealSshd, line: Line, step: int
 ) -> None:
