@@ -51,10 +51,9 @@ def placing_of(
         "spec": spec,
         "inputs": [source.to_json() for source in sources],
     }
-    prices = {member.conn_id: member.price_per_gpu_hour for member in pool.members}
 
     def offers(everybody: Pool) -> list[Offer]:
-        return offers_of(everybody, [appraised], open_member=members, prices=prices)[0]
+        return offers_of(everybody, [appraised], open_member=members)[0]
 
     def launch(cluster: Cluster, placement: Placement | None) -> Submission:
         placed: Any = {} if placement is None else {"placement": placement}
