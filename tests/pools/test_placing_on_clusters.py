@@ -41,7 +41,7 @@ def clusters(cluster_settings: ClusterSettings, tmp_path: Path) -> Iterator[list
         for name in NAMES:
             folder = tmp_path / name
             provide_unpacked(folder / "ml-jobs")
-            place = {"root_dir": str(folder / "ml-jobs"), "lease_dir": str(folder / "leases")}
+            place: dict[str, Any] = {"root_dir": str(folder / "ml-jobs"), "lease_dir": str(folder / "leases")}
             found.append(replace(cluster_settings, conn_id=name, virtual_gpus=2, **place))
         yield found
     finally:
