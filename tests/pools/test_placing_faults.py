@@ -161,6 +161,17 @@ def test_if_all_refuse_the_error_is_theirs() -> None:
     assert lab.launches() == []
 
 
+def test_an_attempt_that_is_being_ended_is_not_the_job() -> None:
+    lab = Lab("a", "b")
+    assert lab.begin(Worker(before=_out_of_reach("a"))) == "b"
+    # It ran there before a failover, and takes long to end.
+    lab.clusters["a"].attempts.append({"state": "RUNNING"})
+    lab.clusters["a"].told = {"epoch": 9, "key": "try-1", "conn_id": "b"}
+    lab.clusters["a"].kind = "end"
+    assert lab.begin(key="try-2") == "b"
+    assert lab.clusters["b"].attempts[-1]["state"] == "RUNNING"
+
+
 def test_without_a_memory_more_than_half_must_answer() -> None:
     lab = Lab("a", "b", "c")
     assert lab.begin(Worker(before=_out_of_reach("a")), is_precise=False) == "b"

@@ -275,7 +275,7 @@ def test_a_fault_of_the_job_is_told_at_once_and_leaves_nothing_claimed(
 def test_a_job_that_runs_out_of_reach_is_launched_elsewhere_when_it_has_surely_ended(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line, eventually: Callable[..., Any]
 ) -> None:
-    holds_on = {"failover_after_s": 15.0, "spec": {"orphan_timeout_s": 2.0, "grace_s": 1.0}}
+    holds_on = {"failover_after_s": 15.0, "spec": {"orphan_timeout_s": 10.0, "grace_s": 1.0}}
     job = new_try(**holds_on)
     assert job.begin(IN_ORDER) == "gpu01"
     jobs.wait(job.members("gpu01"), JOB_ID, JobState.RUNNING)

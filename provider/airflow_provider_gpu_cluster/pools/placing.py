@@ -600,8 +600,13 @@ def _knows_otherwise(offer: Offer, conn_id: str) -> bool:
 
 def _holder(offers: Sequence[Offer]) -> Offer | None:
     """Return the cluster on which the job waits or runs, or has succeeded; of several, the one of the last choice."""
-    have = [offer for offer in offers if _is_active(offer) or _state(offer) == protocol.SUCCEEDED]
+    have = [offer for offer in offers if _is_to_run(offer) or _state(offer) == protocol.SUCCEEDED]
     return max(have, key=_rank, default=None)
+
+
+def _is_to_run(offer: Offer) -> bool:
+    """Return whether an attempt waits or runs there, and not only until it is ended, as the job is elsewhere."""
+    return _is_active(offer) and (offer.placed or {}).get("kind", words.CLAIM) == words.CLAIM
 
 
 def _last_of(offers: Sequence[Offer]) -> str | None:
