@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -180,6 +181,16 @@ def move_and_die(settings: list[ClusterSettings], server: Server, store: Path, c
 def begin_and_die(settings: list[ClusterSettings], server: Server, store: Path, step: int) -> None:
     """Launch the job on the first cluster in a process of its own, which is killed at a step."""
     with _in_this_process(settings, server, store, step) as job:
+        job.begin_on_first()
+
+
+def begin_at(moment: float, settings: list[ClusterSettings], server: Server, store: Path, key: str) -> None:
+    """Launch the job in a process of its own, at a moment at which others do the same."""
+    with _in_this_process(settings, server, store, 0) as job:
+        job.key = key
+        for one in settings:
+            job.members(one.conn_id).open()
+        time.sleep(max(0.0, moment - time.time()))
         job.begin_on_first()
 
 

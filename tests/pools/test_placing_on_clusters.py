@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,7 +26,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.pool import IN_ORDER
 from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
-from tests.harness.moving_job import JOB_ID, MovingJob, begin_and_die
+from tests.harness.moving_job import JOB_ID, MovingJob, begin_and_die, begin_at
 from tests.harness.ports import free_port
 from tests.harness.small_disk import fill, small_disk
 from tests.harness.unpacked_program import provide_unpacked
@@ -243,6 +244,27 @@ def test_four_workers_choose_at_once(
         job.policy_order = ((0, 1, 2), (1, 2, 0), (2, 0, 1))[(number + seed) % 3]
     (where,) = set(_all_at_once(tries))
     assert launches(clusters) == [where]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("round_", range(3))
+def test_processes_choose_at_once(
+    new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], sshd: RealSshd, tmp_path: Path, round_: int
+) -> None:
+    server = (sshd.host, sshd.port, sshd.host_key, sshd.client_key)
+    moment = time.time() + 15
+    processes = []
+    for number in range(3):
+        # Each has another order of the clusters, and remembers nothing of the others.
+        order = [*clusters[number:], *clusters[:number]]
+        arguments = (moment, order, server, tmp_path / f"store-{number}", f"try-{number + 2}")
+        processes.append(multiprocessing.get_context("spawn").Process(target=begin_at, args=arguments))
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert launches(clusters) == [new_try(9).begin(IN_ORDER)]
 
 
 def test_a_job_that_has_failed_is_placed_anew(
