@@ -172,6 +172,13 @@ def test_an_attempt_that_is_being_ended_is_not_the_job() -> None:
     assert lab.clusters["b"].attempts[-1]["state"] == "RUNNING"
 
 
+def test_a_job_that_was_launched_without_a_pool_is_joined() -> None:
+    lab = Lab("a", "b")
+    lab.clusters["b"].attempts.append({"state": "RUNNING"})
+    assert lab.begin(is_precise=False) == "b"
+    assert lab.launches() == ["b"]
+
+
 def test_without_a_memory_more_than_half_must_answer() -> None:
     lab = Lab("a", "b", "c")
     assert lab.begin(Worker(before=_out_of_reach("a")), is_precise=False) == "b"

@@ -531,8 +531,13 @@ class Placing(Generic[_Member]):
             raise PlacementUnknownError(
                 f"job {self._job.job_id} may have been launched on {record.conn_id}, which does not answer: {error}"
             ) from error
-        record = replace(record, stage=LAUNCHED)
-        return submission, self._save(record)
+        launched = replace(record, stage=LAUNCHED)
+        try:
+            return submission, self._save(launched)
+        except GpuClusterError as error:
+            # The job is there, and the next try looks for it where it was sent.
+            self._log.warning("Where the GPU job is could not be noted now", error=str(error))
+            return submission, launched
 
     def _take_back(self, record: PlacementRecord, why: GpuClusterError) -> bool:
         """
