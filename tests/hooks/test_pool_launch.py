@@ -15,7 +15,7 @@ def test_a_job_goes_where_it_fits_and_is_found_there_again(lab: list[str]) -> No
         small = hook.submit(job_id="small", command="sleep 30", gpus=2)
         assert small["gpu_cluster_conn_id"] == "gpu02"
         assert hook.submit(job_id="small", command="sleep 30", gpus=2) == small
-        with pytest.raises(NoClusterFitsError, match="gpu01: .*\n  gpu02: "):
+        with pytest.raises(NoClusterFitsError, match=r"gpu01: .*\n  gpu02: "):
             hook.submit(job_id="giant", command="true", gpus=5)
         assert [attempt["act"] for attempt in hook.audit(small)].count("submit") == 1
         hook.cancel(small)

@@ -270,6 +270,7 @@ def test_processes_choose_at_once(
     assert launches(clusters) == [new_try(9).begin(IN_ORDER)]
 
 
+@pytest.mark.long
 def test_a_job_that_has_failed_is_placed_anew(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line
 ) -> None:
@@ -284,6 +285,7 @@ def test_a_job_that_has_failed_is_placed_anew(
     assert (Path(clusters[1].root_dir) / JOB_ID / "outputs" / "checkpoints" / "tries").read_text() == "1\n"
 
 
+@pytest.mark.long
 def test_a_fault_of_the_job_is_told_at_once_and_leaves_nothing_claimed(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings]
 ) -> None:
