@@ -20,6 +20,7 @@ import structlog
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.exceptions import PlacementUnknownError
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
@@ -191,7 +192,9 @@ def begin_at(moment: float, settings: list[ClusterSettings], server: Server, sto
         for one in settings:
             job.members(one.conn_id).open()
         time.sleep(max(0.0, moment - time.time()))
-        job.begin_on_first()
+        # On a busy machine it may hear too little of the clusters to be sure.
+        with contextlib.suppress(PlacementUnknownError):
+            job.begin_on_first()
 
 
 @contextlib.contextmanager

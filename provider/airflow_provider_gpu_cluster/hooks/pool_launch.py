@@ -9,7 +9,7 @@ import structlog
 import tenacity
 from airflow.sdk import get_current_context
 
-from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S, error_of_try
 from airflow_provider_gpu_cluster.exceptions import PlacementUnknownError
 from airflow_provider_gpu_cluster.hooks.placement_stores import store_of_job
 from airflow_provider_gpu_cluster.jobs.identity import identity_of
@@ -55,10 +55,16 @@ def launch_in_pool(
         retry=tenacity.retry_if_exception_type(PlacementUnknownError),
         wait=tenacity.wait_fixed(PAUSE_S),
         stop=tenacity.stop_after_delay(RETRY_FOR_S),
+        before_sleep=_tell,
         reraise=True,
     )
     submission, _ = retrying(placing.begin)
     return submission
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    if state.attempt_number == 1:
+        log.warning("GPU job is not placed yet, trying again", error=str(error_of_try(state)))
 
 
 def _store_of(job_id: str) -> PlacementStore:
