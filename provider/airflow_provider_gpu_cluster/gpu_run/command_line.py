@@ -108,6 +108,7 @@ VERBS = {
     "supervise-slurm": Verb("engines.slurm.supervise", "supervise_slurm", is_asked=False),
     "run-on-node": Verb("supervise.node_run", "run_on_node", ("umask",), is_asked=False),
     "supervise-launched": Verb("engines.command.supervise", "supervise_launched", is_asked=False),
+    "may-start": Verb("supervise.start_check", "may_start", is_asked=False),
     "launch-waiting": Verb("engines.command.handover", "launch_waiting", ("root",), is_asked=False),
     "build-environment": Verb("environments.builds", "build_and_print", ("root",), is_asked=False),
     "wait-and-supervise": Verb("cli.run", "wait_and_supervise", is_asked=False),

@@ -340,12 +340,12 @@ class GpuClusterHook(BaseHook):
         :return: the job's handle, its status, and whether this call made the attempt or found it.
         """
         folder = _base_dir(base_dir)
+        if self.pool is not None and not staged:
+            from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
+
+            return launch_in_pool(self.pool, self.members, request, identity, base_dir=folder, by=_running_task())
         arguments = request.launch_arguments(identity, base_dir=folder, staged=staged)
         sources = None if staged else request.sources(base_dir=folder)
-        if self.pool is not None and sources is not None:
-            from airflow_provider_gpu_cluster.hooks.pool_launch import launched_in
-
-            return launched_in(self.pool, self.members, identity, sources=sources, arguments=arguments)
         return self.cluster.submit(identity.job_id, sources=sources, **arguments)
 
     def status(self, job: Job, *, tail_bytes: int = 0) -> JobStatus:

@@ -1,8 +1,8 @@
-"""Launches a job in a pool for who has the hook alone, in a task or outside of one."""
+"""Launches a job for the hook of a pool: for a function of a DAG, or for a person."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,44 +16,39 @@ from airflow_provider_gpu_cluster.pools.stores import NoStore
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
-    from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
+    from airflow_provider_gpu_cluster.jobs.request import JobRequest
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.pools.members import Members
     from airflow_provider_gpu_cluster.pools.placement_record import PlacementStore
     from airflow_provider_gpu_cluster.pools.pool import Pool
-    from airflow_provider_gpu_cluster.sources import Source
 
 log = structlog.get_logger(__name__)
 
 
-def launched_in(
-    pool: Pool,
-    members: Members[Cluster],
-    identity: JobIdentity,
-    *,
-    sources: Sequence[Source],
-    arguments: LaunchArguments,
+def launch_in_pool(
+    pool: Pool, members: Members[Cluster], request: JobRequest, identity: JobIdentity, *, base_dir: Path, by: str
 ) -> Submission:
     """
-    Launch a job on one cluster of a pool, or find it on the one that has it. Nobody sees to it after that.
+    Find a job on the cluster of a pool that has it, or choose one and launch it there.
 
-    :param sources: its inputs.
-    :param arguments: what else :func:`.submit_request` takes.
+    :param members: the clusters of the pool.
+    :param base_dir: folder that relative sources start from.
+    :param by: who asks, in words.
     """
     placing = placing_of(
         pool,
         members,
         job_id=identity.job_id,
-        sources=sources,
-        arguments=arguments,
-        store=_store(identity.job_id),
+        sources=request.sources(base_dir=base_dir),
+        arguments=request.launch_arguments(identity, base_dir=base_dir, staged=False),
+        store=_store_of(identity.job_id),
         log=log,
+        by=by,
     )
-    submission, _ = placing.begin()
-    return submission
+    return placing.begin()[0]
 
 
-def _store(job_id: str) -> PlacementStore:
-    """Return where the running task remembers this job; outside of a task nothing is remembered."""
+def _store_of(job_id: str) -> PlacementStore:
     try:
         context = get_current_context()
     except RuntimeError:

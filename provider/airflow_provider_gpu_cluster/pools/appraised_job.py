@@ -12,20 +12,18 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sources import Source
 
 
-def job_to_appraise(job_id: str, *, spec: Spec, sources: Sequence[Source], record: Asker) -> JobToAppraise:
+def job_to_appraise(job_id: str, *, spec: Spec, sources: Sequence[Source] | None, record: Asker) -> JobToAppraise:
     """
     Return what to ask about a job.
 
-    :param sources: its inputs; those that are uploaded are read now.
+    :param sources: its inputs; those that are uploaded are read now. None if they are staged.
     :param record: who asks for it.
     """
-    return {
-        "job_id": job_id,
-        "spec": spec,
-        "inputs": [source.to_json() for source in sources],
-        "input_bytes": [_bytes_of(source) for source in sources],
-        "record": record,
-    }
+    job: JobToAppraise = {"job_id": job_id, "spec": spec, "inputs": None, "record": record}
+    if sources is not None:
+        job["inputs"] = [source.to_json() for source in sources]
+        job["input_bytes"] = [_bytes_of(source) for source in sources]
+    return job
 
 
 def _bytes_of(source: Source) -> int | None:

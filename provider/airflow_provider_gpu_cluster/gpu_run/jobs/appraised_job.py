@@ -17,7 +17,7 @@ _NUMBERS = ("time_limit_s", "grace_s", "warn_before_s")
 _TEXTS = (
     *("gpu_type", "priority", "partition", "account", "qos", "constraint", "requirements", "setup", "warn_signal"),
 )
-_LARGEST = 1e15
+_LARGEST = 1e18
 _MOST_CHARACTERS = 1 << 22
 _MOST_SHOWN = 100
 _OF_INPUTS = {"upload": ("digest",), "git": ("url",), "cluster": ("path",)}

@@ -8,10 +8,9 @@ launch or to start one finds it; and while an attempt waits or runs that nobody 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Iterator, NamedTuple
 
 from .. import protocol
 from ..errors import Refused
@@ -50,12 +49,13 @@ from ..store.placements import (
 from ..store.renewals import note_renewed
 from ..store.start_dates import is_past
 from .cancel import SPOILT, Canceller, cancel_latest, keep_from_starting
+from .placed_jobs import elements, placed
 from .status import status_or_unknown
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.notes import PlacementNote
-    from ..protocol.placement import Placed, Placement, PlaceReply
+    from ..protocol.placement import Placement, PlaceReply
     from ..protocol.requests import PlaceCall
     from ..protocol.spec import Spec
 
@@ -78,21 +78,11 @@ def answer(root: Root, engine: Engine, request: PlaceCall) -> Reply:
     known = placed(root, engine, job.job_id)
     if "placement" in known:
         reply["placement"] = known["placement"]
+    if "chosen" in known:
+        reply["chosen"] = known["chosen"]
     if "status" in known:
         reply["status"] = known["status"]
     return Reply(reply)
-
-
-def placed(root: Root, engine: Engine, job_id: str) -> Placed:
-    """Return what this cluster knows of a job's placement and of its last attempt; empty when it knows nothing."""
-    found: Placed = {}
-    note = placement_note(root, job_id)
-    if note is not None:
-        found["placement"], found["kind"] = note["placement"], note["kind"]
-    job = root.job(job_id)
-    if job.attempts() or _elements(root, job):
-        found["status"] = status_or_unknown(root, engine, job_id)
-    return found
 
 
 class _Word(NamedTuple):
@@ -112,22 +102,27 @@ class _Word(NamedTuple):
         """
         Keep what it is told, unless that is known.
 
-        On a full disk, the space that was set aside for the end of an attempt is used: who wants the end frees it.
+        :raises Refused: it cannot be kept.
         """
         note = self.note()
         if note is not None and "withdrawal" not in note and note["kind"] == kind and self._is_known(note):
             return
-        wanted = new_note(self.job.job_id, self.placement, kind)
-        try:
+        wanted = new_note(self.job.job_id, self.placement, kind, note)
+        if kind in (WITHDRAW, END):
+            self.write(wanted)
+        else:
             note_placement(self.root, wanted)
+
+    def write(self, note: PlacementNote) -> None:
+        """Write a record, on a full disk in a part of the space that was set aside for the ends of attempts."""
+        try:
+            note_placement(self.root, note)
         except Refused as refusal:
-            cause = refusal.__cause__
-            is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-            if kind not in (WITHDRAW, END) or not is_full:
+            if refusal.code != protocol.NO_SPACE:
                 raise
             for attempt in latest_attempts(self.root, self.job):
                 attempt.use_reserve()
-            note_placement(self.root, wanted)
+            note_placement(self.root, note)
 
     def _is_known(self, note: PlacementNote) -> bool:
         return order(note["placement"]) == order(self.placement)
@@ -161,9 +156,22 @@ class _Word(NamedTuple):
 # -- the words -------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _deciding(word: _Word) -> Iterator[None]:
+    """Keep others from placing the job meanwhile."""
+    with placing(word.root, word.job.job_id):
+        note = word.note()
+        if note is not None and "withdrawal" in note:
+            # Who was about to take it back was killed. Those that wait for the decision go on by themselves.
+            del note["withdrawal"]
+            with contextlib.suppress(Refused):
+                note_placement(word.root, note)
+        yield
+
+
 def _claim(word: _Word) -> str:
     spec = word.request.get("spec")
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(CLAIM):
             return OUTRANKED
         before = word.note()
@@ -190,7 +198,7 @@ def _claim(word: _Word) -> str:
 
 
 def _fence(word: _Word) -> str:
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(FENCE):
             return OUTRANKED
         standing = _standing(word)
@@ -208,7 +216,7 @@ def _fence(word: _Word) -> str:
 
 def _withdraw(word: _Word) -> str:
     """Take back a job that waits: all of it, or nothing."""
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(WITHDRAW):
             return OUTRANKED
         before = word.note()
@@ -248,7 +256,7 @@ def _none_begins(word: _Word, before: PlacementNote | None, waiting: list[Attemp
     if before is None:
         # They are of no placement, and look for none.
         return True
-    note_placement(word.root, {**before, "withdrawal": word.placement})
+    word.write({**before, "withdrawal": word.placement})
     is_late = False
     if not any(_is_claimed(attempt) for attempt in waiting):
         is_late = time.monotonic() - began > WITHDRAWAL_S / 2
@@ -282,7 +290,7 @@ def _taken_back(word: _Word, attempt: Attempt) -> bool:
 
 
 def _end(word: _Word) -> str:
-    with placing(word.root, word.job.job_id):
+    with _deciding(word):
         if word.is_outranked(END):
             return OUTRANKED
         word.keep(END)
@@ -381,16 +389,8 @@ def _runs_without_records(word: _Word) -> bool:
 
 def _jobs(root: Root, job: JobDirectory) -> list[JobDirectory]:
     """Return the job, or the elements of an array, as far as they have attempts."""
-    jobs = [job] if job.attempts() else _elements(root, job)
+    jobs = [job] if job.attempts() else elements(root, job)
     return [one for one in jobs if one.attempts()]
-
-
-def _elements(root: Root, job: JobDirectory) -> list[JobDirectory]:
-    if not job.exists():
-        return []
-    from ..store import arrays
-
-    return [root.job(job_id) for job_id in arrays.elements_of(job)]
 
 
 def latest_attempts(root: Root, job: JobDirectory) -> list[Attempt]:
@@ -408,8 +408,7 @@ def _has_come_meanwhile(word: _Word, besides: list[Attempt] | None = None) -> bo
         pass
     known = {attempt.path for attempt in besides or ()}
     return any(
-        attempt.path not in known and attempt.claimed() is None and attempt.ended() is None
-        for attempt in latest_attempts(word.root, word.job)
+        attempt.path not in known and attempt.ended() is None for attempt in latest_attempts(word.root, word.job)
     )
 
 
@@ -422,18 +421,16 @@ def _gone(standing: _Standing) -> str:
 
 def _promised(word: _Word, spec: Spec) -> bool:
     """Keep the GPUs of a claim free for it for a moment; return False if they are not free and that was asked for."""
-    gpus, gpu_type = spec["gpus"] * (spec.get("nodes") or 1), spec.get("gpu_type")
     with promising(word.root):
-        if word.request.get("if_free") and not _is_free(word, gpus, gpu_type):
+        if word.request.get("if_free") and not _is_free(word, spec):
             return False
-        promise(word.root, word.job.job_id, gpus, gpu_type)
+        promise(word.root, word.job.job_id, spec)
     return True
 
 
-def _is_free(word: _Word, gpus: int, gpu_type: str | None) -> bool:
-    capacity = word.engine.capacity()
-    if capacity["free_gpus"] is None:
-        return True
-    free = sum(gpu["free"] and (gpu_type or "").lower() in gpu["type"].lower() for gpu in capacity["gpus"])
-    kept = sum(one.gpus for one in promises(word.root) if one.job_id != word.job.job_id)
-    return free - kept - capacity["waiting_gpus"] >= gpus
+def _is_free(word: _Word, spec: Spec) -> bool:
+    # Imported late: only a claim of what is free needs it.
+    from .appraisal import is_free_now
+
+    others = [one for one in promises(word.root) if one.job_id != word.job.job_id]
+    return is_free_now(word.root, word.engine, spec, promised=others)

@@ -32,7 +32,7 @@ def answer(root: Root, engine: Engine, request: RenewCall) -> Reply:
     """Carry out the verb ``renew``."""
     for one in request["jobs"]:
         root.job(one["job_id"])
-        sound_placement(one)
+        sound_placement({"epoch": one.get("epoch"), "key": one.get("key")})
         if one.get("start_by") is not None and not is_moment(one["start_by"]):
             raise Refused(protocol.BAD_REQUEST, "start_by={!r} is no time".format(one["start_by"]))
     reply: RenewReply = {"jobs": [_renewed(root, engine, one) for one in request["jobs"]], "now": time.time()}

@@ -300,7 +300,7 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held:
     if record["environment"] is not None:
         record["environment"]["interpreter"] = sys.executable
     with writing(job.path):
-        write_text(job.at("run.sh"), request["run_script"])
+        write_text(job.at("run.sh"), _script(request))
         os.chmod(job.at("run.sh"), 0o700)
     _describe(job, engine, request)
     number = next_number(job)
@@ -312,6 +312,14 @@ def add_attempt(job: JobDirectory, engine: Engine, request: Submit, *, why_held:
     note_unfinished(job.path, number, unfinished_note(record, is_held=bool(why_held)))
     attempt.event("requested", by=request["record"], request_key=request["request_key"])
     return attempt
+
+
+def _script(request: Submit) -> str:
+    if "placement" not in request:
+        return request["run_script"]
+    from ..supervise.start_check import with_check
+
+    return with_check(request["run_script"], request["program"])
 
 
 def _describe(job: JobDirectory, engine: Engine, request: Submit) -> None:

@@ -261,11 +261,13 @@ class PlacementNote(_PlacementNote, total=False):
 
     :param kind: with which word it was told.
     :param start_by: missing if an attempt of it may start at any time.
+    :param chosen: the highest placement that this cluster was told for each chosen cluster, by its connection.
     :param withdrawal: the placement for which its waiting attempts are being taken back right now: none starts until
         that is decided.
     """
 
     start_by: StartBy
+    chosen: dict[str, Placement]
     withdrawal: Placement
 
 
@@ -278,4 +280,6 @@ class PromiseNote(TypedDict):
 
     gpus: int
     gpu_type: str | None
+    time_limit_s: float | None
+    priority: str | None
     made: StartBy

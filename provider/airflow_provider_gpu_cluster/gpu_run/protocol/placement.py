@@ -8,12 +8,10 @@ choose at once, each tells every other cluster of its own placement before it la
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
+from .spec import Spec
 from .status import Status
-
-if TYPE_CHECKING:
-    from .spec import Spec
 
 # What a cluster is told of a placement.
 CLAIM = "claim"  # the job is to be launched here
@@ -99,10 +97,12 @@ class PlaceReply(_PlaceReply, total=False):
     :param outcome: one of the answers above.
     :param now: the time of the cluster, in seconds since the epoch.
     :param placement: the highest placement of the job that the cluster knows after this.
+    :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
     :param status: of the job's last attempt, if there is one.
     """
 
     placement: Placement
+    chosen: list[Placement]
     status: Status
 
 
@@ -142,9 +142,11 @@ class Placed(TypedDict, total=False):
 
     :param placement: the highest placement that it was told.
     :param kind: with which word.
+    :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
     :param status: of the last attempt.
     """
 
     placement: Placement
     kind: str
+    chosen: list[Placement]
     status: Status

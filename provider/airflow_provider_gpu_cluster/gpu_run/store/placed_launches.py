@@ -134,7 +134,7 @@ def note_launch(root: Root, request: Submit) -> None:
     job_id, placement = request["job_id"], request["placement"]
     known = placement_note(root, job_id)
     if known is None or order(known["placement"]) < order(placement):
-        note_placement(root, new_note(job_id, placement, CLAIM))
+        note_placement(root, new_note(job_id, placement, CLAIM, known))
     elif "start_by" in placement:
         put_off(root, known, placement["start_by"])
     note_renewed(root, job_id)

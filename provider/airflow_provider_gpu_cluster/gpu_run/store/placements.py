@@ -24,6 +24,7 @@ from .writing import writing
 if TYPE_CHECKING:
     from ..protocol.notes import PlacementNote, PromiseNote, StartBy
     from ..protocol.placement import Placement
+    from ..protocol.spec import Spec
     from .directories import Root
 
 # No word about a job is on its way for that long.
@@ -127,6 +128,8 @@ def _is_note(value: Any) -> bool:
         and _is_placement(value.get("placement"))
         and (date is None or _is_date(date))
         and ("withdrawal" not in value or _is_placement(value["withdrawal"]))
+        and isinstance(value.get("chosen", {}), dict)
+        and all(map(_is_placement, value.get("chosen", {}).values()))
     )
 
 
@@ -156,9 +159,18 @@ def forget_placement(root: Root, job_id: str) -> None:
         os.unlink(_path(root, job_id))
 
 
-def new_note(job_id: str, placement: Placement, kind: str) -> PlacementNote:
-    """Return what is to be kept of a placement that this cluster is told of now."""
+def new_note(job_id: str, placement: Placement, kind: str, known: PlacementNote | None) -> PlacementNote:
+    """
+    Return what is to be kept of a placement that this cluster is told of now.
+
+    :param known: what was kept until now.
+    """
     note: PlacementNote = {"job_id": job_id, "placement": placement, "kind": kind}
+    chosen = dict(known.get("chosen", {})) if known is not None else {}
+    where = placement.get("conn_id")
+    if where and (where not in chosen or order(chosen[where]) < order(placement)):
+        chosen[where] = {"epoch": placement["epoch"], "key": placement["key"], "conn_id": where}
+    note["chosen"] = dict(sorted(chosen.items(), key=lambda one: order(one[1]))[-_MOST_MEMBERS:])
     if "start_by" in placement:
         note["start_by"] = start_date(placement["start_by"])
     return note
@@ -223,6 +235,8 @@ class Promise(NamedTuple):
     job_id: str
     gpus: int
     gpu_type: str | None
+    time_limit_s: float | None = None
+    priority: str | None = None
 
 
 @contextlib.contextmanager
@@ -254,7 +268,7 @@ def _promise(root: Root, job_id: str) -> Promise | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         note: PromiseNote | None = records.read_json(_promise_path(root, job_id))
         if note is not None and not is_past(_until(note["made"]), is_here=True):
-            return Promise(job_id, int(note["gpus"]), note["gpu_type"])
+            return Promise(job_id, int(note["gpus"]), note["gpu_type"], note["time_limit_s"], note["priority"])
         forget_promise(root, job_id)
     return None
 
@@ -263,9 +277,15 @@ def _until(made: StartBy) -> StartBy:
     return {**made, "at": made["at"] + _PROMISED_S, "boottime": made["boottime"] + _PROMISED_S}
 
 
-def promise(root: Root, job_id: str, gpus: int, gpu_type: str | None) -> None:
+def promise(root: Root, job_id: str, spec: Spec) -> None:
     """Keep GPUs for a job for a short while."""
-    note: PromiseNote = {"gpus": gpus, "gpu_type": gpu_type, "made": start_date(time.time())}
+    note: PromiseNote = {
+        "gpus": spec["gpus"] * (spec.get("nodes") or 1),
+        "gpu_type": spec.get("gpu_type"),
+        "time_limit_s": spec.get("time_limit_s"),
+        "priority": spec.get("priority"),
+        "made": start_date(time.time()),
+    }
     with writing(root.path):
         records.write_json(_promise_path(root, job_id), note, sync=False)
 

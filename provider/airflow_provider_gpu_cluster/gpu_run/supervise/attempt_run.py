@@ -39,6 +39,7 @@ from .orphan import OrphanLimit
 from .right_place import found_misplaced
 from .signals import HANDED_ON
 from .stack_dump import stack_dump
+from .start_check import looked
 from .stop import Cause, Stop
 from .usage_sampler import UsageSampler
 from .variables import job_variables
@@ -183,7 +184,7 @@ class AttemptRun:
         self._killed_workers = KilledWorkers()
 
     def _start(self) -> None:
-        job, env = self.attempt.job, self._env
+        job, env = self.attempt.job, {**self._env, **looked(self.attempt, self.request)}
         self._started_at, self._started_clock = records.now(), time.clock_gettime(time.CLOCK_BOOTTIME)
         self._job.start(
             [*(self.allocation.launcher or ("bash",)), job.at("run.sh")],
