@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from airflow.sdk import BaseOperator, Context
@@ -53,7 +53,7 @@ class DagRun:
 class StateStore(dict[str, Any]):
     """What a task remembers between its tries."""
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
         self[key] = value
 
     def delete(self, key: str) -> None:
