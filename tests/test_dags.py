@@ -26,6 +26,7 @@ ORPHANS = REPOSITORY / "dags" / "gpu_cluster_orphans.py"
 REPORT = REPOSITORY / "dags" / "gpu_hours_report.py"
 # Needs a scheduler; it is run by the tests that have one.
 TWO_NODES = REPOSITORY / "dags" / "gpu_mean_two_nodes.py"
+CLOSED_PORT = 9  # that of "discard", at which nothing listens
 TRAINING = [file for file in DAGS if file not in (MAINTENANCE, ORPHANS, REPORT, TWO_NODES)]
 
 
@@ -48,6 +49,10 @@ def test_it_trains_and_brings_a_model_home(
 ) -> None:
     connection = {**gpu_cluster_conn, "extra": {**gpu_cluster_conn["extra"], "root_dir": shared_root}}
     monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_DEFAULT", json.dumps(connection))
+    # The pool has a member that is down.
+    monkeypatch.setenv("AIRFLOW_CONN_DOWN", json.dumps({**connection, "port": CLOSED_PORT}))
+    pool = {"conn_type": "gpu_cluster_pool", "extra": {"members": ["down", "gpu_cluster_default"]}}
+    monkeypatch.setenv("AIRFLOW_CONN_GPU_CLUSTER_POOL", json.dumps(pool))
     folder = tmp_path / "dags"
     shutil.copytree(REPOSITORY / "dags", folder, ignore=shutil.ignore_patterns("*.py[c]", "gpu_*.py", "__pycache__"))
     monkeypatch.setenv("MODELS_DIR", str(tmp_path / "models"))
@@ -57,7 +62,7 @@ def test_it_trains_and_brings_a_model_home(
     assert str(run.state) == "success"
     assert set(states(run).values()) == {"success"}
     trained = list((tmp_path / "models").rglob("metrics.json"))
-    assert len(trained) == (4 if file.stem == "gpu_sweep" else 1)
+    assert len(trained) == {"gpu_sweep": 4, "gpu_train_pool": 3}.get(file.stem, 1)
     for metrics in trained:
         assert json.loads(metrics.read_text())["accuracy"] > 0.9
         assert (metrics.parent / "model.pkl").stat().st_size > 10_000

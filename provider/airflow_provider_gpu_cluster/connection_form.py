@@ -244,7 +244,7 @@ _MEMBERS: _Fields = {
     "policy": (
         "policy",
         "How one of them is chosen for a job that names no policy. soonest: where it is expected to start first. "
-        "cheapest: by the price of a GPU-hour. in_order: the first that can start it now.",
+        "cheapest: by the price of a GPU-hour. in_order: the first that answers and can run it.",
         {"enum": ["soonest", "cheapest", "in_order"], "default": "soonest"},
     ),
 }

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from pydantic import JsonValue, TypeAdapter
 
 
 class TaskInstance:
@@ -50,11 +51,14 @@ class DagRun:
     triggering_user_name = "ada"
 
 
+_JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)
+
+
 class StateStore(dict[str, Any]):
-    """What a task remembers between its tries."""
+    """What a task remembers between its tries; as Airflow's, it takes plain JSON values alone, and no tuples."""
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
-        self[key] = value
+        self[key] = _JSON.validate_python(value)
 
     def delete(self, key: str) -> None:
         self.pop(key, None)

@@ -23,7 +23,7 @@ from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 
 FIRST, SECOND = "gpu01", "gpu02"
-FAILOVER_S, ORPHAN_S = 3.0, 4.0
+FAILOVER_S, ORPHAN_S = 6.0, 8.0
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from airflow_provider_gpu_cluster.job_table.facts import JobFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.recording import write
 from airflow_provider_gpu_cluster.job_table.task_jobs import jobs_of_task
 from airflow_provider_gpu_cluster.plugins.api.address import JobAddress, job_of
+from airflow_provider_gpu_cluster.tasks.job_notes import jobs_in
 from tests.harness.airflow_database import make_database
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
@@ -32,7 +33,7 @@ def database() -> None:
     make_database()
 
 
-def task(job_id: str | None = None, *, state: str | None = "success") -> JobAddress:
+def task(job_id: str | None = None, *, state: str | None = "success", **more: Any) -> JobAddress:
     """Put a task instance into Airflow, with a job in its XComs; return its address."""
     address = JobAddress("mine", str(uuid.uuid4()), "train")
     with create_session() as session:
@@ -43,7 +44,7 @@ def task(job_id: str | None = None, *, state: str | None = "success") -> JobAddr
         session.execute(insert(TaskInstance).values(**address.where, **values, start_date=NOON - timedelta(minutes=5)))
         if job_id is not None:
             handle = {"job_id": job_id, "gpu_cluster_conn_id": "lab", "job_dir": "/x", "engine": "host", "gpus": 1}
-            value = json.dumps({**handle, "submitted_at": NOON.isoformat()})
+            value = json.dumps({**handle, "submitted_at": NOON.isoformat(), **more})
             session.add(XComModel(dag_run_id=run.id, key="return_value", value=value, **address.where))
     return address
 
@@ -77,6 +78,23 @@ def test_an_earlier_job_of_the_same_task_is_found_by_its_id() -> None:
         rows = jobs_of_task(session, TaskKey(**address.where))
     assert rows is not None
     assert [found["job_id"] for found in rows] == [latest, earlier]
+
+
+def test_each_part_of_an_array_on_several_clusters_has_a_page() -> None:
+    parts = [
+        {"job_id": "a", "gpu_cluster_conn_id": "lab", "job_dir": "/x/a", "engine": "host", "first": 0, "count": 3},
+        {"job_id": "a.p2", "gpu_cluster_conn_id": "slurm", "job_dir": "/y", "engine": "slurm", "first": 3, "count": 2},
+    ]
+    address = task("a", array_size=5, parts=parts)
+    for asked, conn_id, size in ((address, "lab", 3), (replace(address, job_id="a.p2"), "slurm", 2)):
+        found = job_of(asked)
+        assert (found.gpu_cluster_conn_id, found.array_size, len(found.parts)) == (conn_id, size, 2)
+    for asked in (replace(address, element=4), replace(address, job_id="a.p2", element=1)):
+        element = job_of(asked)
+        assert (element.gpu_cluster_conn_id, element.job_dir, element.parts) == ("slurm", "/a.p2_1", ())
+    assert "no element 2" in refusal(replace(address, job_id="a.p2", element=2))
+    assert "no job b" in refusal(replace(address, job_id="b"))
+    assert jobs_in(parts[1] | {"parts": parts}) == [("slurm", "a.p2"), ("lab", "a")]
 
 
 def test_a_job_of_another_task_is_not_found_by_its_id() -> None:

@@ -137,7 +137,7 @@ def test_a_cluster_that_said_nothing() -> None:
 def test_an_array_counts_its_elements() -> None:
     status = replace(RUNNING, elements=((JobState.RUNNING, None), (JobState.FAILED, "user_error")))
     detail = told(status, handle=replace(HANDLE, array_size=2))
-    assert detail["array"] == {"size": 2, "counts": {"RUNNING": 1, "FAILED": 1}}
+    assert detail["array"] == {"size": 2, "counts": {"RUNNING": 1, "FAILED": 1}, "parts": None}
     assert detail["elements"] == [["RUNNING", None], ["FAILED", "user_error"]]
 
 

@@ -28,7 +28,7 @@ from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEYS,
     TEARDOWN_XCOM_KEY,
     StoredXCom,
-    job_in,
+    jobs_in,
     read_note,
 )
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY
@@ -146,7 +146,7 @@ def _noted(dag: DAG, run_id: str, task_id: str, key: str) -> list[Job]:
     except Exception as error:
         log.warning("could not read XCom %s of task %s: %s", key, task_id, words_of(error))
         return []
-    return [job for value in stored if (job := job_in(read_note(value))) is not None]
+    return [job for value in stored for job in jobs_in(read_note(value))]
 
 
 def _states(dag: DAG, run_id: str, tasks: list[Task]) -> dict[str, set[str | None]]:

@@ -106,8 +106,7 @@ def _of_runs(session: Session, runs: list[int]) -> list[JobFacts]:
             continue
         for row in stored:
             is_certain = row.key == LAUNCH_XCOM_KEY
-            facts = _facts(task, row.timestamp, row.value, is_certain=is_certain)
-            if facts is not None:
+            for facts in _facts(task, row.timestamp, row.value, is_certain=is_certain):
                 key = facts.conn_id, facts.job_id
                 candidate = not is_certain, row.timestamp, facts
                 found[key] = min(found.get(key, candidate), candidate, key=lambda one: one[:2])
@@ -116,8 +115,7 @@ def _of_runs(session: Session, runs: list[int]) -> list[JobFacts]:
 
 def _notes(session: Session, *conditions: Any) -> list[JobFacts]:
     rows = session.execute(_query(session).where(XComModel.key == LAUNCH_XCOM_KEY, *conditions))
-    found = (_facts(TaskKey(*row[:4]), row.timestamp, row.value, is_certain=True) for row in rows)
-    return [facts for facts in found if facts is not None]
+    return [facts for row in rows for facts in _facts(TaskKey(*row[:4]), row.timestamp, row.value, is_certain=True)]
 
 
 def _query(session: Session) -> Any:
@@ -128,15 +126,20 @@ def _query(session: Session) -> Any:
     return select(*columns, XComModel.key, XComModel.timestamp, value.label("value"))
 
 
-def _facts(task: TaskKey, made_at: datetime, stored: str | None, *, is_certain: bool) -> JobFacts | None:
+def _facts(task: TaskKey, made_at: datetime, stored: str | None, *, is_certain: bool) -> list[JobFacts]:
+    """Return what a note says of its job; of an array on several clusters, of each part."""
     note = _note(stored)
     try:
         handle = JobHandle.from_json(note)  # type: ignore[arg-type]
     except (ValueError, RecursionError):
-        return None
+        return []
     if handle.submitted_at is None or not isinstance(note, dict):
         # It is only staged.
-        return None
+        return []
+    return [_of_job(one, task, made_at, note, is_certain=is_certain) for one in handle.arrays]
+
+
+def _of_job(handle: JobHandle, task: TaskKey, made_at: datetime, note: dict[str, Any], *, is_certain: bool) -> JobFacts:
     request = json_object(note.get("request"))
     state, attempt = text(note.get("state"), 20), count(note.get("attempt"))
     return JobFacts(

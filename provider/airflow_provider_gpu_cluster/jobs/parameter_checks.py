@@ -454,12 +454,6 @@ def patterns(parameter: str, value: Any) -> list[str]:
     return found
 
 
-def connection_id(value: Any) -> str | None:
-    """Return the id of a connection; None if none is given."""
-    check_defined("gpu_cluster_conn_id", value)
-    return None if is_unset(value) else str(value)
-
-
 def connection_ids(value: Any, *, parameter: str = "gpu_cluster_conn_id") -> str | list[str] | None:
     """
     Return the id of a connection, or those of several clusters, of which one is chosen; None if none is given.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
-from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
+from airflow_provider_gpu_cluster.pools.placement_options import check_placement
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.handles import JobArgument, at_its_cluster, handle_of, is_missing, publish_seen
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
@@ -43,7 +44,7 @@ class CancelGpuJobOperator(BaseOperator):
         succeeds. (templated)
     :param wait_s: how long to wait for the job to end, in seconds.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
-        with. (templated)
+        with. Of a pool, it is the cluster where the job is. (templated)
     """
 
     template_fields: Sequence[str] = ("job", "gpu_cluster_conn_id")
@@ -55,7 +56,7 @@ class CancelGpuJobOperator(BaseOperator):
         *,
         job: JobArgument | None,
         wait_s: float = 15,
-        gpu_cluster_conn_id: str | None = None,
+        gpu_cluster_conn_id: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         with naming_arguments(type(self), kwargs):
@@ -63,6 +64,8 @@ class CancelGpuJobOperator(BaseOperator):
         self.job = job
         self.wait_s = wait_s
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        with naming_task(self):
+            check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:

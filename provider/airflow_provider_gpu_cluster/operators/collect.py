@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_gpu_cluster.jobs.status import JobState
-from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
+from airflow_provider_gpu_cluster.pools.placement_options import check_placement
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.handles import JobArgument, at_its_cluster, handle_of, publish_seen
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
@@ -45,7 +46,7 @@ class CollectGpuJobOperator(BaseOperator):
         default everything. (templated)
     :param exclude: one or more patterns of paths to leave on the cluster. (templated)
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
-        with. (templated)
+        with. Of a pool, it is the cluster where the job is. (templated)
     :return: ``job_id``, ``destination``, ``files`` (``path``, ``size``, ``sha256``) and ``metrics``, the
         content of ``metrics.json`` or None; for an array, a list with one item for each element. If the job has gone on
         by itself, also ``attempts`` and ``recovered``.
@@ -62,7 +63,7 @@ class CollectGpuJobOperator(BaseOperator):
         destination: str | os.PathLike[str] | ObjectStoragePath,
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,
-        gpu_cluster_conn_id: str | None = None,
+        gpu_cluster_conn_id: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         with naming_arguments(type(self), kwargs):
@@ -72,6 +73,8 @@ class CollectGpuJobOperator(BaseOperator):
         self.include = include
         self.exclude = exclude
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        with naming_task(self):
+            check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:

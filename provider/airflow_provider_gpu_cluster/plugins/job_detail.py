@@ -316,7 +316,12 @@ def _code(one: Mapping[str, Any]) -> dict[str, Any]:
 def _array(handle: JobHandle, status: JobStatus) -> dict[str, Any] | None:
     if not handle.array_size:
         return None
-    return {"size": handle.array_size, "counts": dict(Counter(str(state) for state, _ in status.elements))}
+    names = ("job_id", "first", "count")
+    parts = [
+        {**{name: getattr(part, name) for name in names}, "conn_id": part.gpu_cluster_conn_id} for part in handle.parts
+    ]
+    counts = dict(Counter(str(state) for state, _ in status.elements))
+    return {"size": handle.array_size, "counts": counts, "parts": parts or None}
 
 
 def _idle(status: JobStatus) -> str | None:

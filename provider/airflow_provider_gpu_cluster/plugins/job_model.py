@@ -76,11 +76,21 @@ class Code(_Told):
     bytes: int | None
 
 
+class Part(_Told):
+    """Elements of an array that are on one cluster, as an array of their own."""
+
+    job_id: str
+    conn_id: str
+    first: int = Field(description="index of its first element in the whole array")
+    count: int
+
+
 class Array(_Told):
-    """An array of jobs."""
+    """An array of jobs, or the part of it that is on one cluster."""
 
     size: int
     counts: dict[str, int] = Field(description="how many elements are in each state")
+    parts: list[Part] | None = Field(description="if its elements are on several clusters: what is on each")
 
 
 class Act(_Told):

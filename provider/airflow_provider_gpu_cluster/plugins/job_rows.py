@@ -39,7 +39,8 @@ def rows_of(handle: JobHandle, task: TaskKey) -> Rows:
         return None, None
     told = [{name: _text_of(value) for name, value in row.items()} for row in rows]
     own = next((row for row in told if row["job_id"] == handle.job_id), None)
-    return own, [row for row in told if _is_before(row, own)]
+    parts = {part.job_id for part in handle.parts}
+    return own, [row for row in told if row["job_id"] not in parts and _is_before(row, own)]
 
 
 def _is_before(row: Row, own: Row | None) -> bool:

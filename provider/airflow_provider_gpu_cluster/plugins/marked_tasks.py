@@ -133,14 +133,14 @@ def _same_task() -> Any:
 def _jobs(query: Any) -> list[tuple[str, str]]:
     from airflow.utils.session import create_session
 
-    from airflow_provider_gpu_cluster.tasks.job_notes import job_in, read_note
+    from airflow_provider_gpu_cluster.tasks.job_notes import jobs_in, read_note
 
     with create_session() as session:
         values = list(session.scalars(query))
     jobs: dict[tuple[str, str], None] = {}
     for value in values:
-        if (job := job_in(read_note(value))) is not None:
-            jobs[job] = None
-        else:
+        named = jobs_in(read_note(value))
+        jobs.update(dict.fromkeys(named))
+        if not named:
             log.warning("an XCom that should name the GPU job of an ended task cannot be read: %.200r", value)
     return list(jobs)

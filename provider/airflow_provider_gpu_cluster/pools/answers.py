@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -88,7 +88,6 @@ class SharedAnswers:
         pool: Pool,
         jobs: Sequence[JobToAppraise],
         *,
-        prices: Mapping[str, float | None],
         wait_s: float = WAIT_S,
         with_placed: bool = True,
     ) -> list[list[Offer]]:
@@ -102,10 +101,7 @@ class SharedAnswers:
         self._wait(rows, wait_s)
         with self._lock:
             return [
-                [
-                    self._offer(member, question, job, prices.get(member.conn_id))
-                    for member, question in zip(pool.members, row, strict=True)
-                ]
+                [self._offer(member, question, job) for member, question in zip(pool.members, row, strict=True)]
                 for job, row in zip(jobs, rows, strict=True)
             ]
 
@@ -194,18 +190,16 @@ class SharedAnswers:
 
     # -- what came of it
 
-    def _offer(self, member: Member, question: _Question, job: JobToAppraise, price: float | None) -> Offer:
+    def _offer(self, member: Member, question: _Question, job: JobToAppraise) -> Offer:
         needs_gpus = gpus_of(job)
         if not question.answer.done():
             silence = GpuClusterConnectionError("it has not answered in time")
-            return offer_without_answer(member, silence, needs_gpus=needs_gpus, price=price)
+            return offer_without_answer(member, silence, needs_gpus=needs_gpus)
         error = question.answer.exception()
         if error is not None:
-            return offer_without_answer(member, error, needs_gpus=needs_gpus, price=price)
+            return offer_without_answer(member, error, needs_gpus=needs_gpus)
         answer = question.answer.result()
-        offer = offer_of(
-            member, answer.appraisal, needs_gpus=needs_gpus, price=price, clock_ahead_s=answer.clock_ahead_s
-        )
+        offer = offer_of(member, answer.appraisal, needs_gpus=needs_gpus, clock_ahead_s=answer.clock_ahead_s)
         if question.job["job_id"] != job["job_id"]:
             offer = replace(offer, placed=None)
         return self._promises.counted_in(shared(offer, asked_at=answer.asked_at, gpu_type=job["spec"].get("gpu_type")))

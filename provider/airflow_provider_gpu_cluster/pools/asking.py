@@ -40,7 +40,6 @@ def offers_of(
     jobs: Sequence[JobToAppraise],
     *,
     open_member: Members[Cluster],
-    prices: Mapping[str, float | None],
     wait_s: float = WAIT_S,
 ) -> list[list[Offer]]:
     """
@@ -50,7 +49,6 @@ def offers_of(
     that says why. As long as none has answered that one of the jobs fits, the silent ones get more time.
 
     :param open_member: the clusters.
-    :param prices: of a GPU for an hour, by connection.
     :param wait_s: how long a silent cluster keeps the others waiting, in seconds.
     :return: for each job, the offers in the order of the pool.
     """
@@ -60,7 +58,7 @@ def offers_of(
 
     answers = side_by_side(pool.conn_ids, ask, members=open_member, wait_s=wait_s, is_enough=_is_enough)
     return [
-        [_offer(member, index, job, answers[member.conn_id], prices.get(member.conn_id)) for member in pool.members]
+        [_offer(member, index, job, answers[member.conn_id]) for member in pool.members]
         for index, job in enumerate(jobs)
     ]
 
@@ -97,11 +95,7 @@ def appraised(reply: AppraiseReply, *, came_at: float, count: int, where: str) -
     return Appraised(tuple(reply["jobs"]), reply["now"] - came_at)
 
 
-def _offer(
-    member: Member, index: int, job: JobToAppraise, answer: Appraised | GpuClusterError, price: float | None
-) -> Offer:
-    needs_gpus = gpus_of(job)
+def _offer(member: Member, index: int, job: JobToAppraise, answer: Appraised | GpuClusterError) -> Offer:
     if isinstance(answer, GpuClusterError):
-        return offer_without_answer(member, answer, needs_gpus=needs_gpus, price=price)
-    appraisal = answer.appraisals[index]
-    return offer_of(member, appraisal, needs_gpus=needs_gpus, price=price, clock_ahead_s=answer.clock_ahead_s)
+        return offer_without_answer(member, answer, needs_gpus=gpus_of(job))
+    return offer_of(member, answer.appraisals[index], needs_gpus=gpus_of(job), clock_ahead_s=answer.clock_ahead_s)

@@ -97,15 +97,12 @@ def gpus_of(job: JobToAppraise) -> int:
     return spec["gpus"] * (spec.get("nodes") or 1)
 
 
-def offer_of(
-    member: Member, appraisal: Appraisal, *, needs_gpus: int, price: float | None, clock_ahead_s: float
-) -> Offer:
+def offer_of(member: Member, appraisal: Appraisal, *, needs_gpus: int, clock_ahead_s: float) -> Offer:
     """
     Return what a cluster has answered.
 
     :param appraisal: it has the types of the protocol; numbers that cannot be right count as not told.
     :param needs_gpus: how many GPUs the job needs.
-    :param price: of a GPU for an hour.
     """
     fits = appraisal["fits"]
     missing_bytes, bytes_per_s = appraisal.get("missing_bytes"), appraisal.get("bytes_per_s")
@@ -126,14 +123,14 @@ def offer_of(
         missing_bytes=None if missing_bytes is None or missing_bytes < 0 else missing_bytes,
         send_s=0.0 if missing_bytes == 0 else _seconds(send_s),
         is_environment_built=appraisal.get("is_environment_built"),
-        price_per_gpu_hour=price,
+        price_per_gpu_hour=member.price_per_gpu_hour,
         remark=shown(appraisal.get("remark", "")),
         placed=appraisal.get("placed"),
         clock_ahead_s=clock_ahead_s,
     )
 
 
-def offer_without_answer(member: Member, error: BaseException, *, needs_gpus: int, price: float | None) -> Offer:
+def offer_without_answer(member: Member, error: BaseException, *, needs_gpus: int) -> Offer:
     """
     Return the row of a cluster that has not told whether the job fits.
 
@@ -149,7 +146,7 @@ def offer_without_answer(member: Member, error: BaseException, *, needs_gpus: in
         else _WHERE.sub("", shown(words_of(error)), 1),
         answered=is_refused and not _is_of_older_program(error),
         needs_gpus=needs_gpus,
-        price_per_gpu_hour=price,
+        price_per_gpu_hour=member.price_per_gpu_hour,
     )
 
 

@@ -105,7 +105,7 @@ class Promises:
             for promise in self._of_job.values()
             if promise.conn_id == offer.conn_id
             and promise.number > offer.counted
-            and (promise.kept_at is None or promise.kept_at > offer.asked_at)
+            and (promise.kept_at is None or promise.kept_at >= offer.asked_at)
             and _may_be_same(promise.gpu_type, offer.gpu_type)
         ]
         return _less(offer, news) if news else offer

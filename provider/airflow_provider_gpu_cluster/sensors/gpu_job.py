@@ -20,7 +20,10 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.notify import checked_notify
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
+from airflow_provider_gpu_cluster.jobs.rendered import is_open
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.pools.placement_options import check_placement
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -39,6 +42,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     handle_key,
     handle_of,
     hook_for,
+    other_conn_id,
     publish,
     result_of,
     seconds,
@@ -95,7 +99,7 @@ class GpuJobSensor(BaseSensorOperator):
         ``idle`` (True); see docs/notifications.md.
     :param notifier: a :class:`.GpuJobNotifier`, which tells them.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
-        with. (templated)
+        with. Of a pool, it is the cluster where the job is. (templated)
     :return: the job's handle, so that this output can be used wherever the launching task's output can; with
         ``attempts`` and ``recovered`` if the job has gone on by itself.
     """
@@ -119,7 +123,7 @@ class GpuJobSensor(BaseSensorOperator):
         unreachable_timeout: float | timedelta = UNREACHABLE_TIMEOUT,
         notify: Mapping[str, Any] | None = None,
         notifier: BaseNotifier | None = None,
-        gpu_cluster_conn_id: str | None = None,
+        gpu_cluster_conn_id: str | Sequence[str] | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         start_from_trigger: bool = True,
         end_from_trigger: bool = True,
@@ -141,6 +145,7 @@ class GpuJobSensor(BaseSensorOperator):
         self.notify = notify
         self.notifier = notifier
         with naming_task(self):
+            check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id)
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
         self.deferrable = deferrable
@@ -149,10 +154,15 @@ class GpuJobSensor(BaseSensorOperator):
         self._at: JobHandle | None = None  # where the job is, once a poke knows that
         # The triggerer would have to render other forms of job, and templates, but it cannot read every XCom
         # (Airflow 3.3 leaves the trigger hanging).
-        may_start_there = start_from_trigger and not resubmit_on_retry and "{{" not in str(gpu_cluster_conn_id)
+        may_start_there = start_from_trigger and not resubmit_on_retry and not is_open(gpu_cluster_conn_id)
         if deferrable and may_start_there and isinstance(job, PlainXComArg):
             self.start_from_trigger = needs_no_worker_to_start(self)
-            trigger = self._trigger(job_from={"task_id": job.operator.task_id, "key": job.key})
+            # Whether an id is that of a pool, of which the handle says more, is seen there.
+            conn_ids = connection_ids(gpu_cluster_conn_id)
+            trigger = self._trigger(
+                job_from={"task_id": job.operator.task_id, "key": job.key},
+                gpu_cluster_conn_id=conn_ids if isinstance(conn_ids, str) else None,
+            )
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls=trigger.serialize()[0],
                 trigger_kwargs=trigger.serialize()[1],
@@ -230,7 +240,11 @@ class GpuJobSensor(BaseSensorOperator):
         publish(self, context, handle)
         tell_page(context["ti"], self.log, handle.job_id)
         self.defer(
-            trigger=self._trigger(job=handle.to_json(), reader=reader_of(context)),
+            trigger=self._trigger(
+                job=handle.to_json(),
+                reader=reader_of(context),
+                gpu_cluster_conn_id=other_conn_id(handle, self.gpu_cluster_conn_id),
+            ),
             method_name="execute_complete",
             timeout=self._time_left(context),
         )
@@ -243,7 +257,6 @@ class GpuJobSensor(BaseSensorOperator):
     def _trigger(self, **job: Any) -> GpuJobTrigger:
         return GpuJobTrigger(
             **job,
-            gpu_cluster_conn_id=self.gpu_cluster_conn_id,
             get_logs=self.get_logs,
             poll_interval=self.poke_interval,
             unreachable_timeout=seconds(self.unreachable_timeout),

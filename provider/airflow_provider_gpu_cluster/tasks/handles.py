@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS, next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
-from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_id
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     LAUNCH_XCOM_KEY,
@@ -81,14 +81,29 @@ def is_missing(job: Any) -> bool:
     return job is None or (isinstance(job, str) and job.strip() in ("", "None", "null"))
 
 
-def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | None) -> GpuClusterHook:
+def hook_for(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None) -> GpuClusterHook:
     """Return the hook of a job's cluster, over the connection the job was launched with or over another one."""
-    return GpuClusterHook(connection_id(gpu_cluster_conn_id) or handle.gpu_cluster_conn_id)
+    return GpuClusterHook(other_conn_id(handle, gpu_cluster_conn_id) or handle.gpu_cluster_conn_id)
+
+
+def other_conn_id(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None) -> str | None:
+    """
+    Return the connection to use instead of the one that a handle names; None for that one.
+
+    :param gpu_cluster_conn_id: what a user has given. Of a pool, the handle says which cluster it is.
+    """
+    given = connection_ids(gpu_cluster_conn_id)
+    if not isinstance(given, str) or given == handle.gpu_cluster_conn_id:
+        return None
+    # Imported late, because it reads connections, and says nothing to a file of DAGs.
+    from airflow_provider_gpu_cluster.hooks.pools import is_pool
+
+    return None if is_pool(given) else given
 
 
 @contextlib.contextmanager
 def at_its_cluster(
-    handle: JobHandle, gpu_cluster_conn_id: str | None
+    handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None
 ) -> Iterator[tuple[GpuClusterHook, JobHandle, JobStatus]]:
     """
     Open the cluster where a job is, which may have been moved since its handle was made.

@@ -93,6 +93,15 @@ def job_in(value: Any) -> tuple[str, str] | None:
     return None
 
 
+def jobs_in(value: Any) -> list[tuple[str, str]]:
+    """Return the same, with all parts of an array that is on several clusters."""
+    first = job_in(value)
+    if first is None:
+        return []
+    parts = value.get("parts")
+    return list(dict.fromkeys([first, *filter(None, map(job_in, parts if isinstance(parts, list) else ()))]))
+
+
 def _is_in_database() -> bool:
     """Return whether Airflow stores all XComs in its database as they are."""
     return XCom is BaseXCom

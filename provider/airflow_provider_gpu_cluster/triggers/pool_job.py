@@ -174,8 +174,7 @@ class PoolJob:
             "spec": self._argument["spec"],
             "inputs": None if launch is None else launch["inputs"],
         }
-        prices = {conn_id: price for conn_id, _, price in self._argument["members"]}
-        (offers,) = _answers.offers_of(pool, [job], prices=prices)
+        (offers,) = _answers.offers_of(pool, [job])
         return offers
 
     def _launch(self, member: WatchedMember, placement: Placement | None) -> Submission:

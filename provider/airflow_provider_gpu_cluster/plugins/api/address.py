@@ -7,7 +7,7 @@ cannot make the API server connect to a cluster, or show a job, of their own cho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -71,6 +71,8 @@ def job_of(address: JobAddress) -> JobHandle:
         found = session.execute(select(*columns).filter_by(**address.where)).first()
         stored = [_stored(session, key, address.where) for key in HANDLE_XCOM_KEYS]
     handle = next(filter(None, map(_handle_in, stored)), None)
+    if handle is not None and handle.parts and (address.job_id is not None or address.element is None):
+        handle = _part(handle, address.job_id)
     if address.job_id is not None and (handle is None or handle.job_id != address.job_id):
         handle = _in_table(address)
         if handle is None:
@@ -93,7 +95,17 @@ def job_of(address: JobAddress) -> JobHandle:
         return handle
     if not isinstance(handle.array_size, int) or address.element >= handle.array_size:
         raise HTTPException(404, f"The job of this task has no element {address.element}.")
-    return handle.element(address.element)
+    return replace(handle, parts=()).element(address.element) if address.job_id else handle.element(address.element)
+
+
+def _part(array: JobHandle, job_id: str | None) -> JobHandle:
+    """
+    Return one part of an array on several clusters, by its id or the first; it still names them all.
+
+    Each has a page like any array, from which links lead to the others.
+    """
+    named = next((part for part in array.arrays if part.job_id == job_id), array.arrays[0])
+    return replace(named, parts=array.parts)
 
 
 def _in_table(address: JobAddress) -> JobHandle | None:

@@ -26,7 +26,7 @@ export function Buttons({ address, job, refresh }) {
   <//>`;
 }
 
-const whichJob = (job) => (job.array ? `all ${countText(job.array.size, "element")} of the array` : job.element === null ? "the job" : `element ${job.element} alone`);
+const whichJob = (job) => (job.array?.parts ? `all ${countText(job.array.size, "element")} of this part of the array` : job.array ? `all ${countText(job.array.size, "element")} of the array` : job.element === null ? "the job" : `element ${job.element} alone`);
 
 function Cancel({ address, job, onDone }) {
   return html`<${ConfirmButton} label="Cancel" title=${`Cancel ${whichJob(job)}?`} confirm="Cancel it" palette="danger"

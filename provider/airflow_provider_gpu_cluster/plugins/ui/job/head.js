@@ -7,6 +7,7 @@ import { Notice, Spoken } from "../parts/notice.js";
 import { Time } from "../parts/time.js";
 import { Buttons } from "./buttons.js";
 import { ElementLinks } from "./element_links.js";
+import { PartLinks } from "./part_links.js";
 import { ProgressLine } from "./progress_line.js";
 
 /** @param {{address: object, job: object, live: object}} props */
@@ -21,7 +22,8 @@ export function Head({ address, job, live }) {
     <//>
     <${Spoken}>${`The job is ${job.state.toLowerCase()}.`}<//>
     <${ElementLinks} address=${address} job=${job} />
-    ${address.jobId && html`<${Notice} mb=${2}>This is an earlier job of the task, from before it was cleared. <${ToLatest} /><//>`}
+    ${job.array?.parts && html`<${PartLinks} job=${job} />`}
+    ${address.jobId && !job.array?.parts && html`<${Notice} mb=${2}>This is an earlier job of the task, from before it was cleared. <${ToLatest} /><//>`}
     ${job.headline && html`<${Chakra.Text} overflowWrap="anywhere" whiteSpace="pre-line" maxH="12rem" overflowY="auto" tabIndex=${job.headline.length > 600 ? 0 : undefined}>${job.headline}<//>`}
     ${job.remedy && html`<${Chakra.Text} color="fg.muted" overflowWrap="anywhere"><b>What to do:</b> ${job.remedy}<//>`}
     <${Outage} job=${job} live=${live} />
