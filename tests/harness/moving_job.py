@@ -49,6 +49,7 @@ class MovingJob:
     :param ports: where to connect to a cluster, by its number, if it is not at its server.
     :param retry_for_s: how long to keep trying to reach a cluster, in seconds.
     :param policy_order: the order of the clusters in the pool; by default that of their settings.
+    :param failover_after_s: see :class:`.JobToPlace`.
     :param before_step: is called before each word to a cluster, and each time something is remembered.
     """
 
@@ -62,6 +63,7 @@ class MovingJob:
     spec: dict[str, Any] = field(default_factory=dict)
     retry_for_s: float = RETRY_FOR_S
     policy_order: tuple[int, ...] = ()
+    failover_after_s: float | None = None
 
     def __post_init__(self) -> None:
         places = {one.conn_id: number for number, one in enumerate(self.settings)}
@@ -94,6 +96,7 @@ class MovingJob:
             arguments=self._arguments(),
             store=KeyedStore(self._get, self._put, is_first=self.key == "try-1"),
             log=structlog.get_logger(),
+            failover_after_s=self.failover_after_s,
         )
 
     def begin(self, policy: Policy = SOONEST) -> str:
