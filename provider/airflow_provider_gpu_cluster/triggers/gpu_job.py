@@ -17,7 +17,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.sdk.log import amask_secret
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
@@ -189,8 +189,10 @@ class GpuJobTrigger(BaseTrigger):
         """Return what there is to say of a job that is not watched to its end."""
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
-        handle = None if self.job is None else handle_of(self.job)
-        return WatchEnd(handle, job_id=self._job_to_launch)
+        try:
+            return WatchEnd(handle_of(self.job))
+        except InvalidJobError:
+            return WatchEnd(job_id=self._job_to_launch)
 
     async def _follow(self, handle: JobHandle) -> tuple[WatchEnd, JobFollower | ArrayFollower]:
         """
