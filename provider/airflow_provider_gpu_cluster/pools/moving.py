@@ -220,6 +220,9 @@ class Moves:
         now = self._wall()
         if record.conn_id is None or record.moves >= MOST_MOVES:
             return None
+        if status.elements and status.recovered:
+            # What the elements of an array have saved is not brought along.
+            return None
         if self._seen_at is not None and now - self._seen_at < APART_S:
             return None
         better = self._better(record, status, self._offers(), carried_bytes=0)

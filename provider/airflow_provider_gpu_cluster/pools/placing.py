@@ -601,4 +601,3 @@ def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
     status = offer.placed.get("status", {})
     was_taken_back = "placement" in status and not status.get("started_at")
     return (status.get("attempt") or 0) - was_taken_back, not was_taken_back, _rank(offer)
-
