@@ -181,9 +181,8 @@ class JobInPool:
         )
 
     @property
-    def keeper(self) -> Keeper:
-        """What keeps the job's place while the task waits."""
-        assert self._keeper is not None
+    def keeper(self) -> Keeper | None:
+        """What keeps the job's place while the task waits; None before it is launched, and for what stays there."""
         return self._keeper
 
     def _make_keeper(self, record: PlacementRecord) -> Keeper:
@@ -209,7 +208,7 @@ class JobInPool:
 
     # -- waiting in a trigger
 
-    def argument(self, launch: SubmitRequest | None) -> PoolArgument:
+    def argument(self, launch: SubmitRequest | None) -> PoolArgument | None:
         """
         Return what a trigger is told that waits for the job, or launches it; and note that it may do so.
 

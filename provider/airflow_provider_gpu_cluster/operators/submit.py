@@ -26,6 +26,7 @@ from airflow_provider_gpu_cluster.pools.placement_options import (
     MOVE_GAIN,
     PlacementOptions,
     check_placement,
+    check_spread,
     placement_options,
 )
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
@@ -150,14 +151,15 @@ class SubmitGpuJobOperator(BaseOperator):
         as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` stays on its
         cluster. (templated)
     :param policy: how a cluster of a pool is chosen among those that the job fits: ``"soonest"``, where it is expected
-        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers; or
-        a function that takes the offers and returns one of them, or the id of its connection. None for the pool
+        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers;
+        or a function that takes the offers and returns one of them, or the id of its connection. None for the pool
         connection's, which is ``"soonest"``. (templated)
-    :param failover_after: in a pool: after how long without contact to its cluster the job is launched on another one,
-        as a timedelta or in seconds, at least 30 s, and only when it is sure that it does not run on the first. None
-        for never. (templated)
-    :param move_gain: in a pool: a job that waits is moved to another cluster if it is expected to start there sooner by
-        this, as a timedelta or in seconds, and in less than half the time. None for never.
+    :param failover_after: in a pool, while the task waits for the job: after how long without contact to its cluster it
+        is launched on another one, as a timedelta or in seconds, at least 30 s, and only when it is sure that it does
+        not run on the first, for which ``orphan_timeout`` is needed once it has begun. None for never. (templated)
+    :param move_gain: in a pool, while the task waits for the job: a queued job is moved to another cluster if it is
+        expected to start there sooner by this, as a timedelta or in seconds, and in less than half the time. None for
+        never.
     :param spread: in a pool: elements of an ``array`` may go to different clusters. False keeps them together.
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead
@@ -321,6 +323,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
         with naming_task(self):
             self._request().check(staged=job is not None)
+            check_spread(spread=spread, array=array, is_staged=job is not None)
             check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id, **self._written_placement())
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
 
@@ -379,9 +382,11 @@ class SubmitGpuJobOperator(BaseOperator):
         if pool is None:
             return None
         from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
+        from airflow_provider_gpu_cluster.operators.spread import SpreadArray
 
         options = self._placement_options()
-        return JobInPool(
+        is_spread = options.spread and self.array is not None and len(pool.members) > 1
+        return (SpreadArray if is_spread else JobInPool)(
             pool if options.policy is None else dataclasses.replace(pool, policy=options.policy),
             hook,
             identity,
@@ -415,6 +420,8 @@ class SubmitGpuJobOperator(BaseOperator):
         if end.error is not None:
             raise end.error
         assert end.handle is not None
+        if end.handle.parts:
+            self._in_pool = self._job_in_pool(context, hook, identity)
         self._request().variables()  # masks their values in this process's log
         conn_id = end.handle.gpu_cluster_conn_id
         with self._stoppable(context, hook if self._in_pool is not None else GpuClusterHook(conn_id), identity) as hook:
@@ -560,7 +567,9 @@ class SubmitGpuJobOperator(BaseOperator):
             ends_with_teardown=is_cancelled_by_teardown(self),
             launch=launch_note(submission, spec=asked, record=identity.record, masks=masks),
         )
-        tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
+        handle = submission.handle
+        name = ", ".join(handle.conn_ids) if handle.parts else hook.settings.name
+        tell_submission(submission, self.log, cluster=name, duration_s=duration_s)
         tell_page(context["ti"], self.log, submission.handle.job_id)
 
     def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:

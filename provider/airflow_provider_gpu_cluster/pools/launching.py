@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.pools.appraised_job import job_to_appraise
 from airflow_provider_gpu_cluster.pools.asking import offers_of
 from airflow_provider_gpu_cluster.pools.moving import Moves, carry_along
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
-    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
@@ -104,9 +104,6 @@ def _asking(
     members: Members[Cluster], job_id: str, sources: Sequence[Source] | None, arguments: LaunchArguments
 ) -> Callable[[Pool], list[Offer]]:
     """Return what asks the clusters of a pool for their offers for a job."""
-    appraised: JobToAppraise = {
-        "job_id": job_id,
-        "spec": arguments["spec"].to_json(),
-        "inputs": None if sources is None else [source.to_json() for source in sources],
-    }
+    spec = arguments["spec"].to_json()
+    appraised = job_to_appraise(job_id, spec=spec, sources=sources, record=arguments["record"])
     return lambda pool: offers_of(pool, [appraised], open_member=members)[0]

@@ -69,7 +69,8 @@ class PlacementRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        return {**asdict(self), "members": list(self.members)}
+        clear = {conn_id: list(rank) for conn_id, rank in self.clear.items()}
+        return {**asdict(self), "members": list(self.members), "clear": clear}
 
     @classmethod
     def from_json(cls, value: object) -> PlacementRecord:

@@ -272,9 +272,9 @@ class Placing(Generic[_Member]):
         # Any two that have launched the job would have told a cluster in common, which tells the second of the first.
         if not self._store.is_precise and 2 * len(silent) >= len(members):
             raise PlacementUnknownError(
-                f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the "
-                f"pool answer to be sure that it was not ({', '.join(silent)} of {len(members)} are silent). Nothing is "
-                "launched; try again when they are back"
+                f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the"
+                f" pool answer to be sure that it was not: {', '.join(silent)} of {len(members)} are silent. Nothing is"
+                " launched; try again when they are back"
             )
 
     def _until(self, conn_id: str) -> str:
@@ -303,11 +303,13 @@ class Placing(Generic[_Member]):
 
     def _give_up(self, error: GpuClusterError) -> NoReturn:
         """Raise the error of a cluster that seemed to fit, if there was one, with what all have said."""
-        passing = [refusal for refusal in self._refused.values() if isinstance(refusal, GpuClusterConnectionError)]
-        refusals = passing or list(self._refused.values())
+        refusals = list(self._refused.values())
         if not refusals:
             raise error
-        raise type(refusals[-1])(str(error)) from refusals[-1]
+        # One that passes tells that another try may succeed.
+        passing = [refusal for refusal in refusals if isinstance(refusal, GpuClusterConnectionError)]
+        cause = (passing or refusals)[-1]
+        raise type(cause)(str(error)) from cause
 
     def _launch_on(
         self, chosen: Offer, offers: Sequence[Offer], *, adopt: bool = False, origin: str | None = None
@@ -536,8 +538,8 @@ class Placing(Generic[_Member]):
         (reply,) = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW)).values()
         if isinstance(reply, GpuClusterError):
             raise PlacementUnknownError(
-                f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it "
-                f"is there all the same: {reply}"
+                f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it"
+                f" is there all the same: {reply}"
             ) from why
         if reply["outcome"] not in _NOTHING_THERE:
             return False

@@ -1,4 +1,4 @@
-"""Jobs that may be launched on a cluster, and jobs that are about to be."""
+"""Jobs that may be launched on a cluster, and what is said of those that do not fit."""
 
 from __future__ import annotations
 
