@@ -12,10 +12,11 @@ from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
 from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, WorkerNeeded
 from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.moving import Moves
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
-from airflow_provider_gpu_cluster.pools.pool import Pool
+from airflow_provider_gpu_cluster.pools.pool import SOONEST, Pool
 from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_thread
 from airflow_provider_gpu_cluster.triggers.placement_store import TriggerStore
 from airflow_provider_gpu_cluster.triggers.watched_member import WatchedMember
@@ -143,12 +144,32 @@ class PoolJob:
             self._store,
             open_member=self._members,
             place_again=self._place,
+            moves=self._moves(),
             failover_after_s=self._argument["failover_after_s"],
             by=_BY,
             log=self._log,
         )
 
+    def _moves(self) -> Moves | None:
+        """Return what moves the job while it waits; None if it is never moved."""
+        move_gain_s = self._argument["move_gain_s"]
+        if move_gain_s is None:
+            return None
+        return Moves(
+            offers=lambda: self._offers(self._pool),
+            placing=self._placing,
+            # A function is on the worker, which then decides.
+            policy=self._pool.policy or SOONEST,
+            move_gain_s=move_gain_s,
+            log=self._log,
+            bytes_to_carry=None,
+            is_staged=self._argument["launch"] is None,
+        )
+
     def _place(self) -> tuple[Submission, PlacementRecord]:
+        return self._placing().begin()
+
+    def _placing(self) -> Placing[WatchedMember]:
         if self._argument["launch"] is None:
             raise WorkerNeeded
         job = JobToPlace(
@@ -158,7 +179,7 @@ class PoolJob:
             failover_after_s=self._argument["failover_after_s"],
             by=_BY,
         )
-        placing: Placing[WatchedMember] = Placing(
+        return Placing(
             self._pool,
             job,
             store=self._store,
@@ -171,11 +192,10 @@ class PoolJob:
             choose_among=lambda offers: _answers.choose(self._to_appraise(), offers, self._pool.policy),
             settled=self._settled,
         )
-        return placing.begin()
 
     def _to_appraise(self) -> JobToAppraise:
         launch = self._argument["launch"]
-        inputs = None if launch is None else launch["inputs"]
+        inputs = [] if launch is None else launch["inputs"]
         return {"job_id": self._job_id, "spec": self._argument["spec"], "inputs": inputs}
 
     def _offers(self, pool: Pool) -> list[Offer]:
