@@ -26,7 +26,7 @@ from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
 from airflow_provider_gpu_cluster.pools.members import Members
-from airflow_provider_gpu_cluster.pools.moving import Moved
+from airflow_provider_gpu_cluster.pools.moving import MovedJob
 from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import Placing
@@ -107,7 +107,7 @@ class MovingJob:
     def begin_on_first(self) -> str:
         return self.begin(IN_ORDER)
 
-    def moved(self) -> Moved | None:
+    def moved(self) -> MovedJob | None:
         """Look a second time, and move it if it is time."""
         stored = PlacementRecord.from_json(self._get(PLACEMENT_KEY))
         assert stored.conn_id is not None
