@@ -160,6 +160,7 @@ def test_every_call_survives_a_cut(
         ends(cluster, "job")
         calls: list[Callable[[], Any]] = [
             cluster.capacity,
+            lambda: cluster.appraise([{"job_id": "job", "spec": {"gpus": 1}, "inputs": []}])["jobs"],
             lambda: cluster.stage("job", (), record=jobs.record()),
             lambda: cluster.statuses(["job"])[0].state,
             lambda: cluster.read_log("job", reader="r").data,

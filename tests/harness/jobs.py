@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
 from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Asker, PartOfArray, SubmitRequest
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
@@ -35,6 +36,7 @@ def submit(
     request_key: str = "try-1",
     generation: str = "0",
     who: Asker | None = None,
+    placement: Placement | None = None,
     **spec: Any,
 ) -> Submission:
     """Launch a job that runs a shell command."""
@@ -48,6 +50,7 @@ def submit(
         request_key=request_key,
         generation=generation,
         record=who or record(),
+        placement=placement,
     )
 
 

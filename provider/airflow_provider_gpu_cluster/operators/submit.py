@@ -151,14 +151,15 @@ class SubmitGpuJobOperator(BaseOperator):
         as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` stays on its
         cluster. (templated)
     :param policy: how a cluster of a pool is chosen among those that the job fits: ``"soonest"``, where it is expected
-        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers; or
-        a function that takes the offers and returns one of them, or the id of its connection. None for the pool
+        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers;
+        or a function that takes the offers and returns one of them, or the id of its connection. None for the pool
         connection's, which is ``"soonest"``. (templated)
-    :param failover_after: in a pool: after how long without contact to its cluster the job is launched on another one,
-        as a timedelta or in seconds, at least 30 s, and only when it is sure that it does not run on the first. None
-        for never. (templated)
-    :param move_gain: in a pool: a job that waits is moved to another cluster if it is expected to start there sooner by
-        this, as a timedelta or in seconds, and in less than half the time. None for never.
+    :param failover_after: in a pool, while the task waits for the job: after how long without contact to its cluster it
+        is launched on another one, as a timedelta or in seconds, at least 30 s, and only when it is sure that it does
+        not run on the first, for which ``orphan_timeout`` is needed once it has begun. None for never. (templated)
+    :param move_gain: in a pool, while the task waits for the job: a queued job is moved to another cluster if it is
+        expected to start there sooner by this, as a timedelta or in seconds, and in less than half the time. None for
+        never.
     :param spread: in a pool: elements of an ``array`` may go to different clusters. False keeps them together.
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.pools.appraised_job import job_to_appraise
 from airflow_provider_gpu_cluster.pools.asking import offers_of
-from airflow_provider_gpu_cluster.pools.moving import carry_along
+from airflow_provider_gpu_cluster.pools.moving import Moves, carry_along
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
-    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
@@ -47,14 +47,7 @@ def placing_of(
     :param by: who asks, in words.
     """
     spec = arguments["spec"].to_json()
-    appraised: JobToAppraise = {
-        "job_id": job_id,
-        "spec": spec,
-        "inputs": None if sources is None else [source.to_json() for source in sources],
-    }
-
-    def offers(everybody: Pool) -> list[Offer]:
-        return offers_of(everybody, [appraised], open_member=members)[0]
+    offers = _asking(members, job_id, sources, arguments)
 
     def launch(cluster: Cluster, placement: Placement | None) -> Submission:
         placed: Any = {} if placement is None else {"placement": placement}
@@ -68,3 +61,49 @@ def placing_of(
     return Placing(
         pool, job, store=store, members=members, offers=offers, launch=launch, log=log, carry=carry, check=check
     )
+
+
+def moves_of(
+    pool: Pool,
+    members: Members[Cluster],
+    *,
+    job_id: str,
+    sources: Sequence[Source] | None,
+    arguments: LaunchArguments,
+    placing: Callable[[], Placing[Cluster]],
+    move_gain_s: float,
+    log: Log,
+    is_second_look: bool = False,
+) -> Moves:
+    """
+    Return what moves a job while it waits, for a process that has its files.
+
+    :param placing: makes what places it, see :func:`placing_of`.
+    :param move_gain_s: how much sooner it must start elsewhere, in seconds.
+    :param is_second_look: whether a trigger has found that it should move.
+    """
+    ask = _asking(members, job_id, sources, arguments)
+    is_staged = sources is None
+
+    def bytes_to_carry(conn_id: str) -> int:
+        return members(conn_id).to_carry(job_id, with_inputs=is_staged)["bytes"]
+
+    return Moves(
+        offers=lambda: ask(pool),
+        placing=placing,
+        policy=pool.policy,
+        move_gain_s=move_gain_s,
+        log=log,
+        bytes_to_carry=bytes_to_carry,
+        is_staged=is_staged,
+        is_second_look=is_second_look,
+    )
+
+
+def _asking(
+    members: Members[Cluster], job_id: str, sources: Sequence[Source] | None, arguments: LaunchArguments
+) -> Callable[[Pool], list[Offer]]:
+    """Return what asks the clusters of a pool for their offers for a job."""
+    spec = arguments["spec"].to_json()
+    appraised = job_to_appraise(job_id, spec=spec, sources=sources, record=arguments["record"])
+    return lambda pool: offers_of(pool, [appraised], open_member=members)[0]

@@ -272,9 +272,9 @@ class Placing(Generic[_Member]):
         # Any two that have launched the job would have told a cluster in common, which tells the second of the first.
         if not self._store.is_precise and 2 * len(silent) >= len(members):
             raise PlacementUnknownError(
-                f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the "
-                f"pool answer to be sure that it was not ({', '.join(silent)} of {len(members)} are silent). Nothing is "
-                "launched; try again when they are back"
+                f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the"
+                f" pool answer to be sure that it was not: {', '.join(silent)} of {len(members)} are silent. Nothing is"
+                " launched; try again when they are back"
             )
 
     def _until(self, conn_id: str) -> str:
@@ -303,11 +303,13 @@ class Placing(Generic[_Member]):
 
     def _give_up(self, error: GpuClusterError) -> NoReturn:
         """Raise the error of a cluster that seemed to fit, if there was one, with what all have said."""
-        passing = [refusal for refusal in self._refused.values() if isinstance(refusal, GpuClusterConnectionError)]
-        refusals = passing or list(self._refused.values())
+        refusals = list(self._refused.values())
         if not refusals:
             raise error
-        raise type(refusals[-1])(str(error)) from refusals[-1]
+        # One that passes tells that another try may succeed.
+        passing = [refusal for refusal in refusals if isinstance(refusal, GpuClusterConnectionError)]
+        cause = (passing or refusals)[-1]
+        raise type(cause)(str(error)) from cause
 
     def _launch_on(
         self, chosen: Offer, offers: Sequence[Offer], *, adopt: bool = False, origin: str | None = None
@@ -536,8 +538,8 @@ class Placing(Generic[_Member]):
         (reply,) = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW)).values()
         if isinstance(reply, GpuClusterError):
             raise PlacementUnknownError(
-                f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it "
-                f"is there all the same: {reply}"
+                f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it"
+                f" is there all the same: {reply}"
             ) from why
         if reply["outcome"] not in _NOTHING_THERE:
             return False
@@ -590,6 +592,15 @@ def _holder(offers: Sequence[Offer]) -> Offer | None:
 
 
 def _last_of(offers: Sequence[Offer]) -> str | None:
-    """Return the cluster of the job's last attempt, all of which have ended."""
+    """Return the cluster where the job ran last, if all its attempts have ended: there is what it has saved."""
     had = [offer for offer in offers if _state(offer) is not None]
-    return max(had, key=_rank).conn_id if had else None
+    return max(had, key=_last_run).conn_id if had else None
+
+
+def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
+    """Return what grows with the attempts that have run: their numbers go on wherever the job goes."""
+    assert offer.placed is not None
+    status = offer.placed.get("status", {})
+    was_taken_back = "placement" in status and not status.get("started_at")
+    return (status.get("attempt") or 0) - was_taken_back, not was_taken_back, _rank(offer)
+

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.jobs import array_submission, placing, renewing, submission
+from airflow_provider_gpu_cluster.gpu_run.jobs import array_submission, placed_jobs, placing, renewing, submission
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.protocol.requests import PlaceCall, RenewCall, Submit
@@ -140,7 +140,7 @@ def test_others_hear_which_clusters_were_chosen_before(still: Host) -> None:
     assert chosen(tell(still, "fence", 3, conn_id="b")) == {"a": 1, "here": 2, "b": 3}
     assert chosen(tell(still, "fence", 2, "z", conn_id="c")) == {"a": 1, "here": 2, "b": 3}
     assert chosen(tell(still, "end", 4, conn_id="a")) == {"a": 4, "here": 2, "b": 3}
-    assert chosen(cast(Any, placing.placed(still.root, still.engine, "job"))) == {"a": 4, "here": 2, "b": 3}
+    assert chosen(cast(Any, placed_jobs.placed(still.root, still.engine, "job"))) == {"a": 4, "here": 2, "b": 3}
 
 
 def test_a_launch_without_a_placement_that_comes_meanwhile_is_seen(still: Host, monkeypatch: Any) -> None:

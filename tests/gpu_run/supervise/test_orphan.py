@@ -17,7 +17,7 @@ from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
 from airflow_provider_gpu_cluster.gpu_run.outputs import send
 from airflow_provider_gpu_cluster.gpu_run.protocol.orphan_timeout import orphan_timeout_s
 from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Submit
-from airflow_provider_gpu_cluster.gpu_run.store import asked
+from airflow_provider_gpu_cluster.gpu_run.store import asked, placements, renewals
 from airflow_provider_gpu_cluster.gpu_run.store.records import read_json
 from airflow_provider_gpu_cluster.gpu_run.supervise.orphan import OrphanLimit
 from airflow_provider_gpu_cluster.gpu_run.watch.output import open_log
@@ -138,6 +138,32 @@ def test_while_it_cannot_be_looked_at_nobody_is_said_not_to_have_asked(
         assert limit_at(limit, clock, 150.0) is None
     assert limit_at(limit, clock, 245.0) is None
     assert limit_at(limit, clock, 255.0) is not None
+
+
+@pytest.mark.parametrize("array", [None, "array"])
+def test_where_only_renewals_count_no_question_does(host: Host, array: str | None) -> None:
+    job = host.job("job")
+    job.create()
+    placement: Any = {"epoch": 1, "key": "1", "renewed_only": True}
+    request: Any = {"spec": {"orphan_timeout_s": 100.0}, "settings": {}, "placement": placement}
+    if array:
+        request["array"] = {"job_id": array}
+    clock = Clock()
+    limit = OrphanLimit(job.attempt(1), request, clock=clock)
+    placed = array or "job"
+    with placements.placing(host.root, placed):
+        placements.note_placement(host.root, placements.new_note(placed, placement, "claim", None))
+    assert limit_at(limit, clock, 1.0) is None
+    renewals.note_renewed(host.root, placed)
+    assert limit_at(limit, clock, 90.0) is None
+    os.utime(mark(host, "job"), (11.0, 11.0))
+    assert limit_at(limit, clock, 180.0) is None
+    assert limit_at(limit, clock, 195.0) is not None
+    # Whoever has found it here may keep it otherwise.
+    with placements.placing(host.root, placed):
+        later: Any = {"epoch": 2, "key": "1"}
+        placements.note_placement(host.root, placements.new_note(placed, later, "claim", None))
+    assert limit_at(limit, clock, 205.0) is None
 
 
 def _array(host: Host) -> Submit:

@@ -78,10 +78,15 @@ def test_nobody_counts_as_asking_for_a_job_that_is_looked_at(host: Host, watch: 
     Path(asked).unlink(missing_ok=True)
     client = watch()
     for key, verb in enumerate(protocol.READS):
-        request = {"job_id": job, "job_ids": [job], "most": 10}
+        one = {"job_id": job, "tails": {}, "spec": {"gpus": 1}, "inputs": []}
+        request = {"job_id": job, "job_ids": [job], "most": 10, "jobs": [one]}
         client.do("call", key=key, verb=verb, request=request)
         while not {"answered", "refused"} & {event["event"] for event in client.events if event.get("key") == key}:
             client.read()
+    key = protocol.READS.index("appraise")
+    (reply,) = [event["reply"] for event in client.events if event.get("key") == key and "reply" in event]
+    (appraisal,) = reply["jobs"]
+    assert (appraisal["gpus"], appraisal["placed"]["status"]["job_id"]) == (4, job)
     assert not os.path.exists(asked)
 
 

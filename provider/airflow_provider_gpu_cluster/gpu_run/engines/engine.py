@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ..protocol.replies import Capacity
     from ..protocol.spec import Spec
     from ..protocol.status import Standing
-    from .wanted import Promise, Wanted
+    from ..store.placements import Promise
+    from .wanted import Wanted
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""Jobs that may be launched on a cluster, and jobs that are about to be."""
+"""Jobs that may be launched on a cluster, and what is said of those that do not fit."""
 
 from __future__ import annotations
 
@@ -25,16 +25,6 @@ class Wanted(NamedTuple):
     spec: Spec
     job_id: str = ""
     status: Status | None = None
-
-
-class Promise(NamedTuple):
-    """GPUs, on all nodes together, for a job that is about to be launched here."""
-
-    job_id: str
-    gpus: int
-    gpu_type: str | None
-    time_limit_s: float | None = None
-    priority: str | None = None
 
 
 def unfit(refusal: Refused) -> Prospect:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Mapping, Sequence, cast
 
 from .. import protocol
-from ..engines.wanted import Promise, Wanted, unfit
+from ..engines.wanted import Wanted, unfit
 from ..errors import Refused
 from ..ledger.ledger import Ledger
 from ..ledger.speed import received_per_s
@@ -16,8 +16,10 @@ from ..reply import Reply
 from ..staging.lacking import Lacking
 from ..store.budget_limits import begin_of_next_month
 from ..store.budgets import PlannedAttempt, why_it_would_wait
+from ..store.placements import Promise, promises
 from .appraised_job import check_spec, checked_jobs
-from .status import status_or_unknown
+from .placed_jobs import placed
+from .status import words_of
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from ..protocol.requests import Submit
     from ..protocol.settings import Settings
     from ..protocol.spec import Spec
-    from ..protocol.status import Status
     from ..store.directories import Root
+    from ..store.placements import Promise
 
 # What of a spec decides whether, where and when a job can start.
 _DECISIVE = (
@@ -60,9 +62,9 @@ def appraise(
     :raises Refused: an id is none.
     """
     began = time.monotonic()
-    placed = _placed(root, engine, [job["job_id"] for job in jobs])
+    known = _known(root, engine, [job["job_id"] for job in jobs])
     left_s = max(_LEAST_S, _ANSWERS_S - (time.monotonic() - began))
-    prospects = _prospects(root, engine, jobs, placed, left_s)
+    prospects = _prospects(root, engine, jobs, known, left_s)
     lacking = _Lacks(root, settings)
     budgets = _Budgets(root, settings, caller)
     found: list[Appraisal] = []
@@ -70,69 +72,79 @@ def appraise(
         appraisal = cast("Appraisal", dict(prospect))
         try:
             lacking.tell(job, appraisal)
-            if not _waits_or_runs(placed.get(job["job_id"])):
+            if not _waits_or_runs(known.get(job["job_id"])):
                 budgets.tell(job, appraisal)
         except Refused as refusal:
             if refusal.code == protocol.BAD_REQUEST:
                 raise
             if appraisal["fits"]:
                 appraisal.update(cast("Appraisal", unfit(refusal)))
-        if job["job_id"] in placed:
-            appraisal["placed"] = placed[job["job_id"]]
+        if job["job_id"] in known:
+            appraisal["placed"] = known[job["job_id"]]
         found.append(appraisal)
     return {"jobs": found, "now": time.time()}
 
 
-def is_free_now(root: Root, engine: Engine, spec: Spec, *, promises: Sequence[Promise]) -> bool:
+def is_free_now(root: Root, engine: Engine, spec: Spec, *, promised: Sequence[Promise]) -> bool:
     """
     Return whether a job could start at once, beside the queue and what is promised; True where that cannot be known.
 
-    :param promises: to other jobs.
+    :param promised: GPUs, to other jobs.
     :raises Refused: it is no job's spec.
     """
     check_spec(spec)
-    (prospect,) = engine.prospects([Wanted(spec)], promises, within_s=_ANSWERS_S)
+    (prospect,) = engine.prospects([Wanted(spec)], promised, within_s=_ANSWERS_S)
     if "starts_in_s" in prospect:
         return prospect["starts_in_s"] == 0
     return prospect["fits"] and "free_gpus" not in prospect
 
 
-def _placed(root: Root, engine: Engine, job_ids: Sequence[str]) -> dict[str, Placed]:
-    """Return what is known of those of the jobs of which something is here."""
+def _known(root: Root, engine: Engine, job_ids: Sequence[str]) -> dict[str, Placed]:
+    """Return what is known of those of the jobs of which anything is."""
     found: dict[str, Placed] = {}
     until = time.monotonic() + _LOOKS_S
     for job_id in job_ids:
-        if job_id not in found and root.job(job_id).exists():
-            if time.monotonic() < until:
-                found[job_id] = {"status": status_or_unknown(root, engine, job_id)}
-            else:
-                unknown: Status = {"job_id": job_id, "state": protocol.UNKNOWN, "message": "there was no time to look"}
-                found[job_id] = {"status": unknown}
+        if job_id in found:
+            continue
+        # Nobody may take it for a job of which nothing is here.
+        why_not = "" if time.monotonic() < until else "there was no time to look at it"
+        try:
+            known = {} if why_not else placed(root, engine, job_id)
+        except Refused as refusal:
+            if refusal.code == protocol.BAD_REQUEST:
+                raise
+            why_not = refusal.message
+        except OSError as error:
+            why_not = words_of(error)
+        if why_not:
+            known = {"status": {"job_id": job_id, "state": protocol.UNKNOWN, "message": why_not}}
+        if known:
+            found[job_id] = known
     return found
 
 
-def _waits_or_runs(placed: Placed | None) -> bool:
-    return placed is not None and placed.get("status", {}).get("state") in (protocol.QUEUED, protocol.RUNNING)
+def _waits_or_runs(known: Placed | None) -> bool:
+    return known is not None and known.get("status", {}).get("state") in (protocol.QUEUED, protocol.RUNNING)
 
 
 def _prospects(
-    root: Root, engine: Engine, jobs: Sequence[JobToAppraise], placed: Mapping[str, Placed], within_s: float
+    root: Root, engine: Engine, jobs: Sequence[JobToAppraise], known: Mapping[str, Placed], within_s: float
 ) -> list[Prospect]:
     """Ask the engine once about all jobs that need the same, and about each that waits here already."""
     wanted: dict[str, Wanted] = {}
     keys = []
-    promises: list[Promise] = []
-    promised = {promise.job_id for promise in promises}
+    promised = promises(root)
+    ids = {promise.job_id for promise in promised}
     for job in jobs:
         job_id, spec = job["job_id"], job["spec"]
-        status = placed.get(job_id, {}).get("status")
+        status = known.get(job_id, {}).get("status")
         if status is not None and status["state"] != protocol.QUEUED:
             status = None
-        is_itself = status is not None or job_id in promised
+        is_itself = status is not None or job_id in ids
         key = json.dumps([job_id if is_itself else "", *(spec.get(name) for name in _DECISIVE)])
         wanted.setdefault(key, Wanted(spec, job_id if is_itself else "", status))
         keys.append(key)
-    prospects = dict(zip(wanted, engine.prospects(list(wanted.values()), promises, within_s=within_s)))
+    prospects = dict(zip(wanted, engine.prospects(list(wanted.values()), promised, within_s=within_s)))
     return [prospects[key] for key in keys]
 
 

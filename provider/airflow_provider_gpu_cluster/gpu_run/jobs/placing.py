@@ -49,12 +49,13 @@ from ..store.placements import (
 from ..store.renewals import note_renewed
 from ..store.start_dates import is_past
 from .cancel import SPOILT, Canceller, cancel_latest, keep_from_starting
+from .placed_jobs import elements, placed
 from .status import status_or_unknown
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
     from ..protocol.notes import PlacementNote
-    from ..protocol.placement import Placed, Placement, PlaceReply
+    from ..protocol.placement import Placement, PlaceReply
     from ..protocol.requests import PlaceCall
     from ..protocol.spec import Spec
 
@@ -82,19 +83,6 @@ def answer(root: Root, engine: Engine, request: PlaceCall) -> Reply:
     if "status" in known:
         reply["status"] = known["status"]
     return Reply(reply)
-
-
-def placed(root: Root, engine: Engine, job_id: str) -> Placed:
-    """Return what this cluster knows of a job's placement and of its last attempt; empty when it knows nothing."""
-    found: Placed = {}
-    note = placement_note(root, job_id)
-    if note is not None:
-        found["placement"], found["kind"] = note["placement"], note["kind"]
-        found["chosen"] = list(note.get("chosen", {}).values())
-    job = root.job(job_id)
-    if job.attempts() or _elements(root, job):
-        found["status"] = status_or_unknown(root, engine, job_id)
-    return found
 
 
 class _Word(NamedTuple):
@@ -401,16 +389,8 @@ def _runs_without_records(word: _Word) -> bool:
 
 def _jobs(root: Root, job: JobDirectory) -> list[JobDirectory]:
     """Return the job, or the elements of an array, as far as they have attempts."""
-    jobs = [job] if job.attempts() else _elements(root, job)
+    jobs = [job] if job.attempts() else elements(root, job)
     return [one for one in jobs if one.attempts()]
-
-
-def _elements(root: Root, job: JobDirectory) -> list[JobDirectory]:
-    if not job.exists():
-        return []
-    from ..store import arrays
-
-    return [root.job(job_id) for job_id in arrays.elements_of(job)]
 
 
 def latest_attempts(root: Root, job: JobDirectory) -> list[Attempt]:
@@ -449,10 +429,8 @@ def _promised(word: _Word, spec: Spec) -> bool:
 
 
 def _is_free(word: _Word, spec: Spec) -> bool:
-    capacity = word.engine.capacity()
-    if capacity["free_gpus"] is None:
-        return True
-    gpu_type = (spec.get("gpu_type") or "").lower()
-    free = sum(gpu["free"] and gpu_type in gpu["type"].lower() for gpu in capacity["gpus"])
-    kept = sum(one.gpus for one in promises(word.root) if one.job_id != word.job.job_id)
-    return free - kept - capacity["waiting_gpus"] >= spec["gpus"] * (spec.get("nodes") or 1)
+    # Imported late: only a claim of what is free needs it.
+    from .appraisal import is_free_now
+
+    others = [one for one in promises(word.root) if one.job_id != word.job.job_id]
+    return is_free_now(word.root, word.engine, spec, promised=others)

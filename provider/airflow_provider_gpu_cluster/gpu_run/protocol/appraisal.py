@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
+from .inputs import Input
 from .placement import Placed
-
-if TYPE_CHECKING:
-    from .inputs import Input
-    from .requests import Asker
-    from .spec import Spec
+from .requests import Asker
+from .spec import Spec
 
 # How many jobs one request may have.
 MOST_JOBS = 1000

@@ -8,12 +8,10 @@ choose at once, each tells every other cluster of its own placement before it la
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
+from .spec import Spec
 from .status import Status
-
-if TYPE_CHECKING:
-    from .spec import Spec
 
 # What a cluster is told of a placement.
 CLAIM = "claim"  # the job is to be launched here

@@ -18,6 +18,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.command import handover
+from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Wanted
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
 from airflow_provider_gpu_cluster.gpu_run.jobs import status
 from airflow_provider_gpu_cluster.gpu_run.jobs.cancel import cancel
@@ -226,6 +227,12 @@ def test_what_can_never_run_is_refused(
     with pytest.raises(Refused, match=message):
         root.submit("true", job_id="never", **spec)
     assert not root.job("never").attempts()
+    # Only the launcher knows when a job starts.
+    asked: Any = {"gpus": 1, **spec}
+    never, plain = root.engine.prospects([Wanted(asked), Wanted({"gpus": 1})], [], within_s=1.0)
+    assert not never["fits"]
+    assert re.search(message, never["why_not"])
+    assert plain == ({"fits": True} if spec else never)
 
 
 def test_a_home_is_understood(

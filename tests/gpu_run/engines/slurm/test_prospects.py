@@ -13,8 +13,9 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm import runner
 from airflow_provider_gpu_cluster.gpu_run.engines.slurm.engine import SlurmEngine
-from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Promise, Wanted
+from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Wanted
 from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal
+from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise
 from tests.gpu_run.engines.slurm.in_process import SlurmRoot
 from tests.gpu_run.engines.slurm.test_engine import IN_ANOTHER_JOB
 from tests.gpu_run.jobs.test_appraisal import job
@@ -50,7 +51,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def ask(root: SlurmRoot, *jobs: Any) -> list[Any]:
     engine = SlurmEngine(root.root, root.settings, root.program, 2.0)
     reply = appraisal.answer(root.root, engine, {"jobs": list(jobs), "settings": root.settings})
-    return list(reply.value["jobs"])  # type: ignore[call-overload]
+    value: Any = reply.value
+    return list(value["jobs"])
 
 
 def test_what_fits_and_when_it_could_start(

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
-    from ..wanted import Promise, Wanted
+    from ...store.placements import Promise
+    from ..wanted import Wanted
 
 # How often this asks ps.
 INTERVAL_S = 5.0

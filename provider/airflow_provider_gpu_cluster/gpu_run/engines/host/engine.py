@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
-    from ..wanted import Promise, Wanted
+    from ...store.placements import Promise
+    from ..wanted import Wanted
 
 POOL_FILE = "pool.json"
 _MOST_TYPES_SHOWN = 6

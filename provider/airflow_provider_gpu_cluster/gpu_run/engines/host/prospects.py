@@ -14,8 +14,9 @@ from ...gpus.inventory import Inventory, take_inventory
 from ...gpus.schedule import Board, QueuedJob, Slot, in_order, too_few
 from ...protocol.appraisal import FREE_NOW, QUEUE
 from ...store.budgets import is_held
+from ...store.placements import Promise
 from ..own_jobs import SPOILT
-from ..wanted import Promise, Wanted, unfit
+from ..wanted import Wanted, unfit
 from .root_queue import RootQueue, place_in_queue
 
 if TYPE_CHECKING:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ...protocol.settings import Settings
     from ...protocol.spec import Spec
     from ...protocol.status import Standing
-    from ..wanted import Promise, Wanted
+    from ...store.placements import Promise
+    from ..wanted import Wanted
 
 INTERVAL_S = 15.0
 # In intervals: how much later this host may see records that were written on another node, and how much later the

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Iterable, Sequence
 from ... import protocol
 from ...errors import Refused
 from ...protocol.appraisal import SQUEUE_START, TEST_ONLY
-from ..wanted import Promise, Wanted, unfit
+from ...store.placements import Promise
+from ..wanted import Wanted, unfit
 from . import commands, partition_nodes, trial
 from .partition_nodes import PartitionNode
 from .runner import Answer, run
