@@ -141,6 +141,12 @@ def test_airflows_form_has_the_same_order_and_its_list_of_providers_leads_to_the
     assert shown.extra_fields is not None
     assert list(shown.extra_fields) == list(connection_type["conn-fields"])
     assert shown.extra_fields["partition"]["schema"]["section"] == "Slurm: only for the engine slurm"
+    pool = next(meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "gpu_cluster_pool")
+    assert pool.extra_fields is not None
+    assert list(pool.extra_fields) == list(pool_type["conn-fields"])
+    assert pool.standard_fields is not None
+    assert pool.standard_fields.host is not None
+    assert pool.standard_fields.host.hidden
     provider = _provider_mapper(ProvidersManager().providers[info["package-name"]])  # type: ignore[no-untyped-call]
     assert provider.documentation_url
     assert provider.documentation_url.endswith("/docs/index.md")

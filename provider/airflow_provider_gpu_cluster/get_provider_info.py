@@ -68,7 +68,7 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Ids of the connections, separated by commas, whose clusters are in "
                         "/gpu-cluster/metrics. By default all of type gpu_cluster that are in Airflow's database or in "
                         "environment variables of the API server; those of a secrets backend are only found when they "
-                        "are named here. Those are on the page of clusters as well.",
+                        "are named here. A pool stands for its members. Those are on the page of clusters as well.",
                         "version_added": None,
                         "type": "string",
                         "example": "gpu_cluster_default,lab",

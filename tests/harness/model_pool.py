@@ -53,7 +53,7 @@ class ModelCluster:
     def placed(self) -> Placed:
         found: Placed = {}
         if self.told is not None:
-            found.update(placement=self.told, kind=self.kind, chosen=list(self.chosen.values()))
+            found = {"placement": self.told, "kind": self.kind, "chosen": list(self.chosen.values())}
         if self.attempts:
             found["status"] = {"job_id": JOB_ID, "attempt": len(self.attempts), "state": self.attempts[-1]["state"]}
         return found
@@ -143,7 +143,8 @@ class Client:
         if_free: bool = False,
         by: str = "",
     ) -> PlaceReply:
-        return self.worker.call(self.cluster.conn_id, lambda: self.cluster.place(placement, kind, if_free))
+        reply: PlaceReply = self.worker.call(self.cluster.conn_id, lambda: self.cluster.place(placement, kind, if_free))
+        return reply
 
     def renew(self, jobs: Sequence[Any]) -> Any:
         raise NotImplementedError
@@ -166,16 +167,20 @@ class Worker:
         self.before = before
         self.after = after
         self.is_dead = False
+        self._thread = threading.get_ident()
 
     def call(self, conn_id: str | None, work: Callable[[], Any]) -> Any:
-        if self.is_dead:
-            raise WorkerKilled
         try:
+            if self.is_dead:
+                raise WorkerKilled
             self.before(conn_id)
             result = work()
             self.after(conn_id)
         except WorkerKilled:
             self.is_dead = True
+            if threading.get_ident() != self._thread:
+                # Its main thread finds that at its next step.
+                raise GpuClusterConnectionError("the worker is gone") from None
             raise
         return result
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from pydantic import JsonValue, TypeAdapter
 
 
 class TaskInstance:
@@ -50,11 +51,14 @@ class DagRun:
     triggering_user_name = "ada"
 
 
-class StateStore(dict[str, Any]):
-    """What a task remembers between its tries."""
+_JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)
 
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
+
+class StateStore(dict[str, Any]):
+    """What a task remembers between its tries; as Airflow's, it takes plain JSON values alone, and no tuples."""
+
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        self[key] = _JSON.validate_python(value)
 
     def delete(self, key: str) -> None:
         self.pop(key, None)

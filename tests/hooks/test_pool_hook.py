@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    InvalidJobError,
+    LaunchError,
+    NoClusterFitsError,
+)
 from airflow_provider_gpu_cluster.hooks import pool_calls
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.gpu_cluster_pool import GpuClusterPoolHook
@@ -48,6 +54,27 @@ def test_its_methods_follow_a_job_to_its_cluster(lab: list[str], tmp_path: Path,
             hook.cancel("none")
         with pytest.raises(LaunchError):
             hook.audit("none")
+
+
+def test_a_job_goes_where_it_fits(lab: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("print('hello')\n")
+    with GpuClusterHook(lab[::-1], policy="in_order") as hook:
+        staged = hook.stage(job_id="staged", code="code", base_dir=tmp_path, needs={"gpus": 3})
+        assert staged["gpu_cluster_conn_id"] == "gpu01"  # which is the last, and the only one with so many
+        assert hook.stage(job_id="small", code="code", base_dir=tmp_path)["gpu_cluster_conn_id"] == "gpu02"
+        handle = hook.submit(job_id="launched", command="true", gpus=3)
+        assert handle["gpu_cluster_conn_id"] == "gpu01"
+        assert hook.submit(job_id="launched", command="true", gpus=3) == handle
+        with pytest.raises(NoClusterFitsError, match="no cluster of the pool can ever run this job"):
+            hook.stage(job_id="large", needs={"gpus": 5})
+        with pytest.raises(
+            InvalidJobError, match=r"needs has the key 'gpu_typ' \(did you mean 'gpu_type'\?\); valid are"
+        ):
+            hook.stage(job_id="wrong", needs={"gpu_typ": "A100"})
+    told = capfd.readouterr().out
+    assert "GPU job's inputs go to gpu01" in told
+    assert "expected start" in told
 
 
 def test_a_member_that_is_down_is_told(

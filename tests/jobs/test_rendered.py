@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
-from airflow_provider_gpu_cluster.jobs.parameter_checks import check_env, connection_id, patterns, source, sources
+from airflow_provider_gpu_cluster.jobs.parameter_checks import check_env, connection_ids, patterns, source, sources
 from airflow_provider_gpu_cluster.jobs.request import JobRequest
 from airflow_provider_gpu_cluster.jobs.spec import make_spec
 
@@ -134,7 +134,13 @@ def test_env_that_renders_to_nothing(nothing: Any) -> None:
 
 
 def test_connections_and_patterns() -> None:
-    assert [connection_id(value) for value in (4090, "lab", None, "None", "")] == ["4090", "lab", None, None, None]
+    assert [connection_ids(value) for value in (4090, "lab", None, "None", "")] == ["4090", "lab", None, None, None]
+    assert [connection_ids(value) for value in (["a"], [1, 2], "['a', 'b']", "a, b,")] == [
+        "a",
+        ["1", "2"],
+        ["a", "b"],
+        ["a", "b"],
+    ]
     assert patterns("include", "*.pth") == ["*.pth"]
     assert patterns("include", "[ab].pth") == ["[ab].pth"]
     assert patterns("include", "None") == patterns("include", None) == []

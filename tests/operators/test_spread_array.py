@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from airflow_provider_gpu_cluster.exceptions import GpuJobFailed
+from airflow_provider_gpu_cluster.exceptions import GpuJobFailed, InvalidJobError, JobConflictError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
-from airflow_provider_gpu_cluster.jobs.handle import part_id
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle, part_id
 from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, CollectGpuJobOperator
 from airflow_provider_gpu_cluster.pools.parts import handle_of
+from airflow_provider_gpu_cluster.pools.placement_options import check_spread
 from airflow_provider_gpu_cluster.watch import watch
 from tests.harness import jobs
 from tests.harness.task_context import TaskInstance, task_context
-from tests.operators.modes import POKE, SCHEDULED, Scene
+from tests.operators.modes import DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, Scene
 
 COUNT = 5
 
@@ -87,3 +88,47 @@ def test_all_parts_are_cancelled(cluster: Cluster, second: Cluster) -> None:
     CancelGpuJobOperator(task_id="cancel", job=job).execute(task_context(TaskInstance("cancel")))
     with GpuClusterHook() as hook:
         assert hook.status(job).message.partition(" (")[0] == "of 5 elements 5 were cancelled: 0, 1, 2, 3, 4"
+
+
+@pytest.mark.parametrize("scene", [SUBMIT, DEFERRABLE_SUBMIT], indirect=True, ids=lambda mode: mode.name)
+def test_the_elements_are_shared_out_once(scene: Scene, request: pytest.FixtureRequest) -> None:
+    def run(count: int) -> None:
+        job = {
+            "command": f'echo x >>"$OUTPUT_DIR/runs"; [ "$ARRAY_INDEX" != 7 ] || [ -e {scene.gate} ]',
+            "array": [{"SEED": str(index)} for index in range(count)],
+            "gpu_cluster_conn_id": ["gpu_cluster_default", "second"],
+            "spread": True,
+        }
+        request.node.callspec.params["scene"].wait(scene, job, {})
+
+    with pytest.raises(GpuJobFailed, match="of 10 elements 9 succeeded, 1 failed: 7"):
+        run(10)
+    handle = JobHandle.from_json(scene.xcoms["return_value"])
+    parts = [(part.gpu_cluster_conn_id, part.first, part.count) for part in handle.parts]
+    assert parts == [("gpu_cluster_default", 0, 5), ("second", 5, 5)]
+    assert [row.job_id for row in handle.arrays] == [handle.job_id, f"{handle.job_id}.p2"]
+    assert {"gpu_cluster_default": "5 of 10", "second": "5 of 10"}.items() <= told(scene, "is spread").items()
+    scene.ti.try_number, scene.ti.max_tries = 2, 0
+    scene.open_gate()
+    run(10)
+    assert scene.xcoms["return_value"]["parts"] == handle.to_json()["parts"]
+    runs = [Path(element.job_dir, "outputs/runs").read_text() for element in handle.elements]
+    assert runs == ["x\n"] * 7 + ["x\nx\n"] + ["x\n"] * 2
+    with pytest.raises(JobConflictError, match="had 10 elements in an earlier try and has 9 now"):
+        run(9)
+
+
+def told(scene: Scene, words: str) -> dict[str, Any]:
+    """Return the fields of the line of the log that has these words."""
+    (record,) = (record for record in scene.logs.records if words in record.event)
+    return record.fields
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"array": None}, "no array is given"), ({"array": [[]], "is_staged": True}, "were staged on one")],
+)
+def test_what_cannot_be_spread(arguments: dict[str, Any], message: str) -> None:
+    check_spread(**{"spread": False, "is_staged": False, **arguments})
+    with pytest.raises(InvalidJobError, match=message):
+        check_spread(**{"spread": True, "is_staged": False, **arguments})

@@ -10,6 +10,7 @@ import pytest
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.connection import Connection
+from airflow.sdk import BaseHook
 from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
 
@@ -136,6 +137,13 @@ def test_openmetrics_comes_when_it_is_asked_for(server: TestClient) -> None:
     assert response.text.endswith("# EOF\n")
 
 
+HIDDEN: dict[str, Any] = {
+    "vault": {"conn_type": "gpu_cluster", "host": "a"},
+    "hidden_pool": {"conn_type": "gpu_cluster_pool", "extra": '{"members": ["gpu02", "vault"]}'},
+}
+by_itself = BaseHook.get_connection
+
+
 def test_the_clusters_are_all_that_airflow_can_list(monkeypatch: pytest.MonkeyPatch) -> None:
     with create_session() as session:
         session.query(Connection).filter(Connection.conn_id.in_(["in_database", "database"])).delete()
@@ -152,3 +160,25 @@ def test_the_clusters_are_all_that_airflow_can_list(monkeypatch: pytest.MonkeyPa
     assert listed_connections.connection_ids() == ["by_uri", "in_database", "lab"]
     monkeypatch.setenv("AIRFLOW__GPU_CLUSTER__METRICS_CONN_IDS", " vault, lab,,vault")
     assert listed_connections.connection_ids() == ["vault", "lab"]
+
+
+def test_a_pool_is_no_cluster_and_its_members_are_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed_connections, "_kinds", {})
+    with create_session() as session:
+        session.query(Connection).filter(Connection.conn_id.in_(["in_database", "database"])).delete()
+        session.add(Connection(conn_id="in_database", conn_type="gpu_cluster", host="a"))
+    # A backend that cannot list what it has.
+    monkeypatch.setattr(
+        BaseHook,
+        "get_connection",
+        lambda conn_id: Connection(conn_id=conn_id, **HIDDEN[conn_id]) if conn_id in HIDDEN else by_itself(conn_id),
+    )
+    for name, members in {"LAB": "gpu01, vault, login", "MORE": "in_database, gpu01, nowhere", "SPOILT": 7}.items():
+        value = json.dumps({"conn_type": "gpu_cluster_pool", "extra": {"members": members}})
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", value)
+    monkeypatch.setenv("AIRFLOW_CONN_GPU01", "gpu-cluster://me@a:22")
+    monkeypatch.setenv("AIRFLOW_CONN_LOGIN", "ssh://me@a:22")
+    assert listed_connections.connection_ids() == ["gpu01", "in_database", "vault"]
+    monkeypatch.setenv("AIRFLOW__GPU_CLUSTER__METRICS_CONN_IDS", "vault, hidden_pool, gpu01")
+    assert listed_connections.connection_ids() == ["vault", "gpu02", "gpu01"]
+    assert listed_connections.all_connection_ids() == ["gpu01", "gpu02", "in_database", "vault"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -119,39 +121,26 @@ def test_a_worker_that_is_killed_at_any_step_leaves_a_job_that_the_next_try_laun
     assert lab.launches() == [found]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", range(1, 16))
-def test_a_cluster_that_goes_down_at_any_step_and_comes_back(step: int) -> None:
+def test_a_cluster_that_goes_down_at_any_step_and_comes_back(step: int, when: str) -> None:
     lab = Lab("a", "b")
     down: set[str] = set()
+    goes_down = _NthStep(step, lambda conn_id: down.add("a"))
 
-    def before(conn_id: str | None) -> None:
+    def fail(moment: str, conn_id: str | None) -> None:
+        if moment == when:
+            goes_down(conn_id)
         if conn_id in down:
             raise GpuClusterConnectionError(f"{conn_id} is down")
 
-    for place in ("before", "after"):
-        lab, down = Lab("a", "b"), set()
-        fails = _NthStep(step, lambda conn_id: down.add("a"))
-
-        def step_before(conn_id: str | None) -> None:
-            if place == "before":
-                fails(conn_id)
-            before(conn_id)
-
-        def step_after(conn_id: str | None) -> None:
-            if place == "after":
-                fails(conn_id)
-            before(conn_id)
-
-        worker = Worker(before=step_before, after=step_after)
-        try:
-            found = lab.begin(worker)
-        except PlacementUnknownError:
-            assert len(lab.launches()) <= 1
-            down.clear()
-            found = lab.begin(key="try-2")
-        assert lab.launches() == [found]
-        down.clear()
-        assert lab.begin(key="try-3") == found
+    try:
+        found = lab.begin(Worker(before=partial(fail, "before"), after=partial(fail, "after")))
+    except PlacementUnknownError:
+        assert len(lab.launches()) <= 1
+        found = lab.begin(key="try-2")
+    assert lab.launches() == [found]
+    assert lab.begin(key="try-3") == found
 
 
 def test_a_cluster_that_refuses_the_launch_gives_way_to_the_next() -> None:
@@ -205,10 +194,8 @@ def _race(seed: int) -> None:
             if conn_id is not None and (conn_id in down or conn_id in unreached):
                 raise GpuClusterConnectionError(f"{conn_id} is down")
 
-        try:
+        with contextlib.suppress(WorkerKilled, GpuClusterError):
             lab.begin(Worker(before=step, after=step), f"try-{number}", is_precise=is_precise)
-        except (WorkerKilled, GpuClusterError):
-            pass
 
     for number in range(chance.randrange(1, 4)):
         running.append(threading.Thread(target=work, args=(number,)))
@@ -225,14 +212,12 @@ def _race(seed: int) -> None:
     assert lab.launches() == [found], (seed, lab.launches(), lab.shared)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_several_workers_choose_at_once() -> None:
     for seed in range(60):
         _race(seed)
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_several_workers_choose_at_once_very_often() -> None:
     for seed in range(100, 5_000):
         _race(seed)

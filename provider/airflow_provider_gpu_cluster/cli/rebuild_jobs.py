@@ -16,7 +16,7 @@ from airflow_provider_gpu_cluster.job_table.migrated import what_is_missing
 from airflow_provider_gpu_cluster.job_table.recording import write
 from airflow_provider_gpu_cluster.job_table.tables import jobs
 from airflow_provider_gpu_cluster.plugins.cluster_access import cluster_of
-from airflow_provider_gpu_cluster.plugins.listed_connections import all_connection_ids
+from airflow_provider_gpu_cluster.plugins.listed_connections import all_connection_ids, clusters_of
 
 _AT_ONCE = 200
 # How long to try to reach a cluster.
@@ -34,7 +34,7 @@ def rebuild_jobs(args: Namespace) -> None:
         write(facts)
         count += len(facts)
     print(f"{count} jobs in what launches have left in Airflow")
-    failed = [conn_id for conn_id in args.conn_id or _conn_ids() if not _read_ledger(conn_id)]
+    failed = [conn_id for conn_id in clusters_of(args.conn_id or ()) or _conn_ids() if not _read_ledger(conn_id)]
     if failed:
         raise SystemExit(f"not read: {', '.join(failed)}; to run this again reads what is missing")
 

@@ -22,7 +22,7 @@ from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_call
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids, patterns
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
-from airflow_provider_gpu_cluster.jobs.request import JobRequest
+from airflow_provider_gpu_cluster.jobs.request import JobRequest, checked_needs
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.jobs.orphan import OrphanedJob
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.pools.members import Members
-    from airflow_provider_gpu_cluster.pools.pool import Pool
+    from airflow_provider_gpu_cluster.pools.pool import Policy, Pool
     from airflow_provider_gpu_cluster.sinks import Sink
+    from airflow_provider_gpu_cluster.sources import Source
     from airflow_provider_gpu_cluster.sources.parse import Written
 
 # What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
@@ -66,6 +67,8 @@ class GpuClusterHook(BaseHook):
 
     :param gpu_cluster_conn_id: connection of type ``gpu_cluster``; or a pool: a list of them, or a connection of type
         ``gpu_cluster_pool``.
+    :param policy: how a cluster of a pool is chosen, see :class:`.SubmitGpuJobOperator`; None for the pool
+        connection's, which is ``"soonest"``.
     """
 
     conn_name_attr = "gpu_cluster_conn_id"
@@ -73,24 +76,27 @@ class GpuClusterHook(BaseHook):
     conn_type = "gpu_cluster"
     hook_name = "GPU cluster"
 
-    def __init__(self, gpu_cluster_conn_id: str | Sequence[str] = default_conn_name) -> None:
+    def __init__(
+        self, gpu_cluster_conn_id: str | Sequence[str] = default_conn_name, policy: Policy | None = None
+    ) -> None:
         super().__init__()
         ids = connection_ids(gpu_cluster_conn_id)
         self.gpu_cluster_conn_id: str | list[str] = str(gpu_cluster_conn_id) if ids is None else ids
         self.caller: Caller | None = None
         """Who asks, for the audit trails of jobs; None for the running task, or the person who runs this process."""
+        self._policy = policy
         self._hooks: dict[str, GpuClusterHook] = {}
 
     @cached_property
     def pool(self) -> Pool | None:
         """The pool of clusters of which one is chosen for each job; None if this is one cluster."""
         from airflow_provider_gpu_cluster.hooks.pools import pool_in, pool_of
+        from airflow_provider_gpu_cluster.pools.placement_options import checked_policy
 
-        return (
-            pool_in(self._connection)
-            if isinstance(self.gpu_cluster_conn_id, str)
-            else pool_of(self.gpu_cluster_conn_id)
-        )
+        policy = checked_policy(self._policy)
+        if isinstance(self.gpu_cluster_conn_id, str):
+            return pool_in(self._connection, policy)
+        return pool_of(self.gpu_cluster_conn_id, policy)
 
     @cached_property
     def members(self) -> Members[Cluster]:
@@ -129,11 +135,11 @@ class GpuClusterHook(BaseHook):
 
     def _at(self, job: Job) -> GpuClusterHook:
         """Return the hook of the cluster where a job is."""
+        job_id, conn_id = job_id_of(job), _conn_id_in(job)
         calls = self._pool_calls
         if calls is None:
             return self
-        job_id, conn_id = job_id_of(job), _conn_id_in(job)
-        return self.member(calls.conn_id_of(job_id) if conn_id is None else calls.conn_id_after(conn_id, job_id))
+        return self.member(calls.conn_ids_of([job_id])[0] if conn_id is None else calls.conn_id_after(conn_id, job_id))
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -211,6 +217,7 @@ class GpuClusterHook(BaseHook):
         models: Written | Sequence[Written] | None = None,
         base_dir: str | os.PathLike[str] | None = None,
         job_id: str | None = None,
+        needs: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """
         Copy code, data and models to the cluster without launching a job.
@@ -222,9 +229,11 @@ class GpuClusterHook(BaseHook):
         :param base_dir: folder that relative sources start from; by default the DAG file's, or else the current
             directory.
         :param job_id: id of the job; by default it is derived from the running task.
+        :param needs: in a pool: what the job will need, by which its cluster is chosen now, such as
+            ``{"gpus": 4, "gpu_type": "A100"}``.
         :return: the job's handle, to pass to :meth:`submit`.
         """
-        request = JobRequest(code=code, data=data, models=models)
+        request = JobRequest(**{**checked_needs(needs), "code": code, "data": data, "models": models})
         return self.prepare(request, current_identity(job_id=job_id), base_dir=base_dir).to_json()
 
     @spelled_out
@@ -298,9 +307,23 @@ class GpuClusterHook(BaseHook):
     def prepare(
         self, request: JobRequest, identity: JobIdentity, *, base_dir: str | os.PathLike[str] | None = None
     ) -> JobHandle:
-        """Stage the sources of a request, for a job with a known identity."""
+        """Stage the sources of a request, for a job with a known identity; in a pool, on a cluster that fits it."""
         sources = request.sources(base_dir=_base_dir(base_dir))
-        return self.cluster.stage(identity.job_id, sources, record=identity.record)
+        cluster = self.cluster if self.pool is None else self._chosen_for(request, identity, sources)
+        return cluster.stage(identity.job_id, sources, record=identity.record)
+
+    def _chosen_for(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> Cluster:
+        from airflow_provider_gpu_cluster.hooks.pool_staging import cluster_for_inputs
+
+        assert self.pool is not None
+        conn_id = cluster_for_inputs(
+            self.pool,
+            self.members,
+            identity=identity,
+            sources=sources,
+            spec=request.needs(),
+        )
+        return self.members(conn_id)
 
     def launch(
         self,
@@ -317,6 +340,10 @@ class GpuClusterHook(BaseHook):
         :return: the job's handle, its status, and whether this call made the attempt or found it.
         """
         folder = _base_dir(base_dir)
+        if self.pool is not None and not staged:
+            from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
+
+            return launch_in_pool(self.pool, self.members, request, identity, base_dir=folder, by=_running_task())
         arguments = request.launch_arguments(identity, base_dir=folder, staged=staged)
         sources = None if staged else request.sources(base_dir=folder)
         return self.cluster.submit(identity.job_id, sources=sources, **arguments)
@@ -339,11 +366,13 @@ class GpuClusterHook(BaseHook):
         jobs = list(jobs)
         if any(map(_spread, jobs)):
             return [self._status_of_any(job, tail_bytes) for job in jobs]
+        job_ids = [job_id_of(job) for job in jobs]
         calls = self._pool_calls
         if calls is not None:
-            places = [(_conn_id_in(job) or calls.conn_id_of(job_id_of(job)), job_id_of(job)) for job in jobs]
+            bare = [job_id for job, job_id in zip(jobs, job_ids, strict=True) if _conn_id_in(job) is None]
+            where = dict(zip(bare, calls.conn_ids_of(bare), strict=True))
+            places = [(_conn_id_in(job) or where[job_id], job_id) for job, job_id in zip(jobs, job_ids, strict=True)]
             return calls.statuses(places, tail_bytes=tail_bytes)
-        job_ids = [job_id_of(job) for job in jobs]
         return self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
 
     def _status_of_any(self, job: Job, tail_bytes: int) -> JobStatus:
@@ -384,6 +413,19 @@ class GpuClusterHook(BaseHook):
             return parts.cancel(spread, self.cluster_of, requested_by=requested_by, wait_s=wait_s)
         return self._at(job).cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
 
+    def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
+        """
+        Cancel jobs of which nobody knows on which cluster of a pool they are.
+
+        A cluster of a pool that does not answer is named in the log.
+
+        :param requested_by: who cancels them, for their records.
+        """
+        if self._pool_calls is None:
+            self.cluster.cancel(job_ids, requested_by=requested_by)
+        else:
+            self._pool_calls.cancel(job_ids, requested_by=requested_by)
+
     def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
         """
         Interrupt a running job as the real thing would, to see whether it saves its work in time.
@@ -412,9 +454,10 @@ class GpuClusterHook(BaseHook):
 
         :raises LaunchError: the cluster knows no such job, and its ledger does not either.
         """
+        job_id = job_id_of(job)
         if self._pool_calls is not None:
-            return self._pool_calls.audit(job_id_of(job))
-        return [dict(line) for line in self.cluster.audit(job_id_of(job))["acts"]]
+            return self._pool_calls.audit(job_id)
+        return [dict(line) for line in self.cluster.audit(job_id)["acts"]]
 
     def collect(
         self,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # No task tries for that long.
-_RETENTION = timedelta(days=365)
+RETENTION = timedelta(days=365)
 
 
 def task_store(context: Mapping[str, Any], *, key: str = PLACEMENT_KEY) -> PlacementStore:
@@ -27,7 +27,7 @@ def task_store(context: Mapping[str, Any], *, key: str = PLACEMENT_KEY) -> Place
         return NoStore()
     return KeyedStore(
         lambda name: outlast(lambda: state.get(name)),
-        lambda name, value: outlast(lambda: state.set(name, value, retention=_RETENTION)),
+        lambda name, value: outlast(lambda: state.set(name, value, retention=RETENTION)),
         key=key,
         is_first=context["ti"].try_number == 1,
     )

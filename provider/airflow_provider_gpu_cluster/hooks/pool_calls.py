@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 
 # What a silent member costs where the others' answers are of use without its own, in seconds. It may first have to
 # install the program.
-SILENT_S = 10.0
+SILENT_S = 6.0
 # Until a cluster has done what takes long, or is given up by the connection to it.
 _AS_LONG_AS_IT_TAKES_S = 86_400.0
 # More often than a job is moved while somebody holds one handle of it.
@@ -58,29 +58,17 @@ class PoolCalls:
         wait_s = SILENT_S if wait_s is None else wait_s
         return side_by_side(self._pool.conn_ids, ask, members=self._members, wait_s=wait_s)
 
-    def conn_id_of(self, job_id: str) -> str:
+    def conn_ids_of(self, job_ids: Sequence[str]) -> list[str]:
         """
-        Return the connection of the member that has a job.
+        Return the connections of the members that have jobs, in the order of the jobs.
 
-        :raises LaunchError: all have answered, and none has it.
+        :raises LaunchError: all have answered, and none has one of them.
         :raises GpuClusterConnectionError: none of those that have answered has it.
         """
-        found = self.ask_all(lambda cluster: cluster.statuses([job_id])[0])
-        has = {
-            conn_id: status for conn_id, status in found.items() if isinstance(status, JobStatus) and _is_there(status)
-        }
-        if has:
-            return max(has, key=lambda conn_id: _nearness(has[conn_id]))
-        silent = {conn_id: error for conn_id, error in found.items() if isinstance(error, GpuClusterError)}
-        if silent:
-            told = "; ".join(f"{conn_id}: {error}" for conn_id, error in silent.items())
-            raise GpuClusterConnectionError(
-                f"job {job_id} is on none of the clusters of the pool that have answered, and these have not: {told}"
-            )
-        raise LaunchError(
-            f"no cluster of the pool knows job {job_id} (asked were {', '.join(found)}): it was deleted there, or it "
-            "belongs to another connection"
-        )
+        if not job_ids:
+            return []
+        found = self.ask_all(lambda cluster: dict(zip(job_ids, cluster.statuses(job_ids), strict=True)))
+        return [_holder(job_id, found) for job_id in job_ids]
 
     def conn_id_after(self, conn_id: str, job_id: str) -> str:
         """Return the connection of the cluster to which a job went from one that a handle names, or that one."""
@@ -119,6 +107,11 @@ class PoolCalls:
         found = side_by_side(list(by_cluster), ask, members=self._members, wait_s=_AS_LONG_AS_IT_TAKES_S)
         answers = _all_answers(found)
         return [answers[conn_id][job_id] for conn_id, job_id in jobs]
+
+    def cancel(self, job_ids: Sequence[str], *, requested_by: str) -> None:
+        """Cancel jobs on whichever members have them."""
+        found = self.ask_all(lambda cluster: cluster.cancel(job_ids, requested_by=requested_by))
+        _some_answers(found, "what of these jobs is there was not cancelled")
 
     def capacity(self) -> tuple[dict[str, Any], dict[str, Capacity]]:
         """Return what :meth:`.GpuClusterHook.capacity` returns for a pool, and the capacity of each that answered."""
@@ -159,8 +152,14 @@ class PoolCalls:
             name: sum(report[name] for report in answers)
             for name in ("cache_entries", "uploads", "programs", "bytes_freed", "failures")
         }
-        busy = any(report["busy"] for report in answers)
-        return {"dry_run": dry_run, "busy": busy, **lists, **numbers, "members": _told(found)}
+        return {
+            "older_than_s": older_than_s,
+            "dry_run": dry_run,
+            "busy": all(report["busy"] for report in answers),
+            **lists,
+            **numbers,
+            "members": _told(found),
+        }
 
     def audit(self, job_id: str) -> list[dict[str, Any]]:
         """
@@ -196,6 +195,28 @@ class PoolCalls:
             for conn_id, one in found.items()
         ]
         return len(works) == len(found), "\n".join([first, *told])
+
+
+def _holder(job_id: str, found: Mapping[str, dict[str, JobStatus] | GpuClusterError]) -> str:
+    """
+    Return the connection of the cluster that has a job.
+
+    :param found: what each has told about jobs.
+    """
+    told = {conn_id: one[job_id] for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
+    has = [conn_id for conn_id, status in told.items() if _is_there(status)]
+    if has:
+        return max(has, key=lambda conn_id: _nearness(told[conn_id]))
+    silent = [f"{conn_id}: {one}" for conn_id, one in found.items() if isinstance(one, GpuClusterError)]
+    if silent:
+        raise GpuClusterConnectionError(
+            f"job {job_id} is on none of the clusters of the pool that have answered, and these have not: "
+            f"{'; '.join(silent)}"
+        )
+    raise LaunchError(
+        f"no cluster of the pool knows job {job_id} (asked were {', '.join(found)}): it was deleted there, or it "
+        "belongs to another connection"
+    )
 
 
 def _is_there(status: JobStatus) -> bool:

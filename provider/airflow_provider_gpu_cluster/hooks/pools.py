@@ -69,16 +69,28 @@ def pool_in(connection: Connection, policy: Policy | None = None) -> Pool | None
     return Pool(_members(weights, where), policy or own_policy or SOONEST, conn_id=fields.conn_id)
 
 
+def member_ids(connection: Connection) -> list[str]:
+    """
+    Return the connections that a pool's connection names, whatever there is of them; none for another connection.
+
+    :raises GpuClusterSetupError: its field cannot be used.
+    """
+    return list(_weights(Fields(connection))) if connection.conn_type == POOL_TYPE else []
+
+
 def is_pool(gpu_cluster_conn_id: str | Sequence[str]) -> bool:
     """
     Return whether a ``gpu_cluster_conn_id`` names a pool, whose members need not all be usable.
 
-    :raises AirflowNotFoundException: it is one id, and there is no such connection.
+    A connection that is not defined is none; whoever uses it says more.
     """
     ids = connection_ids(gpu_cluster_conn_id)
-    if isinstance(ids, str):
-        return defined_connection(ids).conn_type == POOL_TYPE
-    return ids is not None
+    if not isinstance(ids, str):
+        return ids is not None
+    try:
+        return connection_of(ids).conn_type == POOL_TYPE
+    except AirflowNotFoundException:
+        return False
 
 
 def prices_of(pool: Pool) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, make_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from airflow_provider_gpu_cluster.jobs.handle import element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
 from airflow_provider_gpu_cluster.jobs.parameter_checks import boolean, check_env, source, sources
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS, JobParameters
-from airflow_provider_gpu_cluster.jobs.rendered import is_open
+from airflow_provider_gpu_cluster.jobs.rendered import as_dict, check_defined, is_open, is_unset
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.secrets import mask_variables, secrets_in
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec, make_spec
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
 
     from airflow_provider_gpu_cluster.sources import Source
 
+# The parameters that say what a job needs of a cluster.
+NEEDS = (
+    "gpus",
+    "gpu_type",
+    "cpus",
+    "memory",
+    "time_limit",
+    "priority",
+    "nodes",
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "sbatch_options",
+    "requirements",
+)
 # Stand-ins for values that are known only when the task runs: any that would pass the check.
 _STAND_INS: dict[str, Any] = {"entry_script": "train.py", "command": "true"}
 
@@ -38,6 +55,27 @@ _Fields: Any = make_dataclass(
     frozen=True,
     kw_only=True,
 )
+
+
+def checked_needs(needs: Any) -> dict[str, Any]:
+    """
+    Return what a job will need that is only staged yet, as parameters of a job.
+
+    :raises InvalidJobError: it is no dict of them, or a value cannot be used.
+    """
+    if is_unset(needs):
+        return {}
+    check_defined("needs", needs)
+    needs = as_dict(needs)
+    if not isinstance(needs, Mapping):
+        raise InvalidJobError(f"needs is a {type(needs).__name__}; it must be a dict such as {{'gpus': 4}}")
+    for name in needs:
+        if name not in NEEDS:
+            near = get_close_matches(str(name).lower(), NEEDS, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise InvalidJobError(f"needs has the key {repr(name)[:100]}{hint}; valid are {', '.join(NEEDS)}")
+    JobRequest(command=_STAND_INS["command"], **needs).check()
+    return dict(needs)
 
 
 class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the table
@@ -54,6 +92,14 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
         :raises InvalidJobError: a value cannot be used.
         """
         return make_spec(**vars(self))
+
+    def needs(self) -> JobSpec:
+        """
+        Return what a job needs whose command is not known yet.
+
+        :raises InvalidJobError: a value cannot be used.
+        """
+        return replace(self, entry_script=None, command=_STAND_INS["command"], script_args=None).spec()
 
     def sources(self, *, base_dir: Path) -> Sequence[Source]:
         """

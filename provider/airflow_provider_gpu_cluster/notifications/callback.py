@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.messages.builder import About, message_of_end, message_of_error
 from airflow_provider_gpu_cluster.notifications.jobs_of_callback import FoundJob, jobs_of_callback
 from airflow_provider_gpu_cluster.plugins.cluster_access import open_hook
+from airflow_provider_gpu_cluster.pools import parts
 from airflow_provider_gpu_cluster.sinks.local import LocalSink
 
 if TYPE_CHECKING:
@@ -113,11 +114,20 @@ def _on_cluster(hook: GpuClusterHook, call: Callable[[], Any], otherwise: Any) -
 def _asked(hook: GpuClusterHook, handle: JobHandle, about: About) -> tuple[JobStatus, About]:
     """Return what the cluster says about a job."""
     about = replace(about, cluster=hook.settings.name)
+    if handle.parts:
+        return _status_of_parts(handle), replace(about, cluster=", ".join(handle.conn_ids))
     (status,) = hook.cluster.retrying_for(_ASK_FOR_S).statuses([handle.job_id], tail_bytes=_TAIL_BYTES)
     if status.state is JobState.SUCCEEDED and handle.array_size is None:
         with contextlib.suppress(GpuClusterError, OSError, ValueError):
             about = replace(about, metrics=_metrics(hook, handle.job_id))
     return status, about
+
+
+def _status_of_parts(handle: JobHandle) -> JobStatus:
+    with contextlib.ExitStack() as stack:
+        hooks = {conn_id: stack.enter_context(open_hook(conn_id)) for conn_id in handle.conn_ids}
+        clusters = {conn_id: hook.cluster.retrying_for(_ASK_FOR_S) for conn_id, hook in hooks.items()}
+        return parts.status_of(handle, clusters.__getitem__, tail_bytes=_TAIL_BYTES)
 
 
 def _metrics(hook: GpuClusterHook, job_id: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -11,9 +11,11 @@ from airflow.sdk import BaseOperator
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.identity import forerunners_of, identity_of
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
-from airflow_provider_gpu_cluster.jobs.request import JobRequest
-from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments
-from airflow_provider_gpu_cluster.tasks.handles import dag_folder, is_cancelled_by_teardown, publish_seen
+from airflow_provider_gpu_cluster.jobs.rendered import is_open
+from airflow_provider_gpu_cluster.jobs.request import JobRequest, checked_needs
+from airflow_provider_gpu_cluster.pools.placement_options import check_placement
+from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
+from airflow_provider_gpu_cluster.tasks.handles import FilledFields, dag_folder, is_cancelled_by_teardown, publish_seen
 from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY, push_note
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
+    from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
 
 
@@ -36,12 +39,16 @@ class StageGpuJobOperator(BaseOperator):
         (templated)
     :param data: one or more sources for the job's ``data/``. (templated)
     :param models: one or more sources for the job's ``models/``. (templated)
-    :param gpu_cluster_conn_id: connection of the cluster. (templated)
+    :param gpu_cluster_conn_id: connection of the cluster; or a pool: a list of connections, or a connection of type
+        ``gpu_cluster_pool``. One of its clusters is chosen now, and the job runs there. (templated)
+    :param policy: in a pool: how the cluster is chosen; see :class:`SubmitGpuJobOperator`. (templated)
+    :param needs: in a pool: what the job will need, by which the cluster is chosen, in the words of
+        :class:`SubmitGpuJobOperator`, such as ``{"gpus": 4, "gpu_type": "A100"}``. (templated)
     :param durable: a retry of this task belongs to the same job. False makes every try a separate job.
     :return: the job's handle.
     """
 
-    template_fields: Sequence[str] = ("code", "data", "models", "gpu_cluster_conn_id")
+    template_fields = FilledFields("code", "data", "models", "gpu_cluster_conn_id", "policy", "needs")
     operator_extra_links = (GpuJobLink(),)
     ui_color = "#e8f4e4"
 
@@ -51,7 +58,9 @@ class StageGpuJobOperator(BaseOperator):
         code: Written | None = None,
         data: Written | Sequence[Written] | None = None,
         models: Written | Sequence[Written] | None = None,
-        gpu_cluster_conn_id: str = GpuClusterHook.default_conn_name,
+        gpu_cluster_conn_id: str | Sequence[str] = GpuClusterHook.default_conn_name,
+        policy: Policy | None = None,
+        needs: Mapping[str, Any] | str | None = None,
         durable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -61,7 +70,13 @@ class StageGpuJobOperator(BaseOperator):
         self.data = data
         self.models = models
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
+        self.policy = policy
+        self.needs = needs
         self.durable = durable
+        with naming_task(self):
+            check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id, policy=policy)
+            if not is_open(needs):
+                checked_needs(needs)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -73,20 +88,21 @@ class StageGpuJobOperator(BaseOperator):
         """Stage the inputs, and return the job's handle."""
         started = time.monotonic()
         identity = identity_of(context, durable=self.durable)
-        request = JobRequest(code=self.code, data=self.data, models=self.models)
+        needs = checked_needs(self.needs)
+        request = JobRequest(**{**needs, "code": self.code, "data": self.data, "models": self.models})
         ends_with_teardown = is_cancelled_by_teardown(self)
         conn_id = connection_ids(self.gpu_cluster_conn_id) or GpuClusterHook.default_conn_name
-        with GpuClusterHook(conn_id) as hook:
+        with GpuClusterHook(conn_id, self.policy) as hook:
             if ends_with_teardown and self.durable:
                 # Of a run that was cleared while its job ran, the teardown will cancel only the next job.
                 forerunners = forerunners_of(context, retries=self.retries or 0)
                 if forerunners:
-                    hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
+                    hook.cancel_wherever(forerunners, requested_by="Airflow, as a user cleared its task")
             handle = hook.prepare(request, identity, base_dir=dag_folder(self))
             self.log.info(
                 "GPU job staged",
                 job_id=handle.job_id,
-                cluster=hook.settings.name,
+                cluster=hook.member(handle.gpu_cluster_conn_id).settings.name,
                 job_dir=handle.job_dir,
                 duration=round(time.monotonic() - started, 2),
             )

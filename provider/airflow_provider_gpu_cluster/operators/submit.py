@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -25,8 +26,10 @@ from airflow_provider_gpu_cluster.pools.placement_options import (
     MOVE_GAIN,
     PlacementOptions,
     check_placement,
+    check_spread,
     placement_options,
 )
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -58,6 +61,10 @@ from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context, XComArg
 
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
+    from airflow_provider_gpu_cluster.pools.keeping import Keeper
     from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
 
@@ -144,14 +151,15 @@ class SubmitGpuJobOperator(BaseOperator):
         as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` stays on its
         cluster. (templated)
     :param policy: how a cluster of a pool is chosen among those that the job fits: ``"soonest"``, where it is expected
-        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers; or
-        a function that takes the offers and returns one of them, or the id of its connection. None for the pool
+        to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers;
+        or a function that takes the offers and returns one of them, or the id of its connection. None for the pool
         connection's, which is ``"soonest"``. (templated)
-    :param failover_after: in a pool: after how long without contact to its cluster the job is launched on another one,
-        as a timedelta or in seconds, at least 30 s, and only when it is sure that it does not run on the first. None
-        for never. (templated)
-    :param move_gain: in a pool: a job that waits is moved to another cluster if it is expected to start there sooner by
-        this, as a timedelta or in seconds, and in less than half the time. None for never.
+    :param failover_after: in a pool, while the task waits for the job: after how long without contact to its cluster it
+        is launched on another one, as a timedelta or in seconds, at least 30 s, and only when it is sure that it does
+        not run on the first, for which ``orphan_timeout`` is needed once it has begun. None for never. (templated)
+    :param move_gain: in a pool, while the task waits for the job: a queued job is moved to another cluster if it is
+        expected to start there sooner by this, as a timedelta or in seconds, and in less than half the time. None for
+        never.
     :param spread: in a pool: elements of an ``array`` may go to different clusters. False keeps them together.
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead
@@ -311,9 +319,11 @@ class SubmitGpuJobOperator(BaseOperator):
         self.notifier = notifier
         self._interrupt: Callable[[], None] | None = None
         self._killed = False
+        self._in_pool: JobInPool | None = None
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
         with naming_task(self):
             self._request().check(staged=job is not None)
+            check_spread(spread=spread, array=array, is_staged=job is not None)
             check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id, **self._written_placement())
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
 
@@ -342,20 +352,52 @@ class SubmitGpuJobOperator(BaseOperator):
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
         hook = self._hook(staged)
+        self._in_pool = self._job_in_pool(context, hook, identity)
         if self._may_launch_from_trigger(context):
             self._defer_unless_a_worker_is_needed(context, hook, identity, staged=staged is not None)
         if self.wait_for_completion and not self.deferrable:
-            own = self._request().spec().orphan_timeout_s
-            orphan_timeout_s = hook.settings.orphan_timeout_s if own is None else own
+            orphan_timeout_s = self._orphan_timeout_s(hook)
             check_asks_often_enough("poll_interval", self.poll_interval, orphan_timeout_s, log=self.log)
         with self._stoppable(context, hook, identity):
             handle = self._launch(context, hook, identity, staged=staged is not None)
             self._stop_if_killed()
             if self.wait_for_completion and not self.deferrable:
-                return self._wait(context, hook, handle)
+                return self._wait(context, hook, identity, handle)
+            if self.wait_for_completion and self._in_pool is not None:
+                launch = self._request_for_trigger(identity, staged=staged is not None)
+                self._defer(context, job=handle.to_json(), pool=self._in_pool.argument(launch))
         if self.wait_for_completion and self.deferrable:
             self._defer(context, job=handle.to_json())
         return handle.to_json()
+
+    def _orphan_timeout_s(self, hook: GpuClusterHook) -> float | None:
+        if self._in_pool is not None:
+            return self._in_pool.orphan_timeout_s
+        own = self._request().spec().orphan_timeout_s
+        return hook.settings.orphan_timeout_s if own is None else own
+
+    def _job_in_pool(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> JobInPool | None:
+        """Return what sees to the job in a pool; None if there is only one cluster."""
+        pool = hook.pool
+        if pool is None:
+            return None
+        from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
+        from airflow_provider_gpu_cluster.operators.spread import SpreadArray
+
+        options = self._placement_options()
+        is_spread = options.spread and self.array is not None and len(pool.members) > 1
+        return (SpreadArray if is_spread else JobInPool)(
+            pool if options.policy is None else dataclasses.replace(pool, policy=options.policy),
+            hook,
+            identity,
+            self._request(),
+            context=context,
+            options=options,
+            base_dir=dag_folder(self),
+            is_awaited=self.wait_for_completion,
+            check=self._stop_if_killed,
+            log=self.log,
+        )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Continue after the trigger: show the output that is left, and succeed or fail as the job did."""
@@ -366,13 +408,25 @@ class SubmitGpuJobOperator(BaseOperator):
         identity = self._identity(context, staged)
         if is_of_another_job(end, identity.job_id, self.log):
             return self._launch_and_wait(context)
+        hook = self._hook(staged)
+        if end.placement is not None:
+            self._in_pool = self._job_in_pool(context, hook, identity)
+            if self._in_pool is not None:
+                has_ended = end.status is not None and end.status.final
+                self._in_pool.go_on(PlacementRecord.from_json(end.placement), has_ended=has_ended)
+            if end.status is None and end.error is None:
+                # The trigger could not launch it on another cluster.
+                return self._launch_and_wait(context)
         if end.error is not None:
             raise end.error
         assert end.handle is not None
+        if end.handle.parts:
+            self._in_pool = self._job_in_pool(context, hook, identity)
         self._request().variables()  # masks their values in this process's log
-        with self._stoppable(context, GpuClusterHook(end.handle.gpu_cluster_conn_id), identity) as hook:
+        conn_id = end.handle.gpu_cluster_conn_id
+        with self._stoppable(context, hook if self._in_pool is not None else GpuClusterHook(conn_id), identity) as hook:
             patience_s = seconds(self.unreachable_timeout)
-            return resume(end, hook, log=self.log, pause=self._sleep, unreachable_timeout_s=patience_s)
+            return resume(end, hook.member(conn_id), log=self.log, pause=self._sleep, unreachable_timeout_s=patience_s)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; cancel the job if the deferral took longer than ``execution_timeout``."""
@@ -380,7 +434,9 @@ class SubmitGpuJobOperator(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
             staged = handle_of(self.job) if self._is_staged else None
-            self._cancel_after_timeout(self._hook(staged), self._identity(context, staged))
+            hook, identity = self._hook(staged), self._identity(context, staged)
+            self._in_pool = self._job_in_pool(context, hook, identity)
+            self._cancel_after_timeout(hook, identity)
             raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over") from error
 
     def on_kill(self) -> None:
@@ -406,7 +462,7 @@ class SubmitGpuJobOperator(BaseOperator):
         """Open a hook for a job; if the task is stopped meanwhile, decide whether to cancel the job."""
         with hook:
             try:
-                self._interrupt = hook.cluster.interrupt
+                self._interrupt = hook.cluster.interrupt if self._in_pool is None else self._in_pool.interrupt
                 yield hook
             except AirflowTaskTimeout:
                 self._cancel_after_timeout(hook, identity)
@@ -429,12 +485,19 @@ class SubmitGpuJobOperator(BaseOperator):
         self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool
     ) -> None:
         """Defer the task and let its trigger launch the job, if a trigger can."""
+        request = self._request_for_trigger(identity, staged=staged)
+        if request is None:
+            return
+        with hook:
+            self._cancel_forerunners(context, hook)
+        if self._in_pool is None:
+            self._defer(context, launch=request, gpu_cluster_conn_id=hook.settings.conn_id)
+        if self._in_pool.may_be_launched_by_a_trigger():
+            self._defer(context, launch=request, pool=self._in_pool.argument(request))
+
+    def _request_for_trigger(self, identity: JobIdentity, *, staged: bool) -> SubmitRequest | None:
         folder = Path(dag_folder(self))
-        request = request_for_trigger(self._request(), identity, base_dir=folder, staged=staged)
-        if request is not None:
-            with hook:
-                self._cancel_forerunners(context, hook)
-            self._defer(context, launch=request, gpu_cluster_conn_id=hook.gpu_cluster_conn_id)
+        return request_for_trigger(self._request(), identity, base_dir=folder, staged=staged)
 
     def _defer(self, context: Context, **job: Any) -> NoReturn:
         trigger = GpuJobTrigger(
@@ -467,15 +530,33 @@ class SubmitGpuJobOperator(BaseOperator):
         return JobRequest(**values)
 
     def _launch(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> JobHandle:
+        started = time.monotonic()
+        self._cancel_forerunners(context, hook)
+        if self._in_pool is None:
+            submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
+        else:
+            patience_s = seconds(self.unreachable_timeout) if self.wait_for_completion else 0
+            submission = self._in_pool.launch(pause=self._sleep, patience_s=patience_s)
+            hook = self._in_pool.member(submission.handle.gpu_cluster_conn_id)
+        self._tell_launch(context, hook, identity, submission, duration_s=time.monotonic() - started)
+        return submission.handle
+
+    def _tell_launch(
+        self,
+        context: Context,
+        hook: GpuClusterHook,
+        identity: JobIdentity,
+        submission: Submission,
+        *,
+        duration_s: float,
+    ) -> None:
+        """Leave the job's handle for others, and say in the log where it is."""
         # Imported late: a file of DAGs is parsed again and again, and says nothing of launches.
         from airflow_provider_gpu_cluster.gpu_run.protocol.masks import masks_of
         from airflow_provider_gpu_cluster.logs.job_log import tell_submission
         from airflow_provider_gpu_cluster.tasks.launch_notes import launch_note
 
-        started = time.monotonic()
-        self._cancel_forerunners(context, hook)
         request = self._request()
-        submission = hook.launch(request, identity, base_dir=dag_folder(self), staged=staged)
         asked = request.spec().to_json()
         masks = masks_of(request.secrets())
         publish(
@@ -486,20 +567,40 @@ class SubmitGpuJobOperator(BaseOperator):
             ends_with_teardown=is_cancelled_by_teardown(self),
             launch=launch_note(submission, spec=asked, record=identity.record, masks=masks),
         )
-        duration_s = time.monotonic() - started
-        tell_submission(submission, self.log, cluster=hook.settings.name, duration_s=duration_s)
+        handle = submission.handle
+        name = ", ".join(handle.conn_ids) if handle.parts else hook.settings.name
+        tell_submission(submission, self.log, cluster=name, duration_s=duration_s)
         tell_page(context["ti"], self.log, submission.handle.job_id)
-        return submission.handle
 
     def _cancel_forerunners(self, context: Context, hook: GpuClusterHook) -> None:
         """Cancel the jobs that this task launched before a user cleared it, unless that has been done already."""
         # A staged job keeps its id after a clear, and a job that is not durable has another id in every try.
         if self.wait_for_completion and self.cancel_on_kill and self.durable and not self._is_staged:
             forerunners = forerunners_of(context, retries=self.retries or 0)
-            if forerunners:
-                hook.cluster.cancel(forerunners, requested_by="Airflow, as a user cleared its task")
+            by = "Airflow, as a user cleared its task"
+            if forerunners and self._in_pool is not None:
+                self._in_pool.cancel_forerunners(forerunners, by=by)
+            elif forerunners:
+                hook.cluster.cancel(forerunners, requested_by=by)
 
-    def _wait(self, context: Context, hook: GpuClusterHook, handle: JobHandle) -> dict[str, Any]:
+    def _wait(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, handle: JobHandle) -> dict[str, Any]:
+        """Wait for the job, from cluster to cluster of its pool."""
+        from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere
+
+        if self._in_pool is None:
+            return self._wait_there(context, hook, handle)
+        while True:
+            hook = self._in_pool.member(handle.gpu_cluster_conn_id)
+            try:
+                return self._wait_there(context, hook, handle, keeper=self._in_pool.keeper)
+            except JobWentElsewhere as went:
+                handle = went.submission.handle
+                hook = self._in_pool.member(handle.gpu_cluster_conn_id)
+                self._tell_launch(context, hook, identity, went.submission, duration_s=0)
+
+    def _wait_there(
+        self, context: Context, hook: GpuClusterHook, handle: JobHandle, *, keeper: Keeper | None = None
+    ) -> dict[str, Any]:
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
         from airflow_provider_gpu_cluster.watch.notices import notices_of
 
@@ -518,7 +619,10 @@ class SubmitGpuJobOperator(BaseOperator):
             pause=self._sleep,
             longest_pause_s=self.poll_interval,
             unreachable_timeout_s=seconds(self.unreachable_timeout),
+            keeper=keeper,
         )
+        if self._in_pool is not None:
+            self._in_pool.note_end()
         watch.end(status)
         return result_of(handle, status)
 
@@ -534,9 +638,9 @@ class SubmitGpuJobOperator(BaseOperator):
             raise GpuClusterError("the task was told to stop")
 
     def _end_after_kill(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> None:
-        name, job_id = hook.settings.name, identity.job_id
+        name, job_id = self._where(hook), identity.job_id
         if self.cancel_on_kill and asked_by_a_user(context):
-            _cancel_anew(hook, identity)
+            self._cancel_anew(hook, identity)
             message = f"job {job_id} on {name} was cancelled, because a user ended the task"
             raise GpuJobCancelled(message, job_id=job_id, state="CANCELLED", reason="cancelled")
         raise GpuClusterError(f"the task was told to stop; job {job_id} on {name} is left alone")
@@ -544,15 +648,23 @@ class SubmitGpuJobOperator(BaseOperator):
     def _cancel_after_timeout(self, hook: GpuClusterHook, identity: JobIdentity) -> None:
         if not self.cancel_on_kill:
             return
-        name, job_id = hook.settings.name, identity.job_id
+        name, job_id = self._where(hook), identity.job_id
         try:
-            _cancel_anew(hook, identity)
+            self._cancel_anew(hook, identity)
             self.log.warning("execution_timeout is over; GPU job cancelled", job_id=job_id, cluster=name)
         except GpuClusterError as error:
             self.log.error("execution_timeout is over; GPU job could not be cancelled", job_id=job_id, error=str(error))
 
+    def _where(self, hook: GpuClusterHook) -> str:
+        return hook.settings.name if self._in_pool is None else ", ".join(self._in_pool.may_have_it)
 
-def _cancel_anew(hook: GpuClusterHook, identity: JobIdentity) -> None:
-    """Cancel over a new connection, because the old one was interrupted in a call, which may have been the launch."""
-    with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
-        anew.cancel(identity.job_id, request_key=identity.request_key)
+    def _cancel_anew(self, hook: GpuClusterHook, identity: JobIdentity) -> None:
+        """
+        Cancel over new connections, because the old one was interrupted in a call, which may have been the launch; in a
+        pool wherever the job may be.
+        """
+        if self._in_pool is not None:
+            self._in_pool.cancel()
+            return
+        with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
+            anew.cancel(identity.job_id, request_key=identity.request_key)

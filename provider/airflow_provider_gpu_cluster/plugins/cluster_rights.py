@@ -66,9 +66,9 @@ def _of_latest(session: Session, dags: Collection[str]) -> set[str]:
         .order_by(XComModel.timestamp.desc())
         .limit(_MOST_JOBS)
     )
-    used = set()
+    used: set[str] = set()
     for dag_id, value in session.execute(latest):
         if dag_id in dags:
             with contextlib.suppress(ValueError, RecursionError):
-                used.add(JobHandle.from_json(read_note(value)).gpu_cluster_conn_id)
+                used.update(JobHandle.from_json(read_note(value)).conn_ids)
     return used

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.pools.appraised_job import job_to_appraise
 from airflow_provider_gpu_cluster.pools.asking import offers_of
+from airflow_provider_gpu_cluster.pools.moving import Moves, carry_along
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
-    from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
@@ -26,7 +27,7 @@ def placing_of(
     members: Members[Cluster],
     *,
     job_id: str,
-    sources: Sequence[Source],
+    sources: Sequence[Source] | None,
     arguments: LaunchArguments,
     store: PlacementStore,
     log: Log,
@@ -38,7 +39,7 @@ def placing_of(
     Return what places a job in a pool, for one try of a task; needs nothing of Airflow's.
 
     :param members: the open clusters.
-    :param sources: the job's inputs.
+    :param sources: the job's inputs; None if they were staged, and are on a cluster.
     :param arguments: what else :func:`.submit_request` takes.
     :param store: what the task remembers.
     :param failover_after_s: see :class:`.JobToPlace`.
@@ -46,18 +47,63 @@ def placing_of(
     :param by: who asks, in words.
     """
     spec = arguments["spec"].to_json()
-    appraised: JobToAppraise = {
-        "job_id": job_id,
-        "spec": spec,
-        "inputs": [source.to_json() for source in sources],
-    }
-
-    def offers(everybody: Pool) -> list[Offer]:
-        return offers_of(everybody, [appraised], open_member=members)[0]
+    offers = _asking(members, job_id, sources, arguments)
 
     def launch(cluster: Cluster, placement: Placement | None) -> Submission:
         placed: Any = {} if placement is None else {"placement": placement}
         return cluster.submit(job_id, sources=sources, **{**arguments, **placed})
 
     job = JobToPlace(job_id, arguments["request_key"], spec, failover_after_s, by)
-    return Placing(pool, job, store=store, members=members, offers=offers, launch=launch, log=log, check=check)
+
+    def carry(origin: str, target: str) -> None:
+        carry_along(members, job_id, origin, target, record=arguments["record"], is_staged=sources is None, log=log)
+
+    return Placing(
+        pool, job, store=store, members=members, offers=offers, launch=launch, log=log, carry=carry, check=check
+    )
+
+
+def moves_of(
+    pool: Pool,
+    members: Members[Cluster],
+    *,
+    job_id: str,
+    sources: Sequence[Source] | None,
+    arguments: LaunchArguments,
+    placing: Callable[[], Placing[Cluster]],
+    move_gain_s: float,
+    log: Log,
+    is_second_look: bool = False,
+) -> Moves:
+    """
+    Return what moves a job while it waits, for a process that has its files.
+
+    :param placing: makes what places it, see :func:`placing_of`.
+    :param move_gain_s: how much sooner it must start elsewhere, in seconds.
+    :param is_second_look: whether a trigger has found that it should move.
+    """
+    ask = _asking(members, job_id, sources, arguments)
+    is_staged = sources is None
+
+    def bytes_to_carry(conn_id: str) -> int:
+        return members(conn_id).to_carry(job_id, with_inputs=is_staged)["bytes"]
+
+    return Moves(
+        offers=lambda: ask(pool),
+        placing=placing,
+        policy=pool.policy,
+        move_gain_s=move_gain_s,
+        log=log,
+        bytes_to_carry=bytes_to_carry,
+        is_staged=is_staged,
+        is_second_look=is_second_look,
+    )
+
+
+def _asking(
+    members: Members[Cluster], job_id: str, sources: Sequence[Source] | None, arguments: LaunchArguments
+) -> Callable[[Pool], list[Offer]]:
+    """Return what asks the clusters of a pool for their offers for a job."""
+    spec = arguments["spec"].to_json()
+    appraised = job_to_appraise(job_id, spec=spec, sources=sources, record=arguments["record"])
+    return lambda pool: offers_of(pool, [appraised], open_member=members)[0]

@@ -79,6 +79,26 @@ def check_placement(*, gpu_cluster_conn_id: Any = None, **options: Any) -> None:
         raise InvalidJobError("\n".join(wrong))
 
 
+def check_spread(*, spread: Any, array: Any, is_staged: bool) -> None:
+    """
+    Check what can be checked before templates are known.
+
+    :raises InvalidJobError: there is nothing to spread, or it was sent to one cluster already.
+    """
+    if spread is not True:
+        return
+    if array is None:
+        raise InvalidJobError(
+            "spread=True shares the elements of an array among clusters, and no array is given; give array=[...], or "
+            "leave spread out"
+        )
+    if is_staged:
+        raise InvalidJobError(
+            "spread=True sends the inputs to several clusters, and those of job were staged on one; give code, data "
+            "and models to this task instead of job"
+        )
+
+
 def checked_policy(value: Any) -> Policy | None:
     """
     Return a policy; None if none is given.

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple, Protocol
 CHOSEN, SENT, LAUNCHED, ENDED = STAGES = ("chosen", "sent", "launched", "ended")
 
 
+# An epoch and a key: which of all choices for a job it is. A later one is higher.
+Rank = tuple[int, str]
+
+
 @dataclass(frozen=True)
 class Elsewhere:
     """
@@ -41,8 +45,9 @@ class PlacementRecord:
     :param gone_after_s: for how long after ``start_by`` an attempt can run there at most while nobody renews it; None
         if there is no such limit.
     :param elsewhere: what may have it besides, by connection.
-    :param clear: by connection, the epoch up to which that cluster itself has said that nothing of the job is there,
+    :param clear: by connection, the choice up to which that cluster itself has said that nothing of the job is there,
         and that nothing will be.
+    :param moves: how often the try has moved the job while it waited.
     """
 
     job_id: str
@@ -54,11 +59,18 @@ class PlacementRecord:
     start_by: float | None = None
     gone_after_s: float | None = None
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
-    clear: Mapping[str, int] = field(default_factory=dict)
+    clear: Mapping[str, Rank] = field(default_factory=dict)
+    moves: int = 0
+
+    @property
+    def rank(self) -> Rank:
+        """Which choice it is."""
+        return self.epoch, self.key
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        return {**asdict(self), "members": list(self.members)}
+        clear = {conn_id: list(rank) for conn_id, rank in self.clear.items()}
+        return {**asdict(self), "members": list(self.members), "clear": clear}
 
     @classmethod
     def from_json(cls, value: object) -> PlacementRecord:
@@ -73,16 +85,19 @@ class PlacementRecord:
             known["elsewhere"] = {
                 name: Elsewhere(one["epoch"], one.get("gone_at")) for name, one in known["elsewhere"].items()
             }
-            record = cls(**{**known, "clear": dict(known.get("clear", {}))})
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            known["clear"] = {name: (rank[0], rank[1]) for name, rank in known.get("clear", {}).items()}
+            record = cls(**known)
+        except (TypeError, LookupError, AttributeError) as error:
             raise ValueError(f"not the record of a placement: {error!r}") from None
         if not record._is_sound():
             raise ValueError("not the record of a placement: a value in it is of another kind")
         return record
 
     def _is_sound(self) -> bool:
-        texts = (self.job_id, self.key, *self.members, *self.elsewhere, *self.clear)
-        epochs = (self.epoch, *(one.epoch for one in self.elsewhere.values()), *self.clear.values())
+        keys = (self.key, *(key for _, key in self.clear.values()))
+        texts = (self.job_id, *keys, *self.members, *self.elsewhere, *self.clear)
+        left = (one.epoch for one in self.elsewhere.values())
+        epochs = (self.epoch, self.moves, *left, *(epoch for epoch, _ in self.clear.values()))
         moments = (self.start_by, self.gone_after_s, *(one.gone_at for one in self.elsewhere.values()))
         return (
             all(isinstance(text, str) for text in texts)
@@ -109,6 +124,11 @@ class Mark(NamedTuple):
     job_id: str
     epoch: int
     key: str
+
+    @property
+    def rank(self) -> Rank:
+        """Which choice it is."""
+        return self.epoch, self.key
 
 
 class PlacementStore(Protocol):

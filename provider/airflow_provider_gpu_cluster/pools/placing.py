@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from airflow_provider_gpu_cluster.exceptions import (
@@ -21,9 +22,11 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
-from airflow_provider_gpu_cluster.pools.choice import choose
-from airflow_provider_gpu_cluster.pools.holding import gone_after_s, start_by_there
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import order
+from airflow_provider_gpu_cluster.pools.choice import Choice, choose
+from airflow_provider_gpu_cluster.pools.holding import gone_after_s
 from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.move import Move
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import (
     CHOSEN,
@@ -32,6 +35,7 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     SENT,
     PlacementRecord,
     PlacementStore,
+    Rank,
 )
 from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -89,6 +93,8 @@ class Placing(Generic[_Member]):
     :param log: the task's log.
     :param carry: brings what the job has saved from one cluster to another, by their connections.
     :param check: raises an error when the task is to stop.
+    :param choose_among: chooses among the offers of the pool; by default its policy does.
+    :param settled: is told what has become of that choice: whether the cluster was claimed.
     """
 
     def __init__(
@@ -103,6 +109,8 @@ class Placing(Generic[_Member]):
         log: Log,
         carry: Callable[[str, str], object] | None = None,
         check: Callable[[], None] = lambda: None,
+        choose_among: Callable[[Sequence[Offer]], Choice] | None = None,
+        settled: Callable[[bool], None] = lambda is_claimed: None,
     ) -> None:
         self._pool = pool
         self._job = job
@@ -113,9 +121,13 @@ class Placing(Generic[_Member]):
         self._log = log
         self._carry = carry
         self._check = check
+        self._choose_among = choose_among or partial(choose, policy=pool.policy)
+        self._settled = settled
         self._known = Whereabouts(job.job_id)
         self._refused: dict[str, GpuClusterError] = {}
         self._taken = 0
+        self._move: Move | None = None
+        self._moves = 0
 
     def begin(self) -> _Result:
         """
@@ -137,12 +149,30 @@ class Placing(Generic[_Member]):
             "again; try again later"
         )
 
+    def move(self, move: Move) -> _Result:
+        """
+        Launch a job that waits on another cluster, after its own has said that it has taken it back.
+
+        :return: where it is then. That is its own cluster, if it has begun there or the other does not take it; or any,
+            if the other has refused it too late.
+        :raises GpuClusterError: see :meth:`begin`, with which the next try goes on, whatever was done.
+        """
+        self._move = move
+        return self.begin()
+
     def _once(self) -> _Result | None:
         """Look where the job is, and launch it if it is nowhere; return None if that has to begin anew."""
         self._known.read(self._store.load())
+        before = self._known.record
+        self._moves = before.moves if before is not None and before.key == self._job.key else 0
         offers = self._look()
         self._check()
         holder = _holder(offers)
+        move, self._move = self._move, None
+        chosen = None if move is None or holder is None else move.chosen(holder, offers)
+        if chosen is not None:
+            assert move is not None
+            return self._launch_on(chosen, offers, origin=move.origin)
         if holder is not None:
             return self._join(holder, offers)
         self._refuse_if_it_may_be_elsewhere(offers)
@@ -186,16 +216,7 @@ class Placing(Generic[_Member]):
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
-        if (
-            start_by is not None
-            and known is not None
-            and (known.conn_id, known.epoch, known.key)
-            == (
-                holder.conn_id,
-                epoch,
-                key,
-            )
-        ):
+        if start_by is not None and known is not None and (known.conn_id, known.rank) == (holder.conn_id, (epoch, key)):
             start_by = None if known.start_by is None else max(known.start_by, start_by)
         orphan_timeout_s = status.get("orphan_timeout_s") if status else None
         return PlacementRecord(
@@ -251,9 +272,9 @@ class Placing(Generic[_Member]):
         # Any two that have launched the job would have told a cluster in common, which tells the second of the first.
         if not self._store.is_precise and 2 * len(silent) >= len(members):
             raise PlacementUnknownError(
-                f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the "
-                f"pool answer to be sure that it was not ({', '.join(silent)} of {len(members)} are silent). Nothing is "
-                "launched; try again when they are back"
+                f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the"
+                f" pool answer to be sure that it was not: {', '.join(silent)} of {len(members)} are silent. Nothing is"
+                " launched; try again when they are back"
             )
 
     def _until(self, conn_id: str) -> str:
@@ -268,12 +289,12 @@ class Placing(Generic[_Member]):
     def _choose(self, offers: Sequence[Offer]) -> Offer:
         own = [self._with_refusal(offer) for offer in offers if offer.conn_id in self._pool.conn_ids]
         try:
-            choice = choose(own, self._pool.policy)
+            choice = self._choose_among(own)
         except GpuClusterConnectionError:
             raise
         except GpuClusterError as error:
             self._give_up(error)
-        self._log.info(f"GPU job goes to {choice.offer.conn_id}: {choice.why}\n{table_of(choice)}")
+        self._log.info(f"GPU job goes to {choice.offer.conn_id}\n{table_of(choice)}")
         return choice.offer
 
     def _with_refusal(self, offer: Offer) -> Offer:
@@ -282,22 +303,29 @@ class Placing(Generic[_Member]):
 
     def _give_up(self, error: GpuClusterError) -> NoReturn:
         """Raise the error of a cluster that seemed to fit, if there was one, with what all have said."""
-        passing = [refusal for refusal in self._refused.values() if isinstance(refusal, GpuClusterConnectionError)]
-        refusals = passing or list(self._refused.values())
+        refusals = list(self._refused.values())
         if not refusals:
             raise error
-        raise type(refusals[-1])(str(error)) from refusals[-1]
+        # One that passes tells that another try may succeed.
+        passing = [refusal for refusal in refusals if isinstance(refusal, GpuClusterConnectionError)]
+        cause = (passing or refusals)[-1]
+        raise type(cause)(str(error)) from cause
 
-    def _launch_on(self, chosen: Offer, offers: Sequence[Offer], *, adopt: bool = False) -> _Result | None:
+    def _launch_on(
+        self, chosen: Offer, offers: Sequence[Offer], *, adopt: bool = False, origin: str | None = None
+    ) -> _Result | None:
         """
         Claim a cluster, make sure that the job is nowhere else, and launch it.
 
         :param adopt: whether an attempt of an earlier placement is there that is to belong to this one.
+        :param origin: the cluster where the job waits and is to be taken back, if it moves.
         """
         record = self._noted_choice(chosen, offers)
-        self._refuse_if_it_may_be_elsewhere(offers, with_marks=True)
-        self._check()
-        clock = self._claimed(record, chosen, offers, adopt=adopt)
+        if origin is None:
+            clock = self._claimed(record, chosen, offers, adopt=adopt)
+        else:
+            clock = self._taken_over(record, chosen, offers, origin)
+        self._settled(clock is not None)
         if clock is None:
             return None
         if not adopt and not self._carried(chosen, offers):
@@ -306,7 +334,7 @@ class Placing(Generic[_Member]):
         # Carrying may have taken long.
         record = replace(record, stage=SENT, start_by=self._start_by())
         self._save(record)
-        self._known.unsent.discard((record.epoch, record.key))
+        self._known.unsent.discard(record.rank)
         placement = self._placement(chosen.conn_id, record.epoch, offers)
         if record.start_by is not None:
             placement["start_by"] = record.start_by + clock
@@ -349,7 +377,7 @@ class Placing(Generic[_Member]):
             self._gone_after_s(chosen.conn_id, self._job.spec.get("orphan_timeout_s")),
             self._known.elsewhere(chosen.conn_id),
         )
-        self._known.unsent.add((record.epoch, record.key))
+        self._known.unsent.add(record.rank)
         self._save(record)
         return record
 
@@ -393,7 +421,6 @@ class Placing(Generic[_Member]):
             if not self._is_nowhere_else(replies, record, offers):
                 return None
             others = []
-        asked_at = time.time()
         replies |= self._tell(
             [chosen.conn_id, *others],
             lambda conn_id: (claim, words.CLAIM) if conn_id == chosen.conn_id else (fence, words.FENCE),
@@ -414,19 +441,46 @@ class Placing(Generic[_Member]):
         is_claimed = reply["outcome"] == (words.LAUNCHED if adopt else words.CLAIMED)
         return reply["now"] - time.time() if is_claimed and is_nowhere_else else None
 
+    def _taken_over(self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer], origin: str) -> float | None:
+        """
+        Claim the cluster to which a job goes, and only then take it back where it waits, and fence the others.
+
+        :return: as of :meth:`_claimed`; None also if the job stays.
+        """
+        placement = self._placement(chosen.conn_id, record.epoch, offers)
+        claim: Placement = {**placement}
+        if record.start_by is not None:
+            claim["start_by"] = record.start_by + chosen.clock_ahead_s
+        is_free = chosen.start_known_by == FREE_NOW
+        (reply,) = self._tell([chosen.conn_id], lambda _: (claim, words.CLAIM), if_free=is_free).values()
+        if isinstance(reply, GpuClusterError) or reply["outcome"] != words.CLAIMED:
+            why = str(reply) if isinstance(reply, GpuClusterError) else f"the answer was {reply['outcome']!r}"
+            self._log.info(f"GPU job stays on {origin}: {chosen.conn_id} does not take it now ({why})")
+            return None
+        clock = reply["now"] - time.time()
+        replies = self._tell(
+            [offer.conn_id for offer in offers if offer.answered and offer.conn_id != chosen.conn_id],
+            lambda conn_id: (placement, words.WITHDRAW if conn_id == origin else words.FENCE),
+            enough=origin,
+        )
+        if not self._is_nowhere_else(replies, record, offers):
+            self._log.info(f"GPU job stays on {origin}: it is starting there, or was placed by another try")
+            return None
+        self._moves += 1
+        return clock
+
     def _is_nowhere_else(self, replies: Outcomes[PlaceReply], record: PlacementRecord, offers: Sequence[Offer]) -> bool:
         """Return whether all others have said that they have nothing, and will launch nothing of an earlier choice."""
         silent = {conn_id: str(reply) for conn_id, reply in replies.items() if isinstance(reply, GpuClusterError)}
         said = [reply for reply in replies.values() if not isinstance(reply, GpuClusterError)]
         if any(reply["outcome"] not in _NOTHING_THERE or _has_succeeded(reply) for reply in said):
             return False
-        if silent:
-            # They have answered a moment ago.
-            now = [
-                replace(offer, answered=False, why_not=silent[offer.conn_id]) if offer.conn_id in silent else offer
-                for offer in offers
-            ]
-            self._refuse_if_it_may_be_elsewhere(now, with_marks=True)
+        # Others may have told of a choice since, and those that have answered before may be silent by now.
+        now = [
+            replace(offer, answered=False, why_not=silent[offer.conn_id]) if offer.conn_id in silent else offer
+            for offer in offers
+        ]
+        self._refuse_if_it_may_be_elsewhere(now, with_marks=True)
         return True
 
     def _carried(self, chosen: Offer, offers: Sequence[Offer]) -> bool:
@@ -436,9 +490,8 @@ class Placing(Generic[_Member]):
             return True
         try:
             self._carry(origin, chosen.conn_id)
-        except GpuClusterConnectionError:
-            raise
         except GpuClusterError as error:
+            # Nothing was launched yet, and on the cluster where it was before the job has everything.
             self._refuse(chosen.conn_id, error)
             return False
         return True
@@ -458,7 +511,7 @@ class Placing(Generic[_Member]):
             if not isinstance(reply, GpuClusterError):
                 self._known.note_told(reply)
                 if reply["outcome"] in _NOTHING_THERE:
-                    self._known.note_clear(conn_id, told[conn_id][0]["epoch"])
+                    self._known.note_clear(conn_id, order(told[conn_id][0]))
         return replies
 
     def _launched(self, record: PlacementRecord, placement: Placement | None) -> _Result:
@@ -485,8 +538,8 @@ class Placing(Generic[_Member]):
         (reply,) = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW)).values()
         if isinstance(reply, GpuClusterError):
             raise PlacementUnknownError(
-                f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it "
-                f"is there all the same: {reply}"
+                f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it"
+                f" is there all the same: {reply}"
             ) from why
         if reply["outcome"] not in _NOTHING_THERE:
             return False
@@ -494,7 +547,7 @@ class Placing(Generic[_Member]):
         return True
 
     def _save(self, record: PlacementRecord) -> PlacementRecord:
-        record = self._known.with_what_is_clear(record)
+        record = replace(self._known.with_what_is_clear(record), moves=self._moves)
         self._store.save(record)
         self._known.read(record)
         return record
@@ -503,9 +556,9 @@ class Placing(Generic[_Member]):
 _NO_RANK = (0, "")
 
 
-def _rank(offer: Offer) -> tuple[int, str]:
+def _rank(offer: Offer) -> Rank:
     placement = offer.placed.get("placement") if offer.placed is not None else None
-    return (placement["epoch"], placement["key"]) if placement else _NO_RANK
+    return order(placement) if placement else _NO_RANK
 
 
 def _state(offer: Offer) -> str | None:
@@ -539,6 +592,15 @@ def _holder(offers: Sequence[Offer]) -> Offer | None:
 
 
 def _last_of(offers: Sequence[Offer]) -> str | None:
-    """Return the cluster of the job's last attempt, all of which have ended."""
+    """Return the cluster where the job ran last, if all its attempts have ended: there is what it has saved."""
     had = [offer for offer in offers if _state(offer) is not None]
-    return max(had, key=_rank).conn_id if had else None
+    return max(had, key=_last_run).conn_id if had else None
+
+
+def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
+    """Return what grows with the attempts that have run: their numbers go on wherever the job goes."""
+    assert offer.placed is not None
+    status = offer.placed.get("status", {})
+    was_taken_back = "placement" in status and not status.get("started_at")
+    return (status.get("attempt") or 0) - was_taken_back, not was_taken_back, _rank(offer)
+

@@ -106,22 +106,28 @@ def shares(offers: Sequence[Offer], count: int, *, run_s: float | None) -> Mappi
     :param run_s: for how long an element is expected to run; None if nobody knows.
     """
     run_s = run_s or TYPICAL_RUN_S
-    # When the next element would end at each place: equal ends go to the cluster that comes first.
-    places: list[tuple[float, int, float]] = []
-    for number, offer in enumerate(offers):
-        weight = offer.member.weight
-        ready_s = sending_s(offer) + (BUILD_S if offer.is_environment_built is False else 0.0)
-        free, all_of_them = _places(offer)
-        for place in range(min(count, all_of_them)):
-            begin_s = ready_s if place < free else max(ready_s, _next_start_s(offer, run_s))
-            places.append(((begin_s + run_s) / weight, number, run_s / weight))
-    heapq.heapify(places)
+    # When the next element would end, at each place of each cluster.
+    ends = {offer.conn_id: _first_ends(offer, run_s) for offer in offers}
     counts: Counter[str] = Counter()
+
+    def key(offer: Offer) -> tuple[float, float]:
+        places = ends[offer.conn_id]
+        # Few elements stay together. When some have to wait, equals get the same in proportion to their places.
+        return places[0], max(1.0, counts[offer.conn_id] / len(places))
+
     for _ in range(count):
-        end_s, number, each_s = places[0]
-        counts[offers[number].conn_id] += 1
-        heapq.heapreplace(places, (end_s + each_s, number, each_s))
+        best = min(offers, key=key)
+        counts[best.conn_id] += 1
+        places = ends[best.conn_id]
+        heapq.heapreplace(places, places[0] + run_s / best.member.weight)
     return counts
+
+
+def _first_ends(offer: Offer, run_s: float) -> list[float]:
+    ready_s = sending_s(offer) + (BUILD_S if offer.is_environment_built is False else 0.0)
+    free, all_of_them = _places(offer)
+    later_s = max(ready_s, _next_start_s(offer, run_s))
+    return [((ready_s if place < free else later_s) + run_s) / offer.member.weight for place in range(all_of_them)]
 
 
 def _places(offer: Offer) -> tuple[int, int]:

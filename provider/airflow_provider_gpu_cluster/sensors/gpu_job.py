@@ -20,6 +20,8 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
 from airflow_provider_gpu_cluster.jobs.notify import checked_notify
+from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
+from airflow_provider_gpu_cluster.jobs.rendered import is_open
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.pools.placement_options import check_placement
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
@@ -40,6 +42,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     handle_key,
     handle_of,
     hook_for,
+    other_conn_id,
     publish,
     result_of,
     seconds,
@@ -151,10 +154,15 @@ class GpuJobSensor(BaseSensorOperator):
         self._at: JobHandle | None = None  # where the job is, once a poke knows that
         # The triggerer would have to render other forms of job, and templates, but it cannot read every XCom
         # (Airflow 3.3 leaves the trigger hanging).
-        may_start_there = start_from_trigger and not resubmit_on_retry and "{{" not in str(gpu_cluster_conn_id)
+        may_start_there = start_from_trigger and not resubmit_on_retry and not is_open(gpu_cluster_conn_id)
         if deferrable and may_start_there and isinstance(job, PlainXComArg):
             self.start_from_trigger = needs_no_worker_to_start(self)
-            trigger = self._trigger(job_from={"task_id": job.operator.task_id, "key": job.key})
+            # Whether an id is that of a pool, of which the handle says more, is seen there.
+            conn_ids = connection_ids(gpu_cluster_conn_id)
+            trigger = self._trigger(
+                job_from={"task_id": job.operator.task_id, "key": job.key},
+                gpu_cluster_conn_id=conn_ids if isinstance(conn_ids, str) else None,
+            )
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls=trigger.serialize()[0],
                 trigger_kwargs=trigger.serialize()[1],
@@ -232,7 +240,11 @@ class GpuJobSensor(BaseSensorOperator):
         publish(self, context, handle)
         tell_page(context["ti"], self.log, handle.job_id)
         self.defer(
-            trigger=self._trigger(job=handle.to_json(), reader=reader_of(context)),
+            trigger=self._trigger(
+                job=handle.to_json(),
+                reader=reader_of(context),
+                gpu_cluster_conn_id=other_conn_id(handle, self.gpu_cluster_conn_id),
+            ),
             method_name="execute_complete",
             timeout=self._time_left(context),
         )
@@ -245,7 +257,6 @@ class GpuJobSensor(BaseSensorOperator):
     def _trigger(self, **job: Any) -> GpuJobTrigger:
         return GpuJobTrigger(
             **job,
-            gpu_cluster_conn_id=self.gpu_cluster_conn_id,
             get_logs=self.get_logs,
             poll_interval=self.poke_interval,
             unreachable_timeout=seconds(self.unreachable_timeout),

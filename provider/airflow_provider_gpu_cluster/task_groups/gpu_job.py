@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import TaskGroup
+from airflow.sdk import TaskGroup, XComArg
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.jobs.parameters import spelled_out
+from airflow_provider_gpu_cluster.jobs.request import NEEDS
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
     CollectGpuJobOperator,
@@ -22,9 +23,23 @@ from airflow_provider_gpu_cluster.task_groups.outage_retries import outlast_outa
 from airflow_provider_gpu_cluster.tasks.deferral import DEFAULT_DEFERRABLE
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseNotifier, ObjectStoragePath, XComArg
+    from airflow.sdk import BaseNotifier, ObjectStoragePath
 
+    from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
+
+
+_OWN_TASKS = "it stages, submits and waits in tasks of its own"
+_STAYS = (
+    "its job stays on the cluster that its stage task has chosen; a SubmitGpuJobOperator that waits for its job takes "
+    "this"
+)
+_NOT_TAKEN = {
+    **dict.fromkeys(
+        ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill", "end_from_trigger"), _OWN_TASKS
+    ),
+    **dict.fromkeys(("failover_after", "move_gain", "spread"), _STAYS),
+}
 
 
 @spelled_out
@@ -53,7 +68,9 @@ class GpuJobTaskGroup(TaskGroup):
     :param models: one or more sources for the job's ``models/``. (templated)
     :param include: patterns of the outputs to collect; by default everything.
     :param exclude: patterns of outputs to leave on the cluster.
-    :param gpu_cluster_conn_id: connection of the cluster.
+    :param gpu_cluster_conn_id: connection of the cluster; or a pool: a list of connections, or a connection of type
+        ``gpu_cluster_pool``. The stage task chooses one of its clusters, and the job stays there.
+    :param policy: in a pool: how the cluster is chosen; see :class:`SubmitGpuJobOperator`.
     :param deferrable: wait in Airflow's triggerer; see :class:`GpuJobSensor`. By default the value of
         ``[operators] default_deferrable``.
     :param poke_interval: time between two pokes, in seconds or as a timedelta.
@@ -83,7 +100,8 @@ class GpuJobTaskGroup(TaskGroup):
         models: Written | Sequence[Written] | None = None,
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,
-        gpu_cluster_conn_id: str = "gpu_cluster_default",
+        gpu_cluster_conn_id: str | Sequence[str] = "gpu_cluster_default",
+        policy: Policy | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         poke_interval: timedelta | float = 30,
         timeout: timedelta | float | None = None,
@@ -98,11 +116,9 @@ class GpuJobTaskGroup(TaskGroup):
         group_display_name: str = "",
         **job: Any,
     ) -> None:
-        for name in ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill", "end_from_trigger"):
+        for name, why in _NOT_TAKEN.items():
             if name in job:
-                raise InvalidJobError(
-                    f"GpuJobTaskGroup takes no {name}: it stages, submits and waits in tasks of its own"
-                )
+                raise InvalidJobError(f"GpuJobTaskGroup takes no {name}: {why}")
         super().__init__(
             group_id,
             default_args=default_args or {},  # type: ignore[arg-type]  # attrs' converter hides the type
@@ -116,6 +132,8 @@ class GpuJobTaskGroup(TaskGroup):
                 data=data,
                 models=models,
                 gpu_cluster_conn_id=gpu_cluster_conn_id,
+                policy=policy,
+                needs=_needs(job),
                 durable=durable,
             )
             self.submit = SubmitGpuJobOperator(
@@ -158,3 +176,12 @@ class GpuJobTaskGroup(TaskGroup):
     def output(self) -> XComArg:
         """What the collect task returns: ``job_id``, ``destination``, ``files`` and ``metrics``."""
         return self.collect.output
+
+
+def _needs(job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the stage task knows of a job's needs; it does not wait for outputs of other tasks."""
+    return {name: job[name] for name in NEEDS if name in job and not _is_output(job[name])} or None
+
+
+def _is_output(value: Any) -> bool:
+    return any(True for _ in XComArg.iter_xcom_references(value))

@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
-from airflow_provider_gpu_cluster.tasks.handles import handle_of, published, result_of
+from airflow_provider_gpu_cluster.tasks.handles import handle_of, other_conn_id, published, result_of
 from airflow_provider_gpu_cluster.tasks.job_notes import PLAIN_XCOM_KEYS, job_in, place_of
 from airflow_provider_gpu_cluster.tasks.launch_notes import launch_note
 from airflow_provider_gpu_cluster.tasks.links import KILL_XCOM_KEY, GpuJobLink, tell_page
@@ -364,6 +364,9 @@ class GpuJobTrigger(BaseTrigger):
             note = None
             if self.job_from is not None:
                 self.job = await self._pull(**self.job_from)
+                self.gpu_cluster_conn_id = await asyncio.to_thread(
+                    other_conn_id, handle_of(self.job), self.gpu_cluster_conn_id
+                )
             elif self.launch is not None:
                 submission = await self._launch(self.launch)
                 self.job = submission.handle.to_json()

@@ -19,12 +19,14 @@ from airflow_provider_gpu_cluster.gpu_run.engines.host.engine import HostEngine
 from airflow_provider_gpu_cluster.gpu_run.engines.wanted import Wanted
 from airflow_provider_gpu_cluster.gpu_run.environments import python_environment
 from airflow_provider_gpu_cluster.gpu_run.errors import Refused
-from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal
+from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal, status
 from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import FENCE, Placement
 from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
 from airflow_provider_gpu_cluster.gpu_run.store import records
+from airflow_provider_gpu_cluster.gpu_run.store.arrays import keep_elements
 from airflow_provider_gpu_cluster.gpu_run.store.asked import asked_at
-from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise
+from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise, new_note, note_placement
 from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi
 from tests.gpu_run.host import Host
 from tests.gpu_run.staging.test_inputs import sources, stage
@@ -127,6 +129,31 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
         appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promised=[])  # type: ignore[typeddict-item]
 
 
+def test_what_is_known_of_the_job_itself(host: Host) -> None:
+    placement: Placement = {"epoch": 3, "key": "k", "conn_id": "gpu02"}
+    os.makedirs(os.path.join(host.root.own, "placements"), exist_ok=True)
+    note_placement(host.root, new_note("elsewhere", placement, FENCE, None))
+    note_placement(host.root, new_note("spoilt", placement, FENCE, None))
+    (path,) = (path for path in Path(host.root.own).rglob("spoilt.json"))
+    path.write_text("[")
+    engine, elements = host.engine, ["array_0", "array_1"]
+    for job_id in elements:
+        host.submit("sleep 600", job_id=job_id)
+    host.job("array").create()
+    keep_elements(host.job("array"), elements)
+    for job_id in elements:
+        os.unlink(host.job(job_id).at(".job", "asked"))
+    elsewhere, spoilt, array = ask(host, job("elsewhere"), job("spoilt"), job("array"))
+    assert (elsewhere["placed"]["placement"]["epoch"], elsewhere["placed"]["kind"]) == (3, FENCE)
+    # It is not taken for a job of which nothing is here.
+    assert spoilt["placed"]["status"]["state"] == protocol.UNKNOWN
+    assert "remove it" in spoilt["placed"]["status"]["message"]
+    assert len(array["placed"]["status"]["elements"]) == 2
+    assert not [job_id for job_id in elements if asked_at(host.job(job_id).path) is not None]
+    status.statuses(host.root, engine, ["array"], 0)
+    assert all(asked_at(host.job(job_id).path) for job_id in elements)
+
+
 def test_broken_gpus_instances_and_a_silent_driver(
     cluster_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +249,8 @@ def test_how_fast_inputs_came_lately(host: Host) -> None:
     line: Any = {"kind": "transfer", "at": records.now(), "job_id": "x", "direction": "in", "seconds": 2.0}
     assert "bytes_per_s" not in ask(host, job())[0]
     ledger = Ledger(host.root.own)
-    for more in ({"bytes": 8 << 20}, {"bytes": 1 << 20, "direction": "out"}, {"bytes": 1000}, {"bytes": "x"}):
+    others: list[Any] = [{"bytes": 8 << 20}, {"bytes": 1 << 20, "direction": "out"}, {"bytes": 1000}, {"bytes": "x"}]
+    for more in others:
         ledger.append({**line, **more})
     ledger.append({**line, "bytes": 4 << 20, "seconds": 0})
     with open(os.path.join(ledger.folder, ledger.months()[-1]), "a") as file:

@@ -58,7 +58,7 @@ def describe(root: Root, engine: Engine, job_id: str) -> Description:
     """
     job = root.job(job_id)
     found: Description = {
-        "status": status_or_unknown(root, engine, job_id),
+        "status": status_or_unknown(root, engine, job_id, counts=False),
         "spec": {},
         "script": "",
         "code": [],

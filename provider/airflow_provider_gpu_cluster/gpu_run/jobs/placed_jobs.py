@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def placed(root: Root, engine: Engine, job_id: str) -> Placed:
-    """Return what this cluster knows of a job's placement and of its last attempt; empty when it knows nothing."""
+    """
+    Return what this cluster knows of a job's placement and of its last attempt; empty when it knows nothing.
+
+    This does not count as a question about the job.
+    """
     found: Placed = {}
     note = placement_note(root, job_id)
     if note is not None:
@@ -23,7 +27,7 @@ def placed(root: Root, engine: Engine, job_id: str) -> Placed:
         found["chosen"] = list(note.get("chosen", {}).values())
     job = root.job(job_id)
     if job.attempts() or elements(root, job):
-        found["status"] = status_or_unknown(root, engine, job_id)
+        found["status"] = status_or_unknown(root, engine, job_id, counts=False)
     return found
 
 

@@ -65,10 +65,16 @@ def statuses(root: Root, engine: Engine, job_ids: list[str], tail_bytes: int, *,
     return [status_or_unknown(root, engine, job_id, tail_bytes, whole=whole) for job_id in job_ids]
 
 
-def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0, *, whole: bool = False) -> Status:
-    """Return the status of a job; UNKNOWN, and the reason, when it cannot be found."""
+def status_or_unknown(
+    root: Root, engine: Engine, job_id: str, tail_bytes: int = 0, *, whole: bool = False, counts: bool = True
+) -> Status:
+    """
+    Return the status of a job; UNKNOWN, and the reason, when it cannot be found.
+
+    :param counts: see :func:`job_status`.
+    """
     try:
-        return job_status(root, engine, job_id, tail_bytes, whole=whole)
+        return job_status(root, engine, job_id, tail_bytes, whole=whole, counts=counts)
     except Refused as refusal:
         return _unknown(job_id, refusal.message)
     except OSError as error:
@@ -77,9 +83,15 @@ def status_or_unknown(root: Root, engine: Engine, job_id: str, tail_bytes: int =
         return _unknown(job_id, f"its records cannot be read: {error or repr(error)}")
 
 
-def job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int = 0, *, whole: bool = False) -> Status:
-    """Return the status of a job, with the last lines of its output if it has ended or has printed any."""
-    status = _job_status(root, engine, job_id, tail_bytes, whole)
+def job_status(
+    root: Root, engine: Engine, job_id: str, tail_bytes: int = 0, *, whole: bool = False, counts: bool = True
+) -> Status:
+    """
+    Return the status of a job, with the last lines of its output if it has ended or has printed any.
+
+    :param counts: whether this is a question about each element of an array, which are then kept alive by it.
+    """
+    status = _job_status(root, engine, job_id, tail_bytes, whole, counts)
     where = _moved_to(root, job_id)
     if where:
         status["moved_to"] = where
@@ -96,11 +108,11 @@ def _moved_to(root: Root, job_id: str) -> str:
     return note["placement"].get("conn_id", "")
 
 
-def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:
+def _job_status(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool, counts: bool) -> Status:
     job = root.job(job_id)
     attempts = job.attempts()
     if not attempts:
-        return _without_attempt(root, engine, job_id, tail_bytes, whole)
+        return _without_attempt(root, engine, job_id, tail_bytes, whole, counts)
     status = status_of(attempts[-1], engine)
     if status["state"] == protocol.QUEUED:
         try:
@@ -156,14 +168,14 @@ def _log_starts(job: JobDirectory, status: Status) -> Mapping[str, int]:
     return cast("Mapping[str, int]", job.attempt(status["attempt"]).log_starts()) if status.get("attempt") else {}
 
 
-def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool) -> Status:
+def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int, whole: bool, counts: bool) -> Status:
     job = root.job(job_id)
     if job.exists():
         from ..store import arrays
 
         elements = arrays.elements_of(job)
         if elements:
-            return _array_status(root, engine, job_id, elements, tail_bytes, whole)
+            return _array_status(root, engine, job_id, elements, tail_bytes, whole, counts)
         return _unknown(job_id, "it is staged, and was not launched")
     if engine.still_runs(job_id):
         return _unknown(job_id, f"it runs, but its directory {job.path} is gone")
@@ -176,12 +188,13 @@ def _without_attempt(root: Root, engine: Engine, job_id: str, tail_bytes: int, w
 
 
 def _array_status(
-    root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int, whole: bool
+    root: Root, engine: Engine, array_id: str, elements: list[str], tail_bytes: int, whole: bool, counts: bool
 ) -> Status:
     from ..protocol import array_status
 
-    for job_id in elements:
-        note_asked(root.job(job_id).path)
+    if counts:
+        for job_id in elements:
+            note_asked(root.job(job_id).path)
     found = [status_or_unknown(root, engine, job_id) for job_id in elements]
     if tail_bytes:
         for index in array_status.telling(found):

@@ -11,7 +11,6 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import protocol
 from . import records
 from .directories import Attempt, JobDirectory
 from .next_attempt import is_followed, is_recovery
@@ -45,11 +44,15 @@ def _after(latest: Attempt) -> Continuation:
         if "memory_bytes" in ended["next"]:
             continuation["memory_bytes"] = ended["next"]["memory_bytes"]
         return continuation
-    if ended is None or request is None or not is_withdrawn(latest):
-        return {"attempt": latest.number + 1}
+    number = latest.number + 1
+    if ended is None or request is None or "placement" not in ended:
+        return {"attempt": number}
+    if not ended.get("started_at"):
+        # It was taken back while it waited: there never was an attempt of that number.
+        number = latest.number
     if "recovery" not in request:
-        return {"attempt": latest.number}
-    continuation = _going_on(request["recovery"], latest.number)
+        return {"attempt": number}
+    continuation = _going_on(request["recovery"], number)
     memory = request["spec"].get("memory_bytes")
     if memory is not None:
         continuation["memory_bytes"] = memory
@@ -61,12 +64,6 @@ def _going_on(recovery: Recovery, number: int) -> Continuation:
     # They are nodes of one cluster.
     kept.pop("exclude_nodes", None)
     return {"attempt": number, "recovery": kept, "wait_s": max(0.0, recovery["not_before"] - time.time())}
-
-
-def is_withdrawn(attempt: Attempt) -> bool:
-    """Return whether an attempt has ended without having begun, since the job was to go to another cluster."""
-    ended = attempt.ended()
-    return ended is not None and ended["state"] == protocol.CANCELLED and not ended.get("started_at")
 
 
 # -- what was brought along --------------------------------------------------------------------------------------

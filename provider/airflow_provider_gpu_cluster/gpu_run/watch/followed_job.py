@@ -55,6 +55,8 @@ class FollowedJob(WatchedJob):
                 is_log = name == LOG
                 self._tails[name] = LogTail(self._job, place) if is_log else PointsTail(self._job, name, place)
 
+    _counts_as_asking = False
+
     def note_asked(self, now: float) -> None:
         """Note nothing."""
 

@@ -87,6 +87,9 @@ class WatchedJob:
         self._claim, self._exit, self._idle = (attempt.at(name) for name in ("claim.json", "exit.json", IDLE))
         self._next = self._job.attempt(self._attempt + 1).path
 
+    #: Whether who looks keeps the job, or all elements of an array, from being ended as one that nobody asks about.
+    _counts_as_asking = True
+
     def note_asked(self, now: float) -> None:
         """Note that somebody asks about it, as long as it is watched."""
         if now >= self._asked_at + self._asked_every_s:
@@ -149,7 +152,7 @@ class WatchedJob:
         # Checked first, so that a record that appears during the look is news for the next glance.
         seen = {record for record in (self._claim, self._exit, self._next) if os.access(record, os.F_OK)}
         progress_seen, idle_seen = _stamp(self._progress), _stamp(self._idle)
-        status = status_or_unknown(self._root, engine, self._job.job_id)
+        status = status_or_unknown(self._root, engine, self._job.job_id, counts=self._counts_as_asking)
         attempt = status.get("attempt", 0)
         is_final = status["state"] in protocol.FINAL_STATES
         if is_final and attempt and status["state"] != protocol.SUCCEEDED:

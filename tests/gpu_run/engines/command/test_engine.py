@@ -228,7 +228,8 @@ def test_what_can_never_run_is_refused(
         root.submit("true", job_id="never", **spec)
     assert not root.job("never").attempts()
     # Only the launcher knows when a job starts.
-    never, plain = root.engine.prospects([Wanted({"gpus": 1, **spec}), Wanted({"gpus": 1})], [], within_s=1.0)
+    asked: Any = {"gpus": 1, **spec}
+    never, plain = root.engine.prospects([Wanted(asked), Wanted({"gpus": 1})], [], within_s=1.0)
     assert not never["fits"]
     assert re.search(message, never["why_not"])
     assert plain == ({"fits": True} if spec else never)

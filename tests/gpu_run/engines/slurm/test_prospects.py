@@ -51,7 +51,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def ask(root: SlurmRoot, *jobs: Any) -> list[Any]:
     engine = SlurmEngine(root.root, root.settings, root.program, 2.0)
     reply = appraisal.answer(root.root, engine, {"jobs": list(jobs), "settings": root.settings})
-    return list(reply.value["jobs"])  # type: ignore[call-overload]
+    value: Any = reply.value
+    return list(value["jobs"])
 
 
 def test_what_fits_and_when_it_could_start(

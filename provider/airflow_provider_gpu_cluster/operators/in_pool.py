@@ -1,0 +1,257 @@
+"""The job of a task in a pool of clusters: launched, kept in its place while the task waits, and cancelled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, PlacementUnknownError
+from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.hooks.placement_stores import task_store
+from airflow_provider_gpu_cluster.pools.holding import while_deferred
+from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper
+from airflow_provider_gpu_cluster.pools.launching import placing_of
+from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, PlacementRecord
+from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
+
+if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
+    from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
+    from airflow_provider_gpu_cluster.jobs.request import JobRequest
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.logs.job_log import Log
+    from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions
+    from airflow_provider_gpu_cluster.pools.placing import Placing
+    from airflow_provider_gpu_cluster.pools.pool import Pool
+    from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument
+
+# A task that is stopped has five seconds for everything.
+_CANCEL_WAIT_S = 4.0
+
+
+class JobInPool:
+    """
+    The job of one try of a task.
+
+    :param pool: the pool, with the policy that the task wants.
+    :param hook: of the pool.
+    :param context: of the running task.
+    :param options: what the task wants of the pool besides.
+    :param base_dir: folder that relative sources start from.
+    :param is_awaited: whether the task waits for the job.
+    :param check: raises an error when the task is to stop.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        hook: GpuClusterHook,
+        identity: JobIdentity,
+        request: JobRequest,
+        *,
+        context: Mapping[str, Any],
+        options: PlacementOptions,
+        base_dir: str,
+        is_awaited: bool,
+        check: Callable[[], None],
+        log: Log,
+    ) -> None:
+        self._pool = pool
+        self._hook = hook
+        self._identity = identity
+        self._request = request
+        self._options = options
+        self._folder = Path(base_dir)
+        self._check = check
+        self._log = log
+        self._store = task_store(context)
+        self._failover_after_s = options.failover_after_s if is_awaited else None
+        self._by = _by(context)
+        self._keeper: Keeper | None = None
+
+    @property
+    def orphan_timeout_s(self) -> float | None:
+        """After how long the job is ended about which nobody asks, on the cluster where that is shortest."""
+        own: float | None = self._request.spec().orphan_timeout_s
+        if own is not None:
+            return own
+        timeouts = (self._hook.member(conn_id).settings.orphan_timeout_s for conn_id in self._pool.conn_ids)
+        return min((timeout for timeout in timeouts if timeout is not None), default=None)
+
+    # -- launching, and waiting
+
+    def launch(self, *, pause: Callable[[float], None], patience_s: float) -> Submission:
+        """
+        Find the job on the cluster that has it, or choose one and launch it there.
+
+        :param pause: waits for that many seconds.
+        :param patience_s: how long to wait for a cluster that may have the job and is out of reach, in seconds.
+        """
+        if self._failover_after_s is not None and self.orphan_timeout_s is None:
+            self._log.warning(
+                "failover_after is of use only until the job is sent to a cluster: without an orphan_timeout it may "
+                "run on there, out of reach, for any time",
+                job_id=self._identity.job_id,
+            )
+        submission, record = self._until_placed(self._placing(), pause, patience_s)
+        self._keeper = self._make_keeper(record)
+        return submission
+
+    def _until_placed(
+        self, placing: Placing[Cluster], pause: Callable[[float], None], patience_s: float
+    ) -> tuple[Submission, PlacementRecord]:
+        until, told = time.monotonic() + patience_s, ""
+        while True:
+            try:
+                return placing.begin()
+            except PlacementUnknownError as error:
+                if time.monotonic() > until:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    self._log.warning("GPU job is not placed yet, trying again", error=told)
+            pause(PLACE_EVERY_S)
+
+    def _placing(self) -> Placing[Cluster]:
+        return placing_of(
+            self._pool,
+            self._hook.members,
+            job_id=self._identity.job_id,
+            sources=self._request.sources(base_dir=self._folder),
+            arguments=self._request.launch_arguments(self._identity, base_dir=self._folder, staged=False),
+            store=self._store,
+            log=self._log,
+            failover_after_s=self._failover_after_s,
+            check=self._check,
+            by=self._by,
+        )
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """What keeps the job's place while the task waits; None before it is launched, and for what stays there."""
+        return self._keeper
+
+    def _make_keeper(self, record: PlacementRecord) -> Keeper:
+        return Keeper(
+            record,
+            self._store,
+            open_member=self._hook.members,
+            place_again=lambda: self._placing().begin(),
+            failover_after_s=self._failover_after_s,
+            by=self._by,
+            log=self._log,
+        )
+
+    def member(self, conn_id: str) -> GpuClusterHook:
+        """Return the hook of one cluster."""
+        return self._hook.member(conn_id)
+
+    def note_end(self) -> None:
+        """Note that the job has ended where it was, so that a next try may go elsewhere although that is away then."""
+        if self._keeper is not None:
+            self._store.save(replace(self._keeper.record, stage=ENDED))
+
+    # -- waiting in a trigger
+
+    def argument(self, launch: SubmitRequest | None) -> PoolArgument | None:
+        """
+        Return what a trigger is told that waits for the job, or launches it; and note that it may do so.
+
+        :param launch: the request with which a trigger can launch it; None if only a worker can.
+        """
+        words = self._pool.policy if isinstance(self._pool.policy, str) else None
+        may_launch = launch is not None and words is not None
+        # What the trigger does after this, it cannot tell the store of the task.
+        record = self._store.load() if self._keeper is None else self._keeper.record
+        if record is not None and record.job_id != self._identity.job_id:
+            record = None
+        self._store.save(while_deferred(record or self._unplaced(), may_launch=may_launch))
+        return {
+            "members": [(one.conn_id, one.weight, one.price_per_gpu_hour) for one in self._pool.members],
+            "policy": words or "",
+            "key": self._identity.request_key,
+            "spec": self._request.spec().to_json(),
+            "failover_after_s": self._failover_after_s,
+            "move_gain_s": self._options.move_gain_s,
+            "launch": launch if may_launch else None,
+            "record": None if record is None else record.to_json(),
+        }
+
+    def may_be_launched_by_a_trigger(self) -> bool:
+        """Return whether a trigger can choose a cluster: it cannot call a function of the DAG."""
+        return isinstance(self._pool.policy, str)
+
+    def _unplaced(self) -> PlacementRecord:
+        members = tuple(self._pool.conn_ids)
+        return PlacementRecord(self._identity.job_id, 0, self._identity.request_key, None, members, CHOSEN)
+
+    def go_on(self, record: PlacementRecord, *, has_ended: bool) -> None:
+        """
+        Take over from a trigger.
+
+        :param record: where it says that the job is.
+        :param has_ended: whether it says that the job has ended there.
+        """
+        self._store.save(replace(record, stage=ENDED) if has_ended else record)
+
+    # -- cancelling
+
+    def interrupt(self) -> None:
+        """Make a call that waits for a cluster fail now. Safe in a signal handler."""
+        self._hook.members.interrupt()
+
+    @property
+    def may_have_it(self) -> list[str]:
+        """The clusters on which something of the job may wait or run, or may be on its way."""
+        if self._keeper is not None:
+            return self._keeper.may_have_it
+        record = self._store.load()
+        known: Sequence[str] = ()
+        if record is not None and record.job_id == self._identity.job_id:
+            known = (*record.members, *record.elsewhere)
+        return list(dict.fromkeys((*self._pool.conn_ids, *known)))
+
+    def cancel(self) -> None:
+        """
+        Cancel the job wherever it is or may be, over new connections; a launch that is on its way launches nothing.
+
+        :raises GpuClusterError: the cluster that has it has not answered.
+        """
+        at = self.may_have_it
+        keys = {self._identity.job_id: self._identity.request_key}
+        with GpuClusterHook(self._hook.gpu_cluster_conn_id) as anew:
+            self._cancel([self._identity.job_id], anew, at=at, by=self._by, request_keys=keys, needed=at[0])
+
+    def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:
+        """Cancel jobs that the task had before users cleared it, on all clusters that answer."""
+        self._cancel(job_ids, self._hook, at=self._pool.conn_ids, by=by)
+
+    def _cancel(
+        self,
+        job_ids: Sequence[str],
+        hook: GpuClusterHook,
+        *,
+        at: Sequence[str],
+        by: str,
+        request_keys: Mapping[str, str] | None = None,
+        needed: str | None = None,
+    ) -> None:
+        def ask(cluster: Cluster) -> object:
+            return cluster.retrying_for(0).cancel(job_ids, requested_by=by, request_keys=request_keys)
+
+        outcomes = side_by_side(at, ask, members=hook.members, wait_s=_CANCEL_WAIT_S)
+        failed = {conn_id: error for conn_id, error in outcomes.items() if isinstance(error, GpuClusterError)}
+        for conn_id, error in failed.items():
+            if conn_id == needed:
+                raise error
+            event = "GPU job could not be cancelled on a cluster where it may have been"
+            self._log.warning(event, job_id=job_ids[0], cluster=conn_id, error=str(error))
+
+
+def _by(context: Mapping[str, Any]) -> str:
+    ti = context["ti"]
+    return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"

@@ -1,0 +1,139 @@
+"""Tasks that have a pool: a stage task chooses a cluster, and the tasks after it go where its handle says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.serialization.serialized_objects import DagSerialization
+
+from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
+from airflow_provider_gpu_cluster.jobs.request import NEEDS
+from airflow_provider_gpu_cluster.operators.gpu_job import (
+    CancelGpuJobOperator,
+    CollectGpuJobOperator,
+    StageGpuJobOperator,
+    SubmitGpuJobOperator,
+)
+from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
+from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
+from airflow_provider_gpu_cluster.tasks.handles import other_conn_id
+from tests.harness.task_context import TaskInstance, execute, task_context
+
+HANDLE = JobHandle("job", "gpu02", "/jobs/job", "host", None, 1)
+
+
+def test_each_task_of_a_job_goes_to_its_cluster(lab: list[str], tmp_path: Path, eventually: Any) -> None:
+    stage = StageGpuJobOperator(task_id="stage", gpu_cluster_conn_id="lab", needs={"gpus": 3}, policy="in_order")
+    ti = TaskInstance("stage")
+    staged = execute(stage, task_context(ti))
+    assert staged["gpu_cluster_conn_id"] == "gpu01" == ti.xcoms["gpu_job"]["gpu_cluster_conn_id"]
+    submit = SubmitGpuJobOperator(
+        task_id="submit", job=staged, gpu_cluster_conn_id="gpu02, gpu01", command="echo 1 > $OUTPUT_DIR/out", gpus=3
+    )
+    handle = execute(submit, task_context(TaskInstance("submit")))
+    assert (handle["gpu_cluster_conn_id"], handle["job_id"]) == ("gpu01", staged["job_id"])
+    sensor = GpuJobSensor(task_id="wait", job=handle, gpu_cluster_conn_id=lab)
+    eventually(lambda: sensor.poke(task_context(TaskInstance("wait"))))
+    deferred = GpuJobSensor(task_id="wait", job=handle, gpu_cluster_conn_id="lab", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferral:
+        execute(deferred, task_context(TaskInstance("wait")))
+    assert (deferral.value.trigger.job, deferral.value.trigger.gpu_cluster_conn_id) == (handle, None)
+    collect = CollectGpuJobOperator(
+        task_id="collect", job=handle, gpu_cluster_conn_id="['gpu02', 'gpu01']", destination=str(tmp_path / "home")
+    )
+    assert "out" in [file["path"] for file in execute(collect, task_context())["files"]]
+    execute(CancelGpuJobOperator(task_id="cancel", job=handle, gpu_cluster_conn_id="lab"), task_context())
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize(
+    ("given", "other"),
+    [
+        (None, None),
+        ("gpu02", None),
+        ("lab", None),
+        (["gpu01", "gpu02"], None),
+        ("['gpu01', 'gpu02']", None),
+        ("gpu01", "gpu01"),
+        ("missing", "missing"),
+    ],
+)
+def test_a_pool_given_beside_a_handle_means_the_cluster_of_the_handle(given: Any, other: str | None) -> None:
+    assert other_conn_id(HANDLE, given) == other
+
+
+@pytest.mark.parametrize("given", [None, "lab", ["gpu01", "gpu02"]])
+def test_a_sensor_that_starts_in_the_triggerer_finds_the_cluster_there(given: Any) -> None:
+    with DAG("lab", schedule=None):
+        submit = SubmitGpuJobOperator(task_id="submit", command="true", gpu_cluster_conn_id="lab")
+        sensor = GpuJobSensor(task_id="wait", job=submit.output, gpu_cluster_conn_id=given, deferrable=True)
+    assert sensor.start_trigger_args is not None
+    kwargs = sensor.start_trigger_args.trigger_kwargs
+    assert kwargs is not None
+    assert kwargs["gpu_cluster_conn_id"] == (given if isinstance(given, str) else None)
+
+
+def test_the_stage_task_of_a_group_knows_what_the_job_needs() -> None:
+    @task
+    def memory() -> str:
+        return "1G"
+
+    def made() -> tuple[DAG, GpuJobTaskGroup]:
+        with DAG("lab", schedule=None) as dag:
+            group = GpuJobTaskGroup(
+                "train",
+                destination="/models",
+                command="true",
+                gpus=4,
+                gpu_type="{{ params.gpu_type }}",
+                memory=memory(),
+                env={"TOKEN": "secret"},
+                gpu_cluster_conn_id=["gpu01", "gpu02"],
+                policy="cheapest",
+            )
+        return dag, group
+
+    dag, group = made()
+    assert group.stage.needs == {"gpus": 4, "gpu_type": "{{ params.gpu_type }}"}
+    assert (group.stage.policy, group.submit.policy) == ("cheapest", None)
+    assert group.stage.upstream_task_ids == set()
+    assert str(DagSerialization.to_dict(dag)) == str(DagSerialization.to_dict(made()[0]))
+    assert set(NEEDS) < set(PARAMETERS)
+
+
+@pytest.mark.parametrize("argument", [{"failover_after": 600}, {"move_gain": None}, {"spread": True}])
+def test_a_group_takes_nothing_that_would_mean_nothing(argument: dict[str, Any]) -> None:
+    with (
+        DAG("lab", schedule=None),
+        pytest.raises(InvalidJobError, match="its job stays on the cluster that its stage task has chosen"),
+    ):
+        GpuJobTaskGroup("train", destination="/models", command="true", **argument)
+
+
+@pytest.mark.parametrize("make", [StageGpuJobOperator, CollectGpuJobOperator, CancelGpuJobOperator, GpuJobSensor])
+def test_what_names_no_cluster_is_told_when_the_dag_is_parsed(make: Any) -> None:
+    more = {} if make is StageGpuJobOperator else {"job": {}}
+    more |= {"destination": "/x"} if make is CollectGpuJobOperator else {}
+    with pytest.raises(InvalidJobError, match="task 't': gpu_cluster_conn_id names a more than once"):
+        make(task_id="t", gpu_cluster_conn_id=["a", "a"], **more)
+
+
+@pytest.mark.parametrize(
+    ("needs", "told"),
+    [
+        (["gpus"], "needs is a list; it must be a dict such as {'gpus': 4}"),
+        ({"gpu": 4}, "needs has the key 'gpu' (did you mean 'gpus'?); valid are gpus, gpu_type"),
+        ({"gpus": 0}, "gpus=0 (int) is not valid"),
+        ({"env": {}}, "needs has the key 'env'; valid are"),
+    ],
+)
+def test_needs_that_cannot_be_used_are_told(needs: Any, told: str) -> None:
+    with pytest.raises(InvalidJobError) as raised:
+        StageGpuJobOperator(task_id="stage", needs=needs)
+    assert told in str(raised.value)
