@@ -21,7 +21,8 @@ POOL = Pool((Member("a"), Member("b")))
 
 
 def job(job_id: str, **spec: Any) -> JobToAppraise:
-    return {"job_id": job_id, "spec": {"gpus": 1, **spec}, "inputs": []}
+    needs: Any = {"gpus": 1, **spec}
+    return {"job_id": job_id, "spec": needs, "inputs": []}
 
 
 class Clusters:
