@@ -270,6 +270,27 @@ def test_how_fast_inputs_came_lately(host: Host) -> None:
     assert ask(host, job())[0]["bytes_per_s"] == 4 << 20
 
 
+def test_a_start_that_nobody_knows_is_likely_when_jobs_that_have_no_limit_took_as_long_as_others(host: Host) -> None:
+    host.submit("sleep 600", job_id="for-ever", gpus=3)
+    host.wait("for-ever", state="RUNNING")
+    (found,) = ask(host, job(gpus=4))
+    assert not found.keys() & {"starts_in_s", "likely_in_s"}
+    ledger = Ledger(host.root.own)
+    ends: list[Any] = [{"leased_s": 900.0}, {"leased_s": 300.0}, {"leased_s": 0.0}, {"leased_s": "x"}, {}]
+    line: Any = {"kind": "end", "at": records.now(), "job_id": "x"}
+    for end in ends:
+        line.pop("leased_s", None)
+        line.update(end)
+        ledger.append(line)
+    (found,) = ask(host, job(gpus=4))
+    assert "starts_in_s" not in found
+    assert 590 < found["likely_in_s"] <= 600
+    # It fits beside that one.
+    (known,) = ask(host, job())
+    assert known["starts_in_s"] == 0
+    assert "likely_in_s" not in known
+
+
 def test_whether_its_environment_is_built(host: Host, tmp_path: Path) -> None:
     worker = tmp_path / "worker"
     (worker / "code").mkdir(parents=True)
