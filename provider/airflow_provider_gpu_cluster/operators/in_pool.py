@@ -217,7 +217,10 @@ class JobInPool:
         words = self._pool.policy if isinstance(self._pool.policy, str) else None
         may_launch = launch is not None and words is not None
         # What the trigger does after this, it cannot tell the store of the task.
-        record = self._store.load() if self._keeper is None else self._keeper.record
+        record = self._store.load()
+        is_precise = self._store.is_precise
+        if self._keeper is not None:
+            record = self._keeper.record
         if record is not None and record.job_id != self._identity.job_id:
             record = None
         self._store.save(while_deferred(record or self._unplaced(), may_launch=may_launch))
@@ -230,6 +233,7 @@ class JobInPool:
             "move_gain_s": self._options.move_gain_s if self._may_move_in_trigger else None,
             "launch": launch if may_launch else None,
             "record": None if record is None else record.to_json(),
+            "is_precise": is_precise,
         }
 
     def may_be_launched_by_a_trigger(self) -> bool:
@@ -280,7 +284,10 @@ class JobInPool:
 
     def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:
         """Cancel jobs that the task had before users cleared it, on all clusters that answer."""
-        self._cancel(job_ids, self._hook, at=self._pool.conn_ids, by=by)
+        record = self._store.load()
+        known = [] if record is None or record.job_id not in job_ids else [record.conn_id, *record.elsewhere]
+        at = dict.fromkeys([*self._pool.conn_ids, *(conn_id for conn_id in known if conn_id is not None)])
+        self._cancel(job_ids, self._hook, at=list(at), by=by)
 
     def _cancel(
         self,
