@@ -4,15 +4,15 @@ A trace of jobs for a pool of clusters, made by chance in the proportions of two
 Median and mean of how long GPU jobs run, and the mean of how many GPUs they have, are those of
 ``data/cluster_summary.csv`` in https://github.com/InternLM/AcmeTrace, which compares them:
 
-- Philly: Jeon et al., Analysis of Large-Scale Multi-Tenant GPU Clusters for DNN Training Workloads, ATC'19: 112,956 jobs
-  with 1.928 GPUs on average (median 1), which run for 18,006 s on average (median 874 s) and wait for 3,761 s;
+- Philly: Jeon et al., Analysis of Large-Scale Multi-Tenant GPU Clusters for DNN Training Workloads, ATC'19: 112,956
+  jobs with 1.928 GPUs on average (median 1), which run for 18,006 s on average (median 874 s) and wait for 3,761 s;
 - Helios: Hu et al., Characterization and Prediction of Deep Learning Workloads in Large-Scale GPU Datacenters, SC'21:
-  1,580,464 jobs with 3.716 GPUs (median 1), which run for 6,652 s (median 206 s) and wait for 862 s. More than half of the
-  jobs have one GPU, and fewer are submitted at night, at noon and in the evening, as it says.
+  1,580,464 jobs with 3.716 GPUs (median 1), which run for 6,652 s (median 206 s) and wait for 862 s. More than half of
+  the jobs have one GPU, and fewer are submitted at night, at noon and in the evening, as it says.
 
-The rest is assumed: durations are distributed log-normally, by their median and mean, and end at three days; the numbers
-of GPUs are powers of two with the published means; in the eight hours of the night comes a third of what comes in the
-day. Users do not know how long their jobs run: what they ask for is longer by a factor whose inverse is evenly
+The rest is assumed: durations are distributed log-normally, by their median and mean, and end at three days; the
+numbers of GPUs are powers of two with the published means; in an hour of the night comes a third of what comes in one
+of the day. Users do not know how long their jobs run: what they ask for is longer by a factor whose inverse is evenly
 distributed (as Mu'alem and Feitelson found on several parallel computers, IEEE TPDS 12(6), 2001), rounded up to what
 people write (as Tsafrir, Etsion and Feitelson did, Modeling User Runtime Estimates, JSSPP'05).
 """

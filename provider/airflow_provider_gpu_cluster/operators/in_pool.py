@@ -8,12 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, PlacementUnknownError
+from airflow_provider_gpu_cluster.exceptions import (
+    GpuClusterConnectionError,
+    GpuClusterError,
+    LaunchError,
+    PlacementUnknownError,
+    StagingError,
+)
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.placement_stores import task_store
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.holding import while_deferred
 from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper
-from airflow_provider_gpu_cluster.pools.launching import placing_of
+from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
 from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, PlacementRecord
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
 
@@ -22,8 +29,9 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
     from airflow_provider_gpu_cluster.jobs.request import JobRequest
-    from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
+    from airflow_provider_gpu_cluster.pools.moving import Moves
     from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions
     from airflow_provider_gpu_cluster.pools.placing import Placing
     from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -72,6 +80,8 @@ class JobInPool:
         self._failover_after_s = options.failover_after_s if is_awaited else None
         self._by = _by(context)
         self._keeper: Keeper | None = None
+        self._is_after_trigger = False
+        self._may_move_in_trigger = True
 
     @property
     def orphan_timeout_s(self) -> float | None:
@@ -98,8 +108,29 @@ class JobInPool:
                 job_id=self._identity.job_id,
             )
         submission, record = self._until_placed(self._placing(), pause, patience_s)
+        if self._is_after_trigger and submission.status.state is JobState.QUEUED:
+            submission, record = self._moved(submission, record) or self._until_placed(
+                self._placing(), pause, patience_s
+            )
         self._keeper = self._make_keeper(record)
         return submission
+
+    def _moved(self, submission: Submission, record: PlacementRecord) -> tuple[Submission, PlacementRecord] | None:
+        """Move a job of which a trigger has found that it should; return where it is, or None if that is to be seen."""
+        moves = self._moves(is_second_look=True)
+        # The next trigger need not ask for a worker again.
+        self._may_move_in_trigger = False
+        if moves is None:
+            return submission, record
+        try:
+            moved = moves.look(record, submission.status)
+        except (GpuClusterConnectionError, LaunchError, StagingError) as error:
+            self._log.warning(f"GPU job was not moved: {error}", job_id=record.job_id)
+            return None
+        if moved is None:
+            return submission, record
+        self._may_move_in_trigger = moved.record.conn_id != record.conn_id
+        return moved.submission, moved.record
 
     def _until_placed(
         self, placing: Placing[Cluster], pause: Callable[[float], None], patience_s: float
@@ -116,13 +147,32 @@ class JobInPool:
                     self._log.warning("GPU job is not placed yet, trying again", error=told)
             pause(PLACE_EVERY_S)
 
+    def _moves(self, *, is_second_look: bool = False) -> Moves | None:
+        """Return what moves the job while it waits; None if it is never moved."""
+        if self._options.move_gain_s is None:
+            return None
+        return moves_of(
+            self._pool,
+            self._hook.members,
+            job_id=self._identity.job_id,
+            sources=self._request.sources(base_dir=self._folder),
+            arguments=self._arguments(),
+            placing=self._placing,
+            move_gain_s=self._options.move_gain_s,
+            log=self._log,
+            is_second_look=is_second_look,
+        )
+
+    def _arguments(self) -> LaunchArguments:
+        return self._request.launch_arguments(self._identity, base_dir=self._folder, staged=False)
+
     def _placing(self) -> Placing[Cluster]:
         return placing_of(
             self._pool,
             self._hook.members,
             job_id=self._identity.job_id,
             sources=self._request.sources(base_dir=self._folder),
-            arguments=self._request.launch_arguments(self._identity, base_dir=self._folder, staged=False),
+            arguments=self._arguments(),
             store=self._store,
             log=self._log,
             failover_after_s=self._failover_after_s,
@@ -141,6 +191,7 @@ class JobInPool:
             self._store,
             open_member=self._hook.members,
             place_again=lambda: self._placing().begin(),
+            moves=self._moves(),
             failover_after_s=self._failover_after_s,
             by=self._by,
             log=self._log,
@@ -166,7 +217,10 @@ class JobInPool:
         words = self._pool.policy if isinstance(self._pool.policy, str) else None
         may_launch = launch is not None and words is not None
         # What the trigger does after this, it cannot tell the store of the task.
-        record = self._store.load() if self._keeper is None else self._keeper.record
+        record = self._store.load()
+        is_precise = self._store.is_precise
+        if self._keeper is not None:
+            record = self._keeper.record
         if record is not None and record.job_id != self._identity.job_id:
             record = None
         self._store.save(while_deferred(record or self._unplaced(), may_launch=may_launch))
@@ -176,9 +230,10 @@ class JobInPool:
             "key": self._identity.request_key,
             "spec": self._request.spec().to_json(),
             "failover_after_s": self._failover_after_s,
-            "move_gain_s": self._options.move_gain_s,
+            "move_gain_s": self._options.move_gain_s if self._may_move_in_trigger else None,
             "launch": launch if may_launch else None,
             "record": None if record is None else record.to_json(),
+            "is_precise": is_precise,
         }
 
     def may_be_launched_by_a_trigger(self) -> bool:
@@ -197,6 +252,7 @@ class JobInPool:
         :param has_ended: whether it says that the job has ended there.
         """
         self._store.save(replace(record, stage=ENDED) if has_ended else record)
+        self._is_after_trigger = True
 
     # -- cancelling
 
@@ -228,7 +284,10 @@ class JobInPool:
 
     def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:
         """Cancel jobs that the task had before users cleared it, on all clusters that answer."""
-        self._cancel(job_ids, self._hook, at=self._pool.conn_ids, by=by)
+        record = self._store.load()
+        known = [] if record is None or record.job_id not in job_ids else [record.conn_id, *record.elsewhere]
+        at = dict.fromkeys([*self._pool.conn_ids, *(conn_id for conn_id in known if conn_id is not None)])
+        self._cancel(job_ids, self._hook, at=list(at), by=by)
 
     def _cancel(
         self,

@@ -348,12 +348,17 @@ class SubmitGpuJobOperator(BaseOperator):
         """Launch the job, wait for it if asked to, and return its handle."""
         return self._launch_and_wait(context)
 
-    def _launch_and_wait(self, context: Context) -> dict[str, Any]:
+    def _launch_and_wait(self, context: Context, *, on_worker: bool = False) -> dict[str, Any]:
+        """
+        Launch the job, or find it, and wait for it if asked to.
+
+        :param on_worker: whether a trigger could not do it.
+        """
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
         hook = self._hook(staged)
         self._in_pool = self._job_in_pool(context, hook, identity)
-        if self._may_launch_from_trigger(context):
+        if not on_worker and self._may_launch_from_trigger(context):
             self._defer_unless_a_worker_is_needed(context, hook, identity, staged=staged is not None)
         if self.wait_for_completion and not self.deferrable:
             orphan_timeout_s = self._orphan_timeout_s(hook)
@@ -416,7 +421,7 @@ class SubmitGpuJobOperator(BaseOperator):
                 self._in_pool.go_on(PlacementRecord.from_json(end.placement), has_ended=has_ended)
             if end.status is None and end.error is None:
                 # The trigger could not launch it on another cluster.
-                return self._launch_and_wait(context)
+                return self._launch_and_wait(context, on_worker=True)
         if end.error is not None:
             raise end.error
         assert end.handle is not None

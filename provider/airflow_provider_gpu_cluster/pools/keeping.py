@@ -37,6 +37,10 @@ MOVE_EVERY_S = 60.0
 class Member(Protocol):
     """What is asked of a cluster of the pool here."""
 
+    def retrying_for(self, seconds: float) -> Member:
+        """Return the same cluster, with another time to keep trying to reach it."""
+        ...
+
     def place(self, job_id: str, placement: Placement, kind: str, *, by: str = "") -> PlaceReply:
         """Tell it which cluster has the job."""
         ...
@@ -340,7 +344,8 @@ class Keeper:
 
     def _tell_end(self, conn_id: str, placement: Placement) -> None:
         try:
-            reply = self._open_member(conn_id).place(self.record.job_id, placement, words.END, by=self._by)
+            member = self._open_member(conn_id).retrying_for(0)
+            reply = member.place(self.record.job_id, placement, words.END, by=self._by)
             if reply["outcome"] in (words.FENCED, words.ENDED):
                 self._told.put(conn_id)
         except Exception as error:

@@ -70,7 +70,7 @@ class Better(NamedTuple):
     starts_in_s: float
 
 
-class Moved(NamedTuple):
+class MovedJob(NamedTuple):
     """
     What has become of a job that was to be moved.
 
@@ -208,7 +208,7 @@ class Moves:
         self._wall = wall
         self._said = ""
 
-    def look(self, record: PlacementRecord, status: JobStatus) -> Moved | None:
+    def look(self, record: PlacementRecord, status: JobStatus) -> MovedJob | None:
         """
         Move the job if it is time; return what has become of it, or None if nothing was done.
 
@@ -219,6 +219,9 @@ class Moves:
         """
         now = self._wall()
         if record.conn_id is None or record.moves >= MOST_MOVES:
+            return None
+        if status.elements and status.recovered:
+            # What the elements of an array have saved is not brought along.
             return None
         if self._seen_at is not None and now - self._seen_at < APART_S:
             return None
@@ -268,7 +271,7 @@ class Moves:
                 self._log.warning(f"GPU job is not moved: {error}")
             return -1
 
-    def _moved(self, record: PlacementRecord, status: JobStatus, carried_bytes: int) -> Moved:
+    def _moved(self, record: PlacementRecord, status: JobStatus, carried_bytes: int) -> MovedJob:
         assert record.conn_id is not None
         origin = record.conn_id
         began = time.monotonic()
@@ -288,7 +291,7 @@ class Moves:
         there = submission.handle.gpu_cluster_conn_id
         if there != origin:
             self._log.info(f"GPU job was moved from {origin} to {there} in {time.monotonic() - began:.3g} s")
-        return Moved(submission, placed)
+        return MovedJob(submission, placed)
 
 
 def _in_words(starts_in_s: float | None) -> str:

@@ -23,7 +23,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import order
-from airflow_provider_gpu_cluster.pools.choice import Choice, choose
+from airflow_provider_gpu_cluster.pools.choice import Choice, choose, sending_s
 from airflow_provider_gpu_cluster.pools.holding import gone_after_s
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.move import Move
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 _MOST_ROUNDS = 40
 # So often a job is sent only to GPUs that are free now; after that it may also wait for them.
 _MOST_TAKEN = 4
+# Files may take longer to send than was expected.
+_LONGER_SENDING = 3.0
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.3
 # Faults of the job, which no other cluster would make good.
 _OF_THE_JOB = (InvalidJobError, SourceError, JobConflictError)
@@ -227,7 +229,7 @@ class Placing(Generic[_Member]):
             tuple(offer.conn_id for offer in offers),
             SENT,
             start_by,
-            self._gone_after_s(holder.conn_id, orphan_timeout_s) if _is_renewed_only(holder) else None,
+            self._gone_after_s(holder, orphan_timeout_s) if _is_renewed_only(holder) else None,
             self._known.elsewhere(holder.conn_id),
         )
 
@@ -332,7 +334,7 @@ class Placing(Generic[_Member]):
             return None
         self._check()
         # Carrying may have taken long.
-        record = replace(record, stage=SENT, start_by=self._start_by())
+        record = replace(record, stage=SENT, start_by=self._start_by(chosen))
         self._save(record)
         self._known.unsent.discard(record.rank)
         placement = self._placement(chosen.conn_id, record.epoch, offers)
@@ -361,8 +363,14 @@ class Placing(Generic[_Member]):
         self._refused[conn_id] = error
         self._log.warning(f"GPU job does not go to {conn_id} after all; the next best is tried", error=str(error))
 
-    def _start_by(self) -> float | None:
-        return None if self._job.failover_after_s is None else time.time() + self._job.failover_after_s
+    def _start_by(self, chosen: Offer) -> float | None:
+        ahead_s = self._ahead_s(chosen)
+        return None if ahead_s is None else time.time() + ahead_s
+
+    def _ahead_s(self, chosen: Offer) -> float | None:
+        """Return how far ahead the first date is; while the job's files are being sent, nobody renews it."""
+        failover_after_s = self._job.failover_after_s
+        return None if failover_after_s is None else failover_after_s + _LONGER_SENDING * sending_s(chosen)
 
     def _noted_choice(self, chosen: Offer, offers: Sequence[Offer]) -> PlacementRecord:
         """Save the choice before any cluster is told of it."""
@@ -373,24 +381,25 @@ class Placing(Generic[_Member]):
             chosen.conn_id,
             tuple(offer.conn_id for offer in offers),
             CHOSEN,
-            self._start_by(),
-            self._gone_after_s(chosen.conn_id, self._job.spec.get("orphan_timeout_s")),
+            self._start_by(chosen),
+            self._gone_after_s(chosen, self._job.spec.get("orphan_timeout_s")),
             self._known.elsewhere(chosen.conn_id),
         )
         self._known.unsent.add(record.rank)
         self._save(record)
         return record
 
-    def _gone_after_s(self, conn_id: str, orphan_timeout_s: float | None) -> float | None:
+    def _gone_after_s(self, chosen: Offer, orphan_timeout_s: float | None) -> float | None:
         """Return for how long after its date a job may run there if nobody renews its placement."""
-        if self._job.failover_after_s is None:
+        ahead_s = self._ahead_s(chosen)
+        if ahead_s is None:
             return None
-        settings = self._members(conn_id).settings
+        settings = self._members(chosen.conn_id).settings
         if orphan_timeout_s is None:
             orphan_timeout_s = settings.orphan_timeout_s
         graces = (self._job.spec.get("grace_s"), settings.grace_s, protocol.GRACE_S)
         grace_s = next(grace for grace in graces if grace is not None)
-        return gone_after_s(self._job.failover_after_s, orphan_timeout_s, grace_s)
+        return gone_after_s(ahead_s, orphan_timeout_s, grace_s)
 
     def _placement(self, conn_id: str, epoch: int, offers: Sequence[Offer]) -> Placement:
         placement: Placement = {
@@ -522,8 +531,13 @@ class Placing(Generic[_Member]):
             raise PlacementUnknownError(
                 f"job {self._job.job_id} may have been launched on {record.conn_id}, which does not answer: {error}"
             ) from error
-        record = replace(record, stage=LAUNCHED)
-        return submission, self._save(record)
+        launched = replace(record, stage=LAUNCHED)
+        try:
+            return submission, self._save(launched)
+        except GpuClusterError as error:
+            # The job is there, and the next try looks for it where it was sent.
+            self._log.warning("Where the GPU job is could not be noted now", error=str(error))
+            return submission, launched
 
     def _take_back(self, record: PlacementRecord, why: GpuClusterError) -> bool:
         """
@@ -572,7 +586,11 @@ def _is_renewed_only(offer: Offer) -> bool:
 
 
 def _is_active(offer: Offer) -> bool:
-    return _state(offer) in (protocol.QUEUED, protocol.RUNNING, protocol.UNKNOWN)
+    state = _state(offer)
+    if state == protocol.UNKNOWN:
+        # A cluster also says so of a job that it does not have, and tells where that is.
+        return "moved_to" not in (offer.placed or {}).get("status", {})
+    return state in (protocol.QUEUED, protocol.RUNNING)
 
 
 def _has_succeeded(reply: PlaceReply) -> bool:
@@ -587,8 +605,13 @@ def _knows_otherwise(offer: Offer, conn_id: str) -> bool:
 
 def _holder(offers: Sequence[Offer]) -> Offer | None:
     """Return the cluster on which the job waits or runs, or has succeeded; of several, the one of the last choice."""
-    have = [offer for offer in offers if _is_active(offer) or _state(offer) == protocol.SUCCEEDED]
+    have = [offer for offer in offers if _is_to_run(offer) or _state(offer) == protocol.SUCCEEDED]
     return max(have, key=_rank, default=None)
+
+
+def _is_to_run(offer: Offer) -> bool:
+    """Return whether an attempt waits or runs there, and not only until it is ended, as the job is elsewhere."""
+    return _is_active(offer) and (offer.placed or {}).get("kind", words.CLAIM) == words.CLAIM
 
 
 def _last_of(offers: Sequence[Offer]) -> str | None:
@@ -603,4 +626,3 @@ def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
     status = offer.placed.get("status", {})
     was_taken_back = "placement" in status and not status.get("started_at")
     return (status.get("attempt") or 0) - was_taken_back, not was_taken_back, _rank(offer)
-

@@ -17,7 +17,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.sdk.log import amask_secret
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterError, InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.tasks.deferral import shortest_absence_s
@@ -172,23 +172,27 @@ class GpuJobTrigger(BaseTrigger):
             yield await self._resume(WatchEnd(error=GpuClusterError(told), job_id=self.launch["job_id"]), began)
             return
         try:
-            handle = await self._handle()
-        except GpuClusterError as error:
-            yield await self._resume(WatchEnd(error=error, job_id=self._job_to_launch), began)
-            return
-        try:
-            end, follower = await self._follow(handle)
+            end, follower = await self._follow(await self._handle())
         except WorkerNeeded:
-            yield await self._resume(WatchEnd(handle_of(self.job)), began)
+            yield await self._resume(self._ended(), began)
             return
         except GpuClusterError as error:
-            yield await self._resume(WatchEnd(handle_of(self.job), error=error), began)
+            yield await self._resume(replace(self._ended(), error=error), began)
             return
         if self._ends_here(end) and await self._publish_result(end):
             follower.tell_success()
             yield TaskSuccessEvent()
         else:
             yield await self._resume(end, began)
+
+    def _ended(self) -> WatchEnd:
+        """Return what there is to say of a job that is not watched to its end."""
+        from airflow_provider_gpu_cluster.watch.end import WatchEnd
+
+        try:
+            return WatchEnd(handle_of(self.job))
+        except InvalidJobError:
+            return WatchEnd(job_id=self._job_to_launch)
 
     async def _follow(self, handle: JobHandle) -> tuple[WatchEnd, JobFollower | ArrayFollower]:
         """
@@ -238,8 +242,7 @@ class GpuJobTrigger(BaseTrigger):
 
     async def _resume(self, end: WatchEnd, began: float) -> TriggerEvent:
         """Return the event that makes a worker continue the task, as soon as Airflow allows that."""
-        record = None if self._pool_job is None else self._pool_job.record
-        if record is not None:
+        if self._pool_job is not None and (record := await self._pool_job.record()) is not None:
             end = replace(end, placement=record.to_json())
         was_on_worker = self.job_from is None and self._ti is not None
         if was_on_worker:

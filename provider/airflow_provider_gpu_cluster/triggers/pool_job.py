@@ -12,12 +12,13 @@ from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
 from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, WorkerNeeded
 from airflow_provider_gpu_cluster.pools.members import Members
+from airflow_provider_gpu_cluster.pools.moving import Moves
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
-from airflow_provider_gpu_cluster.pools.pool import Pool
+from airflow_provider_gpu_cluster.pools.pool import SOONEST, Pool
 from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_thread
-from airflow_provider_gpu_cluster.triggers.placement_store import trigger_store
+from airflow_provider_gpu_cluster.triggers.placement_store import TriggerStore
 from airflow_provider_gpu_cluster.triggers.watched_member import WatchedMember
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
@@ -43,6 +44,7 @@ class PoolArgument(TypedDict):
     :param move_gain_s: likewise.
     :param launch: the request to launch it elsewhere; None if only a worker can do that.
     :param record: what the worker knew of where it is.
+    :param is_precise: whether that was all that there was to know.
     """
 
     members: list[tuple[str, float, float | None]]
@@ -53,6 +55,7 @@ class PoolArgument(TypedDict):
     move_gain_s: float | None
     launch: SubmitRequest | None
     record: dict[str, Any] | None
+    is_precise: bool
 
 
 _answers = SharedAnswers(lambda conn_id, request: watcher_of(conn_id).call("appraise", request))
@@ -74,12 +77,14 @@ class PoolJob:
         self._job_id = job_id
         self._argument = argument
         given = argument["record"]
-        self._store = trigger_store(ti, None if given is None else PlacementRecord.from_json(given))
+        known = None if given is None else PlacementRecord.from_json(given)
+        self._store = TriggerStore(ti, known, is_precise=argument["is_precise"])
         self._log = log
         members = tuple(Member(*member) for member in argument["members"])
         self._pool = Pool(members, argument["policy"])
         self._members = Members(WatchedMember)
         self._keeper: Keeper | None = None
+        self._offered: dict[str, Offer] = {}
         self._is_stopped = False
 
     async def begin(self) -> Submission:
@@ -120,10 +125,9 @@ class PoolJob:
         known = () if stored is None or stored.job_id != self._job_id else (*stored.members, *stored.elsewhere)
         return list(dict.fromkeys((*self._pool.conn_ids, *known)))
 
-    @property
-    def record(self) -> PlacementRecord | None:
-        """Where the job is, if that is known."""
-        return None if self._keeper is None else self._keeper.record
+    async def record(self) -> PlacementRecord | None:
+        """Return where the job is, if that is known: with what was begun and is left to a worker."""
+        return await in_thread(self._store.load)
 
     def stop(self) -> None:
         """Launch nothing any more."""
@@ -140,12 +144,32 @@ class PoolJob:
             self._store,
             open_member=self._members,
             place_again=self._place,
+            moves=self._moves(),
             failover_after_s=self._argument["failover_after_s"],
             by=_BY,
             log=self._log,
         )
 
+    def _moves(self) -> Moves | None:
+        """Return what moves the job while it waits; None if it is never moved."""
+        move_gain_s = self._argument["move_gain_s"]
+        if move_gain_s is None:
+            return None
+        return Moves(
+            offers=lambda: self._offers(self._pool),
+            placing=self._placing,
+            # A function is on the worker, which then decides.
+            policy=self._pool.policy or SOONEST,
+            move_gain_s=move_gain_s,
+            log=self._log,
+            bytes_to_carry=None,
+            is_staged=self._argument["launch"] is None,
+        )
+
     def _place(self) -> tuple[Submission, PlacementRecord]:
+        return self._placing().begin()
+
+    def _placing(self) -> Placing[WatchedMember]:
         if self._argument["launch"] is None:
             raise WorkerNeeded
         job = JobToPlace(
@@ -155,7 +179,7 @@ class PoolJob:
             failover_after_s=self._argument["failover_after_s"],
             by=_BY,
         )
-        placing: Placing[WatchedMember] = Placing(
+        return Placing(
             self._pool,
             job,
             store=self._store,
@@ -163,19 +187,32 @@ class PoolJob:
             offers=self._offers,
             launch=self._launch,
             log=self._log,
+            carry=self._carry,
             check=self._check,
+            choose_among=lambda offers: _answers.choose(self._to_appraise(), offers, self._pool.policy),
+            settled=self._settled,
         )
-        return placing.begin()
+
+    def _to_appraise(self) -> JobToAppraise:
+        launch = self._argument["launch"]
+        inputs = [] if launch is None else launch["inputs"]
+        return {"job_id": self._job_id, "spec": self._argument["spec"], "inputs": inputs}
 
     def _offers(self, pool: Pool) -> list[Offer]:
-        launch = self._argument["launch"]
-        job: JobToAppraise = {
-            "job_id": self._job_id,
-            "spec": self._argument["spec"],
-            "inputs": None if launch is None else launch["inputs"],
-        }
-        (offers,) = _answers.offers_of(pool, [job])
+        (offers,) = _answers.offers_of(pool, [self._to_appraise()])
+        self._offered = {offer.conn_id: offer for offer in offers}
         return offers
+
+    def _settled(self, is_claimed: bool) -> None:
+        (_answers.kept if is_claimed else _answers.dropped)(self._job_id)
+
+    def _carry(self, origin: str, target: str) -> None:
+        """Leave it to a worker to bring something along, if there may be something."""
+        placed = self._offered[origin].placed if origin in self._offered else None
+        status = (placed or {}).get("status")
+        has_begun = status is None or status.get("started_at") or (status.get("attempt") or 1) > 1
+        if has_begun or self._to_appraise()["inputs"] is None:
+            raise WorkerNeeded
 
     def _launch(self, member: WatchedMember, placement: Placement | None) -> Submission:
         request = self._argument["launch"]

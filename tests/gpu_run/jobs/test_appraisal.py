@@ -27,7 +27,7 @@ from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.arrays import keep_elements
 from airflow_provider_gpu_cluster.gpu_run.store.asked import asked_at
 from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise, new_note, note_placement
-from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi
+from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi, divided
 from tests.gpu_run.host import Host
 from tests.gpu_run.staging.test_inputs import sources, stage
 from tests.harness.small_disk import fill, small_disk
@@ -121,9 +121,9 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     assert not free(three._replace(gpu_type="virt", time_limit_s=None, priority="high"))
     # What cannot be one keeps nobody away.
     assert free(Promise("odd", 0, None, priority="odd"))
-    (found,) = engine.prospects([Wanted(wanted)], [three], within_s=1.0)  # type: ignore[arg-type]
+    (found,) = engine.prospects([Wanted(wanted)], [three], within_s=1.0)
     assert (found["free_gpus"], found["waiting"], round(found["starts_in_s"])) == (1, 1, 60)
-    (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)  # type: ignore[arg-type]
+    (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)
     assert (itself["waiting"], itself["starts_in_s"]) == (0, 0)
     with pytest.raises(Refused, match="gpus is 'x'"):
         appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promised=[])  # type: ignore[typeddict-item]
@@ -167,6 +167,13 @@ def test_broken_gpus_instances_and_a_silent_driver(
     assert (all_of_them["fits"], "starts_in_s" in all_of_them) == (True, False)
     assert "does not work" in all_of_them["remark"]
     assert (one["gpus"], one["starts_in_s"]) == (count, 0)
+    fake.says(**divided())
+    whole, small, several = ask(host, job(), job(gpus=2, gpu_type="1g.10gb"), job(gpus=2, gpu_type="80GB"))
+    assert [(found["gpus"], found["free_gpus"], found["starts_in_s"]) for found in (whole, small)] == [
+        (1, 1, 0),
+        (2, 2, 0),
+    ]
+    assert "a process can use only one MIG instance" in several["why_not"]
     fake.says(gpus="", then="echo the driver is silent; exit 9")
     (silent,) = ask(host, job())
     assert (silent["fits"], silent["is_passing"]) == (False, True)
@@ -250,9 +257,9 @@ def test_how_fast_inputs_came_lately(host: Host) -> None:
     assert "bytes_per_s" not in ask(host, job())[0]
     ledger = Ledger(host.root.own)
     others: list[Any] = [{"bytes": 8 << 20}, {"bytes": 1 << 20, "direction": "out"}, {"bytes": 1000}, {"bytes": "x"}]
-    for more in others:
-        ledger.append({**line, **more})
-    ledger.append({**line, "bytes": 4 << 20, "seconds": 0})
+    for more in [*others, {"bytes": 4 << 20, "seconds": 0}]:
+        written: Any = {**line, **more}
+        ledger.append(written)
     with open(os.path.join(ledger.folder, ledger.months()[-1]), "a") as file:
         file.write('{"kind": "transfer", "torn\n')
     assert ask(host, job())[0]["bytes_per_s"] == 4 << 20
