@@ -17,7 +17,9 @@ WITHOUT_LIMIT = 0.3
 
 def main() -> None:
     sizes = ", ".join(f"{name} {gpus}" for name, gpus in POOL.items())
-    print(f"GPUs: {sizes}. Mean wait of {DAYS} days of jobs, {len(SEEDS)} times; target: at most 1.10 times the oracle's")
+    print(
+        f"GPUs: {sizes}. Mean wait of {DAYS} days of jobs, {len(SEEDS)} times; target: at most 1.10 times the oracle's"
+    )
     for source in (PHILLY, HELIOS):
         for load in LOADS:
             _compare(source, load, days=DAYS, names=("soonest", "oracle"))
