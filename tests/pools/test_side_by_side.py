@@ -113,6 +113,21 @@ def test_while_what_came_is_not_enough_the_slow_ones_get_more_time() -> None:
     assert outcomes == {"a": "no", "b": "yes"}
 
 
+def test_where_others_are_slow_too_one_gets_twice_as_long_as_they() -> None:
+    clients = {"slow": hanging(), "slower": hanging(), "silent": hanging()}
+    threading.Timer(0.3, clients["slow"].go_on.set).start()
+    threading.Timer(0.4, clients["slower"].go_on.set).start()
+    outcomes = side_by_side(
+        [*clients],
+        Client.ask,
+        members=Members(clients.__getitem__),
+        wait_s=0.01,
+        is_enough=lambda outcomes: bool(outcomes),
+    )
+    assert (outcomes["slow"], outcomes["slower"]) == (None, None)
+    assert isinstance(outcomes["silent"], GpuClusterConnectionError)
+
+
 def test_if_nothing_that_is_enough_comes_it_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
     members = Members(lambda conn_id: hanging())

@@ -27,6 +27,8 @@ Outcomes: TypeAlias = "dict[str, _Result | GpuClusterError]"
 
 # How long to wait in all for an answer that is enough, in seconds, if those that came are not.
 PATIENCE_S = 30.0
+# A cluster that takes so many times as long as another is silent. Where all are slow, this machine is.
+_TIMES_AS_LONG = 2.0
 
 
 def _always(outcomes: Mapping[str, object]) -> bool:
@@ -44,8 +46,8 @@ def side_by_side(
     """
     Ask clusters, each in a thread of its own, and return the answer of each, or the error in its place.
 
-    One that is silent costs at most ``wait_s``. Its connection is broken off then, and whoever needs it next gets
-    another.
+    One that is silent costs at most ``wait_s``, or twice as long as the slowest answer took. Its connection is broken
+    off then, and whoever needs it next gets another.
 
     :param conn_ids: which to ask, each once.
     :param ask: asks one; called in a thread.
@@ -53,16 +55,20 @@ def side_by_side(
     :param is_enough: whether one can do with these outcomes alone; if not, the others get up to :data:`PATIENCE_S`.
     """
     came = threading.Condition()
+    slowest_s = 0.0
     outcomes: dict[str, _Result | GpuClusterError] = {}
     asked: dict[str, _Client] = {}
 
     def run(conn_id: str, client: _Client) -> None:
+        nonlocal slowest_s
         outcome = _outcome(partial(ask, client))
         if not members.is_kept(conn_id, client):
             client.close()
             return
         with came:
             outcomes[conn_id] = outcome
+            if not isinstance(outcome, GpuClusterError):
+                slowest_s = time.monotonic() - began
             came.notify()
 
     began = time.monotonic()
@@ -77,7 +83,8 @@ def side_by_side(
             threading.Thread(target=run, args=(conn_id, client), name=f"asks {conn_id}", daemon=True).start()
         with came:
             while len(outcomes) < len(conn_ids):
-                until = began + (wait_s if is_enough(outcomes) else max(wait_s, PATIENCE_S))
+                enough_s = max(wait_s, _TIMES_AS_LONG * slowest_s)
+                until = began + (enough_s if is_enough(outcomes) else max(enough_s, PATIENCE_S))
                 if (left_s := until - time.monotonic()) <= 0:
                     break
                 came.wait(left_s)
