@@ -15,15 +15,16 @@ from tests.harness.ports import free_port
 
 def test_a_job_goes_where_it_fits_and_is_found_there_again(lab: list[str]) -> None:
     with GpuClusterHook("lab") as hook:
-        large = hook.submit(job_id="large", command="true", gpus=4)
+        large = hook.submit(job_id="large", command="sleep 600", gpus=4)
         assert large["gpu_cluster_conn_id"] == "gpu01"
-        small = hook.submit(job_id="small", command="sleep 30", gpus=2)
+        small = hook.submit(job_id="small", command="sleep 600", gpus=2)
         assert small["gpu_cluster_conn_id"] == "gpu02"
-        assert hook.submit(job_id="small", command="sleep 30", gpus=2) == small
+        assert hook.submit(job_id="small", command="sleep 600", gpus=2) == small
         with pytest.raises(NoClusterFitsError, match=r"gpu01: .*\n  gpu02: "):
             hook.submit(job_id="giant", command="true", gpus=5)
         assert [attempt["act"] for attempt in hook.audit(small)].count("submit") == 1
         hook.cancel(small)
+        hook.cancel(large)
 
 
 def test_a_job_is_not_launched_while_it_may_be_on_a_cluster_that_is_away(

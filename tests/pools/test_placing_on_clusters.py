@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 import pytest
@@ -23,10 +23,12 @@ from airflow_provider_gpu_cluster.exceptions import (
     PlacementUnknownError,
 )
 from airflow_provider_gpu_cluster.jobs.status import JobState
+from airflow_provider_gpu_cluster.pools import asking, placing_round
 from airflow_provider_gpu_cluster.pools.pool import IN_ORDER
 from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
 from tests.harness.moving_job import JOB_ID, MovingJob, begin_and_die, begin_at
+from tests.harness.patience import PATIENCE_S
 from tests.harness.ports import free_port
 from tests.harness.small_disk import fill, small_disk
 from tests.harness.unpacked_program import provide_unpacked
@@ -53,6 +55,13 @@ def clusters(cluster_settings: ClusterSettings, tmp_path: Path) -> Iterator[list
     finally:
         for name in NAMES:
             kill_everything_under(tmp_path / name)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take no cluster for silent that is only slow, on a busy machine; those that are down refuse at once."""
+    monkeypatch.setitem(cast("dict[str, Any]", asking.offers_of.__kwdefaults__), "wait_s", PATIENCE_S)
+    monkeypatch.setattr(placing_round, "WAIT_S", PATIENCE_S)
 
 
 class Line:
