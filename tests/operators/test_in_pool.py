@@ -22,6 +22,8 @@ from tests.harness.deferral import TaskLogs, own_watchers, task_logs
 from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "gpu01", "gpu02"
 FAILOVER_S, ORPHAN_S = 6.0, 8.0
 
@@ -143,7 +145,7 @@ def test_a_job_that_waits_where_nobody_gets_is_launched_elsewhere(
     first.restore()
     hook.cancel(blocker, wait_s=10)
     job_id = task.ti.xcoms["return_value"]["job_id"]
-    status = task.until(lambda: (found := hook.status(job_id)).placement and found)
+    status = task.until(lambda: (found := hook.status(job_id)).final and found.moved_to and found)
     assert (status.state, status.started_at, status.moved_to) == (JobState.CANCELLED, None, SECOND)
     task.gate.touch()
     result = task.result()

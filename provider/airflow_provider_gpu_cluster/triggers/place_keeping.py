@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -136,9 +135,7 @@ class PlaceKeeping:
         :raises WorkerNeeded: only a worker can go on.
         """
         while True:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK_EVERY_S)
-            self._news.clear()
+            await self._until_news()
             if self._keeper.is_due(self._status, is_out_of_reach=self._is_out):
                 self._work = asyncio.ensure_future(in_thread(self._do))
                 try:
@@ -146,6 +143,15 @@ class PlaceKeeping:
                     await asyncio.shield(self._work)
                 except JobWentElsewhere as went:
                     return went.submission
+
+    async def _until_news(self) -> None:
+        # Before Python 3.12, asyncio.wait_for may swallow a cancellation, and continue.
+        coming = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({coming}, timeout=LOOK_EVERY_S)
+        finally:
+            coming.cancel()
+        self._news.clear()
 
     async def rest(self) -> Submission | None:
         """
