@@ -4,15 +4,15 @@ A trace of jobs for a pool of clusters, made by chance in the proportions of two
 Median and mean of how long GPU jobs run, and the mean of how many GPUs they have, are those of
 ``data/cluster_summary.csv`` in https://github.com/InternLM/AcmeTrace, which compares them:
 
-- Philly: Jeon et al., Analysis of Large-Scale Multi-Tenant GPU Clusters for DNN Training Workloads, ATC'19: 112,956 jobs
-  with 1.928 GPUs on average (median 1), which run for 18,006 s on average (median 874 s) and wait for 3,761 s;
+- Philly: Jeon et al., Analysis of Large-Scale Multi-Tenant GPU Clusters for DNN Training Workloads, ATC'19: 112,956
+  jobs with 1.928 GPUs on average (median 1), which run for 18,006 s on average (median 874 s) and wait for 3,761 s;
 - Helios: Hu et al., Characterization and Prediction of Deep Learning Workloads in Large-Scale GPU Datacenters, SC'21:
-  1,580,464 jobs with 3.716 GPUs (median 1), which run for 6,652 s (median 206 s) and wait for 862 s. More than half of the
-  jobs have one GPU, and fewer are submitted at night, at noon and in the evening, as it says.
+  1,580,464 jobs with 3.716 GPUs (median 1), which run for 6,652 s (median 206 s) and wait for 862 s. More than half of
+  the jobs have one GPU, and fewer are submitted at night, at noon and in the evening, as it says.
 
-The rest is assumed: durations are distributed log-normally, by their median and mean, and end at three days; the numbers
-of GPUs are powers of two with the published means; in the eight hours of the night comes a third of what comes in the
-day. Users do not know how long their jobs run: what they ask for is longer by a factor whose inverse is evenly
+The rest is assumed: durations are distributed log-normally, by their median and mean, and end at three days; the
+numbers of GPUs are powers of two with the published means; in an hour of the night comes a third of what comes in one
+of the day. Users do not know how long their jobs run: what they ask for is longer by a factor whose inverse is evenly
 distributed (as Mu'alem and Feitelson found on several parallel computers, IEEE TPDS 12(6), 2001), rounded up to what
 people write (as Tsafrir, Etsion and Feitelson did, Modeling User Runtime Estimates, JSSPP'05).
 """
@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from statistics import NormalDist
 
 LONGEST_S = 3 * 86400.0
 # Of each hour of the day, how much comes in it.
@@ -93,8 +94,7 @@ def _job(source: PoolTrace, chance: random.Random, number: int, arrives_s: float
 
 
 def _run_s(source: PoolTrace, chance: random.Random) -> float:
-    sigma = math.sqrt(2 * math.log(source.mean_s / source.median_s))
-    return max(1.0, min(chance.lognormvariate(math.log(source.median_s), sigma), LONGEST_S))
+    return max(1.0, min(chance.lognormvariate(math.log(source.median_s), _sigma(source)), LONGEST_S))
 
 
 def _limit_s(wanted_s: float) -> float:
@@ -108,6 +108,12 @@ def mean_gpus(source: PoolTrace) -> float:
 
 def _work_s(source: PoolTrace) -> float:
     """Return how many GPU-seconds a job takes on average."""
-    chance = random.Random(0)
-    runs = [_run_s(source, chance) for _ in range(100_000)]
-    return mean_gpus(source) * sum(runs) / len(runs)
+    # The mean of a log-normal distribution that is cut.
+    sigma = _sigma(source)
+    end = (math.log(LONGEST_S) - math.log(source.median_s)) / sigma
+    normal = NormalDist()
+    return mean_gpus(source) * (source.mean_s * normal.cdf(end - sigma) + LONGEST_S * (1 - normal.cdf(end)))
+
+
+def _sigma(source: PoolTrace) -> float:
+    return math.sqrt(2 * math.log(source.mean_s / source.median_s))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +20,7 @@ import structlog
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.exceptions import PlacementUnknownError
 from airflow_provider_gpu_cluster.jobs.script import render_run_script
 from airflow_provider_gpu_cluster.jobs.spec import JobSpec
 from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments
@@ -181,6 +183,18 @@ def begin_and_die(settings: list[ClusterSettings], server: Server, store: Path, 
     """Launch the job on the first cluster in a process of its own, which is killed at a step."""
     with _in_this_process(settings, server, store, step) as job:
         job.begin_on_first()
+
+
+def begin_at(moment: float, settings: list[ClusterSettings], server: Server, store: Path, key: str) -> None:
+    """Launch the job in a process of its own, at a moment at which others do the same."""
+    with _in_this_process(settings, server, store, 0) as job:
+        job.key = key
+        for one in settings:
+            job.members(one.conn_id).open()
+        time.sleep(max(0.0, moment - time.time()))
+        # On a busy machine it may hear too little of the clusters to be sure.
+        with contextlib.suppress(PlacementUnknownError):
+            job.begin_on_first()
 
 
 @contextlib.contextmanager

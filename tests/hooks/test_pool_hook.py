@@ -56,16 +56,13 @@ def test_its_methods_follow_a_job_to_its_cluster(lab: list[str], tmp_path: Path,
             hook.audit("none")
 
 
-def test_a_job_goes_where_it_fits(lab: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_inputs_go_where_their_job_fits(lab: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text("print('hello')\n")
     with GpuClusterHook(lab[::-1], policy="in_order") as hook:
         staged = hook.stage(job_id="staged", code="code", base_dir=tmp_path, needs={"gpus": 3})
         assert staged["gpu_cluster_conn_id"] == "gpu01"  # which is the last, and the only one with so many
         assert hook.stage(job_id="small", code="code", base_dir=tmp_path)["gpu_cluster_conn_id"] == "gpu02"
-        handle = hook.submit(job_id="launched", command="true", gpus=3)
-        assert handle["gpu_cluster_conn_id"] == "gpu01"
-        assert hook.submit(job_id="launched", command="true", gpus=3) == handle
         with pytest.raises(NoClusterFitsError, match="no cluster of the pool can ever run this job"):
             hook.stage(job_id="large", needs={"gpus": 5})
         with pytest.raises(

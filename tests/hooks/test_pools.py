@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError, InvalidJobError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.gpu_cluster_pool import GpuClusterPoolHook
-from airflow_provider_gpu_cluster.hooks.pools import pool_of, prices_of
+from airflow_provider_gpu_cluster.hooks.pools import pool_of
 from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.pool import Pool
 
@@ -73,7 +73,6 @@ def test_a_dag_names_them_in_a_list_and_a_template_in_its_text(define: Define, w
     pool = Pool((GPU01, GPU02))
     assert pool_of(written) == pool == GpuClusterHook(written).pool
     assert pool_of(written, "cheapest") == Pool((GPU01, GPU02), "cheapest")
-    assert prices_of(pool) == {"gpu01": None, "gpu02": 1.5}
 
 
 def test_one_cluster_is_no_pool(define: Define) -> None:

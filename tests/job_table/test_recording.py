@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from airflow_provider_gpu_cluster.job_table import queries, recording
 from airflow_provider_gpu_cluster.job_table.facts import GONE, AttemptFacts, JobFacts, StandingFacts, TaskKey
+from airflow_provider_gpu_cluster.job_table.ledger_facts import facts_of_line
 from airflow_provider_gpu_cluster.job_table.queries import Selection
 from airflow_provider_gpu_cluster.job_table.recording import record, write
 from airflow_provider_gpu_cluster.job_table.status_note import StatusNotes, facts_of
@@ -66,6 +67,31 @@ def test_a_launch_makes_a_row_and_telling_it_again_changes_nothing(session: Sess
 
 def test_what_nobody_has_launched_makes_no_row(session: Session) -> None:
     assert written(session, standing("RUNNING")) == []
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(("gpu_seconds", "left"), [(0.0, ["other"]), (60.0, ["lab", "other"])])
+def test_a_job_that_was_moved_while_it_waited_is_there_once(
+    session: Session, is_first: bool, gpu_seconds: float, left: list[str]
+) -> None:
+    end = {
+        **dict(zip(("dag_id", "run_id", "task_id"), TASK, strict=False)),
+        "job_id": "mine-train-1",
+        "attempt": 1,
+        "state": "CANCELLED",
+        "reason": "cancelled",
+        "ended_at": NOON.isoformat(),
+        "gpu_seconds": gpu_seconds,
+        "placement": "withdrawn",
+    }
+    taken_back = facts_of_line("lab", end)
+    assert taken_back is not None
+    (row,) = written(session, LAUNCH, taken_back)
+    assert row["kind"] == "withdrawn"  # where else it is, is not known yet
+    after = replace(LAUNCH, conn_id="other", submitted_at=NOON + timedelta(minutes=5))
+    found = written(session, *((after, taken_back) if is_first else (after,)))
+    assert sorted(row["conn_id"] for row in found) == left
+    assert [row["is_latest"] for row in found if row["conn_id"] == "other"] == [True]
 
 
 def test_a_row_goes_on_and_never_back(session: Session) -> None:

@@ -132,7 +132,7 @@ def blocked(sandbox: Sandbox) -> tuple[GpuClusterHook, dict[str, Any]]:
 def test_a_job_that_waits_where_nobody_gets_is_launched_elsewhere(
     pool: Sandbox, task: Task, eventually: Callable[..., Any]
 ) -> None:
-    first, second = pool.clusters
+    first, _ = pool.clusters
     hook, blocker = blocked(pool)
     eventually(lambda: hook.status(blocker).state is JobState.RUNNING)
     task.make(policy=lambda offers: offers[0])
@@ -158,7 +158,7 @@ def test_a_job_that_waits_where_nobody_gets_is_launched_elsewhere(
 def test_a_job_that_runs_where_nobody_gets_has_ended_before_it_is_launched_elsewhere(
     pool: Sandbox, task: Task, eventually: Callable[..., Any]
 ) -> None:
-    first, second = pool.clusters
+    first, _ = pool.clusters
     task.start()
     task.until(lambda: task.places == ["gpu01"])
     first.cut_off()

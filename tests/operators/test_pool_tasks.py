@@ -118,7 +118,7 @@ def test_a_group_takes_nothing_that_would_mean_nothing(argument: dict[str, Any])
 
 @pytest.mark.parametrize("make", [StageGpuJobOperator, CollectGpuJobOperator, CancelGpuJobOperator, GpuJobSensor])
 def test_what_names_no_cluster_is_told_when_the_dag_is_parsed(make: Any) -> None:
-    more = {} if make is StageGpuJobOperator else {"job": {}}
+    more: dict[str, Any] = {} if make is StageGpuJobOperator else {"job": {}}
     more |= {"destination": "/x"} if make is CollectGpuJobOperator else {}
     with pytest.raises(InvalidJobError, match="task 't': gpu_cluster_conn_id names a more than once"):
         make(task_id="t", gpu_cluster_conn_id=["a", "a"], **more)

@@ -15,6 +15,7 @@ import structlog
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,
+    InvalidJobError,
     NoSpaceError,
     PlacementUnknownError,
 )
@@ -152,6 +153,35 @@ def test_a_cluster_that_refuses_the_launch_gives_way_to_the_next() -> None:
     assert lab.clusters["a"].kind != "claim"
 
 
+def test_a_fault_of_the_job_is_told_at_once_and_leaves_nothing_claimed() -> None:
+    lab = Lab("a", "b")
+    lab.clusters["a"].refuses = InvalidJobError("no such script")
+    with pytest.raises(InvalidJobError, match="no such script"):
+        lab.begin()
+    assert lab.launches() == []
+    assert [cluster.kind for cluster in lab.clusters.values()] == ["withdraw", "fence"]
+    assert lab.shared["record"]["stage"] == "ended"
+
+
+def test_a_refusal_of_which_it_is_not_known_whether_it_holds_lets_no_other_launch() -> None:
+    lab = Lab("a", "b")
+    lab.clusters["a"].refuses = NoSpaceError("disk full")
+    # Its refusal comes, and then nothing more.
+    words = iter(["appraise", "claim", "submit"])
+
+    def silent_after_all(conn_id: str | None) -> None:
+        if conn_id == "a" and next(words, None) is None:
+            raise GpuClusterConnectionError("a is down")
+
+    with pytest.raises(PlacementUnknownError, match="a has refused job"):
+        lab.begin(Worker(before=silent_after_all))
+    assert lab.launches() == []
+    with pytest.raises(PlacementUnknownError, match="may be on a"):
+        lab.begin(Worker(before=_out_of_reach("a")), "try-2")
+    lab.clusters["a"].refuses = None
+    assert lab.begin(key="try-3") == "a"
+
+
 def test_if_all_refuse_the_error_is_theirs() -> None:
     lab = Lab("a", "b")
     for cluster in lab.clusters.values():
@@ -159,6 +189,24 @@ def test_if_all_refuse_the_error_is_theirs() -> None:
     with pytest.raises(NoSpaceError, match=r"a: disk full[\s\S]*b: disk full"):
         lab.begin()
     assert lab.launches() == []
+
+
+def test_an_attempt_that_is_being_ended_is_not_the_job() -> None:
+    lab = Lab("a", "b")
+    assert lab.begin(Worker(before=_out_of_reach("a"))) == "b"
+    # It ran there before a failover, and takes long to end.
+    lab.clusters["a"].attempts.append({"state": "RUNNING"})
+    lab.clusters["a"].told = {"epoch": 9, "key": "try-1", "conn_id": "b"}
+    lab.clusters["a"].kind = "end"
+    assert lab.begin(key="try-2") == "b"
+    assert lab.clusters["b"].attempts[-1]["state"] == "RUNNING"
+
+
+def test_a_job_that_was_launched_without_a_pool_is_joined() -> None:
+    lab = Lab("a", "b")
+    lab.clusters["b"].attempts.append({"state": "RUNNING"})
+    assert lab.begin(is_precise=False) == "b"
+    assert lab.launches() == ["b"]
 
 
 def test_without_a_memory_more_than_half_must_answer() -> None:
@@ -213,7 +261,7 @@ def _race(seed: int) -> None:
 
 
 def test_several_workers_choose_at_once() -> None:
-    for seed in range(60):
+    for seed in range(30):
         _race(seed)
 
 

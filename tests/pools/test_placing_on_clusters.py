@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,7 +26,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.pool import IN_ORDER
 from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
-from tests.harness.moving_job import JOB_ID, MovingJob, begin_and_die
+from tests.harness.moving_job import JOB_ID, MovingJob, begin_and_die, begin_at
 from tests.harness.ports import free_port
 from tests.harness.small_disk import fill, small_disk
 from tests.harness.unpacked_program import provide_unpacked
@@ -241,10 +242,36 @@ def test_four_workers_choose_at_once(
     for number, job in enumerate(tries):
         job.store = job.store.with_name(f"store-{number % 2}")
         job.policy_order = ((0, 1, 2), (1, 2, 0), (2, 0, 1))[(number + seed) % 3]
-    (where,) = set(_all_at_once(tries))
-    assert launches(clusters) == [where]
+    found = set(_all_at_once(tries))
+    # On a busy machine one may hear too little of the clusters to be sure.
+    assert len(found - {PlacementUnknownError.__name__}) <= 1
+    assert len(launches(clusters)) <= 1
+    assert launches(clusters) == [new_try(9).begin(IN_ORDER)]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("round_", range(3))
+def test_processes_choose_at_once(
+    new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], sshd: RealSshd, tmp_path: Path, round_: int
+) -> None:
+    server = (sshd.host, sshd.port, sshd.host_key, sshd.client_key)
+    moment = time.time() + 15
+    processes = []
+    for number in range(3):
+        # Each has another order of the clusters, and remembers nothing of the others.
+        order = [*clusters[number:], *clusters[:number]]
+        arguments = (moment, order, server, tmp_path / f"store-{number}", f"try-{number + 2}")
+        processes.append(multiprocessing.get_context("spawn").Process(target=begin_at, args=arguments))
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(launches(clusters)) <= 1
+    assert launches(clusters) == [new_try(9).begin(IN_ORDER)]
+
+
+@pytest.mark.long
 def test_a_job_that_has_failed_is_placed_anew(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line
 ) -> None:
@@ -259,6 +286,7 @@ def test_a_job_that_has_failed_is_placed_anew(
     assert (Path(clusters[1].root_dir) / JOB_ID / "outputs" / "checkpoints" / "tries").read_text() == "1\n"
 
 
+@pytest.mark.long
 def test_a_fault_of_the_job_is_told_at_once_and_leaves_nothing_claimed(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings]
 ) -> None:
@@ -275,7 +303,7 @@ def test_a_fault_of_the_job_is_told_at_once_and_leaves_nothing_claimed(
 def test_a_job_that_runs_out_of_reach_is_launched_elsewhere_when_it_has_surely_ended(
     new_try: Callable[..., MovingJob], clusters: list[ClusterSettings], line: Line, eventually: Callable[..., Any]
 ) -> None:
-    holds_on = {"failover_after_s": 15.0, "spec": {"orphan_timeout_s": 2.0, "grace_s": 1.0}}
+    holds_on = {"failover_after_s": 15.0, "spec": {"orphan_timeout_s": 10.0, "grace_s": 1.0}}
     job = new_try(**holds_on)
     assert job.begin(IN_ORDER) == "gpu01"
     jobs.wait(job.members("gpu01"), JOB_ID, JobState.RUNNING)
@@ -295,7 +323,7 @@ def test_a_job_that_runs_out_of_reach_is_launched_elsewhere_when_it_has_surely_e
     # It has ended there by itself, before the other began.
     (first,) = new_try(3).members("gpu01").statuses([JOB_ID])
     second = jobs.wait(again.members("gpu02"), JOB_ID, JobState.RUNNING)
-    assert (first.state, first.reason) == (JobState.FAILED, "orphaned")
+    assert (first.state, first.reason) == (JobState.CANCELLED, "orphaned")
     assert first.ended_at is not None
     assert second.started_at is not None
     assert first.ended_at < second.started_at

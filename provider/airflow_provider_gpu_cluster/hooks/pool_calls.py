@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -33,6 +34,7 @@ SILENT_S = 6.0
 _AS_LONG_AS_IT_TAKES_S = 86_400.0
 # More often than a job is moved while somebody holds one handle of it.
 _MOST_HOPS = 20
+_ON_ITS_WAY = "it is being moved, and each of its clusters says that it is on another one"
 
 
 class PoolCalls:
@@ -86,14 +88,23 @@ class PoolCalls:
     def _followed(self, jobs: Sequence[tuple[str, str]], tail_bytes: int) -> list[tuple[str, JobStatus]]:
         """Return where each job is, and its status there: a cluster that had it says where it went."""
         found: dict[tuple[str, str], tuple[str, JobStatus]] = {}
+        seen: dict[tuple[str, str], list[str]] = defaultdict(list)
         asked = {job: job[0] for job in jobs}
-        for _ in range(_MOST_HOPS):
+        while asked:
             statuses = self._statuses_at([(conn_id, job_id) for (_, job_id), conn_id in asked.items()], tail_bytes)
-            found.update({job: (asked[job], status) for job, status in zip(asked, statuses, strict=True)})
-            asked = {job: status.moved_to for job, (at, status) in found.items() if status.moved_to not in (None, at)}
-            if not asked:
-                return [found[job] for job in jobs]
-        raise GpuClusterError(f"job {next(iter(asked))[1]}: each of its clusters says that it is on another one")
+            further = {}
+            for (job, conn_id), status in zip(asked.items(), statuses, strict=True):
+                seen[job].append(conn_id)
+                found[job] = conn_id, status
+                if status.moved_to is None or status.moved_to == conn_id:
+                    continue
+                # It may have been moved back while it was looked for.
+                if seen[job].count(status.moved_to) < 2 and len(seen[job]) < _MOST_HOPS:
+                    further[job] = status.moved_to
+                else:
+                    found[job] = conn_id, replace(status, state=JobState.UNKNOWN, message=_ON_ITS_WAY)
+            asked = further
+        return [found[job] for job in jobs]
 
     def _statuses_at(self, jobs: Sequence[tuple[str, str]], tail_bytes: int) -> list[JobStatus]:
         by_cluster: dict[str, list[str]] = defaultdict(list)

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+import tenacity
 from airflow.sdk import get_current_context
 
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S, error_of_try
+from airflow_provider_gpu_cluster.exceptions import PlacementUnknownError
 from airflow_provider_gpu_cluster.hooks.placement_stores import store_of_job
 from airflow_provider_gpu_cluster.jobs.identity import identity_of
 from airflow_provider_gpu_cluster.pools.launching import placing_of
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.pools.pool import Pool
 
 log = structlog.get_logger(__name__)
+
+# Between two looks at clusters that may have the job and do not answer.
+PAUSE_S = 2.0
 
 
 def launch_in_pool(
@@ -45,7 +51,20 @@ def launch_in_pool(
         log=log,
         by=by,
     )
-    return placing.begin()[0]
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(PlacementUnknownError),
+        wait=tenacity.wait_fixed(PAUSE_S),
+        stop=tenacity.stop_after_delay(RETRY_FOR_S),
+        before_sleep=_tell,
+        reraise=True,
+    )
+    submission, _ = retrying(placing.begin)
+    return submission
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    if state.attempt_number == 1:
+        log.warning("GPU job is not placed yet, trying again", error=str(error_of_try(state)))
 
 
 def _store_of(job_id: str) -> PlacementStore:

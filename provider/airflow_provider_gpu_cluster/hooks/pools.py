@@ -93,11 +93,6 @@ def is_pool(gpu_cluster_conn_id: str | Sequence[str]) -> bool:
         return False
 
 
-def prices_of(pool: Pool) -> dict[str, float | None]:
-    """Return the price of a GPU-hour on each member of a pool; None where its connection gives none."""
-    return {member.conn_id: member.price_per_gpu_hour for member in pool.members}
-
-
 def _weights(fields: Fields) -> dict[str, float | None]:
     """Return the weight of each member; None for that of its own connection."""
     value = fields.given("members")

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.job_ids import fault_of
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import MARKS
 from airflow_provider_gpu_cluster.job_table.facts import AttemptFacts, JobFacts, StandingFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.storable import count, json_object, moment, number, text
 from airflow_provider_gpu_cluster.jobs.handle import MAX_JOB_ID_LENGTH
@@ -33,7 +34,7 @@ def facts_of_line(conn_id: str, line: Mapping[str, Any]) -> JobFacts | None:
         attempt,
         state,
         reason,
-        text(line.get("verdict"), 100) or reason,
+        _mark(line) or text(line.get("verdict"), 100) or reason,
         None,
         text(line.get("host"), 250),
         moment(line.get("started_at")),
@@ -79,13 +80,18 @@ def facts_of_standing(conn_id: str, told: Mapping[str, Any]) -> JobFacts | None:
             attempt,
             state,
             text(told.get("reason"), 50),
-            text(told.get("kind"), 100) or text(told.get("reason"), 50),
+            _mark(told) or text(told.get("kind"), 100) or text(told.get("reason"), 50),
             None,
             text(told.get("host"), 250),
             moment(told.get("started_at")),
             moment(told.get("ended_at")),
         ),
     )
+
+
+def _mark(told: Mapping[str, Any]) -> str | None:
+    """Return why an attempt was none of its job's: it was placed on another cluster."""
+    return told["placement"] if told.get("placement") in MARKS else None
 
 
 def _task(line: Mapping[str, Any]) -> TaskKey | None:

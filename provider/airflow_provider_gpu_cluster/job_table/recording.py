@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import MARKS
 from airflow_provider_gpu_cluster.job_table.facts import NEW_ROW, JobFacts, TaskKey, changes
+from airflow_provider_gpu_cluster.job_table.moved_jobs import drop_moved
 from airflow_provider_gpu_cluster.job_table.search import search_text
 from airflow_provider_gpu_cluster.job_table.tables import attempts, details, jobs
 
@@ -70,8 +72,10 @@ def record(session: Session, facts: Sequence[JobFacts]) -> None:
     ids = {key: row["id"] for key, row in rows.items()}
     _record_details(session, ids, told)
     _record_attempts(session, rows, told)
+    added = [rows[key] for key in new if key in rows]
+    drop_moved(session, [*added, *(row for row in rows.values() if row["kind"] in MARKS)])
     if new:
-        _mark_latest(session, [rows[key] for key in new if key in rows])
+        _mark_latest(session, added)
 
 
 def new_row(facts: Iterable[JobFacts]) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.request import JobRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.logs.job_log import Log
     from airflow_provider_gpu_cluster.pools.keeping import Keeper
     from airflow_provider_gpu_cluster.pools.offer import Offer
     from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
@@ -33,6 +34,19 @@ if TYPE_CHECKING:
 
 # In the task's state store: which elements go where.
 SPREAD_KEY = "gpu_cluster_spread"
+
+
+class _WarningsOnly:
+    """Leaves out the choice of each part, which the plan has told."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def info(self, event: str, **fields: Any) -> Any:
+        return None
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        return self._log.warning(event, **fields)
 
 
 class SpreadArray(JobInPool):
@@ -78,8 +92,8 @@ class SpreadArray(JobInPool):
             plan = plan_of(self._identity.job_id, count, self._offers(sources), self._pool.policy, run_s=run_s)
             made: Any = plan.to_json()
             outlast(lambda: self._state.set(SPREAD_KEY, made, retention=RETENTION))
-            told = {part.conn_id: f"{part.count} of {count}" for part in plan.parts}
-            self._log.info("GPU job array is spread over clusters", job_id=plan.job_id, **told)
+            told = ", ".join(f"{part.count} to {part.conn_id}" for part in plan.parts)
+            self._log.info(f"Of the {count} elements of the GPU job array go {told}", job_id=plan.job_id)
         if plan.count != count:
             raise JobConflictError(
                 f"array {plan.job_id} had {plan.count} elements in an earlier try and has {count} now; the number must "
@@ -117,7 +131,7 @@ class SpreadArray(JobInPool):
             sources=sources,
             arguments=arguments,
             store=store_of_job(self._context, job_id, is_own=False),
-            log=self._log,
+            log=_WarningsOnly(self._log),
             check=self._check,
             by=self._by,
         )

@@ -79,6 +79,8 @@ def start_s(offer: Offer) -> float:
     """Return when a job is expected to start there, in seconds from now; an estimate, if the cluster does not say."""
     if offer.starts_in_s is not None:
         return max(0.0, offer.starts_in_s)
+    if offer.likely_in_s is not None:
+        return max(UNTOLD_START_S, offer.likely_in_s)
     is_room = offer.free_gpus is not None and offer.free_gpus >= offer.needs_gpus
     before = (offer.waiting or 0) + (0 if is_room else 1)
     # So many jobs like this one run there at the same time, and one of them ends in each part of a typical run.
@@ -173,11 +175,15 @@ def _why(ranked: Sequence[Offer], policy: str) -> str:
     if round(whole_wait_s(best) / weight) != round(whole_wait_s(second) / other):
         weighed = "" if weight == other else f"; their weights are {weight:g} and {other:g}"
         return f"{cheapest}it is ready first ({when(best)}; {second.conn_id} {when(second)}{weighed})"
+    equals = [
+        one for one in others if round(whole_wait_s(one) / one.member.weight) == round(whole_wait_s(best) / weight)
+    ]
+    several = second.conn_id if len(equals) == 1 else f"{len(equals)} others"
     if best.price_per_gpu_hour != second.price_per_gpu_hour:
         last = "it is the cheapest"
     else:
         last = "it comes first in the pool" if weight == other else f"it has the weight {weight:g}"
-    return f"{cheapest}it and {second.conn_id} are ready first ({when(best)}), and {last}"
+    return f"{cheapest}it and {several} are ready first ({when(best)}), and {last}"
 
 
 def when(offer: Offer) -> str:

@@ -531,8 +531,13 @@ class Placing(Generic[_Member]):
             raise PlacementUnknownError(
                 f"job {self._job.job_id} may have been launched on {record.conn_id}, which does not answer: {error}"
             ) from error
-        record = replace(record, stage=LAUNCHED)
-        return submission, self._save(record)
+        launched = replace(record, stage=LAUNCHED)
+        try:
+            return submission, self._save(launched)
+        except GpuClusterError as error:
+            # The job is there, and the next try looks for it where it was sent.
+            self._log.warning("Where the GPU job is could not be noted now", error=str(error))
+            return submission, launched
 
     def _take_back(self, record: PlacementRecord, why: GpuClusterError) -> bool:
         """
@@ -600,8 +605,13 @@ def _knows_otherwise(offer: Offer, conn_id: str) -> bool:
 
 def _holder(offers: Sequence[Offer]) -> Offer | None:
     """Return the cluster on which the job waits or runs, or has succeeded; of several, the one of the last choice."""
-    have = [offer for offer in offers if _is_active(offer) or _state(offer) == protocol.SUCCEEDED]
+    have = [offer for offer in offers if _is_to_run(offer) or _state(offer) == protocol.SUCCEEDED]
     return max(have, key=_rank, default=None)
+
+
+def _is_to_run(offer: Offer) -> bool:
+    """Return whether an attempt waits or runs there, and not only until it is ended, as the job is elsewhere."""
+    return _is_active(offer) and (offer.placed or {}).get("kind", words.CLAIM) == words.CLAIM
 
 
 def _last_of(offers: Sequence[Offer]) -> str | None:

@@ -135,7 +135,7 @@ class PlaceKeeping:
         :raises WorkerNeeded: only a worker can go on.
         """
         while True:
-            await self._until_news()
+            await self._wait_for_news()
             if self._keeper.is_due(self._status, is_out_of_reach=self._is_out):
                 self._work = asyncio.ensure_future(in_thread(self._do))
                 try:
@@ -144,8 +144,8 @@ class PlaceKeeping:
                 except JobWentElsewhere as went:
                     return went.submission
 
-    async def _until_news(self) -> None:
-        # Before Python 3.12, asyncio.wait_for may swallow a cancellation, and continue.
+    async def _wait_for_news(self) -> None:
+        # Before Python 3.12, asyncio.wait_for may swallow a cancellation when the news come, and go on.
         coming = asyncio.ensure_future(self._news.wait())
         try:
             await asyncio.wait({coming}, timeout=LOOK_EVERY_S)

@@ -23,11 +23,12 @@ from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal, status
 from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import FENCE, Placement
 from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
+from airflow_provider_gpu_cluster.gpu_run.staging import lacking
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.arrays import keep_elements
 from airflow_provider_gpu_cluster.gpu_run.store.asked import asked_at
 from airflow_provider_gpu_cluster.gpu_run.store.placements import Promise, new_note, note_placement
-from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi
+from tests.gpu_run.gpus.test_inventory import A100, FakeNvidiaSmi, divided
 from tests.gpu_run.host import Host
 from tests.gpu_run.staging.test_inputs import sources, stage
 from tests.harness.small_disk import fill, small_disk
@@ -121,9 +122,9 @@ def test_what_is_promised_counts_as_taken(host: Host) -> None:
     assert not free(three._replace(gpu_type="virt", time_limit_s=None, priority="high"))
     # What cannot be one keeps nobody away.
     assert free(Promise("odd", 0, None, priority="odd"))
-    (found,) = engine.prospects([Wanted(wanted)], [three], within_s=1.0)  # type: ignore[arg-type]
+    (found,) = engine.prospects([Wanted(wanted)], [three], within_s=1.0)
     assert (found["free_gpus"], found["waiting"], round(found["starts_in_s"])) == (1, 1, 60)
-    (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)  # type: ignore[arg-type]
+    (itself,) = engine.prospects([Wanted(wanted, "three")], [three], within_s=1.0)
     assert (itself["waiting"], itself["starts_in_s"]) == (0, 0)
     with pytest.raises(Refused, match="gpus is 'x'"):
         appraisal.is_free_now(host.root, engine, {"gpus": "x"}, promised=[])  # type: ignore[typeddict-item]
@@ -167,6 +168,13 @@ def test_broken_gpus_instances_and_a_silent_driver(
     assert (all_of_them["fits"], "starts_in_s" in all_of_them) == (True, False)
     assert "does not work" in all_of_them["remark"]
     assert (one["gpus"], one["starts_in_s"]) == (count, 0)
+    fake.says(**divided())
+    whole, small, several = ask(host, job(), job(gpus=2, gpu_type="1g.10gb"), job(gpus=2, gpu_type="80GB"))
+    assert [(found["gpus"], found["free_gpus"], found["starts_in_s"]) for found in (whole, small)] == [
+        (1, 1, 0),
+        (2, 2, 0),
+    ]
+    assert "a process can use only one MIG instance" in several["why_not"]
     fake.says(gpus="", then="echo the driver is silent; exit 9")
     (silent,) = ask(host, job())
     assert (silent["fits"], silent["is_passing"]) == (False, True)
@@ -195,7 +203,7 @@ def test_many_alike_cost_what_one_costs(host: Host, monkeypatch: pytest.MonkeyPa
 # -- what it needs besides -------------------------------------------------------------------------------------------
 
 
-def test_what_has_to_be_sent(host: Host, tmp_path: Path) -> None:
+def test_what_has_to_be_sent(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = tmp_path / "worker"
     (worker / "code").mkdir(parents=True)
     (worker / "code" / "train.py").write_text("print(1)\n")
@@ -217,6 +225,10 @@ def test_what_has_to_be_sent(host: Host, tmp_path: Path) -> None:
     contents = sorted(path for path in Path(host.root.cache).rglob("*") if path.is_file())
     (all_here,) = ask(host, job(inputs=inputs))
     assert all_here["missing_bytes"] == 0
+    with monkeypatch.context() as patch:
+        # A list that is too long to be read in a moment: it has been here once, and more is not known.
+        patch.setattr(lacking, "_MOST_BYTES_OF_ROWS", 10)
+        assert "missing_bytes" not in ask(host, job(inputs=inputs, input_bytes=sizes))[0]
     # A large content has gone since, and a part of it has come again.
     (large,) = [path for path in contents if path.stat().st_size == 3_000_000]
     large.unlink()
@@ -250,12 +262,33 @@ def test_how_fast_inputs_came_lately(host: Host) -> None:
     assert "bytes_per_s" not in ask(host, job())[0]
     ledger = Ledger(host.root.own)
     others: list[Any] = [{"bytes": 8 << 20}, {"bytes": 1 << 20, "direction": "out"}, {"bytes": 1000}, {"bytes": "x"}]
-    for more in others:
-        ledger.append({**line, **more})
-    ledger.append({**line, "bytes": 4 << 20, "seconds": 0})
+    for more in [*others, {"bytes": 4 << 20, "seconds": 0}]:
+        written: Any = {**line, **more}
+        ledger.append(written)
     with open(os.path.join(ledger.folder, ledger.months()[-1]), "a") as file:
         file.write('{"kind": "transfer", "torn\n')
     assert ask(host, job())[0]["bytes_per_s"] == 4 << 20
+
+
+def test_a_start_that_nobody_knows_is_likely_when_jobs_that_have_no_limit_took_as_long_as_others(host: Host) -> None:
+    host.submit("sleep 600", job_id="for-ever", gpus=3)
+    host.wait("for-ever", state="RUNNING")
+    (found,) = ask(host, job(gpus=4))
+    assert not found.keys() & {"starts_in_s", "likely_in_s"}
+    ledger = Ledger(host.root.own)
+    ends: list[Any] = [{"leased_s": 900.0}, {"leased_s": 300.0}, {"leased_s": 0.0}, {"leased_s": "x"}, {}]
+    line: Any = {"kind": "end", "at": records.now(), "job_id": "x"}
+    for end in ends:
+        line.pop("leased_s", None)
+        line.update(end)
+        ledger.append(line)
+    (found,) = ask(host, job(gpus=4))
+    assert "starts_in_s" not in found
+    assert 590 < found["likely_in_s"] <= 600
+    # It fits beside that one.
+    (known,) = ask(host, job())
+    assert known["starts_in_s"] == 0
+    assert "likely_in_s" not in known
 
 
 def test_whether_its_environment_is_built(host: Host, tmp_path: Path) -> None:

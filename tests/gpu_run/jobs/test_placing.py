@@ -297,6 +297,18 @@ def test_an_attempt_that_gets_its_turn_too_late_does_not_begin(still: Host, tmp_
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("renewed_only", [True, False])
+def test_an_orphan_that_only_renewals_keep_is_no_end_of_its_job(host: Host, renewed_only: bool) -> None:
+    launch(host, 1, renewed_only=renewed_only, orphan_timeout_s=0.2)
+    deadline = time.monotonic() + 60
+    while (end := dict(host.attempt("job").ended() or {})) == {}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (end["state"], end["reason"]) == ("CANCELLED", "orphaned")
+    assert end.get("placement") == ("expired" if renewed_only else None)
+    assert launch(host, 2, request_key="1")["created"] == renewed_only
+
+
 def test_requests_that_come_too_late(still: Host) -> None:
     assert refusal_of(still, 1, start_by=time.time() - 1) == protocol.PLACEMENT_EXPIRED
     launch(still, 2, start_by=time.time() + 100)
@@ -473,6 +485,9 @@ def test_a_record_that_makes_no_sense_launches_nothing(still: Host) -> None:
     [
         {"kind": "grab"},
         {"job_id": "../x"},
+        {"by": 7},
+        {"spec": {"gpus": "all"}},
+        {"spec": []},
         *[
             {"placement": placement}
             for placement in (

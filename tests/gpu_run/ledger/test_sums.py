@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_gpu_cluster.gpu_run.cli import usage as cli
 from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.ledger.sums import add_up
+from airflow_provider_gpu_cluster.gpu_run.ledger.totals import read_totals
 from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BYS, LedgerLine
 from airflow_provider_gpu_cluster.gpu_run.protocol.moments import moment_of
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Root
@@ -181,3 +182,15 @@ def test_json_and_nothing(ledger: Ledger, capsys: pytest.CaptureFixture[str], tm
         cli.run("--since", "soon", root=Root(str(tmp_path)))
     assert left.value.code == 2
     assert "'soon' is not a moment such as 30d (so long ago), 2026-11" in capsys.readouterr().err
+
+
+def test_an_attempt_that_was_taken_back_counts_for_nothing_unless_it_has_used_gpus(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / ".gpu-run"))
+    end: Any = {"user": "ann", "dag_id": "night", "attempt": 1, "engine": "host", "state": "CANCELLED"}
+    end.update(reason="cancelled", at=at("11-02T05"), queued_s=HOUR)
+    moved = {**end, "job_id": "a", "gpu_seconds": 0, "placement": "withdrawn"}
+    fenced = {**end, "job_id": "b", "gpu_seconds": HOUR, "placement": "fenced"}
+    add(ledger, "end", moved, fenced, {**end, "job_id": "c", "gpu_seconds": 0})
+    assert brief(add_up(ledger, None, None, "user")["rows"]) == {"ann": (2, 2, 0, 1, 0, 0)}
+    (pair,) = read_totals(ledger, within_s=10)["pairs"]
+    assert (pair["ends"], pair["gpu_seconds"]) == ([{"reason": "cancelled", "count": 2}], HOUR)

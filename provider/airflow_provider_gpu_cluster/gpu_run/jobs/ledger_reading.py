@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 19
 MOST_S = 0.04
 MOST_JOBS = 500
-_OF_A_RECORD = ("reason", "kind", "host", "started_at", "ended_at")
+_OF_A_RECORD = ("reason", "kind", "host", "started_at", "ended_at", "placement")
 _TOLD = ("job_id", "state", "attempt", *_OF_A_RECORD)
 _START = f'{{"kind": "{END}"'.encode()
 

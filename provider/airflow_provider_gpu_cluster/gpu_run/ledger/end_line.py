@@ -76,13 +76,17 @@ def end_line(
     if keys:
         line["gpu_keys"] = keys
     followed_at = _time(before.get("released_at")) or _time(before.get("ended_at"))
-    if followed_at:
+    # One that was taken back before was no attempt that this one goes on from.
+    if followed_at and before.get("placement") not in MARKS:
         line["follows_at"], line["follows_reason"] = followed_at, _text(before.get("reason")) or None
     moments = {"submitted_at": submitted_at, **{name: _time(record.get(name)) for name in ("started_at", "ended_at")}}
     line.update({name: moment for name, moment in moments.items() if moment})
     array = _part(request, "array")
     if _text(array.get("job_id")) and isinstance(array.get("index"), int):
-        line["array"], line["element"] = _text(array["job_id"]), array["index"]
+        # In the array that is here, which may be a part of a larger one.
+        first = array.get("first", 0)
+        line["array"] = _text(array["job_id"])
+        line["element"] = array["index"] - (first if isinstance(first, int) else 0)
     if record.get("next"):
         line["goes_on"] = True
     if record.get("placement") in MARKS:

@@ -34,7 +34,7 @@ _FIRST = ("kind", "at", "job_id", "user", "dag_id", "task_id")
 #: What is added up of the lines of ends, which comes before all else in them.
 BRIEF = (
     *("attempt", "state", "reason", "follows_at", "follows_reason", "gpu_seconds", "used_gpu_seconds"),
-    *("idle_gpu_seconds", "energy_j", "queued_s", "received_bytes", "sent_bytes"),
+    *("idle_gpu_seconds", "energy_j", "queued_s", "received_bytes", "sent_bytes", "placement"),
 )
 _THEN = ("engine",)
 _AFTER_BRIEF = b', "engine": '

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from ..protocol import CANCELLED, SUCCEEDED
 from ..protocol.ledger import BY_DAG, BY_DAY, BY_MONTH, BY_REASON, BY_TASK, BY_USER, END, TRANSFER
+from .moved import is_no_end
 
 if TYPE_CHECKING:
     from ..protocol.ledger import UsageReply, UsageRow
@@ -61,6 +62,8 @@ def add_up(ledger: Ledger, since: str | None, until: str | None, by: str) -> Usa
         if line["kind"] == TRANSFER:
             numbers = _of_transfer(line)
         else:
+            if is_no_end(line):
+                continue
             follows_at = line.get("follows_at")
             is_job = not isinstance(follows_at, str) or (since is not None and follows_at < since)
             is_job_here = is_job or (key_before is not None and key_before(line) != key)

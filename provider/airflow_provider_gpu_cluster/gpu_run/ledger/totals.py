@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..linux import regular_files
 from ..protocol import SUCCEEDED
 from ..protocol.ledger import END, TRANSFER
+from .moved import is_no_end
 
 if TYPE_CHECKING:
     from ..protocol.ledger import EndLine, TransferLine
@@ -193,6 +194,8 @@ class _Index:
             self._add_transfer(cast("TransferLine", line))
 
     def _add_end(self, month: str, line: EndLine) -> None:
+        if is_no_end(line):
+            return
         pair = self._pair(_text(line.get("dag_id")), _text(line.get("user")))
         _count(pair, _reason(line))
         gpu_seconds = _number(line.get("gpu_seconds"))

@@ -45,6 +45,7 @@ class JobStanding(_JobStanding, total=False):
     How far a job is, as its files say.
 
     :param state: None for a job that is not there any more. A job whose next attempt is still to be made is QUEUED.
+    :param placement: why its last attempt did not run here, if it was placed on another cluster; see :mod:`.placement`.
     """
 
     attempt: int
@@ -53,6 +54,7 @@ class JobStanding(_JobStanding, total=False):
     host: str | None
     started_at: str | None
     ended_at: str | None
+    placement: str
 
 
 class ReadLedgerReply(TypedDict):

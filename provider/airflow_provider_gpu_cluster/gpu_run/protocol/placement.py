@@ -32,7 +32,7 @@ TAKEN = "taken"  # the GPUs that were free are promised to others; nothing was c
 # Why an attempt does not run here, in a status and in the record of its end. The end is none of the job.
 WITHDRAWN = "withdrawn"  # the job was moved while it waited
 FENCED_OFF = "fenced"  # it was placed on another cluster
-EXPIRED = "expired"  # its last moment to start was over
+EXPIRED = "expired"  # nobody renewed it: its last moment to start was over, or it has ended as an orphan
 MARKS = (WITHDRAWN, FENCED_OFF, EXPIRED)
 
 

@@ -35,7 +35,7 @@ from .launchers import TOKEN
 from .limits import Limits
 from .main_process import catching
 from .node_orders import NodeOrders
-from .orphan import OrphanLimit
+from .orphan import OrphanLimit, orphan_mark
 from .right_place import found_misplaced
 from .signals import HANDED_ON
 from .stack_dump import stack_dump
@@ -387,6 +387,8 @@ class AttemptRun:
             cause = self._limits.over_memory() or self._limits.time_is_up(self._taken_at) or cause
         if cause is not None:
             state, reason, message = cause
+            if reason == protocol.ORPHANED:
+                details.update(orphan_mark(self.attempt, self.request))
         elif _is_gone(self.attempt.path):
             state, reason, message = protocol.FAILED, protocol.USER_ERROR, "it deleted its own job directory"
         elif exit_code == 0:

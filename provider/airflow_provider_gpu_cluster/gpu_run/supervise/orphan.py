@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable
 
 from .. import protocol
 from ..protocol.orphan_timeout import orphan_timeout_s
+from ..protocol.placement import EXPIRED
 from ..recovery.words import duration
 from ..store.asked import asked_at, unasked_s
 from ..store.claims import claim_by
@@ -16,7 +17,7 @@ from ..store.renewals import is_renewed_only, renewed_at, unrenewed_s
 from .stop import Cause
 
 if TYPE_CHECKING:
-    from ..protocol.records import AttemptRequest
+    from ..protocol.records import AttemptRequest, EndFacts
 
 _LONGEST_PAUSE_S = 5.0
 _LOOKS = 8
@@ -80,10 +81,22 @@ def end_if_orphaned(attempt: Attempt, request: AttemptRequest) -> bool:
     state, reason, message = _cause(timeout_s, time.time() - unasked)
     message = f"{message}; it was not started"
     claim = claim_by("cancel")
+    mark = orphan_mark(attempt, request)
     claim["end"] = {"state": state, "reason": reason, "message": message}
+    if "placement" in mark:
+        claim["end"]["placement"] = mark["placement"]
     if attempt.claim(claim):
-        attempt.finish(state, reason, message, submitted_at=request["requested_at"])
+        attempt.finish(state, reason, message, submitted_at=request["requested_at"], **mark)
     return True
+
+
+def orphan_mark(attempt: Attempt, request: AttemptRequest) -> EndFacts:
+    """
+    Return what the record of such an end says besides: for a job that only renewals keep, that it is no end of the job.
+
+    Whoever has renewed it counts on it being gone from here, and launches it anew.
+    """
+    return {"placement": EXPIRED} if is_renewed_only(attempt.job.path, request) else {}
 
 
 def _cause(timeout_s: float, at: float | None) -> Cause:
