@@ -60,6 +60,7 @@ def test_it_follows_from_poke_to_poke(monkeypatch: pytest.MonkeyPatch) -> None:
     assert poke() is False
     result = poke()
     assert isinstance(result, PokeReturnValue)
+    assert result.xcom_value is not None
     assert (result.xcom_value["gpu_cluster_conn_id"], result.xcom_value["job_dir"]) == ("b", "/B/job-1")
     # What it has shown of the output is of each cluster.
     assert asked == [("a", "a", False), ("a", "a", True), ("b", "b", False)]

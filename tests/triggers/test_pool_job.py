@@ -66,7 +66,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, PoolWatcher]:
 
 
 def trigger(**changes: Any) -> GpuJobTrigger:
-    path, kwargs = GpuJobTrigger(HANDLE.to_json(), get_logs=False, pool={**ARGUMENT, **changes}).serialize()
+    pool: Any = {**ARGUMENT, **changes}
+    path, kwargs = GpuJobTrigger(HANDLE.to_json(), get_logs=False, pool=pool).serialize()
     assert path.endswith("GpuJobTrigger")
     return GpuJobTrigger(**through_the_database(kwargs))
 
