@@ -22,6 +22,8 @@ from tests.harness.deferral import TaskLogs, own_watchers, task_logs
 from tests.harness.patience import PATIENCE_S
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "gpu01", "gpu02"
 FAILOVER_S, ORPHAN_S = 6.0, 8.0
 
@@ -130,7 +132,7 @@ def blocked(sandbox: Sandbox) -> tuple[GpuClusterHook, dict[str, Any]]:
 def test_a_job_that_waits_where_nobody_gets_is_launched_elsewhere(
     pool: Sandbox, task: Task, eventually: Callable[..., Any]
 ) -> None:
-    first, second = pool.clusters
+    first, _ = pool.clusters
     hook, blocker = blocked(pool)
     eventually(lambda: hook.status(blocker).state is JobState.RUNNING)
     task.make(policy=lambda offers: offers[0])
@@ -143,7 +145,7 @@ def test_a_job_that_waits_where_nobody_gets_is_launched_elsewhere(
     first.restore()
     hook.cancel(blocker, wait_s=10)
     job_id = task.ti.xcoms["return_value"]["job_id"]
-    status = task.until(lambda: (found := hook.status(job_id)).placement and found)
+    status = task.until(lambda: (found := hook.status(job_id)).final and found.moved_to and found)
     assert (status.state, status.started_at, status.moved_to) == (JobState.CANCELLED, None, SECOND)
     task.gate.touch()
     result = task.result()
@@ -156,7 +158,7 @@ def test_a_job_that_waits_where_nobody_gets_is_launched_elsewhere(
 def test_a_job_that_runs_where_nobody_gets_has_ended_before_it_is_launched_elsewhere(
     pool: Sandbox, task: Task, eventually: Callable[..., Any]
 ) -> None:
-    first, second = pool.clusters
+    first, _ = pool.clusters
     task.start()
     task.until(lambda: task.places == ["gpu01"])
     first.cut_off()

@@ -157,7 +157,7 @@ class Keeper:
         if is_out_of_reach:
             self._holding.unreached(now)
             return self._holding.may_fail_over(now)
-        if status is None:
+        if status is None or (status.final and not status.is_elsewhere):
             return False
         self._holding.note_orphan_timeout(status.orphan_timeout_s)
         is_lost = status.is_elsewhere and now.steady >= self._place_at

@@ -131,7 +131,7 @@ class Watch(ABC):
                 status = self.look()
                 if keeper is not None:
                     keeper.in_contact(self._cluster, status)
-                if status.final and not status.is_elsewhere:
+                if status.final and (keeper is None or not status.is_elsewhere):
                     self.settle(pause)
                     return status
             except GpuClusterConnectionError as error:
