@@ -83,7 +83,10 @@ def end_line(
     line.update({name: moment for name, moment in moments.items() if moment})
     array = _part(request, "array")
     if _text(array.get("job_id")) and isinstance(array.get("index"), int):
-        line["array"], line["element"] = _text(array["job_id"]), array["index"]
+        # In the array that is here, which may be a part of a larger one.
+        first = array.get("first", 0)
+        line["array"] = _text(array["job_id"])
+        line["element"] = array["index"] - (first if isinstance(first, int) else 0)
     if record.get("next"):
         line["goes_on"] = True
     if record.get("placement") in MARKS:

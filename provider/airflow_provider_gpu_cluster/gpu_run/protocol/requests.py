@@ -104,12 +104,21 @@ class ElementRequest(_ElementRequest, total=False):
     masks: Masks
 
 
-class ArrayPlace(TypedDict):
-    """The array that a job is an element of, its index, and the number of elements."""
-
+class _ArrayPlace(TypedDict):
     job_id: str
     index: int
     count: int
+
+
+class ArrayPlace(_ArrayPlace, total=False):
+    """
+    The array that a job is an element of, its index, and the number of elements.
+
+    :param first: if that array is a part of a larger one, the index there of its first element: index and count are
+        those in the whole.
+    """
+
+    first: int
 
 
 class PartOfArray(TypedDict):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .masks import Masks
     from .placement import Placement
     from .records import AttemptRequest, EnvironmentParts
-    from .requests import Asker, ElementRequest, PartOfArray, Submit, SubmitRequest
+    from .requests import ArrayPlace, Asker, ElementRequest, PartOfArray, Submit, SubmitRequest
     from .settings import Settings
     from .spec import Spec
 
@@ -88,7 +88,7 @@ def to_be_carried_out(request: SubmitRequest, *, settings: Settings, umask: int,
 
 def element_requests(request: Submit) -> list[Submit]:
     """Return a request of its own for each element of an array."""
-    part = request.get("part") or {"first": 0, "count": len(request["elements"])}
+    part: PartOfArray = request.get("part") or {"first": 0, "count": len(request["elements"])}
     common = request.copy()
     del common["elements"]
     common.pop("part", None)
@@ -99,7 +99,7 @@ def element_requests(request: Submit) -> list[Submit]:
             "spec": {**request["spec"], **own["spec"]},
             "env": {**request["env"], **own["env"]},
             "run_script": own["run_script"],
-            "array": {"job_id": request["job_id"], "index": index, "count": part["count"]},
+            "array": _place(request["job_id"], index, part),
         }
         for index, own in enumerate(request["elements"], start=part["first"])
     ]
@@ -107,6 +107,13 @@ def element_requests(request: Submit) -> list[Submit]:
         if "masks" in own:
             element["masks"] = own["masks"]
     return elements
+
+
+def _place(array_id: str, index: int, part: PartOfArray) -> ArrayPlace:
+    place: ArrayPlace = {"job_id": array_id, "index": index, "count": part["count"]}
+    if part["first"]:
+        place["first"] = part["first"]
+    return place
 
 
 def attempt_request(

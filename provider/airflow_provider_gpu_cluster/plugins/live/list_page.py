@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.utils.session import create_session
@@ -35,6 +35,10 @@ _S_PER_ROW = 0.005
 _OF_STATUS = ("reason", "kind", "host", "started_at", "ended_at", "gpu_seconds")
 
 
+# Connection and job id: a job that went from one cluster to another has a row for each.
+_Key: TypeAlias = tuple[str, str]
+
+
 class _Row:
     def __init__(self, row: dict[str, Any], handle: JobHandle, *, may_read_log: bool) -> None:
         self.row = row
@@ -62,8 +66,8 @@ class ListPage:
         self.viewer = OpenPage()
         self._visitor = visitor
         self._wanted: list[str] | None = None
-        self._rows: dict[str, _Row] = {}
-        self._changed: set[str] = set()
+        self._rows: dict[_Key, _Row] = {}
+        self._changed: set[_Key] = set()
 
     def want(self, message: dict[str, Any]) -> None:
         """
@@ -97,7 +101,7 @@ class ListPage:
                 checked_at = now
                 await self._visitor.check()
                 # Rows that may no longer be seen are not found any more.
-                self._wanted = list(self._rows) if self._wanted is None else self._wanted
+                self._wanted = [job_id for _, job_id in self._rows] if self._wanted is None else self._wanted
                 await self._check_connections()
             if self._wanted is not None:
                 wanted, self._wanted = self._wanted, None
@@ -108,16 +112,16 @@ class ListPage:
     async def _take(self, wanted: list[str]) -> None:
         """Follow those of these jobs that may be seen and go on."""
         found = await run_in_threadpool(self._look_up, wanted)
-        self._leave([job_id for job_id in self._rows if job_id not in found])
-        for job_id, row in found.items():
-            if job_id not in self._rows:
-                self._rows[job_id] = row
-                row.job = hub().join(row.handle, row.viewer, lambda job_id=job_id: self._changed.add(job_id))  # type: ignore[misc]
+        self._leave([key for key in self._rows if key not in found])
+        for key, row in found.items():
+            if key not in self._rows:
+                self._rows[key] = row
+                row.job = hub().join(row.handle, row.viewer, lambda key=key: self._changed.add(key))  # type: ignore[misc]
             else:
-                self._rows[job_id].row = row.row
-                self._rows[job_id].may_read_log = row.may_read_log
+                self._rows[key].row = row.row
+                self._rows[key].may_read_log = row.may_read_log
 
-    def _look_up(self, wanted: list[str]) -> dict[str, _Row]:
+    def _look_up(self, wanted: list[str]) -> dict[_Key, _Row]:
         user = self._visitor.user
         dags = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
         with create_session() as session:
@@ -129,7 +133,7 @@ class ListPage:
             folders = dict(session.execute(query).tuples().all())
         with_logs = readable_logs(user)({row["dag_id"] for row in found})
         return {
-            row["job_id"]: _Row(
+            (row["conn_id"], row["job_id"]): _Row(
                 JobRow.model_validate(row).model_dump(mode="json"),
                 _handle_of(row, folders.get(row["id"])),
                 may_read_log=row["dag_id"] in with_logs,
@@ -141,11 +145,11 @@ class ListPage:
     def _tell(self) -> float:
         """Tell what has changed; return how long to wait until the next time, in seconds."""
         changed, self._changed = self._changed, set()
-        rows = [self._rows[job_id] for job_id in changed if job_id in self._rows]
+        rows = [self._rows[key] for key in changed if key in self._rows]
         told = [row.told() for row in rows if row.job is not None and row.job.known.status is not None]
         if told:
             self.viewer.tell(Message.of("rows", rows=shown(told)))
-        self._leave([row.handle.job_id for row in rows if row.is_over])
+        self._leave([(row.handle.gpu_cluster_conn_id, row.handle.job_id) for row in rows if row.is_over])
         return max(TELL_EVERY_S, len(told) * _S_PER_ROW)
 
     async def _check_connections(self) -> None:
@@ -154,9 +158,9 @@ class ListPage:
             if cluster.is_check_due:
                 await asyncio.to_thread(cluster.check)
 
-    def _leave(self, job_ids: list[str]) -> None:
-        for job_id in job_ids:
-            row = self._rows.pop(job_id)
+    def _leave(self, keys: list[_Key]) -> None:
+        for key in keys:
+            row = self._rows.pop(key)
             if row.job is not None:
                 hub().leave(row.job, row.viewer)
 

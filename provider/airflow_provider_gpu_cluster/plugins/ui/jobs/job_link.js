@@ -1,5 +1,8 @@
 // Where a job is in Airflow: its task instance, and the tab that shows it. No React.
 
+/** What tells a row from all others: a job that went from one cluster to another has a row for each. */
+export const rowKey = (row) => `${row.conn_id} ${row.job_id}`;
+
 /** Path of the tab of a row's job, as Airflow's router has it. */
 export function jobLink(row) {
   const query = row.is_latest === false ? `?job_id=${encodeURIComponent(row.job_id)}` : "";

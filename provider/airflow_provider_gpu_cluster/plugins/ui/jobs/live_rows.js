@@ -2,6 +2,7 @@
 
 import { React } from "../airflow.js";
 import { apiAddress } from "../api.js";
+import { rowKey } from "./job_link.js";
 
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED", "LOST"]);
 const FIRST_PAUSE_MS = 1_000;
@@ -16,9 +17,9 @@ export function useLiveRows(rows) {
   React.useEffect(() => {
     setChanged(new Map());
     if (!watched.length) return undefined;
-    return listen(watched, (fresh) => setChanged((before) => new Map([...before, ...fresh.map((row) => [row.job_id, row])])));
+    return listen(watched, (fresh) => setChanged((before) => new Map([...before, ...fresh.map((row) => [rowKey(row), row])])));
   }, [names]);
-  return React.useMemo(() => (changed.size ? rows.map((row) => changed.get(row.job_id) ?? row) : rows), [rows, changed]);
+  return React.useMemo(() => (changed.size ? rows.map((row) => changed.get(rowKey(row)) ?? row) : rows), [rows, changed]);
 }
 
 /** Hears of rows until the function that it returns is called; says nothing to a page that nobody sees. */

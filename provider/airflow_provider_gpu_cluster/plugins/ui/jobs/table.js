@@ -4,6 +4,7 @@ import { Chakra, html, React, Router } from "../airflow.js";
 import { STATES, lookOf } from "../parts/chip.js";
 import { useNow, useZone } from "../parts/time.js";
 import { COLUMNS } from "./columns.js";
+import { rowKey } from "./job_link.js";
 import { nextOrder, sortOf } from "./query.js";
 
 const FIRST_ROWS = 50;
@@ -25,7 +26,7 @@ export function JobsTable({ jobs, query, onOrder, ofRun, isAsking, label }) {
         <tr>${columns.map((column) => html`<${Header} key=${column.id} column=${column} query=${query} onOrder=${onOrder} />`)}</tr>
       </thead>
       <tbody>
-        ${shown.map((row) => html`<${Row} key=${row.job_id} row=${row} columns=${columns} zone=${zone} now=${row.ended_at ? 0 : now} />`)}
+        ${shown.map((row) => html`<${Row} key=${rowKey(row)} row=${row} columns=${columns} zone=${zone} now=${row.ended_at ? 0 : now} />`)}
       </tbody>
     </table>
   <//>`;
