@@ -252,6 +252,9 @@ class JobInPool:
         :param has_ended: whether it says that the job has ended there.
         """
         self._store.save(replace(record, stage=ENDED) if has_ended else record)
+
+    def do_what_the_trigger_could_not(self) -> None:
+        """Move the job when it is launched or found again, if it is still to move."""
         self._is_after_trigger = True
 
     # -- cancelling

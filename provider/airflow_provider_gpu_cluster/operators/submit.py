@@ -358,6 +358,8 @@ class SubmitGpuJobOperator(BaseOperator):
         identity = self._identity(context, staged)
         hook = self._hook(staged)
         self._in_pool = self._job_in_pool(context, hook, identity)
+        if on_worker and self._in_pool is not None:
+            self._in_pool.do_what_the_trigger_could_not()
         if not on_worker and self._may_launch_from_trigger(context):
             self._defer_unless_a_worker_is_needed(context, hook, identity, staged=staged is not None)
         if self.wait_for_completion and not self.deferrable:
