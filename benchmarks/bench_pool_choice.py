@@ -14,7 +14,7 @@ import os
 import socket
 import statistics
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
@@ -121,7 +121,7 @@ def _place(pool: Pool) -> None:
             "record": record(),
         },
         store=KeyedStore(stored.get, stored.__setitem__, is_first=True),
-        log=logging.getLogger("bench"),
+        log=cast("Any", logging.getLogger("bench")),
     )
     placing.begin()
     members.close()

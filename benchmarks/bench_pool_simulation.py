@@ -7,19 +7,17 @@ import statistics
 from benchmarks.pool_simulation import POOL, RIVALS, waits
 from benchmarks.pool_trace import HELIOS, PHILLY, PoolTrace, pool_trace
 
-DAYS = 10
-SEEDS = range(5)
+DAYS = 7
+SEEDS = range(3)
 LOADS = (0.7, 0.85)
 # Those that overload a cluster have queues in which every look takes long.
-DAYS_OF_THE_THOUGHTLESS = 3
+DAYS_OF_THE_THOUGHTLESS = 2
 WITHOUT_LIMIT = 0.3
 
 
 def main() -> None:
     sizes = ", ".join(f"{name} {gpus}" for name, gpus in POOL.items())
-    print(
-        f"GPUs: {sizes}. Mean wait of {DAYS} days of jobs, {len(SEEDS)} times; target: at most 1.10 times the oracle's"
-    )
+    print(f"GPUs: {sizes}. Mean wait of the jobs of {len(SEEDS)} traces; target: at most 1.10 times that of the oracle")
     for source in (PHILLY, HELIOS):
         for load in LOADS:
             _compare(source, load, days=DAYS, names=("soonest", "oracle"))

@@ -11,12 +11,13 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_gpu_cluster.gpu_run.gpus.forecast import forecast
+from airflow_provider_gpu_cluster.gpu_run.gpus.forecast import forecast, with_likely_ends
 from airflow_provider_gpu_cluster.gpu_run.gpus.inventory import Gpu
 from airflow_provider_gpu_cluster.gpu_run.gpus.schedule import Board, QueuedJob, Slot, in_order
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import Appraisal, JobToAppraise
@@ -54,6 +55,8 @@ class SimulatedCluster:
         self._knows_runs = knows_runs
         self._running: dict[str, _Running] = {}
         self._waiting: dict[QueuedJob, PoolJob] = {}
+        # How long the last jobs have run, as the ledger knows it.
+        self._ended: deque[float] = deque(maxlen=200)
 
     def appraise(self, wanted: JobToAppraise, job: PoolJob, now: float) -> Appraisal:
         """Answer as the host engine does."""
@@ -71,11 +74,18 @@ class SimulatedCluster:
         start = forecast(waiting, slots, now, [queued]).starts.get(queued)
         if start is not None:
             appraisal["starts_in_s"] = start - now
+        elif self._ended:
+            likely, slots = with_likely_ends(waiting, slots, now, sum(self._ended) / len(self._ended))
+            appraisal["likely_in_s"] = forecast(likely, slots, now, likely[-1:]).starts[likely[-1]] - now
         return appraisal
 
     def submit(self, job: PoolJob, now: float) -> None:
         """Put a job into the queue."""
         self._waiting[self._queued(job, now)] = job
+
+    def end(self, job: PoolJob) -> None:
+        """Note that a job has ended."""
+        self._ended.append(job.run_s)
 
     def dispatch(self, now: float) -> list[PoolJob]:
         """Start those whose turn it is, and return them."""
@@ -128,12 +138,14 @@ def waits(jobs: Sequence[PoolJob], policy: Policy, *, knows_runs: bool = False) 
     answers = SharedAnswers(call, clock=lambda: now)
     pool = Pool(tuple(Member(name) for name in POOL), policy)
     waited = {}
-    # When something ends or arrives, and what arrives.
-    events: list[tuple[float, int, PoolJob | None, str]] = [(job.arrives_s, job.number, job, "") for job in jobs]
+    # When a job arrives or, on a cluster, ends.
+    events: list[tuple[float, int, PoolJob, str]] = [(job.arrives_s, job.number, job, "") for job in jobs]
     heapq.heapify(events)
     while events:
         now, _, arrives, name = heapq.heappop(events)
-        if arrives is not None:
+        if name:
+            clusters[name].end(arrives)
+        else:
             wanted: JobToAppraise = {
                 "job_id": str(arrives.number),
                 "spec": {"gpus": arrives.gpus, "time_limit_s": arrives.limit_s},
@@ -145,7 +157,7 @@ def waits(jobs: Sequence[PoolJob], policy: Policy, *, knows_runs: bool = False) 
             answers.kept(wanted["job_id"])
         for job in clusters[name].dispatch(now):
             waited[job.number] = now - job.arrives_s
-            heapq.heappush(events, (now + job.run_s, -1 - job.number, None, name))
+            heapq.heappush(events, (now + job.run_s, -1 - job.number, job, name))
     assert len(waited) == len(jobs)
     return [waited[job.number] for job in jobs]
 

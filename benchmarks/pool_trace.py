@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from statistics import NormalDist
 
 LONGEST_S = 3 * 86400.0
 # Of each hour of the day, how much comes in it.
@@ -93,8 +94,7 @@ def _job(source: PoolTrace, chance: random.Random, number: int, arrives_s: float
 
 
 def _run_s(source: PoolTrace, chance: random.Random) -> float:
-    sigma = math.sqrt(2 * math.log(source.mean_s / source.median_s))
-    return max(1.0, min(chance.lognormvariate(math.log(source.median_s), sigma), LONGEST_S))
+    return max(1.0, min(chance.lognormvariate(math.log(source.median_s), _sigma(source)), LONGEST_S))
 
 
 def _limit_s(wanted_s: float) -> float:
@@ -108,6 +108,12 @@ def mean_gpus(source: PoolTrace) -> float:
 
 def _work_s(source: PoolTrace) -> float:
     """Return how many GPU-seconds a job takes on average."""
-    chance = random.Random(0)
-    runs = [_run_s(source, chance) for _ in range(100_000)]
-    return mean_gpus(source) * sum(runs) / len(runs)
+    # The mean of a log-normal distribution that is cut.
+    sigma = _sigma(source)
+    end = (math.log(LONGEST_S) - math.log(source.median_s)) / sigma
+    normal = NormalDist()
+    return mean_gpus(source) * (source.mean_s * normal.cdf(end - sigma) + LONGEST_S * (1 - normal.cdf(end)))
+
+
+def _sigma(source: PoolTrace) -> float:
+    return math.sqrt(2 * math.log(source.mean_s / source.median_s))

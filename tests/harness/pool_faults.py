@@ -45,7 +45,7 @@ from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.placing import Placing
 from airflow_provider_gpu_cluster.pools.pool import Pool
-from airflow_provider_gpu_cluster.pools.stores import KeyedStore
+from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY, KeyedStore
 from tests.harness.jobs import record, submit
 from tests.harness.leftovers import processes_under
 from tests.harness.unpacked_program import provide_unpacked
@@ -96,6 +96,7 @@ class Fire:
     :param pause_s: the longest time from one fault of a cluster to its next.
     :param for_s: how long they go on, and ``kept_for_s`` for a job that may fail over.
     :param kept: how many of the jobs may fail over, from 0 to 1.
+    :param failovers: how many of these lose their cluster for long, and have no other fault.
     :param spared: how many of the clusters have none.
     :param freezes: whether connections freeze as well, each of which costs everybody some seconds.
     """
@@ -104,6 +105,7 @@ class Fire:
     for_s: float = 4.0
     kept_for_s: float = 9.0
     kept: float = 0.35
+    failovers: float = 0.5
     spared: float = 0.25
     freezes: bool = True
 
@@ -282,6 +284,8 @@ class _Round:
         self._proof = Proof()
         self._job_id = f"job-{seed}"
         self._runs = pool._runs / self._job_id
+        self._told = self._runs.with_suffix(".told")
+        self._runs_until_told = False
         self._is_kept = self._random.random() < fire.kept
         self._tries = 0
         self._workers: list[Any] = []
@@ -291,6 +295,20 @@ class _Round:
         chance = self._random
         order = list(self._pool.proxies)
         chance.shuffle(order)
+        if self._is_kept and chance.random() < self._fire.failovers:
+            self._partition(order)
+        else:
+            self._fires(order)
+        for proxy in self._pool.proxies.values():
+            proxy.refusing, proxy.delay_s = False, 0.0
+            proxy.cut_now()
+        self._finish(order)
+        self._prove()
+        return self._proof
+
+    def _fires(self, order: list[str]) -> None:
+        """Let faults happen to all that take part."""
+        chance = self._random
         if chance.random() < 0.3:
             # It waits for a while where it would go first.
             with self._pool.direct(order[0]) as cluster:
@@ -306,12 +324,63 @@ class _Round:
         self._end.set()
         for thread in troubles:
             thread.join()
-        for proxy in self._pool.proxies.values():
-            proxy.refusing, proxy.delay_s = False, 0.0
-            proxy.cut_now()
-        self._finish(order)
-        self._prove()
-        return self._proof
+
+    def _partition(self, order: list[str]) -> None:
+        """Cut off the cluster on which the job waits or runs, and bring it back before or after the failover."""
+        chance = self._random
+        first, waits_there = order[0], chance.random() < 0.5
+        if waits_there:
+            for name in order:
+                with self._pool.direct(name) as cluster:
+                    seconds = 0.1 if name != first else chance.uniform(4, 9)
+                    submit(cluster, f"sleep {seconds:.2f}", job_id=f"{self._job_id}-before-{name}")
+        self._runs_until_told = True
+        worker = self._start_worker(order, waits=True, dies=False)
+        if not self._await(lambda: self._where() is not None, 30.0):
+            return
+        if not waits_there:
+            self._await(lambda: bool(self._begun()), 20.0)
+        here = cast(str, self._where())
+        self._pool.proxies[here].refusing = True
+        self._pool.proxies[here].cut_now()
+        if chance.random() < 0.4:
+            worker.kill()
+            self._note("worker killed during a partition")
+        tries = threading.Thread(target=self._try_again, args=(order,))
+        tries.start()
+        if chance.random() < 0.3:
+            time.sleep(chance.uniform(0.0, 12.0))
+            self._note("partition, and back before the failover or about then")
+        elif self._await(lambda: self._where() not in (None, here), 60.0):
+            self._note("partition, and back after the failover")
+            time.sleep(chance.uniform(0.0, 3.0))
+        self._pool.proxies[here].refusing = False
+        time.sleep(chance.uniform(0.0, 3.0))
+        self._told.touch()
+        self._end.set()
+        tries.join()
+
+    def _try_again(self, order: list[str]) -> None:
+        """Let one try follow the other, as long as this goes on."""
+        while not self._end.wait(0.5):
+            if all(worker.exitcode is not None for worker in self._workers):
+                self._start_worker(order, waits=True, dies=False)
+
+    def _await(self, is_there: Callable[[], bool], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not is_there():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _where(self) -> str | None:
+        """Return the cluster on which the job was launched, by what its task remembers."""
+        noted = _read(self._pool._store / self._job_id, "")
+        return noted.get("conn_id") if noted.get("stage") == "launched" else None
+
+    def _begun(self) -> list[str]:
+        return self._runs.read_text().splitlines() if self._runs.exists() else []
 
     def _note(self, fault: str, times: int = 1) -> None:
         self._proof.faults[fault] += times
@@ -326,7 +395,7 @@ class _Round:
         plan = _Plan(
             self._job_id,
             f"try-{self._tries}",
-            f'echo "begin $JOB_DIR $ATTEMPT $(date +%s.%N)" >> {self._runs}; sleep {chance.uniform(0.1, 1.0):.2f}; '
+            f'echo "begin $JOB_DIR $ATTEMPT $(date +%s.%N)" >> {self._runs}; {self._body(chance)}; '
             f'echo "end $JOB_DIR $ATTEMPT $(date +%s.%N)" >> {self._runs}',
             tuple(own),
             chance.random() < 0.5 if waits is None else waits,
@@ -341,6 +410,11 @@ class _Round:
             worker.dies_at = dies_at  # type: ignore[attr-defined]
         self._workers.append(worker)
         return worker
+
+    def _body(self, chance: random.Random) -> str:
+        if self._runs_until_told:
+            return f"for second in $(seq 600); do if [ -e {self._told} ]; then break; fi; sleep 0.1; done"
+        return f"sleep {chance.uniform(0.1, 1.0):.2f}"
 
     def _kill_some(self) -> None:
         """Kill workers at random moments, or wait for a while."""
@@ -477,8 +551,9 @@ class _Round:
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / f"{name}.json" if name else folder / PLACEMENT_KEY
     with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads((folder / f"{name}.json").read_text()))
+        return dict(json.loads(path.read_text()))
     return {}
 
 

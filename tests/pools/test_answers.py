@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
-from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import Appraisal, AppraiseReply, JobToAppraise
-from airflow_provider_gpu_cluster.pools.answers import FRESH_S, MOST_JOBS, SharedAnswers
+from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import MOST_JOBS, Appraisal, AppraiseReply, JobToAppraise
+from airflow_provider_gpu_cluster.pools.answers import FRESH_S, SharedAnswers
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.pool import Pool
 from tests.harness.patience import PATIENCE_S
@@ -21,7 +21,8 @@ POOL = Pool((Member("a"), Member("b")))
 
 
 def job(job_id: str, **spec: Any) -> JobToAppraise:
-    return {"job_id": job_id, "spec": {"gpus": 1, **spec}, "inputs": []}
+    needs: Any = {"gpus": 1, **spec}
+    return {"job_id": job_id, "spec": needs, "inputs": []}
 
 
 class Clusters:

@@ -108,7 +108,7 @@ class Answering:
     def close(self) -> None: ...
 
 
-GOOD = {"jobs": [{"fits": True, "starts_in_s": 0}], "now": 1.0}
+GOOD: dict[str, Any] = {"jobs": [{"fits": True, "starts_in_s": 0}], "now": 1.0}
 TURNED_AWAY = GpuClusterConnectionError("the server closed the connection")
 
 

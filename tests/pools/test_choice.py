@@ -126,6 +126,7 @@ def test_what_nobody_tells_is_estimated_soberly() -> None:
     assert start_s(offer("a", None, free_gpus=2, gpus=4, needs_gpus=2)) == UNTOLD_START_S
     assert start_s(offer("a", None, free_gpus=2, gpus=4, needs_gpus=2, waiting=3)) == 3 * TYPICAL_RUN_S / 2
     assert start_s(offer("a", None, free_gpus=0, gpus=4, needs_gpus=2, waiting=3)) == 4 * TYPICAL_RUN_S / 2
+    assert start_s(offer("a", None, waiting=3, likely_in_s=700.0)) == 700
     assert whole_wait_s(offer("a", 10, send_s=20.0, is_environment_built=False)) == 30 + BUILD_S
     assert math.isfinite(whole_wait_s(offer("a", None, gpus=0, needs_gpus=0, waiting=0)))
 

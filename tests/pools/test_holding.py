@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.pools.holding import (
+    ClockTimes,
     Holding,
-    Moment,
     gone_after_s,
     gone_at,
     is_newer,
@@ -25,8 +25,8 @@ RECORD = PlacementRecord(
 )
 
 
-def at(seconds: float, *, wall_ahead: float = 0.0) -> Moment:
-    return Moment(1000.0 + seconds + wall_ahead, 50.0 + seconds)
+def at(seconds: float, *, wall_ahead: float = 0.0) -> ClockTimes:
+    return ClockTimes(1000.0 + seconds + wall_ahead, 50.0 + seconds)
 
 
 def holding(record: PlacementRecord = RECORD, failover_after_s: float | None = F) -> Holding:
@@ -234,7 +234,7 @@ class ModelWaiter:
     store: list[PlacementRecord]
     pending: list[tuple[float, str, int, float]] = field(default_factory=list)
 
-    def step(self, now: Moment, t: float, chance: random.Random, reachable: set[str]) -> None:
+    def step(self, now: ClockTimes, t: float, chance: random.Random, reachable: set[str]) -> None:
         one, record = self.holding, self.holding.record
         stored = self.store[0]
         if stored.epoch > record.epoch:
@@ -265,7 +265,7 @@ class ModelWaiter:
             # Held up on its way, for as long as anything.
             self.pending.append((t + chance.expovariate(1 / 100), record.conn_id, record.epoch, there))
 
-    def _fail_over(self, now: Moment, t: float, reachable: set[str]) -> None:
+    def _fail_over(self, now: ClockTimes, t: float, reachable: set[str]) -> None:
         before = self.holding.record
         assert before.conn_id is not None
         elsewhere = {**before.elsewhere, before.conn_id: Elsewhere(before.epoch, gone_at(before))}
@@ -303,7 +303,7 @@ def _life(seed: int) -> tuple[int, bool]:
     }
     # A second worker, whose clock was set a little differently, may still wait for the same job.
     skews = [chance.uniform(-2, 2) for _ in range(chance.choice((1, 1, 2)))]
-    first = Moment(0.0, 0.0)
+    first = ClockTimes(0.0, 0.0)
     record = replace(
         RECORD, members=("a", "b", "c"), start_by=AHEAD_S, gone_after_s=gone_after_s(AHEAD_S, ORPHAN_S, GRACE_S)
     )
@@ -330,7 +330,7 @@ def _life(seed: int) -> tuple[int, bool]:
             # Each side sees the net as it is to it, and may stand still for a while.
             if chance.random() < 0.8:
                 unseen = {chance.choice("abc")} if chance.random() < 0.05 else set()
-                waiter.step(Moment(t + skew, t), t, chance, reachable - unseen)
+                waiter.step(ClockTimes(t + skew, t), t, chance, reachable - unseen)
         both = both or sum(cluster.runs for cluster in clusters.values()) > 1
     return store[0].epoch - 1, both
 

@@ -13,7 +13,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, P
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.pools.holding import Moment, gone_after_s, gone_at
+from airflow_provider_gpu_cluster.pools.holding import ClockTimes, gone_after_s, gone_at
 from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, WorkerNeeded
 from airflow_provider_gpu_cluster.pools.placement_record import LAUNCHED, Elsewhere, PlacementRecord
 
@@ -107,8 +107,8 @@ class Scene:
         how = {**usual, **how, "open_member": self.members.__getitem__, "by": "the task", "now": self.now}
         return Keeper(self.store.record, self.store, **how)
 
-    def now(self) -> Moment:
-        return Moment(1000.0 + self.seconds, self.seconds)
+    def now(self) -> ClockTimes:
+        return ClockTimes(1000.0 + self.seconds, self.seconds)
 
     def submission(self) -> Submission:
         return Submission(JobHandle("job", self.to, f"/{self.to}/job", "host", None, 1), QUEUED, True)

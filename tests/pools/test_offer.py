@@ -65,6 +65,8 @@ def test_an_answer_becomes_an_offer() -> None:
         {},
         {"free_gpus": -1, "gpus": -4, "waiting": -1, "starts_in_s": -60, "missing_bytes": -5, "bytes_per_s": -1},
         {"starts_in_s": 1e300, "missing_bytes": (1 << 63) - 1, "bytes_per_s": 1e-300, "gpus": 1 << 62},
+        {"likely_in_s": 1e300, "waiting": 1 << 40},
+        {"likely_in_s": -1, "free_gpus": 1},
         {"starts_in_s": 1e9, "missing_bytes": 1, "bytes_per_s": 0.0},
         {"starts_in_s": "soon", "free_gpus": 1.5, "missing_bytes": None, "placed": "here", "remark": 7},
         {"starts_in_s": True, "is_environment_built": "no", "start_known_by": 5},

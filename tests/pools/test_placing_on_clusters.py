@@ -323,7 +323,7 @@ def test_a_job_that_runs_out_of_reach_is_launched_elsewhere_when_it_has_surely_e
     # It has ended there by itself, before the other began.
     (first,) = new_try(3).members("gpu01").statuses([JOB_ID])
     second = jobs.wait(again.members("gpu02"), JOB_ID, JobState.RUNNING)
-    assert (first.state, first.reason) == (JobState.FAILED, "orphaned")
+    assert (first.state, first.reason) == (JobState.CANCELLED, "orphaned")
     assert first.ended_at is not None
     assert second.started_at is not None
     assert first.ended_at < second.started_at

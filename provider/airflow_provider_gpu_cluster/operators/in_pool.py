@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.holding import while_deferred
 from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper
 from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
-from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, PlacementRecord
+from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, LAUNCHED, SENT, PlacementRecord
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
 
 if TYPE_CHECKING:
@@ -277,10 +277,16 @@ class JobInPool:
 
         :raises GpuClusterError: the cluster that has it has not answered.
         """
-        at = self.may_have_it
+        at, has_it = self.may_have_it, self._has_it()
         keys = {self._identity.job_id: self._identity.request_key}
         with GpuClusterHook(self._hook.gpu_cluster_conn_id) as anew:
-            self._cancel([self._identity.job_id], anew, at=at, by=self._by, request_keys=keys, needed=at[0])
+            self._cancel([self._identity.job_id], anew, at=at, by=self._by, request_keys=keys, needed=has_it)
+
+    def _has_it(self) -> str | None:
+        """Return the cluster to which the job was sent; None if it was sent to none."""
+        record = self._keeper.record if self._keeper is not None else self._store.load()
+        is_sent = record is not None and record.job_id == self._identity.job_id and record.stage in (SENT, LAUNCHED)
+        return record.conn_id if record is not None and is_sent else None
 
     def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:
         """Cancel jobs that the task had before users cleared it, on all clusters that answer."""

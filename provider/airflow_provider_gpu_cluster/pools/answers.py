@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
+from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import MOST_JOBS
 from airflow_provider_gpu_cluster.pools.asking import WAIT_S, appraised
 from airflow_provider_gpu_cluster.pools.choice import Choice, choose
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer, gpus_of, offer_of, offer_without_answer
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 # For how long an answer may be used, in seconds.
 FRESH_S = 2.0
-# A cluster is asked about no more jobs than these at once.
-MOST_JOBS = 1000
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ def start_s(offer: Offer) -> float:
     """Return when a job is expected to start there, in seconds from now; an estimate, if the cluster does not say."""
     if offer.starts_in_s is not None:
         return max(0.0, offer.starts_in_s)
+    if offer.likely_in_s is not None:
+        return max(UNTOLD_START_S, offer.likely_in_s)
     is_room = offer.free_gpus is not None and offer.free_gpus >= offer.needs_gpus
     before = (offer.waiting or 0) + (0 if is_room else 1)
     # So many jobs like this one run there at the same time, and one of them ends in each part of a typical run.

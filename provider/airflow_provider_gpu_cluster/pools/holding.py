@@ -25,7 +25,7 @@ MARGIN_S = 10.0
 
 
 @dataclass(frozen=True)
-class Moment:
+class ClockTimes:
     """
     A moment on the two clocks of a machine.
 
@@ -37,9 +37,9 @@ class Moment:
     steady: float
 
 
-def moment() -> Moment:
+def moment() -> ClockTimes:
     """Return the present moment."""
-    return Moment(time.time(), time.monotonic())
+    return ClockTimes(time.time(), time.monotonic())
 
 
 def gone_after_s(failover_after_s: float, orphan_timeout_s: float | None, grace_s: float) -> float | None:
@@ -97,7 +97,7 @@ class Holding:
     :param now: the present moment.
     """
 
-    def __init__(self, record: PlacementRecord, *, failover_after_s: float | None, now: Moment) -> None:
+    def __init__(self, record: PlacementRecord, *, failover_after_s: float | None, now: ClockTimes) -> None:
         self.record = record
         self._failover_after_s = failover_after_s
         # Of this process only: when it has learned of the present start_by, and for how long that was to come.
@@ -121,7 +121,7 @@ class Holding:
         if orphan_timeout_s is not None:
             self._every_s = min(self._every_s, orphan_timeout_s / _TIMES)
 
-    def is_renewal_due(self, now: Moment) -> bool:
+    def is_renewal_due(self, now: ClockTimes) -> bool:
         """Return whether the placement is to be renewed, if its cluster is in contact."""
         if not self._is_dated:
             return False
@@ -129,13 +129,13 @@ class Holding:
         is_long_ago = now.steady >= self._renewed_at + self._every_s
         return is_long_ago or self._is_date_due(now, self._failover_after_s / RENEWALS)
 
-    def _is_date_due(self, now: Moment, every_s: float) -> bool:
+    def _is_date_due(self, now: ClockTimes, every_s: float) -> bool:
         """Return whether the date comes nearer than it may."""
         assert self._failover_after_s is not None
         assert self.record.start_by is not None
         return self.record.start_by - now.wall <= self._failover_after_s - every_s
 
-    def renewal(self, now: Moment) -> PlacementRecord:
+    def renewal(self, now: ClockTimes) -> PlacementRecord:
         """
         Return the record of a renewal: first the store gets it, then :meth:`dated`, then the cluster.
 
@@ -146,11 +146,11 @@ class Holding:
             return self.record
         return replace(self.record, start_by=max(self.record.start_by or 0.0, now.wall + self._failover_after_s))
 
-    def dated(self, record: PlacementRecord, now: Moment) -> None:
+    def dated(self, record: PlacementRecord, now: ClockTimes) -> None:
         """Note that the store has a record with another date."""
         self.record, self._dated_at = record, now
 
-    def note_clock(self, there: float, now: Moment) -> None:
+    def note_clock(self, there: float, now: ClockTimes) -> None:
         """
         Note what the time was on the cluster when it answered.
 
@@ -159,7 +159,7 @@ class Holding:
         """
         self._ahead = (there - now.wall, now.steady)
 
-    def start_by_there(self, now: Moment) -> float | None:
+    def start_by_there(self, now: ClockTimes) -> float | None:
         """
         Return the date by the clock of the cluster: a moment that is not later than by the own one.
 
@@ -176,16 +176,16 @@ class Holding:
         """Note that the cluster has answered."""
         self._lost_at = None
 
-    def renewed(self, now: Moment) -> None:
+    def renewed(self, now: ClockTimes) -> None:
         """Note that the cluster has accepted a renewal."""
         self._renewed_at = now.steady
 
-    def unreached(self, now: Moment) -> None:
+    def unreached(self, now: ClockTimes) -> None:
         """Note that the cluster could not be reached."""
         if self._lost_at is None:
             self._lost_at = now.steady
 
-    def may_fail_over(self, now: Moment) -> bool:
+    def may_fail_over(self, now: ClockTimes) -> bool:
         """
         Return whether the job may be launched elsewhere: its cluster is out of reach for long enough, and what was
         launched there is surely gone. Then load the record again, and see that its date is still this one.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
-from airflow_provider_gpu_cluster.pools.holding import Holding, Moment, moment
+from airflow_provider_gpu_cluster.pools.holding import ClockTimes, Holding, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +34,10 @@ RENEW_AGAIN_S = 5.0
 MOVE_EVERY_S = 60.0
 
 
-class Member(Protocol):
+class PlaceMember(Protocol):
     """What is asked of a cluster of the pool here."""
 
-    def retrying_for(self, seconds: float) -> Member:
+    def retrying_for(self, seconds: float) -> PlaceMember:
         """Return the same cluster, with another time to keep trying to reach it."""
         ...
 
@@ -111,13 +111,13 @@ class Keeper:
         record: PlacementRecord,
         store: PlacementStore,
         *,
-        open_member: Callable[[str], Member],
+        open_member: Callable[[str], PlaceMember],
         place_again: PlaceAgain,
         moves: Moving | None = None,
         failover_after_s: float | None,
         by: str,
         log: Log,
-        now: Callable[[], Moment] = moment,
+        now: Callable[[], ClockTimes] = moment,
     ) -> None:
         self._store = store
         self._open_member = open_member
@@ -164,7 +164,7 @@ class Keeper:
         is_to_tell = bool(self.record.elsewhere) and (now.steady >= self._tell_at or not self._told.empty())
         return is_lost or is_to_tell or self._is_renewal_due(now) or self._may_move(status, now)
 
-    def in_contact(self, member: Member, status: JobStatus) -> None:
+    def in_contact(self, member: PlaceMember, status: JobStatus) -> None:
         """
         Do what is due while the cluster answers.
 
@@ -180,7 +180,7 @@ class Keeper:
             elif not status.final:
                 self._keep(member, status)
 
-    def _keep(self, member: Member, status: JobStatus) -> None:
+    def _keep(self, member: PlaceMember, status: JobStatus) -> None:
         now = self._now()
         self._holding.note_orphan_timeout(status.orphan_timeout_s)
         if self._is_renewal_due(now):
@@ -204,7 +204,7 @@ class Keeper:
             with self._waiting_on():
                 self._fail_over(now)
 
-    def _fail_over(self, now: Moment) -> None:
+    def _fail_over(self, now: ClockTimes) -> None:
         known, stored = self.record, self._stored()
         if stored != known:
             # Somebody else waits for the same job, and is in contact, or has launched it elsewhere.
@@ -263,10 +263,10 @@ class Keeper:
 
     # -- renewing
 
-    def _is_renewal_due(self, now: Moment) -> bool:
+    def _is_renewal_due(self, now: ClockTimes) -> bool:
         return now.steady >= self._renew_at and self._holding.is_renewal_due(now)
 
-    def _renew(self, member: Member) -> bool:
+    def _renew(self, member: PlaceMember) -> bool:
         """Move the date on; return whether the placement is still the highest there, as far as is known."""
         holding = self._holding
         try:
@@ -301,7 +301,7 @@ class Keeper:
 
     # -- moving
 
-    def _may_move(self, status: JobStatus, now: Moment) -> bool:
+    def _may_move(self, status: JobStatus, now: ClockTimes) -> bool:
         if self._moves is None or status.state is not JobState.QUEUED:
             return False
         return now.steady >= self._move_at or (status.queue_place, status.expected_start) != self._thought_about

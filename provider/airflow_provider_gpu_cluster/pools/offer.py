@@ -55,6 +55,7 @@ class Offer:
     :param needs_gpus: how many GPUs the job needs.
     :param starts_in_s: when the job is expected to start if it is launched now, in seconds from now.
     :param start_known_by: how that is known.
+    :param likely_in_s: if the cluster does not know that, when it is likely to start by how long jobs took there.
     :param waiting: jobs that wait there before it.
     :param missing_bytes: how much of the inputs is to be sent.
     :param send_s: how long that will take, in seconds.
@@ -76,6 +77,7 @@ class Offer:
     needs_gpus: int = 1
     starts_in_s: float | None = None
     start_known_by: str | None = None
+    likely_in_s: float | None = None
     waiting: int | None = None
     missing_bytes: int | None = None
     send_s: float | None = None
@@ -119,6 +121,7 @@ def offer_of(member: Member, appraisal: Appraisal, *, needs_gpus: int, clock_ahe
         needs_gpus=needs_gpus,
         starts_in_s=_seconds(appraisal.get("starts_in_s")),
         start_known_by=appraisal.get("start_known_by"),
+        likely_in_s=_seconds(appraisal.get("likely_in_s")),
         waiting=_whole(appraisal.get("waiting")),
         missing_bytes=None if missing_bytes is None or missing_bytes < 0 else missing_bytes,
         send_s=0.0 if missing_bytes == 0 else _seconds(send_s),

@@ -121,10 +121,11 @@ def _less(offer: SharedOffer, promises: Iterable[_Promise]) -> SharedOffer:
             free -= promise.gpus
         else:
             waiting += 1
+    # The GPUs work off what is before it together.
+    longer_s = work / max(1, offer.gpus or 0)
     starts_in_s, known_by = offer.starts_in_s, offer.start_known_by
     if starts_in_s is not None and (starts_in_s > 0 or free is None or free < offer.needs_gpus):
-        # The GPUs work off what is before it together.
-        starts_in_s += work / max(1, offer.gpus or 0)
+        starts_in_s += longer_s
         known_by = None
     return replace(
         offer,
@@ -132,6 +133,7 @@ def _less(offer: SharedOffer, promises: Iterable[_Promise]) -> SharedOffer:
         waiting=waiting,
         starts_in_s=starts_in_s,
         start_known_by=known_by,
+        likely_in_s=None if offer.likely_in_s is None else offer.likely_in_s + longer_s,
         counted=number,
     )
 

@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, Member
+from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, PlaceMember
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Failure, Outage, WatchEvent
 
@@ -46,7 +46,7 @@ class Keeping(Protocol):
         ...
 
 
-class Following(Protocol):
+class OutputFollower(Protocol):
     """Follows a job's output."""
 
     async def to_the_end(self) -> WatchEnd:
@@ -54,7 +54,7 @@ class Following(Protocol):
         ...
 
 
-async def first_of(follower: Following, keeping: Keeping) -> WatchEnd | Submission:
+async def first_of(follower: OutputFollower, keeping: Keeping) -> WatchEnd | Submission:
     """
     Follow a job until it has ended, or is on another cluster.
 
@@ -112,7 +112,7 @@ class PlaceKeeping:
     :param member: the cluster on which the job is now.
     """
 
-    def __init__(self, keeper: Keeper, member: Member) -> None:
+    def __init__(self, keeper: Keeper, member: PlaceMember) -> None:
         self._keeper = keeper
         self._member = member
         self._status: JobStatus | None = None

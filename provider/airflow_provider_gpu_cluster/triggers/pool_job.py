@@ -163,7 +163,7 @@ class PoolJob:
             move_gain_s=move_gain_s,
             log=self._log,
             bytes_to_carry=None,
-            is_staged=self._argument["launch"] is None,
+            is_staged=self._argument["launch"] is None or self._argument["launch"]["inputs"] is None,
         )
 
     def _place(self) -> tuple[Submission, PlacementRecord]:

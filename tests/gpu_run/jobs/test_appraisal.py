@@ -23,6 +23,7 @@ from airflow_provider_gpu_cluster.gpu_run.jobs import appraisal, status
 from airflow_provider_gpu_cluster.gpu_run.ledger.ledger import Ledger
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import FENCE, Placement
 from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
+from airflow_provider_gpu_cluster.gpu_run.staging import lacking
 from airflow_provider_gpu_cluster.gpu_run.store import records
 from airflow_provider_gpu_cluster.gpu_run.store.arrays import keep_elements
 from airflow_provider_gpu_cluster.gpu_run.store.asked import asked_at
@@ -202,7 +203,7 @@ def test_many_alike_cost_what_one_costs(host: Host, monkeypatch: pytest.MonkeyPa
 # -- what it needs besides -------------------------------------------------------------------------------------------
 
 
-def test_what_has_to_be_sent(host: Host, tmp_path: Path) -> None:
+def test_what_has_to_be_sent(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = tmp_path / "worker"
     (worker / "code").mkdir(parents=True)
     (worker / "code" / "train.py").write_text("print(1)\n")
@@ -224,6 +225,10 @@ def test_what_has_to_be_sent(host: Host, tmp_path: Path) -> None:
     contents = sorted(path for path in Path(host.root.cache).rglob("*") if path.is_file())
     (all_here,) = ask(host, job(inputs=inputs))
     assert all_here["missing_bytes"] == 0
+    with monkeypatch.context() as patch:
+        # A list that is too long to be read in a moment: it has been here once, and more is not known.
+        patch.setattr(lacking, "_MOST_BYTES_OF_ROWS", 10)
+        assert "missing_bytes" not in ask(host, job(inputs=inputs, input_bytes=sizes))[0]
     # A large content has gone since, and a part of it has come again.
     (large,) = [path for path in contents if path.stat().st_size == 3_000_000]
     large.unlink()
@@ -263,6 +268,27 @@ def test_how_fast_inputs_came_lately(host: Host) -> None:
     with open(os.path.join(ledger.folder, ledger.months()[-1]), "a") as file:
         file.write('{"kind": "transfer", "torn\n')
     assert ask(host, job())[0]["bytes_per_s"] == 4 << 20
+
+
+def test_a_start_that_nobody_knows_is_likely_when_jobs_that_have_no_limit_took_as_long_as_others(host: Host) -> None:
+    host.submit("sleep 600", job_id="for-ever", gpus=3)
+    host.wait("for-ever", state="RUNNING")
+    (found,) = ask(host, job(gpus=4))
+    assert not found.keys() & {"starts_in_s", "likely_in_s"}
+    ledger = Ledger(host.root.own)
+    ends: list[Any] = [{"leased_s": 900.0}, {"leased_s": 300.0}, {"leased_s": 0.0}, {"leased_s": "x"}, {}]
+    line: Any = {"kind": "end", "at": records.now(), "job_id": "x"}
+    for end in ends:
+        line.pop("leased_s", None)
+        line.update(end)
+        ledger.append(line)
+    (found,) = ask(host, job(gpus=4))
+    assert "starts_in_s" not in found
+    assert 590 < found["likely_in_s"] <= 600
+    # It fits beside that one.
+    (known,) = ask(host, job())
+    assert known["starts_in_s"] == 0
+    assert "likely_in_s" not in known
 
 
 def test_whether_its_environment_is_built(host: Host, tmp_path: Path) -> None:

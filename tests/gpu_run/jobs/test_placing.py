@@ -485,6 +485,9 @@ def test_a_record_that_makes_no_sense_launches_nothing(still: Host) -> None:
     [
         {"kind": "grab"},
         {"job_id": "../x"},
+        {"by": 7},
+        {"spec": {"gpus": "all"}},
+        {"spec": []},
         *[
             {"placement": placement}
             for placement in (

@@ -151,15 +151,22 @@ class Contents:
 
     # -- manifests
 
-    def manifest(self, digest: str, *, is_used: bool = True) -> list[Row] | None:
+    def has_manifest(self, digest: str) -> bool:
+        """Return whether the rows of an input are known."""
+        return os.path.exists(self._manifest_path(digest))
+
+    def manifest(
+        self, digest: str, *, is_used: bool = True, most_bytes: int = _MOST_MANIFEST_BYTES
+    ) -> list[Row] | None:
         """
         Return the rows of an input, if they are known and undamaged.
 
         :param is_used: whether to note their use.
+        :param most_bytes: how long their text may be.
         """
         path = self._manifest_path(digest)
         try:
-            found = json.loads(regular_files.read(path, _MOST_MANIFEST_BYTES))
+            found = json.loads(regular_files.read(path, most_bytes))
             if is_used:
                 self._note_use(path, os.stat(path))
             rows: list[Row] = found["rows"]

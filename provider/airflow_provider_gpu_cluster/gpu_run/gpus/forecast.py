@@ -72,3 +72,15 @@ def forecast(
                     heapq.heappush(first, (those[0][0], kind))
         now = board.next_end()
     return Forecast(starts, False, now)
+
+
+def with_likely_ends(
+    queued_jobs: Sequence[QueuedJob], slots: Sequence[Slot], now: float, run_s: float
+) -> tuple[list[QueuedJob], list[Slot]]:
+    """
+    Return a queue and GPUs of which all ends are known: a job without a time limit takes as long as most do.
+
+    :param run_s: how long that is, in seconds; for one that runs already, so much more.
+    """
+    queued = [one if one.time_limit_s is not None else one._replace(time_limit_s=run_s) for one in queued_jobs]
+    return queued, [slot if slot.free_at < math.inf else slot._replace(free_at=now + run_s) for slot in slots]

@@ -36,7 +36,9 @@ from ..store.placements import (
     WITHDRAWAL_S,
     forget_placement,
     forget_promise,
+    is_count,
     is_outranked,
+    is_text,
     new_note,
     note_placement,
     placement_note,
@@ -73,6 +75,7 @@ def answer(root: Root, engine: Engine, request: PlaceCall) -> Reply:
         raise Refused(protocol.BAD_REQUEST, "a cluster cannot be told to {!r} a job".format(request["kind"]))
     job = root.job(request["job_id"])
     word = _Word(root, engine, job, sound_placement(request["placement"]), request)
+    _check(request)
     outcome = work(word)
     reply: PlaceReply = {"outcome": outcome, "now": time.time()}
     known = placed(root, engine, job.job_id)
@@ -83,6 +86,21 @@ def answer(root: Root, engine: Engine, request: PlaceCall) -> Reply:
     if "status" in known:
         reply["status"] = known["status"]
     return Reply(reply)
+
+
+def _check(request: PlaceCall) -> None:
+    """
+    Refuse what makes no sense besides the placement.
+
+    :raises Refused: it does not.
+    """
+    spec, by = request.get("spec"), request.get("by", "")
+    if not is_text(by):
+        raise Refused(protocol.BAD_REQUEST, f"this does not say who asks: {repr(by)[:200]}")
+    if spec is not None and not (
+        isinstance(spec, dict) and all(map(is_count, (spec.get("gpus"), spec.get("nodes", 1))))
+    ):
+        raise Refused(protocol.BAD_REQUEST, f"this does not say how many GPUs the job needs: {repr(spec)[:200]}")
 
 
 class _Word(NamedTuple):

@@ -1,4 +1,4 @@
-"""How fast inputs were sent to this cluster lately, by the ledger."""
+"""How fast inputs were sent to this cluster lately, and how long jobs had their GPUs, by the ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Iterator
 
 from ..linux import regular_files
-from ..protocol.ledger import TRANSFER
+from ..protocol.ledger import END, TRANSFER
 from .ledger import Ledger
 
 #: So many of the last transfers count,
@@ -20,13 +20,21 @@ _LEAST_BYTES = 1 << 20
 _MOST_BYTES = 1 << 22
 _MONTHS = 2
 _LARGEST = 1e15
-_BEGIN = f'{{"kind": "{TRANSFER}"'.encode()
+# Of so many of the last jobs it is said how long they had their GPUs.
+_MOST_ENDS = 200
 
 
 def received_per_s(ledger: Ledger) -> float | None:
     """Return how many bytes a second came in the last transfers to the cluster; None if there were none of late."""
-    last = list(islice(filter(_counts, _last_transfers(ledger)), _MOST_TRANSFERS))
+    last = list(islice(filter(_counts, _last_lines(ledger, TRANSFER)), _MOST_TRANSFERS))
     return sum(line["bytes"] for line in last) / sum(line["seconds"] for line in last) if last else None
+
+
+def mean_run_s(ledger: Ledger) -> float | None:
+    """Return how long the last jobs had their GPUs on average, in seconds; None if there were none of late."""
+    runs = (line.get("leased_s") for line in _last_lines(ledger, END))
+    last = list(islice((run for run in runs if isinstance(run, (int, float)) and 0 < run < _LARGEST), _MOST_ENDS))
+    return sum(last) / len(last) if last else None
 
 
 def _counts(line: dict[str, Any]) -> bool:
@@ -37,11 +45,12 @@ def _counts(line: dict[str, Any]) -> bool:
     return _LEAST_BYTES <= nbytes < _LARGEST and 0 < seconds < _LARGEST
 
 
-def _last_transfers(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """Yield the lines of transfers, the last one first."""
+def _last_lines(ledger: Ledger, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a kind, the last one first."""
+    begin = f'{{"kind": "{kind}"'.encode()
     for name in list(reversed(ledger.months()))[:_MONTHS]:
         with contextlib.suppress(OSError):
             for text in reversed(regular_files.read_end(os.path.join(ledger.folder, name), _MOST_BYTES).splitlines()):
-                if text.startswith(_BEGIN):
+                if text.startswith(begin):
                     with contextlib.suppress(ValueError, RecursionError):
                         yield json.loads(text)

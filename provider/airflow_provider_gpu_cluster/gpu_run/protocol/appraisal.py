@@ -64,6 +64,8 @@ class Prospect(_Prospect, total=False):
     :param starts_in_s: when it is expected to start if it is launched now, in seconds from now; 0 for at once. If it
         waits here already, when that attempt is.
     :param start_known_by: how that is known, one of the words above.
+    :param likely_in_s: if nobody knows that, because jobs before it have no time limit, when it starts if these take as
+        long as the last jobs here did on average.
     :param waiting: jobs that wait before it.
     """
 
@@ -74,6 +76,7 @@ class Prospect(_Prospect, total=False):
     gpus: int
     starts_in_s: float
     start_known_by: str
+    likely_in_s: float
     waiting: int
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from .. import protocol
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # For the records of a job, and the beginning of its output.
 _RECORDS_BYTES = 1 << 22
 _REQUIREMENTS = "requirements.txt"
+# For how long lists of what uploads consist of are read, in seconds, and those of how many bytes: of 200,000 files.
+_LOOKS_S = 2.0
+_MOST_BYTES_OF_ROWS = 1 << 25
 
 
 class MissingUpload(NamedTuple):
@@ -44,7 +48,9 @@ class Lacking:
         self._root = root
         self._contents = Contents(root)
         self._rows: dict[str, list[Row] | None] = {}
-        self._missing: dict[str, int] = {}
+        self._uploads: dict[str, MissingUpload] = {}
+        self._requirements: dict[str, str | None] = {}
+        self._until = time.monotonic() + _LOOKS_S
         self._room: dict[tuple[MissingUpload, ...], Refused | None] = {}
         self._groups: set[str] | None = None
 
@@ -73,14 +79,17 @@ class Lacking:
         return found
 
     def _upload(self, wanted: UploadInput, told: int | None) -> MissingUpload:
-        rows = self._rows_of(wanted["digest"])
-        if rows is None:
-            return MissingUpload(told, told)
-        if wanted["digest"] not in self._missing:
+        digest = wanted["digest"]
+        if digest not in self._uploads:
+            rows = self._rows_of(digest)
+            if rows is None:
+                # All of it, unless it has been here.
+                return MissingUpload(None if self._contents.has_manifest(digest) else told, told)
+            files = [(row[3], row[4]) for row in rows if row[1] == "file"]
             # Equal files are sent once.
-            sizes = {row[3]: row[4] for row in rows if row[1] == "file"}
-            self._missing[wanted["digest"]] = sum(self._missing_of(key, size) for key, size in sizes.items())
-        return MissingUpload(self._missing[wanted["digest"]], sum(row[4] for row in rows if row[1] == "file"))
+            missing = sum(self._missing_of(key, size) for key, size in dict(files).items())
+            self._uploads[digest] = MissingUpload(missing, sum(size for _, size in files))
+        return self._uploads[digest]
 
     def _missing_of(self, key: str, size: int) -> int:
         if self._contents.has(key, size):
@@ -88,8 +97,11 @@ class Lacking:
         return size - Incoming(self._contents, key, size).arrived() if size > protocol.WHOLE_BYTES else size
 
     def _rows_of(self, digest: str) -> list[Row] | None:
+        """Return the rows of an upload, if they are known here, and can be read in a moment."""
         if digest not in self._rows:
-            self._rows[digest] = self._contents.manifest(digest, is_used=False)
+            if time.monotonic() > self._until:
+                return None
+            self._rows[digest] = self._contents.manifest(digest, is_used=False, most_bytes=_MOST_BYTES_OF_ROWS)
         return self._rows[digest]
 
     def check_room(self, uploads: Sequence[MissingUpload]) -> None:
@@ -159,9 +171,15 @@ class Lacking:
         """Return the text of the requirements in code that is sent, if it is in the cache; None if it is not known."""
         for wanted in inputs:
             if wanted["type"] == "upload" and wanted["kind"] == "code":
-                rows = self._rows_of(wanted["digest"])
-                for row in rows or ():
-                    if row[0] == _REQUIREMENTS and row[1] == "file" and row[4] <= protocol.WHOLE_BYTES:
-                        found = self._contents.packs.read(row[3], row[4]) if row[4] else (b"", "")
-                        return None if found is None else found[0].decode("utf-8", "surrogateescape")
+                digest = wanted["digest"]
+                if digest not in self._requirements:
+                    self._requirements[digest] = self._requirements_in(self._rows_of(digest) or [])
+                return self._requirements[digest]
+        return None
+
+    def _requirements_in(self, rows: Sequence[Row]) -> str | None:
+        for path, kind, _, key, *size in rows:
+            if path == _REQUIREMENTS and kind == "file" and 0 < size[0] <= protocol.WHOLE_BYTES:
+                found = self._contents.packs.read(key, size[0])
+                return None if found is None else found[0].decode("utf-8", "surrogateescape")
         return None

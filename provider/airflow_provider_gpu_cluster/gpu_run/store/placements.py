@@ -34,8 +34,9 @@ WITHDRAWAL_S = 60.0
 _PROMISED_S = 60.0
 _KINDS = (CLAIM, FENCE, WITHDRAW, END)
 _LARGEST = 1 << 53
-_MOST_CHARACTERS = 1000
-_MOST_MEMBERS = 1000
+_MOST_CHARACTERS = 500
+_MOST_MEMBERS = 500
+_MOST_CHOSEN = 100
 
 
 def sound_placement(value: object) -> Placement:
@@ -53,23 +54,27 @@ def sound_placement(value: object) -> Placement:
 def _is_placement(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    epoch, members, start_by = value.get("epoch"), value.get("members", []), value.get("start_by", 0.0)
+    members, start_by = value.get("members", []), value.get("start_by", 0.0)
     return (
-        isinstance(epoch, int)
-        and not isinstance(epoch, bool)
-        and 0 <= epoch < _LARGEST
-        and _is_text(value.get("key"))
-        and _is_text(value.get("conn_id", ""))
+        is_count(value.get("epoch"))
+        and is_text(value.get("key"))
+        and is_text(value.get("conn_id", ""))
         and isinstance(members, list)
         and len(members) <= _MOST_MEMBERS
-        and all(map(_is_text, members))
+        and all(map(is_text, members))
         and is_moment(start_by)
         and isinstance(value.get("renewed_only", False), bool)
     )
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """Return whether it is a text of a length that makes sense."""
     return isinstance(value, str) and len(value) <= _MOST_CHARACTERS
+
+
+def is_count(value: object) -> bool:
+    """Return whether it is a whole number, none below zero."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
 
 
 def is_moment(value: object) -> bool:
@@ -138,8 +143,8 @@ def _is_date(value: Any) -> bool:
         isinstance(value, dict)
         and is_moment(value.get("at"))
         and is_moment(value.get("boottime"))
-        and _is_text(value.get("boot"))
-        and _is_text(value.get("host"))
+        and is_text(value.get("boot"))
+        and is_text(value.get("host"))
     )
 
 
@@ -170,7 +175,7 @@ def new_note(job_id: str, placement: Placement, kind: str, known: PlacementNote 
     where = placement.get("conn_id")
     if where and (where not in chosen or order(chosen[where]) < order(placement)):
         chosen[where] = {"epoch": placement["epoch"], "key": placement["key"], "conn_id": where}
-    note["chosen"] = dict(sorted(chosen.items(), key=lambda one: order(one[1]))[-_MOST_MEMBERS:])
+    note["chosen"] = dict(sorted(chosen.items(), key=lambda one: order(one[1]))[-_MOST_CHOSEN:])
     if "start_by" in placement:
         note["start_by"] = start_date(placement["start_by"])
     return note

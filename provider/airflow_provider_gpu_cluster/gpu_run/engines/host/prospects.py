@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Callable, Sequence
 
 from ... import protocol
 from ...errors import Refused
-from ...gpus.forecast import forecast
+from ...gpus.forecast import forecast, with_likely_ends
 from ...gpus.inventory import Inventory, take_inventory
 from ...gpus.schedule import Board, QueuedJob, Slot, in_order, too_few
+from ...ledger.ledger import Ledger
+from ...ledger.speed import mean_run_s
 from ...protocol.appraisal import FREE_NOW, QUEUE
 from ...store.budgets import is_held
 from ...store.placements import Promise
@@ -64,6 +67,7 @@ class _Host:
     def __init__(self, queue: RootQueue, settings: Settings, promises: Sequence[Promise]) -> None:
         self._settings = settings
         self._owner = queue.owner()
+        self._own = queue.root.own
         self._inventory: Inventory = take_inventory(queue.virtual_gpus)
         gpus = self._inventory.gpus
         leases = queue.open_leases()
@@ -118,7 +122,17 @@ class _Host:
                 f"the queue is too long to go through all of it: {prospect['waiting']:,} jobs wait before it, and it "
                 f"starts in more than {(ahead.until - self._now) / 3600:,.1f} hours"
             )
+        elif self._run_s is not None:
+            likely, slots = with_likely_ends(everyone, self._slots, self._now, self._run_s)
+            wished = likely[everyone.index(queued)]
+            ahead = forecast(likely, slots, self._now, [wished], deadline=self._deadline)
+            if wished in ahead.starts:
+                prospect["likely_in_s"] = round(ahead.starts[wished] - self._now, 3)
         return prospect
+
+    @cached_property
+    def _run_s(self) -> float | None:
+        return mean_run_s(Ledger(self._own))
 
 
 def _just_queued(queue: RootQueue, owner: str, shown: Sequence[QueuedJob], slots: Sequence[Slot]) -> list[QueuedJob]:
