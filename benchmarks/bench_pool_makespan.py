@@ -9,15 +9,19 @@ Airflow out.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.sandbox import Sandbox
@@ -29,9 +33,12 @@ JOBS = 100
 JOB_S = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
 TIMEOUT_S = 1800
 CALLS_AT_ONCE = 16
+_own = threading.local()
 
 
 def main() -> None:
+    # What each choice says would be most of what is printed.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     for name, conn_id in {"hook, pool": "gpu_cluster_pool", "hook, first": "gpu01"}.items():
         with Sandbox(gpus=GPUS) as sandbox:
             os.environ.update(sandbox.environ())
@@ -54,8 +61,11 @@ def main() -> None:
 
 
 def _submit(conn_id: str, number: int) -> dict[str, Any]:
-    with GpuClusterHook(conn_id) as hook:
-        return hook.submit(job_id=f"bench-{number}", command=f"sleep {JOB_S}", gpus=1, time_limit=30)
+    # Each thread keeps its connections.
+    if getattr(_own, "conn_id", None) != conn_id:
+        _own.conn_id, _own.hook = conn_id, GpuClusterHook(conn_id)
+    handle: dict[str, Any] = _own.hook.submit(job_id=f"bench-{number}", command=f"sleep {JOB_S}", gpus=1, time_limit=30)
+    return handle
 
 
 def _wait(handles: list[dict[str, Any]]) -> None:

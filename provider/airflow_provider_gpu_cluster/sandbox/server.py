@@ -90,9 +90,11 @@ class SandboxServer:
         channel = cast("asyncssh.SSHServerChannel[bytes]", stdout.channel)
         command = channel.get_command()
         arguments = [] if command is None else ["-c", command]
-        outputs = [os.pipe(), os.pipe()]
         # As every SSH server says it.
         client, here = channel.get_extra_info("peername"), channel.get_extra_info("sockname")
+        if client is None or here is None:
+            return  # the client has gone meanwhile
+        outputs = [os.pipe(), os.pipe()]
         try:
             process = await asyncio.create_subprocess_exec(
                 "/bin/sh",
