@@ -81,12 +81,13 @@ def end_if_orphaned(attempt: Attempt, request: AttemptRequest) -> bool:
     state, reason, message = _cause(timeout_s, time.time() - unasked)
     message = f"{message}; it was not started"
     claim = claim_by("cancel")
-    mark = orphan_mark(attempt, request)
+    facts = orphan_mark(attempt, request)
     claim["end"] = {"state": state, "reason": reason, "message": message}
-    if "placement" in mark:
-        claim["end"]["placement"] = mark["placement"]
+    if "placement" in facts:
+        claim["end"]["placement"] = facts["placement"]
+    facts["submitted_at"] = request["requested_at"]
     if attempt.claim(claim):
-        attempt.finish(state, reason, message, submitted_at=request["requested_at"], **mark)
+        attempt.finish(state, reason, message, **facts)
     return True
 
 
