@@ -45,7 +45,8 @@ def test_all_that_an_exit_record_says_belongs_to_a_status() -> None:
 
 
 def test_a_handle_has_the_names_of_its_type() -> None:
-    assert {field.name for field in fields(JobHandle)} == {*names(Handle), "gpu_cluster_conn_id"}
+    # A cluster knows nothing of the connections that lead to it, nor of others.
+    assert {field.name for field in fields(JobHandle)} == {*names(Handle), "gpu_cluster_conn_id", "parts"}
 
 
 def test_settings_have_the_names_of_their_type() -> None:

@@ -406,7 +406,7 @@ def test_a_fault_that_passes_ends_no_subscription(host: Host, watch: Callable[..
 
 def test_changes_of_little_weight_are_told_now_and_then(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     status: dict[str, Any] = {}
-    monkeypatch.setattr(watched_job, "status_or_unknown", lambda *arguments: dict(status))
+    monkeypatch.setattr(watched_job, "status_or_unknown", lambda *arguments, **more: dict(status))
     job = WatchedJob(1, host.root, "job", None)
 
     def told(now: float, **changes: Any) -> bool:

@@ -89,7 +89,7 @@ def test_an_array_tells_its_elements_and_each_is_a_job(browser: TestClient, answ
     answers.status = replace(STATUS, elements=((JobState.RUNNING, None), (JobState.FAILED, "user_error")))
     address = launched(array.to_json())
     detail = browser.get(address()).json()
-    assert detail["array"] == {"size": 2, "counts": {"RUNNING": 1, "FAILED": 1}}
+    assert detail["array"] == {"size": 2, "counts": {"RUNNING": 1, "FAILED": 1}, "parts": None}
     assert detail["elements"] == [["RUNNING", None], ["FAILED", "user_error"]]
     answers.status = STATUS
     one = browser.get(address(element=1)).json()
