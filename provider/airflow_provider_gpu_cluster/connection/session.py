@@ -85,6 +85,7 @@ class Session:
         self.connection = connection
         self._caller: Caller = caller or {}
         self._retry_for_s = retry_for_s
+        self._outage_told = ""
         self._program = build_program()
 
     def __enter__(self) -> Session:
@@ -181,7 +182,9 @@ class Session:
                 connection.close()
                 raise
 
-        return try_once()
+        result = try_once()
+        self._outage_told = ""
+        return result
 
     @contextlib.contextmanager
     def _early_end_explained(self, verb: str, channel: paramiko.Channel, stream: io.BufferedReader) -> Iterator[None]:
@@ -196,7 +199,11 @@ class Session:
             raise garbled(self.settings.where, f"gpu-run {verb}", str(error)) from error
 
     def _log_retry(self, state: tenacity.RetryCallState) -> None:
-        log.info("connection to %s failed, trying again: %s", self.settings.name, error_of_try(state))
+        # A task that waits through an outage calls again and again, and says itself that its cluster is out of reach.
+        error = str(error_of_try(state))
+        level = logging.DEBUG if error == self._outage_told else logging.INFO
+        self._outage_told = error
+        log.log(level, "connection to %s failed, trying again: %s", self.settings.name, error)
 
     # -- operations with one try
 

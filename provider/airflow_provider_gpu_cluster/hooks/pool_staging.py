@@ -51,7 +51,7 @@ def cluster_for_inputs(
             log.info("GPU job is on this cluster already; its inputs are staged there", cluster=offer.conn_id)
             return offer.conn_id
     choice = choose(offers, pool.policy)
-    log.info(f"GPU job's inputs go to {choice.offer.conn_id}: {choice.why}\n{table_of(choice)}")
+    log.info(f"GPU job's inputs go to {choice.offer.conn_id}\n{table_of(choice)}")
     return choice.offer.conn_id
 
 

@@ -350,7 +350,7 @@ class Keeper:
                 self._told.put(conn_id)
         except Exception as error:
             # It is told later, or by the next try.
-            log.info("%s cannot be told yet that job %s is elsewhere: %s", conn_id, self.record.job_id, error)
+            log.debug("%s cannot be told yet that job %s is elsewhere: %s", conn_id, self.record.job_id, error)
         finally:
             self._telling.discard(conn_id)
 
