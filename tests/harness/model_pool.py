@@ -237,3 +237,25 @@ def pause_at_random(chance: random.Random) -> Callable[[str | None], None]:
             time.sleep(chance.random() * 0.002)
 
     return pause
+
+
+class NthStep:
+    """Does something at the n-th step of a worker."""
+
+    def __init__(self, number: int, act: Callable[[str | None], None]) -> None:
+        self.number = number
+        self.act = act
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, conn_id: str | None) -> None:
+        with self._lock:
+            self.count += 1
+            is_now = self.count == self.number
+        if is_now:
+            self.act(conn_id)
+
+
+def die(conn_id: str | None) -> None:
+    """Kill the worker that is at a step."""
+    raise WorkerKilled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +19,7 @@ from airflow_provider_gpu_cluster.pools.moving import APART_S, MOST_MOVES, Here,
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 from airflow_provider_gpu_cluster.pools.pool import Policy, Pool
-from tests.harness.model_pool import JOB_ID, Client, ModelCluster, ModelStore, Worker, WorkerKilled
+from tests.harness.model_pool import JOB_ID, Client, ModelCluster, ModelStore, NthStep, Worker, WorkerKilled, die
 
 HOUR, GAIN = 3600.0, 600.0
 
@@ -285,31 +283,12 @@ def test_a_cluster_that_refuses_it_after_all_sends_it_back(carry: Exception | No
     assert lab.found() == "a"
 
 
-class _NthStep:
-    def __init__(self, number: int, act: Callable[[str | None], None]) -> None:
-        self.number = number
-        self.act = act
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, conn_id: str | None) -> None:
-        with self._lock:
-            self.count += 1
-            is_now = self.count == self.number
-        if is_now:
-            self.act(conn_id)
-
-
-def _die(conn_id: str | None) -> None:
-    raise WorkerKilled
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", range(1, 30))
 def test_a_worker_that_is_killed_at_any_step_of_a_move_leaves_one_job(step: int, when: str) -> None:
     lab = Lab("a", "b", "c")
-    worker = Worker(**{when: _NthStep(step, _die)})
+    worker = Worker(**{when: NthStep(step, die)})
     try:
         assert lab.moved(worker) == "b"
     except WorkerKilled:
@@ -326,7 +305,7 @@ def test_a_worker_that_is_killed_at_any_step_of_a_move_leaves_one_job(step: int,
 def test_a_cluster_that_goes_down_at_any_step_of_a_move_leaves_one_job(step: int, name: str) -> None:
     lab = Lab("a", "b", "c")
     down: set[str] = set()
-    fails = _NthStep(step, lambda _: down.add(name))
+    fails = NthStep(step, lambda _: down.add(name))
 
     def before(conn_id: str | None) -> None:
         fails(conn_id)

@@ -24,7 +24,17 @@ from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 from airflow_provider_gpu_cluster.pools.pool import Pool
-from tests.harness.model_pool import JOB_ID, Client, ModelCluster, ModelStore, Worker, WorkerKilled, pause_at_random
+from tests.harness.model_pool import (
+    JOB_ID,
+    Client,
+    ModelCluster,
+    ModelStore,
+    NthStep,
+    Worker,
+    WorkerKilled,
+    die,
+    pause_at_random,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -67,27 +77,6 @@ def _out_of_reach(*names: str) -> Callable[[str | None], None]:
     return fail
 
 
-class _NthStep:
-    """Does something at the n-th step of a worker."""
-
-    def __init__(self, number: int, act: Callable[[str | None], None]) -> None:
-        self.number = number
-        self.act = act
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, conn_id: str | None) -> None:
-        with self._lock:
-            self.count += 1
-            is_now = self.count == self.number
-        if is_now:
-            self.act(conn_id)
-
-
-def _die(conn_id: str | None) -> None:
-    raise WorkerKilled
-
-
 def test_the_first_that_fits_gets_the_job_and_the_next_try_finds_it() -> None:
     lab = Lab("a", "b", "c")
     assert lab.begin() == "a"
@@ -106,7 +95,7 @@ def test_a_cluster_that_is_down_at_the_choice_is_left_out() -> None:
 @pytest.mark.parametrize("step", range(1, 30))
 def test_a_worker_that_is_killed_at_any_step_leaves_a_job_that_the_next_try_launches_once(step: int, when: str) -> None:
     lab = Lab("a", "b", "c")
-    worker = Worker(**{when: _NthStep(step, _die)})
+    worker = Worker(**{when: NthStep(step, die)})
     try:
         lab.begin(worker)
     except (WorkerKilled, GpuClusterError):
@@ -127,7 +116,7 @@ def test_a_worker_that_is_killed_at_any_step_leaves_a_job_that_the_next_try_laun
 def test_a_cluster_that_goes_down_at_any_step_and_comes_back(step: int, when: str) -> None:
     lab = Lab("a", "b")
     down: set[str] = set()
-    goes_down = _NthStep(step, lambda conn_id: down.add("a"))
+    goes_down = NthStep(step, lambda conn_id: down.add("a"))
 
     def fail(moment: str, conn_id: str | None) -> None:
         if moment == when:
@@ -233,7 +222,7 @@ def _race(seed: int) -> None:
         own = random.Random(seed * 10 + number)
         unreached = {name for name in lab.clusters if own.random() < 0.15}
         die_at = own.randrange(1, 40) if own.random() < 0.4 else 0
-        dies = _NthStep(die_at, _die)
+        dies = NthStep(die_at, die)
         pause = pause_at_random(own)
 
         def step(conn_id: str | None) -> None:

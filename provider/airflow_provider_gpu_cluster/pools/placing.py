@@ -28,6 +28,15 @@ from airflow_provider_gpu_cluster.pools.holding import gone_after_s
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.move import Move
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
+from airflow_provider_gpu_cluster.pools.placed_offers import (
+    NO_RANK,
+    holder_of,
+    is_active,
+    is_renewed_only,
+    knows_otherwise,
+    last_of,
+    rank_of,
+)
 from airflow_provider_gpu_cluster.pools.placement_record import (
     CHOSEN,
     ENDED,
@@ -35,7 +44,6 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     SENT,
     PlacementRecord,
     PlacementStore,
-    Rank,
 )
 from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -169,7 +177,7 @@ class Placing(Generic[_Member]):
         self._moves = before.moves if before is not None and before.key == self._job.key else 0
         offers = self._look()
         self._check()
-        holder = _holder(offers)
+        holder = holder_of(offers)
         move, self._move = self._move, None
         chosen = None if move is None or holder is None else move.chosen(holder, offers)
         if chosen is not None:
@@ -199,7 +207,7 @@ class Placing(Generic[_Member]):
         """Take the job where it is."""
         record = self._record_of_joined(holder, offers)
         is_over = record.start_by is not None and record.start_by < time.time()
-        if is_over or (_is_renewed_only(holder) and self._job.failover_after_s is None):
+        if is_over or (is_renewed_only(holder) and self._job.failover_after_s is None):
             # Nobody may renew the placement that it has, or nobody will.
             return self._launch_on(holder, offers, adopt=True)
         self._end_elsewhere(holder, offers)
@@ -214,7 +222,7 @@ class Placing(Generic[_Member]):
         """Return the record of the placement that the job's attempt belongs to, whoever has made that."""
         placed: Placed = holder.placed or {}
         placement, status = placed.get("placement"), placed.get("status")
-        epoch, key = _rank(holder) if placement else (0, self._job.key)
+        epoch, key = rank_of(holder) if placement else (0, self._job.key)
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
@@ -229,7 +237,7 @@ class Placing(Generic[_Member]):
             tuple(offer.conn_id for offer in offers),
             SENT,
             start_by,
-            self._gone_after_s(holder, orphan_timeout_s) if _is_renewed_only(holder) else None,
+            self._gone_after_s(holder, orphan_timeout_s) if is_renewed_only(holder) else None,
             self._known.elsewhere(holder.conn_id),
         )
 
@@ -244,9 +252,9 @@ class Placing(Generic[_Member]):
             for offer in offers
             if offer.answered
             and offer.conn_id != holder.conn_id
-            and (offer.conn_id in left or _is_active(offer) or _knows_otherwise(offer, holder.conn_id))
+            and (offer.conn_id in left or is_active(offer) or knows_otherwise(offer, holder.conn_id))
         ]
-        if wrong and _rank(holder) != _NO_RANK:
+        if wrong and rank_of(holder) != NO_RANK:
             # What they know may be higher than the placement that the job runs under.
             placement = self._placement(holder.conn_id, self._known.next_epoch(), offers)
             self._tell(wrong, lambda conn_id: (placement, words.END))
@@ -337,10 +345,7 @@ class Placing(Generic[_Member]):
         record = replace(record, stage=SENT, start_by=self._start_by(chosen))
         self._save(record)
         self._known.unsent.discard(record.rank)
-        placement = self._placement(chosen.conn_id, record.epoch, offers)
-        if record.start_by is not None:
-            placement["start_by"] = record.start_by + clock
-        return self._sent(record, placement)
+        return self._sent(record, _dated(self._placement(chosen.conn_id, record.epoch, offers), record, clock))
 
     def _sent(self, record: PlacementRecord, placement: Placement) -> _Result | None:
         try:
@@ -419,9 +424,7 @@ class Placing(Generic[_Member]):
         :return: if the job may be launched, by how much the clock there is ahead; None if all has to begin anew.
         """
         fence = self._placement(chosen.conn_id, record.epoch, offers)
-        claim: Placement = {**fence}
-        if record.start_by is not None:
-            claim["start_by"] = record.start_by + chosen.clock_ahead_s
+        claim = _dated(fence, record, chosen.clock_ahead_s)
         others = [offer.conn_id for offer in offers if offer.answered and offer.conn_id != chosen.conn_id]
         replies: Outcomes[PlaceReply] = {}
         if adopt:
@@ -457,9 +460,7 @@ class Placing(Generic[_Member]):
         :return: as of :meth:`_claimed`; None also if the job stays.
         """
         placement = self._placement(chosen.conn_id, record.epoch, offers)
-        claim: Placement = {**placement}
-        if record.start_by is not None:
-            claim["start_by"] = record.start_by + chosen.clock_ahead_s
+        claim = _dated(placement, record, chosen.clock_ahead_s)
         is_free = chosen.start_known_by == FREE_NOW
         (reply,) = self._tell([chosen.conn_id], lambda _: (claim, words.CLAIM), if_free=is_free).values()
         if isinstance(reply, GpuClusterError) or reply["outcome"] != words.CLAIMED:
@@ -494,7 +495,7 @@ class Placing(Generic[_Member]):
 
     def _carried(self, chosen: Offer, offers: Sequence[Offer]) -> bool:
         """Bring along what the job has saved where it was before; return whether it can be launched here then."""
-        origin = _last_of(offers)
+        origin = last_of(offers)
         if self._carry is None or origin is None or origin == chosen.conn_id:
             return True
         try:
@@ -567,62 +568,10 @@ class Placing(Generic[_Member]):
         return record
 
 
-_NO_RANK = (0, "")
-
-
-def _rank(offer: Offer) -> Rank:
-    placement = offer.placed.get("placement") if offer.placed is not None else None
-    return order(placement) if placement else _NO_RANK
-
-
-def _state(offer: Offer) -> str | None:
-    status = offer.placed.get("status") if offer.placed is not None else None
-    return None if status is None else status["state"]
-
-
-def _is_renewed_only(offer: Offer) -> bool:
-    placement = offer.placed.get("placement") if offer.placed is not None else None
-    return placement is not None and placement.get("renewed_only", False)
-
-
-def _is_active(offer: Offer) -> bool:
-    state = _state(offer)
-    if state == protocol.UNKNOWN:
-        # A cluster also says so of a job that it does not have, and tells where that is.
-        return "moved_to" not in (offer.placed or {}).get("status", {})
-    return state in (protocol.QUEUED, protocol.RUNNING)
-
-
 def _has_succeeded(reply: PlaceReply) -> bool:
     return "status" in reply and reply["status"]["state"] == protocol.SUCCEEDED
 
 
-def _knows_otherwise(offer: Offer, conn_id: str) -> bool:
-    """Return whether a cluster was told that the job is on another than this one."""
-    placement = offer.placed.get("placement") if offer.placed is not None else None
-    return placement is not None and placement.get("conn_id") not in (None, conn_id)
-
-
-def _holder(offers: Sequence[Offer]) -> Offer | None:
-    """Return the cluster on which the job waits or runs, or has succeeded; of several, the one of the last choice."""
-    have = [offer for offer in offers if _is_to_run(offer) or _state(offer) == protocol.SUCCEEDED]
-    return max(have, key=_rank, default=None)
-
-
-def _is_to_run(offer: Offer) -> bool:
-    """Return whether an attempt waits or runs there, and not only until it is ended, as the job is elsewhere."""
-    return _is_active(offer) and (offer.placed or {}).get("kind", words.CLAIM) == words.CLAIM
-
-
-def _last_of(offers: Sequence[Offer]) -> str | None:
-    """Return the cluster where the job ran last, if all its attempts have ended: there is what it has saved."""
-    had = [offer for offer in offers if _state(offer) is not None]
-    return max(had, key=_last_run).conn_id if had else None
-
-
-def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
-    """Return what grows with the attempts that have run: their numbers go on wherever the job goes."""
-    assert offer.placed is not None
-    status = offer.placed.get("status", {})
-    was_taken_back = "placement" in status and not status.get("started_at")
-    return (status.get("attempt") or 0) - was_taken_back, not was_taken_back, _rank(offer)
+def _dated(placement: Placement, record: PlacementRecord, ahead_s: float) -> Placement:
+    """Return a placement with the date of a record, for a cluster whose clock is ahead by so much."""
+    return placement if record.start_by is None else {**placement, "start_by": record.start_by + ahead_s}
