@@ -370,7 +370,9 @@ def _claim_free(host: Host, job: str, gpus: int) -> str:
 
 
 def test_the_same_free_gpus_are_promised_once(still: Host) -> None:
-    with multiprocessing.get_context("fork").Pool(3) as pool:
+    # Not forked: a copy of a process with threads may wait for ever for a lock that one of them held.
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3, initializer=context.Barrier(3).wait) as pool:
         answers = pool.starmap(_claim_free, [(still, f"j{number}", 1) for number in range(7)])
     assert sorted(answers) == ["claimed"] * 4 + ["taken"] * 3
     claimed = [f"j{number}" for number, answer in enumerate(answers) if answer == "claimed"]

@@ -73,7 +73,8 @@ with DAG("deferred_time_out", schedule=None):
         command=f"{MARK}; sleep 600",
         wait_for_completion=True,
         deferrable=True,
-        execution_timeout=timedelta(seconds=5),
+        # A slow machine needs some of it for the launch.
+        execution_timeout=timedelta(seconds=30),
         retries=0,
     )
 
