@@ -17,6 +17,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
 from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
 from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment_of
+from airflow_provider_gpu_cluster.hooks.current_handle import handle_there
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id, element_id
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_caller, current_identity
 from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.pools.members import Members
     from airflow_provider_gpu_cluster.pools.pool import Policy, Pool
     from airflow_provider_gpu_cluster.sinks import Sink
-    from airflow_provider_gpu_cluster.sources import Source
     from airflow_provider_gpu_cluster.sources.parse import Written
 
 # What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
@@ -309,21 +309,11 @@ class GpuClusterHook(BaseHook):
     ) -> JobHandle:
         """Stage the sources of a request, for a job with a known identity; in a pool, on a cluster that fits it."""
         sources = request.sources(base_dir=_base_dir(base_dir))
-        cluster = self.cluster if self.pool is None else self._chosen_for(request, identity, sources)
-        return cluster.stage(identity.job_id, sources, record=identity.record)
+        if self.pool is None:
+            return self.cluster.stage(identity.job_id, sources, record=identity.record)
+        from airflow_provider_gpu_cluster.hooks.pool_staging import stage_in_pool
 
-    def _chosen_for(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> Cluster:
-        from airflow_provider_gpu_cluster.hooks.pool_staging import cluster_for_inputs
-
-        assert self.pool is not None
-        conn_id = cluster_for_inputs(
-            self.pool,
-            self.members,
-            identity=identity,
-            sources=sources,
-            spec=request.needs(),
-        )
-        return self.members(conn_id)
+        return stage_in_pool(self.pool, self.members, identity=identity, sources=sources, spec=request.needs())
 
     def launch(
         self,
@@ -412,6 +402,19 @@ class GpuClusterHook(BaseHook):
 
             return parts.cancel(spread, self.cluster_of, requested_by=requested_by, wait_s=wait_s)
         return self._at(job).cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
+
+    def cancel_in_pool(self, handle: JobHandle, *, wait_s: float) -> tuple[JobHandle, JobStatus]:
+        """
+        Cancel a job on whichever clusters of a pool have it, also if the one that its handle names is out of reach.
+
+        :param wait_s: how long to wait for the job to end, in seconds.
+        :return: its handle on the cluster where it is, and its status there.
+        :raises GpuClusterConnectionError: a cluster that may have it does not answer.
+        """
+        assert self._pool_calls is not None
+        first, job_id = handle.gpu_cluster_conn_id, handle.job_id
+        conn_id, status = self._pool_calls.cancel_one(job_id, first=first, requested_by=_running_task(), wait_s=wait_s)
+        return handle_there(handle, self.member(conn_id).settings), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
         """

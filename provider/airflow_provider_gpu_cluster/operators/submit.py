@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCancelled
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuJobCancelled
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
@@ -48,6 +48,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     handle_of,
     hook_for,
     is_cancelled_by_teardown,
+    pool_with,
     publish,
     result_of,
     seconds,
@@ -472,12 +473,8 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _pool_of_staged(self, staged: JobHandle) -> GpuClusterHook | None:
         """Return the hook of the pool in which a staged job may go elsewhere; None if it stays where it was staged."""
-        conn_ids = connection_ids(self.gpu_cluster_conn_id)
-        if conn_ids is None or conn_ids == staged.gpu_cluster_conn_id:
-            return None
-        hook = GpuClusterHook(conn_ids)
-        is_in_pool = hook.pool is not None and staged.gpu_cluster_conn_id in hook.pool.conn_ids
-        return hook if is_in_pool and (self.wait_for_completion or self._request().has_sources) else None
+        may_go = self.wait_for_completion or self._request().has_sources
+        return pool_with(staged, self.gpu_cluster_conn_id) if may_go else None
 
     @contextlib.contextmanager
     def _stoppable(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> Iterator[GpuClusterHook]:
@@ -560,14 +557,26 @@ class SubmitGpuJobOperator(BaseOperator):
         started = time.monotonic()
         self._cancel_forerunners(context, hook)
         if self._in_pool is None:
-            request = self._request_to_launch(staged)
-            submission = hook.launch(request, identity, base_dir=dag_folder(self), staged=staged)
+            submission = self._launched_there(hook, identity, staged=staged)
         else:
             patience_s = seconds(self.unreachable_timeout) if self.wait_for_completion else 0
             submission = self._in_pool.launch(pause=self._sleep, patience_s=patience_s)
             hook = self._in_pool.member(submission.handle.gpu_cluster_conn_id)
         self._tell_launch(context, hook, identity, submission, duration_s=time.monotonic() - started)
         return submission.handle
+
+    def _launched_there(self, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> Submission:
+        """Launch the job on its only cluster, or where it was staged and stays."""
+        try:
+            request = self._request_to_launch(staged)
+            return hook.launch(request, identity, base_dir=dag_folder(self), staged=staged)
+        except GpuClusterConnectionError as error:
+            if not staged or pool_with(handle_of(self.job), self.gpu_cluster_conn_id) is None:
+                raise
+            raise type(error)(
+                f"{str(error).rstrip('.')}. The inputs of job {identity.job_id} are staged there alone: try again when "
+                "that cluster is back, or clear the task that has staged them, which then chooses another one"
+            ) from error
 
     def _tell_launch(
         self,

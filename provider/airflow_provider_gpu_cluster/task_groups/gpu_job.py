@@ -144,7 +144,7 @@ class GpuJobTaskGroup(TaskGroup):
         if submit_waits:
             # A copy is staged from them where the first one is out of reach.
             job.update(waiting, code=code, data=[] if data is None else data, models=models)
-            job.update(wait_for_completion=True, poll_interval=seconds(poll_interval))
+            job.update(wait_for_completion=True, poll_interval=seconds(poke_interval))
             waiting.update(notify=None, notifier=None)
         with self:
             self.stage = StageGpuJobOperator(
