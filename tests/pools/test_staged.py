@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools import staged
 from airflow_provider_gpu_cluster.pools.staged import Staged
 from airflow_provider_gpu_cluster.sources import parse_sources

@@ -412,8 +412,7 @@ class GpuClusterHook(BaseHook):
         :raises GpuClusterConnectionError: a cluster that may have it does not answer.
         """
         assert self._pool_calls is not None
-        first, job_id = handle.gpu_cluster_conn_id, handle.job_id
-        conn_id, status = self._pool_calls.cancel_one(job_id, first=first, requested_by=_running_task(), wait_s=wait_s)
+        conn_id, status = self._pool_calls.cancel_one(handle.job_id, requested_by=_running_task(), wait_s=wait_s)
         return handle_there(handle, self.member(conn_id).settings), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
