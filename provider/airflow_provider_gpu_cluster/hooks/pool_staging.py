@@ -75,7 +75,7 @@ def _chosen(offers: Sequence[Offer], pool: Pool, refused: Mapping[str, GpuCluste
     try:
         choice = choose(left, pool.policy)
     except GpuClusterError as error:
-        raise refusal_of(refused.values(), error) from error
+        raise refusal_of(refused.values(), error, left) from error
     log.info(f"GPU job's inputs go to {choice.offer.conn_id}\n{table_of(choice)}")
     return choice.offer.conn_id
 

@@ -303,7 +303,7 @@ class Placing(Generic[_Member]):
         except GpuClusterConnectionError:
             raise
         except GpuClusterError as error:
-            raise refusal_of(self._refused.values(), error) from error
+            raise refusal_of(self._refused.values(), error, own) from error
         self._log.info(f"GPU job goes to {choice.offer.conn_id}\n{table_of(choice)}")
         return choice.offer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from airflow_provider_gpu_cluster.exceptions import (
@@ -12,6 +12,7 @@ from airflow_provider_gpu_cluster.exceptions import (
     JobConflictError,
     SourceError,
 )
+from airflow_provider_gpu_cluster.pools.choice import reasons
 from airflow_provider_gpu_cluster.pools.offer import Offer
 
 # Faults of the job, which no other cluster would make good.
@@ -20,16 +21,22 @@ OF_THE_JOB = (InvalidJobError, SourceError, JobConflictError)
 
 def with_refusal(offer: Offer, refusal: GpuClusterError | None) -> Offer:
     """Return the offer of a cluster that has refused the job since, if it has."""
-    return offer if refusal is None else replace(offer, fits=False, why_not=str(refusal))
+    if refusal is None:
+        return offer
+    is_passing = isinstance(refusal, GpuClusterConnectionError)
+    return replace(offer, fits=False, why_not=str(refusal), is_passing=is_passing)
 
 
-def refusal_of(refusals: Iterable[GpuClusterError], error: GpuClusterError) -> GpuClusterError:
+def refusal_of(refusals: Iterable[GpuClusterError], error: GpuClusterError, offers: Sequence[Offer]) -> GpuClusterError:
     """
-    Return what to raise when no cluster is left: the error of one that seemed to fit, with what all have said.
+    Return what to raise when no cluster is left: an error as of one that seemed to fit, with what all have said.
 
-    :param error: of the choice among all, which has that.
+    :param error: of the choice among all.
+    :param offers: what that was about.
     """
     known = list(refusals) or [error]
     # One that passes tells that another try may succeed.
     passing = [refusal for refusal in known if isinstance(refusal, GpuClusterConnectionError)]
-    return type((passing or known)[-1])(str(error))
+    is_left = any(offer.answered and offer.fits for offer in offers)
+    told = str(error) if error in known or is_left else f"no cluster of the pool has taken this job:{reasons(offers)}"
+    return type((passing or known)[-1])(told)
