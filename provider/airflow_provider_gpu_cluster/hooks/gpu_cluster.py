@@ -407,11 +407,13 @@ class GpuClusterHook(BaseHook):
         """
         Cancel a job on whichever clusters of a pool have it, also if the one that its handle names is out of reach.
 
+        :param handle: of the job, on any of them.
         :param wait_s: how long to wait for the job to end, in seconds.
         :return: its handle on the cluster where it is, and its status there.
         :raises GpuClusterConnectionError: a cluster that may have it does not answer.
         """
-        assert self._pool_calls is not None
+        if self._pool_calls is None:
+            return handle, self.cancel(handle, wait_s=wait_s)
         conn_id, status = self._pool_calls.cancel_one(handle.job_id, requested_by=_running_task(), wait_s=wait_s)
         return handle_there(handle, self.member(conn_id).settings), status
 
