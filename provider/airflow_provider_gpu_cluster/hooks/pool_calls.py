@@ -6,12 +6,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import structlog
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
+from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
+from airflow_provider_gpu_cluster.hooks.pool_staging import cluster_for_inputs
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
+from airflow_provider_gpu_cluster.jobs.identity import current_requester
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity
+    from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
+    from airflow_provider_gpu_cluster.jobs.request import JobRequest
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.sources import Source
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +47,7 @@ _ON_ITS_WAY = "it is being moved, and each of its clusters says that it is on an
 
 class PoolCalls:
     """
-    Calls to the members of a pool.
+    Calls to the members of a pool; :class:`.ClusterCalls` has the same methods for one cluster.
 
     :param pool: the pool.
     :param members: its clusters, open or not.
@@ -60,6 +68,31 @@ class PoolCalls:
         wait_s = SILENT_S if wait_s is None else wait_s
         return side_by_side(self._pool.conn_ids, ask, members=self._members, wait_s=wait_s)
 
+    def conn_id_of(self, job_id: str, conn_id: str | None) -> str:
+        """
+        Return the connection of the cluster where a job is.
+
+        :param conn_id: the one that its handle names, from which it may have moved; None to ask all members.
+        """
+        if conn_id is None:
+            return self.conn_ids_of([job_id])[0]
+        return self.conn_id_after(conn_id, job_id)
+
+    def cluster_for_inputs(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> Cluster:
+        """Choose the cluster to which a job's inputs are to be copied."""
+        conn_id = cluster_for_inputs(
+            self._pool, self._members, identity=identity, sources=sources, spec=request.needs()
+        )
+        return self._members(conn_id)
+
+    def launch(self, request: JobRequest, identity: JobIdentity, *, base_dir: Path) -> Submission:
+        """
+        Find a job on the member that has it, or choose one and launch it there.
+
+        :param base_dir: folder that relative sources start from.
+        """
+        return launch_in_pool(self._pool, self._members, request, identity, base_dir=base_dir, by=current_requester())
+
     def conn_ids_of(self, job_ids: Sequence[str]) -> list[str]:
         """
         Return the connections of the members that have jobs, in the order of the jobs.
@@ -76,14 +109,18 @@ class PoolCalls:
         """Return the connection of the cluster to which a job went from one that a handle names, or that one."""
         return self._followed([(conn_id, job_id)], 0)[0][0]
 
-    def statuses(self, jobs: Sequence[tuple[str, str]], *, tail_bytes: int = 0) -> list[JobStatus]:
+    def statuses(self, jobs: Sequence[tuple[str | None, str]], *, tail_bytes: int = 0) -> list[JobStatus]:
         """
         Return the statuses of jobs on several clusters in the given order, from one call of each cluster.
 
-        :param jobs: connection and id of each; a connection may be that of a cluster that is no member any more.
+        :param jobs: connection and id of each. A connection may be that of a cluster that is no member any more; for
+            None, all members are asked.
         :raises GpuClusterError: a cluster did not answer.
         """
-        return [status for _, status in self._followed(jobs, tail_bytes)]
+        bare = [job_id for conn_id, job_id in jobs if conn_id is None]
+        where = dict(zip(bare, self.conn_ids_of(bare), strict=True))
+        places = [(where[job_id] if conn_id is None else conn_id, job_id) for conn_id, job_id in jobs]
+        return [status for _, status in self._followed(places, tail_bytes)]
 
     def _followed(self, jobs: Sequence[tuple[str, str]], tail_bytes: int) -> list[tuple[str, JobStatus]]:
         """Return where each job is, and its status there: a cluster that had it says where it went."""

@@ -16,7 +16,7 @@ export function Buttons({ address, job, refresh }) {
     refresh?.();
   };
   React.useEffect(() => setTold(""), [job.job_id]);
-  const hasEarlierOne = Boolean(address.jobId);
+  const hasEarlierOne = Boolean(address.jobId || address.connId);
   return html`<${Chakra.Flex} gap=${2} wrap="wrap" align="center">
     ${job.may.cancel && !job.is_final && html`<${Cancel} address=${address} job=${job} onDone=${done} />`}
     ${job.may.cancel && job.state === "RUNNING" && !job.array && html`<${Checkpoint} address=${address} job=${job} onDone=${done} />`}
