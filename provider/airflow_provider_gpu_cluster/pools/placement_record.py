@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,21 @@ CHOSEN, SENT, LAUNCHED, ENDED = STAGES = ("chosen", "sent", "launched", "ended")
 
 # An epoch and a key: which of all choices for a job it is. A later one is higher.
 Rank = tuple[int, str]
+
+
+def key_of_one(asker: str) -> str:
+    """
+    Return the key of one that chooses. Two may do so for the same try: an executor may deliver it twice, and two
+    triggerers may run one trigger for a while. Each must take only its own choices for its own.
+
+    :param asker: the try of the task.
+    """
+    return f"{asker} {secrets.token_hex(4)}"
+
+
+def try_of(key: str) -> str:
+    """Return the try of the task of which a key is."""
+    return key.rpartition(" ")[0]
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class PlacementRecord:
 
     :param job_id: the job; the record of another one is of before a clear.
     :param epoch: of the last choice.
-    :param key: the try that has made it.
+    :param key: who has made it, see :func:`key_of_one`.
     :param conn_id: the chosen cluster; None while a trigger chooses.
     :param members: all clusters of the pool at that time.
     :param stage: how far it has got there, one of the words above.
@@ -118,7 +134,7 @@ class Mark(NamedTuple):
 
     :param job_id: for this job.
     :param epoch: of the choice.
-    :param key: the try that has chosen.
+    :param key: who has chosen.
     """
 
     job_id: str

@@ -44,6 +44,8 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     SENT,
     PlacementRecord,
     PlacementStore,
+    key_of_one,
+    try_of,
 )
 from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -124,6 +126,7 @@ class Placing(Generic[_Member]):
     ) -> None:
         self._pool = pool
         self._job = job
+        self._key = key_of_one(job.key)
         self._store = store
         self._members = members
         self._offers = offers
@@ -174,7 +177,7 @@ class Placing(Generic[_Member]):
         """Look where the job is, and launch it if it is nowhere; return None if that has to begin anew."""
         self._known.read(self._store.load())
         before = self._known.record
-        self._moves = before.moves if before is not None and before.key == self._job.key else 0
+        self._moves = before.moves if before is not None and try_of(before.key) == self._job.key else 0
         offers = self._look()
         self._check()
         holder = holder_of(offers)
@@ -222,7 +225,7 @@ class Placing(Generic[_Member]):
         """Return the record of the placement that the job's attempt belongs to, whoever has made that."""
         placed: Placed = holder.placed or {}
         placement, status = placed.get("placement"), placed.get("status")
-        epoch, key = rank_of(holder) if placement else (0, self._job.key)
+        epoch, key = rank_of(holder) if placement else (0, self._key)
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
@@ -385,7 +388,7 @@ class Placing(Generic[_Member]):
         record = PlacementRecord(
             self._job.job_id,
             self._known.next_epoch(),
-            self._job.key,
+            self._key,
             chosen.conn_id,
             tuple(offer.conn_id for offer in offers),
             CHOSEN,
@@ -412,7 +415,7 @@ class Placing(Generic[_Member]):
     def _placement(self, conn_id: str, epoch: int, offers: Sequence[Offer]) -> Placement:
         placement: Placement = {
             "epoch": epoch,
-            "key": self._job.key,
+            "key": self._key,
             "conn_id": conn_id,
             "members": [offer.conn_id for offer in offers],
         }
@@ -552,7 +555,7 @@ class Placing(Generic[_Member]):
         """
         assert record.conn_id is not None
         epoch = self._known.next_epoch()
-        placement: Placement = {"epoch": epoch, "key": self._job.key, "conn_id": record.conn_id}
+        placement: Placement = {"epoch": epoch, "key": self._key, "conn_id": record.conn_id}
         (reply,) = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW)).values()
         if isinstance(reply, GpuClusterError):
             raise PlacementUnknownError(

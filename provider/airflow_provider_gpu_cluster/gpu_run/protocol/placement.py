@@ -46,7 +46,7 @@ class Placement(_Placement, total=False):
     A choice of a cluster for a job.
 
     :param epoch: its number; a later choice for the same job has a higher one.
-    :param key: the try of the task that chooses.
+    :param key: who chooses: the try of a task, and which one of those that carry it out.
     :param conn_id: the chosen cluster, by its connection.
     :param members: the connections of all clusters of the pool.
     :param start_by: the last moment at which an attempt of it may start, in seconds since the epoch by the clock of the
