@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import structlog
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
+from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
-from airflow_provider_gpu_cluster.hooks.pool_staging import cluster_for_inputs
+from airflow_provider_gpu_cluster.hooks.pool_staging import stage_in_pool
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
 from airflow_provider_gpu_cluster.jobs.identity import current_requester
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity
+    from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
     from airflow_provider_gpu_cluster.jobs.request import JobRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
@@ -78,12 +80,9 @@ class PoolCalls:
             return self.conn_ids_of([job_id])[0]
         return self.conn_id_after(conn_id, job_id)
 
-    def cluster_for_inputs(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> Cluster:
-        """Choose the cluster to which a job's inputs are to be copied."""
-        conn_id = cluster_for_inputs(
-            self._pool, self._members, identity=identity, sources=sources, spec=request.needs()
-        )
-        return self._members(conn_id)
+    def stage(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> JobHandle:
+        """Copy a job's inputs to the member that has it, or to one that is chosen for it."""
+        return stage_in_pool(self._pool, self._members, identity=identity, sources=sources, spec=request.needs())
 
     def launch(self, request: JobRequest, identity: JobIdentity, *, base_dir: Path) -> Submission:
         """
@@ -160,6 +159,32 @@ class PoolCalls:
         """Cancel jobs on whichever members have them."""
         found = self.ask_all(lambda cluster: cluster.cancel(job_ids, requested_by=requested_by))
         _some_answers(found, "what of these jobs is there was not cancelled")
+
+    def cancel_one(self, job_id: str, *, first: str, requested_by: str, wait_s: float) -> tuple[str, JobStatus]:
+        """
+        Cancel a job on all members that answer: some of its clusters may know nothing yet of where it has gone.
+
+        :param first: the member where it was launched first, or is to be.
+        :param wait_s: how long to wait for it to end, in seconds.
+        :return: the connection of the cluster where it is, and its status there.
+        :raises GpuClusterConnectionError: a member that may have it does not answer.
+        """
+
+        def ask(cluster: Cluster) -> JobStatus:
+            return cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s)[0]
+
+        found = self.ask_all(ask, wait_s=wait_s + SILENT_S)
+        told = {conn_id: one for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
+        silent = {conn_id: one for conn_id, one in found.items() if isinstance(one, GpuClusterError)}
+        at = max(told, key=lambda conn_id: _nearness(told[conn_id]), default=None)
+        if at is not None and (not silent or _is_nowhere_else(told[at])):
+            _tell_silent(silent, "the job is on another one")
+            return at, told[at]
+        conn_id, error = (first, silent[first]) if first in silent else next(iter(silent.items()))
+        raise GpuClusterConnectionError(
+            f"job {job_id} may wait or run on {conn_id}, which does not answer ({error}), and was not cancelled there. "
+            "Try again when it is back"
+        ) from error
 
     def capacity(self) -> tuple[dict[str, Any], dict[str, Capacity]]:
         """Return what :meth:`.GpuClusterHook.capacity` returns for a pool, and the capacity of each that answered."""
@@ -265,6 +290,12 @@ def _holder(job_id: str, found: Mapping[str, dict[str, JobStatus] | GpuClusterEr
         f"no cluster of the pool knows job {job_id} (asked were {', '.join(found)}): it was deleted there, or it "
         "belongs to another connection"
     )
+
+
+def _is_nowhere_else(status: JobStatus) -> bool:
+    """Return whether the cluster that says this has the job, and no failover from there can have followed."""
+    is_lost = status.state is JobState.LOST or status.reason == protocol.ORPHANED
+    return any(_nearness(status)) and not is_lost
 
 
 def _is_there(status: JobStatus) -> bool:

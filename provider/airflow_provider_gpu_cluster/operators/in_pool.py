@@ -23,6 +23,7 @@ from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper
 from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
 from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, LAUNCHED, SENT, PlacementRecord
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
+from airflow_provider_gpu_cluster.pools.staged import Staged
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions
     from airflow_provider_gpu_cluster.pools.placing import Placing
     from airflow_provider_gpu_cluster.pools.pool import Pool
+    from airflow_provider_gpu_cluster.sources import Source
     from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument
 
 # A task that is stopped has five seconds for everything.
@@ -49,6 +51,7 @@ class JobInPool:
     :param hook: of the pool.
     :param context: of the running task.
     :param options: what the task wants of the pool besides.
+    :param staged_at: the cluster on which a task before has staged the inputs, by its connection; None if none has.
     :param base_dir: folder that relative sources start from.
     :param is_awaited: whether the task waits for the job.
     :param check: raises an error when the task is to stop.
@@ -63,6 +66,7 @@ class JobInPool:
         *,
         context: Mapping[str, Any],
         options: PlacementOptions,
+        staged_at: str | None = None,
         base_dir: str,
         is_awaited: bool,
         check: Callable[[], None],
@@ -77,7 +81,9 @@ class JobInPool:
         self._check = check
         self._log = log
         self._store = task_store(context)
-        self._failover_after_s = options.failover_after_s if is_awaited else None
+        self._staged_at = staged_at
+        self._may_fail_over = staged_at is None or request.has_sources
+        self._failover_after_s = options.failover_after_s if is_awaited and self._may_fail_over else None
         self._by = _by(context)
         self._keeper: Keeper | None = None
         self._is_after_trigger = False
@@ -101,6 +107,12 @@ class JobInPool:
         :param pause: waits for that many seconds.
         :param patience_s: how long to wait for a cluster that may have the job and is out of reach, in seconds.
         """
+        if self._options.failover_after_s is not None and not self._may_fail_over:
+            self._log.warning(
+                "failover_after is of no use to a job whose inputs are only where they were staged: give the task that "
+                "launches it the code, data and models as well",
+                job_id=self._identity.job_id,
+            )
         if self._failover_after_s is not None and self.orphan_timeout_s is None:
             self._log.warning(
                 "failover_after is of use only until the job is sent to a cluster: without an orphan_timeout it may "
@@ -155,7 +167,7 @@ class JobInPool:
             self._pool,
             self._hook.members,
             job_id=self._identity.job_id,
-            sources=self._request.sources(base_dir=self._folder),
+            sources=self._sources(),
             arguments=self._arguments(),
             placing=self._placing,
             move_gain_s=self._options.move_gain_s,
@@ -166,12 +178,20 @@ class JobInPool:
     def _arguments(self) -> LaunchArguments:
         return self._request.launch_arguments(self._identity, base_dir=self._folder, staged=False)
 
+    def _sources(self) -> Sequence[Source] | Staged:
+        def read() -> Sequence[Source]:
+            return self._request.sources(base_dir=self._folder)
+
+        if self._staged_at is None:
+            return read()
+        return Staged(self._staged_at, read if self._request.has_sources else None)
+
     def _placing(self) -> Placing[Cluster]:
         return placing_of(
             self._pool,
             self._hook.members,
             job_id=self._identity.job_id,
-            sources=self._request.sources(base_dir=self._folder),
+            sources=self._sources(),
             arguments=self._arguments(),
             store=self._store,
             log=self._log,
@@ -215,7 +235,7 @@ class JobInPool:
         :param launch: the request with which a trigger can launch it; None if only a worker can.
         """
         words = self._pool.policy if isinstance(self._pool.policy, str) else None
-        may_launch = launch is not None and words is not None
+        may_launch = launch is not None and self.may_be_launched_by_a_trigger()
         # What the trigger does after this, it cannot tell the store of the task.
         record = self._store.load()
         is_precise = self._store.is_precise
@@ -237,8 +257,8 @@ class JobInPool:
         }
 
     def may_be_launched_by_a_trigger(self) -> bool:
-        """Return whether a trigger can choose a cluster: it cannot call a function of the DAG."""
-        return isinstance(self._pool.policy, str)
+        """Return whether a trigger can choose a cluster: it can neither call a function of the DAG nor stage inputs."""
+        return isinstance(self._pool.policy, str) and self._staged_at is None
 
     def _unplaced(self) -> PlacementRecord:
         members = tuple(self._pool.conn_ids)

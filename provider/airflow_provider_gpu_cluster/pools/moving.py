@@ -180,7 +180,7 @@ class Moves:
     :param move_gain_s: how much sooner it must start elsewhere, in seconds.
     :param bytes_to_carry: returns how much it would bring along from a cluster; None if this process cannot bring
         anything along, as it has no connection for files.
-    :param is_staged: whether its inputs were staged, and so have to be brought along.
+    :param is_staged: whether a task before has staged its inputs, so that they have to be brought along.
     :param is_second_look: whether another process has looked before this one, and found that it should move.
     """
 

@@ -129,12 +129,14 @@ class CarryInRequest(_CarryInRequest, total=False):
     :param continuation: what the next attempt here goes on with.
     :param origin: the connection of the old cluster, for the audit trail.
     :param id: names the request there.
+    :param is_staged: whether one task has staged the job, and another one, which asks, launches it.
     """
 
     linked: list[ClusterInput]
     continuation: Continuation
     origin: str
     id: str
+    is_staged: bool
 
 
 class CarryInCall(CarryInRequest, Call):
