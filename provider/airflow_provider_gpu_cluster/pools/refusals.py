@@ -27,7 +27,7 @@ def with_refusal(offer: Offer, refusal: GpuClusterError | None) -> Offer:
     return replace(offer, fits=False, why_not=str(refusal), is_passing=is_passing)
 
 
-def refusal_of(refusals: Iterable[GpuClusterError], error: GpuClusterError, offers: Sequence[Offer]) -> GpuClusterError:
+def refusal_of(refusals: Iterable[GpuClusterError], offers: Sequence[Offer]) -> GpuClusterError:
     """
     Return what to raise when no cluster is left: the error of one that seemed to fit, with what all have said.
 
