@@ -84,10 +84,10 @@ def test_a_running_job_with_everything_that_is_known() -> None:
 
 
 def test_each_attempt_names_the_cluster_that_has_its_log() -> None:
-    past = [
+    past: Any = (
         {"attempt": 1, "conn_id": "gpu01", "reason": "preempted"},
         {"attempt": 2, "conn_id": "lab", "reason": "preempted"},
-    ]
+    )
     # The first was taken back here before it ran there.
     described = {"attempts": [{"attempt": 1, "state": "CANCELLED", "reason": "cancelled"}, {"attempt": 2}]}
     attempts = told(replace(RUNNING, attempt=3, attempts=past), description=described)["attempts"]

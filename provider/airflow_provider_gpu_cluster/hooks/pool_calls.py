@@ -13,6 +13,7 @@ import structlog
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS
 from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
 from airflow_provider_gpu_cluster.hooks.pool_staging import stage_in_pool
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
@@ -42,8 +43,6 @@ _Result = TypeVar("_Result")
 SILENT_S = 6.0
 # Until a cluster has done what takes long, or is given up by the connection to it.
 _AS_LONG_AS_IT_TAKES_S = 86_400.0
-# More often than a job is moved while somebody holds one handle of it.
-_MOST_HOPS = 20
 _ON_ITS_WAY = "it is being moved, and each of its clusters says that it is on another one"
 
 
@@ -135,7 +134,7 @@ class PoolCalls:
                 if status.moved_to is None or status.moved_to == conn_id:
                     continue
                 # It may have been moved back while it was looked for.
-                if seen[job].count(status.moved_to) < 2 and len(seen[job]) < _MOST_HOPS:
+                if seen[job].count(status.moved_to) < 2 and len(seen[job]) < MOST_HOPS:
                     further[job] = status.moved_to
                 else:
                     found[job] = conn_id, replace(status, state=JobState.UNKNOWN, message=_ON_ITS_WAY)

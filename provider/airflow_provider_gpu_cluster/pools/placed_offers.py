@@ -64,7 +64,7 @@ def last_of(offers: Sequence[Offer]) -> str | None:
     return max(had, key=_last_run).conn_id if had else None
 
 
-def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
+def _last_run(offer: Offer) -> tuple[int, bool, Rank]:
     """Return what grows with the attempts that have run: their numbers go on wherever the job goes."""
     assert offer.placed is not None
     status = offer.placed.get("status", {})

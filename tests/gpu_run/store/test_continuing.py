@@ -84,7 +84,7 @@ def test_earlier_attempts_name_the_cluster_where_they_were(job: JobDirectory) ->
     second: Any = {"attempt": 2}
     earlier: Any = {"attempt": 3, "recovery": {**KEPT, "past": [{"attempt": 1, "conn_id": "gpu00"}, second]}}
     note_carried(job, continuation=from_cluster(earlier, "gpu01"))
-    past = [{"attempt": 1, "conn_id": "gpu00"}, {"attempt": 2, "conn_id": "gpu01"}]
+    past: Any = [{"attempt": 1, "conn_id": "gpu00"}, {"attempt": 2, "conn_id": "gpu01"}]
     request: Any = {"generation": "0", "spec": {"gpus": 1}}
     go_on(job, request, 3)
     assert request["recovery"]["past"] == past

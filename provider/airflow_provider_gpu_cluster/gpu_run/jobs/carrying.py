@@ -25,7 +25,7 @@ from .with_inputs import with_inputs
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.carrying import CarryInCall, CarryOutCall
+    from ..protocol.carrying import CarryInCall, CarryOutCall, Continuation
     from ..protocol.inputs import Input
     from ..protocol.replies import StageReply
     from ..store.directories import JobDirectory
@@ -84,7 +84,8 @@ def _carry_in(root: Root, engine: Engine, request: CarryInCall) -> StageReply:
         return {"needs": needs}
     with job.lock():
         origin = request.get("origin", "")
-        note_carried(job, origin=origin, continuation=from_cluster(request.get("continuation", {"attempt": 1}), origin))
+        continuation: Continuation = request.get("continuation") or {"attempt": 1}
+        note_carried(job, origin=origin, continuation=from_cluster(continuation, origin))
     _note(job, request, "brought along from {}".format(request.get("origin", "another cluster")))
     return {"needs": [], "handle": handle}
 

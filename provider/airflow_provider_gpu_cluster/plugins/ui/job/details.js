@@ -80,7 +80,8 @@ const EARLIER = [
 const ELSEWHERE = [
   { name: "Cluster", of: (row) => html`<${PlaceLink} connId=${row.conn_id}>${row.conn_id}<//>` },
   { name: "Attempt", of: (row) => row.attempt, isNumber: true },
-  ...EARLIER.slice(1),
+  // Its state may be older than that: the page there asks its cluster.
+  { name: "Submitted", of: (row) => html`<${Time} at=${row.submitted_at} />` },
 ];
 
 /** A link to an earlier job, or to the same job where it was before. */
