@@ -34,6 +34,10 @@ class Store:
 
     is_precise = True
 
+    @property
+    def latest(self) -> PlacementRecord:
+        return self.record
+
     def load(self) -> PlacementRecord:
         return self.record
 
