@@ -23,7 +23,7 @@ from tests.harness.pool_site import PoolSite, pool_site
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 from tests.servers.sshd import RealSshd
 
-FAILOVER_S, ORPHAN_S = 4.0, 4.0
+FAILOVER_S, ORPHAN_S = 12.0, 8.0
 
 
 @pytest.fixture
