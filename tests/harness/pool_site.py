@@ -7,14 +7,18 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import paramiko
+import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.operators import in_pool
+from airflow_provider_gpu_cluster.pools import asking, placing_round
 from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
+from tests.harness.patience import PATIENCE_S
 from tests.harness.unpacked_program import provide_unpacked
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd, login
@@ -159,6 +163,13 @@ def _read(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         return dict(json.loads(path.read_text()))
     return {}
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take no cluster for silent that is only slow, on a busy machine; those that are cut off say so at once."""
+    monkeypatch.setitem(cast("dict[str, Any]", asking.offers_of.__kwdefaults__), "wait_s", PATIENCE_S)
+    monkeypatch.setattr(placing_round, "WAIT_S", PATIENCE_S)
+    monkeypatch.setattr(in_pool, "_CANCEL_WAIT_S", PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.pools import holding, keeping
 from airflow_provider_gpu_cluster.watch import watch
 from tests.harness.deferral import TaskLogs, task_logs
 from tests.harness.patience import PATIENCE_S
-from tests.harness.pool_site import PoolSite, pool_site
+from tests.harness.pool_site import PoolSite, be_patient, pool_site
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 from tests.servers.sshd import RealSshd
 
@@ -40,6 +40,7 @@ def site(
     tmp_path: Path, sshd: RealSshd, ssh_connect: Callable[..., paramiko.SSHClient], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PoolSite]:
     """Return three clusters with a GPU each, and let everything that takes minutes take seconds."""
+    be_patient(monkeypatch)
     monkeypatch.setattr(parameter_checks, "SHORTEST_FAILOVER_S", 0.0)
     monkeypatch.setattr(holding, "MARGIN_S", 0.3)
     monkeypatch.setattr(watch, "RETRY_FOR_S", 0.0)
