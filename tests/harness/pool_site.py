@@ -23,6 +23,9 @@ from tests.harness.unpacked_program import provide_unpacked
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd, login
 
+# One that is cut off is tried again for half of that.
+_SILENT_S = 20.0
+
 
 @dataclass(frozen=True)
 class RunOfJob:
@@ -166,9 +169,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take no cluster for silent that is only slow, on a busy machine; those that are cut off say so at once."""
-    monkeypatch.setitem(cast("dict[str, Any]", asking.offers_of.__kwdefaults__), "wait_s", PATIENCE_S)
-    monkeypatch.setattr(placing_round, "WAIT_S", PATIENCE_S)
+    """Take no cluster for silent that is only slow, on a busy machine."""
+    monkeypatch.setitem(cast("dict[str, Any]", asking.offers_of.__kwdefaults__), "wait_s", _SILENT_S)
+    monkeypatch.setattr(placing_round, "WAIT_S", _SILENT_S)
     monkeypatch.setattr(in_pool, "_CANCEL_WAIT_S", PATIENCE_S)
 
 

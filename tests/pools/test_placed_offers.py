@@ -11,7 +11,7 @@ from airflow_provider_gpu_cluster.pools.placed_offers import last_of
 
 
 def offer(conn_id: str, attempt: int, epoch: int | None, told: int, **status: Any) -> Offer:
-    """Return the offer of a cluster whose attempt was launched under one placement, and that was told of a later one."""
+    """Return the offer of a cluster whose attempt was launched under one placement, and which knows a later one."""
     placed: Any = {
         "placement": {"epoch": told, "key": "k"},
         "status": {"job_id": "job", "attempt": attempt, "state": "CANCELLED", "started_at": "then", **status},
