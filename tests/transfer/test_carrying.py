@@ -251,7 +251,9 @@ def test_recoveries_that_are_used_up_go_along(cluster: Cluster, other: Cluster) 
     # As if its second attempt had been taken back while it waited.
     attempt = ended_of(cluster) / ".job/attempts/2"
     record = json.loads((attempt / "exit.json").read_text())
-    (attempt / "exit.json").write_text(json.dumps({**record, "state": "CANCELLED", "started_at": None}))
+    (attempt / "exit.json").write_text(
+        json.dumps({**record, "state": "CANCELLED", "started_at": None, "placement": "withdrawn"})
+    )
     carry(cluster, other)
     jobs.submit(other, script + "exit 3", job_id="job", gpus=1, recover=recover)
     there_too = jobs.wait(other, "job", JobState.FAILED)
