@@ -83,6 +83,12 @@ class PlacementRecord:
         """Which choice it is."""
         return self.epoch, self.key
 
+    @property
+    def may_have_it(self) -> tuple[str, ...]:
+        """The clusters on which something of the job may wait or run, the chosen one first."""
+        chosen = self.members if self.conn_id is None else (self.conn_id,)
+        return tuple(dict.fromkeys((*chosen, *self.elsewhere)))
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         clear = {conn_id: list(rank) for conn_id, rank in self.clear.items()}
@@ -159,6 +165,11 @@ class PlacementStore(Protocol):
     @property
     def is_precise(self) -> bool:
         """Whether the last :meth:`load` has told everything: what is in no record and no mark was never chosen."""
+        ...
+
+    @property
+    def latest(self) -> PlacementRecord | None:
+        """The last record that this process has found or was about to keep. It costs no call, as there is no time."""
         ...
 
     def load(self) -> PlacementRecord | None:

@@ -143,10 +143,12 @@ class Placed(TypedDict, total=False):
     :param placement: the highest placement that it was told.
     :param kind: with which word.
     :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
+    :param launched: the placement under which the last attempt was launched, by its epoch and key.
     :param status: of the last attempt.
     """
 
     placement: Placement
     kind: str
     chosen: list[Placement]
+    launched: Placement
     status: Status
