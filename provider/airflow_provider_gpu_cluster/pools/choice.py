@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,9 +140,10 @@ def _called(policy: Callable[[Sequence[Offer]], Any], fitting: Sequence[Offer]) 
 
 
 def _name_of(policy: object) -> str:
-    # A functools.partial, or an object that can be called.
-    name = getattr(policy, "__qualname__", None) or getattr(getattr(policy, "func", None), "__qualname__", None)
-    name = name or type(policy).__qualname__
+    if isinstance(policy, functools.partial):
+        return _name_of(policy.func)
+    # An object that can be called has no name of its own.
+    name = getattr(policy, "__qualname__", None) or type(policy).__qualname__
     module = getattr(policy, "__module__", None)
     return f"{module}.{name}" if module else str(name)
 

@@ -64,8 +64,6 @@ _MOST_TAKEN = 4
 # Files may take longer to send than was expected.
 _LONGER_SENDING = 3.0
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.3
-# Faults of the job, which no other cluster would make good.
-_OF_THE_JOB = (InvalidJobError, SourceError, JobConflictError)
 _NOTHING_THERE = (words.FENCED, words.ENDED)
 
 _Member = TypeVar("_Member", bound=PoolMember)
@@ -278,13 +276,14 @@ class Placing(Generic[_Member]):
                     f"({offer.why_not}). So the job is launched nowhere else, {self._until(offer.conn_id)}"
                 )
         members = set(self._pool.conn_ids)
-        silent = sorted({offer.conn_id for offer in offers if not offer.answered} & members)
+        silent = [offer for offer in offers if not offer.answered and offer.conn_id in members]
         # Any two that have launched the job would have told a cluster in common, which tells the second of the first.
         if not self._store.is_precise and 2 * len(silent) >= len(members):
+            told = "; ".join(f"{offer.conn_id} ({offer.why_not})" for offer in silent)
             raise PlacementUnknownError(
                 f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the"
-                f" pool answer to be sure that it was not: {', '.join(silent)} of {len(members)} are silent. Nothing is"
-                " launched; try again when they are back"
+                f" pool answer to be sure that it was not: of {len(members)}, more than half have to, and these do not:"
+                f" {told}. Nothing is launched; try again when they are back, or without them in the pool"
             )
 
     def _until(self, conn_id: str) -> str:
@@ -355,11 +354,11 @@ class Placing(Generic[_Member]):
             return None
         except GpuClusterConnectionError:
             raise
-        except _OF_THE_JOB as error:
-            self._take_back(record, error)
-            raise
         except GpuClusterError as error:
-            if self._take_back(record, error):
+            is_taken_back = self._take_back(record, error)
+            if _is_of_the_job(error):
+                raise
+            if is_taken_back:
                 self._refuse(str(record.conn_id), error)
             return None
 
@@ -443,7 +442,7 @@ class Placing(Generic[_Member]):
         is_nowhere_else = self._is_nowhere_else(replies, record, offers)
         if isinstance(reply, GpuClusterError):
             # Nothing was sent that could launch it.
-            if isinstance(reply, _OF_THE_JOB):
+            if _is_of_the_job(reply):
                 raise reply
             self._refuse(chosen.conn_id, reply)
             return None
@@ -566,6 +565,13 @@ class Placing(Generic[_Member]):
         self._store.save(record)
         self._known.read(record)
         return record
+
+
+def _is_of_the_job(error: GpuClusterError) -> bool:
+    """Return whether no other cluster would make it good."""
+    # What one cluster cannot fetch, another may: git, or the way to its server.
+    is_of_source = isinstance(error, SourceError) and not error.code
+    return is_of_source or isinstance(error, (InvalidJobError, JobConflictError))
 
 
 def _has_succeeded(reply: PlaceReply) -> bool:
