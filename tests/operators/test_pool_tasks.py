@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from airflow_provider_gpu_cluster.operators.gpu_job import (
     StageGpuJobOperator,
     SubmitGpuJobOperator,
 )
+from airflow_provider_gpu_cluster.pools.offer import Offer
+from airflow_provider_gpu_cluster.pools.placement_options import checked_policy
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
 from airflow_provider_gpu_cluster.tasks.handles import other_conn_id
@@ -105,6 +109,29 @@ def test_the_stage_task_of_a_group_knows_what_the_job_needs() -> None:
     assert group.stage.upstream_task_ids == set()
     assert str(DagSerialization.to_dict(dag)) == str(DagSerialization.to_dict(made()[0]))
     assert set(NEEDS) < set(PARAMETERS)
+
+
+def last(offers: Sequence[Offer], count: int = 1) -> Offer:
+    return offers[-count]
+
+
+class Chooser:
+    def __call__(self, offers: Sequence[Offer]) -> Offer:
+        return offers[0]
+
+
+@pytest.mark.parametrize("policy", [last, partial(last, count=2), lambda offers: offers[0], Chooser()])
+@pytest.mark.parametrize("make", [SubmitGpuJobOperator, StageGpuJobOperator])
+def test_a_function_as_policy_is_not_called_where_templates_are_rendered(make: Any, policy: Any) -> None:
+    more = {"command": "true"} if make is SubmitGpuJobOperator else {}
+    with DAG("lab", schedule=None) as dag:
+        plain = make(task_id="plain", gpu_cluster_conn_id="{{ 'lab' }}", policy=policy, **more)
+        mapped = make.partial(task_id="mapped", policy=policy, **more).expand(gpu_cluster_conn_id=["lab"])
+    assert "tests.operators.test_pool_tasks." in str(DagSerialization.to_dict(dag))
+    for one in (plain, mapped.unmap({"gpu_cluster_conn_id": "lab"})):
+        # As a mapped task is rendered: all fields of its class.
+        one._do_render_template_fields(one, make.template_fields, task_context(), one.get_template_env(), set())
+        assert (one.gpu_cluster_conn_id, checked_policy(one.policy)) == ("lab", policy)
 
 
 @pytest.mark.parametrize("argument", [{"failover_after": 600}, {"move_gain": None}, {"spread": True}])
