@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider_gpu_cluster.exceptions import InvalidJobError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, InvalidJobError
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import NEEDS
+from airflow_provider_gpu_cluster.operators import in_pool
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
     CollectGpuJobOperator,
     StageGpuJobOperator,
     SubmitGpuJobOperator,
 )
+from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
 from airflow_provider_gpu_cluster.pools.offer import Offer
 from airflow_provider_gpu_cluster.pools.placement_options import checked_policy
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
@@ -164,3 +167,23 @@ def test_needs_that_cannot_be_used_are_told(needs: Any, told: str) -> None:
     with pytest.raises(InvalidJobError) as raised:
         StageGpuJobOperator(task_id="stage", needs=needs)
     assert told in str(raised.value)
+
+
+def test_an_outage_of_all_clusters_is_waited_for_as_one_of_a_single_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutOfReach:
+        tries = 0
+
+        def begin(self) -> str:
+            self.tries += 1
+            if self.tries < 3:
+                raise GpuClusterConnectionError("no cluster of the pool has answered")
+            return "placed"
+
+    job: Any = JobInPool.__new__(JobInPool)
+    job._log = structlog.get_logger()
+    pauses: list[float] = []
+    assert job._until_placed(OutOfReach(), pauses.append, 0) == "placed"
+    assert len(pauses) == 2
+    monkeypatch.setattr(in_pool, "RETRY_FOR_S", -1.0)
+    with pytest.raises(GpuClusterConnectionError):
+        job._until_placed(OutOfReach(), pauses.append, 3600)
