@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import structlog
 
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS
@@ -67,7 +68,12 @@ class PoolCalls:
         :param wait_s: how long to wait for those that are silent, in seconds; None for :data:`SILENT_S`.
         """
         wait_s = SILENT_S if wait_s is None else wait_s
-        return side_by_side(self._pool.conn_ids, ask, members=self._members, wait_s=wait_s)
+
+        def ask_for_a_while(cluster: Cluster) -> _Result:
+            # Whoever is given up while it still tries says nothing of why it is out of reach.
+            return ask(cluster.retrying_for(min(RETRY_FOR_S, wait_s / 2)))
+
+        return side_by_side(self._pool.conn_ids, ask_for_a_while, members=self._members, wait_s=wait_s)
 
     def conn_id_of(self, job_id: str, conn_id: str | None) -> str:
         """
@@ -188,7 +194,7 @@ class PoolCalls:
     def capacity(self) -> tuple[dict[str, Any], dict[str, Capacity]]:
         """Return what :meth:`.GpuClusterHook.capacity` returns for a pool, and the capacity of each that answered."""
         found = self.ask_all(lambda cluster: cluster.capacity())
-        answers = _some_answers(found, "their capacity is left out")
+        answers = _some_answers(found, "its capacity is left out")
         free = [one["free_gpus"] for one in answers.values()]
         broken = {conn_id: one.get("broken_gpus", []) for conn_id, one in answers.items()}
         together = {
@@ -204,7 +210,7 @@ class PoolCalls:
     def jobs(self) -> dict[str, JobsReply]:
         """Return the jobs that wait or run on each member that answers."""
         found = self.ask_all(lambda cluster: cluster.jobs())
-        return _some_answers(found, "their jobs were not looked at")
+        return _some_answers(found, "its jobs were not looked at")
 
     def usage(self, *, since: datetime | None, until: datetime | None, by: str) -> list[UsageRow]:
         """Return the rows of each member, in the order of the members, each with its connection."""
@@ -237,12 +243,15 @@ class PoolCalls:
         """
         Return what was done with a job on all members that know it, the oldest first, each with its connection.
 
-        :raises LaunchError: none of them knows it.
+        :raises LaunchError: all have answered, and none knows it.
+        :raises GpuClusterConnectionError: none of those that have answered knows it.
         """
         found = self.ask_all(lambda cluster: cluster.audit(job_id)["acts"])
         acts = _rows({conn_id: one for conn_id, one in found.items() if isinstance(one, list)})
         if not acts:
-            _all_answers(found)
+            raise _unknown(
+                job_id, {name: one for name, one in found.items() if not isinstance(one, LaunchError)}, found
+            )
         _tell_silent(
             {conn_id: one for conn_id, one in found.items() if not isinstance(one, LaunchError)}, "what was done there"
         )
@@ -276,17 +285,25 @@ def _holder(job_id: str, found: Mapping[str, dict[str, JobStatus] | GpuClusterEr
     :param found: what each has told about jobs.
     """
     told = {conn_id: one[job_id] for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
-    has = [conn_id for conn_id, status in told.items() if _is_there(status)]
-    if has:
-        return max(has, key=lambda conn_id: _nearness(told[conn_id]))
-    silent = [f"{conn_id}: {one}" for conn_id, one in found.items() if isinstance(one, GpuClusterError)]
+    silent = {conn_id: one for conn_id, one in found.items() if isinstance(one, GpuClusterError)}
+    has = [conn_id for conn_id, status in told.items() if status.attempt > 0 or status.elements]
+    # A job that was only staged, or that its cluster cannot look at now; with one that is silent it may be as well.
+    unknown = [conn_id for conn_id, status in told.items() if status.state is JobState.UNKNOWN]
+    if has or (unknown and not silent):
+        return max(has or unknown, key=lambda conn_id: _nearness(told[conn_id]))
+    not_said = {conn_id: told[conn_id].message or "it does not know its state" for conn_id in unknown}
+    raise _unknown(job_id, {**silent, **not_said}, found)
+
+
+def _unknown(job_id: str, silent: Mapping[str, object], asked: Iterable[str]) -> GpuClusterError:
+    """Return the error for a job that no cluster has that was asked."""
     if silent:
-        raise GpuClusterConnectionError(
+        return GpuClusterConnectionError(
             f"job {job_id} is on none of the clusters of the pool that have answered, and these have not: "
-            f"{'; '.join(silent)}"
+            f"{'; '.join(f'{conn_id}: {why}' for conn_id, why in silent.items())}"
         )
-    raise LaunchError(
-        f"no cluster of the pool knows job {job_id} (asked were {', '.join(found)}): it was deleted there, or it "
+    return LaunchError(
+        f"no cluster of the pool knows job {job_id} (asked were {', '.join(asked)}): it was deleted there, or it "
         "belongs to another connection"
     )
 
@@ -295,10 +312,6 @@ def _is_nowhere_else(status: JobStatus) -> bool:
     """Return whether the cluster that says this has the job, and no failover from there can have followed."""
     is_lost = status.state is JobState.LOST or status.reason == protocol.ORPHANED
     return any(_nearness(status)) and not is_lost
-
-
-def _is_there(status: JobStatus) -> bool:
-    return status.attempt > 0 or bool(status.elements) or status.state is JobState.UNKNOWN
 
 
 def _nearness(status: JobStatus) -> tuple[bool, bool, int]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,
@@ -148,12 +149,14 @@ class JobInPool:
     def _until_placed(
         self, placing: Placing[Cluster], pause: Callable[[float], None], patience_s: float
     ) -> tuple[Submission, PlacementRecord]:
-        until, told = time.monotonic() + patience_s, ""
+        began, told = time.monotonic(), ""
         while True:
             try:
                 return placing.begin()
-            except PlacementUnknownError as error:
-                if time.monotonic() > until:
+            except GpuClusterConnectionError as error:
+                # If nothing of it may be anywhere, as long as a job of one cluster.
+                tried_for_s = patience_s if isinstance(error, PlacementUnknownError) else RETRY_FOR_S
+                if time.monotonic() > began + tried_for_s:
                     raise
                 if str(error) != told:
                     told = str(error)

@@ -46,7 +46,7 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
 )
 from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
-from airflow_provider_gpu_cluster.pools.refusals import OF_THE_JOB, refusal_of, with_refusal
+from airflow_provider_gpu_cluster.pools.refusals import is_of_the_job, refusal_of, with_refusal
 from airflow_provider_gpu_cluster.pools.side_by_side import Outcomes
 from airflow_provider_gpu_cluster.pools.table import table_of
 from airflow_provider_gpu_cluster.pools.whereabouts import Whereabouts
@@ -277,13 +277,14 @@ class Placing(Generic[_Member]):
                     f"({offer.why_not}). So the job is launched nowhere else, {self._until(offer.conn_id)}"
                 )
         members = set(self._pool.conn_ids)
-        silent = sorted({offer.conn_id for offer in offers if not offer.answered} & members)
+        silent = [offer for offer in offers if not offer.answered and offer.conn_id in members]
         # Any two that have launched the job would have told a cluster in common, which tells the second of the first.
         if not self._store.is_precise and 2 * len(silent) >= len(members):
+            told = "; ".join(f"{offer.conn_id} ({offer.why_not})" for offer in silent)
             raise PlacementUnknownError(
                 f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the"
-                f" pool answer to be sure that it was not: {', '.join(silent)} of {len(members)} are silent. Nothing is"
-                " launched; try again when they are back"
+                f" pool answer to be sure that it was not: of {len(members)}, more than half have to, and these do not:"
+                f" {told}. Nothing is launched; try again when they are back, or without them in the pool"
             )
 
     def _until(self, conn_id: str) -> str:
@@ -346,11 +347,11 @@ class Placing(Generic[_Member]):
             return None
         except GpuClusterConnectionError:
             raise
-        except OF_THE_JOB as error:
-            self._take_back(record, error)
-            raise
         except GpuClusterError as error:
-            if self._take_back(record, error):
+            is_taken_back = self._take_back(record, error)
+            if is_of_the_job(error):
+                raise
+            if is_taken_back:
                 self._refuse(str(record.conn_id), error)
             return None
 
@@ -434,7 +435,7 @@ class Placing(Generic[_Member]):
         is_nowhere_else = self._is_nowhere_else(replies, record, offers)
         if isinstance(reply, GpuClusterError):
             # Nothing was sent that could launch it.
-            if isinstance(reply, OF_THE_JOB):
+            if is_of_the_job(reply):
                 raise reply
             self._refuse(chosen.conn_id, reply)
             return None

@@ -15,8 +15,12 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.pools.choice import reasons
 from airflow_provider_gpu_cluster.pools.offer import Offer
 
-# Faults of the job, which no other cluster would make good.
-OF_THE_JOB = (InvalidJobError, SourceError, JobConflictError)
+
+def is_of_the_job(error: GpuClusterError) -> bool:
+    """Return whether no other cluster would make it good."""
+    # What one cluster cannot fetch, another may: git, or the way to its server.
+    is_of_source = isinstance(error, SourceError) and not error.code
+    return is_of_source or isinstance(error, (InvalidJobError, JobConflictError))
 
 
 def with_refusal(offer: Offer, refusal: GpuClusterError | None) -> Offer:
