@@ -42,6 +42,9 @@ class FakeMember:
         assert seconds < SILENT_S, "it would be given up before it says why it cannot be reached"
         return self
 
+    def cancel(self, job_ids: Sequence[str], **how: Any) -> list[JobStatus]:
+        return self.statuses(job_ids)
+
     def interrupt(self) -> None: ...
 
     def close(self) -> None: ...
@@ -117,3 +120,35 @@ def test_acts_that_nobody_knows_are_told_of_all() -> None:
     assert calls_of(a=[unknown], b=[LOST, LOST])[0].audit("job") == [
         {"at": "0", "act": "submit", "gpu_cluster_conn_id": "b"}
     ]
+
+
+DOWN = GpuClusterConnectionError("it is down")
+NOTHING = JobStatus("job", JobState.UNKNOWN)
+ENDED = JobStatus("job", JobState.CANCELLED, attempt=1)
+ORPHANED = JobStatus("job", JobState.FAILED, reason="orphaned", attempt=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "where"),
+    [
+        ({"a": [DOWN], "b": [ENDED]}, "b"),
+        ({"a": [went("b")], "b": [RUNS]}, "b"),
+        # After a failover that nobody has told the first of.
+        ({"a": [ORPHANED], "b": [RUNS]}, "b"),
+        ({"a": [NOTHING], "b": [NOTHING]}, "a"),
+        # Where it was is known, and where it may be does not answer.
+        ({"a": [DOWN], "b": [NOTHING]}, ""),
+        ({"a": [went("b")], "b": [DOWN]}, ""),
+        ({"a": [ORPHANED], "b": [DOWN]}, ""),
+    ],
+)
+def test_a_job_is_cancelled_wherever_it_is(told: dict[str, list[Any]], where: str) -> None:
+    calls, fakes = calls_of(**told)
+    if where:
+        assert calls.cancel_one("job", requested_by="a test", wait_s=0)[0] == where
+    else:
+        with pytest.raises(
+            GpuClusterConnectionError, match="job job may wait or run on a cluster that does not answer"
+        ):
+            calls.cancel_one("job", requested_by="a test", wait_s=0)
+    assert [fake.calls for fake in fakes.values()] == [1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, I
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.parameters import PARAMETERS
 from airflow_provider_gpu_cluster.jobs.request import NEEDS
+from airflow_provider_gpu_cluster.notifications.gpu_job import GpuJobNotifier
 from airflow_provider_gpu_cluster.operators import in_pool
 from airflow_provider_gpu_cluster.operators.gpu_job import (
     CancelGpuJobOperator,
@@ -137,13 +139,61 @@ def test_a_function_as_policy_is_not_called_where_templates_are_rendered(make: A
         assert (one.gpu_cluster_conn_id, checked_policy(one.policy)) == ("lab", policy)
 
 
-@pytest.mark.parametrize("argument", [{"failover_after": 600}, {"move_gain": None}, {"spread": True}])
-def test_a_group_takes_nothing_that_would_mean_nothing(argument: dict[str, Any]) -> None:
-    with (
-        DAG("lab", schedule=None),
-        pytest.raises(InvalidJobError, match="its job stays on the cluster that its stage task has chosen"),
-    ):
-        GpuJobTaskGroup("train", destination="/models", command="true", **argument)
+def test_a_group_takes_nothing_that_would_mean_nothing() -> None:
+    with DAG("lab", schedule=None), pytest.raises(InvalidJobError, match="its stage task sends the inputs to one"):
+        GpuJobTaskGroup("train", destination="/models", command="true", spread=True)
+
+
+def group(**arguments: Any) -> GpuJobTaskGroup:
+    with DAG("lab", schedule=None, default_args={"execution_timeout": timedelta(hours=2)}):
+        return GpuJobTaskGroup(
+            "train",
+            destination="/models",
+            command="true",
+            gpu_cluster_conn_id=["gpu01", "gpu02"],
+            notify={"queued_for": 60},
+            notifier=GpuJobNotifier(webhook_url="https://example.org/told"),
+            resubmit_on_retry=True,
+            poke_interval=timedelta(seconds=20),
+            **arguments,
+        )
+
+
+@pytest.mark.parametrize("given", [{"failover_after": 600}, {"move_gain": 60}])
+def test_a_group_whose_job_may_go_elsewhere_waits_where_it_launches(given: dict[str, Any]) -> None:
+    found = group(**given, code="code", timeout=3600, deferrable=True)
+    submit, wait = found.submit, found.wait
+    assert (submit.wait_for_completion, submit.deferrable, submit.poll_interval) == (True, True, 20)
+    assert (submit.code, submit.data, submit.models) == ("code", [], None)
+    assert (submit.notify, wait.notify, wait.notifier) == ({"queued_for": 60}, None, None)
+    assert submit.execution_timeout == timedelta(hours=1)
+    assert (submit.answers_for_job, wait.answers_for_job, wait.resubmit_on_retry) == (True, False, False)
+    assert found.cancel.gpu_cluster_conn_id == ["gpu01", "gpu02"]
+    assert group(**given, timeout=timedelta(days=1)).submit.execution_timeout == timedelta(hours=2)
+
+
+@pytest.mark.parametrize("given", [{}, {"failover_after": None}, {"move_gain": None}])
+def test_a_group_whose_job_stays_waits_in_a_task_of_its_own(given: dict[str, Any]) -> None:
+    found = group(**given, code="code", timeout=3600)
+    assert (found.submit.wait_for_completion, found.submit.code, found.submit.notify) == (False, None, None)
+    assert (found.wait.notify, found.wait.resubmit_on_retry, found.wait.answers_for_job) == (
+        {"queued_for": 60},
+        True,
+        True,
+    )
+    assert found.cancel.gpu_cluster_conn_id is None
+
+
+def test_a_job_that_is_staged_may_be_given_its_sources_in_a_pool_alone() -> None:
+    with pytest.raises(InvalidJobError, match="give either job"):
+        SubmitGpuJobOperator(task_id="t", job={}, command="true", code="code")
+    SubmitGpuJobOperator(task_id="t", job={}, command="true", code="code", gpu_cluster_conn_id="lab")
+
+
+def test_sources_beside_a_staged_job_are_of_no_use_on_one_cluster(lab: list[str]) -> None:
+    staged = execute(StageGpuJobOperator(task_id="stage", gpu_cluster_conn_id=lab[0]), task_context())
+    submit = SubmitGpuJobOperator(task_id="t", job=staged, gpu_cluster_conn_id=lab[:1], command="true", code="nowhere")
+    assert execute(submit, task_context())["gpu_cluster_conn_id"] == lab[0]
 
 
 @pytest.mark.parametrize("make", [StageGpuJobOperator, CollectGpuJobOperator, CancelGpuJobOperator, GpuJobSensor])

@@ -67,7 +67,7 @@ class ClusterCalls:
         """Cancel jobs."""
         self._open_cluster().cancel(job_ids, requested_by=requested_by)
 
-    def cancel_one(self, job_id: str, *, first: str, requested_by: str, wait_s: float) -> tuple[str, JobStatus]:
+    def cancel_one(self, job_id: str, *, requested_by: str, wait_s: float) -> tuple[str, JobStatus]:
         """Cancel a job; return its connection and its status there."""
         (status,) = self._open_cluster().cancel([job_id], requested_by=requested_by, wait_s=wait_s)
         return self._conn_id, status

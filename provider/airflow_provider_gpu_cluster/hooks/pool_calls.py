@@ -165,11 +165,10 @@ class PoolCalls:
         found = self.ask_all(lambda cluster: cluster.cancel(job_ids, requested_by=requested_by))
         _some_answers(found, "what of these jobs is there was not cancelled")
 
-    def cancel_one(self, job_id: str, *, first: str, requested_by: str, wait_s: float) -> tuple[str, JobStatus]:
+    def cancel_one(self, job_id: str, *, requested_by: str, wait_s: float) -> tuple[str, JobStatus]:
         """
         Cancel a job on all members that answer: some of its clusters may know nothing yet of where it has gone.
 
-        :param first: the member where it was launched first, or is to be.
         :param wait_s: how long to wait for it to end, in seconds.
         :return: the connection of the cluster where it is, and its status there.
         :raises GpuClusterConnectionError: a member that may have it does not answer.
@@ -178,18 +177,24 @@ class PoolCalls:
         def ask(cluster: Cluster) -> JobStatus:
             return cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s)[0]
 
-        found = self.ask_all(ask, wait_s=wait_s + SILENT_S)
-        told = {conn_id: one for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
+        found = side_by_side(
+            self._pool.conn_ids,
+            ask,
+            members=self._members,
+            wait_s=wait_s + SILENT_S,
+            is_enough=lambda outcomes: _where_alone(outcomes) is not None,
+            # As long as any call tries to reach a cluster.
+            patience_s=RETRY_FOR_S + wait_s + SILENT_S,
+        )
         silent = {conn_id: one for conn_id, one in found.items() if isinstance(one, GpuClusterError)}
-        at = max(told, key=lambda conn_id: _nearness(told[conn_id]), default=None)
-        if at is not None and (not silent or _is_nowhere_else(told[at])):
-            _tell_silent(silent, "the job is on another one")
-            return at, told[at]
-        conn_id, error = (first, silent[first]) if first in silent else next(iter(silent.items()))
-        raise GpuClusterConnectionError(
-            f"job {job_id} may wait or run on {conn_id}, which does not answer ({error}), and was not cancelled there. "
-            "Try again when it is back"
-        ) from error
+        at = _where_alone(found)
+        if at is None:
+            told = {conn_id: one for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
+            if silent:
+                raise _not_cancelled(job_id, silent)
+            at = max(told, key=lambda conn_id: _nearness(told[conn_id]))
+        _tell_silent(silent, "the job is on another one")
+        return at, cast("JobStatus", found[at])
 
     def capacity(self) -> tuple[dict[str, Any], dict[str, Capacity]]:
         """Return what :meth:`.GpuClusterHook.capacity` returns for a pool, and the capacity of each that answered."""
@@ -308,10 +313,25 @@ def _unknown(job_id: str, silent: Mapping[str, object], asked: Iterable[str]) ->
     )
 
 
-def _is_nowhere_else(status: JobStatus) -> bool:
-    """Return whether the cluster that says this has the job, and no failover from there can have followed."""
-    is_lost = status.state is JobState.LOST or status.reason == protocol.ORPHANED
-    return any(_nearness(status)) and not is_lost
+def _where_alone(found: Mapping[str, JobStatus | GpuClusterError]) -> str | None:
+    """Return the cluster that has a job, and from which no failover can have followed; None if none has said so."""
+    certain = {
+        conn_id: _nearness(one)
+        for conn_id, one in found.items()
+        if not isinstance(one, GpuClusterError)
+        and one.state is not JobState.LOST
+        and one.reason != protocol.ORPHANED
+        and any(_nearness(one))
+    }
+    return max(certain, key=lambda conn_id: certain[conn_id], default=None)
+
+
+def _not_cancelled(job_id: str, silent: Mapping[str, GpuClusterError]) -> GpuClusterConnectionError:
+    clusters = "; ".join(f"{conn_id}: {error}" for conn_id, error in silent.items())
+    return GpuClusterConnectionError(
+        f"job {job_id} may wait or run on a cluster that does not answer, and was not cancelled there ({clusters}). "
+        "Try again when that is back; with an orphan_timeout, the job ends by itself"
+    )
 
 
 def _nearness(status: JobStatus) -> tuple[bool, bool, int]:
