@@ -2,8 +2,8 @@
 Airflow's FAB auth manager in front of this package's part of the API server; it takes a process of its own.
 
 Prints, as JSON, the status with which each user is answered on each route: ``{user: {"GET /path": status}}``. Sockets
-are there as ``SOCKET``, opened from Airflow's own pages, and as ``FOREIGN``, opened from those of another site. The
-user ``""`` is nobody, and ``public`` is nobody where FAB has a public role.
+are there twice: as ``SOCKET``, opened from Airflow's own pages, and as ``FOREIGN``, opened from those of another site.
+The user ``""`` has not logged in, and ``public`` has not either, where FAB has a public role.
 """
 
 from __future__ import annotations

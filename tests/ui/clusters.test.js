@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hourBars, hoursText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/hour_bars.js";
+import { fullHeightText, hourBars, hoursText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/hour_bars.js";
 import { gpuText, jobTab, jobText, kindsText, lookOf, nodesIn, nodeText, stateOf, summaryText, usualNodes } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/gpu_text.js";
 import { merged } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/merged.js";
 import { squares } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/squares.js";
@@ -87,4 +87,9 @@ test("an API server that has looked earlier takes nothing back of what another h
   assert.deepEqual(merged(up("20"), down("30")), down("30"));
   assert.deepEqual(merged(down("30"), down("33")), down("30"));
   assert.deepEqual(merged(down("30"), up("40")), up("40"));
+});
+
+test("little use and few GPUs are told in words that fit", () => {
+  assert.deepEqual([4, 1, 0].map(fullHeightText), ["full height: all 4 GPUs", "full height: the GPU", ""]);
+  assert.equal(hoursText([{ gpu_hours: 0.002, measured_gpu_hours: 0, used_gpu_hours: 0 }]), "Less than 0.01 GPU-hours leased by jobs of this connection in the last 1 hours");
 });
