@@ -33,6 +33,8 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _START_TIMEOUT_S = 900
 _STOP_PATIENCE_S = 10
 _ANSWER_TIMEOUT_S = 60
+_DATABASE_TIMEOUT_S = 60
+_PAUSE_S = 0.5
 _FIRST_PAUSE_S = 0.5
 _API_PATIENCE_S = 600
 """An API server on a busy machine leaves questions unanswered for minutes, and answers the next ones."""
@@ -79,13 +81,15 @@ class WholeAirflow:
     :param dags: folder of the DAGs.
     :param environ: further environment variables, such as connections.
     :param log: file that gets what its components print.
+    :param database: an SQLite database with Airflow's tables, to begin with a copy of; by default they are made anew.
     """
 
-    def __init__(self, dags: Path, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(self, dags: Path, environ: Mapping[str, str], log: Path, database: Path | None = None) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="airflow-home-"))
         self.logs = self.home / "logs"
         self.log = log
         self.url = ""
+        self._database = database
         self._dags = dags
         self._further = environ
         self._jwt_secret = secrets.token_hex(64)
@@ -121,6 +125,8 @@ class WholeAirflow:
             "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            # For 5 s by default, one that writes waits for another; on a busy machine, components end of that.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout={_DATABASE_TIMEOUT_S}",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
             "AIRFLOW__TRACES__OTEL_ON": "False",
@@ -154,7 +160,10 @@ class WholeAirflow:
         :raises AirflowFailed: it does not start.
         """
         self.log.write_bytes(b"")
-        self._migrate()
+        if self._database is None:
+            self._migrate()
+        else:
+            shutil.copy(self._database, self.home / "airflow.db")
         for start in range(1, _STARTS + 1):
             try:
                 self._start_components()
@@ -268,10 +277,11 @@ class WholeAirflow:
         def ticks() -> Iterator[int]:
             deadline = time.monotonic() + timeout_s
             number = 0
-            while time.monotonic() < deadline:
+            while (asked := time.monotonic()) < deadline:
                 yield number
                 self.check()
-                time.sleep(0.5)
+                # What takes long because the machine is busy, and keeps it busy, is asked less often.
+                time.sleep(max(_PAUSE_S, 3 * (time.monotonic() - asked)))
                 number += 1
             raise AirflowFailed(f"waited {timeout_s:.0f} s for {what}; see {self.log}")
 

@@ -19,11 +19,12 @@ from airflow_provider_gpu_cluster.watch import watch
 from tests.harness import jobs
 from tests.harness.deferral import own_watchers, task_logs
 from tests.operators.modes import ALL, DEFERRABLE, DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, SUBMITS, Mode, Scene
-from tests.operators.test_modes import GONE
+from tests.operators.test_modes import FEW, GONE
 from tests.servers.proxy import CutProxy
 
 
-def in_modes(*modes: Mode) -> pytest.MarkDecorator:
+def in_modes(*modes: Any) -> pytest.MarkDecorator:
+    """Run a test in modes, of which some may be parameters with marks."""
     return pytest.mark.parametrize("mode", modes, ids=lambda mode: mode.name)
 
 
@@ -78,7 +79,7 @@ def test_every_line_is_shown_once_with_its_element_and_every_end_is_told(mode: M
     assert (summary(scene), scene.xcoms["return_value"]["array_size"]) == ("of 5 elements 5 succeeded", 5)
 
 
-@in_modes(*ALL)
+@in_modes(*FEW, *(pytest.param(mode, marks=pytest.mark.long) for mode in ALL if mode not in FEW))
 def test_a_bad_end_of_one_fails_the_task_when_all_have_ended(mode: Mode, scene: Scene) -> None:
     command = 'run() { [ "$1" != 1 ] || { echo boom; exit 3; }; echo "done"; }; run'
     with pytest.raises(GpuJobFailed) as raised:

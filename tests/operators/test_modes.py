@@ -158,7 +158,6 @@ TABLE = [
         "much output at the end",
         Outcome(output=many_lines(6000)),
         f"{GATE}; {print_lines(6000)}",
-        everywhere=True,
     ),
     Row(
         "progress",
@@ -172,7 +171,6 @@ TABLE = [
         ),
         f"{STEP_1}; {GATE}; {STEP_2}",
         meanwhile=release_after_a_step,
-        everywhere=True,
     ),
     Row(
         "job that fails",
@@ -232,7 +230,6 @@ TABLE = [
         "echo one; printf two",
         has_ended=True,
         meanwhile=nothing,
-        everywhere=True,
     ),
     Row(
         "job that had failed before",
@@ -341,7 +338,6 @@ TABLE = [
         job={"env": {"API_TOKEN": "hush-hush", "SEED": "12345"}},
         modes=SUBMITS,
         because="a sensor does not know the environment of the job",
-        everywhere=True,
     ),
     Row(
         "end_from_trigger",
@@ -350,7 +346,6 @@ TABLE = [
         {"end_from_trigger": False},
         modes=(DEFERRABLE, SCHEDULED, DEFERRABLE_SUBMIT, LAUNCHED_BY_TRIGGER),
         because="the others have no trigger",
-        everywhere=True,
     ),
 ]
 
