@@ -367,8 +367,12 @@ class WholeAirflow:
         """Start a run of a DAG, once the DAG is there. A run that is there already is left as it is."""
         with self.waiting(f"the DAG {dag_id}", _START_TIMEOUT_S) as attempts:
             for _ in attempts:
-                if any(dag["dag_id"] == dag_id for dag in self.get("/dags?limit=100")["dags"]):
+                try:
+                    self.get(f"/dags/{dag_id}")
                     break
+                except ApiRefusal as refusal:
+                    if refusal.code != HTTPStatus.NOT_FOUND:
+                        raise
                 self._raise_import_errors()
         try:
             self.post(f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})})

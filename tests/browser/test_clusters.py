@@ -10,7 +10,7 @@ from tests.browser.viewer import NARROW, Viewer, settled, switch
 
 # The heading counts on all clusters what the cells show of one; other jobs come and go meanwhile.
 HEADING_SAYS_WHAT_CELLS_SAY = """() => {
-  const free = document.querySelectorAll("[data-gpu-cluster] [data-state=free]").length;
+  const free = document.querySelectorAll("[data-gpu-cluster] li[data-state=free]").length;
   const headings = [...document.querySelectorAll("[data-gpu-cluster] :is(h1, h2, h3)")];
   return headings.some((heading) => heading.innerText.includes(`${free} of 4 GPUs free on 1 cluster`));
 }"""
