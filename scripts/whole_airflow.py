@@ -320,8 +320,7 @@ class WholeAirflow:
     def page(self, path: str) -> str:
         """Return a page of the web server, as who is logged in sees it."""
         request = urllib.request.Request(self.url + path, headers={"Cookie": f"_token={self._token}"})
-        with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
-            return str(response.read().decode())
+        return str(self._attempts()(_read, request).decode())
 
     def token(self, role: str | None) -> str:
         """Return a token of a user with a role of the simple auth manager, such as ``VIEWER``; None is no role."""
@@ -330,22 +329,24 @@ class WholeAirflow:
         return jwt.encode(claims, self._jwt_secret, algorithm="HS512")
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask until there is an answer, as long as every component lives. No request of ours does harm twice."""
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PassingFault),
-            stop=tenacity.stop_after_delay(_API_PATIENCE_S),
-            wait=tenacity.wait_exponential(multiplier=_FIRST_PAUSE_S, max=10),
-            before_sleep=lambda _: self.check(),
-            reraise=True,
-        )
         try:
-            return attempts(self._ask, method, f"/api/v2{path}", body)
+            return self._attempts()(self._ask, method, f"/api/v2{path}", body)
         except urllib.error.HTTPError as error:
             raise ApiRefusal(f"{method} {path}", error.code, error.read().decode(errors="replace")) from error
         except _PassingFault as error:
             raise AirflowFailed(
                 f"{method} {path}: no proper answer for {_API_PATIENCE_S} s: {error}; see {self.log}"
             ) from error
+
+    def _attempts(self) -> tenacity.Retrying:
+        """Ask until there is an answer, as long as every component lives. No request of ours does harm twice."""
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PassingFault),
+            stop=tenacity.stop_after_delay(_API_PATIENCE_S),
+            wait=tenacity.wait_exponential(multiplier=_FIRST_PAUSE_S, max=10),
+            before_sleep=lambda _: self.check(),
+            reraise=True,
+        )
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -354,14 +355,9 @@ class WholeAirflow:
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code in _PASSING_CODES:
-                raise _PassingFault(f"{error} {error.read().decode(errors='replace')[:500]}") from error
-            raise
-        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
-            raise _PassingFault(str(error) or type(error).__name__) from error
+            return json.loads(_read(request))
+        except json.JSONDecodeError as error:
+            raise _PassingFault(str(error)) from error
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any] | None = None) -> None:
         """Start a run of a DAG, once the DAG is there. A run that is there already is left as it is."""
@@ -397,6 +393,20 @@ class WholeAirflow:
 
 # Whatever proxy is set, it does not lead to this machine's own loopback.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _read(request: urllib.request.Request) -> bytes:
+    """Return what a server answers."""
+    try:
+        with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
+            answer: bytes = response.read()
+            return answer
+    except urllib.error.HTTPError as error:
+        if error.code in _PASSING_CODES:
+            raise _PassingFault(f"{error} {error.read().decode(errors='replace')[:500]}") from error
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise _PassingFault(str(error) or type(error).__name__) from error
 
 
 def _without_airflow(environ: Mapping[str, str]) -> dict[str, str]:

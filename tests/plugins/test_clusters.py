@@ -279,6 +279,8 @@ def test_a_real_cluster_is_looked_at_over_one_connection_and_its_last_answer_out
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps({**gpu_cluster_conn, "port": cut_proxy.port}))
     monkeypatch.setattr(module, "KEEP_S", 0.0)
+    for name in ("_FIRST_WAIT_S", "_WAIT_S"):
+        monkeypatch.setattr(module, name, PATIENCE_S)
     clusters = Clusters(check=Site().check)
 
     async def story() -> None:
