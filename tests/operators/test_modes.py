@@ -205,7 +205,7 @@ TABLE = [
             events=[RUNS],
         ),
         RUNS_FOREVER,
-        job={"time_limit": 1},
+        job={"time_limit": 3},
         meanwhile=nothing,
         now=PAIR,
     ),
