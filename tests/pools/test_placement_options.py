@@ -114,7 +114,7 @@ def test_a_function_and_a_list_survive_a_mapped_task_and_are_written_alike_every
                 task_id="train", gpu_cluster_conn_id=["a", "b"], policy=first, failover_after=timedelta(hours=1)
             ).expand(command=["true", "false"])
             submit_one = SubmitGpuJobOperator(task_id="one", command="true", policy=first)
-            assert submit_one.policy is first
+            assert checked_policy(submit_one.policy) is first
         return DagSerialization.to_dict(dag)
 
     assert str(written()) == str(written())
