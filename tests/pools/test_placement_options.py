@@ -11,7 +11,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
-from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions, placement_options
+from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions, checked_policy, placement_options
 
 
 def first(offers: Any) -> Any:

@@ -454,7 +454,8 @@ class Placing(Generic[_Member]):
         placement = self._placement(chosen.conn_id, record.epoch, offers)
         claim = _dated(placement, record, chosen.clock_ahead_s)
         is_free = chosen.start_known_by == FREE_NOW
-        (reply,) = self._tell([chosen.conn_id], lambda _: (claim, words.CLAIM), if_free=is_free).values()
+        claimed = self._tell([chosen.conn_id], lambda _: (claim, words.CLAIM), if_free=is_free, enough=chosen.conn_id)
+        reply = claimed[chosen.conn_id]
         if isinstance(reply, GpuClusterError) or reply["outcome"] != words.CLAIMED:
             why = str(reply) if isinstance(reply, GpuClusterError) else f"the answer was {reply['outcome']!r}"
             self._log.info(f"GPU job stays on {origin}: {chosen.conn_id} does not take it now ({why})")
