@@ -41,19 +41,21 @@ def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
     return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
 
 
-def current_handle(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle:
+def followed(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> tuple[JobHandle, JobStatus]:
     """
-    Return the handle of a job on the cluster where it is: each cluster that had it says where it went.
+    Return the handle of a job on the cluster where it is, and its status: each cluster that had it says where it went.
 
     :param hook_of: returns the hook of a connection, which the caller closes.
     :raises GpuClusterConnectionError: one of them cannot be reached now.
+    :raises GpuClusterError: it is being moved, and no cluster says that it has it.
     """
     asked = []
     while True:
         asked.append(handle.gpu_cluster_conn_id)
-        after = next_handle(handle, hook_of(handle.gpu_cluster_conn_id).status(handle), hook_of)
+        status = hook_of(handle.gpu_cluster_conn_id).status(handle)
+        after = next_handle(handle, status, hook_of)
         if after is None:
-            return handle
+            return handle, status
         if len(asked) > MOST_HOPS:
             raise GpuClusterError(
                 f"job {handle.job_id}: each of its clusters says that it is on another one ({' -> '.join(asked[-4:])})"

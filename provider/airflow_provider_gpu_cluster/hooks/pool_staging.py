@@ -12,7 +12,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.pools.appraised_job import job_to_appraise
 from airflow_provider_gpu_cluster.pools.asking import offers_of
 from airflow_provider_gpu_cluster.pools.choice import choose
-from airflow_provider_gpu_cluster.pools.refusals import OF_THE_JOB, refusal_of, with_refusal
+from airflow_provider_gpu_cluster.pools.refusals import is_of_the_job, refusal_of, with_refusal
 from airflow_provider_gpu_cluster.pools.table import table_of
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ def stage_in_pool(
             log.info("GPU job is on this cluster already; its inputs are staged there", cluster=conn_id)
         try:
             return members(conn_id).stage(identity.job_id, sources, record=identity.record)
-        except OF_THE_JOB:
-            raise
         except GpuClusterError as error:
-            if is_there:
+            if is_there or is_of_the_job(error):
                 raise
             refused[conn_id] = error
             event = f"GPU job's inputs do not go to {conn_id} after all; the next best is tried"
@@ -75,7 +73,9 @@ def _chosen(offers: Sequence[Offer], pool: Pool, refused: Mapping[str, GpuCluste
     try:
         choice = choose(left, pool.policy)
     except GpuClusterError as error:
-        raise refusal_of(refused.values(), error, left) from error
+        if not refused:
+            raise
+        raise refusal_of(refused.values(), left) from error
     log.info(f"GPU job's inputs go to {choice.offer.conn_id}\n{table_of(choice)}")
     return choice.offer.conn_id
 

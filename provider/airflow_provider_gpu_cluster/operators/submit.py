@@ -30,6 +30,7 @@ from airflow_provider_gpu_cluster.pools.placement_options import (
     placement_options,
 )
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
+from airflow_provider_gpu_cluster.pools.policy_function import PolicyFunction
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -305,7 +306,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self.env = HiddenEnv(env)
         self.array = None if array is None else HiddenArray(array)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
-        self.policy = policy
+        self.policy = PolicyFunction.of(policy)
         self.failover_after = failover_after
         self.move_gain = move_gain
         self.spread = spread

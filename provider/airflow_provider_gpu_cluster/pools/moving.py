@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
 from airflow_provider_gpu_cluster.exceptions import CannotCarryError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
 from airflow_provider_gpu_cluster.pools.choice import BUILD_S, TYPICAL_BYTES_PER_S, choose, long_text, whole_wait_s
@@ -100,7 +102,11 @@ def better_place(
     worth = [one for one in found if _is_worth(here, one, move_gain_s)]
     if not isinstance(policy, str) and worth:
         own = [offer for offer in offers if offer.conn_id == here.conn_id and offer.answered and offer.fits]
-        chosen = choose([*own, *(one.offer for one in worth)], policy).offer.conn_id
+        try:
+            chosen = choose([*own, *(one.offer for one in worth)], policy).offer.conn_id
+        except (AirflowSkipException, AirflowFailException):
+            # By this the function says that the job is to run nowhere; it has a place already.
+            chosen = here.conn_id
         worth = [one for one in worth if one.offer.conn_id == chosen]
     return min(worth, key=lambda one: one.starts_in_s / max(one.offer.member.weight, 1e-9), default=None)
 

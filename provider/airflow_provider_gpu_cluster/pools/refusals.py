@@ -15,8 +15,12 @@ from airflow_provider_gpu_cluster.exceptions import (
 from airflow_provider_gpu_cluster.pools.choice import reasons
 from airflow_provider_gpu_cluster.pools.offer import Offer
 
-# Faults of the job, which no other cluster would make good.
-OF_THE_JOB = (InvalidJobError, SourceError, JobConflictError)
+
+def is_of_the_job(error: GpuClusterError) -> bool:
+    """Return whether no other cluster would make it good."""
+    # What one cluster cannot fetch, another may: git, or the way to its server.
+    is_of_source = isinstance(error, SourceError) and not error.code
+    return is_of_source or isinstance(error, (InvalidJobError, JobConflictError))
 
 
 def with_refusal(offer: Offer, refusal: GpuClusterError | None) -> Offer:
@@ -27,16 +31,14 @@ def with_refusal(offer: Offer, refusal: GpuClusterError | None) -> Offer:
     return replace(offer, fits=False, why_not=str(refusal), is_passing=is_passing)
 
 
-def refusal_of(refusals: Iterable[GpuClusterError], error: GpuClusterError, offers: Sequence[Offer]) -> GpuClusterError:
+def refusal_of(refusals: Iterable[GpuClusterError], offers: Sequence[Offer]) -> GpuClusterError:
     """
-    Return what to raise when no cluster is left: an error as of one that seemed to fit, with what all have said.
+    Return what to raise when no cluster is left: the error of one that seemed to fit, with what all have said.
 
-    :param error: of the choice among all.
-    :param offers: what that was about.
+    :param refusals: at least one.
+    :param offers: of all.
     """
-    known = list(refusals) or [error]
+    known = list(refusals)
     # One that passes tells that another try may succeed.
     passing = [refusal for refusal in known if isinstance(refusal, GpuClusterConnectionError)]
-    is_left = any(offer.answered and offer.fits for offer in offers)
-    told = str(error) if error in known or is_left else f"no cluster of the pool has taken this job:{reasons(offers)}"
-    return type((passing or known)[-1])(told)
+    return type((passing or known)[-1])(f"no cluster of the pool has taken this job:{reasons(offers)}")

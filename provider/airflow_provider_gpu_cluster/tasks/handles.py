@@ -13,7 +13,7 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS, next_handle
+from airflow_provider_gpu_cluster.hooks.current_handle import followed
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
@@ -125,15 +125,15 @@ def at_its_cluster(
     :return: the hook of the cluster, the job's handle there, and its status.
     """
     with contextlib.ExitStack() as hooks:
-        hook = hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))
-        for _ in range(MOST_HOPS):
-            status = hook.status(handle)
-            after = next_handle(handle, status, GpuClusterHook)
-            if after is None:
-                break
-            handle = after
-            hook = hooks.enter_context(GpuClusterHook(handle.gpu_cluster_conn_id))
-        yield hook, handle, status
+        opened = {handle.gpu_cluster_conn_id: hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))}
+
+        def hook_of(conn_id: str) -> GpuClusterHook:
+            if conn_id not in opened:
+                opened[conn_id] = hooks.enter_context(GpuClusterHook(conn_id))
+            return opened[conn_id]
+
+        handle, status = followed(handle, hook_of)
+        yield opened[handle.gpu_cluster_conn_id], handle, status
 
 
 def handle_key(operator: BaseOperator) -> str:
