@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -28,17 +26,8 @@ def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], G
     conn_id = status.moved_to
     if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
         return None
-    return handle_there(handle, hook_of(conn_id).settings)
-
-
-def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
-    """
-    Return the handle of a job on another cluster.
-
-    :param settings: of that cluster.
-    """
-    job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
-    return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
+    settings = hook_of(conn_id).settings
+    return handle.elsewhere(conn_id, root_dir=settings.root_dir, engine=settings.engine)
 
 
 def followed(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> tuple[JobHandle, JobStatus]:

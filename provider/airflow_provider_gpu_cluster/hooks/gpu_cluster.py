@@ -16,7 +16,6 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterS
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
 from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment_of
-from airflow_provider_gpu_cluster.hooks.current_handle import handle_there
 from airflow_provider_gpu_cluster.hooks.given_job import Job, conn_id_in, job_id_of, spread_in
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import (
@@ -391,13 +390,15 @@ class GpuClusterHook(BaseHook):
         """
         Cancel a job on whichever clusters of a pool have it, also if the one that its handle names is out of reach.
 
+        :param handle: of the job, on any of them.
         :param wait_s: how long to wait for the job to end, in seconds.
         :return: its handle on the cluster where it is, and its status there.
         :raises GpuClusterConnectionError: a cluster that may have it does not answer.
         """
         requested_by = current_requester()
         conn_id, status = self._calls.cancel_one(handle.job_id, requested_by=requested_by, wait_s=wait_s)
-        return handle_there(handle, self.member(conn_id).settings), status
+        settings = self.member(conn_id).settings
+        return handle.elsewhere(conn_id, root_dir=settings.root_dir, engine=settings.engine), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
         """
