@@ -14,7 +14,6 @@ import structlog
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS
 from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
 from airflow_provider_gpu_cluster.hooks.pool_staging import stage_in_pool
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
@@ -23,6 +22,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.pool import Pool
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
+from airflow_provider_gpu_cluster.pools.whereabouts import MOST_HOPS
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
