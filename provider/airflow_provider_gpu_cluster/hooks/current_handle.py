@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
-
-# More often than a job is moved while somebody holds one handle of it.
-MOST_HOPS = 20
 
 
 def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle | None:

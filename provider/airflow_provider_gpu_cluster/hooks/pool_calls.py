@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import structlog
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
-from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS
 from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
 from airflow_provider_gpu_cluster.hooks.pool_staging import cluster_for_inputs
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
+from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
 from airflow_provider_gpu_cluster.jobs.identity import current_requester
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.members import Members

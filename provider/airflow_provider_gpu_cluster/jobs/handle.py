@@ -14,6 +14,9 @@ MAX_JOB_ID_LENGTH = job_ids.MAX_LENGTH
 
 MAX_ARRAY_SIZE = 1000
 
+# More often than a job goes to another cluster while somebody holds one handle of it.
+MOST_HOPS = 20
+
 
 def checked_job_id(job_id: str) -> str:
     """
