@@ -103,8 +103,11 @@ def write_many(outputs: Path) -> None:
 
 def test_everything_is_brought_along_and_stays_where_it_was(cluster: Cluster, other: Cluster, ended: Path) -> None:
     write_many(ended)
+    # By that programs find the last checkpoint.
+    os.utime(ended / "checkpoints" / "step_1.pt", ns=(10**18, 10**18 + 7))
     before = tree(ended)
     carried = carry(cluster, other)
+    assert (there(other) / "checkpoints" / "step_1.pt").stat().st_mtime_ns == 10**18 + 7
     expected = {**before, "absolute": "-> checkpoints"}
     assert tree(there(other)) == expected
     assert tree(ended) == before

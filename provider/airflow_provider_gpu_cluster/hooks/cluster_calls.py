@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity
+    from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
     from airflow_provider_gpu_cluster.jobs.request import JobRequest
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -39,9 +40,9 @@ class ClusterCalls:
         """Return the connection of the cluster where a job is."""
         return self._conn_id
 
-    def cluster_for_inputs(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> Cluster:
-        """Return the cluster to which a job's inputs are to be copied."""
-        return self._open_cluster()
+    def stage(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> JobHandle:
+        """Copy a job's inputs."""
+        return self._open_cluster().stage(identity.job_id, sources, record=identity.record)
 
     def launch(self, request: JobRequest, identity: JobIdentity, *, base_dir: Path) -> Submission:
         """
@@ -65,6 +66,11 @@ class ClusterCalls:
     def cancel(self, job_ids: Sequence[str], *, requested_by: str) -> None:
         """Cancel jobs."""
         self._open_cluster().cancel(job_ids, requested_by=requested_by)
+
+    def cancel_one(self, job_id: str, *, requested_by: str, wait_s: float) -> tuple[str, JobStatus]:
+        """Cancel a job; return its connection and its status there."""
+        (status,) = self._open_cluster().cancel([job_id], requested_by=requested_by, wait_s=wait_s)
+        return self._conn_id, status
 
     def capacity(self) -> tuple[dict[str, Any], dict[str, Capacity]]:
         """Return what :meth:`.GpuClusterHook.capacity` returns, and the capacity of each cluster that answered."""

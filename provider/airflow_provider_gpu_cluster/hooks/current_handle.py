@@ -10,6 +10,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -25,9 +26,17 @@ def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], G
     conn_id = status.moved_to
     if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
         return None
-    settings = hook_of(conn_id).settings
+    return handle_there(handle, hook_of(conn_id).settings)
+
+
+def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
+    """
+    Return the handle of a job on another cluster.
+
+    :param settings: of that cluster.
+    """
     job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
-    return replace(handle, gpu_cluster_conn_id=conn_id, engine=settings.engine, job_dir=job_dir)
+    return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
 
 
 def followed(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> tuple[JobHandle, JobStatus]:

@@ -16,6 +16,7 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterS
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
 from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment_of
+from airflow_provider_gpu_cluster.hooks.current_handle import handle_there
 from airflow_provider_gpu_cluster.hooks.given_job import Job, conn_id_in, job_id_of, spread_in
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import (
@@ -314,8 +315,7 @@ class GpuClusterHook(BaseHook):
     ) -> JobHandle:
         """Stage the sources of a request, for a job with a known identity; in a pool, on a cluster that fits it."""
         sources = request.sources(base_dir=_base_dir(base_dir))
-        cluster = self._calls.cluster_for_inputs(request, identity, sources)
-        return cluster.stage(identity.job_id, sources, record=identity.record)
+        return self._calls.stage(request, identity, sources)
 
     def launch(
         self,
@@ -386,6 +386,18 @@ class GpuClusterHook(BaseHook):
         """
         requested_by = requested_by or current_requester()
         return self._at(job).cancel(requested_by=requested_by, wait_s=wait_s, request_key=request_key)
+
+    def cancel_in_pool(self, handle: JobHandle, *, wait_s: float) -> tuple[JobHandle, JobStatus]:
+        """
+        Cancel a job on whichever clusters of a pool have it, also if the one that its handle names is out of reach.
+
+        :param wait_s: how long to wait for the job to end, in seconds.
+        :return: its handle on the cluster where it is, and its status there.
+        :raises GpuClusterConnectionError: a cluster that may have it does not answer.
+        """
+        requested_by = current_requester()
+        conn_id, status = self._calls.cancel_one(handle.job_id, requested_by=requested_by, wait_s=wait_s)
+        return handle_there(handle, self.member(conn_id).settings), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
         """

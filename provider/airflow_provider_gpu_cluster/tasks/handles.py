@@ -101,6 +101,19 @@ def other_conn_id(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | 
     return None if is_pool(given) else given
 
 
+def pool_with(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None) -> GpuClusterHook | None:
+    """
+    Return the hook of the pool that a user has given, if the cluster of a handle is in it; None if not.
+
+    The elements of an array may be on several of its clusters, which its handle knows.
+    """
+    conn_ids = connection_ids(gpu_cluster_conn_id)
+    if conn_ids is None or conn_ids == handle.gpu_cluster_conn_id or handle.parts:
+        return None
+    hook = GpuClusterHook(conn_ids)
+    return hook if hook.pool is not None and handle.gpu_cluster_conn_id in hook.pool.conn_ids else None
+
+
 @contextlib.contextmanager
 def at_its_cluster(
     handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None

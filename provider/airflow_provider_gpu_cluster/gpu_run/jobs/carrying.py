@@ -72,7 +72,7 @@ def answer_in(root: Root, engine: Engine, program: str, request: CarryInCall, st
 def _carry_in(root: Root, engine: Engine, request: CarryInCall) -> StageReply:
     job = root.job(request["job_id"])
     job.create()
-    keep_identity(job, request["record"])
+    keep_identity(job, request["record"], is_staged=request.get("is_staged", False))
     handle = handle_of(job, engine, None, 0)
     latest = latest_attempt(job)
     if latest is not None and status_of(latest, engine)["state"] not in protocol.FINAL_STATES:

@@ -12,11 +12,12 @@ import { ProgressLine } from "./progress_line.js";
 
 /** @param {{address: object, job: object, live: object}} props */
 export function Head({ address, job, live }) {
+  const why = job.reason && wordsText(job.kind ?? job.reason);
   return html`<${Chakra.Box} as="header" mb=${4}>
     <${Chakra.Flex} align="center" gap=${3} wrap="wrap" mb=${2}>
       <${Chakra.Heading} as="h2" size="md" overflowWrap="anywhere" dir="ltr">${job.job_id}<//>
       <${StateChip} state=${job.state} />
-      ${job.reason && html`<${Tag} palette=${job.state === "SUCCEEDED" ? "gray" : "failed"}>${wordsText(job.kind ?? job.reason)}<//>`}
+      ${why && why !== job.state.toLowerCase() && html`<${Tag} palette=${job.state === "SUCCEEDED" ? "gray" : "failed"}>${why}<//>`}
       <${Chakra.Box} flex="1" />
       <${Buttons} address=${address} job=${job} refresh=${live.refresh} />
     <//>

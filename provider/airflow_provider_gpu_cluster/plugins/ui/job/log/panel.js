@@ -176,17 +176,20 @@ function useScroll(view, { held, follows, wraps }) {
     }
     return null;
   }
+  const note = () => {
+    const row = firstVisible();
+    anchor.current = row && { place: row.dataset.offset, top: row.getBoundingClientRect().top - view.current.getBoundingClientRect().top };
+    if (row) setSeenPlace(Number(row.dataset.offset));
+  };
   React.useEffect(() => {
     const box = view.current;
     if (!box) return undefined;
     let frame = 0;
-    const note = () => {
+    const look = () => {
       frame = 0;
-      const row = firstVisible();
-      anchor.current = row && { place: row.dataset.offset, top: row.getBoundingClientRect().top - box.getBoundingClientRect().top };
-      if (row) setSeenPlace(Number(row.dataset.offset));
+      note();
     };
-    const onScroll = () => (frame ||= requestAnimationFrame(note));
+    const onScroll = () => (frame ||= requestAnimationFrame(look));
     box.addEventListener("scroll", onScroll);
     return () => {
       cancelAnimationFrame(frame);
@@ -216,6 +219,8 @@ function useScroll(view, { held, follows, wraps }) {
       if (row) box.scrollTop += row.getBoundingClientRect().top - box.getBoundingClientRect().top - anchor.current.top;
     }
     top.current = box.scrollTop;
+    // Other lines may be there now, without any scrolling.
+    note();
   }, [held, follows, wraps]);
   return {
     seenPlace,
