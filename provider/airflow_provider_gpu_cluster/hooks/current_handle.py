@@ -11,7 +11,6 @@ from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
