@@ -159,9 +159,9 @@ def _count_steps(task: DeferredTask, killed_at: int) -> None:
             draft.rename(task.xcoms)
         step()
 
-    XCom.get_one, XCom.set = get_one, put  # type: ignore[method-assign, assignment]
+    XCom.get_one, XCom.set = get_one, put
     states = {task.ti.run_id: {f"train_{task.ti.map_index}": "deferred"}}
-    RuntimeTaskInstance.get_task_states = lambda **asked: states  # type: ignore[method-assign, assignment, misc]
+    RuntimeTaskInstance.get_task_states = lambda **asked: states  # type: ignore[method-assign]
     call, launch = Watcher.call, Watcher.launch
 
     def counted_call(self: Watcher, verb: str, request: dict[str, Any]) -> Any:
@@ -178,4 +178,4 @@ def _count_steps(task: DeferredTask, killed_at: int) -> None:
         future.add_done_callback(step)
         return future
 
-    Watcher.call, Watcher.launch = counted_call, counted_launch  # type: ignore[method-assign, assignment]
+    Watcher.call, Watcher.launch = counted_call, counted_launch  # type: ignore[method-assign]
