@@ -104,6 +104,8 @@ class Keeper:
     :param failover_after_s: for how long its cluster has to be out of reach before it is launched elsewhere, in
         seconds; None for never.
     :param by: in words, who asks, for the records of clusters.
+    :param here: where the task looks for the job, if that may be another cluster: one who has begun to move it may be
+        gone.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Keeper:
         failover_after_s: float | None,
         by: str,
         log: Log,
+        here: str | None = None,
         now: Callable[[], ClockTimes] = moment,
     ) -> None:
         self._store = store
@@ -128,8 +131,7 @@ class Keeper:
         self._log = log
         self._now = now
         self._hold(record)
-        # Where the task looks for the job.
-        self._here = record.conn_id
+        self._here = record.conn_id if here is None else here
         self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._telling: set[str] = set()
         self._tell_at = self._place_at = self._renew_at = self._move_at = -math.inf
@@ -157,11 +159,11 @@ class Keeper:
         now = self._now()
         if is_out_of_reach:
             self._holding.unreached(now)
-            return self._holding.may_fail_over(now)
+            return self._is_astray or self._holding.may_fail_over(now)
         if status is None or (status.final and not status.is_elsewhere):
             return False
         self._holding.note_orphan_timeout(status.orphan_timeout_s)
-        is_lost = status.is_elsewhere and now.steady >= self._place_at
+        is_lost = (status.is_elsewhere or self._is_astray) and now.steady >= self._place_at
         is_to_tell = bool(self.record.elsewhere) and (now.steady >= self._tell_at or not self._told.empty())
         return is_lost or is_to_tell or self._is_renewal_due(now) or self._may_move(status, now)
 
@@ -176,10 +178,15 @@ class Keeper:
         """
         self._holding.reached()
         with self._waiting_on():
-            if status.is_elsewhere:
+            if status.is_elsewhere or self._is_astray:
                 self._find(is_nowhere=status.final)
             elif not status.final:
                 self._keep(member, status)
+
+    @property
+    def _is_astray(self) -> bool:
+        """Whether the task looks for the job on another cluster than the one that was chosen last."""
+        return self.record.conn_id != self._here
 
     def _keep(self, member: PlaceMember, status: JobStatus) -> None:
         now = self._now()
@@ -201,8 +208,10 @@ class Keeper:
         """
         now = self._now()
         self._holding.unreached(now)
-        if self._holding.may_fail_over(now) and now.steady >= self._place_at:
-            with self._waiting_on():
+        with self._waiting_on():
+            if self._is_astray:
+                self._find()
+            elif self._holding.may_fail_over(now) and now.steady >= self._place_at:
                 self._fail_over(now)
 
     def _fail_over(self, now: ClockTimes) -> None:

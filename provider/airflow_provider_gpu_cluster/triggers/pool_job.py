@@ -120,7 +120,8 @@ class PoolJob:
     async def keeping(self, handle: JobHandle) -> PlaceKeeping:
         """Return what keeps the job's place on the cluster where it is now."""
         if self._keeper is None:
-            self._keeper = self._make_keeper(await in_thread(self._known_record))
+            record = await in_thread(self._known_record)
+            self._keeper = self._make_keeper(record, here=handle.gpu_cluster_conn_id)
         return PlaceKeeping(self._keeper, self._members(handle.gpu_cluster_conn_id))
 
     async def cancelled_at(self) -> list[str]:
@@ -168,7 +169,7 @@ class PoolJob:
         assert record is not None
         return record
 
-    def _make_keeper(self, record: PlacementRecord) -> Keeper:
+    def _make_keeper(self, record: PlacementRecord, *, here: str | None = None) -> Keeper:
         return Keeper(
             record,
             self._store,
@@ -178,6 +179,7 @@ class PoolJob:
             failover_after_s=self._argument["failover_after_s"],
             by=_BY,
             log=self._log,
+            here=here,
         )
 
     def _moves(self) -> Moves | None:
