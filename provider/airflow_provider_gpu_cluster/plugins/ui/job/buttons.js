@@ -28,7 +28,7 @@ export function Buttons({ address, job, refresh }) {
     const timer = setTimeout(() => document.activeElement === document.body && group.current?.focus(), FOCUS_MS);
     return () => clearTimeout(timer);
   }, [told, job.state]);
-  const hasEarlierOne = Boolean(address.jobId);
+  const hasEarlierOne = Boolean(address.jobId || address.connId);
   return html`<${Chakra.Flex} ref=${group} role="group" aria-label="What you can do" tabIndex=${-1} outline="none" gap=${2} wrap="wrap" align="center">
     ${job.may.cancel && !job.is_final && html`<${Cancel} address=${address} job=${job} onDone=${done} />`}
     ${job.may.cancel && job.state === "RUNNING" && !job.array && html`<${Checkpoint} address=${address} job=${job} onDone=${done} />`}
