@@ -32,6 +32,7 @@ from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_envir
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _START_TIMEOUT_S = 900
 _STOP_PATIENCE_S = 10
+_GRACEFUL_STOP_S = 300
 _ANSWER_TIMEOUT_S = 60
 _DATABASE_TIMEOUT_S = 60
 _PAUSE_S = 0.5
@@ -221,7 +222,7 @@ class WholeAirflow:
         """Have one of :data:`COMPONENTS` end as it does when a service manager stops it."""
         process = self._components.pop(name)
         process.send_signal(signal.SIGTERM)
-        process.wait(_STOP_PATIENCE_S * 3)
+        process.wait(_GRACEFUL_STOP_S)
 
     def kill_component(self, name: str) -> None:
         """End one of :data:`COMPONENTS` with SIGKILL, and all processes that it has started."""
