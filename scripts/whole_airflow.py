@@ -36,6 +36,7 @@ _GRACEFUL_STOP_S = 300
 _ANSWER_TIMEOUT_S = 60
 _DATABASE_TIMEOUT_S = 60
 _PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10
 _FIRST_PAUSE_S = 0.5
 _API_PATIENCE_S = 600
 """An API server on a busy machine leaves questions unanswered for minutes, and answers the next ones."""
@@ -282,7 +283,7 @@ class WholeAirflow:
                 yield number
                 self.check()
                 # What takes long because the machine is busy, and keeps it busy, is asked less often.
-                time.sleep(max(_PAUSE_S, 3 * (time.monotonic() - asked)))
+                time.sleep(min(max(_PAUSE_S, 3 * (time.monotonic() - asked)), _LONGEST_PAUSE_S))
                 number += 1
             raise AirflowFailed(f"waited {timeout_s:.0f} s for {what}; see {self.log}")
 
