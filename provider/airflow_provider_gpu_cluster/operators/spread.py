@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.exceptions import JobConflictError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, JobConflictError
 from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.placement_stores import RETENTION, store_of_job
@@ -152,12 +152,24 @@ class SpreadArray(JobInPool):
         """Do nothing: its trigger has changed nothing."""
 
     def cancel(self) -> None:
-        """Cancel all parts, wherever they are or may be; see :meth:`.JobInPool.cancel`."""
+        """
+        Cancel all parts, wherever they are or may be; see :meth:`.JobInPool.cancel`.
+
+        :raises GpuClusterConnectionError: a cluster that is to have one has not answered.
+        """
         plan = self._known_plan()
         job_ids = [self._identity.job_id] if plan is None else plan.part_ids()
         keys = dict.fromkeys(job_ids, self._identity.request_key)
         with GpuClusterHook(self._hook.gpu_cluster_conn_id) as anew:
-            self._cancel(job_ids, anew, at=self.may_have_it, by=self._by, request_keys=keys)
+            _, failed = self._cancel(job_ids, anew, at=self.may_have_it, by=self._by, request_keys=keys)
+        planned = () if plan is None else [part.conn_id for part in plan.parts]
+        for conn_id in planned:
+            if conn_id in failed:
+                raise GpuClusterConnectionError(
+                    f"elements of array {self._identity.job_id} could not be cancelled on {conn_id}, where they may "
+                    f"wait or run: {failed[conn_id]}"
+                ) from failed[conn_id]
+        self._tell_uncancelled(self._identity.job_id, failed)
 
     def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:
         """Cancel arrays that the task had before users cleared it, with all parts that they may have had."""

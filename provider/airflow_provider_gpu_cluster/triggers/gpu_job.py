@@ -31,6 +31,7 @@ from airflow_provider_gpu_cluster.triggers.first_request import make_first_reque
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
+    from airflow_provider_gpu_cluster.jobs.status import JobStatus
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
     from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
@@ -312,24 +313,29 @@ class GpuJobTrigger(BaseTrigger):
         self.log.info(event, job_id=job_id, state=str(status.state))
 
     async def _cancel_in_pool(self, job_id: str, by: str) -> None:
-        """Cancel the job wherever it is or may be; what is out of reach is told only where the job is not."""
+        """
+        Cancel the job wherever it is or may be.
+
+        :raises GpuClusterConnectionError: a cluster that may have it has not answered.
+        """
         from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
-        pool_job = self._pool_job_of(job_id)
+        pool_job, pool = self._pool_job_of(job_id), self.pool
         assert pool_job is not None
-        assert self.pool is not None
+        assert pool is not None
+
+        async def ask(conn_id: str) -> JobStatus:
+            return await asyncio.wrap_future(
+                watcher_of(conn_id).cancel(job_id, requested_by=by, request_key=pool["key"])
+            )
+
         chosen = None if self.job is None else handle_of(self.job).gpu_cluster_conn_id
         conn_ids = [chosen] if chosen is not None else []
         conn_ids += [conn_id for conn_id in await pool_job.cancelled_at() if conn_id != chosen]
-        asked = [
-            asyncio.wrap_future(watcher_of(conn_id).cancel(job_id, requested_by=by, request_key=self.pool["key"]))
-            for conn_id in conn_ids
-        ]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await asyncio.gather(*map(ask, conn_ids), return_exceptions=True)
         failed = {conn_id: one for conn_id, one in zip(conn_ids, answers, strict=True) if isinstance(one, Exception)}
+        await pool_job.check_cancelled([one for one in answers if not isinstance(one, BaseException)], failed)
         for conn_id, error in failed.items():
-            if conn_id == chosen or len(failed) == len(conn_ids):
-                raise error
             event = "GPU job could not be cancelled on a cluster where it may have been"
             self.log.warning(event, job_id=job_id, cluster=conn_id, error=str(error))
         event = "GPU job is being cancelled, because a user ended the task"
