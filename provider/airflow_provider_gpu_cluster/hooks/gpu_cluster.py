@@ -141,6 +141,15 @@ class GpuClusterHook(BaseHook):
             return self
         return self.member(calls.conn_ids_of([job_id])[0] if conn_id is None else calls.conn_id_after(conn_id, job_id))
 
+    def _spread_now(self, job: Job) -> JobHandle | None:
+        """Return the handle of an array on several clusters, with each part where it is; None for any other job."""
+        spread = _spread(job)
+        if spread is None:
+            return None
+        from airflow_provider_gpu_cluster.pools.following import current_handle
+
+        return current_handle(spread, self.cluster_of)
+
     @cached_property
     def settings(self) -> ClusterSettings:
         """Settings of the cluster, as the connection gives them."""
@@ -295,7 +304,7 @@ class GpuClusterHook(BaseHook):
 
         job_id = job_id_of(job)
         request_key = current_identity(job_id=job_id).request_key
-        if (spread := _spread(job)) is not None:
+        if (spread := self._spread_now(job)) is not None:
             from airflow_provider_gpu_cluster.pools import parts
 
             return parts.resubmit(
@@ -378,7 +387,7 @@ class GpuClusterHook(BaseHook):
     def _status_of_any(self, job: Job, tail_bytes: int) -> JobStatus:
         from airflow_provider_gpu_cluster.pools import parts
 
-        spread = _spread(job)
+        spread = self._spread_now(job)
         if spread is None:
             return self.status(job, tail_bytes=tail_bytes)
         return parts.status_of(spread, self.cluster_of, tail_bytes=tail_bytes)
@@ -483,7 +492,7 @@ class GpuClusterHook(BaseHook):
         sink = open_sink(destination)
         job_id = job_id_of(job)
         wanted, unwanted = patterns("include", include), patterns("exclude", exclude)
-        spread = _spread(job)
+        spread = self._spread_now(job)
         at = self._at(job) if spread is None else self
         if spread is None:
             found = at.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)

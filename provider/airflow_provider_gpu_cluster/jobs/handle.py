@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -114,6 +115,30 @@ class JobHandle:
             engine=part.engine,
             array_size=part.count,
             parts=(),
+        )
+
+    def with_arrays(self, arrays: Sequence[JobHandle]) -> JobHandle:
+        """
+        Return the handle of an array on several clusters with its parts where they are now.
+
+        :param arrays: each part, as :attr:`arrays` has it.
+        """
+        parts = [
+            replace(
+                part,
+                gpu_cluster_conn_id=array.gpu_cluster_conn_id,
+                job_dir=array.job_dir,
+                engine=array.engine,
+            )
+            for part, array in zip(self.parts, arrays, strict=True)
+        ]
+        first = parts[0]
+        return replace(
+            self,
+            gpu_cluster_conn_id=first.gpu_cluster_conn_id,
+            job_dir=first.job_dir,
+            engine=first.engine,
+            parts=tuple(parts),
         )
 
     @property

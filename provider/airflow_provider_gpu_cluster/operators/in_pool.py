@@ -19,7 +19,7 @@ from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.placement_stores import task_store
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.holding import while_deferred
-from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper
+from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, KeepsPlace
 from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
 from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, LAUNCHED, SENT, PlacementRecord
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.logs.job_log import Log
     from airflow_provider_gpu_cluster.pools.moving import Moves
     from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions
+    from airflow_provider_gpu_cluster.pools.placement_record import PlacementStore
     from airflow_provider_gpu_cluster.pools.placing import Placing
     from airflow_provider_gpu_cluster.pools.pool import Pool
     from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument
@@ -52,6 +53,7 @@ class JobInPool:
     :param base_dir: folder that relative sources start from.
     :param is_awaited: whether the task waits for the job.
     :param check: raises an error when the task is to stop.
+    :param store: what the task remembers of the job; by default what it remembers of its only one.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class JobInPool:
         is_awaited: bool,
         check: Callable[[], None],
         log: Log,
+        store: PlacementStore | None = None,
     ) -> None:
         self._pool = pool
         self._hook = hook
@@ -76,7 +79,7 @@ class JobInPool:
         self._folder = Path(base_dir)
         self._check = check
         self._log = log
-        self._store = task_store(context)
+        self._store = task_store(context) if store is None else store
         self._failover_after_s = options.failover_after_s if is_awaited else None
         self._by = _by(context)
         self._keeper: Keeper | None = None
@@ -101,12 +104,7 @@ class JobInPool:
         :param pause: waits for that many seconds.
         :param patience_s: how long to wait for a cluster that may have the job and is out of reach, in seconds.
         """
-        if self._failover_after_s is not None and self.orphan_timeout_s is None:
-            self._log.warning(
-                "failover_after is of use only until the job is sent to a cluster: without an orphan_timeout it may "
-                "run on there, out of reach, for any time",
-                job_id=self._identity.job_id,
-            )
+        self._tell_if_failover_is_of_little_use()
         submission, record = self._until_placed(self._placing(), pause, patience_s)
         if self._is_after_trigger and submission.status.state is JobState.QUEUED:
             submission, record = self._moved(submission, record) or self._until_placed(
@@ -114,6 +112,14 @@ class JobInPool:
             )
         self._keeper = self._make_keeper(record)
         return submission
+
+    def _tell_if_failover_is_of_little_use(self) -> None:
+        if self._failover_after_s is not None and self.orphan_timeout_s is None:
+            self._log.warning(
+                "failover_after is of use only until the job is sent to a cluster: without an orphan_timeout it may "
+                "run on there, out of reach, for any time",
+                job_id=self._identity.job_id,
+            )
 
     def _moved(self, submission: Submission, record: PlacementRecord) -> tuple[Submission, PlacementRecord] | None:
         """Move a job of which a trigger has found that it should; return where it is, or None if that is to be seen."""
@@ -167,6 +173,9 @@ class JobInPool:
         return self._request.launch_arguments(self._identity, base_dir=self._folder, staged=False)
 
     def _placing(self) -> Placing[Cluster]:
+        return self._placing_by()
+
+    def _placing_by(self, **how: Any) -> Placing[Cluster]:
         return placing_of(
             self._pool,
             self._hook.members,
@@ -174,16 +183,19 @@ class JobInPool:
             sources=self._request.sources(base_dir=self._folder),
             arguments=self._arguments(),
             store=self._store,
-            log=self._log,
             failover_after_s=self._failover_after_s,
             check=self._check,
             by=self._by,
+            **{"log": self._log, **how},
         )
 
     @property
-    def keeper(self) -> Keeper | None:
+    def keeper(self) -> KeepsPlace | None:
         """What keeps the job's place while the task waits; None before it is launched, and for what stays there."""
         return self._keeper
+
+    def close(self) -> None:
+        """End what goes on beside the task."""
 
     def _make_keeper(self, record: PlacementRecord) -> Keeper:
         return Keeper(
@@ -244,13 +256,17 @@ class JobInPool:
         members = tuple(self._pool.conn_ids)
         return PlacementRecord(self._identity.job_id, 0, self._identity.request_key, None, members, CHOSEN)
 
-    def go_on(self, record: PlacementRecord, *, has_ended: bool) -> None:
+    def go_on(self, placement: Mapping[str, Any], *, has_ended: bool) -> None:
         """
         Take over from a trigger.
 
-        :param record: where it says that the job is.
+        :param placement: where it says that the job is.
         :param has_ended: whether it says that the job has ended there.
         """
+        if "parts" in placement:
+            # The array was on several clusters before its DAG was changed.
+            return
+        record = PlacementRecord.from_json(placement)
         self._store.save(replace(record, stage=ENDED) if has_ended else record)
 
     def do_what_the_trigger_could_not(self) -> None:
@@ -280,13 +296,14 @@ class JobInPool:
 
         :raises GpuClusterError: the cluster that has it has not answered.
         """
-        at, has_it = self.may_have_it, self._has_it()
+        at, has_it = self.may_have_it, self.has_it
         keys = {self._identity.job_id: self._identity.request_key}
         with GpuClusterHook(self._hook.gpu_cluster_conn_id) as anew:
-            self._cancel([self._identity.job_id], anew, at=at, by=self._by, request_keys=keys, needed=has_it)
+            self._cancel([self._identity.job_id], anew, at=at, by=self._by, request_keys=keys, needed=[has_it])
 
-    def _has_it(self) -> str | None:
-        """Return the cluster to which the job was sent; None if it was sent to none."""
+    @property
+    def has_it(self) -> str | None:
+        """The cluster to which the job was sent; None if it was sent to none."""
         record = self._keeper.record if self._keeper is not None else self._store.load()
         is_sent = record is not None and record.job_id == self._identity.job_id and record.stage in (SENT, LAUNCHED)
         return record.conn_id if record is not None and is_sent else None
@@ -306,7 +323,7 @@ class JobInPool:
         at: Sequence[str],
         by: str,
         request_keys: Mapping[str, str] | None = None,
-        needed: str | None = None,
+        needed: Sequence[str | None] = (),
     ) -> None:
         def ask(cluster: Cluster) -> object:
             return cluster.retrying_for(0).cancel(job_ids, requested_by=by, request_keys=request_keys)
@@ -314,7 +331,7 @@ class JobInPool:
         outcomes = side_by_side(at, ask, members=hook.members, wait_s=_CANCEL_WAIT_S)
         failed = {conn_id: error for conn_id, error in outcomes.items() if isinstance(error, GpuClusterError)}
         for conn_id, error in failed.items():
-            if conn_id == needed:
+            if conn_id in needed:
                 raise error
             event = "GPU job could not be cancelled on a cluster where it may have been"
             self._log.warning(event, job_id=job_ids[0], cluster=conn_id, error=str(error))

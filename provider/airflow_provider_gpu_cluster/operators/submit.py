@@ -29,7 +29,6 @@ from airflow_provider_gpu_cluster.pools.placement_options import (
     check_spread,
     placement_options,
 )
-from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -64,7 +63,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
-    from airflow_provider_gpu_cluster.pools.keeping import Keeper
+    from airflow_provider_gpu_cluster.pools.keeping import KeepsPlace
     from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
 
@@ -420,7 +419,7 @@ class SubmitGpuJobOperator(BaseOperator):
             self._in_pool = self._job_in_pool(context, hook, identity)
             if self._in_pool is not None:
                 has_ended = end.status is not None and end.status.final
-                self._in_pool.go_on(PlacementRecord.from_json(end.placement), has_ended=has_ended)
+                self._in_pool.go_on(end.placement, has_ended=has_ended)
             if end.status is None and end.error is None:
                 # The trigger could not launch it on another cluster.
                 return self._launch_and_wait(context, on_worker=True)
@@ -480,6 +479,8 @@ class SubmitGpuJobOperator(BaseOperator):
                 self._end_after_kill(context, hook, identity)
             finally:
                 self._interrupt = None
+                if self._in_pool is not None:
+                    self._in_pool.close()
 
     def _may_launch_from_trigger(self, context: Context) -> bool:
         if not (self.wait_for_completion and self.deferrable):
@@ -592,21 +593,30 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _wait(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, handle: JobHandle) -> dict[str, Any]:
         """Wait for the job, from cluster to cluster of its pool."""
+        from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
         from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere
 
         if self._in_pool is None:
-            return self._wait_there(context, hook, handle)
+            return self._wait_there(context, hook, handle, memory={})
+        memory: dict[str, Any] = {}
         while True:
             hook = self._in_pool.member(handle.gpu_cluster_conn_id)
             try:
-                return self._wait_there(context, hook, handle, keeper=self._in_pool.keeper)
+                return self._wait_there(context, hook, handle, memory=memory, keeper=self._in_pool.keeper)
             except JobWentElsewhere as went:
-                handle = went.submission.handle
+                before, handle = handle, went.submission.handle
+                memory = memory_elsewhere(memory, before, handle)
                 hook = self._in_pool.member(handle.gpu_cluster_conn_id)
                 self._tell_launch(context, hook, identity, went.submission, duration_s=0)
 
     def _wait_there(
-        self, context: Context, hook: GpuClusterHook, handle: JobHandle, *, keeper: Keeper | None = None
+        self,
+        context: Context,
+        hook: GpuClusterHook,
+        handle: JobHandle,
+        *,
+        memory: dict[str, Any],
+        keeper: KeepsPlace | None = None,
     ) -> dict[str, Any]:
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
         from airflow_provider_gpu_cluster.watch.notices import notices_of
@@ -620,14 +630,23 @@ class SubmitGpuJobOperator(BaseOperator):
             log=self.log,
         )
         watch = watch_of(
-            hook.cluster, handle, log=self.log, reader=reader, notices=notices, open_cluster=hook.cluster_of
+            hook.cluster,
+            handle,
+            log=self.log,
+            reader=reader,
+            memory=memory,
+            notices=notices,
+            open_cluster=hook.cluster_of,
         )
-        status = watch.wait(
-            pause=self._sleep,
-            longest_pause_s=self.poll_interval,
-            unreachable_timeout_s=seconds(self.unreachable_timeout),
-            keeper=keeper,
-        )
+        try:
+            status = watch.wait(
+                pause=self._sleep,
+                longest_pause_s=self.poll_interval,
+                unreachable_timeout_s=seconds(self.unreachable_timeout),
+                keeper=keeper,
+            )
+        finally:
+            memory.update(watch.memory)
         if self._in_pool is not None:
             self._in_pool.note_end()
         watch.end(status)

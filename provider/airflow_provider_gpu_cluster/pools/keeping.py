@@ -92,6 +92,18 @@ class JobWentElsewhere(Exception):
         self.submission = submission
 
 
+class KeepsPlace(Protocol):
+    """Keeps the place of a job while a task waits for it, see :class:`Keeper`."""
+
+    def in_contact(self, member: PlaceMember, status: JobStatus) -> None:
+        """Do what is due while the cluster answers."""
+        ...
+
+    def out_of_reach(self) -> None:
+        """Do what is due while the cluster cannot be reached."""
+        ...
+
+
 class Keeper:
     """
     Keeps the place of one job. Its methods block, and are called from one thread at a time.
@@ -147,6 +159,11 @@ class Keeper:
         record = self.record
         chosen = record.members if record.conn_id is None else (record.conn_id,)
         return list(dict.fromkeys((*chosen, *record.elsewhere)))
+
+    @property
+    def every_s(self) -> float | None:
+        """How often the place is renewed, in seconds; None for a place that needs no renewal."""
+        return None if math.isinf(self._holding.every_s) else self._holding.every_s
 
     def _hold(self, record: PlacementRecord) -> None:
         self._holding = Holding(record, failover_after_s=self._failover_after_s, now=self._now())

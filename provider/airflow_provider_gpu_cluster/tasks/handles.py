@@ -13,10 +13,10 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS, next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
+from airflow_provider_gpu_cluster.pools.following import MOST_HOPS, next_handle
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     LAUNCH_XCOM_KEY,
@@ -113,6 +113,10 @@ def at_its_cluster(
     """
     with contextlib.ExitStack() as hooks:
         hook = hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))
+        if handle.parts:
+            # The hook finds each part where it is.
+            yield hook, handle, hook.status(handle)
+            return
         for _ in range(MOST_HOPS):
             status = hook.status(handle)
             after = next_handle(handle, status, GpuClusterHook)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
     from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
     from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
+    from airflow_provider_gpu_cluster.triggers.pool_array import PoolArray
     from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument, PoolJob
     from airflow_provider_gpu_cluster.watch.end import WatchEnd
     from airflow_provider_gpu_cluster.watch.notices import Notices
@@ -119,7 +120,7 @@ class GpuJobTrigger(BaseTrigger):
         self.notify = notify
         self.notifier = notifier
         self.pool = pool
-        self._pool_job: PoolJob | None = None
+        self._pool_job: PoolJob | PoolArray | None = None
         self._launcher: JobLauncher | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -200,11 +201,14 @@ class GpuJobTrigger(BaseTrigger):
 
         :raises WorkerNeeded: only a worker can launch it on another one.
         """
+        from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
+        from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
         from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
         from airflow_provider_gpu_cluster.triggers.place_keeping import Trail, first_of
         from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
+        memory: dict[str, Any] = {}
         while True:
             watcher = self._watcher()
             pool_job = self._pool_job_of(handle.job_id)
@@ -220,30 +224,38 @@ class GpuJobTrigger(BaseTrigger):
                 unreachable_timeout_s=self.unreachable_timeout,
                 notices=self._notices(handle, watcher),
                 observe=keeping.take,
+                memory=memory,
             )
             end = await first_of(follower, keeping)
             if isinstance(end, WatchEnd):
                 return end, follower
+            if isinstance(follower, ArrayFollower):
+                memory = memory_elsewhere(follower.memory, handle, end.handle)
             handle = end.handle
             self.job, self.gpu_cluster_conn_id = handle.to_json(), None
-            self.log.info("GPU job is on another cluster now", job_id=handle.job_id, cluster=handle.gpu_cluster_conn_id)
+            event = "GPU job is on another cluster now"
+            self.log.info(event, job_id=handle.job_id, cluster=", ".join(dict.fromkeys(handle.conn_ids)))
             await self._publish(handle, self._launch_note(end))
 
-    def _pool_job_of(self, job_id: str) -> PoolJob | None:
+    def _pool_job_of(self, job_id: str) -> PoolJob | PoolArray | None:
         """Return what sees to a job of a pool; None if there is only one cluster."""
         if self.pool is None:
             return None
         if self._pool_job is None:
+            from airflow_provider_gpu_cluster.triggers.pool_array import PoolArray
             from airflow_provider_gpu_cluster.triggers.pool_job import PoolJob
 
-            patience_s = self.unreachable_timeout
-            self._pool_job = PoolJob(job_id, self.pool, self._ti, log=self.log, unreachable_timeout_s=patience_s)
+            how: Any = {"log": self.log, "unreachable_timeout_s": self.unreachable_timeout}
+            is_spread = "parts" in self.pool
+            self._pool_job = (
+                PoolArray(self.pool, self._ti, **how) if is_spread else PoolJob(job_id, self.pool, self._ti, **how)
+            )
         return self._pool_job
 
     async def _resume(self, end: WatchEnd, began: float) -> TriggerEvent:
         """Return the event that makes a worker continue the task, as soon as Airflow allows that."""
-        if self._pool_job is not None and (record := await self._pool_job.record()) is not None:
-            end = replace(end, placement=record.to_json())
+        if self._pool_job is not None:
+            end = replace(end, placement=await self._pool_job.placement())
         was_on_worker = self.job_from is None and self._ti is not None
         if was_on_worker:
             await asyncio.sleep(began + shortest_absence_s() - time.monotonic())
@@ -318,22 +330,23 @@ class GpuJobTrigger(BaseTrigger):
         pool_job = self._pool_job_of(job_id)
         assert pool_job is not None
         assert self.pool is not None
-        chosen = None if self.job is None else handle_of(self.job).gpu_cluster_conn_id
-        conn_ids = [chosen] if chosen is not None else []
-        conn_ids += [conn_id for conn_id in await pool_job.cancelled_at() if conn_id != chosen]
+        arrays = () if self.job is None else handle_of(self.job).arrays
+        chosen = [(array.gpu_cluster_conn_id, array.job_id) for array in arrays]
+        places = list(dict.fromkeys([*chosen, *await pool_job.cancelled_at()]))
         asked = [
-            asyncio.wrap_future(watcher_of(conn_id).cancel(job_id, requested_by=by, request_key=self.pool["key"]))
-            for conn_id in conn_ids
+            asyncio.wrap_future(watcher_of(conn_id).cancel(part, requested_by=by, request_key=self.pool["key"]))
+            for conn_id, part in places
         ]
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        failed = {conn_id: one for conn_id, one in zip(conn_ids, answers, strict=True) if isinstance(one, Exception)}
-        for conn_id, error in failed.items():
-            if conn_id == chosen or len(failed) == len(conn_ids):
+        failed = {place: one for place, one in zip(places, answers, strict=True) if isinstance(one, Exception)}
+        for (conn_id, part), error in failed.items():
+            if (conn_id, part) in chosen or len(failed) == len(places):
                 raise error
             event = "GPU job could not be cancelled on a cluster where it may have been"
-            self.log.warning(event, job_id=job_id, cluster=conn_id, error=str(error))
+            self.log.warning(event, job_id=part, cluster=conn_id, error=str(error))
         event = "GPU job is being cancelled, because a user ended the task"
-        self.log.info(event, job_id=job_id, clusters=[conn_id for conn_id in conn_ids if conn_id not in failed])
+        clusters = list(dict.fromkeys(place[0] for place in places if place not in failed))
+        self.log.info(event, job_id=job_id, clusters=clusters)
 
     @property
     def _ti(self) -> Any:
@@ -386,6 +399,9 @@ class GpuJobTrigger(BaseTrigger):
     async def _launch(self, request: SubmitRequest) -> Submission:
         pool_job = self._pool_job_of(request["job_id"])
         if pool_job is not None:
+            from airflow_provider_gpu_cluster.triggers.pool_job import PoolJob
+
+            assert isinstance(pool_job, PoolJob)
             return await pool_job.begin()
         from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
 

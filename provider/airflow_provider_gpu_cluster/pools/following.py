@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+    from airflow_provider_gpu_cluster.cluster import Cluster
+    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
@@ -17,32 +18,45 @@ if TYPE_CHECKING:
 MOST_HOPS = 20
 
 
-def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle | None:
+class HasSettings(Protocol):
+    """A cluster, or its hook."""
+
+    @property
+    def settings(self) -> ClusterSettings:
+        """Settings of the cluster."""
+        ...
+
+
+def next_handle(handle: JobHandle, status: JobStatus, place_of: Callable[[str], HasSettings]) -> JobHandle | None:
     """
     Return the handle of a job on the cluster to which it went from the one that has told its status.
 
-    :param hook_of: returns the hook of a connection.
+    :param place_of: returns the cluster of a connection, or its hook.
     :return: None if it went nowhere, as far as that cluster knows.
     """
     conn_id = status.moved_to
     if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
         return None
-    settings = hook_of(conn_id).settings
+    settings = place_of(conn_id).settings
     job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
     return replace(handle, gpu_cluster_conn_id=conn_id, engine=settings.engine, job_dir=job_dir)
 
 
-def current_handle(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle:
+def current_handle(handle: JobHandle, open_cluster: Callable[[str], Cluster]) -> JobHandle:
     """
-    Return the handle of a job on the cluster where it is: each cluster that had it says where it went.
+    Return the handle of a job on the cluster where it is: each cluster that had it says where it went. Of an array on
+    several clusters, each part is followed.
 
-    :param hook_of: returns the hook of a connection, which the caller closes.
+    :param open_cluster: returns the cluster of a connection, which the caller closes.
     :raises GpuClusterConnectionError: one of them cannot be reached now.
     """
+    if handle.parts:
+        return handle.with_arrays([current_handle(array, open_cluster) for array in handle.arrays])
     asked = []
     while True:
         asked.append(handle.gpu_cluster_conn_id)
-        after = next_handle(handle, hook_of(handle.gpu_cluster_conn_id).status(handle), hook_of)
+        (status,) = open_cluster(handle.gpu_cluster_conn_id).statuses([handle.job_id])
+        after = next_handle(handle, status, open_cluster)
         if after is None:
             return handle
         if len(asked) > MOST_HOPS:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
-from airflow_provider_gpu_cluster.hooks.current_handle import current_handle
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
+from airflow_provider_gpu_cluster.pools.following import current_handle
 
 HANDLE = JobHandle("job", "a", "/jobs/job", "host", None, 1)
 
