@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import MARKS
 from airflow_provider_gpu_cluster.job_table.facts import NEW_ROW, JobFacts, TaskKey, changes
-from airflow_provider_gpu_cluster.job_table.moved_jobs import drop_moved
+from airflow_provider_gpu_cluster.job_table.moved_jobs import drop_moved, leave_others
 from airflow_provider_gpu_cluster.job_table.search import search_text
 from airflow_provider_gpu_cluster.job_table.tables import attempts, details, jobs
 
@@ -73,6 +73,7 @@ def record(session: Session, facts: Sequence[JobFacts]) -> None:
     _record_details(session, ids, told)
     _record_attempts(session, rows, told)
     added = [rows[key] for key in new if key in rows]
+    leave_others(session, [row for key, row in rows.items() if any(one.is_here for one in told[key])])
     drop_moved(session, [*added, *(row for row in rows.values() if row["kind"] in MARKS)])
     if new:
         _mark_latest(session, added)
@@ -213,7 +214,11 @@ def _of_elements(session: Session, row: Mapping[str, Any]) -> dict[str, Any]:
     bad = [rest for rest in ends if rest[0] != protocol.SUCCEEDED]
     state, reason, _ = min(bad or ends, key=lambda rest: rest[2])
     ended_at = max(rest[2] for rest in ends)
-    return {**found, "state": state, "reason": reason, "kind": reason, "ended_at": ended_at}
+    mark = next((rest[1] for rest in bad if rest[1] in MARKS), None)
+    if mark is not None:
+        # It was placed on another cluster, whatever has become of some of them here.
+        state, reason = protocol.CANCELLED, protocol.REASON_CANCELLED
+    return {**found, "state": state, "reason": reason, "kind": mark or reason, "ended_at": ended_at}
 
 
 def _mark_latest(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -183,9 +183,11 @@ class SpreadArray(JobInPool):
         """Return what a trigger is told that waits for the array, which a worker launches; and note that it does so."""
         for part in self._parts:
             part.rest()
-        each = {part.job_id: part.argument(None) for part in self._parts}
-        own = ("record", "is_precise", "move_gain_s")
-        parts: Any = {job_id: {name: one[name] for name in own} for job_id, one in each.items()}  # type: ignore[literal-required]
+        each = {part.job_id: one for part in self._parts if (one := part.argument(None)) is not None}
+        parts = {
+            job_id: {"record": one["record"], "is_precise": one["is_precise"], "move_gain_s": one["move_gain_s"]}
+            for job_id, one in each.items()
+        }
         return {**each[self._identity.job_id], "parts": parts}
 
     def may_be_launched_by_a_trigger(self) -> bool:

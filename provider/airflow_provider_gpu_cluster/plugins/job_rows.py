@@ -38,7 +38,8 @@ def rows_of(handle: JobHandle, task: TaskKey) -> Rows:
     if rows is None:
         return None, None
     told = [{name: _text_of(value) for name, value in row.items()} for row in rows]
-    own = next((row for row in told if row["job_id"] == handle.job_id), None)
+    same = [row for row in told if row["job_id"] == handle.job_id]
+    own = next((row for row in same if row["conn_id"] == handle.gpu_cluster_conn_id), next(iter(same), None))
     parts = {part.job_id for part in handle.parts}
     return own, [row for row in told if row["job_id"] not in parts and _is_before(row, own)]
 
