@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.pools.keeping import KeepsPlace
     from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
+    from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
@@ -159,7 +160,8 @@ class SubmitGpuJobOperator(BaseOperator):
     :param move_gain: in a pool, while the task waits for the job: a queued job is moved to another cluster if it is
         expected to start there sooner by this, as a timedelta or in seconds, and in less than half the time. None for
         never.
-    :param spread: in a pool: elements of an ``array`` may go to different clusters. False keeps them together.
+    :param spread: in a pool: elements of an ``array`` may go to different clusters, and what is on each fails over and
+        moves like a job. False keeps them together.
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead
         of on a worker; by default the value of ``[operators] default_deferrable``.
@@ -347,12 +349,13 @@ class SubmitGpuJobOperator(BaseOperator):
         """Launch the job, wait for it if asked to, and return its handle."""
         return self._launch_and_wait(context)
 
-    def _launch_and_wait(self, context: Context, *, on_worker: bool = False) -> dict[str, Any]:
+    def _launch_and_wait(self, context: Context, *, after: WatchEnd | None = None) -> dict[str, Any]:
         """
         Launch the job, or find it, and wait for it if asked to.
 
-        :param on_worker: whether a trigger could not do it.
+        :param after: what a trigger has said that could not do it.
         """
+        on_worker = after is not None
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
         hook = self._hook(staged)
@@ -371,7 +374,8 @@ class SubmitGpuJobOperator(BaseOperator):
                 return self._wait(context, hook, identity, handle)
             if self.wait_for_completion and self._in_pool is not None:
                 launch = self._request_for_trigger(identity, staged=staged is not None)
-                self._defer(context, job=handle.to_json(), pool=self._in_pool.argument(launch))
+                pool = self._in_pool.argument(launch)
+                self._defer(context, job=handle.to_json(), pool=pool, ended=_told_ends(after, handle))
         if self.wait_for_completion and self.deferrable:
             self._defer(context, job=handle.to_json())
         return handle.to_json()
@@ -422,7 +426,7 @@ class SubmitGpuJobOperator(BaseOperator):
                 self._in_pool.go_on(end.placement, has_ended=has_ended)
             if end.status is None and end.error is None:
                 # The trigger could not launch it on another cluster.
-                return self._launch_and_wait(context, on_worker=True)
+                return self._launch_and_wait(context, after=end)
         if end.error is not None:
             raise end.error
         assert end.handle is not None
@@ -694,3 +698,13 @@ class SubmitGpuJobOperator(BaseOperator):
             return
         with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
             anew.cancel(identity.job_id, request_key=identity.request_key)
+
+
+def _told_ends(after: WatchEnd | None, handle: JobHandle) -> list[int]:
+    """Return the elements of an array of which a trigger has told the ends, and that are still where they were."""
+    from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
+
+    if after is None or after.handle is None or after.handle.array_size != handle.array_size:
+        return []
+    ended: list[int] = memory_elsewhere(after.memory, after.handle, handle).get("ended", [])
+    return ended

@@ -83,6 +83,7 @@ class GpuJobTrigger(BaseTrigger):
     :param notify: when people are to be told about the job, see :func:`.notify_when`; None for never.
     :param notifier: path and arguments of the notifier that tells them.
     :param pool: of a job in a pool of clusters: what a :class:`.PoolArgument` has.
+    :param ended: of an array: indexes of the elements whose ends the task's log has told already.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class GpuJobTrigger(BaseTrigger):
         notify: NotifyWhen | None = None,
         notifier: Sequence[Any] | None = None,
         pool: PoolArgument | None = None,
+        ended: Sequence[int] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job = job
@@ -120,6 +122,8 @@ class GpuJobTrigger(BaseTrigger):
         self.notify = notify
         self.notifier = notifier
         self.pool = pool
+        self.ended = list(ended)
+        self._follower: JobFollower | ArrayFollower | None = None
         self._pool_job: PoolJob | PoolArray | None = None
         self._launcher: JobLauncher | None = None
 
@@ -145,6 +149,8 @@ class GpuJobTrigger(BaseTrigger):
             arguments.update(notify=self.notify, notifier=self.notifier)
         if self.pool is not None:
             arguments.update(pool=self.pool)
+        if self.ended:
+            arguments.update(ended=self.ended)
         return f"{__name__}.GpuJobTrigger", arguments
 
     def __repr__(self) -> str:
@@ -188,10 +194,12 @@ class GpuJobTrigger(BaseTrigger):
 
     def _ended(self) -> WatchEnd:
         """Return what there is to say of a job that is not watched to its end."""
+        from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
+        memory = self._follower.memory if isinstance(self._follower, ArrayFollower) else {}
         try:
-            return WatchEnd(handle_of(self.job))
+            return WatchEnd(handle_of(self.job), memory=memory)
         except InvalidJobError:
             return WatchEnd(job_id=self._job_to_launch)
 
@@ -208,12 +216,12 @@ class GpuJobTrigger(BaseTrigger):
         from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
-        memory: dict[str, Any] = {}
+        memory: dict[str, Any] = {"ended": self.ended}
         while True:
             watcher = self._watcher()
             pool_job = self._pool_job_of(handle.job_id)
             keeping = Trail(handle) if pool_job is None else await pool_job.keeping(handle)
-            follower = follower_of(
+            self._follower = follower = follower_of(
                 handle,
                 watcher,
                 watcher_of=watcher_of,
