@@ -72,7 +72,8 @@ class PartInPool(JobInPool):
                 "To begin anew, clear the task"
             )
         self._submission = submission
-        self._keep(handle)
+        if self._failover_after_s is not None or self._options.move_gain_s is not None:
+            self._keep(handle)
         return submission
 
     def keep_what_is_launched(self) -> None:
@@ -112,9 +113,13 @@ class PartInPool(JobInPool):
     # -- waiting
 
     def _keep(self, array: JobHandle) -> None:
-        if self._failover_after_s is not None or self._options.move_gain_s is not None:
-            assert self._keeper is not None
-            self._keeping = PartKeeping(array, self._keeper, self._own_hook.members)
+        assert self._keeper is not None
+        self._keeping = PartKeeping(array, self._keeper, self._own_hook.members)
+
+    def keep_on(self) -> None:
+        """Keep its place again, if there seemed to be nothing more to do: another try may have placed it elsewhere."""
+        if self._keeping is None or self._keeping.is_over:
+            self._keep(self.submission.handle)
 
     def _make_keeper(self, record: PlacementRecord) -> Keeper:
         # It works in a thread.

@@ -158,6 +158,9 @@ class SpreadArray(JobInPool):
 
     def in_contact(self, member: PlaceMember, status: JobStatus) -> None:
         """Tell what has become of the parts, whose places are kept beside this; see :class:`.KeepsPlace`."""
+        if status.is_elsewhere:
+            for part in self._parts:
+                part.keep_on()
         self._tell_news()
 
     def out_of_reach(self) -> None:

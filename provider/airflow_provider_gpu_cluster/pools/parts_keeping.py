@@ -43,6 +43,11 @@ class PartKeeping:
         self._thread = threading.Thread(target=self._run, name=f"keeps {array.job_id}", daemon=True)
         self._thread.start()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there was nothing more to do."""
+        return self._error is None and self._went.empty() and not self._thread.is_alive()
+
     def news(self) -> Submission | None:
         """
         Return how the part got to another cluster, once; None if it did not.
