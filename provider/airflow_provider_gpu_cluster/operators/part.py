@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
 from airflow_provider_gpu_cluster.pools.choice import Choice, choose
 from airflow_provider_gpu_cluster.pools.parts_keeping import PartKeeping
 from airflow_provider_gpu_cluster.pools.placement_record import LAUNCHED
-from airflow_provider_gpu_cluster.pools.pool import IN_ORDER
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
@@ -104,7 +102,9 @@ class PartInPool(JobInPool):
 
         def choose_among(offers: Sequence[Offer]) -> Choice:
             own = [offer for offer in offers if offer.conn_id == here and offer.answered and offer.fits]
-            return replace(choose(own, IN_ORDER), offers=tuple(offers)) if own else choose(offers, self._pool.policy)
+            if not own:
+                return choose(offers, self._pool.policy)
+            return Choice(own[0], "this part of the array belongs there", tuple(offers))
 
         # Where it goes at first, the plan has told.
         log = _WarningsOnly(self._log) if self._keeper is None else self._log
