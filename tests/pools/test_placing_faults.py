@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import threading
 from collections.abc import Callable
@@ -175,9 +176,22 @@ def test_if_all_refuse_the_error_is_theirs() -> None:
     lab = Lab("a", "b")
     for cluster in lab.clusters.values():
         cluster.refuses = NoSpaceError("disk full")
-    with pytest.raises(NoSpaceError, match=r"a: disk full[\s\S]*b: disk full"):
+    with pytest.raises(NoSpaceError, match=r"has taken this job:\n  a: disk full\n  b: disk full$"):
         lab.begin()
     assert lab.launches() == []
+
+
+def test_if_those_that_fit_fall_silent_it_is_an_outage() -> None:
+    lab = Lab("a", "b")
+
+    def silent_at_a_claim(conn_id: str | None) -> None:
+        if conn_id is not None and next(words[conn_id], "") == "claim":
+            raise GpuClusterConnectionError("it has not answered within 30 s")
+
+    words = {conn_id: itertools.cycle(["appraise", "claim"]) for conn_id in lab.clusters}
+    with pytest.raises(GpuClusterConnectionError, match=r"can run this job now:\n  a: it has not answered") as told:
+        lab.begin(Worker(before=silent_at_a_claim))
+    assert not isinstance(told.value, PlacementUnknownError)
 
 
 def test_an_attempt_that_is_being_ended_is_not_the_job() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.jobs.handle import ArrayPart, JobHandle
@@ -16,7 +19,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.pools import holding
 from airflow_provider_gpu_cluster.pools.placement_record import LAUNCHED, PlacementRecord
-from airflow_provider_gpu_cluster.triggers import place_keeping, watchers
+from airflow_provider_gpu_cluster.triggers import place_keeping, pool_job, watchers
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.triggers.placement_store import TriggerStore
 from airflow_provider_gpu_cluster.triggers.pool_job import PoolJob
@@ -98,6 +101,37 @@ def test_the_later_one_of_two_records_counts(monkeypatch: pytest.MonkeyPatch) ->
     alone = TriggerStore(None, RECORD, is_precise=True)
     alone.save(later)
     assert alone.load() == later
+
+
+def test_what_is_done_in_a_thread_is_told_in_the_tasks_log() -> None:
+    # By its context, the triggerer knows whose log a line belongs to.
+    whose = contextvars.ContextVar("whose", default="nobody's")
+
+    async def said() -> list[str]:
+        whose.set("the task's")
+        return [await place_keeping.in_thread(whose.get), await place_keeping.in_placing_thread(whose.get)]
+
+    assert asyncio.run(said()) == ["the task's"] * 2
+
+
+def test_the_time_for_a_launch_begins_with_its_first_failure(
+    watched: dict[str, PoolWatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, tries = [0.0], []
+    monkeypatch.setattr(pool_job, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(pool_job, "PLACE_EVERY_S", 0)
+    job = PoolJob("job-1", ARGUMENT, None, log=structlog.get_logger(), unreachable_timeout_s=7200)
+
+    def place() -> Any:
+        tries.append(now[0])
+        # The first time, its turn came late, as many others were placed before.
+        now[0] += 1000 if len(tries) == 1 else 50
+        raise GpuClusterConnectionError("no cluster of the pool has answered")
+
+    monkeypatch.setattr(job, "_place", place)
+    with pytest.raises(GpuClusterConnectionError):
+        asyncio.run(job.begin())
+    assert tries == [0, 1000, 1050, 1100]
 
 
 def test_a_trigger_renews(watched: dict[str, PoolWatcher], monkeypatch: pytest.MonkeyPatch) -> None:

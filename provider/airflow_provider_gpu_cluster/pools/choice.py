@@ -151,7 +151,7 @@ def _name_of(policy: object) -> str:
 
 def _nowhere(offers: Sequence[Offer]) -> NoClusterFitsError | GpuClusterConnectionError:
     passing = [offer for offer in offers if not offer.answered or offer.is_passing]
-    told = "".join(f"\n  {offer.conn_id}: {offer.why_not or 'it gives no reason'}" for offer in offers)
+    told = reasons(offers)
     if not passing:
         return NoClusterFitsError(
             f"no cluster of the pool can ever run this job:{told}\nAsk for what one of them has, or add a cluster to it"
@@ -159,6 +159,11 @@ def _nowhere(offers: Sequence[Offer]) -> NoClusterFitsError | GpuClusterConnecti
     if not any(offer.answered for offer in offers):
         return GpuClusterConnectionError(f"no cluster of the pool has answered:{told}")
     return GpuClusterConnectionError(f"no cluster of the pool can run this job now:{told}")
+
+
+def reasons(offers: Sequence[Offer]) -> str:
+    """Return a line for each cluster that says why the job does not go there."""
+    return "".join(f"\n  {offer.conn_id}: {offer.why_not or 'it gives no reason'}" for offer in offers)
 
 
 def _why(ranked: Sequence[Offer], policy: str) -> str:

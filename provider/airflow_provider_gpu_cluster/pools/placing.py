@@ -23,7 +23,7 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import order
-from airflow_provider_gpu_cluster.pools.choice import Choice, choose, sending_s
+from airflow_provider_gpu_cluster.pools.choice import Choice, choose, reasons, sending_s
 from airflow_provider_gpu_cluster.pools.holding import gone_after_s
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.move import Move
@@ -303,15 +303,18 @@ class Placing(Generic[_Member]):
         except GpuClusterConnectionError:
             raise
         except GpuClusterError as error:
-            self._give_up(error)
+            self._give_up(error, own)
         self._log.info(f"GPU job goes to {choice.offer.conn_id}\n{table_of(choice)}")
         return choice.offer
 
     def _with_refusal(self, offer: Offer) -> Offer:
         refusal = self._refused.get(offer.conn_id)
-        return offer if refusal is None else replace(offer, fits=False, why_not=str(refusal))
+        if refusal is None:
+            return offer
+        is_passing = isinstance(refusal, GpuClusterConnectionError)
+        return replace(offer, fits=False, why_not=str(refusal), is_passing=is_passing)
 
-    def _give_up(self, error: GpuClusterError) -> NoReturn:
+    def _give_up(self, error: GpuClusterError, offers: Sequence[Offer]) -> NoReturn:
         """Raise the error of a cluster that seemed to fit, if there was one, with what all have said."""
         refusals = list(self._refused.values())
         if not refusals:
@@ -319,7 +322,7 @@ class Placing(Generic[_Member]):
         # One that passes tells that another try may succeed.
         passing = [refusal for refusal in refusals if isinstance(refusal, GpuClusterConnectionError)]
         cause = (passing or refusals)[-1]
-        raise type(cause)(str(error)) from cause
+        raise type(cause)(f"no cluster of the pool has taken this job:{reasons(offers)}") from cause
 
     def _launch_on(
         self, chosen: Offer, offers: Sequence[Offer], *, adopt: bool = False, origin: str | None = None

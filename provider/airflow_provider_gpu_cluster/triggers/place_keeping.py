@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
@@ -22,14 +24,28 @@ from airflow_provider_gpu_cluster.watch.events import Failure, Outage, WatchEven
 LOOK_EVERY_S = 2.0
 # What is done for a place waits for clusters, in threads of its own, so that it keeps nothing else waiting.
 _AT_ONCE = 32
+# A cluster answers a few calls at a time: with more at once, each would wait for the others until it seems silent.
+_PLACED_AT_ONCE = 8
 
 _Result = TypeVar("_Result")
 _threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="gpu-job-places")
+_placing_threads = ThreadPoolExecutor(_PLACED_AT_ONCE, thread_name_prefix="gpu-job-placing")
 
 
 async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
     """Return the result of work that blocks; if the caller is cancelled, it goes on alone."""
-    return await asyncio.get_running_loop().run_in_executor(_threads, work, *arguments)
+    return await _run(_threads, work, *arguments)
+
+
+async def in_placing_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Likewise, for work that chooses a cluster and launches a job; of that, only a little is done at a time."""
+    return await _run(_placing_threads, work, *arguments)
+
+
+async def _run(threads: ThreadPoolExecutor, work: Callable[..., _Result], *arguments: Any) -> _Result:
+    # By its context, the triggerer knows whose log is written to.
+    work_in_context = partial(contextvars.copy_context().run, work, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(threads, work_in_context)
 
 
 class Keeping(Protocol):

@@ -18,7 +18,7 @@ from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 from airflow_provider_gpu_cluster.pools.pool import SOONEST, Pool
 from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY
-from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_thread
+from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_placing_thread, in_thread
 from airflow_provider_gpu_cluster.triggers.placement_store import TriggerStore
 from airflow_provider_gpu_cluster.triggers.watched_member import WatchedMember
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
@@ -105,21 +105,24 @@ class PoolJob:
     async def begin(self) -> Submission:
         """Find the job, or choose a cluster and launch it there."""
         began = time.monotonic()
-        submission, record = await self._until_placed(began)
+        submission, record = await self._until_placed()
         self._keeper = self._make_keeper(record)
         cluster = watcher_of(submission.handle.gpu_cluster_conn_id).name
         tell_submission(submission, self._log, cluster=cluster, duration_s=time.monotonic() - began)
         return submission
 
-    async def _until_placed(self, began: float) -> tuple[Submission, PlacementRecord]:
-        told = ""
+    async def _until_placed(self) -> tuple[Submission, PlacementRecord]:
+        told, first_failed_at = "", None
         while True:
             try:
-                return await in_thread(self._place)
+                return await in_placing_thread(self._place)
             except GpuClusterConnectionError as error:
+                now = time.monotonic()
+                # Counted from here, as the turn of a job among many may come late.
+                first_failed_at = now if first_failed_at is None else first_failed_at
                 # Where one that may have the job is out of reach, it will be known later what can be done.
                 patience_s = self._patience_s if isinstance(error, PlacementUnknownError) else RETRY_FOR_S
-                if self._is_stopped or time.monotonic() > began + patience_s:
+                if self._is_stopped or now > first_failed_at + patience_s:
                     raise
                 if str(error) != told:
                     told = str(error)
