@@ -120,6 +120,13 @@ def test_an_array_that_was_moved_is_there_once(session: Session) -> None:
     assert (row["conn_id"], row["element_count"]) == ("other", 2)
 
 
+def test_all_parts_of_an_array_are_of_the_latest(session: Session) -> None:
+    ids = ("mine-train-0badcafe", "mine-train-1badcafe", "mine-train-1badcafe.p2", "mine-train-1badcafe.p3")
+    for hours, job_id in enumerate(ids):
+        found = written(session, replace(LAUNCH, job_id=job_id, submitted_at=NOON + timedelta(hours=hours)))
+    assert {row["job_id"]: row["is_latest"] for row in found} == dict(zip(ids, (False, True, True, True), strict=True))
+
+
 @pytest.mark.parametrize(("gpu_seconds", "left"), [(None, ["other"]), (60.0, ["lab", "other"])])
 def test_a_job_leaves_a_cluster_that_nobody_reaches(
     session: Session, gpu_seconds: float | None, left: list[str]

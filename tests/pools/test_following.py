@@ -65,7 +65,7 @@ def test_each_part_of_an_array_is_followed() -> None:
     array = replace(HANDLE, array_size=5, parts=parts)
     assert current_handle(array, open_cluster_of({"a": [None], "b": [None]})) == array
     found = current_handle(array, open_cluster_of({"a": ["b"], "b": [None]}))
-    assert found.conn_ids == ("b", "b")
+    assert found.conn_ids == ("b",)
     assert (found.gpu_cluster_conn_id, found.job_dir, found.parts[1]) == ("b", "/b/job", parts[1])
     assert [element.job_dir for element in found.elements[:3]] == ["/b/job_0", "/b/job_1", "/b/job.p2_0"]
 

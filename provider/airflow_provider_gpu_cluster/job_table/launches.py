@@ -20,7 +20,6 @@ from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, Text, cast, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
-from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.job_table.facts import JobFacts, StandingFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.storable import count, json_object, moment, text
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
@@ -137,10 +136,12 @@ def _facts(task: TaskKey, made_at: datetime, stored: str | None, *, is_certain: 
     if handle.submitted_at is None or not isinstance(note, dict):
         # It is only staged.
         return []
-    if handle.parts and note.get("state") == protocol.RUNNING:
-        # That is said of the whole, of which some may wait; their clusters tell more.
-        note = {**note, "state": protocol.QUEUED}
-    return [_of_job(one, task, made_at, note, is_certain=is_certain) for one in handle.arrays]
+    told = note["parts"] if handle.parts else [note]
+    return [
+        # Of a part, what is said of the whole says nothing.
+        _of_job(one, task, made_at, {**note, **dict.fromkeys(("state", "attempt")), **part}, is_certain=is_certain)
+        for one, part in zip(handle.arrays, told, strict=True)
+    ]
 
 
 def _of_job(handle: JobHandle, task: TaskKey, made_at: datetime, note: dict[str, Any], *, is_certain: bool) -> JobFacts:

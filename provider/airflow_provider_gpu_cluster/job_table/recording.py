@@ -19,6 +19,7 @@ from airflow_provider_gpu_cluster.job_table.facts import NEW_ROW, JobFacts, Task
 from airflow_provider_gpu_cluster.job_table.moved_jobs import drop_moved, leave_others
 from airflow_provider_gpu_cluster.job_table.search import search_text
 from airflow_provider_gpu_cluster.job_table.tables import attempts, details, jobs
+from airflow_provider_gpu_cluster.jobs.handle import is_same_array
 
 AT_ONCE = 500
 """How many jobs to write in one transaction."""
@@ -235,14 +236,16 @@ def _mark_latest(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
             )
         )
         columns = [jobs.c[name] for name in names]
-        for row in session.execute(select(jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, *columns).where(are_these)):
-            by_task[TaskKey(*row[3:])].append(row)
+        own = (jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, jobs.c.job_id)
+        for row in session.execute(select(*own, *columns).where(are_these)):
+            by_task[TaskKey(*row[len(own) :])].append(row)
     is_latest: dict[bool, list[int]] = {True: [], False: []}
     for of_task in by_task.values():
         latest = max(of_task, key=lambda row: (row.submitted_at, row.id))
         for row in of_task:
-            if row.is_latest != (row is latest):
-                is_latest[row is latest].append(row.id)
+            is_of_latest = is_same_array(row.job_id, latest.job_id)
+            if row.is_latest != is_of_latest:
+                is_latest[is_of_latest].append(row.id)
     for value, ids in is_latest.items():
         if ids:
             session.execute(update(jobs).where(jobs.c.id.in_(ids)).values(is_latest=value))

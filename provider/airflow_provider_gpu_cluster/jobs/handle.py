@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import datetime
@@ -14,6 +15,7 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
 MAX_JOB_ID_LENGTH = job_ids.MAX_LENGTH
 
 MAX_ARRAY_SIZE = 1000
+_PART = re.compile(r"(?<=-[0-9a-f]{8})\.p\d+$")
 
 
 def checked_job_id(job_id: str) -> str:
@@ -48,6 +50,13 @@ def part_id(array_id: str, number: int) -> str:
         return array_id
     tail = f".p{number + 1}"
     return array_id[-(MAX_JOB_ID_LENGTH - len(tail)) :].lstrip("-._") + tail
+
+
+def is_same_array(job_id: str, other_id: str) -> bool:
+    """Return whether two job ids are the same, or those of two parts of one array; see :func:`part_id`."""
+    one, other = (_PART.sub("", text) for text in (job_id, other_id))
+    is_cut = MAX_JOB_ID_LENGTH in (len(job_id), len(other_id))
+    return one == other or (is_cut and (one.endswith(other) or other.endswith(one)))
 
 
 @dataclass(frozen=True)
@@ -98,8 +107,8 @@ class JobHandle:
 
     @property
     def conn_ids(self) -> tuple[str, ...]:
-        """The connections of the clusters that have it."""
-        return tuple(part.gpu_cluster_conn_id for part in self.parts) or (self.gpu_cluster_conn_id,)
+        """The connections of the clusters that have it, each once."""
+        return tuple(dict.fromkeys(part.gpu_cluster_conn_id for part in self.parts)) or (self.gpu_cluster_conn_id,)
 
     @property
     def arrays(self) -> tuple[JobHandle, ...]:

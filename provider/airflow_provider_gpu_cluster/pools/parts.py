@@ -148,6 +148,7 @@ def as_one(handle: JobHandle, submissions: Sequence[Submission]) -> Submission:
         replace(status, attempt=attempt),
         any(one.created for one in submissions),
         sum(one.launched for one in submissions),
+        tuple((str(one.status.state), one.status.attempt) for one in submissions),
     )
 
 

@@ -310,7 +310,7 @@ class GpuJobSensor(BaseSensorOperator):
         check_asks_often_enough("poke_interval", self.poke_interval, status.orphan_timeout_s)
         after = self._after_move(handle, status)
         if after is not None:
-            cluster = ", ".join(dict.fromkeys(after.conn_ids))
+            cluster = ", ".join(after.conn_ids)
             self.log.info("GPU job is on another cluster now", job_id=after.job_id, cluster=cluster)
             # It has shown nothing of the output there yet.
             left = memory_elsewhere(watch.memory, handle, after)

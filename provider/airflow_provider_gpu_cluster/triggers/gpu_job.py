@@ -242,7 +242,7 @@ class GpuJobTrigger(BaseTrigger):
             handle = end.handle
             self.job, self.gpu_cluster_conn_id = handle.to_json(), None
             event = "GPU job is on another cluster now"
-            self.log.info(event, job_id=handle.job_id, cluster=", ".join(dict.fromkeys(handle.conn_ids)))
+            self.log.info(event, job_id=handle.job_id, cluster=", ".join(handle.conn_ids))
             await self._publish(handle, self._launch_note(end))
 
     def _pool_job_of(self, job_id: str) -> PoolJob | PoolArray | None:

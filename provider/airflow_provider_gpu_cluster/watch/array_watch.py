@@ -47,9 +47,7 @@ class ArrayWatch(Watch):
         super().__init__(cluster, handle, reader=reader, notices=notices)
         self._clusters = {handle.gpu_cluster_conn_id: self._cluster}
         if handle.parts and open_cluster is not None:
-            self._clusters = {
-                conn_id: open_cluster(conn_id).retrying_for(RETRY_FOR_S) for conn_id in dict.fromkeys(handle.conn_ids)
-            }
+            self._clusters = {conn_id: open_cluster(conn_id).retrying_for(RETRY_FOR_S) for conn_id in handle.conn_ids}
         self._open_cluster = open_cluster
         self._conn_ids = {element.job_id: element.gpu_cluster_conn_id for element in handle.elements}
         self._unreached = 0
