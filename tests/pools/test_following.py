@@ -21,7 +21,7 @@ class FakeCluster:
     """A cluster that knows where a job went. It is a fake."""
 
     def __init__(self, conn_id: str, went: dict[str, list[str | None]]) -> None:
-        self.settings = SimpleNamespace(engine="slurm", root_dir=f"/{conn_id}/")
+        self.settings = SimpleNamespace(conn_id=conn_id, engine="slurm", root_dir=f"/{conn_id}/")
         self._went = went[conn_id]
 
     def statuses(self, job_ids: list[str]) -> list[JobStatus]:

@@ -34,6 +34,10 @@ class Store:
 
     is_precise = True
 
+    @property
+    def latest(self) -> PlacementRecord:
+        return self.record
+
     def load(self) -> PlacementRecord:
         return self.record
 
@@ -248,6 +252,21 @@ def test_what_is_never_sure_is_waited_for(changes: dict[str, Any]) -> None:
         scene.seconds = seconds
         scene.keeper.out_of_reach()
     assert scene.placed == []
+
+
+def test_a_launch_elsewhere_of_which_no_more_is_known_may_have_it(scene: Scene) -> None:
+    scene.seconds = 1000 + F + GONE_AFTER_S  # type: ignore[operator]
+
+    def begin_and_lose_the_reply() -> Any:
+        scene.store.save(replace(scene.store.record, epoch=2, conn_id="b", elsewhere={"a": Elsewhere(1, 9.0)}))
+        raise PlacementUnknownError("it may have been launched on b")
+
+    scene.keeper = scene.make(place_again=begin_and_lose_the_reply)
+    scene.keeper.out_of_reach()
+    scene.seconds += F + 1
+    scene.keeper.out_of_reach()
+    assert scene.keeper.record.conn_id == "a"
+    assert scene.keeper.may_have_it == ["a", "b"]
 
 
 def test_no_failover_past_another_who_is_in_contact(scene: Scene) -> None:

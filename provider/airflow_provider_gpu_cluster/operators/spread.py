@@ -221,13 +221,19 @@ class SpreadArray(JobInPool):
         return self._parts or ([] if plan is None else self._parts_of(plan))
 
     def cancel(self) -> None:
-        """Cancel all parts, wherever they are or may be; see :meth:`.JobInPool.cancel`."""
+        """
+        Cancel all parts, wherever they are or may be; see :meth:`.JobInPool.cancel`.
+
+        :raises GpuClusterConnectionError: a cluster that may have one has not answered.
+        """
         parts = self._cancelled_parts()
         job_ids = [part.job_id for part in parts] or [self._identity.job_id]
         keys = dict.fromkeys(job_ids, self._identity.request_key)
-        needed = [part.has_it for part in parts]
         with GpuClusterHook(self._hook.gpu_cluster_conn_id) as anew:
-            self._cancel(job_ids, anew, at=self.may_have_it, by=self._by, request_keys=keys, needed=needed)
+            answers, failed = self._cancel(job_ids, anew, at=self.may_have_it, by=self._by, request_keys=keys)
+        for part in parts:
+            part.check_cancelled(answers, failed)
+        self._tell_uncancelled(self._identity.job_id, failed)
 
     def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:
         """Cancel arrays that the task had before users cleared it, with all parts that they may have had."""

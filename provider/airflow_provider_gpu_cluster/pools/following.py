@@ -27,6 +27,14 @@ class HasSettings(Protocol):
         ...
 
 
+class TellsStatus(HasSettings, Protocol):
+    """The hook of a cluster."""
+
+    def status(self, job: JobHandle, /) -> JobStatus:
+        """Return the status of a job."""
+        ...
+
+
 def next_handle(handle: JobHandle, status: JobStatus, place_of: Callable[[str], HasSettings]) -> JobHandle | None:
     """
     Return the handle of a job on the cluster to which it went from the one that has told its status.
@@ -37,30 +45,62 @@ def next_handle(handle: JobHandle, status: JobStatus, place_of: Callable[[str], 
     conn_id = status.moved_to
     if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
         return None
-    settings = place_of(conn_id).settings
+    return handle_there(handle, place_of(conn_id).settings)
+
+
+def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
+    """
+    Return the handle of a job on another cluster.
+
+    :param settings: of that cluster.
+    """
     job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
-    return replace(handle, gpu_cluster_conn_id=conn_id, engine=settings.engine, job_dir=job_dir)
+    return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
 
 
-def current_handle(handle: JobHandle, open_cluster: Callable[[str], Cluster]) -> JobHandle:
+def followed(handle: JobHandle, hook_of: Callable[[str], TellsStatus]) -> tuple[JobHandle, JobStatus]:
     """
-    Return the handle of a job on the cluster where it is: each cluster that had it says where it went. Of an array on
-    several clusters, each part is followed.
+    Return the handle of a job on the cluster where it is, and its status: each cluster that had it says where it went.
 
-    :param open_cluster: returns the cluster of a connection, which the caller closes.
+    :param hook_of: returns the hook of a connection, which the caller closes.
     :raises GpuClusterConnectionError: one of them cannot be reached now.
+    :raises GpuClusterError: it is being moved, and no cluster says that it has it.
     """
-    if handle.parts:
-        return handle.with_arrays([current_handle(array, open_cluster) for array in handle.arrays])
     asked = []
     while True:
         asked.append(handle.gpu_cluster_conn_id)
-        (status,) = open_cluster(handle.gpu_cluster_conn_id).statuses([handle.job_id])
-        after = next_handle(handle, status, open_cluster)
+        status = hook_of(handle.gpu_cluster_conn_id).status(handle)
+        after = next_handle(handle, status, hook_of)
         if after is None:
-            return handle
+            return handle, status
         if len(asked) > MOST_HOPS:
             raise GpuClusterError(
                 f"job {handle.job_id}: each of its clusters says that it is on another one ({' -> '.join(asked[-4:])})"
             )
         handle = after
+
+
+def current_handle(handle: JobHandle, open_cluster: Callable[[str], Cluster]) -> JobHandle:
+    """
+    Return the handle of a job on the cluster where it is, see :func:`followed`. Of an array on several clusters, each
+    part is followed.
+
+    :param open_cluster: returns the cluster of a connection, which the caller closes.
+    """
+    if handle.parts:
+        return handle.with_arrays([current_handle(array, open_cluster) for array in handle.arrays])
+    return followed(handle, lambda conn_id: _Asked(open_cluster(conn_id)))[0]
+
+
+class _Asked:
+    """Asks a cluster as its hook does."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    @property
+    def settings(self) -> ClusterSettings:
+        return self._cluster.settings
+
+    def status(self, job: JobHandle, /) -> JobStatus:
+        return self._cluster.statuses([job.job_id])[0]

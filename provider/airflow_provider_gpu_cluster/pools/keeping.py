@@ -155,10 +155,11 @@ class Keeper:
 
     @property
     def may_have_it(self) -> list[str]:
-        """The clusters on which something of the job may wait or run, the chosen one first."""
-        record = self.record
-        chosen = record.members if record.conn_id is None else (record.conn_id,)
-        return list(dict.fromkeys((*chosen, *record.elsewhere)))
+        """The clusters on which something of the job may wait or run, or may be on its way, the chosen one first."""
+        record, latest = self.record, self._store.latest
+        # Of a launch elsewhere that was begun, and of which no more is known yet.
+        begun = () if latest is None or latest.job_id != record.job_id else latest.may_have_it
+        return list(dict.fromkeys((*record.may_have_it, *begun)))
 
     @property
     def every_s(self) -> float | None:

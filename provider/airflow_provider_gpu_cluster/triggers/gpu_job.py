@@ -31,6 +31,7 @@ from airflow_provider_gpu_cluster.triggers.first_request import make_first_reque
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import Notice, NotifyWhen
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
+    from airflow_provider_gpu_cluster.jobs.status import JobStatus
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
     from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
@@ -332,24 +333,34 @@ class GpuJobTrigger(BaseTrigger):
         self.log.info(event, job_id=job_id, state=str(status.state))
 
     async def _cancel_in_pool(self, job_id: str, by: str) -> None:
-        """Cancel the job wherever it is or may be; what is out of reach is told only where the job is not."""
+        """
+        Cancel the job wherever it is or may be.
+
+        :raises GpuClusterConnectionError: a cluster that may have it has not answered.
+        """
         from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
-        pool_job = self._pool_job_of(job_id)
+        pool_job, pool = self._pool_job_of(job_id), self.pool
         assert pool_job is not None
-        assert self.pool is not None
+        assert pool is not None
+
+        async def ask(conn_id: str, part: str) -> JobStatus:
+            return await asyncio.wrap_future(watcher_of(conn_id).cancel(part, requested_by=by, request_key=pool["key"]))
+
         arrays = () if self.job is None else handle_of(self.job).arrays
         chosen = [(array.gpu_cluster_conn_id, array.job_id) for array in arrays]
         places = list(dict.fromkeys([*chosen, *await pool_job.cancelled_at()]))
-        asked = [
-            asyncio.wrap_future(watcher_of(conn_id).cancel(part, requested_by=by, request_key=self.pool["key"]))
-            for conn_id, part in places
-        ]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await asyncio.gather(*(ask(*place) for place in places), return_exceptions=True)
         failed = {place: one for place, one in zip(places, answers, strict=True) if isinstance(one, Exception)}
+        for part in dict.fromkeys(part for _, part in places):
+            told = [
+                one
+                for place, one in zip(places, answers, strict=True)
+                if place[1] == part and not isinstance(one, BaseException)
+            ]
+            silent = {place[0]: error for place, error in failed.items() if place[1] == part}
+            await pool_job.part(part).check_cancelled(told, silent)
         for (conn_id, part), error in failed.items():
-            if (conn_id, part) in chosen or len(failed) == len(places):
-                raise error
             event = "GPU job could not be cancelled on a cluster where it may have been"
             self.log.warning(event, job_id=part, cluster=conn_id, error=str(error))
         event = "GPU job is being cancelled, because a user ended the task"

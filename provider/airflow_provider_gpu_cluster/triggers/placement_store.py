@@ -41,4 +41,5 @@ class TriggerStore(KeyedStore):
         stored, given = super().load(), self._given
         if given is None or (stored is not None and stored.job_id == given.job_id and not is_newer(given, stored)):
             return stored
+        self._latest = given
         return given

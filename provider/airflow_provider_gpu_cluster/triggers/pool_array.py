@@ -47,6 +47,10 @@ class PoolArray:
         """Return the clusters on which something of a part may wait or run, see :meth:`.PoolJob.cancelled_at`."""
         return [place for part in self._parts.values() for place in await part.cancelled_at()]
 
+    def part(self, job_id: str) -> PoolJob:
+        """Return one of the parts."""
+        return self._parts[job_id]
+
     async def placement(self) -> dict[str, Any]:
         """Return where the parts are, as far as that is known, once all that was begun is done."""
         for keeping in self._keepings.values():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, PlacementUnknownError
 from airflow_provider_gpu_cluster.logs.job_log import tell_submission
 from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
+from airflow_provider_gpu_cluster.pools.cancelled import check_cancelled
 from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, WorkerNeeded
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.moving import Moves
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.gpu_run.protocol.spec import Spec
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+    from airflow_provider_gpu_cluster.jobs.status import JobStatus
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
 
@@ -140,11 +143,39 @@ class PoolJob:
         Return the clusters on which something of the job may wait or run, or may be on its way: the connection of each,
         and the id under which it has it.
         """
+        stored = await self._known()
         if self._keeper is not None:
             return [(conn_id, self._job_id) for conn_id in self._keeper.may_have_it]
-        stored = await in_thread(self._store.load)
-        known = () if stored is None or stored.job_id != self._job_id else (*stored.members, *stored.elsewhere)
+        known = () if stored is None else (*stored.members, *stored.elsewhere)
         return [(conn_id, self._job_id) for conn_id in dict.fromkeys((*self._pool.conn_ids, *known))]
+
+    def part(self, job_id: str) -> PoolJob:
+        """Return this, of which there is only one."""
+        return self
+
+    async def check_cancelled(self, answers: Sequence[JobStatus], failed: Mapping[str, Exception]) -> None:
+        """
+        Return if the clusters that have not answered can have nothing of the job.
+
+        :param answers: what the others have said of it, after they were told to cancel it.
+        :param failed: why the rest have not answered, by connection.
+        :raises GpuClusterConnectionError: one of them may have it.
+        """
+        own = self._argument["spec"].get("orphan_timeout_s")
+        check_cancelled(
+            await self._known(),
+            self._job_id,
+            answers,
+            failed,
+            now=time.time(),
+            orphan_timeouts_s={
+                conn_id: self._members(conn_id).settings.orphan_timeout_s if own is None else own for conn_id in failed
+            },
+        )
+
+    async def _known(self) -> PlacementRecord | None:
+        stored = await in_thread(self._store.load)
+        return stored if stored is not None and stored.job_id == self._job_id else None
 
     async def placement(self) -> dict[str, Any] | None:
         """Return where the job is, if that is known, as plain JSON: with what was begun and is left to a worker."""
