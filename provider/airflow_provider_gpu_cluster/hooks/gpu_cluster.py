@@ -398,9 +398,8 @@ class GpuClusterHook(BaseHook):
         """
         requested_by = current_requester()
         conn_id, status = self._calls.cancel_one(handle.job_id, requested_by=requested_by, wait_s=wait_s)
-        from airflow_provider_gpu_cluster.pools.following import handle_there
-
-        return handle_there(handle, self.member(conn_id).settings), status
+        settings = self.member(conn_id).settings
+        return handle.elsewhere(conn_id, root_dir=settings.root_dir, engine=settings.engine), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
         """

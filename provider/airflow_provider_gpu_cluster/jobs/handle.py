@@ -118,6 +118,15 @@ class JobHandle:
         """Each part as an array of its own, on one cluster; a job that has no parts is the only one."""
         return tuple(self._array(part) for part in self.parts) or (self,)
 
+    def elsewhere(self, conn_id: str, *, root_dir: str, engine: str) -> JobHandle:
+        """
+        Return the handle of the same job on another cluster.
+
+        :param root_dir: where that cluster has the directories of jobs.
+        """
+        job_dir = f"{root_dir.rstrip('/')}/{self.job_id}"
+        return replace(self, gpu_cluster_conn_id=conn_id, job_dir=job_dir, engine=engine)
+
     def _array(self, part: ArrayPart) -> JobHandle:
         return replace(
             self,

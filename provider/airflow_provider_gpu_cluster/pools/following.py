@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
@@ -43,17 +42,8 @@ def next_handle(handle: JobHandle, status: JobStatus, place_of: Callable[[str], 
     conn_id = status.moved_to
     if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
         return None
-    return handle_there(handle, place_of(conn_id).settings)
-
-
-def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
-    """
-    Return the handle of a job on another cluster.
-
-    :param settings: of that cluster.
-    """
-    job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
-    return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
+    settings = place_of(conn_id).settings
+    return handle.elsewhere(conn_id, root_dir=settings.root_dir, engine=settings.engine)
 
 
 def followed(handle: JobHandle, hook_of: Callable[[str], TellsStatus]) -> tuple[JobHandle, JobStatus]:

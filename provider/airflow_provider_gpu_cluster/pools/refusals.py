@@ -33,7 +33,7 @@ def with_refusal(offer: Offer, refusal: GpuClusterError | None) -> Offer:
 
 def refusal_of(refusals: Iterable[GpuClusterError], offers: Sequence[Offer]) -> GpuClusterError:
     """
-    Return what to raise when no cluster is left: an error as of one that seemed to fit, with what all have said.
+    Return what to raise when no cluster is left: the error of one that seemed to fit, with what all have said.
 
     :param refusals: at least one.
     :param offers: of all.
