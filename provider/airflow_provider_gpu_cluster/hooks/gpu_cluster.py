@@ -396,10 +396,10 @@ class GpuClusterHook(BaseHook):
         :return: its handle on the cluster where it is, and its status there.
         :raises GpuClusterConnectionError: a cluster that may have it does not answer.
         """
-        requested_by = current_requester()
-        conn_id, status = self._calls.cancel_one(handle.job_id, requested_by=requested_by, wait_s=wait_s)
         from airflow_provider_gpu_cluster.pools.following import handle_there
 
+        requested_by = current_requester()
+        conn_id, status = self._calls.cancel_one(handle.job_id, requested_by=requested_by, wait_s=wait_s)
         return handle_there(handle, self.member(conn_id).settings), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
