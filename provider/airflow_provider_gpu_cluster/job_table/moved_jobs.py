@@ -27,8 +27,8 @@ def leave_others(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     now_at = {(*_task_of(row), row["job_id"]): row["conn_id"] for row in rows}
     for are_these in _of_tasks(rows):
         goes_on = select(jobs).where(are_these, jobs.c.state.not_in(protocol.FINAL_STATES))
-        for row in session.execute(goes_on).mappings().all():
-            conn_id = now_at.get((*_task_of(dict(row)), row["job_id"]))
+        for row in map(dict, session.execute(goes_on).mappings().all()):
+            conn_id = now_at.get((*_task_of(row), row["job_id"]))
             if conn_id not in (None, row["conn_id"]):
                 left = {"state": protocol.CANCELLED, "reason": protocol.REASON_CANCELLED, "kind": FENCED_OFF}
                 message = f"The job is on another cluster now ({conn_id})."

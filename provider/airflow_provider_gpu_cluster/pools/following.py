@@ -77,10 +77,10 @@ def current_handle(handle: JobHandle, open_cluster: Callable[[str], Cluster]) ->
     """
     if handle.parts:
         return handle.with_arrays([current_handle(array, open_cluster) for array in handle.arrays])
-    return followed(handle, lambda conn_id: _Asked(open_cluster(conn_id)))[0]
+    return followed(handle, lambda conn_id: _StatusTeller(open_cluster(conn_id)))[0]
 
 
-class _Asked:
+class _StatusTeller:
     """Asks a cluster as its hook does."""
 
     def __init__(self, cluster: Cluster) -> None:
