@@ -359,8 +359,10 @@ class GpuClusterHook(BaseHook):
 
     def _status_of_parts(self, spread: JobHandle, tail_bytes: int) -> JobStatus:
         from airflow_provider_gpu_cluster.pools import parts
+        from airflow_provider_gpu_cluster.pools.following import current_handle
 
-        return parts.status_of(spread, self.cluster_of, tail_bytes=tail_bytes)
+        now = current_handle(spread, self.cluster_of)
+        return parts.status_of(now, self.cluster_of, tail_bytes=tail_bytes)
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
@@ -390,7 +392,6 @@ class GpuClusterHook(BaseHook):
         """
         Cancel a job on whichever clusters of a pool have it, also if the one that its handle names is out of reach.
 
-        :param handle: of the job, on any of them.
         :param wait_s: how long to wait for the job to end, in seconds.
         :return: its handle on the cluster where it is, and its status there.
         :raises GpuClusterConnectionError: a cluster that may have it does not answer.

@@ -17,12 +17,12 @@ from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
 from airflow_provider_gpu_cluster.hooks.pool_staging import stage_in_pool
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
+from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
 from airflow_provider_gpu_cluster.jobs.identity import current_requester
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.pool import Pool
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
-from airflow_provider_gpu_cluster.pools.whereabouts import MOST_HOPS
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster

@@ -19,8 +19,6 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placed, PlaceReply
 
-# More often than a job is moved while somebody holds one handle of it.
-MOST_HOPS = 20
 # Not lower than any other key: what has only an epoch is clear when all of that epoch is.
 _LAST_KEY = "\U0010ffff"
 
