@@ -15,6 +15,9 @@ UI_TESTS := nodejs:node
 SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd
 DATABASES := postgresql:pg_ctlcluster mariadb-server:mariadbd
 
+# See tests/conftest.py.
+GROUPS := --dist loadgroup --no-loadscope-reorder
+
 # Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -36,11 +39,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-development
 	@scripts/system-packages openssh-server:sshd openssh-client:ssh rsync:rsync prometheus:promtool $(TOOLS) $(SLURM) $(DATABASES) $(BROWSER) $(UI_TESTS)
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) $(GROUPS) $(ARGS)
 
 check: lint
 	@scripts/system-packages $(TOOLS) $(UI_TESTS)
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not long and not heavy" $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) $(GROUPS) -m "not long and not heavy" $(ARGS)
 
 lint: $(VENV)/.installed-development
 	$(PY) -m ruff check .
@@ -53,7 +56,7 @@ bench: $(VENV)/.installed-development
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
 	$(MAKE) $(FRAMEWORKS)/.installed
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m long
+	$(PY) -m pytest -n $(WORKERS) $(GROUPS) -m long
 
 screenshots: $(VENV)/.installed-development
 	@scripts/system-packages $(BROWSER)

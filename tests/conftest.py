@@ -16,8 +16,10 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sandbox import Sandbox
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# What tests start begins as quickly as for users: with modules that are compiled once, and with this very Python, which
+# a version manager would look for anew each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 # Airflow reads these at its first import, so nothing above may import it.
 _AIRFLOW_HOME = tempfile.mkdtemp(prefix="gpu-cluster-tests-")
@@ -58,18 +65,58 @@ VIRTUAL_GPUS = 4
 gc.disable()
 
 
+# By how long they take.
+_LONG_GROUPS = ("whole-airflow", "browser", "slurm", "slurm-faults", "training", "upgrade", "system")
 # Fixtures that start a server (an SSH server, a Slurm, a whole Airflow, a store of objects) or have packages installed.
 _HEAVY = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3", "wheels", "site"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that take much, so that ``make check`` can leave them out."""
+    """
+    Mark tests that take much, so that ``make check`` can leave them out, and say which belong together.
+
+    Tests without a cluster are quick. Those of a file go to one worker, since each would have to import what they need,
+    and since the work of pytest-xdist grows with the square of what it has to give away.
+    """
     for item in items:
-        if _HEAVY & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if _HEAVY & fixtures:
             item.add_marker("heavy")
-        if "site" in getattr(item, "fixturenames", ()):
+        if "site" in fixtures:
             item.add_marker(pytest.mark.xdist_group("browser"))  # they share an Airflow and a browser
+        elif not (_HEAVY | {"cluster_folder"}) & fixtures and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(REPOSITORY / "tests"))))
+
+
+class _LongestFirst:
+    """
+    The order in which workers of pytest-xdist get tests, with its option ``--no-loadscope-reorder``.
+
+    The groups that take minutes, most of which they wait, come first: whichever began late would end long after
+    everything else. At the end come single tests, so that all workers have something to do until then.
+    """
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        groups = [self._group(item) for item in items]
+        number = Counter(groups)
+        places = {
+            group: (0, _LONG_GROUPS.index(group)) if group in _LONG_GROUPS else (1, -number[group]) for group in number
+        }
+        places[""] = (2, 0)
+        order = sorted(range(len(items)), key=lambda at: (places[groups[at]], groups[at]))
+        items[:] = [items[at] for at in order]
+
+    @staticmethod
+    def _group(item: pytest.Item) -> str:
+        marker = item.get_closest_marker("xdist_group")
+        return str(marker.args[0]) if marker else ""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(_LongestFirst())
 
 
 def pytest_collection_finish() -> None:
@@ -243,9 +290,13 @@ def eventually() -> Callable[..., Any]:
 
     def wait(check: Callable[[], Any], *, timeout_s: float = PATIENCE_S, every_s: float = 0.05) -> Any:
         deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         while not (result := check()):
-            assert time.monotonic() < deadline, f"not within {timeout_s} s; last result: {result!r}"
-            time.sleep(every_s)
+            now = time.monotonic()
+            assert now < deadline, f"not within {timeout_s} s; last result: {result!r}"
+            # A check that takes long would slow down what it waits for.
+            time.sleep(max(every_s, min(now - began, 1)))
+            began = time.monotonic()
         return result
 
     return wait

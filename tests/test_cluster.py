@@ -78,8 +78,8 @@ def test_who_has_done_what_from_where(cluster_settings: ClusterSettings, ssh_con
         # of the steps stands for all.
         pytest.param(False, True, False, 1, id="nothing to upload"),
         pytest.param(False, True, True, 1, id="nothing to upload, worker killed"),
-        pytest.param(False, False, False, 2, id="nothing to upload, not connected"),
-        pytest.param(True, True, False, 3, id="files to upload"),
+        pytest.param(False, False, False, 4, id="nothing to upload, not connected"),
+        pytest.param(True, True, False, 5, id="files to upload"),
         pytest.param(True, True, True, 3, id="files to upload, worker killed"),
     ],
 )

@@ -113,7 +113,7 @@ class Host:
                     break
                 assert time.monotonic() < deadline, f"{job_id} does not get there: {found}\n{self.told(job_id)}"
                 assert found["state"] not in protocol.FINAL_STATES, f"{found}\n{self.told(job_id)}"
-                time.sleep(0.02)
+                time.sleep(0.04)
         return found
 
     def told(self, job_id: str) -> str:

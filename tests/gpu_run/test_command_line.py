@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import inspect
 import subprocess
 import sys
@@ -32,6 +33,15 @@ CLI = {
 
 def test_the_airflow_side_asks_for_the_verbs_of_the_protocol() -> None:
     assert {name for name, verb in VERBS.items() if verb.is_asked} == set(protocol.VERBS)
+
+
+def test_the_program_looks_for_garbage_from_its_work_on() -> None:
+    gc.disable()
+    try:
+        VERBS["status"].work()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("verb", [pytest.param(verb, id=name) for name, verb in {**VERBS, **CLI}.items()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from airflow_provider_gpu_cluster.cluster import Cluster
@@ -103,9 +104,18 @@ def wait(cluster: Cluster, job_id: str, *states: JobState, timeout_s: float = PA
     """Return a job's status as soon as it is in one of ``states``; by default, in a final one."""
     deadline = time.monotonic() + timeout_s
     while True:
+        before = _records(cluster, job_id)
         status = cluster.statuses([job_id], tail_bytes=2000)[0]
         if status.state in states or (not states and status.final):
             return status
         assert time.monotonic() < deadline, f"{job_id} did not get there in {timeout_s} s: {status}"
         assert not (status.final and states), f"{job_id} has ended: {status}"
-        time.sleep(0.1)
+        # Each question starts a program on the cluster, so it is asked again when something has happened there.
+        again = time.monotonic() + 1
+        while time.monotonic() < again and _records(cluster, job_id) == before:
+            time.sleep(0.03)
+
+
+def _records(cluster: Cluster, job_id: str) -> set[Path]:
+    """Return which records there are of the attempts of a job, or of an array's elements; clusters are on this host."""
+    return set(Path(cluster.settings.root_dir).glob(f"{job_id}*/.job/attempts/*/*"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
-from airflow_provider_gpu_cluster.hooks.current_handle import current_handle
+from airflow_provider_gpu_cluster.hooks.current_handle import followed
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 
@@ -30,7 +30,9 @@ class Hook:
 
 def follow(**went: list[str | None]) -> JobHandle:
     hook_of: Any = lambda conn_id: Hook(conn_id, went)  # noqa: E731
-    return current_handle(HANDLE, hook_of)
+    handle, status = followed(HANDLE, hook_of)
+    assert status.moved_to in (None, handle.gpu_cluster_conn_id)
+    return handle
 
 
 @pytest.mark.parametrize(

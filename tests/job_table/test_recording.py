@@ -137,6 +137,26 @@ def test_an_array_ends_with_its_last_element(session: Session, is_size_known: bo
     assert row["ended_at"] == NOON + timedelta(minutes=4)
 
 
+def test_an_array_has_run_since_its_first_element_has(session: Session) -> None:
+    for element, minutes in enumerate((3, 1, 2)):
+        line = {
+            "dag_id": "mine",
+            "run_id": "r",
+            "task_id": "train",
+            "job_id": f"sweep_{element}",
+            "array": "sweep",
+            "element": element,
+            "attempt": 1,
+            "state": "SUCCEEDED",
+            "started_at": str(NOON + timedelta(minutes=minutes)),
+            "ended_at": str(NOON + timedelta(hours=1)),
+        }
+        facts = facts_of_line("lab", line)
+        assert facts is not None
+        (row,) = written(session, facts)
+    assert row["started_at"].minute == 1
+
+
 def test_a_job_that_its_cluster_has_forgotten_is_unknown(session: Session) -> None:
     gone = JobFacts("lab", LAUNCH.job_id, is_gone=True)
     (row,) = written(session, LAUNCH, standing("RUNNING"), gone)

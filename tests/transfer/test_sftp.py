@@ -208,11 +208,11 @@ def test_a_long_line_is_filled_over_several_connections(
 
 
 def test_an_upload_that_is_cut_goes_on_where_it_was(far: Cluster, tmp_path: Path, cut_proxy: CutProxy) -> None:
-    size = 100 * MB
+    size = 60 * MB
     (tmp_path / "large").write_bytes(random.Random(3).randbytes(size))
     up = Counter(cut_proxy)
     before = cut_proxy.connections
-    cut_proxy.cut_after(nbytes=25 * MB, direction="up", times=4)
+    cut_proxy.cut_after(nbytes=15 * MB, direction="up", times=4)
     job = stage(far, "job", tmp_path, data="large")
     assert leftovers(far.settings.root_dir) == []
     assert same(job / "data" / "large", tmp_path / "large")
@@ -487,7 +487,7 @@ def test_a_site_that_strips_a_bit(seven_bits: RealSshd, cluster: Cluster, tmp_pa
     assert files(home / "d") == files(tmp_path / "d")
 
 
-@pytest.mark.parametrize("size", [1000, 20 * MB])
+@pytest.mark.parametrize("size", [1000, 5 * MB])
 def test_there_a_stream_fails_and_says_what_to_do(
     seven_bits: RealSshd, cluster_settings: ClusterSettings, ssh_connect: Connect, tmp_path: Path, home: Path, size: int
 ) -> None:

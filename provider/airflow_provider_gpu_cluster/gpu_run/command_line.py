@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import sys
@@ -58,6 +59,10 @@ class Verb(NamedTuple):
         """Return the function that does the work."""
         module = __import__(f"{__package__}.{self.module}", fromlist=[self.function])
         work: Callable[..., Any] = getattr(module, self.function)
+        if not gc.isenabled():
+            # The program starts without, see __main__.py.
+            gc.freeze()
+            gc.enable()
         return work
 
 

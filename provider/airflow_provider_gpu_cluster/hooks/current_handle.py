@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
@@ -27,24 +28,34 @@ def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], G
     conn_id = status.moved_to
     if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
         return None
-    settings = hook_of(conn_id).settings
-    job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
-    return replace(handle, gpu_cluster_conn_id=conn_id, engine=settings.engine, job_dir=job_dir)
+    return handle_there(handle, hook_of(conn_id).settings)
 
 
-def current_handle(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle:
+def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
     """
-    Return the handle of a job on the cluster where it is: each cluster that had it says where it went.
+    Return the handle of a job on another cluster.
+
+    :param settings: of that cluster.
+    """
+    job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
+    return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
+
+
+def followed(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> tuple[JobHandle, JobStatus]:
+    """
+    Return the handle of a job on the cluster where it is, and its status: each cluster that had it says where it went.
 
     :param hook_of: returns the hook of a connection, which the caller closes.
     :raises GpuClusterConnectionError: one of them cannot be reached now.
+    :raises GpuClusterError: it is being moved, and no cluster says that it has it.
     """
     asked = []
     while True:
         asked.append(handle.gpu_cluster_conn_id)
-        after = next_handle(handle, hook_of(handle.gpu_cluster_conn_id).status(handle), hook_of)
+        status = hook_of(handle.gpu_cluster_conn_id).status(handle)
+        after = next_handle(handle, status, hook_of)
         if after is None:
-            return handle
+            return handle, status
         if len(asked) > MOST_HOPS:
             raise GpuClusterError(
                 f"job {handle.job_id}: each of its clusters says that it is on another one ({' -> '.join(asked[-4:])})"

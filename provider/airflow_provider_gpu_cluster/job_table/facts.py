@@ -120,7 +120,7 @@ def changes(row: Mapping[str, Any], facts: JobFacts) -> dict[str, Any]:
         found["submitted_at"] = facts.submitted_at
     is_better = facts.is_certain and not row["is_launched"]
     for name, value in facts.known.items():
-        if value is not None and (row[name] is None or is_better):
+        if value is not None and (row[name] is None or is_better or (name == "started_at" and value < row[name])):
             found[name] = value
     if facts.standing is not None:
         found.update(_of_standing(row, facts.standing))

@@ -56,6 +56,8 @@ def facts_of_line(conn_id: str, line: Mapping[str, Any]) -> JobFacts | None:
             "owner": text(line.get("owner"), 250),
             "gpus": count(line.get("gpus")),
             "gpu_type": text(line.get("gpu_type"), 250),
+            # The first of its elements that has started.
+            "started_at": None if array is None else moment(line.get("started_at")),
         },
         # How an array is, all of its elements tell.
         standing=standing if array is None else None,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,
@@ -24,6 +25,7 @@ from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper
 from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
 from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, PlacementRecord
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
+from airflow_provider_gpu_cluster.pools.staged import Staged
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions
     from airflow_provider_gpu_cluster.pools.placing import Placing
     from airflow_provider_gpu_cluster.pools.pool import Pool
+    from airflow_provider_gpu_cluster.sources import Source
     from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument
 
 # A task that is stopped has five seconds for everything.
@@ -50,6 +53,7 @@ class JobInPool:
     :param hook: of the pool.
     :param context: of the running task.
     :param options: what the task wants of the pool besides.
+    :param staged_at: the cluster on which a task before has staged the inputs, by its connection; None if none has.
     :param base_dir: folder that relative sources start from.
     :param is_awaited: whether the task waits for the job.
     :param check: raises an error when the task is to stop.
@@ -64,6 +68,7 @@ class JobInPool:
         *,
         context: Mapping[str, Any],
         options: PlacementOptions,
+        staged_at: str | None = None,
         base_dir: str,
         is_awaited: bool,
         check: Callable[[], None],
@@ -78,7 +83,9 @@ class JobInPool:
         self._check = check
         self._log = log
         self._store = task_store(context)
-        self._failover_after_s = options.failover_after_s if is_awaited else None
+        self._staged_at = staged_at
+        self._may_fail_over = staged_at is None or request.has_sources
+        self._failover_after_s = options.failover_after_s if is_awaited and self._may_fail_over else None
         self._by = _by(context)
         self._keeper: Keeper | None = None
         self._is_after_trigger = False
@@ -102,6 +109,12 @@ class JobInPool:
         :param pause: waits for that many seconds.
         :param patience_s: how long to wait for a cluster that may have the job and is out of reach, in seconds.
         """
+        if self._options.failover_after_s is not None and not self._may_fail_over:
+            self._log.warning(
+                "failover_after is of no use to a job whose inputs are only where they were staged: give the task that "
+                "launches it the code, data and models as well",
+                job_id=self._identity.job_id,
+            )
         if self._failover_after_s is not None and self.orphan_timeout_s is None:
             self._log.warning(
                 "failover_after is of use only until the job is sent to a cluster: without an orphan_timeout it may "
@@ -136,12 +149,14 @@ class JobInPool:
     def _until_placed(
         self, placing: Placing[Cluster], pause: Callable[[float], None], patience_s: float
     ) -> tuple[Submission, PlacementRecord]:
-        until, told = time.monotonic() + patience_s, ""
+        began, told = time.monotonic(), ""
         while True:
             try:
                 return placing.begin()
-            except PlacementUnknownError as error:
-                if time.monotonic() > until:
+            except GpuClusterConnectionError as error:
+                # If nothing of it may be anywhere, as long as a job of one cluster.
+                tried_for_s = patience_s if isinstance(error, PlacementUnknownError) else RETRY_FOR_S
+                if time.monotonic() > began + tried_for_s:
                     raise
                 if str(error) != told:
                     told = str(error)
@@ -156,7 +171,7 @@ class JobInPool:
             self._pool,
             self._hook.members,
             job_id=self._identity.job_id,
-            sources=self._request.sources(base_dir=self._folder),
+            sources=self._sources(),
             arguments=self._arguments(),
             placing=self._placing,
             move_gain_s=self._options.move_gain_s,
@@ -167,12 +182,20 @@ class JobInPool:
     def _arguments(self) -> LaunchArguments:
         return self._request.launch_arguments(self._identity, base_dir=self._folder, staged=False)
 
+    def _sources(self) -> Sequence[Source] | Staged:
+        def read() -> Sequence[Source]:
+            return self._request.sources(base_dir=self._folder)
+
+        if self._staged_at is None:
+            return read()
+        return Staged(self._staged_at, read if self._request.has_sources else None)
+
     def _placing(self) -> Placing[Cluster]:
         return placing_of(
             self._pool,
             self._hook.members,
             job_id=self._identity.job_id,
-            sources=self._request.sources(base_dir=self._folder),
+            sources=self._sources(),
             arguments=self._arguments(),
             store=self._store,
             log=self._log,
@@ -216,7 +239,7 @@ class JobInPool:
         :param launch: the request with which a trigger can launch it; None if only a worker can.
         """
         words = self._pool.policy if isinstance(self._pool.policy, str) else None
-        may_launch = launch is not None and words is not None
+        may_launch = launch is not None and self.may_be_launched_by_a_trigger()
         # What the trigger does after this, it cannot tell the store of the task.
         record = self._store.load()
         is_precise = self._store.is_precise
@@ -238,8 +261,8 @@ class JobInPool:
         }
 
     def may_be_launched_by_a_trigger(self) -> bool:
-        """Return whether a trigger can choose a cluster: it cannot call a function of the DAG."""
-        return isinstance(self._pool.policy, str)
+        """Return whether a trigger can choose a cluster: it can neither call a function of the DAG nor stage inputs."""
+        return isinstance(self._pool.policy, str) and self._staged_at is None
 
     def _unplaced(self) -> PlacementRecord:
         members = tuple(self._pool.conn_ids)

@@ -157,8 +157,8 @@ def test_requirements_in_the_code_change_with_it(code: Path, tmp_path: Path, lin
 
 @BESIDE_THE_SYSTEM
 def test_the_interpreter_counts(root: Root, code: Path, wheels: Path, system: Path) -> None:
-    mine = build(root, parts(needs("needy", wheels), code, python=sys.executable), str(code))
-    other = build(root, parts(needs("needy", wheels), code, python=str(system)), str(code))
+    mine = build(root, parts(needs("tinypkg", wheels), code, python=sys.executable), str(code))
+    other = build(root, parts(needs("tinypkg", wheels), code, python=str(system)), str(code))
     assert mine["path"] != other["path"]
 
 

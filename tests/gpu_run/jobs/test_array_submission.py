@@ -306,7 +306,7 @@ def _submit_in_child(settings: Any, sshd: Any, port: int, runs: Path, code: Path
 
 
 # Each time later by a part of the time before it: on a slow machine, a submit has no more moments to die in.
-@pytest.mark.parametrize("growth", [1.3, pytest.param(1.04, marks=pytest.mark.long)])
+@pytest.mark.parametrize("growth", [1.7, pytest.param(1.04, marks=pytest.mark.long)])
 def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_each_element_once(
     cluster_settings: Any, ssh_connect: Any, sshd: Any, cut_proxy: Any, runs: Path, tmp_path: Path, growth: float
 ) -> None:

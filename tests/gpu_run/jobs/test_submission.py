@@ -248,7 +248,7 @@ def _submit_in_child(settings: Any, sshd: Any, port: int, runs: Path, code: Path
 
 
 # Each time later by a part of the time before it: on a slow machine, a submit has no more moments to die in.
-@pytest.mark.parametrize("growth", [1.3, pytest.param(1.04, marks=pytest.mark.long)])
+@pytest.mark.parametrize("growth", [1.7, pytest.param(1.04, marks=pytest.mark.long)])
 def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_it_once(
     cluster_settings: Any, ssh_connect: Any, sshd: Any, cut_proxy: Any, runs: Path, tmp_path: Path, growth: float
 ) -> None:
@@ -280,7 +280,7 @@ def test_a_worker_killed_at_any_moment_of_a_submit_and_retried_runs_it_once(
         # The next round is a new job in place of this one.
         runs.write_text("")
         os.rename(Path(cluster_settings.root_dir, "j"), Path(cluster_settings.root_dir, job))
-    assert killed >= 5
+    assert killed >= 3
 
 
 def test_submit_is_quick_to_answer_while_nothing_is_free(cluster: Cluster) -> None:

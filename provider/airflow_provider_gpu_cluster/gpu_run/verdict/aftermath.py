@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Sequence
 
 # Lines that say nothing about why a program ended, whatever comes before or after them.
-_NOISE = re.compile(
+_NOISE = (
     r"\s*$|[-=*_#~^ .+]{3,}$|srun: (?:error: .*(?:Exited with exit code|Terminated|Killed|Aborted)|Terminating"
     r"|Job step|Force Terminated|launch/slurm)|slurmstepd[-\w]*: error: \*\*\*"
     r"|[WIE]\d{4} [\d:.]+ +\d+ torch/|\[W\d{4} |\[?W\d{3,4} "
@@ -31,7 +31,7 @@ _NOISE = re.compile(
     r"|Segmentation fault$|Aborted$|Killed$|Bus error$|Illegal instruction$|Hangup$|\[\d+\]\+? +(?:Exit|Done|Killed)"
 )
 # What programs do and say once they have failed.
-_CONSEQUENCE = re.compile(
+_CONSEQUENCE = (
     r"\s|at |fatal: |error: |Error: |.*(?:[Cc]lean|[Cc]los(?:e|ing)|[Rr]eleas|[Ff]ree(?:d|ing)|[Ss]hut|[Ss]topp"
     r"|[Kk]ill"
     r"|[Tt]erminat|\b[Ee]xit|[Dd]estroy|[Dd]elet|[Rr]emov|[Tt]ear|[Aa]bort|[Rr]olling back|[Dd]isconnect|[Uu]nmount"
@@ -43,23 +43,23 @@ _CONSEQUENCE = re.compile(
     r"|Extension modules|.{0,80}\bline \d+|[0-9]+ \w+ (?:skipped|left)"
 )
 # A line that tells of an ordinary step or of a result.
-_PROGRESS = re.compile(
+_PROGRESS = (
     r"(?i)\b(?:epoch|step|iter(?:ation)?|batch|round|trial|fold)\b\W{0,3}\d"
     r"|\b(?:loss|acc(?:uracy)?|f1|auc|bleu|rouge|wer|mse|mae|rmse|perplexity|ppl|score|reward|precision|recall|iou"
     r"|map|psnr)\b"
     r"[\w@ /-]{0,20}?(?:\W{1,3}| (?:is|was|of|at) )\d"
 )
 # A line in which a program judges its own result.
-_OWN_VERDICT = re.compile(
+_OWN_VERDICT = (
     r"(?i)\b(?:gate|threshold|below|above|under|over|exceeds?|at least|at most|minimum|maximum|required|not (?:met"
     r"|reached|enough|good"
     r"|improved?|converged?)|did not (?:converge|improve|reach|pass)|too (?:low|high|small|large|few|many|slow|bad)"
     r"|regress(?:ed|ion)|worse than|less than|more than|quality|rejected|diverged|checks? failed|tests? failed"
     r"|expected \S+, got)\b"
 )
-_GOES_ON = re.compile(r"(?i)\b(?:sav|keep|kept|best|continu|next|start|load|us(?:e|ing)\b|run|try|batch|step|epoch)")
+_GOES_ON = r"(?i)\b(?:sav|keep|kept|best|continu|next|start|load|us(?:e|ing)\b|run|try|batch|step|epoch)"
 # Words of a program that handles a failure, and goes on.
-_HANDLED = re.compile(
+_HANDLED = (
     r"(?i)\b(?:trying|retrying|retries|will retry|skip(?:ping|ped)|ignor(?:ing|ed)|fall(?:ing|s)? ?back|continuing"
     r"|goes on|going on|going without|smaller (?:one|batch)|halving|recover(?:ed|ing)|(?:was|is|and) caught|handled"
     r"|not a failure"
@@ -70,32 +70,36 @@ _FEW = 3
 
 def is_noise(text: str) -> bool:
     """Return whether a line says nothing about why a program ended."""
-    return _NOISE.match(text) is not None
+    return re.match(_NOISE, text) is not None
 
 
 def is_handled(text: str) -> bool:
     """Return whether a line tells of an error that its program has coped with."""
-    return _HANDLED.search(text) is not None
+    return re.search(_HANDLED, text) is not None
 
 
 def is_failed_test(text: str) -> bool:
     """Return whether a line says that a result is not good enough, and nothing of going on."""
-    return _OWN_VERDICT.search(text) is not None and re.search(r"\d", text) is not None and not _GOES_ON.search(text)
+    return (
+        re.search(_OWN_VERDICT, text) is not None
+        and re.search(r"\d", text) is not None
+        and not re.search(_GOES_ON, text)
+    )
 
 
 def is_consequence(text: str) -> bool:
     """Return whether a line only follows from a failure before it."""
-    return _CONSEQUENCE.match(text) is not None and not is_own_verdict(text)
+    return re.match(_CONSEQUENCE, text) is not None and not is_own_verdict(text)
 
 
 def is_progress(text: str) -> bool:
     """Return whether a line tells of an ordinary step, or of a result in numbers."""
-    return _PROGRESS.search(text) is not None
+    return re.search(_PROGRESS, text) is not None
 
 
 def is_own_verdict(text: str) -> bool:
     """Return whether a program tells of a result in a line."""
-    return _PROGRESS.search(text) is not None or _OWN_VERDICT.search(text) is not None
+    return re.search(_PROGRESS, text) is not None or re.search(_OWN_VERDICT, text) is not None
 
 
 def went_on(after: Sequence[str], exit_code: int | None) -> bool:
@@ -106,20 +110,20 @@ def went_on(after: Sequence[str], exit_code: int | None) -> bool:
     :param exit_code: Python ends with 1 if an exception ends it; None after a signal.
     """
     told = list(islice((text for text in reversed(after) if not is_noise(text)), _FEW))
-    if any(is_own_verdict(text) and not _CLEANS.search(text) for text in told):
+    if any(is_own_verdict(text) and not re.search(_CLEANS, text) for text in told):
         return True
     if exit_code is None or exit_code == 1 or exit_code > 125 or not told:
         return False
     return not is_consequence(told[0])
 
 
-_CLEANS = re.compile(r"(?i)clean|clos|releas|free|shut|destroy|delet|remov|tear|kill|terminat|stopp|abort|exit|unmount")
+_CLEANS = r"(?i)clean|clos|releas|free|shut|destroy|delet|remov|tear|kill|terminat|stopp|abort|exit|unmount"
 
 
 def last_words(lines: Sequence[str]) -> str:
     """Return the last line that says something; empty when there is none."""
-    told = (text for text in reversed(lines[-2000:]) if not is_noise(text) and not _RULES.match(text.strip()))
+    told = (text for text in reversed(lines[-2000:]) if not is_noise(text) and not re.match(_RULES, text.strip()))
     return next((text.strip() for text in told), "")
 
 
-_RULES = re.compile(r"[\W_]+$")
+_RULES = r"[\W_]+$"

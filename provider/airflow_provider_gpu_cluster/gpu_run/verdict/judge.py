@@ -3,6 +3,9 @@ The verdict on a job that failed by itself.
 
 What is known beats what was printed: the kernel's kills, the signal, a full disk. Of what was printed, the word closest
 to the cause counts: the last exception of the process that failed first, unless the program went on after it.
+
+Patterns of this room are text, which `re` compiles when it is first used, and keeps: each supervisor imports them, and
+most jobs do not fail.
 """
 
 from __future__ import annotations
@@ -25,15 +28,11 @@ _MOST_OF_A_LINE = 1500
 _MOST_CONSEQUENCES = 5_000
 # They follow from what another process did.
 _SECONDARY = ("communication", "interrupted")
-_WRITES = re.compile(
-    r"(?i)writ|\bsave|dump|flush|serializ|iostream|i/o error|\bclose\(|checkpoint|unexpected pos|savez?\("
-)
-_OWN_VALUES = re.compile(
-    r"(?:[\w.]*\.)?(?:Assertion|Attribute|Index|Key|Name|Type|Value|ZeroDivision|Syntax|Import)Error\b"
-)
-_BARE = re.compile(r"(?:[\w.]*\.)?\w*(?:Error|Exception|Interrupt)(?:: |$)")
-_CPP = re.compile(r"terminate called after throwing an instance of '(?P<type>[^']*)'")
-_ASSERTION = re.compile(
+_WRITES = r"(?i)writ|\bsave|dump|flush|serializ|iostream|i/o error|\bclose\(|checkpoint|unexpected pos|savez?\("
+_OWN_VALUES = r"(?:[\w.]*\.)?(?:Assertion|Attribute|Index|Key|Name|Type|Value|ZeroDivision|Syntax|Import)Error\b"
+_BARE = r"(?:[\w.]*\.)?\w*(?:Error|Exception|Interrupt)(?:: |$)"
+_CPP = r"terminate called after throwing an instance of '(?P<type>[^']*)'"
+_ASSERTION = (
     r".*: .*Assertion [`'].*' failed"
     r"|.{0,80}(?:free\(\)|malloc\(\)|corrupted (?:size|double|unsorted)|stack smashing|double free)"
     r"|Fatal Python error: "
@@ -196,9 +195,9 @@ class _Judge:
             return False
         if self.number == signal.SIGBUS:
             return True
-        if found is None or _OWN_VALUES.match(found.text):
+        if found is None or re.match(_OWN_VALUES, found.text):
             return False
-        return _WRITES.search(found.text) is not None or _WRITES.search(found.source[-2000:]) is not None
+        return re.search(_WRITES, found.text) is not None or re.search(_WRITES, found.source[-2000:]) is not None
 
     def _without_room(self, found: _Found | None) -> Verdict:
         folder = self.evidence.full[0]
@@ -253,7 +252,7 @@ class _Judge:
     def _by_system(self) -> _Found | None:
         """Return what Slurm's own programs have said about memory."""
         for line in reversed(self.lines[-200:]):
-            if _OF_SLURM.match(line.text):
+            if re.match(_OF_SLURM, line.text):
                 kind = signs.kind_of_line(line.text)
                 if kind is KINDS[0]:
                     return _Found(kind, self._hidden(line.text))
@@ -347,15 +346,15 @@ class _Judge:
             if line.number in self.shown:
                 # It has been judged already.
                 continue
-            if aftermath.is_noise(text) and not _CPP.match(text) and not _KEPT.match(text):
+            if aftermath.is_noise(text) and not re.match(_CPP, text) and not re.match(_KEPT, text):
                 continue
-            kind = None if aftermath.is_handled(text) and not _CPP.match(text) else signs.kind_of_line(text)
-            if kind is None and _BARE.match(text):
+            kind = None if aftermath.is_handled(text) and not re.match(_CPP, text) else signs.kind_of_line(text)
+            if kind is None and re.match(_BARE, text):
                 kind = signs.kind_of_text(text)
             seen += 1
             if kind is not None and not (kind.exit_code and code == 1 and before is None and seen > 1):
                 return _Found(kind, self._hidden(text), rank=line.rank)
-            if fallback is None and (_CPP.match(text) or _ASSERTION.match(text) or _PANIC.match(text)):
+            if fallback is None and (re.match(_CPP, text) or re.match(_ASSERTION, text) or re.match(_PANIC, text)):
                 fallback = _Found(None, self._hidden(self._whole(line, text)), rank=line.rank)
             is_near = seen <= _NEAR and (anywhere or before is not None or code in (126, 127))
             if not (is_near or anywhere) and not aftermath.is_consequence(text):
@@ -364,7 +363,7 @@ class _Judge:
 
     def _whole(self, line: Line, text: str) -> str:
         """Return a line of C++ with what() below it."""
-        if not _CPP.match(text):
+        if not re.match(_CPP, text):
             return text
         at = self.lines.index(line)
         follows = next((one.text.strip() for one in self.lines[at + 1 : at + 3] if "what():" in one.text), "")
@@ -381,9 +380,9 @@ class _Judge:
         return printed if at > chosen.last else None
 
 
-_OF_SLURM = re.compile(r"(?:slurmstepd(?:-[^\s:]+)?|srun): ")
-_KEPT = re.compile(r"srun: error: .*(?:Out Of Memory|Segmentation fault|Bus error)|make: \*\*\* No rule")
-_PANIC = re.compile(
+_OF_SLURM = r"(?:slurmstepd(?:-[^\s:]+)?|srun): "
+_KEPT = r"srun: error: .*(?:Out Of Memory|Segmentation fault|Bus error)|make: \*\*\* No rule"
+_PANIC = (
     r"thread '.*' (?:\(\d+\) )?panicked at|panic: |Error in .* : |ERROR: LoadError: |(?:Uncaught )?\w*Error: "
     r"|Exception in thread \"main\""
 )

@@ -8,10 +8,10 @@ from typing import NamedTuple, Sequence
 from .output import Line
 
 _ROOT_CAUSE = "Root Cause (first observed failure):"
-_FIELD = re.compile(r"\s*(rank|exitcode|traceback)\s*: (.*)")
+_FIELD = r"\s*(rank|exitcode|traceback)\s*: (.*)"
 _MOST_LINES = 14
 # Exceptions that only say that a process failed, which says more itself.
-_WRAPPER = re.compile(
+_WRAPPER = (
     r"(?:[\w.]*\.)?(?:ChildFailedError|ProcessRaisedException|PapermillExecutionError)\b"
     r"|(?:[\w.]*\.)?CalledProcessError: Command .* returned non-zero exit status \d+"
     r"|RuntimeError: (?:Engine core initialization failed|Engine process failed to start|Failed to start the engine)"
@@ -42,7 +42,7 @@ def root_cause(lines: Sequence[Line]) -> RootCause | None:
         return None
     rank, number = "", None
     for line in lines[at + 1 : at + _MOST_LINES]:
-        field = _FIELD.match(line.text)
+        field = re.match(_FIELD, line.text)
         if not field:
             continue
         found = re.match(r"-?\d+", field.group(2))
@@ -57,7 +57,7 @@ def root_cause(lines: Sequence[Line]) -> RootCause | None:
 
 def is_wrapper(text: str) -> bool:
     """Return whether an exception only says that another process has failed."""
-    return _WRAPPER.match(text) is not None
+    return re.match(_WRAPPER, text) is not None
 
 
 def are_several(text: str) -> bool:

@@ -6,7 +6,7 @@ import re
 
 # What run.sh appends to an entry script's arguments, see templates/run.sh.j2.
 _PASSED = '--output_dir "$OUTPUT_DIR"'
-_OPTION = re.compile(r"(?<![\w-])--?(output_dir|log_dir)\b|\b(?:flag|option) ['\"]?(output_dir|log_dir)\b")
+_OPTION = r"(?<![\w-])--?(output_dir|log_dir)\b|\b(?:flag|option) ['\"]?(output_dir|log_dir)\b"
 # The words of argparse, Hydra, click, typer, absl, fire, tyro, transformers, jsonargparse, getopt, R, Go and Rust.
 _REFUSAL = re.compile(
     r"unrecogni[sz]ed|not recogni[sz]ed|no such option|unknown|unexpected (?:argument|option)|could not consume"
@@ -29,7 +29,7 @@ def refused_option(run_script: str, words: str) -> str | None:
     if _PASSED not in run_script:
         return None
     for line in words.splitlines():
-        option = _OPTION.search(line)
+        option = re.search(_OPTION, line)
         if option and _REFUSAL.search(line):
             return option.group(1) or option.group(2)
     return None

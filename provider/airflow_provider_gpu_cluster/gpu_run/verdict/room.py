@@ -12,7 +12,7 @@ from ..linux.disk_space import room_for
 # Less room than this is none.
 _LEAST_BYTES = 1 << 20
 _USUAL = ("/dev/shm", "/tmp", "/var/tmp")
-_QUOTED = re.compile(r"['\"`\u2018]([^'\"`\n\u2018\u2019]{1,300})['\"`\u2019]")
+_QUOTED = r"['\"`\u2018]([^'\"`\n\u2018\u2019]{1,300})['\"`\u2019]"
 _MOST_PATHS = 100
 # File systems of this host alone: to ask another host's may take for ever.
 _LOCAL = ("tmpfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "ramfs", "jfs", "bcachefs")
@@ -26,7 +26,9 @@ def without_room(job: str, code: str, words: str) -> tuple[str, ...]:
     :param code: the folder that it runs in.
     :param words: what it has printed; paths in quotes are looked at as well.
     """
-    named = [os.path.dirname(os.path.join(code, path)) for path in _QUOTED.findall(words)[-_MOST_PATHS:] if "/" in path]
+    named = [
+        os.path.dirname(os.path.join(code, path)) for path in re.findall(_QUOTED, words)[-_MOST_PATHS:] if "/" in path
+    ]
     mounts = _local_mounts()
     folders = [
         _existing(path) for path in (*_USUAL, os.environ.get("TMPDIR", "/tmp"), *named) if _is_local(path, mounts)

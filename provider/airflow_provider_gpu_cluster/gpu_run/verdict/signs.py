@@ -10,7 +10,7 @@ from .kinds import KINDS, Kind
 from .tracebacks import Traceback
 
 # A line without one of these words has no sign in it, which is found out sooner in this way.
-_TRIGGERS = re.compile(
+_TRIGGERS = (
     r"(?i)err|fail|cannot|can't|could not|unable|denied|not found|no such|memory|kill|cuda|gpu|nccl|hip"
     r"|mpi|core|fault|signal"
     r"|space|quota|full|too |resource|limit|missing|no module|invalid|illegal|unknown|unrecogni|required"
@@ -32,7 +32,7 @@ _PREFIX = re.compile(
 )
 _MOST_PREFIXES = 7
 # Exceptions about a program's own values: their messages may quote anything. Only signs that name them count.
-_OWN_VALUES = re.compile(
+_OWN_VALUES = (
     r"(?:[\w.]*\.)?((?:Assertion|Attribute|Index|Key|Lookup|Name|Type|Value|Unicode\w*|JSONDecode"
     r"|ZeroDivision)Error)\b"
 )
@@ -61,7 +61,7 @@ def kind_of_text(text: str, source: str = "") -> Kind | None:
     :param text: its type and message.
     :param source: its traceback.
     """
-    own = _OWN_VALUES.match(text)
+    own = re.match(_OWN_VALUES, text)
     for kind in KINDS:
         named = kind.raised if own is None else tuple(sign for sign in kind.raised if own.group(1) in sign)
         if named and _compiled(named).match(text) and re.search(kind.within, source + text):
@@ -71,7 +71,7 @@ def kind_of_text(text: str, source: str = "") -> Kind | None:
 
 def kind_of_line(text: str) -> Kind | None:
     """Return the row of a line of output."""
-    if not _TRIGGERS.search(text):
+    if not re.search(_TRIGGERS, text):
         return None
     starts = _starts(text)
     for kind in KINDS:

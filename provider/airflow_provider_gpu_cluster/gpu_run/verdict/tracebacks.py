@@ -16,32 +16,30 @@ from .output import Line
 
 # How many lines of a message are looked at.
 _MOST_LINES = 30
-_HEADER = re.compile(r"Traceback \(most recent call last\)")
-_FRAME = re.compile(r"\s*File \"(?P<path>[^\"\n]+)\", line (?P<line>\d+)(?:, in (?P<function>.*))?$")
-_BOXED_FRAME = re.compile(r"[│|]\s+(?:in )?(?P<path>[^\s:│]+\.py):(?P<line>\d+)(?: in | │)")
-_EXCEPTION = re.compile(r"(?P<type>[A-Za-z_][\w.]*(?:\(\w+\))?)(?:: ?(?P<message>.*))?$")
+_HEADER = r"Traceback \(most recent call last\)"
+_FRAME = r"\s*File \"(?P<path>[^\"\n]+)\", line (?P<line>\d+)(?:, in (?P<function>.*))?$"
+_BOXED_FRAME = r"[│|]\s+(?:in )?(?P<path>[^\s:│]+\.py):(?P<line>\d+)(?: in | │)"
+_EXCEPTION = r"(?P<type>[A-Za-z_][\w.]*(?:\(\w+\))?)(?:: ?(?P<message>.*))?$"
 # What is no name of an exception stands after a traceback only by accident.
-_NAMED = re.compile(
+_NAMED = (
     r"(?:[\w.]*\.)?\w*(?:Error|Exception|Exit|Interrupt|Warning|Failure|Failed|Timeout|Abort|Iteration|Group|Invalid"
     r"|Killed|Traceback|OutOfMemory|OutOfResources|Fault|gaierror|herror|timeout|error|Disconnected|NotFound|Refused"
     r"|Incomplete\w*|Option|Parameter|BadZipFile|BadGzipFile|Unauthorized|NoSuch\w+|Missing\w*|\w+Canceled|\w+Cancelled"
     r"|Corrupt\w*|Mismatch|Full|Empty|Rejected|Denied|Limit|Required|Hang|Lost|Died|Crashed|NaN)\w{0,12}(?:\(\w+\))?$"
 )
-_INNER = re.compile(r"Original Traceback|^-- Process \d+ terminated with the following error")
+_INNER = r"Original Traceback|^-- Process \d+ terminated with the following error"
 _CAUSE = "The above exception was the direct cause of the following exception"
 _CONTEXT = "During handling of the above exception, another exception occurred"
 # What Python prints of exceptions that end nothing.
-_ASIDE = re.compile(
+_ASIDE = (
     r"Exception ignored (?:in|on|while)|Error in atexit\._run_exitfuncs|Exception in thread |Task exception was never"
     r" retrieved|Error in sys\.excepthook|Future exception was never retrieved|--- Logging error ---"
     r"|Exception in callback |Unhandled exception in (?:thread|worker)"
 )
-_FOREIGN = re.compile(
-    r"(?:site|dist)-packages/|/lib/python\d|^<|/lib\d*/python|\.pyenv/|/(?:mini|ana)conda\d?/lib/|\.pyx$"
-)
-_SYNTAX = re.compile(r"(?:Syntax|Indentation|Tab)Error: ")
-_GROUP_LEAF = re.compile(r"\s*\| +(?P<text>[A-Za-z_][\w.]*(?:: .*)?)$")
-_RULE = re.compile(r"[╭╰─━=*+-]{10}")
+_FOREIGN = r"(?:site|dist)-packages/|/lib/python\d|^<|/lib\d*/python|\.pyenv/|/(?:mini|ana)conda\d?/lib/|\.pyx$"
+_SYNTAX = r"(?:Syntax|Indentation|Tab)Error: "
+_GROUP_LEAF = r"\s*\| +(?P<text>[A-Za-z_][\w.]*(?:: .*)?)$"
+_RULE = r"[╭╰─━=*+-]{10}"
 
 
 class Frame(NamedTuple):
@@ -116,7 +114,7 @@ def _same(one: Traceback, other: Traceback) -> bool:
 
 
 def _own_place(frames: Sequence[Frame], code: str) -> str:
-    own = [frame for frame in frames if not _FOREIGN.search(frame.path)]
+    own = [frame for frame in frames if not re.search(_FOREIGN, frame.path)]
     inside = [frame for frame in own if code and frame.path.startswith(code.rstrip("/") + "/")]
     if not own:
         return ""
@@ -130,11 +128,11 @@ def tracebacks_of(lines: Sequence[Line]) -> list[Traceback]:
     found: list[Traceback] = []
     at = 0
     while at < len(lines):
-        if _SYNTAX.match(lines[at].text):
+        if re.match(_SYNTAX, lines[at].text):
             found.append(_syntax_error(lines, at))
             at += 1
             continue
-        header = _HEADER.search(lines[at].text) if "Traceback (" in lines[at].text else None
+        header = re.search(_HEADER, lines[at].text) if "Traceback (" in lines[at].text else None
         if header is None:
             at += 1
             continue
@@ -154,7 +152,7 @@ def _chained(lines: Sequence[Line], previous: Traceback, one: Traceback) -> Trac
     if len(between) > _MOST_LINES + 10:
         return one
     joined = "\n".join(between)
-    if any(_INNER.search(text) for text in between):
+    if any(re.search(_INNER, text) for text in between):
         # What the parent says was raised here; `previous` only repeats it.
         return one._replace(first=previous.first, is_aside=previous.is_aside)
     if _CAUSE in joined:
@@ -190,7 +188,7 @@ def _one(lines: Sequence[Line], start: int, column: int) -> tuple[Traceback | No
             at += 1
             continue
         text = text[len(prefix) :]
-        frame = _FRAME.match(text)
+        frame = re.match(_FRAME, text)
         if frame:
             if not frames:
                 indent = len(text) - len(text.lstrip()) - 2
@@ -206,8 +204,8 @@ def _one(lines: Sequence[Line], start: int, column: int) -> tuple[Traceback | No
         return None, at
     last = at
     text = lines[at].text[len(prefix) :].strip()
-    exception = _EXCEPTION.match(text)
-    if exception is None or not (frames or _NAMED.match(exception.group("type"))):
+    exception = re.match(_EXCEPTION, text)
+    if exception is None or not (frames or re.match(_NAMED, exception.group("type"))):
         return None, at
     message = [text, *_message(lines, at, prefix)]
     inner = _repeated(lines, at, prefix) if exception.group("type").endswith(")") else None
@@ -231,12 +229,12 @@ def _one(lines: Sequence[Line], start: int, column: int) -> tuple[Traceback | No
 
 def _is_foreign(lines: Sequence[Line], at: int, prefix: str) -> bool:
     """Return whether a line in the middle of a traceback is another process's."""
-    exception = _EXCEPTION.match(lines[at].text[len(prefix) :].strip())
-    if exception is not None and _NAMED.match(exception.group("type")):
+    exception = re.match(_EXCEPTION, lines[at].text[len(prefix) :].strip())
+    if exception is not None and re.match(_NAMED, exception.group("type")):
         return False
     follows = [line.text[len(prefix) :] for line in lines[at + 1 : at + 4]]
-    return any(_FRAME.match(text) or text.startswith("    ") for text in follows) and not any(
-        _HEADER.search(text) for text in follows
+    return any(re.match(_FRAME, text) or text.startswith("    ") for text in follows) and not any(
+        re.search(_HEADER, text) for text in follows
     )
 
 
@@ -247,8 +245,8 @@ def _rank_in(prefix: str) -> str:
 
 def _is_aside(lines: Sequence[Line], start: int, prefix: str) -> bool:
     before = [line.text for line in lines[max(0, start - 3) : start]]
-    return any(_ASIDE.search(text) for text in before if text.strip()) and not any(
-        _FRAME.match(text) for text in before[-1:]
+    return any(re.search(_ASIDE, text) for text in before if text.strip()) and not any(
+        re.match(_FRAME, text) for text in before[-1:]
     )
 
 
@@ -261,7 +259,7 @@ def _message(lines: Sequence[Line], at: int, prefix: str) -> list[str]:
             if not text.startswith(prefix):
                 break
             text = text[len(prefix) :]
-        if _HEADER.search(text) or _CAUSE in text or _CONTEXT in text or _INNER.search(text):
+        if re.search(_HEADER, text) or _CAUSE in text or _CONTEXT in text or re.search(_INNER, text):
             break
         found.append(text)
     while found and not found[-1].strip():
@@ -274,11 +272,11 @@ def _repeated(lines: Sequence[Line], at: int, prefix: str) -> tuple[list[Frame],
     frames: list[Frame] = []
     for index in range(at + 1, min(at + 200, len(lines))):
         text = lines[index].text[len(prefix) :]
-        frame = _FRAME.match(text)
+        frame = re.match(_FRAME, text)
         if frame:
             frames.append(Frame(frame.group("path"), frame.group("line")))
         elif frames and text.strip() and not text.startswith(" "):
-            return (frames, text.strip(), index) if _EXCEPTION.match(text.strip()) else None
+            return (frames, text.strip(), index) if re.match(_EXCEPTION, text.strip()) else None
     return None
 
 
@@ -288,12 +286,12 @@ def _boxed(lines: Sequence[Line], start: int) -> tuple[Traceback | None, int]:
     source = []
     at = start + 1
     while at < len(lines) and not lines[at].text.startswith(("╰", "└", "+--")):
-        frame = _BOXED_FRAME.match(lines[at].text)
+        frame = re.match(_BOXED_FRAME, lines[at].text)
         if frame:
             frames.append(Frame(frame.group("path"), frame.group("line")))
         source.append(lines[at].text)
         at += 1
-    if at + 1 >= len(lines) or not _EXCEPTION.match(lines[at + 1].text):
+    if at + 1 >= len(lines) or not re.match(_EXCEPTION, lines[at + 1].text):
         return None, at + 1
     last = at + 1
     text = "\n".join([lines[last].text, *_message(lines, last, "")])
@@ -313,12 +311,12 @@ def _group(lines: Sequence[Line], start: int) -> tuple[Traceback | None, int]:
     at = start + 1
     while at < len(lines) and re.match(r"\s*[|+]", lines[at].text):
         text = lines[at].text
-        frame = _FRAME.match(re.sub(r"^[\s|+-]+", "  ", text))
-        leaf = _GROUP_LEAF.match(text)
+        frame = re.match(_FRAME, re.sub(r"^[\s|+-]+", "  ", text))
+        leaf = re.match(_GROUP_LEAF, text)
         if frame:
             if len(texts) == 0:
                 frames.append(Frame(frame.group("path"), frame.group("line")))
-        elif leaf and re.match(r"\s*\| [A-Za-z_]", text) and not _HEADER.search(text):
+        elif leaf and re.match(r"\s*\| [A-Za-z_]", text) and not re.search(_HEADER, text):
             texts.append(leaf.group("text"))
         source.append(text)
         at += 1
@@ -343,7 +341,7 @@ def _group(lines: Sequence[Line], start: int) -> tuple[Traceback | None, int]:
 def _syntax_error(lines: Sequence[Line], at: int) -> Traceback:
     """Return what Python says of a script that it cannot parse, which has no traceback."""
     before = lines[max(0, at - 6) : at]
-    found = [_FRAME.match(line.text) for line in before]
+    found = [re.match(_FRAME, line.text) for line in before]
     frames = [Frame(frame.group("path"), frame.group("line")) for frame in found if frame]
     line = lines[at]
     return Traceback(line.number - len(before), line.number, line.rank, line.text, tuple(frames), "")

@@ -31,7 +31,7 @@ def site(cluster_folder: Path) -> Site:
 @pytest.fixture
 def root_with(cluster_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], CommandRoot]]:
     """Return a function that makes a root for a launch command. What it looks at, it looks at often."""
-    monkeypatch.setattr(engine, "INTERVAL_S", 0.1)
+    monkeypatch.setattr(engine, "INTERVAL_S", 0.3)
     monkeypatch.setattr(engine, "GONE_S", 1.0)
     monkeypatch.setattr(handover, "FOREGROUND_S", 0.5)
     yield lambda launch_command: CommandRoot(cluster_folder, launch_command)

@@ -270,6 +270,7 @@ with DAG("launched", schedule=None) as dag:
 """
 
 
+@pytest.mark.long
 def test_a_dag_whose_task_is_deferred(
     command_conn: Callable[[str], Any], site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

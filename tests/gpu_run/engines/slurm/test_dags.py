@@ -42,7 +42,7 @@ def folder(login_node: LoginNode, settings: ClusterSettings, tmp_path: Path, mon
     [
         # It builds a Python environment, as it does on a host without Slurm.
         pytest.param("gpu_train_digits", False, marks=pytest.mark.long),
-        ("gpu_mean_two_nodes", False),
+        pytest.param("gpu_mean_two_nodes", False, marks=pytest.mark.long),
         ("gpu_mean_two_nodes", True),
     ],
 )

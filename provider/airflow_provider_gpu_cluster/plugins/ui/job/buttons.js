@@ -15,9 +15,14 @@ export function Buttons({ address, job, refresh }) {
     setTold(sentence);
     refresh?.();
   };
-  React.useEffect(() => setTold(""), [job.job_id]);
-  const hasEarlierOne = Boolean(address.jobId);
-  return html`<${Chakra.Flex} gap=${2} wrap="wrap" align="center">
+  const group = React.useRef(null);
+  React.useEffect(() => setTold(""), [job.job_id, job.state]);
+  React.useEffect(() => {
+    // The button with the focus may have gone with the state that it belonged to.
+    if (told && document.activeElement === document.body) group.current?.focus();
+  }, [job.state]);
+  const hasEarlierOne = Boolean(address.jobId || address.connId);
+  return html`<${Chakra.Flex} ref=${group} role="group" aria-label="What you can do" tabIndex=${-1} outline="none" gap=${2} wrap="wrap" align="center">
     ${job.may.cancel && !job.is_final && html`<${Cancel} address=${address} job=${job} onDone=${done} />`}
     ${job.may.cancel && job.state === "RUNNING" && !job.array && html`<${Checkpoint} address=${address} job=${job} onDone=${done} />`}
     ${job.may.clear && !hasEarlierOne && html`<${RunAgain} address=${address} job=${job} onDone=${done} />`}

@@ -44,7 +44,7 @@ function stateCell(row) {
   return html`<span className="chip" data-state=${row.state}>
       <svg viewBox="0 0 24 24" aria-hidden="true"><path d=${MARKS[mark]} /></svg>${word}
     </span>${" "}
-    ${why && html`<span className="muted" title=${row.message ?? ""}>${why}</span>`}
+    ${why && why !== row.state.toLowerCase() && html`<span className="muted" title=${row.message ?? ""}>${why}</span>`}
     ${row.attempt > 1 && html`<span className="muted"> attempt ${row.attempt}</span>`}`;
 }
 
