@@ -92,6 +92,18 @@ class JobWentElsewhere(Exception):
         self.submission = submission
 
 
+class KeepsPlace(Protocol):
+    """Keeps the place of a job while a task waits for it, see :class:`Keeper`."""
+
+    def in_contact(self, member: PlaceMember, status: JobStatus) -> None:
+        """Do what is due while the cluster answers."""
+        ...
+
+    def out_of_reach(self) -> None:
+        """Do what is due while the cluster cannot be reached."""
+        ...
+
+
 class Keeper:
     """
     Keeps the place of one job. Its methods block, and are called from one thread at a time.
@@ -150,6 +162,11 @@ class Keeper:
         # Of a launch elsewhere that was begun, and of which no more is known yet.
         begun = () if latest is None or latest.job_id != record.job_id else latest.may_have_it
         return list(dict.fromkeys((*record.may_have_it, *begun)))
+
+    @property
+    def every_s(self) -> float | None:
+        """How often the place is renewed, in seconds; None for a place that needs no renewal."""
+        return None if math.isinf(self._holding.every_s) else self._holding.every_s
 
     def _hold(self, record: PlacementRecord) -> None:
         self._holding = Holding(record, failover_after_s=self._failover_after_s, now=self._now())
