@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.pools.offer import Member, Offer
-from airflow_provider_gpu_cluster.pools.placed_offers import last_of
+from airflow_provider_gpu_cluster.pools.placed_offers import holder_of, last_of
 
 
 def offer(conn_id: str, attempt: int, epoch: int | None, told: int, **status: Any) -> Offer:
@@ -19,6 +19,16 @@ def offer(conn_id: str, attempt: int, epoch: int | None, told: int, **status: An
     if epoch is not None:
         placed["launched"] = {"epoch": epoch, "key": "k"}
     return Offer(Member(conn_id), True, placed=placed)
+
+
+def test_what_has_succeeded_unseen_counts_only_if_nothing_came_of_the_run_elsewhere() -> None:
+    unseen = offer("a", 1, 1, 3, state="SUCCEEDED")
+    assert unseen.placed is not None
+    unseen.placed["kind"] = "end"
+    for state, holder in (("RUNNING", "b"), ("SUCCEEDED", "b"), ("FAILED", "a")):
+        found = holder_of([unseen, offer("b", 1, 2, 2, state=state)])
+        assert found is not None
+        assert found.conn_id == holder
 
 
 TAKEN_BACK = {"placement": "withdrawn", "started_at": None}

@@ -48,14 +48,23 @@ def knows_otherwise(offer: Offer, conn_id: str) -> bool:
 
 
 def holder_of(offers: Sequence[Offer]) -> Offer | None:
-    """Return the cluster on which the job waits or runs, or has succeeded; of several, the one of the last choice."""
+    """
+    Return the cluster on which the job waits or runs, or has succeeded; of several, the one of the last choice.
+
+    One that was told that the job is elsewhere comes last, however often it was told that.
+    """
     have = [offer for offer in offers if _is_to_run(offer) or state_of(offer) == protocol.SUCCEEDED]
-    return max(have, key=rank_of, default=None)
+    return max(have, key=lambda offer: (is_claimed(offer), rank_of(offer)), default=None)
+
+
+def is_claimed(offer: Offer) -> bool:
+    """Return whether the last that a cluster was told is that the job is to be there, if it was told anything."""
+    return (offer.placed or {}).get("kind", words.CLAIM) == words.CLAIM
 
 
 def _is_to_run(offer: Offer) -> bool:
     """Return whether an attempt waits or runs there, and not only until it is ended, as the job is elsewhere."""
-    return is_active(offer) and (offer.placed or {}).get("kind", words.CLAIM) == words.CLAIM
+    return is_active(offer) and is_claimed(offer)
 
 
 def last_of(offers: Sequence[Offer]) -> str | None:

@@ -29,10 +29,12 @@ from airflow_provider_gpu_cluster.pools.placed_offers import (
     NO_RANK,
     holder_of,
     is_active,
+    is_claimed,
     is_renewed_only,
     knows_otherwise,
     last_of,
     rank_of,
+    state_of,
 )
 from airflow_provider_gpu_cluster.pools.placement_record import (
     CHOSEN,
@@ -204,6 +206,9 @@ class Placing(Generic[_Member]):
 
     def _join(self, holder: Offer, offers: Sequence[Offer]) -> _Result | None:
         """Take the job where it is."""
+        if not is_claimed(holder):
+            # It has succeeded there unseen, and nothing came of what it was given up for: whoever asks is told so.
+            return self._launch_on(holder, offers)
         record = self._record_of_joined(holder, offers)
         is_over = record.start_by is not None and record.start_by < time.time()
         if is_over or (is_renewed_only(holder) and self._job.failover_after_s is None):
@@ -491,6 +496,9 @@ class Placing(Generic[_Member]):
         """Bring along what the job has saved where it was before; return whether it can be launched here then."""
         origin = last_of(offers)
         if self._carry is None or origin is None or origin == chosen.conn_id:
+            return True
+        if state_of(chosen) == protocol.SUCCEEDED:
+            # It is not launched anew, and keeps the outputs of its own run.
             return True
         try:
             self._carry(origin, chosen.conn_id)
