@@ -131,7 +131,7 @@ def _sweep(bench: Bench, slurm: RealSlurm, counted: Counted) -> None:
         thread.join()
     took = time.monotonic() - began
     commands = counted.count() - before
-    print(f"{SWEEP} submits, eight at a time: {took:.1f} s, Slurm commands: {_shown(commands)}")
+    print(f"{SWEEP} submits, eight at a time: {took:.1f} s, Slurm commands: {shown(commands)}")
     slurm.end_jobs()
 
 
@@ -148,10 +148,11 @@ def _commands_per_minute(bench: Bench, slurm: RealSlurm, counted: Counted, count
             before = counted.count()
             time.sleep(WATCHED_S)
             commands = counted.count() - before
-        print(f"{count:>4} watched jobs, Slurm commands in a minute: {_shown(commands)}", flush=True)
+        print(f"{count:>4} watched jobs, Slurm commands in a minute: {shown(commands)}", flush=True)
 
 
-def _shown(commands: Counter[str]) -> str:
+def shown(commands: Counter[str]) -> str:
+    """Return counts of commands, for people."""
     each = ", ".join(f"{number} {name}" for name, number in sorted(commands.items()))
     return f"{sum(commands.values())} ({each})"
 

@@ -32,7 +32,11 @@ from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_envir
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _START_TIMEOUT_S = 900
 _STOP_PATIENCE_S = 10
+_GRACEFUL_STOP_S = 300
 _ANSWER_TIMEOUT_S = 60
+_DATABASE_TIMEOUT_S = 60
+_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10
 _FIRST_PAUSE_S = 0.5
 _API_PATIENCE_S = 600
 """An API server on a busy machine leaves questions unanswered for minutes, and answers the next ones."""
@@ -79,13 +83,15 @@ class WholeAirflow:
     :param dags: folder of the DAGs.
     :param environ: further environment variables, such as connections.
     :param log: file that gets what its components print.
+    :param database: an SQLite database with Airflow's tables, to begin with a copy of; by default they are made anew.
     """
 
-    def __init__(self, dags: Path, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(self, dags: Path, environ: Mapping[str, str], log: Path, database: Path | None = None) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="airflow-home-"))
         self.logs = self.home / "logs"
         self.log = log
         self.url = ""
+        self._database = database
         self._dags = dags
         self._further = environ
         self._jwt_secret = secrets.token_hex(64)
@@ -121,6 +127,8 @@ class WholeAirflow:
             "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            # For 5 s by default, one that writes waits for another; on a busy machine, components end of that.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout={_DATABASE_TIMEOUT_S}",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
             "AIRFLOW__TRACES__OTEL_ON": "False",
@@ -154,7 +162,10 @@ class WholeAirflow:
         :raises AirflowFailed: it does not start.
         """
         self.log.write_bytes(b"")
-        self._migrate()
+        if self._database is None:
+            self._migrate()
+        else:
+            shutil.copy(self._database, self.home / "airflow.db")
         for start in range(1, _STARTS + 1):
             try:
                 self._start_components()
@@ -212,7 +223,7 @@ class WholeAirflow:
         """Have one of :data:`COMPONENTS` end as it does when a service manager stops it."""
         process = self._components.pop(name)
         process.send_signal(signal.SIGTERM)
-        process.wait(_STOP_PATIENCE_S * 3)
+        process.wait(_GRACEFUL_STOP_S)
 
     def kill_component(self, name: str) -> None:
         """End one of :data:`COMPONENTS` with SIGKILL, and all processes that it has started."""
@@ -268,10 +279,11 @@ class WholeAirflow:
         def ticks() -> Iterator[int]:
             deadline = time.monotonic() + timeout_s
             number = 0
-            while time.monotonic() < deadline:
+            while (asked := time.monotonic()) < deadline:
                 yield number
                 self.check()
-                time.sleep(0.5)
+                # What takes long because the machine is busy, and keeps it busy, is asked less often.
+                time.sleep(min(max(_PAUSE_S, 3 * (time.monotonic() - asked)), _LONGEST_PAUSE_S))
                 number += 1
             raise AirflowFailed(f"waited {timeout_s:.0f} s for {what}; see {self.log}")
 
@@ -310,8 +322,7 @@ class WholeAirflow:
     def page(self, path: str) -> str:
         """Return a page of the web server, as who is logged in sees it."""
         request = urllib.request.Request(self.url + path, headers={"Cookie": f"_token={self._token}"})
-        with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
-            return str(response.read().decode())
+        return str(self._attempts()(_read, request).decode())
 
     def token(self, role: str | None) -> str:
         """Return a token of a user with a role of the simple auth manager, such as ``VIEWER``; None is no role."""
@@ -320,22 +331,24 @@ class WholeAirflow:
         return jwt.encode(claims, self._jwt_secret, algorithm="HS512")
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask until there is an answer, as long as every component lives. No request of ours does harm twice."""
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PassingFault),
-            stop=tenacity.stop_after_delay(_API_PATIENCE_S),
-            wait=tenacity.wait_exponential(multiplier=_FIRST_PAUSE_S, max=10),
-            before_sleep=lambda _: self.check(),
-            reraise=True,
-        )
         try:
-            return attempts(self._ask, method, f"/api/v2{path}", body)
+            return self._attempts()(self._ask, method, f"/api/v2{path}", body)
         except urllib.error.HTTPError as error:
             raise ApiRefusal(f"{method} {path}", error.code, error.read().decode(errors="replace")) from error
         except _PassingFault as error:
             raise AirflowFailed(
                 f"{method} {path}: no proper answer for {_API_PATIENCE_S} s: {error}; see {self.log}"
             ) from error
+
+    def _attempts(self) -> tenacity.Retrying:
+        """Ask until there is an answer, as long as every component lives. No request of ours does harm twice."""
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PassingFault),
+            stop=tenacity.stop_after_delay(_API_PATIENCE_S),
+            wait=tenacity.wait_exponential(multiplier=_FIRST_PAUSE_S, max=10),
+            before_sleep=lambda _: self.check(),
+            reraise=True,
+        )
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -344,21 +357,20 @@ class WholeAirflow:
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code in _PASSING_CODES:
-                raise _PassingFault(f"{error} {error.read().decode(errors='replace')[:500]}") from error
-            raise
-        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
-            raise _PassingFault(str(error) or type(error).__name__) from error
+            return json.loads(_read(request))
+        except json.JSONDecodeError as error:
+            raise _PassingFault(str(error)) from error
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any] | None = None) -> None:
         """Start a run of a DAG, once the DAG is there. A run that is there already is left as it is."""
         with self.waiting(f"the DAG {dag_id}", _START_TIMEOUT_S) as attempts:
             for _ in attempts:
-                if any(dag["dag_id"] == dag_id for dag in self.get("/dags?limit=100")["dags"]):
+                try:
+                    self.get(f"/dags/{dag_id}")
                     break
+                except ApiRefusal as refusal:
+                    if refusal.code != HTTPStatus.NOT_FOUND:
+                        raise
                 self._raise_import_errors()
         try:
             self.post(f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})})
@@ -383,6 +395,20 @@ class WholeAirflow:
 
 # Whatever proxy is set, it does not lead to this machine's own loopback.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _read(request: urllib.request.Request) -> bytes:
+    """Return what a server answers."""
+    try:
+        with _opener.open(request, timeout=_ANSWER_TIMEOUT_S) as response:
+            answer: bytes = response.read()
+            return answer
+    except urllib.error.HTTPError as error:
+        if error.code in _PASSING_CODES:
+            raise _PassingFault(f"{error} {error.read().decode(errors='replace')[:500]}") from error
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise _PassingFault(str(error) or type(error).__name__) from error
 
 
 def _without_airflow(environ: Mapping[str, str]) -> dict[str, str]:

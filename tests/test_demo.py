@@ -153,7 +153,7 @@ def test_a_failed_run_leaves_airflow_up_and_says_where_the_logs_are(
     api.answers = [(404, "gone")]
     assert demo.try_dag(airflow, tmp_path, "a_run") == 1
     said = capsys.readouterr().out
-    assert "FAILED: GET /dags?limit=100: HTTP 404 gone" in said
+    assert "FAILED: GET /importErrors: HTTP 404 gone" in said
     assert str(airflow.log) in said
     assert (tmp_path / "kept" / "logs" / "attempt=1.log").read_text() == "the task's words\n"
 

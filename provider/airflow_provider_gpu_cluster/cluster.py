@@ -597,6 +597,7 @@ class Cluster:
                 "continuation": job["continuation"],
                 "origin": self.settings.conn_id,
                 "id": name,
+                "is_staged": with_inputs,
             }
             try:
                 other._converse("carry-in", request, upload)

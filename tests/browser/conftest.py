@@ -10,27 +10,40 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser.site import Site, running_site
-from tests.browser.viewer import Viewer, new_context
-from tests.conftest import REPOSITORY
+from tests.browser.viewer import PATIENCE_MS, Viewer, new_context
+from tests.harness.airflow_database import make_database
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 CHROMIUM = shutil.which("chromium")
+TIMEOUT_S = 1200
+# Runs that end by themselves, or never: they are started first, so that no test needs to wait for them.
+EARLY = ("seen", "holds", "curved", "compared")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests the time that a busy machine takes to start an Airflow, and to show each of their pages."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return a running Airflow with a sandbox cluster, and the DAGs of tests/browser/dags."""
-    with running_site(tmp_path_factory.mktemp("site"), [Path(__file__).parent / "dags", REPOSITORY / "dags"]) as site:
+    folder = tmp_path_factory.mktemp("site")
+    with running_site(folder, [Path(__file__).parent / "dags"], database=make_database(folder)) as site:
+        site.early = {dag_id: site.start(dag_id) for dag_id in EARLY}
         yield site
 
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """Return a headless Chromium; a machine without one fails the test, and never skips it."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     if CHROMIUM is None:
         pytest.fail("these tests need Chromium: apt-get install chromium", pytrace=False)
     with sync_playwright() as playwright:

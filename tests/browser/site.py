@@ -35,6 +35,8 @@ class Site:
         self.airflow = airflow
         self.sandbox = sandbox
         self.proxy = proxy
+        self.early: dict[str, str] = {}
+        """Runs that were started before the tests, by their DAGs."""
 
     @property
     def url(self) -> str:
@@ -95,12 +97,15 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path, dags: Sequence[Path], environ: Mapping[str, str] | None = None) -> Iterator[Site]:
+def running_site(
+    folder: Path, dags: Sequence[Path], environ: Mapping[str, str] | None = None, database: Path | None = None
+) -> Iterator[Site]:
     """
     Yield a running Airflow and its cluster, and end both.
 
     :param folder: an empty folder, for its DAGs and log.
     :param dags: folders whose DAGs it has.
+    :param database: Airflow's, to begin with a copy of; by default it is made anew.
     """
     together = folder / "dags"
     for one in dags:
@@ -112,5 +117,5 @@ def running_site(folder: Path, dags: Sequence[Path], environ: Mapping[str, str] 
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             **(environ or {}),
         }
-        with WholeAirflow(together, settings, folder / "airflow.log") as airflow:
+        with WholeAirflow(together, settings, folder / "airflow.log", database) as airflow:
             yield Site(airflow, sandbox, proxy)

@@ -12,11 +12,10 @@ from playwright.sync_api import expect
 from tests.browser.accessibility import findings
 from tests.browser.site import Site
 from tests.browser.stored_jobs import store_jobs, stored_job
-from tests.browser.viewer import NARROW, Viewer, settled
+from tests.browser.viewer import NARROW, PATIENCE_MS, Viewer, settled
 
 pytestmark = pytest.mark.long
 
-PATIENCE_MS = 120_000
 FIRST_PAINT_S = 1.5
 MOST_HEAP_BYTES = 400_000_000
 NOTES_FIRST_ROW = """

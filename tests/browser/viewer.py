@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Theme = Literal["light", "dark"]
 WIDE, NARROW = 1300, 390
+PATIENCE_MS = 300_000  # a busy machine takes long for what is there at once otherwise
 _OURS = re.compile(r"/gpu-cluster/")
 _BUSY = "[data-gpu-cluster] :is(.chakra-spinner, .chakra-skeleton, [aria-busy=true])"
 # Requests that a page itself gives up, such as when another page is opened.
@@ -127,5 +128,5 @@ def new_context(
         f"""const chosen = {json.dumps({"theme": theme, "timezone": json.dumps(timezone)})};
         for (const name in chosen) if (localStorage.getItem(name) === null) localStorage.setItem(name, chosen[name]);"""
     )
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE_MS)
     return context

@@ -7,29 +7,30 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-_made: set[str] = set()
 
-
-def make_database(folder: Path | None = None) -> None:
+def make_database(folder: Path | None = None) -> Path:
     """
     Make it, once: making it again takes seconds, and closes the sessions of all threads.
 
     :param folder: of a test. What the first worker of a test run has made, the others copy.
+    :return: a file with the database as it was when it was made.
     """
     # Airflow looks for its configuration when it is imported.
     from airflow import settings
     from airflow.utils.db import initdb
 
     assert settings.engine is not None
-    database = str(settings.engine.url.database)
-    if database in _made:
-        return
+    database = Path(str(settings.engine.url.database))
+    empty = database.with_name("empty.db")
+    if empty.exists():
+        return empty
     shared = None if folder is None else _shared_by_workers(folder)
     if shared is None:
         initdb()
     else:
-        _make_or_copy(Path(database), shared)
-    _made.add(database)
+        _make_or_copy(database, shared)
+    _copy(database, empty)
+    return empty
 
 
 def _make_or_copy(database: Path, shared: Path) -> None:

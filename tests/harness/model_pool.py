@@ -214,6 +214,10 @@ class ModelStore:
         self.worker = worker
         self.is_precise = is_precise
 
+    @property
+    def latest(self) -> PlacementRecord | None:
+        return None
+
     def load(self) -> PlacementRecord | None:
         value = self.worker.call(None, lambda: self.shared.get("record"))
         return None if value is None else PlacementRecord.from_json(value)

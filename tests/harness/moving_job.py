@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ from airflow_provider_gpu_cluster.pools.offer import Member
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import Placing
 from airflow_provider_gpu_cluster.pools.pool import IN_ORDER, SOONEST, Policy, Pool
+from airflow_provider_gpu_cluster.pools.staged import Staged
 from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY, KeyedStore
+from airflow_provider_gpu_cluster.sources import Source
 from tests.harness.jobs import record
 
 JOB_ID = "job"
@@ -52,6 +54,7 @@ class MovingJob:
     :param retry_for_s: how long to keep trying to reach a cluster, in seconds.
     :param policy_order: the order of the clusters in the pool; by default that of their settings.
     :param failover_after_s: see :class:`.JobToPlace`.
+    :param sources: the inputs, or where they are staged.
     :param before_step: is called before each word to a cluster, and each time something is remembered.
     """
 
@@ -66,6 +69,7 @@ class MovingJob:
     retry_for_s: float = RETRY_FOR_S
     policy_order: tuple[int, ...] = ()
     failover_after_s: float | None = None
+    sources: Sequence[Source] | Staged = ()
 
     def __post_init__(self) -> None:
         places = {one.conn_id: number for number, one in enumerate(self.settings)}
@@ -94,7 +98,7 @@ class MovingJob:
             replace(self.pool, policy=policy),
             self.members,
             job_id=JOB_ID,
-            sources=[],
+            sources=self.sources,
             arguments=self._arguments(),
             store=KeyedStore(self._get, self._put, is_first=self.key == "try-1"),
             log=structlog.get_logger(),
@@ -116,7 +120,7 @@ class MovingJob:
             self.pool,
             self.members,
             job_id=JOB_ID,
-            sources=[],
+            sources=self.sources,
             arguments=self._arguments(),
             placing=self.placing,
             move_gain_s=600.0,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.testclient import TestClient
 from starlette.routing import Mount, Route
+from starlette.testclient import WebSocketDenialResponse
 
 from airflow_provider_gpu_cluster.plugins.api.access import readable_dags
 from airflow_provider_gpu_cluster.plugins.app import app
@@ -56,6 +59,18 @@ def ask(client: TestClient, method: str, path: str, base: str = "") -> int:
     content = "{}" if method == "POST" else None
     status: int = client.request(method, f"{base}{address(path)}", headers=headers, content=content).status_code
     return status
+
+
+def open_socket(client: TestClient, path: str, headers: Mapping[str, str]) -> int:
+    """Return the status with which the opening of a socket is answered; 101 if it opens."""
+    # The client does not wait for the server's end.
+    with contextlib.suppress(CancelledError):
+        try:
+            with client.websocket_connect(path, headers=dict(headers)):
+                pass
+        except WebSocketDenialResponse as denial:
+            return int(denial.status_code)
+    return 101
 
 
 def filters(path: str) -> bool:

@@ -29,6 +29,10 @@ def connection(extra: Any) -> Connection:
             "key_flie (did you mean key_file?), Partition (did you mean partition?)",
         ),
         ({"login": "ml"}, "login (it is a field of the connection itself, beside the extra)"),
+        (
+            {"members": "a"},
+            "members (of the type gpu_cluster_pool, in a URI gpu-cluster-pool; this one's is 'gpu_cluster'",
+        ),
         ({"zzz": 1}, "does not know: zzz. Correct or remove it"),
         ({"extra__gpu_cluster__engin": "slurm"}, "engin (did you mean engine?)"),
     ],

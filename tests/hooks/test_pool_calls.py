@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, LaunchError
-from airflow_provider_gpu_cluster.hooks.pool_calls import PoolCalls
+from airflow_provider_gpu_cluster.hooks.pool_calls import SILENT_S, PoolCalls
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.offer import Member
@@ -32,6 +32,18 @@ class FakeMember:
         if isinstance(told, Exception):
             raise told
         return [told for _ in job_ids]
+
+    def audit(self, job_id: str) -> dict[str, Any]:
+        if isinstance(self._told[0], Exception):
+            raise self._told[0]
+        return {"acts": [{"at": str(number), "act": "submit"} for number, _ in enumerate(self._told[1:])]}
+
+    def retrying_for(self, seconds: float) -> FakeMember:
+        assert seconds < SILENT_S, "it would be given up before it says why it cannot be reached"
+        return self
+
+    def cancel(self, job_ids: Sequence[str], **how: Any) -> list[JobStatus]:
+        return self.statuses(job_ids)
 
     def interrupt(self) -> None: ...
 
@@ -94,3 +106,49 @@ def test_a_job_that_nobody_has_is_told_and_not_guessed() -> None:
         calls_of(a=[LOST], b=[LOST])[0].conn_ids_of(["job"])
     with pytest.raises(GpuClusterConnectionError, match="and these have not: b: away"):
         calls_of(a=[LOST], b=[GpuClusterConnectionError("away")])[0].conn_ids_of(["job"])
+    unknown = JobStatus("job", JobState.UNKNOWN, message="Slurm cannot be asked")
+    with pytest.raises(GpuClusterConnectionError, match="have not: b: away; a: Slurm cannot be asked"):
+        calls_of(a=[unknown], b=[GpuClusterConnectionError("away")])[0].conn_ids_of(["job"])
+
+
+def test_acts_that_nobody_knows_are_told_of_all() -> None:
+    unknown, away = LaunchError("a: there is no job"), GpuClusterConnectionError("away")
+    with pytest.raises(LaunchError, match=r"no cluster of the pool knows job job \(asked were a, b\)"):
+        calls_of(a=[unknown], b=[unknown])[0].audit("job")
+    with pytest.raises(GpuClusterConnectionError, match="and these have not: b: away"):
+        calls_of(a=[unknown], b=[away])[0].audit("job")
+    assert calls_of(a=[unknown], b=[LOST, LOST])[0].audit("job") == [
+        {"at": "0", "act": "submit", "gpu_cluster_conn_id": "b"}
+    ]
+
+
+DOWN = GpuClusterConnectionError("it is down")
+NOTHING = JobStatus("job", JobState.UNKNOWN)
+ENDED = JobStatus("job", JobState.CANCELLED, attempt=1)
+ORPHANED = JobStatus("job", JobState.FAILED, reason="orphaned", attempt=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "where"),
+    [
+        ({"a": [DOWN], "b": [ENDED]}, "b"),
+        ({"a": [went("b")], "b": [RUNS]}, "b"),
+        # After a failover that nobody has told the first of.
+        ({"a": [ORPHANED], "b": [RUNS]}, "b"),
+        ({"a": [NOTHING], "b": [NOTHING]}, "a"),
+        # Where it was is known, and where it may be does not answer.
+        ({"a": [DOWN], "b": [NOTHING]}, ""),
+        ({"a": [went("b")], "b": [DOWN]}, ""),
+        ({"a": [ORPHANED], "b": [DOWN]}, ""),
+    ],
+)
+def test_a_job_is_cancelled_wherever_it_is(told: dict[str, list[Any]], where: str) -> None:
+    calls, fakes = calls_of(**told)
+    if where:
+        assert calls.cancel_one("job", requested_by="a test", wait_s=0)[0] == where
+    else:
+        with pytest.raises(
+            GpuClusterConnectionError, match="job job may wait or run on a cluster that does not answer"
+        ):
+            calls.cancel_one("job", requested_by="a test", wait_s=0)
+    assert [fake.calls for fake in fakes.values()] == [1, 1]

@@ -18,8 +18,9 @@ from tests.servers import databases
     scope="session",
     params=[
         "sqlite",
-        pytest.param("postgresql", marks=pytest.mark.heavy),
-        pytest.param("mariadb", marks=pytest.mark.heavy),
+        # All tests of a server are left to one process, so that it is started once.
+        pytest.param("postgresql", marks=[pytest.mark.heavy, pytest.mark.xdist_group("postgresql")]),
+        pytest.param("mariadb", marks=[pytest.mark.heavy, pytest.mark.xdist_group("mariadb")]),
     ],
 )
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

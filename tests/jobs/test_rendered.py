@@ -141,6 +141,10 @@ def test_connections_and_patterns() -> None:
         ["a", "b"],
         ["a", "b"],
     ]
+    assert [connection_ids(value) for value in (" lab ", "a\nb\n", ",a")] == ["lab", ["a", "b"], "a"]
+    for value in (b"lab", "[a, b]", '{"a": 2, "b": 1}', {"a", "b"}, [["a"], "b"], object()):
+        with pytest.raises(InvalidJobError, match="is not valid; valid is the id of a connection, or a list of ids"):
+            connection_ids(value)
     assert patterns("include", "*.pth") == ["*.pth"]
     assert patterns("include", "[ab].pth") == ["[ab].pth"]
     assert patterns("include", "None") == patterns("include", None) == []

@@ -19,11 +19,17 @@ from airflow_provider_gpu_cluster.watch import watch
 from tests.harness import jobs
 from tests.harness.deferral import own_watchers, task_logs
 from tests.operators.modes import ALL, DEFERRABLE, DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, SUBMITS, Mode, Scene
-from tests.operators.test_modes import GONE
+from tests.operators.test_modes import FEW, GONE
 from tests.servers.proxy import CutProxy
 
 
-def in_modes(*modes: Mode) -> pytest.MarkDecorator:
+def in_few(modes: tuple[Mode, ...]) -> list[Any]:
+    """Leave modes that go the way of others to the long tests."""
+    return [mode if mode in FEW else pytest.param(mode, marks=pytest.mark.long) for mode in modes]
+
+
+def in_modes(*modes: Any) -> pytest.MarkDecorator:
+    """Run a test in modes, of which some may be parameters with marks."""
     return pytest.mark.parametrize("mode", modes, ids=lambda mode: mode.name)
 
 
@@ -78,7 +84,7 @@ def test_every_line_is_shown_once_with_its_element_and_every_end_is_told(mode: M
     assert (summary(scene), scene.xcoms["return_value"]["array_size"]) == ("of 5 elements 5 succeeded", 5)
 
 
-@in_modes(*ALL)
+@in_modes(*in_few(ALL))
 def test_a_bad_end_of_one_fails_the_task_when_all_have_ended(mode: Mode, scene: Scene) -> None:
     command = 'run() { [ "$1" != 1 ] || { echo boom; exit 3; }; echo "done"; }; run'
     with pytest.raises(GpuJobFailed) as raised:
@@ -134,10 +140,10 @@ def test_an_outage_is_told_once_for_all_elements(mode: Mode, scene: Scene) -> No
     jobs.wait(scene.cluster, job_id)
 
 
-@in_modes(*SUBMITS)
+@in_modes(*in_few(SUBMITS))
 def test_execution_timeout_cancels_all_elements(mode: Mode, scene: Scene) -> None:
     with pytest.raises(AirflowTaskTimeout):
-        wait(mode, scene, "exec sleep 60", [[]] * 6, execution_timeout=timedelta(seconds=2))
+        wait(mode, scene, "exec sleep 60", [[]] * 6, execution_timeout=timedelta(seconds=5))
     status = jobs.wait(scene.cluster, scene.xcoms["return_value"]["job_id"])
     assert status.message.startswith("of 6 elements 6 were cancelled")
 

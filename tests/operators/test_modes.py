@@ -103,6 +103,12 @@ def no_long_commands(scene: Scene) -> None:
     scene.connect("gpu_cluster_default", extra={"python": str(python)})
 
 
+# Each of the others goes the way of one of these: it pokes in a worker, or it waits in a trigger that a worker starts.
+FEW = (RESCHEDULE, SCHEDULED, SUBMIT, LAUNCHED_BY_TRIGGER)
+# One that pokes, and one that waits in a trigger, for what all others do in the same way.
+PAIR = (RESCHEDULE, LAUNCHED_BY_TRIGGER)
+
+
 @dataclass(frozen=True)
 class Row:
     """
@@ -116,7 +122,7 @@ class Row:
     :param has_ended: whether the job has ended when the task begins to wait.
     :param modes: where the row applies.
     :param because: why it does not apply to the others.
-    :param everywhere: whether it is tried in all of them each time, and not only in :data:`FEW`.
+    :param now: those of them in which it is tried each time; the long tests try the others.
     """
 
     name: str
@@ -129,11 +135,7 @@ class Row:
     has_ended: bool = False
     modes: tuple[Mode, ...] = ALL
     because: str = ""
-    everywhere: bool = False
-
-
-# Each of the others goes the way of one of these: it pokes in a worker, or it waits in a trigger that a worker starts.
-FEW = (RESCHEDULE, SCHEDULED, SUBMIT, LAUNCHED_BY_TRIGGER)
+    now: tuple[Mode, ...] = FEW
 
 
 ONE_TWO_THREE = f"echo one; echo two; {GATE}; printf three"
@@ -152,13 +154,12 @@ def many_lines(count: int) -> list[str]:
 
 
 TABLE = [
-    Row("success", Outcome(output=["one", "two", "three"]), ONE_TWO_THREE, everywhere=True),
-    Row("get_logs", Outcome(output=[]), ONE_TWO_THREE, {"get_logs": False}),
+    Row("success", Outcome(output=["one", "two", "three"]), ONE_TWO_THREE, now=ALL),
+    Row("get_logs", Outcome(output=[]), ONE_TWO_THREE, {"get_logs": False}, now=PAIR),
     Row(
         "much output at the end",
         Outcome(output=many_lines(6000)),
         f"{GATE}; {print_lines(6000)}",
-        everywhere=True,
     ),
     Row(
         "progress",
@@ -172,7 +173,6 @@ TABLE = [
         ),
         f"{STEP_1}; {GATE}; {STEP_2}",
         meanwhile=release_after_a_step,
-        everywhere=True,
     ),
     Row(
         "job that fails",
@@ -184,7 +184,7 @@ TABLE = [
             events=[RUNS],
         ),
         f"echo one; {GATE}; echo boom >&2; exit 3",
-        everywhere=True,
+        now=ALL,
     ),
     Row(
         "job that fails, get_logs=False",
@@ -193,6 +193,7 @@ TABLE = [
         ),
         f"{GATE}; echo boom >&2; exit 3",
         {"get_logs": False},
+        now=PAIR,
     ),
     Row(
         "job that runs too long",
@@ -204,8 +205,9 @@ TABLE = [
             events=[RUNS],
         ),
         RUNS_FOREVER,
-        job={"time_limit": 1},
+        job={"time_limit": 3},
         meanwhile=nothing,
+        now=PAIR,
     ),
     Row(
         "job that somebody cancels",
@@ -218,6 +220,7 @@ TABLE = [
         ),
         RUNS_FOREVER,
         meanwhile=cancel,
+        now=PAIR,
     ),
     Row(
         "job that is lost",
@@ -225,6 +228,7 @@ TABLE = [
         RUNS_FOREVER,
         job={"recover": False},
         meanwhile=kill_supervisor,
+        now=PAIR,
     ),
     Row(
         "job that had ended before",
@@ -232,7 +236,6 @@ TABLE = [
         "echo one; printf two",
         has_ended=True,
         meanwhile=nothing,
-        everywhere=True,
     ),
     Row(
         "job that had failed before",
@@ -256,6 +259,7 @@ TABLE = [
         {"unreachable_timeout": 0.5},
         before=through_proxy,
         meanwhile=cut_for_good,
+        now=PAIR,
     ),
     Row(
         "unreachable_timeout, outage that ends in time",
@@ -264,7 +268,7 @@ TABLE = [
         {"unreachable_timeout": timedelta(seconds=60)},
         before=through_proxy,
         meanwhile=cut_for_a_while,
-        everywhere=True,
+        now=ALL,
     ),
     Row(
         "gpu_cluster_conn_id",
@@ -278,6 +282,7 @@ TABLE = [
         Outcome(output=["one", "two", "three"]),
         ONE_TWO_THREE,
         before=no_long_commands,
+        now=PAIR,
     ),
     Row(
         "do_xcom_push",
@@ -291,7 +296,7 @@ TABLE = [
         RUNS_FOREVER,
         {"timeout": 2},
         meanwhile=nothing,
-        everywhere=True,
+        now=ALL,
         modes=SENSORS,
         because="only sensors have it",
     ),
@@ -320,7 +325,7 @@ TABLE = [
         RUNS_FOREVER,
         {"execution_timeout": timedelta(seconds=3)},
         meanwhile=nothing,
-        everywhere=True,
+        now=ALL,
         modes=SUBMITS,
         because="a sensor never cancels a job, and in reschedule mode Airflow holds each poke by itself to it",
     ),
@@ -341,7 +346,6 @@ TABLE = [
         job={"env": {"API_TOKEN": "hush-hush", "SEED": "12345"}},
         modes=SUBMITS,
         because="a sensor does not know the environment of the job",
-        everywhere=True,
     ),
     Row(
         "end_from_trigger",
@@ -350,7 +354,6 @@ TABLE = [
         {"end_from_trigger": False},
         modes=(DEFERRABLE, SCHEDULED, DEFERRABLE_SUBMIT, LAUNCHED_BY_TRIGGER),
         because="the others have no trigger",
-        everywhere=True,
     ),
 ]
 
@@ -367,7 +370,7 @@ def cases() -> Iterator[Any]:
     """Yield each row with the modes in which it is tried each time, and with those that are left to the long tests."""
     for row in TABLE:
         name = row.name.replace(" ", "-")
-        now = tuple(mode for mode in row.modes if row.everywhere or mode in FEW)
+        now = tuple(mode for mode in row.modes if mode in row.now)
         yield pytest.param(row, now, id=name)
         if later := tuple(mode for mode in row.modes if mode not in now):
             yield pytest.param(row, later, id=f"{name}, other modes", marks=pytest.mark.long)

@@ -10,18 +10,21 @@ from typing import Any
 
 import pytest
 from airflow.models.dagrun import DagRun
+from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from fastapi import HTTPException
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 
 from airflow_provider_gpu_cluster.job_table.db_manager import GpuClusterDBManager
 from airflow_provider_gpu_cluster.job_table.facts import JobFacts, TaskKey
 from airflow_provider_gpu_cluster.job_table.recording import write
 from airflow_provider_gpu_cluster.job_table.task_jobs import jobs_of_task
 from airflow_provider_gpu_cluster.plugins.api.address import JobAddress, job_of
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
+from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY
 from airflow_provider_gpu_cluster.tasks.job_notes import jobs_in
 from tests.harness.airflow_database import make_database
 
@@ -78,6 +81,32 @@ def test_an_earlier_job_of_the_same_task_is_found_by_its_id() -> None:
         rows = jobs_of_task(session, TaskKey(**address.where))
     assert rows is not None
     assert [found["job_id"] for found in rows] == [latest, earlier]
+
+
+def test_a_job_is_found_on_a_cluster_where_it_was_before() -> None:
+    moved, other = job_id("moved"), job_id("other")
+    address = task(moved)
+    known = {"engine": "slurm", "job_dir": "/old", "gpus": 2}
+    write([JobFacts("gpu01", moved, TaskKey(**address.where), True, NOON - timedelta(hours=1), known)])
+    assert job_of(replace(address, conn_id="lab")) == job_of(address)
+    for asked in (replace(address, conn_id="gpu01"), replace(address, conn_id="gpu01", job_id=moved)):
+        handle = job_of(asked)
+        assert (handle.job_id, handle.gpu_cluster_conn_id, handle.job_dir) == (moved, "gpu01", "/old")
+    assert "was never on the cluster of gpu02" in refusal(replace(address, conn_id="gpu02"))
+    # What its task remembers is known at once, and without the table.
+    for of, finds in ((other, False), (moved, True)):
+        record = PlacementRecord(of, 2, "try", "lab", ("lab", "gpu02"))
+        with create_session() as session:
+            run = session.scalar(select(DagRun.id).filter_by(run_id=address.run_id))
+            session.execute(delete(TaskStateStoreModel).filter_by(run_id=address.run_id))
+            values = {"dag_run_id": run, "key": PLACEMENT_KEY, "value": json.dumps(record.to_json())}
+            session.add(TaskStateStoreModel(**values, **address.where))
+        if finds:
+            handle = job_of(replace(address, conn_id="gpu02"))
+            assert (handle.job_id, handle.gpu_cluster_conn_id) == (moved, "gpu02")
+        else:
+            assert refusal(replace(address, conn_id="gpu02"))
+        assert "cluster of database" in refusal(replace(address, conn_id="database"))
 
 
 def test_each_part_of_an_array_on_several_clusters_has_a_page() -> None:

@@ -141,13 +141,13 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Site:
+def far_site() -> Site:
     return Site()
 
 
-def test_one_look_serves_all_viewers_and_checks_come_seldom(site: Site) -> None:
+def test_one_look_serves_all_viewers_and_checks_come_seldom(far_site: Site) -> None:
     async def twenty_viewers() -> list[KnownCluster]:
-        clusters = Clusters(site.ask, site.check)
+        clusters = Clusters(far_site.ask, far_site.check)
         known = await asyncio.gather(*(clusters.look("lab") for _ in range(20)))
         await clusters.look("lab")
         cluster = clusters._clusters["lab"]
@@ -156,36 +156,36 @@ def test_one_look_serves_all_viewers_and_checks_come_seldom(site: Site) -> None:
         return known
 
     known = asyncio.run(twenty_viewers())
-    assert site.asked == ["lab"]
-    assert site.checked == ["lab"]
+    assert far_site.asked == ["lab"]
+    assert far_site.checked == ["lab"]
     assert all(one.is_up for one in known)
     assert known[0].check is not None
 
 
 def test_a_cluster_out_of_reach_delays_nobody_and_its_last_answer_stays(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    far_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KEEP_S", 0.0)
     monkeypatch.setattr(module, "_WAIT_S", 0.05)
 
     async def story() -> None:
-        clusters = Clusters(site.ask, site.check)
+        clusters = Clusters(far_site.ask, far_site.check)
         assert (await clusters.look("lab")).is_up
         # A silent one: what is known comes after a moment, and further viewers start no second look.
-        site.gate = asyncio.Event()
+        far_site.gate = asyncio.Event()
         for _ in range(3):
             known = await asyncio.wait_for(clusters.look("lab"), PATIENCE_S)
-            assert (known.is_up, known.overview) == (True, site.answer)
-        assert len(site.asked) == 2
+            assert (known.is_up, known.overview) == (True, far_site.answer)
+        assert len(far_site.asked) == 2
         before = known.as_of
-        last, site.answer = site.answer, GpuClusterConnectionError("lab: no route to host")
-        site.gate.set()
+        last, far_site.answer = far_site.answer, GpuClusterConnectionError("lab: no route to host")
+        far_site.gate.set()
         await _until(lambda: clusters.known("lab").error)
         known = clusters.known("lab")
         assert (known.is_up, known.overview, known.error) == (False, last, "lab: no route to host")
         assert known.down_since == before
         # It is looked at again, and nobody waits for that.
-        site.answer = last
+        far_site.answer = last
         assert (await clusters.look("lab")).is_up is False
         await _until(lambda: clusters.known("lab").is_up)
         assert clusters.known("lab").down_since is None
@@ -202,9 +202,9 @@ async def _until(check: Any) -> None:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, site: Site) -> Iterator[TestClient]:
+def server(monkeypatch: pytest.MonkeyPatch, far_site: Site) -> Iterator[TestClient]:
     make_database()
-    monkeypatch.setattr(api, "clusters", Clusters(site.ask, site.check))
+    monkeypatch.setattr(api, "clusters", Clusters(far_site.ask, far_site.check))
     monkeypatch.setattr(cluster_rights, "all_connection_ids", lambda: ["lab", "other"])
     monkeypatch.setattr(cluster_rights, "_used_by", lambda dags: {"lab", "no_cluster"})
     with own_part(monkeypatch) as client:
@@ -217,7 +217,7 @@ def login(role: str) -> dict[str, str]:
     }
 
 
-def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, site: Site) -> None:
+def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, far_site: Site) -> None:
     for path in ("", "/lab"):
         assert server.get(ROOT + path).status_code == 401
     assert server.post(f"{ROOT}/lab/check", json={}).status_code in (401, 403)
@@ -225,11 +225,11 @@ def test_each_user_sees_the_clusters_that_are_theirs_to_see(server: TestClient, 
         answer = server.get(ROOT, headers=login(role)).json()
         assert [cluster["conn_id"] for cluster in answer["clusters"]] == conn_ids
     # The list asks no cluster.
-    assert site.asked == []
+    assert far_site.asked == []
     assert server.get(f"{ROOT}/other", headers=login("VIEWER")).status_code == 403
     assert server.get(f"{ROOT}/no_cluster", headers=login("ADMIN")).status_code == 403
     assert server.post(f"{ROOT}/lab/check", headers=login("VIEWER"), json={}).status_code == 403
-    assert site.asked == site.checked == []
+    assert far_site.asked == far_site.checked == []
     detail = server.get(f"{ROOT}/lab", headers=login("VIEWER")).json()
     assert (detail["host"], detail["may"]) == (None, {"see_all": False, "test": False})
     # A browser that another site has sent has a cookie, and no token that comes along.
@@ -261,7 +261,7 @@ def test_a_dag_has_jobs_on_a_cluster_as_the_table_of_jobs_says() -> None:
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(
-    server: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+    server: TestClient, far_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KEEP_S", 0.0)
     headers = login("OP")
@@ -269,9 +269,9 @@ def test_an_answer_that_has_not_changed_is_not_sent_again(
     first = server.get(f"{ROOT}/lab", headers=headers)
     again = {**headers, "If-None-Match": first.headers["etag"]}
     assert server.get(f"{ROOT}/lab", headers=again).status_code == 304
-    site.answer = overview(disk={"free": 4, "total": 10})
+    far_site.answer = overview(disk={"free": 4, "total": 10})
     assert server.get(f"{ROOT}/lab", headers=again).json()["disk"]["free"] == 4
-    assert len(site.asked) == 4
+    assert len(far_site.asked) == 4
 
 
 def test_a_real_cluster_is_looked_at_over_one_connection_and_its_last_answer_outlasts_it(
@@ -279,6 +279,8 @@ def test_a_real_cluster_is_looked_at_over_one_connection_and_its_last_answer_out
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps({**gpu_cluster_conn, "port": cut_proxy.port}))
     monkeypatch.setattr(module, "KEEP_S", 0.0)
+    for name in ("_FIRST_WAIT_S", "_WAIT_S"):
+        monkeypatch.setattr(module, name, PATIENCE_S)
     clusters = Clusters(check=Site().check)
 
     async def story() -> None:

@@ -78,7 +78,24 @@ def test_a_running_job_with_everything_that_is_known() -> None:
     ]
     assert detail["acts"][0]["by"] == "ada"
     assert detail["notes"] == ["a record of it cannot be read"]
-    assert detail["earlier"] == [{"job_id": "before", "state": "FAILED", "submitted_at": None}]
+    assert detail["earlier"] == [
+        {"job_id": "before", "conn_id": None, "state": "FAILED", "attempt": None, "submitted_at": None}
+    ]
+
+
+def test_each_attempt_names_the_cluster_that_has_its_log() -> None:
+    past: Any = (
+        {"attempt": 1, "conn_id": "gpu01", "reason": "preempted"},
+        {"attempt": 2, "conn_id": "lab", "reason": "preempted"},
+    )
+    # The first was taken back here before it ran there.
+    described = {"attempts": [{"attempt": 1, "state": "CANCELLED", "reason": "cancelled"}, {"attempt": 2}]}
+    attempts = told(replace(RUNNING, attempt=3, attempts=past), description=described)["attempts"]
+    assert [(one["attempt"], one["conn_id"], one["reason"]) for one in attempts] == [
+        (1, "gpu01", "preempted"),
+        (2, "lab", "preempted"),
+        (3, "lab", None),
+    ]
 
 
 def test_a_waiting_job_says_where_since_when_and_why() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_gpu_cluster.exceptions import CannotCarryError, GpuClusterConnectionError, NoSpaceError
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW, QUEUE
@@ -75,6 +77,10 @@ def test_what_it_has_saved_counts() -> None:
     assert goes_to(here(1200), fast, carried_bytes=int(20e6 * 601)) == "b"
 
 
+def skips(offers: Sequence[Offer]) -> Offer:
+    raise AirflowSkipException("too expensive")
+
+
 @pytest.mark.parametrize(
     ("policy", "prices", "target"),
     [
@@ -84,6 +90,8 @@ def test_what_it_has_saved_counts() -> None:
         ("in_order", (None, None, None), None),
         (lambda offers: "c", (None, None, None), "c"),
         (lambda offers: "a", (None, None, None), None),
+        # It is to run nowhere: what waits already stays.
+        (skips, (None, None, None), None),
     ],
 )
 def test_the_policy_holds(policy: Policy, prices: tuple[float | None, ...], target: str | None) -> None:

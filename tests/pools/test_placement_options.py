@@ -11,7 +11,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
-from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions, placement_options
+from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions, checked_policy, placement_options
 
 
 def first(offers: Any) -> Any:
@@ -114,7 +114,7 @@ def test_a_function_and_a_list_survive_a_mapped_task_and_are_written_alike_every
                 task_id="train", gpu_cluster_conn_id=["a", "b"], policy=first, failover_after=timedelta(hours=1)
             ).expand(command=["true", "false"])
             submit_one = SubmitGpuJobOperator(task_id="one", command="true", policy=first)
-            assert submit_one.policy is first
+            assert checked_policy(submit_one.policy) is first
         return DagSerialization.to_dict(dag)
 
     assert str(written()) == str(written())

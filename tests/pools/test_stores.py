@@ -44,6 +44,19 @@ def test_a_record_comes_back_in_the_next_try_with_the_mark_of_its_cluster() -> N
     assert all(type(key) is str for key in state)
 
 
+def test_what_was_about_to_be_kept_is_known_without_a_call() -> None:
+    def fail(*_: object) -> None:
+        raise GpuClusterError("Airflow is away")
+
+    values = {PLACEMENT_KEY: RECORD.to_json()}
+    store = KeyedStore(values.get, fail)
+    assert store.latest is None
+    assert store.load() == store.latest == RECORD
+    with pytest.raises(GpuClusterError):
+        store.save(replace(RECORD, epoch=4))
+    assert store.latest == replace(RECORD, epoch=4)
+
+
 def test_only_a_choice_sets_a_mark() -> None:
     values: dict[str, Any] = {}
     _over(values).save(replace(RECORD, stage=SENT))

@@ -57,8 +57,10 @@ def test_long_names_and_reasons_stay_within_the_width() -> None:
             "c", free_gpus=10**7, gpus=10**7, starts_in_s=9e8, missing_bytes=10**18, send_s=9e8, price_per_gpu_hour=1e15
         ),
     ]
+    offers += [offer("g" * 40 + number) for number in ("01", "02")]
     *rows, chosen = table_of(choose(offers)).split("\n")
     assert len(rows[1].split()[0]) == 30
+    assert [rows[number].split()[0][-3:] for number in (4, 5)] == ["g01", "g02"]
     assert max(map(len, rows[:4])) < 140, rows
     assert max(len(row) for row in rows if row.startswith(("b ", "  no"))) <= 100
     # It can be copied.

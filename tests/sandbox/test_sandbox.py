@@ -25,6 +25,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.gpu_run.linux.processes import with_environment
 from airflow_provider_gpu_cluster.sandbox import Sandbox
+from airflow_provider_gpu_cluster.sandbox.__main__ import main
 from airflow_provider_gpu_cluster.sandbox.cluster import marker
 from tests.harness.patience import PATIENCE_S
 
@@ -374,3 +375,21 @@ def test_the_command_prints_a_connection_that_works(stop: signal.Signals) -> Non
     folder = Path(connection["extra"]["root_dir"]).parent
     assert not folder.exists()
     assert with_environment(marker(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--gpus", "4,"], "'4,' is no number of GPUs, and not one for each cluster, such as 8,4,2"),
+        (["--gpus", "a"], "'a' is no number of GPUs"),
+        (["--gpus", "0"], "must be at least 1"),
+        (["--clusters", "2", "--gpus", "8,4,2"], "numbers of GPUs are given for 3 clusters, not for 2"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_told(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sandbox", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert told in capsys.readouterr().err

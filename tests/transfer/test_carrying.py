@@ -103,8 +103,11 @@ def write_many(outputs: Path) -> None:
 
 def test_everything_is_brought_along_and_stays_where_it_was(cluster: Cluster, other: Cluster, ended: Path) -> None:
     write_many(ended)
+    # By that programs find the last checkpoint.
+    os.utime(ended / "checkpoints" / "step_1.pt", ns=(10**18, 10**18 + 7))
     before = tree(ended)
     carried = carry(cluster, other)
+    assert (there(other) / "checkpoints" / "step_1.pt").stat().st_mtime_ns == 10**18 + 7
     expected = {**before, "absolute": "-> checkpoints"}
     assert tree(there(other)) == expected
     assert tree(ended) == before
@@ -241,6 +244,9 @@ def ended_of(cluster: Cluster) -> Path:
     return Path(cluster.settings.root_dir) / "job"
 
 
+TAKEN_BACK = {"state": "CANCELLED", "started_at": None, "placement": "withdrawn"}
+
+
 @pytest.mark.long
 def test_recoveries_that_are_used_up_go_along(cluster: Cluster, other: Cluster) -> None:
     script = "mkdir -p $CHECKPOINT_DIR; echo $ATTEMPT >> $CHECKPOINT_DIR/seen; "
@@ -251,12 +257,12 @@ def test_recoveries_that_are_used_up_go_along(cluster: Cluster, other: Cluster) 
     # As if its second attempt had been taken back while it waited.
     attempt = ended_of(cluster) / ".job/attempts/2"
     record = json.loads((attempt / "exit.json").read_text())
-    (attempt / "exit.json").write_text(json.dumps({**record, "state": "CANCELLED", "started_at": None}))
+    (attempt / "exit.json").write_text(json.dumps({**record, **TAKEN_BACK}))
     carry(cluster, other)
     jobs.submit(other, script + "exit 3", job_id="job", gpus=1, recover=recover)
     there_too = jobs.wait(other, "job", JobState.FAILED)
     assert (there_too.attempt, there_too.recovered) == (2, {"user_error": 1})
-    assert [one["attempt"] for one in there_too.attempts] == [1]
+    assert [(one["attempt"], one["conn_id"]) for one in there_too.attempts] == [(1, cluster.settings.conn_id)]
     assert "recover allows no more" in there_too.message
     assert (there(other) / "checkpoints/seen").read_text() == "1\n2\n2\n"
 

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hourBars, hoursText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/hour_bars.js";
+import { fullHeightText, hourBars, hoursText } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/hour_bars.js";
 import { gpuText, jobTab, jobText, kindsText, lookOf, nodesIn, nodeText, stateOf, summaryText, usualNodes } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/gpu_text.js";
+import { merged } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/merged.js";
 import { squares } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/clusters/squares.js";
 
 const TASK = { job_id: "j", dag_id: "a/b", run_id: "manual__1+2", task_id: "t", map_index: 3, element: 0 };
@@ -74,4 +75,21 @@ test("bars of hours reach the top when all GPUs were leased", () => {
   assert.deepEqual(hourBars([], 4, { width: 30, height: 40 }), []);
   assert.equal(hoursText([hour(4, 4, 1), hour(2)]), "6 GPU-hours leased by jobs of this connection in the last 2 hours; the GPUs computed for 25 % of the time that was measured");
   assert.equal(hoursText([hour(0)]), "No job of this connection had a GPU in the last 1 hours");
+});
+
+test("an API server that has looked earlier takes nothing back of what another has told", () => {
+  const at = (second) => `2026-01-02T03:04:${second}Z`;
+  const up = (second, tested) => ({ is_up: true, as_of: at(second), down_since: null, findings: tested ? { at: at(tested) } : null });
+  const down = (second) => ({ is_up: false, as_of: at("01"), down_since: at(second), findings: null });
+  assert.deepEqual(merged(null, up("10")), up("10"));
+  assert.deepEqual(merged(up("10", "05"), up("20", "02")), up("20", "05"));
+  assert.deepEqual(merged(up("20"), up("10", "05")), up("20", "05"));
+  assert.deepEqual(merged(up("20"), down("30")), down("30"));
+  assert.deepEqual(merged(down("30"), down("33")), down("30"));
+  assert.deepEqual(merged(down("30"), up("40")), up("40"));
+});
+
+test("little use and few GPUs are told in words that fit", () => {
+  assert.deepEqual([4, 1, 0].map(fullHeightText), ["full height: all 4 GPUs", "full height: the GPU", ""]);
+  assert.equal(hoursText([{ gpu_hours: 0.002, measured_gpu_hours: 0, used_gpu_hours: 0 }]), "Less than 0.01 GPU-hours leased by jobs of this connection in the last 1 hours");
 });

@@ -47,6 +47,14 @@ test("columns are what elements have, and those that differ are shown", () => {
   assert.equal(column("duration").of(ROWS[0]), 9);
 });
 
+test("of environment variables, those that not all elements have are shown", () => {
+  const rows = [["LR", "SEED"], ["SEED"], ["LR", "SEED"]].map((env_names, index) => ({ index, env_names, parameters: { n: index } }));
+  const found = columnsOf(rows);
+  assert.deepEqual(found.map(({ id }) => id), ["parameter n", "env $LR"]);
+  assert.deepEqual(usualColumns(found), ["parameter n", "env $LR"]);
+  assert.deepEqual(rows.map(found[1].of), ["given", undefined, "given"]);
+});
+
 test("too many names are left out", () => {
   const metrics = Object.fromEntries(Array.from({ length: 5000 }, (_, at) => [`m${at}`, at]));
   assert.equal(columnsOf([{ index: 0, metrics }]).filter(({ kind }) => kind === "metric").length, 200);

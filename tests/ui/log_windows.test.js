@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { connOf } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/job/log/attempt_place.js";
 import {
   BLOCK_ROWS, countOf, endOf, extended, grown, isSameLog, MOST_CHARS, MOST_ROWS, opened, preceded, ROW_CHARS, rowAt, startOf,
 } from "../../provider/airflow_provider_gpu_cluster/plugins/ui/job/log/windows.js";
@@ -144,4 +145,9 @@ test("what was found is marked in coloured text as well", () => {
   assert.deepEqual(marksIn("aaaa", { q: "(a+)+$", isRegex: true, ignoreCase: false }), []);
   assert.equal(marksIn("a".repeat(5000), { q: "a", isRegex: false, ignoreCase: false }).length, 100);
   assert.equal(marked(pieces, []), pieces);
+});
+
+test("the log of an attempt is on the cluster where it was", () => {
+  const job = { conn_id: "gpu02", attempts: [{ attempt: 1, conn_id: "gpu01" }, { attempt: 2, conn_id: "gpu02" }] };
+  assert.deepEqual([1, 2, 3, null].map((attempt) => connOf(job, attempt)), ["gpu01", "gpu02", "gpu02", "gpu02"]);
 });

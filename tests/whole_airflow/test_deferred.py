@@ -18,17 +18,11 @@ from tests.servers.sshd import RealSshd
 from tests.whole_airflow.conftest import Lab
 
 # One Airflow for all of these tests, so they belong into one process.
-pytestmark = pytest.mark.xdist_group("whole-airflow")
+pytestmark = [pytest.mark.xdist_group("whole-airflow"), pytest.mark.timeout(1200)]
 
 
-@pytest.fixture(scope="module")
-def runs(lab: Lab) -> dict[str, str]:
-    """Return runs, started at once, of DAGs that nobody needs to interfere with."""
-    return {dag_id: lab.start(dag_id) for dag_id in ("deferred_sensor", "deferred_failure", "deferred_time_out")}
-
-
-def test_a_sensor_needs_no_worker_at_all(lab: Lab, runs: dict[str, str]) -> None:
-    run_id = runs["deferred_sensor"]
+def test_a_sensor_needs_no_worker_at_all(lab: Lab) -> None:
+    run_id = lab.early["deferred_sensor"]
     assert lab.end("deferred_sensor", run_id) == "success"
     lines = [f"line {number}" for number in range(1, 31)]
     assert lab.output("deferred_sensor", run_id, "no_worker") == lines
@@ -43,24 +37,14 @@ def test_a_sensor_needs_no_worker_at_all(lab: Lab, runs: dict[str, str]) -> None
     assert lab.xcom("deferred_sensor", run_id, "no_worker", "gpu_job_link")
 
 
-def test_a_failed_job_fails_its_task_with_its_class(lab: Lab, runs: dict[str, str]) -> None:
-    run_id = runs["deferred_failure"]
+def test_a_failed_job_fails_its_task_with_its_class(lab: Lab) -> None:
+    run_id = lab.early["deferred_failure"]
     assert lab.end("deferred_failure", run_id) == "failed"
     assert lab.output("deferred_failure", run_id, "train") == ["last words"]
     file = next(lab.airflow.logs.glob(f"dag_id=deferred_failure/run_id={run_id}/task_id=train/attempt=1.log"))
     assert "GpuJobFailed" in file.read_text()
     once = {"jobs_submitted": 1, "jobs_started": 1, "jobs_ended user_error": 1, "jobs_failed": 1}
     lab.until("the counts", lambda: lab.counted("deferred_failure") == once)
-
-
-def test_execution_timeout_holds_while_deferred(
-    lab: Lab, runs: dict[str, str], lab_cluster: Cluster, eventually: Any
-) -> None:
-    run_id = runs["deferred_time_out"]
-    handle = lab.handle("deferred_time_out", run_id)
-    assert lab.end("deferred_time_out", run_id) == "failed"
-    status = eventually(lambda: (now := lab_cluster.statuses([handle["job_id"]])[0]).final and now)
-    assert status.state is JobState.CANCELLED
 
 
 class LongJobs:
@@ -120,15 +104,16 @@ def test_users_who_end_deferred_tasks_end_their_jobs(lab: Lab, lab_cluster: Clus
 
 
 def test_without_a_triggerer_jobs_live_and_users_can_still_end_them(lab: Lab, lab_cluster: Cluster) -> None:
+    too_long = lab.start("deferred_run_times_out")
     run_id = lab.start("deferred_long_job")
     handle = lab.handle("deferred_long_job", run_id)
+    lab.until_deferred("deferred_run_times_out", too_long)
     lab.until("the job's first line", lambda: lab.output("deferred_long_job", run_id, "train"))
     lab.airflow.stop_component("triggerer")
     launched = set(lab.folder.glob("ml-jobs/launched_by_trigger-*"))
     too_early = lab.start("launched_by_trigger")
     lab.until_deferred("launched_by_trigger", too_early)
     lab.mark("launched_by_trigger", too_early, "failed")
-    too_long = lab.start("deferred_run_times_out")
     jobs = LongJobs(lab, lab_cluster)
     jobs.end_all()
     # This Airflow has no log-in, and everybody is of that name.

@@ -13,7 +13,7 @@ from tests.servers.airflow import AirflowFailed
 from tests.whole_airflow.conftest import Lab
 
 # One Airflow for all of these tests, so they belong into one process.
-pytestmark = pytest.mark.xdist_group("whole-airflow")
+pytestmark = [pytest.mark.xdist_group("whole-airflow"), pytest.mark.timeout(1200)]
 
 
 def test_a_run_that_a_user_marks_failed_fails_and_ends_its_job(lab: Lab, lab_cluster: Cluster) -> None:
@@ -35,15 +35,6 @@ def test_a_run_that_a_user_marks_failed_fails_and_ends_its_job(lab: Lab, lab_clu
         "train.cancel": "success",
         "report": "upstream_failed",
     }
-
-
-def test_a_run_that_exceeds_its_time_ends_the_job_of_its_group(lab: Lab, lab_cluster: Cluster) -> None:
-    run_id = lab.early["group_times_out"]
-    handle = lab.handle("group_times_out", run_id, "train.submit")
-    assert lab.end("group_times_out", run_id) == "failed"
-    assert lab.task_state("group_times_out", run_id, "train.cancel") == "skipped"
-    lab.until("the end of its job", lambda: lab_cluster.statuses([handle["job_id"]])[0].final)
-    assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.CANCELLED
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ from tests.servers.prometheus import MONITORING, Prometheus, promtool
 from tests.whole_airflow.conftest import METRICS_TOKEN, Lab
 
 # One Airflow for all of these tests, so they belong into one process.
-pytestmark = pytest.mark.xdist_group("whole-airflow")
+pytestmark = [pytest.mark.xdist_group("whole-airflow"), pytest.mark.timeout(1200)]
 
 
 def test_prometheus_learns_of_all_clusters(lab: Lab, tmp_path: Path) -> None:

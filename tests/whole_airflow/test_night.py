@@ -13,7 +13,7 @@ from tests.harness.night import KILLED_SUPERVISOR, PREEMPTION, TIME_LIMIT, Night
 from tests.whole_airflow.conftest import Lab
 
 # One Airflow for all of these tests, so they belong into one process.
-pytestmark = pytest.mark.xdist_group("whole-airflow")
+pytestmark = [pytest.mark.xdist_group("whole-airflow"), pytest.mark.timeout(1200)]
 
 COUNTS = {PREEMPTION: 20, TIME_LIMIT: 5, KILLED_SUPERVISOR: 3}
 KILLED_TRIGGERERS = 3

@@ -9,7 +9,7 @@ import pytest
 
 from tests.whole_airflow.conftest import Lab
 
-pytestmark = pytest.mark.xdist_group("whole-airflow")
+pytestmark = [pytest.mark.xdist_group("whole-airflow"), pytest.mark.timeout(1200)]
 
 
 def test_the_policy_retries_what_may_pass_and_nothing_else(lab: Lab) -> None:

@@ -18,7 +18,7 @@ from tests.whole_airflow.conftest import Lab
 from tests.whole_airflow.dags.time_outs import DAGS, LIMIT
 
 # One Airflow for all of these tests, so they belong into one process.
-pytestmark = pytest.mark.xdist_group("whole-airflow")
+pytestmark = [pytest.mark.xdist_group("whole-airflow"), pytest.mark.timeout(1200)]
 
 # All of these DAGs' tasks have a retry, which would begin after the test.
 TASK_STATES = {"fails": "up_for_retry", "fails for good": "failed", "is skipped": "skipped", "waits on": "success"}
@@ -54,6 +54,23 @@ class Row:
 
     def __str__(self) -> str:
         return f"{self.limit}, {self.who_waits}, {self.mode}"
+
+
+def test_a_run_that_exceeds_its_time_ends_the_job_of_its_group(lab: Lab, lab_cluster: Cluster) -> None:
+    run_id = lab.early["group_times_out"]
+    handle = lab.handle("group_times_out", run_id, "train.submit")
+    assert lab.end("group_times_out", run_id) == "failed"
+    assert lab.task_state("group_times_out", run_id, "train.cancel") == "skipped"
+    lab.until("the end of its job", lambda: lab_cluster.statuses([handle["job_id"]])[0].final)
+    assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.CANCELLED
+
+
+def test_execution_timeout_holds_while_deferred(lab: Lab, lab_cluster: Cluster) -> None:
+    run_id = lab.early["deferred_time_out"]
+    handle = lab.handle("deferred_time_out", run_id)
+    assert lab.end("deferred_time_out", run_id) == "failed"
+    lab.until("the end of its job", lambda: lab_cluster.statuses([handle["job_id"]])[0].final)
+    assert lab_cluster.statuses([handle["job_id"]])[0].state is JobState.CANCELLED
 
 
 def rows() -> list[Row]:

@@ -15,11 +15,15 @@ from airflow.sdk import BaseHook, ObjectStoragePath, get_current_context
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterSetupError
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
-from airflow_provider_gpu_cluster.gpu_run.protocol.masks import hidden_in
 from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment_of
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id, element_id
-from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, current_caller, current_identity
-from airflow_provider_gpu_cluster.jobs.metrics import MAX_METRICS_BYTES, METRICS_FILE, parse_metrics
+from airflow_provider_gpu_cluster.hooks.given_job import Job, conn_id_in, job_id_of, spread_in
+from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.identity import (
+    JobIdentity,
+    current_caller,
+    current_identity,
+    current_requester,
+)
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids, patterns
 from airflow_provider_gpu_cluster.jobs.parameters import JobParameters, spelled_out
 from airflow_provider_gpu_cluster.jobs.request import JobRequest, checked_needs
@@ -34,18 +38,16 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import Caller
+    from airflow_provider_gpu_cluster.hooks.array_in_parts import ArrayInParts
+    from airflow_provider_gpu_cluster.hooks.cluster_calls import ClusterCalls
     from airflow_provider_gpu_cluster.hooks.pool_calls import PoolCalls
     from airflow_provider_gpu_cluster.hooks.ssh import SshConnector
+    from airflow_provider_gpu_cluster.hooks.whole_job import WholeJob
     from airflow_provider_gpu_cluster.jobs.orphan import OrphanedJob
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.pools.members import Members
     from airflow_provider_gpu_cluster.pools.pool import Policy, Pool
-    from airflow_provider_gpu_cluster.sinks import Sink
-    from airflow_provider_gpu_cluster.sources import Source
     from airflow_provider_gpu_cluster.sources.parse import Written
-
-# What the methods below take as a job: the handle that an operator left in XCom, or the job's id.
-Job = Mapping[str, Any] | JobHandle | str
 
 
 class GpuClusterHook(BaseHook):
@@ -128,18 +130,30 @@ class GpuClusterHook(BaseHook):
         return self.member(conn_id).cluster
 
     @cached_property
-    def _pool_calls(self) -> PoolCalls | None:
+    def _calls(self) -> ClusterCalls | PoolCalls:
+        """What is done on the one cluster, or on those of the pool."""
+        if self.pool is None:
+            from airflow_provider_gpu_cluster.hooks.cluster_calls import ClusterCalls
+
+            return ClusterCalls(str(self.gpu_cluster_conn_id), lambda: self.cluster)
         from airflow_provider_gpu_cluster.hooks.pool_calls import PoolCalls
 
-        return None if self.pool is None else PoolCalls(self.pool, self.members)
+        return PoolCalls(self.pool, self.members)
 
-    def _at(self, job: Job) -> GpuClusterHook:
+    def _hook_with(self, job: Job) -> GpuClusterHook:
         """Return the hook of the cluster where a job is."""
-        job_id, conn_id = job_id_of(job), _conn_id_in(job)
-        calls = self._pool_calls
-        if calls is None:
-            return self
-        return self.member(calls.conn_ids_of([job_id])[0] if conn_id is None else calls.conn_id_after(conn_id, job_id))
+        return self.member(self._calls.conn_id_of(job_id_of(job), conn_id_in(job)))
+
+    def _at(self, job: Job) -> WholeJob | ArrayInParts:
+        """Return the job where it is, on one cluster or on several."""
+        job_id, spread = job_id_of(job), spread_in(job)
+        if spread is None:
+            from airflow_provider_gpu_cluster.hooks.whole_job import WholeJob
+
+            return WholeJob(job_id, lambda: self._hook_with(job).cluster)
+        from airflow_provider_gpu_cluster.hooks.array_in_parts import ArrayInParts
+
+        return ArrayInParts(spread, self.cluster_of)
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -261,7 +275,7 @@ class GpuClusterHook(BaseHook):
         staged = job_id_of(job) if job is not None else None
         identity = current_identity(job_id=staged if job_id is None else job_id)
         request = JobRequest(**parameters)
-        hook = self if job is None else self._at(job)
+        hook = self if job is None else self._hook_with(job)
         return hook.launch(request, identity, base_dir=base_dir, staged=job is not None).handle.to_json()
 
     def resubmit(
@@ -291,39 +305,16 @@ class GpuClusterHook(BaseHook):
         :return: the job's handle.
         :raises InvalidJobError: the job was launched with an environment variable that is not given.
         """
-        from airflow_provider_gpu_cluster.jobs.resubmission import resubmit_request
-
-        job_id = job_id_of(job)
-        request_key = current_identity(job_id=job_id).request_key
-        if (spread := _spread(job)) is not None:
-            from airflow_provider_gpu_cluster.pools import parts
-
-            return parts.resubmit(
-                spread, self.cluster_of, request_key=request_key, env=env, array=array
-            ).handle.to_json()
-        request = resubmit_request(job_id, request_key=request_key, env=env, array=array, after=after)
-        return self._at(job).cluster.resubmit(request).handle.to_json()
+        request_key = current_identity(job_id=job_id_of(job)).request_key
+        submission = self._at(job).resubmit(request_key=request_key, env=env, array=array, after=after)
+        return submission.handle.to_json()
 
     def prepare(
         self, request: JobRequest, identity: JobIdentity, *, base_dir: str | os.PathLike[str] | None = None
     ) -> JobHandle:
         """Stage the sources of a request, for a job with a known identity; in a pool, on a cluster that fits it."""
         sources = request.sources(base_dir=_base_dir(base_dir))
-        cluster = self.cluster if self.pool is None else self._chosen_for(request, identity, sources)
-        return cluster.stage(identity.job_id, sources, record=identity.record)
-
-    def _chosen_for(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> Cluster:
-        from airflow_provider_gpu_cluster.hooks.pool_staging import cluster_for_inputs
-
-        assert self.pool is not None
-        conn_id = cluster_for_inputs(
-            self.pool,
-            self.members,
-            identity=identity,
-            sources=sources,
-            spec=request.needs(),
-        )
-        return self.members(conn_id)
+        return self._calls.stage(request, identity, sources)
 
     def launch(
         self,
@@ -340,13 +331,10 @@ class GpuClusterHook(BaseHook):
         :return: the job's handle, its status, and whether this call made the attempt or found it.
         """
         folder = _base_dir(base_dir)
-        if self.pool is not None and not staged:
-            from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
-
-            return launch_in_pool(self.pool, self.members, request, identity, base_dir=folder, by=_running_task())
-        arguments = request.launch_arguments(identity, base_dir=folder, staged=staged)
-        sources = None if staged else request.sources(base_dir=folder)
-        return self.cluster.submit(identity.job_id, sources=sources, **arguments)
+        if not staged:
+            return self._calls.launch(request, identity, base_dir=folder)
+        arguments = request.launch_arguments(identity, base_dir=folder, staged=True)
+        return self.cluster.submit(identity.job_id, sources=None, **arguments)
 
     def status(self, job: Job, *, tail_bytes: int = 0) -> JobStatus:
         """
@@ -364,24 +352,17 @@ class GpuClusterHook(BaseHook):
         :raises GpuClusterError: a cluster has not answered.
         """
         jobs = list(jobs)
-        if any(map(_spread, jobs)):
-            return [self._status_of_any(job, tail_bytes) for job in jobs]
-        job_ids = [job_id_of(job) for job in jobs]
-        calls = self._pool_calls
-        if calls is not None:
-            bare = [job_id for job, job_id in zip(jobs, job_ids, strict=True) if _conn_id_in(job) is None]
-            where = dict(zip(bare, calls.conn_ids_of(bare), strict=True))
-            places = [(_conn_id_in(job) or where[job_id], job_id) for job, job_id in zip(jobs, job_ids, strict=True)]
-            return calls.statuses(places, tail_bytes=tail_bytes)
-        return self.cluster.statuses(job_ids, tail_bytes=tail_bytes)
+        spread = [spread_in(job) for job in jobs]
+        places = [(conn_id_in(job), job_id_of(job)) for job, one in zip(jobs, spread, strict=True) if one is None]
+        found = iter(self._calls.statuses(places, tail_bytes=tail_bytes))
+        return [next(found) if one is None else self._status_of_parts(one, tail_bytes) for one in spread]
 
-    def _status_of_any(self, job: Job, tail_bytes: int) -> JobStatus:
+    def _status_of_parts(self, spread: JobHandle, tail_bytes: int) -> JobStatus:
         from airflow_provider_gpu_cluster.pools import parts
+        from airflow_provider_gpu_cluster.pools.following import current_handle
 
-        spread = _spread(job)
-        if spread is None:
-            return self.status(job, tail_bytes=tail_bytes)
-        return parts.status_of(spread, self.cluster_of, tail_bytes=tail_bytes)
+        now = current_handle(spread, self.cluster_of)
+        return parts.status_of(now, self.cluster_of, tail_bytes=tail_bytes)
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
@@ -389,8 +370,8 @@ class GpuClusterHook(BaseHook):
 
         :param tail_bytes: how much of it, in bytes.
         """
-        job_ids = [job_id_of(job)]
-        return self._at(job).cluster.statuses(job_ids, tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
+        cluster = self._hook_with(job).cluster
+        return cluster.statuses([job_id_of(job)], tail_bytes=tail_bytes, whole_tail=True)[0].log_tail
 
     def cancel(
         self, job: Job, *, requested_by: str | None = None, wait_s: float = 0, request_key: str | None = None
@@ -404,14 +385,21 @@ class GpuClusterHook(BaseHook):
             :class:`.JobIdentity`; it then launches nothing.
         :return: its status after that.
         """
-        job_id = job_id_of(job)
-        keys = None if request_key is None else {job_id: request_key}
-        requested_by = requested_by or _running_task()
-        if (spread := _spread(job)) is not None:
-            from airflow_provider_gpu_cluster.pools import parts
+        requested_by = requested_by or current_requester()
+        return self._at(job).cancel(requested_by=requested_by, wait_s=wait_s, request_key=request_key)
 
-            return parts.cancel(spread, self.cluster_of, requested_by=requested_by, wait_s=wait_s)
-        return self._at(job).cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s, request_keys=keys)[0]
+    def cancel_in_pool(self, handle: JobHandle, *, wait_s: float) -> tuple[JobHandle, JobStatus]:
+        """
+        Cancel a job on whichever clusters of a pool have it, also if the one that its handle names is out of reach.
+
+        :param wait_s: how long to wait for the job to end, in seconds.
+        :return: its handle on the cluster where it is, and its status there.
+        :raises GpuClusterConnectionError: a cluster that may have it does not answer.
+        """
+        requested_by = current_requester()
+        conn_id, status = self._calls.cancel_one(handle.job_id, requested_by=requested_by, wait_s=wait_s)
+        settings = self.member(conn_id).settings
+        return handle.elsewhere(conn_id, root_dir=settings.root_dir, engine=settings.engine), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
         """
@@ -421,10 +409,7 @@ class GpuClusterHook(BaseHook):
 
         :param requested_by: who cancels them, for their records.
         """
-        if self._pool_calls is None:
-            self.cluster.cancel(job_ids, requested_by=requested_by)
-        else:
-            self._pool_calls.cancel(job_ids, requested_by=requested_by)
+        self._calls.cancel(job_ids, requested_by=requested_by)
 
     def interrupt(self, job: Job, *, as_: str, requested_by: str | None = None) -> str:
         """
@@ -438,8 +423,8 @@ class GpuClusterHook(BaseHook):
         :raises LaunchError: there is no such job, or it does not run (:class:`JobConflictError`).
         :raises InvalidJobError: it is an array, or ``as_`` is something else.
         """
-        by = requested_by or _running_task()
-        return self._at(job).cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
+        by = requested_by or current_requester()
+        return self._hook_with(job).cluster.interrupt_job(job_id_of(job), kind=as_, requested_by=by)
 
     def audit(self, job: Job) -> list[dict[str, Any]]:
         """
@@ -454,10 +439,7 @@ class GpuClusterHook(BaseHook):
 
         :raises LaunchError: the cluster knows no such job, and its ledger does not either.
         """
-        job_id = job_id_of(job)
-        if self._pool_calls is not None:
-            return self._pool_calls.audit(job_id)
-        return [dict(line) for line in self.cluster.audit(job_id)["acts"]]
+        return self._calls.audit(job_id_of(job))
 
     def collect(
         self,
@@ -478,65 +460,12 @@ class GpuClusterHook(BaseHook):
             folder named after its index, and ``metrics`` is a list with one item for each element.
         :raises CollectError: a file was damaged, cannot be written, or leads out of the outputs folder.
         """
+        from airflow_provider_gpu_cluster.hooks.collecting import collect
         from airflow_provider_gpu_cluster.sinks import open_sink
 
         sink = open_sink(destination)
-        job_id = job_id_of(job)
         wanted, unwanted = patterns("include", include), patterns("exclude", exclude)
-        spread = _spread(job)
-        at = self._at(job) if spread is None else self
-        if spread is None:
-            found = at.cluster.collect(job_id, sink, include=wanted, exclude=unwanted)
-        else:
-            from airflow_provider_gpu_cluster.pools import parts
-
-            found = parts.collect(spread, self.cluster_of, sink, include=wanted, exclude=unwanted)
-        files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found]
-        size = _array_size_of(job)
-        paths = [METRICS_FILE] if size is None else [f"{index}/{METRICS_FILE}" for index in range(size)]
-        metrics = self._metrics(sink, files, paths)
-        ids = [job_id] if size is None else [element_id(job_id, index) for index in range(size)]
-        if spread is not None:
-            ids = [element.job_id for element in spread.elements]
-        metrics = at._without_secrets(dict(zip(ids, metrics, strict=True)), spread)
-        return {
-            "job_id": job_id,
-            "destination": str(sink),
-            "files": files,
-            "metrics": metrics[0] if size is None else metrics,
-        }
-
-    def _metrics(self, sink: Sink, files: list[dict[str, Any]], paths: list[str]) -> list[Any]:
-        sizes = {file["path"]: file["size"] for file in files}
-        room = MAX_METRICS_BYTES
-        metrics = []
-        for path in paths:
-            room -= sizes.get(path, 0)
-            if path in sizes and room < 0:
-                self.log.warning(
-                    "metrics.json is too large for XCom and stays in its file", path=path, size=sizes[path]
-                )
-            metrics.append(self._metrics_in(sink, path) if path in sizes and room >= 0 else None)
-        return metrics
-
-    def _without_secrets(self, metrics: dict[str, Any], spread: JobHandle | None) -> list[Any]:
-        """Hide what Airflow masks in the jobs' logs: metrics go into XCom, which everybody can read."""
-        given = [job_id for job_id, value in metrics.items() if isinstance(value, (str, list, dict))]
-        if spread is None:
-            statuses = self.statuses(given) if given else []
-        else:
-            from airflow_provider_gpu_cluster.pools import parts
-
-            statuses = parts.statuses_of_elements(spread, self.cluster_of)
-        masks = {status.job_id: status.masks for status in statuses}
-        return [hidden_in(value, masks.get(job_id)) for job_id, value in metrics.items()]
-
-    def _metrics_in(self, sink: Sink, path: str) -> Any:
-        try:
-            return parse_metrics(sink.read(path))
-        except ValueError as error:
-            self.log.warning("metrics.json is not JSON and stays in its file", path=path, error=str(error))
-            return None
+        return collect(job, self._at(job), sink, include=wanted, exclude=unwanted)
 
     def capacity(self) -> dict[str, Any]:
         """
@@ -550,14 +479,10 @@ class GpuClusterHook(BaseHook):
         """
         from airflow_provider_gpu_cluster.hooks.capacity_gauges import send_gauges
 
-        if self._pool_calls is not None:
-            together, each = self._pool_calls.capacity()
-            for conn_id, capacity in each.items():
-                send_gauges(capacity, conn_id)
-            return together
-        capacity = self.cluster.capacity()
-        send_gauges(capacity, self.settings.conn_id)
-        return dict(capacity)
+        together, each = self._calls.capacity()
+        for conn_id, capacity in each.items():
+            send_gauges(capacity, conn_id)
+        return together
 
     def orphans(
         self, older_than: str | float | timedelta | None = None, *, of_unknown_runs: bool = False
@@ -583,10 +508,8 @@ class GpuClusterHook(BaseHook):
 
         if older_than is not None and not isinstance(older_than, timedelta):
             older_than = timedelta(seconds=durations.seconds_of(older_than))
-        calls = self._pool_calls
-        listed = {self.settings.conn_id: self.cluster.jobs()} if calls is None else calls.jobs()
         found: list[OrphanedJob] = []
-        for conn_id, jobs in listed.items():
+        for conn_id, jobs in self._calls.jobs().items():
             if jobs["left_out"]:
                 self.log.warning("Only a part of the cluster's jobs was looked at", left_out=jobs["left_out"])
             found += orphans_among(
@@ -622,9 +545,7 @@ class GpuClusterHook(BaseHook):
             raise ValueError(f"by must be one of {', '.join(BYS)}, and not {by!r}")
         now = datetime.now(timezone.utc)
         moments = {"since": _moment(since, now), "until": _moment(until, now)}
-        if self._pool_calls is not None:
-            return self._pool_calls.usage(**moments, by=by)
-        return self.cluster.usage(**moments, by=by)["rows"]
+        return self._calls.usage(**moments, by=by)
 
     def collect_garbage(
         self, older_than: str | float | timedelta | None = None, *, dry_run: bool = False
@@ -645,9 +566,7 @@ class GpuClusterHook(BaseHook):
         if isinstance(older_than, timedelta):
             older_than = older_than.total_seconds()
         older_than_s = None if older_than is None else durations.seconds_of(older_than)
-        if self._pool_calls is not None:
-            return self._pool_calls.collect_garbage(older_than_s, dry_run=dry_run)
-        return dict(self.cluster.collect_garbage(older_than_s, dry_run=dry_run))
+        return self._calls.collect_garbage(older_than_s, dry_run=dry_run)
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -655,13 +574,9 @@ class GpuClusterHook(BaseHook):
 
         A pool works if all of its clusters do; the message tells of each.
         """
-        from airflow_provider_gpu_cluster.hooks.summary import summary_of
-
         try:
             with self:
-                if self._pool_calls is not None:
-                    return self._pool_calls.test(lambda conn_id: self._hooks[conn_id]._connector.warnings)
-                return True, summary_of(self.settings, self.cluster.check(), warnings=self._connector.warnings)
+                return self._calls.test(lambda conn_id: self._hooks.get(conn_id, self)._connector.warnings)
         except GpuClusterError as error:
             return False, str(error)
 
@@ -677,42 +592,6 @@ def _moment(value: datetime | timedelta | date | str | None, now: datetime) -> d
     return in_utc(value) if isinstance(value, datetime) else moment_of(str(value), now)
 
 
-def job_id_of(job: Job) -> str:
-    """
-    Return the id of a job, from a handle or an id.
-
-    :raises ValueError: it is a dict, but not a job handle; an :class:`.InvalidJobError` when its job id is none.
-    """
-    if isinstance(job, str):
-        return checked_job_id(job)
-    handle = job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
-    return checked_job_id(handle.job_id)
-
-
-def _conn_id_in(job: Job) -> str | None:
-    """Return the connection that a handle names; None for a bare job id."""
-    if isinstance(job, str):
-        return None
-    return job.gpu_cluster_conn_id if isinstance(job, JobHandle) else JobHandle.from_json(dict(job)).gpu_cluster_conn_id
-
-
-def _array_size_of(job: Job) -> int | None:
-    handle = _handle_of(job)
-    return None if handle is None else handle.array_size
-
-
-def _spread(job: Job) -> JobHandle | None:
-    """Return the handle of an array on several clusters; None for any other job."""
-    handle = _handle_of(job)
-    return handle if handle is not None and handle.parts else None
-
-
-def _handle_of(job: Job) -> JobHandle | None:
-    if isinstance(job, str):
-        return None
-    return job if isinstance(job, JobHandle) else JobHandle.from_json(dict(job))
-
-
 def _base_dir(base_dir: str | os.PathLike[str] | None) -> Path:
     if base_dir is not None:
         return Path(base_dir)
@@ -720,11 +599,3 @@ def _base_dir(base_dir: str | os.PathLike[str] | None) -> Path:
         return Path(get_current_context()["dag"].fileloc).parent
     except RuntimeError:
         return Path.cwd()
-
-
-def _running_task() -> str:
-    try:
-        ti = get_current_context()["ti"]
-    except RuntimeError:
-        return "Airflow"
-    return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"

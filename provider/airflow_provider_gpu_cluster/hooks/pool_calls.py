@@ -6,12 +6,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import structlog
 
+from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
+from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
+from airflow_provider_gpu_cluster.hooks.pool_staging import stage_in_pool
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
+from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
+from airflow_provider_gpu_cluster.jobs.identity import current_requester
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.pool import Pool
@@ -22,6 +29,11 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.job_list import JobsReply
     from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import UsageRow
     from airflow_provider_gpu_cluster.gpu_run.protocol.replies import Capacity
+    from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+    from airflow_provider_gpu_cluster.jobs.identity import JobIdentity
+    from airflow_provider_gpu_cluster.jobs.request import JobRequest
+    from airflow_provider_gpu_cluster.jobs.submission import Submission
+    from airflow_provider_gpu_cluster.sources import Source
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +44,12 @@ _Result = TypeVar("_Result")
 SILENT_S = 6.0
 # Until a cluster has done what takes long, or is given up by the connection to it.
 _AS_LONG_AS_IT_TAKES_S = 86_400.0
-# More often than a job is moved while somebody holds one handle of it.
-_MOST_HOPS = 20
 _ON_ITS_WAY = "it is being moved, and each of its clusters says that it is on another one"
 
 
 class PoolCalls:
     """
-    Calls to the members of a pool.
+    Calls to the members of a pool; :class:`.ClusterCalls` has the same methods for one cluster.
 
     :param pool: the pool.
     :param members: its clusters, open or not.
@@ -58,7 +68,34 @@ class PoolCalls:
         :param wait_s: how long to wait for those that are silent, in seconds; None for :data:`SILENT_S`.
         """
         wait_s = SILENT_S if wait_s is None else wait_s
-        return side_by_side(self._pool.conn_ids, ask, members=self._members, wait_s=wait_s)
+
+        def ask_for_a_while(cluster: Cluster) -> _Result:
+            # Whoever is given up while it still tries says nothing of why it is out of reach.
+            return ask(cluster.retrying_for(min(RETRY_FOR_S, wait_s / 2)))
+
+        return side_by_side(self._pool.conn_ids, ask_for_a_while, members=self._members, wait_s=wait_s)
+
+    def conn_id_of(self, job_id: str, conn_id: str | None) -> str:
+        """
+        Return the connection of the cluster where a job is.
+
+        :param conn_id: the one that its handle names, from which it may have moved; None to ask all members.
+        """
+        if conn_id is None:
+            return self.conn_ids_of([job_id])[0]
+        return self.conn_id_after(conn_id, job_id)
+
+    def stage(self, request: JobRequest, identity: JobIdentity, sources: Sequence[Source]) -> JobHandle:
+        """Copy a job's inputs to the member that has it, or to one that is chosen for it."""
+        return stage_in_pool(self._pool, self._members, identity=identity, sources=sources, spec=request.needs())
+
+    def launch(self, request: JobRequest, identity: JobIdentity, *, base_dir: Path) -> Submission:
+        """
+        Find a job on the member that has it, or choose one and launch it there.
+
+        :param base_dir: folder that relative sources start from.
+        """
+        return launch_in_pool(self._pool, self._members, request, identity, base_dir=base_dir, by=current_requester())
 
     def conn_ids_of(self, job_ids: Sequence[str]) -> list[str]:
         """
@@ -76,14 +113,18 @@ class PoolCalls:
         """Return the connection of the cluster to which a job went from one that a handle names, or that one."""
         return self._followed([(conn_id, job_id)], 0)[0][0]
 
-    def statuses(self, jobs: Sequence[tuple[str, str]], *, tail_bytes: int = 0) -> list[JobStatus]:
+    def statuses(self, jobs: Sequence[tuple[str | None, str]], *, tail_bytes: int = 0) -> list[JobStatus]:
         """
         Return the statuses of jobs on several clusters in the given order, from one call of each cluster.
 
-        :param jobs: connection and id of each; a connection may be that of a cluster that is no member any more.
+        :param jobs: connection and id of each. A connection may be that of a cluster that is no member any more; for
+            None, all members are asked.
         :raises GpuClusterError: a cluster did not answer.
         """
-        return [status for _, status in self._followed(jobs, tail_bytes)]
+        bare = [job_id for conn_id, job_id in jobs if conn_id is None]
+        where = dict(zip(bare, self.conn_ids_of(bare), strict=True))
+        places = [(where[job_id] if conn_id is None else conn_id, job_id) for conn_id, job_id in jobs]
+        return [status for _, status in self._followed(places, tail_bytes)]
 
     def _followed(self, jobs: Sequence[tuple[str, str]], tail_bytes: int) -> list[tuple[str, JobStatus]]:
         """Return where each job is, and its status there: a cluster that had it says where it went."""
@@ -99,7 +140,7 @@ class PoolCalls:
                 if status.moved_to is None or status.moved_to == conn_id:
                     continue
                 # It may have been moved back while it was looked for.
-                if seen[job].count(status.moved_to) < 2 and len(seen[job]) < _MOST_HOPS:
+                if seen[job].count(status.moved_to) < 2 and len(seen[job]) < MOST_HOPS:
                     further[job] = status.moved_to
                 else:
                     found[job] = conn_id, replace(status, state=JobState.UNKNOWN, message=_ON_ITS_WAY)
@@ -124,10 +165,41 @@ class PoolCalls:
         found = self.ask_all(lambda cluster: cluster.cancel(job_ids, requested_by=requested_by))
         _some_answers(found, "what of these jobs is there was not cancelled")
 
+    def cancel_one(self, job_id: str, *, requested_by: str, wait_s: float) -> tuple[str, JobStatus]:
+        """
+        Cancel a job on all members that answer: some of its clusters may know nothing yet of where it has gone.
+
+        :param wait_s: how long to wait for it to end, in seconds.
+        :return: the connection of the cluster where it is, and its status there.
+        :raises GpuClusterConnectionError: a member that may have it does not answer.
+        """
+
+        def ask(cluster: Cluster) -> JobStatus:
+            return cluster.cancel([job_id], requested_by=requested_by, wait_s=wait_s)[0]
+
+        found = side_by_side(
+            self._pool.conn_ids,
+            ask,
+            members=self._members,
+            wait_s=wait_s + SILENT_S,
+            is_enough=lambda outcomes: _where_alone(outcomes) is not None,
+            # As long as any call tries to reach a cluster.
+            patience_s=RETRY_FOR_S + wait_s + SILENT_S,
+        )
+        silent = {conn_id: one for conn_id, one in found.items() if isinstance(one, GpuClusterError)}
+        at = _where_alone(found)
+        if at is None:
+            told = {conn_id: one for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
+            if silent:
+                raise _not_cancelled(job_id, silent)
+            at = max(told, key=lambda conn_id: _nearness(told[conn_id]))
+        _tell_silent(silent, "the job is on another one")
+        return at, cast("JobStatus", found[at])
+
     def capacity(self) -> tuple[dict[str, Any], dict[str, Capacity]]:
         """Return what :meth:`.GpuClusterHook.capacity` returns for a pool, and the capacity of each that answered."""
         found = self.ask_all(lambda cluster: cluster.capacity())
-        answers = _some_answers(found, "their capacity is left out")
+        answers = _some_answers(found, "its capacity is left out")
         free = [one["free_gpus"] for one in answers.values()]
         broken = {conn_id: one.get("broken_gpus", []) for conn_id, one in answers.items()}
         together = {
@@ -143,7 +215,7 @@ class PoolCalls:
     def jobs(self) -> dict[str, JobsReply]:
         """Return the jobs that wait or run on each member that answers."""
         found = self.ask_all(lambda cluster: cluster.jobs())
-        return _some_answers(found, "their jobs were not looked at")
+        return _some_answers(found, "its jobs were not looked at")
 
     def usage(self, *, since: datetime | None, until: datetime | None, by: str) -> list[UsageRow]:
         """Return the rows of each member, in the order of the members, each with its connection."""
@@ -176,12 +248,15 @@ class PoolCalls:
         """
         Return what was done with a job on all members that know it, the oldest first, each with its connection.
 
-        :raises LaunchError: none of them knows it.
+        :raises LaunchError: all have answered, and none knows it.
+        :raises GpuClusterConnectionError: none of those that have answered knows it.
         """
         found = self.ask_all(lambda cluster: cluster.audit(job_id)["acts"])
         acts = _rows({conn_id: one for conn_id, one in found.items() if isinstance(one, list)})
         if not acts:
-            _all_answers(found)
+            raise _unknown(
+                job_id, {name: one for name, one in found.items() if not isinstance(one, LaunchError)}, found
+            )
         _tell_silent(
             {conn_id: one for conn_id, one in found.items() if not isinstance(one, LaunchError)}, "what was done there"
         )
@@ -215,23 +290,48 @@ def _holder(job_id: str, found: Mapping[str, dict[str, JobStatus] | GpuClusterEr
     :param found: what each has told about jobs.
     """
     told = {conn_id: one[job_id] for conn_id, one in found.items() if not isinstance(one, GpuClusterError)}
-    has = [conn_id for conn_id, status in told.items() if _is_there(status)]
-    if has:
-        return max(has, key=lambda conn_id: _nearness(told[conn_id]))
-    silent = [f"{conn_id}: {one}" for conn_id, one in found.items() if isinstance(one, GpuClusterError)]
+    silent = {conn_id: one for conn_id, one in found.items() if isinstance(one, GpuClusterError)}
+    has = [conn_id for conn_id, status in told.items() if status.attempt > 0 or status.elements]
+    # A job that was only staged, or that its cluster cannot look at now; with one that is silent it may be as well.
+    unknown = [conn_id for conn_id, status in told.items() if status.state is JobState.UNKNOWN]
+    if has or (unknown and not silent):
+        return max(has or unknown, key=lambda conn_id: _nearness(told[conn_id]))
+    not_said = {conn_id: told[conn_id].message or "it does not know its state" for conn_id in unknown}
+    raise _unknown(job_id, {**silent, **not_said}, found)
+
+
+def _unknown(job_id: str, silent: Mapping[str, object], asked: Iterable[str]) -> GpuClusterError:
+    """Return the error for a job that no cluster has that was asked."""
     if silent:
-        raise GpuClusterConnectionError(
+        return GpuClusterConnectionError(
             f"job {job_id} is on none of the clusters of the pool that have answered, and these have not: "
-            f"{'; '.join(silent)}"
+            f"{'; '.join(f'{conn_id}: {why}' for conn_id, why in silent.items())}"
         )
-    raise LaunchError(
-        f"no cluster of the pool knows job {job_id} (asked were {', '.join(found)}): it was deleted there, or it "
+    return LaunchError(
+        f"no cluster of the pool knows job {job_id} (asked were {', '.join(asked)}): it was deleted there, or it "
         "belongs to another connection"
     )
 
 
-def _is_there(status: JobStatus) -> bool:
-    return status.attempt > 0 or bool(status.elements) or status.state is JobState.UNKNOWN
+def _where_alone(found: Mapping[str, JobStatus | GpuClusterError]) -> str | None:
+    """Return the cluster that has a job, and from which no failover can have followed; None if none has said so."""
+    certain = {
+        conn_id: _nearness(one)
+        for conn_id, one in found.items()
+        if not isinstance(one, GpuClusterError)
+        and one.state is not JobState.LOST
+        and one.reason != protocol.ORPHANED
+        and any(_nearness(one))
+    }
+    return max(certain, key=lambda conn_id: certain[conn_id], default=None)
+
+
+def _not_cancelled(job_id: str, silent: Mapping[str, GpuClusterError]) -> GpuClusterConnectionError:
+    clusters = "; ".join(f"{conn_id}: {error}" for conn_id, error in silent.items())
+    return GpuClusterConnectionError(
+        f"job {job_id} may wait or run on a cluster that does not answer, and was not cancelled there ({clusters}). "
+        "Try again when that is back; with an orphan_timeout, the job ends by itself"
+    )
 
 
 def _nearness(status: JobStatus) -> tuple[bool, bool, int]:

@@ -10,7 +10,7 @@ import tenacity
 from airflow.sdk import get_current_context
 
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S, error_of_try
-from airflow_provider_gpu_cluster.exceptions import PlacementUnknownError
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.hooks.placement_stores import store_of_job
 from airflow_provider_gpu_cluster.jobs.identity import identity_of
 from airflow_provider_gpu_cluster.pools.launching import placing_of
@@ -52,7 +52,7 @@ def launch_in_pool(
         by=by,
     )
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(PlacementUnknownError),
+        retry=tenacity.retry_if_exception_type(GpuClusterConnectionError),
         wait=tenacity.wait_fixed(PAUSE_S),
         stop=tenacity.stop_after_delay(RETRY_FOR_S),
         before_sleep=_tell,

@@ -70,6 +70,7 @@ class JobFacts:
     :param known: columns that do not change, such as ``engine`` and ``gpus``.
     :param shown: columns of JSON, such as ``progress``.
     :param is_gone: whether its cluster has forgotten it, and how it ended.
+    :param is_here: whether its task says that it is on this cluster now, and on no other.
     """
 
     conn_id: str
@@ -82,6 +83,7 @@ class JobFacts:
     attempts: tuple[AttemptFacts, ...] = ()
     shown: Mapping[str, Any] = field(default_factory=dict)
     is_gone: bool = False
+    is_here: bool = False
 
 
 NEW_ROW: Mapping[str, Any] = {
@@ -120,7 +122,7 @@ def changes(row: Mapping[str, Any], facts: JobFacts) -> dict[str, Any]:
         found["submitted_at"] = facts.submitted_at
     is_better = facts.is_certain and not row["is_launched"]
     for name, value in facts.known.items():
-        if value is not None and (row[name] is None or is_better):
+        if value is not None and (row[name] is None or is_better or (name == "started_at" and value < row[name])):
             found[name] = value
     if facts.standing is not None:
         found.update(_of_standing(row, facts.standing))

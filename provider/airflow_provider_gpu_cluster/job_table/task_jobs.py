@@ -26,11 +26,14 @@ def jobs_of_task(session: Session, task: TaskKey) -> list[dict[str, Any]] | None
     return sorted(rows, key=lambda row: (row["submitted_at"], row["id"]), reverse=True)
 
 
-def handle_in_table(session: Session, task: TaskKey, job_id: str | None = None) -> JobHandle | None:
+def handle_in_table(
+    session: Session, task: TaskKey, job_id: str | None = None, conn_id: str | None = None
+) -> JobHandle | None:
     """
     Return the handle of a job of a task instance; None if the table knows none, or is not there.
 
     :param job_id: one of its jobs; by default the latest.
+    :param conn_id: the cluster where it was, for one that was on several; by default the latest.
     """
     if what_is_missing(session) is not None:
         return None
@@ -38,6 +41,8 @@ def handle_in_table(session: Session, task: TaskKey, job_id: str | None = None) 
     query = select(*columns, jobs.c.element_count).where(*_are_of(task))
     if job_id is not None:
         query = query.where(jobs.c.job_id == job_id)
+    if conn_id is not None:
+        query = query.where(jobs.c.conn_id == conn_id)
     row = session.execute(query.order_by(jobs.c.submitted_at.desc(), jobs.c.id.desc()).limit(1)).first()
     if row is None:
         return None

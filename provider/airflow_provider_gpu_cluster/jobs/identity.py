@@ -151,6 +151,15 @@ def current_caller() -> Caller:
     return caller
 
 
+def current_requester() -> str:
+    """Return who asks something of a cluster, in words for a job's record."""
+    try:
+        ti = get_current_context()["ti"]
+    except RuntimeError:
+        return "Airflow"
+    return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"
+
+
 def airflow_url() -> str | None:
     """Return the address of this Airflow, by which others are told from it; None if ``[api] base_url`` names none."""
     url: str = (conf.get("api", "base_url", fallback="") or "").rstrip("/")

@@ -466,13 +466,13 @@ def connection_ids(value: Any, *, parameter: str = "gpu_cluster_conn_id") -> str
     if is_unset(value):
         return None
     written = as_list(value)
-    if isinstance(written, str) and "," in written:
-        # No id of a connection has a comma.
-        written = [one for one in written.split(",") if one.strip()]
-    if not isinstance(written, list):
-        if isinstance(written, Mapping):
+    if isinstance(written, str):
+        if written.strip()[:1] in ("[", "(", "{"):
             raise _invalid(parameter, value, _CONNECTIONS)
-        return str(written)
+        # No id of a connection has a comma, or a line break.
+        written = [one for one in written.replace("\n", ",").split(",") if one.strip()]
+    if not isinstance(written, list):
+        written = [written]
     ids = [one.strip() for one in map(as_text, written) if isinstance(one, str)]
     if len(ids) < len(written) or isinstance(value, (set, frozenset)) or any(map(is_unset, ids)):
         raise _invalid(parameter, value, _CONNECTIONS)

@@ -116,6 +116,15 @@ class JobRequest(_Fields):  # type: ignore[misc]  # its fields are those of the 
 
         return parse_sources(code=code, data=data, models=models, base_dir=base_dir)
 
+    @property
+    def has_sources(self) -> bool:
+        """Whether it says what its sources are; an empty list says that there are none."""
+        return not (self.code is None and self.data is None and self.models is None)
+
+    def without_sources(self) -> JobRequest:
+        """Return it for a job whose sources are staged already."""
+        return replace(self, code=None, data=None, models=None)
+
     def _written_sources(self) -> tuple[Any, Any, Any]:
         return source("code", self.code), sources("data", self.data), sources("models", self.models)
 

@@ -11,12 +11,22 @@ from airflow.sdk import BaseOperator
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.placement_options import check_placement
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
-from airflow_provider_gpu_cluster.tasks.handles import JobArgument, at_its_cluster, handle_of, is_missing, publish_seen
+from airflow_provider_gpu_cluster.tasks.handles import (
+    JobArgument,
+    at_its_cluster,
+    handle_of,
+    is_missing,
+    pool_with,
+    publish_seen,
+)
 from airflow_provider_gpu_cluster.tasks.links import GpuJobLink, tell_page
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
+
+    from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+    from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
 _NOTHING = "No GPU job was launched: nothing to cancel"
 _EVENTS = {
@@ -44,7 +54,8 @@ class CancelGpuJobOperator(BaseOperator):
         succeeds. (templated)
     :param wait_s: how long to wait for the job to end, in seconds.
     :param gpu_cluster_conn_id: another connection to the job's cluster; by default the one the job was launched
-        with. Of a pool, it is the cluster where the job is. (templated)
+        with. With a pool, the job is cancelled on whichever of its clusters have it, also if the one that ``job`` names
+        is out of reach. (templated)
     """
 
     template_fields: Sequence[str] = ("job", "gpu_cluster_conn_id")
@@ -82,18 +93,29 @@ class CancelGpuJobOperator(BaseOperator):
         handle = handle_of(self.job)
         publish_seen(context, handle)
         tell_page(context["ti"], self.log, handle.job_id)
+        pool = pool_with(handle, self.gpu_cluster_conn_id)
+        if pool is not None:
+            with pool:
+                handle, status = pool.cancel_in_pool(handle, wait_s=self.wait_s)
+                self._tell(handle, status, cluster=pool.member(handle.gpu_cluster_conn_id).settings.name, began=started)
+            publish_seen(context, handle)
+            return
         with at_its_cluster(handle, self.gpu_cluster_conn_id) as (hook, handle, status):
             if status.final:
                 return
-            if status.attempt == 0 and status.state is JobState.UNKNOWN:
-                self.log.info(_NOTHING, job_id=handle.job_id)
-                return
-            status = hook.cancel(handle, wait_s=self.wait_s)
-            self.log.info(
-                _EVENTS.get(status.state, "GPU job is being cancelled"),
-                job_id=handle.job_id,
-                cluster=hook.settings.name,
-                state=str(status.state),
-                message=status.message,
-                duration=round(time.monotonic() - started, 2),
-            )
+            if status.attempt or status.state is not JobState.UNKNOWN:
+                status = hook.cancel(handle, wait_s=self.wait_s)
+            self._tell(handle, status, cluster=hook.settings.name, began=started)
+
+    def _tell(self, handle: JobHandle, status: JobStatus, *, cluster: str, began: float) -> None:
+        if status.attempt == 0 and status.state is JobState.UNKNOWN:
+            self.log.info(_NOTHING, job_id=handle.job_id)
+            return
+        self.log.info(
+            _EVENTS.get(status.state, "GPU job is being cancelled"),
+            job_id=handle.job_id,
+            cluster=cluster,
+            state=str(status.state),
+            message=status.message,
+            duration=round(time.monotonic() - began, 2),
+        )

@@ -14,6 +14,7 @@ from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
 from airflow_provider_gpu_cluster.jobs.rendered import is_open
 from airflow_provider_gpu_cluster.jobs.request import JobRequest, checked_needs
 from airflow_provider_gpu_cluster.pools.placement_options import check_placement
+from airflow_provider_gpu_cluster.pools.policy_function import PolicyFunction
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.handles import FilledFields, dag_folder, is_cancelled_by_teardown, publish_seen
 from airflow_provider_gpu_cluster.tasks.job_notes import TEARDOWN_XCOM_KEY, push_note
@@ -70,7 +71,7 @@ class StageGpuJobOperator(BaseOperator):
         self.data = data
         self.models = models
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
-        self.policy = policy
+        self.policy = PolicyFunction.of(policy)
         self.needs = needs
         self.durable = durable
         with naming_task(self):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuJobCancelled
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuJobCancelled
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import JobIdentity, forerunners_of, identity_of, reader_of
@@ -29,7 +29,7 @@ from airflow_provider_gpu_cluster.pools.placement_options import (
     check_spread,
     placement_options,
 )
-from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
+from airflow_provider_gpu_cluster.pools.policy_function import PolicyFunction
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
 from airflow_provider_gpu_cluster.tasks.deferral import (
@@ -48,6 +48,7 @@ from airflow_provider_gpu_cluster.tasks.handles import (
     handle_of,
     hook_for,
     is_cancelled_by_teardown,
+    pool_with,
     publish,
     result_of,
     seconds,
@@ -64,9 +65,10 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
-    from airflow_provider_gpu_cluster.pools.keeping import Keeper
+    from airflow_provider_gpu_cluster.pools.keeping import KeepsPlace
     from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
+    from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
@@ -87,7 +89,9 @@ class SubmitGpuJobOperator(BaseOperator):
     launched and retried independently. The task ends when all of them have ended, and fails if any has failed.
 
     :param job: output of a :class:`StageGpuJobOperator`, whose sources are used; without it, ``code``,
-        ``data`` and ``models`` are staged first. (templated)
+        ``data`` and ``models`` are staged first. In a pool, give these as well: from them the job is staged again if
+        it has to go to another cluster and the one where it was staged is out of reach. What was staged is what runs
+        there, whatever has become of the sources since; an empty list says that there are none. (templated)
     :param code: source of the code: a local file or folder relative to the DAG file's folder, ``git+...``,
         ``cluster:...``, or a URL of an object store. A folder's content becomes the job's ``code/``, where it runs.
         (templated)
@@ -148,8 +152,8 @@ class SubmitGpuJobOperator(BaseOperator):
         DAG file's folder.
     :param gpu_cluster_conn_id: connection of the cluster; by default the one of ``job``, or
         ``gpu_cluster_default``. Or a pool of clusters, of which one is chosen for each job: a list of connections, such
-        as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` stays on its
-        cluster. (templated)
+        as ``["gpu01", "slurm-a"]``, or a connection of type ``gpu_cluster_pool``. A staged ``job`` is launched where it
+        was staged, as long as that cluster can be reached and can run it. (templated)
     :param policy: how a cluster of a pool is chosen among those that the job fits: ``"soonest"``, where it is expected
         to start first; ``"cheapest"``, by ``price_per_gpu_hour``; ``"in_order"``, the first of the list that answers;
         or a function that takes the offers and returns one of them, or the id of its connection. None for the pool
@@ -160,14 +164,15 @@ class SubmitGpuJobOperator(BaseOperator):
     :param move_gain: in a pool, while the task waits for the job: a queued job is moved to another cluster if it is
         expected to start there sooner by this, as a timedelta or in seconds, and in less than half the time. None for
         never.
-    :param spread: in a pool: elements of an ``array`` may go to different clusters. False keeps them together.
+    :param spread: in a pool: elements of an ``array`` may go to different clusters, and what is on each fails over and
+        moves like a job. False keeps them together.
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead
         of on a worker; by default the value of ``[operators] default_deferrable``.
     :param launch_from_trigger: when deferrable, also launch the job from the triggerer, over the same connection for
         any number of tasks. A worker would spend most of its time on the login; a trigger launches about a second
-        later. By default only mapped tasks do so. A worker still launches arrays, and jobs whose files must be sent
-        (code, data or models that are neither on the cluster, nor from git, nor staged).
+        later. By default only mapped tasks do so. A worker still launches arrays, staged jobs of a pool, and jobs whose
+        files must be sent (code, data or models that are neither on the cluster, nor from git, nor staged).
     :param end_from_trigger: when deferrable, also end the task in the triggerer, without a worker, where Airflow can:
         the job has succeeded, little output is left to show, the task has no ``outlets``, ``post_execute`` or
         ``on_success_callback``, and no Airflow plugin has listeners.
@@ -302,7 +307,7 @@ class SubmitGpuJobOperator(BaseOperator):
         self.env = HiddenEnv(env)
         self.array = None if array is None else HiddenArray(array)
         self.gpu_cluster_conn_id = gpu_cluster_conn_id
-        self.policy = policy
+        self.policy = PolicyFunction.of(policy)
         self.failover_after = failover_after
         self.move_gain = move_gain
         self.spread = spread
@@ -322,7 +327,8 @@ class SubmitGpuJobOperator(BaseOperator):
         self._in_pool: JobInPool | None = None
         self._is_staged = job is not None  # job may turn out to be None when the task runs, which is an error
         with naming_task(self):
-            self._request().check(staged=job is not None)
+            # Whether a connection is that of a pool is known when the task runs. On one cluster they are of no use.
+            self._request().check(staged=job is not None and gpu_cluster_conn_id is None)
             check_spread(spread=spread, array=array, is_staged=job is not None)
             check_placement(gpu_cluster_conn_id=gpu_cluster_conn_id, **self._written_placement())
             self._notify_when, self._written_notifier = checked_notify(notify, notifier)
@@ -348,16 +354,17 @@ class SubmitGpuJobOperator(BaseOperator):
         """Launch the job, wait for it if asked to, and return its handle."""
         return self._launch_and_wait(context)
 
-    def _launch_and_wait(self, context: Context, *, on_worker: bool = False) -> dict[str, Any]:
+    def _launch_and_wait(self, context: Context, *, after: WatchEnd | None = None) -> dict[str, Any]:
         """
         Launch the job, or find it, and wait for it if asked to.
 
-        :param on_worker: whether a trigger could not do it.
+        :param after: what a trigger has said that could not do it.
         """
+        on_worker = after is not None
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
         hook = self._hook(staged)
-        self._in_pool = self._job_in_pool(context, hook, identity)
+        self._in_pool = self._job_in_pool(context, hook, identity, staged)
         if on_worker and self._in_pool is not None:
             self._in_pool.do_what_the_trigger_could_not()
         if not on_worker and self._may_launch_from_trigger(context):
@@ -372,7 +379,8 @@ class SubmitGpuJobOperator(BaseOperator):
                 return self._wait(context, hook, identity, handle)
             if self.wait_for_completion and self._in_pool is not None:
                 launch = self._request_for_trigger(identity, staged=staged is not None)
-                self._defer(context, job=handle.to_json(), pool=self._in_pool.argument(launch))
+                pool = self._in_pool.argument(launch)
+                self._defer(context, job=handle.to_json(), pool=pool, ended=_told_ends(after, handle))
         if self.wait_for_completion and self.deferrable:
             self._defer(context, job=handle.to_json())
         return handle.to_json()
@@ -383,8 +391,10 @@ class SubmitGpuJobOperator(BaseOperator):
         own = self._request().spec().orphan_timeout_s
         return hook.settings.orphan_timeout_s if own is None else own
 
-    def _job_in_pool(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> JobInPool | None:
-        """Return what sees to the job in a pool; None if there is only one cluster."""
+    def _job_in_pool(
+        self, context: Context, hook: GpuClusterHook, identity: JobIdentity, staged: JobHandle | None
+    ) -> JobInPool | None:
+        """Return what sees to the job in a pool; None if there is only one cluster, or it stays where it was staged."""
         pool = hook.pool
         if pool is None:
             return None
@@ -400,6 +410,7 @@ class SubmitGpuJobOperator(BaseOperator):
             self._request(),
             context=context,
             options=options,
+            staged_at=None if staged is None else staged.gpu_cluster_conn_id,
             base_dir=dag_folder(self),
             is_awaited=self.wait_for_completion,
             check=self._stop_if_killed,
@@ -417,18 +428,18 @@ class SubmitGpuJobOperator(BaseOperator):
             return self._launch_and_wait(context)
         hook = self._hook(staged)
         if end.placement is not None:
-            self._in_pool = self._job_in_pool(context, hook, identity)
+            self._in_pool = self._job_in_pool(context, hook, identity, staged)
             if self._in_pool is not None:
                 has_ended = end.status is not None and end.status.final
-                self._in_pool.go_on(PlacementRecord.from_json(end.placement), has_ended=has_ended)
+                self._in_pool.go_on(end.placement, has_ended=has_ended)
             if end.status is None and end.error is None:
                 # The trigger could not launch it on another cluster.
-                return self._launch_and_wait(context, on_worker=True)
+                return self._launch_and_wait(context, after=end)
         if end.error is not None:
             raise end.error
         assert end.handle is not None
         if end.handle.parts:
-            self._in_pool = self._job_in_pool(context, hook, identity)
+            self._in_pool = self._job_in_pool(context, hook, identity, staged)
         self._request().variables()  # masks their values in this process's log
         conn_id = end.handle.gpu_cluster_conn_id
         with self._stoppable(context, hook if self._in_pool is not None else GpuClusterHook(conn_id), identity) as hook:
@@ -442,7 +453,7 @@ class SubmitGpuJobOperator(BaseOperator):
         except TaskDeferralTimeout as error:
             staged = handle_of(self.job) if self._is_staged else None
             hook, identity = self._hook(staged), self._identity(context, staged)
-            self._in_pool = self._job_in_pool(context, hook, identity)
+            self._in_pool = self._job_in_pool(context, hook, identity, staged)
             self._cancel_after_timeout(hook, identity)
             raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over") from error
 
@@ -461,8 +472,13 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _hook(self, staged: JobHandle | None) -> GpuClusterHook:
         if staged is not None:
-            return hook_for(staged, self.gpu_cluster_conn_id)
+            return self._pool_of_staged(staged) or hook_for(staged, self.gpu_cluster_conn_id)
         return GpuClusterHook(connection_ids(self.gpu_cluster_conn_id) or GpuClusterHook.default_conn_name)
+
+    def _pool_of_staged(self, staged: JobHandle) -> GpuClusterHook | None:
+        """Return the hook of the pool in which a staged job may go elsewhere; None if it stays where it was staged."""
+        may_go = self.wait_for_completion or self._request().has_sources
+        return pool_with(staged, self.gpu_cluster_conn_id) if may_go else None
 
     @contextlib.contextmanager
     def _stoppable(self, context: Context, hook: GpuClusterHook, identity: JobIdentity) -> Iterator[GpuClusterHook]:
@@ -480,6 +496,8 @@ class SubmitGpuJobOperator(BaseOperator):
                 self._end_after_kill(context, hook, identity)
             finally:
                 self._interrupt = None
+                if self._in_pool is not None:
+                    self._in_pool.close()
 
     def _may_launch_from_trigger(self, context: Context) -> bool:
         if not (self.wait_for_completion and self.deferrable):
@@ -492,6 +510,8 @@ class SubmitGpuJobOperator(BaseOperator):
         self, context: Context, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool
     ) -> None:
         """Defer the task and let its trigger launch the job, if a trigger can."""
+        if self._in_pool is not None and not self._in_pool.may_be_launched_by_a_trigger():
+            return
         request = self._request_for_trigger(identity, staged=staged)
         if request is None:
             return
@@ -499,12 +519,15 @@ class SubmitGpuJobOperator(BaseOperator):
             self._cancel_forerunners(context, hook)
         if self._in_pool is None:
             self._defer(context, launch=request, gpu_cluster_conn_id=hook.settings.conn_id)
-        if self._in_pool.may_be_launched_by_a_trigger():
-            self._defer(context, launch=request, pool=self._in_pool.argument(request))
+        self._defer(context, launch=request, pool=self._in_pool.argument(request))
 
     def _request_for_trigger(self, identity: JobIdentity, *, staged: bool) -> SubmitRequest | None:
         folder = Path(dag_folder(self))
-        return request_for_trigger(self._request(), identity, base_dir=folder, staged=staged)
+        return request_for_trigger(self._request_to_launch(staged), identity, base_dir=folder, staged=staged)
+
+    def _request_to_launch(self, staged: bool) -> JobRequest:
+        request = self._request()
+        return request.without_sources() if staged else request
 
     def _defer(self, context: Context, **job: Any) -> NoReturn:
         trigger = GpuJobTrigger(
@@ -540,13 +563,26 @@ class SubmitGpuJobOperator(BaseOperator):
         started = time.monotonic()
         self._cancel_forerunners(context, hook)
         if self._in_pool is None:
-            submission = hook.launch(self._request(), identity, base_dir=dag_folder(self), staged=staged)
+            submission = self._launched_there(hook, identity, staged=staged)
         else:
             patience_s = seconds(self.unreachable_timeout) if self.wait_for_completion else 0
             submission = self._in_pool.launch(pause=self._sleep, patience_s=patience_s)
             hook = self._in_pool.member(submission.handle.gpu_cluster_conn_id)
         self._tell_launch(context, hook, identity, submission, duration_s=time.monotonic() - started)
         return submission.handle
+
+    def _launched_there(self, hook: GpuClusterHook, identity: JobIdentity, *, staged: bool) -> Submission:
+        """Launch the job on its only cluster, or where it was staged and stays."""
+        try:
+            request = self._request_to_launch(staged)
+            return hook.launch(request, identity, base_dir=dag_folder(self), staged=staged)
+        except GpuClusterConnectionError as error:
+            if not staged or pool_with(handle_of(self.job), self.gpu_cluster_conn_id) is None:
+                raise
+            raise type(error)(
+                f"{str(error).rstrip('.')}. The inputs of job {identity.job_id} are staged there alone: try again when "
+                "that cluster is back, or clear the task that has staged them, which then chooses another one"
+            ) from error
 
     def _tell_launch(
         self,
@@ -592,21 +628,30 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _wait(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, handle: JobHandle) -> dict[str, Any]:
         """Wait for the job, from cluster to cluster of its pool."""
+        from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
         from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere
 
         if self._in_pool is None:
-            return self._wait_there(context, hook, handle)
+            return self._wait_there(context, hook, handle, memory={})
+        memory: dict[str, Any] = {}
         while True:
             hook = self._in_pool.member(handle.gpu_cluster_conn_id)
             try:
-                return self._wait_there(context, hook, handle, keeper=self._in_pool.keeper)
+                return self._wait_there(context, hook, handle, memory=memory, keeper=self._in_pool.keeper)
             except JobWentElsewhere as went:
-                handle = went.submission.handle
+                before, handle = handle, went.submission.handle
+                memory = memory_elsewhere(memory, before, handle)
                 hook = self._in_pool.member(handle.gpu_cluster_conn_id)
                 self._tell_launch(context, hook, identity, went.submission, duration_s=0)
 
     def _wait_there(
-        self, context: Context, hook: GpuClusterHook, handle: JobHandle, *, keeper: Keeper | None = None
+        self,
+        context: Context,
+        hook: GpuClusterHook,
+        handle: JobHandle,
+        *,
+        memory: dict[str, Any],
+        keeper: KeepsPlace | None = None,
     ) -> dict[str, Any]:
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
         from airflow_provider_gpu_cluster.watch.notices import notices_of
@@ -620,14 +665,23 @@ class SubmitGpuJobOperator(BaseOperator):
             log=self.log,
         )
         watch = watch_of(
-            hook.cluster, handle, log=self.log, reader=reader, notices=notices, open_cluster=hook.cluster_of
+            hook.cluster,
+            handle,
+            log=self.log,
+            reader=reader,
+            memory=memory,
+            notices=notices,
+            open_cluster=hook.cluster_of,
         )
-        status = watch.wait(
-            pause=self._sleep,
-            longest_pause_s=self.poll_interval,
-            unreachable_timeout_s=seconds(self.unreachable_timeout),
-            keeper=keeper,
-        )
+        try:
+            status = watch.wait(
+                pause=self._sleep,
+                longest_pause_s=self.poll_interval,
+                unreachable_timeout_s=seconds(self.unreachable_timeout),
+                keeper=keeper,
+            )
+        finally:
+            memory.update(watch.memory)
         if self._in_pool is not None:
             self._in_pool.note_end()
         watch.end(status)
@@ -675,3 +729,13 @@ class SubmitGpuJobOperator(BaseOperator):
             return
         with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
             anew.cancel(identity.job_id, request_key=identity.request_key)
+
+
+def _told_ends(after: WatchEnd | None, handle: JobHandle) -> list[int]:
+    """Return the elements of an array of which a trigger has told the ends, and that are still where they were."""
+    from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
+
+    if after is None or after.handle is None or after.handle.array_size != handle.array_size:
+        return []
+    ended: list[int] = memory_elsewhere(after.memory, after.handle, handle).get("ended", [])
+    return ended

@@ -131,7 +131,7 @@ def _of_job(handle: JobHandle, known: Known) -> dict[str, Any]:
     told: Mapping[str, Any] = known.description or {}
     spec: Mapping[str, Any] = told.get("spec") or {}
     message = _text(status.message)
-    attempts = _attempts(status, told)
+    attempts = _attempts(handle, status, told)
     acts = [_act(line) for line in told.get("acts") or ()]
     submitted_at = status.submitted_at or handle.submitted_at
     detail: dict[str, Any] = {
@@ -239,12 +239,16 @@ def _reason_text(detail: dict[str, Any]) -> str:
     return f"Reason: {reason}{finer}.".replace("_", " ")
 
 
-def _attempts(status: JobStatus, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _attempts(handle: JobHandle, status: JobStatus, told: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return all attempts, as the description has them, and else the earlier ones of this try with the present one."""
     found: dict[Any, dict[str, Any]] = {}
     for past in status.attempts:
         found[past.get("attempt")] = dict(past)
+    here = handle.gpu_cluster_conn_id
     for one in told.get("attempts") or ():
+        if found.get(one.get("attempt"), {}).get("conn_id", here) != here:
+            # It was taken back here while it waited, and then was on that cluster.
+            continue
         known = {name: value for name, value in one.items() if value is not None}
         found[one.get("attempt")] = {**found.get(one.get("attempt"), {}), **known}
     if status.attempt:
@@ -253,7 +257,10 @@ def _attempts(status: JobStatus, told: Mapping[str, Any]) -> list[dict[str, Any]
         known = {name: value for name, value in present.items() if value is not None}
         found[status.attempt] = {**found.get(status.attempt, {}), **known, "state": str(status.state)}
     return [
-        {name: _text(one.get(name)) for name in _OF_ATTEMPT}
+        {
+            **{name: _text(one.get(name)) for name in _OF_ATTEMPT},
+            "conn_id": _text(one.get("conn_id")) or here,
+        }
         for number, one in sorted(found.items(), key=lambda item: item[0] or 0)
         if isinstance(number, int)
     ]
@@ -336,7 +343,7 @@ def _act(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _earlier(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row.get(name) for name in ("job_id", "state", "submitted_at")}
+    return {name: row.get(name) for name in ("job_id", "conn_id", "state", "attempt", "submitted_at")}
 
 
 def _time(time: datetime | None) -> str | None:

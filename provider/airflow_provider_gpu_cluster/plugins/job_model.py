@@ -27,6 +27,7 @@ class AttemptTold(_Told):
     exit_code: int | None
     signal: int | None
     gpu_seconds: float | None
+    conn_id: str = Field(description="connection of the cluster where it is or was, which has its log")
 
 
 class Queue(_Told):
@@ -108,10 +109,12 @@ class Act(_Told):
 
 
 class Earlier(_Told):
-    """A job that the same task instance had launched before it was cleared."""
+    """A job that the same task instance had launched before it was cleared, or this job where it was before."""
 
     job_id: str
+    conn_id: str | None
     state: str | None
+    attempt: int | None = Field(description="the number of its last attempt there")
     submitted_at: str | None
 
 

@@ -24,6 +24,8 @@ def rows_of(handle: JobHandle, task: TaskKey) -> Rows:
     """
     Return the row of a job, and those of the jobs that its task instance had launched before; None without a table.
 
+    A job that has run on several clusters has a row for each; they all count as earlier but for that of its handle.
+
     It blocks on the database.
 
     :param task: which the user may see.
@@ -38,14 +40,17 @@ def rows_of(handle: JobHandle, task: TaskKey) -> Rows:
     if rows is None:
         return None, None
     told = [{name: _text_of(value) for name, value in row.items()} for row in rows]
-    own = next((row for row in told if row["job_id"] == handle.job_id), None)
+    place = handle.gpu_cluster_conn_id, handle.job_id
+    own = next((row for row in told if (row["conn_id"], row["job_id"]) == place), None)
     parts = {part.job_id for part in handle.parts}
     return own, [row for row in told if row["job_id"] not in parts and _is_before(row, own)]
 
 
 def _is_before(row: Row, own: Row | None) -> bool:
     # A job that was launched a moment ago is not in the table yet.
-    return own is None or (row is not own and row["submitted_at"] <= own["submitted_at"])
+    if own is None:
+        return True
+    return row is not own and (row["job_id"] == own["job_id"] or row["submitted_at"] <= own["submitted_at"])
 
 
 def _text_of(value: Any) -> Any:

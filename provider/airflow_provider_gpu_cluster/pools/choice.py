@@ -17,6 +17,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.jobs.progress import duration_text
 from airflow_provider_gpu_cluster.pools.offer import Offer
+from airflow_provider_gpu_cluster.pools.policy_function import name_of
 from airflow_provider_gpu_cluster.pools.pool import CHEAPEST, IN_ORDER, POLICIES, SOONEST, Policy
 
 # What is taken for what nobody knows. How long a job runs, in seconds:
@@ -63,7 +64,7 @@ def choose(offers: Sequence[Offer], policy: Policy = SOONEST) -> Choice:
     if not fitting:
         raise _nowhere(offers)
     if not isinstance(policy, str):
-        return Choice(_called(policy, fitting), f"the policy {_name_of(policy)} has chosen it", tuple(offers))
+        return Choice(_called(policy, fitting), f"the policy {name_of(policy)} has chosen it", tuple(offers))
     if policy not in POLICIES:
         raise InvalidJobError(f"policy is {policy!r}; valid are {', '.join(map(repr, POLICIES))}, or a function")
     ranked = fitting if policy == IN_ORDER else _ranked(fitting, policy)
@@ -120,7 +121,7 @@ def _starts_now(offer: Offer) -> bool:
 
 
 def _called(policy: Callable[[Sequence[Offer]], Any], fitting: Sequence[Offer]) -> Offer:
-    name = _name_of(policy)
+    name = name_of(policy)
     try:
         chosen = policy(tuple(fitting))
     except (AirflowSkipException, AirflowFailException):
@@ -136,14 +137,6 @@ def _called(policy: Callable[[Sequence[Offer]], Any], fitting: Sequence[Offer]) 
         f"the policy {name} has returned {repr(conn_id)[:100]}; it must return one of the offers that it gets, or "
         f"the id of its connection: {', '.join(offer.conn_id for offer in fitting)}"
     )
-
-
-def _name_of(policy: object) -> str:
-    # A functools.partial, or an object that can be called.
-    name = getattr(policy, "__qualname__", None) or getattr(getattr(policy, "func", None), "__qualname__", None)
-    name = name or type(policy).__qualname__
-    module = getattr(policy, "__module__", None)
-    return f"{module}.{name}" if module else str(name)
 
 
 # -- words

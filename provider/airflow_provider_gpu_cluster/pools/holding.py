@@ -84,8 +84,9 @@ def while_deferred(record: PlacementRecord, *, may_launch: bool) -> PlacementRec
 
 def is_newer(record: PlacementRecord, other: PlacementRecord) -> bool:
     """Return whether a record is of a later choice than another one for the same job, or has a later date."""
-    ours, theirs = (record.epoch, record.key), (other.epoch, other.key)
-    return ours > theirs or (ours == theirs and (record.start_by or 0.0) > (other.start_by or 0.0))
+    return record.rank > other.rank or (
+        record.rank == other.rank and (record.start_by or 0.0) > (other.start_by or 0.0)
+    )
 
 
 class Holding:

@@ -18,8 +18,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
 from airflow_provider_gpu_cluster.exceptions import CannotCarryError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.choice import BUILD_S, TYPICAL_BYTES_PER_S, choose, long_text, whole_wait_s
 from airflow_provider_gpu_cluster.pools.keeping import WorkerNeeded
 from airflow_provider_gpu_cluster.pools.move import Move
@@ -100,7 +103,11 @@ def better_place(
     worth = [one for one in found if _is_worth(here, one, move_gain_s)]
     if not isinstance(policy, str) and worth:
         own = [offer for offer in offers if offer.conn_id == here.conn_id and offer.answered and offer.fits]
-        chosen = choose([*own, *(one.offer for one in worth)], policy).offer.conn_id
+        try:
+            chosen = choose([*own, *(one.offer for one in worth)], policy).offer.conn_id
+        except (AirflowSkipException, AirflowFailException):
+            # By this the function says that the job is to run nowhere; it has a place already.
+            chosen = here.conn_id
         worth = [one for one in worth if one.offer.conn_id == chosen]
     return min(worth, key=lambda one: one.starts_in_s / max(one.offer.member.weight, 1e-9), default=None)
 
@@ -180,7 +187,7 @@ class Moves:
     :param move_gain_s: how much sooner it must start elsewhere, in seconds.
     :param bytes_to_carry: returns how much it would bring along from a cluster; None if this process cannot bring
         anything along, as it has no connection for files.
-    :param is_staged: whether its inputs were staged, and so have to be brought along.
+    :param is_staged: whether a task before has staged its inputs, so that they have to be brought along.
     :param is_second_look: whether another process has looked before this one, and found that it should move.
     """
 
@@ -220,8 +227,10 @@ class Moves:
         now = self._wall()
         if record.conn_id is None or record.moves >= MOST_MOVES:
             return None
-        if status.elements and status.recovered:
-            # What the elements of an array have saved is not brought along.
+        if any(state is not JobState.QUEUED for state, _ in status.elements) or (
+            status.elements and status.attempt > 1
+        ):
+            # What the elements of an array have done is not brought along.
             return None
         if self._seen_at is not None and now - self._seen_at < APART_S:
             return None

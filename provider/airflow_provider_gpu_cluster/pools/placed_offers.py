@@ -64,9 +64,14 @@ def last_of(offers: Sequence[Offer]) -> str | None:
     return max(had, key=_last_run).conn_id if had else None
 
 
-def _last_run(offer: Offer) -> tuple[int, bool, tuple[int, str]]:
-    """Return what grows with the attempts that have run: their numbers go on wherever the job goes."""
+def _last_run(offer: Offer) -> tuple[bool, Rank, int, bool, Rank]:
+    """
+    Return what grows with the launches that have run, or have brought along what others have saved.
+
+    The numbers of attempts say that only between moves: after a failover, a job begins anew.
+    """
     assert offer.placed is not None
-    status = offer.placed.get("status", {})
+    status, launched = offer.placed.get("status", {}), offer.placed.get("launched")
     was_taken_back = "placement" in status and not status.get("started_at")
-    return (status.get("attempt") or 0) - was_taken_back, not was_taken_back, rank_of(offer)
+    has_run = (status.get("attempt") or 0) - was_taken_back
+    return has_run > 0, order(launched) if launched else NO_RANK, has_run, not was_taken_back, rank_of(offer)

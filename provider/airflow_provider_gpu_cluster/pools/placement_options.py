@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.jobs.parameter_checks import (
     optional,
 )
 from airflow_provider_gpu_cluster.jobs.rendered import check_defined, is_open, is_unset
+from airflow_provider_gpu_cluster.pools.policy_function import PolicyFunction
 from airflow_provider_gpu_cluster.pools.pool import POLICIES, Policy
 
 MOVE_GAIN = timedelta(minutes=10)
@@ -108,6 +109,8 @@ def checked_policy(value: Any) -> Policy | None:
     check_defined("policy", value)
     if is_unset(value):
         return None
+    if isinstance(value, PolicyFunction):
+        value = value.function
     words = ", ".join(map(repr, POLICIES))
     if isinstance(value, str):
         word = value.strip()

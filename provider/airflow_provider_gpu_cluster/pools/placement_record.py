@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,21 @@ CHOSEN, SENT, LAUNCHED, ENDED = STAGES = ("chosen", "sent", "launched", "ended")
 
 # An epoch and a key: which of all choices for a job it is. A later one is higher.
 Rank = tuple[int, str]
+
+
+def key_of_one(asker: str) -> str:
+    """
+    Return the key of one that chooses. Two may do so for the same try: an executor may deliver it twice, and two
+    triggerers may run one trigger for a while. Each must take only its own choices for its own.
+
+    :param asker: the try of the task.
+    """
+    return f"{asker} {secrets.token_hex(4)}"
+
+
+def try_of(key: str) -> str:
+    """Return the try of the task of which a key is."""
+    return key.rpartition(" ")[0]
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class PlacementRecord:
 
     :param job_id: the job; the record of another one is of before a clear.
     :param epoch: of the last choice.
-    :param key: the try that has made it.
+    :param key: who has made it, see :func:`key_of_one`.
     :param conn_id: the chosen cluster; None while a trigger chooses.
     :param members: all clusters of the pool at that time.
     :param stage: how far it has got there, one of the words above.
@@ -66,6 +82,12 @@ class PlacementRecord:
     def rank(self) -> Rank:
         """Which choice it is."""
         return self.epoch, self.key
+
+    @property
+    def may_have_it(self) -> tuple[str, ...]:
+        """The clusters on which something of the job may wait or run, the chosen one first."""
+        chosen = self.members if self.conn_id is None else (self.conn_id,)
+        return tuple(dict.fromkeys((*chosen, *self.elsewhere)))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -118,7 +140,7 @@ class Mark(NamedTuple):
 
     :param job_id: for this job.
     :param epoch: of the choice.
-    :param key: the try that has chosen.
+    :param key: who has chosen.
     """
 
     job_id: str
@@ -143,6 +165,11 @@ class PlacementStore(Protocol):
     @property
     def is_precise(self) -> bool:
         """Whether the last :meth:`load` has told everything: what is in no record and no mark was never chosen."""
+        ...
+
+    @property
+    def latest(self) -> PlacementRecord | None:
+        """The last record that this process has found or was about to keep. It costs no call, as there is no time."""
         ...
 
     def load(self) -> PlacementRecord | None:

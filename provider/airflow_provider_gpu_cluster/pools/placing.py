@@ -7,23 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from airflow_provider_gpu_cluster.exceptions import (
     GpuClusterConnectionError,
     GpuClusterError,
-    InvalidJobError,
-    JobConflictError,
     PlacementExpiredError,
     PlacementOutrankedError,
     PlacementUnknownError,
-    SourceError,
 )
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol import placement as words
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import order
-from airflow_provider_gpu_cluster.pools.choice import Choice, choose, reasons, sending_s
+from airflow_provider_gpu_cluster.pools.choice import Choice, choose, sending_s
 from airflow_provider_gpu_cluster.pools.holding import gone_after_s
 from airflow_provider_gpu_cluster.pools.members import Members
 from airflow_provider_gpu_cluster.pools.move import Move
@@ -44,9 +41,12 @@ from airflow_provider_gpu_cluster.pools.placement_record import (
     SENT,
     PlacementRecord,
     PlacementStore,
+    key_of_one,
+    try_of,
 )
 from airflow_provider_gpu_cluster.pools.placing_round import PoolMember, tell
 from airflow_provider_gpu_cluster.pools.pool import Pool
+from airflow_provider_gpu_cluster.pools.refusals import is_of_the_job, refusal_of, with_refusal
 from airflow_provider_gpu_cluster.pools.side_by_side import Outcomes
 from airflow_provider_gpu_cluster.pools.table import table_of
 from airflow_provider_gpu_cluster.pools.whereabouts import Whereabouts
@@ -64,8 +64,6 @@ _MOST_TAKEN = 4
 # Files may take longer to send than was expected.
 _LONGER_SENDING = 3.0
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.3
-# Faults of the job, which no other cluster would make good.
-_OF_THE_JOB = (InvalidJobError, SourceError, JobConflictError)
 _NOTHING_THERE = (words.FENCED, words.ENDED)
 
 _Member = TypeVar("_Member", bound=PoolMember)
@@ -124,6 +122,7 @@ class Placing(Generic[_Member]):
     ) -> None:
         self._pool = pool
         self._job = job
+        self._key = key_of_one(job.key)
         self._store = store
         self._members = members
         self._offers = offers
@@ -174,7 +173,7 @@ class Placing(Generic[_Member]):
         """Look where the job is, and launch it if it is nowhere; return None if that has to begin anew."""
         self._known.read(self._store.load())
         before = self._known.record
-        self._moves = before.moves if before is not None and before.key == self._job.key else 0
+        self._moves = before.moves if before is not None and try_of(before.key) == self._job.key else 0
         offers = self._look()
         self._check()
         holder = holder_of(offers)
@@ -222,7 +221,7 @@ class Placing(Generic[_Member]):
         """Return the record of the placement that the job's attempt belongs to, whoever has made that."""
         placed: Placed = holder.placed or {}
         placement, status = placed.get("placement"), placed.get("status")
-        epoch, key = rank_of(holder) if placement else (0, self._job.key)
+        epoch, key = rank_of(holder) if placement else (0, self._key)
         date = placement.get("start_by") if placement else None
         start_by = None if date is None else date - holder.clock_ahead_s
         known = self._known.record
@@ -278,13 +277,14 @@ class Placing(Generic[_Member]):
                     f"({offer.why_not}). So the job is launched nowhere else, {self._until(offer.conn_id)}"
                 )
         members = set(self._pool.conn_ids)
-        silent = sorted({offer.conn_id for offer in offers if not offer.answered} & members)
+        silent = [offer for offer in offers if not offer.answered and offer.conn_id in members]
         # Any two that have launched the job would have told a cluster in common, which tells the second of the first.
         if not self._store.is_precise and 2 * len(silent) >= len(members):
+            told = "; ".join(f"{offer.conn_id} ({offer.why_not})" for offer in silent)
             raise PlacementUnknownError(
                 f"whether job {self._job.job_id} was launched before is remembered nowhere, and too few clusters of the"
-                f" pool answer to be sure that it was not: {', '.join(silent)} of {len(members)} are silent. Nothing is"
-                " launched; try again when they are back"
+                f" pool answer to be sure that it was not: of {len(members)}, more than half have to, and these do not:"
+                f" {told}. Nothing is launched; try again when they are back, or without them in the pool"
             )
 
     def _until(self, conn_id: str) -> str:
@@ -297,32 +297,22 @@ class Placing(Generic[_Member]):
     # -- choosing and launching
 
     def _choose(self, offers: Sequence[Offer]) -> Offer:
-        own = [self._with_refusal(offer) for offer in offers if offer.conn_id in self._pool.conn_ids]
+        own = [
+            with_refusal(offer, self._refused.get(offer.conn_id))
+            for offer in offers
+            if offer.conn_id in self._pool.conn_ids
+        ]
         try:
             choice = self._choose_among(own)
         except GpuClusterConnectionError:
             raise
         except GpuClusterError as error:
-            self._give_up(error, own)
+            if not self._refused or any(offer.answered and offer.fits for offer in own):
+                # It says more than that they have refused it.
+                raise
+            raise refusal_of(self._refused.values(), own) from error
         self._log.info(f"GPU job goes to {choice.offer.conn_id}\n{table_of(choice)}")
         return choice.offer
-
-    def _with_refusal(self, offer: Offer) -> Offer:
-        refusal = self._refused.get(offer.conn_id)
-        if refusal is None:
-            return offer
-        is_passing = isinstance(refusal, GpuClusterConnectionError)
-        return replace(offer, fits=False, why_not=str(refusal), is_passing=is_passing)
-
-    def _give_up(self, error: GpuClusterError, offers: Sequence[Offer]) -> NoReturn:
-        """Raise the error of a cluster that seemed to fit, if there was one, with what all have said."""
-        refusals = list(self._refused.values())
-        if not refusals:
-            raise error
-        # One that passes tells that another try may succeed.
-        passing = [refusal for refusal in refusals if isinstance(refusal, GpuClusterConnectionError)]
-        cause = (passing or refusals)[-1]
-        raise type(cause)(f"no cluster of the pool has taken this job:{reasons(offers)}") from cause
 
     def _launch_on(
         self, chosen: Offer, offers: Sequence[Offer], *, adopt: bool = False, origin: str | None = None
@@ -358,11 +348,11 @@ class Placing(Generic[_Member]):
             return None
         except GpuClusterConnectionError:
             raise
-        except _OF_THE_JOB as error:
-            self._take_back(record, error)
-            raise
         except GpuClusterError as error:
-            if self._take_back(record, error):
+            is_taken_back = self._take_back(record, error)
+            if is_of_the_job(error):
+                raise
+            if is_taken_back:
                 self._refuse(str(record.conn_id), error)
             return None
 
@@ -385,7 +375,7 @@ class Placing(Generic[_Member]):
         record = PlacementRecord(
             self._job.job_id,
             self._known.next_epoch(),
-            self._job.key,
+            self._key,
             chosen.conn_id,
             tuple(offer.conn_id for offer in offers),
             CHOSEN,
@@ -412,7 +402,7 @@ class Placing(Generic[_Member]):
     def _placement(self, conn_id: str, epoch: int, offers: Sequence[Offer]) -> Placement:
         placement: Placement = {
             "epoch": epoch,
-            "key": self._job.key,
+            "key": self._key,
             "conn_id": conn_id,
             "members": [offer.conn_id for offer in offers],
         }
@@ -446,7 +436,7 @@ class Placing(Generic[_Member]):
         is_nowhere_else = self._is_nowhere_else(replies, record, offers)
         if isinstance(reply, GpuClusterError):
             # Nothing was sent that could launch it.
-            if isinstance(reply, _OF_THE_JOB):
+            if is_of_the_job(reply):
                 raise reply
             self._refuse(chosen.conn_id, reply)
             return None
@@ -465,7 +455,8 @@ class Placing(Generic[_Member]):
         placement = self._placement(chosen.conn_id, record.epoch, offers)
         claim = _dated(placement, record, chosen.clock_ahead_s)
         is_free = chosen.start_known_by == FREE_NOW
-        (reply,) = self._tell([chosen.conn_id], lambda _: (claim, words.CLAIM), if_free=is_free).values()
+        claimed = self._tell([chosen.conn_id], lambda _: (claim, words.CLAIM), if_free=is_free, enough=chosen.conn_id)
+        reply = claimed[chosen.conn_id]
         if isinstance(reply, GpuClusterError) or reply["outcome"] != words.CLAIMED:
             why = str(reply) if isinstance(reply, GpuClusterError) else f"the answer was {reply['outcome']!r}"
             self._log.info(f"GPU job stays on {origin}: {chosen.conn_id} does not take it now ({why})")
@@ -552,7 +543,7 @@ class Placing(Generic[_Member]):
         """
         assert record.conn_id is not None
         epoch = self._known.next_epoch()
-        placement: Placement = {"epoch": epoch, "key": self._job.key, "conn_id": record.conn_id}
+        placement: Placement = {"epoch": epoch, "key": self._key, "conn_id": record.conn_id}
         (reply,) = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW)).values()
         if isinstance(reply, GpuClusterError):
             raise PlacementUnknownError(

@@ -42,6 +42,7 @@ def side_by_side(
     members: Members[_Client],
     wait_s: float,
     is_enough: Callable[[Mapping[str, _Result | GpuClusterError]], bool] = _always,
+    patience_s: float = PATIENCE_S,
 ) -> Outcomes[_Result]:
     """
     Ask clusters, each in a thread of its own, and return the answer of each, or the error in its place.
@@ -52,7 +53,7 @@ def side_by_side(
     :param conn_ids: which to ask, each once.
     :param ask: asks one; called in a thread.
     :param wait_s: how long to wait for those that are silent, in seconds.
-    :param is_enough: whether one can do with these outcomes alone; if not, the others get up to :data:`PATIENCE_S`.
+    :param is_enough: whether one can do with these outcomes alone; if not, the others get up to ``patience_s``.
     """
     came = threading.Condition()
     slowest_s = 0.0
@@ -84,7 +85,7 @@ def side_by_side(
         with came:
             while len(outcomes) < len(conn_ids):
                 enough_s = max(wait_s, _TIMES_AS_LONG * slowest_s)
-                until = began + (enough_s if is_enough(outcomes) else max(enough_s, PATIENCE_S))
+                until = began + (enough_s if is_enough(outcomes) else max(enough_s, patience_s))
                 if (left_s := until - time.monotonic()) <= 0:
                     break
                 came.wait(left_s)

@@ -22,6 +22,11 @@ class NoStore:
     def __init__(self) -> None:
         self._record: PlacementRecord | None = None
 
+    @property
+    def latest(self) -> PlacementRecord | None:
+        """What this process has saved."""
+        return self._record
+
     def load(self) -> PlacementRecord | None:
         """Return what this process has saved."""
         return self._record
@@ -58,6 +63,12 @@ class KeyedStore:
         self._key = key
         self._is_first = is_first
         self._is_precise = False
+        self._latest: PlacementRecord | None = None
+
+    @property
+    def latest(self) -> PlacementRecord | None:
+        """The last record that this process has found or was about to keep."""
+        return self._latest
 
     @property
     def is_precise(self) -> bool:
@@ -71,16 +82,18 @@ class KeyedStore:
         if value is None:
             return None
         try:
-            return PlacementRecord.from_json(value)
+            self._latest = PlacementRecord.from_json(value)
         except ValueError as error:
             log.warning(
                 "What Airflow has stored of the job's placement cannot be read", key=self._key, error=str(error)
             )
             self._is_precise = False
             return None
+        return self._latest
 
     def save(self, record: PlacementRecord) -> None:
         """Keep a record, and for a choice the mark of the chosen cluster."""
+        self._latest = record
         if record.stage == CHOSEN and record.conn_id is not None:
             self._put(self._mark_key(record.conn_id), list(Mark(record.job_id, record.epoch, record.key)))
         self._put(self._key, record.to_json())

@@ -37,7 +37,9 @@ def _row(offer: Offer, *, is_chosen: bool) -> tuple[str, ...]:
 
 def shortened(conn_id: str) -> str:
     """Return an id that fits into a column."""
-    return conn_id if len(conn_id) <= _MOST_OF_NAME else f"{conn_id[: _MOST_OF_NAME - 1]}…"
+    # Names of many clusters often differ at their end.
+    kept = (_MOST_OF_NAME - 1) // 2
+    return conn_id if len(conn_id) <= _MOST_OF_NAME else f"{conn_id[: _MOST_OF_NAME - 1 - kept]}…{conn_id[-kept:]}"
 
 
 def _gpus(offer: Offer) -> str:

@@ -66,7 +66,10 @@ def main() -> int:
 
 
 def _gpus(text: str) -> int | list[int]:
-    counts = [int(count) for count in text.split(",")]
+    words = text.split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of GPUs, and not one for each cluster, such as 8,4,2")
+    counts = [int(word) for word in words]
     if min(counts) < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return counts if len(counts) > 1 else counts[0]

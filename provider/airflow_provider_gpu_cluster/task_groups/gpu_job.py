@@ -21,6 +21,7 @@ from airflow_provider_gpu_cluster.operators.gpu_job import (
 from airflow_provider_gpu_cluster.sensors.gpu_job import GpuJobSensor
 from airflow_provider_gpu_cluster.task_groups.outage_retries import outlast_outages
 from airflow_provider_gpu_cluster.tasks.deferral import DEFAULT_DEFERRABLE
+from airflow_provider_gpu_cluster.tasks.handles import seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, ObjectStoragePath
@@ -30,16 +31,15 @@ if TYPE_CHECKING:
 
 
 _OWN_TASKS = "it stages, submits and waits in tasks of its own"
-_STAYS = (
-    "its job stays on the cluster that its stage task has chosen; a SubmitGpuJobOperator that waits for its job takes "
-    "this"
-)
+_STAGED = "its stage task sends the inputs to one cluster; a SubmitGpuJobOperator without job takes this"
 _NOT_TAKEN = {
     **dict.fromkeys(
         ("job", "task_id", "wait_for_completion", "poll_interval", "cancel_on_kill", "end_from_trigger"), _OWN_TASKS
     ),
-    **dict.fromkeys(("failover_after", "move_gain", "spread"), _STAYS),
+    "spread": _STAGED,
 }
+# What only a task can do for its job that waits for it.
+_IN_A_POOL = ("failover_after", "move_gain")
 
 
 @spelled_out
@@ -68,16 +68,23 @@ class GpuJobTaskGroup(TaskGroup):
     :param models: one or more sources for the job's ``models/``. (templated)
     :param include: patterns of the outputs to collect; by default everything.
     :param exclude: patterns of outputs to leave on the cluster.
+    In a pool, with ``failover_after`` or ``move_gain``, the job goes to another cluster if its own is lost, or if
+    another one is free much sooner. It is then the submit task that waits for the job, and shows its output; the wait
+    task finds that it has ended. Each retry of the submit task is an attempt of the job.
+
     :param gpu_cluster_conn_id: connection of the cluster; or a pool: a list of connections, or a connection of type
-        ``gpu_cluster_pool``. The stage task chooses one of its clusters, and the job stays there.
+        ``gpu_cluster_pool``. The stage task chooses one of its clusters. The job stays there, unless ``failover_after``
+        or ``move_gain`` is given.
     :param policy: in a pool: how the cluster is chosen; see :class:`SubmitGpuJobOperator`.
     :param deferrable: wait in Airflow's triggerer; see :class:`GpuJobSensor`. By default the value of
         ``[operators] default_deferrable``.
     :param poke_interval: time between two pokes, in seconds or as a timedelta.
     :param timeout: how long to wait for the job, in seconds or as a timedelta; by default Airflow's own
-        (``[sensors] default_timeout``).
+        (``[sensors] default_timeout``). Where the submit task waits, it is the longest ``execution_timeout`` of each of
+        its tries, by default none; the job is cancelled when it is over.
     :param resubmit_on_retry: let the retries of the wait task start the next attempt of the job; see
-        :class:`GpuJobSensor`. The wait task then gets ``env`` and ``array`` as well.
+        :class:`GpuJobSensor`. The wait task then gets ``env`` and ``array`` as well. Where the submit task waits, its
+        own retries do so in any case.
     :param get_logs: show the job's output in the log of the wait task.
     :param unreachable_timeout: how long the cluster may be unreachable while waiting.
     :param notify: when people are told about the job while it waits or runs, by ``notifier``; see
@@ -87,7 +94,8 @@ class GpuJobTaskGroup(TaskGroup):
     :param default_args: default arguments of the group's tasks, such as ``{"retries": 2}``.
     :param tooltip: text shown over the group.
     :param group_display_name: name shown for the group.
-    :param job: the other parameters of :class:`SubmitGpuJobOperator`, except those for waiting.
+    :param job: the other parameters of :class:`SubmitGpuJobOperator`, except those for waiting; among them
+        ``failover_after`` and ``move_gain``, which are ten minutes by default if only the former is given.
     """
 
     def __init__(
@@ -125,6 +133,19 @@ class GpuJobTaskGroup(TaskGroup):
             tooltip=tooltip,
             group_display_name=group_display_name,
         )
+        submit_waits = any(job.get(name) is not None for name in _IN_A_POOL)
+        waiting: dict[str, Any] = {
+            "deferrable": deferrable,
+            "get_logs": get_logs,
+            "unreachable_timeout": unreachable_timeout,
+            "notify": notify,
+            "notifier": notifier,
+        }
+        if submit_waits:
+            # A copy is staged from them where the first one is out of reach.
+            job.update(waiting, code=code, data=[] if data is None else data, models=models)
+            job.update(wait_for_completion=True, poll_interval=seconds(poke_interval))
+            waiting.update(notify=None, notifier=None)
         with self:
             self.stage = StageGpuJobOperator(
                 task_id="stage",
@@ -146,16 +167,12 @@ class GpuJobTaskGroup(TaskGroup):
             self.wait = GpuJobSensor(
                 task_id="wait",
                 job=self.submit.output,
-                deferrable=deferrable,
                 poke_interval=poke_interval,
                 timeout=timeout,
-                resubmit_on_retry=resubmit_on_retry,
+                resubmit_on_retry=resubmit_on_retry and not submit_waits,
                 env=job.get("env"),
                 array=job.get("array"),
-                get_logs=get_logs,
-                unreachable_timeout=unreachable_timeout,
-                notify=notify,
-                notifier=notifier,
+                **waiting,
             )
             self.collect = CollectGpuJobOperator(
                 task_id="collect",
@@ -165,10 +182,20 @@ class GpuJobTaskGroup(TaskGroup):
                 exclude=exclude,
             )
             # From the staged job, so that cancel finds the job even if the worker died just after the launch.
-            self.cancel = CancelGpuJobOperator(task_id="cancel", job=self.stage.output)
+            self.cancel = CancelGpuJobOperator(
+                task_id="cancel",
+                job=self.stage.output,
+                gpu_cluster_conn_id=gpu_cluster_conn_id if submit_waits else None,
+            )
             # A teardown without setups: Airflow clears a task's setups with the task, and a user who clears a failed
             # collect does not want to train again.
             [self.submit, self.collect] >> self.cancel.as_teardown()
+            if submit_waits:
+                # Who ends the job tells people of its end.
+                self.wait.answers_for_job = False
+                if timeout is not None:
+                    limits = (self.submit.execution_timeout, timedelta(seconds=seconds(timeout)))
+                    self.submit.execution_timeout = min(limit for limit in limits if limit is not None)
             for task in (self.stage, self.submit, self.wait, self.collect, self.cancel):
                 outlast_outages(task)
 

@@ -13,10 +13,10 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS, next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
+from airflow_provider_gpu_cluster.pools.following import followed
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     LAUNCH_XCOM_KEY,
@@ -101,6 +101,19 @@ def other_conn_id(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | 
     return None if is_pool(given) else given
 
 
+def pool_with(handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None) -> GpuClusterHook | None:
+    """
+    Return the hook of the pool that a user has given, if the cluster of a handle is in it; None if not.
+
+    The elements of an array may be on several of its clusters, which its handle knows.
+    """
+    conn_ids = connection_ids(gpu_cluster_conn_id)
+    if conn_ids is None or conn_ids == handle.gpu_cluster_conn_id or handle.parts:
+        return None
+    hook = GpuClusterHook(conn_ids)
+    return hook if hook.pool is not None and handle.gpu_cluster_conn_id in hook.pool.conn_ids else None
+
+
 @contextlib.contextmanager
 def at_its_cluster(
     handle: JobHandle, gpu_cluster_conn_id: str | Sequence[str] | None
@@ -112,15 +125,20 @@ def at_its_cluster(
     :return: the hook of the cluster, the job's handle there, and its status.
     """
     with contextlib.ExitStack() as hooks:
-        hook = hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))
-        for _ in range(MOST_HOPS):
-            status = hook.status(handle)
-            after = next_handle(handle, status, GpuClusterHook)
-            if after is None:
-                break
-            handle = after
-            hook = hooks.enter_context(GpuClusterHook(handle.gpu_cluster_conn_id))
-        yield hook, handle, status
+        if handle.parts:
+            hook = hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))
+            # The hook finds each part where it is.
+            yield hook, handle, hook.status(handle)
+            return
+        opened = {handle.gpu_cluster_conn_id: hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))}
+
+        def hook_of(conn_id: str) -> GpuClusterHook:
+            if conn_id not in opened:
+                opened[conn_id] = hooks.enter_context(GpuClusterHook(conn_id))
+            return opened[conn_id]
+
+        handle, status = followed(handle, hook_of)
+        yield opened[handle.gpu_cluster_conn_id], handle, status
 
 
 def handle_key(operator: BaseOperator) -> str:

@@ -12,7 +12,7 @@ printf 'a\342\200\256b <script>alert(1)</script> \033]0;title\007 %s\n' "$WANDB_
 for step in 1 2 3; do printf '\r%d/3 ###' $step; done
 echo
 seq -f 'step %.0f of many' 20000
-for step in $(seq 2000); do echo "later $step"; sleep 0.2; done
+for step in $(seq 3000); do echo "later $step"; sleep 0.2; done
 """
 
 

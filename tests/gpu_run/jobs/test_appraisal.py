@@ -58,8 +58,17 @@ def ask(host: Host, *jobs: Any) -> list[Any]:
         ({"gpus": 5}, "the job asks for 5 GPUs, but .* has 4 x virtual"),
         ({"gpu_type": "h100"}, "1 GPU of type 'h100'"),
         ({"nodes": 2}, "asks for 2 nodes, and .* is one host"),
-        # What only Slurm knows is no hindrance.
-        ({"partition": "gpu", "sbatch_options": ["--exclusive"]}, None),
+        (
+            {"partition": "gpu"},
+            "the job gives partition, which only Slurm has; to let it run elsewhere too, give it in",
+        ),
+        (
+            {"constraint": "a", "sbatch_options": ["-x"]},
+            "gives constraint and sbatch_options, which only Slurm .* them",
+        ),
+        # For whom it runs, and what is not given, is no hindrance.
+        ({"account": "lab", "qos": "low", "partition": None, "sbatch_options": [], "memory_bytes": 1 << 30}, None),
+        ({"memory_bytes": 1 << 50}, r"asks for 1048576\.0 GiB of host memory, but .* has \d+\.\d GiB"),
     ],
 )
 def test_what_fits_a_host(host: Host, spec: Any, why_not: str | None) -> None:

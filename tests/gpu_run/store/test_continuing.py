@@ -9,8 +9,15 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.gpu_run import protocol
+from airflow_provider_gpu_cluster.gpu_run.jobs.sound_status import sound
 from airflow_provider_gpu_cluster.gpu_run.store import records
-from airflow_provider_gpu_cluster.gpu_run.store.continuing import continuation_of, go_on, next_number, note_carried
+from airflow_provider_gpu_cluster.gpu_run.store.continuing import (
+    continuation_of,
+    from_cluster,
+    go_on,
+    next_number,
+    note_carried,
+)
 from airflow_provider_gpu_cluster.gpu_run.store.directories import Attempt, JobDirectory, Root
 
 RECOVERY: dict[str, Any] = {
@@ -71,6 +78,21 @@ def test_an_attempt_that_was_taken_back_goes_on_as_itself(job: JobDirectory) -> 
     other: Any = {"generation": "1", "spec": {"gpus": 1}}
     go_on(job, other, 3)
     assert "recovery" not in other
+
+
+def test_earlier_attempts_name_the_cluster_where_they_were(job: JobDirectory) -> None:
+    second: Any = {"attempt": 2}
+    earlier: Any = {"attempt": 3, "recovery": {**KEPT, "past": [{"attempt": 1, "conn_id": "gpu00"}, second]}}
+    note_carried(job, continuation=from_cluster(earlier, "gpu01"))
+    past: Any = [{"attempt": 1, "conn_id": "gpu00"}, {"attempt": 2, "conn_id": "gpu01"}]
+    request: Any = {"generation": "0", "spec": {"gpus": 1}}
+    go_on(job, request, 3)
+    assert request["recovery"]["past"] == past
+    assert sound({"job_id": "job", "state": protocol.QUEUED, "attempts": past}).get("attempts") == past
+    assert second == {"attempt": 2}
+    for nothing_to_tell in ({"attempt": 2}, {"attempt": 2, "recovery": "spoilt by the job"}):
+        told: Any = nothing_to_tell
+        assert from_cluster(told, "gpu01") == told
 
 
 @pytest.mark.parametrize(

@@ -285,14 +285,25 @@ def test_a_cluster_that_is_silent_leaves_what_the_table_knows_with_earlier_jobs(
     task = {"dag_id": "mine", "run_id": found.group(1).replace("%2B", "+"), "task_id": found.group(2), "map_index": -1}
     earlier = f"earlier-{uuid.uuid4()}"
     with create_session() as session:
-        for job_id, state, hour in ((handle.job_id, "SUCCEEDED", 3), (earlier, "FAILED", 1)):
+        rows = (
+            (handle.job_id, "lab", "SUCCEEDED", 3),
+            (handle.job_id, "gpu01", "CANCELLED", 4),
+            (earlier, "lab", "FAILED", 1),
+        )
+        for job_id, conn_id, state, hour in rows:
             at = datetime(2026, 1, 2, hour, tzinfo=timezone.utc)
-            values = {**task, "job_id": job_id, "conn_id": "lab", "state": state, "attempt": 1, "submitted_at": at}
+            values = {**task, "job_id": job_id, "conn_id": conn_id, "state": state, "attempt": 1, "submitted_at": at}
             session.execute(insert(jobs).values(**values, search_text=""))
     detail = browser.get(address(wait_s=0)).json()
     JobDetail.model_validate(detail)
     assert (detail["state"], detail["is_final"], detail["as_of"]) == ("SUCCEEDED", True, None)
-    assert [(one["job_id"], one["state"]) for one in detail["earlier"]] == [(earlier, "FAILED")]
+    assert [(one["job_id"], one["conn_id"], one["state"]) for one in detail["earlier"]] == [
+        (handle.job_id, "gpu01", "CANCELLED"),
+        (earlier, "lab", "FAILED"),
+    ]
+    before = browser.get(address(wait_s=0, conn_id="gpu01")).json()
+    assert (before["job_id"], before["conn_id"], before["state"]) == (handle.job_id, "gpu01", "CANCELLED")
+    assert [one["conn_id"] for one in before["earlier"]] == ["lab", "lab"]
     old = browser.get(address(wait_s=0, job_id=earlier)).json()
     assert (old["job_id"], old["state"], old["earlier"]) == (earlier, "FAILED", [])
     assert browser.get(address(job_id="of-another-task")).status_code == 404

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -84,17 +85,35 @@ def test_the_fab_auth_manager_is_asked_as_well() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False)
     assert "ANSWERS " in done.stdout, done.stdout[-2000:] + done.stderr[-4000:]
-    answers = json.loads(done.stdout.rpartition("ANSWERS ")[2])
+    told = json.loads(done.stdout.rpartition("ANSWERS ")[2])
+    is_socket = re.compile("SOCKET|FOREIGN").match
+    answers = {user: {route: told[user][route] for route in told[user] if not is_socket(route)} for user in told}
+    _check_sockets({user: {route: told[user][route] for route in told[user] if is_socket(route)} for user in told})
     of_the_dag = [route for route in answers[""] if "{dag_id}" in route]
     assert len(of_the_dag) > 3
     assert set(answers[""].values()) == {401}
     for user in ("nobody", "stranger"):
         assert {answers[user][route] for route in of_the_dag} == {403}, user
+    # Where FAB has a role for those who have not logged in, they may what it may.
+    assert {route: answers["public"][route] for route in of_the_dag} == {
+        route: answers["clerk"][route] for route in of_the_dag
+    }
     job = "/api/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/job"
-    assert [answers[user][f"GET {job}"] for user in ("clerk", "reader", "looker", "owner")] == [SEEN] * 4
+    assert [answers[user][f"GET {job}"] for user in ("public", "clerk", "reader", "looker", "owner")] == [SEEN] * 5
     # Who may not read logs gets nothing of what a job has printed or written.
     for route in of_the_dag:
         if route not in (f"GET {job}", f"GET {job}/events"):
             assert answers["clerk"][route] == 403, route
     for what in ("cancel", "checkpoint"):
         assert [answers[user][f"POST {job}/{what}"] for user in ("reader", "looker", "owner")] == [403, 403, SEEN]
+
+
+def _check_sockets(answers: dict[str, dict[str, int]]) -> None:
+    of_job = "/api/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/job/live"
+    opened = {user: answers[user][f"SOCKET {of_job}"] for user in answers}
+    may = dict.fromkeys(("public", "clerk", "reader", "looker", "owner"), 101)
+    assert opened == {"": 401, "nobody": 403, "stranger": 403, **may}
+    # It tells of those jobs alone that the user may see.
+    opened = {user: answers[user]["SOCKET /api/jobs/live"] for user in answers}
+    assert opened == {**dict.fromkeys(answers, 101), "": 401}
+    assert {answers[user][route] for user in answers for route in answers[user] if "FOREIGN" in route} == {403}

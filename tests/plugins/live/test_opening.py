@@ -11,11 +11,11 @@ import pytest
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from fastapi.routing import APIWebSocketRoute
 from fastapi.testclient import TestClient
-from starlette.testclient import WebSocketDenialResponse
 
 from airflow_provider_gpu_cluster.plugins.app import app
 from airflow_provider_gpu_cluster.plugins.live import limits
 from tests.harness.api_server import API, Rights, launched, token
+from tests.harness.routes import open_socket
 
 SOCKETS = ("/jobs/live", "/job/live")
 OWN = {"origin": "http://testserver", "host": "testserver"}
@@ -23,19 +23,6 @@ OWN = {"origin": "http://testserver", "host": "testserver"}
 
 def address_of(socket: str) -> str:
     return f"{API}{socket}" if socket == "/jobs/live" else launched(None, state="running")("/live")
-
-
-def opened(client: TestClient, address: str, headers: dict[str, str]) -> int:
-    """Open a socket; return the HTTP status of the answer."""
-    status = 0
-    # The client does not wait for the server's end.
-    with contextlib.suppress(CancelledError):
-        try:
-            with client.websocket_connect(address, headers=headers):
-                status = 101
-        except WebSocketDenialResponse as denial:
-            status = denial.status_code
-    return status
 
 
 def test_all_sockets_are_tried_here() -> None:
@@ -68,7 +55,7 @@ def test_a_socket_is_opened_for_who_is_logged_in_and_from_our_own_pages(
     client: TestClient, socket: str, headers: dict[str, str], status: int
 ) -> None:
     filled = {name: value.format(token=token()) for name, value in headers.items()}
-    assert opened(client, address_of(socket), filled) == status
+    assert open_socket(client, address_of(socket), filled) == status
 
 
 @pytest.mark.parametrize("socket", SOCKETS)
@@ -77,16 +64,16 @@ def test_where_nobody_needs_to_log_in_a_socket_is_opened_from_our_own_pages_alon
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
     address = address_of(socket)
-    assert opened(client, address, OWN) == 101
-    assert opened(client, address, {"origin": "https://evil.example"}) == 403
-    assert opened(client, address, {}) == 403
+    assert open_socket(client, address, OWN) == 101
+    assert open_socket(client, address, {"origin": "https://evil.example"}) == 403
+    assert open_socket(client, address, {}) == 403
 
 
 def test_a_socket_of_a_job_takes_the_right_to_see_it(client: TestClient, rights: Rights) -> None:
     headers = {"authorization": f"Bearer {token()}"}
-    assert opened(client, launched(None, state="running", dag_id="another")("/live"), headers) == 403
+    assert open_socket(client, launched(None, state="running", dag_id="another")("/live"), headers) == 403
     rights.discard(("GET", DagAccessEntity.TASK_INSTANCE))
-    assert opened(client, address_of("/job/live"), headers) == 403
+    assert open_socket(client, address_of("/job/live"), headers) == 403
 
 
 def test_events_take_a_login_and_the_right(client: TestClient, rights: Rights) -> None:
@@ -107,9 +94,9 @@ def test_only_so_many_are_open_at_once(
     headers = {"authorization": f"Bearer {token()}"}
     address = address_of("/job/live")
     with contextlib.suppress(CancelledError), client.websocket_connect(address, headers=headers):
-        assert opened(client, address, headers) == status
+        assert open_socket(client, address, headers) == status
 
 
 def test_what_is_open_is_no_longer_counted_at_its_end(client: TestClient, eventually: Callable[..., Any]) -> None:
-    assert opened(client, address_of("/job/live"), {"authorization": f"Bearer {token()}"}) == 101
+    assert open_socket(client, address_of("/job/live"), {"authorization": f"Bearer {token()}"}) == 101
     eventually(lambda: not limits._open)

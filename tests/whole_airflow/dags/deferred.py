@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
+from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import DAG, task
 from airflow.sdk.definitions.xcom_arg import XComArg
 
@@ -73,8 +73,8 @@ with DAG("deferred_time_out", schedule=None):
         command=f"{MARK}; sleep 600",
         wait_for_completion=True,
         deferrable=True,
-        # A slow machine needs some of it for the launch.
-        execution_timeout=timedelta(seconds=30),
+        # Started before all tests and looked at after them; a slow machine needs some of it for the launch.
+        execution_timeout=timedelta(seconds=90),
         retries=0,
     )
 
@@ -88,7 +88,7 @@ with DAG("deferred_sensor", schedule=None):
     )
 
 with DAG("keeps_trigger_ids", schedule=None):
-    TimeDeltaSensor(task_id="keep", delta=timedelta(days=1), deferrable=True)
+    DateTimeSensorAsync(task_id="keep", target_time="2100-01-01T00:00:00+00:00", start_from_trigger=True)
 
 
 def many_jobs(count: int) -> None:

@@ -14,8 +14,8 @@ from airflow_provider_gpu_cluster.task_groups.gpu_job import GpuJobTaskGroup
 
 MODELS = os.environ.get("MODELS_DIR", "/tmp")
 
-# Started before all tests; a slow machine needs some of this for the first two tasks.
-with DAG("group_times_out", schedule=None, dagrun_timeout=timedelta(seconds=120)):
+# Started before all tests and looked at after them; a slow machine needs much of this for the first two tasks.
+with DAG("group_times_out", schedule=None, dagrun_timeout=timedelta(seconds=180)):
     GpuJobTaskGroup("train", command="sleep 600", destination=MODELS + "/{{ run_id }}", poke_interval=60)
 
 with DAG(
@@ -27,7 +27,7 @@ with DAG(
     jobs = SubmitGpuJobOperator.partial(task_id="train").expand(command=["sleep 600", "sleep 601"])
     GpuJobSensor.partial(task_id="wait", poke_interval=60).expand(job=jobs.output)
 
-with DAG("deferred_run_times_out", schedule=None, dagrun_timeout=timedelta(seconds=60)):
+with DAG("deferred_run_times_out", schedule=None, dagrun_timeout=timedelta(seconds=90)):
     SubmitGpuJobOperator(task_id="train", command="sleep 600", wait_for_completion=True, deferrable=True)
 
 with DAG("group_of_long_job", schedule=None):

@@ -21,7 +21,7 @@ with DAG("waits_for_long_job", schedule=None):
 with DAG("waits_for_short_job", schedule=None):
     SubmitGpuJobOperator(
         task_id="train",
-        command=f"{MARK}; for i in $(seq 100); do echo line $i; sleep 0.1; done",
+        command=f"{MARK}; for i in $(seq 300); do echo line $i; sleep 0.1; done",
         wait_for_completion=True,
         poll_interval=1,
         retries=2,

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import protocol
+from ..errors import Refused
 
 if TYPE_CHECKING:
-    from ..errors import Refused
     from ..protocol.appraisal import Prospect
     from ..protocol.spec import Spec
     from ..protocol.status import Status
 
 _PASSING = (protocol.GPUS_UNAVAILABLE, protocol.NO_SPACE, protocol.ROOT_NOT_WRITABLE, protocol.PASSING_FAULT)
+
+
+# What of a spec says where on a Slurm it runs, and how. For whom (account, qos) is of no matter elsewhere.
+_ONLY_SLURM = ("partition", "constraint", "sbatch_options")
 
 
 class Wanted(NamedTuple):
@@ -33,3 +37,18 @@ def unfit(refusal: Refused) -> Prospect:
     if refusal.code in _PASSING:
         prospect["is_passing"] = True
     return prospect
+
+
+def refuse_what_only_slurm_has(spec: Spec) -> None:
+    """
+    Refuse a job for which a Slurm is to be chosen, and not this cluster, which would ignore what it asks for.
+
+    :raises Refused: it says for what.
+    """
+    asked = [name for name in _ONLY_SLURM if spec.get(name)]
+    if asked:
+        raise Refused(
+            protocol.NOT_ENOUGH_GPUS,
+            "the job gives {}, which only Slurm has; to let it run elsewhere too, give {} in the connection of the "
+            "Slurm".format(" and ".join(asked), "it" if len(asked) == 1 else "them"),
+        )

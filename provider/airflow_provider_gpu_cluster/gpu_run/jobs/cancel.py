@@ -19,6 +19,7 @@ from ..store import records
 from ..store.acts import name_of, note_act
 from ..store.cancelled_requests import note_cancelled
 from ..store.directories import Attempt, JobDirectory, Root
+from ..store.placements import forget_promise
 from .counts import count
 from .status import status_or_unknown, statuses
 
@@ -142,6 +143,7 @@ def _stop_launch(job: JobDirectory, root: Root, who: Canceller, request_key: str
     """Keep a request from launching the job, unless it has done so by the end of this call."""
     asked: CancelRecord = {"by": who.by, "at": records.now()}
     is_first = note_cancelled(root, job.job_id, request_key, asked)
+    forget_promise(root, job.job_id)
     # A request that looked for the note before is making its attempt now.
     with contextlib.suppress(FileNotFoundError), job.lock():
         pass

@@ -16,7 +16,7 @@ from ..staging import carried
 from ..store.acts import note_act
 from ..store.asked import note_asked
 from ..store.booking import OUT, Transfer
-from ..store.continuing import continuation_of, note_carried
+from ..store.continuing import continuation_of, from_cluster, note_carried
 from ..store.directories import Root
 from ..store.staging_time import staging_noted
 from .status import status_of
@@ -25,7 +25,7 @@ from .with_inputs import with_inputs
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.carrying import CarryInCall, CarryOutCall
+    from ..protocol.carrying import CarryInCall, CarryOutCall, Continuation
     from ..protocol.inputs import Input
     from ..protocol.replies import StageReply
     from ..store.directories import JobDirectory
@@ -72,7 +72,7 @@ def answer_in(root: Root, engine: Engine, program: str, request: CarryInCall, st
 def _carry_in(root: Root, engine: Engine, request: CarryInCall) -> StageReply:
     job = root.job(request["job_id"])
     job.create()
-    keep_identity(job, request["record"])
+    keep_identity(job, request["record"], is_staged=request.get("is_staged", False))
     handle = handle_of(job, engine, None, 0)
     latest = latest_attempt(job)
     if latest is not None and status_of(latest, engine)["state"] not in protocol.FINAL_STATES:
@@ -83,7 +83,9 @@ def _carry_in(root: Root, engine: Engine, request: CarryInCall) -> StageReply:
     if needs:
         return {"needs": needs}
     with job.lock():
-        note_carried(job, origin=request.get("origin", ""), continuation=request.get("continuation", {}))
+        origin = request.get("origin", "")
+        continuation: Continuation = request.get("continuation") or {"attempt": 1}
+        note_carried(job, origin=origin, continuation=from_cluster(continuation, origin))
     _note(job, request, "brought along from {}".format(request.get("origin", "another cluster")))
     return {"needs": [], "handle": handle}
 

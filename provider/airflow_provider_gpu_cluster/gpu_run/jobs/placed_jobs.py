@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from ..errors import Refused
 from ..store import arrays
-from ..store.directories import JobDirectory, Root
-from ..store.placements import placement_note
+from ..store.directories import Attempt, JobDirectory, Root
+from ..store.placements import placement_note, sound_placement
 from .status import status_or_unknown
 
 if TYPE_CHECKING:
     from ..engines.engine import Engine
-    from ..protocol.placement import Placed
+    from ..protocol.placement import Placed, Placement
 
 
 def placed(root: Root, engine: Engine, job_id: str) -> Placed:
@@ -26,9 +28,21 @@ def placed(root: Root, engine: Engine, job_id: str) -> Placed:
         found["placement"], found["kind"] = note["placement"], note["kind"]
         found["chosen"] = list(note.get("chosen", {}).values())
     job = root.job(job_id)
-    if job.attempts() or elements(root, job):
+    attempts = job.attempts()
+    launched = _launched(attempts[-1]) if attempts else None
+    if launched is not None:
+        found["launched"] = launched
+    if attempts or elements(root, job):
         found["status"] = status_or_unknown(root, engine, job_id, counts=False)
     return found
+
+
+def _launched(attempt: Attempt) -> Placement | None:
+    """Return under which placement an attempt was launched; None for one without, and for one that cannot be read."""
+    with contextlib.suppress(OSError, ValueError, Refused):
+        placement = sound_placement(attempt.request().get("placement"))
+        return {"epoch": placement["epoch"], "key": placement["key"]}
+    return None
 
 
 def elements(root: Root, job: JobDirectory) -> list[JobDirectory]:

@@ -80,6 +80,7 @@ _OF_PAST_ATTEMPTS = (
     "gpu_seconds",
     "checkpoint",
     "line",
+    "conn_id",
 )
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "job_id": _is_text,
@@ -90,6 +91,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "remedy": _is_text,
     "checkpoint": _is_text,
     "line": _is_text,
+    "conn_id": _is_text,
     "attempts": _list_of(_is_past_attempt),
     "recovered": _is_count_by_name,
     "orphan_timeout_s": _is_number,

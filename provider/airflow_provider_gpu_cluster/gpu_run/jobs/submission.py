@@ -364,11 +364,15 @@ def handle_of(job: JobDirectory, engine: Engine, submitted_at: str | None, gpus:
 _IDENTITY = ("dag_id", "run_id", "task_id", "map_index")
 
 
-def keep_identity(job: JobDirectory, record: Asker) -> None:
-    """Note which task this directory belongs to, or find that it belongs to another."""
+def keep_identity(job: JobDirectory, record: Asker, *, is_staged: bool = False) -> None:
+    """
+    Note which task this directory belongs to, or find that it belongs to another.
+
+    :param is_staged: whether it may belong to a task that has staged the job for this one.
+    """
     owner: OwnerRecord = {"job_id": job.job_id, "by": record}
     with writing(job.path):
-        if not records.create_json(job.at(".job", "owner.json"), owner):
+        if not records.create_json(job.at(".job", "owner.json"), owner) and not is_staged:
             _check_identity(job, record)
 
 

@@ -106,9 +106,13 @@ class CarriedFiles:
         # It is written anew where they are carried to.
         kept.pop("checksums", None)
         rows = [one.row for one in found]
-        return {
+        described: CarriedFolder = {
             "kind": kind, "name": name, "single_file": is_single, "rows": rows, "facts": kept, "stamps": stamps
         }  # fmt: skip
+        if kind == OUTPUTS:
+            # Which checkpoint is the last one, many programs see by that.
+            described["modified_ns"] = {one.row[0]: one.found.st_mtime_ns for one in found if one.found}
+        return described
 
     def _noted(self) -> InputNotes:
         noted: InputNotes | None = records.read_json(self._job.at(".job", "inputs.json"), records.MOST_BYTES_OF_LISTS)

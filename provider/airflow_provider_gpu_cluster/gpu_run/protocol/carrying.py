@@ -49,9 +49,10 @@ class _CarriedFolder(TypedDict):
     single_file: bool
     rows: list[Row]
     facts: InputFacts
+    stamps: dict[str, str]
 
 
-class CarriedFolder(_CarriedFolder):
+class CarriedFolder(_CarriedFolder, total=False):
     """
     A folder to be carried, or a single file.
 
@@ -60,9 +61,10 @@ class CarriedFolder(_CarriedFolder):
     :param rows: see :mod:`.staging.placing`.
     :param facts: what is noted of it, for an input.
     :param stamps: of each file that is not small, by its path in it.
+    :param modified_ns: of outputs: when each file was last modified, in nanoseconds since the epoch.
     """
 
-    stamps: dict[str, str]
+    modified_ns: dict[str, int]
 
 
 class _Continuation(TypedDict):
@@ -104,14 +106,18 @@ class CarriedJob(_CarriedJob, total=False):
     continuation: Continuation
 
 
-class CarriedUpload(UploadInput):
+class _CarriedUpload(UploadInput):
+    facts: InputFacts
+
+
+class CarriedUpload(_CarriedUpload, total=False):
     """
     A carried folder as an input that the worker sends.
 
-    :param facts: see :class:`CarriedFolder`.
+    :param facts: see :class:`CarriedFolder`; so is ``modified_ns``.
     """
 
-    facts: InputFacts
+    modified_ns: dict[str, int]
 
 
 class _CarryInRequest(TypedDict):
@@ -129,12 +135,14 @@ class CarryInRequest(_CarryInRequest, total=False):
     :param continuation: what the next attempt here goes on with.
     :param origin: the connection of the old cluster, for the audit trail.
     :param id: names the request there.
+    :param is_staged: whether one task has staged the job, and another one, which asks, launches it.
     """
 
     linked: list[ClusterInput]
     continuation: Continuation
     origin: str
     id: str
+    is_staged: bool
 
 
 class CarryInCall(CarryInRequest, Call):

@@ -46,7 +46,7 @@ class Placement(_Placement, total=False):
     A choice of a cluster for a job.
 
     :param epoch: its number; a later choice for the same job has a higher one.
-    :param key: the try of the task that chooses.
+    :param key: who chooses: the try of a task, and which one of those that carry it out.
     :param conn_id: the chosen cluster, by its connection.
     :param members: the connections of all clusters of the pool.
     :param start_by: the last moment at which an attempt of it may start, in seconds since the epoch by the clock of the
@@ -143,10 +143,12 @@ class Placed(TypedDict, total=False):
     :param placement: the highest placement that it was told.
     :param kind: with which word.
     :param chosen: for each cluster that was chosen, as far as this one was told, the highest placement on it.
+    :param launched: the placement under which the last attempt was launched, by its epoch and key.
     :param status: of the last attempt.
     """
 
     placement: Placement
     kind: str
     chosen: list[Placement]
+    launched: Placement
     status: Status

@@ -11,6 +11,7 @@ class PastAttempt(TypedDict, total=False):
 
     :param checkpoint: path of the newest file of a checkpoint that it left, relative to the outputs.
     :param line: how it ended and the job goes on, as the log of the next attempt begins.
+    :param conn_id: the connection of the cluster where it was, and where its logs are; not given if that is this one.
     """
 
     attempt: int
@@ -24,6 +25,7 @@ class PastAttempt(TypedDict, total=False):
     gpu_seconds: float | None
     checkpoint: str | None
     line: str
+    conn_id: str
 
 
 class QuickEnd(TypedDict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping, cast
 
 from ..protocol.files import OUTPUTS
 from ..store.continuing import note_carried
@@ -12,6 +12,7 @@ from ..store.settling import settle
 from ..store.writing import remove_tree, writing
 
 if TYPE_CHECKING:
+    from ..protocol.carrying import CarriedUpload
     from ..protocol.inputs import UploadInput
     from ..store.directories import JobDirectory
 
@@ -34,5 +35,14 @@ def put_outputs(job: JobDirectory, wanted: UploadInput, ready: str) -> None:
             # No attempt has written there since it was brought along.
             with contextlib.suppress(FileNotFoundError):
                 remove_tree(there)
+        _date(ready, cast("CarriedUpload", wanted).get("modified_ns", {}))
         os.rename(ready, there)
         note_carried(job, outputs=wanted["digest"])
+
+
+def _date(folder: str, modified_ns: Mapping[str, int]) -> None:
+    """Let files say that they were last modified when they were on the old cluster, where the file system can."""
+    for path, moment in modified_ns.items():
+        if not os.path.isabs(path) and ".." not in path.split("/"):
+            with contextlib.suppress(OSError, OverflowError, TypeError, ValueError):
+                os.utime(os.path.join(folder, path), ns=(moment, moment), follow_symlinks=False)

@@ -18,7 +18,7 @@ from .next_attempt import is_followed, is_recovery
 if TYPE_CHECKING:
     from ..protocol.carrying import Continuation
     from ..protocol.records import AttemptRequest
-    from ..protocol.recovery import Recovery
+    from ..protocol.recovery import PastAttempt, Recovery
 
 
 def continuation_of(job: JobDirectory) -> Continuation:
@@ -64,6 +64,19 @@ def _going_on(recovery: Recovery, number: int) -> Continuation:
     # They are nodes of one cluster.
     kept.pop("exclude_nodes", None)
     return {"attempt": number, "recovery": kept, "wait_s": max(0.0, recovery["not_before"] - time.time())}
+
+
+def from_cluster(continuation: Continuation, conn_id: str) -> Continuation:
+    """
+    Return a continuation in which each earlier attempt names the cluster where it was.
+
+    :param conn_id: of the cluster that has made the continuation.
+    """
+    recovery = continuation.get("recovery")
+    if not conn_id or recovery is None or not is_recovery(recovery):
+        return continuation
+    past: list[PastAttempt] = [{**one, "conn_id": one.get("conn_id", conn_id)} for one in recovery["past"]]
+    return {**continuation, "recovery": {**recovery, "past": past}}
 
 
 # -- what was brought along --------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ cannot make the API server connect to a cluster, or show a job, of their own cho
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
 
+from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
@@ -23,6 +25,8 @@ from airflow_provider_gpu_cluster.job_table.task_jobs import handle_in_table
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.plugins.marked_tasks import ENDED
 from airflow_provider_gpu_cluster.plugins.no_job import LOOKS_AGAIN, why_no_job
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
+from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY
 from airflow_provider_gpu_cluster.tasks.job_notes import HANDLE_XCOM_KEYS, read_note
 
 UNREADABLE = "?"
@@ -37,6 +41,7 @@ class JobAddress:
 
     :param element: index in the array that the task has launched.
     :param job_id: an earlier job of the task instance, from before it was cleared; its latest by default.
+    :param conn_id: a cluster where the job was before, by its connection; the one where it is by default.
     """
 
     dag_id: Annotated[str, Path(min_length=1)]
@@ -45,6 +50,9 @@ class JobAddress:
     map_index: Annotated[int, Query(ge=-1)] = -1
     element: Annotated[int | None, Query(ge=0, description="index in the array that the task launched")] = None
     job_id: Annotated[str | None, Query(description="an earlier job of the same task instance")] = None
+    conn_id: Annotated[
+        str | None, Query(description="a cluster where the job was before, which has the logs of its attempts there")
+    ] = None
 
     @property
     def where(self) -> dict[str, Any]:
@@ -78,7 +86,7 @@ def job_of(address: JobAddress) -> JobHandle:
         if handle is None:
             raise HTTPException(404, f"As far as this Airflow knows, this task has launched no job {address.job_id}.")
     elif handle is None:
-        known = _in_table(address)
+        known = _in_table(replace(address, conn_id=None))
         if known is not None and (found is None or _is_of_this_try(known, found)):
             handle = known
     if handle is None:
@@ -91,6 +99,8 @@ def job_of(address: JobAddress) -> JobHandle:
         raise HTTPException(404, sentence, headers=headers)
     if job_ids.fault_of(handle.job_id) is not None:
         raise HTTPException(404, "The job handle in this task's XCom does not name a job.")
+    if address.conn_id not in (None, handle.gpu_cluster_conn_id):
+        handle = _on_earlier_cluster(address, handle)
     if address.element is None:
         return handle
     if not isinstance(handle.array_size, int) or address.element >= handle.array_size:
@@ -108,10 +118,39 @@ def _part(array: JobHandle, job_id: str | None) -> JobHandle:
     return replace(named, parts=array.parts)
 
 
+def _on_earlier_cluster(address: JobAddress, handle: JobHandle) -> JobHandle:
+    """
+    Return a job as it was on the cluster that is asked for.
+
+    :raises HTTPException: 404: as far as Airflow knows, it never was there.
+    """
+    assert address.conn_id is not None
+    known = _in_table(replace(address, job_id=handle.job_id))
+    if known is not None:
+        return known
+    if address.conn_id in _clusters_of_pool(address, handle.job_id):
+        return replace(handle, gpu_cluster_conn_id=address.conn_id, job_dir="", engine="")
+    raise HTTPException(
+        404, f"As far as this Airflow knows, job {handle.job_id} was never on the cluster of {address.conn_id}."
+    )
+
+
+def _clusters_of_pool(address: JobAddress, job_id: str) -> tuple[str, ...]:
+    """Return the clusters on which a job may have been, as its task remembers them; none if it remembers nothing."""
+    query = select(TaskStateStoreModel.value).filter_by(**address.where, key=PLACEMENT_KEY)
+    with create_session() as session:
+        stored = session.scalar(query)
+    try:
+        record = PlacementRecord.from_json(json.loads(stored or ""))
+    except (ValueError, RecursionError):
+        return ()
+    return record.members if record.job_id == job_id else ()
+
+
 def _in_table(address: JobAddress) -> JobHandle | None:
     """Return the job that the table has of that task instance: never one of another task, whose id somebody gives."""
     with create_session() as session:
-        return handle_in_table(session, TaskKey(**address.where), address.job_id)
+        return handle_in_table(session, TaskKey(**address.where), address.job_id, address.conn_id)
 
 
 def _is_of_this_try(handle: JobHandle, task: Any) -> bool:

@@ -25,7 +25,7 @@ class Visitor:
     A user of Airflow, and the token by which they are known.
 
     :param user: as the token says; it is asked again, since tokens expire and are revoked.
-    :param token: None for one who is known otherwise, as where Airflow lets everybody in.
+    :param token: None for one who is known otherwise, as the user of a public role.
     """
 
     def __init__(self, user: BaseUser, token: str | None) -> None:
@@ -45,6 +45,9 @@ class Visitor:
         """
         if self._token is not None:
             self.user = await resolve_user_from_token(self._token)
+        else:
+            # It has the rights that its role had when it was made.
+            self.user = await _public_user() or self.user
 
     async def rights(self, dag_id: str) -> Rights:
         """
@@ -81,12 +84,21 @@ async def visitor_of(connection: HTTPConnection) -> Visitor:
         why = why_foreign(connection.headers) if says_where or connection.scope["type"] == "websocket" else None
         if why is not None:
             raise HTTPException(403, f"This is not opened, as {why}.")
+        public = None if token is not None else await _public_user()
+        if public is not None:
+            return Visitor(public, None)
     return Visitor(await resolve_user_from_token(token), token)
 
 
 def _token_of_everybody() -> str | None:
     """Return a token where nobody needs to log in; Airflow's middleware that adds it does not see sockets."""
     return str(SimpleAuthManagerLogin.create_token_all_admins()) if lets_everybody_in() else None
+
+
+async def _public_user() -> BaseUser | None:
+    """Return who everybody is that has not logged in, if the FAB auth manager has a role for that; as above."""
+    build = getattr(get_auth_manager(), "build_public_user", None)
+    return None if build is None else await run_in_threadpool(build)
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:

@@ -16,10 +16,10 @@ export class ApiError extends Error {
 }
 
 /** Path and query of a job, of which `what` is a part, such as "log". */
-export function jobPath({ dagId, runId, taskId, mapIndex = -1, element = null, jobId = null }, what = "", query = {}) {
+export function jobPath({ dagId, runId, taskId, mapIndex = -1, element = null, jobId = null, connId = null }, what = "", query = {}) {
   const [dag, run, task] = [dagId, runId, taskId].map(encodeURIComponent);
   const path = `dags/${dag}/dagRuns/${run}/taskInstances/${task}/job${what && `/${what}`}`;
-  return withQuery(path, { map_index: mapIndex, element, job_id: jobId, ...query });
+  return withQuery(path, { map_index: mapIndex, element, job_id: jobId, conn_id: connId, ...query });
 }
 
 /** A path with a query, in which null, undefined and "" are left out and lists are repeated. */

@@ -55,6 +55,8 @@ POLICY = "allocation failure: Job violates accounting/QOS policy (job submit lim
         (1, "", "allocation failure: Invalid qos specification\n", trial.REFUSED, None, "Invalid qos specification"),
         (255, "", "sbatch: unrecognized option '--bogus'\n", trial.REFUSED, None, "unrecognized option '--bogus'"),
         (1, "Ask the help desk.\n", "", trial.REFUSED, None, "Ask the help desk."),
+        (1, "", "sbatch: --test-only is not allowed here\n", trial.SILENT, None, "not allowed here"),
+        (2, "usage: no such option: --test-only\n", "", trial.SILENT, None, "no such option"),
         (3, "", "", trial.REFUSED, None, "exit code 3"),
         (None, "", "sbatch gave no answer in 2 s", trial.SILENT, None, "gave no answer in 2 s"),
         (

@@ -22,7 +22,7 @@ from ...store.claims import run_facts
 from ...store.directories import Attempt, Root
 from ..lost import settle_lost_supervisor, unseen
 from ..unstarted import end_unstarted, record_unstarted
-from ..wanted import unfit
+from ..wanted import refuse_what_only_slurm_has, unfit
 from .handover import BY, Handover, end_launcher, end_process, program_of, said_by_launcher, template_of
 from .launch_notes import LaunchNotes
 from .processes import Processes, alive
@@ -336,6 +336,7 @@ class CommandEngine:
         def prospect(spec: Spec) -> Prospect:
             try:
                 self.check(spec)
+                refuse_what_only_slurm_has(spec)
             except Refused as refusal:
                 return unfit(refusal)
             return {"fits": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from functools import cached_property
 from itertools import islice
@@ -15,11 +16,12 @@ from ...gpus.inventory import Inventory, take_inventory
 from ...gpus.schedule import Board, QueuedJob, Slot, in_order, too_few
 from ...ledger.ledger import Ledger
 from ...ledger.speed import mean_run_s
+from ...linux import processes
 from ...protocol.appraisal import FREE_NOW, QUEUE
 from ...store.budgets import is_held
 from ...store.placements import Promise
 from ..own_jobs import SPOILT
-from ..wanted import Wanted, unfit
+from ..wanted import Wanted, refuse_what_only_slurm_has, unfit
 from .root_queue import RootQueue, place_in_queue
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 # How long all forecasts of a request may take together, in seconds.
 _THINK_S = 1.5
+# How much more memory a machine may be said to have than its kernel has to give.
+_NOMINAL = 1.1
 # How many jobs that have just been put into the queue are looked at.
 _MOST_NEW = 1000
 
@@ -50,11 +54,26 @@ def host_prospects(
     for one in wanted:
         try:
             check(one.spec)
+            refuse_what_only_slurm_has(one.spec)
+            _refuse_too_much_memory(one.spec)
             host = host or _Host(queue, settings, promises)
             found.append(host.prospect(one))
         except Refused as refusal:
             found.append(unfit(refusal))
     return found
+
+
+def _refuse_too_much_memory(spec: Spec) -> None:
+    """
+    Refuse a job that wants more memory than this host has; where no other is to choose, it is a limit like any other.
+
+    :raises Refused: it says how much there is.
+    """
+    wanted = spec.get("memory_bytes") or 0
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if has > 0 and wanted > _NOMINAL * has:
+        told = f"{processes.hostname()} has {has / 2**30:.1f} GiB"
+        raise Refused(protocol.NOT_ENOUGH_GPUS, f"the job asks for {wanted / 2**30:.1f} GiB of host memory, but {told}")
 
 
 class _Host:

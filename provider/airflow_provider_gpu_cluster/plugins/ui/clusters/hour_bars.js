@@ -17,6 +17,9 @@ export function hourBars(hours, gpus, { width, height }) {
   });
 }
 
+/** How many GPUs a bar of full height stands for; "" if nobody knows. */
+export const fullHeightText = (gpus) => (gpus > 1 ? `full height: all ${gpus} GPUs` : gpus === 1 ? "full height: the GPU" : "");
+
 /** What the drawing says, in a sentence. */
 export function hoursText(hours) {
   const total = hours.reduce((sum, hour) => sum + hour.gpu_hours, 0);
@@ -27,4 +30,4 @@ export function hoursText(hours) {
   return `${rounded(total)} GPU-hours leased by jobs of this connection in the last ${hours.length} hours${share}`;
 }
 
-const rounded = (number) => (number >= 10 ? Math.round(number) : Number(number.toFixed(number >= 1 ? 1 : 2)));
+const rounded = (number) => (number < 0.01 ? "Less than 0.01" : number >= 10 ? Math.round(number) : Number(number.toFixed(number >= 1 ? 1 : 2)));

@@ -3,7 +3,7 @@
 import { Chakra, html } from "../airflow.js";
 import { useZone } from "../parts/time.js";
 import { timeText } from "../parts/time_text.js";
-import { hourBars, hoursText } from "./hour_bars.js";
+import { fullHeightText, hourBars, hoursText } from "./hour_bars.js";
 
 const SIZE = { width: 240, height: 40 };
 
@@ -27,7 +27,7 @@ export function Hours({ hours, gpus }) {
     <//>
     <${Chakra.Flex} aria-hidden="true" color="fg.muted" fontSize="xs" justify="space-between">
       <span>${timeText(hours[0].begins_at, zone).slice(11, 16)}</span>
-      <span>${gpus > 0 ? `full height: all ${gpus} GPUs` : ""}</span>
+      <span>${fullHeightText(gpus)}</span>
       <span>now</span>
     <//>
     <${Chakra.Text} as="figcaption" color="fg.muted" fontSize="xs">${text}.<//>

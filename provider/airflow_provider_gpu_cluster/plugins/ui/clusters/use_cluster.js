@@ -2,6 +2,7 @@
 
 import { React } from "../airflow.js";
 import { apiAddress, ApiError, get, post } from "../api.js";
+import { merged } from "./merged.js";
 
 const EVERY_MS = 15_000;
 const SOON_MS = 2_000;
@@ -49,7 +50,7 @@ export function useCluster(connId) {
         const answer = await asked(path, tag, abort.signal);
         if (answer) {
           isKnown = answer.is_up !== null;
-          setCluster(answer);
+          setCluster((before) => merged(before, answer));
         }
         failures = 0;
         setError("");
@@ -74,7 +75,8 @@ export function useCluster(connId) {
   async function test() {
     setBusy(true);
     try {
-      setCluster(await post(`${path}/check`));
+      const answer = await post(`${path}/check`);
+      setCluster((before) => merged(before, answer));
       tag.current = null;
       setError("");
     } catch (failure) {

@@ -11,9 +11,11 @@ import { CodeText } from "./code_text.js";
 
 /** @param {{address: object, job: object, live: object}} props */
 export function Details({ job }) {
+  const elsewhere = (job.earlier ?? []).filter((row) => row.job_id === job.job_id);
+  const earlier = (job.earlier ?? []).filter((row) => row.job_id !== job.job_id);
   return html`<${Chakra.Box} pt=${3}>
     ${job.notes.map((note) => html`<${Notice} key=${note} status="warning">${note}<//>`)}
-    <${Section} title="Attempts"><${DataTable} label="Attempts" columns=${ATTEMPTS} rows=${[...job.attempts].reverse()} keyOf=${(row) => row.attempt} empty="Nothing was launched yet." /><//>
+    <${Section} title="Attempts"><${DataTable} label="Attempts" columns=${attemptColumns(job)} rows=${[...job.attempts].reverse()} keyOf=${(row) => row.attempt} empty="Nothing was launched yet." /><//>
     <${Section} title="Command">
       ${job.command ? html`<${CodeText} label="Command" text=${job.command} />` : html`<${Empty}>Not known now.<//>`}
       ${job.script && html`<${Chakra.Box} as="details" mt=${2}><${Chakra.chakra.summary} cursor="pointer" fontSize="sm">The whole run.sh<//><${CodeText} label="run.sh" text=${job.script} /><//>`}
@@ -24,7 +26,9 @@ export function Details({ job }) {
       <${Chakra.Text} color="fg.muted" fontSize="xs" mt=${1}>Names alone: values may be secret.<//>
     <//>
     <${Section} title="Audit trail"><${DataTable} label="Audit trail" columns=${ACTS} rows=${[...job.acts].reverse()} empty="Nothing is recorded." /><//>
-    ${job.earlier?.length > 0 && html`<${Section} title="Earlier jobs of this task"><${DataTable} label="Earlier jobs" columns=${EARLIER} rows=${job.earlier} keyOf=${(row) => row.job_id} /><//>`}
+    ${elsewhere.length > 0 && html`<${Section} title="On other clusters"><${DataTable} label="On other clusters" columns=${ELSEWHERE} rows=${elsewhere} keyOf=${(row) => row.conn_id} />
+      <${Chakra.Text} color="fg.muted" fontSize="xs" mt=${1}>Logs, curves and outputs of its attempts there are shown from there.<//><//>`}
+    ${earlier.length > 0 && html`<${Section} title="Earlier jobs of this task"><${DataTable} label="Earlier jobs" columns=${EARLIER} rows=${earlier} keyOf=${(row) => `${row.conn_id} ${row.job_id}`} /><//>`}
   <//>`;
 }
 
@@ -38,6 +42,13 @@ const ATTEMPTS = [
   { name: "Checkpoint", of: (row) => row.checkpoint },
   { name: "Exit", of: (row) => row.exit_code ?? (row.signal ? `signal ${row.signal}` : ""), isNumber: true },
 ];
+
+/** The cluster of each, if they were on several. */
+function attemptColumns(job) {
+  if (job.attempts.every((row) => row.conn_id === job.conn_id)) return ATTEMPTS;
+  const cluster = { name: "Cluster", of: (row) => (row.conn_id === job.conn_id ? row.conn_id : html`<${PlaceLink} connId=${row.conn_id}>${row.conn_id}<//>`) };
+  return [ATTEMPTS[0], cluster, ...ATTEMPTS.slice(1)];
+}
 
 const CODE = [
   { name: "Place", of: (row) => row.place },
@@ -61,14 +72,23 @@ function who({ by, through, try_number: number }) {
 }
 
 const EARLIER = [
-  { name: "Job", of: (row) => html`<${EarlierLink} id=${row.job_id} />` },
+  { name: "Job", of: (row) => html`<${PlaceLink} id=${row.job_id} connId=${row.conn_id}>${row.job_id}<//>` },
   { name: "State", of: (row) => html`<${StateChip} state=${row.state} />` },
   { name: "Submitted", of: (row) => html`<${Time} at=${row.submitted_at} />` },
 ];
 
-function EarlierLink({ id }) {
+const ELSEWHERE = [
+  { name: "Cluster", of: (row) => html`<${PlaceLink} connId=${row.conn_id}>${row.conn_id}<//>` },
+  { name: "Attempt", of: (row) => row.attempt, isNumber: true },
+  // Its state may be older than that: the page there asks its cluster.
+  { name: "Submitted", of: (row) => html`<${Time} at=${row.submitted_at} />` },
+];
+
+/** A link to an earlier job, or to the same job where it was before. */
+function PlaceLink({ id = null, connId, children }) {
   const [query] = Router.useSearchParams();
   const search = new URLSearchParams(query);
-  search.set("job_id", id);
-  return html`<${Chakra.Link} as=${Router.Link} to=${{ search: search.toString() }} color="fg.info">${id}<//>`;
+  if (id) search.set("job_id", id);
+  search.set("conn_id", connId);
+  return html`<${Chakra.Link} as=${Router.Link} to=${{ search: search.toString() }} color="fg.info">${children}<//>`;
 }

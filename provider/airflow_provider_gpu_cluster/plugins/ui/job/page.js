@@ -22,15 +22,16 @@ const VIEWS = [
 
 /**
  * @param {{dagId: string, runId: string, taskId: string, mapIndex?: string, jobId?: string}} props
- *   as Airflow gives them; an element and an earlier job are in the page's query.
+ *   as Airflow gives them; an element, an earlier job and an earlier cluster are in the page's query.
  */
 export function JobPage({ dagId, runId, taskId, mapIndex = "-1", jobId = null }) {
   const [query, setQuery] = Router.useSearchParams();
   const element = query.get("element");
   const earlier = jobId ?? query.get("job_id");
+  const connId = query.get("conn_id");
   const address = React.useMemo(
-    () => ({ dagId, runId, taskId, mapIndex, element, jobId: earlier }),
-    [dagId, runId, taskId, mapIndex, element, earlier],
+    () => ({ dagId, runId, taskId, mapIndex, element, jobId: earlier, connId }),
+    [dagId, runId, taskId, mapIndex, element, earlier, connId],
   );
   const live = useLive(address);
   const { job, error } = live;

@@ -5,7 +5,8 @@ export const rowKey = (row) => `${row.conn_id} ${row.job_id}`;
 
 /** Path of the tab of a row's job, as Airflow's router has it. */
 export function jobLink(row) {
-  const query = row.is_latest === false ? `?job_id=${encodeURIComponent(row.job_id)}` : "";
+  // A job that went on on another cluster has the same id there.
+  const query = row.is_latest === false ? `?${new URLSearchParams({ job_id: row.job_id, conn_id: row.conn_id })}` : "";
   return `${taskLink(row)}/plugin/gpu-job${query}`;
 }
 

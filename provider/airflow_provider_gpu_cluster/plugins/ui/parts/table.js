@@ -21,7 +21,7 @@ export function DataTable({ label, columns, rows, keyOf = (_, index) => index, e
           (row, index) => html`<${Chakra.Table.Row} key=${keyOf(row, index)}>
             ${columns.map(
               (column) => html`<${Chakra.Table.Cell} key=${column.name} textAlign=${column.isNumber ? "end" : "start"}
-                  minW=${column.wraps ? "14rem" : undefined} overflowWrap=${column.wraps ? "anywhere" : undefined}
+                  minW=${column.wraps ? "14rem" : undefined} whiteSpace=${column.wraps ? "normal" : undefined} overflowWrap=${column.wraps ? "anywhere" : undefined}
                   fontVariantNumeric=${column.isNumber ? "tabular-nums" : undefined} verticalAlign="top">${column.of(row)}<//>`,
             )}
           <//>`,

@@ -8,6 +8,7 @@ const KINDS = [
   ["metric", "Final metrics"],
   ["progress", "Progress"],
   ["fact", "Facts"],
+  ["env", "Environment variables"],
 ];
 
 /** @param {{columns: object[], chosen: string[], onChoose: (ids: string[]) => void}} props */

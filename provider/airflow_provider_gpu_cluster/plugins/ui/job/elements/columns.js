@@ -25,17 +25,19 @@ export function numberOf(value) {
  * All columns of some elements.
  *
  * @param {object[]} rows as the route `elements` has them
- * @returns {{id: string, name: string, kind: "parameter" | "metric" | "progress" | "fact", of: (row: object) => any, isNumber: boolean,
+ * @returns {{id: string, name: string, kind: "parameter" | "metric" | "progress" | "fact" | "env", of: (row: object) => any, isNumber: boolean,
  *   differs: boolean, count: number}[]} those that most elements have first
  */
 export function columnsOf(rows) {
   const found = [
     ...named(rows, "parameter", (row) => row.parameters),
+    ...named(rows, "env", (row) => Object.fromEntries((row.env_names ?? []).map((name) => [`$${name}`, "given"]))),
     ...named(rows, "metric", (row) => row.metrics),
     ...named(rows, "progress", (row) => row.progress),
     ...FACTS,
   ];
-  return found.map((column) => described(column, rows)).filter(({ count }) => count > 0);
+  // Of environment variables only the names are known, which tell elements apart if not all have them.
+  return found.map((column) => described(column, rows)).filter(({ count, kind, differs }) => count > 0 && (kind !== "env" || differs));
 }
 
 function named(rows, kind, of) {
@@ -53,12 +55,14 @@ function described(column, rows) {
   return { ...column, isNumber, differs: new Set(values).size > 1 || (values.length > 0 && values.length < rows.length), count: values.length };
 }
 
-/** The columns to show unless somebody chooses others: parameters that differ, the first metrics, and how long it took. */
+/** The columns to show unless somebody chooses others: parameters that differ, variables that some have, the first metrics, and
+ *  how long it took. */
 export function usualColumns(columns) {
   const parameters = columns.filter(({ kind, differs }) => kind === "parameter" && differs).slice(0, 8);
   const metrics = columns.filter(({ kind }) => kind === "metric").slice(0, 8);
   const progress = metrics.length ? [] : columns.filter(({ kind, isNumber, name }) => kind === "progress" && isNumber && !["total"].includes(name)).slice(0, 4);
-  return [...parameters, ...metrics, ...progress, ...columns.filter(({ id }) => id === "duration")].map(({ id }) => id);
+  const given = columns.filter(({ kind }) => kind === "env").slice(0, 8);
+  return [...parameters, ...given, ...metrics, ...progress, ...columns.filter(({ id }) => id === "duration")].map(({ id }) => id);
 }
 
 /** Whether a low or a high value of a metric is a good one, as far as its name tells: "min", "max" or "". */

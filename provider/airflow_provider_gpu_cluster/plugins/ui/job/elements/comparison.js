@@ -52,10 +52,10 @@ const Row = React.memo(function Row({ row, columns, ends, isMarked, onMark, href
     <${Chakra.Table.Cell} verticalAlign="top"><${Chakra.Link} color="fg.info" href=${href} onClick=${open} aria-label=${`Element ${row.index}`}>${row.index}<//><//>
     <${Chakra.Table.Cell} verticalAlign="top">
       <${StateChip} state=${row.state} />
-      ${row.reason && html`<${Chakra.Text} color="fg.muted" fontSize="xs" maxW="20rem" overflowWrap="anywhere">${wordsText(row.kind ?? row.reason)}<//>`}
+      ${row.reason && html`<${Chakra.Text} color="fg.muted" fontSize="xs" maxW="20rem" whiteSpace="normal" overflowWrap="anywhere">${wordsText(row.kind ?? row.reason)}<//>`}
     <//>
     ${columns.map(
-      (column) => html`<${Chakra.Table.Cell} key=${column.id} data-column=${column.id} fontVariantNumeric="tabular-nums" maxW="24rem" overflowWrap="anywhere"
+      (column) => html`<${Chakra.Table.Cell} key=${column.id} data-column=${column.id} fontVariantNumeric="tabular-nums" maxW="24rem" whiteSpace="normal" overflowWrap="anywhere"
           textAlign=${column.isNumber ? "end" : "start"} verticalAlign="top"><${Value} column=${column} row=${row} ends=${ends?.id === column.id ? ends : null} /><//>`,
     )}
   <//>`;

@@ -5,6 +5,7 @@ import { apiAddress, jobPath } from "../../api.js";
 import { Busy, Empty, Notice, Spoken } from "../../parts/notice.js";
 import { bytesText } from "../../parts/number_text.js";
 import { plainText } from "./ansi.js";
+import { connOf } from "./attempt_place.js";
 import { Block, ROWS_CSS } from "./rows.js";
 import { SearchBar } from "./search_bar.js";
 import { Toolbar } from "./toolbar.js";
@@ -34,9 +35,11 @@ function LogOf({ address, job, live }) {
   const [query, setQuery] = React.useState(NO_QUERY);
   const [chosen, setChosen] = React.useState(linked?.place ?? null);
   const [said, setSaid] = React.useState("");
-  const log = useLog({ address, live, attempt, stream, follows });
+  const connId = connOf(job, attempt);
+  const at = React.useMemo(() => (connId === job.conn_id ? address : { ...address, connId }), [address, connId, job.conn_id]);
+  const log = useLog({ address: at, live, attempt, stream, follows });
   const { held } = log;
-  const search = useSearch({ address, attempt, stream, query, stop: held?.stop ?? 0 });
+  const search = useSearch({ address: at, attempt, stream, query, stop: held?.stop ?? 0 });
   const view = React.useRef(null);
   const searchField = React.useRef(null);
   const scroll = useScroll(view, { held, follows, wraps });
@@ -44,7 +47,7 @@ function LogOf({ address, job, live }) {
   // The end first, or the line that the address names.
   React.useEffect(() => {
     log.open(chosen === null ? { way: "before" } : { place: chosen, way: "around" }).then(() => chosen !== null && scroll.to(chosen));
-  }, [address, attempt, stream]);
+  }, [at, attempt, stream]);
   useSpoken(log.unseen, follows, held, setSaid);
 
   const hrefOf = React.useCallback((place) => `${location.pathname}${location.search}#${linkOf(place, attempt, stream)}`, [attempt, stream]);
@@ -136,7 +139,7 @@ function LogOf({ address, job, live }) {
       onAttempt=${(value) => (setChosen(null), setFollows(true), setAttempt(value))} onStream=${(value) => (setChosen(null), setFollows(true), setStream(value))}
       onWrap=${wrap} onFollow=${() => (follows ? setFollows(false) : toEnd())} onStart=${toStart} onEnd=${toEnd}
       onPlace=${(place) => goTo(place)} onCopy=${copyLines} onLink=${copyLink}
-      downloadHref=${apiAddress(jobPath(address, "log/download", { attempt, stream: stream === "output" ? null : stream }))} />
+      downloadHref=${apiAddress(jobPath(at, "log/download", { attempt, stream: stream === "output" ? null : stream }))} />
     <${SearchBar} field=${searchField} query=${query} search=${search} onQuery=${setQuery} onGo=${toHit} />
     ${problem && html`<${Notice} status="warning">${problem}<//>`}
     <${Chakra.Box} position="relative">
@@ -173,17 +176,20 @@ function useScroll(view, { held, follows, wraps }) {
     }
     return null;
   }
+  const note = () => {
+    const row = firstVisible();
+    anchor.current = row && { place: row.dataset.offset, top: row.getBoundingClientRect().top - view.current.getBoundingClientRect().top };
+    if (row) setSeenPlace(Number(row.dataset.offset));
+  };
   React.useEffect(() => {
     const box = view.current;
     if (!box) return undefined;
     let frame = 0;
-    const note = () => {
+    const look = () => {
       frame = 0;
-      const row = firstVisible();
-      anchor.current = row && { place: row.dataset.offset, top: row.getBoundingClientRect().top - box.getBoundingClientRect().top };
-      if (row) setSeenPlace(Number(row.dataset.offset));
+      note();
     };
-    const onScroll = () => (frame ||= requestAnimationFrame(note));
+    const onScroll = () => (frame ||= requestAnimationFrame(look));
     box.addEventListener("scroll", onScroll);
     return () => {
       cancelAnimationFrame(frame);
@@ -213,6 +219,8 @@ function useScroll(view, { held, follows, wraps }) {
       if (row) box.scrollTop += row.getBoundingClientRect().top - box.getBoundingClientRect().top - anchor.current.top;
     }
     top.current = box.scrollTop;
+    // Other lines may be there now, without any scrolling.
+    note();
   }, [held, follows, wraps]);
   return {
     seenPlace,

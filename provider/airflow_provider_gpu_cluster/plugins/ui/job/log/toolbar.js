@@ -2,6 +2,7 @@
 
 import { Chakra, html, React } from "../../airflow.js";
 import { bytesText } from "../../parts/number_text.js";
+import { connOf } from "./attempt_place.js";
 
 const STREAMS = { output: "Output", errors: "Only stderr", environment: "Environment" };
 const MOST_ATTEMPTS = 200;
@@ -11,12 +12,16 @@ const SLIDE_MS = 150;
  *   and a function for each thing that can be done */
 export function Toolbar({ job, held, attempt, stream, follows, wraps, place, downloadHref, onAttempt, onStream, onWrap, onFollow, onStart, onEnd, onPlace, onCopy, onLink }) {
   const numbers = (job.attempts ?? []).map((one) => one.attempt).filter(Number.isInteger).slice(-MOST_ATTEMPTS);
+  const whereWas = (number) => {
+    const conn = connOf(job, number);
+    return conn === job.conn_id ? "" : `, on ${conn}`;
+  };
   if (attempt !== null && !numbers.includes(attempt)) numbers.push(attempt);
   const isEmpty = !held?.blocks.length;
   return html`<${Chakra.Box} mb=${2}>
     <${Chakra.Flex} align="center" gap=${2} mb=${1} wrap="wrap">
       ${numbers.length > 1 && html`<${Choice} label="Attempt" value=${attempt ?? ""} onChoose=${(value) => onAttempt(value ? Number(value) : null)}
-        options=${[["", "Newest log"], ...numbers.map((number) => [String(number), `Attempt ${number}`])]} />`}
+        options=${[["", "Newest log"], ...numbers.map((number) => [String(number), `Attempt ${number}${whereWas(number)}`])]} />`}
       <${Choice} label="What was printed" value=${stream} onChoose=${onStream} options=${Object.entries(STREAMS)} />
       <${Act} onClick=${onStart} title="Home">Start<//>
       <${Act} onClick=${onEnd} title="End">End<//>
