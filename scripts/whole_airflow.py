@@ -334,7 +334,8 @@ class WholeAirflow:
         try:
             return self._attempts()(self._ask, method, f"/api/v2{path}", body)
         except urllib.error.HTTPError as error:
-            raise ApiRefusal(f"{method} {path}", error.code, error.read().decode(errors="replace")) from error
+            with error:
+                raise ApiRefusal(f"{method} {path}", error.code, error.read().decode(errors="replace")) from error
         except _PassingFault as error:
             raise AirflowFailed(
                 f"{method} {path}: no proper answer for {_API_PATIENCE_S} s: {error}; see {self.log}"
@@ -404,9 +405,10 @@ def _read(request: urllib.request.Request) -> bytes:
             answer: bytes = response.read()
             return answer
     except urllib.error.HTTPError as error:
-        if error.code in _PASSING_CODES:
+        if error.code not in _PASSING_CODES:
+            raise
+        with error:
             raise _PassingFault(f"{error} {error.read().decode(errors='replace')[:500]}") from error
-        raise
     except (OSError, http.client.HTTPException) as error:
         raise _PassingFault(str(error) or type(error).__name__) from error
 

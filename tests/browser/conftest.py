@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium")
 TIMEOUT_S = 1200
 # Runs that end by themselves, or never: they are started first, so that no test needs to wait for them.
-EARLY = ("seen", "holds", "curved", "compared")
+EARLY = ("holds", "seen", "curved", "compared")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,7 +34,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return a running Airflow with a sandbox cluster, and the DAGs of tests/browser/dags."""
     folder = tmp_path_factory.mktemp("site")
     with running_site(folder, [Path(__file__).parent / "dags"], database=make_database(folder)) as site:
-        site.early = {dag_id: site.start(dag_id) for dag_id in EARLY}
+        for dag_id in EARLY:
+            site.early[dag_id] = site.start(dag_id)
+            if dag_id == "holds":  # on the first GPU, of which it is known how busy it is
+                site.until_job("holds", site.early["holds"], "gpu", "RUNNING")
         yield site
 
 

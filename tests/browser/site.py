@@ -62,9 +62,10 @@ class Site:
         try:
             return json.loads(self.airflow.page(f"/gpu-cluster/api{path}"))
         except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return None
-            raise
+            with error:
+                if error.code == 404:
+                    return None
+                raise
 
     def job(self, dag_id: str, run_id: str, task_id: str, **query: Any) -> Any:
         """Return what is known of a task's job; None before there is one."""

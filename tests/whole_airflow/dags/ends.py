@@ -27,7 +27,7 @@ with DAG(
     jobs = SubmitGpuJobOperator.partial(task_id="train").expand(command=["sleep 600", "sleep 601"])
     GpuJobSensor.partial(task_id="wait", poke_interval=60).expand(job=jobs.output)
 
-with DAG("deferred_run_times_out", schedule=None, dagrun_timeout=timedelta(seconds=90)):
+with DAG("deferred_run_times_out", schedule=None, dagrun_timeout=timedelta(seconds=120)):
     SubmitGpuJobOperator(task_id="train", command="sleep 600", wait_for_completion=True, deferrable=True)
 
 with DAG("group_of_long_job", schedule=None):
