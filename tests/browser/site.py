@@ -62,6 +62,8 @@ class Site:
         try:
             return json.loads(self.airflow.page(f"/gpu-cluster/api{path}"))
         except urllib.error.HTTPError as error:
+            # It holds a socket, which would be found open in whatever test runs then.
+            error.close()
             if error.code == 404:
                 return None
             raise
