@@ -162,7 +162,7 @@ class CarriedSource(UploadSource):
 
     def to_json(self) -> CarriedUpload:
         """Return it as an input of the new cluster."""
-        upload: CarriedUpload = {**super().to_json(), "facts": self.folder["facts"]}
+        upload = cast("CarriedUpload", {**super().to_json(), "facts": self.folder["facts"]})
         if "modified_ns" in self.folder:
             upload["modified_ns"] = self.folder["modified_ns"]
         return upload
