@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
 
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
-    from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
@@ -18,7 +17,20 @@ if TYPE_CHECKING:
 MOST_HOPS = 20
 
 
-def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], GpuClusterHook]) -> JobHandle | None:
+class ClusterHook(Protocol):
+    """What is asked of the hook of one cluster here."""
+
+    @property
+    def settings(self) -> ClusterSettings:
+        """Its settings."""
+        ...
+
+    def status(self, job: JobHandle, /) -> JobStatus:
+        """Return what it says of a job."""
+        ...
+
+
+def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], ClusterHook]) -> JobHandle | None:
     """
     Return the handle of a job on the cluster to which it went from the one that has told its status.
 
@@ -41,7 +53,7 @@ def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
     return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
 
 
-def followed(handle: JobHandle, hook_of: Callable[[str], GpuClusterHook]) -> tuple[JobHandle, JobStatus]:
+def followed(handle: JobHandle, hook_of: Callable[[str], ClusterHook]) -> tuple[JobHandle, JobStatus]:
     """
     Return the handle of a job on the cluster where it is, and its status: each cluster that had it says where it went.
 
